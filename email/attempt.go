@@ -1,0 +1,115 @@
+package email
+
+import (
+	"errors"
+	"time"
+)
+
+// Lease is how long the owner of an attempt may be silent before the attempt
+// is taken for abandoned. Owners renew it every LeaseRenewal.
+const (
+	Lease        = 30 * time.Second
+	LeaseRenewal = 10 * time.Second
+)
+
+// ErrSuperseded says that an attempt has another owner now, or has ended:
+// whoever gets it closes its socket hard and says nothing more.
+var ErrSuperseded = errors.New("the attempt has another owner")
+
+// OpenRequest asks for one attempt on behalf of one execution of SendSMTP.
+type OpenRequest struct {
+	EmailID string
+	Attempt int
+	// Owner is this execution, a UUID; only it may take the attempt further.
+	Owner string
+	Relay Relay
+}
+
+// Verdict says what the gate decided.
+type Verdict string
+
+// The verdicts.
+const (
+	// VerdictOpened: the attempt is the owner's, from the start; nothing of it
+	// has reached the final dot.
+	VerdictOpened Verdict = "opened"
+	// VerdictBusy: another owner has written the mark before the final dot and
+	// its lease is alive; ask again later.
+	VerdictBusy Verdict = "busy"
+	// VerdictRecorded: the attempt has ended; its outcomes wait to be projected.
+	VerdictRecorded Verdict = "recorded"
+	// VerdictClosed: there is nothing to attempt; State says why.
+	VerdictClosed Verdict = "closed"
+)
+
+// Opening is the gate's answer.
+type Opening struct {
+	Verdict Verdict
+	// State is set when closed.
+	State State
+	// RetryAt is when a busy attempt's lease ends, unless it is renewed.
+	RetryAt time.Time
+	// Relay and Reply are what was recorded, when recorded.
+	Relay Relay
+	Reply Reply
+	// The rest is set when opened. Date is the Date header of every attempt.
+	Date time.Time
+	// From is the reverse-path.
+	From       string
+	Recipients []EnvelopeRecipient
+}
+
+// Mark is the note before the final dot.
+type Mark struct {
+	EmailID string
+	Attempt int
+	Owner   string
+	Relay   Relay
+	// IfSilent is the outcome per recipient that is true if the server is never
+	// heard of again: refusals as they were, ambiguous for the rest.
+	IfSilent      []Outcome
+	MessageSHA256 string
+	MessageBytes  int64
+}
+
+// Ending is what an attempt came to.
+type Ending struct {
+	EmailID    string
+	Attempt    int
+	Owner      string
+	Relay      Relay
+	Outcomes   []Outcome
+	Transcript []Step
+}
+
+// Recorded is where an e-mail stands after an attempt was projected.
+type Recorded struct {
+	State State
+	// Webhooks is how many of its deliveries wait.
+	Webhooks int
+}
+
+// Plan is what the first step of a run needs to know of an e-mail.
+type Plan struct {
+	State            State
+	Route            Route
+	CustomerID       string
+	RecipientDomains []string
+	// Attachments counts them all; Unresolved are those not stored yet.
+	Attachments int
+	Unresolved  []Attachment
+}
+
+// Start is an e-mail that needs a run.
+type Start struct {
+	EmailID    string
+	WorkflowID string
+	CustomerID string
+	Stream     Stream
+}
+
+// Action is what somebody wants done with an e-mail.
+type Action string
+
+// ActionCancel ends what has not been sent.
+const ActionCancel Action = "cancel"

@@ -1,0 +1,206 @@
+package email
+
+import "time"
+
+// The names an outside Temporal client needs. They are published: a change
+// here breaks programs that are not ours.
+const (
+	WorkflowSendEmail = "SendEmail"
+	// WorkflowDeliverWebhooks is one run per endpoint that has deliveries
+	// waiting; ours to start.
+	WorkflowDeliverWebhooks = "DeliverWebhooks"
+	TaskQueue               = "postrider"
+
+	// WorkflowIDPrefix and the e-mail's id make the workflow id of a mail that
+	// came in over REST.
+	WorkflowIDPrefix = "email-"
+	// WebhookWorkflowIDPrefix and the endpoint's id make that of DeliverWebhooks.
+	WebhookWorkflowIDPrefix = "webhook-"
+
+	ActivityResolveAttachments = "ResolveAttachments"
+	ActivitySendSMTP           = "SendSMTP"
+	ActivityRecordStatus       = "RecordStatus"
+	ActivityFireWebhooks       = "FireWebhooks"
+	// ActivityControl carries out an action on behalf of a signal or a
+	// cancellation; it stands in a history only where that happened.
+	ActivityControl = "ControlEmail"
+	// ActivityDeliverWebhooks belongs to DeliverWebhooks.
+	ActivityDeliverWebhooks = "DeliverDueWebhooks"
+
+	// SignalWake makes a run look at the e-mail's row again. It carries
+	// nothing: what happened is in Postgres. One too many is harmless.
+	SignalWake = "wake"
+	// QueryStatus answers with a State.
+	QueryStatus = "status"
+
+	// SearchAttributeStatus holds the detail if there is one, else the status.
+	SearchAttributeStatus     = "EmailStatus"
+	SearchAttributeCustomerID = "EmailCustomerId"
+	SearchAttributeStream     = "EmailStream"
+	SearchAttributeRelay      = "EmailRelay"
+	// SearchAttributeRecipientDomains is a keyword list.
+	SearchAttributeRecipientDomains = "EmailRecipientDomains"
+)
+
+// SendEmailInput starts SendEmail for an e-mail that is stored already.
+type SendEmailInput struct {
+	EmailID string `json:"email_id"`
+}
+
+// SendEmailResult is what became of the e-mail. What recipients' servers said
+// is a result, never an error. Addresses are masked (MaskAddress).
+type SendEmailResult struct {
+	EmailID    string            `json:"email_id"`
+	Status     Status            `json:"status"`
+	Detail     Detail            `json:"status_detail,omitempty"`
+	Recipients []RecipientResult `json:"recipients"`
+}
+
+// RecipientResult is one recipient's end.
+type RecipientResult struct {
+	ID       string          `json:"id"`
+	Address  string          `json:"address"`
+	Status   RecipientStatus `json:"status"`
+	SMTPCode int             `json:"smtp_code,omitempty"`
+	Enhanced string          `json:"enhanced_code,omitempty"`
+	Text     string          `json:"text,omitempty"`
+	Attempts int             `json:"attempts"`
+}
+
+// State is where an e-mail stands, as a workflow needs it: taken from Postgres
+// by an activity, so that the workflow never counts anything itself.
+type State struct {
+	Status Status `json:"status"`
+	Detail Detail `json:"status_detail,omitempty"`
+	// Final: nothing will be attempted any more.
+	Final bool `json:"final,omitempty"`
+	// NextAttempt is the number to call SendSMTP with.
+	NextAttempt int `json:"next_attempt,omitempty"`
+	// Open is how many recipients are not at their end.
+	Open int `json:"open,omitempty"`
+	// NextAt is when the next attempt is due; zero with Waiting empty means now.
+	NextAt time.Time `json:"next_at,omitzero"`
+	// Waiting says in words what for: "held", "paused", "scheduled", "retry".
+	// Empty means that an attempt is due.
+	Waiting string `json:"waiting,omitempty"`
+	// Last is the reply that best explains the wait, its addresses masked.
+	Last Reply `json:"last,omitzero"`
+	// Results is filled when Final, for the run's result.
+	Results []RecipientResult `json:"results,omitempty"`
+}
+
+// Took says when a step began and how long it took. A local activity's marker
+// shows neither, so each result carries them.
+type Took struct {
+	StartedAt time.Time `json:"started_at"`
+	MS        int64     `json:"ms"`
+}
+
+// ResolveAttachmentsInput names the e-mail whose attachments are to become
+// stored bytes.
+type ResolveAttachmentsInput struct {
+	EmailID string `json:"email_id"`
+	// Inline: run as a local activity; nothing is fetched from elsewhere.
+	Inline bool `json:"inline,omitempty"`
+}
+
+// ResolveAttachmentsResult says what is stored now and where the e-mail stands.
+type ResolveAttachmentsResult struct {
+	State State `json:"state"`
+	Route Route `json:"route"`
+	// RecipientDomains are distinct, at most 10, for the search attribute.
+	RecipientDomains []string `json:"recipient_domains,omitempty"`
+	CustomerID       string   `json:"customer_id,omitempty"`
+	Stored           int      `json:"stored"`
+	// Remote: something has to be fetched, which an inline step does not do;
+	// call the activity again as a regular one.
+	Remote bool `json:"remote,omitempty"`
+	// Problem: an attachment cannot be had, for good. RecordStatus ends the
+	// e-mail with it.
+	Problem string `json:"problem,omitempty"`
+	Took
+}
+
+// SendSMTPInput asks for one attempt.
+type SendSMTPInput struct {
+	EmailID string `json:"email_id"`
+	// Attempt is the State's NextAttempt. Asking again for the same number
+	// never sends twice: the journal knows.
+	Attempt int   `json:"attempt"`
+	Route   Route `json:"route"`
+	// Inline: run as a local activity, within the inline budget.
+	Inline bool `json:"inline,omitempty"`
+}
+
+// SendSMTPResult is what one attempt yielded, or why there was none.
+type SendSMTPResult struct {
+	Attempt int   `json:"attempt"`
+	Relay   Relay `json:"relay,omitzero"`
+	Reply
+	// Sent: an attempt with this number has ended; RecordStatus has outcomes to project.
+	Sent bool `json:"sent,omitempty"`
+	// HandOver: the attempt does not fit the inline budget. It goes on where it
+	// is; call the activity again as a regular one, which attaches to it.
+	HandOver bool `json:"hand_over,omitempty"`
+	// Unrecorded holds the outcomes when the journal could not be written after
+	// the server had answered: RecordStatus writes both, however long it takes.
+	Unrecorded []Outcome `json:"unrecorded,omitempty"`
+	// State is set when there was no attempt: the gate was closed.
+	State *State `json:"state,omitempty"`
+	Took
+}
+
+// RecordStatusInput asks to project an attempt's outcomes into the e-mail.
+type RecordStatusInput struct {
+	EmailID string `json:"email_id"`
+	Attempt int    `json:"attempt"`
+	// Relay and Unrecorded repeat SendSMTPResult when the journal lacks them.
+	Relay      Relay     `json:"relay,omitzero"`
+	Unrecorded []Outcome `json:"unrecorded,omitempty"`
+	// Problem ends the e-mail as failed because of an attachment.
+	Problem string `json:"problem,omitempty"`
+}
+
+// RecordStatusResult is where the e-mail stands after the projection.
+type RecordStatusResult struct {
+	State State `json:"state"`
+	// Webhooks is how many deliveries of this e-mail are waiting.
+	Webhooks int `json:"webhooks,omitempty"`
+	Took
+}
+
+// ControlInput asks for an action on an e-mail.
+type ControlInput struct {
+	EmailID string `json:"email_id"`
+	Action  Action `json:"action"`
+}
+
+// FireWebhooksInput names the e-mail whose deliveries are due.
+type FireWebhooksInput struct {
+	EmailID string `json:"email_id"`
+	// Waiting is RecordStatusResult.Webhooks; 0 costs no query.
+	Waiting int `json:"waiting,omitempty"`
+}
+
+// FireWebhooksResult counts what became of them. Pending ones belong to the
+// endpoints' own runs.
+type FireWebhooksResult struct {
+	Delivered int `json:"delivered"`
+	Pending   int `json:"pending,omitempty"`
+	Took
+}
+
+// DeliverWebhooksInput starts DeliverWebhooks for one endpoint.
+type DeliverWebhooksInput struct {
+	EndpointID string `json:"endpoint_id"`
+}
+
+// DeliverWebhooksResult is one round of an endpoint's deliveries.
+type DeliverWebhooksResult struct {
+	Delivered int `json:"delivered"`
+	Failed    int `json:"failed,omitempty"`
+	Waiting   int `json:"waiting,omitempty"`
+	// NextAt is when the next delivery is due; zero when none waits.
+	NextAt time.Time `json:"next_at,omitzero"`
+	Took
+}

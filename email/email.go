@@ -1,0 +1,89 @@
+package email
+
+import "time"
+
+// Email is a stored message with its life so far.
+type Email struct {
+	ID         string
+	CustomerID string
+	// WorkflowID is the run that owns the mail; it is the authority on that.
+	WorkflowID string
+	Message
+
+	Status     Status
+	Detail     Detail
+	Recipients []Recipient
+	// Attempts is the number of the last attempt, 0 before the first.
+	Attempts int
+	// NextAttemptAt is zero when nothing is due: finished, held, or sending now.
+	NextAttemptAt time.Time
+
+	CreatedAt time.Time
+	// StatusAt is when the status last changed.
+	StatusAt time.Time
+	// DeletedAt is zero unless the e-mail was deleted.
+	DeletedAt time.Time
+}
+
+// Recipient is one recipient of an e-mail with its own state.
+type Recipient struct {
+	ID   string
+	Kind RecipientKind
+	Address
+
+	Status   RecipientStatus
+	Reason   Detail
+	Attempts int
+	// Reply is the last one that concerned this recipient.
+	Reply
+	NextAttemptAt time.Time
+	// AcceptedBy says who took the mail; nil unless delivered.
+	AcceptedBy *Acceptance
+	StatusAt   time.Time
+}
+
+// Acceptance is a next hop's promise for one recipient.
+type Acceptance struct {
+	Host string `json:"host"`
+	Reply
+	At    time.Time   `json:"at"`
+	Means AcceptMeans `json:"means"`
+}
+
+// Counts tallies an e-mail's recipients by where they stand.
+type Counts struct {
+	Total     int `json:"total"`
+	Open      int `json:"open"`
+	Delivered int `json:"delivered"`
+	Bounced   int `json:"bounced"`
+	Failed    int `json:"failed"`
+	Canceled  int `json:"canceled"`
+}
+
+// Count tallies recipients.
+func Count(rs []Recipient) Counts {
+	c := Counts{Total: len(rs)}
+	for _, r := range rs {
+		switch r.Status {
+		case RecipientDelivered, RecipientComplained:
+			c.Delivered++
+		case RecipientBounced, RecipientSuppressed:
+			c.Bounced++
+		case RecipientFailed, RecipientExpired:
+			c.Failed++
+		case RecipientCanceled:
+			c.Canceled++
+		default:
+			c.Open++
+		}
+	}
+	return c
+}
+
+// Cursor is a place in a list that runs from new to old: the last row seen.
+type Cursor struct {
+	// At is that row's time; zero is the beginning of the list.
+	At time.Time
+	// ID tells rows of the same time apart; empty means all that are older than At.
+	ID string
+}

@@ -1,0 +1,112 @@
+package email_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func TestScheduleWait(t *testing.T) {
+	t.Parallel()
+	s := email.DefaultSchedule()
+	const middle = 0.5 // no jitter
+	for counted, want := range map[int]time.Duration{0: time.Minute, 1: time.Minute, 2: 5 * time.Minute, 5: time.Hour, 9: 12 * time.Hour, 40: 12 * time.Hour} {
+		require.Equal(t, want, s.Wait(counted, email.Outcome{}, middle), "after %d", counted)
+	}
+	require.Equal(t, 54*time.Second, s.Wait(1, email.Outcome{}, 0))
+	require.InDelta(t, float64(66*time.Second), float64(s.Wait(1, email.Outcome{}, 0.999999)), float64(time.Millisecond))
+	require.Equal(t, 42*time.Second, s.Wait(3, email.Outcome{RetryAfter: 42 * time.Second}, 0), "the server's word replaces the schedule")
+	require.Equal(t, 30*time.Minute, s.Wait(1, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "a floor lifts a short step")
+	require.Equal(t, 12*time.Hour, s.Wait(9, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "and leaves a long one")
+	require.Equal(t, time.Minute, s.Wait(9, email.Outcome{Reason: email.DetailAmbiguous}, 0))
+}
+
+func TestScheduleAddsUpToThreeDays(t *testing.T) {
+	t.Parallel()
+	s := email.DefaultSchedule()
+	first := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var at []time.Duration
+	for now, n := time.Duration(0), 1; now < s.ExpireAfter; n++ {
+		at = append(at, now)
+		now += s.Wait(n, email.Outcome{}, 0.5)
+	}
+	// The times that DefaultSchedule's comment promises.
+	require.Equal(t, []time.Duration{0, time.Minute, 6 * time.Minute, 21 * time.Minute, 51 * time.Minute, 111 * time.Minute,
+		231 * time.Minute, 471 * time.Minute, 951 * time.Minute, 1671 * time.Minute, 2391 * time.Minute, 3111 * time.Minute, 3831 * time.Minute}, at)
+	require.Equal(t, first.Add(72*time.Hour), s.Deadline(time.Time{}, first))
+	require.Equal(t, first, s.Deadline(first, first.Add(-time.Hour)), "the message's own limit wins")
+	require.True(t, s.Deadline(time.Time{}, time.Time{}).IsZero(), "without an attempt there is no limit")
+}
+
+func TestMask(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"bob@x.com": "b***@x.com", "ö@x.com": "ö***@x.com", "@x.com": "***", "bob": "***", "a@b@x.com": "a***@x.com",
+	} {
+		require.Equal(t, want, email.MaskAddress(in))
+	}
+	for _, tc := range []struct{ in, want string }{
+		{"550 5.1.1 <bob@x.com>: no such user", "550 5.1.1 <***@x.com>: no such user"},
+		{"mailto:bob.smith+tag@x.com.", "mailto:***@x.com."},
+		{"user bob.smith unknown, ask postmaster@x.com", "user *** unknown, ask ***@x.com"},
+		{"BOB.SMITH is over quota", "*** is over quota"},
+		{"bob.smithers is somebody else", "bob.smithers is somebody else"},
+		{`"odd name"@x.com`, `***@x.com`},
+		{"2.0.0 queued as ABC123", "2.0.0 queued as ABC123"},
+	} {
+		got := email.MaskText(tc.in, "bob.smith@x.com")
+		if tc.in == `"odd name"@x.com` {
+			require.NotContains(t, got, `name"@`)
+			continue
+		}
+		require.Equal(t, tc.want, got)
+	}
+}
+
+func TestFailureKeepsItsCause(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("boom")
+	f := email.Fail(email.CodeUnavailable, "try again in %d s", 5)
+	f.Err = cause
+	wrapped := fmt.Errorf("accept: %w", f)
+	require.ErrorIs(t, wrapped, cause)
+	require.Equal(t, email.CodeUnavailable, email.FailureCode(wrapped))
+	require.Equal(t, email.Code(""), email.FailureCode(cause))
+	require.Equal(t, "unavailable: try again in 5 s: boom", f.Error())
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	var rs []email.Recipient
+	for _, s := range email.RecipientStatuses() {
+		rs = append(rs, email.Recipient{Status: s})
+	}
+	require.Equal(t, email.Counts{Total: 10, Open: 3, Delivered: 2, Bounced: 2, Failed: 2, Canceled: 1}, email.Count(rs))
+}
+
+// TestContractJSON pins the payloads that stand in workflow histories: fields
+// are added, never renamed.
+func TestContractJSON(t *testing.T) {
+	t.Parallel()
+	for want, v := range map[string]any{
+		`{"email_id":"E"}`: email.SendEmailInput{EmailID: "E"},
+		`{"email_id":"E","status":"delivered","status_detail":"partial","recipients":[{"id":"R","address":"b***@x.com","status":"bounced","smtp_code":550,"enhanced_code":"5.1.1","text":"no","attempts":1}]}`: email.SendEmailResult{
+			EmailID: "E", Status: email.StatusDelivered, Detail: email.DetailPartial,
+			Recipients: []email.RecipientResult{{ID: "R", Address: "b***@x.com", Status: email.RecipientBounced, SMTPCode: 550, Enhanced: "5.1.1", Text: "no", Attempts: 1}},
+		},
+		`{"status":"sending","status_detail":"deferred","next_attempt":2,"open":1,"next_at":"2026-01-02T03:04:05Z","waiting":"retry","last":{"code":451,"enhanced_code":"4.7.1","text":"later"}}`: email.State{
+			Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+			Waiting: "retry", Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "later"},
+		},
+	} {
+		got, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(got))
+	}
+}

@@ -1,0 +1,76 @@
+package email
+
+import "time"
+
+// EventType names something that happened to an e-mail or to one recipient of
+// it. The names are published: webhooks carry them as their type.
+type EventType string
+
+// The events of an e-mail's life. Those from deferred to suppressed are about
+// one recipient each.
+const (
+	EventQueued     EventType = "email.queued"
+	EventScheduled  EventType = "email.scheduled"
+	EventSending    EventType = "email.sending"
+	EventDeferred   EventType = "email.deferred"
+	EventDelivered  EventType = "email.delivered"
+	EventBounced    EventType = "email.bounced"
+	EventFailed     EventType = "email.failed"
+	EventExpired    EventType = "email.expired"
+	EventCanceled   EventType = "email.canceled"
+	EventSuppressed EventType = "email.suppressed"
+	// EventCompleted is sent once per e-mail, with the counts, when the last
+	// recipient has reached its end.
+	EventCompleted EventType = "email.completed"
+	// EventCancelRequested: canceled while an attempt was open; what that
+	// attempt defers will be canceled.
+	EventCancelRequested EventType = "email.cancel_requested"
+	// EventDeleted: gone from lists, still readable by id.
+	EventDeleted EventType = "email.deleted"
+)
+
+// DefaultWebhookEvents are the outcomes an endpoint gets unless it asks for
+// others: what a sender has to act upon.
+func DefaultWebhookEvents() []EventType {
+	return []EventType{
+		EventDeferred, EventDelivered, EventBounced, EventFailed,
+		EventExpired, EventCanceled, EventCompleted,
+	}
+}
+
+// EventFor is the event that a recipient's entering a state stands for.
+func EventFor(s RecipientStatus) EventType {
+	switch s {
+	case RecipientDeferred:
+		return EventDeferred
+	case RecipientDelivered:
+		return EventDelivered
+	case RecipientBounced:
+		return EventBounced
+	case RecipientFailed:
+		return EventFailed
+	case RecipientCanceled:
+		return EventCanceled
+	case RecipientExpired:
+		return EventExpired
+	case RecipientSuppressed:
+		return EventSuppressed
+	}
+	return ""
+}
+
+// Event is one line of an e-mail's history.
+type Event struct {
+	ID         string
+	EmailID    string
+	CustomerID string
+	// Sequence counts the events of one e-mail from 1, without gaps.
+	Sequence int64
+	Type     EventType
+	// RecipientID is empty for what concerns the whole e-mail.
+	RecipientID string
+	Attempt     int
+	Reply
+	Reason Detail
+	At     time.Time
+}

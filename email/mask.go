@@ -1,0 +1,46 @@
+package email
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// addressLike finds what looks like an address inside a server's text. The
+// local part is taken greedily, so that quoting never lets half of one through.
+var addressLike = regexp.MustCompile(`[^\s<>()\[\],;:]+@([\p{L}\p{N}.\-]+)`)
+
+// MaskAddress hides the local part but for its first character, for histories
+// and logs: bob@x.com becomes b***@x.com.
+func MaskAddress(addr string) string {
+	i := strings.LastIndexByte(addr, '@')
+	if i <= 0 {
+		return "***"
+	}
+	_, n := utf8.DecodeRuneInString(addr)
+	return addr[:n] + "***" + addr[i:]
+}
+
+// MaskText hides the local part of everything in a server's text that looks
+// like an address, and of the addresses given, which a server may also name
+// without their domain.
+func MaskText(text string, addrs ...string) string {
+	text = addressLike.ReplaceAllString(text, "***@$1")
+	for _, a := range addrs {
+		i := strings.LastIndexByte(a, '@')
+		if i < 3 { // a shorter local part would blank out ordinary words
+			continue
+		}
+		text = replaceFold(text, a[:i], "***")
+	}
+	return text
+}
+
+// replaceFold replaces whole words of s equal to old under ASCII case folding.
+func replaceFold(s, old, with string) string {
+	re, err := regexp.Compile(`(?i)(^|[^\p{L}\p{N}])` + regexp.QuoteMeta(old) + `($|[^\p{L}\p{N}])`)
+	if err != nil {
+		return with // a pattern that cannot be built hides everything rather than nothing
+	}
+	return re.ReplaceAllString(s, "${1}"+with+"${2}")
+}

@@ -1,0 +1,66 @@
+package email
+
+import "time"
+
+// Schedule spaces a recipient's attempts.
+type Schedule struct {
+	// Steps are the waits after the first, second, … counted attempt; the last
+	// one repeats. Never empty.
+	Steps []time.Duration
+	// ExpireAfter ends the attempts of a message that sets no expires_at,
+	// counted from its first attempt. Zero means DefaultExpireAfter.
+	ExpireAfter time.Duration
+}
+
+// DefaultExpireAfter is how long a recipient is tried: RFC 5321 section
+// 4.5.4.1 asks for 4-5 days at the least from a server that has nobody to ask;
+// our senders are told of every deferral and want an answer.
+const DefaultExpireAfter = 72 * time.Hour
+
+// ambiguousRetry is the wait before a mail whose fate is unknown is sent again.
+const ambiguousRetry = time.Minute
+
+// scheduleJitter spreads retries by this much to either side.
+const scheduleJitter = 0.1
+
+// DefaultSchedule yields attempts at 0, 1, 6, 21 and 51 minutes, then at 1:51,
+// 3:51, 7:51, 15:51, 27:51 hours and every 12 hours up to 72.
+func DefaultSchedule() Schedule {
+	return Schedule{
+		Steps: []time.Duration{
+			time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+			time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 12 * time.Hour,
+		},
+		ExpireAfter: DefaultExpireAfter,
+	}
+}
+
+// Wait is the time from the end of an attempt to the next one. counted is how
+// many attempts have moved the recipient along, this one included; rnd is in
+// [0,1) and spreads the wait by ±10 %. What the server asked for replaces the
+// schedule, or is its floor if o.AtLeast.
+func (s Schedule) Wait(counted int, o Outcome, rnd float64) time.Duration {
+	step := s.Steps[min(max(counted, 1), len(s.Steps))-1]
+	switch {
+	case o.Reason == DetailAmbiguous && o.RetryAfter == 0:
+		return ambiguousRetry
+	case o.RetryAfter > 0 && o.AtLeast:
+		step = max(step, o.RetryAfter)
+	case o.RetryAfter > 0:
+		return o.RetryAfter
+	}
+	return step + time.Duration((2*rnd-1)*scheduleJitter*float64(step))
+}
+
+// Deadline is when attempts end.
+func (s Schedule) Deadline(expiresAt, firstAttempt time.Time) time.Time {
+	switch {
+	case !expiresAt.IsZero():
+		return expiresAt
+	case firstAttempt.IsZero():
+		return time.Time{}
+	case s.ExpireAfter == 0:
+		return firstAttempt.Add(DefaultExpireAfter)
+	}
+	return firstAttempt.Add(s.ExpireAfter)
+}

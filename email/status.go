@@ -1,0 +1,161 @@
+package email
+
+// Status is the state of a whole e-mail. Derive alone computes it.
+type Status string
+
+// The states of an e-mail.
+const (
+	// StatusQueued: accepted, no attempt has opened yet. It promises that the
+	// mail is stored, not that a relay is reachable.
+	StatusQueued Status = "queued"
+	// StatusSending: an attempt has opened and some recipient is still open. An
+	// e-mail never goes back from it to queued.
+	StatusSending Status = "sending"
+	// StatusDelivered: no recipient is open and the next hop accepted the mail
+	// for at least one. It does not promise an inbox.
+	StatusDelivered Status = "delivered"
+	// StatusBounced: no recipient is open, none was accepted, at least one was
+	// refused by its server or suppressed.
+	StatusBounced Status = "bounced"
+	// StatusFailed: it ended on our side or the sender's: attachment, sender
+	// rejected, too large, expired, ambiguous with on_ambiguous fail.
+	StatusFailed Status = "failed"
+	// StatusCanceled: every recipient was canceled before it was sent.
+	StatusCanceled Status = "canceled"
+)
+
+// Final reports whether nothing will be attempted any more.
+func (s Status) Final() bool {
+	switch s {
+	case StatusDelivered, StatusBounced, StatusFailed, StatusCanceled:
+		return true
+	}
+	return false
+}
+
+// Detail says what Status leaves out. Empty means there is nothing to add.
+type Detail string
+
+// Details of an open e-mail, in the order in which they win.
+const (
+	DetailHeld      Detail = "held"
+	DetailScheduled Detail = "scheduled"
+	DetailRelayDown Detail = "relay_down"
+	DetailThrottled Detail = "throttled"
+	DetailPartial   Detail = "partial"
+	DetailDeferred  Detail = "deferred"
+)
+
+// Details of a finished e-mail and reasons of a recipient's state. Ambiguous
+// wins over partial, partial over a common reason.
+const (
+	DetailAmbiguous      Detail = "ambiguous"
+	DetailHard           Detail = "hard"
+	DetailSoft           Detail = "soft"
+	DetailBlock          Detail = "block"
+	DetailOther          Detail = "other"
+	DetailSuppressed     Detail = "suppressed"
+	DetailExpired        Detail = "expired"
+	DetailTooLarge       Detail = "too_large"
+	DetailSenderRejected Detail = "sender_rejected"
+	DetailAttachment     Detail = "attachment"
+	DetailUnsendable     Detail = "unsendable"
+	DetailRelayFault     Detail = "relay_fault"
+)
+
+// RecipientStatus is the state of one recipient. Opened, clicked and
+// unsubscribed are events, never states.
+type RecipientStatus string
+
+// The states of a recipient.
+const (
+	// RecipientQueued: never attempted.
+	RecipientQueued RecipientStatus = "queued"
+	// RecipientSending: part of the attempt that is open now.
+	RecipientSending RecipientStatus = "sending"
+	// RecipientDeferred: attempted, to be tried again at next_attempt_at.
+	RecipientDeferred RecipientStatus = "deferred"
+	// RecipientDelivered: accepted by the next hop (RFC 5321 section 6.1).
+	RecipientDelivered RecipientStatus = "delivered"
+	// RecipientBounced: refused for good by the recipient's side.
+	RecipientBounced RecipientStatus = "bounced"
+	// RecipientFailed: ended on our side or the sender's.
+	RecipientFailed RecipientStatus = "failed"
+	// RecipientCanceled: canceled before it was sent.
+	RecipientCanceled RecipientStatus = "canceled"
+	// RecipientExpired: the time for attempts ran out.
+	RecipientExpired RecipientStatus = "expired"
+	// RecipientSuppressed: on the suppression list, never attempted.
+	RecipientSuppressed RecipientStatus = "suppressed"
+	// RecipientComplained: accepted, later reported as unwanted.
+	RecipientComplained RecipientStatus = "complained"
+)
+
+// Open reports whether the recipient may still be attempted.
+func (s RecipientStatus) Open() bool {
+	switch s {
+	case RecipientQueued, RecipientSending, RecipientDeferred:
+		return true
+	}
+	return false
+}
+
+// transitions lists, for each state, the states it may be entered from.
+// Nothing leaves sending but the closing of the attempt that owns it: a
+// cancel or an expiry meanwhile is remembered on the e-mail and applied to
+// what that closing deferred.
+var transitions = map[RecipientStatus][]RecipientStatus{
+	RecipientQueued:     {},
+	RecipientSending:    {RecipientQueued, RecipientDeferred},
+	RecipientDeferred:   {RecipientSending},
+	RecipientDelivered:  {RecipientSending},
+	RecipientBounced:    {RecipientSending, RecipientDelivered},
+	RecipientFailed:     {RecipientSending, RecipientQueued, RecipientDeferred},
+	RecipientCanceled:   {RecipientQueued, RecipientDeferred},
+	RecipientExpired:    {RecipientQueued, RecipientDeferred},
+	RecipientSuppressed: {RecipientQueued, RecipientDeferred},
+	RecipientComplained: {RecipientDelivered},
+}
+
+// EnteredFrom returns the states from which a recipient may move to s. An
+// empty answer means that s is only ever a first state.
+func EnteredFrom(s RecipientStatus) []RecipientStatus {
+	return append([]RecipientStatus(nil), transitions[s]...)
+}
+
+// CanMove reports whether a recipient may go from one state to another. A
+// refused transition changes nothing and is no error: somebody was faster.
+func CanMove(from, to RecipientStatus) bool {
+	for _, s := range transitions[to] {
+		if s == from {
+			return true
+		}
+	}
+	return false
+}
+
+// RecipientStatuses lists every state, in the order of a recipient's life.
+func RecipientStatuses() []RecipientStatus {
+	return []RecipientStatus{
+		RecipientQueued, RecipientSending, RecipientDeferred, RecipientDelivered, RecipientBounced,
+		RecipientFailed, RecipientCanceled, RecipientExpired, RecipientSuppressed, RecipientComplained,
+	}
+}
+
+// statusAliases is the seed document's second vocabulary, read on input.
+var statusAliases = map[string]Status{
+	"initiated": StatusQueued,
+	"processed": StatusSending,
+}
+
+// ParseStatus reads a status in either vocabulary of the seed API.
+func ParseStatus(s string) (Status, bool) {
+	if alias, ok := statusAliases[s]; ok {
+		return alias, true
+	}
+	switch st := Status(s); st {
+	case StatusQueued, StatusSending, StatusDelivered, StatusBounced, StatusFailed, StatusCanceled:
+		return st, true
+	}
+	return "", false
+}
