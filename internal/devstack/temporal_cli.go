@@ -1,0 +1,153 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// cliPackage is the program the module in tools/temporal pins.
+const cliPackage = "github.com/temporalio/cli/cmd/temporal"
+
+// progressEvery is how often a long step is mentioned.
+const progressEvery = 10 * time.Second
+
+// cliFlags are what StartTemporal passes; an older CLI lacks some of them.
+var cliFlags = []string{"--db-filename", "--dynamic-config-value", "--headless", "--ip", "--port",
+	"--search-attribute", "--sqlite-pragma", "--ui-ip", "--ui-port"}
+
+var cliVersion = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/temporalio/cli\s+v(\S+)`)
+
+// TemporalCLI returns a temporal program: the one on PATH if it knows the flags
+// we need, else the one built before in cacheDir, else it builds the version that
+// the module in moduleDir pins. The first build takes minutes, which log is told
+// every 10 s. Processes that need it at the same time wait for the first.
+func TemporalCLI(ctx context.Context, moduleDir, cacheDir string, log io.Writer) (path string, err error) {
+	log = orDiscard(log)
+	if path, ok := installedCLI(ctx, log); ok {
+		return path, nil
+	}
+	gomod, err := os.ReadFile(filepath.Join(moduleDir, "go.mod"))
+	if err != nil {
+		return "", fmt.Errorf("temporal is not on PATH and cannot be built: %w", err)
+	}
+	match := cliVersion.FindSubmatch(gomod)
+	if match == nil {
+		return "", fmt.Errorf("temporal is not on PATH and cannot be built: %s/go.mod does not require github.com/temporalio/cli", moduleDir)
+	}
+	if cacheDir, err = filepath.Abs(cacheDir); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
+		return "", fmt.Errorf("build temporal: %w", err)
+	}
+	version := string(match[1])
+	path = filepath.Join(cacheDir, "temporal-"+version)
+	if executable(path) { // it appears complete, so this needs no lock
+		return path, nil
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("build temporal: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	progress := startProgress(log, "temporal: waiting for another process that builds the CLI", progressEvery)
+	err = waitLock(ctx, lock, func() error { return nil })
+	progress.stop()
+	if err != nil {
+		return "", fmt.Errorf("build temporal: %w", err)
+	}
+	if executable(path) {
+		return path, nil
+	}
+	return path, buildCLI(ctx, moduleDir, version, path, log)
+}
+
+// installedCLI finds a suitable temporal on PATH.
+func installedCLI(ctx context.Context, log io.Writer) (string, bool) {
+	path, err := exec.LookPath("temporal")
+	if err != nil {
+		return "", false
+	}
+	help, err := exec.CommandContext(ctx, path, "server", "start-dev", "--help").CombinedOutput()
+	if err != nil {
+		fmt.Fprintf(log, "temporal: %s is not used, its help fails: %v\n", path, err)
+		return "", false
+	}
+	for _, flag := range cliFlags {
+		if !strings.Contains(string(help), flag+" ") && !strings.Contains(string(help), flag+".") {
+			fmt.Fprintf(log, "temporal: %s is not used, it has no flag %s\n", path, flag)
+			return "", false
+		}
+	}
+	return path, true
+}
+
+// buildCLI builds into path, which appears when it is complete. The caller holds
+// the lock.
+func buildCLI(ctx context.Context, moduleDir, version, path string, log io.Writer) (err error) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		return fmt.Errorf("temporal is not on PATH and building it needs Go: %w", err)
+	}
+	if moduleDir, err = filepath.Abs(moduleDir); err != nil {
+		return err
+	}
+	output, err := openLog("")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, output.close()) }()
+	building := path + ".building"
+	build := command{name: "go build of the Temporal CLI", path: goTool, dir: moduleDir, stop: "TERM", remove: building,
+		args: []string{"build", "-ldflags", "-s -w -X github.com/temporalio/cli/temporalcli.Version=" + version, "-o", building, cliPackage},
+		// A workspace or a vendor setting of ours is not this module's.
+		env: append(os.Environ(), "GOWORK=off", "GOFLAGS=", "PWD="+moduleDir)}
+	fmt.Fprintf(log, "temporal: building the CLI %s from %s, once; this takes minutes\n", version, moduleDir)
+	progress := startProgress(log, "temporal: still building", progressEvery)
+	err = build.run(ctx, output)
+	elapsed := progress.stop()
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(building))
+	}
+	fmt.Fprintf(log, "temporal: built in %d s\n", int(elapsed.Seconds()))
+	return os.Rename(building, path)
+}
+
+// progress repeats a line with the seconds passed.
+type progress struct {
+	started    time.Time
+	quit, done chan struct{}
+}
+
+func startProgress(log io.Writer, line string, every time.Duration) *progress {
+	p := &progress{started: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				fmt.Fprintf(log, "%s, %d s\n", line, int(time.Since(p.started).Round(time.Second).Seconds()))
+			case <-p.quit:
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// stop ends the lines, and returns the time since the start.
+func (p *progress) stop() time.Duration {
+	close(p.quit)
+	<-p.done
+	return time.Since(p.started)
+}
