@@ -1,0 +1,219 @@
+package db
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// startLease is how long the accepting process has to start the run itself
+// before a sweeper may.
+const startLease = 10 * time.Second
+
+// Accept stores a message as an e-mail, with its recipients, attachments and
+// an outbox row leased to owner (a process), in one transaction: after it
+// returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
+// a sender domain that the customer has not proven.
+func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string) (email.Email, error) {
+	id := newID()
+	var out email.Email
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		c := &change{ctx: ctx, s: s, tx: tx}
+		hooked, err := c.acceptFrom(customerID, m.From.Domain())
+		if err != nil {
+			return err
+		}
+		due := c.now
+		if m.SendAt.After(c.now) {
+			due = m.SendAt
+		}
+		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), hooked: hooked}
+		c.mails = []*mail{ml}
+		c.settle(ml)
+		event := email.EventQueued
+		if ml.Detail == email.DetailScheduled {
+			event = email.EventScheduled
+		}
+		c.tell(ml, eventRow{Type: event})
+
+		content := newContentRow(id, m)
+		if _, err := tx.NewInsert().Model(&ml.emailRow).Exec(ctx); err != nil {
+			return fmt.Errorf("insert e-mail: %w", err)
+		}
+		if _, err := tx.NewInsert().Model(&ml.recipients).Exec(ctx); err != nil {
+			return fmt.Errorf("insert recipients: %w", err)
+		}
+		if _, err := tx.NewInsert().Model(content).Exec(ctx); err != nil {
+			return fmt.Errorf("insert content: %w", err)
+		}
+		attachments, err := c.acceptAttachments(id, customerID, m.Attachments)
+		if err != nil {
+			return err
+		}
+		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
+		if _, err := tx.NewInsert().Model(&box).Exec(ctx); err != nil {
+			return fmt.Errorf("insert outbox row: %w", err)
+		}
+		if err := c.writeEvents(c.mails); err != nil {
+			return err
+		}
+		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
+		return nil
+	})
+	return out, err
+}
+
+// acceptFrom sets the transaction's time and checks that the customer may send
+// from the domain.
+func (c *change) acceptFrom(customerID, domain string) (hooked bool, err error) {
+	var verified bool
+	err = c.tx.NewRaw(`SELECT now(),
+		EXISTS (SELECT 1 FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL),
+		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL)`,
+		customerID, domain).Scan(c.ctx, &c.now, &hooked, &verified)
+	if err != nil {
+		return false, fmt.Errorf("check sender domain: %w", err)
+	}
+	if c.s.opts.RequireVerifiedDomains && !verified {
+		f := email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
+		f.Fields = []email.FieldError{{Pointer: "/from/email", Code: string(email.CodeDomainUnverified), Detail: "use an address of a verified domain"}}
+		return false, f
+	}
+	return hooked, nil
+}
+
+func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {
+	row := emailRow{
+		ID: id, CustomerID: customerID, WorkflowID: email.WorkflowIDPrefix + id,
+		FromEmail: m.From.Email, FromName: m.From.Name, FromLabel: m.From.Label, FromDetail: m.From.Detail,
+		ReplyTo: addressRows(m.ReplyTo), Subject: m.Subject, Metadata: m.Metadata, Tags: m.Tags,
+		Stream: m.Stream, OnAmbiguous: m.OnAmbiguous, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
+		SizeBytes: m.Size(), Attachments: len(m.Attachments),
+		StatusAt: now, CreatedAt: now,
+	}
+	// The driver writes nil as NULL, not as the column's default.
+	if row.Metadata == nil {
+		row.Metadata = map[string]string{}
+	}
+	if row.Tags == nil {
+		row.Tags = []string{}
+	}
+	if row.Stream == "" {
+		row.Stream = email.StreamTransactional
+	}
+	if row.OnAmbiguous == "" {
+		row.OnAmbiguous = email.AmbiguousRetry
+	}
+	return row
+}
+
+func newRecipientRows(emailID string, m email.Message, now, due time.Time) []*recipientRow {
+	var rows []*recipientRow
+	add := func(kind email.RecipientKind, as []email.Address) {
+		for _, a := range as {
+			rows = append(rows, &recipientRow{
+				ID: newID(), EmailID: emailID, Position: len(rows), Kind: kind, Address: a.Email, Name: a.Name, Label: a.Label,
+				Detail: a.Detail, Status: email.RecipientQueued, StatusAt: now, NextAttemptAt: due,
+			})
+		}
+	}
+	add(email.KindTo, m.To)
+	add(email.KindCc, m.Cc)
+	add(email.KindBcc, m.Bcc)
+	return rows
+}
+
+func newContentRow(emailID string, m email.Message) *contentRow {
+	row := &contentRow{EmailID: emailID, Text: m.Text, TextFromHTML: m.TextFromHTML, HTML: m.HTML, Headers: []headerJSON{}}
+	for _, h := range m.Headers {
+		row.Headers = append(row.Headers, headerJSON(h))
+	}
+	return row
+}
+
+// acceptAttachments stores inline contents as files, and references as they are.
+func (c *change) acceptAttachments(emailID, customerID string, as []email.Attachment) ([]*attachmentRow, error) {
+	rows := make([]*attachmentRow, 0, len(as))
+	for i, a := range as {
+		row := &attachmentRow{
+			ID: newID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Optional: a.Optional,
+		}
+		if a.Content != nil {
+			blob, err := storeBlob(c.ctx, c.tx, customerID, a.Content, c.now)
+			if err != nil {
+				return nil, err
+			}
+			row.ReferenceType, row.ReferenceID = email.ReferenceFile, blob.ID
+			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return rows, nil
+	}
+	if _, err := c.tx.NewInsert().Model(&rows).Exec(c.ctx); err != nil {
+		return nil, fmt.Errorf("insert attachments: %w", err)
+	}
+	return rows, nil
+}
+
+type blobRow struct {
+	bun.BaseModel `bun:"table:blobs,alias:b"`
+
+	ID         string    `bun:"id,pk,type:uuid"`
+	CustomerID string    `bun:"customer_id,type:uuid"`
+	Size       int64     `bun:"size"`
+	SHA256     string    `bun:"sha256"`
+	CreatedAt  time.Time `bun:"created_at"`
+}
+
+type chunkRow struct {
+	bun.BaseModel `bun:"table:blob_chunks,alias:bc"`
+
+	BlobID string `bun:"blob_id,pk,type:uuid"`
+	Seq    int    `bun:"seq,pk"`
+	Data   []byte `bun:"data"`
+}
+
+// chunkBytes is the size of a stored chunk: the driver sends bytes as hex text
+// and would hold a large attachment four times over.
+const chunkBytes = 512 << 10
+
+func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
+	sum := sha256.Sum256(data)
+	blob := &blobRow{ID: newID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
+	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
+		return nil, fmt.Errorf("insert blob: %w", err)
+	}
+	for seq := 0; len(data) > 0; seq++ {
+		n := min(chunkBytes, len(data))
+		if _, err := tx.NewInsert().Model(&chunkRow{BlobID: blob.ID, Seq: seq, Data: data[:n]}).Exec(ctx); err != nil {
+			return nil, fmt.Errorf("insert chunk %d: %w", seq, err)
+		}
+		data = data[n:]
+	}
+	return blob, nil
+}
+
+// readBlob reads stored bytes chunk by chunk and checks that all are there.
+func readBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
+	data := make([]byte, 0, size)
+	for seq := 0; int64(len(data)) < size; seq++ {
+		var chunk chunkRow
+		if err := db.NewSelect().Model(&chunk).Where("bc.blob_id = ?", id).Where("bc.seq = ?", seq).Scan(ctx); err != nil {
+			return nil, fmt.Errorf("read chunk %d of blob %s: %w", seq, id, err)
+		}
+		data = append(data, chunk.Data...)
+	}
+	if int64(len(data)) != size {
+		return nil, fmt.Errorf("blob %s: %d bytes, expected %d", id, len(data), size)
+	}
+	return data, nil
+}

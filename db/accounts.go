@@ -1,0 +1,307 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+type customerRow struct {
+	bun.BaseModel `bun:"table:customers,alias:cu"`
+
+	ID            string          `bun:"id,pk,type:uuid"`
+	Name          string          `bun:"name"`
+	Detail        string          `bun:"detail"`
+	Email         string          `bun:"email"`
+	Status        account.Status  `bun:"status"`
+	DefaultSource *account.Source `bun:"default_source,type:jsonb,nullzero"`
+	CreatedAt     time.Time       `bun:"created_at,nullzero,default:now()"`
+	UpdatedAt     time.Time       `bun:"updated_at,nullzero,default:now()"`
+	DeletedAt     time.Time       `bun:"deleted_at,nullzero"`
+
+	WebhookURI    string `bun:"webhook_uri,scanonly"`
+	WebhookMethod string `bun:"webhook_method,scanonly"`
+}
+
+func (r *customerRow) customer() account.Customer {
+	return account.Customer{
+		ID: r.ID, Name: r.Name, Detail: r.Detail, Email: r.Email, Status: r.Status, DefaultSource: r.DefaultSource,
+		WebhookURI: r.WebhookURI, WebhookMethod: r.WebhookMethod,
+		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
+	}
+}
+
+// CreateCustomer makes an active customer, and the secret that will sign its
+// webhooks.
+func (s *Store) CreateCustomer(ctx context.Context, name, detail, mail string) (out account.Customer, webhookSecret string, err error) {
+	row := customerRow{ID: newID(), Name: name, Detail: detail, Email: mail, Status: account.StatusActive}
+	err = s.inTx(ctx, func(tx bun.Tx) error {
+		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
+			return err
+		}
+		if webhookSecret, err = s.createCustomerEndpoint(ctx, tx, row.ID); err != nil {
+			return err
+		}
+		out, err = s.customer(ctx, tx, row.ID)
+		return err
+	})
+	return out, webhookSecret, err
+}
+
+// Customer reads one customer.
+func (s *Store) Customer(ctx context.Context, id string) (account.Customer, error) {
+	return s.customer(ctx, s.db, id)
+}
+
+func (s *Store) customer(ctx context.Context, idb bun.IDB, id string) (account.Customer, error) {
+	return customerWhere(ctx, idb, func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("cu.id = ?", id) })
+}
+
+func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery) *bun.SelectQuery) (account.Customer, error) {
+	var row customerRow
+	err := idb.NewSelect().Model(&row).ColumnExpr("cu.*").
+		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
+		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
+		Apply(where).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.Customer{}, notFound("customer")
+	}
+	if err != nil {
+		return account.Customer{}, translate(err)
+	}
+	return row.customer(), nil
+}
+
+// CustomerByName finds the oldest customer of that name.
+func (s *Store) CustomerByName(ctx context.Context, name string) (account.Customer, error) {
+	var id string
+	err := s.db.NewSelect().Model((*customerRow)(nil)).Column("id").Where("cu.name = ?", name).Order("cu.created_at").Limit(1).Scan(ctx, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.Customer{}, notFound("customer")
+	}
+	if err != nil {
+		return account.Customer{}, translate(err)
+	}
+	return s.Customer(ctx, id)
+}
+
+// UpdateCustomer writes what a customer may change of itself: name, detail,
+// e-mail, default source and webhook. The second result is the webhook secret
+// where this turned the webhook on, else "".
+func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error) {
+	var out account.Customer
+	secret := ""
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		row := customerRow{ID: c.ID, Name: c.Name, Detail: c.Detail, Email: c.Email, DefaultSource: c.DefaultSource}
+		res, err := tx.NewUpdate().Model(&row).WherePK().Column("name", "detail", "email", "default_source").Set("updated_at = now()").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, notFound("customer"))
+		}
+		if secret, err = s.setCustomerEndpoint(ctx, tx, c); err != nil {
+			return err
+		}
+		out, err = s.customer(ctx, tx, c.ID)
+		return err
+	})
+	return out, secret, err
+}
+
+type userRow struct {
+	bun.BaseModel `bun:"table:users,alias:u"`
+
+	ID           string    `bun:"id,pk,type:uuid"`
+	CustomerID   string    `bun:"customer_id,type:uuid"`
+	Username     string    `bun:"username"`
+	PasswordHash string    `bun:"password_hash"`
+	CreatedAt    time.Time `bun:"created_at,nullzero,default:now()"`
+}
+
+func (r *userRow) user() account.User {
+	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, CreatedAt: utc(r.CreatedAt)}
+}
+
+// CreateUser makes a user of a customer; a username in use is a conflict.
+func (s *Store) CreateUser(ctx context.Context, customerID, username, password string) (account.User, error) {
+	if _, err := s.Customer(ctx, customerID); err != nil {
+		return account.User{}, err
+	}
+	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: hashPassword(password)}
+	if _, err := s.db.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
+		if uniqueViolation(err) != "" {
+			return account.User{}, email.Fail(email.CodeConflict, "the username %s is in use", username)
+		}
+		return account.User{}, translate(err)
+	}
+	return row.user(), nil
+}
+
+// SetPassword gives a customer's user a password, making the user if need be.
+func (s *Store) SetPassword(ctx context.Context, customerID, username, password string) error {
+	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: hashPassword(password)}
+	res, err := s.db.NewInsert().Model(&row).On("CONFLICT (username) DO UPDATE").
+		Set("password_hash = EXCLUDED.password_hash, updated_at = now()").Where("u.customer_id = EXCLUDED.customer_id").Exec(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, email.Fail(email.CodeConflict, "the username %s is in use", username))
+	}
+	return nil
+}
+
+// Authenticate checks a username and password. Whether the one or the other
+// was wrong is not told, neither by words nor by time.
+func (s *Store) Authenticate(ctx context.Context, username, password string) (account.User, error) {
+	var row userRow
+	err := s.db.NewSelect().Model(&row).Where("u.username = ?", username).Scan(ctx)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return account.User{}, translate(err)
+	}
+	hash := row.PasswordHash
+	if hash == "" {
+		hash = absentUser
+	}
+	if !verifyPassword(hash, password) || row.ID == "" {
+		return account.User{}, email.Fail(email.CodeUnauthorized, "wrong username or password")
+	}
+	return row.user(), nil
+}
+
+type accessKeyRow struct {
+	bun.BaseModel `bun:"table:access_keys,alias:k"`
+
+	ID          string    `bun:"id,pk,type:uuid"`
+	CustomerID  string    `bun:"customer_id,type:uuid"`
+	Name        string    `bun:"name"`
+	Detail      string    `bun:"detail"`
+	TokenPrefix string    `bun:"token_prefix"`
+	TokenHash   []byte    `bun:"token_hash"`
+	ExpiresAt   time.Time `bun:"expires_at,nullzero"`
+	CreatedAt   time.Time `bun:"created_at,nullzero,default:now()"`
+	UpdatedAt   time.Time `bun:"updated_at,nullzero,default:now()"`
+	DeletedAt   time.Time `bun:"deleted_at,nullzero"`
+}
+
+func (r *accessKeyRow) key() account.AccessKey {
+	return account.AccessKey{
+		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix,
+		ExpiresAt: utc(r.ExpiresAt), CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
+	}
+}
+
+// CreateAccessKey makes a key. The token is returned this once and stored as a hash.
+func (s *Store) CreateAccessKey(ctx context.Context, customerID, name, detail string, expiresAt time.Time) (key account.AccessKey, token string, err error) {
+	if _, err := s.Customer(ctx, customerID); err != nil {
+		return account.AccessKey{}, "", err
+	}
+	token = account.NewToken()
+	row := accessKeyRow{
+		ID: newID(), CustomerID: customerID, Name: name, Detail: detail, TokenPrefix: account.TokenPrefix(token),
+		TokenHash: account.HashToken(token), ExpiresAt: expiresAt,
+	}
+	if _, err := s.db.NewInsert().Model(&row).Returning("*").Exec(ctx); err != nil {
+		return account.AccessKey{}, "", translate(err)
+	}
+	return row.key(), token, nil
+}
+
+// AccessKeys lists a customer's keys, newest first, without the deleted ones.
+func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
+	var rows []*accessKeyRow
+	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
+		Order("k.created_at DESC", "k.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "k", "created_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	for _, r := range rows {
+		out = append(out, r.key())
+	}
+	return out, next, nil
+}
+
+// AccessKey reads one key of a customer.
+func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
+	var row accessKeyRow
+	err := s.db.NewSelect().Model(&row).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.AccessKey{}, notFound("access key")
+	}
+	return row.key(), translate(err)
+}
+
+// DeleteAccessKey ends a key at once. Deleting it again changes nothing.
+func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
+	_, err := s.db.NewUpdate().Model((*accessKeyRow)(nil)).Set("deleted_at = now(), updated_at = now()").
+		Where("id = ?", id).Where("customer_id = ?", customerID).Where("deleted_at IS NULL").Exec(ctx)
+	if err != nil {
+		return account.AccessKey{}, translate(err)
+	}
+	return s.AccessKey(ctx, customerID, id)
+}
+
+// CustomerByToken finds the customer that an access key's token acts for. A
+// token that is unknown, deleted or expired is unauthorized, without saying which.
+func (s *Store) CustomerByToken(ctx context.Context, token string) (account.Customer, error) {
+	c, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
+			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
+	})
+	if email.FailureCode(err) == email.CodeNotFound {
+		return account.Customer{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
+	}
+	return c, err
+}
+
+type domainRow struct {
+	bun.BaseModel `bun:"table:domains,alias:d"`
+
+	ID         string    `bun:"id,pk,type:uuid"`
+	CustomerID string    `bun:"customer_id,type:uuid"`
+	Name       string    `bun:"name"`
+	VerifiedAt time.Time `bun:"verified_at,nullzero"`
+	CreatedAt  time.Time `bun:"created_at,nullzero,default:now()"`
+}
+
+// AddDomain gives a customer a sender domain (lower-case A-labels), verified if
+// the operator vouches for it. Adding it again keeps it, and verifies it if
+// asked to. A domain that another customer has verified is a conflict.
+func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error) {
+	if _, err := s.Customer(ctx, customerID); err != nil {
+		return account.Domain{}, err
+	}
+	var row domainRow
+	err := s.db.NewRaw(`INSERT INTO domains (id, customer_id, name, verified_at) VALUES (?, ?, ?, CASE WHEN ? THEN now() END)
+		ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at) RETURNING *`,
+		newID(), customerID, name, verified).Scan(ctx, &row)
+	if err != nil {
+		if uniqueViolation(err) == "domains_verified_once" {
+			return account.Domain{}, email.Fail(email.CodeConflict, "another customer has verified the domain %s", name)
+		}
+		return account.Domain{}, translate(err)
+	}
+	return account.Domain{ID: row.ID, CustomerID: row.CustomerID, Name: row.Name, VerifiedAt: utc(row.VerifiedAt), CreatedAt: utc(row.CreatedAt)}, nil
+}
+
+// page cuts a list that was read one row too long, and says where the next
+// page begins: by time alone, unless the row behind has the same time.
+func page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
+	if len(rows) <= limit {
+		return rows, nil
+	}
+	at, id := place(rows[limit-1])
+	next := &email.Cursor{At: at.UTC()}
+	if behindAt, _ := place(rows[limit]); behindAt.Equal(at) {
+		next.ID = id
+	}
+	return rows[:limit], next
+}

@@ -1,0 +1,351 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// mail is a locked e-mail with its recipients, changed in memory and written
+// back by change.flush.
+type mail struct {
+	emailRow
+	recipients []*recipientRow
+	// before holds the recipients' states as they are in the database.
+	before map[string]email.RecipientStatus
+	// hooked: the customer has an endpoint, so events need bodies.
+	hooked bool
+	was    email.Status
+	dirty  bool
+}
+
+// change is one transaction's work on locked e-mails: the only writer of
+// recipients' and e-mails' states, of events and of webhook deliveries. All its
+// rows carry one time.
+type change struct {
+	ctx    context.Context
+	s      *Store
+	tx     bun.Tx
+	now    time.Time
+	mails  []*mail
+	events []eventRow
+	bodies []webhookBody
+}
+
+// webhookBody is an event on its way to every endpoint that wants it.
+type webhookBody struct {
+	EventID    string `json:"event_id"`
+	EmailID    string `json:"email_id"`
+	CustomerID string `json:"customer_id"`
+	Type       string `json:"type"`
+	Body       string `json:"body"`
+}
+
+// lockedRow is an emailRow as the lock reads it.
+type lockedRow struct {
+	emailRow
+	TxNow  time.Time `bun:"tx_now"`
+	Hooked bool      `bun:"hooked"`
+}
+
+// change locks the e-mails in the order of their ids, lets fn decide, and
+// writes what it decided. An id that is not there is simply missing from mails.
+func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error) error {
+	return s.inTx(ctx, func(tx bun.Tx) error {
+		c := &change{ctx: ctx, s: s, tx: tx}
+		if err := c.lock(ids); err != nil {
+			return err
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+		return c.flush()
+	})
+}
+
+func (c *change) lock(ids []string) error {
+	var rows []lockedRow
+	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
+		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked
+		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.In(ids)).Scan(c.ctx, &rows)
+	if err != nil {
+		return fmt.Errorf("lock e-mails: %w", err)
+	}
+	byID := make(map[string]*mail, len(rows))
+	for i := range rows {
+		m := &mail{emailRow: rows[i].emailRow, hooked: rows[i].Hooked, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
+		c.now = rows[i].TxNow
+		c.mails = append(c.mails, m)
+		byID[m.ID] = m
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	var rs []*recipientRow
+	if err := c.tx.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.In(ids)).Order("r.email_id", "r.position").Scan(c.ctx); err != nil {
+		return fmt.Errorf("read recipients: %w", err)
+	}
+	for _, r := range rs {
+		m := byID[r.EmailID]
+		m.recipients = append(m.recipients, r)
+		m.before[r.ID] = r.Status
+	}
+	return nil
+}
+
+// mail gives a locked e-mail, or a not-found Failure.
+func (c *change) mail(id string) (*mail, error) {
+	for _, m := range c.mails {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return nil, notFound("e-mail")
+}
+
+// move takes a recipient to another state, if the table of transitions allows
+// it, and leaves an event. A refused move changes nothing.
+func (c *change) move(m *mail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
+	if !email.CanMove(r.Status, to) {
+		return false
+	}
+	r.Status, r.Reason, r.StatusAt = to, reason, c.now
+	if !to.Open() {
+		r.NextAttemptAt = time.Time{}
+	}
+	m.dirty = true
+	return true
+}
+
+// end moves a recipient to a state and tells about it.
+func (c *change) end(m *mail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
+	if !c.move(m, r, to, reason) {
+		return false
+	}
+	c.tell(m, eventRow{
+		Type: email.EventFor(to), RecipientID: r.ID, Attempt: r.Attempt, Reason: reason,
+		SMTPCode: r.SMTPCode, Enhanced: r.Enhanced, SMTPText: r.SMTPText,
+	})
+	return true
+}
+
+// tell appends an event with the next number of its e-mail.
+func (c *change) tell(m *mail, ev eventRow) {
+	m.Sequence++
+	m.dirty = true
+	ev.ID, ev.EmailID, ev.CustomerID, ev.Sequence, ev.At = newID(), m.ID, m.CustomerID, m.Sequence, c.now
+	c.events = append(c.events, ev)
+}
+
+// settle derives an e-mail's status from its recipients and says when
+// something has to happen next.
+func (c *change) settle(m *mail) {
+	facts := email.Facts{
+		Attempted: m.Attempts > 0, Held: m.Held, RelayDown: m.RelayDown,
+		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now),
+	}
+	var next time.Time
+	for _, r := range m.recipients {
+		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
+		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
+			next = r.NextAttemptAt
+		}
+	}
+	status, detail := email.Derive(facts)
+	if status != m.Status {
+		m.StatusAt = c.now
+	}
+	m.Status, m.Detail = status, detail
+	switch {
+	case status.Final():
+		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
+	case m.AttemptOpen:
+		m.NextActionAt = c.now.Add(email.Lease)
+	case m.Held:
+		m.NextActionAt = time.Time{}
+	default:
+		m.NextActionAt = next
+		if d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt); !d.IsZero() && d.Before(next) {
+			m.NextActionAt = d
+		}
+	}
+	if status.Final() && !m.was.Final() {
+		m.was = status // settling twice completes once
+		c.tell(m, eventRow{Type: email.EventCompleted, Attempt: m.Attempts, Reason: detail})
+	}
+}
+
+// flush writes everything the change decided. The order keeps to the order of
+// locks: e-mail, recipients, then rows nobody else waits for.
+func (c *change) flush() error {
+	var dirty []*mail
+	for _, m := range c.mails {
+		if m.dirty {
+			c.settle(m)
+			dirty = append(dirty, m)
+		}
+	}
+	if len(dirty) == 0 {
+		return nil
+	}
+	if err := c.writeEmails(dirty); err != nil {
+		return err
+	}
+	if err := c.writeRecipients(dirty); err != nil {
+		return err
+	}
+	return c.writeEvents(dirty)
+}
+
+// emailPatch is the part of an e-mail's row that changes.
+type emailPatch struct {
+	ID              string       `json:"id"`
+	Status          email.Status `json:"status"`
+	Detail          email.Detail `json:"status_detail"`
+	StatusAt        time.Time    `json:"status_at"`
+	Held            bool         `json:"held"`
+	RelayDown       bool         `json:"relay_down"`
+	CancelRequested bool         `json:"cancel_requested"`
+	Attempts        int          `json:"attempts"`
+	AttemptOpen     bool         `json:"attempt_open"`
+	DateAt          *time.Time   `json:"date_at"`
+	SendAt          *time.Time   `json:"send_at"`
+	Sequence        int64        `json:"sequence"`
+	NextActionAt    *time.Time   `json:"next_action_at"`
+	DeletedAt       *time.Time   `json:"deleted_at"`
+}
+
+func (c *change) writeEmails(mails []*mail) error {
+	patches := make([]emailPatch, len(mails))
+	for i, m := range mails {
+		patches[i] = emailPatch{
+			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, RelayDown: m.RelayDown,
+			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
+			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
+		}
+	}
+	return c.exec(len(mails), `UPDATE emails AS e SET status = v.status, status_detail = v.status_detail, status_at = v.status_at,
+		held = v.held, relay_down = v.relay_down, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
+		next_action_at = v.next_action_at, deleted_at = v.deleted_at
+		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, status text, status_detail text, status_at timestamptz, held boolean,
+			relay_down boolean, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
+		WHERE e.id = v.id`, patches)
+}
+
+// recipientPatch is the part of a recipient's row that changes, with the state
+// it has to be in for that.
+type recipientPatch struct {
+	ID            string                `json:"id"`
+	Before        email.RecipientStatus `json:"before"`
+	Status        email.RecipientStatus `json:"status"`
+	Reason        email.Detail          `json:"reason"`
+	StatusAt      time.Time             `json:"status_at"`
+	Attempt       int                   `json:"attempt"`
+	Attempts      int                   `json:"attempts"`
+	Counted       int                   `json:"counted"`
+	NextAttemptAt *time.Time            `json:"next_attempt_at"`
+	SMTPCode      int                   `json:"smtp_code"`
+	Enhanced      string                `json:"enhanced_code"`
+	SMTPText      string                `json:"smtp_text"`
+	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
+}
+
+// writeRecipients writes back every recipient of a changed e-mail, each only
+// from the state it was read in: the row lock makes sure of it, the condition
+// makes it sure.
+func (c *change) writeRecipients(mails []*mail) error {
+	var patches []recipientPatch
+	for _, m := range mails {
+		for _, r := range m.recipients {
+			if !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
+				continue
+			}
+			patches = append(patches, recipientPatch{
+				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
+				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
+				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy,
+			})
+		}
+	}
+	return c.exec(len(patches), `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
+		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
+		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by
+		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
+			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb)
+		WHERE r.id = v.id AND r.status = v.before`, patches)
+}
+
+// writeEvents inserts the events, and a delivery for every endpoint that wants one.
+func (c *change) writeEvents(mails []*mail) error {
+	if len(c.events) == 0 {
+		return nil
+	}
+	if _, err := c.tx.NewInsert().Model(&c.events).Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	for _, ev := range c.events {
+		i := slices.IndexFunc(mails, func(m *mail) bool { return m.ID == ev.EmailID })
+		if !mails[i].hooked {
+			continue
+		}
+		body, err := c.s.opts.WebhookBody(ev.event(), emailOf(&mails[i].emailRow, mails[i].recipients, nil, nil))
+		if err != nil {
+			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
+		}
+		c.bodies = append(c.bodies, webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Type: string(ev.Type), Body: string(body)})
+	}
+	if len(c.bodies) == 0 {
+		return nil
+	}
+	return c.exec(-1, `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
+		SELECT gen_random_uuid(), w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
+		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, type text, body text)
+		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND v.type = ANY (w.events)`, c.bodies)
+}
+
+// exec runs a statement over rows passed as one JSON array. want is how many
+// rows it has to change, -1 for any number; 0 skips it.
+func (c *change) exec(want int, query string, rows any) error {
+	if want == 0 {
+		return nil
+	}
+	data, err := json.Marshal(rows)
+	if err != nil {
+		return fmt.Errorf("encode rows: %w", err)
+	}
+	res, err := c.tx.NewRaw(query, string(data)).Exec(c.ctx)
+	if err != nil {
+		return err
+	}
+	got, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if want >= 0 && got != int64(want) {
+		return fmt.Errorf("changed %d rows, expected %d: somebody wrote past the lock", got, want)
+	}
+	return nil
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// newID is a version 7 UUID: it sorts by time, which keeps indexes compact.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// jitter is a draw for email.Schedule.Wait.
+func jitter() float64 { return rand.Float64() }

@@ -1,0 +1,235 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Email reads one e-mail of a customer, deleted ones included.
+func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, error) {
+	var row emailRow
+	err := s.db.NewSelect().Model(&row).Where("e.id = ?", id).Where("e.customer_id = ?", customerID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return email.Email{}, notFound("e-mail")
+	}
+	if err != nil {
+		return email.Email{}, translate(err)
+	}
+	out, err := s.assemble(ctx, []*emailRow{&row})
+	if err != nil {
+		return email.Email{}, err
+	}
+	return out[0], nil
+}
+
+// Emails lists a customer's e-mails, newest first, without the deleted ones.
+// next is where the following page begins, nil on the last one.
+func (s *Store) Emails(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
+	var rows []*emailRow
+	q := s.db.NewSelect().Model(&rows).Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
+		Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "e", "created_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *emailRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	out, err = s.assemble(ctx, rows)
+	return out, next, err
+}
+
+// behind narrows a list that runs from new to old to what follows a cursor.
+func behind(c email.Cursor, alias, column string) func(*bun.SelectQuery) *bun.SelectQuery {
+	return func(q *bun.SelectQuery) *bun.SelectQuery {
+		at := bun.SafeQuery("?.?", bun.Ident(alias), bun.Ident(column))
+		switch {
+		case c.At.IsZero():
+			return q
+		case c.ID == "":
+			return q.Where("? < ?", at, c.At)
+		}
+		return q.Where("(?, ?.id) < (?, ?)", at, bun.Ident(alias), c.At, c.ID)
+	}
+}
+
+// assemble adds recipients, content and attachments to e-mails' rows.
+func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(rows))
+	attached := false
+	for i, r := range rows {
+		ids[i] = r.ID
+		attached = attached || r.Attachments > 0
+	}
+	var rs []*recipientRow
+	if err := s.db.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.In(ids)).Order("r.position").Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	var cs []*contentRow
+	if err := s.db.NewSelect().Model(&cs).Where("c.email_id IN (?)", bun.In(ids)).Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	var as []*attachmentRow
+	if attached {
+		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.In(ids)).Order("at.position").Scan(ctx); err != nil {
+			return nil, translate(err)
+		}
+	}
+	recipients := make(map[string][]*recipientRow)
+	for _, r := range rs {
+		recipients[r.EmailID] = append(recipients[r.EmailID], r)
+	}
+	contents := make(map[string]*contentRow)
+	for _, c := range cs {
+		contents[c.EmailID] = c
+	}
+	attachments := make(map[string][]*attachmentRow)
+	for _, a := range as {
+		attachments[a.EmailID] = append(attachments[a.EmailID], a)
+	}
+	out := make([]email.Email, len(rows))
+	for i, r := range rows {
+		out[i] = emailOf(r, recipients[r.ID], contents[r.ID], attachments[r.ID])
+	}
+	return out, nil
+}
+
+// Message reads an e-mail's message as it was accepted, attachments' contents
+// included, for rendering. An optional attachment that could not be had is left
+// out; any other that is not stored is an error.
+func (s *Store) Message(ctx context.Context, emailID string) (email.Message, error) {
+	var row emailRow
+	err := s.db.NewSelect().Model(&row).Where("e.id = ?", emailID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return email.Message{}, notFound("e-mail")
+	}
+	if err != nil {
+		return email.Message{}, translate(err)
+	}
+	es, err := s.assemble(ctx, []*emailRow{&row})
+	if err != nil {
+		return email.Message{}, err
+	}
+	m := es[0].Message
+	kept := m.Attachments[:0]
+	for _, a := range m.Attachments {
+		if a.BlobID == "" && a.Problem != "" {
+			continue
+		}
+		if a.BlobID == "" {
+			return email.Message{}, errors.New("attachment " + a.ID + " is not stored: it has to be resolved before sending")
+		}
+		if a.Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
+			return email.Message{}, translate(err)
+		}
+		kept = append(kept, a)
+	}
+	m.Attachments = kept
+	return m, nil
+}
+
+// StoreAttachment keeps what a reference was resolved to: its content with name
+// and type, or, for an optional one that cannot be had, its Problem. Storing it
+// again changes nothing.
+func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.Attachment) error {
+	return s.inTx(ctx, func(tx bun.Tx) error {
+		var row attachmentRow
+		if err := tx.NewSelect().Model(&row).Where("at.id = ?", a.ID).For("UPDATE").Scan(ctx); err != nil {
+			return err
+		}
+		if row.BlobID != "" || row.Problem != "" {
+			return nil
+		}
+		row.Problem = cleanText(a.Problem)
+		if row.Problem == "" {
+			var now time.Time
+			if err := tx.NewRaw("SELECT now()").Scan(ctx, &now); err != nil {
+				return err
+			}
+			blob, err := storeBlob(ctx, tx, customerID, a.Content, now)
+			if err != nil {
+				return err
+			}
+			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256
+			if row.Filename == "" {
+				row.Filename = a.Filename
+			}
+			if row.Type == "" {
+				row.Type = a.Type
+			}
+		}
+		_, err := tx.NewUpdate().Model(&row).WherePK().Column("blob_id", "size", "sha256", "filename", "type", "problem").Exec(ctx)
+		return err
+	})
+}
+
+// Delete takes an e-mail out of lists and cancels what is not sent. It stays
+// readable by id. Deleting it again changes nothing. woken says that a run may
+// be waiting for what is now canceled.
+func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, woken bool, err error) {
+	err = s.change(ctx, []string{id}, func(c *change) error {
+		m, err := c.mail(id)
+		if err != nil {
+			return err
+		}
+		if m.CustomerID != customerID {
+			return notFound("e-mail")
+		}
+		if !m.DeletedAt.IsZero() {
+			return nil
+		}
+		m.DeletedAt = c.now
+		c.tell(m, eventRow{Type: email.EventDeleted})
+		woken = c.cancel(m)
+		return nil
+	})
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	out, err = s.Email(ctx, customerID, id)
+	return out, woken, err
+}
+
+// Control carries out what somebody wants done with an e-mail and tells where
+// it stands then. An action already in force, or too late, changes nothing.
+func (s *Store) Control(ctx context.Context, id string, action email.Action) (email.State, error) {
+	var st email.State
+	err := s.change(ctx, []string{id}, func(c *change) error {
+		m, err := c.mail(id)
+		if err != nil {
+			return err
+		}
+		if action != email.ActionCancel {
+			return email.Fail(email.CodeInvalidRequest, "there is no action %q", action)
+		}
+		c.cancel(m)
+		c.settle(m)
+		st = c.state(m)
+		return nil
+	})
+	return st, err
+}
+
+// cancel ends what has not begun and remembers the wish for what is being sent:
+// the closing of that attempt carries it out on whatever it defers.
+func (c *change) cancel(m *mail) bool {
+	if m.Status.Final() {
+		return false
+	}
+	if m.AttemptOpen && !m.CancelRequested {
+		m.CancelRequested, m.dirty = true, true
+		c.tell(m, eventRow{Type: email.EventCancelRequested, Attempt: m.Attempts})
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
+			c.end(m, r, email.RecipientCanceled, "")
+		}
+	}
+	return true
+}

@@ -1,0 +1,308 @@
+package db_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dbtest"
+)
+
+func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	big := make([]byte, 3*512<<10+17)
+	_, err := rand.Read(big)
+	require.NoError(t, err)
+	m := message("bob@x.test")
+	m.Cc = []email.Address{{Email: "carl@x.test", Name: "Carl", Label: "boss", Detail: "of all"}}
+	m.Bcc = []email.Address{{Email: "secret@x.test"}}
+	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
+	m.Subject, m.Text, m.HTML = "Größe ?0 ? $1 \\ ''", "text ?0 ?", "<p>'\\n'</p>"
+	m.Headers = []email.Header{{Name: "X-One", Value: "1"}, {Name: "X-Two", Value: "zwei"}}
+	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
+	m.Tags = []string{"a", "b,c"}
+	m.Stream, m.OnAmbiguous = email.StreamBroadcast, email.AmbiguousFail
+	m.SendAt = time.Now().Add(day).UTC().Truncate(time.Microsecond)
+	m.ExpiresAt = m.SendAt.Add(day)
+	m.Attachments = []email.Attachment{
+		{Filename: "big.bin", Type: "application/octet-stream", Content: big},
+		{Filename: "logo.png", Type: "image/png", ContentID: "logo", Content: []byte{0, 1, 2, 0xff}},
+		{Filename: "empty.txt", Type: "text/plain", Content: []byte{}},
+	}
+	e := b.accept(m)
+	require.Equal(t, e, b.get(e.ID), "the answer to the POST is what a GET gives")
+	require.Equal(t, "email-"+e.ID, e.WorkflowID)
+	require.Equal(t, email.ReferenceFile, e.Attachments[0].ReferenceType)
+	require.Equal(t, int64(len(big)), e.Attachments[0].Size)
+	require.Equal(t, 4, b.count("SELECT count(*) FROM blob_chunks WHERE blob_id = ?", e.Attachments[0].BlobID))
+
+	got, err := b.Message(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(big, got.Attachments[0].Content))
+	require.Equal(t, []byte{0, 1, 2, 0xff}, got.Attachments[1].Content)
+	for i := range got.Attachments {
+		got.Attachments[i] = email.Attachment{Filename: m.Attachments[i].Filename, Type: m.Attachments[i].Type, ContentID: m.Attachments[i].ContentID, Content: m.Attachments[i].Content}
+	}
+	require.Equal(t, m, got)
+}
+
+func TestAReferenceIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.Attachments = []email.Attachment{
+		{ReferenceType: email.ReferenceRecording, ReferenceID: uuid.NewString()},
+		{ReferenceType: email.ReferenceRecording, ReferenceID: uuid.NewString(), Optional: true},
+	}
+	e := b.accept(m)
+	plan, err := b.Plan(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Len(t, plan.Unresolved, 2)
+	require.Equal(t, []string{"x.test"}, plan.RecipientDomains)
+	require.Equal(t, "acme.test", plan.Route.SenderDomain)
+	_, err = b.Message(b.ctx, e.ID)
+	require.ErrorContains(t, err, "not stored", "never sent without its attachment")
+
+	got := plan.Unresolved[0]
+	got.Filename, got.Type, got.Content = "call.wav", "audio/wav", []byte("RIFF")
+	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, got))
+	got.Content = []byte("other")
+	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, got))
+	missing := plan.Unresolved[1]
+	missing.Problem = "not found"
+	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, missing))
+	back, err := b.Message(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Len(t, back.Attachments, 1)
+	require.Equal(t, []byte("RIFF"), back.Attachments[0].Content)
+	require.Equal(t, "not found", b.get(e.ID).Attachments[1].Problem)
+}
+
+func TestListPagesThroughTies(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 7 {
+		b.accept(message("bob@x.test"))
+	}
+	b.exec("UPDATE emails SET created_at = (SELECT min(created_at) FROM emails)")
+	newest := b.accept(message("bob@x.test"))
+	var ids []string
+	var cursor email.Cursor
+	for {
+		es, next, err := b.Emails(b.ctx, b.customer, cursor, 3)
+		require.NoError(t, err)
+		for _, e := range es {
+			ids = append(ids, e.ID)
+		}
+		if next == nil {
+			break
+		}
+		cursor = *next
+	}
+	require.Len(t, ids, 8)
+	require.Equal(t, newest.ID, ids[0])
+	seen := map[string]bool{}
+	for _, id := range ids {
+		require.False(t, seen[id])
+		seen[id] = true
+	}
+	es, next, err := b.Emails(b.ctx, b.customer, email.Cursor{At: newest.CreatedAt}, 100)
+	require.NoError(t, err)
+	require.Len(t, es, 7, "a bare time means older than")
+	require.Nil(t, next)
+}
+
+func TestAnotherCustomersMailIsNotThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+	require.NoError(t, err)
+	_, err = b.Email(b.ctx, other.ID, e.ID)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+	_, _, err = b.Delete(b.ctx, other.ID, e.ID)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+	require.Equal(t, email.StatusQueued, b.get(e.ID).Status)
+	es, _, err := b.Emails(b.ctx, other.ID, email.Cursor{}, 100)
+	require.NoError(t, err)
+	require.Empty(t, es)
+}
+
+func TestDeleteCancelsWhatIsNotSent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	got, wake, err := b.Delete(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	require.True(t, wake)
+	require.Equal(t, email.StatusCanceled, got.Status)
+	require.False(t, got.DeletedAt.IsZero())
+	es, _, err := b.Emails(b.ctx, b.customer, email.Cursor{}, 100)
+	require.NoError(t, err)
+	require.Empty(t, es, "gone from lists")
+	again, wake, err := b.Delete(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	require.False(t, wake)
+	require.Equal(t, got, again, "readable by id, and unchanged")
+
+	sent := b.accept(message("bob@x.test"))
+	b.attempt(sent.ID, 1, delivered)
+	got, wake, err = b.Delete(b.ctx, b.customer, sent.ID)
+	require.NoError(t, err)
+	require.False(t, wake)
+	require.Equal(t, email.StatusDelivered, got.Status, "what is sent stays sent")
+}
+
+func TestSenderDomainsAreRequired(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	ctx := t.Context()
+	cust, _, err := store.CreateCustomer(ctx, "ACME", "", "")
+	require.NoError(t, err)
+	accept := func() error {
+		_, err := store.Accept(ctx, cust.ID, message("bob@x.test"), uuid.NewString())
+		return err
+	}
+	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(accept()))
+	_, err = store.AddDomain(ctx, cust.ID, "acme.test", false)
+	require.NoError(t, err)
+	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(accept()), "claimed is not proven")
+	d, err := store.AddDomain(ctx, cust.ID, "acme.test", true)
+	require.NoError(t, err)
+	require.False(t, d.VerifiedAt.IsZero())
+	require.NoError(t, accept())
+	es, _, err := store.Emails(ctx, cust.ID, email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Len(t, es, 1, "what was refused left nothing")
+
+	other, _, err := store.CreateCustomer(ctx, "Other", "", "")
+	require.NoError(t, err)
+	_, err = store.AddDomain(ctx, other.ID, "acme.test", true)
+	require.Equal(t, email.CodeConflict, email.FailureCode(err))
+	_, err = store.AddDomain(ctx, other.ID, "acme.test", false)
+	require.NoError(t, err)
+}
+
+func TestOutboxLeases(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	owner := uuid.NewString()
+	got, err := b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	require.NoError(t, err)
+	require.Empty(t, got, "leased to the process that accepted it")
+	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
+	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	require.NoError(t, err)
+	require.Equal(t, []email.Start{{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, got)
+	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	require.NoError(t, err)
+	require.Empty(t, got)
+
+	later := message("bob@x.test")
+	later.SendAt = time.Now().Add(day)
+	s := b.accept(later)
+	_, err = b.Plan(b.ctx, s.ID)
+	require.NoError(t, err)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "a run that waits needs no starting")
+}
+
+func TestOverdueIsFoundOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	got, err := b.ClaimOverdue(b.ctx, 10)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	b.exec("UPDATE emails SET next_action_at = now() - interval '11 minutes'")
+	got, err = b.ClaimOverdue(b.ctx, 10)
+	require.NoError(t, err)
+	require.Equal(t, e.ID, got[0].EmailID)
+	got, err = b.ClaimOverdue(b.ctx, 10)
+	require.NoError(t, err)
+	require.Empty(t, got)
+}
+
+func TestKeysAndUsers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	key, token, err := b.CreateAccessKey(b.ctx, b.customer, "ci", "", time.Time{})
+	require.NoError(t, err)
+	require.Zero(t, b.count("SELECT count(*) FROM access_keys WHERE position(? in encode(token_hash, 'escape')) > 0", token))
+	cust, err := b.CustomerByToken(b.ctx, token)
+	require.NoError(t, err)
+	require.Equal(t, b.customer, cust.ID)
+	_, expired, err := b.CreateAccessKey(b.ctx, b.customer, "old", "", time.Now().Add(-time.Second))
+	require.NoError(t, err)
+	for _, bad := range []string{expired, token + "x", "pr_", ""} {
+		_, err = b.CustomerByToken(b.ctx, bad)
+		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), bad)
+	}
+	_, err = b.DeleteAccessKey(b.ctx, b.customer, key.ID)
+	require.NoError(t, err)
+	_, err = b.CustomerByToken(b.ctx, token)
+	require.Equal(t, email.CodeUnauthorized, email.FailureCode(err))
+	keys, _, err := b.AccessKeys(b.ctx, b.customer, email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+
+	_, err = b.CreateUser(b.ctx, b.customer, "ann", "correct horse")
+	require.NoError(t, err)
+	_, err = b.CreateUser(b.ctx, b.customer, "ann", "x")
+	require.Equal(t, email.CodeConflict, email.FailureCode(err))
+	u, err := b.Authenticate(b.ctx, "ann", "correct horse")
+	require.NoError(t, err)
+	require.Equal(t, b.customer, u.CustomerID)
+	for _, tc := range [][2]string{{"ann", "wrong"}, {"nobody", ""}, {"", ""}, {"nobody", "correct horse"}} {
+		_, err = b.Authenticate(b.ctx, tc[0], tc[1])
+		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), fmt.Sprint(tc))
+	}
+}
+
+func TestMigrationsGoUpAndDown(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	ctx := t.Context()
+	require.NoError(t, db.MigrateUp(ctx, url), "again is harmless")
+	ms, err := db.MigrationStatus(ctx, url)
+	require.NoError(t, err)
+	require.False(t, ms[0].AppliedAt.IsZero())
+	require.Equal(t, "0001_init", ms[0].Name)
+	require.NoError(t, db.MigrateDown(ctx, url))
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	require.ErrorContains(t, store.Ready(ctx), "migrate up")
+	errs := make(chan error)
+	for range 3 {
+		go func() { errs <- db.MigrateUp(ctx, url) }()
+	}
+	for range 3 {
+		require.NoError(t, <-errs, "several processes starting at once queue up")
+	}
+	require.NoError(t, store.Ready(ctx))
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "localhost", "mysql://x/y", "postgres://h", "postgres://h/db?sslmode=nonsense"} {
+		_, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
+		require.ErrorContains(t, err, "DATABASE_URL", url)
+	}
+	_, err := db.Open("postgres://h/db", db.Options{SecretKey: []byte("short")})
+	require.ErrorContains(t, err, "POSTRIDER_SECRET_KEY")
+	store, err := db.Open("postgres://u:p@127.0.0.1:1/db?sslmode=disable", db.Options{SecretKey: make([]byte, 32)})
+	require.NoError(t, err)
+	require.Equal(t, email.CodeUnavailable, email.FailureCode(store.Ready(t.Context())))
+}

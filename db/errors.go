@@ -1,0 +1,64 @@
+package db
+
+import (
+	"database/sql"
+	"errors"
+	"net"
+
+	"github.com/uptrace/bun/driver/pgdriver"
+
+	"github.com/postrider/postrider/email"
+)
+
+// SQLSTATE codes and classes that callers are told apart by.
+const (
+	sqlUniqueViolation = "23505"
+	sqlUndefinedTable  = "42P01"
+)
+
+// notFound is what a query bounded by a customer says of everything outside
+// that bound.
+func notFound(what string) *email.Failure {
+	return email.Fail(email.CodeNotFound, "there is no such %s", what)
+}
+
+// translate turns what the driver says into what callers can act upon. A
+// Failure and a sentinel of this package pass through.
+func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*email.Failure](err); ok || errors.Is(err, email.ErrSuperseded) {
+		return err
+	}
+	if pg, ok := errors.AsType[pgdriver.Error](err); ok {
+		state := pg.Field('C')
+		switch {
+		case state == sqlUndefinedTable:
+			f := email.Fail(email.CodeUnavailable, "the database has no schema yet: run `postrider migrate up`")
+			f.Err = err
+			return f
+		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state == "55P03" || state == "40001" || state == "40P01"):
+			return unavailable(err)
+		}
+		return err
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, sql.ErrConnDone) {
+		return unavailable(err)
+	}
+	return err
+}
+
+func unavailable(err error) error {
+	f := email.Fail(email.CodeUnavailable, "the database does not answer; try again shortly")
+	f.Err = err
+	return f
+}
+
+// uniqueViolation names the constraint that an insert ran into, or "".
+func uniqueViolation(err error) string {
+	if pg, ok := errors.AsType[pgdriver.Error](err); ok && pg.Field('C') == sqlUniqueViolation {
+		return pg.Field('n')
+	}
+	return ""
+}

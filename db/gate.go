@@ -1,0 +1,253 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// groupWithin lets recipients whose retries fall this close together share one
+// transaction.
+const groupWithin = 5 * time.Second
+
+// Open is the gate: the only way to SMTP. Under the row lock of each e-mail it
+// checks that something is due and nothing stands against it, marks the
+// recipients as sending and opens the attempt in the journal. Asking again for
+// an attempt that exists never opens a second one.
+func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	ids := make([]string, len(reqs))
+	for i, r := range reqs {
+		ids[i] = r.EmailID
+	}
+	out := make([]email.Opening, len(reqs))
+	err := s.change(ctx, ids, func(c *change) error {
+		for i, req := range reqs {
+			m, err := c.mail(req.EmailID)
+			if err != nil {
+				return err
+			}
+			if req.Attempt == m.Attempts && m.AttemptOpen {
+				out[i], err = c.reopen(m, req)
+			} else {
+				out[i], err = c.open(m, req)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Check runs the gate's checks without opening anything, for a caller that
+// cannot reach a relay: a nil State means that an attempt is due. relayDown is
+// remembered, so that the e-mail says why nothing happens.
+func (s *Store) Check(ctx context.Context, emailID string, relayDown bool) (*email.State, error) {
+	var out *email.State
+	err := s.change(ctx, []string{emailID}, func(c *change) error {
+		m, err := c.mail(emailID)
+		if err != nil {
+			return err
+		}
+		if m.RelayDown != relayDown && !m.Status.Final() {
+			m.RelayDown, m.dirty = relayDown, true
+		}
+		if m.AttemptOpen {
+			return nil
+		}
+		if st, closed := c.closed(m); closed {
+			out = &st
+		}
+		return nil
+	})
+	return out, err
+}
+
+// open opens the next attempt, if the gate is open for it.
+func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
+	if st, closed := c.closed(m); closed {
+		return email.Opening{Verdict: email.VerdictClosed, State: st}, nil
+	}
+	if req.Attempt != m.Attempts+1 || m.AttemptOpen {
+		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
+	}
+	m.Attempts, m.AttemptOpen, m.RelayDown = req.Attempt, true, false
+	if m.DateAt.IsZero() {
+		m.DateAt = c.now
+	}
+	row := attemptRow{
+		EmailID: m.ID, Attempt: req.Attempt, Part: 1, Phase: email.PhaseOpened, Owner: req.Owner,
+		LeaseUntil: c.now.Add(email.Lease), Relay: req.Relay, OpenedAt: c.now,
+	}
+	for _, r := range m.recipients {
+		if due(r, c.now) && c.move(m, r, email.RecipientSending, "") {
+			r.Attempt, r.NextAttemptAt = req.Attempt, time.Time{}
+			r.Attempts++
+			row.RecipientIDs = append(row.RecipientIDs, r.ID)
+		}
+	}
+	c.tell(m, eventRow{Type: email.EventSending, Attempt: req.Attempt})
+	if _, err := c.tx.NewInsert().Model(&row).Exec(c.ctx); err != nil {
+		return email.Opening{}, fmt.Errorf("open attempt %d: %w", req.Attempt, err)
+	}
+	if err := c.dropOutbox(m.ID); err != nil {
+		return email.Opening{}, err
+	}
+	return c.opening(m), nil
+}
+
+// reopen is the gate's answer for an attempt that is open already: this
+// execution, or the one before it, did not get to its end.
+func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
+	var row attemptRow
+	if err := c.tx.NewSelect().Model(&row).Where("a.email_id = ?", m.ID).Where("a.attempt = ?", req.Attempt).
+		Where("a.part = 1").For("UPDATE").Scan(c.ctx); err != nil {
+		return email.Opening{}, fmt.Errorf("read attempt %d: %w", req.Attempt, err)
+	}
+	switch row.Phase {
+	case email.PhaseDone:
+		return recorded(row, row.Outcomes), nil
+	case email.PhaseDataSent:
+		if row.LeaseUntil.After(c.now) {
+			return email.Opening{Verdict: email.VerdictBusy, RetryAt: row.LeaseUntil}, nil
+		}
+		// Nobody is left who could hear the reply: what was noted before the
+		// final dot as "true if nothing more is heard" becomes the outcome.
+		return recorded(row, row.Outcomes), c.finish(row, row.Outcomes, req.Owner)
+	}
+	if m.CancelRequested || m.Held || c.expired(m) {
+		// It never came to the dot, so nothing was sent: what was opened is
+		// given back, and the projection carries out what was asked for.
+		return recorded(row, nil), c.finish(row, givenBack(row.RecipientIDs), req.Owner)
+	}
+	row.Owner, row.LeaseUntil, row.Relay = req.Owner, c.now.Add(email.Lease), req.Relay
+	if _, err := c.tx.NewUpdate().Model(&row).WherePK().Column("owner", "lease_until", "relay").Exec(c.ctx); err != nil {
+		return email.Opening{}, fmt.Errorf("take over attempt %d: %w", req.Attempt, err)
+	}
+	return c.opening(m), nil
+}
+
+// recorded is the answer for an attempt that has ended.
+func recorded(row attemptRow, outcomes []email.Outcome) email.Opening {
+	o := email.Opening{Verdict: email.VerdictRecorded, Relay: row.Relay}
+	if len(outcomes) > 0 {
+		o.Reply = outcomes[0].Reply
+	}
+	return o
+}
+
+// opening describes the attempt that m's sending recipients are part of.
+func (c *change) opening(m *mail) email.Opening {
+	o := email.Opening{Verdict: email.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientSending && r.Attempt == m.Attempts {
+			o.Recipients = append(o.Recipients, email.EnvelopeRecipient{ID: r.ID, Address: r.Address})
+		}
+	}
+	return o
+}
+
+// finish ends an attempt in the journal on behalf of whoever asks.
+func (c *change) finish(row attemptRow, outcomes []email.Outcome, owner string) error {
+	row.Phase, row.Outcomes, row.Owner, row.DoneAt = email.PhaseDone, outcomes, owner, c.now
+	if _, err := c.tx.NewUpdate().Model(&row).WherePK().Column("phase", "outcomes", "owner", "done_at").Exec(c.ctx); err != nil {
+		return fmt.Errorf("end attempt %d: %w", row.Attempt, err)
+	}
+	return nil
+}
+
+// givenBack are the outcomes of an attempt that ended before anything was sent.
+func givenBack(recipientIDs []string) []email.Outcome {
+	out := make([]email.Outcome, len(recipientIDs))
+	for i, id := range recipientIDs {
+		out[i] = email.Outcome{RecipientID: id, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second}
+	}
+	return out
+}
+
+// closed runs the gate's checks while no attempt is open. What has run out of
+// time ends here.
+func (c *change) closed(m *mail) (email.State, bool) {
+	if m.Status.Final() {
+		return c.state(m), true
+	}
+	if m.AttemptOpen {
+		return email.State{}, false
+	}
+	if c.expired(m) {
+		for _, r := range m.recipients {
+			c.end(m, r, email.RecipientExpired, email.DetailExpired)
+		}
+		c.settle(m)
+		return c.state(m), true
+	}
+	if m.Held {
+		return c.state(m), true
+	}
+	for _, r := range m.recipients {
+		if due(r, c.now) {
+			return email.State{}, false
+		}
+	}
+	return c.state(m), true
+}
+
+func (c *change) expired(m *mail) bool {
+	d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
+	return !d.IsZero() && !c.now.Before(d)
+}
+
+func due(r *recipientRow, now time.Time) bool {
+	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin))
+}
+
+// dropOutbox: whoever got here is a run, so none has to be started.
+func (c *change) dropOutbox(emailID string) error {
+	if _, err := c.tx.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(c.ctx); err != nil {
+		return fmt.Errorf("delete outbox row: %w", err)
+	}
+	return nil
+}
+
+// state tells a workflow where an e-mail stands.
+func (c *change) state(m *mail) email.State {
+	st := stateOf(&m.emailRow, c.now)
+	for _, r := range m.recipients {
+		if r.Status.Open() {
+			st.Open++
+		}
+		if st.Waiting == "retry" && r.Status == email.RecipientDeferred && st.Last.Code == 0 {
+			st.Last = email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: email.MaskText(r.SMTPText, r.Address)}
+		}
+		if st.Final {
+			st.Results = append(st.Results, email.RecipientResult{
+				ID: r.ID, Address: email.MaskAddress(r.Address), Status: r.Status, SMTPCode: r.SMTPCode,
+				Enhanced: r.Enhanced, Text: email.MaskText(r.SMTPText, r.Address), Attempts: r.Attempts,
+			})
+		}
+	}
+	return st
+}
+
+// stateOf is as much of a State as the e-mail's own row holds.
+func stateOf(e *emailRow, now time.Time) email.State {
+	st := email.State{Status: e.Status, Detail: e.Detail, Final: e.Status.Final(), NextAttempt: e.Attempts + 1}
+	switch {
+	case st.Final:
+		st.NextAttempt = 0
+	case e.AttemptOpen:
+		st.NextAttempt = e.Attempts
+	case e.Held:
+		st.Waiting = "held"
+	case e.NextActionAt.After(now.Add(groupWithin)):
+		st.NextAt = e.NextActionAt.UTC()
+		st.Waiting = "retry"
+		if e.Attempts == 0 {
+			st.Waiting = "scheduled"
+		}
+	}
+	return st
+}

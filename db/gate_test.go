@@ -1,0 +1,312 @@
+package db_test
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func TestAnAttemptFromGateToRecord(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test", "eve@y.test"))
+	require.Equal(t, email.StatusQueued, e.Status)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"))
+
+	owner, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Len(t, o.Recipients, 2)
+	require.Equal(t, "shop@acme.test", o.From)
+	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "whoever opened the gate is a run")
+	got := b.get(e.ID)
+	require.Equal(t, email.StatusSending, got.Status)
+	require.Equal(t, email.RecipientSending, got.Recipients[0].Status)
+
+	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
+	require.NoError(t, b.finish(e.ID, 1, owner,
+		email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "queued"}},
+		email.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user eve@y.test"}}))
+	rec := b.record(e.ID, 1)
+	require.True(t, rec.State.Final)
+	require.Equal(t, email.DetailPartial, rec.State.Detail)
+	require.Equal(t, "e***@y.test", rec.State.Results[1].Address)
+	require.Equal(t, "no such user ***@y.test", rec.State.Results[1].Text)
+
+	got = b.get(e.ID)
+	require.Equal(t, email.StatusDelivered, got.Status)
+	require.Equal(t, email.Counts{Total: 2, Delivered: 1, Bounced: 1}, email.Count(got.Recipients))
+	require.Equal(t, "mx.test", got.Recipients[0].AcceptedBy.Host)
+	require.Equal(t, email.AcceptsRelay, got.Recipients[0].AcceptedBy.Means)
+	require.True(t, got.NextAttemptAt.IsZero())
+	require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.bounced", "email.completed"}, b.events(e.ID))
+
+	again := b.record(e.ID, 1)
+	require.Equal(t, rec.State, again.State, "recording again changes nothing")
+	require.Len(t, b.events(e.ID), 5)
+	steps, err := b.Transcript(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, "MAIL FROM", steps[0][0].Command)
+}
+
+func TestAnOpenedAttemptIsTakenOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	first, _ := b.open(e.ID, 1)
+	second, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Len(t, o.Recipients, 1)
+	require.ErrorIs(t, b.mark(e.ID, 1, first, ambiguous(o)...), email.ErrSuperseded, "the first owner must not write the dot")
+	require.ErrorIs(t, b.Renew(b.ctx, e.ID, 1, first), email.ErrSuperseded)
+	require.NoError(t, b.mark(e.ID, 1, second, ambiguous(o)...))
+	require.ErrorIs(t, b.finish(e.ID, 1, first), email.ErrSuperseded)
+	require.Equal(t, 1, b.get(e.ID).Recipients[0].Attempts)
+}
+
+func TestAMarkedAttemptIsWaitedForWhileItsLeaseLives(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	owner, o := b.open(e.ID, 1)
+	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
+	_, busy := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictBusy, busy.Verdict)
+	require.NoError(t, b.finish(e.ID, 1, owner, email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}))
+	_, rec := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictRecorded, rec.Verdict)
+	require.Equal(t, 250, rec.Reply.Code)
+}
+
+func TestAMarkedAttemptWhoseOwnerIsGoneIsAmbiguous(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []email.OnAmbiguous{email.AmbiguousRetry, email.AmbiguousFail} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			m := message("bob@x.test", "eve@y.test")
+			m.OnAmbiguous = policy
+			e := b.accept(m)
+			owner, o := b.open(e.ID, 1)
+			refused := email.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550}}
+			require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)[0], refused))
+			b.exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+			_, rec := b.open(e.ID, 1)
+			require.Equal(t, email.VerdictRecorded, rec.Verdict)
+			require.ErrorIs(t, b.finish(e.ID, 1, owner), email.ErrSuperseded, "a reply that comes now is too late")
+			b.record(e.ID, 1)
+			got := b.get(e.ID)
+			require.Equal(t, email.RecipientBounced, got.Recipients[1].Status, "a refusal before the dot keeps its own reply")
+			if policy == email.AmbiguousFail {
+				require.Equal(t, email.RecipientFailed, got.Recipients[0].Status)
+				require.Equal(t, email.DetailAmbiguous, got.Detail)
+				return
+			}
+			require.Equal(t, email.RecipientDeferred, got.Recipients[0].Status)
+			require.InDelta(t, time.Minute, got.Recipients[0].NextAttemptAt.Sub(got.Recipients[0].StatusAt), float64(time.Second))
+		})
+	}
+}
+
+func TestTheGateIsClosed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	t.Run("before send_at", func(t *testing.T) {
+		m := message("bob@x.test")
+		m.SendAt = time.Now().Add(day)
+		e := b.accept(m)
+		require.Equal(t, email.DetailScheduled, e.Detail)
+		require.Equal(t, []string{"email.scheduled"}, b.events(e.ID))
+		_, o := b.open(e.ID, 1)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, "scheduled", o.State.Waiting)
+		require.WithinDuration(t, m.SendAt, o.State.NextAt, time.Millisecond)
+		require.Zero(t, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID))
+	})
+	t.Run("while held", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		b.exec("UPDATE emails SET held = true WHERE id = ?", e.ID)
+		_, o := b.open(e.ID, 1)
+		require.Equal(t, "held", o.State.Waiting)
+		require.True(t, o.State.NextAt.IsZero())
+	})
+	t.Run("between retries", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		rec := b.attempt(e.ID, 1, deferred)
+		require.Equal(t, "retry", rec.State.Waiting)
+		require.Equal(t, 2, rec.State.NextAttempt)
+		require.Equal(t, "greylisted ***@x.test", rec.State.Last.Text)
+		_, o := b.open(e.ID, 2)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		b.dueNow(e.ID)
+		_, o = b.open(e.ID, 2)
+		require.Equal(t, email.VerdictOpened, o.Verdict)
+	})
+	t.Run("after the end", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		b.attempt(e.ID, 1, delivered)
+		_, o := b.open(e.ID, 2)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.True(t, o.State.Final)
+		_, o = b.open(e.ID, 1)
+		require.Equal(t, email.VerdictClosed, o.Verdict, "a recorded and projected attempt is history")
+	})
+	t.Run("for a number that is not next", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		_, o := b.open(e.ID, 7)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, 1, o.State.NextAttempt)
+	})
+	t.Run("after expires_at", func(t *testing.T) {
+		m := message("bob@x.test")
+		m.ExpiresAt = time.Now().Add(day)
+		e := b.accept(m)
+		b.exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id = ?", e.ID)
+		_, o := b.open(e.ID, 1)
+		require.True(t, o.State.Final)
+		got := b.get(e.ID)
+		require.Equal(t, email.StatusFailed, got.Status)
+		require.Equal(t, email.DetailExpired, got.Detail)
+		require.Equal(t, []string{"email.queued", "email.expired", "email.completed"}, b.events(e.ID))
+	})
+	t.Run("three days after the first attempt", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		b.attempt(e.ID, 1, deferred)
+		b.exec("UPDATE emails SET date_at = now() - interval '73 hours' WHERE id = ?", e.ID)
+		_, o := b.open(e.ID, 2)
+		require.True(t, o.State.Final)
+		require.Equal(t, email.DetailExpired, o.State.Detail)
+	})
+	t.Run("for an e-mail that is not there", func(t *testing.T) {
+		_, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString()}})
+		require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+	})
+}
+
+func TestOnlyOneOfManyWritesTheDot(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		marks int
+	)
+	for range 8 {
+		wg.Go(func() {
+			owner := uuid.NewString()
+			os, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
+			if err != nil || os[0].Verdict != email.VerdictOpened {
+				return
+			}
+			if b.mark(e.ID, 1, owner, ambiguous(os[0])...) == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				marks++
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 1, marks)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts"))
+}
+
+func TestOpenTakesSlices(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var reqs []email.OpenRequest
+	for range 5 {
+		e := b.accept(message("bob@x.test"))
+		reqs = append(reqs, email.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+	}
+	slices.Reverse(reqs)
+	os, err := b.Open(b.ctx, reqs)
+	require.NoError(t, err)
+	for _, o := range os {
+		require.Equal(t, email.VerdictOpened, o.Verdict)
+	}
+}
+
+func TestCancelWhileSendingIsRemembered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, tc := range map[string]struct {
+		outcome func(email.EnvelopeRecipient) email.Outcome
+		status  email.Status
+		events  []string
+	}{
+		"a deferral becomes a cancel": {deferred, email.StatusCanceled, []string{"email.queued", "email.sending", "email.cancel_requested", "email.canceled", "email.completed"}},
+		"an acceptance stands":        {delivered, email.StatusDelivered, []string{"email.queued", "email.sending", "email.cancel_requested", "email.delivered", "email.completed"}},
+	} {
+		e := b.accept(message("bob@x.test"))
+		owner, o := b.open(e.ID, 1)
+		require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...), name)
+		_, err := b.Control(b.ctx, e.ID, email.ActionCancel)
+		require.NoError(t, err)
+		require.Equal(t, email.StatusSending, b.get(e.ID).Status, "never from sending")
+		out := tc.outcome(o.Recipients[0])
+		out.RecipientID = o.Recipients[0].ID
+		require.NoError(t, b.finish(e.ID, 1, owner, out))
+		b.record(e.ID, 1)
+		require.Equal(t, tc.status, b.get(e.ID).Status, name)
+		require.Equal(t, tc.events, b.events(e.ID), name)
+	}
+}
+
+func TestCancelOfAnAbandonedOpeningSendsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	b.open(e.ID, 1)
+	_, err := b.Control(b.ctx, e.ID, email.ActionCancel)
+	require.NoError(t, err)
+	_, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictRecorded, o.Verdict)
+	b.record(e.ID, 1)
+	require.Equal(t, email.StatusCanceled, b.get(e.ID).Status)
+}
+
+func TestUnrecordedOutcomesAreWrittenByRecord(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	owner, o := b.open(e.ID, 1)
+	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
+	_, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1})
+	require.ErrorContains(t, err, "data_sent", "there is nothing to project yet")
+	rec, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1, Relay: testRelay,
+		Unrecorded: []email.Outcome{{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "a NUL \x00 and \xff"}}}})
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, rec.State.Status)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
+	require.Equal(t, "a NUL \uFFFD and \uFFFD", b.get(e.ID).Recipients[0].Text)
+}
+
+func TestRelayDownIsSaidAndForgotten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	st, err := b.Check(b.ctx, e.ID, true)
+	require.NoError(t, err)
+	require.Nil(t, st, "an attempt is due")
+	require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
+	require.Equal(t, email.StatusQueued, b.get(e.ID).Status, "no recipient was touched")
+	b.open(e.ID, 1)
+	require.Equal(t, email.Detail(""), b.get(e.ID).Detail)
+}
+
+func TestAnAttachmentThatCannotBeHadEndsTheMail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	rec, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Problem: "recording not found"})
+	require.NoError(t, err)
+	require.Equal(t, email.StatusFailed, rec.State.Status)
+	require.Equal(t, email.DetailAttachment, rec.State.Detail)
+	require.Equal(t, "recording not found", b.get(e.ID).Recipients[0].Text)
+}

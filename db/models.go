@@ -1,0 +1,264 @@
+package db
+
+import (
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// addressJSON is how an address without a row of its own is kept.
+type addressJSON struct {
+	Email  string `json:"email"`
+	Name   string `json:"name,omitempty"`
+	Label  string `json:"label,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// emailRow is an e-mail without its bodies.
+type emailRow struct {
+	bun.BaseModel `bun:"table:emails,alias:e"`
+
+	ID         string `bun:"id,pk,type:uuid"`
+	CustomerID string `bun:"customer_id,type:uuid"`
+	WorkflowID string `bun:"workflow_id"`
+
+	FromEmail   string            `bun:"from_email"`
+	FromName    string            `bun:"from_name"`
+	FromLabel   string            `bun:"from_label"`
+	FromDetail  string            `bun:"from_detail"`
+	ReplyTo     []addressJSON     `bun:"reply_to,type:jsonb"`
+	Subject     string            `bun:"subject"`
+	Metadata    map[string]string `bun:"metadata,type:jsonb"`
+	Tags        []string          `bun:"tags,array"`
+	Stream      email.Stream      `bun:"stream"`
+	OnAmbiguous email.OnAmbiguous `bun:"on_ambiguous"`
+	SendAt      time.Time         `bun:"send_at,nullzero"`
+	ExpiresAt   time.Time         `bun:"expires_at,nullzero"`
+	SizeBytes   int64             `bun:"size_bytes"`
+	Attachments int               `bun:"attachments"`
+
+	Status          email.Status `bun:"status"`
+	Detail          email.Detail `bun:"status_detail"`
+	StatusAt        time.Time    `bun:"status_at"`
+	Held            bool         `bun:"held"`
+	RelayDown       bool         `bun:"relay_down"`
+	CancelRequested bool         `bun:"cancel_requested"`
+	Attempts        int          `bun:"attempts"`
+	AttemptOpen     bool         `bun:"attempt_open"`
+	DateAt          time.Time    `bun:"date_at,nullzero"`
+	Sequence        int64        `bun:"sequence"`
+	NextActionAt    time.Time    `bun:"next_action_at,nullzero"`
+	CreatedAt       time.Time    `bun:"created_at"`
+	DeletedAt       time.Time    `bun:"deleted_at,nullzero"`
+}
+
+func (r *emailRow) route() email.Route {
+	return email.Route{Stream: r.Stream, SenderDomain: email.DomainOf(r.FromEmail), Bytes: r.SizeBytes}
+}
+
+type contentRow struct {
+	bun.BaseModel `bun:"table:contents,alias:c"`
+
+	EmailID      string       `bun:"email_id,pk,type:uuid"`
+	Text         string       `bun:"body_text"`
+	TextFromHTML bool         `bun:"text_from_html"`
+	HTML         string       `bun:"body_html"`
+	Headers      []headerJSON `bun:"headers,type:jsonb"`
+}
+
+type headerJSON struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+type recipientRow struct {
+	bun.BaseModel `bun:"table:recipients,alias:r"`
+
+	ID       string              `bun:"id,pk,type:uuid"`
+	EmailID  string              `bun:"email_id,type:uuid"`
+	Position int                 `bun:"position"`
+	Kind     email.RecipientKind `bun:"kind"`
+	Address  string              `bun:"address"`
+	Name     string              `bun:"name"`
+	Label    string              `bun:"label"`
+	Detail   string              `bun:"detail"`
+
+	Status        email.RecipientStatus `bun:"status"`
+	Reason        email.Detail          `bun:"reason"`
+	StatusAt      time.Time             `bun:"status_at"`
+	Attempt       int                   `bun:"attempt"`
+	Attempts      int                   `bun:"attempts"`
+	Counted       int                   `bun:"counted"`
+	NextAttemptAt time.Time             `bun:"next_attempt_at,nullzero"`
+	SMTPCode      int                   `bun:"smtp_code"`
+	Enhanced      string                `bun:"enhanced_code"`
+	SMTPText      string                `bun:"smtp_text"`
+	AcceptedBy    *email.Acceptance     `bun:"accepted_by,type:jsonb,nullzero"`
+}
+
+func (r *recipientRow) reply() email.Reply {
+	return email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: r.SMTPText}
+}
+
+func (r *recipientRow) setReply(p email.Reply) {
+	r.SMTPCode, r.Enhanced, r.SMTPText = p.Code, cleanText(p.Enhanced), cleanText(p.Text)
+}
+
+type attemptRow struct {
+	bun.BaseModel `bun:"table:delivery_attempts,alias:a"`
+
+	EmailID       string             `bun:"email_id,pk,type:uuid"`
+	Attempt       int                `bun:"attempt,pk"`
+	Part          int                `bun:"part,pk"`
+	Phase         email.JournalPhase `bun:"phase"`
+	Owner         string             `bun:"owner,type:uuid"`
+	LeaseUntil    time.Time          `bun:"lease_until"`
+	RecipientIDs  []string           `bun:"recipient_ids,array,type:uuid[]"`
+	Relay         email.Relay        `bun:"relay,type:jsonb"`
+	Outcomes      []email.Outcome    `bun:"outcomes,type:jsonb,nullzero"`
+	Transcript    []email.Step       `bun:"transcript,type:jsonb,nullzero"`
+	MessageSHA256 string             `bun:"message_sha256"`
+	MessageBytes  int64              `bun:"message_bytes"`
+	OpenedAt      time.Time          `bun:"opened_at"`
+	DataSentAt    time.Time          `bun:"data_sent_at,nullzero"`
+	DoneAt        time.Time          `bun:"done_at,nullzero"`
+}
+
+type eventRow struct {
+	bun.BaseModel `bun:"table:email_events,alias:ev"`
+
+	ID          string          `bun:"id,pk,type:uuid"`
+	EmailID     string          `bun:"email_id,type:uuid"`
+	CustomerID  string          `bun:"customer_id,type:uuid"`
+	Sequence    int64           `bun:"sequence"`
+	Type        email.EventType `bun:"type"`
+	RecipientID string          `bun:"recipient_id,type:uuid,nullzero"`
+	Attempt     int             `bun:"attempt"`
+	SMTPCode    int             `bun:"smtp_code"`
+	Enhanced    string          `bun:"enhanced_code"`
+	SMTPText    string          `bun:"smtp_text"`
+	Reason      email.Detail    `bun:"reason"`
+	At          time.Time       `bun:"at"`
+}
+
+func (r *eventRow) event() email.Event {
+	return email.Event{
+		ID: r.ID, EmailID: r.EmailID, CustomerID: r.CustomerID, Sequence: r.Sequence, Type: r.Type,
+		RecipientID: r.RecipientID, Attempt: r.Attempt, Reason: r.Reason, At: r.At,
+		Reply: email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: r.SMTPText},
+	}
+}
+
+type outboxRow struct {
+	bun.BaseModel `bun:"table:outbox,alias:o"`
+
+	EmailID    string    `bun:"email_id,pk,type:uuid"`
+	LeaseOwner string    `bun:"lease_owner,type:uuid"`
+	LeaseUntil time.Time `bun:"lease_until"`
+	Attempts   int       `bun:"attempts"`
+	CreatedAt  time.Time `bun:"created_at"`
+}
+
+type attachmentRow struct {
+	bun.BaseModel `bun:"table:attachments,alias:at"`
+
+	ID            string              `bun:"id,pk,type:uuid"`
+	EmailID       string              `bun:"email_id,type:uuid"`
+	Position      int                 `bun:"position"`
+	Filename      string              `bun:"filename"`
+	Type          string              `bun:"type"`
+	ContentID     string              `bun:"content_id"`
+	ReferenceType email.ReferenceType `bun:"reference_type"`
+	ReferenceID   string              `bun:"reference_id,type:uuid"`
+	Optional      bool                `bun:"optional"`
+	BlobID        string              `bun:"blob_id,type:uuid,nullzero"`
+	Size          int64               `bun:"size"`
+	SHA256        string              `bun:"sha256"`
+	Problem       string              `bun:"problem"`
+}
+
+func (r *attachmentRow) attachment() email.Attachment {
+	return email.Attachment{
+		ID: r.ID, Filename: r.Filename, Type: r.Type, ContentID: r.ContentID, ReferenceType: r.ReferenceType,
+		ReferenceID: r.ReferenceID, Optional: r.Optional, BlobID: r.BlobID, Size: r.Size, SHA256: r.SHA256, Problem: r.Problem,
+	}
+}
+
+// cleanText makes a server's text storable: Postgres takes neither NUL nor
+// invalid UTF-8, and the driver would alter both without a word.
+func cleanText(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) > email.MaxReplyText {
+		s = strings.ToValidUTF8(s[:email.MaxReplyText], "")
+	}
+	return s
+}
+
+func addressesOf(rows []addressJSON) []email.Address {
+	out := make([]email.Address, len(rows))
+	for i, a := range rows {
+		out[i] = email.Address{Email: a.Email, Name: a.Name, Label: a.Label, Detail: a.Detail}
+	}
+	return out
+}
+
+func addressRows(as []email.Address) []addressJSON {
+	out := make([]addressJSON, len(as))
+	for i, a := range as {
+		out[i] = addressJSON{Email: a.Email, Name: a.Name, Label: a.Label, Detail: a.Detail}
+	}
+	return out
+}
+
+// emailOf puts rows together. A nil content or attachment list leaves those out.
+func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow) email.Email {
+	out := email.Email{
+		ID: e.ID, CustomerID: e.CustomerID, WorkflowID: e.WorkflowID,
+		Message: email.Message{
+			From:    email.Address{Email: e.FromEmail, Name: e.FromName, Label: e.FromLabel, Detail: e.FromDetail},
+			ReplyTo: addressesOf(e.ReplyTo), Subject: e.Subject, Metadata: e.Metadata, Tags: e.Tags,
+			SendAt: utc(e.SendAt), ExpiresAt: utc(e.ExpiresAt), OnAmbiguous: e.OnAmbiguous, Stream: e.Stream,
+		},
+		Status: e.Status, Detail: e.Detail, Attempts: e.Attempts,
+		CreatedAt: utc(e.CreatedAt), StatusAt: utc(e.StatusAt), DeletedAt: utc(e.DeletedAt),
+	}
+	if !e.AttemptOpen && !e.Held {
+		out.NextAttemptAt = utc(e.NextActionAt)
+	}
+	for _, r := range rs {
+		a := email.Address{Email: r.Address, Name: r.Name, Label: r.Label, Detail: r.Detail}
+		switch r.Kind {
+		case email.KindTo:
+			out.To = append(out.To, a)
+		case email.KindCc:
+			out.Cc = append(out.Cc, a)
+		case email.KindBcc:
+			out.Bcc = append(out.Bcc, a)
+		}
+		out.Recipients = append(out.Recipients, email.Recipient{
+			ID: r.ID, Kind: r.Kind, Address: a, Status: r.Status, Reason: r.Reason, Attempts: r.Attempts,
+			Reply: r.reply(), NextAttemptAt: utc(r.NextAttemptAt), AcceptedBy: r.AcceptedBy, StatusAt: utc(r.StatusAt),
+		})
+	}
+	if c != nil {
+		out.Text, out.TextFromHTML, out.HTML = c.Text, c.TextFromHTML, c.HTML
+		for _, h := range c.Headers {
+			out.Headers = append(out.Headers, email.Header(h))
+		}
+	}
+	for _, a := range as {
+		out.Attachments = append(out.Attachments, a.attachment())
+	}
+	return out
+}
+
+// utc is t in UTC; the zero time stays zero.
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC()
+}

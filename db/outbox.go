@@ -1,0 +1,48 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// ClaimStarts leases up to limit outbox rows whose lease has run out, for
+// lease, to owner. The caller starts the runs after this has committed; the
+// gate deletes the rows.
+func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error) {
+	var out []email.Start
+	err := s.db.NewRaw(`WITH due AS (
+			SELECT email_id FROM outbox WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED),
+		claimed AS (
+			UPDATE outbox AS o SET lease_owner = ?, lease_until = now() + ? * interval '1 second', attempts = o.attempts + 1
+			FROM due WHERE o.email_id = due.email_id RETURNING o.email_id)
+		SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
+		limit, owner, lease.Seconds()).Scan(ctx, &out)
+	return out, translate(err)
+}
+
+// overdueAfter is how late something has to be before its run is taken for lost.
+const overdueAfter = 10 * time.Minute
+
+// ClaimOverdue finds e-mails whose next action is long overdue and pushes that
+// time on, so that several sweepers do not all wake the same ones.
+func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error) {
+	var out []email.Start
+	err := s.db.NewRaw(`WITH due AS (
+			SELECT id FROM emails WHERE next_action_at < now() - ? * interval '1 second'
+			ORDER BY next_action_at LIMIT ? FOR UPDATE SKIP LOCKED)
+		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id
+		RETURNING e.id AS email_id, e.workflow_id, e.customer_id, e.stream`, overdueAfter.Seconds(), limit).Scan(ctx, &out)
+	return out, translate(err)
+}
+
+// OverdueEndpoints finds webhook endpoints with deliveries that nobody has
+// taken for a minute.
+func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
+	var ids []string
+	err := s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id
+		WHERE d.status = 'pending' AND w.disabled_at IS NULL AND d.next_attempt_at < now() - interval '1 minute'
+		AND (d.lease_until IS NULL OR d.lease_until < now()) LIMIT 1000`).Scan(ctx, &ids)
+	return ids, translate(err)
+}

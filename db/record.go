@@ -1,0 +1,176 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Record projects the outcomes of an attempt into recipients, e-mail, events
+// and webhook deliveries, in one transaction. Doing it again changes nothing.
+func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error) {
+	var out email.Recorded
+	hooked := false
+	err := s.change(ctx, []string{rec.EmailID}, func(c *change) error {
+		m, err := c.mail(rec.EmailID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case rec.Problem != "":
+			c.failAttachment(m, rec.Problem)
+		case m.AttemptOpen && rec.Attempt == m.Attempts:
+			if err := c.close(m, rec); err != nil {
+				return err
+			}
+		}
+		if m.dirty {
+			c.settle(m)
+		}
+		hooked = m.hooked
+		out.State = c.state(m)
+		return nil
+	})
+	if err != nil || !hooked {
+		return out, err
+	}
+	err = s.db.NewRaw("SELECT count(*) FROM webhook_deliveries WHERE email_id = ? AND status = 'pending'", rec.EmailID).Scan(ctx, &out.Webhooks)
+	return out, translate(err)
+}
+
+// close ends the open attempt: its outcomes come from the journal, or, if that
+// could not be written, from the caller, and then the journal gets them now.
+func (c *change) close(m *mail, rec email.RecordStatusInput) error {
+	var row attemptRow
+	err := c.tx.NewSelect().Model(&row).Where("a.email_id = ?", m.ID).Where("a.attempt = ?", rec.Attempt).
+		Where("a.part = 1").For("UPDATE").Scan(c.ctx)
+	if err != nil {
+		return fmt.Errorf("read attempt %d: %w", rec.Attempt, err)
+	}
+	if row.Phase != email.PhaseDone {
+		if len(rec.Unrecorded) == 0 {
+			return fmt.Errorf("attempt %d is still %s: it has no outcomes yet", rec.Attempt, row.Phase)
+		}
+		row.Relay = rec.Relay
+		if err := c.finish(row, cleanOutcomes(rec.Unrecorded), row.Owner); err != nil {
+			return err
+		}
+		row.Outcomes = cleanOutcomes(rec.Unrecorded)
+	}
+	byID := make(map[string]*recipientRow, len(m.recipients))
+	for _, r := range m.recipients {
+		byID[r.ID] = r
+	}
+	m.AttemptOpen, m.dirty = false, true
+	for _, o := range row.Outcomes {
+		r := byID[o.RecipientID]
+		if r == nil || r.Status != email.RecipientSending || r.Attempt != rec.Attempt {
+			continue
+		}
+		c.project(m, r, o, row.Relay)
+	}
+	return nil
+}
+
+// project makes one outcome a recipient's state. A cancel or the end of time
+// that came while the attempt was open is carried out on what is deferred.
+func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.Relay) {
+	r.setReply(o.Reply)
+	if !o.Uncounted {
+		r.Counted++
+	}
+	if o.Reason == email.DetailAmbiguous && m.OnAmbiguous == email.AmbiguousFail {
+		o.Status = email.RecipientFailed
+	}
+	switch o.Status {
+	case email.RecipientDelivered:
+		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}
+		c.end(m, r, email.RecipientDelivered, "")
+	case email.RecipientDeferred:
+		r.NextAttemptAt = c.now.Add(c.s.opts.Schedule.Wait(r.Counted, o, jitter()))
+		switch {
+		case m.CancelRequested:
+			c.move(m, r, email.RecipientDeferred, o.Reason)
+			c.end(m, r, email.RecipientCanceled, "")
+		case c.expired(m):
+			c.move(m, r, email.RecipientDeferred, o.Reason)
+			c.end(m, r, email.RecipientExpired, email.DetailExpired)
+		default:
+			c.end(m, r, email.RecipientDeferred, o.Reason)
+		}
+	default:
+		c.end(m, r, o.Status, o.Reason)
+	}
+}
+
+// failAttachment ends an e-mail that must not go without its attachment.
+func (c *change) failAttachment(m *mail, problem string) {
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
+			r.setReply(email.Reply{Text: problem})
+			c.end(m, r, email.RecipientFailed, email.DetailAttachment)
+		}
+	}
+}
+
+// Plan reads where an e-mail stands and what it still lacks. A run that finds
+// it has to wait takes the outbox row away: it exists, so none has to be started.
+func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
+	var row struct {
+		emailRow
+		TxNow   time.Time `bun:"tx_now"`
+		Domains []string  `bun:"domains,array"`
+	}
+	err := s.db.NewRaw(`SELECT e.*, now() AS tx_now, (SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1)))
+		FROM recipients AS r WHERE r.email_id = e.id) AS domains FROM emails AS e WHERE e.id = ?`, emailID).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return email.Plan{}, notFound("e-mail")
+	}
+	if err != nil {
+		return email.Plan{}, translate(err)
+	}
+	p := email.Plan{
+		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
+		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments,
+	}
+	switch {
+	case p.State.Final:
+		// The results are the recipients', and the run is about to return them.
+		st, err := s.stateUnderLock(ctx, emailID)
+		p.State = st
+		return p, err
+	case p.State.Waiting != "":
+		if _, err := s.db.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(ctx); err != nil {
+			return p, translate(err)
+		}
+		return p, nil
+	case p.Attachments == 0:
+		return p, nil
+	}
+	var as []*attachmentRow
+	if err := s.db.NewSelect().Model(&as).Where("at.email_id = ?", emailID).Where("at.blob_id IS NULL").Where("at.problem = ''").
+		Order("at.position").Scan(ctx); err != nil {
+		return p, translate(err)
+	}
+	for _, a := range as {
+		p.Unresolved = append(p.Unresolved, a.attachment())
+	}
+	return p, nil
+}
+
+func (s *Store) stateUnderLock(ctx context.Context, emailID string) (email.State, error) {
+	var st email.State
+	err := s.change(ctx, []string{emailID}, func(c *change) error {
+		m, err := c.mail(emailID)
+		if err != nil {
+			return err
+		}
+		st = c.state(m)
+		return nil
+	})
+	return st, err
+}

@@ -1,0 +1,127 @@
+// Package db keeps everything Postrider knows in Postgres, through bun.
+//
+//  1. Store is the only exported type with methods; each exported method is one
+//     transaction. Models are private: the rows, the API's JSON and the
+//     payloads in workflow histories change under three different rules.
+//  2. Whatever changes a recipient's or an e-mail's state goes through a change
+//     (change.go): lock the e-mails in the order of their ids, load their
+//     recipients, decide in memory, then write all rows at once.
+//  3. gate.go opens attempts, journal.go carries them through their phases,
+//     record.go projects their outcomes.
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Limits of one statement on the server's side. A context's end does not stop
+// a statement there, so these do.
+const (
+	statementTimeout = 30 * time.Second
+	lockTimeout      = 10 * time.Second
+	idleInTxTimeout  = time.Minute
+)
+
+// Options of a Store.
+type Options struct {
+	// SecretKey seals webhook secrets; exactly 32 bytes.
+	SecretKey []byte
+	// MaxConns bounds the pool. Defaults to 20.
+	MaxConns int
+	// RequireVerifiedDomains refuses mail from domains the customer has not proven.
+	RequireVerifiedDomains bool
+	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
+	Schedule email.Schedule
+	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
+	WebhookSchedule []time.Duration
+	// WebhookBody makes the body of one delivery. Required where webhooks exist.
+	WebhookBody func(email.Event, email.Email) ([]byte, error)
+}
+
+// Store is the one door to Postgres. It is safe for concurrent use.
+type Store struct {
+	db   *bun.DB
+	seal *sealer
+	opts Options
+}
+
+// Open makes a Store. It does not connect yet: Ready says whether it can.
+func Open(databaseURL string, opts Options) (*Store, error) {
+	seal, err := newSealer(opts.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	if opts.MaxConns == 0 {
+		opts.MaxConns = 20
+	}
+	if len(opts.Schedule.Steps) == 0 {
+		opts.Schedule = email.DefaultSchedule()
+	}
+	copts, err := connectorOptions(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	copts = append(copts,
+		pgdriver.WithReadTimeout(statementTimeout+10*time.Second),
+		pgdriver.WithApplicationName("postrider"),
+		pgdriver.WithConnParams(map[string]any{
+			"statement_timeout":                   statementTimeout.Milliseconds(),
+			"lock_timeout":                        lockTimeout.Milliseconds(),
+			"idle_in_transaction_session_timeout": idleInTxTimeout.Milliseconds(),
+		}))
+	sqldb := sqlOpen(copts)
+	sqldb.SetMaxOpenConns(opts.MaxConns)
+	sqldb.SetMaxIdleConns(opts.MaxConns)
+	sqldb.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}, nil
+}
+
+// connectorOptions reads a database URL. The driver panics on a bad one, so
+// its shape is checked first.
+func connectorOptions(databaseURL string) (opts []pgdriver.Option, err error) {
+	u, err := url.Parse(databaseURL)
+	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Host == "" || strings.Trim(u.Path, "/") == "" {
+		return nil, errors.New("DATABASE_URL: expected postgres://user:password@host:5432/database?sslmode=verify-full")
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			opts, err = nil, fmt.Errorf("DATABASE_URL: %v", p)
+		}
+	}()
+	c := pgdriver.NewConnector(pgdriver.WithDSN(databaseURL)) // panics on an option it does not know
+	_ = c
+	return []pgdriver.Option{pgdriver.WithDSN(databaseURL)}, nil
+}
+
+// sqlOpen is the one place that names the driver.
+func sqlOpen(opts []pgdriver.Option) *sql.DB { return sql.OpenDB(pgdriver.NewConnector(opts...)) }
+
+// Close gives the connections back.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ready reports whether Postgres answers and has the schema.
+func (s *Store) Ready(ctx context.Context) error {
+	var n int
+	if err := s.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return translate(err)
+	}
+	return nil
+}
+
+// inTx runs fn in one transaction at READ COMMITTED: the row lock orders
+// writers, nothing here relies on a snapshot.
+func (s *Store) inTx(ctx context.Context, fn func(tx bun.Tx) error) error {
+	return translate(s.db.RunInTx(ctx, nil, func(_ context.Context, tx bun.Tx) error { return fn(tx) }))
+}

@@ -1,0 +1,150 @@
+// Package endpoint is the domain of webhooks: who is told, what is still to be
+// told, when it is tried again, and what an answer means.
+//
+//  1. An Endpoint is a URL of a customer with the secrets that sign for it.
+//  2. A Delivery is one event on its way to one endpoint. It is written in the
+//     transaction that changed the status, and its body never changes.
+//  3. Judge says what an answer makes of an attempt, Schedule when the next one is.
+package endpoint
+
+import (
+	"slices"
+	"time"
+)
+
+// Kind says where an endpoint comes from.
+type Kind string
+
+// The kinds.
+const (
+	// KindCustomer is a customer's own webhook_uri, of which there is one.
+	KindCustomer Kind = "customer"
+	// KindEndpoint was added by itself, with events of its own choice.
+	KindEndpoint Kind = "endpoint"
+	// KindCallback stands for the callback_url of messages: one per customer and URL.
+	KindCallback Kind = "callback"
+)
+
+// RotationOverlap is how long the previous secret goes on signing after a rotation.
+const RotationOverlap = 24 * time.Hour
+
+// ReasonGone is the DisabledReason of an endpoint that answered 410.
+const ReasonGone = "gone"
+
+// Endpoint is a URL that is told of events.
+type Endpoint struct {
+	ID         string
+	CustomerID string
+	Kind       Kind
+
+	URL string
+	// Method is POST, PUT, GET or DELETE; the body goes with every one. Empty
+	// means POST.
+	Method string
+	// Secrets are the ones that sign, newest first; all but the first have a
+	// ValidUntil.
+	Secrets []Secret
+	// Events are the types it is told of, as "email.delivered".
+	Events []string
+
+	// Disabled endpoints get nothing until somebody enables them.
+	Disabled       bool
+	DisabledReason string
+	CreatedAt      time.Time
+}
+
+// Wants reports whether the endpoint is to be told of an event of that type.
+func (e Endpoint) Wants(eventType string) bool {
+	return !e.Disabled && slices.Contains(e.Events, eventType)
+}
+
+// LiveSecrets are the secrets that sign at a given time, newest first.
+func (e Endpoint) LiveSecrets(now time.Time) []Secret {
+	var live []Secret
+	for _, s := range e.Secrets {
+		if s.IsZero() || !s.ValidUntil.IsZero() && !now.Before(s.ValidUntil) {
+			continue
+		}
+		live = append(live, s)
+	}
+	return live
+}
+
+// Rotate puts a new secret before the present ones. The newest of those goes on
+// for RotationOverlap, the others no longer than they would have.
+func Rotate(secrets []Secret, fresh Secret, now time.Time) []Secret {
+	until := now.Add(RotationOverlap)
+	out := []Secret{fresh}
+	for _, s := range secrets {
+		if s.ValidUntil.IsZero() {
+			s.ValidUntil = until
+		}
+		if now.Before(s.ValidUntil) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Status is where a delivery stands.
+type Status string
+
+// The states of a delivery.
+const (
+	// StatusPending: not delivered, and still tried.
+	StatusPending Status = "pending"
+	// StatusDelivered: the endpoint answered 2xx. It does not promise that it
+	// did anything with it.
+	StatusDelivered Status = "delivered"
+	// StatusFailed: the schedule is used up, or the endpoint is gone.
+	StatusFailed Status = "failed"
+)
+
+// DeliveryIDPrefix begins the id of every delivery.
+const DeliveryIDPrefix = "msg_"
+
+// Delivery is one event on its way to one endpoint.
+type Delivery struct {
+	// ID is "msg_…", the same on every attempt: receivers tell repetitions by it.
+	// It holds no full stop, because the signature joins its parts with one.
+	ID         string
+	EndpointID string
+	// EmailID is empty for what is not about an e-mail.
+	EmailID string
+	Type    string
+	// Body is what every attempt sends, byte by byte.
+	Body []byte
+
+	// Attempts counts those that have ended.
+	Attempts int
+	// NextAttemptAt is zero unless pending.
+	NextAttemptAt time.Time
+	Status        Status
+	// LastCode is the last HTTP status, 0 if there was none.
+	LastCode  int
+	LastError string
+	CreatedAt time.Time
+}
+
+// Due is a delivery that its holder is to attempt now.
+type Due struct {
+	Endpoint Endpoint
+	Delivery Delivery
+}
+
+// Result is what one attempt came to.
+type Result struct {
+	Verdict Verdict
+	// Status is the HTTP status; 0 means that no answer came.
+	Status int
+	// RetryAfter is the least time the endpoint wants to be left alone; zero
+	// means that it did not say.
+	RetryAfter time.Duration
+	// BodyExcerpt is the beginning of the answer, at most 1 KiB of valid UTF-8
+	// without NUL. Empty where the answer is not for customers to read.
+	BodyExcerpt string
+	Duration    time.Duration
+	// Error says in words why the attempt was no success; it holds nothing of
+	// the URL but its host.
+	Error string
+}
