@@ -1,0 +1,171 @@
+// Package activities holds the side effects of the workflows, against small
+// interfaces declared here.
+//
+//  1. ResolveAttachments makes stored bytes of everything a message refers to.
+//  2. SendSMTP makes one attempt. The store's gate decides whether there is one
+//     to make; from then on the journal knows how far it got.
+//  3. RecordStatus projects the attempt's outcomes, in one transaction.
+//  4. FireWebhooks tells the customer, once, quickly; what fails belongs to
+//     DeliverDueWebhooks, which works for one endpoint at a time.
+//
+// Each may run twice, even at once, without harm: that is the store's doing.
+// A business outcome is a result; an error means that something of our own, or
+// a relay, was not there.
+package activities
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+// Mail reads what a run needs of an e-mail and stores what its attachments
+// were resolved to.
+type Mail interface {
+	Plan(ctx context.Context, emailID string) (email.Plan, error)
+	Message(ctx context.Context, emailID string) (email.Message, error)
+	StoreAttachment(ctx context.Context, customerID string, a email.Attachment) error
+}
+
+// Gate is the only way to SMTP.
+type Gate interface {
+	Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error)
+	Check(ctx context.Context, emailID string, relayDown bool) (*email.State, error)
+}
+
+// Journal carries an open attempt through its phases.
+type Journal interface {
+	MarkSent(ctx context.Context, marks []email.Mark) error
+	Finish(ctx context.Context, endings []email.Ending) error
+	Renew(ctx context.Context, emailID string, attempt int, owner string) error
+}
+
+// Recorder projects outcomes.
+type Recorder interface {
+	Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error)
+}
+
+// Controller carries out actions.
+type Controller interface {
+	Control(ctx context.Context, emailID string, action email.Action) (email.State, error)
+}
+
+// Deliveries hands out webhook deliveries and takes their results.
+type Deliveries interface {
+	ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error)
+	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
+	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
+	EndpointBacklog(ctx context.Context, endpointID string) (waiting int, nextAt time.Time, err error)
+}
+
+// Session is one connection to a relay, ready for a transaction.
+type Session interface {
+	Relay() email.Relay
+	// Send runs one transaction. It calls mark right before the final dot with
+	// the outcomes that hold if nothing more is heard, and writes the dot only
+	// if mark returns nil.
+	Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange
+	// Close gives the session back.
+	Close()
+}
+
+// Relays finds a relay for a route. An error is an *email.RelayError where no
+// relay would talk to us.
+type Relays interface {
+	Session(ctx context.Context, route email.Route) (Session, error)
+	// Fast reports whether the route's relay has answered quickly of late.
+	Fast(route email.Route) bool
+}
+
+// Render makes the bytes of a message; the same for every attempt.
+type Render func(m email.Message, emailID string, date time.Time) ([]byte, error)
+
+// Resolver fetches what an attachment refers to. An *email.Failure is final.
+type Resolver interface {
+	Resolve(ctx context.Context, customerID string, a email.Attachment) (email.Attachment, error)
+}
+
+// Poster makes one webhook call.
+type Poster interface {
+	Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result
+}
+
+// Waker makes sure that the run of an endpoint exists and looks.
+type Waker interface {
+	WakeEndpoint(ctx context.Context, endpointID string) error
+}
+
+// Deps are what the activities work with. All are required.
+type Deps struct {
+	Mail       Mail
+	Gate       Gate
+	Journal    Journal
+	Recorder   Recorder
+	Controller Controller
+	Deliveries Deliveries
+	Relays     Relays
+	Render     Render
+	Resolver   Resolver
+	Poster     Poster
+	Waker      Waker
+	Log        *slog.Logger
+}
+
+// Activities exports the activities and nothing else: registering it registers
+// every exported method.
+type Activities struct {
+	deps      Deps
+	exchanges *exchanges
+}
+
+// New makes the activities and the Drain that lets their open exchanges end.
+func New(deps Deps) (*Activities, Drain) {
+	a := &Activities{deps: deps, exchanges: newExchanges()}
+	return a, a.exchanges.drain
+}
+
+// Drain stops new exchanges and waits for those under way, until ctx ends. An
+// error says how many were left: each is in the journal and will be found there.
+type Drain func(ctx context.Context) error
+
+// since fills in when a step began and how long it took.
+func since(start time.Time) email.Took {
+	return email.Took{StartedAt: start.UTC(), MS: time.Since(start).Milliseconds()}
+}
+
+// Error types of the Temporal contract.
+const (
+	errRelayUnavailable = "relay_unavailable"
+	errInternal         = "internal"
+)
+
+// failed translates an error for Temporal. What only its sender can mend is not
+// retried; all else is. The text of a fault of our own stays in our log: it may
+// hold what has no place in a history.
+func failed(ctx context.Context, log *slog.Logger, what string, err error) error {
+	if f, ok := errors.AsType[*email.Failure](err); ok {
+		switch f.Code {
+		case email.CodeUnavailable:
+			return temporal.NewApplicationErrorWithOptions(f.Detail, string(f.Code), temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
+		default:
+			return temporal.NewNonRetryableApplicationError(f.Detail, string(f.Code), nil)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	log.ErrorContext(ctx, what, "error", err)
+	return temporal.NewApplicationError(what+" failed; the worker's log says why", errInternal)
+}
+
+// heartbeats reports whether this is a regular activity, which may heartbeat.
+func heartbeats(ctx context.Context) bool {
+	return activity.IsActivity(ctx) && !activity.GetInfo(ctx).IsLocalActivity
+}

@@ -1,0 +1,288 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
+)
+
+// exchangeKey names an attempt.
+type exchangeKey struct {
+	emailID string
+	attempt int
+}
+
+// exchange is one execution of an attempt in this process. It outlives the
+// activity that began it: an inline one hands it over when its time is up, and
+// the regular one that follows attaches to it.
+type exchange struct {
+	done chan struct{}
+	// result and err are set when done is closed.
+	result email.SendSMTPResult
+	err    error
+}
+
+// exchanges are those under way in this process.
+type exchanges struct {
+	mu     sync.Mutex
+	open   map[exchangeKey]*exchange
+	closed bool
+	// ctx ends with the process's patience: it cuts what has not reached the
+	// final dot.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func newExchanges() *exchanges {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &exchanges{open: map[exchangeKey]*exchange{}, ctx: ctx, cancel: cancel}
+}
+
+var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
+
+// join finds the exchange of an attempt or starts it.
+func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.SendSMTPResult, error)) (*exchange, error) {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	if x, ok := xs.open[key]; ok {
+		return x, nil
+	}
+	if xs.closed {
+		return nil, errDraining
+	}
+	x := &exchange{done: make(chan struct{})}
+	xs.open[key] = x
+	go func() {
+		x.result, x.err = run(xs.ctx)
+		xs.mu.Lock()
+		delete(xs.open, key)
+		xs.mu.Unlock()
+		close(x.done)
+	}()
+	return x, nil
+}
+
+// drain refuses new exchanges and waits for the open ones. When ctx ends, those
+// before their final dot are cut: nothing of them was sent.
+func (xs *exchanges) drain(ctx context.Context) error {
+	xs.mu.Lock()
+	xs.closed = true
+	var left []*exchange
+	for _, x := range xs.open {
+		left = append(left, x)
+	}
+	xs.mu.Unlock()
+	for i, x := range left {
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+			xs.cancel()
+			return fmt.Errorf("%d SMTP exchanges were still open", len(left)-i)
+		}
+	}
+	xs.cancel()
+	return nil
+}
+
+// busyPoll is how often an attempt that another process has marked is looked at.
+const busyPoll = time.Second
+
+// attempt runs one attempt from the session to the journal's last line.
+func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	for {
+		res, busy, err := a.tryAttempt(ctx, in)
+		if err != nil || !busy {
+			return res, err
+		}
+		select {
+		case <-time.After(busyPoll):
+		case <-ctx.Done():
+			return res, ctx.Err()
+		}
+	}
+}
+
+// tryAttempt takes a session before it opens the gate, so that a relay that is
+// not there touches no recipient.
+func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (res email.SendSMTPResult, busy bool, err error) {
+	res.Attempt = in.Attempt
+	session, err := a.deps.Relays.Session(ctx, in.Route)
+	if err != nil {
+		if _, ok := errors.AsType[*email.RelayError](err); !ok {
+			return res, false, err
+		}
+		st, cerr := a.deps.Gate.Check(ctx, in.EmailID, true)
+		if cerr != nil {
+			return res, false, errors.Join(cerr, err)
+		}
+		res.State = st
+		if st != nil {
+			return res, false, nil
+		}
+		return res, false, err
+	}
+	defer session.Close()
+	res.Relay = session.Relay()
+	owner := uuid.NewString()
+	openings, err := a.deps.Gate.Open(ctx, []email.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
+	if err != nil {
+		return res, false, err
+	}
+	switch o := openings[0]; o.Verdict {
+	case email.VerdictClosed:
+		res.State = &o.State
+		return res, false, nil
+	case email.VerdictBusy:
+		return res, true, nil
+	case email.VerdictRecorded:
+		res.Sent, res.Relay, res.Reply = true, o.Relay, masked(o.Reply, nil)
+		return res, false, nil
+	default:
+		res, err = a.send(ctx, session, in, owner, o)
+		return res, false, err
+	}
+}
+
+// send renders, sends and writes down what came of it. Once the server has
+// answered it never returns an error.
+func (a *Activities) send(ctx context.Context, session Session, in email.SendSMTPInput, owner string, o email.Opening) (email.SendSMTPResult, error) {
+	res := email.SendSMTPResult{Attempt: in.Attempt, Relay: session.Relay(), Sent: true}
+	ending := email.Ending{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}
+	message, unsendable, err := a.render(ctx, in.EmailID, o.Date)
+	if err != nil {
+		return res, err
+	}
+	if unsendable != nil {
+		for _, r := range o.Recipients {
+			ending.Outcomes = append(ending.Outcomes, email.Outcome{
+				RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: unsendable.Error()},
+			})
+		}
+		return res, a.deps.Journal.Finish(ctx, []email.Ending{ending})
+	}
+
+	sendCtx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	stop := a.keepLease(ctx, in, owner, cut)
+	sum := sha256.Sum256(message)
+	mark := func(ctx context.Context, ifSilent []email.Outcome) error {
+		// The lease runs from before the call: Postgres may have counted from later,
+		// never from earlier. The clock is monotonic and goes on while the process is
+		// stopped.
+		leased := time.Now()
+		err := a.deps.Journal.MarkSent(ctx, []email.Mark{{
+			EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay, IfSilent: ifSilent,
+			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
+		}})
+		if err == nil && time.Since(leased) >= email.Lease {
+			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
+		}
+		return err
+	}
+	ex := session.Send(sendCtx, email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}, message, mark)
+	stop()
+	ending.Outcomes, ending.Transcript = ex.Outcomes, ex.Transcript
+	addrs := make([]string, len(o.Recipients))
+	for i, r := range o.Recipients {
+		addrs[i] = r.Address
+	}
+	res.Reply = masked(ex.Final, addrs)
+	a.logAttempt(in, res, ex)
+	switch err := a.finish(ending); {
+	case errors.Is(err, email.ErrSuperseded):
+		// Somebody else owns the attempt: what is true of it is in the journal, or
+		// will be. If this exchange got to its final dot, that is where it is known.
+		return res, err
+	case err != nil:
+		a.deps.Log.Warn("journal.unrecorded", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+		for _, out := range ending.Outcomes {
+			out.Reply = masked(out.Reply, addrs)
+			res.Unrecorded = append(res.Unrecorded, out)
+		}
+	}
+	return res, nil
+}
+
+// render makes the message's bytes. unsendable is for good; err is worth
+// another try, by whoever takes the attempt over.
+func (a *Activities) render(ctx context.Context, emailID string, date time.Time) (message []byte, unsendable, err error) {
+	m, err := a.deps.Mail.Message(ctx, emailID)
+	if err != nil {
+		return nil, nil, err
+	}
+	message, unsendable = a.deps.Render(m, emailID, date)
+	return message, unsendable, nil
+}
+
+// finishWithin bounds how long an exchange tries to write its end itself.
+const finishWithin = 10 * time.Second
+
+// finish writes the attempt's end, trying for a while: the server has answered,
+// and nobody else knows what.
+func (a *Activities) finish(e email.Ending) error {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	for {
+		err := a.deps.Journal.Finish(ctx, []email.Ending{e})
+		if err == nil || errors.Is(err, email.ErrSuperseded) {
+			return err
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// keepLease renews an attempt's lease until stopped. Losing it cuts the
+// exchange, which is ignored once the final dot is written.
+func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(email.LeaseRenewal)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
+			if errors.Is(err, email.ErrSuperseded) {
+				cut(err)
+				return
+			}
+			if err != nil && ctx.Err() == nil {
+				a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+			}
+		}
+	}()
+	return func() { cancel(); <-stopped }
+}
+
+func (a *Activities) logAttempt(in email.SendSMTPInput, res email.SendSMTPResult, ex email.Exchange) {
+	counts := map[email.RecipientStatus]int{}
+	for _, o := range ex.Outcomes {
+		counts[o.Status]++
+	}
+	a.deps.Log.Info("smtp.attempted", "email_id", in.EmailID, "attempt", in.Attempt, "relay", res.Relay.Name,
+		"code", res.Code, "enhanced", res.Enhanced, "relay_fault", ex.RelayFault,
+		"delivered", counts[email.RecipientDelivered], "deferred", counts[email.RecipientDeferred],
+		"bounced", counts[email.RecipientBounced], "failed", counts[email.RecipientFailed])
+}
+
+func masked(r email.Reply, addrs []string) email.Reply {
+	r.Text = email.MaskText(r.Text, addrs...)
+	return r
+}

@@ -1,0 +1,33 @@
+package activities
+
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// RecordStatus projects an attempt's outcomes into recipients, e-mail, events
+// and webhook deliveries. It is retried until it is done, and doing it again
+// changes nothing.
+func (a *Activities) RecordStatus(ctx context.Context, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+	start := time.Now()
+	rec, err := a.deps.Recorder.Record(ctx, in)
+	if err != nil {
+		return email.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
+	}
+	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
+		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
+	return email.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
+}
+
+// ControlEmail carries out what a signal or a cancellation of the run asks for,
+// by the same method that the REST API calls.
+func (a *Activities) ControlEmail(ctx context.Context, in email.ControlInput) (email.State, error) {
+	st, err := a.deps.Controller.Control(ctx, in.EmailID, in.Action)
+	if err != nil {
+		return email.State{}, failed(ctx, a.deps.Log, "controlling", err)
+	}
+	a.deps.Log.InfoContext(ctx, "email.controlled", "email_id", in.EmailID, "action", in.Action, "status", st.Status)
+	return st, nil
+}

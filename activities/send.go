@@ -1,0 +1,89 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Limits of an inline attempt. While a local activity runs, signals and queries
+// of its run wait, so it has to be short.
+const (
+	inlineBudget         = 5 * time.Second
+	inlineMaxBytes int64 = 256 << 10
+)
+
+// heartbeatEvery is how often a waiting SendSMTP says that it is alive.
+const heartbeatEvery = 5 * time.Second
+
+// SendSMTP makes one attempt, or finds out what became of it. Inline it hands
+// over what does not end within its budget, and what cannot begin because no
+// relay is there; as a regular activity it waits for the end, heartbeating, and
+// fails with relay_unavailable and the relay's own backoff.
+func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	start := time.Now()
+	if in.Inline && (in.Route.Bytes > inlineMaxBytes || !a.deps.Relays.Fast(in.Route)) {
+		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
+	}
+	x, err := a.exchanges.join(exchangeKey{in.EmailID, in.Attempt}, func(ctx context.Context) (email.SendSMTPResult, error) {
+		return a.attempt(ctx, in)
+	})
+	if err != nil {
+		return email.SendSMTPResult{}, failed(ctx, a.deps.Log, "sending", err)
+	}
+	handOver, err := await(ctx, x, in.Inline)
+	if err != nil {
+		return email.SendSMTPResult{}, err
+	}
+	if handOver {
+		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
+	}
+	res := x.result
+	res.Took = since(start)
+	relay, isRelay := errors.AsType[*email.RelayError](x.err)
+	switch {
+	case x.err == nil:
+		return res, nil
+	case in.Inline && (isRelay || errors.Is(x.err, email.ErrSuperseded)):
+		return email.SendSMTPResult{Attempt: in.Attempt, Relay: res.Relay, HandOver: true, Took: since(start)}, nil
+	case isRelay:
+		a.deps.Log.Warn("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
+		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
+			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
+	}
+	return res, failed(ctx, a.deps.Log, "sending", x.err)
+}
+
+// await waits for an exchange: an inline activity for its budget, a regular one
+// until the end. The exchange itself goes on in either case.
+func await(ctx context.Context, x *exchange, inline bool) (handOver bool, err error) {
+	if inline {
+		budget := time.NewTimer(inlineBudget)
+		defer budget.Stop()
+		select {
+		case <-x.done:
+			return false, nil
+		case <-budget.C:
+			return true, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	beat := time.NewTicker(heartbeatEvery)
+	defer beat.Stop()
+	for {
+		select {
+		case <-x.done:
+			return false, nil
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,242 @@
+// Package dispatch owns the Temporal client: it starts runs for accepted
+// e-mails, wakes runs and endpoints, and finds what has lost its run.
+//
+// Everything it does is a wake-up: one lost is made good by a sweep, one too
+// many finds the gate closed. Temporal being down is never an error here, only
+// a delay.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Outbox hands out what needs a run.
+type Outbox interface {
+	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
+	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
+	OverdueEndpoints(ctx context.Context) ([]string, error)
+}
+
+const (
+	// starters is how many starts are under way at once: a start waits for
+	// Temporal for 5-10 ms.
+	starters = 16
+	// startQueue bounds the starts waiting in memory; what finds it full waits
+	// for the sweep instead.
+	startQueue = 1024
+	// startTimeout bounds one call to Temporal.
+	startTimeout = 5 * time.Second
+	// sweepLease is how long a swept start has until another process may try.
+	sweepLease = 30 * time.Second
+	sweepBatch = 200
+
+	sweepEvery         = 2 * time.Second
+	sweepOverdueEvery  = time.Minute
+	sweepEndpointEvery = 30 * time.Second
+)
+
+// Dispatcher starts and wakes runs.
+type Dispatcher struct {
+	client client.Client
+	outbox Outbox
+	log    *slog.Logger
+	owner  string
+	queue  chan email.Start
+
+	mu sync.Mutex
+	// down is set while Temporal does not answer, so that it is said once.
+	down bool
+}
+
+// New makes a Dispatcher. The client may be one that has not connected yet.
+func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
+	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan email.Start, startQueue)}
+}
+
+// Owner is this process in the outbox's leases.
+func (d *Dispatcher) Owner() string { return d.owner }
+
+// Accepted starts the run of an e-mail that this process has just accepted, in
+// the background.
+func (d *Dispatcher) Accepted(e email.Email) {
+	select {
+	case d.queue <- email.Start{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: e.CustomerID, Stream: e.Stream}:
+	default: // the lease in the outbox runs out, and the sweep starts it
+	}
+}
+
+// Run starts what is queued and sweeps until ctx ends. What is still queued
+// then is left to the sweep of another process, or of the next one here.
+func (d *Dispatcher) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range starters {
+		wg.Go(func() {
+			for {
+				select {
+				case s := <-d.queue:
+					d.start(ctx, s)
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepStarts) })
+	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
+	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
+	wg.Wait()
+}
+
+// every runs a sweep now and then, a little out of step with other processes.
+func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep func(context.Context) error) {
+	for {
+		if err := sweep(ctx); err != nil && ctx.Err() == nil {
+			d.log.Warn("dispatch.sweep", "error", err)
+		}
+		select {
+		case <-time.After(interval + time.Duration(rand.Int64N(int64(interval)/4))):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) sweepStarts(ctx context.Context) error {
+	for {
+		starts, err := d.outbox.ClaimStarts(ctx, d.owner, sweepLease, sweepBatch)
+		if err != nil {
+			return err
+		}
+		for _, s := range starts {
+			if !d.start(ctx, s) {
+				return nil // Temporal is away: the rest is tried when its lease runs out
+			}
+		}
+		if len(starts) < sweepBatch {
+			return nil
+		}
+	}
+}
+
+// start makes sure that the e-mail's run exists. A run that is there, or has
+// ended well, is left as it is.
+func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	_, err := d.client.ExecuteWorkflow(ctx, options(s), email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
+	return d.answered(ctx, "dispatch.start", s.EmailID, err)
+}
+
+func options(s email.Start) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                       s.WorkflowID,
+		TaskQueue:                email.TaskQueue,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		EnableEagerStart:         true,
+		StaticSummary:            string(s.Stream) + " e-mail",
+		TypedSearchAttributes: temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID),
+			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet(string(s.Stream)),
+		),
+	}
+}
+
+// sweepOverdue wakes runs of e-mails that should have moved long ago, and
+// starts those whose run is gone.
+func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
+	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
+	if err != nil {
+		return err
+	}
+	for _, s := range starts {
+		d.log.Warn("dispatch.overdue", "email_id", s.EmailID)
+		opts := options(s)
+		opts.EnableEagerStart = false // not possible together with a signal
+		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+		_, err := d.client.SignalWithStartWorkflow(callCtx, s.WorkflowID, email.SignalWake, nil, opts, email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
+		cancel()
+		if !d.answered(ctx, "dispatch.overdue", s.EmailID, err) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
+	ids, err := d.outbox.OverdueEndpoints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := d.WakeEndpoint(ctx, id); err != nil {
+			return nil // said by WakeEndpoint's caller of record: answered
+		}
+	}
+	return nil
+}
+
+// Wake makes an e-mail's run look at its row again. A run that is not there
+// needs no waking.
+func (d *Dispatcher) Wake(ctx context.Context, workflowID string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := d.client.SignalWorkflow(ctx, workflowID, "", email.SignalWake, nil)
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return nil
+	}
+	return err
+}
+
+// WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.
+func (d *Dispatcher) WakeEndpoint(ctx context.Context, endpointID string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	id := email.WebhookWorkflowIDPrefix + endpointID
+	_, err := d.client.SignalWithStartWorkflow(ctx, id, email.SignalWake, nil,
+		client.StartWorkflowOptions{ID: id, TaskQueue: email.TaskQueue, StaticSummary: "webhook deliveries of one endpoint"},
+		email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: endpointID})
+	d.answered(ctx, "dispatch.webhook", endpointID, err)
+	return err
+}
+
+// answered logs a failed call and, once, that Temporal is away or back. It
+// reports whether it makes sense to go on.
+func (d *Dispatcher) answered(ctx context.Context, what, id string, err error) bool {
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.down {
+			d.down = false
+			d.log.Info("temporal.back")
+		}
+		return true
+	}
+	_, exists := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err)
+	if exists {
+		return true // it ran and ended well
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.down {
+		d.down = true
+		d.log.Warn("temporal.away", "what", what, "id", id, "error", err)
+	}
+	return false
+}

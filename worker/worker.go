@@ -1,0 +1,44 @@
+// Package worker registers the workflows and activities, and nothing else.
+package worker
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/workflows"
+)
+
+// Options of a worker.
+type Options struct {
+	// DrainTimeout is how long running activities may go on after a stop.
+	DrainTimeout time.Duration
+}
+
+// New makes a worker for our task queue. Its client decides whether starts are
+// eager: where it is the one that dispatch starts runs with, they are.
+func New(c client.Client, a *activities.Activities, opts Options) worker.Worker {
+	w := worker.New(c, email.TaskQueue, worker.Options{
+		WorkerStopTimeout: opts.DrainTimeout,
+		// Fixed slots: a run is about 10 ms of CPU, the rest is waiting for SMTP.
+		MaxConcurrentWorkflowTaskExecutionSize:  200,
+		MaxConcurrentLocalActivityExecutionSize: 200,
+		MaxConcurrentActivityExecutionSize:      200,
+		WorkflowTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 5, MinimumNumberOfPollers: 2, MaximumNumberOfPollers: 50}),
+		ActivityTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 2, MinimumNumberOfPollers: 1, MaximumNumberOfPollers: 20}),
+	})
+	Register(w, a)
+	return w
+}
+
+// Register puts everything a SendEmail run needs into a registry.
+func Register(r worker.Registry, a *activities.Activities) {
+	r.RegisterWorkflowWithOptions(workflows.SendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
+	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
+	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
+}

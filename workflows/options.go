@@ -1,0 +1,86 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Every step runs first as a local activity: one workflow task for the whole
+// e-mail. What does not succeed there at once runs as a regular one, visible in
+// the UI and retried by the server for as long as it takes.
+//
+// A workflow task lasts 10 s; a local activity that takes longer than 8 s keeps
+// it alive at three events each time, and signals wait meanwhile.
+
+// localOptions bound a step inside the workflow task: three tries, 0.1 and 0.3 s
+// apart, 3 s in all.
+func localOptions(summary string) workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{
+		StartToCloseTimeout: 3 * time.Second,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 3, MaximumAttempts: 3},
+		Summary:             summary,
+	}
+}
+
+// localSend bounds an inline attempt. The activity hands over by itself after
+// 5 s; the timeout is for one that is stuck. One try: what follows is the
+// regular activity, which finds the attempt in the journal.
+func localSend(summary string) workflow.LocalActivityOptions {
+	return workflow.LocalActivityOptions{
+		StartToCloseTimeout: 7 * time.Second,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             summary,
+	}
+}
+
+// regularOptions are for steps that only need Postgres: retried after 1, 2, 4 …
+// 60 s without end.
+func regularOptions(summary string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout:   time.Minute,
+		RetryPolicy:           &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute},
+		Summary:               summary,
+		DisableEagerExecution: true,
+	}
+}
+
+// regularResolve is for fetching attachments: retried after 5, 10, 20 … 300 s;
+// the activity itself gives up after an hour.
+func regularResolve(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = 10 * time.Minute
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute}
+	return o
+}
+
+// regularSend is for an attempt at its own pace. RFC 5321 section 4.5.3.2 adds
+// up to 32 minutes for a transaction with few recipients. A worker that died is
+// noticed after 20 s. Relay faults carry their own delay, 10 s to 5 min.
+func regularSend(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = time.Hour
+	o.HeartbeatTimeout = 20 * time.Second
+	return o
+}
+
+// regularWebhooks is for one round of an endpoint's deliveries: at most 50
+// calls of 15 s, five at a time.
+func regularWebhooks(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = 5 * time.Minute
+	o.HeartbeatTimeout = time.Minute
+	return o
+}
+
+// The search attributes of SendEmail; `postrider migrate up` creates them.
+var (
+	attrStatus   = temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus)
+	attrCustomer = temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID)
+	attrStream   = temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream)
+	attrRelay    = temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeRelay)
+	attrDomains  = temporal.NewSearchAttributeKeyKeywordList(email.SearchAttributeRecipientDomains)
+)

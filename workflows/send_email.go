@@ -1,0 +1,250 @@
+// Package workflows decides and waits, and does nothing else: no clock, no
+// randomness, no I/O but through the workflow package. What is true is in
+// Postgres; a run asks for it, step by step, and never counts by itself.
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/email"
+)
+
+// act is never called; its methods tie activities' types (see local).
+var act *activities.Activities
+
+// sendEmail is one run's view of one e-mail.
+type sendEmail struct {
+	// ctx is disconnected: a cancellation of the run ends the e-mail properly,
+	// it does not tear the steps away.
+	ctx   workflow.Context
+	in    email.SendEmailInput
+	log   log.Logger
+	state email.State
+	// plan is what ResolveAttachments said; resolved once nothing is missing.
+	plan     email.ResolveAttachmentsResult
+	resolved bool
+	problem  string
+	relay    string
+	// woken wakes a waiting run after something inside it changed the e-mail.
+	woken workflow.Channel
+}
+
+// SendEmail brings one stored e-mail to its end. Whatever recipients' servers
+// say is its result; only an e-mail that is not there fails the run.
+func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+	s, err := newSendEmail(ctx, in)
+	if err != nil {
+		return email.SendEmailResult{}, err
+	}
+	for {
+		if err := s.resolve(); err != nil {
+			return email.SendEmailResult{}, err
+		}
+		if s.state.Waiting != "" {
+			if err := s.wait(); err != nil {
+				return email.SendEmailResult{}, err
+			}
+			continue
+		}
+		sent, err := s.send()
+		if err != nil {
+			return email.SendEmailResult{}, err
+		}
+		if err := s.record(sent); err != nil {
+			return email.SendEmailResult{}, err
+		}
+		if s.state.Final {
+			return s.finish()
+		}
+	}
+}
+
+func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
+	if in.EmailID == "" {
+		return nil, temporal.NewNonRetryableApplicationError("email_id is missing: start SendEmail with {\"email_id\": \"…\"}", string(email.CodeInvalidRequest), nil)
+	}
+	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
+	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}
+	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.State, error) { return s.state, nil },
+		workflow.QueryHandlerOptions{Description: "Where the e-mail stands, as this run last saw it"})
+	if err != nil {
+		return nil, err
+	}
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		ctx.Done().Receive(ctx, nil)
+		steps, _ := workflow.NewDisconnectedContext(ctx)
+		s.cancel(steps)
+	})
+	return s, nil
+}
+
+// resolve has the attachments stored, once, when the e-mail is due.
+func (s *sendEmail) resolve() error {
+	if s.resolved {
+		return nil
+	}
+	in := email.ResolveAttachmentsInput{EmailID: s.in.EmailID, Inline: true}
+	res, err := local(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, localOptions("attachments"), in)
+	if err != nil && final(err) {
+		return err
+	}
+	if err != nil || res.Remote {
+		in.Inline = false
+		if res, err = regular(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, regularResolve("fetch attachments"), in); err != nil {
+			return err
+		}
+	}
+	s.plan, s.state, s.problem = res, res.State, res.Problem
+	s.resolved = s.state.Waiting == ""
+	return nil
+}
+
+// send makes one attempt: inline if it is quick, else at its own pace.
+func (s *sendEmail) send() (email.SendSMTPResult, error) {
+	if s.state.Final || s.problem != "" {
+		return email.SendSMTPResult{}, nil
+	}
+	in := email.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
+	summary := fmt.Sprintf("attempt %d", in.Attempt)
+	res, err := local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(summary), in)
+	if err != nil && final(err) {
+		return res, err
+	}
+	if err != nil || res.HandOver {
+		s.details(fmt.Sprintf("attempt %d is under way", in.Attempt))
+		in.Inline = false
+		if res, err = regular(s.ctx, email.ActivitySendSMTP, act.SendSMTP, regularSend(summary), in); err != nil {
+			return res, err
+		}
+	}
+	if res.Relay.Name != "" {
+		s.relay = res.Relay.Name
+	}
+	return res, nil
+}
+
+// record has the attempt's outcomes projected, and the customer told.
+func (s *sendEmail) record(sent email.SendSMTPResult) error {
+	in := email.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
+	s.problem = ""
+	summary := "status"
+	if !sent.Sent && in.Problem == "" {
+		summary = "status, nothing was sent"
+	}
+	res, err := local(s.ctx, email.ActivityRecordStatus, act.RecordStatus, localOptions(summary), in)
+	if err != nil && final(err) {
+		return err
+	}
+	if err != nil {
+		if res, err = regular(s.ctx, email.ActivityRecordStatus, act.RecordStatus, regularOptions(summary), in); err != nil {
+			return err
+		}
+	}
+	s.state = res.State
+	fire := email.FireWebhooksInput{EmailID: s.in.EmailID, Waiting: res.Webhooks}
+	summary = fmt.Sprintf("%d webhooks", fire.Waiting)
+	if fire.Waiting == 0 {
+		summary = "no webhooks"
+	}
+	if _, err := local(s.ctx, email.ActivityFireWebhooks, act.FireWebhooks, localOptions(summary), fire); err != nil {
+		// The deliveries are rows with a due time: the sweeper finds them, and a
+		// dead receiver must not keep this run open.
+		s.log.Warn("webhooks left to the endpoints' runs", "error", err)
+	}
+	return nil
+}
+
+// wait sleeps until the e-mail is due, somebody wakes the run, or the history
+// is long enough for a new one.
+func (s *sendEmail) wait() error {
+	if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() {
+		return workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
+	}
+	if err := s.publish(); err != nil {
+		return err
+	}
+	timerCtx, stop := workflow.WithCancel(s.ctx)
+	defer stop()
+	sel := workflow.NewSelector(s.ctx)
+	if at := s.state.NextAt; !at.IsZero() {
+		d := max(at.Sub(workflow.Now(s.ctx)), time.Millisecond)
+		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitingFor()}), func(workflow.Future) {})
+	}
+	for _, ch := range []workflow.ReceiveChannel{workflow.GetSignalChannel(s.ctx, email.SignalWake), s.woken} {
+		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
+			for c.ReceiveAsync(nil) { // several wake-ups are one
+				continue
+			}
+		})
+	}
+	s.details(s.waitingFor())
+	sel.Select(s.ctx)
+	s.state.Waiting = "" // the gate says whether that is still so
+	return nil
+}
+
+// cancel carries out a cancellation of the run: what is not sent ends there.
+func (s *sendEmail) cancel(ctx workflow.Context) {
+	in := email.ControlInput{EmailID: s.in.EmailID, Action: email.ActionCancel}
+	if _, err := regular(ctx, email.ActivityControl, act.ControlEmail, regularOptions("cancel"), in); err != nil {
+		s.log.Error("cancellation failed", "error", err)
+		return
+	}
+	s.woken.SendAsync(true)
+}
+
+// waitingFor says in words what comes next.
+func (s *sendEmail) waitingFor() string {
+	at := s.state.NextAt.UTC().Format("15:04")
+	switch s.state.Waiting {
+	case "held":
+		return "held"
+	case "scheduled":
+		return "first attempt at " + s.state.NextAt.UTC().Format("2006-01-02 15:04 UTC")
+	}
+	reply := strings.TrimSpace(fmt.Sprintf("%s %s", s.state.Last.Enhanced, s.state.Last.Text))
+	if s.state.Last.Code != 0 {
+		reply = fmt.Sprintf("%d %s", s.state.Last.Code, reply)
+	}
+	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
+	if reply != "" {
+		words += ": " + reply
+	}
+	return strings.ToValidUTF8(words[:min(len(words), 200)], "")
+}
+
+// publish puts where the e-mail stands into the search attributes.
+func (s *sendEmail) publish() error {
+	status := string(s.state.Detail)
+	if status == "" {
+		status = string(s.state.Status)
+	}
+	updates := []temporal.SearchAttributeUpdate{attrStatus.ValueSet(status)}
+	if s.plan.CustomerID != "" {
+		updates = append(updates, attrCustomer.ValueSet(s.plan.CustomerID), attrStream.ValueSet(string(s.plan.Route.Stream)))
+	}
+	if s.relay != "" {
+		updates = append(updates, attrRelay.ValueSet(s.relay))
+	}
+	if len(s.plan.RecipientDomains) > 0 {
+		updates = append(updates, attrDomains.ValueSet(s.plan.RecipientDomains))
+	}
+	return workflow.UpsertTypedSearchAttributes(s.ctx, updates...)
+}
+
+func (s *sendEmail) details(words string) { workflow.SetCurrentDetails(s.ctx, words) }
+
+func (s *sendEmail) finish() (email.SendEmailResult, error) {
+	if err := s.publish(); err != nil {
+		return email.SendEmailResult{}, err
+	}
+	s.details(strings.TrimSpace(fmt.Sprintf("%s %s", s.state.Status, s.state.Detail)))
+	return email.SendEmailResult{EmailID: s.in.EmailID, Status: s.state.Status, Detail: s.state.Detail, Recipients: s.state.Results}, nil
+}

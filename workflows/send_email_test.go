@@ -1,0 +1,368 @@
+package workflows_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/workflows"
+)
+
+// run is one SendEmail in virtual time, against activities that a test scripts.
+type run struct {
+	*testsuite.TestWorkflowEnvironment
+	t     *testing.T
+	calls []string
+}
+
+var start = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func newRun(t *testing.T) *run {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	r := &run{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
+	r.SetStartTime(start)
+	r.SetTestTimeout(20 * time.Second)
+	r.RegisterWorkflow(workflows.SendEmail)
+	r.RegisterActivity(&activities.Activities{})
+	require.NoError(t, r.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes()))
+	return r
+}
+
+func (r *run) execute() (email.SendEmailResult, error) {
+	r.ExecuteWorkflow(workflows.SendEmail, email.SendEmailInput{EmailID: "E"})
+	require.True(r.t, r.IsWorkflowCompleted())
+	var res email.SendEmailResult
+	err := r.GetWorkflowError()
+	if err == nil {
+		require.NoError(r.t, r.GetWorkflowResult(&res))
+	}
+	return res, err
+}
+
+// on scripts an activity by a function of the call's number, from 1.
+func on[I, O any](r *run, name string, fn func(n int, in I) (O, error)) {
+	n := 0
+	r.OnActivity(name, mock.Anything, mock.Anything).Return(func(_ context.Context, in I) (O, error) {
+		n++
+		r.calls = append(r.calls, name)
+		return fn(n, in)
+	})
+}
+
+var ready = email.State{Status: email.StatusQueued, NextAttempt: 1, Open: 1}
+
+func resolved(r *run, st email.State) {
+	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		return email.ResolveAttachmentsResult{State: st, CustomerID: "C", RecipientDomains: []string{"x.test"}, Route: email.Route{Stream: email.StreamTransactional}}, nil
+	})
+}
+
+func deliveredState() email.State {
+	return email.State{Status: email.StatusDelivered, Final: true, Results: []email.RecipientResult{{ID: "R", Status: email.RecipientDelivered, Attempts: 1}}}
+}
+
+func sent(n int) email.SendSMTPResult {
+	return email.SendSMTPResult{Attempt: n, Sent: true, Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 250}}
+}
+
+func sending(r *run) {
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) { return sent(in.Attempt), nil })
+}
+
+func fired(r *run) {
+	on(r, email.ActivityFireWebhooks, func(int, email.FireWebhooksInput) (email.FireWebhooksResult, error) {
+		return email.FireWebhooksResult{}, nil
+	})
+}
+
+func recording(r *run, states ...email.State) {
+	on(r, email.ActivityRecordStatus, func(n int, _ email.RecordStatusInput) (email.RecordStatusResult, error) {
+		return email.RecordStatusResult{State: states[min(n, len(states))-1]}, nil
+	})
+}
+
+func TestTheHappyPathIsFourSteps(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	sending(r)
+	recording(r, deliveredState())
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Equal(t, "E", res.EmailID)
+	require.Len(t, res.Recipients, 1)
+	require.Equal(t, []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks}, r.calls)
+	require.Zero(t, r.Now().Sub(start))
+}
+
+func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	var attempts []int
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		attempts = append(attempts, in.Attempt)
+		return sent(in.Attempt), nil
+	})
+	retry := func(n int, after time.Duration) email.State {
+		return email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: n, Open: 1, NextAt: start.Add(after), Waiting: "retry",
+			Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted"}}
+	}
+	recording(r, retry(2, time.Minute), retry(3, 6*time.Minute), deliveredState())
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Equal(t, []int{1, 2, 3}, attempts)
+	require.Equal(t, 6*time.Minute, r.Now().Sub(start))
+}
+
+func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	due := start.Add(300 * 24 * time.Hour)
+	on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		if n == 1 {
+			return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: due, Waiting: "scheduled"}}, nil
+		}
+		return email.ResolveAttachmentsResult{State: ready}, nil
+	})
+	sending(r)
+	recording(r, deliveredState())
+	fired(r)
+	_, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, due, r.Now().UTC())
+	require.Equal(t, 5, len(r.calls))
+}
+
+func TestASignalCutsTheWaitShort(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		if n == 1 {
+			return sent(1), nil
+		}
+		closed := email.State{Status: email.StatusCanceled, Final: true}
+		return email.SendSMTPResult{Attempt: in.Attempt, State: &closed}, nil
+	})
+	waiting := email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: "retry"}
+	recording(r, waiting, email.State{Status: email.StatusCanceled, Final: true})
+	fired(r)
+	r.RegisterDelayedCallback(func() {
+		r.SignalWorkflow(email.SignalWake, nil)
+		r.SignalWorkflow(email.SignalWake, nil)
+	}, time.Minute)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusCanceled, res.Status)
+	require.Equal(t, time.Minute, r.Now().Sub(start))
+}
+
+func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		if n == 1 {
+			return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"}}, nil
+		}
+		return email.ResolveAttachmentsResult{State: ready}, nil
+	})
+	sending(r)
+	recording(r, deliveredState())
+	fired(r)
+	r.RegisterDelayedCallback(func() {
+		var st email.State
+		val, err := r.QueryWorkflow(email.QueryStatus)
+		require.NoError(t, err)
+		require.NoError(t, val.Get(&st))
+		require.Equal(t, "held", st.Waiting)
+		r.SignalWorkflow(email.SignalWake, nil)
+	}, 100*24*time.Hour)
+	_, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, 100*24*time.Hour, r.Now().Sub(start))
+}
+
+func TestAHandedOverAttemptGoesOnAsARegularActivity(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	var inline []bool
+	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		inline = append(inline, in.Inline)
+		if in.Inline {
+			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+		}
+		if n < 5 {
+			return email.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("relay down", "relay_unavailable",
+				temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute, Category: temporal.ApplicationErrorCategoryBenign})
+		}
+		return sent(in.Attempt), nil
+	})
+	recording(r, deliveredState())
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Equal(t, []bool{true, false, false, false, false}, inline)
+	require.Equal(t, 3*time.Minute, r.Now().Sub(start), "the relay's own delay, three times")
+}
+
+func TestStepsFallBackToRegularActivities(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	on(r, email.ActivityResolveAttachments, func(_ int, in email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		if in.Inline {
+			return email.ResolveAttachmentsResult{Remote: true}, nil
+		}
+		return email.ResolveAttachmentsResult{State: ready}, nil
+	})
+	sending(r)
+	// Three local tries and more: Postgres is away for a while.
+	on(r, email.ActivityRecordStatus, func(n int, _ email.RecordStatusInput) (email.RecordStatusResult, error) {
+		if n < 6 {
+			return email.RecordStatusResult{}, errors.New("no database")
+		}
+		return email.RecordStatusResult{State: deliveredState(), Webhooks: 1}, nil
+	})
+	// Webhooks never keep a run open.
+	on(r, email.ActivityFireWebhooks, func(int, email.FireWebhooksInput) (email.FireWebhooksResult, error) {
+		return email.FireWebhooksResult{}, errors.New("no database")
+	})
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+}
+
+func TestAMissingAttachmentEndsTheMailUnsent(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		return email.ResolveAttachmentsResult{State: ready, Problem: "recording not found"}, nil
+	})
+	on(r, email.ActivitySendSMTP, func(int, email.SendSMTPInput) (email.SendSMTPResult, error) {
+		require.Fail(t, "never sent without its attachment")
+		return email.SendSMTPResult{}, nil
+	})
+	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+		require.Equal(t, "recording not found", in.Problem)
+		return email.RecordStatusResult{State: email.State{Status: email.StatusFailed, Detail: email.DetailAttachment, Final: true}}, nil
+	})
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.DetailAttachment, res.Detail)
+}
+
+func TestUnrecordedOutcomesReachTheRecorder(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	out := []email.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		s := sent(in.Attempt)
+		s.Unrecorded = out
+		return s, nil
+	})
+	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+		require.Equal(t, out, in.Unrecorded)
+		require.Equal(t, "primary", in.Relay.Name)
+		return email.RecordStatusResult{State: deliveredState()}, nil
+	})
+	fired(r)
+	_, err := r.execute()
+	require.NoError(t, err)
+}
+
+func TestACanceledRunEndsTheMailProperly(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	canceled := email.State{Status: email.StatusCanceled, Final: true}
+	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		if n == 1 {
+			return sent(1), nil
+		}
+		return email.SendSMTPResult{Attempt: in.Attempt, State: &canceled}, nil
+	})
+	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+		require.Equal(t, email.ActionCancel, in.Action)
+		return canceled, nil
+	})
+	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: "retry"}, canceled)
+	fired(r)
+	r.RegisterDelayedCallback(r.CancelWorkflow, time.Hour)
+	res, err := r.execute()
+	require.NoError(t, err, "a cancellation is a business outcome")
+	require.Equal(t, email.StatusCanceled, res.Status)
+	require.Equal(t, time.Hour, r.Now().Sub(start))
+	require.Contains(t, r.calls, email.ActivityControl)
+}
+
+func TestOnlyInvalidInputFailsARun(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		return email.ResolveAttachmentsResult{}, temporal.NewNonRetryableApplicationError("there is no such e-mail", "not_found", nil)
+	})
+	_, err := r.execute()
+	require.ErrorContains(t, err, "there is no such e-mail")
+
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.ExecuteWorkflow(workflows.SendEmail, email.SendEmailInput{})
+	require.ErrorContains(t, env.GetWorkflowError(), "email_id is missing")
+}
+
+func TestALongHistoryGoesOnInANewRun(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	r.SetContinueAsNewSuggested(true)
+	resolved(r, ready)
+	sending(r)
+	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(time.Hour), Waiting: "retry"})
+	fired(r)
+	_, err := r.execute()
+	cont, ok := errors.AsType[*workflow.ContinueAsNewError](err)
+	require.True(t, ok, "%v", err)
+	var in email.SendEmailInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(cont.Input, &in))
+	require.Equal(t, "E", in.EmailID)
+}
+
+func TestSearchAttributesSayWhereTheMailIs(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	sending(r)
+	recording(r, deliveredState())
+	fired(r)
+	var got temporal.SearchAttributes
+	r.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) { got = args.Get(0).(temporal.SearchAttributes) }).Return(nil).Once()
+	_, err := r.execute()
+	require.NoError(t, err)
+	status, _ := got.GetKeyword(temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus))
+	require.Equal(t, "delivered", status)
+	relay, _ := got.GetKeyword(temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeRelay))
+	require.Equal(t, "primary", relay)
+	domains, _ := got.GetKeywordList(temporal.NewSearchAttributeKeyKeywordList(email.SearchAttributeRecipientDomains))
+	require.Equal(t, []string{"x.test"}, domains)
+}

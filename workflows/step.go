@@ -1,0 +1,31 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// local runs an activity inside the workflow task. The method is only a
+// witness: it ties the types of input and result at compile time, which the SDK
+// does not; the name finds the registered one.
+func local[I, O any](ctx workflow.Context, name string, _ func(context.Context, I) (O, error), opts workflow.LocalActivityOptions, in I) (O, error) {
+	var out O
+	err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, opts), name, in).Get(ctx, &out)
+	return out, err
+}
+
+// regular runs an activity by way of the server.
+func regular[I, O any](ctx workflow.Context, name string, _ func(context.Context, I) (O, error), opts workflow.ActivityOptions, in I) (O, error) {
+	var out O
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, opts), name, in).Get(ctx, &out)
+	return out, err
+}
+
+// final reports an error that another try will not mend: the activity said so.
+func final(err error) bool {
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	return ok && app.NonRetryable()
+}
