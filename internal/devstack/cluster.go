@@ -106,9 +106,7 @@ func (c *cluster) reach(ctx context.Context, setting string) error {
 func (c *cluster) close() error {
 	var errs []error
 	if c.lock != nil {
-		// Without an owner, whoever finds the lock held waits for what is left of
-		// the server's processes instead of giving up.
-		errs = append(errs, c.lock.Truncate(0), c.lock.Close())
+		errs = append(errs, unlockDir(c.lock))
 	}
 	if c.handle != nil {
 		errs = append(errs, c.handle.Close())

@@ -46,6 +46,13 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	return file, nil
 }
 
+// unlockDir gives up our part of the lock of a server that has ended. Without an
+// owner, whoever finds the lock still held waits for what is left of the server's
+// processes instead of giving up.
+func unlockDir(lock *os.File) error {
+	return errors.Join(lock.Truncate(0), lock.Close())
+}
+
 // waitLock takes an exclusive lock on the file, asking held each time it is held
 // by somebody else.
 func waitLock(ctx context.Context, file *os.File, held func() error) error {

@@ -76,10 +76,10 @@ func StartTemporal(ctx context.Context, options TemporalOptions) (*Temporal, err
 		// The server takes further ports, of its own choice, for its internal
 		// services: whichever was taken in between, a new start chooses again.
 		if taken := options.checkPorts(); taken != nil {
-			return nil, errors.Join(taken, closeLock(lock))
+			return nil, errors.Join(taken, giveBack(lock))
 		}
 		if !errors.Is(err, errPortTaken) || attempt == portAttempts {
-			return nil, errors.Join(fmt.Errorf("temporal: %w", err), closeLock(lock))
+			return nil, errors.Join(fmt.Errorf("temporal: %w", err), giveBack(lock))
 		}
 	}
 }
@@ -131,12 +131,12 @@ func (o TemporalOptions) lockDir(ctx context.Context) (*os.File, error) {
 
 func (o TemporalOptions) stateDir() string { return filepath.Join(o.Dir, "temporal") }
 
-// closeLock gives the directory back. The server has ended.
-func closeLock(lock *os.File) error {
+// giveBack frees the directory, if there is one. The server has ended.
+func giveBack(lock *os.File) error {
 	if lock == nil {
 		return nil
 	}
-	return errors.Join(lock.Truncate(0), lock.Close())
+	return unlockDir(lock)
 }
 
 // serve starts the server and waits until it is ready. When it fails, the server
@@ -168,7 +168,7 @@ func (o TemporalOptions) serve(ctx context.Context, lock *os.File) (*Temporal, e
 	if err := o.awaitReady(ctx, t, process, output); err != nil {
 		return nil, errors.Join(err, process.stop(context.WithoutCancel(ctx)), output.close())
 	}
-	t.server = newServer(process, output, func() error { return closeLock(lock) })
+	t.server = newServer(process, output, func() error { return giveBack(lock) })
 	return t, nil
 }
 
