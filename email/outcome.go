@@ -80,14 +80,6 @@ type Envelope struct {
 	Recipients []EnvelopeRecipient
 }
 
-// RcptReply is the answer to one RCPT command.
-type RcptReply struct {
-	RecipientID string `json:"id"`
-	Reply
-	// Accepted: the final dot will stand for this recipient.
-	Accepted bool `json:"accepted"`
-}
-
 // Step is one exchange of the transcript. Credentials never appear in it.
 type Step struct {
 	Command string `json:"command"`

@@ -1,0 +1,213 @@
+package smtp
+
+import (
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	mail "github.com/wneessen/go-mail"
+
+	"github.com/postrider/postrider/email"
+)
+
+// TLSMode says how a relay's connection is encrypted. Certificates are verified
+// in every mode that has one.
+type TLSMode string
+
+// The modes. Nothing ever falls back from starttls or implicit to plain text.
+const (
+	// TLSNone sends in the clear; credentials too, if there are any.
+	TLSNone TLSMode = "none"
+	// TLSOpportunistic encrypts where the server offers STARTTLS.
+	TLSOpportunistic TLSMode = "opportunistic"
+	// TLSRequired refuses a server that does not offer STARTTLS (RFC 3207).
+	TLSRequired TLSMode = "starttls"
+	// TLSImplicit speaks TLS from the first byte (RFC 8314 section 3.3).
+	TLSImplicit TLSMode = "implicit"
+)
+
+// Relay is one server that takes our mail.
+type Relay struct {
+	// Name tells relays apart in logs, answers and search attributes. Defaults
+	// to the host.
+	Name string
+	Host string
+	Port int
+
+	// User is empty where the relay asks for no credentials.
+	User     string
+	Password Password
+	// Auth is the mechanism; AuthAuto picks the strongest one offered.
+	Auth mail.SMTPAuthType
+
+	TLS TLSMode
+	// RootCAs replaces the system's; nil means those.
+	RootCAs *x509.CertPool
+
+	// Accepts says what the relay's 250 stands for. Defaults to relay.
+	Accepts email.AcceptMeans
+	// MaxConns bounds the connections of this process. Defaults to 10.
+	MaxConns int
+	// Streams and Domains restrict the mail that goes here, by stream and by the
+	// sender's domain. Empty means any.
+	Streams []email.Stream
+	Domains []string
+	// LocalAddr is the address to connect from; invalid means any.
+	LocalAddr netip.Addr
+	// HELO is the name we greet with. Defaults to the machine's.
+	HELO string
+}
+
+// Password prints as [redacted].
+type Password string
+
+// String hides the password.
+func (Password) String() string { return "[redacted]" }
+
+// GoString hides the password from %#v.
+func (Password) GoString() string { return "[redacted]" }
+
+// LogValue hides the password from slog.
+func (Password) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// email is the relay as answers name it.
+func (r Relay) identity() email.Relay {
+	return email.Relay{Name: r.Name, Host: r.Host, Accepts: r.Accepts}
+}
+
+func (r Relay) addr() string { return net.JoinHostPort(r.Host, strconv.Itoa(r.Port)) }
+
+// takes reports whether mail of that route may go to this relay.
+func (r Relay) takes(route email.Route) bool {
+	return (len(r.Streams) == 0 || slices.Contains(r.Streams, route.Stream)) &&
+		(len(r.Domains) == 0 || slices.Contains(r.Domains, route.SenderDomain))
+}
+
+// authTypes are the values of auth=. Only auto and the mechanisms that hide the
+// password are taken without TLS.
+var authTypes = map[string]mail.SMTPAuthType{
+	"auto": mail.SMTPAuthAutoDiscover, "plain": mail.SMTPAuthPlain, "login": mail.SMTPAuthLogin, "cram-md5": mail.SMTPAuthCramMD5,
+	"scram-sha-1": mail.SMTPAuthSCRAMSHA1, "scram-sha-256": mail.SMTPAuthSCRAMSHA256, "xoauth2": mail.SMTPAuthXOAUTH2,
+}
+
+// relayOptions are the members of a relay's query.
+var relayOptions = map[string]func(*Relay, string) error{
+	"name": func(r *Relay, v string) error { r.Name = v; return nil },
+	"tls": func(r *Relay, v string) error {
+		r.TLS = TLSMode(v)
+		if !slices.Contains([]TLSMode{TLSNone, TLSOpportunistic, TLSRequired, TLSImplicit}, r.TLS) {
+			return fmt.Errorf("%q is not one of none, opportunistic, starttls, implicit", v)
+		}
+		return nil
+	},
+	"tls_ca": func(r *Relay, v string) error {
+		pem, err := os.ReadFile(v)
+		if err != nil {
+			return err
+		}
+		r.RootCAs = x509.NewCertPool()
+		if !r.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s holds no PEM certificate", v)
+		}
+		return nil
+	},
+	"auth": func(r *Relay, v string) error {
+		t, ok := authTypes[v]
+		if !ok {
+			return fmt.Errorf("%q is not one of %s", v, strings.Join(slices.Sorted(maps.Keys(authTypes)), ", "))
+		}
+		r.Auth = t
+		return nil
+	},
+	"accepts": func(r *Relay, v string) error {
+		r.Accepts = email.AcceptMeans(v)
+		if r.Accepts != email.AcceptsFinal && r.Accepts != email.AcceptsRelay {
+			return fmt.Errorf("%q is not one of final, relay", v)
+		}
+		return nil
+	},
+	"max_conns": func(r *Relay, v string) (err error) {
+		if r.MaxConns, err = strconv.Atoi(v); err != nil || r.MaxConns < 1 || r.MaxConns > 1000 {
+			return fmt.Errorf("%q is not a number from 1 to 1000", v)
+		}
+		return nil
+	},
+	"streams": func(r *Relay, v string) error {
+		for s := range strings.SplitSeq(v, ",") {
+			if s != string(email.StreamTransactional) && s != string(email.StreamBroadcast) {
+				return fmt.Errorf("%q is not one of transactional, broadcast", s)
+			}
+			r.Streams = append(r.Streams, email.Stream(s))
+		}
+		return nil
+	},
+	"domains": func(r *Relay, v string) error {
+		r.Domains = strings.Split(strings.ToLower(v), ",")
+		return nil
+	},
+	"local_addr": func(r *Relay, v string) (err error) {
+		r.LocalAddr, err = netip.ParseAddr(v)
+		return err
+	},
+	"helo": func(r *Relay, v string) error { r.HELO = v; return nil },
+}
+
+// ParseRelay reads a relay's URL:
+//
+//	smtp://user:password@host:587?name=primary&tls=starttls&accepts=relay&max_conns=10
+//	smtps://host
+//
+// smtp:// defaults to port 587 and tls=starttls, on a loopback host to
+// tls=opportunistic; smtps:// to port 465 and tls=implicit. Errors name the
+// option, never the password.
+func ParseRelay(raw string) (Relay, error) {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "smtp" && u.Scheme != "smtps") || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
+		return Relay{}, fmt.Errorf("not a relay: expected smtp://user:password@host:587?tls=starttls or smtps://host")
+	}
+	r := Relay{Name: u.Hostname(), Host: u.Hostname(), Port: 587, TLS: TLSRequired, Accepts: email.AcceptsRelay, MaxConns: 10, Auth: mail.SMTPAuthAutoDiscover}
+	if ip, err := netip.ParseAddr(r.Host); r.Host == "localhost" || (err == nil && ip.IsLoopback()) {
+		r.TLS = TLSOpportunistic
+	}
+	if u.Scheme == "smtps" {
+		r.Port, r.TLS = 465, TLSImplicit
+	}
+	if p := u.Port(); p != "" {
+		if r.Port, err = strconv.Atoi(p); err != nil || r.Port < 1 || r.Port > 65535 {
+			return Relay{}, fmt.Errorf("relay %s: port %s is not from 1 to 65535", r.Host, p)
+		}
+	}
+	if u.User != nil {
+		r.User = u.User.Username()
+		password, _ := u.User.Password()
+		r.Password = Password(password)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return Relay{}, fmt.Errorf("relay %s: the options after ? are not name=value pairs", r.Host)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if name == "rate" {
+			return Relay{}, fmt.Errorf("relay %s: rate= is not supported yet", r.Host)
+		}
+		set, ok := relayOptions[name]
+		if !ok {
+			return Relay{}, fmt.Errorf("relay %s: there is no option %s; there are %s", r.Host, name, strings.Join(slices.Sorted(maps.Keys(relayOptions)), ", "))
+		}
+		if err := set(&r, query.Get(name)); err != nil {
+			return Relay{}, fmt.Errorf("relay %s: %s: %w", r.Host, name, err)
+		}
+	}
+	if u.Scheme == "smtps" && r.TLS != TLSImplicit {
+		return Relay{}, fmt.Errorf("relay %s: smtps:// means tls=implicit", r.Host)
+	}
+	return r, nil
+}

@@ -1,0 +1,344 @@
+// Package smtptest is an SMTP peer that does what a test tells it to: answer a
+// command with anything, wait at a point, or cut the connection there. It keeps
+// what it accepted, byte for byte.
+package smtptest
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Drop as an answer cuts the connection instead of answering.
+const Drop = "drop"
+
+// Peer is a listening server. Set its fields before the first connection.
+type Peer struct {
+	// Extensions are EHLO's, as "SIZE 1000". STARTTLS and AUTH are added where
+	// TLS or Users call for them.
+	Extensions []string
+	// Greeting replaces the banner.
+	Greeting string
+	// Answer says what a command gets: the whole line without CRLF, Drop, or ""
+	// for the usual answer. Line is the command as it came; "." stands for the
+	// final dot and "<data>" for the moment after 354, before any of the message.
+	Answer func(line string) string
+	// TLS enables STARTTLS, or TLS from the first byte if Implicit.
+	TLS      *tls.Config
+	Implicit bool
+	// User and Password enable AUTH PLAIN and LOGIN.
+	User, Password string
+	// Mechanisms replaces the list that EHLO names.
+	Mechanisms string
+
+	t        testing.TB
+	listener net.Listener
+	wg       sync.WaitGroup
+
+	mu       sync.Mutex
+	messages []Message
+	lines    []string
+	conns    map[net.Conn]bool
+	dialed   int
+	closed   bool
+}
+
+// Message is one that the peer accepted.
+type Message struct {
+	From string
+	To   []string
+	// Data is what came between DATA and the dot, unstuffed.
+	Data string
+	// User is who had authenticated.
+	User string
+}
+
+// Start makes the peer listen on loopback until the test ends.
+func (p *Peer) Start(t testing.TB) *Peer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.t, p.listener, p.conns = t, l, map[net.Conn]bool{}
+	p.wg.Go(p.accept)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// Addr is host:port.
+func (p *Peer) Addr() string { return p.listener.Addr().String() }
+
+// Close cuts every connection and stops listening. It may be called again.
+func (p *Peer) Close() {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		_ = p.listener.Close() // a listener that is closed already is what we want
+		for c := range p.conns {
+			_ = c.Close() // so is a connection
+		}
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// Hangup cuts the connections that are open now, as a server does with idle ones.
+func (p *Peer) Hangup() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close() // one that is closed already is what we want
+	}
+}
+
+// Messages are those accepted so far.
+func (p *Peer) Messages() []Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Message(nil), p.messages...)
+}
+
+// Lines are the commands so far, of all connections.
+func (p *Peer) Lines() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.lines...)
+}
+
+// Dialed is how many connections came.
+func (p *Peer) Dialed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialed
+}
+
+func (p *Peer) accept() {
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		p.mu.Lock()
+		p.conns[conn] = true
+		p.dialed++
+		p.mu.Unlock()
+		p.wg.Go(func() {
+			defer func() {
+				_ = conn.Close() // one that is closed already is what we want
+				p.mu.Lock()
+				delete(p.conns, conn)
+				p.mu.Unlock()
+			}()
+			p.serve(conn)
+		})
+	}
+}
+
+// talk is one connection's conversation.
+type talk struct {
+	*Peer
+	conn net.Conn
+	text *textproto.Conn
+	tls  bool
+	user string
+	msg  Message
+}
+
+func (p *Peer) serve(conn net.Conn) {
+	c := &talk{Peer: p, conn: conn}
+	if p.Implicit {
+		c.conn, c.tls = tls.Server(conn, p.TLS), true
+	}
+	c.text = textproto.NewConn(c.conn)
+	greeting := p.Greeting
+	if greeting == "" {
+		greeting = "220 peer.test ESMTP"
+	}
+	if greeting == Drop || c.text.PrintfLine("%s", greeting) != nil {
+		return
+	}
+	for {
+		line, err := c.text.ReadLine()
+		if err != nil {
+			return
+		}
+		if !c.handle(line) {
+			return
+		}
+	}
+}
+
+// scripted gives the test's answer, if there is one. ok says that the
+// conversation goes on.
+func (c *talk) scripted(line string) (answered, ok bool) {
+	c.mu.Lock()
+	c.lines = append(c.lines, line)
+	c.mu.Unlock()
+	if c.Answer == nil {
+		return false, true
+	}
+	switch a := c.Answer(line); a {
+	case "":
+		return false, true
+	case Drop:
+		return true, false
+	default:
+		return true, c.text.PrintfLine("%s", a) == nil && !strings.HasPrefix(a, "421")
+	}
+}
+
+func (c *talk) say(format string, args ...any) bool { return c.text.PrintfLine(format, args...) == nil }
+
+func (c *talk) handle(line string) bool {
+	if answered, ok := c.scripted(line); answered || !ok {
+		return ok
+	}
+	verb, rest, _ := strings.Cut(line, " ")
+	switch strings.ToUpper(verb) {
+	case "EHLO":
+		return c.ehlo()
+	case "STARTTLS":
+		if !c.say("220 go ahead") {
+			return false
+		}
+		c.conn, c.tls = tls.Server(c.conn, c.TLS), true
+		c.text = textproto.NewConn(c.conn)
+		return true
+	case "AUTH":
+		return c.auth(rest)
+	case "MAIL":
+		c.msg = Message{From: angle(rest), User: c.user}
+		return c.say("250 2.1.0 ok")
+	case "RCPT":
+		c.msg.To = append(c.msg.To, angle(rest))
+		return c.say("250 2.1.5 ok")
+	case "DATA":
+		return c.data()
+	case "RSET":
+		c.msg = Message{User: c.user}
+		return c.say("250 2.0.0 ok")
+	case "NOOP":
+		return c.say("250 2.0.0 ok")
+	case "QUIT":
+		c.say("221 2.0.0 bye")
+		return false
+	}
+	return c.say("502 5.5.2 no such command")
+}
+
+func (c *talk) ehlo() bool {
+	lines := []string{"peer.test"}
+	lines = append(lines, c.Extensions...)
+	if c.TLS != nil && !c.tls {
+		lines = append(lines, "STARTTLS")
+	}
+	if c.User != "" {
+		mechanisms := c.Mechanisms
+		if mechanisms == "" {
+			mechanisms = "PLAIN LOGIN"
+		}
+		lines = append(lines, "AUTH "+mechanisms)
+	}
+	for i, l := range lines {
+		sep := "-"
+		if i == len(lines)-1 {
+			sep = " "
+		}
+		if !c.say("250%s%s", sep, l) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *talk) auth(rest string) bool {
+	mechanism, initial, _ := strings.Cut(rest, " ")
+	var user, password string
+	switch strings.ToUpper(mechanism) {
+	case "PLAIN":
+		parts := strings.Split(unbase64(initial), "\x00")
+		if len(parts) == 3 {
+			user, password = parts[1], parts[2]
+		}
+	case "LOGIN":
+		for i, into := range []*string{&user, &password} {
+			if !c.say("334 %s", base64.StdEncoding.EncodeToString([]byte([]string{"Username:", "Password:"}[i]))) {
+				return false
+			}
+			line, err := c.text.ReadLine()
+			if err != nil {
+				return false
+			}
+			*into = unbase64(line)
+		}
+	}
+	if user != c.User || password != c.Password {
+		return c.say("535 5.7.8 wrong credentials")
+	}
+	c.user = user
+	return c.say("235 2.7.0 welcome")
+}
+
+func unbase64(s string) string {
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+func (c *talk) data() bool {
+	if !c.say("354 go on") {
+		return false
+	}
+	if answered, ok := c.scripted("<data>"); answered || !ok {
+		return ok
+	}
+	data, err := readData(c.text.R)
+	if err != nil {
+		return false
+	}
+	if answered, ok := c.scripted("."); answered || !ok {
+		return ok
+	}
+	c.msg.Data = data
+	c.mu.Lock()
+	c.messages = append(c.messages, c.msg)
+	n := len(c.messages)
+	c.mu.Unlock()
+	c.msg = Message{User: c.user}
+	return c.say("250 2.0.0 queued as %d", n)
+}
+
+// readData reads up to the final dot, keeping every byte: textproto's own reader
+// would turn CRLF into LF.
+func readData(r *bufio.Reader) (string, error) {
+	var b strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return "", fmt.Errorf("message cut after %d bytes: %w", b.Len(), err)
+		}
+		if line == ".\r\n" {
+			return b.String(), nil
+		}
+		if _, err := io.WriteString(&b, strings.TrimPrefix(line, ".")); err != nil {
+			return "", err
+		}
+	}
+}
+
+// angle is what stands between < and >.
+func angle(s string) string {
+	_, s, _ = strings.Cut(s, "<")
+	s, _, _ = strings.Cut(s, ">")
+	return s
+}
