@@ -1,0 +1,202 @@
+// Package archtest keeps the module's rooms apart: its test reads the import
+// declarations of the whole tree and compares them with the table below, which
+// is the one in the design. A package that is not in the table fails the test,
+// so nobody adds a room without saying whom it may know.
+package archtest
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+const module = "github.com/postrider/postrider"
+
+// rule is what a package may import. Paths are relative to the module.
+type rule struct {
+	// may are the packages of this module. everything is all of them.
+	may []string
+	// tests are what its external tests (package x_test) may import besides: they
+	// put real adapters together, as cmd does, and the package itself learns nothing
+	// of them.
+	tests []string
+	// standardOnly refuses other modules, except those in plain.
+	standardOnly bool
+}
+
+// everything in may lifts the restriction.
+const everything = "*"
+
+// plain are the other modules that domain packages may import all the same: one
+// that only computes.
+var plain = []string{"github.com/google/uuid"}
+
+var (
+	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
+	helpers = []string{"internal/smtptest", "internal/dbtest", "internal/devstack", "internal/archtest"}
+)
+
+// rules has a line for every package.
+var rules = map[string]rule{
+	"email":             {standardOnly: true},
+	"internal/account":  {standardOnly: true},
+	"internal/endpoint": {standardOnly: true},
+	"internal/mailbox":  {standardOnly: true},
+	"internal/safehttp": {},
+
+	"internal/intake": {may: []string{"email"}},
+	"internal/render": {may: []string{"email"}},
+	"internal/smtp":   {may: []string{"email"}},
+	"client":          {may: []string{"email"}},
+
+	"activities": {may: join(domain, "internal/intake")},
+	"workflows":  {may: []string{"email", "activities"}}, // method references only
+	"worker":     {may: []string{"workflows", "activities", "email"}},
+
+	"internal/dispatch":   {may: domain},
+	"db":                  {may: domain},
+	"db/migrations":       {},
+	"internal/inbound":    {may: domain},
+	"internal/attachment": {may: join(domain, "internal/safehttp")},
+	"internal/webhook":    {may: join(domain, "internal/safehttp")},
+
+	"api": {
+		may:   join(domain, "internal/intake", "internal/web"),
+		tests: []string{"db", "internal/inbound", "internal/safehttp", "internal/webhook"}, // the API over a real store
+	},
+	"internal/web": {},
+
+	"internal/config": {},
+	"cmd/postrider":   {may: []string{everything}},
+
+	"internal/devstack": {},
+	"internal/smtptest": {},
+	"internal/dbtest":   {may: []string{"db", "internal/devstack"}},
+	"internal/archtest": {},
+
+	"tools/temporalcli": {may: []string{"internal/devstack"}},
+	"deploy":            {may: []string{"internal/config"}}, // a test of the compose file
+}
+
+// onlyBy names the packages that few may import, whatever their own rule says.
+var onlyBy = map[string][]string{
+	"internal/config": {"cmd/postrider", "deploy"},
+}
+
+func join(list []string, more ...string) []string { return append(slices.Clone(list), more...) }
+
+// check compares the tree below root with the rules. It returns what is wrong, in
+// order, and the packages that it saw.
+func check(root string, rules map[string]rule) (wrong, seen []string, err error) {
+	err = filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if file != root && skipped(file, entry.Name()) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(rel)
+		if !slices.Contains(seen, pkg) {
+			seen = append(seen, pkg)
+			if _, ok := rules[pkg]; !ok {
+				wrong = append(wrong, fmt.Sprintf("%s is not in the table of internal/archtest: add it, and say what it may import", pkg))
+			}
+		}
+		found, err := checkFile(root, file, pkg, rules)
+		wrong = append(wrong, found...)
+		return err
+	})
+	sort.Strings(wrong)
+	return wrong, seen, err
+}
+
+// skipped are directories that the go tool does not build into this module.
+func skipped(dir, name string) bool {
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || name == "vendor" {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil // another module
+}
+
+func checkFile(root, file, pkg string, rules map[string]rule) (wrong []string, err error) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := filepath.Rel(root, file)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range parsed.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		f := place{pkg: pkg, test: strings.HasSuffix(file, "_test.go"), external: strings.HasSuffix(parsed.Name.Name, "_test")}
+		if why := refuse(rules, f, imported); why != "" {
+			wrong = append(wrong, filepath.ToSlash(rel)+": "+why)
+		}
+	}
+	return wrong, nil
+}
+
+// place is where an import stands.
+type place struct {
+	pkg string
+	// test is a file for go test, external one of a package x_test.
+	test, external bool
+}
+
+// refuse says why a file may not import a package, or nothing.
+func refuse(rules map[string]rule, from place, imported string) string {
+	pkg, test := from.pkg, from.test
+	r, ok := rules[pkg]
+	if !ok {
+		return "" // said once for the whole package
+	}
+	target, ours := strings.CutPrefix(imported, module+"/")
+	switch {
+	case imported == module:
+		return "nothing is at the root of the module"
+	case ours && target == pkg: // an external test of itself
+		return ""
+	case ours && test && slices.Contains(helpers, target), ours && test && from.external && slices.Contains(r.tests, target):
+		return ""
+	case ours && onlyBy[target] != nil && !slices.Contains(onlyBy[target], pkg):
+		return fmt.Sprintf("%s is imported by %s only, not by %s", target, strings.Join(onlyBy[target], " and "), pkg)
+	case ours && slices.Contains(r.may, everything), ours && slices.Contains(r.may, target):
+		return ""
+	case ours && len(r.may) == 0:
+		return fmt.Sprintf("%s may import nothing of this module, but imports %s", pkg, target)
+	case ours:
+		return fmt.Sprintf("%s may import %s, but not %s", pkg, strings.Join(r.may, ", "), target)
+	case !test && r.standardOnly && !standard(imported) && !slices.Contains(plain, imported):
+		return fmt.Sprintf("%s is of the domain and may import the standard library and %s only, but imports %s", pkg, strings.Join(plain, ", "), imported)
+	}
+	return ""
+}
+
+// standard tells the standard library by its first element, which has no dot.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(path.Clean(imported), "/")
+	return !strings.Contains(first, ".") && first != "C"
+}

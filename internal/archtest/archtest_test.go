@@ -1,0 +1,158 @@
+package archtest
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheTree(t *testing.T) {
+	t.Parallel()
+	wrong, seen, err := check("../..", rules)
+	require.NoError(t, err)
+	require.Empty(t, wrong)
+	for _, pkg := range []string{"email", "internal/archtest", "internal/config"} {
+		require.Contains(t, seen, pkg, "the walk reaches the tree")
+	}
+}
+
+// The API knows no adapter: whatever it does goes through interfaces of its own.
+func TestTheAPIKnowsNoAdapter(t *testing.T) {
+	t.Parallel()
+	for _, pkg := range []string{"workflows", "activities", "internal/smtp", "db", "internal/dispatch"} {
+		require.NotContains(t, rules["api"].may, pkg)
+		root := tree(t, map[string]string{"api/x.go": `package api; import _ "` + module + `/` + pkg + `"`})
+		wrong, _, err := check(root, rules)
+		require.NoError(t, err)
+		require.Len(t, wrong, 1, pkg)
+	}
+	require.NotContains(t, rules["api"].may, everything)
+}
+
+func TestTheTableIsClosed(t *testing.T) {
+	t.Parallel()
+	for pkg, r := range rules {
+		for _, target := range append(slices.Clone(r.may), r.tests...) {
+			require.True(t, target == everything || slices.Contains(keys(rules), target), "%s may import %s, which has no rule", pkg, target)
+		}
+	}
+	for _, pkg := range domain {
+		require.Equal(t, rule{standardOnly: true}, rules[pkg], pkg)
+	}
+}
+
+func TestCheckGoesRed(t *testing.T) {
+	t.Parallel()
+	const m = module
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"what is allowed is let be": {files: map[string]string{
+			"email/a.go":                       `package email; import ("time"; _ "encoding/json/jsontext"; _ "github.com/google/uuid")`,
+			"email/a_test.go":                  `package email_test; import (_ "` + m + `/email"; _ "github.com/stretchr/testify/require")`,
+			"workflows/a.go":                   `package workflows; import (_ "` + m + `/activities"; _ "go.temporal.io/sdk/workflow")`,
+			"workflows/a_test.go":              `package workflows; import _ "` + m + `/internal/devstack"`,
+			"api/a_test.go":                    `package api_test; import (_ "` + m + `/api"; _ "` + m + `/db")`,
+			"db/a_test.go":                     `package db; import _ "` + m + `/internal/dbtest"`,
+			"cmd/postrider/a.go":               `package main; import (_ "` + m + `/db"; _ "` + m + `/internal/config")`,
+			"bench/go.mod":                     "module other\n",
+			"bench/a.go":                       `package bench; import _ "` + m + `/db"`,
+			".postrider/a.go":                  `not Go`,
+			"internal/smtp/testdata/broken.go": `not Go`,
+		}},
+		"forbidden": {
+			files: map[string]string{"internal/render/a.go": `package render; import _ "` + m + `/internal/smtp"`},
+			want:  []string{"internal/render/a.go: internal/render may import email, but not internal/smtp"},
+		},
+		"nothing allowed": {
+			files: map[string]string{"internal/safehttp/a.go": `package safehttp; import _ "` + m + `/email"`},
+			want:  []string{"internal/safehttp/a.go: internal/safehttp may import nothing of this module, but imports email"},
+		},
+		"unlisted": {
+			files: map[string]string{"internal/util/a.go": `package util`, "internal/util/b.go": `package util; import _ "` + m + `/db"`},
+			want:  []string{"internal/util is not in the table of internal/archtest: add it, and say what it may import"},
+		},
+		"unlisted below a listed one": {
+			files: map[string]string{"db/models/a.go": `package models`},
+			want:  []string{"db/models is not in the table of internal/archtest: add it, and say what it may import"},
+		},
+		"unlisted target": {
+			files: map[string]string{"activities/a.go": `package activities; import _ "` + m + `/internal/intake/deep"`},
+			want: []string{"activities/a.go: activities may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, " +
+				"but not internal/intake/deep"},
+		},
+		"domain with another module": {
+			files: map[string]string{"internal/mailbox/a.go": `package mailbox; import _ "github.com/emersion/go-message"`},
+			want: []string{"internal/mailbox/a.go: internal/mailbox is of the domain and may import the standard library and github.com/google/uuid only, " +
+				"but imports github.com/emersion/go-message"},
+		},
+		"domain with another package of an excepted module": {
+			files: map[string]string{"email/a.go": `package email; import _ "github.com/google/uuid/deep"`},
+			want: []string{"email/a.go: email is of the domain and may import the standard library and github.com/google/uuid only, " +
+				"but imports github.com/google/uuid/deep"},
+		},
+		"workflows with db": {
+			files: map[string]string{"workflows/a.go": `package workflows; import _ "` + m + `/db"`},
+			want:  []string{"workflows/a.go: workflows may import email, activities, but not db"},
+		},
+		"config elsewhere": {
+			files: map[string]string{"api/a.go": `package api; import _ "` + m + `/internal/config"`},
+			want:  []string{"api/a.go: internal/config is imported by cmd/postrider and deploy only, not by api"},
+		},
+		"a test helper outside tests": {
+			files: map[string]string{"db/a.go": `package db; import _ "` + m + `/internal/dbtest"`},
+			want:  []string{"db/a.go: db may import email, internal/account, internal/endpoint, internal/mailbox, but not internal/dbtest"},
+		},
+		"a test keeps to the table, too": {
+			files: map[string]string{"workflows/a_test.go": `package workflows_test; import _ "` + m + `/db"`},
+			want:  []string{"workflows/a_test.go: workflows may import email, activities, but not db"},
+		},
+		"a test inside the package keeps to the table": {
+			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
+			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/web, " +
+				"but not db"},
+		},
+		"the root": {
+			files: map[string]string{"main.go": `package postrider`, "api/a.go": `package api; import _ "` + m + `"`},
+			want: []string{
+				". is not in the table of internal/archtest: add it, and say what it may import",
+				"api/a.go: nothing is at the root of the module",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wrong, _, err := check(tree(t, tt.files), rules)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, wrong)
+		})
+	}
+	t.Run("a file that is not Go is an error", func(t *testing.T) {
+		t.Parallel()
+		_, _, err := check(tree(t, map[string]string{"api/a.go": "pakcage api"}), rules)
+		require.Error(t, err)
+	})
+}
+
+// tree makes files in a directory of their own.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(root, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	return root
+}
+
+func keys(m map[string]rule) (out []string) {
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}

@@ -1,0 +1,159 @@
+// Package config turns the environment into typed settings, and reports all that
+// is wrong with it at once.
+//
+//  1. settings.go has the table: name, default, who uses it, what it means. The
+//     structs, the documentation and the lines printed at start follow it, and
+//     tests hold them together.
+//  2. An empty variable is as good as one that is not set: the default applies.
+//  3. A value that makes no sense is a problem for every command, also for those
+//     that do not use it; a missing one only for those that cannot do without.
+//  4. A POSTRIDER_ variable that is not a setting is a problem: a misspelt name
+//     would otherwise leave a default in force that nobody wanted.
+//  5. No value of a secret gets into an error, a log or a print.
+//
+// It imports nothing of this module and is imported by cmd only.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Use is the command the settings are loaded for.
+type Use uint8
+
+const (
+	// Serve is `postrider serve`.
+	Serve Use = 1 << iota
+	// Worker is `postrider worker`.
+	Worker
+	// ServeWorker is `postrider serve --worker`.
+	ServeWorker
+	// DevUse is `postrider dev`.
+	DevUse
+	// Tool is a command that does one thing in the store: customer, user, key, domain.
+	Tool
+	// Migrate is `postrider migrate`. It opens no secret, so it needs no key.
+	Migrate
+)
+
+// Config is every setting. The env tags name the variables; see Settings for
+// their defaults and meaning.
+type Config struct {
+	// DatabaseURL is empty in dev if a private Postgres is to be started.
+	DatabaseURL Secret `env:"DATABASE_URL"`
+	// SecretKey is empty in dev if dev is to make one, and in migrate.
+	SecretKey Key `env:"POSTRIDER_SECRET_KEY"`
+	// SMTPURLs are the relays, in the order they are tried. The first bytes of
+	// each are smtp:// or smtps://, and Checks.Relay took it.
+	SMTPURLs RelayURLs `env:"POSTRIDER_SMTP_URLS"`
+
+	Listen string `env:"POSTRIDER_LISTEN"`
+	// HealthListen is where a worker without an API answers probes.
+	HealthListen string `env:"POSTRIDER_HEALTH_LISTEN"`
+	// InboundListen is empty if no mail is taken in.
+	InboundListen string `env:"POSTRIDER_INBOUND_LISTEN"`
+	// PublicURL and TemporalUIURL have no slash at the end. Empty means unknown.
+	PublicURL     string `env:"POSTRIDER_PUBLIC_URL"`
+	TemporalUIURL string `env:"POSTRIDER_TEMPORAL_UI_URL"`
+
+	RequireVerifiedDomains bool           `env:"POSTRIDER_REQUIRE_VERIFIED_DOMAINS"`
+	AllowHTTP              bool           `env:"POSTRIDER_ALLOW_HTTP"`
+	AllowPrivateCIDRs      []netip.Prefix `env:"POSTRIDER_ALLOW_PRIVATE_CIDRS"`
+	// MaxMessageBytes bounds text, HTML and decoded attachments together.
+	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
+
+	// RetrySchedule are the waits after the first, second, … attempt; the last
+	// one repeats until ExpireAfter. Never empty.
+	RetrySchedule []time.Duration `env:"POSTRIDER_RETRY_SCHEDULE"`
+	ExpireAfter   time.Duration   `env:"POSTRIDER_EXPIRE_AFTER"`
+	// WebhookSchedule are the waits before the first, second, … attempt; after
+	// the last one there is none. Never empty.
+	WebhookSchedule []time.Duration `env:"POSTRIDER_WEBHOOK_SCHEDULE"`
+	DrainTimeout    time.Duration   `env:"POSTRIDER_DRAIN_TIMEOUT"`
+
+	// RecordingURL has {id} and may have {customer_id}. Empty: no recordings.
+	RecordingURL   string `env:"POSTRIDER_RECORDING_URL"`
+	RecordingToken Secret `env:"POSTRIDER_RECORDING_TOKEN"`
+
+	LogLevel slog.Level `env:"POSTRIDER_LOG_LEVEL"`
+
+	// DevDir is where dev keeps its servers' data and the key.
+	DevDir string `env:"POSTRIDER_DEV_DIR"`
+	// The ports of dev's servers on 127.0.0.1. 0 is a free one at each start.
+	DevPostgresPort   int `env:"POSTRIDER_DEV_POSTGRES_PORT"`
+	DevTemporalPort   int `env:"POSTRIDER_DEV_TEMPORAL_PORT"`
+	DevTemporalUIPort int `env:"POSTRIDER_DEV_TEMPORAL_UI_PORT"`
+
+	// Dev is true for `postrider dev`. Not a setting, nor is what follows from it.
+	Dev bool
+	// AllowLoopback lets webhooks and attachment URLs name this machine: in dev only.
+	AllowLoopback bool
+
+	use Use
+}
+
+// Checks are what other packages know about values.
+type Checks struct {
+	// Relay says what is wrong with a relay's URL. Its error must not hold the
+	// user or the password. Nil means only that it is a URL is checked.
+	Relay func(raw string) error
+}
+
+// Load reads the settings for a command from an environment as os.Environ returns
+// it. Its error is Problems.
+func Load(environ []string, use Use, checks Checks) (Config, error) {
+	env := environment(environ)
+	problems := unknown(env)
+	values := map[string]string{}
+	for _, s := range settings {
+		values[s.Name] = strings.TrimSpace(env[s.Name])
+		if values[s.Name] == "" {
+			values[s.Name] = s.defaultFor(use)
+		}
+		if values[s.Name] == "" && s.Required&use != 0 {
+			problems = append(problems, s.problem("is not set: "+s.Description))
+		}
+	}
+	cfg := Config{use: use, Dev: use == DevUse, AllowLoopback: use == DevUse}
+	wrong, err := parse(&cfg, values)
+	if err != nil {
+		return Config{}, err
+	}
+	problems = append(problems, wrong...)
+	problems = append(problems, cfg.checkRelays(checks.Relay)...)
+	if cfg.RecordingToken.Reveal() != "" && values["POSTRIDER_RECORDING_URL"] == "" {
+		problems = append(problems, find("POSTRIDER_RECORDING_URL").problem("is not set, but POSTRIDER_RECORDING_TOKEN is"))
+	}
+	if len(problems) > 0 {
+		return Config{}, problems.sorted()
+	}
+	if cfg.Dev && len(cfg.SMTPURLs) == 0 {
+		cfg.SMTPURLs = RelayURLs{inboxRelay(cfg.InboundListen)}
+	}
+	return cfg, nil
+}
+
+// environment is the last value of each variable.
+func environment(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// inboxRelay is the relay that delivers into dev's own inbox, which is its
+// recipients' server.
+func inboxRelay(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return "smtp://" + net.JoinHostPort(host, port) + "?name=inbox&tls=none&accepts=final"
+}

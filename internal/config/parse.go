@@ -1,0 +1,269 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// parsers tell in our words what is wrong with a value of a type.
+var parsers = map[reflect.Type]env.ParserFunc{
+	reflect.TypeFor[bool]():            func(v string) (any, error) { return parseBool(v) },
+	reflect.TypeFor[int]():             func(v string) (any, error) { return parsePort(v) },
+	reflect.TypeFor[int64]():           func(v string) (any, error) { return parseBytes(v) },
+	reflect.TypeFor[time.Duration]():   func(v string) (any, error) { return parseDuration(v, true) },
+	reflect.TypeFor[[]time.Duration](): func(v string) (any, error) { return parseDurations(v) },
+	reflect.TypeFor[[]netip.Prefix]():  func(v string) (any, error) { return parsePrefixes(v) },
+}
+
+// texts are the checks of the settings that are texts.
+var texts = map[string]func(string) error{
+	"DATABASE_URL":              checkDatabaseURL,
+	"POSTRIDER_LISTEN":          checkListen,
+	"POSTRIDER_HEALTH_LISTEN":   checkListen,
+	"POSTRIDER_INBOUND_LISTEN":  checkListen,
+	"POSTRIDER_PUBLIC_URL":      checkBaseURL,
+	"POSTRIDER_TEMPORAL_UI_URL": checkBaseURL,
+	"POSTRIDER_RECORDING_URL":   checkRecordingURL,
+	"POSTRIDER_LOG_LEVEL":       checkLevel,
+	"POSTRIDER_RETRY_SCHEDULE":  checkRetrySchedule,
+}
+
+// parse fills cfg. The error is a mistake of this package, not of the values.
+func parse(cfg *Config, values map[string]string) (Problems, error) {
+	var problems Problems
+	values = checkTexts(values, &problems)
+	err := env.ParseWithOptions(cfg, env.Options{Environment: values, FuncMap: parsers})
+	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
+	cfg.TemporalUIURL = strings.TrimRight(cfg.TemporalUIURL, "/")
+	if err == nil {
+		return problems, nil
+	}
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	for _, one := range all.Errors {
+		var wrong env.ParseError
+		if !errors.As(one, &wrong) {
+			return nil, fmt.Errorf("config: %w", one)
+		}
+		field, _ := reflect.TypeFor[Config]().FieldByName(wrong.Name)
+		problems = append(problems, find(field.Tag.Get("env")).problem(wrong.Err.Error()))
+	}
+	return problems, nil
+}
+
+// checkTexts returns the values without those that are wrong.
+func checkTexts(values map[string]string, problems *Problems) map[string]string {
+	out := map[string]string{}
+	for name, value := range values {
+		if check := texts[name]; check != nil && value != "" {
+			if err := check(value); err != nil {
+				*problems = append(*problems, find(name).problem(err.Error()))
+				continue
+			}
+		}
+		out[name] = value
+	}
+	return out
+}
+
+func (c Config) checkRelays(check func(string) error) Problems {
+	var out Problems
+	s := find("POSTRIDER_SMTP_URLS")
+	shown := c.SMTPURLs.Redacted()
+	for i, raw := range c.SMTPURLs {
+		u, err := url.Parse(raw)
+		switch {
+		case err != nil:
+			out = append(out, s.problem(fmt.Sprintf("relay %d is not a URL: is everything special in user and password percent-encoded?", i+1)))
+			continue
+		case u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "":
+			out = append(out, s.problem(fmt.Sprintf("relay %d does not begin with smtp://HOST or smtps://HOST", i+1)))
+			continue
+		case check == nil:
+			continue
+		}
+		if err := check(raw); err != nil {
+			out = append(out, s.problem(fmt.Sprintf("relay %d (%s): %s", i+1, shown[i], scrub(err.Error(), raw, u))))
+		}
+	}
+	return out
+}
+
+// scrub makes sure that the text does not hold the URL's password, whatever the
+// check put into it.
+func scrub(text, raw string, u *url.URL) string {
+	text = strings.ReplaceAll(text, raw, redacted)
+	if password, ok := u.User.Password(); ok && password != "" {
+		_, encoded, _ := strings.Cut(u.User.String(), ":")
+		text = strings.NewReplacer(password, redacted, encoded, redacted).Replace(text)
+	}
+	return text
+}
+
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("is %q, need true or false", v)
+	}
+	return b, nil
+}
+
+// parsePort takes 0, too: dev's servers then choose a free one.
+func parsePort(v string) (int, error) {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("is %q, need a port from 0 to 65535", v)
+	}
+	return int(n), nil
+}
+
+func parseBytes(v string) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("is %q, need a number of bytes above 0, without a unit", v)
+	}
+	return n, nil
+}
+
+func parseDuration(v string, positive bool) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, fmt.Errorf("has %q, need a duration with its unit: s, m or h", v)
+	}
+	if d < 0 || positive && d == 0 {
+		least := "0s or more"
+		if positive {
+			least = "more than 0s"
+		}
+		return 0, fmt.Errorf("has %q, need %s", v, least)
+	}
+	return d, nil
+}
+
+func parseDurations(v string) ([]time.Duration, error) {
+	var out []time.Duration
+	for part := range strings.SplitSeq(v, ",") {
+		d, err := parseDuration(strings.TrimSpace(part), false)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// checkRetrySchedule keeps waits of nothing out: they would be a loop. What is
+// wrong otherwise is told by the parser.
+func checkRetrySchedule(v string) error {
+	steps, err := parseDurations(v)
+	if err != nil {
+		return err
+	}
+	if least := slices.Min(steps); least < time.Second {
+		return fmt.Errorf("has %q, need 1s or more", least)
+	}
+	return nil
+}
+
+func parsePrefixes(v string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, part := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }) {
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, fmt.Errorf("has %q, need a network as address/bits", part)
+		}
+		if p != p.Masked() {
+			return nil, fmt.Errorf("has %q, whose address has bits beyond /%d; did you mean %s?", part, p.Bits(), p.Masked())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func checkListen(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return fmt.Errorf("is %q, need host:port or :port", v)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("is %q, need a port from 1 to 65535 after the colon", v)
+	}
+	return nil
+}
+
+func checkBaseURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return fmt.Errorf("is %q, need an http:// or https:// URL", v)
+	}
+	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return errors.New("has a user, a query or a fragment, need scheme, host and path only")
+	}
+	return nil
+}
+
+var placeholder = regexp.MustCompile(`\{[^}]*\}`)
+
+func checkRecordingURL(v string) error {
+	found := placeholder.FindAllString(v, -1)
+	for _, p := range found {
+		if p != "{id}" && p != "{customer_id}" {
+			return fmt.Errorf("has %s, need {id} and may have {customer_id} only", p)
+		}
+	}
+	if !slices.Contains(found, "{id}") {
+		return errors.New("has no {id}")
+	}
+	// A placeholder in the host would let a recording's id choose the server.
+	u, err := url.Parse(placeholder.ReplaceAllString(v, "x"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return errors.New("is not an http:// or https:// URL")
+	}
+	if _, rest, _ := strings.Cut(v, "://"); strings.Contains(strings.SplitN(rest, "/", 2)[0], "{") {
+		return errors.New("has a placeholder in its host")
+	}
+	return nil
+}
+
+// checkDatabaseURL never repeats the value: it holds the password.
+func checkDatabaseURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil {
+		return errors.New("is not a URL: is everything special in user and password percent-encoded?")
+	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return errors.New("does not begin with postgres:// or postgresql://")
+	}
+	if u.Host == "" && u.Query().Get("host") == "" {
+		return errors.New("names no host")
+	}
+	if strings.Trim(u.Path, "/") == "" {
+		return errors.New("names no database after the host")
+	}
+	return nil
+}
+
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
+func checkLevel(v string) error {
+	if _, ok := levels[strings.ToLower(v)]; !ok {
+		return fmt.Errorf("is %q, need debug, info, warn or error", v)
+	}
+	return nil
+}

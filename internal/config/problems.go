@@ -1,0 +1,138 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Problem is what is wrong with one variable.
+type Problem struct {
+	// Name is the variable's.
+	Name string
+	// Wrong continues a sentence that begins with the name.
+	Wrong string
+	// Example is a value that is right. Empty if no value is.
+	Example string
+}
+
+func (p Problem) String() string {
+	if p.Example == "" {
+		return p.Name + " " + p.Wrong
+	}
+	return fmt.Sprintf("%s %s; example: %s", p.Name, p.Wrong, p.Example)
+}
+
+func (s Setting) problem(wrong string) Problem {
+	return Problem{Name: s.Name, Wrong: strings.TrimSuffix(wrong, "."), Example: s.Example}
+}
+
+// Problems is all that is wrong with an environment. Never empty as an error.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	var b strings.Builder
+	if len(p) == 1 {
+		b.WriteString("1 setting is wrong:")
+	} else {
+		fmt.Fprintf(&b, "%d settings are wrong:", len(p))
+	}
+	for _, problem := range p {
+		b.WriteString("\n  " + problem.String())
+	}
+	return b.String()
+}
+
+// sorted puts the problems in the order of the table, what is not in it last.
+func (p Problems) sorted() Problems {
+	rank := func(name string) int {
+		if i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name }); i >= 0 {
+			return i
+		}
+		return len(settings)
+	}
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		if c := rank(a.Name) - rank(b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return p
+}
+
+const prefix = "POSTRIDER_"
+
+// written are the variables that dev.env has for scripts: whoever sourced it may
+// still start a process.
+var written = []string{
+	"POSTRIDER_URL", "POSTRIDER_ACCESSKEY", "POSTRIDER_USERNAME", "POSTRIDER_PASSWORD", "POSTRIDER_FROM",
+	"POSTRIDER_CUSTOMER_ID", "POSTRIDER_MAILBOX_ID", "POSTRIDER_WEBHOOK_SECRET",
+}
+
+// serviceLink matches the variables Kubernetes sets for a Service whose name
+// begins with postrider. POSTRIDER_PORT and the like are told by their value.
+var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+func linked(name, value string) bool {
+	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
+}
+
+// unknown finds the variables with our prefix that nothing reads.
+func unknown(env map[string]string) Problems {
+	var out Problems
+	for name, value := range env {
+		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, prefix+"TEST_") ||
+			slices.Contains(written, name) || linked(name, value) ||
+			slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name }) {
+			continue
+		}
+		wrong := "is not a setting"
+		if meant := nearest(name); meant != "" {
+			wrong += "; did you mean " + meant + "?"
+		}
+		out = append(out, Problem{Name: name, Wrong: wrong})
+	}
+	return out
+}
+
+// nearest is the name that was probably meant, or empty.
+func nearest(name string) string {
+	bare := strings.TrimPrefix(name, prefix)
+	if bare == "DATABASE_URL" || slices.Contains(TemporalVariables(), bare) {
+		return bare
+	}
+	best, meant := 1+max(1, len(bare)/4), "" // a quarter of the letters may be wrong
+	for _, s := range settings {
+		if d := distance(bare, strings.TrimPrefix(s.Name, prefix)); d < best {
+			best, meant = d, s.Name
+		}
+	}
+	return meant
+}
+
+// distance is how many letters to insert, delete or replace, or neighbours to
+// swap, to make one of the other.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, replace)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

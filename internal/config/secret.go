@@ -1,0 +1,138 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+)
+
+const redacted = "[redacted]"
+
+// Secret is a text that prints as [redacted] under every verb, in JSON and in
+// slog. It is held behind a pointer, so that it stays hidden where fmt does not
+// call methods: in an unexported field of another struct. The zero value is empty.
+type Secret struct{ text *string }
+
+// NewSecret hides a text.
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{&text}
+}
+
+// Reveal is the text itself; empty if none is set.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+func (s *Secret) UnmarshalText(text []byte) error { *s = NewSecret(string(text)); return nil }
+
+func (Secret) Format(f fmt.State, _ rune)   { writeRedacted(f) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// keyBytes is the length of a Key: AES-256 takes no other.
+const keyBytes = 32
+
+// Key is 32 secret bytes. It prints as a Secret does. The zero value has none.
+type Key struct{ secret Secret }
+
+// ParseKey reads 32 bytes written as base64, of either alphabet and with or
+// without padding, or as hex. Its error does not hold the text.
+func ParseKey(text string) (Key, error) {
+	key, err := hex.DecodeString(text)
+	if err != nil || len(key) != keyBytes {
+		plain := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+		key, err = base64.RawStdEncoding.DecodeString(plain)
+	}
+	if err != nil {
+		return Key{}, errors.New("is neither base64 nor hex")
+	}
+	if len(key) != keyBytes {
+		return Key{}, fmt.Errorf("has %d bytes, need %d", len(key), keyBytes)
+	}
+	return Key{NewSecret(string(key))}, nil
+}
+
+// Bytes is the key itself; nil if none is set.
+func (k Key) Bytes() []byte {
+	if k.secret.text == nil {
+		return nil
+	}
+	return []byte(*k.secret.text)
+}
+
+func (k *Key) UnmarshalText(text []byte) (err error) { *k, err = ParseKey(string(text)); return err }
+
+func (Key) Format(f fmt.State, _ rune)   { writeRedacted(f) }
+func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// RelayURLs are URLs that may hold a user and a password, so they print without.
+type RelayURLs []string
+
+// UnmarshalText splits at white space, and at commas that a relay follows:
+// others belong to an option's value.
+func (r *RelayURLs) UnmarshalText(text []byte) error {
+	*r = nil
+	for _, field := range strings.Fields(string(text)) {
+		field = strings.NewReplacer(",smtp://", " smtp://", ",smtps://", " smtps://").Replace(field)
+		for _, raw := range strings.Fields(field) {
+			if raw = strings.Trim(raw, ","); raw != "" {
+				*r = append(*r, raw)
+			}
+		}
+	}
+	return nil
+}
+
+// Redacted is the URLs without users and passwords: some providers take the
+// same token as both.
+func (r RelayURLs) Redacted() []string {
+	out := make([]string, len(r))
+	for i, raw := range r {
+		out[i] = redacted
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			if u.User != nil {
+				u.User = url.User("xxxxx")
+			}
+			out[i] = u.String()
+		}
+	}
+	return out
+}
+
+func (r RelayURLs) Format(f fmt.State, _ rune) {
+	io.WriteString(f, strings.Join(r.Redacted(), " ")) //nolint:errcheck // fmt's buffer takes everything
+}
+func (r RelayURLs) MarshalText() ([]byte, error) {
+	return []byte(strings.Join(r.Redacted(), " ")), nil
+}
+func (r RelayURLs) LogValue() slog.Value { return slog.StringValue(strings.Join(r.Redacted(), " ")) }
+
+// maskPassword shows where a URL leads, and as whom, but not the password. What
+// is not a URL is not shown at all.
+func maskPassword(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return redacted
+	}
+	if q := u.Query(); q.Has("password") {
+		q.Set("password", "xxxxx")
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
+}
+
+func writeRedacted(w io.Writer) {
+	io.WriteString(w, redacted) //nolint:errcheck // fmt's buffer takes everything
+}

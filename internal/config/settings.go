@@ -1,0 +1,151 @@
+package config
+
+import "strings"
+
+// Setting is a row of the table.
+type Setting struct {
+	// Name is the variable's, in full.
+	Name string
+	// Group is the heading it is documented under.
+	Group string
+	// Default is what applies where it is not set. Empty means there is none.
+	Default string
+	// DevDefault replaces Default in dev. Empty means it is the same there.
+	DevDefault string
+	// Uses are the commands that read it.
+	Uses Use
+	// Required are the commands that do not start without it.
+	Required Use
+	// Secret is never shown. HasPassword is shown without the password in it.
+	Secret, HasPassword bool
+	// Description is one line: what it means, its unit, what is special.
+	Description string
+	// Example is a value that is right.
+	Example string
+}
+
+const (
+	api     = Serve | ServeWorker | DevUse
+	worker  = Worker | ServeWorker | DevUse
+	process = api | worker
+	all     = process | Tool | Migrate
+)
+
+var settings = []Setting{
+	{Name: "DATABASE_URL", Group: "Services", Uses: all, Required: all &^ DevUse, HasPassword: true,
+		Description: "The Postgres database. In dev, a private Postgres is started if it is not set.",
+		Example:     "postgres://postrider:secret@db.internal:5432/postrider?sslmode=require"},
+	{Name: "POSTRIDER_SMTP_URLS", Group: "Services", Uses: worker, Required: worker &^ DevUse, HasPassword: true,
+		Description: "The relays that mail is handed to, in the order they are tried, separated by spaces, commas or newlines. In dev, the built-in inbox if not set.",
+		Example:     "smtp://user:secret@relay.example.com:587?name=primary&tls=starttls&accepts=relay"},
+	{Name: "POSTRIDER_SECRET_KEY", Group: "Services", Uses: process | Tool, Required: (process | Tool) &^ DevUse, Secret: true,
+		Description: "32 random bytes, as base64 or hex, that seal what is secret in the database; the same for all processes. In dev, made at the first start and kept in POSTRIDER_DEV_DIR if not set.",
+		Example:     "the output of: openssl rand -base64 32"},
+
+	{Name: "POSTRIDER_LISTEN", Group: "Addresses", Default: ":8080", Uses: api,
+		Description: "Where the API listens, as host:port; no host means all addresses.",
+		Example:     "127.0.0.1:8080"},
+	{Name: "POSTRIDER_HEALTH_LISTEN", Group: "Addresses", Default: ":8081", Uses: Worker,
+		Description: "Where a worker of its own answers /healthz and /readyz, as host:port.",
+		Example:     "127.0.0.1:8081"},
+	{Name: "POSTRIDER_INBOUND_LISTEN", Group: "Addresses", DevDefault: "127.0.0.1:2525", Uses: api,
+		Description: "Where the SMTP server for mailboxes listens, as host:port. Not set, there is none.",
+		Example:     ":2525"},
+	{Name: "POSTRIDER_PUBLIC_URL", Group: "Addresses", Uses: api,
+		Description: "How the API is reached from outside, for links to it.",
+		Example:     "https://mail.example.com"},
+	{Name: "POSTRIDER_TEMPORAL_UI_URL", Group: "Addresses", Uses: api,
+		Description: "The Temporal UI, for the workflow_url of an e-mail. Not set, e-mails have none; in dev, that of the dev server.",
+		Example:     "https://temporal.example.com"},
+
+	{Name: "POSTRIDER_REQUIRE_VERIFIED_DOMAINS", Group: "Limits", Default: "true", Uses: process,
+		Description: "Refuse mail whose sender's domain is not a verified domain of the customer.",
+		Example:     "false"},
+	{Name: "POSTRIDER_MAX_MESSAGE_BYTES", Group: "Limits", Default: "26214400", Uses: process,
+		Description: "The largest message in bytes: text, HTML and decoded attachments together.",
+		Example:     "10485760"},
+	{Name: "POSTRIDER_ALLOW_HTTP", Group: "Limits", Default: "false", DevDefault: "true", Uses: process,
+		Description: "Let webhooks and attachment URLs use http://, not only https://.",
+		Example:     "true"},
+	{Name: "POSTRIDER_ALLOW_PRIVATE_CIDRS", Group: "Limits", Uses: process,
+		Description: "Private networks that webhooks and attachment URLs may reach, separated by commas. Not set, none.",
+		Example:     "10.20.0.0/16,fd00:20::/32"},
+
+	{Name: "POSTRIDER_RETRY_SCHEDULE", Group: "Time", Default: "1m,5m,15m,30m,1h,2h,4h,8h,12h", Uses: process,
+		Description: "The waits between a recipient's attempts, separated by commas; the last one repeats until POSTRIDER_EXPIRE_AFTER.",
+		Example:     "1m,10m,1h,6h"},
+	{Name: "POSTRIDER_EXPIRE_AFTER", Group: "Time", Default: "72h", Uses: process,
+		Description: "How long a recipient is tried, from the first attempt, where the message sets no expires_at.",
+		Example:     "72h"},
+	{Name: "POSTRIDER_WEBHOOK_SCHEDULE", Group: "Time", Default: "0s,5s,5m,30m,2h,5h,10h,14h,20h,24h", Uses: process,
+		Description: "The waits before a webhook's attempts, separated by commas, the first one included; after the last attempt it is given up.",
+		Example:     "0s,10s,5m,1h"},
+	{Name: "POSTRIDER_DRAIN_TIMEOUT", Group: "Time", Default: "2m", Uses: worker,
+		Description: "How long a worker that is stopped may take to finish what it has begun.",
+		Example:     "2m"},
+
+	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: worker,
+		Description: "Where recordings are fetched, with {id} and, if wanted, {customer_id} in it. Not set, attachments of that kind fail.",
+		Example:     "https://recordings.internal/v1/{customer_id}/{id}"},
+	{Name: "POSTRIDER_RECORDING_TOKEN", Group: "Recordings", Uses: worker, Secret: true,
+		Description: "The bearer token for POSTRIDER_RECORDING_URL. Not set, none is sent.",
+		Example:     "the token alone, without the word Bearer"},
+
+	{Name: "POSTRIDER_LOG_LEVEL", Group: "Logging", Default: "info", Uses: all,
+		Description: "The least level that is logged: debug, info, warn or error.",
+		Example:     "debug"},
+
+	{Name: "POSTRIDER_DEV_DIR", Group: "Development", Default: ".postrider", Uses: DevUse,
+		Description: "Where dev keeps its data, its key, its log and dev.env.",
+		Example:     "/var/tmp/postrider"},
+	{Name: "POSTRIDER_DEV_POSTGRES_PORT", Group: "Development", Default: "15432", Uses: DevUse,
+		Description: "The port of the private Postgres on 127.0.0.1; 0 is a free one at each start.",
+		Example:     "15433"},
+	{Name: "POSTRIDER_DEV_TEMPORAL_PORT", Group: "Development", Default: "17233", Uses: DevUse,
+		Description: "The port of the Temporal dev server on 127.0.0.1; 0 is a free one at each start.",
+		Example:     "17234"},
+	{Name: "POSTRIDER_DEV_TEMPORAL_UI_PORT", Group: "Development", Default: "18233", Uses: DevUse,
+		Description: "The port of the Temporal UI on 127.0.0.1; 0 is a free one at each start.",
+		Example:     "18234"},
+}
+
+// Settings is the table, in the order it is documented.
+func Settings() []Setting { return append([]Setting(nil), settings...) }
+
+// find returns a row that is known to be there.
+func find(name string) Setting {
+	for _, s := range settings {
+		if s.Name == name {
+			return s
+		}
+	}
+	panic("config: no setting " + name)
+}
+
+func (s Setting) defaultFor(use Use) string {
+	if use == DevUse && s.DevDefault != "" {
+		return s.DevDefault
+	}
+	return s.Default
+}
+
+// String lists commands as the documentation does. `serve --worker` is not
+// listed beside serve or worker, which imply it.
+func (u Use) String() string {
+	if u == all {
+		return "all"
+	}
+	var names []string
+	for _, c := range []struct {
+		use  Use
+		name string
+	}{{Serve, "serve"}, {Worker, "worker"}, {DevUse, "dev"}, {Tool, "tools"}, {Migrate, "migrate"}} {
+		if u&c.use != 0 {
+			names = append(names, c.name)
+		}
+	}
+	if u&ServeWorker != 0 && u&(Serve|Worker) == 0 {
+		names = append([]string{"serve --worker"}, names...)
+	}
+	return strings.Join(names, ", ")
+}

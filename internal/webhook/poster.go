@@ -1,0 +1,111 @@
+package webhook
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/safehttp"
+)
+
+const (
+	// DefaultTimeout bounds an attempt for which no other time is given.
+	DefaultTimeout = 15 * time.Second
+
+	maxAnswerBytes  = 4 << 10
+	maxExcerptBytes = 1 << 10
+)
+
+// Poster makes webhook calls. It is safe for concurrent use.
+type Poster struct {
+	client    *safehttp.Client
+	userAgent string
+}
+
+// NewPoster makes a Poster that calls itself Postrider/version. The client's
+// own timeout bounds that of an attempt.
+func NewPoster(client *safehttp.Client, version string) *Poster {
+	return &Poster{client: client, userAgent: "Postrider/" + version}
+}
+
+// Post makes one attempt. A timeout of 0 means DefaultTimeout. It may be
+// repeated: receivers know a repetition by its webhook-id. Whatever goes wrong
+// is in the Result.
+func (p *Poster) Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result {
+	start := time.Now()
+	res := p.attempt(ctx, due, cmp.Or(timeout, DefaultTimeout), start)
+	res.Duration = time.Since(start)
+	return res
+}
+
+func (p *Poster) attempt(ctx context.Context, due endpoint.Due, timeout time.Duration, now time.Time) endpoint.Result {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := p.request(ctx, due, now)
+	if err != nil {
+		return endpoint.Result{Verdict: endpoint.VerdictRetry, Error: err.Error()}
+	}
+	resp, err := p.client.Do(ctx, req, maxAnswerBytes)
+	res := endpoint.Result{Status: resp.Status}
+	res.Verdict, res.RetryAfter = endpoint.Judge(resp.Status, resp.Header.Get("Retry-After"), now)
+	if !resp.Private {
+		res.BodyExcerpt = excerpt(resp.Body)
+	}
+	switch {
+	case res.Verdict == endpoint.VerdictDelivered:
+		// An answer that breaks off behind its 2xx is still one.
+	case resp.Status != 0:
+		res.Error = fmt.Sprintf("answered %d %s", resp.Status, http.StatusText(resp.Status))
+	case err != nil:
+		res.Error = err.Error()
+	}
+	return res
+}
+
+// request builds the call. Its errors do not repeat the URL.
+func (p *Poster) request(ctx context.Context, due endpoint.Due, now time.Time) (*http.Request, error) {
+	d := due.Delivery
+	signature := Sign(d.ID, now, d.Body, due.Endpoint.LiveSecrets(now)...)
+	if signature == "" {
+		return nil, fmt.Errorf("endpoint %s has no secret to sign with", due.Endpoint.ID)
+	}
+	if err := p.client.CheckURL(due.Endpoint.URL); err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, cmp.Or(due.Endpoint.Method, http.MethodPost), due.Endpoint.URL, bytes.NewReader(d.Body))
+	if err != nil { // the URL has been judged, so it is the method
+		return nil, fmt.Errorf("endpoint %s: method %q", due.Endpoint.ID, due.Endpoint.Method)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", p.userAgent)
+	req.Header.Set(HeaderID, d.ID)
+	req.Header.Set(HeaderTimestamp, timestamp(now))
+	req.Header.Set(HeaderSignature, signature)
+	req.Header.Set(HeaderAttempt, strconv.Itoa(d.Attempts+1))
+	return req, nil
+}
+
+// excerpt is the beginning of an answer as text that Postgres takes.
+func excerpt(body []byte) string {
+	s := strings.ReplaceAll(strings.ToValidUTF8(string(body), "\uFFFD"), "\x00", "\uFFFD")
+	return cut(s, maxExcerptBytes)
+}
+
+// cut shortens valid UTF-8 to at most n bytes, between two characters.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	n = max(n, 0)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
