@@ -1,0 +1,113 @@
+# Postrider. `make` alone says what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Stamping asks git, which refuses in a checkout of another user's.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+version := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+cache := .postrider/tools
+
+# step says what begins, and when: some of it takes minutes.
+step = @printf '[%s] %s\n' "$$(date +%H:%M:%S)" "$(1)"
+
+# pinned is the version of a module that tools/$(1)/go.mod requires.
+pinned = $(or $(shell awk '$$1 == "require" { $$1 = $$2; $$2 = $$3 } $$1 == "$(2)" { print substr($$2, 2); exit }' tools/$(1)/go.mod),$(error tools/$(1)/go.mod does not require $(2)))
+golangci_lint := $(cache)/golangci-lint-$(call pinned,golangci-lint,github.com/golangci/golangci-lint/v2)
+workflowcheck := $(cache)/workflowcheck-$(call pinned,workflowcheck,go.temporal.io/sdk/contrib/tools/workflowcheck)
+gotestsum := $(cache)/gotestsum-$(call pinned,gotestsum,gotest.tools/gotestsum)
+
+# build_tool builds the program $(2) of the module in tools/$(1). It appears when
+# it is complete, so an interrupted build leaves nothing that looks like one.
+define build_tool
+	$(call step,building $(@F): once)
+	@mkdir -p $(cache)
+	@cd tools/$(1) && GOWORK=off GOFLAGS= go build -trimpath -o $(CURDIR)/$@.$$$$ $(2) && mv $(CURDIR)/$@.$$$$ $(CURDIR)/$@
+endef
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Run everything on this machine: Postgres, Temporal, API, worker, inbox
+	@exec bin/postrider dev
+
+.PHONY: build
+build: ## Build bin/postrider
+	@go build -trimpath -ldflags "-X main.version=$(version)" -o bin/postrider ./cmd/postrider
+
+.PHONY: test
+test: temporal $(gotestsum) ## Run all tests; nothing needs to be running
+	$(call step,tests)
+	@env $(own_environment) $(gotestsum) --format pkgname -- -timeout 15m $(TESTFLAGS) ./...
+
+# own_environment takes away what dev.env or an operator's shell has set: a test
+# must not get at a database in use.
+own_environment = $$(env | sed -nE 's/^((POSTRIDER|TEMPORAL)_[A-Z0-9_]+|DATABASE_URL)=.*/-u \1/p' | grep -v POSTRIDER_TEST_ || true)
+
+.PHONY: race
+race: ## Run all tests with the race detector; needs a C compiler
+	@$(MAKE) test TESTFLAGS=-race
+
+# state is what git sees of the tree, and what changed files hold.
+state = git rev-parse --git-dir >/dev/null 2>&1 && { git status --porcelain; git diff HEAD | cksum; }
+
+.PHONY: check
+check: ## Format, vet, lint, workflowcheck, tests; changes no file
+	@before=$$($(state)); \
+	$(MAKE) format vet lint workflowcheck test || exit; \
+	after=$$($(state)); \
+	if [ "$$before" != "$$after" ]; then \
+		echo "make check: files have changed meanwhile:" >&2; \
+		diff <(echo "$$before") <(echo "$$after") >&2; \
+		exit 1; \
+	fi
+
+# sources are the directories of this module's packages.
+sources = $$(go list -e -f '{{.Dir}}' ./...)
+
+.PHONY: format
+format: ## Check that the code is formatted
+	$(call step,format)
+	@files=$$(gofmt -l $(sources)) || exit; \
+	if [ -n "$$files" ]; then echo "make fmt would change:" >&2; sort -u <<<"$$files" >&2; exit 1; fi
+
+.PHONY: fmt
+fmt: ## Format the code
+	@gofmt -l -w $(sources)
+
+.PHONY: vet
+vet: ## Run go vet
+	$(call step,vet)
+	@go vet ./...
+
+.PHONY: lint
+lint: $(golangci_lint) ## Run golangci-lint
+	$(call step,lint)
+	@$(golangci_lint) run ./...
+
+.PHONY: workflowcheck
+workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
+	$(call step,workflowcheck)
+	@$(workflowcheck) ./workflows/...
+
+.PHONY: temporal
+temporal: ## Build the Temporal CLI that dev and the tests use, unless a good one is on PATH
+	$(call step,Temporal CLI: the first build takes minutes)
+	@go run ./tools/temporalcli tools/temporal $(cache)
+
+.PHONY: clean
+clean: ## Remove what was built; dev's data stays in .postrider
+	rm -rf bin .postrider/bin $(cache)
+
+$(golangci_lint):
+	$(call build_tool,golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(workflowcheck):
+	$(call build_tool,workflowcheck,go.temporal.io/sdk/contrib/tools/workflowcheck)
+
+$(gotestsum):
+	$(call build_tool,gotestsum,gotest.tools/gotestsum)

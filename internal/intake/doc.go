@@ -1,0 +1,12 @@
+// Package intake is the one door for messages: whatever comes in, over REST or
+// by a direct start of the workflow, is decoded, normalised and checked here.
+//
+//  1. decode.go reads the JSON strictly: unknown and repeated members, wrong
+//     types and invalid UTF-8 are refused with a pointer to the place.
+//  2. normalize.go brings the seed API's two shapes together, group by group:
+//     sender, recipients, content, attachments. Naming a thing twice is refused.
+//  3. The checks collect everything that is wrong, so that a client mends its
+//     request once. They never repeat a value.
+//
+// Every refusal is an *email.Failure.
+package intake
