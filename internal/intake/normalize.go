@@ -148,17 +148,23 @@ func (c *checker) address(pointer string, a address) email.Address {
 		c.refuse(pointer+"/type", "unsupported", "only addresses of type email take mail")
 		return email.Address{}
 	}
-	out, err := Address(*value, name)
+	out, err := Address(*value, "")
 	if err != nil {
 		c.refuse(pointer+"/"+field, "invalid_address", "%s", err)
-		return email.Address{}
 	}
-	for p, s := range map[string]string{"/name": label, "/detail": detail} {
-		if control(s) || len(s) > maxNameBytes {
-			c.refuse(pointer+p, "invalid", "at most %d bytes, without control characters", maxNameBytes)
-			return email.Address{}
+	nameField := "/name"
+	if field == "target" {
+		nameField = "/target_name"
+	}
+	for _, t := range []struct{ pointer, text string }{{nameField, name}, {"/name", label}, {"/detail", detail}} {
+		if control(t.text) || len(t.text) > maxNameBytes {
+			c.refuse(pointer+t.pointer, "invalid", "at most %d bytes, without line breaks and other control characters", maxNameBytes)
 		}
 	}
+	if err != nil {
+		return email.Address{}
+	}
+	out.Name = strings.TrimSpace(name)
 	out.Label, out.Detail = label, detail
 	return out
 }
@@ -185,10 +191,9 @@ func (c *checker) content(m *email.Message, in *content) {
 		return
 	}
 	m.Text, m.HTML = text(in.Text), text(in.HTML)
-	for pointer, s := range map[string]string{"/content/text": m.Text, "/content/html": m.HTML} {
-		if strings.ContainsRune(s, 0) {
-			c.refuse(pointer, "control_character", "remove the NUL characters")
-			return
+	for _, part := range []struct{ pointer, text string }{{"/content/text", m.Text}, {"/content/html", m.HTML}} {
+		if strings.ContainsRune(part.text, 0) {
+			c.refuse(part.pointer, "control_character", "remove the NUL characters")
 		}
 	}
 	if m.Text == "" && int64(len(m.HTML)) <= c.limits.MaxMessageBytes {

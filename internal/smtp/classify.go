@@ -2,7 +2,7 @@ package smtp
 
 import (
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,14 +43,12 @@ const (
 	nextTransaction = time.Second
 	// relayWait is the wait of recipients that a relay's fault gave back.
 	relayWait = 10 * time.Second
-	// maxHint bounds what "try again in N" may ask for.
-	maxHint = 12 * time.Hour
 	// ambiguousWait is how long after an unanswered dot the mail is tried again.
 	ambiguousWait = time.Minute
 )
 
 // relayTexts betray a relay that does not want us, whatever code it chose.
-var relayTexts = regexp.MustCompile(`(?i)relay(ing)? (access )?(is )?(denied|not (permitted|allowed))|not permitted to relay|unable to relay|authentication (is )?required`)
+var relayTexts = regexp.MustCompile(`(?i)relay(ing)? (access )?(is )?(denied|prohibited|not (permitted|allowed))|(not permitted|unable|not allowed) to relay|do(es)? not relay|authentication (is )?required`)
 
 // classify turns a refusing reply into an outcome and says whom to blame. It is
 // the one place where replies are judged; the table is DESIGN's. An enhanced
@@ -66,7 +64,7 @@ func classify(at stage, r email.Reply) (email.Outcome, blame) {
 		o.Status = email.RecipientDeferred
 	}
 	if isRelayFault(at, r) {
-		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, relayWait
+		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
 		return o, blameRelay
 	}
 	if tooLarge(at, r) {
@@ -78,7 +76,9 @@ func classify(at stage, r email.Reply) (email.Outcome, blame) {
 			o.Status = email.RecipientFailed
 		}
 		o.Reason = email.DetailSenderRejected
-		o.RetryAfter = hint(r.Text)
+		if o.Status == email.RecipientDeferred {
+			o.RetryAfter = hint(r.Text)
+		}
 		return o, blameSender
 	}
 	if o.Status == email.RecipientDeferred {
@@ -100,10 +100,24 @@ func isRelayFault(at stage, r email.Reply) bool {
 	return r.Code == 530 || r.Code == 535 || r.Code == 538 || relayTexts.MatchString(r.Text)
 }
 
-// tooLarge: the message, not a mailbox, is over a limit.
+// tooLarge: the message, not a mailbox, is over a limit. A 552 whose enhanced
+// code speaks of a mailbox (x.2.x), of content (x.6.x) or of policy (x.7.x) means
+// that instead.
 func tooLarge(at stage, r email.Reply) bool {
-	return in(r.Enhanced, "5.3.4", "5.2.3") || (r.Code == 552 && r.Enhanced == "" && at != stageRcpt) ||
-		(r.Code == 552 && at != stageRcpt && !strings.HasPrefix(r.Enhanced, "5.2."))
+	if in(r.Enhanced, "5.3.4", "5.2.3") {
+		return true
+	}
+	if at == stageRcpt || r.Code != 552 {
+		return false
+	}
+	return r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")
+}
+
+// faultCounts says whether a relay's fault closes it for all mail at once:
+// without a connection, credentials or a sender nobody's mail goes there. Any
+// other may be one recipient's or one message's bad luck.
+func faultCounts(at stage, r email.Reply) bool {
+	return at == stageSession || at == stageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{0, 421, 530, 535, 538}, r.Code)
 }
 
 // deferral fills in when to try again.
@@ -136,55 +150,6 @@ func bounce(r email.Reply) (email.Detail, bool) {
 	return email.DetailOther, false
 }
 
-var hintText = regexp.MustCompile(`(?i)\b(?:in|after|wait|another|for)\s+(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b|\b(\d{1,6})\s+(seconds?|minutes?|hours?)\b`)
-
-// hint reads "try again in N seconds" out of a reply; 0 if there is none.
-func hint(text string) time.Duration {
-	m := hintText.FindStringSubmatch(text)
-	if m == nil {
-		return 0
-	}
-	number, unit := m[1]+m[3], strings.ToLower(m[2]+m[4])
-	n, err := strconv.Atoi(number)
-	if err != nil || n == 0 {
-		return 0
-	}
-	d := time.Duration(n) * time.Second
-	switch unit[0] {
-	case 'm':
-		d *= 60
-	case 'h':
-		d *= 3600
-	}
-	return min(d, maxHint)
-}
-
-// enhancedCode is an RFC 3463 code at the beginning of a reply's text.
-var enhancedCode = regexp.MustCompile(`^([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)`)
-
-// reply splits a reply into code, enhanced code and text: a code on every line
-// of a long answer is dropped from each.
-func reply(code int, text string) email.Reply {
-	r := email.Reply{Code: code}
-	var parts []string
-	for line := range strings.SplitSeq(text, "\n") {
-		if m := enhancedCode.FindString(line); m != "" {
-			if r.Enhanced == "" {
-				r.Enhanced = strings.TrimSpace(m)
-			}
-			line = line[len(m):]
-		}
-		if line = strings.TrimSpace(line); line != "" {
-			parts = append(parts, line)
-		}
-	}
-	r.Text = strings.Join(parts, " ")
-	if len(r.Text) > email.MaxReplyText {
-		r.Text = strings.ToValidUTF8(r.Text[:email.MaxReplyText], "")
-	}
-	return r
-}
-
 func firstDigit(enhanced string) int {
 	if enhanced == "" {
 		return 0
@@ -192,11 +157,4 @@ func firstDigit(enhanced string) int {
 	return int(enhanced[0] - '0')
 }
 
-func in(s string, list ...string) bool {
-	for _, l := range list {
-		if s == l {
-			return true
-		}
-	}
-	return false
-}
+func in(s string, list ...string) bool { return slices.Contains(list, s) }

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +40,13 @@ func TestClassify(t *testing.T) {
 		{stageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, deferred, "", blameRelay, false, relayWait, false},
 		{stageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, deferred, "", blameRelay, false, relayWait, false},
 		{stageRcpt, email.Reply{Code: 550, Text: "relaying denied"}, deferred, "", blameRelay, false, relayWait, false},
+		{stageRcpt, email.Reply{Code: 550, Text: "we do not relay"}, deferred, "", blameRelay, false, relayWait, false},
+		{stageMail, email.Reply{Code: 421, Text: "too busy, try again in 5 minutes"}, deferred, "", blameRelay, false, 5 * time.Minute, false},
+		// 421 after the dot is about the message: the connection was good enough to take it.
+		{stageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", blameRecipient, false, 0, true},
 		// The sender.
+		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, email.DetailSenderRejected, blameSender, false, 2 * time.Hour, true},
+		{stageMail, email.Reply{Code: 550, Text: "banned for 2 hours"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageMail, email.Reply{Code: 450}, deferred, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageMail, email.Reply{Code: 550}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.1.8"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
@@ -52,6 +59,7 @@ func TestClassify(t *testing.T) {
 		{stageRcpt, email.Reply{Code: 452, Text: "Too many recipients"}, deferred, "", blameRecipient, false, nextTransaction, false},
 		{stageRcpt, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, try again in 300 seconds"}, deferred, "", blameRecipient, false, 5 * time.Minute, true},
 		{stageFinal, email.Reply{Code: 451, Text: "please wait 15 minutes"}, deferred, "", blameRecipient, false, 15 * time.Minute, true},
+		{stageRcpt, email.Reply{Code: 450, Text: "wait 1 second"}, deferred, "", blameRecipient, false, 10 * time.Second, true},
 		{stageRcpt, email.Reply{Code: 450, Text: "come back in 99 hours"}, deferred, "", blameRecipient, false, 12 * time.Hour, true},
 		// The enhanced code wins.
 		{stageRcpt, email.Reply{Code: 550, Enhanced: "4.2.2"}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
@@ -81,6 +89,10 @@ func TestClassify(t *testing.T) {
 		{stageMail, email.Reply{Code: 552}, failed, email.DetailTooLarge, blameSender, false, 0, true},
 		{stageFinal, email.Reply{Code: 552}, failed, email.DetailTooLarge, blameSender, false, 0, true},
 		{stageRcpt, email.Reply{Code: 552, Enhanced: "5.3.4"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
+		{stageFinal, email.Reply{Code: 552, Enhanced: "5.3.0"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
+		{stageFinal, email.Reply{Code: 552, Enhanced: "5.7.0", Text: "a blocked attachment"}, bounced, email.DetailBlock, blameRecipient, false, 0, true},
+		{stageFinal, email.Reply{Code: 552, Enhanced: "4.2.2"}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
+		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.2.3"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
 		{stageData, email.Reply{Code: 451}, deferred, "", blameRecipient, false, 0, true},
 	} {
 		o, who := classify(tc.at, tc.reply)
@@ -101,5 +113,30 @@ func TestReplySplitsEnhancedCodes(t *testing.T) {
 	require.Equal(t, email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user see https://x.test"}, reply(550, "5.1.1 no such user\n5.1.1 see https://x.test"))
 	require.Equal(t, email.Reply{Code: 250, Text: "ok 2.0.0"}, reply(250, "ok 2.0.0"))
 	require.Equal(t, email.Reply{Code: 250, Enhanced: "2.0.0"}, reply(250, "2.0.0"))
-	require.Len(t, reply(550, string(make([]byte, 5000))).Text, email.MaxReplyText)
+	require.Len(t, reply(550, strings.Repeat("x", 5000)).Text, email.MaxReplyText)
+}
+
+func TestAReplysTextIsFitToBeStored(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "caf\uFFFD closed here", reply(550, "caf\xe9 closed\x00here").Text)
+}
+
+func TestWhichFaultsCloseARelayForAllMail(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		at    stage
+		reply email.Reply
+		all   bool
+	}{
+		{stageSession, email.Reply{Code: 554}, true},
+		{stageMail, email.Reply{Code: 451, Enhanced: "4.3.0"}, true},
+		{stageRcpt, email.Reply{Code: 421}, true},
+		{stageRcpt, email.Reply{Code: 530}, true},
+		{stageFinal, email.Reply{Code: 550, Enhanced: "5.7.8"}, true},
+		{stageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, false},
+		{stageRcpt, email.Reply{Code: 451, Enhanced: "4.3.0", Text: "temporary lookup failure"}, false},
+		{stageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, false},
+	} {
+		require.Equal(t, tc.all, faultCounts(tc.at, tc.reply), "%+v", tc)
+	}
 }

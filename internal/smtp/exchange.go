@@ -1,9 +1,7 @@
 package smtp
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,8 +11,11 @@ import (
 // exchange is one transaction in progress.
 type exchange struct {
 	*Session
-	env email.Envelope
-	out email.Exchange
+	// ctx is Send's: an exchange lives within one call of it.
+	ctx   context.Context
+	env   email.Envelope
+	out   email.Exchange
+	fault fault
 	// accepted are the indexes of the recipients the dot will stand for.
 	accepted []int
 	decided  []bool
@@ -27,127 +28,109 @@ type exchange struct {
 // is never heard of again. If it fails, or ctx ends before, the socket is closed
 // hard and nothing was sent. After it, ctx is ignored: the answer is waited for.
 func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
-	x := &exchange{Session: s, env: env, decided: make([]bool, len(env.Recipients))}
+	x := &exchange{Session: s, ctx: ctx, env: env, decided: make([]bool, len(env.Recipients))}
 	x.out.Outcomes = make([]email.Outcome, len(env.Recipients))
 	for i, r := range env.Recipients {
 		x.out.Outcomes[i].RecipientID = r.ID
 	}
 	begin := time.Now()
-	x.run(ctx, message, mark)
+	x.run(message, mark)
+	x.out.RelayFault = x.fault == faultRefused || x.fault == faultDown
 	s.messages++
-	s.idle = time.Now()
 	s.reused = false
-	s.owner.observe(s.relay, time.Since(begin), x.out.RelayFault)
+	if len(x.out.Transcript) > 0 {
+		s.pool.finished(s, time.Since(begin), x.fault, x.out.Final)
+	}
 	return x.out
 }
 
-func (x *exchange) run(ctx context.Context, message []byte, mark func(context.Context, []email.Outcome) error) {
-	parameters, unsendable := x.parameters(message)
-	if unsendable != nil {
-		x.decideRest(*unsendable)
-		return
-	}
+func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcome) error) {
 	// Until the dot, the end of ctx cuts the socket.
-	stop := context.AfterFunc(ctx, x.cutSocket)
-	defer stop()
-	if !x.mail(ctx, parameters) || !x.rcpt() || !x.data() || !x.body(message) {
-		return
+	stop := context.AfterFunc(x.ctx, x.cutSocket)
+	sent := x.mail(message) && x.rcpt() && x.data() && x.body(message)
+	var err error
+	if sent {
+		err = mark(x.ctx, x.ifSilent())
 	}
-	if err := mark(ctx, x.ifSilent()); err != nil {
-		x.cut("final dot", err)
-		return
+	undisturbed := stop()
+	switch {
+	case !undisturbed && !sent: // decided, but the socket is gone or going
+		x.hangUp()
+	case !undisturbed:
+		x.abandon("the final dot", context.Cause(x.ctx))
+	case !sent:
+	case err != nil:
+		x.abandon("the final dot", err)
+	default:
+		x.dot()
 	}
-	if !stop() {
-		x.cut("final dot", context.Cause(ctx))
-		return
-	}
-	x.dot()
-}
-
-// parameters are MAIL's (RFC 1870, 6152, 6531, 3461), or the outcome of a
-// message this relay cannot take.
-func (x *exchange) parameters(message []byte) (string, *email.Outcome) {
-	unsendable := func(reason email.Detail, format string, args ...any) *email.Outcome {
-		return &email.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
-	}
-	if at := bareLineEnd(message); at >= 0 {
-		return "", unsendable(email.DetailUnsendable, "the message has a line end that is not CRLF at byte %d", at)
-	}
-	params := ""
-	if _, ok := x.extension("SIZE"); ok {
-		if limit := x.sizeLimit(); limit > 0 && int64(len(message)) > limit {
-			return "", unsendable(email.DetailTooLarge, "the message has %d bytes, the relay takes %d", len(message), limit)
-		}
-		params += fmt.Sprintf(" SIZE=%d", len(message))
-	}
-	eightBit := !ascii(message)
-	if _, ok := x.extension("8BITMIME"); ok && eightBit {
-		params += " BODY=8BITMIME"
-	}
-	if x.needsUTF8(message) {
-		if _, ok := x.extension("SMTPUTF8"); !ok {
-			return "", unsendable(email.DetailUnsendable, "an address of this message is not ASCII, and the relay does not offer SMTPUTF8")
-		}
-		params += " SMTPUTF8"
-	}
-	if _, ok := x.extension("DSN"); ok && x.env.ID != "" {
-		params += " RET=HDRS ENVID=" + xtext(x.env.ID)
-	}
-	return params, nil
-}
-
-// needsUTF8: an address or a header field holds more than ASCII (RFC 6531).
-func (x *exchange) needsUTF8(message []byte) bool {
-	if !ascii([]byte(x.env.From)) {
-		return true
-	}
-	for _, r := range x.env.Recipients {
-		if !ascii([]byte(r.Address)) {
-			return true
-		}
-	}
-	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
-	return !ascii(header)
 }
 
 // mail begins the transaction. A kept session whose server has closed it
 // meanwhile is replaced once: nothing was said on it yet.
-func (x *exchange) mail(ctx context.Context, parameters string) bool {
+func (x *exchange) mail(message []byte) bool {
+	parameters, ok := x.prepare(message)
+	if !ok {
+		return false
+	}
 	code, text, err := x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
-	if (err != nil || code == 421) && x.reused && ctx.Err() == nil && x.redial(ctx) == nil {
-		code, text, err = x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
-	}
-	if err != nil {
-		x.cut("MAIL FROM", err)
-		return false
-	}
-	if code/100 != 2 {
-		x.refused(stageMail, reply(code, text))
-		return false
-	}
-	return true
-}
-
-func (x *exchange) rcpt() bool {
-	for i, r := range x.env.Recipients {
-		code, text, err := x.step(x.timeouts.Command, "RCPT TO:<%s>", r.Address)
-		if err != nil {
-			x.cut("RCPT TO", err)
+	if (err != nil || code == 421) && x.reused && x.ctx.Err() == nil && x.redial(x.ctx) == nil {
+		// The new server may offer less than the old one.
+		clear(x.decided)
+		if parameters, ok = x.prepare(message); !ok {
 			return false
 		}
+		code, text, err = x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
+	}
+	switch {
+	case err != nil:
+		x.cut("MAIL FROM", err)
+	case code/100 == 2:
+		return true
+	default:
+		x.refused(stageMail, code, text)
+	}
+	return false
+}
+
+// rcpt names the recipients. It reports whether any was accepted.
+func (x *exchange) rcpt() bool {
+	for i, r := range x.env.Recipients {
+		if x.decided[i] {
+			continue
+		}
+		code, text, err := x.step(x.timeouts.Command, "RCPT TO:<%s>", r.Address)
 		rep := reply(code, text)
-		if code/100 == 2 {
+		switch {
+		case err != nil:
+			x.cut("RCPT TO", err)
+			return false
+		case code/100 == 2:
 			x.accepted = append(x.accepted, i)
 			x.out.Outcomes[i].Reply = rep
 			continue
+		case !refusal(code):
+			x.cut("RCPT TO", nonsense(rep))
+			return false
 		}
 		o, who := classify(stageRcpt, rep)
-		x.decide(i, o)
 		if who == blameRelay {
-			x.out.RelayFault, x.out.Final = true, rep
+			x.blame(stageRcpt, rep)
+			if !x.alternative && !faultCounts(stageRcpt, rep) {
+				o.RetryAfter = max(o.RetryAfter, lastBackoff)
+			}
 		}
+		if full := o.Uncounted && who == blameRecipient; full {
+			// The rest does not fit either, and asking would count as errors. Where
+			// nobody fitted, the next transaction would fare no better.
+			if len(x.accepted) > 0 {
+				x.decideUnasked(i, o)
+				break
+			}
+			o.RetryAfter, o.Uncounted = 0, false
+		}
+		x.decide(i, o)
 		if code == 421 { // the server is closing: those accepted so far have nothing
-			x.accepted = nil
 			x.decideRest(o)
 			x.hangUp()
 			return false
@@ -156,8 +139,8 @@ func (x *exchange) rcpt() bool {
 	if len(x.accepted) > 0 {
 		return true
 	}
-	if x.out.Final.Code == 0 && len(x.out.Outcomes) > 0 {
-		x.out.Final = x.out.Outcomes[0].Reply
+	if x.out.Final.Code == 0 {
+		x.out.Final = x.out.Outcomes[len(x.out.Outcomes)-1].Reply
 	}
 	x.reset()
 	return false
@@ -165,34 +148,52 @@ func (x *exchange) rcpt() bool {
 
 func (x *exchange) data() bool {
 	code, text, err := x.step(x.timeouts.DataInit, "DATA")
-	if err != nil {
+	switch {
+	case err != nil:
 		x.cut("DATA", err)
-		return false
+	case code == 354:
+		return true
+	default:
+		x.refused(stageData, code, text)
 	}
-	if code != 354 {
-		x.refused(stageData, reply(code, text))
-		return false
-	}
-	return true
+	return false
 }
+
+// earlyAnswer is how long a server that stopped reading the message is given to
+// say why.
+const earlyAnswer = time.Second
 
 // body writes everything but the final dot.
 func (x *exchange) body(message []byte) bool {
-	if err := x.conn.SetDeadline(time.Now().Add(x.timeouts.DataBlock)); err != nil {
-		x.cut("message", err)
-		return false
-	}
 	begin := time.Now()
-	err := writeStuffed(x.text.W, message)
+	err := writeStuffed(blockWriter{w: x.text.W, conn: x.conn, each: x.timeouts.DataBlock}, message)
 	if err == nil {
 		err = x.text.W.Flush()
 	}
-	if err != nil {
-		x.cut("message", err)
+	st := email.Step{Command: fmt.Sprintf("message of %d bytes", len(message)), MS: time.Since(begin).Milliseconds()}
+	if err == nil {
+		x.out.Transcript = append(x.out.Transcript, st)
+		return true
+	}
+	st.Error = err.Error()
+	defer x.hangUp() // whatever it says, half a message stands on this socket
+	if x.ctx.Err() == nil && x.conn.SetReadDeadline(time.Now().Add(earlyAnswer)) == nil {
+		if code, text, rerr := x.text.ReadResponse(0); rerr == nil && refusal(code) {
+			st.Reply = reply(code, text)
+		}
+	}
+	x.out.Transcript = append(x.out.Transcript, st)
+	if st.Code == 0 || st.Code == 421 {
+		x.cut("the message", err)
 		return false
 	}
-	x.out.Transcript = append(x.out.Transcript, email.Step{Command: fmt.Sprintf("message of %d bytes", len(message)), MS: time.Since(begin).Milliseconds()})
-	return true
+	o, who := classify(stageFinal, st.Reply)
+	x.out.Final = st.Reply
+	if who == blameRelay {
+		x.blame(stageFinal, st.Reply)
+	}
+	x.decideRest(o)
+	return false
 }
 
 // ifSilent is what holds if nothing more is heard after the dot.
@@ -211,21 +212,25 @@ func (x *exchange) ifSilent() []email.Outcome {
 func (x *exchange) dot() {
 	silent := x.ifSilent()
 	code, text, err := x.step(x.timeouts.Final, ".")
-	if err != nil {
-		x.out.Outcomes, x.out.RelayFault = silent, true
+	rep := reply(code, text)
+	if err != nil || (code/100 != 2 && !refusal(code)) {
+		x.out.Outcomes, x.fault = silent, faultDown
 		x.hangUp()
 		return
 	}
-	rep := reply(code, text)
 	x.out.Final = rep
 	if code/100 == 2 {
+		// It has taken mail: what it said of some recipient was about that one.
+		x.fault = faultNone
 		for _, i := range x.accepted {
 			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})
 		}
 		return
 	}
 	o, who := classify(stageFinal, rep)
-	x.out.RelayFault = who == blameRelay
+	if who == blameRelay {
+		x.blame(stageFinal, rep)
+	}
 	x.decideRest(o)
 	if code == 421 {
 		x.hangUp()
@@ -238,33 +243,65 @@ func (x *exchange) step(timeout time.Duration, format string, args ...any) (int,
 	code, text, err := x.command(timeout, format, args...)
 	st := email.Step{Command: fmt.Sprintf(format, args...), MS: time.Since(begin).Milliseconds(), Reply: reply(code, text)}
 	if err != nil {
-		st.Error = err.Error()
+		st.Error = printable(err.Error())
 	}
 	x.out.Transcript = append(x.out.Transcript, st)
 	return code, text, err
 }
 
 // refused ends a transaction that the server refused as a whole.
-func (x *exchange) refused(at stage, rep email.Reply) {
+func (x *exchange) refused(at stage, code int, text string) {
+	rep := reply(code, text)
+	if !refusal(code) {
+		x.cut(map[stage]string{stageMail: "MAIL FROM", stageData: "DATA"}[at], nonsense(rep))
+		return
+	}
 	o, who := classify(at, rep)
-	x.out.Final, x.out.RelayFault = rep, who == blameRelay
+	x.out.Final = rep
+	if who == blameRelay {
+		x.blame(at, rep)
+	}
 	x.decideRest(o)
-	if rep.Code == 421 {
+	if code == 421 {
 		x.hangUp()
 		return
 	}
 	x.reset()
 }
 
-// cut ends a transaction before the dot: nothing was sent, and what the socket
-// would say next is not known.
+// blame notes that the relay is at fault.
+func (x *exchange) blame(at stage, rep email.Reply) {
+	x.out.Final = rep
+	if faultCounts(at, rep) {
+		x.fault = faultDown
+		return
+	}
+	x.fault = max(x.fault, faultRefused)
+}
+
+func nonsense(rep email.Reply) error {
+	return fmt.Errorf("an answer that does not belong there: %d %s", rep.Code, rep.Text)
+}
+
+// cut ends a transaction before the dot because the connection did: nothing was
+// sent, and what the socket would say next is not known.
 func (x *exchange) cut(where string, err error) {
+	if x.ctx.Err() != nil {
+		x.abandon(where, context.Cause(x.ctx))
+		return
+	}
+	x.end(faultDown, where, err)
+}
+
+// abandon ends a transaction before the dot for a reason of our own.
+func (x *exchange) abandon(where string, err error) { x.end(faultOurs, where, err) }
+
+func (x *exchange) end(f fault, where string, err error) {
 	x.hangUp()
-	x.out.RelayFault = !errors.Is(err, email.ErrSuperseded) && !errors.Is(err, context.Canceled)
-	x.decideRest(email.Outcome{
-		Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait,
-		Reply: email.Reply{Text: fmt.Sprintf("the connection ended at %s: %v", where, err)},
-	})
+	x.fault = f
+	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
+	x.out.Final = rep
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep})
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {
@@ -281,9 +318,12 @@ func (x *exchange) decideRest(o email.Outcome) {
 	}
 }
 
-// reset makes the session good for the next transaction, or gives it up.
-func (x *exchange) reset() {
-	if code, _, err := x.command(x.timeouts.Reset, "RSET"); err != nil || code/100 != 2 {
-		x.hangUp()
+// decideUnasked decides the recipients from the i-th on: their RCPT was not, or
+// need not be, tried.
+func (x *exchange) decideUnasked(i int, o email.Outcome) {
+	for ; i < len(x.env.Recipients); i++ {
+		if !x.decided[i] {
+			x.decide(i, o)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,19 +67,30 @@ type Relay struct {
 	HELO string
 }
 
-// Password prints as [redacted].
+// Password prints as [redacted], whatever prints it.
 type Password string
 
-// String hides the password.
-func (Password) String() string { return "[redacted]" }
+const redacted = "[redacted]"
 
-// GoString hides the password from %#v.
-func (Password) GoString() string { return "[redacted]" }
+// String hides the password.
+func (Password) String() string { return redacted }
+
+// Format hides the password from every verb of fmt.
+func (Password) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 
 // LogValue hides the password from slog.
-func (Password) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+func (Password) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// email is the relay as answers name it.
+// MarshalText hides the password from encoders, slog's JSON handler among them.
+func (Password) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// String names the relay as an operator knows it.
+func (r Relay) String() string { return fmt.Sprintf("%s (%s, tls=%s)", r.Name, r.addr(), r.TLS) }
+
+// LogValue keeps a relay in a log short.
+func (r Relay) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// identity is the relay as answers name it.
 func (r Relay) identity() email.Relay {
 	return email.Relay{Name: r.Name, Host: r.Host, Accepts: r.Accepts}
 }
@@ -91,16 +103,28 @@ func (r Relay) takes(route email.Route) bool {
 		(len(r.Domains) == 0 || slices.Contains(r.Domains, route.SenderDomain))
 }
 
-// authTypes are the values of auth=. Only auto and the mechanisms that hide the
-// password are taken without TLS.
+// authTypes are the values of auth=. plain, login and xoauth2 show the secret to
+// the connection: without TLS they are used on a loopback host or with tls=none
+// only, and auto does not choose them otherwise.
 var authTypes = map[string]mail.SMTPAuthType{
 	"auto": mail.SMTPAuthAutoDiscover, "plain": mail.SMTPAuthPlain, "login": mail.SMTPAuthLogin, "cram-md5": mail.SMTPAuthCramMD5,
 	"scram-sha-1": mail.SMTPAuthSCRAMSHA1, "scram-sha-256": mail.SMTPAuthSCRAMSHA256, "xoauth2": mail.SMTPAuthXOAUTH2,
 }
 
+var word = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
+
+// defaultMaxConns bounds a relay's connections where nothing else is said.
+const defaultMaxConns = 10
+
 // relayOptions are the members of a relay's query.
 var relayOptions = map[string]func(*Relay, string) error{
-	"name": func(r *Relay, v string) error { r.Name = v; return nil },
+	"name": func(r *Relay, v string) error {
+		if !word.MatchString(v) {
+			return fmt.Errorf("%q is not made of letters, digits, dots, hyphens and underscores", v)
+		}
+		r.Name = v
+		return nil
+	},
 	"tls": func(r *Relay, v string) error {
 		r.TLS = TLSMode(v)
 		if !slices.Contains([]TLSMode{TLSNone, TLSOpportunistic, TLSRequired, TLSImplicit}, r.TLS) {
@@ -151,13 +175,24 @@ var relayOptions = map[string]func(*Relay, string) error{
 	},
 	"domains": func(r *Relay, v string) error {
 		r.Domains = strings.Split(strings.ToLower(v), ",")
+		for _, d := range r.Domains {
+			if !word.MatchString(d) {
+				return fmt.Errorf("%q is not a domain; one that is not ASCII is written in its xn-- form", d)
+			}
+		}
 		return nil
 	},
 	"local_addr": func(r *Relay, v string) (err error) {
 		r.LocalAddr, err = netip.ParseAddr(v)
 		return err
 	},
-	"helo": func(r *Relay, v string) error { r.HELO = v; return nil },
+	"helo": func(r *Relay, v string) error {
+		if v == "" || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+			return fmt.Errorf("%q is not a host name", v)
+		}
+		r.HELO = v
+		return nil
+	},
 }
 
 // ParseRelay reads a relay's URL:
@@ -166,15 +201,16 @@ var relayOptions = map[string]func(*Relay, string) error{
 //	smtps://host
 //
 // smtp:// defaults to port 587 and tls=starttls, on a loopback host to
-// tls=opportunistic; smtps:// to port 465 and tls=implicit. Errors name the
-// option, never the password.
+// tls=opportunistic, where nobody listens in; smtps:// to port 465 and
+// tls=implicit. Port 587 is for submission (RFC 6409): a server's own port 25 is
+// written out. Errors name the option, never the password.
 func ParseRelay(raw string) (Relay, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "smtp" && u.Scheme != "smtps") || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
 		return Relay{}, fmt.Errorf("not a relay: expected smtp://user:password@host:587?tls=starttls or smtps://host")
 	}
-	r := Relay{Name: u.Hostname(), Host: u.Hostname(), Port: 587, TLS: TLSRequired, Accepts: email.AcceptsRelay, MaxConns: 10, Auth: mail.SMTPAuthAutoDiscover}
-	if ip, err := netip.ParseAddr(r.Host); r.Host == "localhost" || (err == nil && ip.IsLoopback()) {
+	r := Relay{Name: u.Hostname(), Host: u.Hostname(), Port: 587, TLS: TLSRequired, Accepts: email.AcceptsRelay, MaxConns: defaultMaxConns, Auth: mail.SMTPAuthAutoDiscover}
+	if loopback(r.Host) {
 		r.TLS = TLSOpportunistic
 	}
 	if u.Scheme == "smtps" {
@@ -202,6 +238,9 @@ func ParseRelay(raw string) (Relay, error) {
 		if !ok {
 			return Relay{}, fmt.Errorf("relay %s: there is no option %s; there are %s", r.Host, name, strings.Join(slices.Sorted(maps.Keys(relayOptions)), ", "))
 		}
+		if len(query[name]) > 1 {
+			return Relay{}, fmt.Errorf("relay %s: %s is given %d times", r.Host, name, len(query[name]))
+		}
 		if err := set(&r, query.Get(name)); err != nil {
 			return Relay{}, fmt.Errorf("relay %s: %s: %w", r.Host, name, err)
 		}
@@ -210,4 +249,10 @@ func ParseRelay(raw string) (Relay, error) {
 		return Relay{}, fmt.Errorf("relay %s: smtps:// means tls=implicit", r.Host)
 	}
 	return r, nil
+}
+
+// loopback reports whether a host is this machine by its name alone.
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
 }

@@ -2,9 +2,6 @@ package smtp
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -12,146 +9,60 @@ import (
 	"sync"
 	"time"
 
-	mail "github.com/wneessen/go-mail"
 	gosmtp "github.com/wneessen/go-mail/smtp"
 
 	"github.com/postrider/postrider/email"
 )
 
-// Timeouts of a transaction's phases. The defaults follow RFC 5321 section
-// 4.5.3.2: a short one at the end makes duplicates.
-type Timeouts struct {
-	// Connect covers TCP, greeting, EHLO, STARTTLS and AUTH together. Defaults to 1 min.
-	Connect time.Duration
-	// Command is for MAIL and each RCPT. Defaults to 5 min.
-	Command time.Duration
-	// DataInit is for the answer to DATA. Defaults to 2 min.
-	DataInit time.Duration
-	// DataBlock is for sending the message. Defaults to 3 min.
-	DataBlock time.Duration
-	// Final is for the answer to the final dot. Defaults to 10 min.
-	Final time.Duration
-	// Reset is for RSET, NOOP and QUIT. Defaults to 10 s.
-	Reset time.Duration
-}
-
-func (t Timeouts) orDefaults() Timeouts {
-	for _, d := range []struct {
-		v   *time.Duration
-		def time.Duration
-	}{
-		{&t.Connect, time.Minute}, {&t.Command, 5 * time.Minute}, {&t.DataInit, 2 * time.Minute},
-		{&t.DataBlock, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Reset, 10 * time.Second},
-	} {
-		if *d.v == 0 {
-			*d.v = d.def
-		}
-	}
-	return t
-}
-
 // Session is one connection to a relay, used by one goroutine at a time.
 type Session struct {
 	relay    Relay
-	owner    *Relays
 	timeouts Timeouts
-	conn     net.Conn
 	client   *gosmtp.Client
 	text     *textproto.Conn
 
-	dialed   time.Time
-	idle     time.Time
+	// pool is where it comes from and goes back to. probe: the relay was down,
+	// and this session is to find out whether it still is.
+	pool  *pool
+	probe bool
+	// alternative: another relay takes this mail too.
+	alternative bool
+	returned    bool
+
+	dialedAt time.Time
+	idleAt   time.Time
 	messages int
 	// reused: it came from the pool, so its server may have closed it meanwhile.
 	reused bool
 	// broken: the socket is closed, or what it would say next is not known.
 	broken bool
 
-	// mu guards conn against the one who cuts it from outside.
-	mu sync.Mutex
-}
-
-// dial connects, greets, encrypts and authenticates. The socket is ours, so that
-// it is closed whatever go-mail does with an error.
-func dial(ctx context.Context, relay Relay, timeouts Timeouts) (*Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeouts.Connect)
-	defer cancel()
-	s := &Session{relay: relay, timeouts: timeouts}
-	var dialer net.Dialer
-	if relay.LocalAddr.IsValid() {
-		dialer.LocalAddr = &net.TCPAddr{IP: relay.LocalAddr.AsSlice()}
-	}
-	tlsConfig := &tls.Config{ServerName: relay.Host, MinVersion: tls.VersionTLS12, RootCAs: relay.RootCAs}
-	opts := []mail.Option{
-		mail.WithPort(relay.Port), mail.WithTimeout(timeouts.Connect), mail.WithTLSConfig(tlsConfig), mail.WithoutNoop(), mail.WithoutRset(),
-		mail.WithDialContextFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			s.conn = conn
-			if relay.TLS != TLSImplicit {
-				return conn, nil
-			}
-			tlsConn := tls.Client(conn, tlsConfig)
-			return tlsConn, tlsConn.HandshakeContext(ctx)
-		}),
-	}
-	switch relay.TLS {
-	case TLSRequired:
-		opts = append(opts, mail.WithTLSPolicy(mail.TLSMandatory))
-	case TLSOpportunistic:
-		opts = append(opts, mail.WithTLSPolicy(mail.TLSOpportunistic))
-	default:
-		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS))
-	}
-	if relay.HELO != "" {
-		opts = append(opts, mail.WithHELO(relay.HELO))
-	}
-	if relay.User != "" {
-		opts = append(opts, mail.WithUsername(relay.User), mail.WithPassword(string(relay.Password)), mail.WithSMTPAuth(relay.Auth))
-	}
-	c, err := mail.NewClient(relay.Host, opts...)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() {
-		if s.conn != nil {
-			s.conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // it wakes a reader; a closed socket needs no waking
-		}
-	})
-	s.client, err = c.DialToSMTPClientWithContext(ctx)
-	stop()
-	if err != nil {
-		if s.conn != nil {
-			err = errors.Join(err, ignoreClosed(s.conn.Close()))
-		}
-		return nil, err
-	}
-	s.text = s.client.Text
-	s.dialed = time.Now()
-	return s, nil
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	// mu guards conn against the one who cuts it from outside. It is the TCP
+	// connection, whether or not TLS runs over it.
+	mu   sync.Mutex
+	conn net.Conn
 }
 
 // Relay names the server.
 func (s *Session) Relay() email.Relay { return s.relay.identity() }
 
-// Close gives the session back, for others to use if it is still good.
-func (s *Session) Close() { s.owner.release(s) }
+// Close gives the session back, for others to use if it is still good. It may
+// be called again.
+func (s *Session) Close() {
+	if !s.returned {
+		s.returned = true
+		s.pool.release(s)
+	}
+}
 
 // cutSocket wakes whoever waits on the socket, for good.
 func (s *Session) cutSocket() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Whatever the close says, the socket is gone.
-	_ = s.conn.Close()
+	if s.conn != nil {
+		// Whatever the close says, the socket is gone.
+		_ = s.conn.Close()
+	}
 }
 
 // redial replaces the connection.
@@ -163,7 +74,8 @@ func (s *Session) redial(ctx context.Context) error {
 	s.cutSocket()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.client, s.text, s.dialed, s.messages, s.reused = fresh.conn, fresh.client, fresh.text, fresh.dialed, 0, false
+	s.conn, s.client, s.text = fresh.conn, fresh.client, fresh.text
+	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }
 
@@ -175,11 +87,23 @@ func (s *Session) hangUp() {
 
 // quit says goodbye and closes.
 func (s *Session) quit() {
-	if !s.broken {
-		// A server that does not hear it notices the closed socket.
-		_, _, _ = s.command(s.timeouts.Reset, "QUIT")
-	}
+	// A server that does not hear it notices the closed socket.
+	_, _, _ = s.command(s.timeouts.Reset, "QUIT")
 	s.hangUp()
+}
+
+// alive asks a session that has rested whether its server is still there.
+func (s *Session) alive(ctx context.Context) bool {
+	stop := context.AfterFunc(ctx, s.cutSocket)
+	code, _, err := s.command(s.timeouts.Reset, "NOOP")
+	return stop() && err == nil && code/100 == 2
+}
+
+// reset makes the session good for the next transaction, or gives it up.
+func (s *Session) reset() {
+	if code, _, err := s.command(s.timeouts.Reset, "RSET"); err != nil || code/100 != 2 {
+		s.hangUp()
+	}
 }
 
 // extension reports whether EHLO offered an extension, and its parameters.
@@ -188,7 +112,8 @@ func (s *Session) extension(name string) (string, bool) {
 	return params, ok
 }
 
-// command sends one line and reads the answer within a time of its own.
+// command sends one line and reads the answer within a time of its own. Any
+// answer at all is no error.
 func (s *Session) command(timeout time.Duration, format string, args ...any) (code int, text string, err error) {
 	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return 0, "", err
@@ -196,50 +121,15 @@ func (s *Session) command(timeout time.Duration, format string, args ...any) (co
 	if err := s.text.PrintfLine(format, args...); err != nil {
 		return 0, "", err
 	}
-	return s.answer()
-}
-
-func (s *Session) answer() (code int, text string, err error) {
-	code, text, err = s.text.ReadResponse(0)
-	if code != 0 && err != nil {
-		if _, ok := errors.AsType[*textproto.Error](err); ok {
-			err = nil
-		}
-	}
-	return code, text, err
-}
-
-// relayError translates what dialling said.
-func relayError(r Relay, err error) *email.RelayError {
-	out := &email.RelayError{Relay: r.identity(), Err: err}
-	if t, ok := errors.AsType[*textproto.Error](err); ok {
-		out.Reply = reply(t.Code, t.Msg)
-	}
-	return out
+	return s.text.ReadResponse(0)
 }
 
 // sizeLimit is what the relay's SIZE extension allows (RFC 1870); 0 is no limit.
 func (s *Session) sizeLimit() int64 {
-	params, ok := s.extension("SIZE")
-	if !ok {
-		return 0
-	}
+	params, _ := s.extension("SIZE")
 	n, err := strconv.ParseInt(strings.TrimSpace(params), 10, 64)
 	if err != nil {
-		return 0
+		return 0 // the extension without a number, or without sense
 	}
 	return n
-}
-
-// xtext encodes an ESMTP parameter's value (RFC 3461 section 4).
-func xtext(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c < '!' || c > '~' || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

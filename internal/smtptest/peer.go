@@ -6,18 +6,22 @@ package smtptest
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Drop as an answer cuts the connection instead of answering.
 const Drop = "drop"
+
+// ThenDrop answers and cuts the connection.
+func ThenDrop(answer string) string { return answer + "\r\n" + Drop }
 
 // Peer is a listening server. Set its fields before the first connection.
 type Peer struct {
@@ -33,9 +37,10 @@ type Peer struct {
 	// TLS enables STARTTLS, or TLS from the first byte if Implicit.
 	TLS      *tls.Config
 	Implicit bool
-	// User and Password enable AUTH PLAIN and LOGIN.
+	// User and Password enable AUTH with PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-1,
+	// SCRAM-SHA-256 and XOAUTH2, whose token is the password.
 	User, Password string
-	// Mechanisms replaces the list that EHLO names.
+	// Mechanisms replaces the list that EHLO names, "PLAIN LOGIN".
 	Mechanisms string
 
 	t        testing.TB
@@ -48,6 +53,8 @@ type Peer struct {
 	conns    map[net.Conn]bool
 	dialed   int
 	closed   bool
+	// changed is closed, and replaced, whenever something above changes.
+	changed chan struct{}
 }
 
 // Message is one that the peer accepted.
@@ -67,7 +74,7 @@ func (p *Peer) Start(t testing.TB) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.t, p.listener, p.conns = t, l, map[net.Conn]bool{}
+	p.t, p.listener, p.conns, p.changed = t, l, map[net.Conn]bool{}, make(chan struct{})
 	p.wg.Go(p.accept)
 	t.Cleanup(p.Close)
 	return p
@@ -106,11 +113,57 @@ func (p *Peer) Messages() []Message {
 	return append([]Message(nil), p.messages...)
 }
 
+// Copies counts the accepted messages with that Message-ID (without angle
+// brackets) that went to the recipient: more than one is a duplicate.
+func (p *Peer) Copies(messageID, recipient string) int {
+	n := 0
+	for _, m := range p.Messages() {
+		header, _, _ := strings.Cut(m.Data, "\r\n\r\n")
+		if strings.Contains("\r\n"+header+"\r\n", "\r\nMessage-ID: <"+messageID+">\r\n") && slices.Contains(m.To, recipient) {
+			n++
+		}
+	}
+	return n
+}
+
 // Lines are the commands so far, of all connections.
 func (p *Peer) Lines() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.lines...)
+}
+
+// Await waits until something is true of the peer: a command came, a connection
+// is gone. It fails the test after 10 s.
+func (p *Peer) Await(what string, isTrue func() bool) {
+	p.t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		p.mu.Lock()
+		changed := p.changed
+		p.mu.Unlock()
+		if isTrue() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			p.t.Fatalf("still waiting for the SMTP peer: %s; commands so far: %q", what, p.Lines())
+		}
+	}
+}
+
+// change wakes those who await something. The caller holds mu.
+func (p *Peer) change() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Open is how many connections there are now.
+func (p *Peer) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
 }
 
 // Dialed is how many connections came.
@@ -129,12 +182,14 @@ func (p *Peer) accept() {
 		p.mu.Lock()
 		p.conns[conn] = true
 		p.dialed++
+		p.change()
 		p.mu.Unlock()
 		p.wg.Go(func() {
 			defer func() {
 				_ = conn.Close() // one that is closed already is what we want
 				p.mu.Lock()
 				delete(p.conns, conn)
+				p.change()
 				p.mu.Unlock()
 			}()
 			p.serve(conn)
@@ -181,6 +236,7 @@ func (p *Peer) serve(conn net.Conn) {
 func (c *talk) scripted(line string) (answered, ok bool) {
 	c.mu.Lock()
 	c.lines = append(c.lines, line)
+	c.change()
 	c.mu.Unlock()
 	if c.Answer == nil {
 		return false, true
@@ -191,7 +247,8 @@ func (c *talk) scripted(line string) (answered, ok bool) {
 	case Drop:
 		return true, false
 	default:
-		return true, c.text.PrintfLine("%s", a) == nil && !strings.HasPrefix(a, "421")
+		a, drop := strings.CutSuffix(a, "\r\n"+Drop)
+		return true, c.text.PrintfLine("%s", a) == nil && !drop && !strings.HasPrefix(a, "421")
 	}
 }
 
@@ -259,42 +316,6 @@ func (c *talk) ehlo() bool {
 	return true
 }
 
-func (c *talk) auth(rest string) bool {
-	mechanism, initial, _ := strings.Cut(rest, " ")
-	var user, password string
-	switch strings.ToUpper(mechanism) {
-	case "PLAIN":
-		parts := strings.Split(unbase64(initial), "\x00")
-		if len(parts) == 3 {
-			user, password = parts[1], parts[2]
-		}
-	case "LOGIN":
-		for i, into := range []*string{&user, &password} {
-			if !c.say("334 %s", base64.StdEncoding.EncodeToString([]byte([]string{"Username:", "Password:"}[i]))) {
-				return false
-			}
-			line, err := c.text.ReadLine()
-			if err != nil {
-				return false
-			}
-			*into = unbase64(line)
-		}
-	}
-	if user != c.User || password != c.Password {
-		return c.say("535 5.7.8 wrong credentials")
-	}
-	c.user = user
-	return c.say("235 2.7.0 welcome")
-}
-
-func unbase64(s string) string {
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		return ""
-	}
-	return string(b)
-}
-
 func (c *talk) data() bool {
 	if !c.say("354 go on") {
 		return false
@@ -313,6 +334,7 @@ func (c *talk) data() bool {
 	c.mu.Lock()
 	c.messages = append(c.messages, c.msg)
 	n := len(c.messages)
+	c.change()
 	c.mu.Unlock()
 	c.msg = Message{User: c.user}
 	return c.say("250 2.0.0 queued as %d", n)

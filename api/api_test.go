@@ -1,0 +1,229 @@
+package api_test
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func TestPostAnswersWithTheSeedsEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/emails", basic)
+	require.Equal(t, 202, res.status, res.body)
+	var got map[string]any
+	res.decode(t, &got)
+	id := got["id"].(string)
+	require.Equal(t, []string{id}, b.dispatch.accepted())
+	require.Equal(t, "/v1.0/emails/"+id, res.header.Get("Location"))
+	require.NotEmpty(t, res.header.Get("X-Request-Id"))
+
+	require.Equal(t, map[string]any{"type": "email", "target": "shop@acme.test", "target_name": "ACME", "name": "", "detail": ""}, got["source"])
+	require.Equal(t, []any{map[string]any{"type": "email", "target": "bob@x.test", "target_name": "Bob", "name": "", "detail": ""}}, got["destinations"])
+	require.Equal(t, "queued", got["status"])
+	require.Equal(t, "Thanks", got["content"])
+	require.Equal(t, "<h1>Thanks</h1>", got["content_html"])
+	require.Equal(t, b.customer.ID, got["customer_id"])
+	require.Regexp(t, `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}$`, got["tm_create"])
+	require.Equal(t, "9999-01-01 00:00:00.000000", got["tm_delete"])
+	require.Equal(t, "email-"+id, got["workflow_id"])
+	require.Equal(t, "http://ui.test/email-"+id, got["workflow_url"])
+	for _, list := range []string{"attachments", "cc", "bcc", "reply_to", "tags"} {
+		require.Equal(t, []any{}, got[list], "%s is a list, never null", list)
+	}
+	require.Equal(t, map[string]any{"total": 1.0, "open": 1.0, "delivered": 0.0, "bounced": 0.0, "failed": 0.0, "canceled": 0.0}, got["counts"])
+
+	one := b.as("GET", "/v1.0/emails/"+id, "")
+	require.Equal(t, 200, one.status)
+	require.JSONEq(t, res.body, one.body)
+	list := b.as("GET", "/v1.0/emails", "")
+	var page struct {
+		Result        []map[string]any `json:"result"`
+		NextPageToken *string          `json:"next_page_token"`
+	}
+	list.decode(t, &page)
+	require.Equal(t, id, page.Result[0]["id"])
+	require.NotContains(t, page.Result[0], "content_html", "on a single e-mail only")
+	require.Equal(t, "", *page.NextPageToken)
+}
+
+func TestBothShapesMeanTheSame(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test","name":"A"},"to":[{"email":"b@x.test"}],"subject":"s","content":{"text":"t"}}`)
+	two := b.as("POST", "/v1.0/emails", `{"source":{"type":"email","target":"a@acme.test","target_name":"A","name":"","detail":""},
+		"destinations":[{"type":"email","target":"b@x.test"}],"subject":"s","content":"t","attachments":[]}`)
+	require.Equal(t, 202, one.status, one.body)
+	require.Equal(t, 202, two.status, two.body)
+	for _, field := range []string{"source", "destinations", "subject", "content", "attachments", "status"} {
+		var x, y map[string]any
+		one.decode(t, &x)
+		two.decode(t, &y)
+		require.Equal(t, x[field], y[field], field)
+	}
+}
+
+func TestAttachmentsComeBackWithoutTheirBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":{"text":"t"},
+		"attachments":[{"filename":"i.pdf","content":"JVBERi0xLjQK","type":"application/pdf"}]}`)
+	require.Equal(t, 202, res.status, res.body)
+	var got struct {
+		Attachments []map[string]any `json:"attachments"`
+	}
+	res.decode(t, &got)
+	a := got.Attachments[0]
+	require.Equal(t, "file", a["reference_type"])
+	require.Len(t, a["reference_id"], 36)
+	require.Equal(t, 9.0, a["size"])
+	require.Len(t, a["sha256"], 64)
+	require.NotContains(t, a, "content")
+}
+
+func TestEveryCredentialPlaceWorks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse")
+	require.NoError(t, err)
+	for _, path := range []string{"/auth/login", "/v1.0/auth/login"} {
+		res := b.call("POST", path, `{"username":"ann","password":"correct horse"}`)
+		require.Equal(t, 200, res.status, res.body)
+		require.Equal(t, "ann", res.field(t, "username"))
+		token := url.QueryEscape(res.field(t, "token"))
+		require.Equal(t, 200, b.call("GET", "/v1.0/customer?token="+token, "").status)
+		require.Equal(t, 200, b.call("GET", "/v1.0/customer", "", "Authorization", "Bearer "+token).status)
+	}
+	require.Equal(t, 401, b.call("POST", "/auth/login", `{"username":"ann","password":"wrong"}`).status)
+	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "").status)
+	require.Equal(t, 200, b.call("GET", "/v1.0/customer?token="+b.key, "").status, "a key in ?token= works too")
+	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "", "Authorization", "bearer "+b.key).status, "the same one twice is one")
+	require.Equal(t, 400, b.call("GET", "/v1.0/customer?accesskey="+b.key+"&token=other", "").status)
+	require.Equal(t, 401, b.call("GET", "/v1.0/customer", "").status)
+	require.Equal(t, 401, b.call("GET", "/v1.0/customer?token=eyJhbGciOiJub25lIn0.e30.", "").status, "an unsigned token is none")
+	require.Equal(t, 401, b.call("GET", "/v1.0/customer?accesskey=pr_nonsense", "").status)
+}
+
+func TestAForeignCustomersThingsAreNotThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/emails", basic)
+	id := res.field(t, "id")
+	_, other := b.newCustomer("Other", "other.test")
+	for _, method := range []string{"GET", "DELETE"} {
+		got := b.call(method, "/v1.0/emails/"+id+"?accesskey="+other, "")
+		require.Equal(t, 404, got.status, method)
+		require.Equal(t, "not_found", got.field(t, "code"))
+	}
+	require.Equal(t, "queued", b.as("GET", "/v1.0/emails/"+id, "").field(t, "status"))
+}
+
+func TestDeleteIsSoftAndCancels(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	res := b.as("DELETE", "/v1.0/emails/"+id, "")
+	require.Equal(t, 200, res.status)
+	require.Equal(t, "canceled", res.field(t, "status"))
+	require.NotEqual(t, "9999-01-01 00:00:00.000000", res.field(t, "tm_delete"))
+	require.Equal(t, "email-"+id, <-b.dispatch.woken)
+	require.Equal(t, 200, b.as("GET", "/v1.0/emails/"+id, "").status, "readable by id")
+	require.NotContains(t, b.as("GET", "/v1.0/emails", "").body, id)
+}
+
+func TestPagesFollowEachOther(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	want := map[string]bool{}
+	for range 5 {
+		want[b.as("POST", "/v1.0/emails", basic).field(t, "id")] = true
+	}
+	token, pages := "", 0
+	for {
+		var page struct {
+			Result        []struct{ ID string }
+			NextPageToken string `json:"next_page_token"`
+		}
+		res := b.as("GET", "/v1.0/emails?page_size=2&page_token="+url.QueryEscape(token), "")
+		require.Equal(t, 200, res.status, res.body)
+		res.decode(t, &page)
+		for _, e := range page.Result {
+			require.True(t, want[e.ID], "each once")
+			delete(want, e.ID)
+		}
+		pages++
+		if token = page.NextPageToken; token == "" {
+			break
+		}
+	}
+	require.Empty(t, want)
+	require.Equal(t, 3, pages)
+	require.Equal(t, 200, b.as("GET", "/v1.0/emails?page_size=100000", "").status, "larger is clamped")
+	require.Equal(t, 200, b.as("GET", "/v1.0/emails?page_token=2025-03-14+18:04:41.998152", "").status, "a bare time is valid")
+}
+
+func TestAccessKeysAreShownOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/accesskeys", `{"name":"ci","detail":"for tests","expire":3600}`)
+	require.Equal(t, 200, res.status, res.body)
+	token, id := res.field(t, "token"), res.field(t, "id")
+	require.Equal(t, token[:11], res.field(t, "token_prefix"))
+	require.Equal(t, 200, b.call("GET", "/v1.0/accesskeys?accesskey="+token, "").status)
+	require.NotContains(t, b.as("GET", "/v1.0/accesskeys", "").body, token)
+	require.NotContains(t, b.as("GET", "/v1.0/accesskeys/"+id, "").body, token)
+	require.Equal(t, 200, b.as("DELETE", "/v1.0/accesskeys/"+id, "").status)
+	require.Equal(t, 401, b.call("GET", "/v1.0/accesskeys?accesskey="+token, "").status)
+}
+
+func TestACustomerChangesItself(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("PUT", "/v1.0/customer", `{"webhook_uri":"https://hooks.example.com/in","default_source":{"email":"Shop@ACME.test","name":"Shop"}}`)
+	require.Equal(t, 200, res.status, res.body)
+	require.Equal(t, "ACME", res.field(t, "name"), "what is not named stays")
+	require.Regexp(t, `^whsec_`, res.field(t, "webhook_secret"))
+	again := b.as("PUT", "/v1.0/customer", `{"name":"ACME Inc."}`)
+	require.Equal(t, "https://hooks.example.com/in", again.field(t, "webhook_uri"))
+	require.NotContains(t, again.body, "webhook_secret")
+	require.NotContains(t, b.as("GET", "/v1.0/customer", "").body, "webhook_secret")
+
+	sent := b.as("POST", "/v1.0/emails", `{"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`)
+	require.Equal(t, 202, sent.status, sent.body)
+	var got struct {
+		Source struct{ Target string } `json:"source"`
+	}
+	sent.decode(t, &got)
+	require.Equal(t, "Shop@acme.test", got.Source.Target, "the default source serves where the sender is left out")
+	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"default_source":{"email":"","name":""}}`).status)
+	require.Equal(t, 400, b.as("POST", "/v1.0/emails", `{"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`).status)
+
+	for _, uri := range []string{"http://hooks.example.com/", "https://user:pw@example.com/", "ftp://example.com", "nonsense"} {
+		require.Equal(t, 400, b.as("PUT", "/v1.0/customer", `{"webhook_uri":"`+uri+`"}`).status, uri)
+	}
+	require.Contains(t, b.as("GET", "/v1.0/customers", "").body, b.customer.ID)
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
+	require.Equal(t, 200, b.call("GET", "/readyz", "").status)
+	require.NoError(t, b.store.Close())
+	require.Equal(t, 503, b.call("GET", "/readyz", "").status)
+	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
+	res := b.as("POST", "/v1.0/emails", basic)
+	require.GreaterOrEqual(t, res.status, 500, "without a commit there is no 202")
+}
+
+func TestOnlyWhatIsVerifiedIsSentFrom(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@elsewhere.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`)
+	require.Equal(t, 403, res.status)
+	require.Equal(t, string(email.CodeDomainUnverified), res.field(t, "code"))
+	require.Contains(t, res.field(t, "detail"), "postrider domain add elsewhere.test --verified")
+}

@@ -1,0 +1,129 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// maxSmallBody bounds every request body but a message's.
+const maxSmallBody = 64 << 10
+
+// readBody reads a JSON body of at most limit bytes. One that announces more is
+// refused before it is read.
+func readBody(c *gin.Context, limit int64) ([]byte, error) {
+	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
+		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")
+	}
+	if c.Request.ContentLength > limit {
+		return nil, tooLarge(c.Request.ContentLength, limit)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge(0, big.Limit)
+	}
+	if err != nil {
+		return nil, email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
+	}
+	return body, nil
+}
+
+func tooLarge(size, limit int64) *email.Failure {
+	if size > 0 {
+		return email.Fail(email.CodeTooLarge, "the request body has %d bytes, the limit is %d: send large files as links", size, limit)
+	}
+	return email.Fail(email.CodeTooLarge, "the request body is larger than %d bytes: send large files as links", limit)
+}
+
+// decode reads a small JSON object strictly: unknown and duplicate members and
+// wrong types are refused with a pointer.
+func decode(c *gin.Context, into any) error {
+	body, err := readBody(c, maxSmallBody)
+	if err != nil {
+		return err
+	}
+	return intake.Unmarshal(body, into)
+}
+
+// pathID reads a UUID from the path. Anything else names nothing we have.
+func pathID(c *gin.Context, name, what string) (string, error) {
+	id, err := uuid.Parse(c.Param(name))
+	if err != nil {
+		return "", email.Fail(email.CodeNotFound, "there is no such %s", what)
+	}
+	return id.String(), nil
+}
+
+// Page sizes of lists, as in the seed API: larger ones are clamped.
+const maxPageSize = 100
+
+// timestampLayout is the seed API's: no zone, meaning UTC.
+const timestampLayout = "2006-01-02 15:04:05.000000"
+
+// pageOf reads page_size and page_token.
+func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
+	size = maxPageSize
+	if raw, ok := c.GetQuery("page_size"); ok && raw != "" {
+		n, perr := parsePositive(raw)
+		if perr != nil {
+			return after, 0, invalid("page_size", "invalid", "give a whole number from 1 to 100")
+		}
+		size = min(n, maxPageSize)
+	}
+	raw := c.Query("page_token")
+	if raw == "" {
+		return after, size, nil
+	}
+	bad := invalid("page_token", "invalid", "give the next_page_token of an earlier answer, or a time like 2025-03-14 19:04:01.160250")
+	at, id, tied := strings.Cut(raw, ",")
+	if after.At, err = time.Parse("2006-01-02 15:04:05.999999", at); err != nil {
+		return after, 0, bad
+	}
+	if tied {
+		u, err := uuid.Parse(id)
+		if err != nil {
+			return after, 0, bad
+		}
+		after.ID = u.String()
+	}
+	return after, size, nil
+}
+
+// pageToken writes a cursor; nil is the end of the list.
+func pageToken(next *email.Cursor) string {
+	switch {
+	case next == nil:
+		return ""
+	case next.ID == "":
+		return next.At.UTC().Format(timestampLayout)
+	}
+	return next.At.UTC().Format(timestampLayout) + "," + next.ID
+}
+
+func parsePositive(s string) (int, error) {
+	n := 0
+	for _, r := range s {
+		if r < '0' || r > '9' || n > 1_000_000 {
+			return 0, errors.New("not a positive number")
+		}
+		n = n*10 + int(r-'0')
+	}
+	if n == 0 {
+		return 0, errors.New("not a positive number")
+	}
+	return n, nil
+}
+
+// listAnswer is a page of a list.
+type listAnswer[T any] struct {
+	Result        []T    `json:"result"`
+	NextPageToken string `json:"next_page_token"`
+}

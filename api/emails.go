@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// Emails keeps e-mails. Every call is bounded by a customer.
+type Emails interface {
+	// Accept stores a message: after it returns, the mail cannot be lost.
+	Accept(ctx context.Context, customerID string, m email.Message, owner string) (email.Email, error)
+	Email(ctx context.Context, customerID, id string) (email.Email, error)
+	Emails(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
+	// Delete also cancels what is not sent; wake says that a run may wait for that.
+	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
+}
+
+// Dispatcher starts and wakes runs, best effort.
+type Dispatcher interface {
+	Owner() string
+	Accepted(e email.Email)
+	Wake(ctx context.Context, workflowID string) error
+}
+
+// maxBody is how large a message's request may be: base64 makes four bytes of
+// three, and JSON needs a little room.
+func maxBody(l intake.Limits) int64 { return l.MaxMessageBytes*14/10 + 1<<20 }
+
+func (s *Server) postEmail(c *gin.Context) {
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	cust := customerOf(c)
+	limits := s.opts.Limits
+	limits.Now = time.Now()
+	if src := cust.DefaultSource; src != nil {
+		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
+	}
+	m, err := intake.Decode(body, limits)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	// The client may hang up; what it sent is accepted or not, never half.
+	e, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner())
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	s.deps.Dispatcher.Accepted(e)
+	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
+		"recipients", len(e.Recipients), "bytes", m.Size(), "stream", e.Stream)
+	c.Header("Location", "/v1.0/emails/"+e.ID)
+	c.JSON(http.StatusAccepted, s.single(e))
+}
+
+func (s *Server) listEmails(c *gin.Context) {
+	after, size, err := pageOf(c)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	es, next, err := s.deps.Emails.Emails(c, customerOf(c).ID, after, size)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	out := listAnswer[emailJSON]{Result: make([]emailJSON, len(es)), NextPageToken: pageToken(next)}
+	for i, e := range es {
+		out.Result[i] = s.resource(e)
+	}
+	c.JSON(http.StatusOK, out)
+}
+
+func (s *Server) getEmail(c *gin.Context) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	e, err := s.deps.Emails.Email(c, customerOf(c).ID, id)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, s.single(e))
+}
+
+func (s *Server) deleteEmail(c *gin.Context) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c), customerOf(c).ID, id)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	if wake {
+		go s.wake(context.WithoutCancel(c.Request.Context()), e)
+	}
+	c.JSON(http.StatusOK, s.single(e))
+}
+
+// wake tells a run that its e-mail changed. It is best effort: the gate knows.
+func (s *Server) wake(ctx context.Context, e email.Email) {
+	if err := s.deps.Dispatcher.Wake(ctx, e.WorkflowID); err != nil {
+		s.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
+	}
+}

@@ -1,0 +1,95 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+)
+
+// statusOf maps failure codes to HTTP. What is missing here is a fault of our
+// own: 500, with a request id and no detail.
+var statusOf = map[email.Code]int{
+	email.CodeMalformedJSON:        http.StatusBadRequest,
+	email.CodeInvalidRequest:       http.StatusBadRequest,
+	email.CodeUnauthorized:         http.StatusUnauthorized,
+	email.CodeForbidden:            http.StatusForbidden,
+	email.CodeDomainUnverified:     http.StatusForbidden,
+	email.CodeNotFound:             http.StatusNotFound,
+	codeMethodNotAllowed:           http.StatusMethodNotAllowed,
+	email.CodeConflict:             http.StatusConflict,
+	email.CodeIdempotencyConflict:  http.StatusConflict,
+	email.CodeTooLarge:             http.StatusRequestEntityTooLarge,
+	email.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	email.CodeUnavailable:          http.StatusServiceUnavailable,
+}
+
+// Codes that only HTTP knows.
+const (
+	codeMethodNotAllowed email.Code = "method_not_allowed"
+	codeInternal         email.Code = "internal"
+)
+
+var (
+	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0")
+	errNoMethod = email.Fail(codeMethodNotAllowed, "this path does not take that method")
+)
+
+// problem is an error as RFC 9457 has it. Values of the request never appear.
+type problem struct {
+	Type      string         `json:"type"`
+	Title     string         `json:"title"`
+	Status    int            `json:"status"`
+	Code      email.Code     `json:"code"`
+	Detail    string         `json:"detail,omitempty"`
+	Errors    []problemField `json:"errors,omitempty"`
+	RequestID string         `json:"request_id"`
+}
+
+type problemField struct {
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+// problem answers with an error and ends the request.
+func (s *Server) problem(c *gin.Context, err error) {
+	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Code: codeInternal, RequestID: requestID(c),
+		Detail: "this is our fault; tell the operator the request_id"}
+	if f, ok := errors.AsType[*email.Failure](err); ok {
+		if status, known := statusOf[f.Code]; known {
+			p.Status, p.Code, p.Detail = status, f.Code, f.Detail
+			for _, e := range f.Fields {
+				p.Errors = append(p.Errors, problemField(e))
+			}
+		}
+	}
+	p.Title = http.StatusText(p.Status)
+	switch p.Status {
+	case http.StatusUnauthorized:
+		c.Header("WWW-Authenticate", `Bearer realm="postrider"`)
+	case http.StatusServiceUnavailable:
+		c.Header("Retry-After", "5")
+	}
+	if p.Status >= http.StatusInternalServerError {
+		s.deps.Log.ErrorContext(c, "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
+	}
+	body, merr := json.Marshal(p)
+	if merr != nil {
+		s.deps.Log.ErrorContext(c, "http.problem", "request_id", p.RequestID, "error", merr)
+		c.AbortWithStatus(p.Status)
+		return
+	}
+	c.Abort()
+	c.Data(p.Status, "application/problem+json", body)
+}
+
+// invalid is a refusal that names one place.
+func invalid(pointer, code, detail string) *email.Failure {
+	f := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
+	f.Fields = []email.FieldError{{Pointer: pointer, Code: code, Detail: detail}}
+	return f
+}

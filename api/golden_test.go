@@ -1,0 +1,92 @@
+package api_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+var update = flag.Bool("update", false, "write the answers into the golden file")
+
+// badRequest is one line of the golden file. In Path and Body, {id} stands for
+// an e-mail of another customer, {big} for more bytes than a message may have,
+// {huge} for more than a body may have, {many} for 51 recipients, {in1d} for a
+// time tomorrow; Body may also hold raw bytes as \u00XX of Latin-1
+// where Raw is set.
+type badRequest struct {
+	Name   string          `json:"name"`
+	Method string          `json:"method"`
+	Path   string          `json:"path"`
+	Header []string        `json:"header,omitempty"`
+	Body   string          `json:"body,omitempty"`
+	Raw    bool            `json:"raw,omitempty"`
+	Anon   bool            `json:"anonymous,omitempty"`
+	Status int             `json:"status"`
+	Answer json.RawMessage `json:"answer"`
+}
+
+// ahead is a time some days from now.
+func ahead(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
+
+// TestBadRequests sends every request of the golden file and compares the whole
+// answer; afterwards nothing may be stored or dispatched.
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, other := b.newCustomer("Other", "other.test")
+	foreign := b.call("POST", "/v1.0/emails?accesskey="+other, strings.ReplaceAll(basic, "acme.test", "other.test")).field(t, "id")
+	before := len(b.dispatch.accepted())
+
+	const file = "testdata/bad_requests.json"
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var cases []badRequest
+	require.NoError(t, json.Unmarshal(text, &cases))
+	require.Greater(t, len(cases), 30)
+	many := strings.TrimSuffix(strings.Repeat(`{"email":"n@x.test"},`, 51), ",")
+	for i := range 51 {
+		many = strings.Replace(many, "n@", "u"+string(rune('a'+i%26))+string(rune('a'+i/26))+"@", 1)
+	}
+	fill := strings.NewReplacer("{id}", foreign, "{many}", many, "{big}", strings.Repeat("A", 4*(maxBytes/3+10)), "{huge}", strings.Repeat("A", 3*maxBytes),
+		"{in1d}", ahead(1), "{in2d}", ahead(2), "{in10y}", ahead(3653))
+	for i, c := range cases {
+		body := fill.Replace(c.Body)
+		if c.Raw {
+			raw := make([]byte, 0, len(body))
+			for _, r := range body {
+				raw = append(raw, byte(r))
+			}
+			body = string(raw)
+		}
+		headers := append([]string{"X-Request-Id", "golden"}, c.Header...)
+		if !c.Anon {
+			headers = append(headers, "Authorization", "Bearer "+b.key)
+		}
+		got := b.call(c.Method, fill.Replace(c.Path), body, headers...)
+		require.Equal(t, "application/problem+json", got.header.Get("Content-Type"), c.Name)
+		require.GreaterOrEqual(t, got.status, 400, c.Name)
+		require.Less(t, got.status, 500, "%s: %s", c.Name, got.body)
+		if *update {
+			cases[i].Status, cases[i].Answer = got.status, json.RawMessage(got.body)
+			continue
+		}
+		require.Equal(t, c.Status, got.status, c.Name)
+		require.JSONEq(t, string(c.Answer), got.body, c.Name)
+	}
+	if *update {
+		out, err := json.MarshalIndent(cases, "", "  ")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, append(out, '\n'), 0o644))
+	}
+	require.Len(t, b.dispatch.accepted(), before, "nothing is sent")
+	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Empty(t, es, "nothing is stored")
+}

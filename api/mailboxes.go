@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+// Mailboxes keeps received mail. Every call is bounded by a customer.
+type Mailboxes interface {
+	Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mailbox, error)
+	Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error)
+	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, []byte, error)
+}
+
+// Parser reads a message for display. It refuses what is too complex to.
+type Parser interface {
+	Parse(raw []byte) (mailbox.Parsed, error)
+	Attachment(raw []byte, index int) (mailbox.Part, []byte, error)
+}
+
+type mailboxJSON struct {
+	ID       string `json:"id"`
+	Address  string `json:"address"`
+	CatchAll bool   `json:"catch_all"`
+	TmCreate string `json:"tm_create"`
+}
+
+func (s *Server) listMailboxes(c *gin.Context) {
+	boxes, err := s.deps.Mailboxes.Mailboxes(c, customerOf(c).ID)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	out := listAnswer[mailboxJSON]{Result: make([]mailboxJSON, len(boxes))}
+	for i, b := range boxes {
+		out.Result[i] = mailboxJSON{ID: b.ID.String(), Address: b.Address, CatchAll: b.CatchAll, TmCreate: stamp(b.CreatedAt)}
+	}
+	c.JSON(http.StatusOK, out)
+}
+
+// messageJSON is a received message in a list.
+type messageJSON struct {
+	ID           string   `json:"id"`
+	MailboxID    string   `json:"mailbox_id"`
+	EnvelopeFrom string   `json:"envelope_from"`
+	EnvelopeTo   []string `json:"envelope_to"`
+	RemoteAddr   string   `json:"remote_addr"`
+	Helo         string   `json:"helo"`
+	Subject      string   `json:"subject"`
+	From         string   `json:"from"`
+	To           string   `json:"to"`
+	MessageID    string   `json:"message_id"`
+	Size         int64    `json:"size"`
+	SHA256       string   `json:"sha256"`
+	TmReceive    string   `json:"tm_receive"`
+}
+
+func receivedMessage(m mailbox.Message) messageJSON {
+	return messageJSON{
+		ID: m.ID.String(), MailboxID: m.MailboxID.String(), EnvelopeFrom: m.EnvelopeFrom, EnvelopeTo: m.EnvelopeTo, RemoteAddr: m.RemoteAddr, Helo: m.Helo,
+		Subject: m.Subject, From: m.From, To: m.To, MessageID: m.MessageID, Size: m.Size, SHA256: m.SHA256, TmReceive: stamp(m.ReceivedAt),
+	}
+}
+
+func (s *Server) listMessages(c *gin.Context) {
+	id, err := pathID(c, "id", "mailbox")
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	after, size, err := pageOf(c)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	ms, next, err := s.deps.Mailboxes.Messages(c, customerOf(c).ID, id, after, size)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	out := listAnswer[messageJSON]{Result: make([]messageJSON, len(ms)), NextPageToken: pageToken(next)}
+	for i, m := range ms {
+		out.Result[i] = receivedMessage(m)
+	}
+	c.JSON(http.StatusOK, out)
+}
+
+type headerJSON struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+type partyJSON struct {
+	Name  string `json:"name"`
+	Email string `json:"email"`
+}
+
+type partJSON struct {
+	Index       int    `json:"index"`
+	Filename    string `json:"filename"`
+	Type        string `json:"type"`
+	ContentID   string `json:"content_id"`
+	Disposition string `json:"disposition"`
+	Size        int64  `json:"size"`
+	SHA256      string `json:"sha256"`
+}
+
+// parsedJSON is one message as a person reads it.
+type parsedJSON struct {
+	messageJSON
+	Parsed contentJSON `json:"parsed"`
+}
+
+type contentJSON struct {
+	Headers     []headerJSON `json:"headers"`
+	From        []partyJSON  `json:"from"`
+	To          []partyJSON  `json:"to"`
+	Cc          []partyJSON  `json:"cc"`
+	ReplyTo     []partyJSON  `json:"reply_to"`
+	Subject     string       `json:"subject"`
+	Date        *string      `json:"date"`
+	Text        string       `json:"text"`
+	HTML        string       `json:"html"`
+	Attachments []partJSON   `json:"attachments"`
+	Problems    []string     `json:"problems"`
+}
+
+// message reads the message that the path names.
+func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, bool) {
+	box, err := pathID(c, "id", "mailbox")
+	if err != nil {
+		s.problem(c, err)
+		return mailbox.Message{}, nil, false
+	}
+	id, err := pathID(c, "message", "message")
+	if err != nil {
+		s.problem(c, err)
+		return mailbox.Message{}, nil, false
+	}
+	m, raw, err := s.deps.Mailboxes.ReceivedMessage(c, customerOf(c).ID, box, id)
+	if err != nil {
+		s.problem(c, err)
+		return mailbox.Message{}, nil, false
+	}
+	return m, raw, true
+}
+
+func (s *Server) getMessage(c *gin.Context) {
+	m, raw, ok := s.message(c)
+	if !ok {
+		return
+	}
+	p, err := s.deps.Parser.Parse(raw)
+	if err != nil {
+		// The message is as its sender made it; what can be shown of it is.
+		p = mailbox.Parsed{Subject: m.Subject, Problems: []string{err.Error()}}
+	}
+	out := parsedJSON{messageJSON: receivedMessage(m), Parsed: contentJSON{
+		Headers: make([]headerJSON, len(p.Headers)), From: parties(p.From), To: parties(p.To), Cc: parties(p.Cc), ReplyTo: parties(p.ReplyTo),
+		Subject: p.Subject, Date: moment(p.DatedAt), Text: p.Text, HTML: p.HTML, Attachments: make([]partJSON, len(p.Attachments)), Problems: p.Problems,
+	}}
+	for i, h := range p.Headers {
+		out.Parsed.Headers[i] = headerJSON(h)
+	}
+	for i, a := range p.Attachments {
+		out.Parsed.Attachments[i] = partJSON(a)
+	}
+	if out.Parsed.Problems == nil {
+		out.Parsed.Problems = []string{}
+	}
+	c.JSON(http.StatusOK, out)
+}
+
+func parties(as []mailbox.Address) []partyJSON {
+	out := make([]partyJSON, len(as))
+	for i, a := range as {
+		out[i] = partyJSON(a)
+	}
+	return out
+}
+
+// sandboxed keeps a browser from running what a stranger sent.
+func sandboxed(c *gin.Context) {
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Content-Security-Policy", "sandbox; default-src 'none'")
+}
+
+func (s *Server) getRawMessage(c *gin.Context) {
+	_, raw, ok := s.message(c)
+	if !ok {
+		return
+	}
+	sandboxed(c)
+	c.Data(http.StatusOK, "message/rfc822", raw)
+}
+
+func (s *Server) getMessageAttachment(c *gin.Context) {
+	_, raw, ok := s.message(c)
+	if !ok {
+		return
+	}
+	index, err := strconv.Atoi(c.Param("index"))
+	if err != nil {
+		index = -1
+	}
+	part, content, err := s.deps.Parser.Attachment(raw, index)
+	if err != nil {
+		s.problem(c, email.Fail(email.CodeNotFound, "there is no such attachment"))
+		return
+	}
+	sandboxed(c)
+	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
+	c.Data(http.StatusOK, "application/octet-stream", content)
+}

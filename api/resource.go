@@ -1,0 +1,161 @@
+package api
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// never is how the seed API writes a time that has not come.
+const never = "9999-01-01 00:00:00.000000"
+
+// stamp writes a tm_ member.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return never
+	}
+	return t.UTC().Format(timestampLayout)
+}
+
+// moment writes any other time: RFC 3339 in UTC, null when there is none.
+func moment(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.UTC().Format("2006-01-02T15:04:05.000Z")
+	return &s
+}
+
+// addressJSON is the seed API's Address: all members, always.
+type addressJSON struct {
+	Type       string `json:"type"`
+	Target     string `json:"target"`
+	TargetName string `json:"target_name"`
+	Name       string `json:"name"`
+	Detail     string `json:"detail"`
+}
+
+// attachmentJSON is the seed API's Attachment with what we know besides.
+type attachmentJSON struct {
+	ReferenceType email.ReferenceType `json:"reference_type"`
+	ReferenceID   string              `json:"reference_id"`
+	Filename      string              `json:"filename"`
+	Type          string              `json:"type"`
+	Size          int64               `json:"size"`
+	SHA256        string              `json:"sha256"`
+	ContentID     string              `json:"content_id"`
+	Optional      bool                `json:"optional,omitempty"`
+	Problem       string              `json:"problem,omitempty"`
+}
+
+type acceptedJSON struct {
+	Host  string            `json:"host"`
+	Code  int               `json:"code"`
+	Text  string            `json:"text"`
+	At    *string           `json:"at"`
+	Means email.AcceptMeans `json:"means"`
+}
+
+type recipientJSON struct {
+	ID            string                `json:"id"`
+	Kind          email.RecipientKind   `json:"kind"`
+	Address       string                `json:"address"`
+	Status        email.RecipientStatus `json:"status"`
+	Reason        email.Detail          `json:"reason,omitempty"`
+	SMTPCode      int                   `json:"smtp_code,omitempty"`
+	EnhancedCode  string                `json:"enhanced_code,omitempty"`
+	Text          string                `json:"text,omitempty"`
+	Attempts      int                   `json:"attempts"`
+	NextAttemptAt *string               `json:"next_attempt_at,omitempty"`
+	AcceptedBy    *acceptedJSON         `json:"accepted_by,omitempty"`
+}
+
+// emailJSON is the seed API's Email, then what we add.
+type emailJSON struct {
+	ID           string           `json:"id"`
+	CustomerID   string           `json:"customer_id"`
+	Source       addressJSON      `json:"source"`
+	Destinations []addressJSON    `json:"destinations"`
+	Status       email.Status     `json:"status"`
+	Subject      string           `json:"subject"`
+	Content      string           `json:"content"`
+	Attachments  []attachmentJSON `json:"attachments"`
+	TmCreate     string           `json:"tm_create"`
+	TmUpdate     string           `json:"tm_update"`
+	TmDelete     string           `json:"tm_delete"`
+
+	Cc            []addressJSON     `json:"cc"`
+	Bcc           []addressJSON     `json:"bcc"`
+	ReplyTo       []addressJSON     `json:"reply_to"`
+	StatusDetail  email.Detail      `json:"status_detail"`
+	NextAttemptAt *string           `json:"next_attempt_at"`
+	Counts        email.Counts      `json:"counts"`
+	Recipients    []recipientJSON   `json:"recipients"`
+	Tags          []string          `json:"tags"`
+	Metadata      map[string]string `json:"metadata"`
+	SendAt        *string           `json:"send_at"`
+	ExpiresAt     *string           `json:"expires_at"`
+	Stream        email.Stream      `json:"stream"`
+	WorkflowID    string            `json:"workflow_id"`
+	WorkflowURL   string            `json:"workflow_url,omitempty"`
+}
+
+// singleJSON is an Email by itself, with what a list leaves out.
+type singleJSON struct {
+	emailJSON
+	ContentHTML string `json:"content_html"`
+}
+
+func (s *Server) single(e email.Email) singleJSON {
+	return singleJSON{emailJSON: s.resource(e), ContentHTML: e.HTML}
+}
+
+func (s *Server) resource(e email.Email) emailJSON {
+	out := emailJSON{
+		ID: e.ID, CustomerID: e.CustomerID, Source: address(e.From), Destinations: addresses(e.To),
+		Status: e.Status, Subject: e.Subject, Content: e.Text, Attachments: []attachmentJSON{},
+		TmCreate: stamp(e.CreatedAt), TmUpdate: stamp(e.StatusAt), TmDelete: stamp(e.DeletedAt),
+		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
+		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
+		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
+		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, WorkflowID: e.WorkflowID,
+	}
+	if out.Tags == nil {
+		out.Tags = []string{}
+	}
+	if out.Metadata == nil {
+		out.Metadata = map[string]string{}
+	}
+	if s.opts.WorkflowURL != nil {
+		out.WorkflowURL = s.opts.WorkflowURL(e.WorkflowID)
+	}
+	for _, a := range e.Attachments {
+		out.Attachments = append(out.Attachments, attachmentJSON{
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Filename: a.Filename, Type: a.Type, Size: a.Size,
+			SHA256: a.SHA256, ContentID: a.ContentID, Optional: a.Optional, Problem: a.Problem,
+		})
+	}
+	for _, r := range e.Recipients {
+		j := recipientJSON{
+			ID: r.ID, Kind: r.Kind, Address: r.Email, Status: r.Status, Reason: r.Reason, SMTPCode: r.Code,
+			EnhancedCode: r.Enhanced, Text: r.Text, Attempts: r.Attempts, NextAttemptAt: moment(r.NextAttemptAt),
+		}
+		if by := r.AcceptedBy; by != nil {
+			j.AcceptedBy = &acceptedJSON{Host: by.Host, Code: by.Code, Text: by.Text, At: moment(by.At), Means: by.Means}
+		}
+		out.Recipients = append(out.Recipients, j)
+	}
+	return out
+}
+
+func address(a email.Address) addressJSON {
+	return addressJSON{Type: "email", Target: a.Email, TargetName: a.Name, Name: a.Label, Detail: a.Detail}
+}
+
+func addresses(as []email.Address) []addressJSON {
+	out := make([]addressJSON, len(as))
+	for i, a := range as {
+		out[i] = address(a)
+	}
+	return out
+}

@@ -1,0 +1,134 @@
+// Package api is the HTTP face of Postrider, in Gin. The route table below is
+// the whole of it; each resource has a file of its own with the interfaces it
+// needs. Errors are RFC 9457 problems, written in one place (errors.go).
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// Deps are what the API works with. All are required.
+type Deps struct {
+	Emails     Emails
+	Dispatcher Dispatcher
+	Accounts   Accounts
+	Keys       Keys
+	Mailboxes  Mailboxes
+	Parser     Parser
+	// Ready reports whether Postgres answers.
+	Ready func(context.Context) error
+	// CheckURL refuses addresses that may not be called.
+	CheckURL func(string) error
+	Log      *slog.Logger
+}
+
+// Options of the API.
+type Options struct {
+	// Limits of a message. Now and DefaultSource are set per request.
+	Limits intake.Limits
+	// TokenKey signs login tokens; at least 32 bytes.
+	TokenKey []byte
+	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
+	WorkflowURL func(workflowID string) string
+}
+
+// Server answers requests.
+type Server struct {
+	deps   Deps
+	opts   Options
+	tokens tokens
+	engine *gin.Engine
+}
+
+// New makes a Server.
+func New(deps Deps, opts Options) *Server {
+	gin.SetMode(gin.ReleaseMode)
+	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New()}
+	s.engine.HandleMethodNotAllowed = true
+	s.engine.RedirectTrailingSlash = false
+	s.engine.ContextWithFallback = true
+	s.engine.Use(s.identify, s.logged, s.recovered)
+	s.engine.NoRoute(func(c *gin.Context) { s.problem(c, errNoRoute) })
+	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
+	s.routes()
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+
+// routes is the API on one screen.
+func (s *Server) routes() {
+	//   method  path                                       credential  handler
+	s.route("GET", "/healthz", open, s.healthz)
+	s.route("GET", "/readyz", open, s.readyz)
+	s.route("POST", "/auth/login", open, s.login)
+	s.route("POST", "/v1.0/auth/login", open, s.login)
+
+	s.route("POST", "/v1.0/emails", customer, s.postEmail)
+	s.route("GET", "/v1.0/emails", customer, s.listEmails)
+	s.route("GET", "/v1.0/emails/:id", customer, s.getEmail)
+	s.route("DELETE", "/v1.0/emails/:id", customer, s.deleteEmail)
+
+	s.route("GET", "/v1.0/accesskeys", customer, s.listAccessKeys)
+	s.route("POST", "/v1.0/accesskeys", customer, s.postAccessKey)
+	s.route("GET", "/v1.0/accesskeys/:id", customer, s.getAccessKey)
+	s.route("DELETE", "/v1.0/accesskeys/:id", customer, s.deleteAccessKey)
+
+	s.route("GET", "/v1.0/customer", customer, s.getCustomer)
+	s.route("PUT", "/v1.0/customer", customer, s.putCustomer)
+	s.route("GET", "/v1.0/customers", customer, s.listCustomers)
+
+	s.route("GET", "/v1.0/mailboxes", customer, s.listMailboxes)
+	s.route("GET", "/v1.0/mailboxes/:id/messages", customer, s.listMessages)
+	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", customer, s.getMessage)
+	s.route("GET", "/v1.0/mailboxes/:id/messages/:message/raw", customer, s.getRawMessage)
+	s.route("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", customer, s.getMessageAttachment)
+}
+
+// credential is what a route asks for.
+type credential int
+
+const (
+	// open routes take no credential.
+	open credential = iota
+	// customer routes act for the customer of the credential.
+	customer
+)
+
+func (s *Server) route(method, path string, cred credential, h gin.HandlerFunc) {
+	if cred == open {
+		s.engine.Handle(method, path, h)
+		return
+	}
+	s.engine.Handle(method, path, s.authenticate, h)
+}
+
+// Routes lists method and path of every route, for checks.
+func (s *Server) Routes() []string {
+	var out []string
+	for _, r := range s.engine.Routes() {
+		out = append(out, r.Method+" "+r.Path)
+	}
+	return out
+}
+
+// Timeouts of the HTTP server: a header in 10 s; a whole request in 5 minutes,
+// which is 35 MB at 1 Mbit/s.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 5 * time.Minute
+	idleTimeout       = 2 * time.Minute
+)
+
+// HTTPServer wraps a handler with the timeouts that a server in the open needs.
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout}
+}

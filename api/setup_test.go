@@ -1,0 +1,142 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/inbound"
+	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/safehttp"
+	"github.com/postrider/postrider/internal/webhook"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+// bench is an API over a real store; only Temporal is not there.
+type bench struct {
+	t        *testing.T
+	store    *db.Store
+	server   *api.Server
+	dispatch *dispatcher
+	customer account.Customer
+	key      string
+}
+
+// dispatcher notes what it is asked for.
+type dispatcher struct {
+	owner string
+	mu    sync.Mutex
+	got   []string
+	woken chan string
+}
+
+func (d *dispatcher) Owner() string { return d.owner }
+func (d *dispatcher) Accepted(e email.Email) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, e.ID)
+}
+func (d *dispatcher) Wake(_ context.Context, id string) error { d.woken <- id; return nil }
+
+func (d *dispatcher) accepted() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]string(nil), d.got...)
+}
+
+// maxBytes keeps the tests of limits small.
+const maxBytes = 1 << 20
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, WebhookBody: webhook.Body})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 10)}}
+	client := safehttp.New(safehttp.Options{})
+	b.server = api.New(api.Deps{
+		Emails: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Mailboxes: store, Parser: inbound.Parser{},
+		Ready: store.Ready, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
+	}, api.Options{
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
+		TokenKey:    make([]byte, 32),
+		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
+	})
+	b.customer, b.key = b.newCustomer("ACME", "acme.test")
+	return b
+}
+
+func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
+	b.t.Helper()
+	ctx := b.t.Context()
+	c, _, err := b.store.CreateCustomer(ctx, name, "", "")
+	require.NoError(b.t, err)
+	_, err = b.store.AddDomain(ctx, c.ID, domain, true)
+	require.NoError(b.t, err)
+	_, key, err := b.store.CreateAccessKey(ctx, c.ID, "test", "", time.Time{})
+	require.NoError(b.t, err)
+	return c, key
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) decode(t *testing.T, into any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(a.body), into), a.body)
+}
+
+// field reads one top-level member as a string.
+func (a answer) field(t *testing.T, name string) string {
+	t.Helper()
+	var m map[string]any
+	a.decode(t, &m)
+	s, _ := m[name].(string)
+	return s
+}
+
+func (b *bench) call(method, path, body string, headers ...string) answer {
+	b.t.Helper()
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req := httptest.NewRequest(method, path, r)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	rec := httptest.NewRecorder()
+	b.server.ServeHTTP(rec, req)
+	return answer{rec.Code, rec.Header(), rec.Body.String()}
+}
+
+// as calls with the customer's key.
+func (b *bench) as(method, path, body string) answer {
+	return b.call(method, path, body, "Authorization", "Bearer "+b.key)
+}
+
+const basic = `{"from":{"email":"shop@acme.test","name":"ACME"},"to":[{"email":"bob@x.test","name":"Bob"}],
+	"subject":"Your Order","content":{"text":"Thanks","html":"<h1>Thanks</h1>"}}`

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// withStore opens the store for a command that does one thing.
+func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out io.Writer) error) error {
+	cfg, err := loadConfig(config.Tool)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(cmd.Context(), store, cmd.OutOrStdout()), store.Close())
+}
+
+// customerFlag names a customer by id or by name.
+func customerFlag(cmd *cobra.Command, value *string) {
+	cmd.Flags().StringVar(value, "customer", "", "the customer's id or name (required)")
+	if err := cmd.MarkFlagRequired("customer"); err != nil {
+		panic(err) // the flag was defined the line before
+	}
+}
+
+func findCustomer(ctx context.Context, s *db.Store, idOrName string) (account.Customer, error) {
+	if _, err := uuid.Parse(idOrName); err == nil {
+		return s.Customer(ctx, idOrName)
+	}
+	return s.CustomerByName(ctx, idOrName)
+}
+
+func customerCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "customer", Short: "Manage customers"}
+	var name, detail, mail string
+	create := &cobra.Command{
+		Use: "create --name NAME", Short: "Make a customer; print its id and the secret that signs its webhooks", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if strings.TrimSpace(name) == "" {
+				return errors.New("--name is empty: give the customer a name")
+			}
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				c, secret, err := s.CreateCustomer(ctx, name, detail, mail)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "id             %s\nwebhook secret %s\n", c.ID, secret)
+				return nil
+			})
+		},
+	}
+	create.Flags().StringVar(&name, "name", "", "the customer's name (required)")
+	create.Flags().StringVar(&detail, "detail", "", "a remark")
+	create.Flags().StringVar(&mail, "email", "", "whom to write to about this customer")
+	if err := create.MarkFlagRequired("name"); err != nil {
+		panic(err) // the flag was defined above
+	}
+	cmd.AddCommand(create)
+	return cmd
+}
+
+func userCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "user", Short: "Manage users, who log in with a password"}
+	var customer, username string
+	create := &cobra.Command{
+		Use: "create --customer CUSTOMER --username NAME", Short: "Make a user; the password is read from standard input", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if strings.TrimSpace(username) == "" {
+				return errors.New("--username is empty: give the user a name")
+			}
+			password, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+			if err != nil && !errors.Is(err, io.EOF) {
+				return fmt.Errorf("read the password from standard input: %w", err)
+			}
+			if password = strings.TrimRight(password, "\r\n"); len(password) < minPassword {
+				return fmt.Errorf("the password on standard input has %d characters, need at least %d", len(password), minPassword)
+			}
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				c, err := findCustomer(ctx, s, customer)
+				if err != nil {
+					return err
+				}
+				u, err := s.CreateUser(ctx, c.ID, username, password)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, u.ID)
+				return nil
+			})
+		},
+	}
+	customerFlag(create, &customer)
+	create.Flags().StringVar(&username, "username", "", "the name to log in with (required)")
+	if err := create.MarkFlagRequired("username"); err != nil {
+		panic(err) // the flag was defined the line before
+	}
+	cmd.AddCommand(create)
+	return cmd
+}
+
+// minPassword is the shortest password taken, in bytes (NIST SP 800-63B 5.1.1).
+const minPassword = 8
+
+func keyCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "key", Short: "Manage access keys"}
+	var customer, name string
+	var expire time.Duration
+	create := &cobra.Command{
+		Use: "create --customer CUSTOMER", Short: "Make an access key and print it, this once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				c, err := findCustomer(ctx, s, customer)
+				if err != nil {
+					return err
+				}
+				var expires time.Time
+				if expire > 0 {
+					expires = time.Now().Add(expire)
+				}
+				_, token, err := s.CreateAccessKey(ctx, c.ID, name, "", expires)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, token)
+				return nil
+			})
+		},
+	}
+	customerFlag(create, &customer)
+	create.Flags().StringVar(&name, "name", "", "a name to tell keys apart")
+	create.Flags().DurationVar(&expire, "expire", 0, "the key's life, as 720h; 0 means it does not expire")
+	cmd.AddCommand(create)
+	return cmd
+}
+
+func domainCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "domain", Short: "Manage sender domains"}
+	var customer string
+	var verified bool
+	add := &cobra.Command{
+		Use: "add NAME --customer CUSTOMER [--verified]", Short: "Let a customer send from a domain", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := intake.Domain(args[0])
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				c, err := findCustomer(ctx, s, customer)
+				if err != nil {
+					return err
+				}
+				d, err := s.AddDomain(ctx, c.ID, name, verified)
+				if err != nil {
+					return err
+				}
+				state := "not verified: mail from it is refused"
+				if !d.VerifiedAt.IsZero() {
+					state = "verified"
+				}
+				fmt.Fprintf(out, "%s %s\n", d.Name, state)
+				return nil
+			})
+		},
+	}
+	customerFlag(add, &customer)
+	add.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's")
+	cmd.AddCommand(add)
+	return cmd
+}

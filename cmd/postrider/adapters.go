@@ -1,0 +1,27 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/render"
+	"github.com/postrider/postrider/internal/smtp"
+)
+
+// relaySessions lends smtp.Relays to the activities' interface: Go does not see
+// that a method returning *smtp.Session returns a Session.
+type relaySessions struct{ *smtp.Relays }
+
+func (r relaySessions) Session(ctx context.Context, route email.Route) (activities.Session, error) {
+	s, err := r.Relays.Session(ctx, route)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func renderMessage(m email.Message, emailID string, date time.Time) ([]byte, error) {
+	return render.Render(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date})
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	temporallog "go.temporal.io/sdk/log"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/attachment"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/internal/inbound"
+	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/safehttp"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/webhook"
+	"github.com/postrider/postrider/worker"
+)
+
+// app is a process's parts, wired.
+type app struct {
+	cfg        config.Config
+	log        *slog.Logger
+	store      *db.Store
+	temporal   client.Client
+	namespace  string
+	dispatcher *dispatch.Dispatcher
+	relays     *smtp.Relays
+	http       *safehttp.Client
+	activities *activities.Activities
+	drain      activities.Drain
+}
+
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// temporalClient reads the SDK's own environment and configuration file. The
+// client connects when it is first used: Temporal may be down.
+func temporalClient(log *slog.Logger) (client.Client, string, error) {
+	opts, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return nil, "", fmt.Errorf("temporal settings: %w", err)
+	}
+	if opts.Namespace == "" {
+		opts.Namespace = client.DefaultNamespace
+	}
+	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
+	c, err := client.NewLazyClient(opts)
+	if err != nil {
+		return nil, "", fmt.Errorf("temporal client: %w", err)
+	}
+	return c, opts.Namespace, nil
+}
+
+func openStore(cfg config.Config) (*db.Store, error) {
+	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
+		SecretKey:              cfg.SecretKey.Bytes(),
+		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
+		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
+		WebhookSchedule:        cfg.WebhookSchedule,
+		WebhookBody:            webhook.Body,
+	})
+}
+
+// newApp wires everything but the listeners.
+func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
+	a := &app{cfg: cfg, log: log}
+	var err error
+	if a.store, err = openStore(cfg); err != nil {
+		return nil, err
+	}
+	if a.temporal, a.namespace, err = temporalClient(log); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	a.dispatcher = dispatch.New(a.temporal, a.store, log)
+	var relays []smtp.Relay
+	for _, raw := range cfg.SMTPURLs {
+		r, err := smtp.ParseRelay(raw)
+		if err != nil {
+			return nil, errors.Join(err, a.close())
+		}
+		relays = append(relays, r)
+	}
+	a.relays = smtp.New(relays, smtp.Options{Log: log})
+	a.http = safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback})
+	resolvers, err := newResolvers(cfg)
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	a.activities, a.drain = activities.New(activities.Deps{
+		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
+		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
+		Resolver: resolvers,
+		Poster:   webhook.NewPoster(a.http, version),
+		Log:      log,
+	})
+	return a, nil
+}
+
+// newResolvers fetch what attachments refer to, as far as this installation can.
+func newResolvers(cfg config.Config) (attachment.Resolvers, error) {
+	if cfg.RecordingURL == "" {
+		return attachment.Resolvers{email.ReferenceRecording: func(context.Context, string, email.Attachment) (attachment.Content, error) {
+			return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
+		}}, nil
+	}
+	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: cfg.RecordingURL, Token: cfg.RecordingToken.Reveal(), MaxBytes: cfg.MaxMessageBytes})
+	if err != nil {
+		return nil, fmt.Errorf("POSTRIDER_RECORDING_URL: %w", err)
+	}
+	return attachment.Resolvers{email.ReferenceRecording: r.Resolve}, nil
+}
+
+func (a *app) close() error {
+	if a.relays != nil {
+		a.relays.Close()
+	}
+	a.temporal.Close()
+	return a.store.Close()
+}
+
+// api is the HTTP handler.
+func (a *app) api() http.Handler {
+	var workflowURL func(string) string
+	if base := strings.TrimRight(a.cfg.TemporalUIURL, "/"); base != "" {
+		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
+	}
+	return api.New(api.Deps{
+		Emails: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Mailboxes: a.store,
+		Parser: inbound.Parser{}, Ready: a.store.Ready, CheckURL: a.http.CheckURL, Log: a.log,
+	}, api.Options{
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
+		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
+		WorkflowURL: workflowURL,
+	})
+}
+
+// derivedKey makes a key for one purpose of the installation's one secret.
+func derivedKey(secret []byte, purpose string) []byte {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("postrider: " + purpose)) // hash.Hash never fails
+	return mac.Sum(nil)
+}
+
+// services are the parts of a process that run until it ends. The first that
+// fails ends all.
+type services struct {
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	errs   []error
+	cancel context.CancelFunc
+}
+
+func newServices(ctx context.Context) (context.Context, *services) {
+	ctx, cancel := context.WithCancel(ctx)
+	return ctx, &services{cancel: cancel}
+}
+
+func (s *services) run(what string, fn func() error) {
+	s.wg.Go(func() {
+		if err := fn(); err != nil {
+			s.mu.Lock()
+			s.errs = append(s.errs, fmt.Errorf("%s: %w", what, err))
+			s.mu.Unlock()
+			s.cancel()
+		}
+	})
+}
+
+func (s *services) wait() error {
+	s.wg.Wait()
+	s.cancel()
+	return errors.Join(s.errs...)
+}
+
+// listen opens a TCP listener; a port in use is named with its setting.
+func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot listen on %s (%w); set %s to another address", setting, addr, err, setting)
+	}
+	return l, nil
+}
+
+// httpStopTimeout is how long open requests may go on after a stop.
+const httpStopTimeout = 10 * time.Second
+
+// serveHTTP answers on a listener until ctx ends, then lets open requests end.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := api.HTTPServer(h)
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpStopTimeout)
+	defer cancel()
+	if err := srv.Shutdown(stopCtx); err != nil {
+		return errors.Join(err, srv.Close())
+	}
+	return nil
+}
+
+// startRetry is how long a worker waits after it could not start.
+const startRetry = 5 * time.Second
+
+// work runs a worker until ctx ends, then lets it finish what it does.
+func (a *app) work(ctx context.Context) error {
+	for {
+		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
+			return nil // only ctx ends the wait
+		}
+		w := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout})
+		if err := w.Start(); err != nil {
+			a.log.Warn("worker.start", "error", err)
+			w.Stop()
+			select {
+			case <-time.After(startRetry):
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		a.log.Info("worker.started", "task_queue", email.TaskQueue)
+		<-ctx.Done()
+		a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
+		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
+		defer cancel()
+		// Activities wait for their exchanges, so both end together.
+		err := a.drain(drainCtx)
+		w.Stop()
+		if err != nil {
+			a.log.Warn("worker.drained", "error", err)
+		}
+		return nil
+	}
+}
+
+// loadConfig reads the environment for a command.
+func loadConfig(use config.Use) (config.Config, error) {
+	return config.Load(os.Environ(), use, config.Checks{Relay: func(raw string) error {
+		_, err := smtp.ParseRelay(raw)
+		return err
+	}})
+}

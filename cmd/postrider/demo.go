@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/config"
+)
+
+// The demo customer of `postrider dev`. example.com is reserved (RFC 2606).
+const (
+	demoCustomer = "Demo"
+	demoUser     = "demo"
+	demoDomain   = "example.com"
+	demoFrom     = "demo@example.com"
+)
+
+// demo is what scripts and a newcomer need to use the demo customer.
+type demo struct {
+	customerID    string
+	mailboxID     string
+	accessKey     string
+	password      string
+	webhookSecret string
+}
+
+// makeDemo makes the demo customer, or finds it as an earlier start left it.
+// What can be shown only once is read back from dev.env, and made anew where
+// that is lost.
+func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error) {
+	known := readEnv(envPath(cfg))
+	cust, err := s.CustomerByName(ctx, demoCustomer)
+	if email.FailureCode(err) == email.CodeNotFound {
+		cust, _, err = s.CreateCustomer(ctx, demoCustomer, "made by postrider dev", "")
+	}
+	if err != nil {
+		return demo{}, err
+	}
+	d := demo{customerID: cust.ID, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
+	if owner, err := s.CustomerByToken(ctx, d.accessKey); err != nil || owner.ID != cust.ID {
+		if err != nil && email.FailureCode(err) != email.CodeUnauthorized {
+			return demo{}, err
+		}
+		if _, d.accessKey, err = s.CreateAccessKey(ctx, cust.ID, "dev", "made by postrider dev", time.Time{}); err != nil {
+			return demo{}, err
+		}
+	}
+	if d.password == "" {
+		d.password = rand.Text()
+	}
+	if err := s.SetPassword(ctx, cust.ID, demoUser, d.password); err != nil {
+		return demo{}, err
+	}
+	if _, err := s.AddDomain(ctx, cust.ID, demoDomain, true); err != nil {
+		return demo{}, err
+	}
+	if d.webhookSecret, err = s.WebhookSecret(ctx, cust.ID); err != nil {
+		return demo{}, err
+	}
+	box, err := s.CatchAllMailbox(ctx, cust.ID, "inbox@"+demoDomain)
+	d.mailboxID = box.ID.String()
+	return d, err
+}
+
+func envPath(cfg config.Config) string { return filepath.Join(cfg.DevDir, "dev.env") }
+
+// readEnv reads NAME='value' lines; a file that is not there holds none.
+func readEnv(path string) map[string]string {
+	out := map[string]string{}
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return out // unreadable: as good as lost, and written anew
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			out[name] = strings.Trim(value, "'")
+		}
+	}
+	return out
+}
+
+// write leaves what scripts need in dev.env, readable by this user alone.
+func (d demo) write(cfg config.Config) error {
+	var b strings.Builder
+	for _, kv := range [][2]string{
+		{"POSTRIDER_URL", localURL("http", cfg.Listen)},
+		{"POSTRIDER_ACCESSKEY", d.accessKey},
+		{"POSTRIDER_USERNAME", demoUser},
+		{"POSTRIDER_PASSWORD", d.password},
+		{"POSTRIDER_FROM", demoFrom},
+		{"POSTRIDER_CUSTOMER_ID", d.customerID},
+		{"POSTRIDER_MAILBOX_ID", d.mailboxID},
+		{"POSTRIDER_WEBHOOK_SECRET", d.webhookSecret},
+		{"DATABASE_URL", cfg.DatabaseURL.Reveal()},
+		{"TEMPORAL_ADDRESS", os.Getenv("TEMPORAL_ADDRESS")},
+		{"POSTRIDER_TEMPORAL_UI_URL", cfg.TemporalUIURL},
+		{"POSTRIDER_SMTP_URLS", strings.Join(cfg.SMTPURLs, " ")},
+	} {
+		fmt.Fprintf(&b, "%s='%s'\n", kv[0], kv[1])
+	}
+	tmp := envPath(cfg) + ".new"
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, envPath(cfg))
+}
+
+// print shows where everything is, and commands to paste.
+func (d demo) print(w io.Writer, cfg config.Config) {
+	url := localURL("http", cfg.Listen)
+	fmt.Fprintf(w, `
+Postrider is running.
+
+  API          %[1]s
+  Temporal UI  %[2]s
+  inbox        %[3]s  (every mail sent here arrives in it)
+  log          %[4]s
+  settings     %[5]s  (for scripts: set -a; . %[5]s)
+
+Send:
+
+  curl -s '%[1]s/v1.0/emails?accesskey=%[6]s' \
+    --header 'Content-Type: application/json' \
+    --data '{"from":{"email":"%[7]s","name":"Demo"},"to":[{"email":"you@example.net"}],
+             "subject":"Hello","content":{"text":"It works.","html":"<p>It works.</p>"}}'
+
+See what became of it:
+
+  curl -s '%[1]s/v1.0/emails?accesskey=%[6]s&page_size=1'
+
+Read the inbox:
+
+  curl -s '%[1]s/v1.0/mailboxes/%[8]s/messages?accesskey=%[6]s'
+
+Ctrl-C stops everything. The state stays in %[9]s.
+
+`, url, cfg.TemporalUIURL, localURL("smtp", cfg.InboundListen), filepath.Join(cfg.DevDir, "postrider.log"), envPath(cfg),
+		d.accessKey, demoFrom, d.mailboxID, cfg.DevDir)
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun/driver/pgdriver"
+
+	"database/sql"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/dispatch"
+)
+
+func devCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "dev", Short: "Run everything on this machine: Postgres, Temporal, API, worker and an inbox", Args: cobra.NoArgs,
+		Long: `Starts a private Postgres and a Temporal dev server, unless DATABASE_URL or
+TEMPORAL_ADDRESS names one, migrates, makes a demo customer, and runs the API,
+a worker and an inbox that every mail arrives in. State is kept in
+POSTRIDER_DEV_DIR; Ctrl-C stops everything it started.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return dev(cmd) },
+	}
+}
+
+// devStack is what dev started besides this process.
+type devStack struct {
+	postgres *devstack.Postgres
+	temporal *devstack.Temporal
+}
+
+// devStopTimeout is how long the servers may take to stop.
+const devStopTimeout = 30 * time.Second
+
+func (d *devStack) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), devStopTimeout)
+	defer cancel()
+	var errs []error
+	if d.temporal != nil {
+		errs = append(errs, d.temporal.Stop(ctx))
+	}
+	if d.postgres != nil {
+		errs = append(errs, d.postgres.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func dev(cmd *cobra.Command) (err error) {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	cfg, err := loadConfig(config.DevUse)
+	if err != nil {
+		return err
+	}
+	// Ports are checked before anything slow begins.
+	for _, p := range []struct{ addr, setting string }{{cfg.Listen, "POSTRIDER_LISTEN"}, {cfg.InboundListen, "POSTRIDER_INBOUND_LISTEN"}} {
+		l, err := listen(ctx, p.addr, p.setting)
+		if err != nil {
+			return err
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(cfg.DevDir, 0o755); err != nil {
+		return fmt.Errorf("POSTRIDER_DEV_DIR: %w", err)
+	}
+	if err := devSecret(&cfg); err != nil {
+		return err
+	}
+	stack := &devStack{}
+	defer func() {
+		fmt.Fprintln(out, "stopping")
+		err = errors.Join(err, stack.stop(ctx))
+	}()
+	if err := stack.start(ctx, &cfg, out); err != nil {
+		return err
+	}
+	logFile, err := os.OpenFile(filepath.Join(cfg.DevDir, "postrider.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, logFile.Close()) }()
+	log := newLog(logFile, cfg.LogLevel)
+	cfg.Log(log)
+	if err := db.MigrateUp(ctx, cfg.DatabaseURL.Reveal()); err != nil {
+		return err
+	}
+	a, err := newApp(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	if err := dispatch.EnsureSearchAttributes(ctx, a.temporal, a.namespace); err != nil {
+		return fmt.Errorf("temporal: %w", err)
+	}
+	d, err := makeDemo(ctx, a.store, cfg)
+	if err != nil {
+		return fmt.Errorf("demo customer: %w", err)
+	}
+	if err := d.write(cfg); err != nil {
+		return err
+	}
+	runCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go stack.watch(runCtx, cancel)
+	d.print(out, cfg)
+	if err := a.serve(runCtx, true); err != nil {
+		return err
+	}
+	if cause := context.Cause(runCtx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// start brings up what no setting names.
+func (d *devStack) start(ctx context.Context, cfg *config.Config, out io.Writer) (err error) {
+	if cfg.DatabaseURL.Reveal() == "" {
+		d.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{
+			Dir: cfg.DevDir, DirSetting: "POSTRIDER_DEV_DIR", Port: cfg.DevPostgresPort, PortSetting: "POSTRIDER_DEV_POSTGRES_PORT",
+			Durable: true, Log: out,
+		})
+		if err != nil {
+			return err
+		}
+		if err := createDatabase(ctx, d.postgres.URL("postgres")); err != nil {
+			return fmt.Errorf("postgres: %w", err)
+		}
+		cfg.DatabaseURL = config.NewSecret(d.postgres.URL("postrider"))
+	}
+	if os.Getenv("TEMPORAL_ADDRESS") != "" {
+		return nil
+	}
+	cli, err := devstack.TemporalCLI(ctx, filepath.Join("tools", "temporal"), filepath.Join(cfg.DevDir, "tools"), out)
+	if err != nil {
+		return err
+	}
+	d.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{
+		CLI: cli, Dir: cfg.DevDir, Port: cfg.DevTemporalPort, PortSetting: "POSTRIDER_DEV_TEMPORAL_PORT",
+		UIPort: cfg.DevTemporalUIPort, UIPortSetting: "POSTRIDER_DEV_TEMPORAL_UI_PORT", Log: out,
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.TemporalUIURL == "" {
+		cfg.TemporalUIURL = d.temporal.UIURL()
+	}
+	// The SDK reads its own settings from the environment.
+	return os.Setenv("TEMPORAL_ADDRESS", d.temporal.Address())
+}
+
+// watch ends the process when a server that it started is gone.
+func (d *devStack) watch(ctx context.Context, end context.CancelCauseFunc) {
+	var postgres, temporal <-chan struct{}
+	if d.postgres != nil {
+		postgres = d.postgres.Exited()
+	}
+	if d.temporal != nil {
+		temporal = d.temporal.Exited()
+	}
+	select {
+	case <-postgres:
+		end(fmt.Errorf("the private Postgres ended: %w", d.postgres.Err()))
+	case <-temporal:
+		end(fmt.Errorf("the Temporal dev server ended: %w", d.temporal.Err()))
+	case <-ctx.Done():
+	}
+}
+
+// createDatabase makes the database on the first start.
+func createDatabase(ctx context.Context, adminURL string) error {
+	admin := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(adminURL)))
+	var n int
+	err := admin.QueryRowContext(ctx, "SELECT count(*) FROM pg_database WHERE datname = 'postrider'").Scan(&n)
+	if err == nil && n == 0 {
+		_, err = admin.ExecContext(ctx, "CREATE DATABASE postrider")
+	}
+	return errors.Join(err, admin.Close())
+}
+
+// devSecret keeps the installation's key beside the data that it seals.
+func devSecret(cfg *config.Config) error {
+	if len(cfg.SecretKey.Bytes()) > 0 {
+		return nil
+	}
+	path := filepath.Join(cfg.DevDir, "secret.key")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		var key [32]byte
+		rand.Read(key[:]) // crypto/rand.Read never fails
+		text = []byte(base64.StdEncoding.EncodeToString(key[:]) + "\n")
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if cfg.SecretKey, err = config.ParseKey(strings.TrimSpace(string(text))); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// localURL is how this machine reaches a listen address.
+func localURL(scheme, addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return scheme + "://" + addr
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/postrider/postrider/email"
+)
+
+// TestDev starts the whole stack with the real binary and walks through what a
+// newcomer does: send the seed document's examples, see what arrived, look at the
+// run, stop, start again. Its parts share the stack and run in order.
+func TestDev(t *testing.T) {
+	t.Parallel()
+	bin, path, dir, ports := binary(t), temporalOnPath(t), t.TempDir(), freePorts(t)
+	s := startStack(t, bin, path, dir, ports)
+	var first string
+	t.Run("the seed's basic example", func(t *testing.T) { s.t = t; first = s.basicExample() })
+	t.Run("the seed's example with an attachment", func(t *testing.T) { s.t = t; s.attachmentExample() })
+	t.Run("the happy path's cost", func(t *testing.T) { s.t = t; s.cost(first) })
+	t.Run("outcomes per recipient", func(t *testing.T) { s.t = t; s.outcomes() })
+	t.Run("a reply that never comes", func(t *testing.T) { s.t = t; s.ambiguous() })
+	t.Run("a slow server", func(t *testing.T) { s.t = t; s.slow() })
+	t.Run("signed webhooks, retried", func(t *testing.T) { s.t = t; s.webhooks() })
+	t.Run("a missing recording", func(t *testing.T) { s.t = t; s.missingRecording() })
+	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
+	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
+	t.Run("stop leaves nothing", func(t *testing.T) {
+		s.t = t
+		require.NotEmpty(t, s.processes())
+		s.stop()
+		require.NoError(t, s.waited, s.out.String())
+		require.NoError(t, s.closed())
+		require.Eventually(t, func() bool { return len(s.processes()) == 0 }, patience, 50*time.Millisecond, "%v", s.processes())
+	})
+	t.Run("a second start reuses the data", func(t *testing.T) {
+		key := s.env["POSTRIDER_ACCESSKEY"]
+		again := startStack(t, bin, path, dir, ports)
+		require.Equal(t, key, again.env["POSTRIDER_ACCESSKEY"])
+		require.Equal(t, "delivered", again.get(first).Status)
+		require.Len(t, again.arrived(first), 1, "not sent again")
+		m := again.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"after@example.net"}],"subject":"after","content":"restart"}`)
+		again.await(m.ID, "delivered")
+		require.NoError(t, again.cmd.Process.Signal(syscall.SIGTERM))
+		<-again.ended
+		require.NoError(t, again.waited, again.out.String())
+		require.NoError(t, again.closed())
+	})
+}
+
+// expect replaces what differs from mail to mail and compares with a golden file.
+func (s *stack) expect(golden, raw, id string) {
+	s.t.Helper()
+	date := regexp.MustCompile(`(?m)^Date: (.*)\r$`).FindStringSubmatch(raw)
+	require.NotNil(s.t, date)
+	at, err := time.Parse(time.RFC1123Z, date[1])
+	require.NoError(s.t, err)
+	require.WithinDuration(s.t, time.Now(), at, 5*time.Minute)
+	got := strings.ReplaceAll(strings.ReplaceAll(raw, date[1], "{date}"), id, "{id}")
+	for i, b := range boundaries(got) {
+		got = strings.ReplaceAll(got, b, fmt.Sprintf("{boundary%d}", i+1))
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", golden))
+	require.NoError(s.t, err)
+	require.Equal(s.t, strings.ReplaceAll(string(want), "\n", "\r\n"), got)
+}
+
+func boundaries(raw string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(`boundary="?([^"\r\n;]+)"?`).FindAllStringSubmatch(raw, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+func (s *stack) basicExample() string {
+	m := s.post(`{
+		"from": {"email": "orders@example.com", "name": "Your Company"},
+		"to": [{"email": "john@example.net", "name": "John Doe"}],
+		"subject": "Your Order Confirmation",
+		"content": {
+			"text": "Thank you for your order #12345.",
+			"html": "<h1>Thank you!</h1><p>Your order #12345 has been confirmed.</p>"
+		}
+	}`)
+	got := s.await(m.ID, "delivered")
+	require.Equal(s.t, "final", got.Recipients[0].AcceptedBy.Means)
+	require.Equal(s.t, 250, got.Recipients[0].SMTPCode)
+	msgs := s.arrived(m.ID)
+	require.Len(s.t, msgs, 1)
+	require.Equal(s.t, "orders@example.com", msgs[0].EnvelopeFrom)
+	require.Equal(s.t, []string{"john@example.net"}, msgs[0].EnvelopeTo)
+	s.expect("basic.eml", s.raw(msgs[0].ID), m.ID)
+
+	status, parsed := s.call("GET", s.inbox()+"/"+msgs[0].ID, "")
+	require.Equal(s.t, http.StatusOK, status)
+	require.Contains(s.t, string(parsed), `"text":"Thank you for your order #12345."`)
+	return m.ID
+}
+
+func (s *stack) attachmentExample() {
+	pdf := "%PDF-1.4\n" + strings.Repeat("0123456789", 20) + "\x00\xff\n%%EOF\n"
+	m := s.post(fmt.Sprintf(`{
+		"from": {"email": "billing@example.com", "name": "Billing Department"},
+		"to": [{"email": "john@example.net"}],
+		"cc": [{"email": "copy@example.net", "name": "Copy"}],
+		"bcc": [{"email": "hidden@example.net", "name": "Hidden"}],
+		"subject": "Your Invoice",
+		"content": {"text": "Please find your invoice attached.", "html": "<p>Please find your invoice attached.</p>"},
+		"attachments": [{"filename": "invoice-12345.pdf", "content": "%s", "type": "application/pdf"}]
+	}`, base64.StdEncoding.EncodeToString([]byte(pdf))))
+	s.await(m.ID, "delivered")
+	msgs := s.arrived(m.ID)
+	require.Len(s.t, msgs, 1)
+	require.ElementsMatch(s.t, []string{"john@example.net", "copy@example.net", "hidden@example.net"}, msgs[0].EnvelopeTo)
+	raw := s.raw(msgs[0].ID)
+	require.NotContains(s.t, strings.ToLower(raw), "bcc")
+	require.NotContains(s.t, strings.ToLower(raw), "hidden")
+	s.expect("attachment.eml", raw, m.ID)
+	status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/0", "")
+	require.Equal(s.t, http.StatusOK, status)
+	require.Equal(s.t, pdf, string(body))
+}
+
+// history reads a run's events.
+func (s *stack) history(workflowID string) []*historypb.HistoryEvent {
+	s.t.Helper()
+	c, err := client.Dial(client.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
+	require.NoError(s.t, err)
+	defer c.Close()
+	// The run ends a moment after the status is written.
+	var res email.SendEmailResult
+	require.NoError(s.t, c.GetWorkflow(s.t.Context(), workflowID, "").Get(s.t.Context(), &res))
+	var events []*historypb.HistoryEvent
+	iter := c.GetWorkflowHistory(s.t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iter.HasNext() {
+		ev, err := iter.Next()
+		require.NoError(s.t, err)
+		events = append(events, ev)
+	}
+	return events
+}
+
+type quiet struct{}
+
+func (quiet) Debug(string, ...any) {}
+func (quiet) Info(string, ...any)  {}
+func (quiet) Warn(string, ...any)  {}
+func (quiet) Error(string, ...any) {}
+
+// cost checks DESIGN's budget: one workflow task, no regular activity, the four
+// names, at most 12 events, and nothing that has no place in a history.
+func (s *stack) cost(id string) {
+	events := s.history("email-" + id)
+	counts := map[enumspb.EventType]int{}
+	var names []string
+	for _, ev := range events {
+		counts[ev.GetEventType()]++
+		if marker := ev.GetMarkerRecordedEventAttributes(); marker != nil {
+			data := fmt.Sprint(marker.GetDetails()["data"])
+			for _, name := range []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks} {
+				if strings.Contains(data, name) {
+					names = append(names, name)
+				}
+			}
+		}
+		text := ev.String()
+		require.NotContains(s.t, text, "john@", "no addresses on the REST path")
+		require.NotContains(s.t, text, "order #12345", "no bodies")
+	}
+	require.LessOrEqual(s.t, len(events), 12)
+	require.Equal(s.t, 1, counts[enumspb.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED])
+	require.Zero(s.t, counts[enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED])
+	require.Equal(s.t, []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks}, names)
+}
+
+func (s *stack) outcomes() {
+	m := s.post(`{"from":{"email":"demo@example.com"},"subject":"outcomes","content":"x",
+		"to":[{"email":"good@example.net"},{"email":"bounce@example.net"},{"email":"defer@example.net"},{"email":"554@example.net"}]}`)
+	got := s.await(m.ID, "delivered")
+	require.Equal(s.t, "partial", got.StatusDetail)
+	want := map[string]struct {
+		status   string
+		code     int
+		attempts int
+	}{
+		"good@example.net":   {"delivered", 250, 1},
+		"bounce@example.net": {"bounced", 550, 1},
+		"defer@example.net":  {"delivered", 250, 3},
+		"554@example.net":    {"bounced", 554, 1},
+	}
+	for _, r := range got.Recipients {
+		require.Equal(s.t, want[r.Address].status, r.Status, r.Address)
+		require.Equal(s.t, want[r.Address].code, r.SMTPCode, r.Address)
+		require.Equal(s.t, want[r.Address].attempts, r.Attempts, r.Address)
+	}
+	msgs := s.arrived(m.ID)
+	require.Len(s.t, msgs, 2, "once for the good one, once for the one that was deferred twice")
+	require.Equal(s.t, s.raw(msgs[0].ID), s.raw(msgs[1].ID), "every attempt is byte-identical")
+}
+
+func (s *stack) ambiguous() {
+	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"drop@example.net"}],"subject":"ambiguous","content":"x","on_ambiguous":"fail"}`)
+	got := s.await(m.ID, "failed")
+	require.Equal(s.t, "ambiguous", got.StatusDetail)
+	require.Len(s.t, s.arrived(m.ID), 1, "it had arrived, which nobody told us")
+}
+
+// slow is a server that answers after 15 s: the inline attempt is handed over to
+// a regular activity, which is pending meanwhile, and delivers once.
+func (s *stack) slow() {
+	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"slow@example.net"}],"subject":"slow","content":"x"}`)
+	s.await(m.ID, "delivered")
+	require.Len(s.t, s.arrived(m.ID), 1)
+	scheduled := 0
+	for _, ev := range s.history(m.WorkflowID) {
+		if a := ev.GetActivityTaskScheduledEventAttributes(); a != nil {
+			require.Equal(s.t, email.ActivitySendSMTP, a.GetActivityType().GetName())
+			scheduled++
+		}
+	}
+	require.Equal(s.t, 1, scheduled)
+}
+
+// hook is a webhook receiver that fails the first call of every event.
+type hook struct {
+	mu     sync.Mutex
+	bodies map[string][]string
+	bad    []error
+	verify func([]byte, http.Header) error
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := errors.Join(err, h.verify(body, r.Header)); err != nil {
+		h.bad = append(h.bad, err)
+	}
+	id := r.Header.Get("webhook-id")
+	h.bodies[id] = append(h.bodies[id], string(body))
+	if len(h.bodies[id]) == 1 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+func (s *stack) webhooks() {
+	wh, err := standardwebhooks.NewWebhook(s.env["POSTRIDER_WEBHOOK_SECRET"])
+	require.NoError(s.t, err)
+	h := &hook{bodies: map[string][]string{}, verify: wh.Verify}
+	receiver := httptest.NewServer(h)
+	defer receiver.Close()
+	status, data := s.call("PUT", "/v1.0/customer", `{"webhook_uri":"`+receiver.URL+`/in"}`)
+	require.Equal(s.t, http.StatusOK, status, string(data))
+	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"hooked@example.net"}],"subject":"hooked","content":"x"}`)
+	s.await(m.ID, "delivered")
+	require.Eventually(s.t, func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.bodies) < 2 {
+			return false
+		}
+		for _, calls := range h.bodies {
+			if len(calls) < 2 {
+				return false
+			}
+		}
+		return true
+	}, patience, 50*time.Millisecond, s.logTail)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	require.Empty(s.t, h.bad, "the official library verifies every call")
+	types := map[string]bool{}
+	for _, calls := range h.bodies {
+		require.Equal(s.t, calls[0], calls[1], "byte-identical on every attempt")
+		require.Contains(s.t, calls[0], m.ID)
+		types[regexp.MustCompile(`"type":"([^"]+)"`).FindStringSubmatch(calls[0])[1]] = true
+	}
+	require.Equal(s.t, map[string]bool{"email.delivered": true, "email.completed": true}, types)
+	status, data = s.call("PUT", "/v1.0/customer", `{"webhook_uri":""}`)
+	require.Equal(s.t, http.StatusOK, status, string(data))
+}
+
+func (s *stack) missingRecording() {
+	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"rec@example.net"}],"subject":"recording","content":"x",
+		"attachments":[{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"}]}`)
+	got := s.await(m.ID, "failed")
+	require.Equal(s.t, "attachment", got.StatusDetail)
+	require.Contains(s.t, got.Recipients[0].Text, "POSTRIDER_RECORDING_URL")
+	require.Empty(s.t, s.arrived(m.ID), "never sent without its attachment")
+}
+
+func (s *stack) deleteScheduled() {
+	m := s.post(fmt.Sprintf(`{"from":{"email":"demo@example.com"},"to":[{"email":"later@example.net"}],"subject":"later","content":"x","send_at":"%s"}`,
+		time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339)))
+	require.Equal(s.t, "scheduled", s.get(m.ID).StatusDetail)
+	status, _ := s.call("DELETE", "/v1.0/emails/"+m.ID, "")
+	require.Equal(s.t, http.StatusOK, status)
+	require.Equal(s.t, "canceled", s.get(m.ID).Status)
+	s.history(m.WorkflowID) // returns when the run has ended: it was woken
+	require.Empty(s.t, s.arrived(m.ID))
+}
+
+// second starts another stack where one runs: it has to say what is in its way,
+// and leave the first alone.
+func (s *stack) second(bin, path string) {
+	cmd := devCommandLine(s.t, bin, path, s.dir, s.ports)
+	out, err := cmd.CombinedOutput()
+	require.Error(s.t, err)
+	require.Contains(s.t, string(out), "POSTRIDER_LISTEN")
+	require.Contains(s.t, string(out), s.ports["POSTRIDER_LISTEN"])
+
+	cmd = devCommandLine(s.t, bin, path, s.dir, freePorts(s.t))
+	out, err = cmd.CombinedOutput()
+	require.Error(s.t, err)
+	require.Contains(s.t, string(out), "running in")
+
+	for _, setting := range []string{"POSTRIDER_INBOUND_LISTEN", "POSTRIDER_DEV_POSTGRES_PORT", "POSTRIDER_DEV_TEMPORAL_PORT", "POSTRIDER_DEV_TEMPORAL_UI_PORT"} {
+		ports := freePorts(s.t)
+		taken, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(s.t, err)
+		addr := taken.Addr().String()
+		_, port, err := net.SplitHostPort(addr)
+		require.NoError(s.t, err)
+		ports[setting] = port
+		if strings.HasSuffix(setting, "LISTEN") {
+			ports[setting] = addr
+		}
+		out, err := devCommandLine(s.t, bin, path, s.t.TempDir(), ports).CombinedOutput()
+		require.Error(s.t, err, setting)
+		require.Contains(s.t, string(out), setting)
+		require.Contains(s.t, string(out), port)
+		require.NoError(s.t, taken.Close())
+	}
+	require.Equal(s.t, http.StatusOK, first(s.call("GET", "/readyz", "")))
+}
+
+func first(status int, _ []byte) int { return status }

@@ -1,0 +1,57 @@
+// Command postrider is the whole product in one binary: the API, the worker,
+// migrations, the tools of an operator, and `postrider dev`, which brings its
+// own Postgres, Temporal and inbox. A file per subcommand.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/email"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	// A second signal ends the process at once: the default comes back after the first.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "postrider: "+message(err))
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "postrider",
+		Short:         "Durable e-mail: an API in front, a Temporal workflow behind every message",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
+		customerCommand(), userCommand(), keyCommand(), domainCommand(), healthCommand())
+	return cmd
+}
+
+// message is what an operator reads: of a failure its words, of anything else
+// the whole chain.
+func message(err error) string {
+	if f, ok := errors.AsType[*email.Failure](err); ok {
+		if f.Err != nil {
+			return fmt.Sprintf("%s (%v)", f.Detail, f.Err)
+		}
+		return f.Detail
+	}
+	return err.Error()
+}

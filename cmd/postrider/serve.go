@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/inbound"
+)
+
+func serveCommand() *cobra.Command {
+	var withWorker bool
+	cmd := &cobra.Command{
+		Use: "serve [--worker]", Short: "Run the API, and with --worker the worker in the same process", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			use := config.Serve
+			if withWorker {
+				use = config.ServeWorker
+			}
+			a, err := start(cmd, use)
+			if err != nil {
+				return err
+			}
+			return errors.Join(a.serve(cmd.Context(), withWorker), a.close())
+		},
+	}
+	cmd.Flags().BoolVar(&withWorker, "worker", false, "also run a worker: one client for both makes starts eager")
+	return cmd
+}
+
+func workerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "worker", Short: "Run a worker", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := start(cmd, config.Worker)
+			if err != nil {
+				return err
+			}
+			return errors.Join(a.workAlone(cmd.Context()), a.close())
+		},
+	}
+}
+
+// start loads the settings, says what they are, and wires the process.
+func start(cmd *cobra.Command, use config.Use) (*app, error) {
+	cfg, err := loadConfig(use)
+	if err != nil {
+		return nil, err
+	}
+	log := newLog(cmd.ErrOrStderr(), cfg.LogLevel)
+	cfg.Log(log)
+	return newApp(cfg, log)
+}
+
+// serve runs the API, the dispatcher, the inbound server where one is asked
+// for, and a worker if wanted, until ctx ends.
+func (a *app) serve(ctx context.Context, withWorker bool) error {
+	l, err := listen(ctx, a.cfg.Listen, "POSTRIDER_LISTEN")
+	if err != nil {
+		return err
+	}
+	ctx, s := newServices(ctx)
+	s.run("api", func() error { return serveHTTP(ctx, l, a.api()) })
+	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
+	if a.cfg.InboundListen != "" {
+		in := a.inbound()
+		if err := in.Listen(); err != nil {
+			s.cancel()
+			return errors.Join(err, s.wait())
+		}
+		s.run("inbound", func() error { return serveInbound(ctx, in) })
+	}
+	if withWorker {
+		s.run("worker", func() error { return a.work(ctx) })
+	}
+	a.log.Info("api.listening", "address", l.Addr().String(), "worker", withWorker)
+	return s.wait()
+}
+
+// workAlone runs a worker and a port for its probes.
+func (a *app) workAlone(ctx context.Context) error {
+	l, err := listen(ctx, a.cfg.HealthListen, "POSTRIDER_HEALTH_LISTEN")
+	if err != nil {
+		return err
+	}
+	ctx, s := newServices(ctx)
+	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready)) })
+	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
+	s.run("worker", func() error { return a.work(ctx) })
+	return s.wait()
+}
+
+func (a *app) inbound() *inbound.Server {
+	return inbound.New(inbound.Config{
+		Addr: a.cfg.InboundListen, MaxMessageBytes: a.cfg.MaxMessageBytes * 2, Steer: a.cfg.Dev,
+	}, a.store, a.log)
+}
+
+func serveInbound(ctx context.Context, in *inbound.Server) error {
+	done := make(chan error, 1)
+	go func() { done <- in.Serve() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpStopTimeout)
+	defer cancel()
+	return in.Shutdown(stopCtx)
+}

@@ -1,0 +1,168 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+type mailboxRow struct {
+	bun.BaseModel `bun:"table:mailboxes,alias:mb"`
+
+	ID         string    `bun:"id,pk,type:uuid"`
+	CustomerID string    `bun:"customer_id,type:uuid"`
+	Address    string    `bun:"address"`
+	CatchAll   bool      `bun:"catch_all"`
+	CreatedAt  time.Time `bun:"created_at,nullzero,default:now()"`
+}
+
+func (r *mailboxRow) mailbox() mailbox.Mailbox {
+	return mailbox.Mailbox{ID: parsedID(r.ID), CustomerID: parsedID(r.CustomerID), Address: r.Address, CatchAll: r.CatchAll, CreatedAt: utc(r.CreatedAt)}
+}
+
+type messageRow struct {
+	bun.BaseModel `bun:"table:messages,alias:ms"`
+
+	ID           string    `bun:"id,pk,type:uuid"`
+	MailboxID    string    `bun:"mailbox_id,type:uuid"`
+	CustomerID   string    `bun:"customer_id,type:uuid"`
+	BlobID       string    `bun:"blob_id,type:uuid"`
+	EnvelopeFrom string    `bun:"envelope_from"`
+	EnvelopeTo   []string  `bun:"envelope_to,array"`
+	RemoteAddr   string    `bun:"remote_addr"`
+	Helo         string    `bun:"helo"`
+	Subject      string    `bun:"subject"`
+	From         string    `bun:"header_from"`
+	To           string    `bun:"header_to"`
+	MessageID    string    `bun:"message_id"`
+	Size         int64     `bun:"size"`
+	SHA256       string    `bun:"sha256"`
+	ReceivedAt   time.Time `bun:"received_at"`
+}
+
+func (r *messageRow) message() mailbox.Message {
+	return mailbox.Message{
+		ID: parsedID(r.ID), MailboxID: parsedID(r.MailboxID), CustomerID: parsedID(r.CustomerID), EnvelopeFrom: r.EnvelopeFrom, EnvelopeTo: r.EnvelopeTo,
+		RemoteAddr: r.RemoteAddr, Helo: r.Helo, Size: r.Size, SHA256: r.SHA256, Subject: r.Subject, From: r.From, To: r.To,
+		MessageID: r.MessageID, ReceivedAt: utc(r.ReceivedAt),
+	}
+}
+
+// CatchAllMailbox makes the mailbox that takes what no other takes, or finds it.
+// There is one in an installation.
+func (s *Store) CatchAllMailbox(ctx context.Context, customerID, address string) (mailbox.Mailbox, error) {
+	row := mailboxRow{ID: newID(), CustomerID: customerID, Address: address, CatchAll: true}
+	if _, err := s.db.NewInsert().Model(&row).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
+		return mailbox.Mailbox{}, translate(err)
+	}
+	if err := s.db.NewSelect().Model(&row).Where("mb.catch_all").Scan(ctx); err != nil {
+		return mailbox.Mailbox{}, translate(err)
+	}
+	return row.mailbox(), nil
+}
+
+// Mailboxes lists a customer's mailboxes, newest first.
+func (s *Store) Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mailbox, error) {
+	var rows []*mailboxRow
+	if err := s.db.NewSelect().Model(&rows).Where("mb.customer_id = ?", customerID).Order("mb.created_at DESC", "mb.id DESC").Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	out := make([]mailbox.Mailbox, len(rows))
+	for i, r := range rows {
+		out[i] = r.mailbox()
+	}
+	return out, nil
+}
+
+// MailboxFor finds the mailbox that takes an address: its own, else the
+// catch-all. mailbox.ErrNotFound says that there is neither.
+func (s *Store) MailboxFor(ctx context.Context, address string) (mailbox.Mailbox, error) {
+	var row mailboxRow
+	err := s.db.NewSelect().Model(&row).Where("lower(mb.address) = ? OR mb.catch_all", cleanText(strings.ToLower(address))).Order("mb.catch_all").Limit(1).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return mailbox.Mailbox{}, mailbox.ErrNotFound
+	}
+	if err != nil {
+		return mailbox.Mailbox{}, translate(err)
+	}
+	return row.mailbox(), nil
+}
+
+// StoreMessages keeps one received message in each of several mailboxes, all or
+// none. Each customer has the bytes once.
+func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []byte) error {
+	return s.inTx(ctx, func(tx bun.Tx) error {
+		blobs := map[string]string{}
+		rows := make([]messageRow, len(ms))
+		for i, m := range ms {
+			customer := m.CustomerID.String()
+			if blobs[customer] == "" {
+				blob, err := storeBlob(ctx, tx, customer, raw, m.ReceivedAt)
+				if err != nil {
+					return err
+				}
+				blobs[customer] = blob.ID
+			}
+			rows[i] = messageRow{
+				ID: m.ID.String(), MailboxID: m.MailboxID.String(), CustomerID: customer, BlobID: blobs[customer], EnvelopeFrom: cleanText(m.EnvelopeFrom),
+				RemoteAddr: m.RemoteAddr, Helo: cleanText(m.Helo), Subject: cleanText(m.Subject), From: cleanText(m.From), To: cleanText(m.To),
+				MessageID: cleanText(m.MessageID), Size: m.Size, SHA256: m.SHA256, ReceivedAt: m.ReceivedAt, EnvelopeTo: make([]string, len(m.EnvelopeTo)),
+			}
+			for j, a := range m.EnvelopeTo {
+				rows[i].EnvelopeTo[j] = cleanText(a)
+			}
+		}
+		if _, err := tx.NewInsert().Model(&rows).Exec(ctx); err != nil {
+			return fmt.Errorf("insert messages: %w", err)
+		}
+		return nil
+	})
+}
+
+// parsedID reads a uuid column, which holds nothing else.
+func parsedID(s string) uuid.UUID { return uuid.MustParse(s) }
+
+// Messages lists a mailbox's messages, newest first.
+func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error) {
+	known, err := s.db.NewSelect().Model((*mailboxRow)(nil)).Where("mb.id = ?", mailboxID).Where("mb.customer_id = ?", customerID).Exists(ctx)
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	if !known {
+		return nil, nil, notFound("mailbox")
+	}
+	var rows []*messageRow
+	q := s.db.NewSelect().Model(&rows).Where("ms.mailbox_id = ?", mailboxID).Order("ms.received_at DESC", "ms.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "ms", "received_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next := page(rows, limit, func(r *messageRow) (time.Time, string) { return r.ReceivedAt, r.ID })
+	out := make([]mailbox.Message, len(rows))
+	for i, r := range rows {
+		out[i] = r.message()
+	}
+	return out, next, nil
+}
+
+// ReceivedMessage reads one message of a customer's mailbox with its bytes.
+func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, []byte, error) {
+	var row messageRow
+	err := s.db.NewSelect().Model(&row).Where("ms.id = ?", id).Where("ms.mailbox_id = ?", mailboxID).Where("ms.customer_id = ?", customerID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return mailbox.Message{}, nil, notFound("message")
+	}
+	if err != nil {
+		return mailbox.Message{}, nil, translate(err)
+	}
+	raw, err := readBlob(ctx, s.db, row.BlobID, row.Size)
+	return row.message(), raw, translate(err)
+}

@@ -1,0 +1,247 @@
+package inbound
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+// session is one client's conversation.
+type session struct {
+	server *Server
+	conn   *conn
+	helo   string
+
+	// mu guards tx: with BDAT, go-smtp calls Data and Reset from two goroutines.
+	mu sync.Mutex
+	tx transaction
+}
+
+// transaction is the envelope of the message at hand.
+type transaction struct {
+	from       string
+	envelopeID string
+	utf8       bool
+
+	// deliveries are in the order of their first recipient.
+	deliveries []delivery
+	slow, drop bool
+	// settled are deferrals that end when this message is stored.
+	settled []deferralKey
+}
+
+// delivery is a mailbox and the recipients that it took.
+type delivery struct {
+	box mailbox.Mailbox
+	to  []string
+}
+
+func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
+	client, ok := c.Conn().(*conn)
+	if !ok {
+		return nil, errNotOurs
+	}
+	return &session{server: s, conn: client, helo: clean(c.Hostname(), maxHeloBytes)}, nil
+}
+
+// maxHeloBytes is the length of a domain name (RFC 5321 §4.5.3.1.2).
+const maxHeloBytes = 255
+
+// Mail opens a transaction.
+func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
+	if limit := s.server.cfg.MaxMessageBytes; opts.Size > limit {
+		return tooLarge(limit)
+	}
+	if from != "" {
+		var refused error
+		if from, refused = checkAddress(from, opts.UTF8, codeBadSender); refused != nil {
+			return refused
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tx = transaction{from: from, envelopeID: opts.EnvelopeID, utf8: opts.UTF8}
+	return nil
+}
+
+// Rcpt finds the mailbox of a recipient.
+func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to, err := checkAddress(to, s.tx.utf8, codeBadRecipient)
+	if err != nil {
+		return err
+	}
+	var steered steering
+	if s.server.cfg.Steer {
+		steered = steer(to)
+	}
+	if steered.refuse != nil {
+		return steered.refuse
+	}
+	key := keyOf(s.tx.envelopeID, s.tx.from, to)
+	if steered.deferred && s.server.deferrals.refuse(key) {
+		return errDeferred
+	}
+
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
+	defer cancel()
+	box, err := s.server.store.MailboxFor(ctx, to)
+	switch {
+	case errors.Is(err, mailbox.ErrNotFound):
+		return errUnknownMailbox
+	case err != nil:
+		s.server.log.Error("inbound.failed", "step", "find mailbox", "to", email.MaskAddress(to), "error", err)
+		return errStoreDown
+	}
+	s.tx.add(box, to)
+	s.tx.slow = s.tx.slow || steered.slow
+	s.tx.drop = s.tx.drop || steered.drop
+	if steered.deferred && s.tx.envelopeID == "" {
+		// Without an ENVID the next message looks the same, and is deferred again.
+		s.tx.settled = append(s.tx.settled, key)
+	}
+	return nil
+}
+
+func (t *transaction) add(box mailbox.Mailbox, to string) {
+	i := slices.IndexFunc(t.deliveries, func(d delivery) bool { return d.box.ID == box.ID })
+	if i < 0 {
+		t.deliveries = append(t.deliveries, delivery{box: box, to: []string{to}})
+		return
+	}
+	if d := &t.deliveries[i]; !slices.Contains(d.to, to) {
+		d.to = append(d.to, to)
+	}
+}
+
+// Data receives the message and stores it. What it returns is the reply: 250
+// means stored.
+func (s *session) Data(r io.Reader) error {
+	s.conn.inMessage.Store(true) // until Reset, which go-smtp calls after the reply
+	start := time.Now()
+	s.mu.Lock()
+	tx := s.tx
+	s.mu.Unlock()
+
+	raw, err := s.read(r)
+	if err != nil {
+		return err
+	}
+	messages, err := s.messages(tx, raw, start.UTC())
+	if err != nil {
+		s.server.log.Error("inbound.failed", "step", "number message", "error", err)
+		return errStoreDown
+	}
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
+	defer cancel()
+	if err := s.server.store.StoreMessages(ctx, messages, raw); err != nil {
+		s.server.log.Error("inbound.failed", "step", "store message", "from", maskSender(tx.from),
+			"bytes", len(raw), "remote", s.conn.RemoteAddr().String(), "error", err)
+		return errStoreDown
+	}
+	s.logStored(tx, messages, start)
+	s.server.deferrals.settle(tx.settled)
+	return s.conclude(tx, messages[0].ID)
+}
+
+// read takes the whole message. Its errors are replies.
+func (s *session) read(r io.Reader) ([]byte, error) {
+	limit := s.server.cfg.MaxMessageBytes
+	var buf bytes.Buffer
+	_, err := buf.ReadFrom(r)
+	switch {
+	case errors.Is(err, gosmtp.ErrDataTooLarge), err == nil && int64(buf.Len()) > limit:
+		return nil, tooLarge(limit)
+	case errors.Is(err, gosmtp.ErrTooLongLine):
+		return nil, lineTooLong(s.server.cfg.MaxLineBytes)
+	case errors.Is(err, gosmtp.ErrDataReset): // RSET between two chunks; nobody reads this reply
+		s.conn.inMessage.Store(false)
+		return nil, errClientGone
+	case err != nil, s.conn.broken.Load():
+		// go-smtp takes a last BDAT chunk that the end of the connection cut short for
+		// a whole one. Half a message must not be stored.
+		return nil, errClientGone
+	}
+	return buf.Bytes(), nil
+}
+
+func (s *session) messages(tx transaction, raw []byte, now time.Time) ([]mailbox.Message, error) {
+	digest := sha256.Sum256(raw)
+	summary := Summary(raw)
+	list := make([]mailbox.Message, 0, len(tx.deliveries))
+	for _, d := range tx.deliveries {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, mailbox.Message{
+			ID: id, MailboxID: d.box.ID, CustomerID: d.box.CustomerID,
+			EnvelopeFrom: tx.from, EnvelopeTo: d.to,
+			RemoteAddr: s.conn.RemoteAddr().String(), Helo: s.helo,
+			Size: int64(len(raw)), SHA256: hex.EncodeToString(digest[:]),
+			Subject: summary.Subject, From: summary.From, To: summary.To, MessageID: summary.MessageID,
+			ReceivedAt: now,
+		})
+	}
+	return list, nil
+}
+
+func (s *session) logStored(tx transaction, messages []mailbox.Message, start time.Time) {
+	for _, m := range messages {
+		s.server.log.Info("inbound.stored", "message_id", m.ID.String(), "mailbox_id", m.MailboxID.String(),
+			"from", maskSender(tx.from), "to", email.MaskAddress(m.EnvelopeTo[0]), "recipients", len(m.EnvelopeTo),
+			"bytes", m.Size, "remote", m.RemoteAddr, "ms", time.Since(start).Milliseconds(), "slow", tx.slow, "drop", tx.drop)
+	}
+}
+
+// conclude gives the reply to a stored message, as the recipients steer it. A
+// shutdown ends the wait of slow@ with 250: the message is stored, and any
+// other answer would bring it again.
+func (s *session) conclude(tx transaction, id uuid.UUID) error {
+	if tx.slow {
+		timer := time.NewTimer(s.server.cfg.SlowFor)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.server.stopping:
+		}
+	}
+	if tx.drop {
+		if err := s.conn.cut(); err != nil {
+			s.server.log.Info("inbound.connection", "detail", "cut for drop@", "error", err)
+		}
+		return errClientGone
+	}
+	return accepted(id)
+}
+
+// Reset ends the transaction.
+func (s *session) Reset() {
+	s.conn.inMessage.Store(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tx = transaction{}
+}
+
+// Logout is part of gosmtp.Session; there is nothing to free.
+func (s *session) Logout() error { return nil }
+
+func maskSender(from string) string {
+	if from == "" {
+		return "<>"
+	}
+	return email.MaskAddress(from)
+}

@@ -1,0 +1,254 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Limits of a kept session.
+const (
+	// defaultMaxIdle is how long one is kept unused: servers drop them after a while.
+	defaultMaxIdle = 60 * time.Second
+	// maxAge and maxMessages retire a session that is in use all the time.
+	maxAge      = 30 * time.Minute
+	maxMessages = 1000
+	// askAfter is how long one may rest before it is asked whether it is there.
+	askAfter = 10 * time.Second
+)
+
+// What counts for being fast.
+const (
+	recentExchanges = 50
+	recentWithin    = 15 * time.Minute
+	fastWithin      = 2 * time.Second
+)
+
+// pool is one relay's sessions and its health.
+type pool struct {
+	relay   Relay
+	opts    Options
+	breaker breaker
+	// slots bounds the sessions in use. A session is dialled only when none is
+	// idle, so it bounds the connections too.
+	slots chan struct{}
+
+	mu sync.Mutex
+	// idle are the sessions nobody uses, the one used last at the end.
+	idle   []*Session
+	sweep  *time.Timer
+	closed bool
+	// quits are the sessions being taken leave of.
+	quits sync.WaitGroup
+	// recent are the last exchanges.
+	recent []timing
+}
+
+type timing struct {
+	at   time.Time
+	took time.Duration
+}
+
+func newPool(relay Relay, opts Options) *pool {
+	if relay.MaxConns == 0 {
+		relay.MaxConns = defaultMaxConns
+	}
+	return &pool{relay: relay, opts: opts, slots: make(chan struct{}, relay.MaxConns)}
+}
+
+var errClosed = errors.New("this process is shutting down")
+
+// session takes an idle session or dials one. It waits while all of the relay's
+// connections are in use.
+func (p *pool) session(ctx context.Context) (*Session, error) {
+	// A relay that is down is no reason to wait for one of its slots.
+	if e := p.breaker.down(p.opts.Now()); e != nil {
+		return nil, e
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	probe, e := p.breaker.admit(p.opts.Now())
+	if e != nil {
+		<-p.slots
+		return nil, e
+	}
+	s, err := p.connect(ctx, probe)
+	if err != nil {
+		if probe {
+			p.breaker.abstain()
+		}
+		<-p.slots
+		return nil, err
+	}
+	s.probe, s.returned = probe, false
+	return s, nil
+}
+
+func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
+	for {
+		s, err := p.take()
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			break
+		}
+		s.reused = true
+		if p.opts.Now().Sub(s.idleAt) < askAfter || s.alive(ctx) {
+			return s, nil
+		}
+		s.hangUp()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	s, err := dial(ctx, p.relay, p.opts.Timeouts)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		e := relayError(p.relay, err)
+		e.RetryAfter = max(p.breaker.failed(p.opts.Now(), e, false, probe), time.Second)
+		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "error", email.MaskText(err.Error(), p.relay.User))
+		return nil, e
+	}
+	if p.breaker.connected() {
+		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
+	}
+	s.pool, s.dialedAt, s.idleAt = p, p.opts.Now(), p.opts.Now()
+	return s, nil
+}
+
+// take finds the session that was used last; nil if there is none.
+func (p *pool) take() (*Session, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, &email.RelayError{Relay: p.relay.identity(), RetryAfter: time.Second, Err: errClosed}
+	}
+	p.retire()
+	if len(p.idle) == 0 {
+		return nil, nil
+	}
+	s := p.idle[len(p.idle)-1]
+	p.idle = p.idle[:len(p.idle)-1]
+	return s, nil
+}
+
+// retire takes leave of the sessions that have been idle or alive for too long.
+func (p *pool) retire() {
+	now := p.opts.Now()
+	p.idle = slices.DeleteFunc(p.idle, func(s *Session) bool {
+		if now.Sub(s.idleAt) < p.opts.MaxIdle && now.Sub(s.dialedAt) < maxAge {
+			return false
+		}
+		p.quits.Go(s.quit)
+		return true
+	})
+}
+
+// release takes a session back.
+func (p *pool) release(s *Session) {
+	if s.probe {
+		p.breaker.abstain()
+		s.probe = false
+	}
+	p.mu.Lock()
+	switch {
+	case s.broken:
+	case p.closed || s.messages >= maxMessages || s.text.R.Buffered() > 0:
+		// Close may be waiting for the others already, so this one goes without a word.
+		s.hangUp()
+	default:
+		s.idleAt = p.opts.Now()
+		p.idle = append(p.idle, s)
+		if p.sweep == nil {
+			p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
+		}
+	}
+	p.mu.Unlock()
+	<-p.slots
+}
+
+// sweepIdle retires idle sessions that nobody comes for.
+func (p *pool) sweepIdle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retire()
+	if len(p.idle) > 0 && !p.closed {
+		p.sweep.Reset(p.opts.MaxIdle)
+		return
+	}
+	p.sweep = nil
+}
+
+// finished notes how an exchange went.
+func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply) {
+	now, probe := p.opts.Now(), s.probe
+	if f != faultOurs {
+		s.probe = false
+	}
+	e := &email.RelayError{Relay: p.relay.identity(), Reply: last, Err: errFault}
+	switch f {
+	case faultOurs:
+		return
+	case faultDown:
+		wait := p.breaker.failed(now, e, true, probe)
+		p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
+		return
+	case faultRefused:
+		if p.breaker.refused(now, e) {
+			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", firstBackoff, "code", last.Code, "enhanced", last.Enhanced)
+		}
+		return
+	}
+	if p.breaker.succeeded() {
+		p.opts.Log.Info("relay.up", "relay", p.relay.Name)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.recent = append(p.recent, timing{now, took}); len(p.recent) > recentExchanges {
+		p.recent = p.recent[1:]
+	}
+}
+
+var errFault = errors.New("it broke off or refused the last transaction")
+
+// fast reports whether 95 of 100 recent exchanges took 2 s at most. A relay
+// without recent ones counts as fast.
+func (p *pool) fast(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var took []time.Duration
+	for _, t := range p.recent {
+		if now.Sub(t.at) < recentWithin {
+			took = append(took, t.took)
+		}
+	}
+	if len(took) == 0 {
+		return true
+	}
+	slices.Sort(took)
+	return took[len(took)*95/100] <= fastWithin
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, s := range p.idle {
+		p.quits.Go(s.quit)
+	}
+	p.idle = nil
+	if p.sweep != nil {
+		p.sweep.Stop()
+	}
+	p.mu.Unlock()
+	p.quits.Wait()
+}

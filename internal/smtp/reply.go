@@ -1,0 +1,82 @@
+package smtp
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/postrider/postrider/email"
+)
+
+// refusal reports whether a code says no (RFC 5321 section 4.2.1). Where an
+// answer is neither yes nor no, we and the server no longer agree on what is
+// being said.
+func refusal(code int) bool { return code/100 == 4 || code/100 == 5 }
+
+// enhancedCode is an RFC 3463 code at the beginning of a reply's text.
+var enhancedCode = regexp.MustCompile(`^([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)`)
+
+// reply splits a reply into code, enhanced code and text: a code on every line
+// of a long answer is dropped from each. The text is valid UTF-8 on one line,
+// whatever the server sent.
+func reply(code int, text string) email.Reply {
+	r := email.Reply{Code: code}
+	var parts []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if m := enhancedCode.FindString(line); m != "" {
+			if r.Enhanced == "" {
+				r.Enhanced = strings.TrimSpace(m)
+			}
+			line = line[len(m):]
+		}
+		if line = strings.TrimSpace(printable(line)); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	r.Text = strings.Join(parts, " ")
+	if len(r.Text) > email.MaxReplyText {
+		r.Text = strings.ToValidUTF8(r.Text[:email.MaxReplyText], "")
+	}
+	return r
+}
+
+// printable replaces what neither a database nor a log should be given.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+// Bounds of what "try again in N" may ask for.
+const (
+	minHint = 10 * time.Second
+	maxHint = 12 * time.Hour
+)
+
+var hintText = regexp.MustCompile(`(?i)\b(?:in|after|wait|another|for)\s+(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b|\b(\d{1,6})\s+(seconds?|minutes?|hours?)\b`)
+
+// hint reads "try again in N seconds" out of a reply; 0 if there is none.
+func hint(text string) time.Duration {
+	m := hintText.FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	number, unit := m[1]+m[3], strings.ToLower(m[2]+m[4])
+	n, err := strconv.Atoi(number)
+	if err != nil || n == 0 {
+		return 0
+	}
+	d := time.Duration(n) * time.Second
+	switch unit[0] {
+	case 'm':
+		d *= 60
+	case 'h':
+		d *= 3600
+	}
+	return min(max(d, minHint), maxHint)
+}

@@ -1,0 +1,35 @@
+package smtp
+
+import "time"
+
+// Timeouts of a transaction's phases. The defaults follow RFC 5321 section
+// 4.5.3.2: a short one at the end makes duplicates.
+type Timeouts struct {
+	// Connect covers TCP, greeting, EHLO, STARTTLS and AUTH together. Defaults to 1 min.
+	Connect time.Duration
+	// Command is for MAIL and each RCPT. Defaults to 5 min.
+	Command time.Duration
+	// DataInit is for the answer to DATA. Defaults to 2 min.
+	DataInit time.Duration
+	// DataBlock is for each 64 KiB of the message. Defaults to 3 min.
+	DataBlock time.Duration
+	// Final is for the answer to the final dot. Defaults to 10 min.
+	Final time.Duration
+	// Reset is for RSET, NOOP and QUIT. Defaults to 10 s.
+	Reset time.Duration
+}
+
+func (t Timeouts) orDefaults() Timeouts {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&t.Connect, time.Minute}, {&t.Command, 5 * time.Minute}, {&t.DataInit, 2 * time.Minute},
+		{&t.DataBlock, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Reset, 10 * time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	return t
+}
