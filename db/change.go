@@ -75,7 +75,7 @@ func (c *change) lock(ids []string) error {
 	var rows []lockedRow
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
 		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked
-		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.In(ids)).Scan(c.ctx, &rows)
+		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return fmt.Errorf("lock e-mails: %w", err)
 	}
@@ -90,7 +90,7 @@ func (c *change) lock(ids []string) error {
 		return nil
 	}
 	var rs []*recipientRow
-	if err := c.tx.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.In(ids)).Order("r.email_id", "r.position").Scan(c.ctx); err != nil {
+	if err := c.tx.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.List(ids)).Order("r.email_id", "r.position").Scan(c.ctx); err != nil {
 		return fmt.Errorf("read recipients: %w", err)
 	}
 	for _, r := range rs {

@@ -68,16 +68,16 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, 
 		attached = attached || r.Attachments > 0
 	}
 	var rs []*recipientRow
-	if err := s.db.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.In(ids)).Order("r.position").Scan(ctx); err != nil {
+	if err := s.db.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.List(ids)).Order("r.position").Scan(ctx); err != nil {
 		return nil, translate(err)
 	}
 	var cs []*contentRow
-	if err := s.db.NewSelect().Model(&cs).Where("c.email_id IN (?)", bun.In(ids)).Scan(ctx); err != nil {
+	if err := s.db.NewSelect().Model(&cs).Where("c.email_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
 		return nil, translate(err)
 	}
 	var as []*attachmentRow
 	if attached {
-		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.In(ids)).Order("at.position").Scan(ctx); err != nil {
+		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.List(ids)).Order("at.position").Scan(ctx); err != nil {
 			return nil, translate(err)
 		}
 	}

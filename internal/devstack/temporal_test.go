@@ -14,11 +14,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 )
 
 // temporalCLI is the program all tests use, built at most once.
 var temporalCLI = sync.OnceValues(func() (string, error) {
-	return TemporalCLI(context.Background(), "../../tools/temporal", "../../.postrider/bin", nil)
+	return TemporalCLI(context.Background(), "../../tools/temporal", "../../.postrider/tools", nil)
 })
 
 func cliForTest(t *testing.T) string {
@@ -59,7 +60,8 @@ func TestTemporalKeepsStateAcrossARestart(t *testing.T) {
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	run, err := dial(t, first).ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "kept", TaskQueue: "none",
-		SearchAttributes: map[string]any{"EmailStatus": "queued", "EmailRecipientDomains": []string{"example.com"}}}, "SendEmail")
+		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword("EmailStatus").ValueSet("queued"),
+			temporal.NewSearchAttributeKeyKeywordList("EmailRecipientDomains").ValueSet([]string{"example.com"}))}, "SendEmail")
 	require.NoError(t, err)
 	require.NoError(t, first.Stop(t.Context()))
 	require.NoError(t, first.Stop(t.Context()), "again")
@@ -71,7 +73,8 @@ func TestTemporalKeepsStateAcrossARestart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "SendEmail", found.WorkflowExecutionInfo.Type.Name)
 	_, err = dial(t, second).ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "new", TaskQueue: "none",
-		SearchAttributes: map[string]any{"EmailRelay": "primary", "EmailStatus": "queued"}}, "SendEmail")
+		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword("EmailRelay").ValueSet("primary"),
+			temporal.NewSearchAttributeKeyKeyword("EmailStatus").ValueSet("queued"))}, "SendEmail")
 	require.NoError(t, err)
 
 	_, err = StartTemporal(t.Context(), TemporalOptions{Dir: options.Dir, CLI: options.CLI})

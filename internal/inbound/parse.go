@@ -84,10 +84,13 @@ func parseBy(raw []byte, deadline time.Time) (mailbox.Parsed, error) {
 		return p, nil
 	}
 	p.Text, p.HTML = valid(env.Text), valid(env.HTML)
-	for name, body := range map[string]*string{"text": &p.Text, "html": &p.HTML} {
-		if n := len(*body); n > maxShownText {
-			*body = cut(*body, maxShownText)
-			problem("%s: %d bytes, of which the first %d are shown", name, n, maxShownText)
+	for _, b := range []struct {
+		name string
+		body *string
+	}{{"text", &p.Text}, {"html", &p.HTML}} {
+		if n := len(*b.body); n > maxShownText {
+			*b.body = cut(*b.body, maxShownText)
+			problem("%s: %d bytes, of which the first %d are shown", b.name, n, maxShownText)
 		}
 	}
 	for i, part := range attachments(env) {

@@ -12,14 +12,31 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Lengths of an address (RFC 5321 section 4.5.3.1).
+// Lengths in bytes (RFC 5321 section 4.5.3.1): maxAddress is the path of 256
+// without its angle brackets.
 const (
 	maxLocalPart = 64
 	maxAddress   = 254
 	maxNameBytes = 255
 )
 
-// domains turns a domain into lower-case A-labels (RFC 5891).
+// Address checks and normalises one address: an addr-spec without comments,
+// quoted strings or address literals, its domain as lower-case A-labels, and a
+// display name without control characters. Errors do not repeat what they refuse.
+func Address(addr, name string) (email.Address, error) {
+	spec, err := addrSpec(addr)
+	if err != nil {
+		return email.Address{}, err
+	}
+	name, err = displayName(name)
+	if err != nil {
+		return email.Address{}, err
+	}
+	return email.Address{Email: spec, Name: name}, nil
+}
+
+// domains turns a domain into lower-case A-labels as a lookup does (RFC 5891
+// section 5).
 var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
 
 // Domain normalises a domain name. Errors say what is wrong without the name.
@@ -28,8 +45,12 @@ func Domain(name string) (string, error) {
 	if err != nil || ascii == "" {
 		return "", errors.New("the domain is not a valid domain name")
 	}
-	if !strings.Contains(ascii, ".") {
+	dot := strings.LastIndexByte(ascii, '.')
+	if dot < 0 {
 		return "", errors.New("the domain has no dot; give a full domain name")
+	}
+	if strings.Trim(ascii[dot+1:], "0123456789") == "" {
+		return "", errors.New("the domain is an IP address; give a domain name")
 	}
 	return ascii, nil
 }
@@ -38,49 +59,60 @@ func Domain(name string) (string, error) {
 // letters and digits; with SMTPUTF8, letters of any script (RFC 6531).
 const atext = "!#$%&'*+-/=?^_`{|}~"
 
-// Address checks and normalises one address: an addr-spec without comments,
-// quoted strings or address literals, its domain as lower-case A-labels, and a
-// display name without control characters.
-func Address(addr, name string) (email.Address, error) {
+// addrSpec checks an address and writes its domain in the normal form. The local
+// part is the receiving server's to read, so it stays as it is.
+func addrSpec(addr string) (string, error) {
 	i := strings.LastIndexByte(addr, '@')
 	if i <= 0 || i == len(addr)-1 {
-		return email.Address{}, errors.New("an address looks like local@domain")
+		return "", errors.New("an address looks like local@domain")
 	}
 	local := addr[:i]
 	if len(local) > maxLocalPart {
-		return email.Address{}, fmt.Errorf("the part before the @ has %d bytes, the limit is %d", len(local), maxLocalPart)
+		return "", fmt.Errorf("the part before the @ has %d bytes, the limit is %d", len(local), maxLocalPart)
 	}
 	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" {
-			return email.Address{}, errors.New("the part before the @ begins or ends with a dot, or has two in a row")
+			return "", errors.New("the part before the @ begins or ends with a dot, or has two in a row")
 		}
 	}
-	for _, r := range local {
-		switch {
-		case r == '.', 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune(atext, r):
-		case r >= 0x80 && r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsNumber(r)):
-		default:
-			return email.Address{}, errors.New("the part before the @ has a character that is not allowed; quoted names are not supported")
-		}
+	if strings.IndexFunc(local, notLocal) >= 0 {
+		return "", errors.New("the part before the @ has a character that is not allowed; give the bare address, without quotes, brackets and comments")
 	}
 	domain, err := Domain(addr[i+1:])
 	if err != nil {
-		return email.Address{}, err
+		return "", err
 	}
-	a := email.Address{Email: local + "@" + domain, Name: strings.TrimSpace(name)}
-	if len(a.Email) > maxAddress {
-		return email.Address{}, fmt.Errorf("the address has %d bytes, the limit is %d", len(a.Email), maxAddress)
+	spec := local + "@" + domain
+	if len(spec) > maxAddress {
+		return "", fmt.Errorf("the address has %d bytes, the limit is %d", len(spec), maxAddress)
 	}
-	if len(a.Name) > maxNameBytes {
-		return email.Address{}, fmt.Errorf("the name has %d bytes, the limit is %d", len(a.Name), maxNameBytes)
-	}
-	if control(a.Name) {
-		return email.Address{}, errors.New("the name holds a line break or another control character")
-	}
-	return a, nil
+	return spec, nil
 }
 
-// control reports a character that has no place in a header.
+// notLocal reports a character that no local part may hold.
+func notLocal(r rune) bool {
+	switch {
+	case r == '.', 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return false
+	case r < utf8.RuneSelf:
+		return !strings.ContainsRune(atext, r)
+	}
+	return r == utf8.RuneError || !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsNumber(r)
+}
+
+// displayName checks the name that stands beside an address.
+func displayName(name string) (string, error) {
+	switch {
+	case control(name):
+		return "", errors.New("remove line breaks and other control characters from the name")
+	case len(name) > maxNameBytes:
+		return "", fmt.Errorf("the name has %d bytes, the limit is %d", len(name), maxNameBytes)
+	}
+	return strings.TrimSpace(name), nil
+}
+
+// control reports a character that has no place in a header: C0, DEL, C1, and
+// the two separators that some programs take for a line break.
 func control(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }) >= 0
 }

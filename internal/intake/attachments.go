@@ -1,14 +1,11 @@
 package intake
 
 import (
-	"bytes"
 	"fmt"
 	"mime"
-	"net/http"
 	"path"
 	"regexp"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -16,25 +13,27 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-const maxFilename = 255
+// Limits of attachments. Lengths are in bytes.
+const (
+	maxAttachments = 50
+	maxFilename    = 255
+	maxMediaType   = 255
+)
 
 var contentID = regexp.MustCompile(`^[A-Za-z0-9._@+-]{1,128}$`)
 
 func (c *checker) attachments(as []attachment) []email.Attachment {
 	if len(as) > maxAttachments {
-		c.refuse("/attachments", "too_many", "there are %d attachments, the limit is %d", len(as), maxAttachments)
+		c.refuse("/attachments", codeTooMany, "there are %d attachments, the limit is %d", len(as), maxAttachments)
 		return nil
 	}
 	seen := map[string]bool{}
 	var out []email.Attachment
 	for i, a := range as {
 		pointer := fmt.Sprintf("/attachments/%d", i)
-		got, ok := c.attachment(pointer, a)
-		if !ok {
-			continue
-		}
+		got := c.attachment(pointer, a)
 		if got.ContentID != "" && seen[got.ContentID] {
-			c.refuse(pointer+"/content_id", "named_twice", "another attachment has this content_id")
+			c.refuse(pointer+"/content_id", codeNamedTwice, "another attachment has this content_id; give each its own")
 		}
 		seen[got.ContentID] = true
 		out = append(out, got)
@@ -42,116 +41,125 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 	return out
 }
 
-func (c *checker) attachment(pointer string, a attachment) (email.Attachment, bool) {
-	out := email.Attachment{Optional: a.Optional, ContentID: strings.Trim(text(a.ContentID), "<>")}
-	before := len(c.fields)
-	if out.ContentID != "" && !contentID.MatchString(out.ContentID) {
-		c.refuse(pointer+"/content_id", "invalid", "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
-	}
-	out.Filename = c.filename(pointer, text(a.Filename))
-	switch reference := text(a.ReferenceType); {
-	case reference != "" && a.Content != nil:
-		c.refuse(pointer, "named_twice", "the attachment has content and a reference; give one of them")
-	case reference == string(email.ReferenceRecording):
-		out.ReferenceType = email.ReferenceRecording
-		out.ReferenceID = c.reference(pointer, text(a.ReferenceID))
-	case reference != "":
-		c.refuse(pointer+"/reference_type", "unsupported", `the type of a reference is "recording"`)
+// attachment reads content or a reference. The seed's "reference_type": "" means
+// that there is no reference.
+func (c *checker) attachment(pointer string, a attachment) email.Attachment {
+	reference := text(a.ReferenceType) != "" || text(a.ReferenceID) != ""
+	switch {
+	case reference && a.Content != nil:
+		c.refuse(pointer, codeNamedTwice, "the attachment has content and a reference; give one of them")
+	case reference:
+		return c.reference(pointer, a)
 	case a.Content == nil:
-		c.refuse(pointer+"/content", "missing", "give the content in base64, or a reference")
-	case out.Filename == "" && len(c.fields) == before:
-		c.refuse(pointer+"/filename", "missing", "give the file a name")
+		c.refuse(pointer+"/content", codeMissing, "give the content in base64, or a reference")
 	default:
-		out.Content = *a.Content
-		if out.Content == nil {
-			out.Content = []byte{}
+		return c.file(pointer, a)
+	}
+	return email.Attachment{}
+}
+
+func (c *checker) reference(pointer string, a attachment) email.Attachment {
+	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceType(text(a.ReferenceType))}
+	switch out.ReferenceType {
+	case "":
+		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "recording"`)
+	case email.ReferenceRecording:
+		id, err := uuid.Parse(text(a.ReferenceID))
+		if err != nil || len(text(a.ReferenceID)) != len(id.String()) {
+			c.refuse(pointer+"/reference_id", codeInvalid, "give the recording's id, a UUID")
 		}
-		out.Type = c.mediaType(pointer, text(a.Type), out)
-		c.blocked(pointer, out)
+		out.ReferenceID = id.String()
+	default:
+		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "recording"; give anything else as content`)
 	}
-	return out, len(c.fields) == before
+	if text(a.Type) != "" {
+		c.refuse(pointer+"/type", codeUnsupported, "the type of what is referred to is found out; remove this member")
+	}
+	if text(a.ContentID) != "" {
+		c.refuse(pointer+"/content_id", codeUnsupported, "only uploaded content stands inside HTML; remove this member")
+	}
+	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
+	c.blockedName(pointer+"/filename", out.Filename)
+	return out
 }
 
-func (c *checker) reference(pointer, id string) string {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		c.refuse(pointer+"/reference_id", "invalid", "give the recording's id, a UUID")
-		return ""
+func (c *checker) file(pointer string, a attachment) email.Attachment {
+	out := email.Attachment{Optional: a.Optional, Content: *a.Content}
+	if out.Content == nil {
+		out.Content = []byte{} // empty, not absent
 	}
-	return u.String()
+	before := len(c.fields)
+	if out.Filename = c.filename(pointer+"/filename", text(a.Filename)); out.Filename == "" && len(c.fields) == before {
+		c.refuse(pointer+"/filename", codeMissing, "give the file a name")
+	}
+	if id := text(a.ContentID); id != "" {
+		if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
+			id = id[1 : len(id)-1]
+		}
+		if !contentID.MatchString(id) {
+			c.refuse(pointer+"/content_id", codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
+		}
+		out.ContentID = id
+	}
+	if given := text(a.Type); given != "" {
+		out.Type = c.mediaType(pointer+"/type", given)
+	} else {
+		out.Type = sniff(out.Filename, out.Content)
+	}
+	if !c.blockedName(pointer+"/filename", out.Filename) && !c.blockedType(pointer+"/type", out.Type) {
+		c.blockedContent(pointer+"/content", out.Content)
+	}
+	return out
 }
 
-// filename keeps the last element of a path.
+// filename keeps the last element of a path, without the invisible marks that
+// make a name look like another one.
 func (c *checker) filename(pointer, name string) string {
 	if control(name) {
-		c.refuse(pointer+"/filename", "control_character", "remove line breaks and other control characters")
+		c.refuse(pointer, codeControl, "remove line breaks and other control characters")
 		return ""
 	}
+	name = strings.Map(func(r rune) rune {
+		if turnsText(r) {
+			return -1
+		}
+		return r
+	}, name)
 	name = strings.TrimSpace(path.Base(strings.ReplaceAll(name, `\`, "/")))
-	if name == "." || name == ".." || name == "/" {
+	if strings.Trim(name, "./ ") == "" {
 		return ""
 	}
 	if len(name) > maxFilename {
-		c.refuse(pointer+"/filename", "too_long", "the name has %d bytes, the limit is %d", len(name), maxFilename)
+		c.refuse(pointer, codeTooLong, "the name has %d bytes, the limit is %d", len(name), maxFilename)
 		return ""
 	}
 	return name
 }
 
-// mediaType normalises what the client says, or finds out: by the content, or,
-// where that says nothing, by the name.
-func (c *checker) mediaType(pointer, given string, a email.Attachment) string {
-	if given != "" {
-		t, params, err := mime.ParseMediaType(given)
-		if err != nil || !strings.Contains(t, "/") || control(given) || strings.HasPrefix(t, "multipart/") || strings.HasPrefix(t, "message/") {
-			c.refuse(pointer+"/type", "invalid", "give a media type such as application/pdf; multipart and message types are not taken")
-			return ""
-		}
-		if t = mime.FormatMediaType(t, params); t == "" {
-			c.refuse(pointer+"/type", "invalid", "give a media type such as application/pdf")
-		}
-		return t
-	}
-	t := http.DetectContentType(a.Content)
-	if t == "application/octet-stream" || strings.HasPrefix(t, "text/plain") {
-		if byName := mime.TypeByExtension(strings.ToLower(path.Ext(a.Filename))); byName != "" {
-			t = byName
-		}
-	}
-	return t
+// turnsText reports the characters that change the direction of text (Unicode
+// UAX 9): with them, exe.gpj is shown as jpg.exe is written.
+func turnsText(r rune) bool {
+	return r == '\u061c' || r == '\u200e' || r == '\u200f' || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
-// executables are the extensions that mail servers refuse, and that nobody
-// should open from a mail.
-var executables = words(`ade adp app appinstaller appx appxbundle bat chm cmd com cpl diagcab dll dmg ex exe gadget
-	hta ins iso isp jar jnlp js jse lib lnk mde msc msi msix msixbundle msp mst nsh osd pif ps1 ps1xml ps2 psc1 psm1 reg scf
-	scr sct shb sys vb vbe vbs vhd vhdx vxd wsc wsf wsh xll`)
-
-func words(list string) map[string]bool {
-	out := map[string]bool{}
-	for w := range strings.FieldsSeq(list) {
-		out[w] = true
+// mediaType normalises what the client says (RFC 2045 section 5.1). A name among
+// the parameters would contradict filename, and is left out.
+func (c *checker) mediaType(pointer, given string) string {
+	t, params, err := mime.ParseMediaType(given)
+	main, sub, slash := strings.Cut(t, "/")
+	if err != nil || !slash || main == "" || sub == "" || len(given) > maxMediaType || control(given) || !utf8.ValidString(given) {
+		c.refuse(pointer, codeInvalid, "give a media type such as application/pdf, at most %d bytes long", maxMediaType)
+		return ""
+	}
+	if main == "multipart" || main == "message" {
+		c.refuse(pointer, codeUnsupported, "multipart and message types cannot be sent in base64; use application/octet-stream")
+		return ""
+	}
+	delete(params, "name")
+	out := mime.FormatMediaType(t, params)
+	if _, _, err := mime.ParseMediaType(out); err != nil {
+		c.refuse(pointer, codeInvalid, "give a media type such as application/pdf, with parameters in ASCII")
+		return ""
 	}
 	return out
-}
-
-// executableStarts are how executable files begin, whatever they are called.
-var executableStarts = [][]byte{
-	[]byte("MZ\x90\x00"), []byte("MZ\x00\x00"), []byte("\x7fELF"),
-	{0xfe, 0xed, 0xfa, 0xce}, {0xfe, 0xed, 0xfa, 0xcf}, {0xce, 0xfa, 0xed, 0xfe}, {0xcf, 0xfa, 0xed, 0xfe},
-}
-
-// blocked refuses executables, by name and by content.
-func (c *checker) blocked(pointer string, a email.Attachment) {
-	name := strings.TrimRightFunc(strings.ToLower(a.Filename), func(r rune) bool { return r == '.' || unicode.IsSpace(r) || !utf8.ValidRune(r) })
-	if ext := strings.TrimPrefix(path.Ext(name), "."); executables[strings.TrimSpace(ext)] {
-		c.refuse(pointer+"/filename", "attachment_blocked", "files of type .%s are not sent: put the file where it can be downloaded, and send the link", strings.TrimSpace(ext))
-		return
-	}
-	for _, start := range executableStarts {
-		if bytes.HasPrefix(a.Content, start) {
-			c.refuse(pointer+"/content", "attachment_blocked", "the content is an executable program, which is not sent: put it where it can be downloaded, and send the link")
-			return
-		}
-	}
 }

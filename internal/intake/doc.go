@@ -2,11 +2,14 @@
 // by a direct start of the workflow, is decoded, normalised and checked here.
 //
 //  1. decode.go reads the JSON strictly: unknown and repeated members, wrong
-//     types and invalid UTF-8 are refused with a pointer to the place.
+//     types and invalid UTF-8 are refused with a pointer to the place. It stops
+//     at the first such fault, because what follows can no longer be trusted.
 //  2. normalize.go brings the seed API's two shapes together, group by group:
-//     sender, recipients, content, attachments. Naming a thing twice is refused.
+//     sender, recipients, content, attachments. The groups are independent, so
+//     from goes with destinations; naming one thing twice is refused.
 //  3. The checks collect everything that is wrong, so that a client mends its
 //     request once. They never repeat a value.
 //
-// Every refusal is an *email.Failure.
+// Every refusal is an *email.Failure with code malformed_json, invalid_request or
+// too_large; codes.go lists the codes of its fields.
 package intake

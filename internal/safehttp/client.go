@@ -133,7 +133,7 @@ func (c *Client) Do(ctx context.Context, req *http.Request, maxBody int64) (Resp
 	if err != nil {
 		return Response{}, callError(req, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // all that is wanted of it was read
 	out := Response{Status: resp.StatusCode, Header: resp.Header, Private: c.private(remote.Load())}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if int64(len(body)) > maxBody {

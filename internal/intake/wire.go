@@ -1,0 +1,137 @@
+package intake
+
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// request is both shapes of the seed API at once. Pointers tell what is absent
+// from what is empty; null is absent.
+type request struct {
+	From    *address   `json:"from"`
+	Source  *address   `json:"source"`
+	To      *[]address `json:"to"`
+	Dest    *[]address `json:"destinations"`
+	Cc      []address  `json:"cc"`
+	Bcc     []address  `json:"bcc"`
+	ReplyTo []address  `json:"reply_to"`
+
+	Subject     *string      `json:"subject"`
+	Content     *content     `json:"content"`
+	Attachments []attachment `json:"attachments"`
+
+	Headers     headers            `json:"headers"`
+	Metadata    map[string]*string `json:"metadata"`
+	Tags        []*string          `json:"tags"`
+	SendAt      *string            `json:"send_at"`
+	ExpiresAt   *string            `json:"expires_at"`
+	OnAmbiguous *string            `json:"on_ambiguous"`
+	Stream      *string            `json:"stream"`
+}
+
+// address is {"email","name"} or the seed's {"type","target","target_name","name","detail"}.
+type address struct {
+	Email      *string `json:"email"`
+	Type       *string `json:"type"`
+	Target     *string `json:"target"`
+	TargetName *string `json:"target_name"`
+	Name       *string `json:"name"`
+	Detail     *string `json:"detail"`
+}
+
+// content is a string, or {"text","html"}.
+type content struct {
+	Text *string `json:"text"`
+	HTML *string `json:"html"`
+	// plain is the string form; its problems are at /content itself.
+	plain bool
+}
+
+// attachment is content or a reference.
+type attachment struct {
+	Filename      *string `json:"filename"`
+	Content       *[]byte `json:"content"`
+	Type          *string `json:"type"`
+	ContentID     *string `json:"content_id"`
+	ReferenceType *string `json:"reference_type"`
+	ReferenceID   *string `json:"reference_id"`
+	Optional      bool    `json:"optional"`
+}
+
+// headers keeps an object's members in their order.
+type headers []header
+
+type header struct {
+	name  string
+	value *string
+}
+
+// typeError says in words of our own which type belongs at a place; the decoder
+// adds the place.
+type typeError string
+
+func (e typeError) Error() string { return string(e) }
+
+const (
+	wantAddress = typeError(`an address is an object: {"email": "…", "name": "…"}`)
+	wantContent = typeError(`content is a string, or an object: {"text": "…", "html": "…"}`)
+	wantHeaders = typeError(`headers is an object: {"X-Name": "value"}`)
+)
+
+// UnmarshalJSONFrom refuses what is not an object: plain strings are the mistake
+// that everybody makes.
+func (a *address) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '{' {
+		return kindError(d, wantAddress)
+	}
+	type plain address
+	return json.UnmarshalDecode(d, (*plain)(a))
+}
+
+// UnmarshalJSONFrom reads either form.
+func (c *content) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case '"':
+		c.plain = true
+		return json.UnmarshalDecode(d, &c.Text)
+	case '{':
+		type plain content
+		return json.UnmarshalDecode(d, (*plain)(c))
+	}
+	return kindError(d, wantContent)
+}
+
+// UnmarshalJSONFrom reads an object of strings.
+func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case 'n':
+		return d.SkipValue()
+	case '{':
+	default:
+		return kindError(d, wantHeaders)
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		var next header
+		if err := json.UnmarshalDecode(d, &next.name); err != nil {
+			return err
+		}
+		if err := json.UnmarshalDecode(d, &next.value); err != nil {
+			return err
+		}
+		*h = append(*h, next)
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// kindError is want, unless there is no value at all but broken JSON.
+func kindError(d *jsontext.Decoder, want typeError) error {
+	if d.PeekKind() == jsontext.KindInvalid {
+		_, err := d.ReadToken()
+		return err
+	}
+	return want
+}
