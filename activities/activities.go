@@ -123,11 +123,27 @@ type Deps struct {
 type Activities struct {
 	deps      Deps
 	exchanges *exchanges
+	limits    limits
+}
+
+// limits are the times that tests shorten.
+type limits struct {
+	// inlineBudget is how long an inline attempt may take. While a local activity
+	// runs, signals and queries of its run wait.
+	inlineBudget time.Duration
+	// finishWithin bounds how long an exchange tries to write its end itself.
+	finishWithin time.Duration
+	// busyPoll is how often an attempt that another process has marked is looked at.
+	busyPoll time.Duration
+}
+
+func defaultLimits() limits {
+	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second}
 }
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges()}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits()}
 	return a, a.exchanges.drain
 }
 

@@ -92,9 +92,6 @@ func (xs *exchanges) drain(ctx context.Context) error {
 	return nil
 }
 
-// busyPoll is how often an attempt that another process has marked is looked at.
-const busyPoll = time.Second
-
 // attempt runs one attempt from the session to the journal's last line.
 func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
 	for {
@@ -103,7 +100,7 @@ func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email
 			return res, err
 		}
 		select {
-		case <-time.After(busyPoll):
+		case <-time.After(a.limits.busyPoll):
 		case <-ctx.Done():
 			return res, ctx.Err()
 		}
@@ -222,13 +219,10 @@ func (a *Activities) render(ctx context.Context, emailID string, date time.Time)
 	return message, unsendable, nil
 }
 
-// finishWithin bounds how long an exchange tries to write its end itself.
-const finishWithin = 10 * time.Second
-
 // finish writes the attempt's end, trying for a while: the server has answered,
 // and nobody else knows what.
 func (a *Activities) finish(e email.Ending) error {
-	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
 	for {
 		err := a.deps.Journal.Finish(ctx, []email.Ending{e})

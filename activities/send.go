@@ -11,12 +11,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Limits of an inline attempt. While a local activity runs, signals and queries
-// of its run wait, so it has to be short.
-const (
-	inlineBudget         = 5 * time.Second
-	inlineMaxBytes int64 = 256 << 10
-)
+// inlineMaxBytes bounds the messages that are sent inline.
+const inlineMaxBytes int64 = 256 << 10
 
 // heartbeatEvery is how often a waiting SendSMTP says that it is alive.
 const heartbeatEvery = 5 * time.Second
@@ -36,7 +32,7 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 	if err != nil {
 		return email.SendSMTPResult{}, failed(ctx, a.deps.Log, "sending", err)
 	}
-	handOver, err := await(ctx, x, in.Inline)
+	handOver, err := a.await(ctx, x, in.Inline)
 	if err != nil {
 		return email.SendSMTPResult{}, err
 	}
@@ -61,9 +57,9 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 
 // await waits for an exchange: an inline activity for its budget, a regular one
 // until the end. The exchange itself goes on in either case.
-func await(ctx context.Context, x *exchange, inline bool) (handOver bool, err error) {
+func (a *Activities) await(ctx context.Context, x *exchange, inline bool) (handOver bool, err error) {
 	if inline {
-		budget := time.NewTimer(inlineBudget)
+		budget := time.NewTimer(a.limits.inlineBudget)
 		defer budget.Stop()
 		select {
 		case <-x.done:

@@ -97,6 +97,9 @@ func parseBy(raw []byte, deadline time.Time) (mailbox.Parsed, error) {
 		p.Attachments = append(p.Attachments, describe(i, part))
 	}
 	for _, e := range env.Errors {
+		if e.Name == enmime.ErrorMissingContentType {
+			continue // it is text then, as RFC 2045 §5.2 has it
+		}
 		problem("%s: %s", strings.ToLower(e.Name), cut(valid(e.Detail), 200))
 	}
 	return p, nil
@@ -151,6 +154,7 @@ func open(raw []byte, deadline time.Time) (env *enmime.Envelope, err error) {
 	}
 	parser := enmime.NewParser(
 		enmime.MaxStoredPartErrors(maxProblems), enmime.DisableTextConversion(true), enmime.SkipMalformedParts(true),
+		enmime.SetReadPartErrorPolicy(func(*enmime.Part, error) bool { return true }), // half a part is better than none
 		enmime.MultipartWOBoundaryAsSinglePart(true), enmime.SetCustomParseMediaType(mediaType),
 	)
 	env, err = parser.ReadEnvelope(timed(raw, deadline))
@@ -221,15 +225,25 @@ func mediaType(value string) (mtype string, params map[string]string, invalid []
 }
 
 // attachments are the parts that are not the message's text, in their order.
+// enmime's own lists leave out some types, message/rfc822 among them.
 func attachments(env *enmime.Envelope) []*enmime.Part {
+	if env.Root == nil {
+		return nil
+	}
 	listed := map[*enmime.Part]bool{}
 	for _, p := range slices.Concat(env.Attachments, env.Inlines, env.OtherParts) {
 		listed[p] = true
 	}
-	if env.Root == nil || len(listed) == 0 {
-		return nil
-	}
-	return env.Root.DepthMatchAll(func(p *enmime.Part) bool { return listed[p] })
+	return env.Root.DepthMatchAll(func(p *enmime.Part) bool {
+		switch kind := strings.ToLower(p.ContentType); {
+		case listed[p]:
+			return true
+		case p.FirstChild != nil, kind == "", kind == "text/plain", kind == "text/html":
+			return false
+		default:
+			return !strings.HasPrefix(kind, "multipart/")
+		}
+	})
 }
 
 func describe(index int, p *enmime.Part) mailbox.Part {

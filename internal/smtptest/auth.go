@@ -75,6 +75,12 @@ func (c *talk) cramMD5() (bool, error) {
 // scram follows RFC 5802 without channel binding.
 func (c *talk) scram(first string, h func() hash.Hash) (bool, error) {
 	const salt, rounds = "sixteen bytes...", 4096
+	if first == "" { // the initial response is optional
+		var err error
+		if first, err = c.challenge(""); err != nil {
+			return false, err
+		}
+	}
 	bare := strings.TrimPrefix(first, "n,,")
 	user, nonce, _ := strings.Cut(strings.TrimPrefix(bare, "n="), ",r=")
 	nonce += "server"

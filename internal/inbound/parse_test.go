@@ -1,0 +1,272 @@
+package inbound
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+// full has all that Parse knows; lines end in LF here and in CRLF in crlf(full).
+const full = `Received: from a (b)
+	by c; Mon, 2 Jan 2023 15:04:05 +0100
+Received: from d
+From: =?iso-8859-1?q?M=FCller=2C_Eva?= <eva@x.test>
+To: Bob <bob@dev.test>, "Ann, B." <ann@dev.test>
+Cc: cc@dev.test
+Reply-To: help@x.test
+Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= =?utf-8?q?_hier?=
+Message-ID: <42@x.test>
+Date: Mon, 2 Jan 2023 15:04:05 +0100
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=m
+
+--m
+Content-Type: multipart/alternative; boundary=a
+
+--a
+Content-Type: text/plain; charset=iso-8859-1
+Content-Transfer-Encoding: quoted-printable
+
+caf=E9
+--a
+Content-Type: multipart/related; boundary=r
+
+--r
+Content-Type: text/html; charset=utf-8
+
+<b>café</b><img src="cid:pic@x">
+--r
+Content-Type: image/png
+Content-ID: <pic@x>
+Content-Disposition: inline; filename="pic.png"
+Content-Transfer-Encoding: base64
+
+iVBORw==
+--r--
+--a--
+--m
+Content-Type: application/pdf; name="x"
+Content-Disposition: attachment; filename*=utf-8''..%2F..%5Cr%C3%A9sum%C3%A9.pdf
+Content-Transfer-Encoding: base64
+
+JVBERi0=
+--m
+Content-Type: message/rfc822
+
+Subject: inner
+
+inner text
+--m--
+`
+
+func crlf(s string) []byte { return []byte(strings.ReplaceAll(s, "\n", "\r\n")) }
+
+func digest(s string) string {
+	d := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(d[:])
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for name, raw := range map[string][]byte{"CRLF": crlf(full), "LF": []byte(full)} {
+		t.Run("all parts of a message: "+name, func(t *testing.T) {
+			t.Parallel()
+			p, err := Parse(raw)
+			require.NoError(t, err)
+			require.Empty(t, p.Problems)
+			require.Equal(t, "Grüße hier", p.Subject)
+			require.Equal(t, []mailbox.Address{{Name: "Müller, Eva", Email: "eva@x.test"}}, p.From)
+			require.Equal(t, []mailbox.Address{{Name: "Bob", Email: "bob@dev.test"}, {Name: "Ann, B.", Email: "ann@dev.test"}}, p.To)
+			require.Equal(t, []mailbox.Address{{Email: "cc@dev.test"}}, p.Cc)
+			require.Equal(t, []mailbox.Address{{Email: "help@x.test"}}, p.ReplyTo)
+			require.Equal(t, "42@x.test", p.MessageID)
+			require.Equal(t, "Mon, 2 Jan 2023 15:04:05 +0100", p.Date)
+			require.Equal(t, time.Date(2023, 1, 2, 14, 4, 5, 0, time.UTC), p.DatedAt)
+			require.Equal(t, "café", strings.TrimSpace(p.Text))
+			require.Equal(t, `<b>café</b><img src="cid:pic@x">`, strings.TrimSpace(p.HTML))
+			require.Equal(t, []mailbox.Header{
+				{Name: "Received", Value: "from a (b)\tby c; Mon, 2 Jan 2023 15:04:05 +0100"},
+				{Name: "Received", Value: "from d"},
+				{Name: "From", Value: "Müller, Eva <eva@x.test>"},
+			}, p.Headers[:3])
+			require.Len(t, p.Headers, 11)
+			require.Len(t, p.Attachments, 3)
+			require.Equal(t, mailbox.Part{
+				Filename: "pic.png", Type: "image/png", ContentID: "pic@x", Disposition: "inline", Size: 4, SHA256: digest("\x89PNG"),
+			}, p.Attachments[0])
+			require.Equal(t, mailbox.Part{
+				Index: 1, Filename: "résumé.pdf", Type: "application/pdf", Disposition: "attachment", Size: 5, SHA256: digest("%PDF-"),
+			}, p.Attachments[1])
+			require.Equal(t, "message/rfc822", p.Attachments[2].Type)
+
+			part, content, err := Attachment(raw, 1)
+			require.NoError(t, err)
+			require.Equal(t, p.Attachments[1], part)
+			require.Equal(t, "%PDF-", string(content))
+			_, content, err = Parser{}.Attachment(raw, 2)
+			require.NoError(t, err)
+			require.Contains(t, string(content), "Subject: inner")
+			for _, index := range []int{-1, 3} {
+				_, _, err = Attachment(raw, index)
+				require.ErrorIs(t, err, mailbox.ErrNoAttachment)
+			}
+		})
+	}
+	t.Run("text is not made from HTML", func(t *testing.T) {
+		t.Parallel()
+		p, err := Parser{}.Parse(crlf("Content-Type: text/html\n\n<p>Hi</p>"))
+		require.NoError(t, err)
+		require.Empty(t, p.Text)
+		require.Equal(t, "<p>Hi</p>", p.HTML)
+	})
+	t.Run("what is broken is told and the rest read", func(t *testing.T) {
+		t.Parallel()
+		p, err := Parse(crlf("no field at all\nFrom: <<>>\nDate: yesterday\nSubject: =?x-none?q?a?= \xff\x00\n" +
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain; charset=x-none\n\nfirst\x00\n" +
+			"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\nContent-Disposition: attachment; filename=a\n\n!!!*\n"))
+		require.NoError(t, err)
+		require.Nil(t, p.From)
+		require.True(t, p.DatedAt.IsZero())
+		require.Equal(t, "yesterday", p.Date)
+		require.Equal(t, "=?x-none?q?a?= \uFFFD\uFFFD", p.Subject)
+		require.Contains(t, p.Text, "first\uFFFD")
+		require.Len(t, p.Attachments, 1)
+		all := strings.Join(p.Problems, "\n")
+		require.Contains(t, all, "From: not a list")
+		require.Contains(t, all, "Date: not a date")
+		require.Contains(t, all, "header: some lines")
+	})
+	t.Run("very long text is cut and says so", func(t *testing.T) {
+		t.Parallel()
+		p, err := Parse([]byte("Subject: s\r\n\r\n" + strings.Repeat("é ", maxShownText/2)))
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(p.Text), maxShownText)
+		require.Contains(t, strings.Join(p.Problems, "\n"), "text: ")
+	})
+	t.Run("past the deadline the headers are there", func(t *testing.T) {
+		t.Parallel()
+		p, err := parseBy(crlf(full), time.Now())
+		require.ErrorIs(t, err, mailbox.ErrTooSlow)
+		require.Equal(t, "Grüße hier", p.Subject)
+	})
+}
+
+// multi is a message of n parts under a Content-Type.
+func multi(contentType string, n int) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "Subject: many\r\nContent-Type: %s\r\n\r\n", contentType)
+	for range n {
+		b.WriteString("--b\r\n\r\nx\r\n")
+	}
+	b.WriteString("--b--\r\n")
+	return b.Bytes()
+}
+
+func nested(depth int) []byte {
+	var b bytes.Buffer
+	b.WriteString("Subject: deep\r\n")
+	for i := range depth {
+		fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+	}
+	b.WriteString("\r\nbottom\r\n")
+	return b.Bytes()
+}
+
+func TestHostileMail(t *testing.T) {
+	t.Parallel()
+	broken := append([]byte("Subject: s\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nnot a header\r\n"), multi("x", 20000)...)
+	for _, tt := range []struct {
+		name    string
+		raw     []byte
+		problem string // "" means none in particular
+	}{
+		{"20,000 parts", multi("multipart/mixed; boundary=b", 20000), "more than 500 parts"},
+		{"20,000 parts that one parser sees and the other not", multi("multipart/mixed; boundary=b; ;;;=", 20000), ""},
+		{"20,000 parts after a broken one", broken, "500"},
+		{"just over the parts", multi("multipart/mixed; boundary=b", maxParts), "more than 500 parts"},
+		{"1,500 levels", nested(1500), "levels"},
+		{"just over the levels", nested(maxDepth + 1), "more than 20 levels"},
+		{"a header of 5 MB in one line", []byte("Subject: " + strings.Repeat("s", 5<<20) + "\r\n\r\nx"), "limit 1048576"},
+		{"a header of 5 MB of encoded words", []byte("Subject: " + strings.Repeat("=?utf-8?q?a", 500000) + "\r\n\r\nx"), "limit 1048576"},
+		{"a header of many fields", []byte(strings.Repeat("A: b\r\n", 100000) + "\r\nx"), "header"},
+		{"a header with no end", []byte(strings.Repeat("a", 100000)), "header"},
+		{"a To of many addresses", []byte("To: " + strings.Repeat("a@b,", 60000) + "\r\n\r\nx"), ""},
+		{"comments in comments", []byte("To: " + strings.Repeat("(", 200000) + "\r\n\r\nx"), "To: not a list"},
+		{"NULs", bytes.Repeat([]byte{0}, 1<<20), "header"},
+		{"empty", nil, ""},
+		{"line ends only", []byte("\r\n\r\n\r\n"), ""},
+		{"no boundary", []byte("Content-Type: multipart/mixed\r\n\r\n--\r\n\r\nx\r\n----\r\n"), ""},
+		{"an empty boundary", []byte("Content-Type: multipart/mixed; boundary=\"\"\r\n\r\n--\r\n\r\nx\r\n----\r\n"), ""},
+		{"itself within itself", []byte("Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n", 400)), ""},
+		{"deep HTML", []byte("Content-Type: text/html\r\n\r\n" + strings.Repeat("<div>", 400000)), ""},
+		{"lines of dashes", bytes.Repeat([]byte("\r\n--"), 500000), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			s := Summary(tt.raw)
+			p, err := Parse(tt.raw)
+			_, _, attachmentErr := Attachment(tt.raw, 1<<30)
+			took := time.Since(start)
+
+			require.NoError(t, err)
+			require.Error(t, attachmentErr)
+			require.NotErrorIs(t, attachmentErr, mailbox.ErrTooSlow)
+			require.Contains(t, strings.Join(p.Problems, "\n"), tt.problem)
+			require.Less(t, took, parseTimeout) // all three together, with the race detector on
+			for _, column := range []string{s.Subject, s.From, s.To, s.MessageID} {
+				require.LessOrEqual(t, len(column), mailbox.SummaryBytes)
+			}
+			require.LessOrEqual(t, len(p.Headers), maxShownHeaders)
+			require.LessOrEqual(t, len(p.Problems), maxProblems)
+			require.LessOrEqual(t, len(p.Attachments), maxParts)
+		})
+	}
+	t.Run("just within the caps is read", func(t *testing.T) {
+		t.Parallel()
+		p, err := Parse(multi("multipart/mixed; boundary=b", maxParts-1))
+		require.NoError(t, err)
+		require.Empty(t, p.Problems)
+		p, err = Parse(nested(maxDepth))
+		require.NoError(t, err)
+		require.Contains(t, p.Text, "bottom")
+	})
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	s := Summary([]byte("SUBJECT: a\x00b\tc\r\n d \xff\r\nfrom:x\r\nTo : " + strings.Repeat("é", 400) + "\r\nmessage-id: rubbish\r\n\r\nSubject: body"))
+	require.Equal(t, "a\uFFFDb c d \uFFFD", s.Subject)
+	require.Equal(t, "x", s.From)
+	require.Equal(t, strings.Repeat("é", mailbox.SummaryBytes/2), s.To)
+	require.Equal(t, "rubbish", s.MessageID)
+	require.Equal(t, Digest{}, Summary(nil))
+}
+
+// FuzzParse looks for panics and for columns that Postgres would refuse.
+func FuzzParse(f *testing.F) {
+	f.Add(crlf(full))
+	f.Add([]byte(full))
+	f.Add(nested(5))
+	f.Add([]byte(note))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s := Summary(raw)
+		require.NotContains(t, s.Subject+s.From+s.To+s.MessageID, "\x00")
+		p, err := Parse(raw)
+		require.NoError(t, err)
+		for i, want := range p.Attachments {
+			got, content, err := Attachment(raw, i)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			require.Equal(t, want.Size, int64(len(content)))
+		}
+	})
+}

@@ -1,0 +1,164 @@
+package smtp_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// trusted makes a TLS server and the options of a relay that trusts it.
+func trusted(t *testing.T) (server *tls.Config, options string) {
+	t.Helper()
+	server, authority := smtptest.Certificate(t, "127.0.0.1")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, authority, 0o600))
+	return server, "tls_ca=" + ca
+}
+
+func TestAuth(t *testing.T) {
+	t.Parallel()
+	server, trust := trusted(t)
+	for _, tc := range []struct {
+		mechanism, offered, used string
+		implicit                 bool
+	}{
+		{"plain", "PLAIN LOGIN", "PLAIN", false},
+		{"login", "PLAIN LOGIN", "LOGIN", false},
+		{"cram-md5", "PLAIN CRAM-MD5", "CRAM-MD5", false},
+		{"scram-sha-1", "SCRAM-SHA-1 PLAIN", "SCRAM-SHA-1", false},
+		{"scram-sha-256", "SCRAM-SHA-256 PLAIN", "SCRAM-SHA-256", false},
+		{"xoauth2", "XOAUTH2 PLAIN", "XOAUTH2", false},
+		{"auto", "LOGIN PLAIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 NTLM", "SCRAM-SHA-256", false},
+		{"auto", "NTLM LOGIN", "LOGIN", false},
+		{"auto", "PLAIN", "PLAIN", true},
+		{"login", "LOGIN", "LOGIN", true},
+	} {
+		t.Run(fmt.Sprintf("%s of %s, implicit %t", tc.mechanism, tc.offered, tc.implicit), func(t *testing.T) {
+			t.Parallel()
+			p := (&smtptest.Peer{TLS: server, Implicit: tc.implicit, User: "user", Password: "p:w/d", Mechanisms: tc.offered}).Start(t)
+			scheme := map[bool]string{false: "smtp", true: "smtps"}[tc.implicit]
+			relay := func(password string) string {
+				return scheme + "://user:" + password + "@" + p.Addr() + "?auth=" + tc.mechanism + "&" + trust + map[bool]string{false: "&tls=starttls"}[tc.implicit]
+			}
+			ex := send(t, relays(t, smtp.Options{}, relay("p%3Aw%2Fd")), envelope("b@y.test"), noMark)
+			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+			require.Equal(t, "user", p.Messages()[0].User)
+			i := slices.IndexFunc(p.Lines(), func(l string) bool { return strings.HasPrefix(l, "AUTH") })
+			require.Equal(t, tc.used, strings.Fields(p.Lines()[i])[1])
+			transcript := fmt.Sprintf("%+v", ex.Transcript)
+			require.NotContains(t, transcript, "AUTH", "credentials stay out of the transcript")
+
+			var log bytes.Buffer
+			_, err := relays(t, smtp.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, relay("mistaken")).Session(t.Context(), email.Route{})
+			relayErr, ok := errors.AsType[*email.RelayError](err)
+			require.True(t, ok)
+			require.Equal(t, email.Reply{Code: 535, Enhanced: "5.7.8", Text: "wrong credentials"}, relayErr.Reply, "%v", err)
+			require.Contains(t, log.String(), "relay.down")
+			require.NotContains(t, err.Error()+log.String(), "mistaken")
+		})
+	}
+}
+
+func TestAuthThatIsNotOffered(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: "PLAIN"}).Start(t)
+	_, err := relays(t, smtp.Options{}, "smtp://user:secret@"+p.Addr()+"?auth=cram-md5").Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "the relay offers (PLAIN), not CRAM-MD5")
+	plain := (&smtptest.Peer{}).Start(t)
+	_, err = relays(t, smtp.Options{}, "smtp://user:secret@"+plain.Addr()).Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "nothing may be used")
+}
+
+// LOCALHOST is this machine too, but not by a spelling that is taken for it: here
+// it stands for a host somewhere else.
+func TestNoPasswordGoesInTheClear(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		mechanism, offered, tls string
+		ok                      bool
+	}{
+		{"auto", "PLAIN LOGIN", "opportunistic", false},
+		{"plain", "PLAIN", "opportunistic", false},
+		{"login", "LOGIN", "opportunistic", false},
+		{"xoauth2", "XOAUTH2", "opportunistic", false},
+		{"auto", "PLAIN CRAM-MD5", "opportunistic", true},
+		{"plain", "PLAIN", "none", true}, // the operator has said so
+	} {
+		t.Run(tc.mechanism+" with tls="+tc.tls+" of "+tc.offered, func(t *testing.T) {
+			t.Parallel()
+			p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: tc.offered}).Start(t)
+			_, port, err := net.SplitHostPort(p.Addr())
+			require.NoError(t, err)
+			s, err := relays(t, smtp.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls="+tc.tls+"&auth="+tc.mechanism).Session(t.Context(), email.Route{})
+			if tc.ok {
+				require.NoError(t, err)
+				s.Close()
+				return
+			}
+			require.ErrorContains(t, err, "without TLS")
+			for _, l := range p.Lines() {
+				require.NotContains(t, l, "AUTH")
+			}
+		})
+	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server, trust := trusted(t)
+	otherName, otherTrust := smtptest.Certificate(t, "relay.test")
+	other := filepath.Join(t.TempDir(), "other.pem")
+	require.NoError(t, os.WriteFile(other, otherTrust, 0o600))
+	foreign, _ := smtptest.Certificate(t, "127.0.0.1")
+	for name, tc := range map[string]struct {
+		peer    *smtptest.Peer
+		options string
+		scheme  string
+		ok      bool
+	}{
+		"required":                        {&smtptest.Peer{TLS: server}, "tls=starttls", "smtp", true},
+		"required, not offered":           {&smtptest.Peer{}, "tls=starttls", "smtp", false},
+		"required, from a stranger":       {&smtptest.Peer{TLS: foreign}, "tls=starttls", "smtp", false},
+		"required, refused by the server": {&smtptest.Peer{TLS: server, Answer: answers(map[string]string{"STARTTLS": "454 4.7.0 not now"})}, "tls=starttls", "smtp", false},
+		"opportunistic, offered":          {&smtptest.Peer{TLS: server}, "tls=opportunistic", "smtp", true},
+		"opportunistic, not offered":      {&smtptest.Peer{}, "tls=opportunistic", "smtp", true},
+		"opportunistic, from a stranger":  {&smtptest.Peer{TLS: foreign}, "tls=opportunistic", "smtp", false},
+		"implicit":                        {&smtptest.Peer{TLS: server, Implicit: true}, "", "smtps", true},
+		"implicit, from a stranger":       {&smtptest.Peer{TLS: foreign, Implicit: true}, "", "smtps", false},
+		"required, for another name":      {&smtptest.Peer{TLS: otherName}, "tls=starttls", "smtp", false},
+		"implicit, to a plain server":     {&smtptest.Peer{}, "", "smtps", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := tc.peer.Start(t)
+			rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Connect: 3 * time.Second}}, tc.scheme+"://"+p.Addr()+"?"+map[bool]string{true: "tls_ca=" + other, false: trust}[tc.peer.TLS == otherName]+"&"+tc.options)
+			s, err := rs.Session(t.Context(), email.Route{})
+			if !tc.ok {
+				_, isRelay := errors.AsType[*email.RelayError](err)
+				require.True(t, isRelay, "%v", err)
+				for _, l := range p.Lines() {
+					require.NotContains(t, l, "MAIL", "nothing is sent in the clear")
+				}
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, email.RecipientDelivered, s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).Outcomes[0].Status)
+			s.Close()
+		})
+	}
+}

@@ -1,0 +1,209 @@
+package smtp_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+func TestSessionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, "max_conns=3"))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 10 {
+				ex := send(t, rs, envelope(fmt.Sprintf("u%d-%d@y.test", i, j)), noMark)
+				if ex.Outcomes[0].Status != email.RecipientDelivered {
+					t.Errorf("%+v", ex)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, p.Dialed(), 3)
+	got := map[string]int{}
+	for _, m := range p.Messages() {
+		require.Len(t, m.To, 1, "no recipient of one message leaks into another")
+		got[m.To[0]]++
+	}
+	require.Len(t, got, 80)
+}
+
+func TestAStaleSessionIsReplacedSilently(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	send(t, rs, envelope("one@y.test"), noMark)
+	p.Hangup()
+	ex := send(t, rs, envelope("two@y.test"), noMark)
+	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+	require.Len(t, p.Messages(), 2)
+	require.Equal(t, 2, p.Dialed())
+}
+
+func TestSessionsRetire(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	now := time.Unix(0, 0)
+	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{Now: clock}, url(p, ""))
+	count := func(line string) int {
+		n := 0
+		for _, l := range p.Lines() {
+			if l == line {
+				n++
+			}
+		}
+		return n
+	}
+	send(t, rs, envelope("b@y.test"), noMark)
+	pass(9 * time.Second)
+	send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, 0, count("NOOP"), "one that has just been used is not asked")
+	pass(10 * time.Second)
+	send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, 1, count("NOOP"))
+	require.Equal(t, 1, p.Dialed())
+	pass(60 * time.Second)
+	send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, 2, p.Dialed(), "it was idle for too long")
+	for range 31 { // a minute apart would be too long
+		pass(59 * time.Second)
+		send(t, rs, envelope("b@y.test"), noMark)
+	}
+	require.Equal(t, 3, p.Dialed(), "and it gets too old")
+	p.Await("two goodbyes", func() bool { return count("QUIT") == 2 })
+}
+
+func TestAnIdleSessionThatDiedIsReplacedBeforeItIsUsed(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(p, ""))
+	send(t, rs, envelope("b@y.test"), noMark)
+	p.Hangup()
+	now = now.Add(11 * time.Second)
+	ex := send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+	require.Equal(t, 250, ex.Transcript[0].Code, "NOOP found out, not MAIL")
+}
+
+func TestUnusedSessionsAreSweptAway(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{MaxIdle: 5 * time.Millisecond}, url(p, ""))
+	send(t, rs, envelope("b@y.test"), noMark)
+	p.Await("the session's end", func() bool { return p.Open() == 0 && slices.Contains(p.Lines(), "QUIT") })
+}
+
+func TestWaitingForAConnection(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, "max_conns=1"))
+	held, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = rs.Session(ctx, email.Route{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	got := make(chan *smtp.Session)
+	go func() {
+		s, err := rs.Session(t.Context(), email.Route{})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- s
+	}()
+	held.Close()
+	held.Close() // gives nothing back twice
+	(<-got).Close()
+	require.Equal(t, 1, p.Dialed())
+	rs.Close()
+	_, err = rs.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "shutting down")
+	p.Await("the session's end", func() bool { return p.Open() == 0 })
+}
+
+func TestASessionGivenBackAfterCloseIsClosed(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	s, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	rs.Close()
+	require.Equal(t, email.RecipientDelivered, s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).Outcomes[0].Status)
+	s.Close()
+	p.Await("the session's end", func() bool { return p.Open() == 0 })
+}
+
+func TestAReplacedSessionIsJudgedByItsOwnExtensions(t *testing.T) {
+	t.Parallel()
+	p := &smtptest.Peer{}
+	var ehlos atomic.Int32
+	p.Answer = func(line string) string {
+		if strings.HasPrefix(line, "EHLO") && ehlos.Add(1) == 2 {
+			return "250-peer.test\r\n250 SIZE 10"
+		}
+		return ""
+	}
+	p.Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	send(t, rs, envelope("b@y.test"), noMark)
+	p.Hangup()
+	ex := send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
+	require.Len(t, p.Messages(), 1)
+}
+
+// A server may say that it closes an idle connection before it does.
+func TestASessionThatSaysItIsClosingIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := &smtptest.Peer{}
+	var mails atomic.Int32
+	p.Answer = func(line string) string {
+		if strings.HasPrefix(line, "MAIL") && mails.Add(1) == 2 {
+			return "421 4.4.2 idle for too long"
+		}
+		return ""
+	}
+	p.Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	send(t, rs, envelope("b@y.test"), noMark)
+	ex := send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+	require.Equal(t, 2, p.Dialed())
+}
+
+func BenchmarkSend(b *testing.B) {
+	p := (&smtptest.Peer{}).Start(b)
+	r, err := smtp.ParseRelay(url(p, ""))
+	require.NoError(b, err)
+	for name, idle := range map[string]time.Duration{"pooled": time.Minute, "dialled": time.Nanosecond} {
+		b.Run(name, func(b *testing.B) {
+			rs := smtp.New([]smtp.Relay{r}, smtp.Options{MaxIdle: idle})
+			defer rs.Close()
+			for b.Loop() {
+				s, err := rs.Session(b.Context(), email.Route{})
+				require.NoError(b, err)
+				ex := s.Send(b.Context(), envelope("b@y.test"), []byte(rendered), noMark)
+				s.Close()
+				require.Equal(b, email.RecipientDelivered, ex.Outcomes[0].Status)
+			}
+		})
+	}
+}

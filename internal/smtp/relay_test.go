@@ -1,0 +1,62 @@
+package smtp_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/smtp"
+)
+
+func TestParseRelay(t *testing.T) {
+	t.Parallel()
+	r, err := smtp.ParseRelay("smtp://user:secret@mail.example.com?name=primary&max_conns=3&accepts=final&streams=transactional,broadcast&domains=X.com&local_addr=127.0.0.1")
+	require.NoError(t, err)
+	require.Equal(t, 587, r.Port)
+	require.Equal(t, smtp.TLSRequired, r.TLS)
+	require.Equal(t, []string{"x.com"}, r.Domains)
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("relay", "relay", r, "password", r.Password, "in", struct{ P smtp.Password }{r.Password})
+	printed := fmt.Sprintf("%v %+v %#v %s %d %x %q %v", r, r, r, r, r.Password, r.Password, r.Password, struct{ R smtp.Relay }{r}) + log.String()
+	require.NotContains(t, printed, "secret")
+	require.NotContains(t, printed, fmt.Sprintf("%x", "secret"))
+	require.Contains(t, printed, "primary (mail.example.com:587, tls=starttls)")
+	r, err = smtp.ParseRelay("smtps://[::1]")
+	require.NoError(t, err)
+	require.Equal(t, 465, r.Port)
+	require.Equal(t, smtp.TLSImplicit, r.TLS)
+	r, err = smtp.ParseRelay("smtp://localhost:2525")
+	require.NoError(t, err)
+	require.Equal(t, smtp.TLSOpportunistic, r.TLS)
+	for raw, want := range map[string]string{
+		"mail.example.com":                "expected smtp://",
+		"http://mail.example.com":         "expected smtp://",
+		"smtp://":                         "expected smtp://",
+		"smtp://h:99999":                  "65535",
+		"smtp://u:secret@h?tls=maybe":     "tls",
+		"smtp://u:secret@h?colour=red":    "there is no option colour",
+		"smtp://h?max_conns=0":            "max_conns",
+		"smtp://h?accepts=maybe":          "accepts",
+		"smtp://h?streams=x":              "streams",
+		"smtp://h?auth=magic":             "auth",
+		"smtp://h?local_addr=x":           "local_addr",
+		"smtp://h?tls_ca=/does/not/exist": "tls_ca",
+		"smtp://h?rate=50/s":              "rate",
+		"smtps://h?tls=none":              "tls=implicit",
+		"smtp://h?tls=none&tls=starttls":  "tls is given 2 times",
+		"smtp://h?name=":                  "name",
+		"smtp://h?domains=x.test,":        "domains",
+		"smtp://h?helo=a%0d%0ab":          "helo",
+		"smtp://h?tls_ca=relay.go":        "holds no PEM certificate",
+		"smtp://u:sec%zzret@h":            "expected smtp://",
+		"smtp://h?a;b":                    "name=value",
+		"smtp://u:secret@h/path":          "expected smtp://",
+	} {
+		_, err := smtp.ParseRelay(raw)
+		require.ErrorContains(t, err, want, raw)
+		require.NotContains(t, err.Error(), "secret", raw)
+	}
+}
