@@ -37,7 +37,9 @@ run: build ## Run everything on this machine: Postgres, Temporal, API, worker, i
 
 .PHONY: build
 build: ## Build bin/postrider
-	@go build -trimpath -ldflags "-X main.version=$(version)" -o bin/postrider ./cmd/postrider
+	$(call step,building bin/postrider: the first build takes a minute or two)
+	@( while sleep 10 >&- 2>&-; do echo "still building"; done ) & alive=$$!; trap "kill $$alive" EXIT; \
+	go build -trimpath -ldflags "-X main.version=$(version)" -o bin/postrider ./cmd/postrider
 
 .PHONY: test
 test: temporal $(gotestsum) ## Run all tests; nothing needs to be running

@@ -58,7 +58,7 @@ func (s *Server) postEmail(c *gin.Context) {
 	s.deps.Dispatcher.Accepted(e)
 	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
 		"recipients", len(e.Recipients), "bytes", m.Size(), "stream", e.Stream)
-	c.Header("Location", "/v1.0/emails/"+e.ID)
+	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
 	c.JSON(http.StatusAccepted, s.single(e))
 }
 

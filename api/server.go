@@ -35,6 +35,9 @@ type Options struct {
 	Limits intake.Limits
 	// TokenKey signs login tokens; at least 32 bytes.
 	TokenKey []byte
+	// PublicURL is how the API is reached, without a slash at the end; empty makes
+	// a Location a path.
+	PublicURL string
 	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
 	WorkflowURL func(workflowID string) string
 }

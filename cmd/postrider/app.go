@@ -149,6 +149,7 @@ func (a *app) api() http.Handler {
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
+		PublicURL:   a.cfg.PublicURL,
 		WorkflowURL: workflowURL,
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,8 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun/driver/pgdriver"
-
-	"database/sql"
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
@@ -115,8 +114,7 @@ func dev(cmd *cobra.Command) (err error) {
 	runCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go stack.watch(runCtx, cancel)
-	d.print(out, cfg)
-	if err := a.serve(runCtx, true); err != nil {
+	if err := a.serve(runCtx, true, func() { d.print(out, cfg) }); err != nil {
 		return err
 	}
 	if cause := context.Cause(runCtx); cause != nil && !errors.Is(cause, context.Canceled) {

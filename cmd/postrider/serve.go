@@ -24,7 +24,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(a.serve(cmd.Context(), withWorker), a.close())
+			return errors.Join(a.serve(cmd.Context(), withWorker, func() {}), a.close())
 		},
 	}
 	cmd.Flags().BoolVar(&withWorker, "worker", false, "also run a worker: one client for both makes starts eager")
@@ -56,8 +56,9 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 }
 
 // serve runs the API, the dispatcher, the inbound server where one is asked
-// for, and a worker if wanted, until ctx ends.
-func (a *app) serve(ctx context.Context, withWorker bool) error {
+// for, and a worker if wanted, until ctx ends. It calls listening when its ports
+// are open.
+func (a *app) serve(ctx context.Context, withWorker bool, listening func()) error {
 	l, err := listen(ctx, a.cfg.Listen, "POSTRIDER_LISTEN")
 	if err != nil {
 		return err
@@ -77,6 +78,7 @@ func (a *app) serve(ctx context.Context, withWorker bool) error {
 		s.run("worker", func() error { return a.work(ctx) })
 	}
 	a.log.Info("api.listening", "address", l.Addr().String(), "worker", withWorker)
+	listening()
 	return s.wait()
 }
 

@@ -42,7 +42,7 @@ var settings = []Setting{
 		Description: "32 random bytes, as base64 or hex, that seal what is secret in the database; the same for all processes. In dev, made at the first start and kept in POSTRIDER_DEV_DIR if not set.",
 		Example:     "the output of: openssl rand -base64 32"},
 
-	{Name: "POSTRIDER_LISTEN", Group: "Addresses", Default: ":8080", Uses: api,
+	{Name: "POSTRIDER_LISTEN", Group: "Addresses", Default: ":8080", DevDefault: "127.0.0.1:8080", Uses: api,
 		Description: "Where the API listens, as host:port; no host means all addresses.",
 		Example:     "127.0.0.1:8080"},
 	{Name: "POSTRIDER_HEALTH_LISTEN", Group: "Addresses", Default: ":8081", Uses: Worker,
@@ -52,7 +52,7 @@ var settings = []Setting{
 		Description: "Where the SMTP server for mailboxes listens, as host:port. Not set, there is none.",
 		Example:     ":2525"},
 	{Name: "POSTRIDER_PUBLIC_URL", Group: "Addresses", Uses: api,
-		Description: "How the API is reached from outside, for links to it.",
+		Description: "How the API is reached from outside, for the Location of a new e-mail. Not set, that is a path.",
 		Example:     "https://mail.example.com"},
 	{Name: "POSTRIDER_TEMPORAL_UI_URL", Group: "Addresses", Uses: api,
 		Description: "The Temporal UI, for the workflow_url of an e-mail. Not set, e-mails have none; in dev, that of the dev server.",

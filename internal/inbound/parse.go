@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/mail"
 	"path"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-message"
 	"github.com/jhillyerd/enmime/v2"
 
 	"github.com/postrider/postrider/internal/mailbox"
@@ -22,9 +20,6 @@ import (
 
 // Caps of reading. A message beyond them is stored and served raw all the same.
 const (
-	maxDepth         = 20
-	maxParts         = 500
-	maxHeaderBytes   = 1 << 20
 	maxShownText     = 2 << 20 // of text and HTML each
 	maxProblems      = 20
 	maxFilenameBytes = 255
@@ -149,7 +144,8 @@ func open(raw []byte, deadline time.Time) (env *enmime.Envelope, err error) {
 			env, err = nil, fmt.Errorf("parser gave up: %v: %w", p, mailbox.ErrTooComplex)
 		}
 	}()
-	if err := measure(raw, deadline); err != nil {
+	m, err := measure(raw, deadline)
+	if err != nil {
 		return nil, err
 	}
 	parser := enmime.NewParser(
@@ -157,56 +153,23 @@ func open(raw []byte, deadline time.Time) (env *enmime.Envelope, err error) {
 		enmime.SetReadPartErrorPolicy(func(*enmime.Part, error) bool { return true }), // half a part is better than none
 		enmime.MultipartWOBoundaryAsSinglePart(true), enmime.SetCustomParseMediaType(mediaType),
 	)
-	env, err = parser.ReadEnvelope(timed(raw, deadline))
+	root, err := parser.ReadParts(timed(m.reader(raw), deadline))
+	if err == nil {
+		for _, p := range root.DepthMatchAll(func(p *enmime.Part) bool { return p.ContentType == "" && p.FirstChild == nil }) {
+			p.ContentType = "text/plain" // RFC 2045 §5.2; enmime would show it nowhere
+		}
+		env, err = parser.EnvelopeFromPart(root)
+	}
 	if !time.Now().Before(deadline) {
 		return nil, mailbox.ErrTooSlow
 	}
 	if err != nil {
 		return nil, fmt.Errorf("structure: %s: %w", cut(valid(err.Error()), 200), mailbox.ErrTooComplex)
 	}
+	if m.broken != nil {
+		env.Errors = append(env.Errors, &enmime.Error{Name: "structure", Detail: m.broken.Error()})
+	}
 	return env, nil
-}
-
-// measure holds a message to the caps with a parser that reads no part into
-// memory. It comes before enmime, which has no caps: 20,000 empty parts cost
-// that 2.5 GB.
-func measure(raw []byte, deadline time.Time) error {
-	if n := headerEnd(raw); n > maxHeaderBytes {
-		return fmt.Errorf("header: %d bytes, limit %d: %w", n, maxHeaderBytes, mailbox.ErrTooComplex)
-	}
-	parts := 0
-	root, err := message.ReadWithOptions(timed(raw, deadline), &message.ReadOptions{MaxHeaderBytes: maxHeaderBytes})
-	if root != nil {
-		err = root.Walk(func(path []int, _ *message.Entity, _ error) error {
-			if parts++; parts > maxParts {
-				return fmt.Errorf("more than %d parts: %w", maxParts, mailbox.ErrTooComplex)
-			}
-			if len(path) > maxDepth {
-				return fmt.Errorf("more than %d levels of parts: %w", maxDepth, mailbox.ErrTooComplex)
-			}
-			return nil
-		})
-	}
-	switch {
-	case errors.Is(err, mailbox.ErrTooComplex), errors.Is(err, mailbox.ErrTooSlow):
-		return err
-	case err == nil:
-		return nil
-	}
-	// Broken somewhere, and enmime reads on where go-message stops. Every part and
-	// every level needs a line that begins with "--", so those bound what follows.
-	if n := boundaryLines(raw); n > maxParts {
-		return fmt.Errorf("broken structure with up to %d parts, limit %d: %w", n, maxParts, mailbox.ErrTooComplex)
-	}
-	return nil
-}
-
-func boundaryLines(raw []byte) int {
-	n := bytes.Count(raw, []byte("\n--"))
-	if bytes.HasPrefix(raw, []byte("--")) {
-		n++
-	}
-	return n
 }
 
 // mediaType is enmime's notion of Content-Type, made as strict as that of
@@ -263,23 +226,4 @@ func filename(name string) string {
 		return ""
 	}
 	return cut(name, maxFilenameBytes)
-}
-
-// timedReader fails once its time is up. Both parsers pull all they do from
-// their reader, so that none outlives its deadline by more than the work on one
-// part.
-type timedReader struct {
-	r        io.Reader
-	deadline time.Time
-}
-
-func timed(raw []byte, deadline time.Time) io.Reader {
-	return &timedReader{r: bytes.NewReader(raw), deadline: deadline}
-}
-
-func (t *timedReader) Read(b []byte) (int, error) {
-	if !time.Now().Before(t.deadline) {
-		return 0, mailbox.ErrTooSlow
-	}
-	return t.r.Read(b)
 }

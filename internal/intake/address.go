@@ -42,7 +42,7 @@ var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainNa
 // Domain normalises a domain name. Errors say what is wrong without the name.
 func Domain(name string) (string, error) {
 	ascii, err := domains.ToASCII(strings.TrimSuffix(name, "."))
-	if err != nil || ascii == "" {
+	if err != nil || ascii == "" || !utf8.ValidString(name) {
 		return "", errors.New("the domain is not a valid domain name")
 	}
 	dot := strings.LastIndexByte(ascii, '.')

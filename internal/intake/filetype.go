@@ -75,7 +75,7 @@ var executableTypes = words(`application/x-msdownload application/x-msdos-progra
 	application/x-elf application/x-sharedlib application/x-mach-binary application/vnd.microsoft.portable-executable
 	application/x-msi application/x-ms-installer application/hta application/java-archive application/x-java-archive
 	application/javascript application/x-javascript text/javascript application/vnd.android.package-archive
-	application/x-apple-diskimage application/x-ms-shortcut application/x-bat application/x-msdos-windows`)
+	application/x-apple-diskimage application/x-ms-shortcut application/x-bat`)
 
 func words(list string) map[string]bool {
 	out := map[string]bool{}

@@ -63,11 +63,11 @@ type fingerprint struct{ hash.Hash }
 func (f fingerprint) add(values ...string) {
 	for _, v := range values {
 		f.count(len(v))
-		f.Write([]byte(v))
+		f.Hash.Write([]byte(v))
 	}
 }
 
-func (f fingerprint) count(n int) { f.Write(binary.AppendUvarint(nil, uint64(n))) }
+func (f fingerprint) count(n int) { f.Hash.Write(binary.AppendUvarint(nil, uint64(n))) }
 
 func (f fingerprint) addresses(as []email.Address) {
 	f.count(len(as))

@@ -129,9 +129,11 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 
 // kindError is want, unless there is no value at all but broken JSON.
 func kindError(d *jsontext.Decoder, want typeError) error {
-	if d.PeekKind() == jsontext.KindInvalid {
-		_, err := d.ReadToken()
-		return err
+	switch d.PeekKind() {
+	case jsontext.KindInvalid, '}', ']':
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
 	}
 	return want
 }

@@ -6,26 +6,21 @@
 //     attachments); levels with one member are left out.
 //  3. Bcc recipients stand in no header.
 //
-// The MIME is composed with go-message: go-mail takes one boundary for a whole
-// message, so that nested multiparts would get random ones, and orders custom
-// headers by name.
+// The MIME is written here, on the standard library's encoders. go-mail, which
+// carries the bytes, cannot compose them: it takes one boundary for a whole
+// message, so that nested multiparts would share it or get random ones; it sorts
+// the client's headers by name; it writes file names as encoded words inside
+// quotes, which RFC 2047 section 5 forbids; and it holds every part twice.
 package render
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
-	netmail "net/mail"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
-
-	"github.com/emersion/go-message"
-	"github.com/emersion/go-message/mail"
 
 	"github.com/postrider/postrider/email"
 )
@@ -39,23 +34,31 @@ type Composition struct {
 	Date      time.Time
 }
 
-// ErrUnsafe says that a value would break out of its header. Intake refuses such
-// values; nothing is sent that holds one.
-var ErrUnsafe = errors.New("a header value holds a line break or NUL")
+// ErrUnsafe says that a value would break out of its place in the header. Intake
+// refuses such values; nothing is sent that holds one.
+var ErrUnsafe = errors.New("a header value is unsafe")
+
+// ErrUnresolved says that an attachment has no content yet. A message is never
+// made without one of its attachments, unless that one has a Problem.
+var ErrUnresolved = errors.New("an attachment is not resolved")
 
 // Render makes the message's bytes, with CRLF line ends and lines of at most 998
-// bytes (RFC 5322 section 2.1.1). Attachments' contents have to be set.
+// bytes (RFC 5322 section 2.1.1). Attachments' contents have to be set; one with
+// a Problem is left out. The errors are ErrUnsafe and ErrUnresolved: another
+// try yields the same.
 func Render(m email.Message, c Composition) ([]byte, error) {
 	if err := check(m, c); err != nil {
 		return nil, err
 	}
 	root := tree(m, c)
-	root.header.Add("MIME-Version", "1.0")
-	fields(&root.header, m, c)
 	var out bytes.Buffer
-	out.Grow(int(m.Size()*14/10) + 4096)
-	if err := root.write(&out); err != nil {
-		return nil, fmt.Errorf("compose message: %w", err)
+	// base64 makes 78 bytes of 57, quoted-printable at most 80 of 57 (see
+	// encodeText): with this the buffer never grows, which would copy it.
+	out.Grow(int(m.Size()+int64(len(m.Text)))*3/2 + 16<<10)
+	writeHeader(&out, m, c)
+	root.write(&out)
+	if !bytes.HasSuffix(out.Bytes(), []byte("\r\n")) {
+		out.WriteString("\r\n")
 	}
 	return out.Bytes(), nil
 }
@@ -73,204 +76,74 @@ func NeedsSMTPUTF8(m email.Message) bool {
 	return false
 }
 
-// check refuses what would write a header that nobody asked for.
+// check refuses what would write a header that nobody asked for, or a message
+// that lacks something.
 func check(m email.Message, c Composition) error {
-	values := []string{m.Subject, c.MessageID}
+	if !id(c.MessageID) {
+		return fmt.Errorf("message id: %w", ErrUnsafe)
+	}
+	if !line(m.Subject) {
+		return fmt.Errorf("subject: %w", ErrUnsafe)
+	}
 	for _, list := range [][]email.Address{{m.From}, m.ReplyTo, m.To, m.Cc} {
 		for _, a := range list {
-			values = append(values, a.Email, a.Name)
+			if !address(a.Email) || !line(a.Name) {
+				return fmt.Errorf("address: %w", ErrUnsafe)
+			}
 		}
 	}
-	for _, h := range m.Headers {
-		values = append(values, h.Name, h.Value)
-		if strings.ContainsAny(h.Name, ": \t") || h.Name == "" {
-			return fmt.Errorf("header name: %w", ErrUnsafe)
+	for i, h := range m.Headers {
+		if !fieldName(h.Name) || ours(h.Name) || !line(h.Value) {
+			return fmt.Errorf("header %d: %w", i, ErrUnsafe)
 		}
 	}
-	for _, a := range m.Attachments {
-		values = append(values, a.Filename, a.Type, a.ContentID)
-	}
-	for _, v := range values {
-		if strings.ContainsAny(v, "\r\n\x00") || !utf8.ValidString(v) {
-			return ErrUnsafe
+	for i, a := range m.Attachments {
+		if !line(a.Filename) || !line(a.Type) || a.ContentID != "" && !id(a.ContentID) {
+			return fmt.Errorf("attachment %d: %w", i, ErrUnsafe)
 		}
-	}
-	return nil
-}
-
-// fields writes the message's own header. Fields are added from the last to the
-// first: go-message puts each on top.
-func fields(h *message.Header, m email.Message, c Composition) {
-	for i := len(m.Headers) - 1; i >= 0; i-- {
-		h.Add(m.Headers[i].Name, encode(m.Headers[i].Value))
-	}
-	mh := mail.Header{Header: *h}
-	mh.Add("Subject", encode(m.Subject))
-	mh.SetMessageID(c.MessageID)
-	mh.SetDate(c.Date.UTC())
-	for _, list := range []struct {
-		name string
-		of   []email.Address
-	}{{"Reply-To", m.ReplyTo}, {"Cc", m.Cc}, {"To", m.To}, {"From", []email.Address{m.From}}} {
-		if len(list.of) > 0 {
-			mh.Add(list.name, addresses(list.of))
-		} else if list.name == "To" && len(m.Cc) == 0 {
-			mh.Add("To", "undisclosed-recipients:;")
-		}
-	}
-	*h = mh.Header
-}
-
-// wordBytes is how much of a text goes into one encoded word: 36 bytes make one
-// of 60 characters, so that it fits beside a field's name on a line of 76, as
-// RFC 2047 section 2 asks for.
-const wordBytes = 36
-
-// encode makes encoded words of what is not printable ASCII.
-func encode(s string) string {
-	if printable(s) {
-		return s
-	}
-	var words []string
-	for len(s) > 0 {
-		n := min(wordBytes, len(s))
-		for n < len(s) && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		words = append(words, "=?utf-8?b?"+base64.StdEncoding.EncodeToString([]byte(s[:n]))+"?=")
-		s = s[n:]
-	}
-	return strings.Join(words, " ")
-}
-
-// printable reports whether a text may stand in a header as it is. What looks
-// like an encoded word must not: it would be decoded.
-func printable(s string) bool {
-	return ascii(s) && !strings.Contains(s, "=?") && strings.TrimSpace(s) == s && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
-}
-
-// addresses writes an address list (RFC 5322 section 3.4).
-func addresses(as []email.Address) string {
-	out := make([]string, len(as))
-	for i, a := range as {
-		out[i] = (&netmail.Address{Address: a.Email}).String()
-		switch {
-		case a.Name == "":
-		case printable(a.Name):
-			out[i] = (&netmail.Address{Name: a.Name, Address: a.Email}).String()
-		default:
-			out[i] = encode(a.Name) + " " + out[i]
-		}
-	}
-	return strings.Join(out, ", ")
-}
-
-// node is a part of the MIME tree: a leaf with a body, or a multipart.
-type node struct {
-	header message.Header
-	body   io.Reader
-	parts  []*node
-}
-
-// tree builds the parts of a message.
-func tree(m email.Message, c Composition) *node {
-	var body []*node
-	if m.Text != "" || m.HTML == "" {
-		body = append(body, textNode("text/plain", m.Text))
-	}
-	if m.HTML != "" {
-		body = append(body, textNode("text/html", m.HTML))
-	}
-	root := group("alternative", body, c)
-	inline, attached := []*node{root}, []*node(nil)
-	for _, a := range m.Attachments {
-		if a.ContentID != "" && m.HTML != "" {
-			inline = append(inline, fileNode(a, "inline"))
-			continue
-		}
-		attached = append(attached, fileNode(a, "attachment"))
-	}
-	root = group("related", inline, c)
-	return group("mixed", append([]*node{root}, attached...), c)
-}
-
-// group puts parts into a multipart, if there is more than one.
-func group(kind string, parts []*node, c Composition) *node {
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	n := &node{parts: parts}
-	n.header.SetContentType("multipart/"+kind, map[string]string{"boundary": boundary(c.EmailID, kind)})
-	return n
-}
-
-// boundary derives a delimiter. No encoded body holds it: base64 has no "_", and
-// in quoted-printable a hexadecimal digit follows every "=".
-func boundary(emailID, kind string) string {
-	sum := sha256.Sum256([]byte(emailID + "/" + kind))
-	return "=_" + base64.RawURLEncoding.EncodeToString(sum[:18])
-}
-
-func textNode(mediaType, text string) *node {
-	n := &node{body: strings.NewReader(lines(text))}
-	n.header.SetContentType(mediaType, map[string]string{"charset": "utf-8"})
-	n.header.Set("Content-Transfer-Encoding", "quoted-printable")
-	return n
-}
-
-// lines ends every line with CRLF, whatever it ended with.
-func lines(s string) string {
-	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
-	return strings.ReplaceAll(s, "\n", "\r\n")
-}
-
-func fileNode(a email.Attachment, disposition string) *node {
-	n := &node{body: bytes.NewReader(a.Content)}
-	mediaType, params, err := mime.ParseMediaType(a.Type)
-	if err != nil {
-		mediaType, params = "application/octet-stream", nil
-	}
-	if a.ContentID != "" {
-		n.header.Set("Content-Id", "<"+a.ContentID+">")
-	}
-	n.header.Set("Content-Transfer-Encoding", "base64")
-	name := map[string]string{}
-	if a.Filename != "" {
-		name["filename"] = a.Filename // encoded as RFC 2231 has it where it is not ASCII
-	}
-	n.header.SetContentDisposition(disposition, name)
-	n.header.SetContentType(mediaType, params)
-	return n
-}
-
-func (n *node) write(w io.Writer) error {
-	mw, err := message.CreateWriter(w, n.header)
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.fill(mw), mw.Close())
-}
-
-func (n *node) fill(w *message.Writer) error {
-	if n.body != nil {
-		_, err := io.Copy(w, n.body)
-		return err
-	}
-	for _, p := range n.parts {
-		pw, err := w.CreatePart(p.header)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(p.fill(pw), pw.Close()); err != nil {
-			return err
+		if a.Content == nil && a.Problem == "" {
+			return fmt.Errorf("attachment %d: %w", i, ErrUnresolved)
 		}
 	}
 	return nil
+}
+
+// line reports whether a text stays within its header field.
+func line(s string) bool { return utf8.ValidString(s) && !strings.ContainsAny(s, "\r\n\x00") }
+
+// id reports whether a text may stand between angle brackets as a msg-id.
+func id(s string) bool {
+	return s != "" && len(s) <= 512 && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("<>()[]\\,;:\"", r) }) < 0
+}
+
+// address reports whether an address is a dot-atom and an ASCII domain, so that
+// it needs no quoting in a header nor in an envelope.
+func address(s string) bool {
+	local, domain, ok := strings.Cut(s, "@")
+	return ok && local != "" && id(domain) && !strings.Contains(domain, "@") && utf8.ValidString(local) &&
+		strings.IndexFunc(local, func(r rune) bool {
+			return r <= ' ' || unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune("<>()[]\\,;:\"", r)
+		}) < 0
+}
+
+func fieldName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// ours are the fields that a message cannot bring along: it has them already, or,
+// as Bcc, must not have them.
+func ours(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "from", "to", "cc", "bcc", "reply-to", "date", "message-id", "subject", "mime-version":
+		return true
+	}
+	return strings.HasPrefix(name, "content-")
 }
 
 func ascii(s string) bool {
 	for i := range len(s) {
-		if s[i] >= 0x80 {
+		if s[i] >= utf8.RuneSelf {
 			return false
 		}
 	}

@@ -62,7 +62,7 @@ func (s *Session) dialOptions() []mail.Option {
 	}
 	opts := []mail.Option{
 		// go-mail's own time is longer than ctx's, which cuts the socket.
-		mail.WithPort(relay.Port), mail.WithTimeout(2*s.timeouts.Connect), mail.WithTLSConfig(tlsConfig), mail.WithTLSPolicy(policy[relay.TLS]),
+		mail.WithPort(relay.Port), mail.WithTimeout(2 * s.timeouts.Connect), mail.WithTLSConfig(tlsConfig), mail.WithTLSPolicy(policy[relay.TLS]),
 		// go-mail speaks no implicit TLS over a dialler of ours.
 		mail.WithDialContextFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, addr)

@@ -140,8 +140,8 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 			s, err := relays(t, smtp.Options{}, url(p, "")).Session(t.Context(), email.Route{})
 			require.NoError(t, err)
 			defer s.Close()
-			large := rendered + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 500_000)
-			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(large), func(context.Context, []email.Outcome) error {
+			message := rendered + large
+			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []email.Outcome) error {
 				t.Error("the message is not all written")
 				return nil
 			})
@@ -235,7 +235,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 			require.NoError(t, err)
 			message := rendered
 			if tc.at == "<data>" {
-				message += strings.Repeat(strings.Repeat("x", 70)+"\r\n", 500_000)
+				message += large
 			}
 			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), noMark)
 			close(ended)

@@ -87,7 +87,7 @@ func (p *pool) session(ctx context.Context) (*Session, error) {
 		<-p.slots
 		return nil, err
 	}
-	s.probe, s.returned = probe, false
+	s.probe = probe
 	return s, nil
 }
 

@@ -27,7 +27,6 @@ type Session struct {
 	probe bool
 	// alternative: another relay takes this mail too.
 	alternative bool
-	returned    bool
 
 	dialedAt time.Time
 	idleAt   time.Time
@@ -46,14 +45,9 @@ type Session struct {
 // Relay names the server.
 func (s *Session) Relay() email.Relay { return s.relay.identity() }
 
-// Close gives the session back, for others to use if it is still good. It may
-// be called again.
-func (s *Session) Close() {
-	if !s.returned {
-		s.returned = true
-		s.pool.release(s)
-	}
-}
+// Close gives the session back, for others to use if it is still good. It is
+// theirs from then on: Close is called once, and nothing after it.
+func (s *Session) Close() { s.pool.release(s) }
 
 // cutSocket wakes whoever waits on the socket, for good.
 func (s *Session) cutSocket() {

@@ -16,6 +16,9 @@ import (
 
 const rendered = "From: a@x.test\r\nTo: b@y.test\r\nMessage-ID: <m@x.test>\r\n\r\n.a line with a dot\r\n..two\r\n.\r\nend\r\n"
 
+// large is more text than the buffers of two sockets hold.
+var large = strings.Repeat(strings.Repeat("x", 70)+"\r\n", 120_000)
+
 func relays(t *testing.T, opts smtp.Options, urls ...string) *smtp.Relays {
 	t.Helper()
 	var list []smtp.Relay
@@ -165,8 +168,8 @@ func TestACutInsideTheMessageSendsNothing(t *testing.T) {
 	s, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	defer s.Close()
-	large := rendered + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 500_000) // more than socket buffers hold
-	ex := s.Send(t.Context(), envelope("b@y.test"), []byte(large), func(context.Context, []email.Outcome) error {
+	message := rendered + large
+	ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []email.Outcome) error {
 		require.Fail(t, "the message is not all written")
 		return nil
 	})

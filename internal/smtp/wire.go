@@ -12,13 +12,22 @@ import (
 // bareLineEnd finds a CR or LF that is not part of a CRLF, which servers take
 // for different things (RFC 5321 section 2.3.8); -1 if there is none.
 func bareLineEnd(b []byte) int {
-	for i, c := range b {
-		switch {
-		case c == '\r' && (i+1 == len(b) || b[i+1] != '\n'):
-			return i
-		case c == '\n' && (i == 0 || b[i-1] != '\r'):
-			return i
+	for at := 0; at < len(b); {
+		line := b[at:]
+		end := bytes.IndexByte(line, '\n')
+		if end >= 0 {
+			line = line[:end]
 		}
+		cr := bytes.IndexByte(line, '\r')
+		switch {
+		case cr >= 0 && (end < 0 || cr != end-1):
+			return at + cr
+		case end < 0:
+			return -1
+		case cr < 0:
+			return at + end
+		}
+		at += end + 1
 	}
 	return -1
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// deployment is Postgres, Temporal and a relay, with the environment that points
+// postrider's commands to them.
+type deployment struct {
+	t   *testing.T
+	bin string
+	env []string
+	// api and health are where serve and worker listen.
+	api, health string
+}
+
+func deploy(t *testing.T, relay *smtptest.Peer) *deployment {
+	t.Helper()
+	pg, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Stop(context.WithoutCancel(t.Context()))) })
+	temporal, err := devstack.StartTemporal(t.Context(), devstack.TemporalOptions{CLI: filepath.Join(temporalOnPath(t), "temporal"), Headless: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, temporal.Stop(context.WithoutCancel(t.Context()))) })
+	port := func() string {
+		p, err := devstack.FreePort()
+		require.NoError(t, err)
+		return "127.0.0.1:" + strconv.Itoa(p)
+	}
+	d := &deployment{t: t, bin: binary(t), api: port(), health: port()}
+	d.env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DATABASE_URL=" + pg.URL("postgres"), "TEMPORAL_ADDRESS=" + temporal.Address(),
+		"POSTRIDER_SMTP_URLS=smtp://" + relay.Addr() + "?tls=none&name=peer", "POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32),
+		"POSTRIDER_LISTEN=" + d.api, "POSTRIDER_HEALTH_LISTEN=" + d.health, "POSTRIDER_PUBLIC_URL=https://mail.example.com",
+	}
+	return d
+}
+
+// run runs a command to its end and returns what it printed.
+func (d *deployment) run(stdin string, args ...string) string {
+	d.t.Helper()
+	out, err := d.try(stdin, args...)
+	require.NoError(d.t, err, "%v: %s", args, out)
+	return strings.TrimSpace(out)
+}
+
+func (d *deployment) try(stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(d.t.Context(), d.bin, args...)
+	cmd.Env, cmd.Stdin = d.env, strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// daemon is a command that runs until it is told to stop.
+type daemon struct {
+	cmd *exec.Cmd
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *daemon) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *daemon) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+func (d *deployment) start(args ...string) *daemon {
+	d.t.Helper()
+	p := &daemon{cmd: exec.Command(d.bin, args...)} // ended below, with a signal
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = d.env, p, p
+	require.NoError(d.t, p.cmd.Start())
+	d.t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill() // it may have ended by itself
+			_ = p.cmd.Wait()         // killed: that is no news
+		}
+	})
+	return p
+}
+
+// stop ends a daemon as an orchestrator does.
+func (p *daemon) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait(), p.output())
+}
+
+func (d *deployment) eventually(what string, ok func() bool) {
+	d.t.Helper()
+	require.Eventually(d.t, ok, patience, 50*time.Millisecond, what)
+}
+
+func (d *deployment) call(method, path, body string) (int, http.Header, []byte) {
+	d.t.Helper()
+	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+d.api+path, strings.NewReader(body))
+	require.NoError(d.t, err)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(d.t, err)
+	data, err := io.ReadAll(res.Body)
+	require.NoError(d.t, err)
+	require.NoError(d.t, res.Body.Close())
+	return res.StatusCode, res.Header, data
+}
+
+// TestServeAndWorker is a real deployment in small: migrate, a customer, the API
+// and the worker as processes of their own, a relay that is not ours.
+func TestServeAndWorker(t *testing.T) {
+	t.Parallel()
+	relay := (&smtptest.Peer{Extensions: []string{"SIZE 1000000", "DSN"}}).Start(t)
+	d := deploy(t, relay)
+
+	require.Contains(t, d.run("", "migrate", "status"), "0001_init")
+	require.Contains(t, d.run("", "migrate", "status"), "not applied")
+	out, err := d.try("", "customer", "create", "--name", "Early")
+	require.Error(t, err)
+	require.Contains(t, out, "postrider migrate up", "the error says what to do")
+	require.Contains(t, d.run("", "migrate", "up", "--skip-temporal"), "up to date")
+
+	worker := d.start("worker")
+	d.eventually("the worker says what it waits for", func() bool { return strings.Contains(worker.output(), "run `postrider migrate up`") })
+	require.Contains(t, d.run("", "migrate", "up"), "temporal: search attributes")
+	d.eventually("the worker starts", func() bool { return strings.Contains(worker.output(), "worker.started") })
+	require.Equal(t, 1, strings.Count(worker.output(), "worker.waiting"), "it says so once")
+	require.NotContains(t, d.run("", "migrate", "status"), "not applied")
+
+	created := d.run("", "customer", "create", "--name", "ACME")
+	require.Contains(t, created, "whsec_")
+	d.run("correct horse\n", "user", "create", "--customer", "ACME", "--username", "ann")
+	key := d.run("", "key", "create", "--customer", "ACME", "--name", "test")
+	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "ACME.test", "--customer", "ACME", "--verified"))
+	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"customer", "create", "--name", " "}} {
+		out, err := d.try("short\n", bad...)
+		require.Error(t, err, bad)
+		require.True(t, strings.HasPrefix(out, "postrider: "), out)
+	}
+
+	api := d.start("serve")
+	d.eventually("the API answers", func() bool { _, err := d.try("", "health", "--ready"); return err == nil })
+	d.run("", "health", "--worker", "--ready")
+	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"bcc":[{"email":"eve@y.test"}],"subject":"s","content":"Hi"}`)
+	require.Equal(t, http.StatusAccepted, status, string(data))
+	var mail mailJSON
+	require.NoError(t, json.Unmarshal(data, &mail))
+	require.Equal(t, "https://mail.example.com/v1.0/emails/"+mail.ID, header.Get("Location"))
+	d.eventually("delivered", func() bool {
+		_, _, data := d.call("GET", "/v1.0/emails/"+mail.ID+"?accesskey="+key, "")
+		require.NoError(t, json.Unmarshal(data, &mail))
+		return mail.Status == "delivered"
+	})
+	require.Len(t, relay.Messages(), 1)
+	got := relay.Messages()[0]
+	require.Equal(t, "shop@acme.test", got.From)
+	require.Equal(t, []string{"bob@y.test", "eve@y.test"}, got.To)
+	require.NotContains(t, got.Data, "eve")
+	require.Equal(t, "relay", mail.Recipients[0].AcceptedBy.Means)
+	status, _, data = d.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`)
+	require.Equal(t, http.StatusOK, status, string(data))
+
+	require.Contains(t, api.output(), `"POSTRIDER_SECRET_KEY":"set"`, "settings are printed at start, secrets as set")
+	for _, secret := range []string{strings.Repeat("ab", 32), key} {
+		require.NotContains(t, api.output()+worker.output(), secret)
+	}
+	api.stop(t)
+	worker.stop(t)
+	require.Contains(t, worker.output(), "worker.draining")
+	d.run("", "migrate", "down")
+	require.Contains(t, d.run("", "migrate", "status"), "not applied")
+}
+
+// TestSettingsAreChecked: everything that is wrong is said at once.
+func TestSettingsAreChecked(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), binary(t), "serve")
+	cmd.Env = []string{"DATABASE_URL=mysql://x", "POSTRIDER_SECRET_KEY=short", "POSTRIDER_SMPT_URLS=x", "POSTRIDER_LISTEN=nowhere"}
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	for _, name := range []string{"DATABASE_URL", "POSTRIDER_SECRET_KEY", "did you mean POSTRIDER_SMTP_URLS", "POSTRIDER_LISTEN"} {
+		require.Contains(t, string(out), name)
+	}
+}

@@ -1,0 +1,84 @@
+package intake_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// attach decodes a message with one uploaded file.
+func attach(t *testing.T, filename, mediaType string, content []byte) (email.Message, error) {
+	t.Helper()
+	a, err := json.Marshal([]map[string]string{{"filename": filename, "type": mediaType, "content": base64.StdEncoding.EncodeToString(content)}})
+	require.NoError(t, err)
+	return intake.Decode([]byte(with(`"attachments":`+string(a))), limits())
+}
+
+func TestAttachmentsAreMadeSafe(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ filename, mediaType, content, wantName, wantType string }{
+		{"../../etc/pass wd.txt", "", "hi", "pass wd.txt", "text/plain; charset=utf-8"},
+		{`C:\x\y.html`, "", "<html>", "y.html", "text/html; charset=utf-8"},
+		{"data", "", "\x00\x01\x02", "data", "application/octet-stream"},
+		{"i.png", "", "\x89PNG\r\n\x1a\n", "i.png", "image/png"},
+		{"i.txt", "", "\x89PNG\r\n\x1a\n", "i.txt", "image/png"},
+		{"a.csv", "", "a,b", "a.csv", "text/csv; charset=utf-8"},
+		{"a.csv", "", "\x00\x01", "a.csv", "application/octet-stream"},
+		{"a.json", "", "{}", "a.json", "application/json"},
+		{"a.docx", "", "PK\x03\x04", "a.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+		{"a.csv", "Text/CSV; Charset=UTF-8; name=b.exe", "a,b", "a.csv", "text/csv; charset=UTF-8"},
+		{"empty.txt", "", "", "empty.txt", "text/plain; charset=utf-8"},
+		{"mz.txt", "", "MZ is how this begins", "mz.txt", "text/plain; charset=utf-8"},
+		{"exe", "", "hi", "exe", "text/plain; charset=utf-8"},
+		{"x.js.txt", "", "hi", "x.js.txt", "text/plain; charset=utf-8"},
+		{"Größe 📦.pdf", "", "%PDF-1.4", "Größe 📦.pdf", "application/pdf"},
+		{"photo_\u202egpj.pdf", "", "%PDF-1.4", "photo_gpj.pdf", "application/pdf"},
+	} {
+		m, err := attach(t, row.filename, row.mediaType, []byte(row.content))
+		require.NoError(t, err, row.filename)
+		require.Equal(t, []email.Attachment{{Filename: row.wantName, Type: row.wantType, Content: []byte(row.content)}}, m.Attachments, row.filename)
+	}
+}
+
+func TestContentIDs(t *testing.T) {
+	t.Parallel()
+	m := decode(t, with(`"attachments":[{"filename":"i.png","content":"","content_id":"<logo@x>"},{"filename":"j.png","content":"","content_id":""},{"filename":"k.png","content":""}]`))
+	require.Equal(t, "logo@x", m.Attachments[0].ContentID)
+	require.Empty(t, m.Attachments[1].ContentID)
+	require.NotNil(t, m.Attachments[1].Content, "empty content is content")
+}
+
+func TestExecutablesAreBlockedByName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"a.exe", "a.EXE", "a.pdf.scr", "a.exe.", "a.exe .", "a.exe. . ", "a. exe", "a.exe\u200b", "a.e\u00adxe", "a.exe:stream", "a.exe::$DATA", "x/y.exe",
+		".exe", "a.com", "a.bat", "a.cmd", "a.pif", "a.js", "a.jse", "a.vbs", "a.vbe", "a.wsf", "a.wsh", "a.ps1", "a.msi", "a.msp", "a.hta", "a.jar",
+		"a.lnk", "a.reg", "a.cpl", "a.dll", "a.sys", "a.app", "a.dmg", "a.apk", "a.iso",
+	} {
+		_, err := attach(t, name, "application/pdf", []byte("hi"))
+		f := failure(t, err).Fields[0]
+		require.Equal(t, "/attachments/0/filename attachment_blocked", f.Pointer+" "+f.Code, name)
+		require.Contains(t, f.Detail, "send the link")
+	}
+	_, err := attach(t, "a.pdf.ScR", "", []byte("hi"))
+	require.Contains(t, failure(t, err).Fields[0].Detail, ".scr")
+}
+
+func TestExecutablesAreBlockedByTypeAndContent(t *testing.T) {
+	t.Parallel()
+	_, err := attach(t, "a.bin", "Application/X-MSDownload; x=y", []byte("hi"))
+	f := failure(t, err).Fields[0]
+	require.Equal(t, "/attachments/0/type attachment_blocked", f.Pointer+" "+f.Code)
+	require.Contains(t, f.Detail, "application/x-msdownload")
+	for _, start := range []string{"MZ\x90\x00\x03", "MZP\x00\x02", "MZ" + "\x78\x01\x00", "\x7fELF\x02", "\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe"} {
+		_, err := attach(t, "invoice.pdf", "application/pdf", []byte(start))
+		f := failure(t, err).Fields[0]
+		require.Equal(t, "/attachments/0/content attachment_blocked", f.Pointer+" "+f.Code, "%q", start)
+		require.Contains(t, f.Detail, "send the link")
+	}
+}

@@ -1,0 +1,67 @@
+package intake_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func fromHTML(t *testing.T, html string) email.Message {
+	t.Helper()
+	quoted, err := json.Marshal(html)
+	require.NoError(t, err)
+	return decode(t, `{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"html":`+string(quoted)+`}}`)
+}
+
+func TestTextIsMadeFromHTML(t *testing.T) {
+	t.Parallel()
+	for html, want := range map[string]string{
+		"<p>Hello <b>you</b></p>":                                     "Hello you",
+		"<h1>Thank you!</h1><p>Order\n  #1 &amp; more.</p>":           "Thank you!\n\nOrder #1 & more.",
+		"a<br>b<br><br>c<div>d</div>e":                                "a\nb\n\nc\nd\ne",
+		"<ul><li>one<li>two</ul>end":                                  "- one\n- two\n\nend",
+		"<table><tr><td>a</td><td>b</td></tr><tr><td>c</table>":       "a b\nc",
+		`Go <a href="https://x.test/?a=1&amp;b">there</a>, now`:       "Go there <https://x.test/?a=1&b>, now",
+		`<a href="https://x.test">https://x.test</a>`:                 "https://x.test",
+		`<a href="https://x.test">x.test</a>`:                         "x.test",
+		`<a href="mailto:a@x.test">a@x.test</a>`:                      "a@x.test",
+		`<a name="top">Top</a> <a href="#x">in</a> rest`:              "Top in rest",
+		`<a href="javascript:x()">click</a> rest`:                     "click rest",
+		`<img src="x" alt="Logo"> <img src="y">`:                      "Logo",
+		"<head><title>T</title></head><body>b</body>":                 "b",
+		"<head><title>T</title><body>b":                               "b",
+		"<style>p > a { x: y }</style>a<script>if (a<b) {}</script>b": "ab",
+		"<pre>a\n  b</pre>c":                                          "a\n  b\n\nc",
+		"a&#0;b&#27;c&#13;d&nbsp;e":                                   "a\ufffdbc d\u00a0e",
+		"x > y && y < z":                                              "x > y && y < z",
+		"<!-- no --><p>yes":                                           "yes",
+		"</a></p></style>still here":                                  "still here",
+		`<img src="x">`:                                               "",
+	} {
+		m := fromHTML(t, html)
+		require.True(t, m.TextFromHTML, html)
+		require.Equal(t, want, m.Text, html)
+		require.Equal(t, html, m.HTML)
+	}
+}
+
+func TestTextOfTheClientIsKept(t *testing.T) {
+	t.Parallel()
+	m := decode(t, `{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"text":" ","html":"<p>x"}}`)
+	require.False(t, m.TextFromHTML)
+	require.Equal(t, " ", m.Text)
+}
+
+// Work that grew with the square of the length would not end within the test's
+// time limit.
+func TestHostileHTMLTakesLinearTime(t *testing.T) {
+	t.Parallel()
+	for _, unit := range []string{">", "<", "<a", "<a href=x>", "<a href='http://x'>y</a>", "&", "&#", "<!--", "<![CDATA[", "</", "<p>", "<pre>", "<b ", "\"", "<script>", "<svg><", "<hr>"} {
+		m := fromHTML(t, "x"+strings.Repeat(unit, 900_000/len(unit)))
+		require.LessOrEqual(t, len(m.Text), 2*len(m.HTML)+16, unit)
+	}
+}

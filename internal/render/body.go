@@ -1,0 +1,171 @@
+package render
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"mime"
+	"mime/quotedprintable"
+	"strings"
+
+	"github.com/postrider/postrider/email"
+)
+
+// node is a part of the MIME tree: a leaf with a body, or a multipart.
+type node struct {
+	// fields are the part's header, in order.
+	fields [][2]string
+	body   func(*bytes.Buffer)
+
+	mediaType string
+	boundary  string
+	parts     []*node
+}
+
+// tree builds the parts of a message.
+func tree(m email.Message, c Composition) *node {
+	var bodies []*node
+	if m.Text != "" || m.HTML == "" {
+		bodies = append(bodies, textNode("text/plain", m.Text))
+	}
+	if m.HTML != "" {
+		bodies = append(bodies, textNode("text/html", m.HTML))
+	}
+	inline, attached := []*node{group("alternative", bodies, c)}, []*node(nil)
+	for _, a := range m.Attachments {
+		switch {
+		case a.Content == nil: // it has a Problem
+		case a.ContentID != "" && m.HTML != "":
+			inline = append(inline, fileNode(a, "inline"))
+		default:
+			attached = append(attached, fileNode(a, "attachment"))
+		}
+	}
+	root := group("related", inline, c)
+	return group("mixed", append([]*node{root}, attached...), c)
+}
+
+// group puts parts into a multipart, if there is more than one.
+func group(kind string, parts []*node, c Composition) *node {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	n := &node{mediaType: "multipart/" + kind, boundary: boundary(c.EmailID, kind), parts: parts}
+	params := map[string]string{"boundary": n.boundary}
+	if kind == "related" {
+		params["type"] = parts[0].mediaType // RFC 2387 section 3.1
+	}
+	n.fields = [][2]string{{"Content-Type", mime.FormatMediaType(n.mediaType, params)}}
+	return n
+}
+
+// boundary derives a delimiter. No encoded body holds it: base64 has no "_", and
+// in quoted-printable a hexadecimal digit or a line end follows every "=".
+func boundary(emailID, kind string) string {
+	sum := sha256.Sum256([]byte(emailID + "/" + kind))
+	return "=_" + base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+func (n *node) write(out *bytes.Buffer) {
+	for _, f := range n.fields {
+		field(out, f[0], f[1])
+	}
+	out.WriteString("\r\n")
+	if n.body != nil {
+		n.body(out)
+		return
+	}
+	delimiter := "--" + n.boundary
+	for _, p := range n.parts {
+		out.WriteString(delimiter + "\r\n")
+		p.write(out)
+		delimiter = "\r\n--" + n.boundary
+	}
+	out.WriteString(delimiter + "--\r\n")
+}
+
+// textNode is a text in quoted-printable, which keeps white space at line ends
+// and survives any relay. A text of few ASCII letters takes less room in base64,
+// and is as unreadable in either.
+func textNode(mediaType, text string) *node {
+	n := &node{mediaType: mediaType}
+	encoding := "quoted-printable"
+	n.body = func(out *bytes.Buffer) { writeQuotedPrintable(out, text) }
+	if escaped(text) > len(text)/6 {
+		encoding = "base64"
+		n.body = func(out *bytes.Buffer) { writeBase64(out, []byte(lines.Replace(text))) }
+	}
+	n.fields = [][2]string{
+		{"Content-Transfer-Encoding", encoding},
+		{"Content-Type", mediaType + "; charset=utf-8"},
+	}
+	return n
+}
+
+func fileNode(a email.Attachment, disposition string) *node {
+	n := &node{mediaType: "application/octet-stream", body: func(out *bytes.Buffer) { writeBase64(out, a.Content) }}
+	contentType := n.mediaType
+	t, params, err := mime.ParseMediaType(a.Type)
+	// A multipart or a message must not be in base64 (RFC 2045 section 6.4).
+	if err == nil && strings.Contains(t, "/") && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/") {
+		if formatted := mime.FormatMediaType(t, params); formatted != "" {
+			n.mediaType, contentType = t, formatted
+		}
+	}
+	var name map[string]string
+	if a.Filename != "" {
+		name = map[string]string{"filename": a.Filename} // as RFC 2231 has it where it is not ASCII
+	}
+	n.fields = [][2]string{
+		{"Content-Type", contentType},
+		{"Content-Disposition", mime.FormatMediaType(disposition, name)},
+		{"Content-Transfer-Encoding", "base64"},
+	}
+	if a.ContentID != "" {
+		n.fields = append(n.fields, [2]string{"Content-Id", "<" + a.ContentID + ">"})
+	}
+	return n
+}
+
+// escaped counts the bytes that quoted-printable writes as three.
+func escaped(s string) int {
+	n := 0
+	for i := range len(s) {
+		if c := s[i]; c == '=' || c > '~' || c < ' ' && c != '\t' && c != '\r' && c != '\n' {
+			n++
+		}
+	}
+	return n
+}
+
+// lines ends every line with CRLF, whatever it ended with.
+var lines = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n")
+
+// chunk is how much text is turned into bytes at a time.
+const chunk = 32 << 10
+
+// writeQuotedPrintable writes text with CRLF line ends, whatever they were. A
+// bytes.Buffer takes every write, so there is no error to look at.
+func writeQuotedPrintable(out *bytes.Buffer, text string) {
+	w := quotedprintable.NewWriter(out)
+	for text != "" {
+		n := min(chunk, len(text))
+		_, _ = w.Write([]byte(text[:n]))
+		text = text[n:]
+	}
+	_ = w.Close()
+}
+
+// base64Line is how many bytes make a line of 76 characters (RFC 2045 section 6.8).
+const base64Line = 57
+
+// writeBase64 writes content straight into the buffer, without a copy.
+func writeBase64(out *bytes.Buffer, content []byte) {
+	for len(content) > 0 {
+		n := min(base64Line, len(content))
+		out.Write(base64.StdEncoding.AppendEncode(out.AvailableBuffer(), content[:n]))
+		if content = content[n:]; len(content) > 0 {
+			out.WriteString("\r\n")
+		}
+	}
+}
