@@ -147,6 +147,17 @@ func TestTheGateIsClosed(t *testing.T) {
 		_, o = b.open(e.ID, 2)
 		require.Equal(t, email.VerdictOpened, o.Verdict)
 	})
+	t.Run("a moment before it expires", func(t *testing.T) {
+		m := message("bob@x.test")
+		m.ExpiresAt = time.Now().Add(day)
+		e := b.accept(m)
+		b.attempt(e.ID, 1, deferred)
+		b.exec("UPDATE emails SET expires_at = now() + interval '2 seconds', next_action_at = now() + interval '2 seconds' WHERE id = ?", e.ID)
+		_, o := b.open(e.ID, 2)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.NotEmpty(t, o.State.Waiting, "a run that is told to go on and finds the gate closed would spin")
+		require.False(t, o.State.NextAt.IsZero())
+	})
 	t.Run("after the end", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		b.attempt(e.ID, 1, delivered)

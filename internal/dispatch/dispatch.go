@@ -183,7 +183,7 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		if err := d.WakeEndpoint(ctx, id); err != nil {
-			return nil // said by WakeEndpoint's caller of record: answered
+			return nil // Temporal is away, which has been said; the rest comes with the next sweep
 		}
 	}
 	return nil

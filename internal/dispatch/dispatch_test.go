@@ -1,0 +1,218 @@
+package dispatch_test
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/sdk/client"
+	temporallog "go.temporal.io/sdk/log"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/dispatch"
+)
+
+const patience = 30 * time.Second
+
+// outbox hands out what a test puts in, once.
+type outbox struct {
+	mu        sync.Mutex
+	starts    []email.Start
+	overdue   []email.Start
+	endpoints []string
+}
+
+func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]email.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.starts
+	o.starts = nil
+	return out, nil
+}
+
+func (o *outbox) ClaimOverdue(context.Context, int) ([]email.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.overdue
+	o.overdue = nil
+	return out, nil
+}
+
+func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.endpoints
+	o.endpoints = nil
+	return out, nil
+}
+
+func (o *outbox) put(s email.Start) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.starts = append(o.starts, s)
+}
+
+func server(t *testing.T, dir string, port int) *devstack.Temporal {
+	t.Helper()
+	cli, err := devstack.TemporalCLI(t.Context(), "../../tools/temporal", "../../.postrider/tools", nil)
+	require.NoError(t, err)
+	s, err := devstack.StartTemporal(t.Context(), devstack.TemporalOptions{CLI: cli, Dir: dir, Port: port, Headless: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop(context.WithoutCancel(t.Context()))) })
+	return s
+}
+
+func lazy(t *testing.T, addr string) client.Client {
+	t.Helper()
+	c, err := client.NewLazyClient(client.Options{HostPort: addr, Logger: temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// lines is a log that tests read.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func start() email.Start {
+	id := uuid.NewString()
+	return email.Start{EmailID: id, WorkflowID: email.WorkflowIDPrefix + id, CustomerID: uuid.NewString(), Stream: email.StreamTransactional}
+}
+
+// status reports the status of a workflow id's latest run; unspecified if there is none.
+func status(t *testing.T, c client.Client, id string) enumspb.WorkflowExecutionStatus {
+	t.Helper()
+	d, err := c.DescribeWorkflowExecution(t.Context(), id, "")
+	if err != nil {
+		return enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED
+	}
+	return d.GetWorkflowExecutionInfo().GetStatus()
+}
+
+func TestDispatch(t *testing.T) {
+	t.Parallel()
+	temporal := server(t, "", 0)
+	c := lazy(t, temporal.Address())
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &lines{}
+	box := &outbox{}
+	d := dispatch.New(c, box, slog.New(slog.NewTextHandler(log, nil)))
+
+	// Search attributes: missing, waited for, created, of the wrong type.
+	waited := make(chan error, 1)
+	go func() {
+		waited <- dispatch.AwaitSearchAttributes(ctx, c, "default", slog.New(slog.NewTextHandler(log, nil)))
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "postrider migrate up") }, patience, 20*time.Millisecond)
+	require.NoError(t, dispatch.EnsureSearchAttributes(ctx, c, "default"))
+	require.NoError(t, dispatch.EnsureSearchAttributes(ctx, c, "default"), "again is harmless")
+	require.NoError(t, <-waited)
+
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	running := func(id string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond, log.String())
+	}
+
+	accepted := start()
+	d.Accepted(email.Email{ID: accepted.EmailID, CustomerID: accepted.CustomerID, WorkflowID: accepted.WorkflowID, Message: email.Message{Stream: accepted.Stream}})
+	running(accepted.WorkflowID)
+	described, err := c.DescribeWorkflowExecution(ctx, accepted.WorkflowID, "")
+	require.NoError(t, err)
+	first := described.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+	box.put(accepted) // a sweep that comes on top
+	swept := start()
+	box.put(swept)
+	running(swept.WorkflowID)
+	described, err = c.DescribeWorkflowExecution(ctx, accepted.WorkflowID, "")
+	require.NoError(t, err)
+	require.Equal(t, first, described.GetWorkflowExecutionInfo().GetExecution().GetRunId(), "one too many changes nothing")
+
+	require.NoError(t, d.Wake(ctx, accepted.WorkflowID))
+	require.NoError(t, d.Wake(ctx, "email-"+uuid.NewString()), "a run that is not there needs no waking")
+	endpoint := uuid.NewString()
+	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
+	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
+	running(email.WebhookWorkflowIDPrefix + endpoint)
+	cancel()
+	<-done
+
+	_, err = c.OperatorService().RemoveSearchAttributes(t.Context(), &operatorservice.RemoveSearchAttributesRequest{Namespace: "default", SearchAttributes: []string{email.SearchAttributeRelay}})
+	require.NoError(t, err)
+	_, err = c.OperatorService().AddSearchAttributes(t.Context(), &operatorservice.AddSearchAttributesRequest{Namespace: "default",
+		SearchAttributes: map[string]enumspb.IndexedValueType{email.SearchAttributeRelay: enumspb.INDEXED_VALUE_TYPE_INT}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		err := dispatch.EnsureSearchAttributes(t.Context(), c, "default")
+		return err != nil && strings.Contains(err.Error(), "search-attribute remove --name EmailRelay")
+	}, patience, 50*time.Millisecond, "the error says what to do")
+}
+
+func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
+	t.Parallel()
+	temporal := server(t, "", 0)
+	c := lazy(t, temporal.Address())
+	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
+	lost, stale := start(), uuid.NewString()
+	ctx, cancel := context.WithCancel(t.Context())
+	d := dispatch.New(c, &outbox{overdue: []email.Start{lost}, endpoints: []string{stale}}, slog.New(slog.DiscardHandler))
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	for _, id := range []string{lost.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
+		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
+	}
+	cancel()
+	<-done
+}
+
+func TestTemporalAwayIsADelay(t *testing.T) {
+	t.Parallel()
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "state")
+	temporal := server(t, dir, port)
+	c := lazy(t, temporal.Address())
+	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
+	require.NoError(t, temporal.Stop(t.Context()))
+
+	log := &lines{}
+	box := &outbox{}
+	ctx, cancel := context.WithCancel(t.Context())
+	d := dispatch.New(c, box, slog.New(slog.NewTextHandler(log, nil)))
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	s := start()
+	box.put(s)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.away") }, patience, 20*time.Millisecond)
+	server(t, dir, port)
+	box.put(s) // its lease has run out
+	require.Eventually(t, func() bool { return status(t, c, s.WorkflowID) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 50*time.Millisecond, log.String())
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.back") }, patience, 50*time.Millisecond)
+	require.Equal(t, 1, strings.Count(log.String(), "temporal.away"), "it is said once")
+	cancel()
+	<-done
+}
