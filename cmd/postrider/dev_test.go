@@ -32,7 +32,10 @@ import (
 func TestDev(t *testing.T) {
 	t.Parallel()
 	bin, path, dir, ports := binary(t), temporalOnPath(t), t.TempDir(), freePorts(t)
-	s := startStack(t, bin, path, dir, ports)
+	recordings := httptest.NewServer(http.HandlerFunc(serveRecording))
+	t.Cleanup(recordings.Close)
+	settings := []string{"POSTRIDER_RECORDING_URL=" + recordings.URL + "/{customer_id}/{id}", "POSTRIDER_RECORDING_TOKEN=sesame"}
+	s := startStack(t, bin, path, dir, ports, settings...)
 	var first string
 	t.Run("the seed's basic example", func(t *testing.T) { s.t = t; first = s.basicExample() })
 	t.Run("the seed's example with an attachment", func(t *testing.T) { s.t = t; s.attachmentExample() })
@@ -41,7 +44,7 @@ func TestDev(t *testing.T) {
 	t.Run("a reply that never comes", func(t *testing.T) { s.t = t; s.ambiguous() })
 	t.Run("a slow server", func(t *testing.T) { s.t = t; s.slow() })
 	t.Run("signed webhooks, retried", func(t *testing.T) { s.t = t; s.webhooks() })
-	t.Run("a missing recording", func(t *testing.T) { s.t = t; s.missingRecording() })
+	t.Run("recordings", func(t *testing.T) { s.t = t; s.recordings() })
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
 	t.Run("stop leaves nothing", func(t *testing.T) {
@@ -54,7 +57,7 @@ func TestDev(t *testing.T) {
 	})
 	t.Run("a second start reuses the data", func(t *testing.T) {
 		key := s.env["POSTRIDER_ACCESSKEY"]
-		again := startStack(t, bin, path, dir, ports)
+		again := startStack(t, bin, path, dir, ports, settings...)
 		require.Equal(t, key, again.env["POSTRIDER_ACCESSKEY"])
 		require.Equal(t, "delivered", again.get(first).Status)
 		require.Len(t, again.arrived(first), 1, "not sent again")
@@ -300,12 +303,37 @@ func (s *stack) webhooks() {
 	require.Equal(s.t, http.StatusOK, status, string(data))
 }
 
-func (s *stack) missingRecording() {
-	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"rec@example.net"}],"subject":"recording","content":"x",
-		"attachments":[{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"}]}`)
+// aRecording is the one that there is.
+const aRecording = "1f25e6c9-6709-44d1-b93e-a5f1c5f80411"
+
+// serveRecording plays the source of recordings: one exists, for whoever has the
+// token and names a customer.
+func serveRecording(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if r.Header.Get("Authorization") != "Bearer sesame" || len(parts) != 2 || len(parts[0]) != 36 || parts[1] != aRecording {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "audio/wav")
+	_, _ = io.WriteString(w, "RIFF and so on") // a client that does not listen fails the test by itself
+}
+
+func (s *stack) recordings() {
+	post := func(id string) mailJSON {
+		return s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"rec@example.net"}],"subject":"recording","content":"x",
+			"attachments":[{"reference_type":"recording","reference_id":"` + id + `"}]}`)
+	}
+	m := post(aRecording)
+	s.await(m.ID, "delivered")
+	msgs := s.arrived(m.ID)
+	require.Len(s.t, msgs, 1)
+	status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/0", "")
+	require.Equal(s.t, http.StatusOK, status)
+	require.Equal(s.t, "RIFF and so on", string(body))
+
+	m = post("00000000-6709-44d1-b93e-a5f1c5f80411")
 	got := s.await(m.ID, "failed")
 	require.Equal(s.t, "attachment", got.StatusDetail)
-	require.Contains(s.t, got.Recipients[0].Text, "POSTRIDER_RECORDING_URL")
 	require.Empty(s.t, s.arrived(m.ID), "never sent without its attachment")
 }
 

@@ -92,10 +92,10 @@ func devCommandLine(t *testing.T, bin, path, dir string, ports map[string]string
 }
 
 // startStack starts a stack and waits until it says that it runs.
-func startStack(t *testing.T, bin, path, dir string, ports map[string]string) *stack {
+func startStack(t *testing.T, bin, path, dir string, ports map[string]string, settings ...string) *stack {
 	t.Helper()
 	s := &stack{t: t, dir: dir, ports: ports, out: &bytes.Buffer{}, ended: make(chan struct{})}
-	s.cmd = devCommandLine(t, bin, path, dir, ports)
+	s.cmd = devCommandLine(t, bin, path, dir, ports, settings...)
 	stdout, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	s.cmd.Stderr = s.cmd.Stdout

@@ -144,16 +144,15 @@ var lines = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n")
 // chunk is how much text is turned into bytes at a time.
 const chunk = 32 << 10
 
-// writeQuotedPrintable writes text with CRLF line ends, whatever they were. A
-// bytes.Buffer takes every write, so there is no error to look at.
+// writeQuotedPrintable writes text with CRLF line ends, whatever they were.
 func writeQuotedPrintable(out *bytes.Buffer, text string) {
 	w := quotedprintable.NewWriter(out)
 	for text != "" {
 		n := min(chunk, len(text))
-		_, _ = w.Write([]byte(text[:n]))
+		_, _ = w.Write([]byte(text[:n])) // a bytes.Buffer takes every write
 		text = text[n:]
 	}
-	_ = w.Close()
+	_ = w.Close() // the same
 }
 
 // base64Line is how many bytes make a line of 76 characters (RFC 2045 section 6.8).

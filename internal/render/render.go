@@ -52,15 +52,24 @@ func Render(m email.Message, c Composition) ([]byte, error) {
 	}
 	root := tree(m, c)
 	var out bytes.Buffer
-	// base64 makes 78 bytes of 57, quoted-printable at most 80 of 57 (see
-	// encodeText): with this the buffer never grows, which would copy it.
-	out.Grow(int(m.Size()+int64(len(m.Text)))*3/2 + 16<<10)
+	out.Grow(grown(m))
 	writeHeader(&out, m, c)
 	root.write(&out)
 	if !bytes.HasSuffix(out.Bytes(), []byte("\r\n")) {
 		out.WriteString("\r\n")
 	}
 	return out.Bytes(), nil
+}
+
+// grown is about how long a rendering is. base64 makes 78 bytes of 57, and
+// quoted-printable of ordinary text less: the buffer, which would be copied
+// whenever it grows, seldom has to.
+func grown(m email.Message) int {
+	n := len(m.Text) + len(m.HTML)
+	for _, a := range m.Attachments {
+		n += len(a.Content)
+	}
+	return n/5*7 + 16<<10
 }
 
 // NeedsSMTPUTF8 reports whether an address of the message is not ASCII, which

@@ -88,7 +88,9 @@ func TestOneRefusedMailDoesNotCloseARelay(t *testing.T) {
 	require.True(t, b.refused(now, fails()), "the third in a row does")
 	require.Equal(t, firstBackoff, b.down(now).RetryAfter)
 	now = now.Add(firstBackoff)
-	b.admit(now)
+	probe, e := b.admit(now)
+	require.True(t, probe)
+	require.Nil(t, e)
 	require.True(t, b.refused(now, fails()))
 	require.Equal(t, firstBackoff, b.down(now).RetryAfter, "its backoff does not grow")
 }

@@ -154,6 +154,7 @@ func TestTLS(t *testing.T) {
 				for _, l := range p.Lines() {
 					require.NotContains(t, l, "MAIL", "nothing is sent in the clear")
 				}
+				p.Await("the socket's end", func() bool { return p.Open() == 0 })
 				return
 			}
 			require.NoError(t, err)

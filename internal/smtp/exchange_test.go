@@ -137,9 +137,9 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"<data>": smtptest.ThenDrop(tc.answer)})}).Start(t)
-			s, err := relays(t, smtp.Options{}, url(p, "")).Session(t.Context(), email.Route{})
+			rs := relays(t, smtp.Options{}, url(p, ""))
+			s, err := rs.Session(t.Context(), email.Route{})
 			require.NoError(t, err)
-			defer s.Close()
 			message := rendered + large
 			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []email.Outcome) error {
 				t.Error("the message is not all written")
@@ -148,8 +148,30 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 			require.Equal(t, tc.status, ex.Outcomes[0].Status, "%+v", ex)
 			require.Equal(t, tc.reason, ex.Outcomes[0].Reason)
 			require.Equal(t, tc.fault, ex.RelayFault)
+			s.Close()
+			if !tc.fault {
+				ex = send(t, rs, envelope("b@y.test"), noMark)
+				require.Empty(t, ex.Transcript[0].Error, "a socket with half a message on it is not used again")
+			}
 		})
 	}
+}
+
+func TestAServerThatClosesAmidTheRecipients(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: answers(map[string]string{
+		"RCPT TO:<gone@": "550 5.1.1 no such user", "RCPT TO:<last@": "421 4.3.2 shutting down",
+	})}).Start(t)
+	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("ok@y.test", "gone@y.test", "last@y.test", "unasked@y.test"), noMark)
+	require.Equal(t, email.DetailHard, ex.Outcomes[1].Reason, "it keeps its own answer")
+	for _, i := range []int{0, 2, 3} {
+		require.Equal(t, email.RecipientDeferred, ex.Outcomes[i].Status)
+		require.True(t, ex.Outcomes[i].Uncounted)
+		require.Equal(t, 421, ex.Outcomes[i].Code)
+	}
+	require.True(t, ex.RelayFault)
+	require.NotContains(t, p.Lines(), "DATA")
+	require.NotContains(t, p.Lines(), "RCPT TO:<unasked@y.test>")
 }
 
 func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {

@@ -188,6 +188,86 @@ func TestASessionThatSaysItIsClosingIsReplaced(t *testing.T) {
 	require.Equal(t, 2, p.Dialed())
 }
 
+func TestTheSessionUsedLastIsUsedFirst(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	one, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	two, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	one.Close()
+	two.Close()
+	again, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	require.Same(t, two, again)
+	again.Close()
+}
+
+func TestASessionIsUsedForAThousandMessages(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	for range 1000 {
+		send(t, rs, envelope("b@y.test"), noMark)
+	}
+	require.Equal(t, 1, p.Dialed())
+	send(t, rs, envelope("b@y.test"), noMark)
+	require.Equal(t, 2, p.Dialed())
+}
+
+func TestASessionThatSaysMoreThanItWasAskedIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: answers(map[string]string{".": "250 2.0.0 ok\r\n550 5.1.1 for whom?"})}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, ""))
+	for range 2 {
+		require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
+	}
+	require.Equal(t, 2, p.Dialed())
+}
+
+func TestNobodyWaitsForARelayThatIsDown(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "421 4.3.2 shutting down"})}).Start(t)
+	rs := relays(t, smtp.Options{}, url(p, "max_conns=1"))
+	held, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	defer held.Close()
+	require.True(t, held.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).RelayFault)
+	_, err = rs.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "not tried before")
+}
+
+func TestAProbeThatFindsNothingOutIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	var up atomic.Bool
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		if strings.HasPrefix(line, "MAIL") && !up.Load() {
+			return "421 4.3.2 shutting down"
+		}
+		return ""
+	}}).Start(t)
+	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(p, ""))
+	require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
+	now = now.Add(10 * time.Second)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // a free slot and an ended context: either may win
+		s, err := rs.Session(canceled, email.Route{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Nil(t, s)
+	}
+	s, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	_, err = rs.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "not tried before", "one at a time")
+	s.Close()
+	up.Store(true)
+	require.False(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
+	require.True(t, rs.Fast(email.Route{}))
+}
+
 func BenchmarkSend(b *testing.B) {
 	p := (&smtptest.Peer{}).Start(b)
 	r, err := smtp.ParseRelay(url(p, ""))

@@ -221,6 +221,7 @@ func TestTheEndOfTheContext(t *testing.T) {
 		s.Close()
 		require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status)
 		require.True(t, ex.Outcomes[0].Uncounted)
+		require.False(t, ex.RelayFault, "the relay did nothing wrong")
 		p.Close()
 		require.Empty(t, p.Messages())
 	})
