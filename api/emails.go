@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -51,6 +52,9 @@ func (s *Server) postEmail(c *gin.Context) {
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner())
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
+		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	}
 	if err != nil {
 		s.problem(c, err)
 		return

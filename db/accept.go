@@ -81,9 +81,7 @@ func (c *change) acceptFrom(customerID, domain string) (hooked bool, err error) 
 		return false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
-		f := email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
-		f.Fields = []email.FieldError{{Pointer: "/from/email", Code: string(email.CodeDomainUnverified), Detail: "use an address of a verified domain"}}
-		return false, f
+		return false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
 	}
 	return hooked, nil
 }

@@ -136,7 +136,7 @@ func (s *stack) attachmentExample() {
 	require.Len(s.t, msgs, 1)
 	require.ElementsMatch(s.t, []string{"john@example.net", "copy@example.net", "hidden@example.net"}, msgs[0].EnvelopeTo)
 	raw := s.raw(msgs[0].ID)
-	require.NotContains(s.t, strings.ToLower(raw), "bcc")
+	require.NotContains(s.t, strings.ToLower(raw), "\nbcc:")
 	require.NotContains(s.t, strings.ToLower(raw), "hidden")
 	s.expect("attachment.eml", raw, m.ID)
 	status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/0", "")

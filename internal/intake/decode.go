@@ -55,6 +55,25 @@ func Decode(body []byte, l Limits) (email.Message, error) {
 	return normalize(req, l.withDefaults())
 }
 
+// SenderPointer is where a request that Decode accepted names its sender; empty
+// where it left that to the default source.
+func SenderPointer(body []byte) string {
+	var req struct {
+		From   jsontext.Value `json:"from"`
+		Source jsontext.Value `json:"source"`
+	}
+	if err := json.Unmarshal(body, &req); err != nil {
+		return ""
+	}
+	switch {
+	case req.From != nil:
+		return "/from"
+	case req.Source != nil:
+		return "/source"
+	}
+	return ""
+}
+
 // Unmarshal reads a JSON object strictly: unknown and repeated members, wrong
 // types and invalid UTF-8 are refused with a pointer to the place. The error is
 // an *email.Failure.

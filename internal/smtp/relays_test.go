@@ -159,3 +159,19 @@ func TestRelaysOfOneNameAreKeptApart(t *testing.T) {
 	require.Equal(t, []string{"", "user", "", "user"}, users)
 	require.Equal(t, 2, p.Dialed())
 }
+
+func TestTheEarliestProbeCounts(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	one := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
+	two := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
+	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two&streams=transactional"))
+	_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast})
+	require.Error(t, err)
+	now = now.Add(4 * time.Second)
+	_, err = rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional})
+	relay, ok := errors.AsType[*email.RelayError](err)
+	require.True(t, ok)
+	require.Equal(t, "two", relay.Relay.Name)
+	require.Equal(t, 6*time.Second, relay.RetryAfter)
+}
