@@ -135,10 +135,12 @@ type limits struct {
 	finishWithin time.Duration
 	// busyPoll is how often an attempt that another process has marked is looked at.
 	busyPoll time.Duration
+	// heartbeatEvery is how often a waiting SendSMTP says that it is alive.
+	heartbeatEvery time.Duration
 }
 
 func defaultLimits() limits {
-	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second}
+	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second, heartbeatEvery: 5 * time.Second}
 }
 
 // New makes the activities and the Drain that lets their open exchanges end.

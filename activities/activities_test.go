@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
@@ -166,7 +168,7 @@ func setup(t *testing.T) *bench {
 		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),
 	})
-	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond}
+	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond, heartbeatEvery: 5 * time.Millisecond}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(a)
@@ -223,13 +225,12 @@ func TestASlowInlineAttemptIsHandedOverAndAttachedTo(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, res.HandOver)
 	require.False(t, res.Sent)
-	done := make(chan email.SendSMTPResult)
-	go func() {
-		r, _ := b.smtp(t, false)
-		done <- r
-	}()
-	close(goOn)
-	require.True(t, (<-done).Sent)
+	attached := sync.OnceFunc(func() { close(goOn) })
+	// The first heartbeat shows that the regular activity waits for it.
+	b.env.SetOnActivityHeartbeatListener(func(*activity.Info, converter.EncodedValues) { attached() })
+	res, err = b.smtp(t, false)
+	require.NoError(t, err)
+	require.True(t, res.Sent)
 	require.Equal(t, 1, b.sends, "the same exchange")
 	require.Equal(t, 1, b.opens)
 }

@@ -14,9 +14,6 @@ import (
 // inlineMaxBytes bounds the messages that are sent inline.
 const inlineMaxBytes int64 = 256 << 10
 
-// heartbeatEvery is how often a waiting SendSMTP says that it is alive.
-const heartbeatEvery = 5 * time.Second
-
 // SendSMTP makes one attempt, or finds out what became of it. Inline it hands
 // over what does not end within its budget, and what cannot begin because no
 // relay is there; as a regular activity it waits for the end, heartbeating, and
@@ -70,7 +67,7 @@ func (a *Activities) await(ctx context.Context, x *exchange, inline bool) (handO
 			return false, ctx.Err()
 		}
 	}
-	beat := time.NewTicker(heartbeatEvery)
+	beat := time.NewTicker(a.limits.heartbeatEvery)
 	defer beat.Stop()
 	for {
 		select {
