@@ -58,7 +58,7 @@ const (
 	maxExpire = 10 * 365 * 24 * 3600
 )
 
-func (s *Server) postAccessKey(c *gin.Context) {
+func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
 	var in accessKeyRequest
 	err := decode(c, &in)
 	if err == nil {
@@ -68,8 +68,7 @@ func (s *Server) postAccessKey(c *gin.Context) {
 		err = invalid("/expire", "invalid", "give the key's life in seconds, at most ten years, or 0 for one that does not expire")
 	}
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	var expires time.Time
 	if in.Expire > 0 {
@@ -77,45 +76,45 @@ func (s *Server) postAccessKey(c *gin.Context) {
 	}
 	key, token, err := s.deps.Keys.CreateAccessKey(c, customerOf(c).ID, in.Name, in.Detail, expires)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
-	c.JSON(http.StatusOK, accessKey(key, token))
+	return http.StatusOK, accessKey(key, token), nil
 }
 
-func (s *Server) listAccessKeys(c *gin.Context) {
+func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	keys, next, err := s.deps.Keys.AccessKeys(c, customerOf(c).ID, after, size)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	out := listAnswer[accessKeyJSON]{Result: make([]accessKeyJSON, len(keys)), NextPageToken: pageToken(next)}
 	for i, k := range keys {
 		out.Result[i] = accessKey(k, "")
 	}
-	c.JSON(http.StatusOK, out)
+	return http.StatusOK, out, nil
 }
 
-func (s *Server) getAccessKey(c *gin.Context)    { s.oneAccessKey(c, s.deps.Keys.AccessKey) }
-func (s *Server) deleteAccessKey(c *gin.Context) { s.oneAccessKey(c, s.deps.Keys.DeleteAccessKey) }
+func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
+	return s.oneAccessKey(c, s.deps.Keys.AccessKey)
+}
 
-func (s *Server) oneAccessKey(c *gin.Context, do func(ctx context.Context, customerID, id string) (account.AccessKey, error)) {
+func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
+	return s.oneAccessKey(c, s.deps.Keys.DeleteAccessKey)
+}
+
+func (s *Server) oneAccessKey(c *gin.Context, do func(ctx context.Context, customerID, id string) (account.AccessKey, error)) (int, any, error) {
 	id, err := pathID(c, "id", "access key")
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	key, err := do(c, customerOf(c).ID, id)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
-	c.JSON(http.StatusOK, accessKey(key, ""))
+	return http.StatusOK, accessKey(key, ""), nil
 }
 
 // customerJSON is the seed API's Customer. WebhookSecret is shown once, in the
@@ -143,13 +142,13 @@ func customerResource(k account.Customer, secret string) customerJSON {
 	}
 }
 
-func (s *Server) getCustomer(c *gin.Context) {
-	c.JSON(http.StatusOK, customerResource(customerOf(c), ""))
+func (s *Server) getCustomer(c *gin.Context) (int, any, error) {
+	return http.StatusOK, customerResource(customerOf(c), ""), nil
 }
 
 // listCustomers is a list of one: a credential sees its own customer only.
-func (s *Server) listCustomers(c *gin.Context) {
-	c.JSON(http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}})
+func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
+	return http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}}, nil
 }
 
 // customerRequest changes what it names and leaves the rest.
@@ -162,7 +161,7 @@ type customerRequest struct {
 	DefaultSource *account.Source `json:"default_source"`
 }
 
-func (s *Server) putCustomer(c *gin.Context) {
+func (s *Server) putCustomer(c *gin.Context) (int, any, error) {
 	var in customerRequest
 	err := decode(c, &in)
 	cust := customerOf(c)
@@ -170,15 +169,13 @@ func (s *Server) putCustomer(c *gin.Context) {
 		err = s.applyCustomer(&cust, in)
 	}
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	updated, secret, err := s.deps.Accounts.UpdateCustomer(c, cust)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
-	c.JSON(http.StatusOK, customerResource(updated, secret))
+	return http.StatusOK, customerResource(updated, secret), nil
 }
 
 func (s *Server) applyCustomer(cust *account.Customer, in customerRequest) error {

@@ -137,29 +137,24 @@ type loginAnswer struct {
 	Token    string `json:"token"`
 }
 
-func (s *Server) login(c *gin.Context) {
+func (s *Server) login(c *gin.Context) (int, any, error) {
 	var in loginRequest
 	if err := decode(c, &in); err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	switch {
 	case in.Username == "":
-		s.problem(c, invalid("/username", "missing", "give the username"))
-		return
+		return 0, nil, invalid("/username", "missing", "give the username")
 	case in.Password == "":
-		s.problem(c, invalid("/password", "missing", "give the password"))
-		return
+		return 0, nil, invalid("/password", "missing", "give the password")
 	}
 	user, err := s.deps.Accounts.Authenticate(c, in.Username, in.Password)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	token, err := s.tokens.issue(user, time.Now())
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
-	c.JSON(http.StatusOK, loginAnswer{Username: user.Username, Token: token})
+	return http.StatusOK, loginAnswer{Username: user.Username, Token: token}, nil
 }

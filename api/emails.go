@@ -33,11 +33,10 @@ type Dispatcher interface {
 // three, and JSON needs a little room.
 func maxBody(l intake.Limits) int64 { return l.MaxMessageBytes*14/10 + 1<<20 }
 
-func (s *Server) postEmail(c *gin.Context) {
+func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	body, err := readBody(c, maxBody(s.opts.Limits))
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	cust := customerOf(c)
 	limits := s.opts.Limits
@@ -47,8 +46,7 @@ func (s *Server) postEmail(c *gin.Context) {
 	}
 	m, err := intake.Decode(body, limits)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner())
@@ -56,63 +54,56 @@ func (s *Server) postEmail(c *gin.Context) {
 		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
 	}
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	s.deps.Dispatcher.Accepted(e)
 	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
 		"recipients", len(e.Recipients), "bytes", m.Size(), "stream", e.Stream)
 	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
-	c.JSON(http.StatusAccepted, s.single(e))
+	return http.StatusAccepted, s.single(e), nil
 }
 
-func (s *Server) listEmails(c *gin.Context) {
+func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	es, next, err := s.deps.Emails.Emails(c, customerOf(c).ID, after, size)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	out := listAnswer[emailJSON]{Result: make([]emailJSON, len(es)), NextPageToken: pageToken(next)}
 	for i, e := range es {
 		out.Result[i] = s.resource(e)
 	}
-	c.JSON(http.StatusOK, out)
+	return http.StatusOK, out, nil
 }
 
-func (s *Server) getEmail(c *gin.Context) {
+func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	e, err := s.deps.Emails.Email(c, customerOf(c).ID, id)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
-	c.JSON(http.StatusOK, s.single(e))
+	return http.StatusOK, s.single(e), nil
 }
 
-func (s *Server) deleteEmail(c *gin.Context) {
+func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c), customerOf(c).ID, id)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	if wake {
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
 	}
-	c.JSON(http.StatusOK, s.single(e))
+	return http.StatusOK, s.single(e), nil
 }
 
 // wake tells a run that its e-mail changed. It is best effort: the gate knows.

@@ -14,19 +14,20 @@ import (
 const readyTimeout = 2 * time.Second
 
 // healthz says that the process answers; nothing else.
-func (s *Server) healthz(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) }
+func (s *Server) healthz(*gin.Context) (int, any, error) {
+	return http.StatusOK, gin.H{"status": "ok"}, nil
+}
 
 // readyz says whether mail can be accepted: that takes Postgres, not Temporal.
-func (s *Server) readyz(c *gin.Context) {
+func (s *Server) readyz(c *gin.Context) (int, any, error) {
 	ctx, cancel := context.WithTimeout(c, readyTimeout)
 	defer cancel()
 	if err := s.deps.Ready(ctx); err != nil {
 		f := email.Fail(email.CodeUnavailable, "Postgres does not answer, or has no schema yet")
 		f.Err = err
-		s.problem(c, f)
-		return
+		return 0, nil, f
 	}
-	c.JSON(http.StatusOK, gin.H{"status": "ready"})
+	return http.StatusOK, gin.H{"status": "ready"}, nil
 }
 
 // Health answers the probes of a process without an API, such as a worker.

@@ -32,17 +32,16 @@ type mailboxJSON struct {
 	TmCreate string `json:"tm_create"`
 }
 
-func (s *Server) listMailboxes(c *gin.Context) {
+func (s *Server) listMailboxes(c *gin.Context) (int, any, error) {
 	boxes, err := s.deps.Mailboxes.Mailboxes(c, customerOf(c).ID)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	out := listAnswer[mailboxJSON]{Result: make([]mailboxJSON, len(boxes))}
 	for i, b := range boxes {
 		out.Result[i] = mailboxJSON{ID: b.ID.String(), Address: b.Address, CatchAll: b.CatchAll, TmCreate: stamp(b.CreatedAt)}
 	}
-	c.JSON(http.StatusOK, out)
+	return http.StatusOK, out, nil
 }
 
 // messageJSON is a received message in a list.
@@ -69,27 +68,24 @@ func receivedMessage(m mailbox.Message) messageJSON {
 	}
 }
 
-func (s *Server) listMessages(c *gin.Context) {
+func (s *Server) listMessages(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "mailbox")
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	after, size, err := pageOf(c)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	ms, next, err := s.deps.Mailboxes.Messages(c, customerOf(c).ID, id, after, size)
 	if err != nil {
-		s.problem(c, err)
-		return
+		return 0, nil, err
 	}
 	out := listAnswer[messageJSON]{Result: make([]messageJSON, len(ms)), NextPageToken: pageToken(next)}
 	for i, m := range ms {
 		out.Result[i] = receivedMessage(m)
 	}
-	c.JSON(http.StatusOK, out)
+	return http.StatusOK, out, nil
 }
 
 type headerJSON struct {
@@ -133,29 +129,22 @@ type contentJSON struct {
 }
 
 // message reads the message that the path names.
-func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, bool) {
+func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, error) {
 	box, err := pathID(c, "id", "mailbox")
 	if err != nil {
-		s.problem(c, err)
-		return mailbox.Message{}, nil, false
+		return mailbox.Message{}, nil, err
 	}
 	id, err := pathID(c, "message", "message")
 	if err != nil {
-		s.problem(c, err)
-		return mailbox.Message{}, nil, false
+		return mailbox.Message{}, nil, err
 	}
-	m, raw, err := s.deps.Mailboxes.ReceivedMessage(c, customerOf(c).ID, box, id)
-	if err != nil {
-		s.problem(c, err)
-		return mailbox.Message{}, nil, false
-	}
-	return m, raw, true
+	return s.deps.Mailboxes.ReceivedMessage(c, customerOf(c).ID, box, id)
 }
 
-func (s *Server) getMessage(c *gin.Context) {
-	m, raw, ok := s.message(c)
-	if !ok {
-		return
+func (s *Server) getMessage(c *gin.Context) (int, any, error) {
+	m, raw, err := s.message(c)
+	if err != nil {
+		return 0, nil, err
 	}
 	p, err := s.deps.Parser.Parse(raw)
 	if err != nil {
@@ -175,7 +164,7 @@ func (s *Server) getMessage(c *gin.Context) {
 	if out.Parsed.Problems == nil {
 		out.Parsed.Problems = []string{}
 	}
-	c.JSON(http.StatusOK, out)
+	return http.StatusOK, out, nil
 }
 
 func parties(as []mailbox.Address) []partyJSON {
@@ -193,8 +182,9 @@ func sandboxed(c *gin.Context) {
 }
 
 func (s *Server) getRawMessage(c *gin.Context) {
-	_, raw, ok := s.message(c)
-	if !ok {
+	_, raw, err := s.message(c)
+	if err != nil {
+		s.problem(c, err)
 		return
 	}
 	sandboxed(c)
@@ -202,8 +192,9 @@ func (s *Server) getRawMessage(c *gin.Context) {
 }
 
 func (s *Server) getMessageAttachment(c *gin.Context) {
-	_, raw, ok := s.message(c)
-	if !ok {
+	_, raw, err := s.message(c)
+	if err != nil {
+		s.problem(c, err)
 		return
 	}
 	index, err := strconv.Atoi(c.Param("index"))

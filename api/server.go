@@ -92,8 +92,8 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/mailboxes", customer, s.listMailboxes)
 	s.route("GET", "/v1.0/mailboxes/:id/messages", customer, s.listMessages)
 	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", customer, s.getMessage)
-	s.route("GET", "/v1.0/mailboxes/:id/messages/:message/raw", customer, s.getRawMessage)
-	s.route("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", customer, s.getMessageAttachment)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/raw", customer, s.getRawMessage)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", customer, s.getMessageAttachment)
 }
 
 // credential is what a route asks for.
@@ -106,7 +106,22 @@ const (
 	customer
 )
 
-func (s *Server) route(method, path string, cred credential, h gin.HandlerFunc) {
+// handler answers with a status and what becomes JSON, or with an error.
+type handler func(*gin.Context) (int, any, error)
+
+func (s *Server) route(method, path string, cred credential, h handler) {
+	s.routeRaw(method, path, cred, func(c *gin.Context) {
+		status, body, err := h(c)
+		if err != nil {
+			s.problem(c, err)
+			return
+		}
+		c.JSON(status, body)
+	})
+}
+
+// routeRaw is for answers that are not JSON.
+func (s *Server) routeRaw(method, path string, cred credential, h gin.HandlerFunc) {
 	if cred == open {
 		s.engine.Handle(method, path, h)
 		return
