@@ -73,6 +73,31 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 
 func envPath(cfg config.Config) string { return filepath.Join(cfg.DevDir, "dev.env") }
 
+// ownedName is, in dev.env, the comment that names what dev itself started. Who
+// sources the file and then starts dev again must not have it look for servers
+// that ended with the last one.
+const ownedName = "# started by postrider dev"
+
+// disown forgets the addresses that an earlier start left in the environment.
+func disown(cfg *config.Config) error {
+	known := readEnv(envPath(*cfg))
+	for name := range strings.FieldsSeq(known[ownedName]) {
+		if os.Getenv(name) != known[name] {
+			continue
+		}
+		switch name {
+		case "DATABASE_URL":
+			cfg.DatabaseURL = config.NewSecret("")
+		case "POSTRIDER_TEMPORAL_UI_URL":
+			cfg.TemporalUIURL = ""
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readEnv reads NAME='value' lines; a file that is not there holds none.
 func readEnv(path string) map[string]string {
 	out := map[string]string{}
@@ -89,8 +114,9 @@ func readEnv(path string) map[string]string {
 }
 
 // write leaves what scripts need in dev.env, readable by this user alone.
-func (d demo) write(cfg config.Config) error {
+func (d demo) write(cfg config.Config, owned []string) error {
 	var b strings.Builder
+	fmt.Fprintf(&b, "%s='%s'\n", ownedName, strings.Join(owned, " "))
 	for _, kv := range [][2]string{
 		{"POSTRIDER_URL", localURL("http", cfg.Listen)},
 		{"POSTRIDER_ACCESSKEY", d.accessKey},

@@ -40,6 +40,18 @@ type devStack struct {
 	temporal *devstack.Temporal
 }
 
+// owned names the variables of what dev started itself.
+func (d *devStack) owned() []string {
+	var out []string
+	if d.postgres != nil {
+		out = append(out, "DATABASE_URL")
+	}
+	if d.temporal != nil {
+		out = append(out, "TEMPORAL_ADDRESS", "POSTRIDER_TEMPORAL_UI_URL")
+	}
+	return out
+}
+
 // devStopTimeout is how long the servers may take to stop.
 const devStopTimeout = 30 * time.Second
 
@@ -78,6 +90,9 @@ func dev(cmd *cobra.Command) (err error) {
 	if err := devSecret(&cfg); err != nil {
 		return err
 	}
+	if err := disown(&cfg); err != nil {
+		return err
+	}
 	stack := &devStack{}
 	defer func() {
 		fmt.Fprintln(out, "stopping")
@@ -108,7 +123,7 @@ func dev(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return fmt.Errorf("demo customer: %w", err)
 	}
-	if err := d.write(cfg); err != nil {
+	if err := d.write(cfg, stack.owned()); err != nil {
 		return err
 	}
 	runCtx, cancel := context.WithCancelCause(ctx)
