@@ -2,7 +2,10 @@ package api_test
 
 import (
 	"net/url"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -226,4 +229,82 @@ func TestOnlyWhatIsVerifiedIsSentFrom(t *testing.T) {
 	require.Equal(t, 403, res.status)
 	require.Equal(t, string(email.CodeDomainUnverified), res.field(t, "code"))
 	require.Contains(t, res.field(t, "detail"), "postrider domain add elsewhere.test --verified")
+}
+
+func TestOneKeyIsOneEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	post := func(key, body string) answer {
+		return b.call("POST", "/v1.0/emails", body, "Authorization", "Bearer "+b.key, "Idempotency-Key", key)
+	}
+	var (
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		answers []answer
+	)
+	for range 50 {
+		wg.Go(func() {
+			a := post("order-12345", basic)
+			mu.Lock()
+			defer mu.Unlock()
+			answers = append(answers, a)
+		})
+	}
+	wg.Wait()
+	require.Len(t, b.dispatch.accepted(), 1, "one e-mail")
+	replayed := 0
+	for _, a := range answers {
+		require.Equal(t, 202, a.status, a.body)
+		require.JSONEq(t, answers[0].body, a.body, "50 equal answers")
+		require.Equal(t, answers[0].header.Get("Location"), a.header.Get("Location"))
+		if a.header.Get("Idempotent-Replayed") == "true" {
+			replayed++
+		}
+	}
+	require.Equal(t, 49, replayed)
+
+	id := answers[0].field(t, "id")
+	require.Equal(t, 200, b.as("DELETE", "/v1.0/emails/"+id, "").status)
+	again := post("order-12345", strings.ReplaceAll(basic, "\n\t", " "))
+	require.JSONEq(t, answers[0].body, again.body, "the same answer, whatever has happened since")
+	require.Equal(t, 409, post("order-12345", strings.Replace(basic, "Thanks", "Sorry", 1)).status)
+	require.Equal(t, 400, post("order-7", `{}`).status)
+	require.Equal(t, 202, post("order-7", basic).status, "a refusal is not kept")
+	require.Equal(t, 400, post(strings.Repeat("x", 257), basic).status)
+	require.Equal(t, 400, post("a\tb", basic).status)
+	_, other := b.newCustomer("Other", "other.test")
+	foreign := b.call("POST", "/v1.0/emails?accesskey="+other, strings.ReplaceAll(basic, "acme.test", "other.test"), "Idempotency-Key", "order-12345")
+	require.Equal(t, 202, foreign.status)
+	require.Empty(t, foreign.header.Get("Idempotent-Replayed"), "keys are the customer's own")
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	b.as("DELETE", "/v1.0/emails/"+id, "")
+	var got struct {
+		Result []struct {
+			Type     string
+			Sequence int
+			EmailID  string `json:"email_id"`
+		}
+		Next string
+	}
+	b.as("GET", "/v1.0/emails/"+id+"/events", "").decode(t, &got)
+	var types []string
+	for i, e := range got.Result {
+		require.Equal(t, i+1, e.Sequence)
+		types = append(types, e.Type)
+	}
+	require.Equal(t, []string{"email.queued", "email.deleted", "email.canceled", "email.completed"}, types)
+	require.Eventually(t, func() bool {
+		b.as("GET", "/v1.0/events", "").decode(t, &got)
+		return len(got.Result) == 4
+	}, time.Minute, 10*time.Millisecond, "the feed waits for every transaction of the server, other tests' too")
+	after := b.as("GET", "/v1.0/events?after="+url.QueryEscape(got.Next), "")
+	require.JSONEq(t, `{"result":[],"next":"`+got.Next+`"}`, after.body)
+	require.Equal(t, 400, b.as("GET", "/v1.0/events?after=nonsense", "").status)
+	_, other := b.newCustomer("Other", "other.test")
+	require.Equal(t, 404, b.call("GET", "/v1.0/emails/"+id+"/events?accesskey="+other, "").status)
 }

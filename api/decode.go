@@ -68,15 +68,23 @@ const maxPageSize = 100
 // timestampLayout is the seed API's: no zone, meaning UTC.
 const timestampLayout = "2006-01-02 15:04:05.000000"
 
+// pageSize reads page_size; a larger one is clamped.
+func pageSize(c *gin.Context) (int, error) {
+	raw := c.Query("page_size")
+	if raw == "" {
+		return maxPageSize, nil
+	}
+	n, err := parsePositive(raw)
+	if err != nil {
+		return 0, invalid("page_size", "invalid", "give a whole number from 1 to 100")
+	}
+	return min(n, maxPageSize), nil
+}
+
 // pageOf reads page_size and page_token.
 func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
-	size = maxPageSize
-	if raw, ok := c.GetQuery("page_size"); ok && raw != "" {
-		n, perr := parsePositive(raw)
-		if perr != nil {
-			return after, 0, invalid("page_size", "invalid", "give a whole number from 1 to 100")
-		}
-		size = min(n, maxPageSize)
+	if size, err = pageSize(c); err != nil {
+		return after, 0, err
 	}
 	raw := c.Query("page_token")
 	if raw == "" {

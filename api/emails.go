@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -14,8 +15,9 @@ import (
 
 // Emails keeps e-mails. Every call is bounded by a customer.
 type Emails interface {
-	// Accept stores a message: after it returns, the mail cannot be lost.
-	Accept(ctx context.Context, customerID string, m email.Message, owner string) (email.Email, error)
+	// Accept stores a message, once per idempotency key: after it returns, the mail
+	// cannot be lost. replayed says that it was stored before.
+	Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	Email(ctx context.Context, customerID, id string) (email.Email, error)
 	Emails(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
 	// Delete also cancels what is not sent; wake says that a run may wait for that.
@@ -38,6 +40,10 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return 0, nil, err
+	}
 	cust := customerOf(c)
 	limits := s.opts.Limits
 	limits.Now = time.Now()
@@ -49,18 +55,37 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
-	e, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner())
+	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner(),
+		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
 		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
 	}
 	if err != nil {
 		return 0, nil, err
 	}
+	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
+	if replayed {
+		c.Header("Idempotent-Replayed", "true")
+		return http.StatusAccepted, s.single(e), nil
+	}
 	s.deps.Dispatcher.Accepted(e)
 	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
 		"recipients", len(e.Recipients), "bytes", m.Size(), "stream", e.Stream)
-	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
 	return http.StatusAccepted, s.single(e), nil
+}
+
+var idempotencyKeyShape = regexp.MustCompile(`^[!-~]([ -~]{0,254}[!-~])?$`)
+
+// idempotencyKey reads the client's name for the request, empty if it gave none.
+func idempotencyKey(c *gin.Context) (string, error) {
+	keys := c.Request.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return "", nil
+	}
+	if len(keys) > 1 || !idempotencyKeyShape.MatchString(keys[0]) {
+		return "", invalid("Idempotency-Key", "invalid", "give one key of 1 to 256 printable ASCII characters")
+	}
+	return keys[0], nil
 }
 
 func (s *Server) listEmails(c *gin.Context) (int, any, error) {

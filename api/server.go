@@ -17,6 +17,7 @@ import (
 // Deps are what the API works with. All are required.
 type Deps struct {
 	Emails     Emails
+	Events     Events
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
@@ -79,6 +80,8 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/emails", customer, s.listEmails)
 	s.route("GET", "/v1.0/emails/:id", customer, s.getEmail)
 	s.route("DELETE", "/v1.0/emails/:id", customer, s.deleteEmail)
+	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
+	s.route("GET", "/v1.0/events", customer, s.feed)
 
 	s.route("GET", "/v1.0/accesskeys", customer, s.listAccessKeys)
 	s.route("POST", "/v1.0/accesskeys", customer, s.postAccessKey)

@@ -71,7 +71,7 @@ func setup(t *testing.T) *bench {
 	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 10)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
-		Emails: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Mailboxes: store, Parser: inbound.Parser{},
 		Ready: store.Ready, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},

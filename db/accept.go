@@ -20,11 +20,18 @@ const startLease = 10 * time.Second
 // an outbox row leased to owner (a process), in one transaction: after it
 // returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
 // a sender domain that the customer has not proven.
-func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string) (email.Email, error) {
+//
+// With an idempotency key the same message is accepted once, however often and
+// however concurrently it comes: replayed says that the e-mail is an earlier one.
+// Another message under the same key is a Failure with CodeIdempotencyConflict.
+func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	id := newID()
-	var out email.Email
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	earlier := ""
+	err = s.inTx(ctx, func(tx bun.Tx) error {
 		c := &change{ctx: ctx, s: s, tx: tx}
+		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
+			return err
+		}
 		hooked, err := c.acceptFrom(customerID, m.From.Domain())
 		if err != nil {
 			return err
@@ -66,7 +73,39 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
 		return nil
 	})
-	return out, err
+	if err != nil || earlier == "" {
+		return out, false, err
+	}
+	out, err = s.Email(ctx, customerID, earlier)
+	return out.AsAccepted(), true, err
+}
+
+// reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
+// at the same time waits for the first to commit. A key that is too old is free.
+func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (earlier string, err error) {
+	if idem.Key == "" {
+		return "", nil
+	}
+	res, err := c.tx.NewRaw(`INSERT INTO idempotency_keys AS k (customer_id, key, fingerprint, email_id, created_at) VALUES (?, ?, ?, ?, now())
+		ON CONFLICT (customer_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, email_id = excluded.email_id, created_at = now()
+		WHERE k.created_at < now() - ? * interval '1 second'`,
+		customerID, idem.Key, idem.Fingerprint, emailID, email.IdempotencyKept.Seconds()).Exec(c.ctx)
+	if err != nil {
+		return "", fmt.Errorf("reserve idempotency key: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return "", err
+	}
+	var fingerprint string
+	err = c.tx.NewRaw("SELECT email_id, fingerprint FROM idempotency_keys WHERE customer_id = ? AND key = ?", customerID, idem.Key).
+		Scan(c.ctx, &earlier, &fingerprint)
+	if err != nil {
+		return "", fmt.Errorf("read idempotency key: %w", err)
+	}
+	if fingerprint != idem.Fingerprint {
+		return "", email.Fail(email.CodeIdempotencyConflict, "this Idempotency-Key was used for another message; use a new key for a new message")
+	}
+	return earlier, nil
 }
 
 // acceptFrom sets the transaction's time and checks that the customer may send

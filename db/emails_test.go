@@ -171,7 +171,7 @@ func TestSenderDomainsAreRequired(t *testing.T) {
 	cust, _, err := store.CreateCustomer(ctx, "ACME", "", "")
 	require.NoError(t, err)
 	accept := func() error {
-		_, err := store.Accept(ctx, cust.ID, message("bob@x.test"), uuid.NewString())
+		_, _, err := store.Accept(ctx, cust.ID, message("bob@x.test"), uuid.NewString(), email.Idempotency{})
 		return err
 	}
 	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(accept()))
@@ -279,6 +279,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ms[0].AppliedAt.IsZero())
 	require.Equal(t, "0001_init", ms[0].Name)
+	require.Equal(t, "0002_idempotency", ms[1].Name)
 	require.NoError(t, db.MigrateDown(ctx, url))
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)

@@ -64,7 +64,7 @@ func message(to ...string) email.Message {
 
 func (b *bench) accept(m email.Message) email.Email {
 	b.t.Helper()
-	e, err := b.Accept(b.ctx, b.customer, m, uuid.NewString())
+	e, _, err := b.Accept(b.ctx, b.customer, m, uuid.NewString(), email.Idempotency{})
 	require.NoError(b.t, err)
 	return e
 }

@@ -50,6 +50,35 @@ type Acceptance struct {
 	Means AcceptMeans `json:"means"`
 }
 
+// AsAccepted is the e-mail as the answer to its acceptance showed it: what has
+// happened since is left out.
+func (e Email) AsAccepted() Email {
+	due := e.CreatedAt
+	e.Status, e.Detail = StatusQueued, ""
+	if e.SendAt.After(e.CreatedAt) {
+		due, e.Detail = e.SendAt, DetailScheduled
+	}
+	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt = 0, due, e.CreatedAt, time.Time{}
+	recipients := make([]Recipient, len(e.Recipients))
+	for i, r := range e.Recipients {
+		recipients[i] = Recipient{ID: r.ID, Kind: r.Kind, Address: r.Address, Status: RecipientQueued, NextAttemptAt: due, StatusAt: e.CreatedAt}
+	}
+	e.Recipients = recipients
+	return e
+}
+
+// Idempotency is a client's own name for a request: the same key and fingerprint
+// is the same request, sent again.
+type Idempotency struct {
+	// Key has 1 to 256 printable ASCII characters; empty means none.
+	Key string
+	// Fingerprint identifies the normalised message.
+	Fingerprint string
+}
+
+// IdempotencyKept is how long a key is remembered.
+const IdempotencyKept = 7 * 24 * time.Hour
+
 // Counts tallies an e-mail's recipients by where they stand.
 type Counts struct {
 	Total     int `json:"total"`

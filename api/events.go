@@ -1,0 +1,66 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Events keeps what happened. Every call is bounded by a customer.
+type Events interface {
+	EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error)
+	// Feed reads on from a place, which may be empty, and says where it got to.
+	Feed(ctx context.Context, customerID, after string, limit int) (es []email.Event, next string, err error)
+}
+
+type eventJSON struct {
+	ID           string          `json:"id"`
+	EmailID      string          `json:"email_id"`
+	Sequence     int64           `json:"sequence"`
+	Type         email.EventType `json:"type"`
+	RecipientID  string          `json:"recipient_id,omitempty"`
+	Attempt      int             `json:"attempt,omitempty"`
+	SMTPCode     int             `json:"smtp_code,omitempty"`
+	EnhancedCode string          `json:"enhanced_code,omitempty"`
+	Text         string          `json:"text,omitempty"`
+	Reason       email.Detail    `json:"reason,omitempty"`
+	At           *string         `json:"at"`
+}
+
+func eventsJSON(es []email.Event) []eventJSON {
+	out := make([]eventJSON, len(es))
+	for i, e := range es {
+		out[i] = eventJSON{
+			ID: e.ID, EmailID: e.EmailID, Sequence: e.Sequence, Type: e.Type, RecipientID: e.RecipientID, Attempt: e.Attempt,
+			SMTPCode: e.Code, EnhancedCode: e.Enhanced, Text: e.Text, Reason: e.Reason, At: moment(e.At),
+		}
+	}
+	return out
+}
+
+func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		return 0, nil, err
+	}
+	es, err := s.deps.Events.EmailEvents(c, customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, gin.H{"result": eventsJSON(es)}, nil
+}
+
+func (s *Server) feed(c *gin.Context) (int, any, error) {
+	size, err := pageSize(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	es, next, err := s.deps.Events.Feed(c, customerOf(c).ID, c.Query("after"), size)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, gin.H{"result": eventsJSON(es), "next": next}, nil
+}

@@ -1,0 +1,80 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
+)
+
+// EmailEvents lists what happened to one e-mail of a customer, in order.
+func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error) {
+	known, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", emailID).Where("e.customer_id = ?", customerID).Exists(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	if !known {
+		return nil, notFound("e-mail")
+	}
+	var rows []eventRow
+	if err := s.db.NewSelect().Model(&rows).Where("ev.email_id = ?", emailID).Order("ev.sequence").Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	return events(rows), nil
+}
+
+// feedRow is an event with its place in the feed.
+type feedRow struct {
+	eventRow
+	TxID string `bun:"txid"`
+}
+
+// Feed reads a customer's events behind a place, oldest first, and says where to
+// go on; an empty place is the beginning. It stops before the oldest transaction
+// that is still running anywhere: an event is never skipped because its
+// transaction was slow.
+func (s *Store) Feed(ctx context.Context, customerID, after string, limit int) (out []email.Event, next string, err error) {
+	txid, id, err := feedPlace(after)
+	if err != nil {
+		return nil, "", err
+	}
+	var rows []feedRow
+	err = s.db.NewRaw(`SELECT ev.* FROM email_events AS ev WHERE ev.customer_id = ? AND (ev.txid, ev.id) > (?::xid8, ?::uuid)
+		AND ev.txid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY ev.txid, ev.id LIMIT ?`, customerID, txid, id, limit).Scan(ctx, &rows)
+	if err != nil {
+		return nil, "", translate(err)
+	}
+	next = after
+	for _, r := range rows {
+		out = append(out, r.event())
+		next = r.TxID + "-" + r.ID
+	}
+	return out, next, nil
+}
+
+// feedPlace reads what Feed gave as next.
+func feedPlace(after string) (txid, id string, err error) {
+	if after == "" {
+		return "0", uuid.Nil.String(), nil
+	}
+	txid, id, _ = strings.Cut(after, "-")
+	u, uerr := uuid.Parse(id)
+	if _, terr := strconv.ParseUint(txid, 10, 64); terr != nil || uerr != nil {
+		f := email.Fail(email.CodeInvalidRequest, "the place in the feed is not one that it gave")
+		f.Fields = []email.FieldError{{Pointer: "after", Code: "invalid", Detail: fmt.Sprintf("give the %q of an earlier answer, or leave it out", "next")}}
+		return "", "", f
+	}
+	return txid, u.String(), nil
+}
+
+func events(rows []eventRow) []email.Event {
+	out := make([]email.Event, len(rows))
+	for i := range rows {
+		out[i] = rows[i].event()
+	}
+	return out
+}
