@@ -54,7 +54,7 @@ type Recorder interface {
 
 // Controller carries out actions.
 type Controller interface {
-	Control(ctx context.Context, emailID string, action email.Action) (email.State, error)
+	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 }
 
 // Deliveries hands out webhook deliveries and takes their results.

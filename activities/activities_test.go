@@ -85,7 +85,7 @@ func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Rec
 	w.recorded = append(w.recorded, in)
 	return email.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
 }
-func (w *world) Control(context.Context, string, email.Action) (email.State, error) {
+func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
 	return email.State{Status: email.StatusCanceled}, nil
 }
 func (w *world) Session(context.Context, email.Route) (Session, error) {

@@ -24,7 +24,7 @@ func (a *Activities) RecordStatus(ctx context.Context, in email.RecordStatusInpu
 // ControlEmail carries out what a signal or a cancellation of the run asks for,
 // by the same method that the REST API calls.
 func (a *Activities) ControlEmail(ctx context.Context, in email.ControlInput) (email.State, error) {
-	st, err := a.deps.Controller.Control(ctx, in.EmailID, in.Action)
+	st, err := a.deps.Controller.Control(ctx, in.EmailID, email.Control{Action: in.Action, SendAt: in.SendAt})
 	if err != nil {
 		return email.State{}, failed(ctx, a.deps.Log, "controlling", err)
 	}

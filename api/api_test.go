@@ -308,3 +308,33 @@ func TestEvents(t *testing.T) {
 	_, other := b.newCustomer("Other", "other.test")
 	require.Equal(t, 404, b.call("GET", "/v1.0/emails/"+id+"/events?accesskey="+other, "").status)
 }
+
+func TestControl(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	do := func(action, body string) answer { return b.as("POST", "/v1.0/emails/"+id+"/"+action, body) }
+	held := do("hold", "")
+	require.Equal(t, 200, held.status, held.body)
+	require.Equal(t, "held", held.field(t, "status_detail"))
+	require.Equal(t, "email-"+id, <-b.dispatch.woken)
+	require.Equal(t, 200, do("hold", "").status, "in force already")
+	conflict := do("retry-now", "")
+	require.Equal(t, 409, conflict.status)
+	require.Contains(t, conflict.field(t, "detail"), "held")
+	require.Equal(t, 200, do("resume", "").status)
+	require.Equal(t, 400, do("reschedule", `{}`).status)
+	require.Equal(t, 400, do("reschedule", `{"send_at":"tomorrow"}`).status)
+	at := time.Now().AddDate(0, 0, 3).UTC().Format("2006-01-02T15:04:05.000Z")
+	moved := do("reschedule", `{"send_at":"`+at+`"}`)
+	require.Equal(t, 200, moved.status, moved.body)
+	require.Equal(t, at, moved.field(t, "send_at"))
+	require.Equal(t, "scheduled", moved.field(t, "status_detail"))
+	require.Equal(t, "canceled", do("cancel", "").field(t, "status"))
+	require.Equal(t, 200, do("cancel", "").status)
+	conflict = do("hold", "")
+	require.Equal(t, 409, conflict.status)
+	require.Contains(t, conflict.field(t, "detail"), "canceled", "the conflict names the state")
+	_, other := b.newCustomer("Other", "other.test")
+	require.Equal(t, 404, b.call("POST", "/v1.0/emails/"+id+"/cancel?accesskey="+other, "").status)
+}

@@ -22,13 +22,14 @@ type Emails interface {
 	Emails(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
 	// Delete also cancels what is not sent; wake says that a run may wait for that.
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
+	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
 }
 
 // Dispatcher starts and wakes runs, best effort.
 type Dispatcher interface {
 	Owner() string
 	Accepted(e email.Email)
-	Wake(ctx context.Context, workflowID string) error
+	Wake(ctx context.Context, e email.Email) error
 }
 
 // maxBody is how large a message's request may be: base64 makes four bytes of
@@ -131,9 +132,43 @@ func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	return http.StatusOK, s.single(e), nil
 }
 
+// rescheduleRequest is the body of reschedule; the other actions take none.
+type rescheduleRequest struct {
+	SendAt *time.Time `json:"send_at"`
+}
+
+// control carries out an action: in the store first, so that it works whatever
+// Temporal does, then by waking the run.
+func (s *Server) control(action email.Action) handler {
+	return func(c *gin.Context) (int, any, error) {
+		id, err := pathID(c, "id", "e-mail")
+		if err != nil {
+			return 0, nil, err
+		}
+		control := email.Control{Action: action}
+		if action == email.ActionReschedule {
+			var in rescheduleRequest
+			if err := decode(c, &in); err != nil {
+				return 0, nil, err
+			}
+			if in.SendAt == nil {
+				return 0, nil, invalid("/send_at", "missing", "give the new time as RFC 3339 has it: 2026-01-02T15:04:05Z")
+			}
+			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
+		}
+		e, err := s.deps.Emails.ControlFor(context.WithoutCancel(c), customerOf(c).ID, id, control)
+		if err != nil {
+			return 0, nil, err
+		}
+		s.deps.Log.InfoContext(c, "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
+		go s.wake(context.WithoutCancel(c.Request.Context()), e)
+		return http.StatusOK, s.single(e), nil
+	}
+}
+
 // wake tells a run that its e-mail changed. It is best effort: the gate knows.
 func (s *Server) wake(ctx context.Context, e email.Email) {
-	if err := s.deps.Dispatcher.Wake(ctx, e.WorkflowID); err != nil {
+	if err := s.deps.Dispatcher.Wake(ctx, e); err != nil {
 		s.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 )
 
@@ -80,6 +81,11 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/emails", customer, s.listEmails)
 	s.route("GET", "/v1.0/emails/:id", customer, s.getEmail)
 	s.route("DELETE", "/v1.0/emails/:id", customer, s.deleteEmail)
+	s.route("POST", "/v1.0/emails/:id/cancel", customer, s.control(email.ActionCancel))
+	s.route("POST", "/v1.0/emails/:id/hold", customer, s.control(email.ActionHold))
+	s.route("POST", "/v1.0/emails/:id/resume", customer, s.control(email.ActionResume))
+	s.route("POST", "/v1.0/emails/:id/retry-now", customer, s.control(email.ActionRetryNow))
+	s.route("POST", "/v1.0/emails/:id/reschedule", customer, s.control(email.ActionReschedule))
 	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
 	s.route("GET", "/v1.0/events", customer, s.feed)
 

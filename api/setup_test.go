@@ -52,7 +52,10 @@ func (d *dispatcher) Accepted(e email.Email) {
 	defer d.mu.Unlock()
 	d.got = append(d.got, e.ID)
 }
-func (d *dispatcher) Wake(_ context.Context, id string) error { d.woken <- id; return nil }
+func (d *dispatcher) Wake(_ context.Context, e email.Email) error {
+	d.woken <- e.WorkflowID
+	return nil
+}
 
 func (d *dispatcher) accepted() []string {
 	d.mu.Lock()
@@ -68,7 +71,7 @@ func setup(t *testing.T) *bench {
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, WebhookBody: webhook.Body})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 10)}}
+	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
 		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Mailboxes: store, Parser: inbound.Parser{},

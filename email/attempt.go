@@ -108,8 +108,34 @@ type Start struct {
 	Stream     Stream
 }
 
-// Action is what somebody wants done with an e-mail.
+// Action is what somebody wants done with an e-mail. REST, signals and updates
+// all mean the same by it.
 type Action string
 
-// ActionCancel ends what has not been sent.
-const ActionCancel Action = "cancel"
+// The actions. One that is in force already changes nothing and is no error; one
+// that comes too late is a Failure with CodeConflict that names the state.
+const (
+	// ActionCancel ends what has not been sent. While an attempt is open it is
+	// remembered: what the server accepts stays accepted.
+	ActionCancel Action = "cancel"
+	// ActionHold keeps further attempts from beginning.
+	ActionHold Action = "hold"
+	// ActionResume ends a hold.
+	ActionResume Action = "resume"
+	// ActionRetryNow makes deferred recipients due at once.
+	ActionRetryNow Action = "retry_now"
+	// ActionReschedule moves the first attempt; only before it.
+	ActionReschedule Action = "reschedule"
+)
+
+// Actions lists them.
+func Actions() []Action {
+	return []Action{ActionCancel, ActionHold, ActionResume, ActionRetryNow, ActionReschedule}
+}
+
+// Control asks for an action.
+type Control struct {
+	Action Action
+	// SendAt is the new time of the first attempt, for ActionReschedule.
+	SendAt time.Time
+}

@@ -171,8 +171,15 @@ type RecordStatusResult struct {
 
 // ControlInput asks for an action on an e-mail.
 type ControlInput struct {
-	EmailID string `json:"email_id"`
-	Action  Action `json:"action"`
+	EmailID string    `json:"email_id"`
+	Action  Action    `json:"action"`
+	SendAt  time.Time `json:"send_at,omitzero"`
+}
+
+// RescheduleInput is the argument of the signal and the update "reschedule"; the
+// other actions take none.
+type RescheduleInput struct {
+	SendAt time.Time `json:"send_at"`
 }
 
 // FireWebhooksInput names the e-mail whose deliveries are due.

@@ -25,6 +25,9 @@ const (
 	// EventCancelRequested: canceled while an attempt was open; what that
 	// attempt defers will be canceled.
 	EventCancelRequested EventType = "email.cancel_requested"
+	// EventHeld and EventResumed: somebody stopped further attempts, or let them go on.
+	EventHeld    EventType = "email.held"
+	EventResumed EventType = "email.resumed"
 	// EventDeleted: gone from lists, still readable by id.
 	EventDeleted EventType = "email.deleted"
 )

@@ -34,6 +34,8 @@ type sendEmail struct {
 	relay    string
 	// woken wakes a waiting run after something inside it changed the e-mail.
 	woken workflow.Channel
+	// controlling counts the actions under way: the run does not end before them.
+	controlling int
 }
 
 // SendEmail brings one stored e-mail to its end. Whatever recipients' servers
@@ -77,12 +79,7 @@ func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, er
 	if err != nil {
 		return nil, err
 	}
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		ctx.Done().Receive(ctx, nil)
-		steps, _ := workflow.NewDisconnectedContext(ctx)
-		s.cancel(steps)
-	})
-	return s, nil
+	return s, s.listen(ctx)
 }
 
 // resolve has the attachments stored, once, when the e-mail is due.
@@ -164,7 +161,7 @@ func (s *sendEmail) record(sent email.SendSMTPResult) error {
 // wait sleeps until the e-mail is due, somebody wakes the run, or the history
 // is long enough for a new one.
 func (s *sendEmail) wait() error {
-	if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() {
+	if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() && s.controlling == 0 {
 		return workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
 	}
 	if err := s.publish(); err != nil {
@@ -188,16 +185,6 @@ func (s *sendEmail) wait() error {
 	sel.Select(s.ctx)
 	s.state.Waiting = "" // the gate says whether that is still so
 	return nil
-}
-
-// cancel carries out a cancellation of the run: what is not sent ends there.
-func (s *sendEmail) cancel(ctx workflow.Context) {
-	in := email.ControlInput{EmailID: s.in.EmailID, Action: email.ActionCancel}
-	if _, err := regular(ctx, email.ActivityControl, act.ControlEmail, regularOptions("cancel"), in); err != nil {
-		s.log.Error("cancellation failed", "error", err)
-		return
-	}
-	s.woken.SendAsync(true)
 }
 
 // waitingFor says in words what comes next.
@@ -242,6 +229,9 @@ func (s *sendEmail) publish() error {
 func (s *sendEmail) details(words string) { workflow.SetCurrentDetails(s.ctx, words) }
 
 func (s *sendEmail) finish() (email.SendEmailResult, error) {
+	if err := workflow.Await(s.ctx, func() bool { return s.controlling == 0 }); err != nil {
+		return email.SendEmailResult{}, err
+	}
 	if err := s.publish(); err != nil {
 		return email.SendEmailResult{}, err
 	}

@@ -366,3 +366,51 @@ func TestSearchAttributesSayWhereTheMailIs(t *testing.T) {
 	domains, _ := got.GetKeywordList(temporal.NewSearchAttributeKeyKeywordList(email.SearchAttributeRecipientDomains))
 	require.Equal(t, []string{"x.test"}, domains)
 }
+
+func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
+	t.Parallel()
+	for _, asUpdate := range []bool{false, true} {
+		r := newRun(t)
+		on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+			if n == 1 {
+				return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, NextAttempt: 1, NextAt: start.Add(24 * time.Hour), Waiting: "scheduled"}}, nil
+			}
+			return email.ResolveAttachmentsResult{State: ready}, nil
+		})
+		var asked []email.ControlInput
+		on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+			asked = append(asked, in)
+			if in.Action == email.ActionHold {
+				return email.State{}, temporal.NewNonRetryableApplicationError("the e-mail is delivered", "conflict", nil)
+			}
+			return email.State{Status: email.StatusQueued}, nil
+		})
+		sending(r)
+		recording(r, deliveredState())
+		fired(r)
+		at := email.RescheduleInput{SendAt: start.Add(time.Hour)}
+		refused := ""
+		r.RegisterDelayedCallback(func() {
+			if !asUpdate {
+				r.SignalWorkflow("hold", nil)
+				r.SignalWorkflow("reschedule", at)
+				return
+			}
+			r.UpdateWorkflow("hold", "1", &testsuite.TestUpdateCallback{OnReject: func(error) {}, OnAccept: func() {}, OnComplete: func(_ any, err error) { refused += err.Error() }}, email.RescheduleInput{})
+			r.UpdateWorkflow("reschedule", "2", &testsuite.TestUpdateCallback{OnReject: func(err error) { refused += " " + err.Error() }, OnAccept: func() {}, OnComplete: func(any, error) {}}, email.RescheduleInput{})
+			r.UpdateWorkflow("reschedule", "3", &testsuite.TestUpdateCallback{OnReject: func(err error) { t.Error(err) }, OnAccept: func() {}, OnComplete: func(_ any, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			}}, at)
+		}, time.Minute)
+		_, err := r.execute()
+		require.NoError(t, err)
+		require.ElementsMatch(t, []email.ControlInput{{EmailID: "E", Action: email.ActionHold}, {EmailID: "E", Action: email.ActionReschedule, SendAt: at.SendAt}}, asked)
+		require.Equal(t, time.Minute, r.Now().Sub(start), "the run was woken to see what came of it")
+		if asUpdate {
+			require.Contains(t, refused, "the e-mail is delivered")
+			require.Contains(t, refused, "give the new time")
+		}
+	}
+}

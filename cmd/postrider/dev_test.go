@@ -45,6 +45,7 @@ func TestDev(t *testing.T) {
 	t.Run("a slow server", func(t *testing.T) { s.t = t; s.slow() })
 	t.Run("signed webhooks, retried", func(t *testing.T) { s.t = t; s.webhooks() })
 	t.Run("recordings", func(t *testing.T) { s.t = t; s.recordings() })
+	t.Run("control from the API and from Temporal", func(t *testing.T) { s.t = t; s.control() })
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
 	t.Run("stop leaves nothing", func(t *testing.T) {
@@ -337,6 +338,47 @@ func (s *stack) recordings() {
 	got := s.await(m.ID, "failed")
 	require.Equal(s.t, "attachment", got.StatusDetail)
 	require.Empty(s.t, s.arrived(m.ID), "never sent without its attachment")
+}
+
+// control holds, resumes and hurries a mail, over REST and as an operator does it
+// in Temporal: by an update and a signal without arguments.
+func (s *stack) control() {
+	later := func() mailJSON {
+		return s.post(fmt.Sprintf(`{"from":{"email":"demo@example.com"},"to":[{"email":"steered@example.net"}],"subject":"steered","content":"x","send_at":"%s"}`,
+			time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339)))
+	}
+	do := func(id, action, body string) int { return first(s.call("POST", "/v1.0/emails/"+id+"/"+action, body)) }
+	c, err := client.Dial(client.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
+	require.NoError(s.t, err)
+	defer c.Close()
+
+	m := later()
+	require.Equal(s.t, http.StatusOK, do(m.ID, "hold", ""))
+	require.Equal(s.t, http.StatusOK, do(m.ID, "reschedule", `{"send_at":"2020-01-01T00:00:00Z"}`))
+	require.Equal(s.t, "held", s.get(m.ID).StatusDetail, "a held mail is not sent, however due")
+	require.Equal(s.t, http.StatusOK, do(m.ID, "resume", ""))
+	s.await(m.ID, "delivered")
+	require.Equal(s.t, http.StatusConflict, do(m.ID, "cancel", ""))
+
+	m = later()
+	update := func(name string) error {
+		h, err := c.UpdateWorkflow(s.t.Context(), client.UpdateWorkflowOptions{WorkflowID: m.WorkflowID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted})
+		if err != nil {
+			return err
+		}
+		return h.Get(s.t.Context(), nil)
+	}
+	require.NoError(s.t, update("hold"))
+	require.Equal(s.t, "held", s.get(m.ID).StatusDetail)
+	require.ErrorContains(s.t, update("retry_now"), "resume it instead", "a refusal says what to do")
+	require.NoError(s.t, c.SignalWorkflow(s.t.Context(), m.WorkflowID, "", "cancel", nil))
+	s.await(m.ID, "canceled")
+	s.history(m.WorkflowID)
+
+	m = later()
+	require.NoError(s.t, c.CancelWorkflow(s.t.Context(), m.WorkflowID, ""))
+	s.await(m.ID, "canceled")
+	s.history(m.WorkflowID) // it ends Completed: a cancellation is a business outcome
 }
 
 func (s *stack) deleteScheduled() {

@@ -28,6 +28,8 @@ type Outbox interface {
 	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
 	OverdueEndpoints(ctx context.Context) ([]string, error)
+	// Control holds an e-mail whose run was terminated.
+	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 }
 
 const (
@@ -155,8 +157,9 @@ func options(s email.Start) client.StartWorkflowOptions {
 	}
 }
 
-// sweepOverdue wakes runs of e-mails that should have moved long ago, and
-// starts those whose run is gone.
+// sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
+// those whose run is gone. One that was terminated is held: somebody wanted it
+// to stop.
 func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
 	if err != nil {
@@ -164,14 +167,25 @@ func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	}
 	for _, s := range starts {
 		d.log.Warn("dispatch.overdue", "email_id", s.EmailID)
-		opts := options(s)
-		opts.EnableEagerStart = false // not possible together with a signal
-		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
-		_, err := d.client.SignalWithStartWorkflow(callCtx, s.WorkflowID, email.SignalWake, nil, opts, email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
-		cancel()
-		if !d.answered(ctx, "dispatch.overdue", s.EmailID, err) {
+		if !d.answered(ctx, "dispatch.overdue", s.EmailID, d.revive(ctx, s)) {
 			return nil
 		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	run, err := d.client.DescribeWorkflowExecution(ctx, s.WorkflowID, "")
+	if _, gone := errors.AsType[*serviceerror.NotFound](err); err != nil && !gone {
+		return err
+	}
+	if run.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
+		return d.signal(ctx, s)
+	}
+	if _, err := d.outbox.Control(ctx, s.EmailID, email.Control{Action: email.ActionHold}); err != nil {
+		d.log.Error("dispatch.hold", "email_id", s.EmailID, "error", err)
 	}
 	return nil
 }
@@ -189,15 +203,27 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 	return nil
 }
 
-// Wake makes an e-mail's run look at its row again. A run that is not there
-// needs no waking.
-func (d *Dispatcher) Wake(ctx context.Context, workflowID string) error {
+// Wake makes an e-mail's run look at its row again. Where there is none, one is
+// started, unless the e-mail is finished and needs none: a run that somebody
+// terminated comes back only by somebody's wish.
+func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	err := d.client.SignalWorkflow(ctx, workflowID, "", email.SignalWake, nil)
+	if !e.Status.Final() {
+		return d.signal(ctx, email.Start{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: e.CustomerID, Stream: e.Stream})
+	}
+	err := d.client.SignalWorkflow(ctx, e.WorkflowID, "", email.SignalWake, nil)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
 		return nil
 	}
+	return err
+}
+
+// signal wakes a run, or starts it.
+func (d *Dispatcher) signal(ctx context.Context, s email.Start) error {
+	opts := options(s)
+	opts.EnableEagerStart = false // not possible together with a signal
+	_, err := d.client.SignalWithStartWorkflow(ctx, s.WorkflowID, email.SignalWake, nil, opts, email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
 	return err
 }
 

@@ -29,6 +29,22 @@ type outbox struct {
 	starts    []email.Start
 	overdue   []email.Start
 	endpoints []string
+	held      []string
+}
+
+func (o *outbox) Control(_ context.Context, id string, control email.Control) (email.State, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if control.Action == email.ActionHold {
+		o.held = append(o.held, id)
+	}
+	return email.State{}, nil
+}
+
+func (o *outbox) holds() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]string(nil), o.held...)
 }
 
 func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]email.Start, error) {
@@ -152,8 +168,11 @@ func TestDispatch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, described.GetWorkflowExecutionInfo().GetExecution().GetRunId(), "one too many changes nothing")
 
-	require.NoError(t, d.Wake(ctx, accepted.WorkflowID))
-	require.NoError(t, d.Wake(ctx, "email-"+uuid.NewString()), "a run that is not there needs no waking")
+	require.NoError(t, d.Wake(ctx, email.Email{ID: accepted.EmailID, WorkflowID: accepted.WorkflowID, CustomerID: accepted.CustomerID, Status: email.StatusQueued}))
+	require.NoError(t, d.Wake(ctx, email.Email{WorkflowID: "email-" + uuid.NewString(), Status: email.StatusCanceled}), "what is finished needs no run")
+	resumed := start()
+	require.NoError(t, d.Wake(ctx, email.Email{ID: resumed.EmailID, WorkflowID: resumed.WorkflowID, CustomerID: resumed.CustomerID, Status: email.StatusSending}))
+	running(resumed.WorkflowID)
 	endpoint := uuid.NewString()
 	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
 	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
@@ -177,14 +196,20 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	temporal := server(t, "", 0)
 	c := lazy(t, temporal.Address())
 	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
-	lost, stale := start(), uuid.NewString()
+	lost, stopped, stale := start(), start(), uuid.NewString()
+	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: stopped.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
+	require.NoError(t, err)
+	require.NoError(t, c.TerminateWorkflow(t.Context(), stopped.WorkflowID, "", "enough"))
 	ctx, cancel := context.WithCancel(t.Context())
-	d := dispatch.New(c, &outbox{overdue: []email.Start{lost}, endpoints: []string{stale}}, slog.New(slog.DiscardHandler))
+	box := &outbox{overdue: []email.Start{stopped, lost}, endpoints: []string{stale}}
+	d := dispatch.New(c, box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
 	for _, id := range []string{lost.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
+	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, status(t, c, stopped.WorkflowID), "never resurrected")
 	cancel()
 	<-done
 }

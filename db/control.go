@@ -1,0 +1,165 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Control carries out what somebody wants done with an e-mail, on behalf of a run
+// or of the dispatcher, and tells where it stands then. See email.Action.
+func (s *Store) Control(ctx context.Context, id string, control email.Control) (email.State, error) {
+	var st email.State
+	err := s.change(ctx, []string{id}, func(c *change) error {
+		m, err := c.mail(id)
+		if err != nil {
+			return err
+		}
+		if err := c.control(m, control); err != nil {
+			return err
+		}
+		c.settle(m)
+		st = c.state(m)
+		return nil
+	})
+	return st, err
+}
+
+// ControlFor is Control on behalf of a customer.
+func (s *Store) ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error) {
+	err := s.change(ctx, []string{id}, func(c *change) error {
+		m, err := c.ownMail(customerID, id)
+		if err != nil {
+			return err
+		}
+		return c.control(m, control)
+	})
+	if err != nil {
+		return email.Email{}, err
+	}
+	return s.Email(ctx, customerID, id)
+}
+
+// Delete takes an e-mail out of lists and cancels what is not sent. It stays
+// readable by id. Deleting it again changes nothing. wake says that a run may be
+// waiting for what is now canceled.
+func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wake bool, err error) {
+	err = s.change(ctx, []string{id}, func(c *change) error {
+		m, err := c.ownMail(customerID, id)
+		if err != nil || !m.DeletedAt.IsZero() {
+			return err
+		}
+		m.DeletedAt = c.now
+		c.tell(m, eventRow{Type: email.EventDeleted})
+		if wake = !m.Status.Final(); wake {
+			c.cancel(m)
+		}
+		return nil
+	})
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	out, err = s.Email(ctx, customerID, id)
+	return out, wake, err
+}
+
+// ownMail gives a locked e-mail of a customer.
+func (c *change) ownMail(customerID, id string) (*mail, error) {
+	m, err := c.mail(id)
+	if err == nil && m.CustomerID != customerID {
+		return nil, notFound("e-mail")
+	}
+	return m, err
+}
+
+func (c *change) control(m *mail, control email.Control) error {
+	if m.Status.Final() {
+		if control.Action == email.ActionCancel && m.Status == email.StatusCanceled {
+			return nil
+		}
+		return email.Fail(email.CodeConflict, "the e-mail is %s: nothing will be attempted any more", m.Status)
+	}
+	switch control.Action {
+	case email.ActionCancel:
+		c.cancel(m)
+	case email.ActionHold:
+		c.hold(m, true, email.EventHeld)
+	case email.ActionResume:
+		c.hold(m, false, email.EventResumed)
+	case email.ActionRetryNow:
+		return c.retryNow(m)
+	case email.ActionReschedule:
+		return c.reschedule(m, control.SendAt)
+	default:
+		return email.Fail(email.CodeInvalidRequest, "there is no action %q", control.Action)
+	}
+	return nil
+}
+
+// cancel ends what has not begun and remembers the wish for what is being sent:
+// the closing of that attempt carries it out on whatever it defers.
+func (c *change) cancel(m *mail) {
+	if m.AttemptOpen && !m.CancelRequested {
+		m.CancelRequested, m.dirty = true, true
+		c.tell(m, eventRow{Type: email.EventCancelRequested, Attempt: m.Attempts})
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
+			c.end(m, r, email.RecipientCanceled, "")
+		}
+	}
+}
+
+// hold begins or ends a hold. An open attempt is not touched by it.
+func (c *change) hold(m *mail, held bool, event email.EventType) {
+	if m.Held != held {
+		m.Held = held
+		c.tell(m, eventRow{Type: event})
+	}
+}
+
+// retryNow makes deferred recipients due. While an attempt is open that is what
+// is happening anyway.
+func (c *change) retryNow(m *mail) error {
+	switch {
+	case m.Held:
+		return email.Fail(email.CodeConflict, "the e-mail is held: resume it instead")
+	case m.Attempts == 0 && m.SendAt.After(c.now):
+		return email.Fail(email.CodeConflict, "the e-mail is scheduled: reschedule it instead")
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientDeferred && r.NextAttemptAt.After(c.now) {
+			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
+		}
+	}
+	return nil
+}
+
+// reschedule moves the first attempt. A time that has passed means now.
+func (c *change) reschedule(m *mail, at time.Time) error {
+	switch {
+	case m.Attempts > 0:
+		return email.Fail(email.CodeConflict, "the e-mail is %s: only one that was never attempted can be rescheduled", m.Status)
+	case at.IsZero():
+		return email.Fail(email.CodeInvalidRequest, "give the new time as send_at")
+	case at.After(c.now.Add(email.MaxScheduleAhead)):
+		return email.Fail(email.CodeInvalidRequest, "send_at may lie at most 366 days ahead")
+	case !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(at):
+		return email.Fail(email.CodeInvalidRequest, "the e-mail would expire before it is sent")
+	case at.Equal(m.SendAt):
+		return nil
+	}
+	m.SendAt = at
+	due := at
+	if due.Before(c.now) {
+		due = c.now
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued {
+			r.NextAttemptAt, r.StatusAt = due, c.now
+		}
+	}
+	c.tell(m, eventRow{Type: email.EventScheduled})
+	return nil
+}

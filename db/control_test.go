@@ -1,0 +1,97 @@
+package db_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func (b *bench) control(id string, action email.Action) error {
+	_, err := b.Control(b.ctx, id, email.Control{Action: action})
+	return err
+}
+
+func TestHoldAndResume(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	require.NoError(t, b.control(e.ID, email.ActionHold))
+	require.NoError(t, b.control(e.ID, email.ActionHold), "in force already")
+	got := b.get(e.ID)
+	require.Equal(t, email.DetailHeld, got.Detail)
+	require.True(t, got.NextAttemptAt.IsZero())
+	_, o := b.open(e.ID, 1)
+	require.Equal(t, "held", o.State.Waiting)
+	require.Equal(t, email.CodeConflict, email.FailureCode(b.control(e.ID, email.ActionRetryNow)))
+	require.NoError(t, b.control(e.ID, email.ActionResume))
+	require.NoError(t, b.control(e.ID, email.ActionResume))
+	_, o = b.open(e.ID, 1)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, []string{"email.queued", "email.held", "email.resumed", "email.sending"}, b.events(e.ID))
+
+	// Held while an attempt is open: that one ends as it ends, the next waits.
+	require.NoError(t, b.control(e.ID, email.ActionHold))
+	require.Equal(t, email.StatusSending, b.get(e.ID).Status)
+}
+
+func TestRetryNow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	b.attempt(e.ID, 1, deferred)
+	_, o := b.open(e.ID, 2)
+	require.Equal(t, email.VerdictClosed, o.Verdict)
+	require.NoError(t, b.control(e.ID, email.ActionRetryNow))
+	_, o = b.open(e.ID, 2)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.NoError(t, b.control(e.ID, email.ActionRetryNow), "it is being sent")
+}
+
+func TestReschedule(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.SendAt = time.Now().Add(day)
+	e := b.accept(m)
+	to := func(at time.Time) error {
+		_, err := b.Control(b.ctx, e.ID, email.Control{Action: email.ActionReschedule, SendAt: at})
+		return err
+	}
+	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(to(time.Time{})))
+	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(to(time.Now().Add(400*day))))
+	require.Equal(t, email.CodeConflict, email.FailureCode(b.control(e.ID, email.ActionRetryNow)), "scheduled: reschedule it instead")
+	later := time.Now().Add(2 * day).UTC().Truncate(time.Microsecond)
+	require.NoError(t, to(later))
+	require.Equal(t, later, b.get(e.ID).SendAt)
+	require.Equal(t, later, b.get(e.ID).NextAttemptAt)
+	require.NoError(t, to(time.Now().Add(-time.Hour)), "a past time means now")
+	require.Equal(t, email.Detail(""), b.get(e.ID).Detail)
+	_, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, email.CodeConflict, email.FailureCode(to(later)), "only before the first attempt")
+}
+
+func TestControlComesTooLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	b.attempt(e.ID, 1, delivered)
+	for _, a := range email.Actions() {
+		err := b.control(e.ID, a)
+		require.Equal(t, email.CodeConflict, email.FailureCode(err), a)
+		require.ErrorContains(t, err, "delivered", "the conflict names the state")
+	}
+	gone := b.accept(message("bob@x.test"))
+	require.NoError(t, b.control(gone.ID, email.ActionCancel))
+	require.NoError(t, b.control(gone.ID, email.ActionCancel), "in force already")
+	require.Equal(t, email.CodeConflict, email.FailureCode(b.control(gone.ID, email.ActionHold)))
+	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(b.control(b.accept(message("b@x.test")).ID, "explode")))
+
+	other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+	require.NoError(t, err)
+	_, err = b.ControlFor(b.ctx, other.ID, e.ID, email.Control{Action: email.ActionCancel})
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+}

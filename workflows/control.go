@@ -1,0 +1,77 @@
+package workflows
+
+import (
+	"errors"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+// descriptions are what the UI and the CLI show of the actions.
+var descriptions = map[email.Action]string{
+	email.ActionCancel:     "End what has not been sent. What the server accepts meanwhile stays accepted",
+	email.ActionHold:       "Keep further attempts from beginning, until resumed",
+	email.ActionResume:     "End a hold",
+	email.ActionRetryNow:   "Try deferred recipients again at once",
+	email.ActionReschedule: "Move the first attempt to send_at; only before it",
+}
+
+// listen makes the run take every action as a signal and as an update, and a
+// cancellation of the run as a cancel. Each is carried out by the store, as over
+// REST; the run is woken to see what came of it.
+func (s *sendEmail) listen(ctx workflow.Context) error {
+	for _, action := range email.Actions() {
+		name := string(action)
+		err := workflow.SetUpdateHandlerWithOptions(ctx, name, func(ctx workflow.Context, in email.RescheduleInput) (email.State, error) {
+			return s.control(ctx, action, in)
+		}, workflow.UpdateHandlerOptions{
+			Description: descriptions[action],
+			Validator: func(_ workflow.Context, in email.RescheduleInput) error {
+				if action == email.ActionReschedule && in.SendAt.IsZero() {
+					return errors.New("give the new time: {\"send_at\": \"2026-01-02T15:04:05Z\"}")
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			return err
+		}
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			signals := workflow.GetSignalChannelWithOptions(ctx, name, workflow.SignalChannelOptions{Description: descriptions[action]})
+			for {
+				var in email.RescheduleInput
+				signals.Receive(ctx, &in)
+				if _, err := s.control(ctx, action, in); err != nil {
+					s.log.Warn("signal refused", "action", name, "error", err) // a signal has nobody to answer
+				}
+			}
+		})
+	}
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		ctx.Done().Receive(ctx, nil)
+		if _, err := s.control(ctx, email.ActionCancel, email.RescheduleInput{}); err != nil {
+			s.log.Warn("cancellation refused", "error", err) // it came too late
+		}
+	})
+	return nil
+}
+
+// control carries out an action. Its context is not the canceled one, if that is
+// why it was called.
+func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.RescheduleInput) (email.State, error) {
+	s.controlling++
+	defer func() { s.controlling-- }()
+	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
+	st, err := regular(steps, email.ActivityControl, act.ControlEmail, regularOptions(string(action)),
+		email.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
+	if err != nil {
+		if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+			return st, app // the refusal itself, without the activity around it
+		}
+		return st, err
+	}
+	s.woken.SendAsync(true)
+	return st, nil
+}
