@@ -338,3 +338,48 @@ func TestControl(t *testing.T) {
 	_, other := b.newCustomer("Other", "other.test")
 	require.Equal(t, 404, b.call("POST", "/v1.0/emails/"+id+"/cancel?accesskey="+other, "").status)
 }
+
+func TestWaitAnswersWithTheVerdict(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.as("POST", "/v1.0/emails?wait=50ms", basic)
+	require.Equal(t, 202, id.status, "no verdict in time")
+	require.Equal(t, 400, b.as("POST", "/v1.0/emails?wait=2m", basic).status)
+	require.Equal(t, 400, b.as("POST", "/v1.0/emails?wait=x", basic).status)
+	answers := make(chan answer)
+	mail := "/v1.0/emails/" + id.field(t, "id")
+	for range 3 {
+		go func() { answers <- b.as("GET", mail+"?wait=60s", "") }()
+	}
+	require.Equal(t, 200, b.as("POST", mail+"/cancel", "").status)
+	for range 3 {
+		require.Equal(t, "canceled", (<-answers).field(t, "status"))
+	}
+	require.Equal(t, "canceled", b.as("GET", mail+"?wait=60s", "").field(t, "status"), "what is final is not waited for")
+}
+
+func TestResendMakesANewEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"bcc":[{"email":"c@x.test"}],"subject":"s","content":"t",
+		"attachments":[{"filename":"i.txt","content":"aGk="},{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"}]}`)
+	path := "/v1.0/emails/" + first.field(t, "id")
+	early := b.as("POST", path+"/resend", "")
+	require.Equal(t, 409, early.status)
+	require.Contains(t, early.field(t, "detail"), "queued")
+	b.as("POST", path+"/cancel", "")
+	again := b.as("POST", path+"/resend", "")
+	require.Equal(t, 202, again.status, again.body)
+	require.NotEqual(t, first.field(t, "id"), again.field(t, "id"))
+	require.Equal(t, "queued", again.field(t, "status"))
+	var one, two struct {
+		Bcc         []map[string]any
+		Attachments []map[string]any
+	}
+	first.decode(t, &one)
+	again.decode(t, &two)
+	require.Equal(t, one.Bcc, two.Bcc)
+	require.Equal(t, one.Attachments[0]["sha256"], two.Attachments[0]["sha256"])
+	require.Equal(t, one.Attachments[1], two.Attachments[1])
+	require.Len(t, b.dispatch.accepted(), 2)
+}

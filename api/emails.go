@@ -23,6 +23,10 @@ type Emails interface {
 	// Delete also cancels what is not sent; wake says that a run may wait for that.
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
+	// Resend accepts a finished e-mail's message as a new e-mail.
+	Resend(ctx context.Context, customerID, id, owner string) (email.Email, error)
+	// Settled tells which e-mails have had a verdict for every recipient.
+	Settled(ctx context.Context, ids []string) ([]string, error)
 }
 
 // Dispatcher starts and wakes runs, best effort.
@@ -42,6 +46,10 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	key, err := idempotencyKey(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	wait, err := waitOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -69,9 +77,37 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		c.Header("Idempotent-Replayed", "true")
 		return http.StatusAccepted, s.single(e), nil
 	}
+	s.accepted(c, e)
+	if wait == 0 {
+		return http.StatusAccepted, s.single(e), nil
+	}
+	if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
+		return 0, nil, err
+	}
+	if e.Status.Final() {
+		return http.StatusOK, s.single(e), nil
+	}
+	return http.StatusAccepted, s.single(e), nil
+}
+
+// accepted starts the run of a new e-mail.
+func (s *Server) accepted(c *gin.Context, e email.Email) {
 	s.deps.Dispatcher.Accepted(e)
 	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
-		"recipients", len(e.Recipients), "bytes", m.Size(), "stream", e.Stream)
+		"recipients", len(e.Recipients), "bytes", e.Size(), "stream", e.Stream)
+}
+
+func (s *Server) resend(c *gin.Context) (int, any, error) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		return 0, nil, err
+	}
+	e, err := s.deps.Emails.Resend(context.WithoutCancel(c), customerOf(c).ID, id, s.deps.Dispatcher.Owner())
+	if err != nil {
+		return 0, nil, err
+	}
+	s.accepted(c, e)
+	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
 	return http.StatusAccepted, s.single(e), nil
 }
 
@@ -110,7 +146,11 @@ func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := s.deps.Emails.Email(c, customerOf(c).ID, id)
+	wait, err := waitOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	e, err := s.settled(c, customerOf(c).ID, id, wait)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -50,12 +50,15 @@ type Server struct {
 	opts   Options
 	tokens tokens
 	engine *gin.Engine
+	// waiters are those of ?wait=.
+	waiters waiters
 }
 
 // New makes a Server.
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
-	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New()}
+	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.ContextWithFallback = true
@@ -86,6 +89,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/emails/:id/resume", customer, s.control(email.ActionResume))
 	s.route("POST", "/v1.0/emails/:id/retry-now", customer, s.control(email.ActionRetryNow))
 	s.route("POST", "/v1.0/emails/:id/reschedule", customer, s.control(email.ActionReschedule))
+	s.route("POST", "/v1.0/emails/:id/resend", customer, s.resend)
 	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
 	s.route("GET", "/v1.0/events", customer, s.feed)
 

@@ -117,6 +117,9 @@ func (s *stack) basicExample() string {
 	require.Equal(s.t, []string{"john@example.net"}, msgs[0].EnvelopeTo)
 	s.expect("basic.eml", s.raw(msgs[0].ID), m.ID)
 
+	status, verdict := s.call("POST", "/v1.0/emails?wait=30s", `{"from":{"email":"demo@example.com"},"to":[{"email":"waited@example.net"}],"subject":"s","content":"x"}`)
+	require.Equal(s.t, http.StatusOK, status, "the verdict at once")
+	require.Contains(s.t, string(verdict), `"status":"delivered"`)
 	status, parsed := s.call("GET", s.inbox()+"/"+msgs[0].ID, "")
 	require.Equal(s.t, http.StatusOK, status)
 	require.Contains(s.t, string(parsed), `"text":"Thank you for your order #12345."`)

@@ -1,0 +1,43 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Resend accepts a finished e-mail's message once more, as a new e-mail to all of
+// its recipients, now. Attachments that were fetched go as they were; one that
+// could not be had is tried again.
+func (s *Store) Resend(ctx context.Context, customerID, id, owner string) (email.Email, error) {
+	e, err := s.Email(ctx, customerID, id)
+	if err != nil {
+		return email.Email{}, err
+	}
+	if !e.Status.Final() {
+		return email.Email{}, email.Fail(email.CodeConflict, "the e-mail is %s: only a finished one can be sent again", e.Status)
+	}
+	m := e.Message
+	m.SendAt, m.ExpiresAt = time.Time{}, time.Time{}
+	for i, a := range m.Attachments {
+		if a.BlobID != "" {
+			if m.Attachments[i].Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
+				return email.Email{}, translate(err)
+			}
+		}
+	}
+	out, _, err := s.Accept(ctx, customerID, m, owner, email.Idempotency{})
+	return out, err
+}
+
+// Settled tells which of some e-mails have had their first verdict for every
+// recipient: none is queued or being sent any more.
+func (s *Store) Settled(ctx context.Context, ids []string) ([]string, error) {
+	var out []string
+	err := s.db.NewRaw(`SELECT e.id FROM unnest(ARRAY[?]::uuid[]) AS e(id) WHERE NOT EXISTS
+		(SELECT 1 FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending'))`, bun.List(ids)).Scan(ctx, &out)
+	return out, translate(err)
+}
