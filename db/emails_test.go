@@ -234,6 +234,36 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	require.Empty(t, got)
 }
 
+func TestIdempotencyKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	accept := func(key, fingerprint string) (email.Email, bool, error) {
+		return b.Accept(b.ctx, b.customer, message("bob@x.test"), uuid.NewString(), email.Idempotency{Key: key, Fingerprint: fingerprint})
+	}
+	first, replayed, err := accept("k", "a")
+	require.NoError(t, err)
+	require.False(t, replayed)
+	b.attempt(first.ID, 1, delivered)
+	again, replayed, err := accept("k", "a")
+	require.NoError(t, err)
+	require.True(t, replayed)
+	require.Equal(t, first, again, "as it was answered then")
+	_, _, err = accept("k", "b")
+	require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
+	require.NoError(t, b.Housekeep(b.ctx))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM idempotency_keys"), "still in its time")
+
+	b.exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+	other, replayed, err := accept("k", "b")
+	require.NoError(t, err)
+	require.False(t, replayed, "a key past its time is free")
+	require.NotEqual(t, first.ID, other.ID)
+	b.exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+	require.NoError(t, b.Housekeep(b.ctx))
+	require.Zero(t, b.count("SELECT count(*) FROM idempotency_keys"))
+	require.Equal(t, 2, b.count("SELECT count(*) FROM emails"))
+}
+
 func TestKeysAndUsers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

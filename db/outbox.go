@@ -46,3 +46,21 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 		AND (d.lease_until IS NULL OR d.lease_until < now()) LIMIT 1000`).Scan(ctx, &ids)
 	return ids, translate(err)
 }
+
+// housekeepBatch bounds one deletion, so that it holds no locks for long.
+const housekeepBatch = 5000
+
+// Housekeep deletes what nobody asks for any more: idempotency keys past their
+// time. It never touches an e-mail.
+func (s *Store) Housekeep(ctx context.Context) error {
+	for {
+		res, err := s.db.NewRaw(`DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
+			WHERE created_at < now() - ? * interval '1 second' LIMIT ?))`, email.IdempotencyKept.Seconds(), housekeepBatch).Exec(ctx)
+		if err != nil {
+			return translate(err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n < housekeepBatch {
+			return err
+		}
+	}
+}

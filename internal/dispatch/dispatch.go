@@ -28,6 +28,8 @@ type Outbox interface {
 	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
 	OverdueEndpoints(ctx context.Context) ([]string, error)
+	// Housekeep deletes what has outlived its use.
+	Housekeep(ctx context.Context) error
 	// Control holds an e-mail whose run was terminated.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 }
@@ -48,6 +50,7 @@ const (
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
 	sweepEndpointEvery = 30 * time.Second
+	housekeepEvery     = 10 * time.Minute
 )
 
 // Dispatcher starts and wakes runs.
@@ -99,6 +102,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepStarts) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
+	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
 	wg.Wait()
 }
 

@@ -41,6 +41,8 @@ func (o *outbox) Control(_ context.Context, id string, control email.Control) (e
 	return email.State{}, nil
 }
 
+func (o *outbox) Housekeep(context.Context) error { return nil }
+
 func (o *outbox) holds() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
