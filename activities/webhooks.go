@@ -11,11 +11,12 @@ import (
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
-// Limits of webhook calls. Inline ones must not hold an e-mail's run: what does
+// Limits of webhook calls. Inline ones must not hold an e-mail's run, and end
+// within the 3 s of its local activity whatever the receivers do: what does
 // not answer at once belongs to the endpoint's own run.
 const (
 	inlineWebhookTimeout = time.Second
-	inlineWebhookBudget  = 2 * time.Second
+	inlineWebhookBudget  = 1500 * time.Millisecond
 	webhookTimeout       = 15 * time.Second
 	webhookConcurrency   = 5
 	webhookBatch         = 50
