@@ -23,8 +23,10 @@ type mail struct {
 	before map[string]email.RecipientStatus
 	// hooked: the customer has an endpoint, so events need bodies.
 	hooked bool
-	was    email.Status
-	dirty  bool
+	// anyPause: something is paused, perhaps this.
+	anyPause bool
+	was      email.Status
+	dirty    bool
 }
 
 // change is one transaction's work on locked e-mails: the only writer of
@@ -54,6 +56,7 @@ type lockedRow struct {
 	emailRow
 	TxNow  time.Time `bun:"tx_now"`
 	Hooked bool      `bun:"hooked"`
+	Pauses bool      `bun:"pauses"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -74,14 +77,15 @@ func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error
 func (c *change) lock(ids []string) error {
 	var rows []lockedRow
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
-		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked
+		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked,
+		EXISTS (SELECT 1 FROM pauses) AS pauses
 		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return fmt.Errorf("lock e-mails: %w", err)
 	}
 	byID := make(map[string]*mail, len(rows))
 	for i := range rows {
-		m := &mail{emailRow: rows[i].emailRow, hooked: rows[i].Hooked, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: rows[i].emailRow, hooked: rows[i].Hooked, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
 		c.now = rows[i].TxNow
 		c.mails = append(c.mails, m)
 		byID[m.ID] = m
@@ -149,7 +153,7 @@ func (c *change) tell(m *mail, ev eventRow) {
 // something has to happen next.
 func (c *change) settle(m *mail) {
 	facts := email.Facts{
-		Attempted: m.Attempts > 0, Held: m.Held, RelayDown: m.RelayDown,
+		Attempted: m.Attempts > 0, Held: m.Held || m.Paused, RelayDown: m.RelayDown,
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now),
 	}
 	var next time.Time
@@ -167,10 +171,13 @@ func (c *change) settle(m *mail) {
 	switch {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
+		m.Paused, m.PausedRelay = false, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held:
 		m.NextActionAt = time.Time{}
+	case m.Paused:
+		m.NextActionAt = c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
 	default:
 		m.NextActionAt = next
 		if d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt); !d.IsZero() && d.Before(next) {
@@ -212,6 +219,8 @@ type emailPatch struct {
 	Detail          email.Detail `json:"status_detail"`
 	StatusAt        time.Time    `json:"status_at"`
 	Held            bool         `json:"held"`
+	Paused          bool         `json:"paused"`
+	PausedRelay     string       `json:"paused_relay"`
 	RelayDown       bool         `json:"relay_down"`
 	CancelRequested bool         `json:"cancel_requested"`
 	Attempts        int          `json:"attempts"`
@@ -227,17 +236,17 @@ func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, RelayDown: m.RelayDown,
+			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
 	return c.exec(len(mails), `UPDATE emails AS e SET status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, relay_down = v.relay_down, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, status text, status_detail text, status_at timestamptz, held boolean,
-			relay_down boolean, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
 		WHERE e.id = v.id`, patches)
 }

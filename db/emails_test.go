@@ -309,7 +309,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ms[0].AppliedAt.IsZero())
 	require.Equal(t, "0001_init", ms[0].Name)
-	require.Equal(t, "0002_idempotency", ms[1].Name)
+	require.Equal(t, "0003_pauses", ms[2].Name)
 	require.NoError(t, db.MigrateDown(ctx, url))
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)

@@ -74,6 +74,13 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 	if req.Attempt != m.Attempts+1 || m.AttemptOpen {
 		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
 	}
+	if paused, err := c.paused(m, req.Relay.Name); err != nil {
+		return email.Opening{}, err
+	} else if paused {
+		c.pause(m, req.Relay.Name)
+		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, c.dropOutbox(m.ID)
+	}
+	m.Paused, m.PausedRelay = false, ""
 	m.Attempts, m.AttemptOpen, m.RelayDown = req.Attempt, true, false
 	if m.DateAt.IsZero() {
 		m.DateAt = c.now
@@ -118,7 +125,11 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 		// final dot as "true if nothing more is heard" becomes the outcome.
 		return recorded(row, row.Outcomes), c.finish(row, row.Outcomes, req.Owner)
 	}
-	if m.CancelRequested || m.Held || c.expired(m) {
+	paused, err := c.paused(m, req.Relay.Name)
+	if err != nil {
+		return email.Opening{}, err
+	}
+	if m.CancelRequested || m.Held || paused || c.expired(m) {
 		// It never came to the dot, so nothing was sent: what was opened is
 		// given back, and the projection carries out what was asked for.
 		return recorded(row, nil), c.finish(row, givenBack(row.RecipientIDs), req.Owner)
@@ -242,6 +253,8 @@ func stateOf(e *emailRow, now time.Time) email.State {
 		st.NextAttempt = e.Attempts
 	case e.Held:
 		st.Waiting = "held"
+	case e.Paused:
+		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
 	case e.NextActionAt.After(now): // as exactly as the gate judges expiry: a run that need not wait asks at once
 		st.NextAt = e.NextActionAt.UTC()
 		st.Waiting = "retry"

@@ -44,6 +44,8 @@ type emailRow struct {
 	Detail          email.Detail `bun:"status_detail"`
 	StatusAt        time.Time    `bun:"status_at"`
 	Held            bool         `bun:"held"`
+	Paused          bool         `bun:"paused"`
+	PausedRelay     string       `bun:"paused_relay"`
 	RelayDown       bool         `bun:"relay_down"`
 	CancelRequested bool         `bun:"cancel_requested"`
 	Attempts        int          `bun:"attempts"`
@@ -225,7 +227,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		Status: e.Status, Detail: e.Detail, Attempts: e.Attempts,
 		CreatedAt: utc(e.CreatedAt), StatusAt: utc(e.StatusAt), DeletedAt: utc(e.DeletedAt),
 	}
-	if !e.AttemptOpen && !e.Held {
+	if !e.AttemptOpen && !e.Held && !e.Paused {
 		out.NextAttemptAt = utc(e.NextActionAt)
 	}
 	for _, r := range rs {

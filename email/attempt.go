@@ -139,3 +139,23 @@ type Control struct {
 	// SendAt is the new time of the first attempt, for ActionReschedule.
 	SendAt time.Time
 }
+
+// PauseScope says whose mail a pause stops.
+type PauseScope string
+
+// The scopes. All but the installation have a key: a customer's id, a stream, a
+// relay's name.
+const (
+	PauseInstallation PauseScope = "installation"
+	PauseCustomer     PauseScope = "customer"
+	PauseStream       PauseScope = "stream"
+	PauseRelay        PauseScope = "relay"
+)
+
+// Pause stops the mail of a scope.
+type Pause struct {
+	Scope     PauseScope
+	Key       string
+	Reason    string
+	CreatedAt time.Time
+}

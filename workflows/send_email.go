@@ -191,8 +191,8 @@ func (s *sendEmail) wait() error {
 func (s *sendEmail) waitingFor() string {
 	at := s.state.NextAt.UTC().Format("15:04")
 	switch s.state.Waiting {
-	case "held":
-		return "held"
+	case "held", "paused":
+		return s.state.Waiting
 	case "scheduled":
 		return "first attempt at " + s.state.NextAt.UTC().Format("2006-01-02 15:04 UTC")
 	}

@@ -40,7 +40,8 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
-		customerCommand(), userCommand(), keyCommand(), domainCommand(), healthCommand())
+		customerCommand(), userCommand(), keyCommand(), domainCommand(),
+		pauseCommand(), unpauseCommand(), pausesCommand(), healthCommand())
 	return cmd
 }
 

@@ -180,6 +180,20 @@ func TestServeAndWorker(t *testing.T) {
 	status, _, data = d.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`)
 	require.Equal(t, http.StatusOK, status, string(data))
 
+	// "Mail must stop now" takes one command, and so does letting it go on.
+	require.Contains(t, d.run("", "pause", "--reason", "spam run"), "spam run")
+	_, _, data = d.call("POST", "/v1.0/emails?accesskey="+key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"paused@y.test"}],"subject":"s","content":"Hi"}`)
+	require.NoError(t, json.Unmarshal(data, &mail))
+	d.eventually("stopped", func() bool { return strings.Contains(d.run("", "pauses"), "1 e-mails wait") })
+	require.Len(t, relay.Messages(), 1)
+	require.Contains(t, d.run("", "unpause"), "nothing is paused")
+	d.eventually("delivered after the pause", func() bool { return len(relay.Messages()) == 2 })
+	out, err = d.try("", "pause", "--stream", "pigeon")
+	require.Error(t, err)
+	require.Contains(t, out, "transactional or broadcast")
+	_, err = d.try("", "pause", "--stream", "broadcast", "--relay", "peer")
+	require.Error(t, err, "one at a time")
+
 	require.Contains(t, api.output(), `"POSTRIDER_SECRET_KEY":"set"`, "settings are printed at start, secrets as set")
 	for _, secret := range []string{strings.Repeat("ab", 32), key} {
 		require.NotContains(t, api.output()+worker.output(), secret)

@@ -27,6 +27,7 @@ import (
 type Outbox interface {
 	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
+	ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error)
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
@@ -100,6 +101,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		})
 	}
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepStarts) })
+	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
 	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
@@ -158,6 +160,27 @@ func options(s email.Start) client.StartWorkflowOptions {
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID),
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet(string(s.Stream)),
 		),
+	}
+}
+
+// sweepUnpaused wakes the runs of e-mails that nothing stops any more.
+func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
+	for {
+		starts, err := d.outbox.ClaimUnpaused(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		for _, s := range starts {
+			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+			err := d.signal(callCtx, s)
+			cancel()
+			if !d.answered(ctx, "dispatch.unpaused", s.EmailID, err) {
+				return nil // they are due now: what is long overdue is woken
+			}
+		}
+		if len(starts) < sweepBatch {
+			return nil
+		}
 	}
 }
 

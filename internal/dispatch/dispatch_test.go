@@ -28,6 +28,7 @@ type outbox struct {
 	mu        sync.Mutex
 	starts    []email.Start
 	overdue   []email.Start
+	unpaused  []email.Start
 	endpoints []string
 	held      []string
 }
@@ -39,6 +40,14 @@ func (o *outbox) Control(_ context.Context, id string, control email.Control) (e
 		o.held = append(o.held, id)
 	}
 	return email.State{}, nil
+}
+
+func (o *outbox) ClaimUnpaused(context.Context, int) ([]email.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.unpaused
+	o.unpaused = nil
+	return out, nil
 }
 
 func (o *outbox) Housekeep(context.Context) error { return nil }
@@ -203,11 +212,12 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.TerminateWorkflow(t.Context(), stopped.WorkflowID, "", "enough"))
 	ctx, cancel := context.WithCancel(t.Context())
-	box := &outbox{overdue: []email.Start{stopped, lost}, endpoints: []string{stale}}
+	freed := start()
+	box := &outbox{overdue: []email.Start{stopped, lost}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
 	d := dispatch.New(c, box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
-	for _, id := range []string{lost.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
+	for _, id := range []string{lost.WorkflowID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
 	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+)
+
+// pauseTarget are the flags that say whose mail is meant; none is everybody's.
+type pauseTarget struct{ customer, stream, relay string }
+
+func (t *pauseTarget) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.customer, "customer", "", "only this customer's mail, by id or name")
+	cmd.Flags().StringVar(&t.stream, "stream", "", "only this stream: transactional or broadcast")
+	cmd.Flags().StringVar(&t.relay, "relay", "", "only mail on its way to this relay, by name")
+	cmd.MarkFlagsMutuallyExclusive("customer", "stream", "relay")
+}
+
+func (t *pauseTarget) pause(ctx context.Context, s *db.Store) (email.Pause, error) {
+	switch {
+	case t.customer != "":
+		c, err := findCustomer(ctx, s, t.customer)
+		return email.Pause{Scope: email.PauseCustomer, Key: c.ID}, err
+	case t.stream != "":
+		if t.stream != string(email.StreamTransactional) && t.stream != string(email.StreamBroadcast) {
+			return email.Pause{}, errors.New("--stream is transactional or broadcast")
+		}
+		return email.Pause{Scope: email.PauseStream, Key: t.stream}, nil
+	case t.relay != "":
+		return email.Pause{Scope: email.PauseRelay, Key: t.relay}, nil
+	}
+	return email.Pause{Scope: email.PauseInstallation}, nil
+}
+
+func pauseCommand() *cobra.Command {
+	var target pauseTarget
+	var reason string
+	cmd := &cobra.Command{
+		Use: "pause", Short: "Stop mail at once: all of it, or a customer's, a stream's, a relay's", Args: cobra.NoArgs,
+		Long: `No attempt begins any more that the pause covers; what is being transferred ends
+as it ends. Mail is accepted and waits. Nothing is lost, and expires_at still holds.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				p, err := target.pause(ctx, s)
+				if err != nil {
+					return err
+				}
+				p.Reason = reason
+				if err := s.Pause(ctx, p); err != nil {
+					return err
+				}
+				return listPauses(ctx, s, out)
+			})
+		},
+	}
+	target.flags(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks next")
+	return cmd
+}
+
+func unpauseCommand() *cobra.Command {
+	var target pauseTarget
+	cmd := &cobra.Command{
+		Use: "unpause", Short: "Let mail go on that pause has stopped, with the same flags", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				p, err := target.pause(ctx, s)
+				if err != nil {
+					return err
+				}
+				if err := s.Unpause(ctx, p); err != nil {
+					return err
+				}
+				return listPauses(ctx, s, out)
+			})
+		},
+	}
+	target.flags(cmd)
+	return cmd
+}
+
+func pausesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "pauses", Short: "List what is paused, and how many e-mails wait for that", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return withStore(cmd, listPauses) },
+	}
+}
+
+func listPauses(ctx context.Context, s *db.Store, out io.Writer) error {
+	ps, waiting, err := s.Pauses(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		fmt.Fprintf(out, "%-12s %-36s since %s  %s\n", p.Scope, p.Key, p.CreatedAt.Format(time.RFC3339), p.Reason)
+	}
+	if len(ps) == 0 {
+		fmt.Fprintln(out, "nothing is paused")
+	}
+	fmt.Fprintf(out, "%d e-mails wait\n", waiting)
+	return nil
+}

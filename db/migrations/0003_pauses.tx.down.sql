@@ -1,0 +1,2 @@
+ALTER TABLE emails DROP COLUMN paused, DROP COLUMN paused_relay;
+DROP TABLE pauses;

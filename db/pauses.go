@@ -1,0 +1,112 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+type pauseRow struct {
+	bun.BaseModel `bun:"table:pauses,alias:p"`
+
+	Scope     email.PauseScope `bun:"scope,pk"`
+	Key       string           `bun:"key,pk"`
+	Reason    string           `bun:"reason"`
+	CreatedAt time.Time        `bun:"created_at,nullzero,default:now()"`
+}
+
+// Pause stops mail: from the next look at the gate on, no attempt begins that the
+// pause covers. Attempts that are open end as they end. Pausing again changes the
+// reason.
+func (s *Store) Pause(ctx context.Context, p email.Pause) error {
+	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
+	_, err := s.db.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Exec(ctx)
+	return translate(err)
+}
+
+// Unpause takes a pause away; the mail it stopped is found by a sweep. One that
+// is not there is not found.
+func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
+	res, err := s.db.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return orElse(err, notFound("pause"))
+	}
+	return nil
+}
+
+func orElse(err error, f *email.Failure) error {
+	if err != nil {
+		return err
+	}
+	return f
+}
+
+// Pauses lists what is paused, oldest first, with how many e-mails wait.
+func (s *Store) Pauses(ctx context.Context) (ps []email.Pause, waiting int, err error) {
+	var rows []pauseRow
+	if err := s.db.NewSelect().Model(&rows).Order("p.created_at").Scan(ctx); err != nil {
+		return nil, 0, translate(err)
+	}
+	for _, r := range rows {
+		ps = append(ps, email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: utc(r.CreatedAt)})
+	}
+	err = s.db.NewRaw("SELECT count(*) FROM emails WHERE paused").Scan(ctx, &waiting)
+	return ps, waiting, translate(err)
+}
+
+// covers is the condition under which a pause p stands against an e-mail e on its
+// way to a relay.
+const covers = `(p.scope = 'installation' OR (p.scope = 'customer' AND p.key = e.customer_id::text)
+	OR (p.scope = 'stream' AND p.key = e.stream) OR (p.scope = 'relay' AND p.key = e.paused_relay))`
+
+// paused reports whether a pause stands against an e-mail that a session with
+// the relay was taken for.
+func (c *change) paused(m *mail, relay string) (bool, error) {
+	if !m.anyPause {
+		return false, nil
+	}
+	var n int
+	err := c.tx.NewRaw(`SELECT count(*) FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS stream, ? AS paused_relay) AS e WHERE `+covers,
+		m.CustomerID, string(m.Stream), relay).Scan(c.ctx, &n)
+	if err != nil {
+		return false, fmt.Errorf("read pauses: %w", err)
+	}
+	return n > 0, nil
+}
+
+// pause notes that the gate turned an e-mail away. It waits for a wake-up, and
+// for its deadline if it has one.
+func (c *change) pause(m *mail, relay string) {
+	m.Paused, m.PausedRelay, m.dirty = true, relay, true
+	c.settle(m)
+}
+
+// ClaimUnpaused finds e-mails that a pause stopped and none stops any more, and
+// makes them due.
+func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error) {
+	var ids []string
+	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
+		ORDER BY e.id LIMIT ?`, limit).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
+		return nil, translate(err)
+	}
+	var out []email.Start
+	err = s.change(ctx, ids, func(c *change) error {
+		out = out[:0]
+		for _, m := range c.mails {
+			if m.Paused {
+				m.Paused, m.PausedRelay, m.dirty = false, "", true
+				out = append(out, email.Start{EmailID: m.ID, WorkflowID: m.WorkflowID, CustomerID: m.CustomerID, Stream: m.Stream})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
