@@ -156,6 +156,7 @@ func (s *stack) history(workflowID string) []*historypb.HistoryEvent {
 	c, err := client.Dial(client.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
 	require.NoError(s.t, err)
 	defer c.Close()
+	s.started(c, workflowID)
 	// The run ends a moment after the status is written.
 	var res email.SendEmailResult
 	require.NoError(s.t, c.GetWorkflow(s.t.Context(), workflowID, "").Get(s.t.Context(), &res))
@@ -167,6 +168,15 @@ func (s *stack) history(workflowID string) []*historypb.HistoryEvent {
 		events = append(events, ev)
 	}
 	return events
+}
+
+// started waits until a run exists: it is started behind the answer.
+func (s *stack) started(c client.Client, workflowID string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		_, err := c.DescribeWorkflowExecution(s.t.Context(), workflowID, "")
+		return err == nil
+	}, patience, 10*time.Millisecond)
 }
 
 type quiet struct{}
@@ -364,6 +374,7 @@ func (s *stack) control() {
 	require.Equal(s.t, http.StatusConflict, do(m.ID, "cancel", ""))
 
 	m = later()
+	s.started(c, m.WorkflowID)
 	update := func(name string) error {
 		h, err := c.UpdateWorkflow(s.t.Context(), client.UpdateWorkflowOptions{WorkflowID: m.WorkflowID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted})
 		if err != nil {
@@ -379,6 +390,7 @@ func (s *stack) control() {
 	s.history(m.WorkflowID)
 
 	m = later()
+	s.started(c, m.WorkflowID)
 	require.NoError(s.t, c.CancelWorkflow(s.t.Context(), m.WorkflowID, ""))
 	s.await(m.ID, "canceled")
 	s.history(m.WorkflowID) // it ends Completed: a cancellation is a business outcome

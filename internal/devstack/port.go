@@ -3,6 +3,7 @@ package devstack
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
@@ -12,19 +13,26 @@ import (
 // them between the choice and the server's bind.
 const portAttempts = 5
 
+// Free ports are looked for below the range that systems take the ports of
+// outgoing connections from (Linux begins at 32768, IANA at 49152): there nobody
+// but servers gets in between.
+const (
+	firstFreePort = 20000
+	lastFreePort  = 32000
+)
+
 // FreePort returns a TCP port of 127.0.0.1 that was free a moment ago. Another
 // process may take it before the caller does; whoever binds it must be ready to
 // try another, as StartPostgres and StartTemporal do for a port of 0.
 func FreePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range 100 {
+		port := firstFreePort + rand.IntN(lastFreePort-firstFreePort)
+		if err = checkPort("find a free port", port, ""); err == nil {
+			return port, nil
+		}
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := listener.Close(); err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	return port, nil
+	return 0, err
 }
 
 // choosePort returns wanted if it is free, and a port of pick if wanted is 0. A nil
