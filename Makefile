@@ -58,9 +58,9 @@ race: ## Run all tests with the race detector; needs a C compiler
 state = git rev-parse --git-dir >/dev/null 2>&1 && { git status --porcelain; git diff HEAD | cksum; }
 
 .PHONY: check
-check: ## Format, vet, lint, workflowcheck, tests; changes no file
+check: ## Format, vet, lint, workflowcheck, tests with the race detector; changes no file
 	@before=$$($(state)); \
-	$(MAKE) format vet lint workflowcheck test || exit; \
+	$(MAKE) format vet lint workflowcheck race || exit; \
 	after=$$($(state)); \
 	if [ "$$before" != "$$after" ]; then \
 		echo "make check: files have changed meanwhile:" >&2; \

@@ -74,7 +74,7 @@ func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
 	if in.Expire > 0 {
 		expires = time.Now().Add(time.Duration(in.Expire) * time.Second)
 	}
-	key, token, err := s.deps.Keys.CreateAccessKey(c, customerOf(c).ID, in.Name, in.Detail, expires)
+	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), customerOf(c).ID, in.Name, in.Detail, expires)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -86,7 +86,7 @@ func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	keys, next, err := s.deps.Keys.AccessKeys(c, customerOf(c).ID, after, size)
+	keys, next, err := s.deps.Keys.AccessKeys(c.Request.Context(), customerOf(c).ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -110,7 +110,7 @@ func (s *Server) oneAccessKey(c *gin.Context, do func(ctx context.Context, custo
 	if err != nil {
 		return 0, nil, err
 	}
-	key, err := do(c, customerOf(c).ID, id)
+	key, err := do(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -171,7 +171,7 @@ func (s *Server) putCustomer(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	updated, secret, err := s.deps.Accounts.UpdateCustomer(c, cust)
+	updated, secret, err := s.deps.Accounts.UpdateCustomer(c.Request.Context(), cust)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -36,11 +36,11 @@ func (s *Server) authenticate(c *gin.Context) {
 	}
 	var cust account.Customer
 	if account.IsToken(cred) {
-		cust, err = s.deps.Accounts.CustomerByToken(c, cred)
+		cust, err = s.deps.Accounts.CustomerByToken(c.Request.Context(), cred)
 	} else {
 		var id string
 		if id, err = s.tokens.customer(cred); err == nil {
-			cust, err = s.deps.Accounts.Customer(c, id)
+			cust, err = s.deps.Accounts.Customer(c.Request.Context(), id)
 		}
 		if email.FailureCode(err) == email.CodeNotFound {
 			err = errBadToken
@@ -148,7 +148,7 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 	case in.Password == "":
 		return 0, nil, invalid("/password", "missing", "give the password")
 	}
-	user, err := s.deps.Accounts.Authenticate(c, in.Username, in.Password)
+	user, err := s.deps.Accounts.Authenticate(c.Request.Context(), in.Username, in.Password)
 	if err != nil {
 		return 0, nil, err
 	}

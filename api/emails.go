@@ -64,7 +64,7 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
-	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c), cust.ID, m, s.deps.Dispatcher.Owner(),
+	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), cust.ID, m, s.deps.Dispatcher.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
 		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
@@ -93,7 +93,7 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 // accepted starts the run of a new e-mail.
 func (s *Server) accepted(c *gin.Context, e email.Email) {
 	s.deps.Dispatcher.Accepted(e)
-	s.deps.Log.InfoContext(c, "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
+	s.deps.Log.InfoContext(c.Request.Context(), "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
 		"recipients", len(e.Recipients), "bytes", e.Size(), "stream", e.Stream)
 }
 
@@ -102,7 +102,7 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := s.deps.Emails.Resend(context.WithoutCancel(c), customerOf(c).ID, id, s.deps.Dispatcher.Owner())
+	e, err := s.deps.Emails.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, s.deps.Dispatcher.Owner())
 	if err != nil {
 		return 0, nil, err
 	}
@@ -130,7 +130,7 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Emails.Emails(c, customerOf(c).ID, after, size)
+	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -162,7 +162,7 @@ func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c), customerOf(c).ID, id)
+	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -196,11 +196,11 @@ func (s *Server) control(action email.Action) handler {
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
 		}
-		e, err := s.deps.Emails.ControlFor(context.WithoutCancel(c), customerOf(c).ID, id, control)
+		e, err := s.deps.Emails.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
 		if err != nil {
 			return 0, nil, err
 		}
-		s.deps.Log.InfoContext(c, "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
+		s.deps.Log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
 		return http.StatusOK, s.single(e), nil
 	}

@@ -75,11 +75,11 @@ func (s *Server) problem(c *gin.Context, err error) {
 		c.Header("Retry-After", "5")
 	}
 	if p.Status >= http.StatusInternalServerError {
-		s.deps.Log.ErrorContext(c, "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		s.deps.Log.ErrorContext(c.Request.Context(), "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
 	body, merr := json.Marshal(p)
 	if merr != nil {
-		s.deps.Log.ErrorContext(c, "http.problem", "request_id", p.RequestID, "error", merr)
+		s.deps.Log.ErrorContext(c.Request.Context(), "http.problem", "request_id", p.RequestID, "error", merr)
 		c.AbortWithStatus(p.Status)
 		return
 	}

@@ -46,7 +46,7 @@ func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	es, err := s.deps.Events.EmailEvents(c, customerOf(c).ID, id)
+	es, err := s.deps.Events.EmailEvents(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -58,7 +58,7 @@ func (s *Server) feed(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Events.Feed(c, customerOf(c).ID, c.Query("after"), size)
+	es, next, err := s.deps.Events.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)
 	if err != nil {
 		return 0, nil, err
 	}

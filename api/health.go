@@ -20,7 +20,7 @@ func (s *Server) healthz(*gin.Context) (int, any, error) {
 
 // readyz says whether mail can be accepted: that takes Postgres, not Temporal.
 func (s *Server) readyz(c *gin.Context) (int, any, error) {
-	ctx, cancel := context.WithTimeout(c, readyTimeout)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
 	if err := s.deps.Ready(ctx); err != nil {
 		f := email.Fail(email.CodeUnavailable, "Postgres does not answer, or has no schema yet")

@@ -33,7 +33,7 @@ type mailboxJSON struct {
 }
 
 func (s *Server) listMailboxes(c *gin.Context) (int, any, error) {
-	boxes, err := s.deps.Mailboxes.Mailboxes(c, customerOf(c).ID)
+	boxes, err := s.deps.Mailboxes.Mailboxes(c.Request.Context(), customerOf(c).ID)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -77,7 +77,7 @@ func (s *Server) listMessages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	ms, next, err := s.deps.Mailboxes.Messages(c, customerOf(c).ID, id, after, size)
+	ms, next, err := s.deps.Mailboxes.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -138,7 +138,7 @@ func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, error) {
 	if err != nil {
 		return mailbox.Message{}, nil, err
 	}
-	return s.deps.Mailboxes.ReceivedMessage(c, customerOf(c).ID, box, id)
+	return s.deps.Mailboxes.ReceivedMessage(c.Request.Context(), customerOf(c).ID, box, id)
 }
 
 func (s *Server) getMessage(c *gin.Context) (int, any, error) {

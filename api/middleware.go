@@ -33,7 +33,7 @@ func requestID(c *gin.Context) string { return c.GetString(keyRequestID) }
 func (s *Server) logged(c *gin.Context) {
 	start := time.Now()
 	c.Next()
-	s.deps.Log.InfoContext(c, "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
+	s.deps.Log.InfoContext(c.Request.Context(), "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "ms", time.Since(start).Milliseconds(), "customer_id", c.GetString(keyCustomerID))
 }
 

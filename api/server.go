@@ -61,7 +61,6 @@ func New(deps Deps, opts Options) *Server {
 		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
-	s.engine.ContextWithFallback = true
 	s.engine.Use(s.identify, s.logged, s.recovered)
 	s.engine.NoRoute(func(c *gin.Context) { s.problem(c, errNoRoute) })
 	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })

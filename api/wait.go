@@ -31,7 +31,7 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 
 // settled reads an e-mail, after waiting for a verdict on every recipient.
 func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
-	e, err := s.deps.Emails.Email(c, customerID, id)
+	e, err := s.deps.Emails.Email(c.Request.Context(), customerID, id)
 	if err != nil || wait == 0 || e.Status.Final() {
 		return e, err
 	}
@@ -43,7 +43,7 @@ func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Durati
 	case <-ctx.Done():
 	}
 	s.waiters.leave(id, one)
-	return s.deps.Emails.Email(context.WithoutCancel(c), customerID, id)
+	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
 }
 
 // waiters are the requests that wait for e-mails. One poller asks for all of

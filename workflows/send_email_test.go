@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,9 @@ import (
 // run is one SendEmail in virtual time, against activities that a test scripts.
 type run struct {
 	*testsuite.TestWorkflowEnvironment
-	t     *testing.T
+	t *testing.T
+	// mu guards what activities, which may run at once, write.
+	mu    sync.Mutex
 	calls []string
 }
 
@@ -57,6 +60,8 @@ func (r *run) execute() (email.SendEmailResult, error) {
 func on[I, O any](r *run, name string, fn func(n int, in I) (O, error)) {
 	n := 0
 	r.OnActivity(name, mock.Anything, mock.Anything).Return(func(_ context.Context, in I) (O, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		n++
 		r.calls = append(r.calls, name)
 		return fn(n, in)
