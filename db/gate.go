@@ -119,7 +119,7 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return recorded(row, row.Outcomes), nil
 	case email.PhaseDataSent:
 		if row.LeaseUntil.After(c.now) {
-			return email.Opening{Verdict: email.VerdictBusy, RetryAt: row.LeaseUntil}, nil
+			return email.Opening{Verdict: email.VerdictBusy}, nil
 		}
 		// Nobody is left who could hear the reply: what was noted before the
 		// final dot as "true if nothing more is heard" becomes the outcome.

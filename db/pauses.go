@@ -35,17 +35,11 @@ func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
 	if err != nil {
 		return translate(err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return orElse(err, notFound("pause"))
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = notFound("pause")
 	}
-	return nil
-}
-
-func orElse(err error, f *email.Failure) error {
-	if err != nil {
-		return err
-	}
-	return f
+	return err
 }
 
 // Pauses lists what is paused, oldest first, with how many e-mails wait.

@@ -47,8 +47,6 @@ type Opening struct {
 	Verdict Verdict
 	// State is set when closed.
 	State State
-	// RetryAt is when a busy attempt's lease ends, unless it is renewed.
-	RetryAt time.Time
 	// Relay and Reply are what was recorded, when recorded.
 	Relay Relay
 	Reply Reply

@@ -110,9 +110,6 @@ type Attachment struct {
 	Problem string
 }
 
-// Resolved reports whether the attachment needs nothing more before sending.
-func (a Attachment) Resolved() bool { return a.BlobID != "" || a.Content != nil || a.Problem != "" }
-
 // Header is one header field a client adds to its message. Names are
 // [A-Za-z0-9-]{1,64} and none that Postrider or a mail server owns.
 type Header struct {

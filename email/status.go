@@ -60,7 +60,6 @@ const (
 	DetailSenderRejected Detail = "sender_rejected"
 	DetailAttachment     Detail = "attachment"
 	DetailUnsendable     Detail = "unsendable"
-	DetailRelayFault     Detail = "relay_fault"
 )
 
 // RecipientStatus is the state of one recipient. Opened, clicked and
