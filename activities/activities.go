@@ -37,13 +37,14 @@ type Mail interface {
 // Gate is the only way to SMTP.
 type Gate interface {
 	Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error)
-	Check(ctx context.Context, emailID string, relayDown bool) (*email.State, error)
+	Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error)
 }
 
 // Journal carries an open attempt through its phases.
 type Journal interface {
-	MarkSent(ctx context.Context, marks []email.Mark) error
-	Finish(ctx context.Context, endings []email.Ending) error
+	// MarkSent and Finish tell which of the attempts are still ours, and so went through.
+	MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, err error)
+	Finish(ctx context.Context, endings []email.Ending) (ours []bool, err error)
 	Renew(ctx context.Context, emailID string, attempt int, owner string) error
 }
 
@@ -77,7 +78,7 @@ type Session interface {
 }
 
 // Relays finds a relay for a route. An error is an *email.RelayError where no
-// relay would talk to us.
+// relay would talk to us, an *email.Throttled where its rate says later.
 type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.

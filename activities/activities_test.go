@@ -25,11 +25,14 @@ type world struct {
 	opening  func(n int) email.Opening
 	opens    int
 	check    *email.State
+	obstacle email.Obstacle
 	finishes []email.Ending
 	onFinish func() error
-	marks    []email.Mark
-	stored   []email.Attachment
-	recorded []email.RecordStatusInput
+	// superseded: the attempt has another owner by the time it ends.
+	superseded bool
+	marks      []email.Mark
+	stored     []email.Attachment
+	recorded   []email.RecordStatusInput
 
 	relayErr error
 	slow     bool
@@ -62,23 +65,26 @@ func (w *world) Open(context.Context, []email.OpenRequest) ([]email.Opening, err
 	w.opens++
 	return []email.Opening{w.opening(w.opens)}, nil
 }
-func (w *world) Check(context.Context, string, bool) (*email.State, error) { return w.check, nil }
-func (w *world) MarkSent(_ context.Context, ms []email.Mark) error {
+func (w *world) Check(_ context.Context, _ string, o email.Obstacle) (*email.State, error) {
+	w.obstacle = o
+	return w.check, nil
+}
+func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marks = append(w.marks, ms...)
-	return nil
+	return []bool{true}, nil
 }
-func (w *world) Finish(_ context.Context, es []email.Ending) error {
+func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onFinish != nil {
 		if err := w.onFinish(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	w.finishes = append(w.finishes, es...)
-	return nil
+	return []bool{!w.superseded}, nil
 }
 func (w *world) Renew(context.Context, string, int, string) error { return nil }
 func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Recorded, error) {
@@ -317,7 +323,7 @@ func TestAJournalThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, res.Unrecorded, "a passing fault is waited out")
 
-	b.onFinish = func() error { return email.ErrSuperseded }
+	b.onFinish, b.superseded = nil, true
 	_, err = b.smtp(t, false)
 	require.Error(t, err, "somebody else knows better")
 }
@@ -459,4 +465,19 @@ func TestRecordAndControl(t *testing.T) {
 	var st email.State
 	require.NoError(t, val.Get(&st))
 	require.Equal(t, email.StatusCanceled, st.Status)
+}
+
+func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	turn := email.Turn{Relay: "metered", At: time.Now().Add(time.Hour).UTC()}
+	b.relayErr = &email.Throttled{Turn: turn}
+	b.check = &email.State{Waiting: "throttled", NextAt: turn.At}
+	res, err := b.smtp(t, false)
+	require.NoError(t, err, "a rate is no fault")
+	require.Equal(t, turn, res.Turn)
+	require.Equal(t, "throttled", res.State.Waiting)
+	require.False(t, res.Sent)
+	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At}, b.obstacle)
+	require.Zero(t, b.opens, "no recipient was touched")
 }

@@ -113,18 +113,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	res.Attempt = in.Attempt
 	session, err := a.deps.Relays.Session(ctx, in.Route)
 	if err != nil {
-		if _, ok := errors.AsType[*email.RelayError](err); !ok {
-			return res, false, err
-		}
-		st, cerr := a.deps.Gate.Check(ctx, in.EmailID, true)
-		if cerr != nil {
-			return res, false, errors.Join(cerr, err)
-		}
-		res.State = st
-		if st != nil {
-			return res, false, nil
-		}
-		return res, false, err
+		return a.noSession(ctx, in, err)
 	}
 	defer session.Close()
 	res.Relay = session.Relay()
@@ -148,6 +137,33 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	}
 }
 
+// noSession notes on the e-mail why no relay takes it now. Where it waits for its
+// turn, or for something else by now, that is the result.
+func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err error) (res email.SendSMTPResult, busy bool, _ error) {
+	res.Attempt = in.Attempt
+	throttled, isThrottled := errors.AsType[*email.Throttled](err)
+	obstacle := email.Obstacle{RelayDown: !isThrottled}
+	switch {
+	case isThrottled:
+		res.Turn, obstacle.ThrottledUntil = throttled.Turn, throttled.Turn.At
+	case !isRelayError(err):
+		return res, false, err
+	}
+	st, cerr := a.deps.Gate.Check(ctx, in.EmailID, obstacle)
+	if cerr != nil {
+		return res, false, errors.Join(cerr, err)
+	}
+	if res.State = st; st != nil || isThrottled {
+		return res, false, nil
+	}
+	return res, false, err
+}
+
+func isRelayError(err error) bool {
+	_, ok := errors.AsType[*email.RelayError](err)
+	return ok
+}
+
 // send renders, sends and writes down what came of it. Once the server has
 // answered it never returns an error.
 func (a *Activities) send(ctx context.Context, session Session, in email.SendSMTPInput, owner string, o email.Opening) (email.SendSMTPResult, error) {
@@ -163,7 +179,7 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 				RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: unsendable.Error()},
 			})
 		}
-		return res, a.deps.Journal.Finish(ctx, []email.Ending{ending})
+		return res, owned(a.deps.Journal.Finish(ctx, []email.Ending{ending}))
 	}
 
 	sendCtx, cut := context.WithCancelCause(ctx)
@@ -175,10 +191,10 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 		// never from earlier. The clock is monotonic and goes on while the process is
 		// stopped.
 		leased := time.Now()
-		err := a.deps.Journal.MarkSent(ctx, []email.Mark{{
+		err := owned(a.deps.Journal.MarkSent(ctx, []email.Mark{{
 			EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay, IfSilent: ifSilent,
 			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
-		}})
+		}}))
 		if err == nil && time.Since(leased) >= email.Lease {
 			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
 		}
@@ -208,6 +224,14 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	return res, nil
 }
 
+// owned makes an error of an attempt that is no longer ours.
+func owned(ours []bool, err error) error {
+	if err == nil && !ours[0] {
+		return email.ErrSuperseded
+	}
+	return err
+}
+
 // render makes the message's bytes. unsendable is for good; err is worth
 // another try, by whoever takes the attempt over.
 func (a *Activities) render(ctx context.Context, emailID string, date time.Time) (message []byte, unsendable, err error) {
@@ -225,7 +249,7 @@ func (a *Activities) finish(e email.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
 	for {
-		err := a.deps.Journal.Finish(ctx, []email.Ending{e})
+		err := owned(a.deps.Journal.Finish(ctx, []email.Ending{e}))
 		if err == nil || errors.Is(err, email.ErrSuperseded) {
 			return err
 		}

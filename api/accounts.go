@@ -16,7 +16,7 @@ import (
 
 // Keys keeps access keys.
 type Keys interface {
-	CreateAccessKey(ctx context.Context, customerID, name, detail string, expiresAt time.Time) (account.AccessKey, string, error)
+	CreateAccessKey(ctx context.Context, wanted account.AccessKey) (account.AccessKey, string, error)
 	AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.AccessKey, *email.Cursor, error)
 	AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
 	DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
@@ -30,15 +30,18 @@ type accessKeyJSON struct {
 	Detail      string `json:"detail"`
 	Token       string `json:"token,omitempty"`
 	TokenPrefix string `json:"token_prefix"`
-	TmExpire    string `json:"tm_expire"`
-	TmCreate    string `json:"tm_create"`
-	TmUpdate    string `json:"tm_update"`
-	TmDelete    string `json:"tm_delete"`
+	// Scopes are what it may do beyond its customer's own affairs.
+	Scopes   []account.Scope `json:"scopes"`
+	TmExpire string          `json:"tm_expire"`
+	TmCreate string          `json:"tm_create"`
+	TmUpdate string          `json:"tm_update"`
+	TmDelete string          `json:"tm_delete"`
 }
 
 func accessKey(k account.AccessKey, token string) accessKeyJSON {
 	return accessKeyJSON{
 		ID: k.ID, CustomerID: k.CustomerID, Name: k.Name, Detail: k.Detail, Token: token, TokenPrefix: k.TokenPrefix,
+		Scopes:   append([]account.Scope{}, k.Scopes...),
 		TmExpire: stamp(k.ExpiresAt), TmCreate: stamp(k.CreatedAt), TmUpdate: stamp(k.UpdatedAt), TmDelete: stamp(k.DeletedAt),
 	}
 }
@@ -74,7 +77,7 @@ func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
 	if in.Expire > 0 {
 		expires = time.Now().Add(time.Duration(in.Expire) * time.Second)
 	}
-	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), customerOf(c).ID, in.Name, in.Detail, expires)
+	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), account.AccessKey{CustomerID: customerOf(c).ID, Name: in.Name, Detail: in.Detail, ExpiresAt: expires})
 	if err != nil {
 		return 0, nil, err
 	}

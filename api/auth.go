@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // Accounts knows who a credential stands for.
 type Accounts interface {
 	Authenticate(ctx context.Context, username, password string) (account.User, error)
-	CustomerByToken(ctx context.Context, token string) (account.Customer, error)
+	GrantByToken(ctx context.Context, token string) (account.Grant, error)
 	Customer(ctx context.Context, id string) (account.Customer, error)
 	UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error)
 }
@@ -24,6 +25,7 @@ type Accounts interface {
 const (
 	keyCustomer   = "customer"
 	keyCustomerID = "customer_id"
+	keyScopes     = "scopes"
 )
 
 // authenticate finds the customer a request acts for. The seed API takes a key
@@ -34,18 +36,19 @@ func (s *Server) authenticate(c *gin.Context) {
 		s.problem(c, err)
 		return
 	}
-	var cust account.Customer
+	var grant account.Grant
 	if account.IsToken(cred) {
-		cust, err = s.deps.Accounts.CustomerByToken(c.Request.Context(), cred)
+		grant, err = s.deps.Accounts.GrantByToken(c.Request.Context(), cred)
 	} else {
 		var id string
 		if id, err = s.tokens.customer(cred); err == nil {
-			cust, err = s.deps.Accounts.Customer(c.Request.Context(), id)
+			grant.Customer, err = s.deps.Accounts.Customer(c.Request.Context(), id)
 		}
 		if email.FailureCode(err) == email.CodeNotFound {
 			err = errBadToken
 		}
 	}
+	cust := grant.Customer
 	switch {
 	case err != nil:
 		s.problem(c, err)
@@ -59,6 +62,14 @@ func (s *Server) authenticate(c *gin.Context) {
 	}
 	c.Set(keyCustomer, cust)
 	c.Set(keyCustomerID, cust.ID)
+	c.Set(keyScopes, grant.Scopes)
+}
+
+// administrate lets only those through who may act for the whole installation.
+func (s *Server) administrate(c *gin.Context) {
+	if !slices.Contains(c.MustGet(keyScopes).([]account.Scope), account.ScopeAdmin) {
+		s.problem(c, errNotAdmin)
+	}
 }
 
 // customerOf is the customer that authenticate found.
@@ -67,6 +78,7 @@ func customerOf(c *gin.Context) account.Customer { return c.MustGet(keyCustomer)
 var (
 	errNoCredential = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
 	errTwo          = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
+	errNotAdmin     = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
 	errBadToken     = email.Fail(email.CodeUnauthorized, "the token is not valid or has expired; get one from POST /auth/login")
 )
 

@@ -12,6 +12,7 @@ import (
 // Events keeps what happened. Every call is bounded by a customer.
 type Events interface {
 	EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error)
+	Attempts(ctx context.Context, customerID, emailID string) ([]email.Attempt, error)
 	// Feed reads on from a place, which may be empty, and says where it got to.
 	Feed(ctx context.Context, customerID, after string, limit int) (es []email.Event, next string, err error)
 }

@@ -22,6 +22,7 @@ type Deps struct {
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
+	Pauses     Pauses
 	Mailboxes  Mailboxes
 	Parser     Parser
 	// Ready reports whether Postgres answers.
@@ -90,6 +91,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/emails/:id/reschedule", customer, s.control(email.ActionReschedule))
 	s.route("POST", "/v1.0/emails/:id/resend", customer, s.resend)
 	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
+	s.route("GET", "/v1.0/emails/:id/attempts", customer, s.emailAttempts)
 	s.route("GET", "/v1.0/events", customer, s.feed)
 
 	s.route("GET", "/v1.0/accesskeys", customer, s.listAccessKeys)
@@ -100,6 +102,10 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/customer", customer, s.getCustomer)
 	s.route("PUT", "/v1.0/customer", customer, s.putCustomer)
 	s.route("GET", "/v1.0/customers", customer, s.listCustomers)
+
+	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
+	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
+	s.route("DELETE", "/v1.0/pauses", admin, s.deletePause)
 
 	s.route("GET", "/v1.0/mailboxes", customer, s.listMailboxes)
 	s.route("GET", "/v1.0/mailboxes/:id/messages", customer, s.listMessages)
@@ -116,6 +122,8 @@ const (
 	open credential = iota
 	// customer routes act for the customer of the credential.
 	customer
+	// admin routes act for the installation.
+	admin
 )
 
 // handler answers with a status and what becomes JSON, or with an error.
@@ -134,11 +142,14 @@ func (s *Server) route(method, path string, cred credential, h handler) {
 
 // routeRaw is for answers that are not JSON.
 func (s *Server) routeRaw(method, path string, cred credential, h gin.HandlerFunc) {
-	if cred == open {
+	switch cred {
+	case open:
 		s.engine.Handle(method, path, h)
-		return
+	case customer:
+		s.engine.Handle(method, path, s.authenticate, h)
+	case admin:
+		s.engine.Handle(method, path, s.authenticate, s.administrate, h)
 	}
-	s.engine.Handle(method, path, s.authenticate, h)
 }
 
 // Routes lists method and path of every route, for checks.

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -74,7 +73,7 @@ func setup(t *testing.T) *bench {
 	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
 		Ready: store.Ready, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
@@ -92,7 +91,7 @@ func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
 	require.NoError(b.t, err)
 	_, err = b.store.AddDomain(ctx, c.ID, domain, true)
 	require.NoError(b.t, err)
-	_, key, err := b.store.CreateAccessKey(ctx, c.ID, "test", "", time.Time{})
+	_, key, err := b.store.CreateAccessKey(ctx, account.AccessKey{CustomerID: c.ID, Name: "test"})
 	require.NoError(b.t, err)
 	return c, key
 }

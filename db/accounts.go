@@ -27,6 +27,8 @@ type customerRow struct {
 
 	WebhookURI    string `bun:"webhook_uri,scanonly"`
 	WebhookMethod string `bun:"webhook_method,scanonly"`
+	// Scopes are those of the key it was found by.
+	Scopes []account.Scope `bun:"scopes,array,scanonly"`
 }
 
 func (r *customerRow) customer() account.Customer {
@@ -60,22 +62,20 @@ func (s *Store) Customer(ctx context.Context, id string) (account.Customer, erro
 }
 
 func (s *Store) customer(ctx context.Context, idb bun.IDB, id string) (account.Customer, error) {
-	return customerWhere(ctx, idb, func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("cu.id = ?", id) })
+	row, err := customerWhere(ctx, idb, func(q *bun.SelectQuery) *bun.SelectQuery { return q.Where("cu.id = ?", id) })
+	return row.customer(), err
 }
 
-func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery) *bun.SelectQuery) (account.Customer, error) {
+func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery) *bun.SelectQuery) (customerRow, error) {
 	var row customerRow
 	err := idb.NewSelect().Model(&row).ColumnExpr("cu.*").
 		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
 		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
 		Apply(where).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return account.Customer{}, notFound("customer")
+		return customerRow{}, notFound("customer")
 	}
-	if err != nil {
-		return account.Customer{}, translate(err)
-	}
-	return row.customer(), nil
+	return row, translate(err)
 }
 
 // CustomerByName finds the oldest customer of that name.
@@ -179,34 +179,36 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 type accessKeyRow struct {
 	bun.BaseModel `bun:"table:access_keys,alias:k"`
 
-	ID          string    `bun:"id,pk,type:uuid"`
-	CustomerID  string    `bun:"customer_id,type:uuid"`
-	Name        string    `bun:"name"`
-	Detail      string    `bun:"detail"`
-	TokenPrefix string    `bun:"token_prefix"`
-	TokenHash   []byte    `bun:"token_hash"`
-	ExpiresAt   time.Time `bun:"expires_at,nullzero"`
-	CreatedAt   time.Time `bun:"created_at,nullzero,default:now()"`
-	UpdatedAt   time.Time `bun:"updated_at,nullzero,default:now()"`
-	DeletedAt   time.Time `bun:"deleted_at,nullzero"`
+	ID          string          `bun:"id,pk,type:uuid"`
+	CustomerID  string          `bun:"customer_id,type:uuid"`
+	Name        string          `bun:"name"`
+	Detail      string          `bun:"detail"`
+	TokenPrefix string          `bun:"token_prefix"`
+	TokenHash   []byte          `bun:"token_hash"`
+	Scopes      []account.Scope `bun:"scopes,array"`
+	ExpiresAt   time.Time       `bun:"expires_at,nullzero"`
+	CreatedAt   time.Time       `bun:"created_at,nullzero,default:now()"`
+	UpdatedAt   time.Time       `bun:"updated_at,nullzero,default:now()"`
+	DeletedAt   time.Time       `bun:"deleted_at,nullzero"`
 }
 
 func (r *accessKeyRow) key() account.AccessKey {
 	return account.AccessKey{
-		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix,
+		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix, Scopes: r.Scopes,
 		ExpiresAt: utc(r.ExpiresAt), CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
 	}
 }
 
-// CreateAccessKey makes a key. The token is returned this once and stored as a hash.
-func (s *Store) CreateAccessKey(ctx context.Context, customerID, name, detail string, expiresAt time.Time) (key account.AccessKey, token string, err error) {
-	if _, err := s.Customer(ctx, customerID); err != nil {
+// CreateAccessKey makes a key of the given customer, name, detail, scopes and end.
+// The token is returned this once and stored as a hash.
+func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (key account.AccessKey, token string, err error) {
+	if _, err := s.Customer(ctx, wanted.CustomerID); err != nil {
 		return account.AccessKey{}, "", err
 	}
 	token = account.NewToken()
 	row := accessKeyRow{
-		ID: newID(), CustomerID: customerID, Name: name, Detail: detail, TokenPrefix: account.TokenPrefix(token),
-		TokenHash: account.HashToken(token), ExpiresAt: expiresAt,
+		ID: newID(), CustomerID: wanted.CustomerID, Name: wanted.Name, Detail: wanted.Detail, TokenPrefix: account.TokenPrefix(token),
+		TokenHash: account.HashToken(token), Scopes: append([]account.Scope{}, wanted.Scopes...), ExpiresAt: wanted.ExpiresAt,
 	}
 	if _, err := s.db.NewInsert().Model(&row).Returning("*").Exec(ctx); err != nil {
 		return account.AccessKey{}, "", translate(err)
@@ -249,17 +251,17 @@ func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (acc
 	return s.AccessKey(ctx, customerID, id)
 }
 
-// CustomerByToken finds the customer that an access key's token acts for. A
-// token that is unknown, deleted or expired is unauthorized, without saying which.
-func (s *Store) CustomerByToken(ctx context.Context, token string) (account.Customer, error) {
-	c, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
+// GrantByToken finds what an access key's token stands for. A token that is
+// unknown, deleted or expired is unauthorized, without saying which.
+func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
+	row, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.ColumnExpr("k.scopes").Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
 			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
 	})
 	if email.FailureCode(err) == email.CodeNotFound {
-		return account.Customer{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
+		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
 	}
-	return c, err
+	return account.Grant{Customer: row.customer(), Scopes: row.Scopes}, err
 }
 
 type domainRow struct {

@@ -154,7 +154,7 @@ func (c *change) tell(m *mail, ev eventRow) {
 func (c *change) settle(m *mail) {
 	facts := email.Facts{
 		Attempted: m.Attempts > 0, Held: m.Held || m.Paused, RelayDown: m.RelayDown,
-		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now),
+		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
 	for _, r := range m.recipients {
@@ -171,7 +171,7 @@ func (c *change) settle(m *mail) {
 	switch {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
-		m.Paused, m.PausedRelay = false, ""
+		m.Paused, m.PausedRelay, m.ThrottledUntil = false, "", time.Time{}
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held:
@@ -180,7 +180,10 @@ func (c *change) settle(m *mail) {
 		m.NextActionAt = c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
 	default:
 		m.NextActionAt = next
-		if d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt); !d.IsZero() && d.Before(next) {
+		if m.ThrottledUntil.After(next) {
+			m.NextActionAt = m.ThrottledUntil
+		}
+		if d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt); !d.IsZero() && d.Before(m.NextActionAt) {
 			m.NextActionAt = d
 		}
 	}
@@ -222,6 +225,7 @@ type emailPatch struct {
 	Paused          bool         `json:"paused"`
 	PausedRelay     string       `json:"paused_relay"`
 	RelayDown       bool         `json:"relay_down"`
+	ThrottledUntil  *time.Time   `json:"throttled_until"`
 	CancelRequested bool         `json:"cancel_requested"`
 	Attempts        int          `json:"attempts"`
 	AttemptOpen     bool         `json:"attempt_open"`
@@ -236,17 +240,17 @@ func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown,
+			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil),
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
 	return c.exec(len(mails), `UPDATE emails AS e SET status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
 		WHERE e.id = v.id`, patches)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/dbtest"
 )
 
@@ -267,21 +268,22 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 func TestKeysAndUsers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	key, token, err := b.CreateAccessKey(b.ctx, b.customer, "ci", "", time.Time{})
+	key, token, err := b.CreateAccessKey(b.ctx, account.AccessKey{CustomerID: b.customer, Name: "ci", Scopes: account.Scopes()})
 	require.NoError(t, err)
 	require.Zero(t, b.count("SELECT count(*) FROM access_keys WHERE position(? in encode(token_hash, 'escape')) > 0", token))
-	cust, err := b.CustomerByToken(b.ctx, token)
+	grant, err := b.GrantByToken(b.ctx, token)
 	require.NoError(t, err)
-	require.Equal(t, b.customer, cust.ID)
-	_, expired, err := b.CreateAccessKey(b.ctx, b.customer, "old", "", time.Now().Add(-time.Second))
+	require.Equal(t, b.customer, grant.Customer.ID)
+	require.Equal(t, account.Scopes(), grant.Scopes)
+	_, expired, err := b.CreateAccessKey(b.ctx, account.AccessKey{CustomerID: b.customer, Name: "old", ExpiresAt: time.Now().Add(-time.Second)})
 	require.NoError(t, err)
 	for _, bad := range []string{expired, token + "x", "pr_", ""} {
-		_, err = b.CustomerByToken(b.ctx, bad)
+		_, err = b.GrantByToken(b.ctx, bad)
 		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), bad)
 	}
 	_, err = b.DeleteAccessKey(b.ctx, b.customer, key.ID)
 	require.NoError(t, err)
-	_, err = b.CustomerByToken(b.ctx, token)
+	_, err = b.GrantByToken(b.ctx, token)
 	require.Equal(t, email.CodeUnauthorized, email.FailureCode(err))
 	keys, _, err := b.AccessKeys(b.ctx, b.customer, email.Cursor{}, 10)
 	require.NoError(t, err)

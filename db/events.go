@@ -13,18 +13,23 @@ import (
 
 // EmailEvents lists what happened to one e-mail of a customer, in order.
 func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error) {
-	known, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", emailID).Where("e.customer_id = ?", customerID).Exists(ctx)
-	if err != nil {
-		return nil, translate(err)
-	}
-	if !known {
-		return nil, notFound("e-mail")
+	if err := s.known(ctx, customerID, emailID); err != nil {
+		return nil, err
 	}
 	var rows []eventRow
 	if err := s.db.NewSelect().Model(&rows).Where("ev.email_id = ?", emailID).Order("ev.sequence").Scan(ctx); err != nil {
 		return nil, translate(err)
 	}
 	return events(rows), nil
+}
+
+// known makes sure that an e-mail is a customer's.
+func (s *Store) known(ctx context.Context, customerID, emailID string) error {
+	known, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", emailID).Where("e.customer_id = ?", customerID).Exists(ctx)
+	if err == nil && !known {
+		return notFound("e-mail")
+	}
+	return translate(err)
 }
 
 // feedRow is an event with its place in the feed.

@@ -12,6 +12,10 @@ import (
 // transaction.
 const groupWithin = 5 * time.Second
 
+// throttleLook is how often an e-mail whose turn is far off looks whether the queue
+// has become shorter: somebody may have allowed a higher rate.
+const throttleLook = 15 * time.Minute
+
 // Open is the gate: the only way to SMTP. Under the row lock of each e-mail it
 // checks that something is due and nothing stands against it, marks the
 // recipients as sending and opens the attempt in the journal. Asking again for
@@ -43,22 +47,26 @@ func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Ope
 }
 
 // Check runs the gate's checks without opening anything, for a caller that
-// cannot reach a relay: a nil State means that an attempt is due. relayDown is
-// remembered, so that the e-mail says why nothing happens.
-func (s *Store) Check(ctx context.Context, emailID string, relayDown bool) (*email.State, error) {
+// has no relay to send with: a nil State means that an attempt is due. The obstacle
+// is remembered, so that the e-mail says why nothing happens.
+func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error) {
 	var out *email.State
 	err := s.change(ctx, []string{emailID}, func(c *change) error {
 		m, err := c.mail(emailID)
 		if err != nil {
 			return err
 		}
-		if m.RelayDown != relayDown && !m.Status.Final() {
-			m.RelayDown, m.dirty = relayDown, true
+		if (m.RelayDown != obstacle.RelayDown || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) && !m.Status.Final() {
+			m.RelayDown, m.ThrottledUntil, m.dirty = obstacle.RelayDown, obstacle.ThrottledUntil, true
 		}
 		if m.AttemptOpen {
 			return nil
 		}
 		if st, closed := c.closed(m); closed {
+			out = &st
+		} else if !obstacle.ThrottledUntil.IsZero() {
+			c.settle(m)
+			st := c.state(m)
 			out = &st
 		}
 		return nil
@@ -81,7 +89,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, c.dropOutbox(m.ID)
 	}
 	m.Paused, m.PausedRelay = false, ""
-	m.Attempts, m.AttemptOpen, m.RelayDown = req.Attempt, true, false
+	m.Attempts, m.AttemptOpen, m.RelayDown, m.ThrottledUntil = req.Attempt, true, false, time.Time{}
 	if m.DateAt.IsZero() {
 		m.DateAt = c.now
 	}
@@ -255,6 +263,11 @@ func stateOf(e *emailRow, now time.Time) email.State {
 		st.Waiting = "held"
 	case e.Paused:
 		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
+	case e.ThrottledUntil.After(now):
+		st.Waiting, st.NextAt = "throttled", utc(e.NextActionAt)
+		if look := now.Add(throttleLook).UTC(); look.Before(st.NextAt) {
+			st.NextAt = look
+		}
 	case e.NextActionAt.After(now): // as exactly as the gate judges expiry: a run that need not wait asks at once
 		st.NextAt = e.NextActionAt.UTC()
 		st.Waiting = "retry"

@@ -49,9 +49,43 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 	again := b.record(e.ID, 1)
 	require.Equal(t, rec.State, again.State, "recording again changes nothing")
 	require.Len(t, b.events(e.ID), 5)
-	steps, err := b.Transcript(b.ctx, e.ID)
+	attempts, err := b.Attempts(b.ctx, b.customer, e.ID)
 	require.NoError(t, err)
-	require.Equal(t, "MAIL FROM", steps[0][0].Command)
+	require.Len(t, attempts, 1)
+	require.Equal(t, email.PhaseDone, attempts[0].Phase)
+	require.Equal(t, "MAIL FROM", attempts[0].Transcript[0].Command)
+	_, err = b.Attempts(b.ctx, uuid.NewString(), e.ID)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+}
+
+// TestTheJournalTakesManyAtOnce: whoever has lost one attempt still marks and ends
+// the others.
+func TestTheJournalTakesManyAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var reqs []email.OpenRequest
+	for range 3 {
+		e := b.accept(message("bob@x.test"))
+		reqs = append(reqs, email.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+	}
+	openings, err := b.Open(b.ctx, reqs)
+	require.NoError(t, err)
+	b.open(reqs[1].EmailID, 1) // another process takes it over
+	var marks []email.Mark
+	var endings []email.Ending
+	for i, r := range reqs {
+		marks = append(marks, email.Mark{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay, IfSilent: ambiguous(openings[i]), MessageSHA256: "abc", MessageBytes: 3})
+		endings = append(endings, email.Ending{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay,
+			Outcomes: []email.Outcome{{RecipientID: openings[i].Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}}})
+	}
+	ours, err := b.MarkSent(b.ctx, marks)
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, false, true}, ours)
+	ours, err = b.Finish(b.ctx, endings)
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, false, true}, ours)
+	require.Equal(t, email.StatusDelivered, b.record(reqs[2].EmailID, 1).State.Status)
+	require.Equal(t, email.StatusSending, b.get(reqs[1].EmailID).Status)
 }
 
 func TestAnOpenedAttemptIsTakenOver(t *testing.T) {
@@ -302,7 +336,7 @@ func TestRelayDownIsSaidAndForgotten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	st, err := b.Check(b.ctx, e.ID, true)
+	st, err := b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true})
 	require.NoError(t, err)
 	require.Nil(t, st, "an attempt is due")
 	require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
@@ -320,4 +354,30 @@ func TestAnAttachmentThatCannotBeHadEndsTheMail(t *testing.T) {
 	require.Equal(t, email.StatusFailed, rec.State.Status)
 	require.Equal(t, email.DetailAttachment, rec.State.Detail)
 	require.Equal(t, "recording not found", b.get(e.ID).Recipients[0].Text)
+}
+
+func TestAThrottledEmailWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	turn := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	st, err := b.Check(b.ctx, e.ID, email.Obstacle{ThrottledUntil: turn})
+	require.NoError(t, err)
+	require.Equal(t, "throttled", st.Waiting)
+	require.WithinRange(t, st.NextAt, time.Now(), time.Now().Add(15*time.Minute), "it looks now and then whether the queue is shorter")
+	got := b.get(e.ID)
+	require.Equal(t, email.DetailThrottled, got.Detail)
+	require.Equal(t, email.StatusQueued, got.Status, "no recipient was touched")
+	require.Equal(t, turn, got.NextAttemptAt, "the truth is what a client is told")
+
+	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionHold})
+	require.NoError(t, err)
+	require.Equal(t, email.DetailHeld, b.get(e.ID).Detail)
+	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionResume})
+	require.NoError(t, err)
+	require.Equal(t, email.DetailThrottled, b.get(e.ID).Detail)
+
+	b.open(e.ID, 1) // its turn came early: the queue moved
+	require.Equal(t, email.Detail(""), b.get(e.ID).Detail)
+	require.Equal(t, 0, b.count("SELECT count(*) FROM emails WHERE throttled_until IS NOT NULL"))
 }

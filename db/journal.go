@@ -4,82 +4,107 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/postrider/postrider/email"
 )
 
-// MarkSent notes that the final dot is about to be written. ErrSuperseded
-// means that it must not be.
-func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) error {
-	for _, m := range marks {
-		err := s.ownersUpdate(ctx, `UPDATE delivery_attempts SET phase = 'data_sent', outcomes = ?::jsonb, relay = ?::jsonb, message_sha256 = ?, message_bytes = ?,
-			data_sent_at = now(), lease_until = now() + ? * interval '1 second'
-			WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase = 'opened'`,
-			cleanOutcomes(m.IfSilent), m.Relay, m.MessageSHA256, m.MessageBytes, email.Lease.Seconds(), m.EmailID, m.Attempt, m.Owner)
-		if err != nil {
-			return fmt.Errorf("mark attempt %d: %w", m.Attempt, err)
-		}
-	}
-	return nil
+// attemptPatch is what changes of one attempt, and on whose behalf.
+type attemptPatch struct {
+	EmailID    string          `json:"email_id"`
+	Attempt    int             `json:"attempt"`
+	Owner      string          `json:"owner"`
+	Relay      email.Relay     `json:"relay"`
+	Outcomes   []email.Outcome `json:"outcomes"`
+	Transcript []email.Step    `json:"transcript,omitempty"`
+	SHA256     string          `json:"message_sha256,omitempty"`
+	Bytes      int64           `json:"message_bytes,omitempty"`
 }
 
-// Finish writes an attempt's outcomes into the journal. It touches no other
-// row, so that it waits for nobody. email.ErrSuperseded means that somebody else has
-// ended the attempt.
-func (s *Store) Finish(ctx context.Context, endings []email.Ending) error {
-	for _, e := range endings {
-		err := s.ownersUpdate(ctx, `UPDATE delivery_attempts SET phase = 'done', outcomes = ?::jsonb, relay = ?::jsonb, transcript = ?::jsonb, done_at = now()
-			WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
-			cleanOutcomes(e.Outcomes), e.Relay, cleanTranscript(e.Transcript), e.EmailID, e.Attempt, e.Owner)
-		if err != nil {
-			return fmt.Errorf("end attempt %d: %w", e.Attempt, err)
-		}
+// patched is the source of an update over attemptPatches, and what joins it.
+const patched = ` FROM jsonb_to_recordset(?::jsonb) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb,
+		transcript jsonb, message_sha256 text, message_bytes bigint)
+	WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
+
+// MarkSent notes that final dots are about to be written. Those of the attempts
+// it does not name as ours must not be: somebody else has them.
+func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, err error) {
+	patches := make([]attemptPatch, len(marks))
+	for i, m := range marks {
+		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,
+			Outcomes: cleanOutcomes(m.IfSilent), SHA256: m.MessageSHA256, Bytes: m.MessageBytes}
 	}
-	return nil
+	return s.patchAttempts(ctx, patches, `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
+		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + ? * interval '1 second'`+
+		patched+` AND a.phase = 'opened' RETURNING a.email_id, a.attempt`, email.Lease.Seconds())
+}
+
+// Finish writes attempts' outcomes into the journal. It touches no other row, so
+// that it waits for nobody. Attempts it does not name as ours were ended by
+// somebody else.
+func (s *Store) Finish(ctx context.Context, endings []email.Ending) (ours []bool, err error) {
+	patches := make([]attemptPatch, len(endings))
+	for i, e := range endings {
+		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,
+			Outcomes: cleanOutcomes(e.Outcomes), Transcript: cleanTranscript(e.Transcript)}
+	}
+	return s.patchAttempts(ctx, patches, `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
+		transcript = v.transcript, done_at = now()`+patched+` AND a.phase <> 'done' RETURNING a.email_id, a.attempt`)
+}
+
+// patchAttempts runs an update that takes attempts further, each on behalf of its
+// owner, and tells whose went through.
+func (s *Store) patchAttempts(ctx context.Context, patches []attemptPatch, query string, args ...any) ([]bool, error) {
+	data, err := json.Marshal(patches)
+	if err != nil {
+		return nil, fmt.Errorf("encode journal: %w", err)
+	}
+	type place struct {
+		EmailID string
+		Attempt int
+	}
+	var done []place
+	if err := s.db.NewRaw(query, append(args, string(data))...).Scan(ctx, &done); err != nil {
+		return nil, translate(err)
+	}
+	ours := make([]bool, len(patches))
+	for i, p := range patches {
+		ours[i] = slices.Contains(done, place{p.EmailID, p.Attempt})
+	}
+	return ours, nil
 }
 
 // Renew prolongs the lease of an attempt; ErrSuperseded says that it is lost.
 func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner string) error {
-	return s.ownersUpdate(ctx, `UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
+	res, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
 		WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
-		email.Lease.Seconds(), emailID, attempt, owner)
-}
-
-// ownersUpdate runs an update that only the owner of an attempt gets through.
-func (s *Store) ownersUpdate(ctx context.Context, query string, args ...any) error {
-	for i, a := range args {
-		switch v := a.(type) {
-		case []email.Outcome, []email.Step, email.Relay:
-			data, err := json.Marshal(v)
-			if err != nil {
-				return fmt.Errorf("encode journal: %w", err)
-			}
-			args[i] = string(data)
-		}
-	}
-	res, err := s.db.NewRaw(query, args...).Exec(ctx)
+		email.Lease.Seconds(), emailID, attempt, owner).Exec(ctx)
 	if err != nil {
 		return translate(err)
 	}
 	n, err := res.RowsAffected()
-	if err != nil {
-		return err
+	if err == nil && n != 1 {
+		err = email.ErrSuperseded
 	}
-	if n != 1 {
-		return email.ErrSuperseded
-	}
-	return nil
+	return err
 }
 
-// Transcript returns the steps of an e-mail's attempts, oldest attempt first.
-func (s *Store) Transcript(ctx context.Context, emailID string) ([][]email.Step, error) {
+// Attempts lists the attempts of a customer's e-mail, oldest first.
+func (s *Store) Attempts(ctx context.Context, customerID, emailID string) ([]email.Attempt, error) {
+	if err := s.known(ctx, customerID, emailID); err != nil {
+		return nil, err
+	}
 	var rows []attemptRow
-	if err := s.db.NewSelect().Model(&rows).Column("attempt", "transcript").Where("a.email_id = ?", emailID).Order("a.attempt", "a.part").Scan(ctx); err != nil {
+	if err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", emailID).Order("a.attempt", "a.part").Scan(ctx); err != nil {
 		return nil, translate(err)
 	}
-	out := make([][]email.Step, len(rows))
+	out := make([]email.Attempt, len(rows))
 	for i, r := range rows {
-		out[i] = r.Transcript
+		out[i] = email.Attempt{
+			Number: r.Attempt, Phase: r.Phase, Relay: r.Relay, RecipientIDs: r.RecipientIDs,
+			OpenedAt: utc(r.OpenedAt), DataSentAt: utc(r.DataSentAt), DoneAt: utc(r.DoneAt),
+			MessageSHA256: r.MessageSHA256, MessageBytes: r.MessageBytes, Transcript: r.Transcript,
+		}
 	}
 	return out, nil
 }

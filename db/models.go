@@ -47,6 +47,7 @@ type emailRow struct {
 	Paused          bool         `bun:"paused"`
 	PausedRelay     string       `bun:"paused_relay"`
 	RelayDown       bool         `bun:"relay_down"`
+	ThrottledUntil  time.Time    `bun:"throttled_until,nullzero"`
 	CancelRequested bool         `bun:"cancel_requested"`
 	Attempts        int          `bun:"attempts"`
 	AttemptOpen     bool         `bun:"attempt_open"`

@@ -21,11 +21,20 @@ type pauseRow struct {
 
 // Pause stops mail: from the next look at the gate on, no attempt begins that the
 // pause covers. Attempts that are open end as they end. Pausing again changes the
-// reason.
-func (s *Store) Pause(ctx context.Context, p email.Pause) error {
+// reason. A customer has to be there.
+func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
+	if p.Scope == email.PauseCustomer {
+		if _, err := s.Customer(ctx, p.Key); err != nil {
+			return email.Pause{}, err
+		}
+	}
 	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
-	_, err := s.db.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Exec(ctx)
-	return translate(err)
+	_, err := s.db.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
+	return row.pause(), translate(err)
+}
+
+func (r *pauseRow) pause() email.Pause {
+	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: utc(r.CreatedAt)}
 }
 
 // Unpause takes a pause away; the mail it stopped is found by a sweep. One that
@@ -49,7 +58,7 @@ func (s *Store) Pauses(ctx context.Context) (ps []email.Pause, waiting int, err 
 		return nil, 0, translate(err)
 	}
 	for _, r := range rows {
-		ps = append(ps, email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: utc(r.CreatedAt)})
+		ps = append(ps, r.pause())
 	}
 	err = s.db.NewRaw("SELECT count(*) FROM emails WHERE paused").Scan(ctx, &waiting)
 	return ps, waiting, translate(err)

@@ -88,12 +88,19 @@ func (b *bench) open(id string, attempt int) (string, email.Opening) {
 }
 
 func (b *bench) mark(id string, attempt int, owner string, ifSilent ...email.Outcome) error {
-	return b.MarkSent(b.ctx, []email.Mark{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, IfSilent: ifSilent, MessageSHA256: "abc", MessageBytes: 3}})
+	return owned(b.MarkSent(b.ctx, []email.Mark{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, IfSilent: ifSilent, MessageSHA256: "abc", MessageBytes: 3}}))
 }
 
 func (b *bench) finish(id string, attempt int, owner string, outcomes ...email.Outcome) error {
-	return b.Finish(b.ctx, []email.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, Outcomes: outcomes,
-		Transcript: []email.Step{{Command: "MAIL FROM", Reply: email.Reply{Code: 250}}}}})
+	return owned(b.Finish(b.ctx, []email.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, Outcomes: outcomes,
+		Transcript: []email.Step{{Command: "MAIL FROM", Reply: email.Reply{Code: 250}}}}}))
+}
+
+func owned(ours []bool, err error) error {
+	if err == nil && !ours[0] {
+		return email.ErrSuperseded
+	}
+	return err
 }
 
 func (b *bench) record(id string, attempt int) email.Recorded {

@@ -57,6 +57,15 @@ type Opening struct {
 	Recipients []EnvelopeRecipient
 }
 
+// Obstacle is what keeps an attempt that is due from beginning. The zero value is
+// none.
+type Obstacle struct {
+	// RelayDown: no relay for the e-mail answers.
+	RelayDown bool
+	// ThrottledUntil is when the relay's rate lets it through.
+	ThrottledUntil time.Time
+}
+
 // Mark is the note before the final dot.
 type Mark struct {
 	EmailID string
@@ -77,6 +86,22 @@ type Ending struct {
 	Owner      string
 	Relay      Relay
 	Outcomes   []Outcome
+	Transcript []Step
+}
+
+// Attempt is one attempt as the journal knows it.
+type Attempt struct {
+	Number       int
+	Phase        JournalPhase
+	Relay        Relay
+	RecipientIDs []string
+	// OpenedAt, DataSentAt and DoneAt are when the phases began; zero for one that
+	// it has not reached.
+	OpenedAt, DataSentAt, DoneAt time.Time
+	// MessageSHA256 and MessageBytes are of what went out before the final dot.
+	MessageSHA256 string
+	MessageBytes  int64
+	// Transcript is empty until it is done, and where its process died.
 	Transcript []Step
 }
 
@@ -136,24 +161,4 @@ type Control struct {
 	Action Action
 	// SendAt is the new time of the first attempt, for ActionReschedule.
 	SendAt time.Time
-}
-
-// PauseScope says whose mail a pause stops.
-type PauseScope string
-
-// The scopes. All but the installation have a key: a customer's id, a stream, a
-// relay's name.
-const (
-	PauseInstallation PauseScope = "installation"
-	PauseCustomer     PauseScope = "customer"
-	PauseStream       PauseScope = "stream"
-	PauseRelay        PauseScope = "relay"
-)
-
-// Pause stops the mail of a scope.
-type Pause struct {
-	Scope     PauseScope
-	Key       string
-	Reason    string
-	CreatedAt time.Time
 }

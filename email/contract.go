@@ -80,7 +80,8 @@ type State struct {
 	Open int `json:"open,omitempty"`
 	// NextAt is when the next attempt is due; zero with Waiting empty means now.
 	NextAt time.Time `json:"next_at,omitzero"`
-	// Waiting says in words what for: "held", "paused", "scheduled", "retry".
+	// Waiting says in words what for: "held", "paused", "throttled", "scheduled",
+	// "retry".
 	// Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
@@ -139,6 +140,8 @@ type SendSMTPResult struct {
 	Reply
 	// Sent: an attempt with this number has ended; RecordStatus has outcomes to project.
 	Sent bool `json:"sent,omitempty"`
+	// Turn is when the relay's rate lets the attempt begin; nothing was sent.
+	Turn Turn `json:"turn,omitzero"`
 	// HandOver: the attempt does not fit the inline budget. It goes on where it
 	// is; call the activity again as a regular one, which attaches to it.
 	HandOver bool `json:"hand_over,omitempty"`

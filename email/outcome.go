@@ -62,6 +62,8 @@ type Route struct {
 	SenderDomain string `json:"sender_domain,omitempty"`
 	// Bytes is the size of the message before encoding.
 	Bytes int64 `json:"bytes,omitempty"`
+	// Turn is the place in a relay's queue that an earlier call was given.
+	Turn Turn `json:"turn,omitzero"`
 }
 
 // EnvelopeRecipient is one RCPT TO of a transaction.
@@ -133,6 +135,20 @@ func (e *RelayError) Error() string {
 		s += ": " + e.Err.Error()
 	}
 	return s
+}
+
+// Turn is a place in the queue of a relay that has a rate.
+type Turn struct {
+	Relay string    `json:"relay"`
+	At    time.Time `json:"at"`
+}
+
+// Throttled says that a transaction may not begin before its turn: come again
+// with it then. No recipient was touched.
+type Throttled struct{ Turn Turn }
+
+func (e *Throttled) Error() string {
+	return fmt.Sprintf("relay %s: not before %s, for its rate", e.Turn.Relay, e.Turn.At.UTC().Format(time.RFC3339))
 }
 
 // Unwrap gives the cause.

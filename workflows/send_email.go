@@ -32,6 +32,8 @@ type sendEmail struct {
 	resolved bool
 	problem  string
 	relay    string
+	// turn is the place that the e-mail has in a relay's queue.
+	turn email.Turn
 	// woken wakes a waiting run after something inside it changed the e-mail.
 	woken workflow.Channel
 	// controlling counts the actions under way: the run does not end before them.
@@ -109,10 +111,13 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 		return email.SendSMTPResult{}, nil
 	}
 	in := email.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
+	in.Route.Turn = s.turn
 	summary := fmt.Sprintf("attempt %d", in.Attempt)
-	res, err := local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(summary), in)
-	if err != nil && final(err) {
-		return res, err
+	res, err := email.SendSMTPResult{HandOver: true}, error(nil)
+	if s.turn.Relay == "" { // a relay with a rate is never sent to inline
+		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(summary), in); err != nil && final(err) {
+			return res, err
+		}
 	}
 	if err != nil || res.HandOver {
 		s.details(fmt.Sprintf("attempt %d is under way", in.Attempt))
@@ -121,6 +126,7 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 			return res, err
 		}
 	}
+	s.turn = res.Turn
 	if res.Relay.Name != "" {
 		s.relay = res.Relay.Name
 	}
@@ -190,6 +196,9 @@ func (s *sendEmail) wait() error {
 // waitingFor says in words what comes next.
 func (s *sendEmail) waitingFor() string {
 	at := s.state.NextAt.UTC().Format("15:04")
+	if s.state.Waiting == "throttled" {
+		return fmt.Sprintf("attempt %d at %s: the rate of relay %s", s.state.NextAttempt, at, s.turn.Relay)
+	}
 	switch s.state.Waiting {
 	case "held", "paused":
 		return s.state.Waiting

@@ -419,3 +419,36 @@ func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
 		}
 	}
 }
+
+func TestAThrottledMailKeepsItsTurn(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	start := r.Now()
+	turn := email.Turn{Relay: "metered", At: start.Add(time.Hour).UTC()}
+	var asked []email.Turn
+	var inline []bool
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		asked, inline = append(asked, in.Route.Turn), append(inline, in.Inline)
+		if in.Inline {
+			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+		}
+		if r.Now().Before(turn.At) {
+			return email.SendSMTPResult{Attempt: in.Attempt, Turn: turn}, nil
+		}
+		return sent(in.Attempt), nil
+	})
+	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+		if in.Relay.Name != "" {
+			return email.RecordStatusResult{State: deliveredState()}, nil
+		}
+		return email.RecordStatusResult{State: email.State{NextAttempt: 1, Waiting: "throttled", NextAt: r.Now().Add(30 * time.Minute)}}, nil
+	})
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Equal(t, []email.Turn{{}, {}, turn, turn}, asked, "it comes back with the turn it was given")
+	require.Equal(t, []bool{true, false, false, false}, inline, "a relay with a rate is never sent to inline")
+	require.Equal(t, time.Hour, r.Now().Sub(start))
+}

@@ -121,6 +121,7 @@ func keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Manage access keys"}
 	var customer, name string
 	var expire time.Duration
+	var admin bool
 	create := &cobra.Command{
 		Use: "create --customer CUSTOMER", Short: "Make an access key and print it, this once", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -129,11 +130,14 @@ func keyCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var expires time.Time
+				wanted := account.AccessKey{CustomerID: c.ID, Name: name}
 				if expire > 0 {
-					expires = time.Now().Add(expire)
+					wanted.ExpiresAt = time.Now().Add(expire)
 				}
-				_, token, err := s.CreateAccessKey(ctx, c.ID, name, "", expires)
+				if admin {
+					wanted.Scopes = []account.Scope{account.ScopeAdmin}
+				}
+				_, token, err := s.CreateAccessKey(ctx, wanted)
 				if err != nil {
 					return err
 				}
@@ -145,6 +149,7 @@ func keyCommand() *cobra.Command {
 	customerFlag(create, &customer)
 	create.Flags().StringVar(&name, "name", "", "a name to tell keys apart")
 	create.Flags().DurationVar(&expire, "expire", 0, "the key's life, as 720h; 0 means it does not expire")
+	create.Flags().BoolVar(&admin, "admin", false, "let the key act for the whole installation: pauses")
 	cmd.AddCommand(create)
 	return cmd
 }

@@ -8,11 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/config"
 )
 
@@ -46,11 +47,11 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 		return demo{}, err
 	}
 	d := demo{customerID: cust.ID, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
-	if owner, err := s.CustomerByToken(ctx, d.accessKey); err != nil || owner.ID != cust.ID {
+	if g, err := s.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !slices.Equal(g.Scopes, account.Scopes()) {
 		if err != nil && email.FailureCode(err) != email.CodeUnauthorized {
 			return demo{}, err
 		}
-		if _, d.accessKey, err = s.CreateAccessKey(ctx, cust.ID, "dev", "made by postrider dev", time.Time{}); err != nil {
+		if _, d.accessKey, err = s.CreateAccessKey(ctx, account.AccessKey{CustomerID: cust.ID, Name: "dev", Detail: "made by postrider dev", Scopes: account.Scopes()}); err != nil {
 			return demo{}, err
 		}
 	}

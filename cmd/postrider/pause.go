@@ -29,10 +29,11 @@ func (t *pauseTarget) pause(ctx context.Context, s *db.Store) (email.Pause, erro
 		c, err := findCustomer(ctx, s, t.customer)
 		return email.Pause{Scope: email.PauseCustomer, Key: c.ID}, err
 	case t.stream != "":
-		if t.stream != string(email.StreamTransactional) && t.stream != string(email.StreamBroadcast) {
-			return email.Pause{}, errors.New("--stream is transactional or broadcast")
+		p := email.Pause{Scope: email.PauseStream, Key: t.stream}
+		if p.Check() != nil {
+			return p, errors.New("--stream is transactional or broadcast")
 		}
-		return email.Pause{Scope: email.PauseStream, Key: t.stream}, nil
+		return p, nil
 	case t.relay != "":
 		return email.Pause{Scope: email.PauseRelay, Key: t.relay}, nil
 	}
@@ -53,7 +54,7 @@ as it ends. Mail is accepted and waits. Nothing is lost, and expires_at still ho
 					return err
 				}
 				p.Reason = reason
-				if err := s.Pause(ctx, p); err != nil {
+				if _, err := s.Pause(ctx, p); err != nil {
 					return err
 				}
 				return listPauses(ctx, s, out)

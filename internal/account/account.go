@@ -59,11 +59,28 @@ type AccessKey struct {
 	Name        string
 	Detail      string
 	TokenPrefix string
+	// Scopes widen what the key may do; none is its customer's own affairs.
+	Scopes []Scope
 	// ExpiresAt is zero for a key that does not expire.
 	ExpiresAt time.Time
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	DeletedAt time.Time
+}
+
+// Scope is something a credential may do.
+type Scope string
+
+// ScopeAdmin is the operator's: what concerns the whole installation.
+const ScopeAdmin Scope = "admin"
+
+// Scopes lists them.
+func Scopes() []Scope { return []Scope{ScopeAdmin} }
+
+// Grant is what a credential stands for.
+type Grant struct {
+	Customer Customer
+	Scopes   []Scope
 }
 
 // Domain is a domain that a customer sends from.

@@ -33,6 +33,7 @@ type pool struct {
 	relay   Relay
 	opts    Options
 	breaker breaker
+	meter   *meter
 	// slots bounds the sessions in use. A session is dialled only when none is
 	// idle, so it bounds the connections too.
 	slots chan struct{}
@@ -57,14 +58,15 @@ func newPool(relay Relay, opts Options) *pool {
 	if relay.MaxConns == 0 {
 		relay.MaxConns = defaultMaxConns
 	}
-	return &pool{relay: relay, opts: opts, slots: make(chan struct{}, relay.MaxConns)}
+	return &pool{relay: relay, opts: opts, meter: newMeter(relay, opts), slots: make(chan struct{}, relay.MaxConns)}
 }
 
 var errClosed = errors.New("this process is shutting down")
 
 // session takes an idle session or dials one. It waits while all of the relay's
-// connections are in use.
-func (p *pool) session(ctx context.Context) (*Session, error) {
+// connections are in use, and for its turn where the relay has a rate: last of all,
+// so that no turn is spent on a relay that is not there.
+func (p *pool) session(ctx context.Context, turn email.Turn) (*Session, error) {
 	// A relay that is down is no reason to wait for one of its slots.
 	if e := p.breaker.down(p.opts.Now()); e != nil {
 		return nil, e
@@ -88,6 +90,10 @@ func (p *pool) session(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	s.probe = probe
+	if err := p.meter.await(ctx, turn); err != nil {
+		p.release(s)
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	mail "github.com/wneessen/go-mail"
 
@@ -57,6 +58,9 @@ type Relay struct {
 	Accepts email.AcceptMeans
 	// MaxConns bounds the connections of this process. Defaults to 10.
 	MaxConns int
+	// Pace is the least time between two transactions, over all processes; 0 is
+	// none. As an option it is a rate: 50/s.
+	Pace time.Duration
 	// Streams and Domains restrict the mail that goes here, by stream and by the
 	// sender's domain. Empty means any.
 	Streams []email.Stream
@@ -164,6 +168,10 @@ var relayOptions = map[string]func(*Relay, string) error{
 		}
 		return nil
 	},
+	"rate": func(r *Relay, v string) (err error) {
+		r.Pace, err = parseRate(v)
+		return err
+	},
 	"streams": func(r *Relay, v string) error {
 		for s := range strings.SplitSeq(v, ",") {
 			if s != string(email.StreamTransactional) && s != string(email.StreamBroadcast) {
@@ -197,7 +205,7 @@ var relayOptions = map[string]func(*Relay, string) error{
 
 // ParseRelay reads a relay's URL:
 //
-//	smtp://user:password@host:587?name=primary&tls=starttls&accepts=relay&max_conns=10
+//	smtp://user:password@host:587?name=primary&tls=starttls&accepts=relay&max_conns=10&rate=50/s
 //	smtps://host
 //
 // smtp:// defaults to port 587 and tls=starttls, on a loopback host to
@@ -231,9 +239,6 @@ func ParseRelay(raw string) (Relay, error) {
 		return Relay{}, fmt.Errorf("relay %s: the options after ? are not name=value pairs", r.Host)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if name == "rate" {
-			return Relay{}, fmt.Errorf("relay %s: rate= is not supported yet", r.Host)
-		}
 		set, ok := relayOptions[name]
 		if !ok {
 			return Relay{}, fmt.Errorf("relay %s: there is no option %s; there are %s", r.Host, name, strings.Join(slices.Sorted(maps.Keys(relayOptions)), ", "))

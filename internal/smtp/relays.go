@@ -16,6 +16,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Now is the clock of backoffs and limits. Defaults to time.Now.
 	Now func() time.Time
+	// Ledger is asked by relays with a rate, and required for those.
+	Ledger Ledger
 	// MaxIdle is how long an unused session is kept. Defaults to 60 s.
 	MaxIdle time.Duration
 }
@@ -51,7 +53,9 @@ var errNoRelay = errors.New("no relay takes this mail: see streams= and domains=
 // Session takes a session with the first relay for the route that answers. What
 // keeps one from answering (DNS, dial, TLS, greeting, EHLO, AUTH, its backoff)
 // leads on to the next. The error is an *email.RelayError with the time after
-// which it makes sense to try again, or ctx's.
+// which it makes sense to try again, an *email.Throttled with the turn that a
+// relay with a rate gave us, or ctx's. A turn that is far off is no reason to go
+// to the next relay: it is there, and the rate is what somebody wanted.
 func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
@@ -59,7 +63,7 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	}
 	var failed *email.RelayError
 	for _, p := range pools {
-		s, err := p.session(ctx)
+		s, err := p.session(ctx, route.Turn)
 		if err == nil {
 			s.alternative = len(pools) > 1
 			return s, nil
@@ -88,12 +92,12 @@ func (rs *Relays) takes(route email.Route) []*pool {
 
 // Fast reports whether the route's first relay that is not down has answered
 // within 2 s in 95 of 100 recent exchanges. One without recent history counts as
-// fast; one that is to be probed does not.
+// fast; one that is to be probed, or has a rate, does not.
 func (rs *Relays) Fast(route email.Route) bool {
 	now := rs.now()
 	for _, p := range rs.takes(route) {
 		if p.breaker.down(now) == nil {
-			return p.breaker.up() && p.fast(now)
+			return p.relay.Pace == 0 && p.breaker.up() && p.fast(now)
 		}
 	}
 	return false

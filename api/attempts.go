@@ -1,0 +1,46 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+)
+
+// attemptJSON is one entry of an e-mail's journal.
+type attemptJSON struct {
+	Attempt int                `json:"attempt"`
+	Phase   email.JournalPhase `json:"phase"`
+	Relay   string             `json:"relay,omitempty"`
+	Host    string             `json:"host,omitempty"`
+	// RecipientIDs are whom the attempt is or was for.
+	RecipientIDs  []string     `json:"recipient_ids"`
+	OpenedAt      *string      `json:"opened_at"`
+	DataSentAt    *string      `json:"data_sent_at"`
+	DoneAt        *string      `json:"done_at"`
+	MessageSHA256 string       `json:"message_sha256,omitempty"`
+	MessageBytes  int64        `json:"message_bytes,omitempty"`
+	Transcript    []email.Step `json:"transcript"`
+}
+
+// emailAttempts shows what was said to which relay, and what it answered.
+func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		return 0, nil, err
+	}
+	as, err := s.deps.Events.Attempts(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := make([]attemptJSON, len(as))
+	for i, a := range as {
+		out[i] = attemptJSON{
+			Attempt: a.Number, Phase: a.Phase, Relay: a.Relay.Name, Host: a.Relay.Host, RecipientIDs: a.RecipientIDs,
+			OpenedAt: moment(a.OpenedAt), DataSentAt: moment(a.DataSentAt), DoneAt: moment(a.DoneAt),
+			MessageSHA256: a.MessageSHA256, MessageBytes: a.MessageBytes, Transcript: append([]email.Step{}, a.Transcript...),
+		}
+	}
+	return http.StatusOK, gin.H{"result": out}, nil
+}

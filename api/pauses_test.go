@@ -1,0 +1,103 @@
+package api_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+func TestPauses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		refused := b.as(method, "/v1.0/pauses", "")
+		require.Equal(t, 403, refused.status, "a customer's key is not enough")
+		require.Contains(t, refused.field(t, "detail"), "key create --admin")
+	}
+	_, admin, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{account.ScopeAdmin}})
+	require.NoError(t, err)
+	do := func(method, path, body string) answer {
+		return b.call(method, "/v1.0/pauses"+path, body, "Authorization", "Bearer "+admin)
+	}
+	require.JSONEq(t, `{"result":[],"waiting":0}`, do("GET", "", "").body)
+	for _, bad := range []struct{ body, pointer string }{
+		{`{}`, "/scope"}, {`{"scope":"planet"}`, "/scope"}, {`{"scope":"installation","key":"x"}`, "/key"}, {`{"scope":"customer","key":"ACME"}`, "/key"},
+		{`{"scope":"stream","key":"pigeon"}`, "/key"}, {`{"scope":"relay"}`, "/key"}, {`{"scope":"relay","key":"x","until":"monday"}`, "/until"},
+	} {
+		a := do("PUT", "", bad.body)
+		require.Equal(t, 400, a.status, bad.body)
+		var p struct{ Errors []struct{ Pointer string } }
+		a.decode(t, &p)
+		require.Equal(t, bad.pointer, p.Errors[0].Pointer, bad.body)
+	}
+	require.Equal(t, 404, do("PUT", "", `{"scope":"customer","key":"`+uuid.NewString()+`"}`).status, "nobody has that id")
+	require.JSONEq(t, `{"result":[],"waiting":0}`, do("GET", "", "").body)
+
+	paused := do("PUT", "", `{"scope":"customer","key":"`+b.customer.ID+`","reason":"spam run"}`)
+	require.Equal(t, 200, paused.status, paused.body)
+	require.Equal(t, "spam run", paused.field(t, "reason"))
+	require.NotEmpty(t, paused.field(t, "created_at"))
+	require.Equal(t, 200, do("PUT", "", `{"scope":"relay","key":"primary"}`).status)
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	os, err := b.store.Open(t.Context(), []email.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
+	require.NoError(t, err)
+	require.Equal(t, email.VerdictClosed, os[0].Verdict)
+	var list struct {
+		Result  []struct{ Scope, Key string }
+		Waiting int
+	}
+	do("GET", "", "").decode(t, &list)
+	require.Len(t, list.Result, 2)
+	require.Equal(t, 1, list.Waiting)
+	require.Equal(t, 400, do("DELETE", "", "").status)
+	require.Equal(t, 404, do("DELETE", "?scope=relay&key=secondary", "").status)
+	rest := do("DELETE", "?scope=customer&key="+b.customer.ID, "")
+	require.Equal(t, 200, rest.status)
+	rest.decode(t, &list)
+	require.Len(t, list.Result, 1, "what is still paused")
+}
+
+func TestAttemptsShowTheTranscript(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	path := "/v1.0/emails/" + id + "/attempts"
+	require.JSONEq(t, `{"result":[]}`, b.as("GET", path, "").body)
+	owner, relay := uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test"}
+	os, err := b.store.Open(t.Context(), []email.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	require.NoError(t, err)
+	_, err = b.store.Finish(t.Context(), []email.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
+		Outcomes:   []email.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: email.RecipientDeferred}},
+		Transcript: []email.Step{{Command: "MAIL FROM:<shop@acme.test>", Reply: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted"}, MS: 7}}}})
+	require.NoError(t, err)
+	var got struct {
+		Result []struct {
+			Attempt     int
+			Phase       string
+			Relay, Host string
+			OpenedAt    string  `json:"opened_at"`
+			DataSentAt  *string `json:"data_sent_at"`
+			Transcript  []struct {
+				Command      string
+				Code, MS     int
+				EnhancedCode string `json:"enhanced_code"`
+				Text         string
+			}
+		}
+	}
+	b.as("GET", path, "").decode(t, &got)
+	require.Len(t, got.Result, 1)
+	a := got.Result[0]
+	require.Equal(t, "done", a.Phase)
+	require.Equal(t, "primary", a.Relay)
+	require.Nil(t, a.DataSentAt, "it never came to the final dot")
+	require.Equal(t, 451, a.Transcript[0].Code)
+	require.Equal(t, "4.7.1", a.Transcript[0].EnhancedCode)
+	require.Equal(t, 7, a.Transcript[0].MS)
+	_, other := b.newCustomer("Other", "other.test")
+	require.Equal(t, 404, b.call("GET", path+"?accesskey="+other, "").status)
+}

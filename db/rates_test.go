@@ -1,0 +1,64 @@
+package db_test
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestPlacesAreHandedOutOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const pace = time.Second
+	began := time.Now()
+	var mu sync.Mutex
+	var places []time.Time
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 5 {
+				asked := time.Now()
+				wait, ok, err := b.Draw(b.ctx, "relay:a", 2, pace, 0)
+				mu.Lock()
+				places = append(places, asked.Add(wait), asked.Add(wait+pace))
+				mu.Unlock()
+				if err != nil || !ok {
+					t.Errorf("draw: %v, %v", ok, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	asking := time.Since(began)
+	slices.SortFunc(places, time.Time.Compare)
+	require.Len(t, places, 100)
+	for i, at := range places {
+		// A wait is told some time after it was asked for.
+		require.WithinDuration(t, places[0].Add(time.Duration(i)*pace), at, asking+time.Millisecond)
+	}
+}
+
+func TestANewPaceMovesTheQueue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	draw := func(name string, n int, pace, within time.Duration) (time.Duration, bool) {
+		wait, ok, err := b.Draw(b.ctx, name, n, pace, within)
+		require.NoError(t, err)
+		return wait, ok
+	}
+	wait, ok := draw("relay:a", 100, time.Minute, 0)
+	require.True(t, ok)
+	require.InDelta(t, 0, wait.Seconds(), 1, "an empty queue has a place at once")
+	wait, _ = draw("relay:a", 1, time.Minute, 0)
+	require.InDelta(t, 100*60, wait.Seconds(), 5)
+	_, ok = draw("relay:a", 1, time.Minute, time.Hour)
+	require.False(t, ok, "nothing that soon")
+	wait, ok = draw("relay:a", 1, time.Second, time.Hour)
+	require.True(t, ok, "sixty times as fast, the queue is as much shorter")
+	require.InDelta(t, 101, wait.Seconds(), 5)
+	wait, _ = draw("relay:b", 1, time.Minute, 0)
+	require.InDelta(t, 0, wait.Seconds(), 1, "each relay has its own")
+}

@@ -1,0 +1,66 @@
+package smtp
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+// ledgerFunc is a Ledger.
+type ledgerFunc func(n int) time.Duration
+
+func (f ledgerFunc) Draw(_ context.Context, _ string, n int, _, _ time.Duration) (time.Duration, bool, error) {
+	return f(n), true, nil
+}
+
+// TestManyShareALot: those who wait draw together, and each place is used once.
+func TestManyShareALot(t *testing.T) {
+	t.Parallel()
+	const pace = 10 * time.Millisecond
+	now := time.Now()
+	var m *meter
+	var draws []int
+	drawn := 0
+	m = newMeter(Relay{Name: "r", Pace: pace}, Options{Now: func() time.Time { return now }, Ledger: ledgerFunc(func(n int) time.Duration {
+		if drawn == 0 { // until all the others wait
+			require.Eventually(t, func() bool { return m.waiting.Load() == 50 }, 10*time.Second, time.Millisecond)
+		}
+		wait := time.Duration(drawn) * pace
+		drawn += n
+		draws = append(draws, n)
+		return wait
+	})})
+	var mu sync.Mutex
+	var places []time.Duration
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			at, err := m.turn(t.Context(), email.Turn{})
+			mu.Lock()
+			defer mu.Unlock()
+			places = append(places, at.Sub(now))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(places)
+	for i, at := range places {
+		require.Equal(t, time.Duration(i)*pace, at)
+	}
+	require.Equal(t, 1, draws[0], "nobody else was there yet")
+	require.Equal(t, 10, draws[1], "100 ms' worth, however many wait")
+
+	m.left, now = 1, now.Add(time.Hour)
+	before := len(draws)
+	_, err := m.turn(t.Context(), email.Turn{})
+	require.NoError(t, err)
+	require.Len(t, draws, before+1, "places that nobody used in time are gone")
+}

@@ -1,0 +1,104 @@
+package smtp_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// queue is a Ledger in memory, on the test's clock.
+type queue struct {
+	mu    sync.Mutex
+	now   time.Time
+	next  time.Time
+	draws []int
+	err   error
+}
+
+func (q *queue) Now() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.now
+}
+
+func (q *queue) pass(d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.now = q.now.Add(d)
+}
+
+func (q *queue) Draw(_ context.Context, name string, n int, pace, within time.Duration) (time.Duration, bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return 0, false, q.err
+	}
+	if name != "relay:metered" {
+		return 0, false, errors.New(name)
+	}
+	if q.next.Before(q.now) {
+		q.next = q.now
+	}
+	wait := q.next.Sub(q.now)
+	if within > 0 && wait >= within {
+		return 0, false, nil
+	}
+	q.next = q.next.Add(time.Duration(n) * pace)
+	q.draws = append(q.draws, n)
+	return wait, true, nil
+}
+
+func TestARateIsKept(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	q := &queue{now: time.Now()}
+	rs := relays(t, smtp.Options{Ledger: q, Now: q.Now, MaxIdle: time.Hour}, url(p, "name=metered&rate=1/m"), url((&smtptest.Peer{}).Start(t), "name=other"))
+	require.False(t, rs.Fast(email.Route{}), "inline is not for waiting")
+	take := func(turn email.Turn) (email.Turn, error) {
+		s, err := rs.Session(t.Context(), email.Route{Turn: turn})
+		if err == nil {
+			require.Equal(t, "metered", s.Relay().Name, "a turn that is far off does not lead on to the next relay")
+			s.Close()
+		}
+		throttled, ok := errors.AsType[*email.Throttled](err)
+		if ok {
+			return throttled.Turn, nil
+		}
+		return email.Turn{}, err
+	}
+	turn, err := take(email.Turn{})
+	require.NoError(t, err)
+	require.Empty(t, turn, "the first goes at once")
+	second, err := take(email.Turn{})
+	require.NoError(t, err)
+	require.Equal(t, q.Now().Add(time.Minute).UTC(), second.At)
+	third, err := take(email.Turn{})
+	require.NoError(t, err)
+	require.Equal(t, q.Now().Add(2*time.Minute).UTC(), third.At)
+	require.Equal(t, []int{1, 1, 1}, q.draws, "a lot is as large as those who wait")
+
+	again, err := take(third)
+	require.NoError(t, err)
+	require.Equal(t, third, again, "who comes early keeps the place")
+	q.pass(2 * time.Minute)
+	turn, err = take(third)
+	require.NoError(t, err)
+	require.Empty(t, turn, "it is their turn")
+	turn, err = take(second)
+	require.NoError(t, err)
+	require.NotEmpty(t, turn, "who comes a minute late draws again")
+	require.Len(t, q.draws, 4)
+
+	q.err = errors.New("no database")
+	_, err = take(email.Turn{})
+	require.ErrorContains(t, err, "no database")
+	require.Equal(t, 1, p.Dialed(), "sessions are kept meanwhile")
+}
