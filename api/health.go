@@ -30,9 +30,11 @@ func (s *Server) readyz(c *gin.Context) (int, any, error) {
 	return http.StatusOK, gin.H{"status": "ready"}, nil
 }
 
-// Health answers the probes of a process without an API, such as a worker.
-func Health(ready func(context.Context) error) http.Handler {
+// Health answers the probes and scrapes of a process without an API, such as a
+// worker.
+func Health(ready func(context.Context) error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
 	answer := func(w http.ResponseWriter, status int, text string) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)

@@ -27,6 +27,8 @@ type Deps struct {
 	Parser     Parser
 	// Ready reports whether Postgres answers.
 	Ready func(context.Context) error
+	// Metrics answers scrapes; it checks their credential itself.
+	Metrics http.Handler
 	// CheckURL refuses addresses that may not be called.
 	CheckURL func(string) error
 	Log      *slog.Logger
@@ -77,6 +79,7 @@ func (s *Server) routes() {
 	//   method  path                                       credential  handler
 	s.route("GET", "/healthz", open, s.healthz)
 	s.route("GET", "/readyz", open, s.readyz)
+	s.routeRaw("GET", "/metrics", open, gin.WrapH(s.deps.Metrics))
 	s.route("POST", "/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 

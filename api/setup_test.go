@@ -74,7 +74,7 @@ func setup(t *testing.T) *bench {
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
 		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
-		Ready: store.Ready, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
+		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
 		TokenKey:    make([]byte, 32),

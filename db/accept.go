@@ -27,8 +27,7 @@ const startLease = 10 * time.Second
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	id := newID()
 	earlier := ""
-	err = s.inTx(ctx, func(tx bun.Tx) error {
-		c := &change{ctx: ctx, s: s, tx: tx}
+	err = s.inChange(ctx, func(c *change) error {
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
@@ -50,13 +49,13 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		c.tell(ml, eventRow{Type: event})
 
 		content := newContentRow(id, m)
-		if _, err := tx.NewInsert().Model(&ml.emailRow).Exec(ctx); err != nil {
+		if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(ctx); err != nil {
 			return fmt.Errorf("insert e-mail: %w", err)
 		}
-		if _, err := tx.NewInsert().Model(&ml.recipients).Exec(ctx); err != nil {
+		if _, err := c.tx.NewInsert().Model(&ml.recipients).Exec(ctx); err != nil {
 			return fmt.Errorf("insert recipients: %w", err)
 		}
-		if _, err := tx.NewInsert().Model(content).Exec(ctx); err != nil {
+		if _, err := c.tx.NewInsert().Model(content).Exec(ctx); err != nil {
 			return fmt.Errorf("insert content: %w", err)
 		}
 		attachments, err := c.acceptAttachments(id, customerID, m.Attachments)
@@ -64,7 +63,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return err
 		}
 		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
-		if _, err := tx.NewInsert().Model(&box).Exec(ctx); err != nil {
+		if _, err := c.tx.NewInsert().Model(&box).Exec(ctx); err != nil {
 			return fmt.Errorf("insert outbox row: %w", err)
 		}
 		if err := c.writeEvents(c.mails); err != nil {

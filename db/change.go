@@ -62,8 +62,7 @@ type lockedRow struct {
 // change locks the e-mails in the order of their ids, lets fn decide, and
 // writes what it decided. An id that is not there is simply missing from mails.
 func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
-		c := &change{ctx: ctx, s: s, tx: tx}
+	return s.inChange(ctx, func(c *change) error {
 		if err := c.lock(ids); err != nil {
 			return err
 		}
@@ -72,6 +71,19 @@ func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error
 		}
 		return c.flush()
 	})
+}
+
+// inChange runs fn in a transaction, and tells about its events once they are true.
+func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
+	c := &change{ctx: ctx, s: s}
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		c.tx = tx
+		return fn(c)
+	})
+	if err == nil && s.opts.Observe != nil && len(c.events) > 0 {
+		s.opts.Observe(events(c.events))
+	}
+	return err
 }
 
 func (c *change) lock(ids []string) error {

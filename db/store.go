@@ -48,6 +48,8 @@ type Options struct {
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of one delivery. Required where webhooks exist.
 	WebhookBody func(email.Event, email.Email) ([]byte, error)
+	// Observe is told of events after their commit. nil means that nobody listens.
+	Observe func([]email.Event)
 }
 
 // Store is the one door to Postgres. It is safe for concurrent use.

@@ -24,7 +24,7 @@ func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cfg)
+	store, err := openStore(cfg, nil)
 	if err != nil {
 		return err
 	}

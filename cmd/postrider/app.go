@@ -28,6 +28,7 @@ import (
 	"github.com/postrider/postrider/internal/dispatch"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/metrics"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/webhook"
@@ -46,6 +47,7 @@ type app struct {
 	http       *safehttp.Client
 	activities *activities.Activities
 	drain      activities.Drain
+	metrics    *metrics.Metrics
 }
 
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
@@ -70,13 +72,14 @@ func temporalClient(log *slog.Logger) (client.Client, string, error) {
 	return c, opts.Namespace, nil
 }
 
-func openStore(cfg config.Config) (*db.Store, error) {
+func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error) {
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Body,
+		Observe:                observe,
 	})
 }
 
@@ -84,7 +87,7 @@ func openStore(cfg config.Config) (*db.Store, error) {
 func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log}
 	var err error
-	if a.store, err = openStore(cfg); err != nil {
+	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
 		return nil, err
 	}
 	if a.temporal, a.namespace, err = temporalClient(log); err != nil {
@@ -99,7 +102,8 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		}
 		relays = append(relays, r)
 	}
-	a.relays = smtp.New(relays, smtp.Options{Log: log})
+	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store})
+	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback})
 	resolvers, err := newResolvers(cfg)
 	if err != nil {
@@ -145,7 +149,7 @@ func (a *app) api() http.Handler {
 	}
 	return api.New(api.Deps{
 		Emails: a.store, Events: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Pauses: a.store, Mailboxes: a.store,
-		Parser: inbound.Parser{}, Ready: a.store.Ready, CheckURL: a.http.CheckURL, Log: a.log,
+		Parser: inbound.Parser{}, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),

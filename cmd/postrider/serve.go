@@ -89,7 +89,7 @@ func (a *app) workAlone(ctx context.Context) error {
 		return err
 	}
 	ctx, s := newServices(ctx)
-	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready)) })
+	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("worker", func() error { return a.work(ctx) })
 	return s.wait()

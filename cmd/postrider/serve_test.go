@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -193,6 +194,15 @@ func TestServeAndWorker(t *testing.T) {
 	require.Contains(t, out, "transactional or broadcast")
 	_, err = d.try("", "pause", "--stream", "broadcast", "--relay", "peer")
 	require.Error(t, err, "one at a time")
+
+	_, _, data = d.call("GET", "/metrics", "")
+	require.Contains(t, string(data), "postrider_emails_accepted_total 2")
+	res, err := http.Get("http://" + d.health + "/metrics")
+	require.NoError(t, err)
+	data, err = io.ReadAll(res.Body)
+	require.NoError(t, errors.Join(err, res.Body.Close()))
+	require.Contains(t, string(data), `postrider_recipient_outcomes_total{outcome="delivered",reason=""} 3`)
+	require.Contains(t, string(data), `postrider_relay_up{relay="peer"} 1`)
 
 	require.Contains(t, api.output(), `"POSTRIDER_SECRET_KEY":"set"`, "settings are printed at start, secrets as set")
 	for _, secret := range []string{strings.Repeat("ab", 32), key} {

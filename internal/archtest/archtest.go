@@ -65,6 +65,7 @@ var rules = map[string]rule{
 	"db":                  {may: domain},
 	"db/migrations":       {},
 	"internal/inbound":    {may: domain},
+	"internal/metrics":    {may: domain},
 	"internal/attachment": {may: join(domain, "internal/safehttp")},
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 

@@ -47,6 +47,8 @@ type Config struct {
 	DatabaseURL Secret `env:"DATABASE_URL"`
 	// SecretKey is empty in dev if dev is to make one, and in migrate.
 	SecretKey Key `env:"POSTRIDER_SECRET_KEY"`
+	// MetricsToken guards /metrics; empty means that it is open.
+	MetricsToken Secret `env:"POSTRIDER_METRICS_TOKEN"`
 	// SMTPURLs are the relays, in the order they are tried. The first bytes of
 	// each are smtp:// or smtps://, and Checks.Relay took it.
 	SMTPURLs RelayURLs `env:"POSTRIDER_SMTP_URLS"`

@@ -103,6 +103,16 @@ func (rs *Relays) Fast(route email.Route) bool {
 	return false
 }
 
+// Up tells of each relay, by name, whether it would be tried now.
+func (rs *Relays) Up() map[string]bool {
+	now := rs.now()
+	up := make(map[string]bool, len(rs.pools))
+	for _, p := range rs.pools {
+		up[p.relay.Name] = up[p.relay.Name] || p.breaker.down(now) == nil
+	}
+	return up
+}
+
 // Close says goodbye on every idle session and waits until that is said.
 // Sessions in use close when they are given back.
 func (rs *Relays) Close() {

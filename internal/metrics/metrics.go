@@ -1,0 +1,177 @@
+// Package metrics says in Prometheus' terms what a process has done and what
+// waits in the database. Counters are the process's own and begin at 0 with it;
+// gauges about the backlog are the installation's, the same from every process.
+package metrics
+
+import (
+	"context"
+	"crypto/subtle"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Store tells what waits.
+type Store interface {
+	Backlog(ctx context.Context) (email.Backlog, error)
+}
+
+// Relays tells which relays are not tried now.
+type Relays interface {
+	Up() map[string]bool
+}
+
+const (
+	// readEvery bounds how often scrapes ask the database.
+	readEvery   = 5 * time.Second
+	readTimeout = 3 * time.Second
+)
+
+// Metrics counts events and answers scrapes. Use New.
+type Metrics struct {
+	accepted   prometheus.Counter
+	recipients *prometheus.CounterVec
+	completed  *prometheus.CounterVec
+	http       http.Handler
+}
+
+// New makes Metrics over a store that is open and relays, which may be nil where
+// a process sends nothing. With a token, scrapes have to bear it.
+func New(store Store, relays Relays, token string, log *slog.Logger) *Metrics {
+	m := &Metrics{
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_emails_accepted_total",
+			Help: "E-mails that this process has accepted."}),
+		recipients: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_recipient_outcomes_total",
+			Help: "Verdicts on recipients that this process has recorded: a recipient is deferred any number of times and ends once."}, []string{"outcome", "reason"}),
+		completed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postrider_emails_completed_total",
+			Help: "E-mails whose end this process has recorded, by the detail of their status: none, partial, ambiguous or the common reason."}, []string{"detail"}),
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.accepted, m.recipients, m.completed, &backlog{store: store, log: log},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if relays != nil {
+		reg.MustRegister(relayCollector{relays})
+	}
+	m.http = authorized(token, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	return m
+}
+
+// ServeHTTP answers a scrape.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.http.ServeHTTP(w, r) }
+
+// Observe counts events that were committed.
+func (m *Metrics) Observe(events []email.Event) {
+	for _, e := range events {
+		switch e.Type {
+		case email.EventQueued, email.EventScheduled:
+			m.accepted.Inc()
+		case email.EventCompleted:
+			m.completed.WithLabelValues(string(e.Reason)).Inc()
+		case email.EventDeferred, email.EventDelivered, email.EventBounced, email.EventFailed, email.EventExpired, email.EventCanceled, email.EventSuppressed:
+			m.recipients.WithLabelValues(strings.TrimPrefix(string(e.Type), "email."), string(e.Reason)).Inc()
+		}
+	}
+}
+
+func authorized(token string, h http.Handler) http.Handler {
+	if token == "" {
+		return h
+	}
+	want := []byte("Bearer " + token)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "this takes the token of POSTRIDER_METRICS_TOKEN: Authorization: Bearer …", http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+var (
+	openDesc = prometheus.NewDesc("postrider_emails_open",
+		"E-mails that are not finished, by status and detail (scheduled, held, relay_down, throttled, partial, deferred, or none).", []string{"status", "detail"}, nil)
+	oldestDesc = prometheus.NewDesc("postrider_oldest_open_seconds",
+		"Age of the oldest e-mail that is not finished and neither scheduled nor held; 0 where there is none.", nil, nil)
+	overdueDesc = prometheus.NewDesc("postrider_overdue_seconds",
+		"How late the most overdue e-mail is; above 60 something is stuck; 0 where nothing is late.", nil, nil)
+	startsDesc = prometheus.NewDesc("postrider_starts_waiting",
+		"Accepted e-mails whose run has not begun; growing means that Temporal is away.", nil, nil)
+	webhooksDesc = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
+	upDesc       = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
+	relayDesc    = prometheus.NewDesc("postrider_relay_up", "1 if this process would send through the relay now, 0 while it is passed over.", []string{"relay"}, nil)
+)
+
+// backlog asks the database at most every few seconds, however often it is scraped.
+type backlog struct {
+	store Store
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	at   time.Time
+	last email.Backlog
+	err  error
+}
+
+func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{openDesc, oldestDesc, overdueDesc, startsDesc, webhooksDesc, upDesc} {
+		ch <- d
+	}
+}
+
+func (b *backlog) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	now, err := b.read()
+	if err != nil { // numbers that may be old would look like a calm night
+		gauge(upDesc, 0)
+		return
+	}
+	gauge(upDesc, 1)
+	for _, o := range now.Open {
+		gauge(openDesc, float64(o.Emails), string(o.Status), string(o.Detail))
+	}
+	gauge(oldestDesc, now.OldestOpen.Seconds())
+	gauge(overdueDesc, now.Overdue.Seconds())
+	gauge(startsDesc, float64(now.Starts))
+	gauge(webhooksDesc, float64(now.Webhooks))
+}
+
+func (b *backlog) read() (email.Backlog, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.at) < readEvery {
+		return b.last, b.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	b.last, b.err = b.store.Backlog(ctx)
+	b.at = time.Now()
+	if b.err != nil {
+		b.log.Warn("metrics.backlog", "error", b.err)
+	}
+	return b.last, b.err
+}
+
+type relayCollector struct{ relays Relays }
+
+func (c relayCollector) Describe(ch chan<- *prometheus.Desc) { ch <- relayDesc }
+
+func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, up := range c.relays.Up() {
+		v := 0.0
+		if up {
+			v = 1
+		}
+		ch <- prometheus.MustNewConstMetric(relayDesc, prometheus.GaugeValue, v, name)
+	}
+}

@@ -1,0 +1,90 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/metrics"
+)
+
+type store struct {
+	reads int
+	err   error
+}
+
+func (s *store) Backlog(context.Context) (email.Backlog, error) {
+	s.reads++
+	return email.Backlog{
+		Open:       []email.OpenEmails{{Status: email.StatusQueued, Emails: 3}, {Status: email.StatusSending, Detail: email.DetailDeferred, Emails: 2}},
+		OldestOpen: 90 * time.Second, Starts: 1, Webhooks: 4,
+	}, s.err
+}
+
+type relays map[string]bool
+
+func (r relays) Up() map[string]bool { return r }
+
+func scrape(t *testing.T, m *metrics.Metrics, token string) (int, string) {
+	t.Helper()
+	req := httptest.NewRequest("GET", "/metrics", nil)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	rec := httptest.NewRecorder()
+	m.ServeHTTP(rec, req)
+	return rec.Code, rec.Body.String()
+}
+
+func TestAScrape(t *testing.T) {
+	t.Parallel()
+	s := &store{}
+	m := metrics.New(s, relays{"primary": true, "backup": false}, "", slog.New(slog.DiscardHandler))
+	m.Observe([]email.Event{
+		{Type: email.EventQueued}, {Type: email.EventScheduled}, {Type: email.EventSending}, {Type: email.EventHeld},
+		{Type: email.EventDelivered}, {Type: email.EventBounced, Reason: email.DetailHard}, {Type: email.EventBounced, Reason: email.DetailHard},
+		{Type: email.EventCompleted, Reason: email.DetailPartial},
+	})
+	for range 3 {
+		code, body := scrape(t, m, "")
+		require.Equal(t, 200, code)
+		for _, line := range []string{
+			"postrider_emails_accepted_total 2", `postrider_recipient_outcomes_total{outcome="delivered",reason=""} 1`,
+			`postrider_recipient_outcomes_total{outcome="bounced",reason="hard"} 2`, `postrider_emails_completed_total{detail="partial"} 1`,
+			`postrider_emails_open{detail="",status="queued"} 3`, `postrider_emails_open{detail="deferred",status="sending"} 2`,
+			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
+			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, "process_open_fds ",
+		} {
+			require.Contains(t, "\n"+body, "\n"+line)
+		}
+	}
+	require.Equal(t, 1, s.reads, "however often it is scraped")
+}
+
+func TestWithoutTheDatabaseNothingIsMadeUp(t *testing.T) {
+	t.Parallel()
+	m := metrics.New(&store{err: errors.New("away")}, nil, "", slog.New(slog.DiscardHandler))
+	code, body := scrape(t, m, "")
+	require.Equal(t, 200, code, "counters are still there")
+	require.Contains(t, body, "postrider_database_up 0")
+	require.Contains(t, body, "postrider_emails_accepted_total 0")
+	require.NotContains(t, body, "postrider_oldest_open_seconds")
+}
+
+func TestATokenIsAskedFor(t *testing.T) {
+	t.Parallel()
+	m := metrics.New(&store{}, nil, "s3cret", slog.New(slog.DiscardHandler))
+	for _, wrong := range []string{"", "s3cre", "s3cret2"} {
+		code, body := scrape(t, m, wrong)
+		require.Equal(t, 401, code)
+		require.NotContains(t, body, "postrider_emails")
+	}
+	code, _ := scrape(t, m, "s3cret")
+	require.Equal(t, 200, code)
+}
