@@ -57,6 +57,11 @@ race: ## Run all tests with the race detector; needs a C compiler
 # state is what git sees of the tree, and what changed files hold.
 state = git rev-parse --git-dir >/dev/null 2>&1 && { git status --porcelain; git diff HEAD | cksum; }
 
+.PHONY: chaos
+chaos: temporal ## Kill and freeze workers at every point of 200 mails, take Postgres, Temporal and relays away; some minutes
+	$(call step,chaos: some minutes)
+	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 4 -timeout 30m
+
 .PHONY: check
 check: ## Format, vet, lint, workflowcheck, tests with the race detector; changes no file
 	@before=$$($(state)); \

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,29 +30,54 @@ type deployment struct {
 	t   *testing.T
 	bin string
 	env []string
+	// database is where the commands keep things.
+	database string
 	// api and health are where serve and worker listen.
 	api, health string
+	// key is a customer's, once there is one; namespace is Temporal's.
+	key, namespace string
 }
 
 func deploy(t *testing.T, relay *smtptest.Peer) *deployment {
 	t.Helper()
-	pg, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{})
+	pg := startPostgres(t, devstack.PostgresOptions{})
+	temporal := startTemporal(t, devstack.TemporalOptions{})
+	return newDeployment(t, binary(t), pg.URL("postgres"), temporal.Address(), "smtp://"+relay.Addr()+"?tls=none&name=peer")
+}
+
+func startPostgres(t *testing.T, options devstack.PostgresOptions) *devstack.Postgres {
+	t.Helper()
+	pg, err := devstack.StartPostgres(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pg.Stop(context.WithoutCancel(t.Context()))) })
-	temporal, err := devstack.StartTemporal(t.Context(), devstack.TemporalOptions{CLI: filepath.Join(temporalOnPath(t), "temporal"), Headless: true})
+	return pg
+}
+
+func startTemporal(t *testing.T, options devstack.TemporalOptions) *devstack.Temporal {
+	t.Helper()
+	options.CLI, options.Headless = filepath.Join(temporalOnPath(t), "temporal"), true
+	temporal, err := devstack.StartTemporal(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, temporal.Stop(context.WithoutCancel(t.Context()))) })
-	port := func() string {
-		p, err := devstack.FreePort()
-		require.NoError(t, err)
-		return "127.0.0.1:" + strconv.Itoa(p)
-	}
-	d := &deployment{t: t, bin: binary(t), api: port(), health: port()}
-	d.env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DATABASE_URL=" + pg.URL("postgres"), "TEMPORAL_ADDRESS=" + temporal.Address(),
-		"POSTRIDER_SMTP_URLS=smtp://" + relay.Addr() + "?tls=none&name=peer", "POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32),
+	return temporal
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	p, err := devstack.FreePort()
+	require.NoError(t, err)
+	return "127.0.0.1:" + strconv.Itoa(p)
+}
+
+// newDeployment points to parts that run already. extra settings win.
+func newDeployment(t *testing.T, bin, database, temporal, relays string, extra ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, bin: bin, database: database, api: freeAddress(t), health: freeAddress(t)}
+	d.env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DATABASE_URL=" + database, "TEMPORAL_ADDRESS=" + temporal,
+		"POSTRIDER_SMTP_URLS=" + relays, "POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32),
 		"POSTRIDER_LISTEN=" + d.api, "POSTRIDER_HEALTH_LISTEN=" + d.health, "POSTRIDER_PUBLIC_URL=https://mail.example.com",
-	}
+	}, extra...)
 	return d
 }
 
@@ -89,10 +115,13 @@ func (p *daemon) output() string {
 	return p.out.String()
 }
 
-func (d *deployment) start(args ...string) *daemon {
+func (d *deployment) start(args ...string) *daemon { return d.startWith(nil, args...) }
+
+// startWith starts a daemon with settings of its own.
+func (d *deployment) startWith(extra []string, args ...string) *daemon {
 	d.t.Helper()
 	p := &daemon{cmd: exec.Command(d.bin, args...)} // ended below, with a signal
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = d.env, p, p
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(slices.Clone(d.env), extra...), p, p
 	require.NoError(d.t, p.cmd.Start())
 	d.t.Cleanup(func() {
 		if p.cmd.ProcessState == nil {

@@ -51,7 +51,7 @@ func FuzzRender(f *testing.F) {
 			require.True(t, ok, "%q", line)
 			keys = append(keys, key)
 		}
-		require.Equal(t, []string{"From", "To", "Date", "Message-Id", "Subject", "X-Fuzz", "Mime-Version", "Content-Type"}, keys)
+		require.Equal(t, []string{"From", "To", "Date", "Message-ID", "Subject", "X-Fuzz", "MIME-Version", "Content-Type"}, keys)
 
 		h := headerOf(t, raw)
 		require.Equal(t, subject, decoded(t, h.Get("Subject")))

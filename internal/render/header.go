@@ -36,12 +36,12 @@ func writeHeader(out *bytes.Buffer, m email.Message, c Composition) {
 		field(out, "Reply-To", addresses("Reply-To", m.ReplyTo))
 	}
 	field(out, "Date", c.Date.UTC().Format(time.RFC1123Z))
-	field(out, "Message-Id", "<"+c.MessageID+">")
+	field(out, "Message-ID", "<"+c.MessageID+">")
 	field(out, "Subject", unstructured("Subject", m.Subject))
 	for _, h := range m.Headers {
 		field(out, h.Name, unstructured(h.Name, h.Value))
 	}
-	field(out, "Mime-Version", "1.0")
+	field(out, "MIME-Version", "1.0")
 }
 
 // field writes one field, folded before words that would not fit. A run of

@@ -119,7 +119,7 @@ func (p *Peer) Copies(messageID, recipient string) int {
 	n := 0
 	for _, m := range p.Messages() {
 		header, _, _ := strings.Cut(m.Data, "\r\n\r\n")
-		if strings.Contains("\r\n"+header+"\r\n", "\r\nMessage-ID: <"+messageID+">\r\n") && slices.Contains(m.To, recipient) {
+		if strings.Contains(strings.ToLower("\r\n"+header+"\r\n"), strings.ToLower("\r\nMessage-ID: <"+messageID+">\r\n")) && slices.Contains(m.To, recipient) {
 			n++
 		}
 	}

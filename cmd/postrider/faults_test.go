@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// TestFaults takes away what Postrider needs while mail is on its way: Temporal,
+// Postgres, the relay, its own processes. Mail waits and goes on.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	g := newGround(t)
+	for name, test := range map[string]func(*testing.T, *ground){
+		"the API is killed before it could start the runs": theAPIIsKilled,
+		"Temporal is away while mail is accepted":          temporalIsAway,
+		"Postgres is away while mail is sent":              postgresIsAway,
+		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
+		"the relay takes 30 s for its answer":              theRelayIsSlow,
+		"the relay hangs and is restarted":                 theRelayHangs,
+		"a worker is told to stop":                         aWorkerIsStopped,
+		"a rate is kept by two workers":                    aRateIsKept,
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			test(t, g)
+		})
+	}
+}
+
+// deliveredOnce checks mails against what the peer has.
+func deliveredOnce(t *testing.T, d *deployment, peer *smtptest.Peer, mails []sent) {
+	t.Helper()
+	db := d.sql()
+	d.finished(db, 3*time.Minute)
+	require.Equal(t, len(mails), d.count(db, "SELECT count(*) FROM emails WHERE status = 'delivered'"))
+	for _, m := range mails {
+		require.Equal(t, 1, peer.Copies(email.MessageID(m.id, "acme.test"), m.to), m.id)
+	}
+}
+
+func relayURL(peer *smtptest.Peer) string {
+	return "smtp://" + peer.Addr() + "?tls=none&name=peer&max_conns=100"
+}
+
+// hole is a way to a server that can be closed: what comes then is accepted and
+// never answered, as behind a firewall that drops packets.
+type hole struct {
+	addr   string
+	mu     sync.Mutex
+	closed bool
+}
+
+func newHole(t *testing.T, to string) *hole {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := &hole{addr: l.Addr().String()}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			t.Cleanup(func() { conn.Close() })
+			h.mu.Lock()
+			closed := h.closed
+			h.mu.Unlock()
+			if closed {
+				continue
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				conn.Close()
+				continue
+			}
+			pass := func(to, from net.Conn) {
+				// Either end may go away at any time; then the other does too.
+				_, _ = io.Copy(to, from)
+				to.Close()
+			}
+			go pass(server, conn)
+			go pass(conn, server)
+		}
+	}()
+	return h
+}
+
+func (h *hole) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+}
+
+func theAPIIsKilled(t *testing.T, g *ground) {
+	peer := (&smtptest.Peer{}).Start(t)
+	d := g.deploy(t, relayURL(peer))
+	way := newHole(t, g.temporal.Address())
+	way.close()
+	api := d.startWith([]string{"TEMPORAL_ADDRESS=" + way.addr}, "serve")
+	d.eventually("the API answers", func() bool { _, err := d.try("", "health", "--ready"); return err == nil })
+	mails := d.post(50)
+	require.NoError(t, api.cmd.Process.Kill())
+	require.Error(t, api.cmd.Wait(), "it was killed")
+	db := d.sql()
+	require.Equal(t, 50, d.count(db, "SELECT count(*) FROM outbox"), "no run was started")
+	d.worker()
+	deliveredOnce(t, d, peer, mails)
+	require.Zero(t, d.count(db, "SELECT count(*) FROM outbox"))
+}
+
+func temporalIsAway(t *testing.T, g *ground) {
+	peer := (&smtptest.Peer{}).Start(t)
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	options := devstack.TemporalOptions{Dir: t.TempDir(), Port: port, CLI: filepath.Join(temporalOnPath(t), "temporal"), Headless: true}
+	temporal, err := devstack.StartTemporal(t.Context(), options)
+	require.NoError(t, err)
+	d := newDeployment(t, g.bin, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), temporal.Address(), relayURL(peer))
+	d.settle()
+	d.serve()
+	worker := d.worker()
+	d.eventually("the worker works", func() bool { return strings.Contains(worker.output(), "worker.started") })
+	mails := d.post(5)
+	require.NoError(t, temporal.Stop(t.Context()))
+	mails = append(mails, d.post(100)...)
+	for _, m := range mails[5:8] { // steering needs no Temporal
+		status, _, data := d.call("POST", "/v1.0/emails/"+m.id+"/hold?accesskey="+d.key, "")
+		require.Equal(t, http.StatusOK, status, string(data))
+		status, _, data = d.call("POST", "/v1.0/emails/"+m.id+"/resume?accesskey="+d.key, "")
+		require.Equal(t, http.StatusOK, status, string(data))
+	}
+	startTemporal(t, devstack.TemporalOptions{Dir: options.Dir, Port: port})
+	deliveredOnce(t, d, peer, mails)
+}
+
+// away is how long Postgres is stopped: longer than an exchange tries to write its
+// end by itself.
+func away() time.Duration {
+	if os.Getenv("POSTRIDER_TEST_CHAOS") == "full" {
+		return time.Minute
+	}
+	return 15 * time.Second
+}
+
+// withPostgres is a deployment with a Postgres that can be stopped and started.
+func withPostgres(t *testing.T, g *ground, peer *smtptest.Peer) (d *deployment, stop, start func()) {
+	t.Helper()
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	options := devstack.PostgresOptions{Dir: t.TempDir(), Port: port}
+	pg, err := devstack.StartPostgres(t.Context(), options)
+	require.NoError(t, err)
+	stop = func() { require.NoError(t, pg.Stop(context.WithoutCancel(t.Context()))) }
+	start = func() { startPostgres(t, options) }
+	d = g.deployOn(t, pg.URL("postgres"), relayURL(peer))
+	return d, stop, start
+}
+
+func postgresIsAway(t *testing.T, g *ground) {
+	peer := newStall("RCPT")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d, stop, start := withPostgres(t, g, peer.Peer)
+	d.serve()
+	d.worker()
+	mails := d.post(50)
+	d.eventually("all mails are on their way", func() bool { return peer.waiting() == 50 })
+	stop()
+	peer.release()
+	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"b@y.test"}],"subject":"s","content":"Hi"}`)
+	require.Equal(t, http.StatusServiceUnavailable, status, string(data))
+	require.NotEmpty(t, header.Get("Retry-After"), "nothing was accepted, and the client is told when to come again")
+	pass(t, away())
+	start()
+	deliveredOnce(t, d, peer.Peer, mails)
+}
+
+func postgresIsAwayAfterTheDot(t *testing.T, g *ground) {
+	peer := newStall(".")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d, stop, start := withPostgres(t, g, peer.Peer)
+	d.serve()
+	d.worker()
+	mails := d.post(20)
+	d.eventually("all mails are at their dots", func() bool { return peer.waiting() == 20 })
+	stop()
+	peer.release()
+	d.eventually("the relay has accepted them", func() bool { return len(peer.Messages()) == 20 })
+	pass(t, away())
+	start()
+	deliveredOnce(t, d, peer.Peer, mails)
+}
+
+// pass lets a fault last.
+func pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+func theRelayIsSlow(t *testing.T, g *ground) {
+	peer := newStall(".")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d := g.deploy(t, relayURL(peer.Peer))
+	d.serve()
+	d.worker()
+	mails := d.post(1)
+	d.eventually("the relay has the message", func() bool { return peer.waiting() == 1 })
+	began := time.Now()
+	c, err := client.Dial(client.Options{HostPort: g.temporal.Address(), Namespace: d.namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	run := email.WorkflowIDPrefix + mails[0].id
+	d.eventually("the attempt is a pending activity", func() bool {
+		desc, err := c.DescribeWorkflowExecution(t.Context(), run, "")
+		require.NoError(t, err)
+		return len(desc.PendingActivities) == 1 && desc.PendingActivities[0].ActivityType.Name == email.ActivitySendSMTP &&
+			desc.PendingActivities[0].State == enumspb.PENDING_ACTIVITY_STATE_STARTED
+	})
+	answer, err := c.QueryWorkflow(t.Context(), run, "", email.QueryStatus)
+	require.NoError(t, err)
+	var state email.State
+	require.NoError(t, answer.Get(&state))
+	require.False(t, state.Final)
+	pass(t, 30*time.Second-time.Since(began))
+	peer.release()
+	deliveredOnce(t, d, peer.Peer, mails)
+}
+
+func theRelayHangs(t *testing.T, g *ground) {
+	peer := newStall("MAIL")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d := g.deploy(t, relayURL(peer.Peer))
+	d.serve()
+	d.worker()
+	mails := d.post(20)
+	d.eventually("all mails hang", func() bool { return peer.waiting() == 20 })
+	peer.Hangup()
+	peer.release()
+	deliveredOnce(t, d, peer.Peer, mails)
+	require.Zero(t, d.count(d.sql(), "SELECT count(*) FROM email_events WHERE type IN ('email.bounced', 'email.failed')"), "no recipient is to blame")
+}
+
+// aWorkerIsStopped: what has begun ends within the drain timeout, and nothing is
+// ambiguous.
+func aWorkerIsStopped(t *testing.T, g *ground) {
+	peer := newStall(".")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT=60s")
+	d.serve()
+	worker := d.worker()
+	mails := d.post(20)
+	d.eventually("all mails are at their dots", func() bool { return peer.waiting() == 20 })
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	d.eventually("the worker drains", func() bool { return strings.Contains(worker.output(), "worker.draining") })
+	peer.release()
+	require.NoError(t, worker.cmd.Wait(), worker.output())
+	require.NotContains(t, worker.output(), "were still open")
+	db := d.sql()
+	require.Equal(t, 20, d.count(db, "SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"), "every answer is in the journal before the process ends")
+	d.worker() // the runs end with the next one
+	deliveredOnce(t, d, peer.Peer, mails)
+	require.Zero(t, d.count(db, "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
+}
+
+// aRateIsKept: 10 transactions a second, whoever makes them.
+func aRateIsKept(t *testing.T, g *ground) {
+	var mu sync.Mutex
+	var at []time.Time
+	peer := (&smtptest.Peer{Answer: func(line string) string {
+		if strings.HasPrefix(line, "MAIL") {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Now())
+		}
+		return ""
+	}}).Start(t)
+	d := g.deploy(t, relayURL(peer)+"&rate=10/s")
+	d.serve()
+	d.worker()
+	d.worker()
+	mails := d.post(60)
+	require.Eventually(t, func() bool {
+		return d.count(d.sql(), "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 0
+	}, patience, 50*time.Millisecond, "the e-mails say what they wait for")
+	deliveredOnce(t, d, peer, mails)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Len(t, at, 60, "nobody is sent twice for that")
+	for i := range at[20:] {
+		// A turn may be used late, never early: any 21 transactions take 1 s and more.
+		require.Greater(t, at[i+20].Sub(at[i]), time.Second, "from %d on", i)
+	}
+}
