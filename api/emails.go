@@ -19,7 +19,8 @@ type Emails interface {
 	// cannot be lost. replayed says that it was stored before.
 	Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	Email(ctx context.Context, customerID, id string) (email.Email, error)
-	Emails(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
+	Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
+	Stats(ctx context.Context, customerID string, f email.Filter) (email.Stats, error)
 	// Delete also cancels what is not sent; wake says that a run may wait for that.
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
@@ -130,7 +131,11 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, after, size)
+	filter, err := filterOf(c, "page_size", "page_token")
+	if err != nil {
+		return 0, nil, err
+	}
+	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -86,7 +86,7 @@ func TestBadRequests(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, append(out, '\n'), 0o644))
 	}
 	require.Len(t, b.dispatch.accepted(), before, "nothing is sent")
-	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Cursor{}, 10)
+	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, es, "nothing is stored")
 }

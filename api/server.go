@@ -85,6 +85,7 @@ func (s *Server) routes() {
 
 	s.route("POST", "/v1.0/emails", customer, s.postEmail)
 	s.route("GET", "/v1.0/emails", customer, s.listEmails)
+	s.route("GET", "/v1.0/emails/stats", customer, s.emailStats)
 	s.route("GET", "/v1.0/emails/:id", customer, s.getEmail)
 	s.route("DELETE", "/v1.0/emails/:id", customer, s.deleteEmail)
 	s.route("POST", "/v1.0/emails/:id/cancel", customer, s.control(email.ActionCancel))

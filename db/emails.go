@@ -28,12 +28,12 @@ func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, 
 	return out[0], nil
 }
 
-// Emails lists a customer's e-mails, newest first, without the deleted ones.
-// next is where the following page begins, nil on the last one.
-func (s *Store) Emails(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
+// Emails lists a customer's e-mails that a filter takes, newest first, without the
+// deleted ones. next is where the following page begins, nil on the last one.
+func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
 	var rows []*emailRow
 	q := s.db.NewSelect().Model(&rows).Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
-		Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
+		Apply(matching(f)).Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
 	if err := q.Apply(behind(after, "e", "created_at")).Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}

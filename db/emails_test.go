@@ -98,7 +98,7 @@ func TestListPagesThroughTies(t *testing.T) {
 	var ids []string
 	var cursor email.Cursor
 	for {
-		es, next, err := b.Emails(b.ctx, b.customer, cursor, 3)
+		es, next, err := b.Emails(b.ctx, b.customer, email.Filter{}, cursor, 3)
 		require.NoError(t, err)
 		for _, e := range es {
 			ids = append(ids, e.ID)
@@ -115,7 +115,7 @@ func TestListPagesThroughTies(t *testing.T) {
 		require.False(t, seen[id])
 		seen[id] = true
 	}
-	es, next, err := b.Emails(b.ctx, b.customer, email.Cursor{At: newest.CreatedAt}, 100)
+	es, next, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{At: newest.CreatedAt}, 100)
 	require.NoError(t, err)
 	require.Len(t, es, 7, "a bare time means older than")
 	require.Nil(t, next)
@@ -132,7 +132,7 @@ func TestAnotherCustomersMailIsNotThere(t *testing.T) {
 	_, _, err = b.Delete(b.ctx, other.ID, e.ID)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 	require.Equal(t, email.StatusQueued, b.get(e.ID).Status)
-	es, _, err := b.Emails(b.ctx, other.ID, email.Cursor{}, 100)
+	es, _, err := b.Emails(b.ctx, other.ID, email.Filter{}, email.Cursor{}, 100)
 	require.NoError(t, err)
 	require.Empty(t, es)
 }
@@ -146,7 +146,7 @@ func TestDeleteCancelsWhatIsNotSent(t *testing.T) {
 	require.True(t, wake)
 	require.Equal(t, email.StatusCanceled, got.Status)
 	require.False(t, got.DeletedAt.IsZero())
-	es, _, err := b.Emails(b.ctx, b.customer, email.Cursor{}, 100)
+	es, _, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{}, 100)
 	require.NoError(t, err)
 	require.Empty(t, es, "gone from lists")
 	again, wake, err := b.Delete(b.ctx, b.customer, e.ID)
@@ -183,7 +183,7 @@ func TestSenderDomainsAreRequired(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, d.VerifiedAt.IsZero())
 	require.NoError(t, accept())
-	es, _, err := store.Emails(ctx, cust.ID, email.Cursor{}, 10)
+	es, _, err := store.Emails(ctx, cust.ID, email.Filter{}, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Len(t, es, 1, "what was refused left nothing")
 

@@ -1,5 +1,7 @@
 package email
 
+import "slices"
+
 // Status is the state of a whole e-mail. Derive alone computes it.
 type Status string
 
@@ -141,6 +143,11 @@ func RecipientStatuses() []RecipientStatus {
 	}
 }
 
+// Statuses lists every state of an e-mail, in the order of its life.
+func Statuses() []Status {
+	return []Status{StatusQueued, StatusSending, StatusDelivered, StatusBounced, StatusFailed, StatusCanceled}
+}
+
 // statusAliases is the seed document's second vocabulary, read on input.
 var statusAliases = map[string]Status{
 	"initiated": StatusQueued,
@@ -152,9 +159,6 @@ func ParseStatus(s string) (Status, bool) {
 	if alias, ok := statusAliases[s]; ok {
 		return alias, true
 	}
-	switch st := Status(s); st {
-	case StatusQueued, StatusSending, StatusDelivered, StatusBounced, StatusFailed, StatusCanceled:
-		return st, true
-	}
-	return "", false
+	st := Status(s)
+	return st, slices.Contains(Statuses(), st)
 }

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+)
+
+// filters are the query parameters that narrow a list of e-mails.
+var filters = map[string]func(*email.Filter, string) (hint string){
+	"status": func(f *email.Filter, v string) string {
+		for word := range strings.SplitSeq(v, ",") {
+			status, ok := email.ParseStatus(word)
+			if !ok {
+				return "give queued, sending, delivered, bounced, failed or canceled, several with commas; initiated and processed mean queued and sending"
+			}
+			f.Statuses = append(f.Statuses, status)
+		}
+		return ""
+	},
+	"status_detail": func(f *email.Filter, v string) string { f.Detail = email.Detail(v); return "" },
+	"to":            func(f *email.Filter, v string) string { return party(&f.To, v) },
+	"from":          func(f *email.Filter, v string) string { return party(&f.From, v) },
+	"tag":           func(f *email.Filter, v string) string { f.Tag = v; return "" },
+	"subject":       func(f *email.Filter, v string) string { f.Subject = v; return "" },
+	"stream": func(f *email.Filter, v string) string {
+		if f.Stream = email.Stream(v); f.Stream != email.StreamTransactional && f.Stream != email.StreamBroadcast {
+			return "give transactional or broadcast"
+		}
+		return ""
+	},
+	"created_from":   func(f *email.Filter, v string) string { return instant(&f.CreatedFrom, v) },
+	"created_before": func(f *email.Filter, v string) string { return instant(&f.CreatedBefore, v) },
+}
+
+func party(into *string, v string) string {
+	if !strings.Contains(v, "@") {
+		return "give a whole address, or a domain as @example.com"
+	}
+	*into = v
+	return ""
+}
+
+// instant reads RFC 3339, the seed API's timestamps, or a day.
+func instant(into *time.Time, v string) string {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05.999999", time.DateOnly} {
+		if at, err := time.Parse(layout, v); err == nil {
+			*into = at.UTC()
+			return ""
+		}
+	}
+	return "give a time as 2025-03-14T19:04:01Z, 2025-03-14 19:04:01.160250 or 2025-03-14, in UTC unless it says otherwise; + is written %2B in a URL"
+}
+
+// filterOf reads the filter of a list. A parameter that is not known would
+// silently take too much, so it is refused.
+func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
+	var f email.Filter
+	query := c.Request.URL.Query()
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if slices.Contains(also, name) || name == "token" || name == "accesskey" {
+			continue
+		}
+		set, ok := filters[name]
+		if !ok {
+			return f, invalid(name, "unknown", "there is no such filter; there are "+strings.Join(filterNames, ", "))
+		}
+		if len(query[name]) > 1 {
+			return f, invalid(name, "duplicate", "give it once")
+		}
+		v := query.Get(name)
+		if v == "" {
+			continue
+		}
+		if hint := set(&f, v); hint != "" {
+			return f, invalid(name, "invalid", hint)
+		}
+	}
+	if !f.CreatedBefore.IsZero() && !f.CreatedFrom.Before(f.CreatedBefore) {
+		return f, invalid("created_before", "invalid", "it has to be later than created_from, which is included while created_before is not")
+	}
+	return f, nil
+}
+
+var filterNames = slices.Sorted(maps.Keys(filters))
+
+// statsDays is how far stats look back where nothing else is asked for, and
+// statsMaxDays how far they may.
+const (
+	statsDays    = 30
+	statsMaxDays = 366
+)
+
+type recipientCountsJSON struct {
+	Total     int `json:"total"`
+	Delivered int `json:"delivered"`
+	Bounced   int `json:"bounced"`
+	Failed    int `json:"failed"`
+	Open      int `json:"open"`
+	Deferred  int `json:"deferred"`
+	// The rates are of all recipients, from 0 to 1.
+	DeliveredRate float64 `json:"delivered_rate"`
+	BouncedRate   float64 `json:"bounced_rate"`
+	DeferredRate  float64 `json:"deferred_rate"`
+}
+
+func recipientCounts(c email.RecipientCounts) recipientCountsJSON {
+	rate := func(n int) float64 {
+		if c.Total == 0 {
+			return 0
+		}
+		return float64(n) / float64(c.Total)
+	}
+	return recipientCountsJSON{
+		Total: c.Total, Delivered: c.Delivered, Bounced: c.Bounced, Failed: c.Failed, Open: c.Open, Deferred: c.Deferred,
+		DeliveredRate: rate(c.Delivered), BouncedRate: rate(c.Bounced), DeferredRate: rate(c.Deferred),
+	}
+}
+
+type statsJSON struct {
+	CreatedFrom      *string             `json:"created_from"`
+	CreatedBefore    *string             `json:"created_before"`
+	Emails           map[string]int      `json:"emails"`
+	Recipients       recipientCountsJSON `json:"recipients"`
+	Days             []dayJSON           `json:"days"`
+	SenderDomains    []domainJSON        `json:"sender_domains"`
+	RecipientDomains []domainJSON        `json:"recipient_domains"`
+}
+
+type dayJSON struct {
+	Day        string              `json:"day"`
+	Emails     map[string]int      `json:"emails"`
+	Recipients recipientCountsJSON `json:"recipients"`
+}
+
+type domainJSON struct {
+	Domain     string              `json:"domain"`
+	Recipients recipientCountsJSON `json:"recipients"`
+}
+
+// statusCounts has every status, those without e-mails too, and their total.
+func statusCounts(c email.StatusCounts) map[string]int {
+	out := map[string]int{"total": 0}
+	for _, s := range email.Statuses() {
+		out[string(s)] = c[s]
+		out["total"] += c[s]
+	}
+	return out
+}
+
+func domains(ds []email.DomainStats) []domainJSON {
+	out := make([]domainJSON, len(ds))
+	for i, d := range ds {
+		out[i] = domainJSON{Domain: d.Domain, Recipients: recipientCounts(d.Recipients)}
+	}
+	return out
+}
+
+// emailStats counts e-mails. It takes the filters of the list; without a time, the
+// last 30 days.
+func (s *Server) emailStats(c *gin.Context) (int, any, error) {
+	f, err := filterOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	if f.CreatedBefore.IsZero() {
+		f.CreatedBefore = time.Now().UTC()
+	}
+	if f.CreatedFrom.IsZero() {
+		f.CreatedFrom = f.CreatedBefore.AddDate(0, 0, -statsDays)
+	}
+	if f.CreatedBefore.Sub(f.CreatedFrom) > statsMaxDays*24*time.Hour {
+		return 0, nil, invalid("created_from", "invalid", "ask for a year at most")
+	}
+	st, err := s.deps.Emails.Stats(c.Request.Context(), customerOf(c).ID, f)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := statsJSON{
+		CreatedFrom: moment(f.CreatedFrom), CreatedBefore: moment(f.CreatedBefore),
+		Emails: statusCounts(st.Emails), Recipients: recipientCounts(st.Recipients), Days: make([]dayJSON, len(st.Days)),
+		SenderDomains: domains(st.SenderDomains), RecipientDomains: domains(st.RecipientDomains),
+	}
+	for i, d := range st.Days {
+		out.Days[i] = dayJSON{Day: d.Day, Emails: statusCounts(d.Emails), Recipients: recipientCounts(d.Recipients)}
+	}
+	return http.StatusOK, out, nil
+}

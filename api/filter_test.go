@@ -1,0 +1,80 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFindingMail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	order := b.as("POST", "/v1.0/emails", `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@x.test"}],"subject":"Order 1","content":"t","tags":["order"]}`).field(t, "id")
+	news := b.as("POST", "/v1.0/emails", `{"from":{"email":"news@acme.test"},"to":[{"email":"eve@y.test"}],"subject":"News","content":"t","stream":"broadcast"}`).field(t, "id")
+	require.Equal(t, 200, b.as("POST", "/v1.0/emails/"+news+"/cancel", "").status)
+	for query, want := range map[string][]string{
+		"":                                  {news, order},
+		"status=initiated":                  {order},
+		"status=queued,canceled":            {news, order},
+		"status=delivered":                  {},
+		"to=BOB@x.test":                     {order},
+		"to=@y.test":                        {news},
+		"from=news@acme.test":               {news},
+		"tag=order":                         {order},
+		"subject=order":                     {order},
+		"stream=broadcast":                  {news},
+		"created_from=2020-01-01":           {news, order},
+		"created_before=2020-01-01":         {},
+		"created_from=2020-01-01&tag=order": {order},
+		"created_from=" + url.QueryEscape("2020-01-01 10:00:00.000000"): {news, order},
+	} {
+		a := b.as("GET", "/v1.0/emails?"+query, "")
+		require.Equal(t, 200, a.status, query+a.body)
+		var page struct{ Result []struct{ ID string } }
+		a.decode(t, &page)
+		got := []string{}
+		for _, e := range page.Result {
+			got = append(got, e.ID)
+		}
+		require.ElementsMatch(t, want, got, query)
+	}
+	for query, name := range map[string]string{
+		"status=sent": "status", "to=bob": "to", "stream=fast": "stream", "created_from=monday": "created_from", "colour=red": "colour",
+		"tag=a&tag=b": "tag", "created_from=2026-01-02&created_before=2026-01-02": "created_before", "recipient=x@y.z": "recipient",
+	} {
+		a := b.as("GET", "/v1.0/emails?"+query, "")
+		require.Equal(t, 400, a.status, query)
+		var p struct {
+			Errors []struct{ Pointer, Detail string }
+		}
+		a.decode(t, &p)
+		require.Equal(t, name, p.Errors[0].Pointer)
+		require.NotEmpty(t, p.Errors[0].Detail)
+	}
+
+	stats := b.as("GET", "/v1.0/emails/stats?accesskey="+b.key, "")
+	require.Equal(t, 200, stats.status, stats.body)
+	var got struct {
+		Emails     map[string]int
+		Recipients struct {
+			Total, Open, Failed int
+			DeliveredRate       float64 `json:"delivered_rate"`
+		}
+		Days             []json.RawMessage
+		SenderDomains    []struct{ Domain string } `json:"sender_domains"`
+		RecipientDomains []struct{ Domain string } `json:"recipient_domains"`
+	}
+	stats.decode(t, &got)
+	require.Equal(t, map[string]int{"total": 2, "queued": 1, "sending": 0, "delivered": 0, "bounced": 0, "failed": 0, "canceled": 1}, got.Emails)
+	require.Equal(t, 2, got.Recipients.Total)
+	require.Equal(t, 1, got.Recipients.Open)
+	require.Equal(t, 1, got.Recipients.Failed)
+	require.Len(t, got.SenderDomains, 1)
+	require.Len(t, got.RecipientDomains, 2)
+	require.Equal(t, 400, b.as("GET", "/v1.0/emails/stats?created_from=2020-01-01", "").status, "a year at most")
+	require.Equal(t, 400, b.as("GET", "/v1.0/emails/stats?page_size=5", "").status)
+	empty := b.as("GET", "/v1.0/emails/stats?tag=none", "")
+	require.Contains(t, empty.body, `"days":[]`)
+}

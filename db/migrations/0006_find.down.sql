@@ -1,0 +1,3 @@
+DROP INDEX emails_tags;
+DROP INDEX recipients_domain;
+DROP INDEX recipients_address;
