@@ -90,7 +90,7 @@ func TestAttachmentsComeBackWithoutTheirBytes(t *testing.T) {
 func TestEveryCredentialPlaceWorks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse")
+	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
 	require.NoError(t, err)
 	for _, path := range []string{"/auth/login", "/v1.0/auth/login"} {
 		res := b.call("POST", path, `{"username":"ann","password":"correct horse"}`)

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
-	"slices"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -18,62 +18,85 @@ import (
 type Accounts interface {
 	Authenticate(ctx context.Context, username, password string) (account.User, error)
 	GrantByToken(ctx context.Context, token string) (account.Grant, error)
-	Customer(ctx context.Context, id string) (account.Customer, error)
+	GrantByUser(ctx context.Context, userID string) (account.Grant, error)
 	UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error)
 }
 
 const (
-	keyCustomer   = "customer"
+	keyGrant      = "grant"
 	keyCustomerID = "customer_id"
-	keyScopes     = "scopes"
 )
 
-// authenticate finds the customer a request acts for. The seed API takes a key
-// in ?accesskey= and a token in ?token=; either goes into Authorization too.
+// authenticate finds out whom a request acts for. The seed API takes a key in
+// ?accesskey= and a token in ?token=; either goes into Authorization too.
 func (s *Server) authenticate(c *gin.Context) {
-	cred, err := credentialOf(c.Request)
+	grant, err := s.grant(c)
+	if err == nil {
+		c.Set(keyGrant, grant)
+		c.Set(keyCustomerID, grant.Customer.ID)
+		err = s.limit(c, grant.Actor)
+	}
 	if err != nil {
 		s.problem(c, err)
 		return
+	}
+	c.Request = c.Request.WithContext(account.WithActor(c.Request.Context(), account.Actor{
+		Name: grant.Actor, RemoteAddr: c.ClientIP(), RequestID: requestID(c),
+	}))
+}
+
+func (s *Server) grant(c *gin.Context) (account.Grant, error) {
+	cred, err := credentialOf(c.Request)
+	if err != nil {
+		return account.Grant{}, err
 	}
 	var grant account.Grant
 	if account.IsToken(cred) {
 		grant, err = s.deps.Accounts.GrantByToken(c.Request.Context(), cred)
 	} else {
-		var id string
-		if id, err = s.tokens.customer(cred); err == nil {
-			grant.Customer, err = s.deps.Accounts.Customer(c.Request.Context(), id)
+		var user string
+		if user, err = s.tokens.user(cred); err == nil {
+			grant, err = s.deps.Accounts.GrantByUser(c.Request.Context(), user)
 		}
 		if email.FailureCode(err) == email.CodeNotFound {
 			err = errBadToken
 		}
 	}
-	cust := grant.Customer
+	if err != nil {
+		return account.Grant{}, err
+	}
+	ip, _ := netip.ParseAddr(c.ClientIP()) // one that cannot be told is in no network
 	switch {
-	case err != nil:
-		s.problem(c, err)
-		return
-	case !cust.DeletedAt.IsZero():
-		s.problem(c, errBadToken)
-		return
-	case cust.Status == account.StatusSuspended:
-		s.problem(c, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator"))
-		return
+	case !grant.Customer.DeletedAt.IsZero():
+		return account.Grant{}, errBadToken
+	case grant.Customer.Status == account.StatusSuspended:
+		return account.Grant{}, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator")
+	case !grant.MayComeFrom(ip):
+		return account.Grant{}, email.Fail(email.CodeForbidden, "this access key may not be used from %s", c.ClientIP())
 	}
-	c.Set(keyCustomer, cust)
-	c.Set(keyCustomerID, cust.ID)
-	c.Set(keyScopes, grant.Scopes)
+	return grant, nil
 }
 
-// administrate lets only those through who may act for the whole installation.
-func (s *Server) administrate(c *gin.Context) {
-	if !slices.Contains(c.MustGet(keyScopes).([]account.Scope), account.ScopeAdmin) {
-		s.problem(c, errNotAdmin)
+// authorize lets only those through whose credential may do what the route needs.
+func (s *Server) authorize(n need) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		grant := grantOf(c)
+		switch {
+		case n.full && !grant.Full():
+			s.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes"))
+		case n.scope == account.ScopeAdmin && !grant.Admin():
+			s.problem(c, errNotAdmin)
+		case n.scope != "" && !grant.May(n.scope):
+			s.problem(c, email.Fail(email.CodeForbidden, "this access key lacks the scope %s", n.scope))
+		}
 	}
 }
 
-// customerOf is the customer that authenticate found.
-func customerOf(c *gin.Context) account.Customer { return c.MustGet(keyCustomer).(account.Customer) }
+// grantOf is what authenticate found.
+func grantOf(c *gin.Context) account.Grant { return c.MustGet(keyGrant).(account.Grant) }
+
+// customerOf is the customer a request acts for.
+func customerOf(c *gin.Context) account.Customer { return grantOf(c).Customer }
 
 var (
 	errNoCredential = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
@@ -114,29 +137,21 @@ const tokenLife = 7 * 24 * time.Hour
 // tokens makes and checks login tokens: JWTs with HS256 (RFC 7519).
 type tokens struct{ key []byte }
 
-type claims struct {
-	jwt.RegisteredClaims
-	CustomerID string `json:"customer_id"`
-}
-
 func (t tokens) issue(u account.User, now time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		CustomerID: u.CustomerID,
-		RegisteredClaims: jwt.RegisteredClaims{
-			Subject: u.ID, Issuer: "postrider",
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-		},
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
+		Subject: u.ID, Issuer: "postrider", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
 	}).SignedString(t.key)
 }
 
-func (t tokens) customer(token string) (string, error) {
-	var cl claims
+// user tells whose token it is.
+func (t tokens) user(token string) (string, error) {
+	var cl jwt.RegisteredClaims
 	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.key, nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired())
-	if err != nil || cl.CustomerID == "" {
+	if err != nil || cl.Subject == "" {
 		return "", errBadToken
 	}
-	return cl.CustomerID, nil
+	return cl.Subject, nil
 }
 
 type loginRequest struct {
@@ -160,7 +175,19 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 	case in.Password == "":
 		return 0, nil, invalid("/password", "missing", "give the password")
 	}
+	if err := s.logins.check(c, in.Username); err != nil {
+		return 0, nil, err
+	}
+	select {
+	case s.logins.slots <- struct{}{}:
+	case <-c.Request.Context().Done():
+		return 0, nil, c.Request.Context().Err()
+	}
 	user, err := s.deps.Accounts.Authenticate(c.Request.Context(), in.Username, in.Password)
+	<-s.logins.slots
+	if email.FailureCode(err) == email.CodeUnauthorized {
+		s.logins.failed(c, in.Username)
+	}
 	if err != nil {
 		return 0, nil, err
 	}

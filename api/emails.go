@@ -57,12 +57,18 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	cust := customerOf(c)
 	limits := s.opts.Limits
 	limits.Now = time.Now()
+	limits.IgnoreUnknown = voipbin(c)
 	if src := cust.DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
 	m, err := intake.Decode(body, limits)
 	if err != nil {
 		return 0, nil, err
+	}
+	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
+		return 0, nil, f
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), cust.ID, m, s.deps.Dispatcher.Owner(),
@@ -76,19 +82,25 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
 	if replayed {
 		c.Header("Idempotent-Replayed", "true")
-		return http.StatusAccepted, s.single(e), nil
+		return postStatus(c, e), s.single(c, e), nil
 	}
 	s.accepted(c, e)
 	if wait == 0 {
-		return http.StatusAccepted, s.single(e), nil
+		return postStatus(c, e), s.single(c, e), nil
 	}
 	if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
 		return 0, nil, err
 	}
-	if e.Status.Final() {
-		return http.StatusOK, s.single(e), nil
+	return postStatus(c, e), s.single(c, e), nil
+}
+
+// postStatus is the status of an answer: 202 while something is still to come.
+// VoIPBIN knows no such difference.
+func postStatus(c *gin.Context, e email.Email) int {
+	if e.Status.Final() || voipbin(c) {
+		return http.StatusOK
 	}
-	return http.StatusAccepted, s.single(e), nil
+	return http.StatusAccepted
 }
 
 // accepted starts the run of a new e-mail.
@@ -109,7 +121,7 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	}
 	s.accepted(c, e)
 	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
-	return http.StatusAccepted, s.single(e), nil
+	return postStatus(c, e), s.single(c, e), nil
 }
 
 var idempotencyKeyShape = regexp.MustCompile(`^[!-~]([ -~]{0,254}[!-~])?$`)
@@ -141,7 +153,7 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	}
 	out := listAnswer[emailJSON]{Result: make([]emailJSON, len(es)), NextPageToken: pageToken(next)}
 	for i, e := range es {
-		out.Result[i] = s.resource(e)
+		out.Result[i] = s.resource(c, e)
 	}
 	return http.StatusOK, out, nil
 }
@@ -159,7 +171,7 @@ func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, s.single(e), nil
+	return http.StatusOK, s.single(c, e), nil
 }
 
 func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
@@ -174,7 +186,7 @@ func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	if wake {
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
 	}
-	return http.StatusOK, s.single(e), nil
+	return http.StatusOK, s.single(c, e), nil
 }
 
 // rescheduleRequest is the body of reschedule; the other actions take none.
@@ -207,7 +219,7 @@ func (s *Server) control(action email.Action) handler {
 		}
 		s.deps.Log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
-		return http.StatusOK, s.single(e), nil
+		return http.StatusOK, s.single(c, e), nil
 	}
 }
 

@@ -24,6 +24,8 @@ var statusOf = map[email.Code]int{
 	email.CodeIdempotencyConflict:  http.StatusConflict,
 	email.CodeTooLarge:             http.StatusRequestEntityTooLarge,
 	email.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	email.CodeCredits:              http.StatusPaymentRequired,
+	email.CodeTooMany:              http.StatusTooManyRequests,
 	email.CodeUnavailable:          http.StatusServiceUnavailable,
 }
 
@@ -47,6 +49,8 @@ type problem struct {
 	Detail    string         `json:"detail,omitempty"`
 	Errors    []problemField `json:"errors,omitempty"`
 	RequestID string         `json:"request_id"`
+	// Error is the same in VoIPBIN's words, for customers with that profile.
+	Error *voipbinError `json:"error,omitempty"`
 }
 
 type problemField struct {
@@ -68,6 +72,9 @@ func (s *Server) problem(c *gin.Context, err error) {
 		}
 	}
 	p.Title = http.StatusText(p.Status)
+	if voipbin(c) {
+		p.Error = &voipbinError{Status: p.Status, Reason: p.Code, Message: p.Detail, RequestID: p.RequestID}
+	}
 	switch p.Status {
 	case http.StatusUnauthorized:
 		c.Header("WWW-Authenticate", `Bearer realm="postrider"`)

@@ -68,6 +68,9 @@ func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
 			continue
 		}
 		set, ok := filters[name]
+		if !ok && voipbin(c) {
+			continue
+		}
 		if !ok {
 			return f, invalid(name, "unknown", "there is no such filter; there are "+strings.Join(filterNames, ", "))
 		}

@@ -3,6 +3,8 @@ package api
 import (
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/postrider/postrider/email"
 )
 
@@ -106,11 +108,11 @@ type singleJSON struct {
 	ContentHTML string `json:"content_html"`
 }
 
-func (s *Server) single(e email.Email) singleJSON {
-	return singleJSON{emailJSON: s.resource(e), ContentHTML: e.HTML}
+func (s *Server) single(c *gin.Context, e email.Email) singleJSON {
+	return singleJSON{emailJSON: s.resource(c, e), ContentHTML: e.HTML}
 }
 
-func (s *Server) resource(e email.Email) emailJSON {
+func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 	out := emailJSON{
 		ID: e.ID, CustomerID: e.CustomerID, Source: address(e.From), Destinations: addresses(e.To),
 		Status: e.Status, Subject: e.Subject, Content: e.Text, Attachments: []attachmentJSON{},
@@ -119,6 +121,9 @@ func (s *Server) resource(e email.Email) emailJSON {
 		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
 		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, WorkflowID: e.WorkflowID,
+	}
+	if voipbin(c) {
+		out.Status = voipbinStatus(e)
 	}
 	if out.Tags == nil {
 		out.Tags = []string{}

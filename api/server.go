@@ -7,11 +7,14 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
 )
 
@@ -22,6 +25,7 @@ type Deps struct {
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
+	Customers  Customers
 	Pauses     Pauses
 	Mailboxes  Mailboxes
 	Parser     Parser
@@ -43,6 +47,11 @@ type Options struct {
 	// PublicURL is how the API is reached, without a slash at the end; empty makes
 	// a Location a path.
 	PublicURL string
+	// RequestRate is how many requests a second one credential may make, twice as many
+	// at once; 0 is any number.
+	RequestRate int
+	// TrustedProxies are those whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
 	WorkflowURL func(workflowID string) string
 }
@@ -55,13 +64,26 @@ type Server struct {
 	engine *gin.Engine
 	// waiters are those of ?wait=.
 	waiters waiters
+	// requests limits each credential; nil limits none.
+	requests *limiters
+	logins   logins
 }
 
 // New makes a Server.
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}}
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins()}
+	if opts.RequestRate > 0 {
+		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
+	}
+	proxies := make([]string, len(opts.TrustedProxies))
+	for i, p := range opts.TrustedProxies {
+		proxies[i] = p.String()
+	}
+	if err := s.engine.SetTrustedProxies(proxies); err != nil {
+		panic(err) // a prefix is always one
+	}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.Use(s.identify, s.logged, s.recovered)
@@ -76,65 +98,85 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.Se
 
 // routes is the API on one screen.
 func (s *Server) routes() {
-	//   method  path                                       credential  handler
+	//   method  path                                       needs     handler
 	s.route("GET", "/healthz", open, s.healthz)
 	s.route("GET", "/readyz", open, s.readyz)
 	s.routeRaw("GET", "/metrics", open, gin.WrapH(s.deps.Metrics))
 	s.route("POST", "/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 
-	s.route("POST", "/v1.0/emails", customer, s.postEmail)
-	s.route("GET", "/v1.0/emails", customer, s.listEmails)
-	s.route("GET", "/v1.0/emails/stats", customer, s.emailStats)
-	s.route("GET", "/v1.0/emails/:id", customer, s.getEmail)
-	s.route("DELETE", "/v1.0/emails/:id", customer, s.deleteEmail)
-	s.route("POST", "/v1.0/emails/:id/cancel", customer, s.control(email.ActionCancel))
-	s.route("POST", "/v1.0/emails/:id/hold", customer, s.control(email.ActionHold))
-	s.route("POST", "/v1.0/emails/:id/resume", customer, s.control(email.ActionResume))
-	s.route("POST", "/v1.0/emails/:id/retry-now", customer, s.control(email.ActionRetryNow))
-	s.route("POST", "/v1.0/emails/:id/reschedule", customer, s.control(email.ActionReschedule))
-	s.route("POST", "/v1.0/emails/:id/resend", customer, s.resend)
-	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
-	s.route("GET", "/v1.0/emails/:id/attempts", customer, s.emailAttempts)
-	s.route("GET", "/v1.0/events", customer, s.feed)
+	s.route("POST", "/v1.0/emails", send, s.postEmail)
+	s.route("GET", "/v1.0/emails", read, s.listEmails)
+	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
+	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)
+	s.route("DELETE", "/v1.0/emails/:id", manage, s.deleteEmail)
+	s.route("POST", "/v1.0/emails/:id/cancel", manage, s.control(email.ActionCancel))
+	s.route("POST", "/v1.0/emails/:id/hold", manage, s.control(email.ActionHold))
+	s.route("POST", "/v1.0/emails/:id/resume", manage, s.control(email.ActionResume))
+	s.route("POST", "/v1.0/emails/:id/retry-now", manage, s.control(email.ActionRetryNow))
+	s.route("POST", "/v1.0/emails/:id/reschedule", manage, s.control(email.ActionReschedule))
+	s.route("POST", "/v1.0/emails/:id/resend", send, s.resend)
+	s.route("GET", "/v1.0/emails/:id/events", read, s.emailEvents)
+	s.route("GET", "/v1.0/emails/:id/attempts", read, s.emailAttempts)
+	s.route("GET", "/v1.0/events", read, s.feed)
 
-	s.route("GET", "/v1.0/accesskeys", customer, s.listAccessKeys)
-	s.route("POST", "/v1.0/accesskeys", customer, s.postAccessKey)
-	s.route("GET", "/v1.0/accesskeys/:id", customer, s.getAccessKey)
-	s.route("DELETE", "/v1.0/accesskeys/:id", customer, s.deleteAccessKey)
+	s.route("GET", "/v1.0/accesskeys", full, s.listAccessKeys)
+	s.route("POST", "/v1.0/accesskeys", full, s.postAccessKey)
+	s.route("GET", "/v1.0/accesskeys/:id", full, s.getAccessKey)
+	s.route("DELETE", "/v1.0/accesskeys/:id", full, s.deleteAccessKey)
 
-	s.route("GET", "/v1.0/customer", customer, s.getCustomer)
-	s.route("PUT", "/v1.0/customer", customer, s.putCustomer)
-	s.route("GET", "/v1.0/customers", customer, s.listCustomers)
+	s.route("POST", "/v1.0/accesskeys/:id/rotate", full, s.rotateAccessKey)
+	s.route("GET", "/v1.0/usage", read, s.usage)
+	s.route("GET", "/v1.0/audit", full, s.listAudit)
+
+	s.route("GET", "/v1.0/customer", some, s.getCustomer)
+	s.route("PUT", "/v1.0/customer", full, s.putCustomer)
+	s.route("GET", "/v1.0/customers", some, s.listCustomers)
+
+	s.route("POST", "/v1.0/customers", admin, s.postCustomer)
+	s.route("GET", "/v1.0/customers/:id", admin, s.getCustomerByID)
+	s.route("PUT", "/v1.0/customers/:id", admin, s.governCustomer)
+	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
+	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
 
 	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
 	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
 	s.route("DELETE", "/v1.0/pauses", admin, s.deletePause)
 
-	s.route("GET", "/v1.0/mailboxes", customer, s.listMailboxes)
-	s.route("GET", "/v1.0/mailboxes/:id/messages", customer, s.listMessages)
-	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", customer, s.getMessage)
-	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/raw", customer, s.getRawMessage)
-	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", customer, s.getMessageAttachment)
+	s.route("GET", "/v1.0/mailboxes", mailboxes, s.listMailboxes)
+	s.route("GET", "/v1.0/mailboxes/:id/messages", mailboxes, s.listMessages)
+	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", mailboxes, s.getMessage)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/raw", mailboxes, s.getRawMessage)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", mailboxes, s.getMessageAttachment)
 }
 
-// credential is what a route asks for.
-type credential int
+// need is what a route asks of a credential.
+type need struct {
+	open  bool
+	full  bool
+	scope account.Scope
+}
 
-const (
+var (
 	// open routes take no credential.
-	open credential = iota
-	// customer routes act for the customer of the credential.
-	customer
-	// admin routes act for the installation.
-	admin
+	open = need{open: true}
+	// The scopes.
+	send      = need{scope: account.ScopeSend}
+	read      = need{scope: account.ScopeRead}
+	manage    = need{scope: account.ScopeManage}
+	mailboxes = need{scope: account.ScopeMailboxes}
+	admin     = need{scope: account.ScopeAdmin}
+	// some routes take any credential.
+	some = need{}
+	// full routes take one that may do all that its customer may.
+	full = need{full: true}
 )
 
 // handler answers with a status and what becomes JSON, or with an error.
 type handler func(*gin.Context) (int, any, error)
 
-func (s *Server) route(method, path string, cred credential, h handler) {
-	s.routeRaw(method, path, cred, func(c *gin.Context) {
+func (s *Server) route(method, path string, n need, h handler) {
+	s.routeRaw(method, path, n, func(c *gin.Context) {
 		status, body, err := h(c)
 		if err != nil {
 			s.problem(c, err)
@@ -145,15 +187,12 @@ func (s *Server) route(method, path string, cred credential, h handler) {
 }
 
 // routeRaw is for answers that are not JSON.
-func (s *Server) routeRaw(method, path string, cred credential, h gin.HandlerFunc) {
-	switch cred {
-	case open:
+func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
+	if n.open {
 		s.engine.Handle(method, path, h)
-	case customer:
-		s.engine.Handle(method, path, s.authenticate, h)
-	case admin:
-		s.engine.Handle(method, path, s.authenticate, s.administrate, h)
+		return
 	}
+	s.engine.Handle(method, path, s.authenticate, s.authorize(n), h)
 }
 
 // Routes lists method and path of every route, for checks.

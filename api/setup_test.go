@@ -67,17 +67,24 @@ const maxBytes = 1 << 20
 
 func setup(t *testing.T) *bench {
 	t.Helper()
+	return setupWith(t, 0)
+}
+
+// setupWith limits each credential to so many requests a second.
+func setupWith(t *testing.T, requestRate int) *bench {
+	t.Helper()
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, WebhookBody: webhook.Body})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
 		TokenKey:    make([]byte, 32),
+		RequestRate: requestRate,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")

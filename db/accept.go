@@ -31,7 +31,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		hooked, err := c.acceptFrom(customerID, m.From.Domain())
+		hooked, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
 		if err != nil {
 			return err
 		}
@@ -67,6 +67,10 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return fmt.Errorf("insert outbox row: %w", err)
 		}
 		if err := c.writeEvents(c.mails); err != nil {
+			return err
+		}
+		// Last, because the customer's other requests wait for what this locks.
+		if err := c.charge(customerID, len(ml.recipients), prepaid); err != nil {
 			return err
 		}
 		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
@@ -109,19 +113,20 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 
 // acceptFrom sets the transaction's time and checks that the customer may send
 // from the domain.
-func (c *change) acceptFrom(customerID, domain string) (hooked bool, err error) {
+func (c *change) acceptFrom(customerID, domain string) (hooked, prepaid bool, err error) {
 	var verified bool
 	err = c.tx.NewRaw(`SELECT now(),
 		EXISTS (SELECT 1 FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL),
-		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL)`,
-		customerID, domain).Scan(c.ctx, &c.now, &hooked, &verified)
+		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL),
+		EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND credits IS NOT NULL)`,
+		customerID, domain).Scan(c.ctx, &c.now, &hooked, &verified, &prepaid)
 	if err != nil {
-		return false, fmt.Errorf("check sender domain: %w", err)
+		return false, false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
-		return false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
+		return false, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
 	}
-	return hooked, nil
+	return hooked, prepaid, nil
 }
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {

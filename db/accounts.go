@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -21,20 +22,26 @@ type customerRow struct {
 	Email         string          `bun:"email"`
 	Status        account.Status  `bun:"status"`
 	DefaultSource *account.Source `bun:"default_source,type:jsonb,nullzero"`
+	Profile       account.Profile `bun:"profile"`
+	Credits       *int64          `bun:"credits"`
 	CreatedAt     time.Time       `bun:"created_at,nullzero,default:now()"`
 	UpdatedAt     time.Time       `bun:"updated_at,nullzero,default:now()"`
 	DeletedAt     time.Time       `bun:"deleted_at,nullzero"`
 
 	WebhookURI    string `bun:"webhook_uri,scanonly"`
 	WebhookMethod string `bun:"webhook_method,scanonly"`
-	// Scopes are those of the key it was found by.
-	Scopes []account.Scope `bun:"scopes,array,scanonly"`
+	// The rest is of the key it was found by.
+	Scopes        []account.Scope `bun:"scopes,array,scanonly"`
+	SenderDomains []string        `bun:"sender_domains,array,scanonly"`
+	Networks      []string        `bun:"networks,array,scanonly"`
+	KeyID         string          `bun:"key_id,scanonly"`
+	KeyRested     bool            `bun:"key_rested,scanonly"`
 }
 
 func (r *customerRow) customer() account.Customer {
 	return account.Customer{
 		ID: r.ID, Name: r.Name, Detail: r.Detail, Email: r.Email, Status: r.Status, DefaultSource: r.DefaultSource,
-		WebhookURI: r.WebhookURI, WebhookMethod: r.WebhookMethod,
+		Profile: r.Profile, Credits: r.Credits, WebhookURI: r.WebhookURI, WebhookMethod: r.WebhookMethod,
 		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
 	}
 }
@@ -50,8 +57,10 @@ func (s *Store) CreateCustomer(ctx context.Context, name, detail, mail string) (
 		if webhookSecret, err = s.createCustomerEndpoint(ctx, tx, row.ID); err != nil {
 			return err
 		}
-		out, err = s.customer(ctx, tx, row.ID)
-		return err
+		if out, err = s.customer(ctx, tx, row.ID); err != nil {
+			return err
+		}
+		return audit(ctx, tx, row.ID, "customer.created", row.ID, name)
 	})
 	return out, webhookSecret, err
 }
@@ -91,15 +100,54 @@ func (s *Store) CustomerByName(ctx context.Context, name string) (account.Custom
 	return s.Customer(ctx, id)
 }
 
+// Customers lists them all, newest first.
+func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (out []account.Customer, next *email.Cursor, err error) {
+	var rows []*customerRow
+	err = s.db.NewSelect().Model(&rows).ColumnExpr("cu.*").
+		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
+		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
+		Order("cu.created_at DESC", "cu.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "cu", "created_at")).Scan(ctx)
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *customerRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	for _, r := range rows {
+		out = append(out, r.customer())
+	}
+	return out, next, nil
+}
+
+// GovernCustomer writes what only the operator changes: status and credits.
+func (s *Store) GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error) {
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		res, err := tx.NewRaw("UPDATE customers SET status = ?, credits = ?, updated_at = now() WHERE id = ? AND deleted_at IS NULL", status, credits, id).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, notFound("customer"))
+		}
+		detail := "status " + string(status) + ", credits without limit"
+		if credits != nil {
+			detail = fmt.Sprintf("status %s, credits %d", status, *credits)
+		}
+		return audit(ctx, tx, id, "customer.governed", id, detail)
+	})
+	if err != nil {
+		return account.Customer{}, err
+	}
+	return s.Customer(ctx, id)
+}
+
 // UpdateCustomer writes what a customer may change of itself: name, detail,
-// e-mail, default source and webhook. The second result is the webhook secret
+// e-mail, default source, profile and webhook. The second result is the webhook secret
 // where this turned the webhook on, else "".
 func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error) {
 	var out account.Customer
 	secret := ""
 	err := s.inTx(ctx, func(tx bun.Tx) error {
-		row := customerRow{ID: c.ID, Name: c.Name, Detail: c.Detail, Email: c.Email, DefaultSource: c.DefaultSource}
-		res, err := tx.NewUpdate().Model(&row).WherePK().Column("name", "detail", "email", "default_source").Set("updated_at = now()").Exec(ctx)
+		row := customerRow{ID: c.ID, Name: c.Name, Detail: c.Detail, Email: c.Email, DefaultSource: c.DefaultSource, Profile: c.Profile}
+		res, err := tx.NewUpdate().Model(&row).WherePK().Column("name", "detail", "email", "default_source", "profile").Set("updated_at = now()").Exec(ctx)
 		if err != nil {
 			return err
 		}
@@ -109,8 +157,10 @@ func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account
 		if secret, err = s.setCustomerEndpoint(ctx, tx, c); err != nil {
 			return err
 		}
-		out, err = s.customer(ctx, tx, c.ID)
-		return err
+		if out, err = s.customer(ctx, tx, c.ID); err != nil {
+			return err
+		}
+		return audit(ctx, tx, c.ID, "customer.updated", c.ID, "")
 	})
 	return out, secret, err
 }
@@ -122,26 +172,30 @@ type userRow struct {
 	CustomerID   string    `bun:"customer_id,type:uuid"`
 	Username     string    `bun:"username"`
 	PasswordHash string    `bun:"password_hash"`
+	Admin        bool      `bun:"admin"`
 	CreatedAt    time.Time `bun:"created_at,nullzero,default:now()"`
 }
 
 func (r *userRow) user() account.User {
-	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, CreatedAt: utc(r.CreatedAt)}
+	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, CreatedAt: utc(r.CreatedAt)}
 }
 
 // CreateUser makes a user of a customer; a username in use is a conflict.
-func (s *Store) CreateUser(ctx context.Context, customerID, username, password string) (account.User, error) {
+func (s *Store) CreateUser(ctx context.Context, customerID, username, password string, admin bool) (account.User, error) {
 	if _, err := s.Customer(ctx, customerID); err != nil {
 		return account.User{}, err
 	}
-	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: hashPassword(password)}
-	if _, err := s.db.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
-		if uniqueViolation(err) != "" {
-			return account.User{}, email.Fail(email.CodeConflict, "the username %s is in use", username)
+	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: hashPassword(password), Admin: admin}
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		if _, err := tx.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
+			if uniqueViolation(err) != "" {
+				return email.Fail(email.CodeConflict, "the username %s is in use", username)
+			}
+			return err
 		}
-		return account.User{}, translate(err)
-	}
-	return row.user(), nil
+		return audit(ctx, tx, customerID, "user.created", row.ID, username)
+	})
+	return row.user(), err
 }
 
 // SetPassword gives a customer's user a password, making the user if need be.
@@ -176,94 +230,6 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 	return row.user(), nil
 }
 
-type accessKeyRow struct {
-	bun.BaseModel `bun:"table:access_keys,alias:k"`
-
-	ID          string          `bun:"id,pk,type:uuid"`
-	CustomerID  string          `bun:"customer_id,type:uuid"`
-	Name        string          `bun:"name"`
-	Detail      string          `bun:"detail"`
-	TokenPrefix string          `bun:"token_prefix"`
-	TokenHash   []byte          `bun:"token_hash"`
-	Scopes      []account.Scope `bun:"scopes,array"`
-	ExpiresAt   time.Time       `bun:"expires_at,nullzero"`
-	CreatedAt   time.Time       `bun:"created_at,nullzero,default:now()"`
-	UpdatedAt   time.Time       `bun:"updated_at,nullzero,default:now()"`
-	DeletedAt   time.Time       `bun:"deleted_at,nullzero"`
-}
-
-func (r *accessKeyRow) key() account.AccessKey {
-	return account.AccessKey{
-		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix, Scopes: r.Scopes,
-		ExpiresAt: utc(r.ExpiresAt), CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
-	}
-}
-
-// CreateAccessKey makes a key of the given customer, name, detail, scopes and end.
-// The token is returned this once and stored as a hash.
-func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (key account.AccessKey, token string, err error) {
-	if _, err := s.Customer(ctx, wanted.CustomerID); err != nil {
-		return account.AccessKey{}, "", err
-	}
-	token = account.NewToken()
-	row := accessKeyRow{
-		ID: newID(), CustomerID: wanted.CustomerID, Name: wanted.Name, Detail: wanted.Detail, TokenPrefix: account.TokenPrefix(token),
-		TokenHash: account.HashToken(token), Scopes: append([]account.Scope{}, wanted.Scopes...), ExpiresAt: wanted.ExpiresAt,
-	}
-	if _, err := s.db.NewInsert().Model(&row).Returning("*").Exec(ctx); err != nil {
-		return account.AccessKey{}, "", translate(err)
-	}
-	return row.key(), token, nil
-}
-
-// AccessKeys lists a customer's keys, newest first, without the deleted ones.
-func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
-	var rows []*accessKeyRow
-	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
-		Order("k.created_at DESC", "k.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "k", "created_at")).Scan(ctx); err != nil {
-		return nil, nil, translate(err)
-	}
-	rows, next = page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.key())
-	}
-	return out, next, nil
-}
-
-// AccessKey reads one key of a customer.
-func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
-	var row accessKeyRow
-	err := s.db.NewSelect().Model(&row).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.AccessKey{}, notFound("access key")
-	}
-	return row.key(), translate(err)
-}
-
-// DeleteAccessKey ends a key at once. Deleting it again changes nothing.
-func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
-	_, err := s.db.NewUpdate().Model((*accessKeyRow)(nil)).Set("deleted_at = now(), updated_at = now()").
-		Where("id = ?", id).Where("customer_id = ?", customerID).Where("deleted_at IS NULL").Exec(ctx)
-	if err != nil {
-		return account.AccessKey{}, translate(err)
-	}
-	return s.AccessKey(ctx, customerID, id)
-}
-
-// GrantByToken finds what an access key's token stands for. A token that is
-// unknown, deleted or expired is unauthorized, without saying which.
-func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
-	row, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.ColumnExpr("k.scopes").Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
-			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
-	})
-	if email.FailureCode(err) == email.CodeNotFound {
-		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
-	}
-	return account.Grant{Customer: row.customer(), Scopes: row.Scopes}, err
-}
-
 type domainRow struct {
 	bun.BaseModel `bun:"table:domains,alias:d"`
 
@@ -282,16 +248,19 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 		return account.Domain{}, err
 	}
 	var row domainRow
-	err := s.db.NewRaw(`INSERT INTO domains (id, customer_id, name, verified_at) VALUES (?, ?, ?, CASE WHEN ? THEN now() END)
-		ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at) RETURNING *`,
-		newID(), customerID, name, verified).Scan(ctx, &row)
-	if err != nil {
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		err := tx.NewRaw(`INSERT INTO domains (id, customer_id, name, verified_at) VALUES (?, ?, ?, CASE WHEN ? THEN now() END)
+			ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at) RETURNING *`,
+			newID(), customerID, name, verified).Scan(ctx, &row)
 		if uniqueViolation(err) == "domains_verified_once" {
-			return account.Domain{}, email.Fail(email.CodeConflict, "another customer has verified the domain %s", name)
+			return email.Fail(email.CodeConflict, "another customer has verified the domain %s", name)
 		}
-		return account.Domain{}, translate(err)
-	}
-	return account.Domain{ID: row.ID, CustomerID: row.CustomerID, Name: row.Name, VerifiedAt: utc(row.VerifiedAt), CreatedAt: utc(row.CreatedAt)}, nil
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, customerID, "domain.added", name, map[bool]string{true: "verified", false: "not verified"}[verified])
+	})
+	return account.Domain{ID: row.ID, CustomerID: row.CustomerID, Name: row.Name, VerifiedAt: utc(row.VerifiedAt), CreatedAt: utc(row.CreatedAt)}, err
 }
 
 // page cuts a list that was read one row too long, and says where the next

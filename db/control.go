@@ -55,7 +55,7 @@ func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Em
 		if wake = !m.Status.Final(); wake {
 			c.cancel(m)
 		}
-		return nil
+		return audit(c.ctx, c.tx, customerID, "email.deleted", id, "")
 	})
 	if err != nil {
 		return email.Email{}, false, err
@@ -73,7 +73,19 @@ func (c *change) ownMail(customerID, id string) (*mail, error) {
 	return m, err
 }
 
+// control carries out an action, and notes who wanted it.
 func (c *change) control(m *mail, control email.Control) error {
+	if err := c.act(m, control); err != nil {
+		return err
+	}
+	detail := ""
+	if control.Action == email.ActionReschedule {
+		detail = control.SendAt.UTC().Format(time.RFC3339)
+	}
+	return audit(c.ctx, c.tx, m.CustomerID, "email."+string(control.Action), m.ID, detail)
+}
+
+func (c *change) act(m *mail, control email.Control) error {
 	if m.Status.Final() {
 		if control.Action == email.ActionCancel && m.Status == email.StatusCanceled {
 			return nil

@@ -289,9 +289,9 @@ func TestKeysAndUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 
-	_, err = b.CreateUser(b.ctx, b.customer, "ann", "correct horse")
+	_, err = b.CreateUser(b.ctx, b.customer, "ann", "correct horse", false)
 	require.NoError(t, err)
-	_, err = b.CreateUser(b.ctx, b.customer, "ann", "x")
+	_, err = b.CreateUser(b.ctx, b.customer, "ann", "x", false)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err))
 	u, err := b.Authenticate(b.ctx, "ann", "correct horse")
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,8 +30,22 @@ func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
 		}
 	}
 	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
-	_, err := s.db.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
-	return row.pause(), translate(err)
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, ownerOf(p), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
+	})
+	return row.pause(), err
+}
+
+// ownerOf is the customer whose mail alone a pause is about.
+func ownerOf(p email.Pause) string {
+	if p.Scope == email.PauseCustomer {
+		return p.Key
+	}
+	return ""
 }
 
 func (r *pauseRow) pause() email.Pause {
@@ -40,15 +55,16 @@ func (r *pauseRow) pause() email.Pause {
 // Unpause takes a pause away; the mail it stopped is found by a sweep. One that
 // is not there is not found.
 func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
-	res, err := s.db.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
-	if err != nil {
-		return translate(err)
-	}
-	n, err := res.RowsAffected()
-	if err == nil && n == 0 {
-		err = notFound("pause")
-	}
-	return err
+	return s.inTx(ctx, func(tx bun.Tx) error {
+		res, err := tx.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, notFound("pause"))
+		}
+		return audit(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
+	})
 }
 
 // Pauses lists what is paused, oldest first, with how many e-mails wait.

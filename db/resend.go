@@ -29,6 +29,10 @@ func (s *Store) Resend(ctx context.Context, customerID, id, owner string) (email
 			}
 		}
 	}
+	// First, for what is accepted must not be answered with an error.
+	if err := audit(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
+		return email.Email{}, translate(err)
+	}
 	out, _, err := s.Accept(ctx, customerID, m, owner, email.Idempotency{})
 	return out, err
 }

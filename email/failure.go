@@ -22,6 +22,10 @@ const (
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeDomainUnverified     Code = "sender_domain_unverified"
 	CodeUnavailable          Code = "unavailable"
+	// CodeCredits: what was prepaid is used up.
+	CodeCredits Code = "credits_exhausted"
+	// CodeTooMany: come again after RetryAfter.
+	CodeTooMany Code = "too_many_requests"
 	CodeIdempotencyConflict  Code = "idempotency_conflict"
 )
 

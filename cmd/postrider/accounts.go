@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(cmd.Context(), store, cmd.OutOrStdout()), store.Close())
+	return errors.Join(do(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), store, cmd.OutOrStdout()), store.Close())
 }
 
 // customerFlag names a customer by id or by name.
@@ -78,6 +79,7 @@ func customerCommand() *cobra.Command {
 func userCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "user", Short: "Manage users, who log in with a password"}
 	var customer, username string
+	var admin bool
 	create := &cobra.Command{
 		Use: "create --customer CUSTOMER --username NAME", Short: "Make a user; the password is read from standard input", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,7 +98,7 @@ func userCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				u, err := s.CreateUser(ctx, c.ID, username, password)
+				u, err := s.CreateUser(ctx, c.ID, username, password, admin)
 				if err != nil {
 					return err
 				}
@@ -106,6 +108,7 @@ func userCommand() *cobra.Command {
 		},
 	}
 	customerFlag(create, &customer)
+	create.Flags().BoolVar(&admin, "admin", false, "let the user act for the whole installation")
 	create.Flags().StringVar(&username, "username", "", "the name to log in with (required)")
 	if err := create.MarkFlagRequired("username"); err != nil {
 		panic(err) // the flag was defined the line before
@@ -122,6 +125,7 @@ func keyCommand() *cobra.Command {
 	var customer, name string
 	var expire time.Duration
 	var admin bool
+	var scopes []string
 	create := &cobra.Command{
 		Use: "create --customer CUSTOMER", Short: "Make an access key and print it, this once", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -135,7 +139,13 @@ func keyCommand() *cobra.Command {
 					wanted.ExpiresAt = time.Now().Add(expire)
 				}
 				if admin {
-					wanted.Scopes = []account.Scope{account.ScopeAdmin}
+					scopes = append(scopes, string(account.ScopeAdmin))
+				}
+				for _, s := range scopes {
+					if !slices.Contains(account.Scopes(), account.Scope(s)) {
+						return fmt.Errorf("--scope %s: there are %v", s, account.Scopes())
+					}
+					wanted.Scopes = append(wanted.Scopes, account.Scope(s))
 				}
 				_, token, err := s.CreateAccessKey(ctx, wanted)
 				if err != nil {
@@ -149,7 +159,8 @@ func keyCommand() *cobra.Command {
 	customerFlag(create, &customer)
 	create.Flags().StringVar(&name, "name", "", "a name to tell keys apart")
 	create.Flags().DurationVar(&expire, "expire", 0, "the key's life, as 720h; 0 means it does not expire")
-	create.Flags().BoolVar(&admin, "admin", false, "let the key act for the whole installation: pauses")
+	create.Flags().BoolVar(&admin, "admin", false, "let the key act for the whole installation: pauses, customers")
+	create.Flags().StringSliceVar(&scopes, "scope", nil, "what the key may do, several with commas; none is all of its customer's own affairs")
 	cmd.AddCommand(create)
 	return cmd
 }

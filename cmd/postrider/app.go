@@ -148,12 +148,13 @@ func (a *app) api() http.Handler {
 		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Pauses: a.store, Mailboxes: a.store,
+		Emails: a.store, Events: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
 		PublicURL:   a.cfg.PublicURL,
+		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
 	})
 }

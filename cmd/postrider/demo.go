@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/db"
@@ -47,11 +46,11 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 		return demo{}, err
 	}
 	d := demo{customerID: cust.ID, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
-	if g, err := s.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !slices.Equal(g.Scopes, account.Scopes()) {
+	if g, err := s.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !g.Admin() {
 		if err != nil && email.FailureCode(err) != email.CodeUnauthorized {
 			return demo{}, err
 		}
-		if _, d.accessKey, err = s.CreateAccessKey(ctx, account.AccessKey{CustomerID: cust.ID, Name: "dev", Detail: "made by postrider dev", Scopes: account.Scopes()}); err != nil {
+		if _, d.accessKey, err = s.CreateAccessKey(ctx, account.AccessKey{CustomerID: cust.ID, Name: "dev", Detail: "made by postrider dev", Scopes: []account.Scope{account.ScopeAdmin}}); err != nil {
 			return demo{}, err
 		}
 	}

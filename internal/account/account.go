@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,10 +35,25 @@ type Customer struct {
 	WebhookMethod string
 	// DefaultSource serves where a request leaves the sender out; nil means none.
 	DefaultSource *Source
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	DeletedAt     time.Time
+	// Profile is how requests are read and answers written.
+	Profile Profile
+	// Credits are the recipients that may still be sent to; nil is without limit.
+	Credits   *int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt time.Time
 }
+
+// Profile is a dialect of the API.
+type Profile string
+
+// The profiles.
+const (
+	ProfileDefault Profile = ""
+	// ProfileVoIPBIN reads and answers as VoIPBIN does: POST with 200, its statuses,
+	// unknown members ignored.
+	ProfileVoIPBIN Profile = "voipbin"
+)
 
 // Source is a sender address.
 type Source struct {
@@ -49,7 +66,9 @@ type User struct {
 	ID         string
 	CustomerID string
 	Username   string
-	CreatedAt  time.Time
+	// Admin users act for the whole installation.
+	Admin     bool
+	CreatedAt time.Time
 }
 
 // AccessKey acts for one customer. Its token is shown once, at creation.
@@ -59,8 +78,14 @@ type AccessKey struct {
 	Name        string
 	Detail      string
 	TokenPrefix string
-	// Scopes widen what the key may do; none is its customer's own affairs.
+	// Scopes are what the key may do; none is all of its customer's own affairs.
 	Scopes []Scope
+	// SenderDomains are the only ones it sends from, and Networks the only ones it is
+	// used from; none is any.
+	SenderDomains []string
+	Networks      []netip.Prefix
+	// LastUsedAt is exact to a minute; zero means never.
+	LastUsedAt time.Time
 	// ExpiresAt is zero for a key that does not expire.
 	ExpiresAt time.Time
 	CreatedAt time.Time
@@ -71,16 +96,57 @@ type AccessKey struct {
 // Scope is something a credential may do.
 type Scope string
 
-// ScopeAdmin is the operator's: what concerns the whole installation.
-const ScopeAdmin Scope = "admin"
+// The scopes.
+const (
+	// ScopeSend accepts e-mails, previews them and uploads files for them.
+	ScopeSend Scope = "emails:send"
+	// ScopeRead reads e-mails, their events, attempts and counts.
+	ScopeRead Scope = "emails:read"
+	// ScopeManage steers and deletes e-mails.
+	ScopeManage Scope = "emails:manage"
+	// ScopeWebhooks manages webhook endpoints.
+	ScopeWebhooks Scope = "webhooks"
+	// ScopeMailboxes reads received mail.
+	ScopeMailboxes Scope = "mailboxes"
+	// ScopeAdmin is the operator's: everything, for the whole installation.
+	ScopeAdmin Scope = "admin"
+)
 
 // Scopes lists them.
-func Scopes() []Scope { return []Scope{ScopeAdmin} }
+func Scopes() []Scope {
+	return []Scope{ScopeSend, ScopeRead, ScopeManage, ScopeWebhooks, ScopeMailboxes, ScopeAdmin}
+}
 
 // Grant is what a credential stands for.
 type Grant struct {
 	Customer Customer
-	Scopes   []Scope
+	// Actor names the key or the user, for the audit and for limits.
+	Actor string
+	// Scopes, SenderDomains and Networks are the key's; none for a user.
+	Scopes        []Scope
+	SenderDomains []string
+	Networks      []netip.Prefix
+}
+
+// Admin reports whether it may act for the whole installation.
+func (g Grant) Admin() bool { return slices.Contains(g.Scopes, ScopeAdmin) }
+
+// Full reports whether it may do all that its customer may.
+func (g Grant) Full() bool { return len(g.Scopes) == 0 || g.Admin() }
+
+// May reports whether it may do something.
+func (g Grant) May(s Scope) bool {
+	return g.Admin() || s != ScopeAdmin && (len(g.Scopes) == 0 || slices.Contains(g.Scopes, s))
+}
+
+// MaySendFrom reports whether it may send from a domain.
+func (g Grant) MaySendFrom(domain string) bool {
+	return len(g.SenderDomains) == 0 || slices.Contains(g.SenderDomains, strings.ToLower(domain))
+}
+
+// MayComeFrom reports whether it may be used from an address.
+func (g Grant) MayComeFrom(ip netip.Addr) bool {
+	return len(g.Networks) == 0 || slices.ContainsFunc(g.Networks, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
 }
 
 // Domain is a domain that a customer sends from.

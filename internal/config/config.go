@@ -67,6 +67,10 @@ type Config struct {
 	AllowPrivateCIDRs      []netip.Prefix `env:"POSTRIDER_ALLOW_PRIVATE_CIDRS"`
 	// MaxMessageBytes bounds text, HTML and decoded attachments together.
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
+	// RequestRate is how many requests a second one credential may make; 0 is any number.
+	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
+	// TrustedProxies are those whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix `env:"POSTRIDER_TRUSTED_PROXIES"`
 
 	// RetrySchedule are the waits after the first, second, … attempt; the last
 	// one repeats until ExpireAfter. Never empty.

@@ -73,6 +73,12 @@ var settings = []Setting{
 	{Name: "POSTRIDER_ALLOW_PRIVATE_CIDRS", Group: "Limits", Uses: process,
 		Description: "Private networks that webhooks and attachment URLs may reach, separated by commas. Not set, none.",
 		Example:     "10.20.0.0/16,fd00:20::/32"},
+	{Name: "POSTRIDER_REQUEST_RATE", Group: "Limits", Default: "500", Uses: api,
+		Description: "Requests a second that one access key or user may make of one API process, twice as many at once; 0 is any number.",
+		Example:     "100"},
+	{Name: "POSTRIDER_TRUSTED_PROXIES", Group: "Limits", Uses: api,
+		Description: "Networks of proxies whose X-Forwarded-For is believed, separated by commas. Not set, the address is that of the connection.",
+		Example:     "10.0.0.0/8"},
 
 	{Name: "POSTRIDER_RETRY_SCHEDULE", Group: "Time", Default: "1m,5m,15m,30m,1h,2h,4h,8h,12h", Uses: process,
 		Description: "The waits between a recipient's attempts, separated by commas; the last one repeats until POSTRIDER_EXPIRE_AFTER.",

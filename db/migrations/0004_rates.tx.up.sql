@@ -10,7 +10,7 @@ CREATE TABLE rates (
 ALTER TABLE emails ADD COLUMN throttled_until timestamptz;
 
 -- What a key may do beyond its customer's own affairs.
-ALTER TABLE access_keys ADD COLUMN scopes text[] NOT NULL DEFAULT '{}' CHECK (scopes <@ ARRAY['admin']);
+ALTER TABLE access_keys ADD COLUMN scopes text[] NOT NULL DEFAULT '{}' CHECK (scopes <@ ARRAY['emails:send', 'emails:read', 'emails:manage', 'webhooks', 'mailboxes', 'admin']);
 
 -- What is not finished, for those who watch over it.
 CREATE INDEX emails_open ON emails (created_at) WHERE status IN ('queued', 'sending');

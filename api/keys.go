@@ -1,0 +1,204 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// Keys keeps access keys.
+type Keys interface {
+	CreateAccessKey(ctx context.Context, wanted account.AccessKey) (account.AccessKey, string, error)
+	// RotateAccessKey makes a key like another one, which ends after overlap.
+	RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (account.AccessKey, string, error)
+	AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.AccessKey, *email.Cursor, error)
+	AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
+	DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
+}
+
+// accessKeyJSON is the seed API's Accesskey, then what we add. Token is shown once,
+// when made.
+type accessKeyJSON struct {
+	ID          string `json:"id"`
+	CustomerID  string `json:"customer_id"`
+	Name        string `json:"name"`
+	Detail      string `json:"detail"`
+	Token       string `json:"token,omitempty"`
+	TokenPrefix string `json:"token_prefix"`
+	TmExpire    string `json:"tm_expire"`
+	TmCreate    string `json:"tm_create"`
+	TmUpdate    string `json:"tm_update"`
+	TmDelete    string `json:"tm_delete"`
+
+	// Scopes are what the key may do; none is all of its customer's own affairs.
+	Scopes        []account.Scope `json:"scopes"`
+	SenderDomains []string        `json:"sender_domains"`
+	Networks      []netip.Prefix  `json:"networks"`
+	LastUsedAt    *string         `json:"last_used_at"`
+}
+
+func accessKey(k account.AccessKey, token string) accessKeyJSON {
+	return accessKeyJSON{
+		ID: k.ID, CustomerID: k.CustomerID, Name: k.Name, Detail: k.Detail, Token: token, TokenPrefix: k.TokenPrefix,
+		TmExpire: stamp(k.ExpiresAt), TmCreate: stamp(k.CreatedAt), TmUpdate: stamp(k.UpdatedAt), TmDelete: stamp(k.DeletedAt),
+		Scopes: append([]account.Scope{}, k.Scopes...), SenderDomains: append([]string{}, k.SenderDomains...),
+		Networks: append([]netip.Prefix{}, k.Networks...), LastUsedAt: moment(k.LastUsedAt),
+	}
+}
+
+// accessKeyRequest makes a key. Expire is seconds from now, 0 for never.
+type accessKeyRequest struct {
+	Name          string          `json:"name"`
+	Detail        string          `json:"detail"`
+	Expire        int64           `json:"expire"`
+	Scopes        []account.Scope `json:"scopes"`
+	SenderDomains []string        `json:"sender_domains"`
+	Networks      []string        `json:"networks"`
+}
+
+// Limits of a key's restrictions.
+const maxRestrictions = 100
+
+// wanted checks a request for a key. A credential gives no more than it has.
+func (r accessKeyRequest) wanted(by account.Grant, customerID string) (account.AccessKey, error) {
+	k := account.AccessKey{CustomerID: customerID, Name: r.Name, Detail: r.Detail, Scopes: r.Scopes}
+	if err := checkTexts(map[string]string{"/name": r.Name, "/detail": r.Detail}); err != nil {
+		return k, err
+	}
+	if r.Expire < 0 || r.Expire > maxExpire {
+		return k, invalid("/expire", "invalid", "give the key's life in seconds, at most ten years, or 0 for one that does not expire")
+	}
+	if r.Expire > 0 {
+		k.ExpiresAt = time.Now().Add(time.Duration(r.Expire) * time.Second)
+	}
+	for i, scope := range r.Scopes {
+		switch {
+		case !slices.Contains(account.Scopes(), scope):
+			return k, invalid("/scopes/"+strconv.Itoa(i), "invalid", "give emails:send, emails:read, emails:manage, webhooks, mailboxes or admin")
+		case scope == account.ScopeAdmin && !by.Admin():
+			return k, invalid("/scopes/"+strconv.Itoa(i), "forbidden", "only a credential with the scope admin gives it")
+		}
+	}
+	if len(r.SenderDomains) > maxRestrictions || len(r.Networks) > maxRestrictions {
+		return k, invalid("/networks", "too_many", "give at most 100 domains and 100 networks")
+	}
+	for i, name := range r.SenderDomains {
+		domain, err := intake.Domain(name)
+		if err != nil {
+			return k, invalid("/sender_domains/"+strconv.Itoa(i), "invalid", "give a domain, as example.com")
+		}
+		k.SenderDomains = append(k.SenderDomains, domain)
+	}
+	for i, text := range r.Networks {
+		p, err := netip.ParsePrefix(text)
+		if ip, iperr := netip.ParseAddr(text); iperr == nil {
+			p, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+		}
+		if err != nil || p != p.Masked() || p.Addr().Zone() != "" {
+			return k, invalid("/networks/"+strconv.Itoa(i), "invalid", "give an address, or a network as 192.0.2.0/24 whose host bits are zero")
+		}
+		k.Networks = append(k.Networks, p)
+	}
+	return k, nil
+}
+
+func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
+	return s.makeKey(c, customerOf(c).ID)
+}
+
+func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
+	var in accessKeyRequest
+	if err := decode(c, &in); err != nil {
+		return 0, nil, err
+	}
+	wanted, err := in.wanted(grantOf(c), customerID)
+	if err != nil {
+		return 0, nil, err
+	}
+	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), wanted)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, accessKey(key, token), nil
+}
+
+// rotateRequest says how long the old key goes on, in seconds; a day where it
+// does not say.
+type rotateRequest struct {
+	Overlap *int64 `json:"overlap"`
+}
+
+const (
+	defaultOverlap = 24 * 3600
+	maxOverlap     = 30 * 24 * 3600
+)
+
+func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
+	id, err := pathID(c, "id", "access key")
+	if err != nil {
+		return 0, nil, err
+	}
+	in := rotateRequest{}
+	if c.Request.ContentLength != 0 {
+		if err := decode(c, &in); err != nil {
+			return 0, nil, err
+		}
+	}
+	overlap := int64(defaultOverlap)
+	if in.Overlap != nil {
+		overlap = *in.Overlap
+	}
+	if overlap < 0 || overlap > maxOverlap {
+		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
+	}
+	key, token, err := s.deps.Keys.RotateAccessKey(c.Request.Context(), customerOf(c).ID, id, time.Duration(overlap)*time.Second)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, accessKey(key, token), nil
+}
+
+func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	keys, next, err := s.deps.Keys.AccessKeys(c.Request.Context(), customerOf(c).ID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := listAnswer[accessKeyJSON]{Result: make([]accessKeyJSON, len(keys)), NextPageToken: pageToken(next)}
+	for i, k := range keys {
+		out.Result[i] = accessKey(k, "")
+	}
+	return http.StatusOK, out, nil
+}
+
+func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
+	return s.oneAccessKey(c, s.deps.Keys.AccessKey)
+}
+
+func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
+	return s.oneAccessKey(c, s.deps.Keys.DeleteAccessKey)
+}
+
+func (s *Server) oneAccessKey(c *gin.Context, do func(ctx context.Context, customerID, id string) (account.AccessKey, error)) (int, any, error) {
+	id, err := pathID(c, "id", "access key")
+	if err != nil {
+		return 0, nil, err
+	}
+	key, err := do(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, accessKey(key, ""), nil
+}

@@ -1,0 +1,108 @@
+package api
+
+import (
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/time/rate"
+
+	"github.com/postrider/postrider/email"
+)
+
+// limiters are token buckets by name, in this process. Those that are full again
+// are forgotten.
+type limiters struct {
+	every rate.Limit
+	burst int
+
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+	// sweepAt is how many there may be before the full ones are looked for.
+	sweepAt int
+}
+
+func newLimiters(every rate.Limit, burst int) *limiters {
+	return &limiters{every: every, burst: burst, buckets: map[string]*rate.Limiter{}, sweepAt: 1000}
+}
+
+func (l *limiters) bucket(name string) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b, ok := l.buckets[name]; ok {
+		return b
+	}
+	if len(l.buckets) >= l.sweepAt {
+		for n, b := range l.buckets {
+			if b.Tokens() >= float64(l.burst) {
+				delete(l.buckets, n)
+			}
+		}
+		l.sweepAt = max(1000, 2*len(l.buckets))
+	}
+	b := rate.NewLimiter(l.every, l.burst)
+	l.buckets[name] = b
+	return b
+}
+
+// limit counts a request of a credential and refuses what is too much. Every
+// answer says how much is left, as the RateLimit headers of
+// draft-ietf-httpapi-ratelimit-headers-03 have it.
+func (s *Server) limit(c *gin.Context, actor string) error {
+	if s.requests == nil {
+		return nil
+	}
+	b := s.requests.bucket(actor)
+	allowed := b.Allow()
+	left := max(b.Tokens(), 0)
+	reset := math.Ceil((float64(s.requests.burst) - left) / float64(s.requests.every))
+	c.Header("RateLimit-Limit", strconv.Itoa(s.requests.burst))
+	c.Header("RateLimit-Remaining", strconv.Itoa(int(left)))
+	c.Header("RateLimit-Reset", strconv.Itoa(int(reset)))
+	if allowed {
+		return nil
+	}
+	c.Header("Retry-After", "1")
+	return email.Fail(email.CodeTooMany, "this credential may make %.0f requests a second; wait a second, or send several mails at once", float64(s.requests.every))
+}
+
+// Logins that failed: ten of one name and fifty from one address at once, then one
+// in half a minute and one in five seconds.
+const (
+	loginBurst, loginEvery         = 10, 30 * time.Second
+	loginAddrBurst, loginAddrEvery = 50, 5 * time.Second
+	// loginsAtOnce bounds the memory of password hashes: 64 MiB each.
+	loginsAtOnce = 4
+)
+
+// logins throttles guessing of passwords.
+type logins struct {
+	byName, byAddr *limiters
+	slots          chan struct{}
+}
+
+func newLogins() logins {
+	return logins{
+		byName: newLimiters(rate.Every(loginEvery), loginBurst), byAddr: newLimiters(rate.Every(loginAddrEvery), loginAddrBurst),
+		slots: make(chan struct{}, loginsAtOnce),
+	}
+}
+
+// check refuses somebody who has guessed too often. The name alone locks nobody out
+// for long, and the address is shared by many.
+func (l logins) check(c *gin.Context, name string) error {
+	for _, b := range []*rate.Limiter{l.byName.bucket(name), l.byAddr.bucket(c.ClientIP())} {
+		if b.Tokens() < 1 {
+			c.Header("Retry-After", strconv.Itoa(int(loginEvery/time.Second)))
+			return email.Fail(email.CodeTooMany, "too many logins have failed; wait half a minute")
+		}
+	}
+	return nil
+}
+
+func (l logins) failed(c *gin.Context, name string) {
+	l.byName.bucket(name).Allow()
+	l.byAddr.bucket(c.ClientIP()).Allow()
+}

@@ -1,0 +1,105 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+type auditRow struct {
+	bun.BaseModel `bun:"table:audit,alias:au"`
+
+	ID         string    `bun:"id,pk,type:uuid"`
+	At         time.Time `bun:"at,nullzero,default:now()"`
+	CustomerID string    `bun:"customer_id,type:uuid,nullzero"`
+	Actor      string    `bun:"actor"`
+	RemoteAddr string    `bun:"remote_addr"`
+	RequestID  string    `bun:"request_id"`
+	Action     string    `bun:"action"`
+	Target     string    `bun:"target"`
+	Detail     string    `bun:"detail"`
+}
+
+// audit notes what the actor of ctx does, in the transaction that does it.
+func audit(ctx context.Context, idb bun.IDB, customerID, action, target, detail string) error {
+	a := account.ActorOf(ctx)
+	row := auditRow{
+		ID: newID(), CustomerID: customerID, Actor: a.Name, RemoteAddr: a.RemoteAddr, RequestID: a.RequestID,
+		Action: action, Target: target, Detail: cleanText(detail),
+	}
+	if _, err := idb.NewInsert().Model(&row).Exec(ctx); err != nil {
+		return fmt.Errorf("audit %s: %w", action, err)
+	}
+	return nil
+}
+
+// Audit lists what was done, newest first: to a customer's things, or to
+// everybody's where customerID is empty.
+func (s *Store) Audit(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
+	var rows []*auditRow
+	q := s.db.NewSelect().Model(&rows).Order("au.at DESC", "au.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "au", "at"))
+	if customerID != "" {
+		q = q.Where("au.customer_id = ?", customerID)
+	}
+	if err := q.Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *auditRow) (time.Time, string) { return r.At, r.ID })
+	for _, r := range rows {
+		out = append(out, account.Audited{
+			ID: r.ID, At: utc(r.At), CustomerID: r.CustomerID, Action: r.Action, Target: r.Target, Detail: r.Detail,
+			Actor: account.Actor{Name: r.Actor, RemoteAddr: r.RemoteAddr, RequestID: r.RequestID},
+		})
+	}
+	return out, next, nil
+}
+
+// usageShards is over how many rows a customer's month is counted: a row is locked
+// until its transaction has committed.
+const usageShards = 16
+
+// charge counts an accepted e-mail, and takes its recipients from what is prepaid.
+func (c *change) charge(customerID string, recipients int, prepaid bool) error {
+	if prepaid {
+		if err := c.pay(customerID, recipients); err != nil {
+			return err
+		}
+	}
+	_, err := c.tx.NewRaw(`INSERT INTO usage AS u (customer_id, month, shard, emails, recipients)
+		VALUES (?0, date_trunc('month', now() AT TIME ZONE 'UTC')::date, ?1, 1, ?2)
+		ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + 1, recipients = u.recipients + ?2`,
+		customerID, rand.IntN(usageShards), recipients).Exec(c.ctx)
+	if err != nil {
+		return fmt.Errorf("count usage: %w", err)
+	}
+	return nil
+}
+
+// pay takes credits, all or none.
+func (c *change) pay(customerID string, recipients int) error {
+	var left int64
+	err := c.tx.NewRaw("SELECT credits FROM customers WHERE id = ? FOR NO KEY UPDATE", customerID).Scan(c.ctx, &left)
+	if err != nil {
+		return fmt.Errorf("read credits: %w", err)
+	}
+	if left < int64(recipients) {
+		return email.Fail(email.CodeCredits, "the e-mail has %d recipients and takes as many credits, and %d are left; ask the operator for more", recipients, left)
+	}
+	if _, err := c.tx.NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(c.ctx); err != nil {
+		return fmt.Errorf("take credits: %w", err)
+	}
+	return nil
+}
+
+// Usage lists what a customer sent, by month, the newest first.
+func (s *Store) Usage(ctx context.Context, customerID string, months int) (out []account.Usage, err error) {
+	err = s.db.NewRaw(`SELECT month, sum(emails)::bigint AS emails, sum(recipients)::bigint AS recipients FROM usage
+		WHERE customer_id = ? GROUP BY month ORDER BY month DESC LIMIT ?`, customerID, months).Scan(ctx, &out)
+	return out, translate(err)
+}

@@ -1,0 +1,217 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+type accessKeyRow struct {
+	bun.BaseModel `bun:"table:access_keys,alias:k"`
+
+	ID            string          `bun:"id,pk,type:uuid"`
+	CustomerID    string          `bun:"customer_id,type:uuid"`
+	Name          string          `bun:"name"`
+	Detail        string          `bun:"detail"`
+	TokenPrefix   string          `bun:"token_prefix"`
+	TokenHash     []byte          `bun:"token_hash"`
+	Scopes        []account.Scope `bun:"scopes,array"`
+	SenderDomains []string        `bun:"sender_domains,array"`
+	Networks      []string        `bun:"networks,array,type:cidr[]"`
+	ExpiresAt     time.Time       `bun:"expires_at,nullzero"`
+	LastUsedAt    time.Time       `bun:"last_used_at,nullzero"`
+	CreatedAt     time.Time       `bun:"created_at,nullzero,default:now()"`
+	UpdatedAt     time.Time       `bun:"updated_at,nullzero,default:now()"`
+	DeletedAt     time.Time       `bun:"deleted_at,nullzero"`
+}
+
+func (r *accessKeyRow) key() account.AccessKey {
+	return account.AccessKey{
+		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix, Scopes: r.Scopes,
+		SenderDomains: r.SenderDomains, Networks: prefixes(r.Networks),
+		ExpiresAt: utc(r.ExpiresAt), LastUsedAt: utc(r.LastUsedAt), CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
+	}
+}
+
+// prefixes reads what Postgres keeps as cidr, which nothing else can be.
+func prefixes(cidrs []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, c := range cidrs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// newKeyRow makes a key's row and its token.
+func newKeyRow(wanted account.AccessKey) (accessKeyRow, string) {
+	token := account.NewToken()
+	row := accessKeyRow{
+		ID: newID(), CustomerID: wanted.CustomerID, Name: wanted.Name, Detail: wanted.Detail, TokenPrefix: account.TokenPrefix(token),
+		TokenHash: account.HashToken(token), Scopes: append([]account.Scope{}, wanted.Scopes...),
+		SenderDomains: lower(wanted.SenderDomains), Networks: []string{}, ExpiresAt: wanted.ExpiresAt,
+	}
+	for _, p := range wanted.Networks {
+		row.Networks = append(row.Networks, p.String())
+	}
+	return row, token
+}
+
+// CreateAccessKey makes a key of the given customer, name, detail, scopes,
+// restrictions and end. The token is returned this once and stored as a hash.
+func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (key account.AccessKey, token string, err error) {
+	if _, err := s.Customer(ctx, wanted.CustomerID); err != nil {
+		return account.AccessKey{}, "", err
+	}
+	row, token := newKeyRow(wanted)
+	err = s.inTx(ctx, func(tx bun.Tx) error {
+		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
+			return err
+		}
+		return audit(ctx, tx, row.CustomerID, "accesskey.created", row.ID, row.Name)
+	})
+	if err != nil {
+		return account.AccessKey{}, "", err
+	}
+	return row.key(), token, nil
+}
+
+// RotateAccessKey makes a key like another one, which ends after overlap unless it
+// ends sooner. The new token is returned this once.
+func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (key account.AccessKey, token string, err error) {
+	var row accessKeyRow
+	err = s.inTx(ctx, func(tx bun.Tx) error {
+		var old accessKeyRow
+		err := tx.NewSelect().Model(&old).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
+			Where("k.expires_at IS NULL OR k.expires_at > now()").For("UPDATE").Scan(ctx)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound("access key")
+		}
+		if err != nil {
+			return err
+		}
+		row, token = newKeyRow(old.key())
+		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
+			return err
+		}
+		_, err = tx.NewRaw("UPDATE access_keys SET updated_at = now(), expires_at = least(expires_at, now() + ? * interval '1 second') WHERE id = ?",
+			overlap.Seconds(), id).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, customerID, "accesskey.rotated", id, "replaced by "+row.ID)
+	})
+	if err != nil {
+		return account.AccessKey{}, "", err
+	}
+	return row.key(), token, nil
+}
+
+// AccessKeys lists a customer's keys, newest first, without the deleted ones.
+func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
+	var rows []*accessKeyRow
+	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
+		Order("k.created_at DESC", "k.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "k", "created_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	for _, r := range rows {
+		out = append(out, r.key())
+	}
+	return out, next, nil
+}
+
+// AccessKey reads one key of a customer.
+func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
+	var row accessKeyRow
+	err := s.db.NewSelect().Model(&row).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.AccessKey{}, notFound("access key")
+	}
+	return row.key(), translate(err)
+}
+
+// DeleteAccessKey ends a key at once. Deleting it again changes nothing.
+func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		res, err := tx.NewUpdate().Model((*accessKeyRow)(nil)).Set("deleted_at = now(), updated_at = now()").
+			Where("id = ?", id).Where("customer_id = ?", customerID).Where("deleted_at IS NULL").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return audit(ctx, tx, customerID, "accesskey.deleted", id, "")
+	})
+	if err != nil {
+		return account.AccessKey{}, err
+	}
+	return s.AccessKey(ctx, customerID, id)
+}
+
+// usedEvery is how exact a key's last use is: writing it with every request would
+// cost as much as the request.
+const usedEvery = time.Minute
+
+// GrantByToken finds what an access key's token stands for. A token that is
+// unknown, deleted or expired is unauthorized, without saying which.
+func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
+	row, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.ColumnExpr("k.scopes, k.sender_domains, k.networks::text[] AS networks, k.id AS key_id").
+			ColumnExpr("k.last_used_at IS NULL OR k.last_used_at < now() - ? * interval '1 second' AS key_rested", usedEvery.Seconds()).
+			Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
+			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
+	})
+	if email.FailureCode(err) == email.CodeNotFound {
+		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
+	}
+	if err != nil {
+		return account.Grant{}, err
+	}
+	if row.KeyRested {
+		if _, err := s.db.NewRaw("UPDATE access_keys SET last_used_at = now() WHERE id = ?", row.KeyID).Exec(ctx); err != nil {
+			return account.Grant{}, translate(err)
+		}
+	}
+	return account.Grant{
+		Customer: row.customer(), Actor: "key:" + row.KeyID, Scopes: row.Scopes, SenderDomains: row.SenderDomains, Networks: prefixes(row.Networks),
+	}, nil
+}
+
+// GrantByUser finds what a user's login stands for.
+func (s *Store) GrantByUser(ctx context.Context, userID string) (account.Grant, error) {
+	var u userRow
+	err := s.db.NewSelect().Model(&u).Where("u.id = ?", userID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the user is gone; log in again")
+	}
+	if err != nil {
+		return account.Grant{}, translate(err)
+	}
+	g := account.Grant{Actor: "user:" + u.ID}
+	if u.Admin {
+		g.Scopes = []account.Scope{account.ScopeAdmin}
+	}
+	g.Customer, err = s.Customer(ctx, u.CustomerID)
+	return g, err
+}
+
+// lower makes domains comparable.
+func lower(domains []string) []string {
+	out := make([]string, len(domains))
+	for i, d := range domains {
+		out[i] = strings.ToLower(d)
+	}
+	return out
+}
