@@ -21,8 +21,10 @@ const (
 	CodeTooLarge             Code = "too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeDomainUnverified     Code = "sender_domain_unverified"
-	CodeUnavailable          Code = "unavailable"
-	CodeIdempotencyConflict  Code = "idempotency_conflict"
+	// CodeBlocked names a file that is not sent; as the code of a field.
+	CodeBlocked             Code = "attachment_blocked"
+	CodeUnavailable         Code = "unavailable"
+	CodeIdempotencyConflict Code = "idempotency_conflict"
 )
 
 // FieldError is one thing wrong with a request.

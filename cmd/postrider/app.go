@@ -147,7 +147,7 @@ func (a *app) api() http.Handler {
 		Emails: a.store, Events: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Ready: a.store.Ready, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
 		PublicURL:   a.cfg.PublicURL,
 		WorkflowURL: workflowURL,

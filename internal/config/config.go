@@ -65,6 +65,9 @@ type Config struct {
 	AllowPrivateCIDRs      []netip.Prefix `env:"POSTRIDER_ALLOW_PRIVATE_CIDRS"`
 	// MaxMessageBytes bounds text, HTML and decoded attachments together.
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
+	// BlockedAttachments are extensions in lower case, without a dot. Nil means
+	// the built-in list, empty none.
+	BlockedAttachments []string `env:"POSTRIDER_BLOCKED_ATTACHMENTS"`
 
 	// RetrySchedule are the waits after the first, second, … attempt; the last
 	// one repeats until ExpireAfter. Never empty.

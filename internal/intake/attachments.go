@@ -22,6 +22,13 @@ const (
 
 var contentID = regexp.MustCompile(`^[A-Za-z0-9._@+-]{1,128}$`)
 
+// attachmentPointers say where the members of an attachment are.
+type attachmentPointers struct{ filename, mediaType, content string }
+
+func pointersOf(pointer string) attachmentPointers {
+	return attachmentPointers{filename: pointer + "/filename", mediaType: pointer + "/type", content: pointer + "/content"}
+}
+
 func (c *checker) attachments(as []attachment) []email.Attachment {
 	if len(as) > maxAttachments {
 		c.refuse("/attachments", codeTooMany, "there are %d attachments, the limit is %d", len(as), maxAttachments)
@@ -79,7 +86,7 @@ func (c *checker) reference(pointer string, a attachment) email.Attachment {
 		c.refuse(pointer+"/content_id", codeUnsupported, "only uploaded content stands inside HTML; remove this member")
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
-	c.blockedName(pointer+"/filename", out.Filename)
+	c.blocked(pointersOf(pointer), out, nil)
 	return out
 }
 
@@ -106,9 +113,7 @@ func (c *checker) file(pointer string, a attachment) email.Attachment {
 	} else {
 		out.Type = sniff(out.Filename, out.Content)
 	}
-	if !c.blockedName(pointer+"/filename", out.Filename) && !c.blockedType(pointer+"/type", out.Type) {
-		c.blockedContent(pointer+"/content", out.Content)
-	}
+	c.blocked(pointersOf(pointer), out, out.Content)
 	return out
 }
 

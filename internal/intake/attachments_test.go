@@ -82,3 +82,14 @@ func TestExecutablesAreBlockedByTypeAndContent(t *testing.T) {
 		require.Contains(t, f.Detail, "send the link")
 	}
 }
+
+func TestTheOperatorsListReplacesOurs(t *testing.T) {
+	t.Parallel()
+	body := []byte(with(`"attachments":[{"filename":"a.exe","content":"TVqQAAM="}]`))
+	_, err := intake.Decode(body, limits())
+	require.Error(t, err)
+	open := limits()
+	open.Blocked = email.Block([]string{})
+	_, err = intake.Decode(body, open)
+	require.NoError(t, err)
+}
