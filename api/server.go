@@ -19,6 +19,7 @@ import (
 type Deps struct {
 	Emails     Emails
 	Events     Events
+	Files      Files
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
@@ -91,6 +92,11 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/emails/:id/resend", customer, s.resend)
 	s.route("GET", "/v1.0/emails/:id/events", customer, s.emailEvents)
 	s.route("GET", "/v1.0/events", customer, s.feed)
+
+	s.route("POST", "/v1.0/files", customer, s.postFile)
+	s.route("GET", "/v1.0/files/:id", customer, s.getFile)
+	s.route("DELETE", "/v1.0/files/:id", customer, s.deleteFile)
+	s.routeRaw("GET", "/v1.0/files/:id/content", customer, s.getFileContent)
 
 	s.route("GET", "/v1.0/accesskeys", customer, s.listAccessKeys)
 	s.route("POST", "/v1.0/accesskeys", customer, s.postAccessKey)

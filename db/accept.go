@@ -2,8 +2,6 @@ package db
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -199,58 +197,4 @@ func (c *change) acceptAttachments(emailID, customerID string, as []email.Attach
 		return nil, fmt.Errorf("insert attachments: %w", err)
 	}
 	return rows, nil
-}
-
-type blobRow struct {
-	bun.BaseModel `bun:"table:blobs,alias:b"`
-
-	ID         string    `bun:"id,pk,type:uuid"`
-	CustomerID string    `bun:"customer_id,type:uuid"`
-	Size       int64     `bun:"size"`
-	SHA256     string    `bun:"sha256"`
-	CreatedAt  time.Time `bun:"created_at"`
-}
-
-type chunkRow struct {
-	bun.BaseModel `bun:"table:blob_chunks,alias:bc"`
-
-	BlobID string `bun:"blob_id,pk,type:uuid"`
-	Seq    int    `bun:"seq,pk"`
-	Data   []byte `bun:"data"`
-}
-
-// chunkBytes is the size of a stored chunk: the driver sends bytes as hex text
-// and would hold a large attachment four times over.
-const chunkBytes = 512 << 10
-
-func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
-	sum := sha256.Sum256(data)
-	blob := &blobRow{ID: newID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
-	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
-		return nil, fmt.Errorf("insert blob: %w", err)
-	}
-	for seq := 0; len(data) > 0; seq++ {
-		n := min(chunkBytes, len(data))
-		if _, err := tx.NewInsert().Model(&chunkRow{BlobID: blob.ID, Seq: seq, Data: data[:n]}).Exec(ctx); err != nil {
-			return nil, fmt.Errorf("insert chunk %d: %w", seq, err)
-		}
-		data = data[n:]
-	}
-	return blob, nil
-}
-
-// readBlob reads stored bytes chunk by chunk and checks that all are there.
-func readBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
-	data := make([]byte, 0, size)
-	for seq := 0; int64(len(data)) < size; seq++ {
-		var chunk chunkRow
-		if err := db.NewSelect().Model(&chunk).Where("bc.blob_id = ?", id).Where("bc.seq = ?", seq).Scan(ctx); err != nil {
-			return nil, fmt.Errorf("read chunk %d of blob %s: %w", seq, id, err)
-		}
-		data = append(data, chunk.Data...)
-	}
-	if int64(len(data)) != size {
-		return nil, fmt.Errorf("blob %s: %d bytes, expected %d", id, len(data), size)
-	}
-	return data, nil
 }

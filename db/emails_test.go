@@ -310,6 +310,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	require.False(t, ms[0].AppliedAt.IsZero())
 	require.Equal(t, "0001_init", ms[0].Name)
 	require.Equal(t, "0003_pauses", ms[2].Name)
+	require.Equal(t, "0005_files", ms[len(ms)-1].Name)
 	require.NoError(t, db.MigrateDown(ctx, url))
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)

@@ -117,6 +117,29 @@ func (c *checker) file(pointer string, a attachment) email.Attachment {
 	return out
 }
 
+// fieldFile is where an upload's problems are: it is the name of the form's field.
+const fieldFile = "file"
+
+// Upload checks a file that comes by itself, ahead of the message, as if it came
+// inside of one: it returns the name made safe, and the type, found out where the
+// client gives none or the general one, as programs do that do not know. head are
+// the file's first bytes, 512 if it has as many. The error is an *email.Failure.
+func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string, err error) {
+	c := &checker{limits: l.withDefaults()}
+	if name = c.filename(fieldFile, filename); name == "" && len(c.fields) == 0 {
+		c.refuse(fieldFile, codeMissing, "give the file a name")
+	}
+	if base, _, _ := strings.Cut(mediaType, ";"); base == "" || strings.EqualFold(strings.TrimSpace(base), octetStream) {
+		typ = sniff(name, head)
+	} else {
+		typ = c.mediaType(fieldFile, mediaType)
+	}
+	c.blocked(attachmentPointers{fieldFile, fieldFile, fieldFile}, email.Attachment{Filename: name, Type: typ}, head)
+	return name, typ, c.refused()
+}
+
+const octetStream = "application/octet-stream"
+
 // filename keeps the last element of a path, without the invisible marks that
 // make a name look like another one.
 func (c *checker) filename(pointer, name string) string {

@@ -93,3 +93,27 @@ func TestTheOperatorsListReplacesOurs(t *testing.T) {
 	_, err = intake.Decode(body, open)
 	require.NoError(t, err)
 }
+
+func TestUploads(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ filename, mediaType, head, wantName, wantType string }{
+		{"a/b.pdf", "application/pdf", "%PDF-1.4", "b.pdf", "application/pdf"},
+		{"b.csv", "", "a,b", "b.csv", "text/csv; charset=utf-8"},
+		{"b.csv", "Application/Octet-Stream", "a,b", "b.csv", "text/csv; charset=utf-8"},
+		{"b", "application/octet-stream; x=y", "\x89PNG\r\n\x1a\n", "b", "image/png"},
+		{"b.txt", "", "", "b.txt", "text/plain; charset=utf-8"},
+	} {
+		name, typ, err := intake.Upload(row.filename, row.mediaType, []byte(row.head), limits())
+		require.NoError(t, err, row.filename)
+		require.Equal(t, row.wantName+" "+row.wantType, name+" "+typ)
+	}
+	for _, row := range []struct{ filename, mediaType, head, code string }{
+		{"", "", "", "missing"}, {"..", "", "", "missing"}, {"a\r\nb", "", "", "control_character"}, {"a", "x", "", "invalid"}, {"a", "multipart/mixed", "", "unsupported"},
+		{"a.exe", "", "", "attachment_blocked"}, {"a", "application/x-msdownload", "", "attachment_blocked"}, {"a.pdf", "", "\x7fELF", "attachment_blocked"},
+	} {
+		_, _, err := intake.Upload(row.filename, row.mediaType, []byte(row.head), limits())
+		f := failure(t, err)
+		require.Equal(t, "file "+row.code, f.Fields[0].Pointer+" "+f.Fields[0].Code, "%+v", row)
+		require.Len(t, f.Fields, 1)
+	}
+}

@@ -26,7 +26,7 @@ var byExtension = map[string]string{
 }
 
 // general are the answers of sniffing that an extension refines.
-var general = map[string]bool{"application/octet-stream": true, "text/plain": true, "text/xml": true, "application/zip": true}
+var general = map[string]bool{octetStream: true, "text/plain": true, "text/xml": true, "application/zip": true}
 
 // sniff finds a media type out: by the content, or, where that says little, by
 // the name. It errs on the side of application/octet-stream.
