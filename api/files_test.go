@@ -225,3 +225,22 @@ func TestAFileThatIsLostMeanwhileBreaksOff(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.NoError(t, resp.Body.Close())
 }
+
+func TestAFileIsAttached(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.uploaded("report.pdf", "", []byte("%PDF-1.4"))
+	body := `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t","attachments":[{"reference_type":"file","reference_id":"` + f.ID + `"}]}`
+	res := b.call("POST", "/v1.0/emails", body, "Authorization", "Bearer "+b.key, "Idempotency-Key", "k")
+	require.Equal(t, 202, res.status, res.body)
+	var got struct{ Attachments []map[string]any }
+	res.decode(t, &got)
+	require.Equal(t, []map[string]any{{
+		"reference_type": "file", "reference_id": f.ID, "filename": "report.pdf", "type": "application/pdf", "size": 8.0, "sha256": f.SHA256, "content_id": "",
+	}}, got.Attachments)
+
+	require.Equal(t, 200, b.as("DELETE", "/v1.0/files/"+f.ID, "").status)
+	again := b.call("POST", "/v1.0/emails", body, "Authorization", "Bearer "+b.key, "Idempotency-Key", "k")
+	require.Equal(t, "true", again.header.Get("Idempotent-Replayed"), "the same request has the same answer: %s", again.body)
+	require.JSONEq(t, res.body, again.body)
+}

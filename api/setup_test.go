@@ -74,7 +74,7 @@ const maxBytes = 1 << 20
 func setup(t *testing.T) *bench {
 	t.Helper()
 	url := dbtest.URL(t)
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, WebhookBody: webhook.Body})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: maxBytes, WebhookBody: webhook.Body})
 	require.NoError(t, err)
 	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
 	t.Cleanup(func() {

@@ -17,7 +17,8 @@ const startLease = 10 * time.Second
 // Accept stores a message as an e-mail, with its recipients, attachments and
 // an outbox row leased to owner (a process), in one transaction: after it
 // returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
-// a sender domain that the customer has not proven.
+// a sender domain that the customer has not proven, one with CodeInvalidRequest a
+// file that is not there.
 //
 // With an idempotency key the same message is accepted once, however often and
 // however concurrently it comes: replayed says that the e-mail is an earlier one.
@@ -32,6 +33,9 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		}
 		hooked, err := c.acceptFrom(customerID, m.From.Domain())
 		if err != nil {
+			return err
+		}
+		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 			return err
 		}
 		due := c.now
@@ -172,13 +176,15 @@ func newContentRow(emailID string, m email.Message) *contentRow {
 	return row
 }
 
-// acceptAttachments stores inline contents as files, and references as they are.
+// acceptAttachments stores inline contents as files, and references as they are;
+// those to bytes that are stored share them.
 func (c *change) acceptAttachments(emailID, customerID string, as []email.Attachment) ([]*attachmentRow, error) {
 	rows := make([]*attachmentRow, 0, len(as))
 	for i, a := range as {
 		row := &attachmentRow{
 			ID: newID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
 			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Optional: a.Optional,
+			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
 		}
 		if a.Content != nil {
 			blob, err := storeBlob(c.ctx, c.tx, customerID, a.Content, c.now)

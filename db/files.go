@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -111,4 +112,69 @@ func (s *Store) DeleteFile(ctx context.Context, customerID, id string) (email.Fi
 		return email.File{}, err
 	}
 	return row.file(), nil
+}
+
+// attachFiles gives references to files what the files have: the bytes, and name
+// and type where the message has none of its own. The files cannot be deleted
+// until the transaction ends.
+func (c *change) attachFiles(customerID string, m email.Message) ([]email.Attachment, error) {
+	var ids []string
+	for _, a := range m.Attachments {
+		if refersToFile(a) {
+			ids = append(ids, a.ReferenceID)
+		}
+	}
+	if len(ids) == 0 {
+		return m.Attachments, nil
+	}
+	var rows []*fileRow
+	err := c.tx.NewSelect().Model(&rows).Where("f.id IN (?)", bun.List(ids)).Where("f.customer_id = ?", customerID).Order("f.id").For("SHARE").Scan(c.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read files: %w", err)
+	}
+	files := make(map[string]*fileRow, len(rows))
+	for _, r := range rows {
+		files[r.ID] = r
+	}
+	m.Attachments = slices.Clone(m.Attachments)
+	refusal := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
+	for i := range m.Attachments {
+		a := &m.Attachments[i]
+		if !refersToFile(*a) {
+			continue
+		}
+		pointer := fmt.Sprintf("/attachments/%d/reference_id", i)
+		f := files[a.ReferenceID]
+		if f == nil {
+			refusal.Fields = append(refusal.Fields, email.FieldError{Pointer: pointer, Code: string(email.CodeNotFound),
+				Detail: "there is no such file: upload it with POST /v1.0/files, and give the id in the answer"})
+			continue
+		}
+		a.BlobID, a.Size, a.SHA256 = f.BlobID, f.Size, f.SHA256
+		if a.Filename == "" {
+			a.Filename = f.Filename
+		}
+		if a.Type == "" {
+			a.Type = f.Type
+		}
+		// It was checked when it was uploaded, perhaps against another list.
+		if why := c.s.opts.Blocked.Name(a.Filename); why != "" {
+			refusal.Fields = append(refusal.Fields, email.FieldError{Pointer: pointer, Code: string(email.CodeBlocked), Detail: why + ": put the file where it can be downloaded, and send the link"})
+		}
+	}
+	if len(refusal.Fields) > 0 {
+		return nil, refusal
+	}
+	if size := m.Size(); size > c.s.opts.MaxMessageBytes {
+		f := email.Fail(email.CodeTooLarge, "text, HTML and attachments have %d bytes together, the limit is %d: put large files where they can be downloaded, and send the links", size, c.s.opts.MaxMessageBytes)
+		f.Fields = []email.FieldError{{Pointer: "/attachments", Code: string(f.Code), Detail: f.Detail}}
+		return nil, f
+	}
+	return m.Attachments, nil
+}
+
+// refersToFile tells a file from content, which has no reference yet, and from
+// what is sent again.
+func refersToFile(a email.Attachment) bool {
+	return a.ReferenceType == email.ReferenceFile && a.Content == nil && a.BlobID == ""
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -216,4 +217,105 @@ func TestAFileIsNeverInMemoryWhole(t *testing.T) {
 	require.Equal(t, f.SHA256, hex.EncodeToString(digest.Sum(nil)))
 	require.Less(t, peak-before, int64(bound), "while it is read")
 	t.Logf("stored with %d KiB, read with %d KiB", (source.peak-before)>>10, (peak-before)>>10)
+}
+
+func reference(f email.File) email.Attachment {
+	return email.Attachment{ReferenceType: email.ReferenceFile, ReferenceID: f.ID}
+}
+
+func TestAnEmailSharesTheFilesBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.storeFile([]byte("%PDF-1.4"))
+	m := message("bob@x.test")
+	renamed := reference(f)
+	renamed.Filename, renamed.Type, renamed.ContentID = "r.bin", "application/octet-stream", "r"
+	m.Attachments = []email.Attachment{reference(f), renamed}
+	e := b.accept(m)
+	require.Equal(t, e, b.get(e.ID))
+	one, two := e.Attachments[0], e.Attachments[1]
+	require.Equal(t, email.Attachment{
+		ID: one.ID, ReferenceType: email.ReferenceFile, ReferenceID: f.ID, Filename: "report.pdf", Type: "application/pdf", BlobID: one.BlobID, Size: 8, SHA256: f.SHA256,
+	}, one)
+	require.Equal(t, []string{"r.bin", "application/octet-stream", "r", one.BlobID}, []string{two.Filename, two.Type, two.ContentID, two.BlobID})
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
+	plan, err := b.Plan(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Empty(t, plan.Unresolved)
+	require.Equal(t, int64(len(m.Text)+16), plan.Route.Bytes, "what decides how it is sent")
+
+	// Deleted, it can still be sent, and sent again.
+	_, err = b.DeleteFile(b.ctx, b.customer, f.ID)
+	require.NoError(t, err)
+	require.NoError(t, b.control(e.ID, email.ActionCancel))
+	again, err := b.Resend(b.ctx, b.customer, e.ID, uuid.NewString())
+	require.NoError(t, err)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
+	for _, id := range []string{e.ID, again.ID} {
+		back, err := b.Message(b.ctx, id)
+		require.NoError(t, err)
+		require.Equal(t, "%PDF-1.4", string(back.Attachments[0].Content))
+		require.Equal(t, "%PDF-1.4", string(back.Attachments[1].Content))
+	}
+	_, _, err = b.Accept(b.ctx, b.customer, m, uuid.NewString(), email.Idempotency{})
+	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), "a new one cannot have it any more")
+}
+
+func TestFilesThatCannotBeAttached(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+	require.NoError(t, err)
+	theirs, err := b.StoreFile(b.ctx, other.ID, pdf, bytes.NewReader(nil))
+	require.NoError(t, err)
+	// As it is where the list has grown since the upload.
+	program, err := b.StoreFile(b.ctx, b.customer, email.File{Filename: "a.exe", Type: "text/plain"}, bytes.NewReader(nil))
+	require.NoError(t, err)
+	m := message("bob@x.test")
+	m.Attachments = []email.Attachment{reference(theirs), {Filename: "a.txt", Content: []byte("x")}, reference(email.File{ID: uuid.NewString()}), reference(program)}
+	_, _, err = b.Accept(b.ctx, b.customer, m, uuid.NewString(), email.Idempotency{})
+	f, ok := errors.AsType[*email.Failure](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, email.CodeInvalidRequest, f.Code)
+	var got []string
+	for _, field := range f.Fields {
+		got = append(got, field.Pointer+" "+field.Code)
+	}
+	require.Equal(t, []string{"/attachments/0/reference_id not_found", "/attachments/2/reference_id not_found", "/attachments/3/reference_id attachment_blocked"}, got)
+	require.Zero(t, b.count("SELECT count(*) FROM emails"))
+}
+
+func TestFilesCountAgainstTheMessagesLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := b.storeFile(make([]byte, 10<<20))
+	m := message("bob@x.test")
+	m.Attachments = []email.Attachment{reference(f), reference(f)}
+	b.accept(m)
+	m.Attachments = append(m.Attachments, reference(f))
+	_, _, err := b.Accept(b.ctx, b.customer, m, uuid.NewString(), email.Idempotency{})
+	require.Equal(t, email.CodeTooLarge, email.FailureCode(err))
+	require.ErrorContains(t, err, "31457282 bytes together, the limit is 26214400")
+}
+
+// Whichever comes first: no e-mail is accepted whose bytes are gone.
+func TestAcceptingAndDeletingAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 10 {
+		f := b.storeFile([]byte("x"))
+		m := message("bob@x.test")
+		m.Attachments = []email.Attachment{reference(f)}
+		accepted := make(chan error)
+		go func() {
+			_, _, err := b.Accept(b.ctx, b.customer, m, uuid.NewString(), email.Idempotency{})
+			accepted <- err
+		}()
+		_, err := b.DeleteFile(b.ctx, b.customer, f.ID)
+		require.NoError(t, err)
+		if err := <-accepted; err != nil {
+			require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), "%v", err)
+		}
+	}
+	require.Equal(t, b.count("SELECT count(*) FROM emails"), b.count("SELECT count(*) FROM attachments JOIN blob_chunks USING (blob_id)"))
 }

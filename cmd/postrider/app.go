@@ -74,6 +74,8 @@ func openStore(cfg config.Config) (*db.Store, error) {
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
+		MaxMessageBytes:        cfg.MaxMessageBytes,
+		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Body,

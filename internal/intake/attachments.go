@@ -69,23 +69,27 @@ func (c *checker) reference(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceType(text(a.ReferenceType))}
 	switch out.ReferenceType {
 	case "":
-		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "recording"`)
-	case email.ReferenceRecording:
+		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "file" or "recording"`)
+	case email.ReferenceFile, email.ReferenceRecording:
 		id, err := uuid.Parse(text(a.ReferenceID))
 		if err != nil || len(text(a.ReferenceID)) != len(id.String()) {
-			c.refuse(pointer+"/reference_id", codeInvalid, "give the recording's id, a UUID")
+			c.refuse(pointer+"/reference_id", codeInvalid, "give the %s's id, a UUID", out.ReferenceType)
 		}
 		out.ReferenceID = id.String()
 	default:
-		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "recording"; give anything else as content`)
-	}
-	if text(a.Type) != "" {
-		c.refuse(pointer+"/type", codeUnsupported, "the type of what is referred to is found out; remove this member")
-	}
-	if text(a.ContentID) != "" {
-		c.refuse(pointer+"/content_id", codeUnsupported, "only uploaded content stands inside HTML; remove this member")
+		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content`)
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
+	if out.ReferenceType == email.ReferenceRecording {
+		if text(a.Type) != "" {
+			c.refuse(pointer+"/type", codeUnsupported, "the type of a recording is found out; remove this member")
+		}
+		if text(a.ContentID) != "" {
+			c.refuse(pointer+"/content_id", codeUnsupported, "a recording does not stand inside HTML; remove this member")
+		}
+	} else {
+		out.ContentID, out.Type = c.contentID(pointer+"/content_id", text(a.ContentID)), c.typeGiven(pointer+"/type", text(a.Type))
+	}
 	c.blocked(pointersOf(pointer), out, nil)
 	return out
 }
@@ -99,22 +103,23 @@ func (c *checker) file(pointer string, a attachment) email.Attachment {
 	if out.Filename = c.filename(pointer+"/filename", text(a.Filename)); out.Filename == "" && len(c.fields) == before {
 		c.refuse(pointer+"/filename", codeMissing, "give the file a name")
 	}
-	if id := text(a.ContentID); id != "" {
-		if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
-			id = id[1 : len(id)-1]
-		}
-		if !contentID.MatchString(id) {
-			c.refuse(pointer+"/content_id", codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
-		}
-		out.ContentID = id
-	}
-	if given := text(a.Type); given != "" {
-		out.Type = c.mediaType(pointer+"/type", given)
-	} else {
+	out.ContentID = c.contentID(pointer+"/content_id", text(a.ContentID))
+	if out.Type = c.typeGiven(pointer+"/type", text(a.Type)); text(a.Type) == "" {
 		out.Type = sniff(out.Filename, out.Content)
 	}
 	c.blocked(pointersOf(pointer), out, out.Content)
 	return out
+}
+
+// contentID takes the id with or without the angle brackets of its header.
+func (c *checker) contentID(pointer, id string) string {
+	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
+		id = id[1 : len(id)-1]
+	}
+	if id != "" && !contentID.MatchString(id) {
+		c.refuse(pointer, codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
+	}
+	return id
 }
 
 // fieldFile is where an upload's problems are: it is the name of the form's field.
@@ -168,6 +173,14 @@ func (c *checker) filename(pointer, name string) string {
 // UAX 9): with them, exe.gpj is shown as jpg.exe is written.
 func turnsText(r rune) bool {
 	return r == '\u061c' || r == '\u200e' || r == '\u200f' || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+}
+
+// typeGiven is empty where the client gives none.
+func (c *checker) typeGiven(pointer, given string) string {
+	if given == "" {
+		return ""
+	}
+	return c.mediaType(pointer, given)
 }
 
 // mediaType normalises what the client says (RFC 2045 section 5.1). A name among

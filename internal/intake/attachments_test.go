@@ -117,3 +117,13 @@ func TestUploads(t *testing.T) {
 		require.Len(t, f.Fields, 1)
 	}
 }
+
+func TestAReferenceToAFile(t *testing.T) {
+	t.Parallel()
+	m := decode(t, with(`"attachments":[{"reference_type":"file","reference_id":"1F25E6C9-6709-44d1-b93e-a5f1c5f80411"},
+		{"reference_type":"file","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>","optional":true}]`))
+	require.Equal(t, []email.Attachment{
+		{ReferenceType: email.ReferenceFile, ReferenceID: "1f25e6c9-6709-44d1-b93e-a5f1c5f80411"},
+		{ReferenceType: email.ReferenceFile, ReferenceID: "1f25e6c9-6709-44d1-b93e-a5f1c5f80411", Filename: "logo.png", Type: "image/png", ContentID: "logo", Optional: true},
+	}, m.Attachments)
+}
