@@ -55,7 +55,7 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	}
 	cust := customerOf(c)
 	limits := s.opts.Limits
-	limits.Now = time.Now()
+	limits.Now, limits.CheckURL = time.Now(), s.deps.CheckURL
 	if src := cust.DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}

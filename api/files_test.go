@@ -244,3 +244,17 @@ func TestAFileIsAttached(t *testing.T) {
 	require.Equal(t, "true", again.header.Get("Idempotent-Replayed"), "the same request has the same answer: %s", again.body)
 	require.JSONEq(t, res.body, again.body)
 }
+
+func TestAURLIsAttached(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t",
+		"attachments":[{"url":"https://cdn.x.test/a.pdf?key=1","optional":true}]}`)
+	require.Equal(t, 202, res.status, res.body)
+	var got struct{ Attachments []map[string]any }
+	res.decode(t, &got)
+	require.Equal(t, []map[string]any{{
+		"reference_type": "url", "reference_id": "", "url": "https://cdn.x.test/a.pdf?key=1", "filename": "", "type": "", "size": 0.0, "sha256": "", "content_id": "",
+		"optional": true,
+	}}, got.Attachments)
+}

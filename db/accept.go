@@ -183,7 +183,7 @@ func (c *change) acceptAttachments(emailID, customerID string, as []email.Attach
 	for i, a := range as {
 		row := &attachmentRow{
 			ID: newID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
-			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Optional: a.Optional,
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Optional: a.Optional,
 			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
 		}
 		if a.Content != nil {

@@ -102,7 +102,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		relays = append(relays, r)
 	}
 	a.relays = smtp.New(relays, smtp.Options{Log: log})
-	a.http = safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback})
+	a.http = newHTTP(cfg, 0)
 	resolvers, err := newResolvers(cfg)
 	if err != nil {
 		return nil, errors.Join(err, a.close())
@@ -117,18 +117,31 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	return a, nil
 }
 
-// newResolvers fetch what attachments refer to, as far as this installation can.
+// newResolvers open what attachments refer to, as far as this installation can.
 func newResolvers(cfg config.Config) (attachment.Resolvers, error) {
+	urls := attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout), version)
+	out := attachment.Resolvers{
+		ByType:  map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: urls.Resolve, email.ReferenceRecording: noRecordings},
+		Blocked: email.Block(cfg.BlockedAttachments),
+	}
 	if cfg.RecordingURL == "" {
-		return attachment.Resolvers{email.ReferenceRecording: func(context.Context, string, email.Attachment) (attachment.Content, error) {
-			return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
-		}}, nil
+		return out, nil
 	}
-	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: cfg.RecordingURL, Token: cfg.RecordingToken.Reveal(), MaxBytes: cfg.MaxMessageBytes})
+	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: cfg.RecordingURL, Token: cfg.RecordingToken.Reveal()})
 	if err != nil {
-		return nil, fmt.Errorf("POSTRIDER_RECORDING_URL: %w", err)
+		return out, fmt.Errorf("POSTRIDER_RECORDING_URL: %w", err)
 	}
-	return attachment.Resolvers{email.ReferenceRecording: r.Resolve}, nil
+	out.ByType[email.ReferenceRecording] = r.Resolve
+	return out, nil
+}
+
+func noRecordings(context.Context, string, email.Attachment, int64) (attachment.Content, error) {
+	return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
+}
+
+// newHTTP calls addresses that customers give; 0 is the timeout for webhooks.
+func newHTTP(cfg config.Config, timeout time.Duration) *safehttp.Client {
+	return safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback, Timeout: timeout})
 }
 
 func (a *app) close() error {

@@ -48,21 +48,43 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 	return out
 }
 
-// attachment reads content or a reference. The seed's "reference_type": "" means
-// that there is no reference.
+// attachment reads content, a reference or a URL. The seed's "reference_type": ""
+// means that there is no reference; "url" is what answers say of a URL.
 func (c *checker) attachment(pointer string, a attachment) email.Attachment {
-	reference := text(a.ReferenceType) != "" || text(a.ReferenceID) != ""
+	url := text(a.URL) != "" || text(a.ReferenceType) == string(email.ReferenceURL)
+	reference := text(a.ReferenceID) != "" || text(a.ReferenceType) != "" && text(a.ReferenceType) != string(email.ReferenceURL)
 	switch {
-	case reference && a.Content != nil:
-		c.refuse(pointer, codeNamedTwice, "the attachment has content and a reference; give one of them")
+	case reference && a.Content != nil || url && a.Content != nil || reference && url:
+		c.refuse(pointer, codeNamedTwice, "the attachment has more than one of content, a reference and a url; give one of them")
 	case reference:
 		return c.reference(pointer, a)
+	case url:
+		return c.linked(pointer, a)
 	case a.Content == nil:
-		c.refuse(pointer+"/content", codeMissing, "give the content in base64, or a reference")
+		c.refuse(pointer+"/content", codeMissing, "give the content in base64, a reference, or a url")
 	default:
 		return c.file(pointer, a)
 	}
 	return email.Attachment{}
+}
+
+// linked reads an attachment that is fetched when the mail is due.
+func (c *checker) linked(pointer string, a attachment) email.Attachment {
+	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceURL, URL: text(a.URL)}
+	switch check := c.limits.CheckURL; {
+	case out.URL == "":
+		c.refuse(pointer+"/url", codeMissing, "give the URL to fetch")
+	case check == nil:
+		c.refuse(pointer+"/url", codeUnsupported, "attachments are not fetched here; give the content")
+	default:
+		if err := check(out.URL); err != nil {
+			c.refuse(pointer+"/url", codeInvalid, "%s", err)
+		}
+	}
+	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
+	out.ContentID, out.Type = c.contentID(pointer+"/content_id", text(a.ContentID)), c.typeGiven(pointer+"/type", text(a.Type))
+	c.blocked(pointersOf(pointer), out, nil)
+	return out
 }
 
 func (c *checker) reference(pointer string, a attachment) email.Attachment {
@@ -77,7 +99,7 @@ func (c *checker) reference(pointer string, a attachment) email.Attachment {
 		}
 		out.ReferenceID = id.String()
 	default:
-		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content`)
+		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content, or by its url`)
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
 	if out.ReferenceType == email.ReferenceRecording {

@@ -127,3 +127,18 @@ func TestAReferenceToAFile(t *testing.T) {
 		{ReferenceType: email.ReferenceFile, ReferenceID: "1f25e6c9-6709-44d1-b93e-a5f1c5f80411", Filename: "logo.png", Type: "image/png", ContentID: "logo", Optional: true},
 	}, m.Attachments)
 }
+
+func TestAttachmentsByURL(t *testing.T) {
+	t.Parallel()
+	m := decode(t, with(`"attachments":[{"url":"https://x.test/a?key=1"},{"reference_type":"url","reference_id":"","url":"https://x.test/b","optional":true},
+		{"url":"https://x.test/c","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>"}]`))
+	require.Equal(t, []email.Attachment{
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/a?key=1"},
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/b", Optional: true},
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/c", Filename: "logo.png", Type: "image/png", ContentID: "logo"},
+	}, m.Attachments)
+	closed := limits()
+	closed.CheckURL = nil
+	_, err := intake.Decode([]byte(with(`"attachments":[{"url":"https://x.test/a"}]`)), closed)
+	require.Equal(t, "/attachments/0/url unsupported", failure(t, err).Fields[0].Pointer+" "+failure(t, err).Fields[0].Code)
+}

@@ -126,7 +126,16 @@ func TestRefusalsNameThePlace(t *testing.T) {
 
 		// Attachments.
 		{with(`"attachments":[{}]`), "invalid_request /attachments/0/content missing"},
-		{with(`"attachments":[{"url":"https://x.test"}]`), "invalid_request /attachments/0/url unknown"},
+		{with(`"attachments":[{"url":"https://blocked.test"}]`), "invalid_request /attachments/0/url invalid"},
+		{with(`"attachments":[{"reference_type":"url"}]`), "invalid_request /attachments/0/url missing"},
+		{with(`"attachments":[{"url":5}]`), "invalid_request /attachments/0/url wrong_type"},
+		{with(`"attachments":[{"url":"https://x.test","content":"aGk="}]`), "invalid_request /attachments/0 named_twice"},
+		{with(`"attachments":[{"reference_type":"url","content":"aGk="}]`), "invalid_request /attachments/0 named_twice"},
+		{with(`"attachments":[{"url":"https://x.test","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"}]`), "invalid_request /attachments/0 named_twice"},
+		{with(`"attachments":[{"url":"https://x.test","reference_type":"recording"}]`), "invalid_request /attachments/0 named_twice"},
+		{with(`"attachments":[{"url":"https://x.test","filename":"a.exe"}]`), "invalid_request /attachments/0/filename attachment_blocked"},
+		{with(`"attachments":[{"url":"https://x.test","type":"text/javascript"}]`), "invalid_request /attachments/0/type attachment_blocked"},
+		{with(`"attachments":[{"url":"https://x.test","content_id":"a b"}]`), "invalid_request /attachments/0/content_id invalid"},
 		{with(`"attachments":[{"content":"aGk="}]`), "invalid_request /attachments/0/filename missing"},
 		{with(`"attachments":[{"filename":"..","content":"aGk="}]`), "invalid_request /attachments/0/filename missing"},
 		{with(`"attachments":[{"filename":"a\nb","content":"aGk="}]`), "invalid_request /attachments/0/filename control_character"},
