@@ -94,13 +94,12 @@ func openUpload(c *gin.Context, limit int64) (*upload, error) {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the file as multipart/form-data, in a field named file, as curl --form file=@report.pdf does")
 	}
 	up := &upload{form: form, limit: limit}
-	if up.part, err = form.NextPart(); err == io.EOF {
+	switch up.part, err = up.next(); {
+	case err != nil:
+		return nil, err
+	case up.part == nil:
 		return nil, invalid(fieldFile, "missing", "the form is empty: put the file into a field named file")
-	}
-	if err != nil {
-		return nil, up.failed(err)
-	}
-	if up.part.FormName() != fieldFile {
+	case up.part.FormName() != fieldFile:
 		return nil, invalid(fieldFile, "missing", "the form's first field is not named file: send the file in a field of that name, and nothing else")
 	}
 	return up, nil
@@ -116,7 +115,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, fileTooLarge(u.limit)
 	}
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		u.ended = u.end()
 		return n, u.ended
 	case err != nil:
@@ -127,13 +126,25 @@ func (u *upload) Read(p []byte) (int, error) {
 
 // end is io.EOF where nothing follows the file.
 func (u *upload) end() error {
-	switch _, err := u.form.NextPart(); {
-	case err == nil:
+	switch part, err := u.next(); {
+	case err != nil:
+		return err
+	case part != nil:
 		return invalid(fieldFile, "unsupported", "the form has more than one field: send one file in a request, and nothing else")
-	case err != io.EOF:
-		return u.failed(err)
 	}
 	return io.EOF
+}
+
+// next is the form's next part, nil at its end.
+func (u *upload) next() (*multipart.Part, error) {
+	part, err := u.form.NextPart()
+	if err == io.EOF { // not one that is wrapped: that form broke off
+		return nil, nil
+	}
+	if err != nil {
+		return nil, u.failed(err)
+	}
+	return part, nil
 }
 
 func (u *upload) failed(err error) error {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -257,4 +258,47 @@ func TestAURLIsAttached(t *testing.T) {
 		"reference_type": "url", "reference_id": "", "url": "https://cdn.x.test/a.pdf?key=1", "filename": "", "type": "", "size": 0.0, "sha256": "", "content_id": "",
 		"optional": true,
 	}}, got.Attachments)
+}
+
+// zeros gives zeros and notes, at each MiB, how many bytes the program holds.
+type zeros struct {
+	left, next, peak int64
+}
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	if z.left <= z.next {
+		z.peak, z.next = max(z.peak, live()), z.left-1<<20
+	}
+	n := min(int64(len(p)), z.left)
+	clear(p[:n])
+	z.left -= n
+	return int(n), nil
+}
+
+func live() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Not parallel: other tests' memory would count.
+func TestTheLargestUploadIsNeverInMemoryWhole(t *testing.T) {
+	const size = 25 << 20
+	b := setupFor(t, size)
+	whole, contentType := form(t, "a.bin", "", []byte("|"))
+	before, after, _ := strings.Cut(whole, "|")
+	content := &zeros{left: size, next: size}
+	req := httptest.NewRequest("POST", "/v1.0/files", io.MultiReader(strings.NewReader(before), content, strings.NewReader(after)))
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	rec, held := httptest.NewRecorder(), live()
+	b.server.ServeHTTP(rec, req)
+	require.Equal(t, 201, rec.Code, rec.Body.String())
+	require.Equal(t, size>>19, b.count("SELECT count(*) FROM blob_chunks"))
+	require.Less(t, content.peak-held, int64(8<<20))
+	t.Logf("held %d KiB", (content.peak-held)>>10)
 }

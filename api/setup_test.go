@@ -73,6 +73,11 @@ const maxBytes = 1 << 20
 
 func setup(t *testing.T) *bench {
 	t.Helper()
+	return setupFor(t, maxBytes)
+}
+
+func setupFor(t *testing.T, maxBytes int64) *bench {
+	t.Helper()
 	url := dbtest.URL(t)
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: maxBytes, WebhookBody: webhook.Body})
 	require.NoError(t, err)

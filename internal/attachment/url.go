@@ -92,7 +92,7 @@ type passing struct{ io.ReadCloser }
 
 func (p passing) Read(b []byte) (int, error) {
 	n, err := p.ReadCloser.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = uncalled(err)
 	}
 	return n, err

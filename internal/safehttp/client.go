@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -158,7 +159,7 @@ func (c *Client) Open(ctx context.Context, req *http.Request) (Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	var remote atomic.Value
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote.Store(info.Conn.RemoteAddr().String()) }}
-	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace))) //nolint:bodyclose // the caller does
 	if err != nil {
 		cancel()
 		return Stream{}, callError(req, err)
@@ -178,7 +179,7 @@ type streamBody struct {
 
 func (b *streamBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = callError(b.req, err)
 	}
 	return n, err
