@@ -16,6 +16,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -31,7 +32,9 @@ import (
 type Mail interface {
 	Plan(ctx context.Context, emailID string) (email.Plan, error)
 	Message(ctx context.Context, emailID string) (email.Message, error)
-	StoreAttachment(ctx context.Context, customerID string, a email.Attachment) error
+	// StoreAttachment reads content to its end; an error of content is in the chain
+	// of the one returned.
+	StoreAttachment(ctx context.Context, customerID string, a email.Attachment, content io.Reader) (email.Attachment, error)
 }
 
 // Gate is the only way to SMTP.
@@ -88,9 +91,10 @@ type Relays interface {
 // Render makes the bytes of a message; the same for every attempt.
 type Render func(m email.Message, emailID string, date time.Time) ([]byte, error)
 
-// Resolver fetches what an attachment refers to. An *email.Failure is final.
+// Resolver opens what an attachment refers to, up to a size. An *email.Failure, of
+// the body too, is final, unless its code is CodeUnavailable.
 type Resolver interface {
-	Resolve(ctx context.Context, customerID string, a email.Attachment) (email.Attachment, error)
+	Resolve(ctx context.Context, customerID string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error)
 }
 
 // Poster makes one webhook call.
@@ -136,12 +140,15 @@ type limits struct {
 	finishWithin time.Duration
 	// busyPoll is how often an attempt that another process has marked is looked at.
 	busyPoll time.Duration
+	// resolveWindow is how long a source may fail in passing before the e-mail
+	// fails for want of its attachment.
+	resolveWindow time.Duration
 	// heartbeatEvery is how often a waiting SendSMTP says that it is alive.
 	heartbeatEvery time.Duration
 }
 
 func defaultLimits() limits {
-	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second, heartbeatEvery: 5 * time.Second}
+	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second, heartbeatEvery: 5 * time.Second, resolveWindow: time.Hour}
 }
 
 // New makes the activities and the Drain that lets their open exchanges end.

@@ -3,9 +3,13 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -40,7 +44,9 @@ type world struct {
 	sends    int
 	closed   int
 
-	onResolve func(email.Attachment) (email.Attachment, error)
+	onResolve func(email.Attachment) (io.Reader, error)
+	rooms     []int64
+	storeErr  error
 	onRender  error
 
 	due     []endpoint.Due
@@ -55,9 +61,19 @@ func (w *world) Plan(context.Context, string) (email.Plan, error) { return w.pla
 func (w *world) Message(context.Context, string) (email.Message, error) {
 	return email.Message{Subject: "s"}, nil
 }
-func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment) error {
+func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment, content io.Reader) (email.Attachment, error) {
+	if a.Problem == "" {
+		var err error
+		if a.Content, err = io.ReadAll(content); err != nil {
+			return a, fmt.Errorf("store: %w", err)
+		}
+		a.Size = int64(len(a.Content))
+	}
+	if w.storeErr != nil {
+		return a, w.storeErr
+	}
 	w.stored = append(w.stored, a)
-	return nil
+	return a, nil
 }
 func (w *world) Open(context.Context, []email.OpenRequest) ([]email.Opening, error) {
 	w.mu.Lock()
@@ -101,8 +117,10 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	return peer{w}, nil
 }
 func (w *world) Fast(email.Route) bool { return !w.slow }
-func (w *world) Resolve(_ context.Context, _ string, a email.Attachment) (email.Attachment, error) {
-	return w.onResolve(a)
+func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
+	w.rooms = append(w.rooms, maxBytes)
+	body, err := w.onResolve(a)
+	return a, io.NopCloser(body), err
 }
 func (w *world) ClaimForEmail(context.Context, string) ([]endpoint.Due, []string, error) {
 	w.claims++
@@ -174,7 +192,7 @@ func setup(t *testing.T) *bench {
 		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),
 	})
-	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond, heartbeatEvery: 5 * time.Millisecond}
+	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond, heartbeatEvery: 5 * time.Millisecond, resolveWindow: time.Hour}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(a)
@@ -376,13 +394,12 @@ func TestResolveAttachments(t *testing.T) {
 		return res, err
 	}
 	b := setup(t)
-	b.plan = email.Plan{Attachments: 3, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}}}
-	b.onResolve = func(a email.Attachment) (email.Attachment, error) {
+	b.plan = email.Plan{Attachments: 4, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}, {ID: "3"}}, Room: 100, Route: email.Route{Bytes: 7}}
+	b.onResolve = func(a email.Attachment) (io.Reader, error) {
 		if a.ID == "2" {
-			return a, missing
+			return nil, missing
 		}
-		a.Content = []byte("x")
-		return a, nil
+		return strings.NewReader("hello"), nil
 	}
 	res, err := run(b, true)
 	require.NoError(t, err)
@@ -390,21 +407,72 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, b.stored)
 	res, err = run(b, false)
 	require.NoError(t, err)
-	require.Equal(t, 3, res.Stored)
+	require.Equal(t, 4, res.Stored)
 	require.Empty(t, res.Problem)
-	require.Equal(t, "x", string(b.stored[0].Content))
+	require.Equal(t, "hello", string(b.stored[0].Content))
 	require.Equal(t, "there is no such recording", b.stored[1].Problem)
+	require.Equal(t, []int64{100, 95, 95}, b.rooms, "each may have what the others leave")
+	require.Equal(t, int64(17), res.Route.Bytes, "what decides how it is sent")
 
 	b = setup(t)
 	b.plan = email.Plan{Attachments: 1, Unresolved: []email.Attachment{{ID: "1"}}}
-	b.onResolve = func(a email.Attachment) (email.Attachment, error) { return a, missing }
+	b.onResolve = func(email.Attachment) (io.Reader, error) { return nil, missing }
 	res, err = run(b, false)
 	require.NoError(t, err)
 	require.Equal(t, "there is no such recording", res.Problem)
-	b.onResolve = func(a email.Attachment) (email.Attachment, error) { return a, errors.New("connection refused") }
+	b.onResolve = func(email.Attachment) (io.Reader, error) { return nil, errors.New("connection refused") }
 	_, err = run(b, false)
 	require.Error(t, err, "what may pass is tried again")
 	require.NotContains(t, err.Error(), "refused", "the text stays in our log")
+	b.onResolve = func(email.Attachment) (io.Reader, error) {
+		return nil, email.Fail(email.CodeUnavailable, "cdn.test answered 503")
+	}
+	_, err = run(b, false)
+	require.ErrorContains(t, err, "cdn.test answered 503", "what may be shown is")
+
+	// In the middle of the content, whose errors come out of the store.
+	broken := func(err error) func(email.Attachment) (io.Reader, error) {
+		return func(email.Attachment) (io.Reader, error) {
+			return io.MultiReader(strings.NewReader("begun"), iotest.ErrReader(err)), nil
+		}
+	}
+	b.onResolve = broken(email.Fail(email.CodeTooLarge, "it has more than 5 bytes"))
+	res, err = run(b, false)
+	require.NoError(t, err)
+	require.Equal(t, "it has more than 5 bytes", res.Problem)
+	b.onResolve = broken(io.ErrUnexpectedEOF)
+	_, err = run(b, false)
+	require.Error(t, err)
+	b.plan.Unresolved[0].Optional = true
+	_, err = run(b, false)
+	require.Error(t, err, "an optional one is tried again, too")
+	require.Empty(t, b.stored)
+
+	// The store's own faults are not the attachment's.
+	b.onResolve = func(email.Attachment) (io.Reader, error) { return strings.NewReader("x"), nil }
+	b.storeErr = email.Fail(email.CodeNotFound, "there is no such e-mail")
+	_, err = run(b, false)
+	require.Error(t, err)
+	require.Empty(t, b.stored)
+	b.storeErr = nil
+
+	// What does not pass in time ends it, or is left out.
+	b.limits.resolveWindow = 0
+	b.onResolve = func(email.Attachment) (io.Reader, error) {
+		return nil, email.Fail(email.CodeUnavailable, "cdn.test answered 503")
+	}
+	const late = "the attachment could not be fetched within 0s: cdn.test answered 503"
+	_, err = run(b, false)
+	require.NoError(t, err)
+	require.Equal(t, late, b.stored[0].Problem)
+	b.plan.Unresolved[0].Optional = false
+	res, err = run(b, false)
+	require.NoError(t, err)
+	require.Equal(t, late, res.Problem)
+	b.onResolve = broken(errors.New("dial tcp 10.0.0.1: connection refused"))
+	res, err = run(b, false)
+	require.NoError(t, err)
+	require.Equal(t, "the attachment could not be fetched within 0s", res.Problem)
 
 	b.plan.State.Waiting = "scheduled"
 	res, err = run(b, false)

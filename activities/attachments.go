@@ -3,16 +3,13 @@ package activities
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 
 	"github.com/postrider/postrider/email"
 )
-
-// resolveWindow is how long a resolver may fail in passing before the e-mail
-// fails for want of its attachment.
-const resolveWindow = time.Hour
 
 // ResolveAttachments makes stored bytes of every attachment and tells the run
 // where the e-mail stands. Inline it fetches nothing: Remote says that it has to
@@ -35,9 +32,10 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 		res.Remote, res.Took = true, since(start)
 		return res, nil
 	}
+	room := plan.Room
 	for _, att := range plan.Unresolved {
 		activity.RecordHeartbeat(ctx, res.Stored)
-		problem, err := a.resolve(ctx, plan.CustomerID, att)
+		stored, problem, err := a.resolve(ctx, plan.CustomerID, att, room)
 		if err != nil {
 			return res, failed(ctx, a.deps.Log, "resolving an attachment", err)
 		}
@@ -45,6 +43,8 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 			res.Problem = problem
 			break
 		}
+		room -= stored.Size
+		res.Route.Bytes += stored.Size // a large one is not sent inline
 		res.Stored++
 	}
 	res.Took = since(start)
@@ -53,26 +53,59 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 
 // resolve fetches and stores one attachment. A problem is for good; an error is
 // worth another try.
-func (a *Activities) resolve(ctx context.Context, customerID string, att email.Attachment) (problem string, err error) {
-	got, err := a.deps.Resolver.Resolve(ctx, customerID, att)
-	if f, ok := errors.AsType[*email.Failure](err); ok {
+func (a *Activities) resolve(ctx context.Context, customerID string, att email.Attachment, room int64) (stored email.Attachment, problem string, err error) {
+	stored, faulty, err := a.fetch(ctx, customerID, att, room)
+	if err == nil || !faulty {
+		return stored, "", err
+	}
+	f, known := errors.AsType[*email.Failure](err)
+	switch late := time.Since(activity.GetInfo(ctx).ScheduledTime) >= a.limits.resolveWindow; {
+	case known && f.Code != email.CodeUnavailable:
 		problem = f.Detail
-	} else if err != nil {
-		if time.Since(activity.GetInfo(ctx).ScheduledTime) < resolveWindow {
-			return "", err
-		}
-		problem = "the attachment could not be fetched within " + resolveWindow.String()
-	}
-	switch {
-	case problem == "":
-	case att.Optional:
-		got = att
-		got.Problem = problem
+	case !late || ctx.Err() != nil: // a worker that stops says nothing about the source
+		return att, "", err
 	default:
-		return problem, nil
+		problem = "the attachment could not be fetched within " + a.limits.resolveWindow.String()
+		if known {
+			problem += ": " + f.Detail
+		}
 	}
-	got.ID = att.ID
-	return "", a.deps.Mail.StoreAttachment(ctx, customerID, got)
+	if !att.Optional {
+		return att, problem, nil
+	}
+	att.Problem = problem
+	stored, err = a.deps.Mail.StoreAttachment(ctx, customerID, att, nil)
+	return stored, "", err
+}
+
+// fetch stores an attachment as it arrives. faulty says that an error is its
+// source's, not the store's.
+func (a *Activities) fetch(ctx context.Context, customerID string, att email.Attachment, room int64) (stored email.Attachment, faulty bool, err error) {
+	got, body, err := a.deps.Resolver.Resolve(ctx, customerID, att, room)
+	if err != nil {
+		return att, true, err
+	}
+	source := &noted{Reader: body}
+	stored, err = a.deps.Mail.StoreAttachment(ctx, customerID, got, source)
+	_ = body.Close() // all that was wanted of it was read
+	if source.err != nil {
+		return att, true, source.err
+	}
+	return stored, false, err
+}
+
+// noted remembers the error that reading ended with.
+type noted struct {
+	io.Reader
+	err error
+}
+
+func (n *noted) Read(p []byte) (int, error) {
+	read, err := n.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		n.err = err
+	}
+	return read, err
 }
 
 // firstDomains bounds the keyword list of the search attribute.

@@ -56,8 +56,7 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	}
 	cust := customerOf(c)
 	limits := s.opts.Limits
-	limits.Now = time.Now()
-	limits.IgnoreUnknown = voipbin(c)
+	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
 	if src := cust.DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}

@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the answers into the golden file")
 
 // badRequest is one line of the golden file. In Path and Body, {id} stands for
-// an e-mail of another customer, {big} for more bytes than a message may have,
+// an e-mail of another customer, {file} for one of its files, {big} for more bytes than a message may have,
 // {huge} for more than a body may have, {many} for 51 recipients, {in1d} for a
 // time tomorrow; Body may also hold raw bytes as \u00XX of Latin-1
 // where Raw is set.
@@ -42,10 +42,12 @@ func TestBadRequests(t *testing.T) {
 	b := setup(t)
 	_, other := b.newCustomer("Other", "other.test")
 	foreign := b.call("POST", "/v1.0/emails?accesskey="+other, strings.ReplaceAll(basic, "acme.test", "other.test")).field(t, "id")
+	upload, uploadType := form(t, "theirs.txt", "", []byte("x"))
+	file := b.call("POST", "/v1.0/files?accesskey="+other, upload, "Content-Type", uploadType).field(t, "id")
 	before := len(b.dispatch.accepted())
 
-	const file = "testdata/bad_requests.json"
-	text, err := os.ReadFile(file)
+	const golden = "testdata/bad_requests.json"
+	text, err := os.ReadFile(golden)
 	require.NoError(t, err)
 	var cases []badRequest
 	require.NoError(t, json.Unmarshal(text, &cases))
@@ -54,7 +56,7 @@ func TestBadRequests(t *testing.T) {
 	for i := range 51 {
 		many = strings.Replace(many, "n@", "u"+string(rune('a'+i%26))+string(rune('a'+i/26))+"@", 1)
 	}
-	fill := strings.NewReplacer("{id}", foreign, "{many}", many, "{big}", strings.Repeat("A", 4*(maxBytes/3+10)), "{huge}", strings.Repeat("A", 3*maxBytes),
+	fill := strings.NewReplacer("{id}", foreign, "{file}", file, "{many}", many, "{big}", strings.Repeat("A", 4*(maxBytes/3+10)), "{huge}", strings.Repeat("A", 3*maxBytes),
 		"{in1d}", ahead(1), "{in2d}", ahead(2), "{in10y}", ahead(3653))
 	for i, c := range cases {
 		body := fill.Replace(c.Body)
@@ -83,7 +85,7 @@ func TestBadRequests(t *testing.T) {
 	if *update {
 		out, err := json.MarshalIndent(cases, "", "  ")
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(file, append(out, '\n'), 0o644))
+		require.NoError(t, os.WriteFile(golden, append(out, '\n'), 0o644))
 	}
 	require.Len(t, b.dispatch.accepted(), before, "nothing is sent")
 	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)

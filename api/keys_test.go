@@ -236,7 +236,7 @@ func TestCreditsUnderConcurrency(t *testing.T) {
 
 func TestRequestRate(t *testing.T) {
 	t.Parallel()
-	b := setupWith(t, 5)
+	b := setupWith(t, maxBytes, 5)
 	var last answer
 	for range 20 {
 		if last = b.as("GET", "/v1.0/customer", ""); last.status == 429 {

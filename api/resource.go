@@ -41,6 +41,7 @@ type addressJSON struct {
 type attachmentJSON struct {
 	ReferenceType email.ReferenceType `json:"reference_type"`
 	ReferenceID   string              `json:"reference_id"`
+	URL           string              `json:"url,omitempty"`
 	Filename      string              `json:"filename"`
 	Type          string              `json:"type"`
 	Size          int64               `json:"size"`
@@ -136,7 +137,7 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 	}
 	for _, a := range e.Attachments {
 		out.Attachments = append(out.Attachments, attachmentJSON{
-			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Filename: a.Filename, Type: a.Type, Size: a.Size,
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Filename: a.Filename, Type: a.Type, Size: a.Size,
 			SHA256: a.SHA256, ContentID: a.ContentID, Optional: a.Optional, Problem: a.Problem,
 		})
 	}

@@ -22,6 +22,7 @@ import (
 type Deps struct {
 	Emails     Emails
 	Events     Events
+	Files      Files
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
@@ -119,6 +120,11 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/emails/:id/events", read, s.emailEvents)
 	s.route("GET", "/v1.0/emails/:id/attempts", read, s.emailAttempts)
 	s.route("GET", "/v1.0/events", read, s.feed)
+
+	s.route("POST", "/v1.0/files", send, s.postFile)
+	s.route("GET", "/v1.0/files/:id", send, s.getFile)
+	s.route("DELETE", "/v1.0/files/:id", send, s.deleteFile)
+	s.routeRaw("GET", "/v1.0/files/:id/content", send, s.getFileContent)
 
 	s.route("GET", "/v1.0/accesskeys", full, s.listAccessKeys)
 	s.route("POST", "/v1.0/accesskeys", full, s.postAccessKey)

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/db"
@@ -31,6 +35,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 type bench struct {
 	t        *testing.T
 	store    *db.Store
+	raw      *bun.DB // behind the store's back
 	server   *api.Server
 	dispatch *dispatcher
 	customer account.Customer
@@ -67,19 +72,25 @@ const maxBytes = 1 << 20
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	return setupWith(t, 0)
+	return setupWith(t, maxBytes, 0)
 }
 
-// setupWith limits each credential to so many requests a second.
-func setupWith(t *testing.T, requestRate int) *bench {
+// setupWith limits a message to so many bytes, and each credential to so many
+// requests a second.
+func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	t.Helper()
-	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, WebhookBody: webhook.Body})
+	url := dbtest.URL(t)
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: maxBytes, WebhookBody: webhook.Body})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	b := &bench{t: t, store: store, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
+	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
+	t.Cleanup(func() {
+		require.NoError(t, raw.Close())
+		require.NoError(t, store.Close())
+	})
+	b := &bench{t: t, store: store, raw: raw, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: store, Events: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},

@@ -2,12 +2,8 @@ package db
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
-
-	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
 )
@@ -19,7 +15,8 @@ const startLease = 10 * time.Second
 // Accept stores a message as an e-mail, with its recipients, attachments and
 // an outbox row leased to owner (a process), in one transaction: after it
 // returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
-// a sender domain that the customer has not proven.
+// a sender domain that the customer has not proven, one with CodeInvalidRequest a
+// file that is not there.
 //
 // With an idempotency key the same message is accepted once, however often and
 // however concurrently it comes: replayed says that the e-mail is an earlier one.
@@ -33,6 +30,9 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		}
 		hooked, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
 		if err != nil {
+			return err
+		}
+		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 			return err
 		}
 		due := c.now
@@ -178,13 +178,15 @@ func newContentRow(emailID string, m email.Message) *contentRow {
 	return row
 }
 
-// acceptAttachments stores inline contents as files, and references as they are.
+// acceptAttachments stores inline contents as files, and references as they are;
+// those to bytes that are stored share them.
 func (c *change) acceptAttachments(emailID, customerID string, as []email.Attachment) ([]*attachmentRow, error) {
 	rows := make([]*attachmentRow, 0, len(as))
 	for i, a := range as {
 		row := &attachmentRow{
 			ID: newID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
-			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, Optional: a.Optional,
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Optional: a.Optional,
+			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
 		}
 		if a.Content != nil {
 			blob, err := storeBlob(c.ctx, c.tx, customerID, a.Content, c.now)
@@ -203,58 +205,4 @@ func (c *change) acceptAttachments(emailID, customerID string, as []email.Attach
 		return nil, fmt.Errorf("insert attachments: %w", err)
 	}
 	return rows, nil
-}
-
-type blobRow struct {
-	bun.BaseModel `bun:"table:blobs,alias:b"`
-
-	ID         string    `bun:"id,pk,type:uuid"`
-	CustomerID string    `bun:"customer_id,type:uuid"`
-	Size       int64     `bun:"size"`
-	SHA256     string    `bun:"sha256"`
-	CreatedAt  time.Time `bun:"created_at"`
-}
-
-type chunkRow struct {
-	bun.BaseModel `bun:"table:blob_chunks,alias:bc"`
-
-	BlobID string `bun:"blob_id,pk,type:uuid"`
-	Seq    int    `bun:"seq,pk"`
-	Data   []byte `bun:"data"`
-}
-
-// chunkBytes is the size of a stored chunk: the driver sends bytes as hex text
-// and would hold a large attachment four times over.
-const chunkBytes = 512 << 10
-
-func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
-	sum := sha256.Sum256(data)
-	blob := &blobRow{ID: newID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
-	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
-		return nil, fmt.Errorf("insert blob: %w", err)
-	}
-	for seq := 0; len(data) > 0; seq++ {
-		n := min(chunkBytes, len(data))
-		if _, err := tx.NewInsert().Model(&chunkRow{BlobID: blob.ID, Seq: seq, Data: data[:n]}).Exec(ctx); err != nil {
-			return nil, fmt.Errorf("insert chunk %d: %w", seq, err)
-		}
-		data = data[n:]
-	}
-	return blob, nil
-}
-
-// readBlob reads stored bytes chunk by chunk and checks that all are there.
-func readBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
-	data := make([]byte, 0, size)
-	for seq := 0; int64(len(data)) < size; seq++ {
-		var chunk chunkRow
-		if err := db.NewSelect().Model(&chunk).Where("bc.blob_id = ?", id).Where("bc.seq = ?", seq).Scan(ctx); err != nil {
-			return nil, fmt.Errorf("read chunk %d of blob %s: %w", seq, id, err)
-		}
-		data = append(data, chunk.Data...)
-	}
-	if int64(len(data)) != size {
-		return nil, fmt.Errorf("blob %s: %d bytes, expected %d", id, len(data), size)
-	}
-	return data, nil
 }

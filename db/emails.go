@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -134,37 +136,55 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 	return m, nil
 }
 
-// StoreAttachment keeps what a reference was resolved to: its content with name
-// and type, or, for an optional one that cannot be had, its Problem. Storing it
-// again changes nothing.
-func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.Attachment) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
-		var row attachmentRow
-		if err := tx.NewSelect().Model(&row).Where("at.id = ?", a.ID).For("UPDATE").Scan(ctx); err != nil {
-			return err
+// StoreAttachment keeps what a reference was resolved to: content, read to its
+// end, with name and type; or, for an optional one that cannot be had, its Problem,
+// and then content is nil. It answers with the attachment as it is stored. Storing
+// it again changes nothing. An error of content comes back in the chain.
+func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.Attachment, content io.Reader) (email.Attachment, error) {
+	if a.Problem != "" {
+		return s.attach(ctx, a, nil)
+	}
+	blob, err := s.stage(ctx, customerID, content)
+	if err != nil {
+		return a, err
+	}
+	out, err := s.attach(ctx, a, blob)
+	if err != nil || out.BlobID != blob.ID {
+		err = errors.Join(err, s.discard(ctx, blob))
+	}
+	return out, err
+}
+
+// attach writes what became of an attachment, unless another has.
+func (s *Store) attach(ctx context.Context, a email.Attachment, blob *blobRow) (email.Attachment, error) {
+	var row attachmentRow
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		// The e-mail first, as everywhere: its size is to change.
+		var emailID string
+		err := tx.NewRaw("SELECT e.id FROM emails AS e WHERE e.id = (SELECT email_id FROM attachments WHERE id = ?) FOR UPDATE", a.ID).Scan(ctx, &emailID)
+		if err != nil {
+			return fmt.Errorf("lock the e-mail of attachment %s: %w", a.ID, err)
+		}
+		if err := tx.NewSelect().Model(&row).Where("at.id = ?", a.ID).Scan(ctx); err != nil {
+			return fmt.Errorf("read attachment %s: %w", a.ID, err)
 		}
 		if row.BlobID != "" || row.Problem != "" {
 			return nil
 		}
-		row.Problem = cleanText(a.Problem)
-		if row.Problem == "" {
-			var now time.Time
-			if err := tx.NewRaw("SELECT now()").Scan(ctx, &now); err != nil {
-				return err
-			}
-			blob, err := storeBlob(ctx, tx, customerID, a.Content, now)
-			if err != nil {
+		if row.Problem = cleanText(a.Problem); blob != nil {
+			if err := keep(ctx, tx, blob); err != nil {
 				return err
 			}
 			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256
-			if row.Filename == "" {
-				row.Filename = a.Filename
-			}
-			if row.Type == "" {
-				row.Type = a.Type
+			row.Filename, row.Type = a.Filename, a.Type
+			if _, err := tx.NewRaw("UPDATE emails SET size_bytes = size_bytes + ? WHERE id = ?", row.Size, emailID).Exec(ctx); err != nil {
+				return fmt.Errorf("update the e-mail's size: %w", err)
 			}
 		}
-		_, err := tx.NewUpdate().Model(&row).WherePK().Column("blob_id", "size", "sha256", "filename", "type", "problem").Exec(ctx)
-		return err
+		if _, err := tx.NewUpdate().Model(&row).WherePK().Column("blob_id", "size", "sha256", "filename", "type", "problem").Exec(ctx); err != nil {
+			return fmt.Errorf("update attachment %s: %w", a.ID, err)
+		}
+		return nil
 	})
+	return row.attachment(), err
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/uuid"
@@ -73,18 +76,54 @@ func TestAReferenceIsStoredOnce(t *testing.T) {
 	require.ErrorContains(t, err, "not stored", "never sent without its attachment")
 
 	got := plan.Unresolved[0]
-	got.Filename, got.Type, got.Content = "call.wav", "audio/wav", []byte("RIFF")
-	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, got))
-	got.Content = []byte("other")
-	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, got))
+	got.Filename, got.Type = "call.wav", "audio/wav"
+	stored, err := b.StoreAttachment(b.ctx, b.customer, got, strings.NewReader("RIFF"))
+	require.NoError(t, err)
+	require.Equal(t, hexSum([]byte("RIFF")), stored.SHA256)
+	require.Equal(t, b.get(e.ID).Attachments[0], stored)
+	other, err := b.StoreAttachment(b.ctx, b.customer, got, strings.NewReader("other"))
+	require.NoError(t, err)
+	require.Equal(t, stored, other, "what is stored stays")
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
 	missing := plan.Unresolved[1]
 	missing.Problem = "not found"
-	require.NoError(t, b.StoreAttachment(b.ctx, b.customer, missing))
+	_, err = b.StoreAttachment(b.ctx, b.customer, missing, nil)
+	require.NoError(t, err)
 	back, err := b.Message(b.ctx, e.ID)
 	require.NoError(t, err)
 	require.Len(t, back.Attachments, 1)
 	require.Equal(t, []byte("RIFF"), back.Attachments[0].Content)
 	require.Equal(t, "not found", b.get(e.ID).Attachments[1].Problem)
+}
+
+func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.Attachments = []email.Attachment{
+		{Filename: "a", Type: "text/plain", Content: make([]byte, 1000)},
+		{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"},
+		{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/b"},
+	}
+	e := b.accept(m)
+	require.Equal(t, e, b.get(e.ID))
+	plan, err := b.Plan(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.Room)
+	require.Equal(t, email.Attachment{ID: plan.Unresolved[0].ID, ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"}, plan.Unresolved[0])
+
+	_, err = b.StoreAttachment(b.ctx, b.customer, plan.Unresolved[0], io.MultiReader(bytes.NewReader(make([]byte, 1<<20)), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"), "the inline one")
+	for range 2 {
+		_, err = b.StoreAttachment(b.ctx, b.customer, plan.Unresolved[0], bytes.NewReader(make([]byte, 2000)))
+		require.NoError(t, err)
+	}
+	plan, err = b.Plan(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.Len(t, plan.Unresolved, 1)
+	require.Equal(t, int64(3002), plan.Route.Bytes)
+	require.Equal(t, email.DefaultMaxMessageBytes-3002, plan.Room)
 }
 
 func TestListPagesThroughTies(t *testing.T) {
@@ -312,6 +351,13 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	require.False(t, ms[0].AppliedAt.IsZero())
 	require.Equal(t, "0001_init", ms[0].Name)
 	require.Equal(t, "0003_pauses", ms[2].Name)
+	require.Equal(t, "0007_accounts", ms[len(ms)-1].Name)
+
+	// Down with what the older schema cannot hold.
+	b := setupOn(t, url)
+	m := message("bob@x.test")
+	m.Attachments = []email.Attachment{{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a"}, reference(b.storeFile([]byte("x")))}
+	b.accept(m)
 	require.NoError(t, db.MigrateDown(ctx, url))
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)

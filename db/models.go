@@ -175,7 +175,8 @@ type attachmentRow struct {
 	Type          string              `bun:"type"`
 	ContentID     string              `bun:"content_id"`
 	ReferenceType email.ReferenceType `bun:"reference_type"`
-	ReferenceID   string              `bun:"reference_id,type:uuid"`
+	ReferenceID   string              `bun:"reference_id,type:uuid,nullzero"`
+	URL           string              `bun:"url"`
 	Optional      bool                `bun:"optional"`
 	BlobID        string              `bun:"blob_id,type:uuid,nullzero"`
 	Size          int64               `bun:"size"`
@@ -186,7 +187,7 @@ type attachmentRow struct {
 func (r *attachmentRow) attachment() email.Attachment {
 	return email.Attachment{
 		ID: r.ID, Filename: r.Filename, Type: r.Type, ContentID: r.ContentID, ReferenceType: r.ReferenceType,
-		ReferenceID: r.ReferenceID, Optional: r.Optional, BlobID: r.BlobID, Size: r.Size, SHA256: r.SHA256, Problem: r.Problem,
+		ReferenceID: r.ReferenceID, URL: r.URL, Optional: r.Optional, BlobID: r.BlobID, Size: r.Size, SHA256: r.SHA256, Problem: r.Problem,
 	}
 }
 

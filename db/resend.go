@@ -10,8 +10,8 @@ import (
 )
 
 // Resend accepts a finished e-mail's message once more, as a new e-mail to all of
-// its recipients, now. Attachments that were fetched go as they were; one that
-// could not be had is tried again.
+// its recipients, now. Attachments that are stored go as they are, and share their
+// bytes; one that could not be had is tried again.
 func (s *Store) Resend(ctx context.Context, customerID, id, owner string) (email.Email, error) {
 	e, err := s.Email(ctx, customerID, id)
 	if err != nil {
@@ -22,13 +22,6 @@ func (s *Store) Resend(ctx context.Context, customerID, id, owner string) (email
 	}
 	m := e.Message
 	m.SendAt, m.ExpiresAt = time.Time{}, time.Time{}
-	for i, a := range m.Attachments {
-		if a.BlobID != "" {
-			if m.Attachments[i].Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
-				return email.Email{}, translate(err)
-			}
-		}
-	}
 	// First, for what is accepted must not be answered with an error.
 	if err := audit(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
 		return email.Email{}, translate(err)

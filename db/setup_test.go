@@ -33,7 +33,11 @@ type bench struct {
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	url := dbtest.URL(t)
+	return setupOn(t, dbtest.URL(t))
+}
+
+func setupOn(t *testing.T, url string) *bench {
+	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
 		WebhookBody: func(ev email.Event, e email.Email) ([]byte, error) {

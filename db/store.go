@@ -42,6 +42,11 @@ type Options struct {
 	MaxConns int
 	// RequireVerifiedDomains refuses mail from domains the customer has not proven.
 	RequireVerifiedDomains bool
+	// MaxMessageBytes bounds a message with its files. Defaults to
+	// email.DefaultMaxMessageBytes.
+	MaxMessageBytes int64
+	// Blocked are the files that are not sent; zero means the built-in list.
+	Blocked email.Blocklist
 	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
 	Schedule email.Schedule
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
@@ -67,6 +72,9 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	}
 	if opts.MaxConns == 0 {
 		opts.MaxConns = 20
+	}
+	if opts.MaxMessageBytes == 0 {
+		opts.MaxMessageBytes = email.DefaultMaxMessageBytes
 	}
 	if len(opts.Schedule.Steps) == 0 {
 		opts.Schedule = email.DefaultSchedule()

@@ -121,6 +121,8 @@ type Plan struct {
 	// Attachments counts them all; Unresolved are those not stored yet.
 	Attachments int
 	Unresolved  []Attachment
+	// Room is how many bytes the message's limit leaves for these.
+	Room int64
 }
 
 // Start is an e-mail that needs a run.

@@ -21,12 +21,14 @@ const (
 	CodeTooLarge             Code = "too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeDomainUnverified     Code = "sender_domain_unverified"
-	CodeUnavailable          Code = "unavailable"
+	// CodeBlocked names a file that is not sent; as the code of a field.
+	CodeBlocked     Code = "attachment_blocked"
+	CodeUnavailable Code = "unavailable"
 	// CodeCredits: what was prepaid is used up.
 	CodeCredits Code = "credits_exhausted"
 	// CodeTooMany: come again after RetryAfter.
-	CodeTooMany Code = "too_many_requests"
-	CodeIdempotencyConflict  Code = "idempotency_conflict"
+	CodeTooMany             Code = "too_many_requests"
+	CodeIdempotencyConflict Code = "idempotency_conflict"
 )
 
 // FieldError is one thing wrong with a request.

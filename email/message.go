@@ -76,6 +76,7 @@ type ReferenceType string
 const (
 	ReferenceFile      ReferenceType = "file"
 	ReferenceRecording ReferenceType = "recording"
+	ReferenceURL       ReferenceType = "url"
 )
 
 // Attachment is a file that goes with a message: either its content, or a
@@ -95,8 +96,12 @@ type Attachment struct {
 	ContentID string
 
 	ReferenceType ReferenceType
-	ReferenceID   string
-	Optional      bool
+	// ReferenceID is a UUID; empty for a URL.
+	ReferenceID string
+	// URL is where it is fetched when the mail is due; empty for all other types.
+	// It may hold a key of the customer's.
+	URL      string
+	Optional bool
 
 	// Content is set while a message is being accepted or rendered, and nil
 	// everywhere else; stored content is read through BlobID.

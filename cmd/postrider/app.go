@@ -76,6 +76,8 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
+		MaxMessageBytes:        cfg.MaxMessageBytes,
+		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Body,
@@ -104,7 +106,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	}
 	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
-	a.http = safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback})
+	a.http = newHTTP(cfg, 0)
 	resolvers, err := newResolvers(cfg)
 	if err != nil {
 		return nil, errors.Join(err, a.close())
@@ -119,18 +121,31 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	return a, nil
 }
 
-// newResolvers fetch what attachments refer to, as far as this installation can.
+// newResolvers open what attachments refer to, as far as this installation can.
 func newResolvers(cfg config.Config) (attachment.Resolvers, error) {
+	urls := attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout), version)
+	out := attachment.Resolvers{
+		ByType:  map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: urls.Resolve, email.ReferenceRecording: noRecordings},
+		Blocked: email.Block(cfg.BlockedAttachments),
+	}
 	if cfg.RecordingURL == "" {
-		return attachment.Resolvers{email.ReferenceRecording: func(context.Context, string, email.Attachment) (attachment.Content, error) {
-			return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
-		}}, nil
+		return out, nil
 	}
-	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: cfg.RecordingURL, Token: cfg.RecordingToken.Reveal(), MaxBytes: cfg.MaxMessageBytes})
+	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: cfg.RecordingURL, Token: cfg.RecordingToken.Reveal()})
 	if err != nil {
-		return nil, fmt.Errorf("POSTRIDER_RECORDING_URL: %w", err)
+		return out, fmt.Errorf("POSTRIDER_RECORDING_URL: %w", err)
 	}
-	return attachment.Resolvers{email.ReferenceRecording: r.Resolve}, nil
+	out.ByType[email.ReferenceRecording] = r.Resolve
+	return out, nil
+}
+
+func noRecordings(context.Context, string, email.Attachment, int64) (attachment.Content, error) {
+	return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
+}
+
+// newHTTP calls addresses that customers give; 0 is the timeout for webhooks.
+func newHTTP(cfg config.Config, timeout time.Duration) *safehttp.Client {
+	return safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback, Timeout: timeout})
 }
 
 func (a *app) close() error {
@@ -148,10 +163,10 @@ func (a *app) api() http.Handler {
 		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Mailboxes: a.store,
+		Emails: a.store, Events: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes},
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,

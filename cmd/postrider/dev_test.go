@@ -45,6 +45,7 @@ func TestDev(t *testing.T) {
 	t.Run("a slow server", func(t *testing.T) { s.t = t; s.slow() })
 	t.Run("signed webhooks, retried", func(t *testing.T) { s.t = t; s.webhooks() })
 	t.Run("recordings", func(t *testing.T) { s.t = t; s.recordings() })
+	t.Run("uploaded and linked attachments", func(t *testing.T) { s.t = t; s.links() })
 	t.Run("control from the API and from Temporal", func(t *testing.T) { s.t = t; s.control() })
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })

@@ -11,16 +11,23 @@ import (
 // maxFilenameBytes is what file systems take.
 const maxFilenameBytes = 255
 
+// maxTypeBytes bounds a media type; longer ones are nobody's.
+const maxTypeBytes = 255
+
 const octetStream = "application/octet-stream"
 
-// extensions of the types that recordings have. The system's own table differs
-// from machine to machine.
+// extensions of the types that recordings and downloads have. The system's own
+// table differs from machine to machine.
 var extensions = map[string]string{
 	"audio/wav": ".wav", "audio/x-wav": ".wav", "audio/wave": ".wav", "audio/vnd.wave": ".wav",
 	"audio/mpeg": ".mp3", "audio/mp3": ".mp3", "audio/ogg": ".ogg", "audio/opus": ".opus", "application/ogg": ".ogg",
 	"audio/mp4": ".m4a", "audio/x-m4a": ".m4a", "audio/aac": ".aac", "audio/flac": ".flac", "audio/amr": ".amr",
 	"audio/basic": ".au", "audio/aiff": ".aiff", "audio/webm": ".webm", "video/webm": ".webm", "video/mp4": ".mp4",
 	"application/zip": ".zip", "application/json": ".json", "text/plain": ".txt", "application/pdf": ".pdf",
+	"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp", "image/svg+xml": ".svg",
+	"text/html": ".html", "text/csv": ".csv", "text/calendar": ".ics", "text/xml": ".xml", "application/xml": ".xml",
+	"application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet":       ".xlsx",
 }
 
 // extension is that of a media type, ".bin" if it is not known.
@@ -33,11 +40,15 @@ func extension(mediaType string) string {
 }
 
 // typeOf is the media type that a source names, or what the content looks like
-// where it names none, a broken or the general one.
+// where it names none, a broken or the general one. Multiparts and messages may
+// not be in base64 (RFC 2045 section 6.4): they go as bytes of no known type.
 func typeOf(header string, head []byte) string {
 	base, params, err := mime.ParseMediaType(header)
+	if strings.HasPrefix(base, "multipart/") || strings.HasPrefix(base, "message/") {
+		return octetStream
+	}
 	if err == nil && base != octetStream && strings.Contains(base, "/") {
-		if t := mime.FormatMediaType(base, params); t != "" {
+		if t := mime.FormatMediaType(base, params); t != "" && len(t) <= maxTypeBytes {
 			return t
 		}
 	}

@@ -1,11 +1,9 @@
 package attachment
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,7 +19,6 @@ const (
 
 	recordingDialTimeout   = 5 * time.Second
 	recordingHeaderTimeout = 30 * time.Second
-	sniffBytes             = 512
 )
 
 // RecordingOptions say where call recordings are.
@@ -31,8 +28,6 @@ type RecordingOptions struct {
 	URL string
 	// Token is POSTRIDER_RECORDING_TOKEN, sent as a bearer token; empty means none.
 	Token string
-	// MaxBytes bounds one recording. Zero means email.DefaultMaxMessageBytes.
-	MaxBytes int64
 	// Timeout bounds one fetch. Zero means DefaultRecordingTimeout.
 	Timeout time.Duration
 }
@@ -61,9 +56,6 @@ func NewRecordings(opts RecordingOptions) (*Recordings, error) {
 	case u.User != nil:
 		return nil, errors.New("the recording URL holds a user name or password; use a recording token")
 	}
-	if opts.MaxBytes == 0 {
-		opts.MaxBytes = email.DefaultMaxMessageBytes
-	}
 	if opts.Timeout == 0 {
 		opts.Timeout = DefaultRecordingTimeout
 	}
@@ -80,8 +72,8 @@ func NewRecordings(opts RecordingOptions) (*Recordings, error) {
 	}}, nil
 }
 
-// Resolve fetches a recording of a customer.
-func (r *Recordings) Resolve(ctx context.Context, customerID string, a email.Attachment) (Content, error) {
+// Resolve opens a recording of a customer.
+func (r *Recordings) Resolve(ctx context.Context, customerID string, a email.Attachment, maxBytes int64) (Content, error) {
 	id := a.ReferenceID
 	if dots(id) || dots(customerID) { // empty, or a step up the path
 		return Content{}, email.Fail(email.CodeNotFound, "the attachment names no recording")
@@ -101,7 +93,7 @@ func (r *Recordings) Resolve(ctx context.Context, customerID string, a email.Att
 		}
 		return Content{}, fmt.Errorf("fetch recording %s: %w", id, err)
 	}
-	c, err := r.content(resp, a)
+	c, err := r.content(resp, id, maxBytes)
 	if err != nil {
 		// What is left of the answer is of no use, and so is an error in closing it.
 		_ = resp.Body.Close()
@@ -110,34 +102,14 @@ func (r *Recordings) Resolve(ctx context.Context, customerID string, a email.Att
 	return c, nil
 }
 
-func (r *Recordings) content(resp *http.Response, a email.Attachment) (Content, error) {
-	if err := judge(resp.StatusCode, a.ReferenceID); err != nil {
+func (r *Recordings) content(resp *http.Response, id string, maxBytes int64) (Content, error) {
+	if err := judge(resp.StatusCode, id); err != nil {
 		return Content{}, err
 	}
-	if resp.ContentLength > r.opts.MaxBytes {
-		return Content{}, email.Fail(email.CodeTooLarge, "recording %s: %d bytes, limit %d", a.ReferenceID, resp.ContentLength, r.opts.MaxBytes)
-	}
-	buffered := bufio.NewReaderSize(&capped{ReadCloser: resp.Body, limit: r.opts.MaxBytes}, sniffBytes)
-	head, err := buffered.Peek(sniffBytes)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return Content{}, fmt.Errorf("read recording %s: %w", a.ReferenceID, err)
-	}
-	c := Content{
-		Filename: a.Filename, // the client's own name for it wins
-		Type:     typeOf(resp.Header.Get("Content-Type"), head),
-		Size:     resp.ContentLength,
-		Body: struct {
-			io.Reader
-			io.Closer
-		}{buffered, resp.Body},
-	}
-	if c.Filename == "" {
-		c.Filename = nameOf(resp.Header.Get("Content-Disposition"))
-	}
-	if c.Filename == "" {
-		c.Filename = safeName("recording-"+strings.NewReplacer("/", "_", `\`, "_").Replace(a.ReferenceID)) + extension(c.Type)
-	}
-	return c, nil
+	a := answer{what: "recording " + id, header: resp.Header, length: resp.ContentLength, body: resp.Body}
+	return a.content(maxBytes, func(mediaType string) string {
+		return safeName("recording-"+strings.NewReplacer("/", "_", `\`, "_").Replace(id)) + extension(mediaType)
+	})
 }
 
 // judge tells what will not change from what may.

@@ -3,8 +3,6 @@ package attachment_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -36,11 +34,29 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	return srv.URL
 }
 
-func recordings(t *testing.T, opts attachment.RecordingOptions) attachment.Resolvers {
+func recordings(t *testing.T, opts attachment.RecordingOptions) source {
 	t.Helper()
 	r, err := attachment.NewRecordings(opts)
 	require.NoError(t, err)
-	return attachment.Resolvers{email.ReferenceRecording: r.Resolve}
+	return source{attachment.Resolvers{ByType: map[email.ReferenceType]attachment.Resolver{email.ReferenceRecording: r.Resolve}}, email.DefaultMaxMessageBytes}
+}
+
+// source reads what Resolvers open.
+type source struct {
+	attachment.Resolvers
+	limit int64
+}
+
+// Resolve gives an attachment with its content, read to the end.
+func (s source) Resolve(ctx context.Context, customerID string, a email.Attachment) (email.Attachment, error) {
+	got, body, err := s.Resolvers.Resolve(ctx, customerID, a, s.limit)
+	if err != nil {
+		return got, err
+	}
+	if got.Content, err = io.ReadAll(body); err != nil {
+		return got, errors.Join(err, body.Close())
+	}
+	return got, body.Close()
 }
 
 // permanent asserts that an error is for good, and returns its code.
@@ -73,9 +89,6 @@ func TestRecording(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "a1", got.ID)
 	require.Equal(t, wav, got.Content)
-	require.Equal(t, int64(len(wav)), got.Size)
-	sum := sha256.Sum256(wav)
-	require.Equal(t, hex.EncodeToString(sum[:]), got.SHA256)
 	require.Equal(t, "audio/x-wav", got.Type)
 	require.Equal(t, "recording-a_.._b?x&y=é.wav", got.Filename)
 	mu.Lock()
@@ -94,7 +107,7 @@ func TestWithoutATokenNoneIsSent(t *testing.T) {
 	got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"}).Resolve(t.Context(), "c", ref("r1"))
 	require.NoError(t, err)
 	require.NotNil(t, got.Content, "an empty recording is content")
-	require.Zero(t, got.Size)
+	require.Empty(t, got.Content)
 }
 
 func TestStatusDecidesWhetherToTryAgain(t *testing.T) {
@@ -127,7 +140,8 @@ func TestSizeLimit(t *testing.T) {
 					w.Write(wav[:1])
 				}
 			})
-			rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}", MaxBytes: int64(len(wav)) - 1})
+			rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+			rs.limit = int64(len(wav)) - 1
 			got, err := rs.Resolve(t.Context(), "c", ref("fits"))
 			require.NoError(t, err)
 			require.Equal(t, wav[:len(wav)-1], got.Content)
@@ -148,28 +162,11 @@ func TestSizeLimitWithinTheSniffedPart(t *testing.T) {
 		w.(http.Flusher).Flush()
 		w.Write(wav)
 	})
-	_, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}", MaxBytes: 10}).Resolve(t.Context(), "c", ref("r1"))
-	require.Equal(t, email.CodeTooLarge, permanent(t, err))
-}
-
-func TestSizeIsKnownOrSaidNotToBe(t *testing.T) {
-	t.Parallel()
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/chunked" {
-			w.(http.Flusher).Flush()
-		}
-		w.Write([]byte("hello"))
-	})
-	r, err := attachment.NewRecordings(attachment.RecordingOptions{URL: url + "/{id}"})
-	require.NoError(t, err)
-	for id, size := range map[string]int64{"chunked": -1, "announced": 5} {
-		c, err := r.Resolve(t.Context(), "c", ref(id))
-		require.NoError(t, err)
-		require.Equal(t, size, c.Size)
-		body, err := io.ReadAll(c.Body)
-		require.NoError(t, err)
-		require.Equal(t, "hello", string(body))
-		require.NoError(t, c.Body.Close())
+	for _, limit := range []int64{0, 10} {
+		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+		rs.limit = limit
+		_, err := rs.Resolve(t.Context(), "c", ref("r1"))
+		require.Equal(t, email.CodeTooLarge, permanent(t, err))
 	}
 }
 
@@ -246,6 +243,36 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 	require.Equal(t, []string{""}, seen)
 }
 
+// What a source calls its content, and what that is, is known only now.
+func TestBlockedContent(t *testing.T) {
+	t.Parallel()
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/name":
+			w.Header().Set("Content-Disposition", `attachment; filename="call.wav.js"`)
+		case "/type":
+			w.Header().Set("Content-Type", "application/x-msdownload")
+		case "/content":
+			w.Header().Set("Content-Type", "audio/wav")
+			w.Write([]byte("MZ\x90\x00\x03"))
+			return
+		}
+		w.Write(wav)
+	})
+	for _, id := range []string{"name", "type", "content"} {
+		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+		_, err := rs.Resolve(t.Context(), "c", ref(id))
+		require.Equal(t, email.CodeBlocked, permanent(t, err), id)
+		named := ref(id)
+		named.Filename, named.Type = "call.wav", "audio/wav"
+		_, err = rs.Resolve(t.Context(), "c", named)
+		require.Equal(t, id != "name", err != nil, "the client's name wins, but changes nothing in what it is: %s", id)
+		rs.Blocked = email.Block([]string{})
+		_, err = rs.Resolve(t.Context(), "c", ref(id))
+		require.NoError(t, err, id)
+	}
+}
+
 func TestIDsThatLeadElsewhere(t *testing.T) {
 	t.Parallel()
 	rs := recordings(t, attachment.RecordingOptions{URL: "http://127.0.0.1:1/{customer_id}/{id}"})
@@ -259,7 +286,7 @@ func TestIDsThatLeadElsewhere(t *testing.T) {
 
 func TestWhatIsNotSetUp(t *testing.T) {
 	t.Parallel()
-	_, err := attachment.Resolvers{}.Resolve(t.Context(), "c", ref("r1"))
+	_, err := source{}.Resolve(t.Context(), "c", ref("r1"))
 	require.Equal(t, email.CodeInvalidRequest, permanent(t, err))
 	require.ErrorContains(t, err, `"recording" are not set up`)
 	for _, url := range []string{"", "recordings/{id}", "ftp://x/{id}", "http:///{id}", "http://x/", "http://{id}.x/", "http://u:s3cret@x/{id}", "http://x/%zz{id}", "http://x/#{id}"} {

@@ -71,6 +71,9 @@ type Config struct {
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `env:"POSTRIDER_TRUSTED_PROXIES"`
+	// BlockedAttachments are extensions in lower case, without a dot. Nil means
+	// the built-in list, empty none.
+	BlockedAttachments []string `env:"POSTRIDER_BLOCKED_ATTACHMENTS"`
 
 	// RetrySchedule are the waits after the first, second, … attempt; the last
 	// one repeats until ExpireAfter. Never empty.

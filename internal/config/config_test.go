@@ -51,6 +51,17 @@ func TestLoadDefaults(t *testing.T) {
 	}, cfg)
 }
 
+func TestBlockedAttachments(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][]string{"": nil, "none": {}, ".EXE, js": {"exe", "js"}} {
+		cfg, err := Load(complete("POSTRIDER_BLOCKED_ATTACHMENTS="+value), Serve, Checks{})
+		require.NoError(t, err)
+		require.Equal(t, want, cfg.BlockedAttachments, "%q", value)
+		shown := map[string]string{"": "not set", "none": "none", ".EXE, js": "exe,js"}[value]
+		require.Contains(t, cfg.Lines(), "POSTRIDER_BLOCKED_ATTACHMENTS="+shown)
+	}
+}
+
 func TestLoadValues(t *testing.T) {
 	t.Parallel()
 	cfg, err := Load(complete(
@@ -164,6 +175,9 @@ func TestLoadTellsWhatIsWrong(t *testing.T) {
 		{"POSTRIDER_TEMPORAL_UI_URL=https://t.example.com?x=1", "has a user, a query or a fragment, need scheme, host and path only"},
 		{"POSTRIDER_REQUIRE_VERIFIED_DOMAINS=no", `is "no", need true or false`},
 		{"POSTRIDER_ALLOW_HTTP=on", `is "on", need true or false`},
+		{"POSTRIDER_BLOCKED_ATTACHMENTS=exe,*.js", `has "*.js", need file name extensions such as exe, or none alone`},
+		{"POSTRIDER_BLOCKED_ATTACHMENTS=exe,,js", `has "", need file name extensions such as exe, or none alone`},
+		{"POSTRIDER_BLOCKED_ATTACHMENTS=exe,none", `has "none", need file name extensions such as exe, or none alone`},
 		{"POSTRIDER_ALLOW_PRIVATE_CIDRS=10.0.0.5", `has "10.0.0.5", need a network as address/bits`},
 		{"POSTRIDER_ALLOW_PRIVATE_CIDRS=10.0.0.5/8", `has "10.0.0.5/8", whose address has bits beyond /8; did you mean 10.0.0.0/8?`},
 		{"POSTRIDER_MAX_MESSAGE_BYTES=25MB", `is "25MB", need a number of bytes above 0, without a unit`},

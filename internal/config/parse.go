@@ -25,6 +25,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[time.Duration]():   func(v string) (any, error) { return parseDuration(v, true) },
 	reflect.TypeFor[[]time.Duration](): func(v string) (any, error) { return parseDurations(v) },
 	reflect.TypeFor[[]netip.Prefix]():  func(v string) (any, error) { return parsePrefixes(v) },
+	reflect.TypeFor[[]string]():        func(v string) (any, error) { return parseExtensions(v) },
 }
 
 // texts are the checks of the settings that are texts.
@@ -190,6 +191,27 @@ func parsePrefixes(v string) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("has %q, whose address has bits beyond /%d; did you mean %s?", part, p.Bits(), p.Masked())
 		}
 		out = append(out, p)
+	}
+	return out, nil
+}
+
+var extensionShape = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+
+// none is a list without any.
+const none = "none"
+
+// parseExtensions takes them with a dot, too.
+func parseExtensions(v string) ([]string, error) {
+	out := []string{}
+	if v == none {
+		return out, nil
+	}
+	for part := range strings.SplitSeq(v, ",") {
+		ext := strings.ToLower(strings.TrimPrefix(strings.TrimSpace(part), "."))
+		if !extensionShape.MatchString(ext) || ext == none {
+			return nil, fmt.Errorf("has %q, need file name extensions such as exe, or none alone", strings.TrimSpace(part))
+		}
+		out = append(out, ext)
 	}
 	return out, nil
 }

@@ -72,6 +72,11 @@ func show(s Setting, value any) string {
 		return short(value)
 	case []netip.Prefix:
 		return orNotSet(join(value, netip.Prefix.String))
+	case []string:
+		if value != nil && len(value) == 0 {
+			return none
+		}
+		return orNotSet(strings.Join(value, ","))
 	case slog.Level:
 		return strings.ToLower(value.String())
 	default:

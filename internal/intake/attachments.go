@@ -22,6 +22,13 @@ const (
 
 var contentID = regexp.MustCompile(`^[A-Za-z0-9._@+-]{1,128}$`)
 
+// attachmentPointers say where the members of an attachment are.
+type attachmentPointers struct{ filename, mediaType, content string }
+
+func pointersOf(pointer string) attachmentPointers {
+	return attachmentPointers{filename: pointer + "/filename", mediaType: pointer + "/type", content: pointer + "/content"}
+}
+
 func (c *checker) attachments(as []attachment) []email.Attachment {
 	if len(as) > maxAttachments {
 		c.refuse("/attachments", codeTooMany, "there are %d attachments, the limit is %d", len(as), maxAttachments)
@@ -41,45 +48,71 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 	return out
 }
 
-// attachment reads content or a reference. The seed's "reference_type": "" means
-// that there is no reference.
+// attachment reads content, a reference or a URL. The seed's "reference_type": ""
+// means that there is no reference; "url" is what answers say of a URL.
 func (c *checker) attachment(pointer string, a attachment) email.Attachment {
-	reference := text(a.ReferenceType) != "" || text(a.ReferenceID) != ""
+	url := text(a.URL) != "" || text(a.ReferenceType) == string(email.ReferenceURL)
+	reference := text(a.ReferenceID) != "" || text(a.ReferenceType) != "" && text(a.ReferenceType) != string(email.ReferenceURL)
 	switch {
-	case reference && a.Content != nil:
-		c.refuse(pointer, codeNamedTwice, "the attachment has content and a reference; give one of them")
+	case reference && a.Content != nil || url && a.Content != nil || reference && url:
+		c.refuse(pointer, codeNamedTwice, "the attachment has more than one of content, a reference and a url; give one of them")
 	case reference:
 		return c.reference(pointer, a)
+	case url:
+		return c.linked(pointer, a)
 	case a.Content == nil:
-		c.refuse(pointer+"/content", codeMissing, "give the content in base64, or a reference")
+		c.refuse(pointer+"/content", codeMissing, "give the content in base64, a reference, or a url")
 	default:
 		return c.file(pointer, a)
 	}
 	return email.Attachment{}
 }
 
+// linked reads an attachment that is fetched when the mail is due.
+func (c *checker) linked(pointer string, a attachment) email.Attachment {
+	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceURL, URL: text(a.URL)}
+	switch check := c.limits.CheckURL; {
+	case out.URL == "":
+		c.refuse(pointer+"/url", codeMissing, "give the URL to fetch")
+	case check == nil:
+		c.refuse(pointer+"/url", codeUnsupported, "attachments are not fetched here; give the content")
+	default:
+		if err := check(out.URL); err != nil {
+			c.refuse(pointer+"/url", codeInvalid, "%s", err)
+		}
+	}
+	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
+	out.ContentID, out.Type = c.contentID(pointer+"/content_id", text(a.ContentID)), c.typeGiven(pointer+"/type", text(a.Type))
+	c.blocked(pointersOf(pointer), out, nil)
+	return out
+}
+
 func (c *checker) reference(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceType(text(a.ReferenceType))}
 	switch out.ReferenceType {
 	case "":
-		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "recording"`)
-	case email.ReferenceRecording:
+		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "file" or "recording"`)
+	case email.ReferenceFile, email.ReferenceRecording:
 		id, err := uuid.Parse(text(a.ReferenceID))
 		if err != nil || len(text(a.ReferenceID)) != len(id.String()) {
-			c.refuse(pointer+"/reference_id", codeInvalid, "give the recording's id, a UUID")
+			c.refuse(pointer+"/reference_id", codeInvalid, "give the %s's id, a UUID", out.ReferenceType)
 		}
 		out.ReferenceID = id.String()
 	default:
-		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "recording"; give anything else as content`)
-	}
-	if text(a.Type) != "" {
-		c.refuse(pointer+"/type", codeUnsupported, "the type of what is referred to is found out; remove this member")
-	}
-	if text(a.ContentID) != "" {
-		c.refuse(pointer+"/content_id", codeUnsupported, "only uploaded content stands inside HTML; remove this member")
+		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content, or by its url`)
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
-	c.blockedName(pointer+"/filename", out.Filename)
+	if out.ReferenceType == email.ReferenceRecording {
+		if text(a.Type) != "" {
+			c.refuse(pointer+"/type", codeUnsupported, "the type of a recording is found out; remove this member")
+		}
+		if text(a.ContentID) != "" {
+			c.refuse(pointer+"/content_id", codeUnsupported, "a recording does not stand inside HTML; remove this member")
+		}
+	} else {
+		out.ContentID, out.Type = c.contentID(pointer+"/content_id", text(a.ContentID)), c.typeGiven(pointer+"/type", text(a.Type))
+	}
+	c.blocked(pointersOf(pointer), out, nil)
 	return out
 }
 
@@ -92,25 +125,47 @@ func (c *checker) file(pointer string, a attachment) email.Attachment {
 	if out.Filename = c.filename(pointer+"/filename", text(a.Filename)); out.Filename == "" && len(c.fields) == before {
 		c.refuse(pointer+"/filename", codeMissing, "give the file a name")
 	}
-	if id := text(a.ContentID); id != "" {
-		if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
-			id = id[1 : len(id)-1]
-		}
-		if !contentID.MatchString(id) {
-			c.refuse(pointer+"/content_id", codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
-		}
-		out.ContentID = id
-	}
-	if given := text(a.Type); given != "" {
-		out.Type = c.mediaType(pointer+"/type", given)
-	} else {
+	out.ContentID = c.contentID(pointer+"/content_id", text(a.ContentID))
+	if out.Type = c.typeGiven(pointer+"/type", text(a.Type)); text(a.Type) == "" {
 		out.Type = sniff(out.Filename, out.Content)
 	}
-	if !c.blockedName(pointer+"/filename", out.Filename) && !c.blockedType(pointer+"/type", out.Type) {
-		c.blockedContent(pointer+"/content", out.Content)
-	}
+	c.blocked(pointersOf(pointer), out, out.Content)
 	return out
 }
+
+// contentID takes the id with or without the angle brackets of its header.
+func (c *checker) contentID(pointer, id string) string {
+	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
+		id = id[1 : len(id)-1]
+	}
+	if id != "" && !contentID.MatchString(id) {
+		c.refuse(pointer, codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
+	}
+	return id
+}
+
+// fieldFile is where an upload's problems are: it is the name of the form's field.
+const fieldFile = "file"
+
+// Upload checks a file that comes by itself, ahead of the message, as if it came
+// inside of one: it returns the name made safe, and the type, found out where the
+// client gives none or the general one, as programs do that do not know. head are
+// the file's first bytes, 512 if it has as many. The error is an *email.Failure.
+func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string, err error) {
+	c := &checker{limits: l.withDefaults()}
+	if name = c.filename(fieldFile, filename); name == "" && len(c.fields) == 0 {
+		c.refuse(fieldFile, codeMissing, "give the file a name")
+	}
+	if base, _, _ := strings.Cut(mediaType, ";"); base == "" || strings.EqualFold(strings.TrimSpace(base), octetStream) {
+		typ = sniff(name, head)
+	} else {
+		typ = c.mediaType(fieldFile, mediaType)
+	}
+	c.blocked(attachmentPointers{fieldFile, fieldFile, fieldFile}, email.Attachment{Filename: name, Type: typ}, head)
+	return name, typ, c.refused()
+}
+
+const octetStream = "application/octet-stream"
 
 // filename keeps the last element of a path, without the invisible marks that
 // make a name look like another one.
@@ -140,6 +195,14 @@ func (c *checker) filename(pointer, name string) string {
 // UAX 9): with them, exe.gpj is shown as jpg.exe is written.
 func turnsText(r rune) bool {
 	return r == '\u061c' || r == '\u200e' || r == '\u200f' || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+}
+
+// typeGiven is empty where the client gives none.
+func (c *checker) typeGiven(pointer, given string) string {
+	if given == "" {
+		return ""
+	}
+	return c.mediaType(pointer, given)
 }
 
 // mediaType normalises what the client says (RFC 2045 section 5.1). A name among

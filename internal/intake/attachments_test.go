@@ -82,3 +82,63 @@ func TestExecutablesAreBlockedByTypeAndContent(t *testing.T) {
 		require.Contains(t, f.Detail, "send the link")
 	}
 }
+
+func TestTheOperatorsListReplacesOurs(t *testing.T) {
+	t.Parallel()
+	body := []byte(with(`"attachments":[{"filename":"a.exe","content":"TVqQAAM="}]`))
+	_, err := intake.Decode(body, limits())
+	require.Error(t, err)
+	open := limits()
+	open.Blocked = email.Block([]string{})
+	_, err = intake.Decode(body, open)
+	require.NoError(t, err)
+}
+
+func TestUploads(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ filename, mediaType, head, wantName, wantType string }{
+		{"a/b.pdf", "application/pdf", "%PDF-1.4", "b.pdf", "application/pdf"},
+		{"b.csv", "", "a,b", "b.csv", "text/csv; charset=utf-8"},
+		{"b.csv", "Application/Octet-Stream", "a,b", "b.csv", "text/csv; charset=utf-8"},
+		{"b", "application/octet-stream; x=y", "\x89PNG\r\n\x1a\n", "b", "image/png"},
+		{"b.txt", "", "", "b.txt", "text/plain; charset=utf-8"},
+	} {
+		name, typ, err := intake.Upload(row.filename, row.mediaType, []byte(row.head), limits())
+		require.NoError(t, err, row.filename)
+		require.Equal(t, row.wantName+" "+row.wantType, name+" "+typ)
+	}
+	for _, row := range []struct{ filename, mediaType, head, code string }{
+		{"", "", "", "missing"}, {"..", "", "", "missing"}, {"a\r\nb", "", "", "control_character"}, {"a", "x", "", "invalid"}, {"a", "multipart/mixed", "", "unsupported"},
+		{"a.exe", "", "", "attachment_blocked"}, {"a", "application/x-msdownload", "", "attachment_blocked"}, {"a.pdf", "", "\x7fELF", "attachment_blocked"},
+	} {
+		_, _, err := intake.Upload(row.filename, row.mediaType, []byte(row.head), limits())
+		f := failure(t, err)
+		require.Equal(t, "file "+row.code, f.Fields[0].Pointer+" "+f.Fields[0].Code, "%+v", row)
+		require.Len(t, f.Fields, 1)
+	}
+}
+
+func TestAReferenceToAFile(t *testing.T) {
+	t.Parallel()
+	m := decode(t, with(`"attachments":[{"reference_type":"file","reference_id":"1F25E6C9-6709-44d1-b93e-a5f1c5f80411"},
+		{"reference_type":"file","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>","optional":true}]`))
+	require.Equal(t, []email.Attachment{
+		{ReferenceType: email.ReferenceFile, ReferenceID: "1f25e6c9-6709-44d1-b93e-a5f1c5f80411"},
+		{ReferenceType: email.ReferenceFile, ReferenceID: "1f25e6c9-6709-44d1-b93e-a5f1c5f80411", Filename: "logo.png", Type: "image/png", ContentID: "logo", Optional: true},
+	}, m.Attachments)
+}
+
+func TestAttachmentsByURL(t *testing.T) {
+	t.Parallel()
+	m := decode(t, with(`"attachments":[{"url":"https://x.test/a?key=1"},{"reference_type":"url","reference_id":"","url":"https://x.test/b","optional":true},
+		{"url":"https://x.test/c","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>"}]`))
+	require.Equal(t, []email.Attachment{
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/a?key=1"},
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/b", Optional: true},
+		{ReferenceType: email.ReferenceURL, URL: "https://x.test/c", Filename: "logo.png", Type: "image/png", ContentID: "logo"},
+	}, m.Attachments)
+	closed := limits()
+	closed.CheckURL = nil
+	_, err := intake.Decode([]byte(with(`"attachments":[{"url":"https://x.test/a"}]`)), closed)
+	require.Equal(t, "/attachments/0/url unsupported", failure(t, err).Fields[0].Pointer+" "+failure(t, err).Fields[0].Code)
+}

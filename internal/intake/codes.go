@@ -1,5 +1,7 @@
 package intake
 
+import "github.com/postrider/postrider/email"
+
 // Codes of a refusal's fields. They are part of the API.
 const (
 	// malformed_json: the body cannot be read.
@@ -25,5 +27,5 @@ const (
 	codeTooLate        = "too_late"
 	codePast           = "past"
 	codeBeforeSendAt   = "before_send_at"
-	codeBlocked        = "attachment_blocked"
+	codeBlocked        = string(email.CodeBlocked)
 )

@@ -22,6 +22,11 @@ type Limits struct {
 	// MaxMessageBytes bounds text, HTML and decoded attachments together; 0 means
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
+	// CheckURL says why an attachment may not be fetched from a URL, without
+	// repeating it. Nil refuses all.
+	CheckURL func(string) error
+	// Blocked are the files that are not sent; zero means the built-in list.
+	Blocked email.Blocklist
 	// Now is the time that send_at and expires_at are compared with; zero means
 	// the present.
 	Now time.Time

@@ -15,7 +15,12 @@ import (
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func limits() intake.Limits {
-	return intake.Limits{MaxRecipients: 50, MaxMessageBytes: 1 << 20, Now: now}
+	return intake.Limits{MaxRecipients: 50, MaxMessageBytes: 1 << 20, Now: now, CheckURL: func(url string) error {
+		if strings.Contains(url, "blocked.test") {
+			return errors.New("the address is blocked")
+		}
+		return nil
+	}}
 }
 
 func decode(t *testing.T, body string) email.Message {

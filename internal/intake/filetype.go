@@ -1,12 +1,11 @@
 package intake
 
 import (
-	"bytes"
 	"mime"
 	"net/http"
-	"path"
 	"strings"
-	"unicode"
+
+	"github.com/postrider/postrider/email"
 )
 
 // byExtension are types that content alone does not tell. The system's own table
@@ -27,7 +26,7 @@ var byExtension = map[string]string{
 }
 
 // general are the answers of sniffing that an extension refines.
-var general = map[string]bool{"application/octet-stream": true, "text/plain": true, "text/xml": true, "application/zip": true}
+var general = map[string]bool{octetStream: true, "text/plain": true, "text/xml": true, "application/zip": true}
 
 // sniff finds a media type out: by the content, or, where that says little, by
 // the name. It errs on the side of application/octet-stream.
@@ -37,7 +36,7 @@ func sniff(filename string, content []byte) string {
 	if err != nil || !general[base] {
 		return found
 	}
-	byName, ok := byExtension[extension(filename)]
+	byName, ok := byExtension[email.Extension(filename)]
 	if !ok {
 		return found
 	}
@@ -50,83 +49,18 @@ func sniff(filename string, content []byte) string {
 	return mime.FormatMediaType(byName, params)
 }
 
-// extension is what a file manager takes for a name's type, in lower case: other
-// systems drop trailing dots and spaces, and what follows a colon.
-func extension(filename string) string {
-	name, _, _ := strings.Cut(strings.ToLower(filename), ":")
-	name = strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cf, r) || unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, name)
-	return strings.TrimPrefix(path.Ext(strings.TrimRight(name, ".")), ".")
-}
-
-// executables are the extensions that mail servers refuse, and that nobody
-// should open from a mail.
-var executables = words(`ade adp apk app appinstaller application appref-ms appx appxbundle bat cab chm cmd com cpl
-	diagcab diagcfg diagpkg dll dmg ex ex_ exe gadget hlp hta img inf ins iso isp jar jnlp js jse lib lnk mde mjs msc msh
-	msi msix msixbundle msp mst nsh ocx osd pif pkg ps1 ps1xml ps2 ps2xml psc1 psc2 psm1 reg scf scr sct shb shs sys
-	url vb vbe vbs vhd vhdx vxd wsc wsf wsh xll`)
-
-// executableTypes are the media types that say the same.
-var executableTypes = words(`application/x-msdownload application/x-msdos-program application/x-dosexec application/x-executable
-	application/x-elf application/x-sharedlib application/x-mach-binary application/vnd.microsoft.portable-executable
-	application/x-msi application/x-ms-installer application/hta application/java-archive application/x-java-archive
-	application/javascript application/x-javascript text/javascript application/vnd.android.package-archive
-	application/x-apple-diskimage application/x-ms-shortcut application/x-bat`)
-
-func words(list string) map[string]bool {
-	out := map[string]bool{}
-	for w := range strings.FieldsSeq(list) {
-		out[w] = true
-	}
-	return out
-}
-
 const blockedRemedy = "put the file where it can be downloaded, and send the link"
 
-// blockedName refuses executables by name.
-func (c *checker) blockedName(pointer, filename string) bool {
-	ext := extension(filename)
-	if executables[ext] {
-		c.refuse(pointer, codeBlocked, "files of type .%s are not sent, because mail servers refuse them: %s", ext, blockedRemedy)
-	}
-	return executables[ext]
-}
-
-// blockedType refuses executables by what the client calls them.
-func (c *checker) blockedType(pointer, mediaType string) bool {
-	base, _, _ := strings.Cut(mediaType, ";")
-	if executableTypes[base] {
-		c.refuse(pointer, codeBlocked, "files of type %s are not sent, because mail servers refuse them: %s", base, blockedRemedy)
-	}
-	return executableTypes[base]
-}
-
-// machO are the first bytes of macOS programs; the universal ones share theirs
-// with compiled Java classes.
-var machO = [][]byte{
-	{0xfe, 0xed, 0xfa, 0xce}, {0xfe, 0xed, 0xfa, 0xcf}, {0xce, 0xfa, 0xed, 0xfe}, {0xcf, 0xfa, 0xed, 0xfe},
-	{0xca, 0xfe, 0xba, 0xbe}, {0xca, 0xfe, 0xba, 0xbf},
-}
-
-// blockedContent refuses executables whatever they are called.
-func (c *checker) blockedContent(pointer string, content []byte) {
-	kind := ""
-	switch {
-	case bytes.HasPrefix(content, []byte("MZ")) && bytes.IndexByte(content[:min(64, len(content))], 0) >= 0: // a text has no NUL
-		kind = "Windows"
-	case bytes.HasPrefix(content, []byte("\x7fELF")):
-		kind = "Linux"
-	}
-	for _, start := range machO {
-		if bytes.HasPrefix(content, start) {
-			kind = "macOS or Java"
+// blocked refuses what is not sent: by name, by what the client calls it, or by
+// its first bytes. It stops at the first reason.
+func (c *checker) blocked(at attachmentPointers, a email.Attachment, head []byte) {
+	list := c.limits.Blocked
+	for _, found := range []struct{ pointer, why string }{
+		{at.filename, list.Name(a.Filename)}, {at.mediaType, list.Type(a.Type)}, {at.content, list.Content(head)},
+	} {
+		if found.why != "" {
+			c.refuse(found.pointer, codeBlocked, "%s: %s", found.why, blockedRemedy)
+			return
 		}
-	}
-	if kind != "" {
-		c.refuse(pointer, codeBlocked, "the content is a %s program, which is not sent whatever its name: %s", kind, blockedRemedy)
 	}
 }

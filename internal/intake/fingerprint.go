@@ -40,7 +40,8 @@ func Fingerprint(m email.Message) string {
 			sum := sha256.Sum256(a.Content)
 			content = hex.EncodeToString(sum[:])
 		}
-		f.add(a.Filename, a.Type, a.ContentID, string(a.ReferenceType), a.ReferenceID, strconv.FormatBool(a.Optional), content)
+		// It has an id or a URL; the type tells them apart.
+		f.add(a.Filename, a.Type, a.ContentID, string(a.ReferenceType), a.ReferenceID+a.URL, strconv.FormatBool(a.Optional), content)
 	}
 	f.count(len(m.Headers))
 	for _, h := range m.Headers {

@@ -48,6 +48,8 @@ func TestFingerprintsOfOtherMessages(t *testing.T) {
 		`"attachments":[{"filename":"a.txt","content":"aGk=","content_id":"a"}]`,
 		`"attachments":[{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"}]`,
 		`"attachments":[{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80412"}]`,
+		`"attachments":[{"reference_type":"file","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80412"}]`,
+		`"attachments":[{"url":"https://x.test/a"}]`, `"attachments":[{"url":"https://x.test/b"}]`, `"attachments":[{"url":"https://x.test/b","filename":"b"}]`,
 	} {
 		f := intake.Fingerprint(decode(t, with(members)))
 		require.Empty(t, seen[f], "%s has the fingerprint of %s", members, seen[f])

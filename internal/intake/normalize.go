@@ -42,12 +42,20 @@ func normalize(req request, l Limits) (email.Message, error) {
 	if size := requested(req); size > l.MaxMessageBytes {
 		return email.Message{}, c.tooLarge(size, len(req.Attachments) > 0)
 	}
-	if len(c.fields) > 0 {
-		f := email.Fail(email.CodeInvalidRequest, refusedDetail)
-		f.Fields = c.fields
-		return email.Message{}, f
+	if err := c.refused(); err != nil {
+		return email.Message{}, err
 	}
 	return m, nil
+}
+
+// refused is what was found wrong, if anything.
+func (c *checker) refused() error {
+	if len(c.fields) == 0 {
+		return nil
+	}
+	f := email.Fail(email.CodeInvalidRequest, refusedDetail)
+	f.Fields = c.fields
+	return f
 }
 
 // requested is the size that counts against the limit, of everything given,

@@ -191,3 +191,11 @@ func clean(s string) string {
 		return r
 	}, s)
 }
+
+func words(list string) map[string]bool {
+	out := map[string]bool{}
+	for w := range strings.FieldsSeq(list) {
+		out[w] = true
+	}
+	return out
+}

@@ -47,7 +47,7 @@ type content struct {
 	plain bool
 }
 
-// attachment is content or a reference.
+// attachment is content, a reference, or a URL.
 type attachment struct {
 	Filename      *string `json:"filename"`
 	Content       *[]byte `json:"content"`
@@ -55,6 +55,7 @@ type attachment struct {
 	ContentID     *string `json:"content_id"`
 	ReferenceType *string `json:"reference_type"`
 	ReferenceID   *string `json:"reference_id"`
+	URL           *string `json:"url"`
 	Optional      bool    `json:"optional"`
 }
 

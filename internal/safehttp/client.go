@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -122,28 +123,71 @@ type Response struct {
 // that is the cause. Where the answer breaks off, Status and Header are set
 // beside the error.
 func (c *Client) Do(ctx context.Context, req *http.Request, maxBody int64) (Response, error) {
-	if err := c.check(req.URL); err != nil {
+	s, err := c.Open(ctx, req)
+	if err != nil {
 		return Response{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	var remote atomic.Value
-	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote.Store(info.Conn.RemoteAddr().String()) }}
-	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
-	if err != nil {
-		return Response{}, callError(req, err)
-	}
-	defer func() { _ = resp.Body.Close() }() // all that is wanted of it was read
-	out := Response{Status: resp.StatusCode, Header: resp.Header, Private: c.private(remote.Load())}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	defer func() { _ = s.Body.Close() }() // all that is wanted of it was read
+	out := Response{Status: s.Status, Header: s.Header, Private: s.Private}
+	body, err := io.ReadAll(io.LimitReader(s.Body, maxBody+1))
 	if int64(len(body)) > maxBody {
 		body, out.Truncated = body[:maxBody], true
 	}
 	out.Body = body
-	if err != nil {
-		return out, callError(req, err)
+	return out, err
+}
+
+// Stream is an answer whose body is still on its way.
+type Stream struct {
+	Status int
+	Header http.Header
+	// Length of the body, -1 if the peer did not say.
+	Length int64
+	// Private is as in Response.
+	Private bool
+	// Body has no bound but the call's time, which ends with Close. Its errors are
+	// *CallError.
+	Body io.ReadCloser
+}
+
+// Open makes one call as Do does, and hands the answer's body out unread. The
+// caller closes it.
+func (c *Client) Open(ctx context.Context, req *http.Request) (Stream, error) {
+	if err := c.check(req.URL); err != nil {
+		return Stream{}, err
 	}
-	return out, nil
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	var remote atomic.Value
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { remote.Store(info.Conn.RemoteAddr().String()) }}
+	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, trace))) //nolint:bodyclose // the caller does
+	if err != nil {
+		cancel()
+		return Stream{}, callError(req, err)
+	}
+	return Stream{
+		Status: resp.StatusCode, Header: resp.Header, Length: resp.ContentLength, Private: c.private(remote.Load()),
+		Body: &streamBody{body: resp.Body, req: req, cancel: cancel},
+	}, nil
+}
+
+// streamBody ends the call's time when it is closed, and words its errors.
+type streamBody struct {
+	body   io.ReadCloser
+	req    *http.Request
+	cancel context.CancelFunc
+}
+
+func (b *streamBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = callError(b.req, err)
+	}
+	return n, err
+}
+
+func (b *streamBody) Close() error {
+	defer b.cancel()
+	return b.body.Close()
 }
 
 // private reports whether only the operator's list lets us talk to remote; what

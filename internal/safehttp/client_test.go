@@ -260,6 +260,53 @@ func TestTimeouts(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+func TestOpenHandsTheBodyOverUnread(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan struct{})
+	srv, _ := serveOn(t, "127.0.0.1", "0", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/whole" {
+			io.WriteString(w, "hello")
+			return
+		}
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "begun")
+		w.(http.Flusher).Flush()
+		<-goOn
+		panic(http.ErrAbortHandler)
+	})
+	srv.Config.ErrorLog = quiet
+	open := func(path string) safehttp.Stream {
+		req, err := http.NewRequest(http.MethodGet, srv.URL+path+"?key=s3cret", nil)
+		require.NoError(t, err)
+		s, err := safehttp.New(dev).Open(t.Context(), req)
+		require.NoError(t, err)
+		return s
+	}
+	whole := open("/whole")
+	body, err := io.ReadAll(whole.Body)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(body))
+	require.Equal(t, int64(5), whole.Length)
+	require.False(t, whole.Private)
+	require.NoError(t, whole.Body.Close())
+
+	broken := open("/broken")
+	begun := make([]byte, 5)
+	_, err = io.ReadFull(broken.Body, begun)
+	require.NoError(t, err, "before the answer is at its end")
+	close(goOn)
+	_, err = io.ReadAll(broken.Body)
+	_, isCall := errors.AsType[*safehttp.CallError](err)
+	require.True(t, isCall, "%v", err)
+	require.EqualError(t, err, "GET "+strings.TrimPrefix(srv.URL, "http://")+": the connection ended before the answer did")
+	require.NoError(t, broken.Body.Close())
+
+	req, err := http.NewRequest(http.MethodGet, "https://127.0.0.1/", nil)
+	require.NoError(t, err)
+	_, err = safehttp.New(safehttp.Options{}).Open(t.Context(), req)
+	requireBlocked(t, err, "loopback")
+}
+
 func TestAnEndlessAnswerIsCutOff(t *testing.T) {
 	t.Parallel()
 	var written atomic.Int64

@@ -1,0 +1,203 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// Files keeps what customers upload. Every call is bounded by a customer.
+type Files interface {
+	// StoreFile reads content to its end. An error of content is in the chain of the
+	// one returned, and leaves nothing behind.
+	StoreFile(ctx context.Context, customerID string, f email.File, content io.Reader) (email.File, error)
+	File(ctx context.Context, customerID, id string) (email.File, error)
+	FileContent(ctx context.Context, customerID, id string) (email.File, io.Reader, error)
+	DeleteFile(ctx context.Context, customerID, id string) (email.File, error)
+}
+
+type fileJSON struct {
+	ID        string  `json:"id"`
+	Filename  string  `json:"filename"`
+	Type      string  `json:"type"`
+	Size      int64   `json:"size"`
+	SHA256    string  `json:"sha256"`
+	CreatedAt *string `json:"created_at"`
+}
+
+func fileAnswer(f email.File) fileJSON {
+	return fileJSON{ID: f.ID, Filename: f.Filename, Type: f.Type, Size: f.Size, SHA256: f.SHA256, CreatedAt: moment(f.CreatedAt)}
+}
+
+const (
+	fieldFile = "file"
+	// maxFormOverhead is what a form may have besides the file: boundaries and headers.
+	maxFormOverhead = 64 << 10
+	// sniffBytes tell a file's type.
+	sniffBytes = 512
+)
+
+// postFile stores an upload as it arrives.
+func (s *Server) postFile(c *gin.Context) (int, any, error) {
+	up, err := openUpload(c, s.opts.Limits.MaxMessageBytes)
+	if err != nil {
+		return 0, nil, err
+	}
+	content := bufio.NewReaderSize(up, sniffBytes)
+	head, err := content.Peek(sniffBytes)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, nil, err
+	}
+	var f email.File
+	if f.Filename, f.Type, err = intake.Upload(up.part.FileName(), up.part.Header.Get("Content-Type"), head, s.opts.Limits); err != nil {
+		return 0, nil, err
+	}
+	// A client that hangs up is noticed by reading, and then all is taken away.
+	f, err = s.deps.Files.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, content)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.deps.Log.InfoContext(c.Request.Context(), "file.stored", "file_id", f.ID, "customer_id", f.CustomerID, "request_id", requestID(c), "bytes", f.Size)
+	c.Header("Location", s.opts.PublicURL+"/v1.0/files/"+f.ID)
+	return http.StatusCreated, fileAnswer(f), nil
+}
+
+// upload is the file inside a form. It ends only where the form is whole, and
+// fails with an *email.Failure.
+type upload struct {
+	form  *multipart.Reader
+	part  *multipart.Part
+	limit int64
+	read  int64
+	// ended is what the form's end was: it can be looked for once.
+	ended error
+}
+
+// openUpload finds the form's one part.
+func openUpload(c *gin.Context, limit int64) (*upload, error) {
+	if c.Request.ContentLength > limit+maxFormOverhead {
+		return nil, fileTooLarge(limit)
+	}
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, limit+maxFormOverhead)
+	form, err := c.Request.MultipartReader()
+	if err != nil || c.ContentType() != "multipart/form-data" {
+		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the file as multipart/form-data, in a field named file, as curl --form file=@report.pdf does")
+	}
+	up := &upload{form: form, limit: limit}
+	switch up.part, err = up.next(); {
+	case err != nil:
+		return nil, err
+	case up.part == nil:
+		return nil, invalid(fieldFile, "missing", "the form is empty: put the file into a field named file")
+	case up.part.FormName() != fieldFile:
+		return nil, invalid(fieldFile, "missing", "the form's first field is not named file: send the file in a field of that name, and nothing else")
+	}
+	return up, nil
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if u.ended != nil {
+		return 0, u.ended
+	}
+	n, err := u.part.Read(p)
+	u.read += int64(n)
+	if u.read > u.limit {
+		return 0, fileTooLarge(u.limit)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		u.ended = u.end()
+		return n, u.ended
+	case err != nil:
+		return n, u.failed(err)
+	}
+	return n, nil
+}
+
+// end is io.EOF where nothing follows the file.
+func (u *upload) end() error {
+	switch part, err := u.next(); {
+	case err != nil:
+		return err
+	case part != nil:
+		return invalid(fieldFile, "unsupported", "the form has more than one field: send one file in a request, and nothing else")
+	}
+	return io.EOF
+}
+
+// next is the form's next part, nil at its end.
+func (u *upload) next() (*multipart.Part, error) {
+	part, err := u.form.NextPart()
+	if err == io.EOF { // not one that is wrapped: that form broke off
+		return nil, nil
+	}
+	if err != nil {
+		return nil, u.failed(err)
+	}
+	return part, nil
+}
+
+func (u *upload) failed(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fileTooLarge(u.limit)
+	}
+	f := email.Fail(email.CodeInvalidRequest, "the form did not arrive whole; send it again")
+	f.Err = err
+	return f
+}
+
+func fileTooLarge(limit int64) *email.Failure {
+	f := email.Fail(email.CodeTooLarge, "the file has more than %d bytes, which is the limit of a message: compress or split it, or put it where it can be downloaded and send the link", limit)
+	f.Fields = []email.FieldError{{Pointer: fieldFile, Code: string(email.CodeTooLarge), Detail: f.Detail}}
+	return f
+}
+
+func (s *Server) getFile(c *gin.Context) (int, any, error) { return s.oneFile(c, s.deps.Files.File) }
+
+func (s *Server) deleteFile(c *gin.Context) (int, any, error) {
+	return s.oneFile(c, s.deps.Files.DeleteFile)
+}
+
+func (s *Server) oneFile(c *gin.Context, do func(ctx context.Context, customerID, id string) (email.File, error)) (int, any, error) {
+	id, err := pathID(c, "id", "file")
+	if err != nil {
+		return 0, nil, err
+	}
+	f, err := do(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, fileAnswer(f), nil
+}
+
+func (s *Server) getFileContent(c *gin.Context) {
+	id, err := pathID(c, "id", "file")
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	f, content, err := s.deps.Files.FileContent(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	sandboxed(c)
+	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Filename}))
+	c.Header("Content-Type", f.Type)
+	c.Header("Content-Length", strconv.FormatInt(f.Size, 10))
+	c.Status(http.StatusOK)
+	if _, err := io.Copy(c.Writer, content); err != nil {
+		// What is announced and does not come tells the client; the status is sent.
+		s.deps.Log.WarnContext(c.Request.Context(), "file.interrupted", "file_id", f.ID, "request_id", requestID(c), "error", err)
+	}
+}

@@ -1,0 +1,198 @@
+package db
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+type blobRow struct {
+	bun.BaseModel `bun:"table:blobs,alias:b"`
+
+	ID         string    `bun:"id,pk,type:uuid"`
+	CustomerID string    `bun:"customer_id,type:uuid"`
+	Size       int64     `bun:"size"`
+	SHA256     string    `bun:"sha256"`
+	CreatedAt  time.Time `bun:"created_at"`
+	ExpiresAt  time.Time `bun:"expires_at,nullzero"`
+}
+
+type chunkRow struct {
+	bun.BaseModel `bun:"table:blob_chunks,alias:bc"`
+
+	BlobID string `bun:"blob_id,pk,type:uuid"`
+	Seq    int    `bun:"seq,pk"`
+	Data   []byte `bun:"data"`
+}
+
+// chunkBytes is the size of a stored chunk: the driver sends bytes as hex text
+// and would hold a large attachment four times over.
+const chunkBytes = 512 << 10
+
+// storeBlob keeps bytes that are in memory.
+func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
+	sum := sha256.Sum256(data)
+	blob := &blobRow{ID: newID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
+	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
+		return nil, fmt.Errorf("insert blob: %w", err)
+	}
+	for seq := 0; len(data) > 0; seq++ {
+		n := min(chunkBytes, len(data))
+		if err := storeChunk(ctx, tx, blob.ID, seq, data[:n]); err != nil {
+			return nil, err
+		}
+		data = data[n:]
+	}
+	return blob, nil
+}
+
+func storeChunk(ctx context.Context, db bun.IDB, blobID string, seq int, data []byte) error {
+	if _, err := db.NewInsert().Model(&chunkRow{BlobID: blobID, Seq: seq, Data: data}).Exec(ctx); err != nil {
+		return fmt.Errorf("insert chunk %d: %w", seq, err)
+	}
+	return nil
+}
+
+// stageLife is how long a stream may take to arrive. Whoever streams bounds it
+// to minutes.
+const stageLife = time.Hour
+
+// stage writes a stream as a blob of its own, a chunk and a transaction at a
+// time: a slow source holds neither a connection nor memory. The blob expires
+// unless keep takes it. What a stopped process has left behind goes with the next
+// one. An error of content itself comes back in the chain, untranslated, and nothing
+// is left.
+func (s *Store) stage(ctx context.Context, customerID string, content io.Reader) (*blobRow, error) {
+	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE expires_at < now()").Exec(ctx); err != nil {
+		return nil, translate(fmt.Errorf("delete expired blobs: %w", err))
+	}
+	blob := &blobRow{ID: newID(), CustomerID: customerID, SHA256: strings.Repeat("0", 2*sha256.Size)}
+	_, err := s.db.NewRaw("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (?, ?, 0, ?, now(), now() + ? * interval '1 second')",
+		blob.ID, blob.CustomerID, blob.SHA256, stageLife.Seconds()).Exec(ctx)
+	if err != nil {
+		return nil, translate(fmt.Errorf("insert blob: %w", err))
+	}
+	if err := s.fill(ctx, blob, content); err != nil {
+		return nil, errors.Join(err, s.discard(ctx, blob))
+	}
+	return blob, nil
+}
+
+// fill reads content to its end and sets the blob's size and digest.
+func (s *Store) fill(ctx context.Context, blob *blobRow, content io.Reader) error {
+	digest, buf := sha256.New(), make([]byte, chunkBytes)
+	for seq, end := 0, false; !end; seq++ {
+		var n int
+		var err error
+		if n, end, err = readFull(content, buf); err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		digest.Write(buf[:n]) // hash.Hash never fails
+		if err := storeChunk(ctx, s.db, blob.ID, seq, buf[:n]); err != nil {
+			return translate(err)
+		}
+		blob.Size += int64(n)
+	}
+	blob.SHA256 = hex.EncodeToString(digest.Sum(nil))
+	return nil
+}
+
+// readFull reads until p is full or r is at its end. To io.ReadFull the end of a
+// file and a connection that broke off (io.ErrUnexpectedEOF) look the same.
+func readFull(r io.Reader, p []byte) (n int, end bool, err error) {
+	for n < len(p) {
+		m, err := r.Read(p[n:])
+		n += m
+		if err == io.EOF {
+			return n, true, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
+}
+
+// keep takes a staged blob for good, in the transaction of what refers to it.
+func keep(ctx context.Context, tx bun.Tx, blob *blobRow) error {
+	err := tx.NewRaw("UPDATE blobs SET size = ?, sha256 = ?, expires_at = NULL WHERE id = ? AND expires_at IS NOT NULL RETURNING created_at",
+		blob.Size, blob.SHA256, blob.ID).Scan(ctx, &blob.CreatedAt)
+	if err != nil {
+		return fmt.Errorf("keep blob %s: %w", blob.ID, err)
+	}
+	return nil
+}
+
+// discardTimeout bounds clearing up after what has failed already.
+const discardTimeout = 10 * time.Second
+
+// discard takes a staged blob away, also for a caller who has gone. One that was
+// kept after all stays.
+func (s *Store) discard(ctx context.Context, blob *blobRow) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE id = ? AND expires_at IS NOT NULL", blob.ID).Exec(ctx); err != nil {
+		return translate(fmt.Errorf("discard blob %s: %w", blob.ID, err))
+	}
+	return nil
+}
+
+// readBlob reads stored bytes whole and checks that all are there.
+func readBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
+	data := make([]byte, 0, size)
+	for seq := 0; int64(len(data)) < size; seq++ {
+		chunk, err := readChunk(ctx, db, id, seq)
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, chunk...)
+	}
+	if int64(len(data)) != size {
+		return nil, fmt.Errorf("blob %s: %d bytes, expected %d", id, len(data), size)
+	}
+	return data, nil
+}
+
+func readChunk(ctx context.Context, db bun.IDB, id string, seq int) ([]byte, error) {
+	var chunk chunkRow
+	if err := db.NewSelect().Model(&chunk).Where("bc.blob_id = ?", id).Where("bc.seq = ?", seq).Scan(ctx); err != nil {
+		return nil, fmt.Errorf("read chunk %d of blob %s: %w", seq, id, err)
+	}
+	return chunk.Data, nil
+}
+
+// blobReader reads stored bytes a chunk at a time.
+type blobReader struct {
+	ctx  context.Context
+	db   bun.IDB
+	id   string
+	seq  int
+	left int64
+	data []byte
+}
+
+func (r *blobReader) Read(p []byte) (int, error) {
+	if len(r.data) == 0 {
+		if r.left == 0 {
+			return 0, io.EOF
+		}
+		data, err := readChunk(r.ctx, r.db, r.id, r.seq)
+		if err != nil {
+			return 0, translate(err)
+		}
+		r.seq, r.left, r.data = r.seq+1, r.left-int64(len(data)), data
+	}
+	n := copy(p, r.data)
+	r.data = r.data[n:]
+	return n, nil
+}
