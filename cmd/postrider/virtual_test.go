@@ -348,6 +348,7 @@ func TestVirtualOutages(t *testing.T) {
 		// The attempts at about 0, 30, 60, 90 and 120 minutes; the one after an hour more.
 		"452 mailbox full":        {lasts: 2 * time.Hour, verb: "RCPT", answer: "452 4.2.2 mailbox full", within: 66 * time.Minute},
 		"452 out of memory":       {lasts: 2 * time.Hour, verb: "MAIL", answer: "452 4.3.1 out of memory", within: relayAsked},
+		"452 no space left":       {lasts: 2 * time.Hour, verb: ".", answer: "452 4.3.1 no space left", within: relayAsked},
 		"535 wrong credentials":   {lasts: time.Hour, user: "shop", verb: "AUTH", answer: "535 5.7.8 wrong credentials", within: relayAsked},
 		"550 relaying denied":     {lasts: time.Hour, verb: "RCPT", answer: "550 5.7.1 Relaying denied", within: relayAsked},
 		"closed after a greeting": {lasts: virtualDay, verb: "EHLO", answer: smtptest.Drop, within: relayAsked},
@@ -360,6 +361,9 @@ func TestVirtualOutages(t *testing.T) {
 			ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
 			v.send(ids...)
 			require.Contains(t, v.heard(tt.verb), time.Duration(0), "it was refused first")
+			for _, id := range ids {
+				require.LessOrEqual(t, v.email(id).Attempts, 2*int(tt.lasts/(5*time.Minute)), "nobody is asked all the time")
+			}
 			v.requireDelivered(tt.lasts, tt.lasts+tt.within, ids...)
 		})
 	}
