@@ -115,10 +115,7 @@ func (x *exchange) rcpt() bool {
 		}
 		o, who := classify(stageRcpt, rep)
 		if who == blameRelay {
-			x.blame(stageRcpt, rep)
-			if !x.alternative && !faultCounts(stageRcpt, rep) {
-				o.RetryAfter = max(o.RetryAfter, lastBackoff)
-			}
+			x.blame(stageRcpt, rep, &o)
 		}
 		if full := o.Uncounted && who == blameRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where
@@ -190,7 +187,7 @@ func (x *exchange) body(message []byte) bool {
 	o, who := classify(stageFinal, st.Reply)
 	x.out.Final = st.Reply
 	if who == blameRelay {
-		x.blame(stageFinal, st.Reply)
+		x.blame(stageFinal, st.Reply, &o)
 	}
 	x.decideRest(o)
 	return false
@@ -229,7 +226,7 @@ func (x *exchange) dot() {
 	}
 	o, who := classify(stageFinal, rep)
 	if who == blameRelay {
-		x.blame(stageFinal, rep)
+		x.blame(stageFinal, rep, &o)
 	}
 	x.decideRest(o)
 	if code == 421 {
@@ -259,7 +256,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 	o, who := classify(at, rep)
 	x.out.Final = rep
 	if who == blameRelay {
-		x.blame(at, rep)
+		x.blame(at, rep, &o)
 	}
 	x.decideRest(o)
 	if code == 421 {
@@ -269,14 +266,19 @@ func (x *exchange) refused(at stage, code int, text string) {
 	x.reset()
 }
 
-// blame notes that the relay is at fault.
-func (x *exchange) blame(at stage, rep email.Reply) {
+// blame notes that the relay is at fault. Where it may be so for this mail alone,
+// and no other relay takes it, the breaker does not hold it back for long: so the
+// outcome does, or the same message would come every 10 s.
+func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
 	if faultCounts(at, rep) {
 		x.fault = faultDown
 		return
 	}
 	x.fault = max(x.fault, faultRefused)
+	if !x.alternative {
+		o.RetryAfter = max(o.RetryAfter, lastBackoff)
+	}
 }
 
 func nonsense(rep email.Reply) error {

@@ -74,6 +74,11 @@ func (p *Peer) Start(t testing.TB) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p.Serve(t, l)
+}
+
+// Serve is Start on a listener of the test's own.
+func (p *Peer) Serve(t testing.TB, l net.Listener) *Peer {
 	p.t, p.listener, p.conns, p.changed = t, l, map[net.Conn]bool{}, make(chan struct{})
 	p.wg.Go(p.accept)
 	t.Cleanup(p.Close)
@@ -117,9 +122,10 @@ func (p *Peer) Messages() []Message {
 // brackets) that went to the recipient: more than one is a duplicate.
 func (p *Peer) Copies(messageID, recipient string) int {
 	n := 0
+	field := strings.ToLower("\r\nMessage-ID: <" + messageID + ">\r\n") // a field's name is in any case
 	for _, m := range p.Messages() {
 		header, _, _ := strings.Cut(m.Data, "\r\n\r\n")
-		if strings.Contains(strings.ToLower("\r\n"+header+"\r\n"), strings.ToLower("\r\nMessage-ID: <"+messageID+">\r\n")) && slices.Contains(m.To, recipient) {
+		if strings.Contains(strings.ToLower("\r\n"+header+"\r\n"), field) && slices.Contains(m.To, recipient) {
 			n++
 		}
 	}

@@ -1,0 +1,516 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun/driver/pgdriver"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/interceptor"
+	temporallog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	temporalworker "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+	"github.com/postrider/postrider/worker"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+// virtualStart is when every virtual time begins.
+var virtualStart = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// slack is what a time may be off: while an activity runs, the environment lets
+// timers fire as real time passes.
+const slack = time.Second
+
+// manySteps is more activities than any test here needs, retries included: one
+// that turns in circles ends.
+const manySteps = 5_000
+
+// virtual is an installation in which hours pass in milliseconds: the real
+// workflow, activities, store and relays against a real Postgres and a scripted
+// SMTP peer. Temporal's test environment keeps the one clock. The relays are
+// given it; Postgres is set to it whenever an activity begins, and stands still
+// in between.
+type virtual struct {
+	*testsuite.TestWorkflowEnvironment
+	t     *testing.T
+	store *db.Store
+	// db looks behind the store, and sets the clock.
+	db       *sql.DB
+	customer string
+	peer     *smtptest.Peer
+
+	mu sync.Mutex
+	// said are the commands that the peer got.
+	said []said
+}
+
+// said is a command, and how long after the start it came.
+type said struct {
+	at   time.Duration
+	line string
+}
+
+// script answers a command that comes that long after the start; "" is the
+// usual answer.
+type script func(at time.Duration, line string) string
+
+// until gives one answer to a kind of command for a while.
+func until(lasts time.Duration, verb, answer string) script {
+	return func(at time.Duration, line string) string {
+		if at < lasts && strings.HasPrefix(line, verb) {
+			return answer
+		}
+		return ""
+	}
+}
+
+func newVirtual(t *testing.T) *virtual {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	v := &virtual{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
+	v.SetStartTime(virtualStart)
+	// Both are real time, and the machine may be busy.
+	v.SetTestTimeout(patience)
+	v.SetWorkerOptions(temporalworker.Options{DeadlockDetectionTimeout: patience, Interceptors: []interceptor.WorkerInterceptor{&endless{}}})
+	require.NoError(t, v.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes()))
+	v.RegisterWorkflow(sendAll)
+
+	url := dbtest.URL(t)
+	v.db = sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url)))
+	t.Cleanup(func() { require.NoError(t, v.db.Close()) })
+	v.bendTime()
+	var err error
+	v.store, err = db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 5})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, v.store.Close()) })
+	customer, _, err := v.store.CreateCustomer(t.Context(), "ACME", "", "")
+	require.NoError(t, err)
+	v.customer = customer.ID
+	return v
+}
+
+// bendTime makes the database tell the environment's time. In front of pg_catalog
+// on the search path of new sessions, a function of ours answers every now() of
+// the store's.
+func (v *virtual) bendTime() {
+	v.t.Helper()
+	_, err := v.db.ExecContext(v.t.Context(), `
+		CREATE SCHEMA clock;
+		CREATE TABLE clock.hand (stands timestamptz NOT NULL);
+		INSERT INTO clock.hand VALUES ('-infinity');
+		CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT stands FROM clock.hand';
+		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = clock, public, pg_catalog', current_database()); END $$`)
+	require.NoError(v.t, err)
+	var shown time.Time
+	steps := 0
+	// The listeners run in the environment's loop: time does not move meanwhile.
+	set := func() {
+		steps++
+		require.Less(v.t, steps, manySteps, "a run turns in circles")
+		if now := v.Now(); !now.Equal(shown) {
+			_, err := v.db.ExecContext(v.t.Context(), "UPDATE clock.hand SET stands = $1", now)
+			require.NoError(v.t, err)
+			shown = now
+		}
+	}
+	set()
+	v.SetOnActivityStartedListener(func(*activity.Info, context.Context, converter.EncodedValues) { set() })
+	v.SetOnLocalActivityStartedListener(func(*activity.Info, context.Context, []any) { set() })
+}
+
+// listen starts the peer on a listener, nil for any. It keeps what it is told.
+func (v *virtual) listen(l net.Listener, user string, answer script) {
+	v.t.Helper()
+	v.peer = &smtptest.Peer{User: user, Password: "secret", Answer: func(line string) string {
+		at := v.Now().Truncate(time.Microsecond).Sub(virtualStart) // as exact as Postgres
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.said = append(v.said, said{at, line})
+		return answer(at, line)
+	}}
+	if l == nil {
+		v.peer.Start(v.t)
+		return
+	}
+	v.peer.Serve(v.t, l)
+}
+
+// connect wires what a worker consists of, with one relay. There is neither an
+// endpoint nor an attachment, so nothing that handles them is there.
+func (v *virtual) connect(user, addr string) {
+	v.t.Helper()
+	if user != "" {
+		user += ":secret@"
+	}
+	relay, err := smtp.ParseRelay("smtp://" + user + addr + "?tls=none&name=peer")
+	require.NoError(v.t, err)
+	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now})
+	v.t.Cleanup(relays.Close)
+	acts, drain := activities.New(activities.Deps{
+		Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
+		Relays: relaySessions{relays}, Render: renderMessage, Log: slog.New(slog.DiscardHandler),
+	})
+	v.t.Cleanup(func() { require.NoError(v.t, drain(context.WithoutCancel(v.t.Context()))) })
+	worker.Register(v, acts)
+}
+
+// accept stores a mail to the recipients, and makes sure that Postgres' clock is
+// the virtual one: if it were not, most of what is asked below would be true of
+// tests that take no time.
+func (v *virtual) accept(sendAt time.Time, to ...string) string {
+	v.t.Helper()
+	m := email.Message{From: email.Address{Email: "shop@acme.test"}, Subject: "Hello", Text: "Hi", SendAt: sendAt, OnAmbiguous: email.AmbiguousRetry}
+	for _, a := range to {
+		m.To = append(m.To, email.Address{Email: a})
+	}
+	e, _, err := v.store.Accept(v.t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
+	require.NoError(v.t, err)
+	require.Equal(v.t, virtualStart, e.CreatedAt.UTC())
+	return e.ID
+}
+
+// sendAll runs the e-mails at once, under one clock.
+func sendAll(ctx workflow.Context, ids []string) error {
+	var runs []workflow.ChildWorkflowFuture
+	for _, id := range ids {
+		child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: email.WorkflowIDPrefix + id})
+		runs = append(runs, workflow.ExecuteChildWorkflow(child, email.WorkflowSendEmail, email.SendEmailInput{EmailID: id}))
+	}
+	for _, r := range runs {
+		if err := r.Get(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *virtual) send(ids ...string) {
+	v.t.Helper()
+	v.ExecuteWorkflow(sendAll, ids)
+	require.True(v.t, v.IsWorkflowCompleted())
+	require.NoError(v.t, v.GetWorkflowError())
+}
+
+func (v *virtual) email(id string) email.Email {
+	v.t.Helper()
+	e, err := v.store.Email(v.t.Context(), v.customer, id)
+	require.NoError(v.t, err)
+	return e
+}
+
+// happened are the times, since the start, of an e-mail's events of some types.
+func (v *virtual) happened(id string, types ...email.EventType) []time.Duration {
+	v.t.Helper()
+	events, err := v.store.EmailEvents(v.t.Context(), v.customer, id)
+	require.NoError(v.t, err)
+	var out []time.Duration
+	for _, ev := range events {
+		if slices.Contains(types, ev.Type) {
+			out = append(out, ev.At.Sub(virtualStart))
+		}
+	}
+	return out
+}
+
+// heard are the times of the commands that begin so.
+func (v *virtual) heard(prefix string) []time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []time.Duration
+	for _, s := range v.said {
+		if strings.HasPrefix(s.line, prefix) {
+			out = append(out, s.at)
+		}
+	}
+	return out
+}
+
+// copies is how often the peer took an e-mail for a recipient.
+func (v *virtual) copies(id, recipient string) int {
+	return v.peer.Copies(email.MessageID(id, "acme.test"), recipient)
+}
+
+// dead is how many recipients were taken for addresses that do not exist, in the
+// journal: those are what a suppression list is made of.
+func (v *virtual) dead() int {
+	v.t.Helper()
+	var n int
+	err := v.db.QueryRowContext(v.t.Context(), `SELECT count(*) FROM public.delivery_attempts AS a, jsonb_array_elements(a.outcomes) AS o
+		WHERE o @> '{"suppress": true}'`).Scan(&n)
+	require.NoError(v.t, err)
+	return n
+}
+
+// ends are the events that tell of an end which is not a delivery.
+var ends = []email.EventType{email.EventBounced, email.EventFailed, email.EventExpired, email.EventCanceled, email.EventSuppressed}
+
+// requireDelivered: every recipient has exactly one copy, taken within [from, to],
+// and was never told of another end.
+func (v *virtual) requireDelivered(from, to time.Duration, ids ...string) {
+	v.t.Helper()
+	taken := 0
+	for _, id := range ids {
+		e := v.email(id)
+		require.Equal(v.t, email.StatusDelivered, e.Status)
+		require.Empty(v.t, e.Detail)
+		require.Empty(v.t, v.happened(id, ends...))
+		for _, r := range e.Recipients {
+			require.Equal(v.t, email.RecipientDelivered, r.Status)
+			require.Equal(v.t, 1, v.copies(id, r.Address.Email), "copies for %s", r.Address.Email)
+			taken++
+		}
+		require.Len(v.t, v.happened(id, email.EventDelivered), len(e.Recipients))
+		require.Len(v.t, v.happened(id, email.EventCompleted), 1)
+		for _, at := range v.happened(id, email.EventDelivered, email.EventCompleted) {
+			require.GreaterOrEqual(v.t, at, from)
+			require.LessOrEqual(v.t, at, to)
+		}
+	}
+	inAll := 0
+	for _, m := range v.peer.Messages() {
+		inAll += len(m.To)
+	}
+	require.Equal(v.t, taken, inAll, "nothing went anywhere else")
+	require.Zero(v.t, v.dead())
+}
+
+// endless takes away the end that the test environment puts to retries without
+// one: ten tries. A server has none.
+type endless struct {
+	interceptor.WorkerInterceptorBase
+}
+
+func (*endless) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	return &endlessInbound{interceptor.WorkflowInboundInterceptorBase{Next: next}}
+}
+
+type endlessInbound struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
+
+func (i *endlessInbound) Init(out interceptor.WorkflowOutboundInterceptor) error {
+	return i.Next.Init(&endlessOutbound{interceptor.WorkflowOutboundInterceptorBase{Next: out}})
+}
+
+type endlessOutbound struct {
+	interceptor.WorkflowOutboundInterceptorBase
+}
+
+func (o *endlessOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	policy := *workflow.GetActivityOptions(ctx).RetryPolicy
+	if policy.MaximumAttempts == 0 {
+		policy.MaximumAttempts = math.MaxInt32
+	}
+	return o.Next.ExecuteActivity(workflow.WithRetryPolicy(ctx, policy), name, args...)
+}
+
+const virtualDay = 24 * time.Hour
+
+// While a relay does not take mail, whatever it says of that, nobody is told that
+// an e-mail has ended. Afterwards each recipient gets it, once.
+func TestVirtualOutages(t *testing.T) {
+	t.Parallel()
+	// A relay at fault is asked every 5 minutes.
+	const relayAsked = 6 * time.Minute
+	for name, tt := range map[string]struct {
+		lasts  time.Duration
+		user   string
+		verb   string
+		answer string
+		// within is how long after the outage the last mail may be delivered.
+		within time.Duration
+	}{
+		// The attempts at about 0, 30, 60, 90 and 120 minutes; the one after an hour more.
+		"452 mailbox full":        {lasts: 2 * time.Hour, verb: "RCPT", answer: "452 4.2.2 mailbox full", within: 66 * time.Minute},
+		"452 out of memory":       {lasts: 2 * time.Hour, verb: "MAIL", answer: "452 4.3.1 out of memory", within: relayAsked},
+		"452 no space left":       {lasts: 2 * time.Hour, verb: ".", answer: "452 4.3.1 no space left", within: relayAsked},
+		"535 wrong credentials":   {lasts: time.Hour, user: "shop", verb: "AUTH", answer: "535 5.7.8 wrong credentials", within: relayAsked},
+		"550 relaying denied":     {lasts: time.Hour, verb: "RCPT", answer: "550 5.7.1 Relaying denied", within: relayAsked},
+		"closed after a greeting": {lasts: virtualDay, verb: "EHLO", answer: smtptest.Drop, within: relayAsked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVirtual(t)
+			v.listen(nil, tt.user, until(tt.lasts, tt.verb, tt.answer))
+			v.connect(tt.user, v.peer.Addr())
+			ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
+			v.send(ids...)
+			require.Contains(t, v.heard(tt.verb), time.Duration(0), "it was refused first")
+			for _, id := range ids {
+				require.LessOrEqual(t, v.email(id).Attempts, 2*int(tt.lasts/(5*time.Minute)), "nobody is asked all the time")
+			}
+			v.requireDelivered(tt.lasts, tt.lasts+tt.within, ids...)
+		})
+	}
+}
+
+// closedPort is an address that refuses connections, and that nobody else can
+// take, until it is opened.
+func closedPort(t *testing.T) (addr string, open func() net.Listener) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	require.NoError(t, err)
+	socket := os.NewFile(uintptr(fd), "closed port")
+	t.Cleanup(func() { require.NoError(t, socket.Close()) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	bound, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port), func() net.Listener {
+		require.NoError(t, syscall.Listen(fd, 16))
+		l, err := net.FileListener(socket)
+		require.NoError(t, err)
+		return l
+	}
+}
+
+func TestVirtualRelayUnreachableForADay(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	addr, open := closedPort(t)
+	v.connect("", addr)
+	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
+	v.RegisterDelayedCallback(func() {
+		for _, id := range ids {
+			e := v.email(id)
+			require.Equal(t, email.StatusQueued, e.Status)
+			require.Equal(t, email.DetailRelayDown, e.Detail)
+			require.Zero(t, e.Attempts, "no recipient is touched")
+		}
+		v.listen(open(), "", until(0, "", ""))
+	}, virtualDay)
+	v.send(ids...)
+	v.requireDelivered(virtualDay, virtualDay+6*time.Minute, ids...)
+}
+
+func TestVirtualEachRecipientForItself(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	v.listen(nil, "", func(at time.Duration, line string) string {
+		switch {
+		case line == "RCPT TO:<slow@x.test>" && at < slack:
+			return "450 4.7.1 greylisted"
+		case line == "RCPT TO:<gone@x.test>":
+			return "550 5.1.1 no such user"
+		}
+		return ""
+	})
+	v.connect("", v.peer.Addr())
+	id := v.accept(time.Time{}, "good@x.test", "slow@x.test", "gone@x.test")
+	v.send(id)
+
+	e := v.email(id)
+	require.Equal(t, email.StatusDelivered, e.Status)
+	require.Equal(t, email.DetailPartial, e.Detail)
+	type end struct {
+		status           email.RecipientStatus
+		attempts, copies int
+	}
+	got := map[string]end{}
+	for _, r := range e.Recipients {
+		got[r.Address.Email] = end{r.Status, r.Attempts, v.copies(id, r.Address.Email)}
+	}
+	require.Equal(t, map[string]end{
+		"good@x.test": {email.RecipientDelivered, 1, 1},
+		"slow@x.test": {email.RecipientDelivered, 2, 1},
+		"gone@x.test": {email.RecipientBounced, 1, 0},
+	}, got)
+	require.Equal(t, 1, v.dead())
+	// One transaction more, and for nobody else.
+	require.Len(t, v.heard("MAIL"), 2)
+	require.Len(t, v.heard("RCPT"), 4)
+	retried := v.heard("RCPT TO:<slow@x.test>")
+	require.Len(t, retried, 2)
+	requireAbout(t, time.Minute, retried[1])
+	require.Equal(t, []time.Duration{retried[1]}, v.happened(id, email.EventCompleted))
+}
+
+// requireAbout allows for the spread of retries, ±10 %.
+func requireAbout(t *testing.T, want, got time.Duration) {
+	t.Helper()
+	require.InDelta(t, want.Seconds(), got.Seconds(), want.Seconds()/10+slack.Seconds())
+}
+
+func TestVirtualDeferredForEverExpires(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	v.listen(nil, "", until(math.MaxInt64, "RCPT", "450 4.2.0 not now"))
+	v.connect("", v.peer.Addr())
+	id := v.accept(time.Time{}, "never@x.test")
+	v.send(id)
+
+	attempts := v.heard("RCPT")
+	require.Zero(t, attempts[0])
+	waits := []time.Duration{
+		time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+		time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 12 * time.Hour,
+	}
+	for i := range attempts[1:] {
+		requireAbout(t, waits[min(i, len(waits)-1)], attempts[i+1]-attempts[i])
+	}
+	const limit = 72 * time.Hour
+	last := attempts[len(attempts)-1]
+	require.Less(t, last, limit)
+	require.Greater(t, last+12*time.Hour*11/10, limit, "it goes on until the end")
+	require.Equal(t, attempts, v.happened(id, email.EventDeferred))
+	require.Equal(t, []time.Duration{limit, limit}, v.happened(id, email.EventExpired, email.EventCompleted))
+
+	e := v.email(id)
+	require.Equal(t, email.StatusFailed, e.Status)
+	require.Equal(t, email.DetailExpired, e.Detail)
+	require.Equal(t, email.AmbiguousRetry, e.OnAmbiguous)
+	r := e.Recipients[0]
+	require.Equal(t, email.RecipientExpired, r.Status)
+	require.Equal(t, email.DetailExpired, r.Reason)
+	require.Equal(t, email.Reply{Code: 450, Enhanced: "4.2.0", Text: "not now"}, r.Reply)
+	require.Equal(t, len(attempts), r.Attempts)
+	require.Empty(t, v.peer.Messages())
+}
+
+func TestVirtualScheduledAYearAhead(t *testing.T) {
+	t.Parallel()
+	const year = 365 * virtualDay
+	v := newVirtual(t)
+	v.listen(nil, "", until(0, "", ""))
+	v.connect("", v.peer.Addr())
+	id := v.accept(virtualStart.Add(year), "later@x.test")
+	dialed := -1
+	v.RegisterDelayedCallback(func() {
+		dialed = v.peer.Dialed()
+		require.Equal(t, email.DetailScheduled, v.email(id).Detail)
+	}, year-time.Second)
+	v.send(id)
+	require.Zero(t, dialed)
+	require.Equal(t, []time.Duration{year}, v.heard("MAIL"))
+	v.requireDelivered(year, year+slack, id)
+	require.Contains(t, v.peer.Messages()[0].Data, "Date: Fri, 01 Jan 2027 12:00:00 +0000\r\n")
+}
