@@ -174,7 +174,8 @@ func (d *deployment) post(n int) []sent {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			body := fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"%s"}],"subject":"s","content":"Hi","on_ambiguous":"%s"}`, out[i].to, out[i].policy)
+			body := fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"%s"}],"subject":"s","content":"Hi","on_ambiguous":"%s","send_at":"%s"}`,
+				out[i].to, out[i].policy, d.sendAt.Format(time.RFC3339))
 			req, err := http.NewRequest("POST", "http://"+d.api+"/v1.0/emails", strings.NewReader(body))
 			if err != nil {
 				d.t.Error(err)

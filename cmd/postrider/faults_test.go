@@ -30,6 +30,7 @@ func TestFaults(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *ground){
 		"the API is killed before it could start the runs": theAPIIsKilled,
 		"Temporal is away while mail is accepted":          temporalIsAway,
+		"Temporal's database is lost":                      temporalIsLost,
 		"Postgres is away while mail is sent":              postgresIsAway,
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
@@ -148,6 +149,34 @@ func temporalIsAway(t *testing.T, g *ground) {
 		require.Equal(t, http.StatusOK, status, string(data))
 	}
 	startTemporal(t, devstack.TemporalOptions{Dir: options.Dir, Port: port})
+	deliveredOnce(t, d, peer, mails)
+}
+
+// temporalIsLost: every run is gone, and the e-mails are still there.
+func temporalIsLost(t *testing.T, g *ground) {
+	peer := (&smtptest.Peer{}).Start(t)
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	options := devstack.TemporalOptions{Port: port, CLI: filepath.Join(temporalOnPath(t), "temporal"), Headless: true}
+	temporal, err := devstack.StartTemporal(t.Context(), options)
+	require.NoError(t, err)
+	d := newDeployment(t, g.bin, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), temporal.Address(), relayURL(peer))
+	d.settle()
+	d.serve()
+	d.worker()
+	db := d.sql()
+	d.sendAt = time.Now().Add(time.Hour).UTC()
+	mails := d.post(10)
+	d.eventually("the runs wait", func() bool { return d.count(db, "SELECT count(*) FROM outbox") == 0 })
+	require.NoError(t, temporal.Stop(t.Context()))
+	startTemporal(t, devstack.TemporalOptions{Port: port}) // an empty one
+	d.run("", "migrate", "up")
+	// An hour and ten minutes pass.
+	for _, table := range []string{"emails SET send_at = send_at - interval '70 minutes', next_action_at = next_action_at - interval '70 minutes'",
+		"recipients SET next_attempt_at = next_attempt_at - interval '70 minutes'"} {
+		_, err := db.ExecContext(t.Context(), "UPDATE "+table)
+		require.NoError(t, err)
+	}
 	deliveredOnce(t, d, peer, mails)
 }
 

@@ -36,6 +36,8 @@ type deployment struct {
 	api, health string
 	// key is a customer's, once there is one; namespace is Temporal's.
 	key, namespace string
+	// sendAt is when what post sends is due; zero is at once.
+	sendAt time.Time
 }
 
 func deploy(t *testing.T, relay *smtptest.Peer) *deployment {
