@@ -41,7 +41,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/dbtest", "internal/devstack", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -70,18 +70,20 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/web"),
+		may:   join(domain, "internal/intake", "internal/web", "internal/apidoc"),
 		tests: []string{"db", "internal/inbound", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
-	"internal/web": {},
+	"internal/apidoc": {},
+	"internal/web":    {},
 
 	"internal/config": {},
 	"cmd/postrider":   {may: []string{everything}},
 
-	"internal/devstack": {},
-	"internal/smtptest": {},
-	"internal/dbtest":   {may: []string{"db", "internal/devstack"}},
-	"internal/archtest": {},
+	"internal/devstack":    {},
+	"internal/smtptest":    {},
+	"internal/openapitest": {},
+	"internal/dbtest":      {may: []string{"db", "internal/devstack"}},
+	"internal/archtest":    {},
 
 	"tools/temporalcli": {may: []string{"internal/devstack"}},
 	"deploy":            {may: []string{"internal/config"}}, // a test of the compose file
