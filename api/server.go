@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -68,13 +69,17 @@ type Server struct {
 	// requests limits each credential; nil limits none.
 	requests *limiters
 	logins   logins
+	// description is what /openapi.json and /docs show.
+	description func() (description, error)
+	table       []Route
 }
 
 // New makes a Server.
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins()}
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(),
+		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
 	}
@@ -103,6 +108,9 @@ func (s *Server) routes() {
 	s.route("GET", "/healthz", open, s.healthz)
 	s.route("GET", "/readyz", open, s.readyz)
 	s.routeRaw("GET", "/metrics", open, gin.WrapH(s.deps.Metrics))
+	s.routeRaw("GET", "/openapi.json", open, s.openapiJSON())
+	s.routeRaw("GET", "/openapi.yaml", open, s.openapiYAML())
+	s.routeRaw("GET", "/docs", open, s.docs)
 	s.route("POST", "/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 
@@ -194,6 +202,7 @@ func (s *Server) route(method, path string, n need, h handler) {
 
 // routeRaw is for answers that are not JSON.
 func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
+	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Scope: n.scope})
 	if n.open {
 		s.engine.Handle(method, path, h)
 		return
@@ -201,14 +210,19 @@ func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
 	s.engine.Handle(method, path, s.authenticate, s.authorize(n), h)
 }
 
-// Routes lists method and path of every route, for checks.
-func (s *Server) Routes() []string {
-	var out []string
-	for _, r := range s.engine.Routes() {
-		out = append(out, r.Method+" "+r.Path)
-	}
-	return out
+// Route is one line of the route table, for checks.
+type Route struct {
+	Method string
+	// Path has parameters as :id.
+	Path string
+	// Open takes no credential, Full one that may do all that its customer may.
+	Open, Full bool
+	// Scope is empty where none is asked for.
+	Scope account.Scope
 }
+
+// Routes lists every route.
+func (s *Server) Routes() []Route { return slices.Clone(s.table) }
 
 // Timeouts of the HTTP server: a header in 10 s; a whole request in 5 minutes,
 // which is 35 MB at 1 Mbit/s.

@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/openapitest"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/webhook"
 )
@@ -40,6 +41,9 @@ type bench struct {
 	dispatch *dispatcher
 	customer account.Customer
 	key      string
+	// lenient leaves requests that were taken out of the comparison with the OpenAPI
+	// document: a dialect takes more than it says.
+	lenient bool
 }
 
 // dispatcher notes what it is asked for.
@@ -67,6 +71,16 @@ func (d *dispatcher) accepted() []string {
 	return append([]string(nil), d.got...)
 }
 
+// metrics stands for what has a test of its own.
+var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+})
+
+// stubs are dependencies for what needs none.
+func stubs() api.Deps {
+	return api.Deps{Emails: (*db.Store)(nil), Metrics: metrics, Log: slog.New(slog.DiscardHandler)}
+}
+
 // maxBytes keeps the tests of limits small.
 const maxBytes = 1 << 20
 
@@ -91,7 +105,7 @@ func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
 		Emails: store, Events: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
-		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
+		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
 		TokenKey:    make([]byte, 32),
@@ -150,7 +164,37 @@ func (b *bench) call(method, path, body string, headers ...string) answer {
 	}
 	rec := httptest.NewRecorder()
 	b.server.ServeHTTP(rec, req)
+	b.check(req, body, rec)
 	return answer{rec.Code, rec.Header(), rec.Body.String()}
+}
+
+// check holds an answer against the OpenAPI document. It may be called from any
+// goroutine.
+func (b *bench) check(req *http.Request, sent string, rec *httptest.ResponseRecorder) {
+	b.t.Helper()
+	contract.once.Do(func() {
+		served := httptest.NewRecorder()
+		b.server.ServeHTTP(served, httptest.NewRequest("GET", "/openapi.json", nil))
+		contract.doc, contract.err = openapitest.Load(served.Body.Bytes())
+	})
+	if contract.err != nil {
+		b.t.Error(contract.err)
+		return
+	}
+	err := contract.doc.Check(openapitest.Exchange{
+		Method: req.Method, Target: req.URL.String(), ContentType: req.Header.Get("Content-Type"), Sent: []byte(sent), Lenient: b.lenient,
+		Status: rec.Code, Header: rec.Header(), Body: rec.Body.Bytes(),
+	})
+	if err != nil {
+		b.t.Error(err)
+	}
+}
+
+// contract is the document as it is served, read once for all tests.
+var contract struct {
+	once sync.Once
+	doc  *openapitest.Contract
+	err  error
 }
 
 // as calls with the customer's key.

@@ -1,0 +1,80 @@
+package api
+
+import (
+	_ "embed"
+	"net/http"
+	"sync"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/internal/apidoc"
+)
+
+// openapiDocument describes every route. Tests compare it with the route table and
+// every answer with it.
+//
+//go:embed openapi.yaml
+var openapiDocument []byte
+
+// description is the API's own, in the forms that are served.
+type description struct {
+	json, yaml, page []byte
+	// policy is the page's Content-Security-Policy.
+	policy string
+}
+
+// describe renders the description once, for the first who asks.
+func describe(publicURL string) func() (description, error) {
+	return sync.OnceValues(func() (out description, err error) {
+		doc, err := apidoc.Parse(openapiDocument)
+		if err != nil {
+			return out, err
+		}
+		if publicURL != "" {
+			if err := doc.SetServer(publicURL); err != nil {
+				return out, err
+			}
+		}
+		if out.json, err = doc.JSON(); err != nil {
+			return out, err
+		}
+		if out.yaml, err = doc.YAML(); err != nil {
+			return out, err
+		}
+		out.page, out.policy, err = doc.Page()
+		return out, err
+	})
+}
+
+// described answers with one form of the description.
+func (s *Server) described(contentType string, form func(description) []byte) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		d, err := s.description()
+		if err != nil {
+			s.problem(c, err)
+			return
+		}
+		c.Data(http.StatusOK, contentType, form(d))
+	}
+}
+
+func (s *Server) openapiJSON() gin.HandlerFunc {
+	return s.described("application/json", func(d description) []byte { return d.json })
+}
+
+func (s *Server) openapiYAML() gin.HandlerFunc {
+	return s.described("application/yaml", func(d description) []byte { return d.yaml })
+}
+
+// docs answers with a page that may load nothing, from nowhere.
+func (s *Server) docs(c *gin.Context) {
+	d, err := s.description()
+	if err != nil {
+		s.problem(c, err)
+		return
+	}
+	c.Header("Content-Security-Policy", d.policy)
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Data(http.StatusOK, "text/html; charset=utf-8", d.page)
+}

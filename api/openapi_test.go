@@ -1,0 +1,419 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
+	"gopkg.in/yaml.v3"
+
+	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+// soon are routes that are described before they are there.
+var soon = []string{"POST /v1.0/emails/preview"}
+
+// served is what a server answers.
+func served(t *testing.T, s *api.Server, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	s.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+	require.Equal(t, 200, rec.Code, rec.Body.String())
+	return rec
+}
+
+func document(t *testing.T) *openapi3.T {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData(served(t, api.New(stubs(), api.Options{}), "/openapi.json").Body.Bytes())
+	require.NoError(t, err)
+	return doc
+}
+
+func TestTheDescriptionIsOpenAPI(t *testing.T) {
+	t.Parallel()
+	doc := document(t)
+	require.Equal(t, "3.1.0", doc.OpenAPI)
+	require.NoError(t, doc.Validate(t.Context(), openapi3.EnableExamplesValidation()))
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.RequestBody == nil || op.RequestBody.Value.Content["application/json"] == nil {
+				continue
+			}
+			body := op.RequestBody.Value.Content["application/json"]
+			require.True(t, body.Example != nil || len(body.Examples) > 0, "%s %s: give an example of the body", method, path)
+		}
+	}
+}
+
+func TestTheServedFormsAgree(t *testing.T) {
+	t.Parallel()
+	server := api.New(stubs(), api.Options{PublicURL: "https://mail.example.com/x"})
+	asJSON, asYAML := served(t, server, "/openapi.json"), served(t, server, "/openapi.yaml")
+	require.Equal(t, "application/json", asJSON.Header().Get("Content-Type"))
+	require.Equal(t, "application/yaml", asYAML.Header().Get("Content-Type"))
+	var converted any
+	require.NoError(t, yaml.Unmarshal(asYAML.Body.Bytes(), &converted))
+	fromYAML, err := json.Marshal(converted)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(asJSON.Body.Bytes(), &converted))
+	fromJSON, err := json.Marshal(converted)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(fromYAML, fromJSON))
+
+	doc, err := openapi3.NewLoader().LoadFromData(asJSON.Body.Bytes())
+	require.NoError(t, err)
+	require.Equal(t, openapi3.Servers{{URL: "https://mail.example.com/x"}}, doc.Servers)
+	require.Equal(t, openapi3.Servers{{URL: "/"}}, document(t).Servers)
+}
+
+// TestRoutesAndDescriptionAgree: the same methods and paths, and what each needs
+// of a credential.
+func TestRoutesAndDescriptionAgree(t *testing.T) {
+	t.Parallel()
+	parameter := regexp.MustCompile(`:(\w+)`)
+	want := map[string]string{}
+	for _, r := range api.New(stubs(), api.Options{}).Routes() {
+		needs := "any"
+		switch {
+		case r.Path == "/metrics":
+			needs = "its own"
+		case r.Open:
+			needs = "none"
+		case r.Full:
+			needs = "full"
+		case r.Scope != "":
+			needs = string(r.Scope)
+		}
+		want[r.Method+" "+parameter.ReplaceAllString(r.Path, "{$1}")] = needs
+	}
+	for _, route := range soon {
+		require.NotContains(t, want, route, "it is there: take it from the list")
+		want[route] = string(account.ScopeSend)
+	}
+	got := map[string]string{}
+	for path, item := range document(t).Paths.Map() {
+		for method, op := range item.Operations() {
+			got[method+" "+path] = needs(t, op)
+			require.Len(t, op.Tags, 1, path)
+			declared := &openapi3.PathItem{}
+			declared.Parameters = append(slices.Clone(item.Parameters), op.Parameters...)
+			for _, name := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(path, -1) {
+				require.NotNil(t, declared.Parameters.GetByInAndName("path", name[1]), "%s: %s is not described", path, name[1])
+			}
+		}
+	}
+	require.Equal(t, want, got)
+}
+
+// needs is what an operation says of its credential.
+func needs(t *testing.T, op *openapi3.Operation) string {
+	t.Helper()
+	switch {
+	case op.Security == nil && strings.Contains(op.Description, "Takes a login, or an access key without scopes"):
+		return "full"
+	case op.Security == nil:
+		require.Contains(t, op.Description, "Any credential will do")
+		return "any"
+	case len(*op.Security) == 0:
+		return "none"
+	case len((*op.Security)[0]) == 0:
+		return "its own"
+	}
+	scopes := map[string]bool{}
+	for _, alternative := range *op.Security {
+		for scheme, roles := range alternative {
+			require.Contains(t, []string{"bearer", "accesskey", "token"}, scheme)
+			require.Len(t, roles, 1)
+			scopes[roles[0]] = true
+		}
+	}
+	require.Len(t, scopes, 1, op.OperationID)
+	return slices.Collect(maps.Keys(scopes))[0]
+}
+
+// TestProblemsAreDescribed: the codes are those of the table, each under its status.
+func TestProblemsAreDescribed(t *testing.T) {
+	t.Parallel()
+	doc := document(t)
+	require.ElementsMatch(t, slices.Collect(maps.Keys(api.StatusOf())), enum[email.Code](doc, "ProblemCode"))
+	statuses := map[*openapi3.Response]string{doc.Components.Responses["MethodNotAllowed"].Value: "405"}
+	for _, item := range doc.Paths.Map() {
+		for _, op := range item.Operations() {
+			for status, response := range op.Responses.Map() {
+				statuses[response.Value] = status
+			}
+		}
+	}
+	described := map[email.Code]int{}
+	for response, status := range statuses {
+		n, err := strconv.Atoi(status)
+		require.NoError(t, err)
+		if response.Content["application/problem+json"] == nil {
+			continue
+		}
+		for _, code := range regexp.MustCompile("`(\\w+)`: ").FindAllStringSubmatch(*response.Description+" ", -1) {
+			described[email.Code(code[1])] = n
+		}
+	}
+	require.Equal(t, api.StatusOf(), described)
+}
+
+func enum[T ~string](doc *openapi3.T, schema string) (out []T) {
+	for _, v := range doc.Components.Schemas[schema].Value.Enum {
+		out = append(out, T(v.(string)))
+	}
+	return out
+}
+
+// TestEnumsAreDescribed compares enumerations with the constants of the code.
+func TestEnumsAreDescribed(t *testing.T) {
+	t.Parallel()
+	doc := document(t)
+	for _, c := range []struct {
+		schema, directory, constants string
+		besides                      []string
+	}{
+		{"Status", "../email", "Status", []string{"initiated", "processed", "deferred", "bounce", "dropped"}},
+		{"StatusDetail", "../email", "Detail", []string{""}},
+		{"RecipientStatus", "../email", "RecipientStatus", nil},
+		{"EventType", "../email", "EventType", nil},
+		{"Stream", "../email", "Stream", nil},
+		{"PauseScope", "../email", "PauseScope", nil},
+		{"Scope", "../internal/account", "Scope", nil},
+		{"CustomerStatus", "../internal/account", "Status", nil},
+		{"Profile", "../internal/account", "Profile", nil},
+		// api refuses for reasons of its own, too.
+		{"FieldErrorCode", "../internal/intake", "", []string{"attachment_blocked", "forbidden", "not_found", "sender_domain_unverified"}},
+	} {
+		want := append(constants(t, c.directory, c.constants), c.besides...)
+		require.ElementsMatch(t, want, enum[string](doc, c.schema), c.schema)
+	}
+	var known []string
+	for _, p := range doc.Paths.Find("/v1.0/emails").Get.Parameters {
+		if p.Value.Name != "page_size" && p.Value.Name != "page_token" {
+			known = append(known, p.Value.Name)
+		}
+	}
+	require.ElementsMatch(t, api.FilterNames, known)
+}
+
+// constants are the values of a package's constants of a type; without a type,
+// those whose names begin with code and that are written out.
+func constants(t *testing.T, directory, typeName string) (out []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(directory, "*.go"))
+	require.NoError(t, err)
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != 1 {
+				return true
+			}
+			named, _ := spec.Type.(*ast.Ident)
+			value, literal := spec.Values[0].(*ast.BasicLit)
+			if literal && value.Kind == token.STRING && (named != nil && named.Name == typeName || named == nil && typeName == "" && strings.HasPrefix(spec.Names[0].Name, "code")) {
+				text, err := strconv.Unquote(value.Value)
+				require.NoError(t, err)
+				out = append(out, text)
+			}
+			return true
+		})
+	}
+	require.NotEmpty(t, out)
+	return out
+}
+
+// TestEveryOperationIsAnswered gets an answer other than an error from each
+// operation, so that each is compared with its description.
+func TestEveryOperationIsAnswered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
+	require.NoError(t, err)
+	sent := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	b.becomes(sent, email.RecipientDelivered)
+	later := b.as("POST", "/v1.0/emails", strings.Replace(basic, "{", `{"send_at":"`+ahead(3)+`",`, 1)).field(t, "id")
+	deferred := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	b.becomes(deferred, email.RecipientDeferred)
+	file := b.uploaded("a.txt", "", []byte("hello")).ID
+	box, message := b.received(t)
+	key := b.as("POST", "/v1.0/accesskeys", `{"name":"other"}`).field(t, "id")
+	upload, uploadType := form(t, "b.txt", "", []byte("x"))
+
+	inbox, one := "/v1.0/mailboxes/"+box+"/messages", "/v1.0/emails/"+later
+	admin := []string{"Authorization", "Bearer " + b.adminKey()}
+	calls := []struct {
+		method, path, body string
+		headers            []string
+	}{
+		{"POST", "/v1.0/emails", basic, nil},
+		{"GET", "/v1.0/emails", "", nil},
+		{"GET", "/v1.0/emails/stats", "", nil},
+		{"GET", "/v1.0/emails/" + sent, "", nil},
+		{"GET", "/v1.0/emails/" + sent + "/events", "", nil},
+		{"GET", "/v1.0/emails/" + sent + "/attempts", "", nil},
+		{"POST", "/v1.0/emails/" + sent + "/resend", "", nil},
+		{"POST", "/v1.0/emails/" + deferred + "/retry-now", "", nil},
+		{"POST", one + "/reschedule", `{"send_at":"` + ahead(4) + `"}`, nil},
+		{"POST", one + "/hold", "", nil},
+		{"POST", one + "/resume", "", nil},
+		{"POST", one + "/cancel", "", nil},
+		{"DELETE", one, "", nil},
+		{"GET", "/v1.0/events", "", nil},
+		{"POST", "/v1.0/files", upload, []string{"Content-Type", uploadType}},
+		{"GET", "/v1.0/files/" + file, "", nil},
+		{"GET", "/v1.0/files/" + file + "/content", "", nil},
+		{"DELETE", "/v1.0/files/" + file, "", nil},
+		{"GET", "/v1.0/mailboxes", "", nil},
+		{"GET", inbox, "", nil},
+		{"GET", inbox + "/" + message, "", nil},
+		{"GET", inbox + "/" + message + "/raw", "", nil},
+		{"GET", inbox + "/" + message + "/attachments/0", "", nil},
+		{"POST", "/auth/login", `{"username":"ann","password":"correct horse"}`, []string{"Authorization", ""}},
+		{"POST", "/v1.0/auth/login", `{"username":"ann","password":"correct horse"}`, []string{"Authorization", ""}},
+		{"GET", "/v1.0/accesskeys", "", nil},
+		{"POST", "/v1.0/accesskeys", `{"scopes":["emails:read"],"networks":["192.0.2.0/24"],"expire":60}`, nil},
+		{"GET", "/v1.0/accesskeys/" + key, "", nil},
+		{"POST", "/v1.0/accesskeys/" + key + "/rotate", "", nil},
+		{"DELETE", "/v1.0/accesskeys/" + key, "", nil},
+		{"GET", "/v1.0/usage", "", nil},
+		{"GET", "/v1.0/audit", "", nil},
+		{"GET", "/v1.0/customer", "", nil},
+		{"PUT", "/v1.0/customer", `{"webhook_uri":"https://hooks.example.com/","default_source":{"email":"a@acme.test"}}`, nil},
+		{"GET", "/v1.0/customers", "", nil},
+		{"GET", "/v1.0/customers", "", admin},
+		{"POST", "/v1.0/customers", `{"name":"New"}`, admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID, "", admin},
+		{"PUT", "/v1.0/customers/" + b.customer.ID, `{"credits":1000}`, admin},
+		{"POST", "/v1.0/customers/" + b.customer.ID + "/accesskeys", `{"name":"first"}`, admin},
+		{"POST", "/v1.0/customers/" + b.customer.ID + "/domains", `{"name":"more.test"}`, admin},
+		{"PUT", "/v1.0/pauses", `{"scope":"relay","key":"primary","reason":"maintenance"}`, admin},
+		{"GET", "/v1.0/pauses", "", admin},
+		{"DELETE", "/v1.0/pauses?scope=relay&key=primary", "", admin},
+		{"GET", "/healthz", "", nil},
+		{"GET", "/readyz", "", nil},
+		{"GET", "/metrics", "", nil},
+		{"GET", "/openapi.json", "", nil},
+		{"GET", "/openapi.yaml", "", nil},
+		{"GET", "/docs", "", nil},
+	}
+	answered := map[string]bool{}
+	paths := document(t).Paths
+	for _, c := range calls {
+		headers := append([]string{"Authorization", "Bearer " + b.key}, c.headers...)
+		got := b.call(c.method, c.path, c.body, headers...)
+		require.Less(t, got.status, 300, "%s %s: %s", c.method, c.path, got.body)
+		answered[c.method+" "+contract.doc.Route(c.path)] = true
+	}
+	var missing []string
+	for path, item := range paths.Map() {
+		for method := range item.Operations() {
+			if route := method + " " + path; !answered[route] && !slices.Contains(soon, route) {
+				missing = append(missing, route)
+			}
+		}
+	}
+	require.Empty(t, missing)
+}
+
+// received puts a message with an attachment into a mailbox of the customer's.
+func (b *bench) received(t *testing.T) (box, message string) {
+	t.Helper()
+	m, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@acme.test")
+	require.NoError(t, err)
+	raw := strings.ReplaceAll(`From: Bob <bob@x.test>
+To: inbox@acme.test
+Subject: hello
+Date: Mon, 02 Jan 2006 15:04:05 +0000
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/plain
+
+hello
+--b
+Content-Type: text/csv
+Content-Disposition: attachment; filename=a.csv
+
+a,b
+--b--
+`, "\n", "\r\n")
+	got := mailbox.Message{ID: uuid.New(), MailboxID: m.ID, CustomerID: m.CustomerID, EnvelopeFrom: "bob@x.test", EnvelopeTo: []string{"inbox@acme.test"},
+		Size: int64(len(raw)), SHA256: strings.Repeat("0", 64), ReceivedAt: time.Now()}
+	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{got}, []byte(raw)))
+	return m.ID.String(), got.ID.String()
+}
+
+// TestTheDocsWorkOffline: the page refers to nothing outside of itself and this
+// server, has no script, and every link in it leads somewhere.
+func TestTheDocsWorkOffline(t *testing.T) {
+	t.Parallel()
+	rec := served(t, api.New(stubs(), api.Options{}), "/docs")
+	require.Equal(t, "text/html; charset=utf-8", rec.Header().Get("Content-Type"))
+	require.Regexp(t, `^default-src 'none'; style-src 'sha256-[\w+/]+='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'$`, rec.Header().Get("Content-Security-Policy"))
+	require.Less(t, rec.Body.Len(), 1<<20)
+
+	page, err := html.Parse(strings.NewReader(rec.Body.String()))
+	require.NoError(t, err)
+	ids, links := map[string]bool{}, []string{}
+	var styles int
+	for n := range page.Descendants() {
+		if n.Type != html.ElementNode {
+			continue
+		}
+		require.NotContains(t, []string{"script", "link", "img", "iframe", "object", "embed", "form", "base"}, n.Data)
+		if n.Data == "style" {
+			styles++
+			require.NotRegexp(t, `url\(|@import|@font-face`, n.FirstChild.Data)
+		}
+		for _, a := range n.Attr {
+			switch a.Key {
+			case "id":
+				require.False(t, ids[a.Val], "%s is there twice", a.Val)
+				ids[a.Val] = true
+			case "href":
+				links = append(links, a.Val)
+			default:
+				require.Contains(t, []string{"lang", "charset", "name", "content", "class", "scope", "tabindex", "aria-label"}, a.Key)
+			}
+		}
+	}
+	require.Equal(t, 1, styles)
+	for _, link := range links {
+		if inside, ok := strings.CutPrefix(link, "#"); ok {
+			require.True(t, ids[inside], "%s leads nowhere", link)
+			continue
+		}
+		require.Contains(t, []string{"/openapi.json", "/openapi.yaml"}, link)
+	}
+	doc := document(t)
+	for path, item := range doc.Paths.Map() {
+		for _, op := range item.Operations() {
+			require.True(t, ids[op.OperationID], "%s is not on the page", path)
+		}
+	}
+	for name := range doc.Components.Schemas {
+		require.True(t, ids["schema-"+name], "%s is not on the page", name)
+	}
+}
