@@ -40,7 +40,7 @@ func (s *stack) upload(filename string, content []byte) string {
 	require.NoError(s.t, errors.Join(err, form.Close()))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.env["POSTRIDER_URL"]+"/v1.0/files", &body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.env["POSTRIDER_URL"]+"/v1.0/files", bytes.NewReader(body.Bytes()))
 	require.NoError(s.t, err)
 	req.Header.Set("Authorization", "Bearer "+s.env["POSTRIDER_ACCESSKEY"])
 	req.Header.Set("Content-Type", form.FormDataContentType())
@@ -48,6 +48,7 @@ func (s *stack) upload(filename string, content []byte) string {
 	require.NoError(s.t, err)
 	data, err := io.ReadAll(res.Body)
 	require.NoError(s.t, errors.Join(err, res.Body.Close()))
+	check(s.t, s.env["POSTRIDER_URL"], body.Bytes(), res, data)
 	require.Equal(s.t, http.StatusCreated, res.StatusCode, string(data))
 	var f struct{ ID string }
 	require.NoError(s.t, json.Unmarshal(data, &f))

@@ -146,7 +146,7 @@ func (d demo) print(w io.Writer, cfg config.Config) {
 	fmt.Fprintf(w, `
 Postrider is running.
 
-  API          %[1]s
+  API          %[1]s  (described at %[1]s/docs)
   Temporal UI  %[2]s
   inbox        %[3]s  (every mail sent here arrives in it)
   log          %[4]s

@@ -162,6 +162,7 @@ func (s *stack) call(method, path string, body string) (int, []byte) {
 	require.NoError(s.t, err)
 	data, err := io.ReadAll(res.Body)
 	require.NoError(s.t, errors.Join(err, res.Body.Close()))
+	check(s.t, s.env["POSTRIDER_URL"], []byte(body), res, data)
 	return res.StatusCode, data
 }
 

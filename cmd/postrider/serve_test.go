@@ -155,6 +155,7 @@ func (d *deployment) call(method, path, body string) (int, http.Header, []byte) 
 	data, err := io.ReadAll(res.Body)
 	require.NoError(d.t, err)
 	require.NoError(d.t, res.Body.Close())
+	check(d.t, "http://"+d.api, []byte(body), res, data)
 	return res.StatusCode, res.Header, data
 }
 
