@@ -22,6 +22,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -129,6 +130,8 @@ type Activities struct {
 	deps      Deps
 	exchanges *exchanges
 	limits    limits
+	// large is the memory that large messages share.
+	large *semaphore.Weighted
 }
 
 // limits are the times that tests shorten.
@@ -153,7 +156,7 @@ func defaultLimits() limits {
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits()}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
 	return a, a.exchanges.drain
 }
 

@@ -549,3 +549,21 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")
 }
+
+func TestLargeMessagesShareMemory(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	release, err := b.room(t.Context(), 200<<20)
+	require.NoError(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = b.room(ended, 100<<20)
+	require.ErrorIs(t, err, context.Canceled, "it would have waited")
+	small, err := b.room(ended, 1<<20)
+	require.NoError(t, err, "small ones are not held up")
+	small()
+	release()
+	all, err := b.room(t.Context(), 1<<40)
+	require.NoError(t, err, "one that is larger than all there is goes alone")
+	all()
+}

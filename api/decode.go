@@ -1,8 +1,8 @@
 package api
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -26,14 +26,16 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	// A growing buffer would be copied, and take twice its size while it is.
+	buf := bytes.NewBuffer(make([]byte, 0, max(c.Request.ContentLength, 0)+bytes.MinRead))
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
 	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(0, big.Limit)
 	}
 	if err != nil {
 		return nil, email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
 	}
-	return body, nil
+	return buf.Bytes(), nil
 }
 
 func tooLarge(size, limit int64) *email.Failure {

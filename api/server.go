@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/email"
@@ -68,13 +69,15 @@ type Server struct {
 	// requests limits each credential; nil limits none.
 	requests *limiters
 	logins   logins
+	// large is the memory that large requests share.
+	large *semaphore.Weighted
 }
 
 // New makes a Server.
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins()}
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), large: semaphore.NewWeighted(largeRequestsMax)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
 	}

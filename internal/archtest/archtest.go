@@ -41,7 +41,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/dbtest", "internal/devstack", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -80,6 +80,7 @@ var rules = map[string]rule{
 
 	"internal/devstack": {},
 	"internal/smtptest": {},
+	"internal/memtest":  {},
 	"internal/dbtest":   {may: []string{"db", "internal/devstack"}},
 	"internal/archtest": {},
 
