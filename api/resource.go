@@ -99,6 +99,7 @@ type emailJSON struct {
 	SendAt        *string           `json:"send_at"`
 	ExpiresAt     *string           `json:"expires_at"`
 	Stream        email.Stream      `json:"stream"`
+	CallbackURL   string            `json:"callback_url,omitempty"`
 	WorkflowID    string            `json:"workflow_id"`
 	WorkflowURL   string            `json:"workflow_url,omitempty"`
 }
@@ -121,7 +122,7 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
 		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
-		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, WorkflowID: e.WorkflowID,
+		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, WorkflowID: e.WorkflowID,
 	}
 	if voipbin(c) {
 		out.Status = voipbinStatus(e)

@@ -35,11 +35,16 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 			return err
 		}
+		callbackID, err := c.callback(customerID, m.CallbackURL)
+		if err != nil {
+			return err
+		}
 		due := c.now
 		if m.SendAt.After(c.now) {
 			due = m.SendAt
 		}
-		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), hooked: hooked}
+		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), hooked: hooked || callbackID != ""}
+		ml.CallbackID = callbackID
 		c.mails = []*mail{ml}
 		c.settle(ml)
 		event := email.EventQueued
@@ -74,6 +79,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return err
 		}
 		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
+		out.CallbackURL = m.CallbackURL
 		return nil
 	})
 	if err != nil || earlier == "" {
@@ -116,7 +122,7 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 func (c *change) acceptFrom(customerID, domain string) (hooked, prepaid bool, err error) {
 	var verified bool
 	err = c.tx.NewRaw(`SELECT now(),
-		EXISTS (SELECT 1 FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL),
+		EXISTS (SELECT 1 FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL AND kind <> 'callback'),
 		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL),
 		EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND credits IS NOT NULL)`,
 		customerID, domain).Scan(c.ctx, &c.now, &hooked, &verified, &prepaid)

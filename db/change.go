@@ -21,7 +21,7 @@ type mail struct {
 	recipients []*recipientRow
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
-	// hooked: the customer has an endpoint, so events need bodies.
+	// hooked: there is an endpoint to tell, so events need bodies.
 	hooked bool
 	// anyPause: something is paused, perhaps this.
 	anyPause bool
@@ -44,11 +44,14 @@ type change struct {
 
 // webhookBody is an event on its way to every endpoint that wants it.
 type webhookBody struct {
-	EventID    string `json:"event_id"`
-	EmailID    string `json:"email_id"`
-	CustomerID string `json:"customer_id"`
-	Type       string `json:"type"`
-	Body       string `json:"body"`
+	EventID    string       `json:"event_id"`
+	EmailID    string       `json:"email_id"`
+	CustomerID string       `json:"customer_id"`
+	CallbackID *string      `json:"callback_id"`
+	Tags       []string     `json:"tags"`
+	Stream     email.Stream `json:"stream"`
+	Type       string       `json:"type"`
+	Body       string       `json:"body"`
 }
 
 // lockedRow is an emailRow as the lock reads it.
@@ -89,7 +92,8 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 func (c *change) lock(ids []string) error {
 	var rows []lockedRow
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
-		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked,
+		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
+			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS hooked,
 		EXISTS (SELECT 1 FROM pauses) AS pauses
 		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
@@ -327,15 +331,20 @@ func (c *change) writeEvents(mails []*mail) error {
 		if err != nil {
 			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
 		}
-		c.bodies = append(c.bodies, webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Type: string(ev.Type), Body: string(body)})
+		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: mails[i].Tags, Stream: mails[i].Stream, Type: string(ev.Type), Body: string(body)}
+		if mails[i].CallbackID != "" {
+			b.CallbackID = &mails[i].CallbackID
+		}
+		c.bodies = append(c.bodies, b)
 	}
 	if len(c.bodies) == 0 {
 		return nil
 	}
 	return c.exec(-1, `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
-		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, type text, body text)
-		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND v.type = ANY (w.events)`, c.bodies)
+		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, type text, body text)
+		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND v.type = ANY (w.events)
+			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, c.bodies)
 }
 
 // exec runs a statement over rows passed as one JSON array. want is how many

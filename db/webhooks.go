@@ -23,7 +23,7 @@ type endpointRow struct {
 	Kind           endpoint.Kind `bun:"kind"`
 	URL            string        `bun:"url"`
 	Method         string        `bun:"method"`
-	SecretSealed   []byte        `bun:"secret_sealed"`
+	SecretSealed   []byte        `bun:"secret_sealed,nullzero"`
 	Events         []string      `bun:"events,array"`
 	DisabledAt     time.Time     `bun:"disabled_at,nullzero"`
 	DisabledReason string        `bun:"disabled_reason"`
@@ -39,9 +39,7 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 		return "", err
 	}
 	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
-	for _, t := range email.DefaultWebhookEvents() {
-		row.Events = append(row.Events, string(t))
-	}
+	row.Events = defaultEvents()
 	row.SecretSealed = s.seal.sealFor(row.ID, []byte(fresh.Reveal()))
 	if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
 		return "", fmt.Errorf("insert webhook endpoint: %w", err)
@@ -94,6 +92,33 @@ func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, e
 	return string(plain), err
 }
 
+// callback finds the endpoint of a message's callback_url, or makes it: one for
+// each customer and URL, signed with the customer's secret.
+func (c *change) callback(customerID, url string) (id string, err error) {
+	if url == "" {
+		return "", nil
+	}
+	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Events: defaultEvents()}
+	for range 2 {
+		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return id, err
+		}
+		if _, err = c.tx.NewInsert().Model(&row).On("CONFLICT (customer_id, url) WHERE kind = 'callback' DO NOTHING").Exec(c.ctx); err != nil {
+			return "", fmt.Errorf("insert callback: %w", err)
+		}
+	}
+	return id, err
+}
+
+func defaultEvents() []string {
+	var out []string
+	for _, t := range email.DefaultWebhookEvents() {
+		out = append(out, string(t))
+	}
+	return out
+}
+
 // Leases of claimed deliveries: longer than the calls they are claimed for.
 const (
 	inlineDeliveryLease = 10 * time.Second
@@ -102,25 +127,29 @@ const (
 
 // dueRow is a claimed delivery with its endpoint.
 type dueRow struct {
-	ID           string        `bun:"id"`
-	EmailID      string        `bun:"email_id"`
-	Type         string        `bun:"type"`
-	Body         string        `bun:"body"`
-	Attempts     int           `bun:"attempts"`
-	CreatedAt    time.Time     `bun:"created_at"`
-	EndpointID   string        `bun:"endpoint_id"`
-	CustomerID   string        `bun:"customer_id"`
-	Kind         endpoint.Kind `bun:"kind"`
-	URL          string        `bun:"url"`
-	Method       string        `bun:"method"`
-	SecretSealed []byte        `bun:"secret_sealed"`
+	ID         string        `bun:"id"`
+	EmailID    string        `bun:"email_id"`
+	Type       string        `bun:"type"`
+	Body       string        `bun:"body"`
+	Attempts   int           `bun:"attempts"`
+	CreatedAt  time.Time     `bun:"created_at"`
+	EndpointID string        `bun:"endpoint_id"`
+	CustomerID string        `bun:"customer_id"`
+	Kind       endpoint.Kind `bun:"kind"`
+	URL        string        `bun:"url"`
+	Method     string        `bun:"method"`
+	// SecretOf is the endpoint whose secret signs: a callback has none of its own.
+	SecretOf     string `bun:"secret_of"`
+	SecretSealed []byte `bun:"secret_sealed"`
 }
 
 // claimed reads back what an UPDATE has leased, oldest event first.
 const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ? * interval '1 second' FROM due WHERE d.id = due.id
 	RETURNING d.id, coalesce(d.email_id::text, '') AS email_id, d.type, d.body, d.attempts, d.created_at, d.event_id, d.endpoint_id)
-	SELECT c.id, c.email_id, c.type, c.body, c.attempts, c.created_at, c.endpoint_id, w.customer_id, w.kind, w.url, w.method, w.secret_sealed
-	FROM claimed AS c JOIN webhook_endpoints AS w ON w.id = c.endpoint_id ORDER BY c.event_id`
+	SELECT c.id, c.email_id, c.type, c.body, c.attempts, c.created_at, c.endpoint_id, w.customer_id, w.kind, w.url, w.method, own.id AS secret_of, own.secret_sealed
+	FROM claimed AS c JOIN webhook_endpoints AS w ON w.id = c.endpoint_id
+	JOIN webhook_endpoints AS own ON (w.kind <> 'callback' AND own.id = w.id) OR (w.kind = 'callback' AND own.customer_id = w.customer_id AND own.kind = 'customer')
+	ORDER BY c.event_id`
 
 // free are deliveries that nobody holds and that are due.
 const free = `d.status = 'pending' AND d.next_attempt_at <= now() AND (d.lease_until IS NULL OR d.lease_until < now())`
@@ -162,7 +191,7 @@ func (s *Store) ClaimForEndpoint(ctx context.Context, endpointID string, limit i
 func (s *Store) due(rows []dueRow) ([]endpoint.Due, error) {
 	out := make([]endpoint.Due, len(rows))
 	for i, r := range rows {
-		plain, err := s.seal.openFor(r.EndpointID, r.SecretSealed)
+		plain, err := s.seal.openFor(r.SecretOf, r.SecretSealed)
 		if err != nil {
 			return nil, err
 		}

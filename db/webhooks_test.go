@@ -125,3 +125,36 @@ func TestDefaultEventsAreOutcomes(t *testing.T) {
 	require.NotContains(t, email.DefaultWebhookEvents(), email.EventSending)
 	require.Contains(t, email.DefaultWebhookEvents(), email.EventCompleted)
 }
+
+// TestCallbacks: one endpoint per customer and URL, told of its own e-mails only.
+func TestCallbacks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.CallbackURL = "https://a.test/done"
+	one := b.accept(m)
+	require.Equal(t, m.CallbackURL, one.CallbackURL)
+	require.Equal(t, m.CallbackURL, b.get(one.ID).CallbackURL)
+	two := b.accept(m)
+	other := b.accept(message("bob@x.test"))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM webhook_endpoints WHERE kind = 'callback'"))
+	require.Zero(t, b.attempt(other.ID, 1, delivered).Webhooks, "that one has none")
+	require.Equal(t, 2, b.attempt(one.ID, 1, delivered).Webhooks)
+	due, _, err := b.ClaimForEmail(b.ctx, one.ID)
+	require.NoError(t, err)
+	require.Len(t, due, 2)
+	require.Equal(t, m.CallbackURL, due[0].Endpoint.URL)
+	secret, err := b.WebhookSecret(b.ctx, b.customer)
+	require.NoError(t, err)
+	require.Equal(t, secret, due[0].Endpoint.Secrets[0].Reveal(), "signed with the customer's secret")
+
+	b.hook("https://a.test/all")
+	require.Equal(t, 4, b.attempt(two.ID, 1, delivered).Webhooks, "the customer's webhook is told besides")
+	b.exec("UPDATE webhook_endpoints SET tags = '{vip}' WHERE kind = 'customer'")
+	m.CallbackURL, m.Tags = "", []string{"vip", "x"}
+	require.Equal(t, 2, b.attempt(b.accept(m).ID, 1, delivered).Webhooks)
+	m.Tags = []string{"x"}
+	require.Zero(t, b.attempt(b.accept(m).ID, 1, delivered).Webhooks, "none of its tags")
+	b.exec("UPDATE webhook_endpoints SET tags = '{}', streams = '{broadcast}' WHERE kind = 'customer'")
+	require.Zero(t, b.attempt(b.accept(m).ID, 1, delivered).Webhooks, "not its stream")
+}
