@@ -54,29 +54,15 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	cust := customerOf(c)
-	limits := s.opts.Limits
-	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
-	if src := cust.DefaultSource; src != nil {
-		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
-	}
-	m, err := intake.Decode(body, limits)
+	m, err := s.outgoing(c, body)
 	if err != nil {
 		return 0, nil, err
-	}
-	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
-		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
-		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
-		return 0, nil, f
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
-	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), cust.ID, m, s.deps.Dispatcher.Owner(),
+	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
-	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
-		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
-	}
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, atSender(err, body)
 	}
 	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
 	if replayed {
@@ -91,6 +77,33 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	return postStatus(c, e), s.single(c, e), nil
+}
+
+// outgoing reads a message that the credential may send.
+func (s *Server) outgoing(c *gin.Context, body []byte) (email.Message, error) {
+	limits := s.opts.Limits
+	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
+	if src := customerOf(c).DefaultSource; src != nil {
+		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
+	}
+	m, err := intake.Decode(body, limits)
+	if err != nil {
+		return email.Message{}, err
+	}
+	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
+		return email.Message{}, f
+	}
+	return m, nil
+}
+
+// atSender points at the sender where its domain is what was refused.
+func atSender(err error, body []byte) error {
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
+		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	}
+	return err
 }
 
 // postStatus is the status of an answer: 202 while something is still to come.

@@ -73,8 +73,8 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/web"),
-		tests: []string{"db", "internal/inbound", "internal/safehttp", "internal/webhook"}, // the API over a real store
+		may:   join(domain, "internal/intake", "internal/advice", "internal/web"),
+		tests: []string{"db", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/web": {},
 

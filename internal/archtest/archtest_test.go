@@ -117,7 +117,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
-			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/web, " +
+			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/advice, internal/web, " +
 				"but not db"},
 		},
 		"the root": {
