@@ -75,28 +75,19 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 		return email.Email{}, false, err
 	}
 	defer release()
-	m, senderPointer, err := s.readMessage(c)
+	m, sender, err := s.outgoing(c)
 	if err != nil {
 		return email.Email{}, false, err
-	}
-	at := func(f *email.Failure, detail string) *email.Failure {
-		f.Fields = []email.FieldError{{Pointer: senderPointer, Code: string(f.Code), Detail: detail}}
-		return f
-	}
-	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
-		return email.Email{}, false, at(email.Fail(email.CodeForbidden, "this access key may not send from %s", domain), "use an address of a domain that the key is for")
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, replayed, err = s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
-	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
-		err = at(f, "use an address of a verified domain")
-	}
-	return e, replayed, err
+	return e, replayed, atSender(err, sender)
 }
 
-// readMessage reads the message of a request, and where that names its sender.
-func (s *Server) readMessage(c *gin.Context) (m email.Message, senderPointer string, err error) {
+// outgoing reads a message that the credential may send, and where the request
+// names its sender.
+func (s *Server) outgoing(c *gin.Context) (m email.Message, sender string, err error) {
 	body, err := readBody(c, maxBody(s.opts.Limits))
 	if err != nil {
 		return email.Message{}, "", err
@@ -106,8 +97,24 @@ func (s *Server) readMessage(c *gin.Context) (m email.Message, senderPointer str
 	if src := customerOf(c).DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
-	m, err = intake.Decode(body, limits)
-	return m, intake.SenderPointer(body), err
+	if m, err = intake.Decode(body, limits); err != nil {
+		return email.Message{}, "", err
+	}
+	sender = intake.SenderPointer(body)
+	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+		f.Fields = []email.FieldError{{Pointer: sender, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
+		return email.Message{}, "", f
+	}
+	return m, sender, nil
+}
+
+// atSender points at the sender where its domain is what was refused.
+func atSender(err error, sender string) error {
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
+		f.Fields = []email.FieldError{{Pointer: sender, Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	}
+	return err
 }
 
 // Large requests share so much memory: a request and what becomes of it takes up

@@ -23,6 +23,7 @@ import (
 type Deps struct {
 	Emails     Emails
 	Events     Events
+	Previews   Previews
 	Files      Files
 	Dispatcher Dispatcher
 	Accounts   Accounts
@@ -31,6 +32,9 @@ type Deps struct {
 	Pauses     Pauses
 	Mailboxes  Mailboxes
 	Parser     Parser
+	// Render makes the bytes of a message that is not sent, without attachments' contents
+	// of more than maxContent bytes.
+	Render func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
 	// Ready reports whether Postgres answers.
 	Ready func(context.Context) error
 	// Metrics answers scrapes; it checks their credential itself.
@@ -110,6 +114,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 
 	s.route("POST", "/v1.0/emails", send, s.postEmail)
+	s.route("POST", "/v1.0/emails/preview", send, s.preview)
 	s.route("GET", "/v1.0/emails", read, s.listEmails)
 	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
 	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)

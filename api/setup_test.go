@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -25,6 +26,7 @@ import (
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/webhook"
 )
@@ -90,7 +92,7 @@ func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	b := &bench{t: t, store: store, raw: raw, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
@@ -100,6 +102,12 @@ func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b
+}
+
+// rendered hands render to the API, as the command does.
+func rendered(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
+	p, err := render.MakePreview(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}, maxContent)
+	return api.Rendering(p), err
 }
 
 func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
