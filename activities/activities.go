@@ -67,6 +67,8 @@ type Deliveries interface {
 	ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error)
 	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
 	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
+	// ReleaseDeliveries gives back what was claimed and not attempted.
+	ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) error
 	EndpointBacklog(ctx context.Context, endpointID string) (waiting int, nextAt time.Time, err error)
 }
 

@@ -67,9 +67,6 @@ func pathID(c *gin.Context, name, what string) (string, error) {
 // Page sizes of lists, as in the seed API: larger ones are clamped.
 const maxPageSize = 100
 
-// timestampLayout is the seed API's: no zone, meaning UTC.
-const timestampLayout = "2006-01-02 15:04:05.000000"
-
 // pageSize reads page_size; a larger one is clamped.
 func pageSize(c *gin.Context) (int, error) {
 	raw := c.Query("page_size")
@@ -113,9 +110,9 @@ func pageToken(next *email.Cursor) string {
 	case next == nil:
 		return ""
 	case next.ID == "":
-		return next.At.UTC().Format(timestampLayout)
+		return next.At.UTC().Format(email.TimestampLayout)
 	}
-	return next.At.UTC().Format(timestampLayout) + "," + next.ID
+	return next.At.UTC().Format(email.TimestampLayout) + "," + next.ID
 }
 
 func parsePositive(s string) (int, error) {

@@ -81,8 +81,20 @@ func setup(t *testing.T) *bench {
 // requests a second.
 func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	t.Helper()
+	return setupFor(t, setupOptions{maxBytes: maxBytes, requestRate: requestRate})
+}
+
+type setupOptions struct {
+	maxBytes    int64
+	requestRate int
+	// emails may stand before the store; nil lets it be.
+	emails func(api.Emails) api.Emails
+}
+
+func setupFor(t *testing.T, o setupOptions) *bench {
+	t.Helper()
 	url := dbtest.URL(t)
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: maxBytes, WebhookBody: webhook.Body})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
 	t.Cleanup(func() {
@@ -91,13 +103,17 @@ func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	})
 	b := &bench{t: t, store: store, raw: raw, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
+	emails := api.Emails(store)
+	if o.emails != nil {
+		emails = o.emails(store)
+	}
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
+		Emails: emails, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
-		RequestRate: requestRate,
+		RequestRate: o.requestRate,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")

@@ -31,7 +31,7 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 		if m.dirty {
 			c.settle(m)
 		}
-		hooked = m.hooked
+		hooked = len(m.formats) > 0
 		out.State = c.state(m)
 		return nil
 	})

@@ -80,7 +80,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		WebhookSchedule:        cfg.WebhookSchedule,
-		WebhookBody:            webhook.Body,
+		WebhookBody:            webhook.Bodies,
 		Observe:                observe,
 	})
 }
