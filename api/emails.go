@@ -35,6 +35,8 @@ type Dispatcher interface {
 	Owner() string
 	Accepted(e email.Email)
 	Wake(ctx context.Context, e email.Email) error
+	// WakeEndpoint has a webhook endpoint's run look.
+	WakeEndpoint(ctx context.Context, endpointID string) error
 }
 
 // maxBody is how large a message's request may be: base64 makes four bytes of

@@ -30,6 +30,7 @@ type Deps struct {
 	Keys       Keys
 	Customers  Customers
 	Pauses     Pauses
+	Webhooks   Webhooks
 	Mailboxes  Mailboxes
 	Parser     Parser
 	// Render makes the bytes of a message that is not sent, without attachments' contents
@@ -153,6 +154,18 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
 	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
 
+	s.route("GET", "/v1.0/webhooks", webhooks, s.listWebhooks)
+	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)
+	s.route("GET", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.Endpoint))
+	s.route("PUT", "/v1.0/webhooks/:id", webhooks, s.putWebhook)
+	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.DeleteEndpoint))
+	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, s.oneWebhook(s.enableWebhook))
+	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, s.rotateSecret)
+	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, s.testWebhook)
+	s.route("POST", "/v1.0/webhooks/:id/replay", webhooks, s.replay)
+	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, s.listDeliveries)
+	s.route("POST", "/v1.0/deliveries/:id/retry", webhooks, s.retryDelivery)
+
 	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
 	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
 	s.route("DELETE", "/v1.0/pauses", admin, s.deletePause)
@@ -178,6 +191,7 @@ var (
 	send      = need{scope: account.ScopeSend}
 	read      = need{scope: account.ScopeRead}
 	manage    = need{scope: account.ScopeManage}
+	webhooks  = need{scope: account.ScopeWebhooks}
 	mailboxes = need{scope: account.ScopeMailboxes}
 	admin     = need{scope: account.ScopeAdmin}
 	// some routes take any credential.

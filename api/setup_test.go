@@ -63,6 +63,10 @@ func (d *dispatcher) Wake(_ context.Context, e email.Email) error {
 	return nil
 }
 
+func (d *dispatcher) WakeEndpoint(_ context.Context, id string) error {
+	d.woken <- "webhook-" + id
+	return nil
+}
 func (d *dispatcher) accepted() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,7 +112,7 @@ func setupFor(t *testing.T, o setupOptions) *bench {
 		emails = o.emails(store)
 	}
 	b.server = api.New(api.Deps{
-		Emails: emails, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
+		Emails: emails, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},

@@ -100,7 +100,7 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 		return "", err
 	}
 	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
-	row.Events = defaultEvents()
+	row.Events = endpoint.DefaultEvents(endpoint.FormatStandard)
 	row.Format, row.Tags, row.Streams = endpoint.FormatStandard, []string{}, []string{}
 	if row.SecretSealed, err = s.sealSecrets(row.ID, []endpoint.Secret{fresh}); err != nil {
 		return "", err
@@ -171,7 +171,7 @@ func (c *change) callback(customerID, url string) (id string, err error) {
 		return "", nil
 	}
 	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
-		Events: defaultEvents(), Tags: []string{}, Streams: []string{}}
+		Events: endpoint.DefaultEvents(endpoint.FormatStandard), Tags: []string{}, Streams: []string{}}
 	for range 2 {
 		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
 		if !errors.Is(err, sql.ErrNoRows) {
@@ -182,14 +182,6 @@ func (c *change) callback(customerID, url string) (id string, err error) {
 		}
 	}
 	return id, err
-}
-
-func defaultEvents() []string {
-	var out []string
-	for _, t := range email.DefaultWebhookEvents() {
-		out = append(out, string(t))
-	}
-	return out
 }
 
 // MaxEndpoints is how many endpoints of its own a customer may have.

@@ -125,9 +125,9 @@ func TestADeliveryEndsWithItsSchedule(t *testing.T) {
 
 func TestDefaultEventsAreOutcomes(t *testing.T) {
 	t.Parallel()
-	require.NotContains(t, email.DefaultWebhookEvents(), email.EventQueued)
-	require.NotContains(t, email.DefaultWebhookEvents(), email.EventSending)
-	require.Contains(t, email.DefaultWebhookEvents(), email.EventCompleted)
+	require.NotContains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventQueued))
+	require.NotContains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventSending))
+	require.Contains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventCompleted))
 }
 
 // TestCallbacks: one endpoint per customer and URL, told of its own e-mails only.

@@ -163,7 +163,7 @@ func (a *app) api() http.Handler {
 		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Mailboxes: a.store,
+		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},

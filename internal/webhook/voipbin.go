@@ -20,9 +20,6 @@ const (
 	voipbinDeleted = "email_deleted"
 )
 
-// VoIPBINEvents are the types of the format voipbin.
-func VoIPBINEvents() []string { return []string{voipbinCreated, voipbinUpdated, voipbinDeleted} }
-
 type voipbinAddress struct {
 	Type       string `json:"type"`
 	Target     string `json:"target"`
