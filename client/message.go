@@ -1,0 +1,89 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Address is a mailbox. Name is the display name; empty means none.
+type Address struct {
+	Email string `json:"email"`
+	Name  string `json:"name,omitempty"`
+}
+
+// Message is what is to be sent. The service checks it; its limits are 50
+// recipients and 25 MiB, unless its operator set others.
+type Message struct {
+	// From may be left out where the customer has a default sender.
+	From    Address   `json:"from,omitzero"`
+	To      []Address `json:"to,omitempty"`
+	Cc      []Address `json:"cc,omitempty"`
+	Bcc     []Address `json:"bcc,omitempty"`
+	ReplyTo []Address `json:"reply_to,omitempty"`
+
+	Subject     string       `json:"subject"`
+	Content     Content      `json:"content"`
+	Attachments []Attachment `json:"attachments,omitempty"`
+	Headers     Headers      `json:"headers,omitempty"`
+
+	// Metadata and Tags come back in answers and webhooks; never on the wire.
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Tags     []string          `json:"tags,omitempty"`
+
+	// SendAt is the earliest time of the first attempt; zero means now.
+	SendAt time.Time `json:"send_at,omitzero"`
+	// ExpiresAt ends all attempts; zero means 72 h after the first.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// OnAmbiguous is retry if it is empty, Stream transactional.
+	OnAmbiguous email.OnAmbiguous `json:"on_ambiguous,omitempty"`
+	Stream      email.Stream      `json:"stream,omitempty"`
+}
+
+// Content is the body: a text, HTML, or both. Where only HTML is given, the service
+// makes the text.
+type Content struct {
+	Text string `json:"text,omitempty"`
+	HTML string `json:"html,omitempty"`
+}
+
+// Attachment is a file, or a reference to a recording.
+type Attachment struct {
+	Filename string `json:"filename,omitempty"`
+	// Content is the file. Nil means a reference, empty an empty file.
+	Content []byte `json:"content,omitzero"`
+	// Type is a media type; found out if it is empty.
+	Type string `json:"type,omitempty"`
+	// ContentID makes it a file that HTML names as cid:ID.
+	ContentID     string              `json:"content_id,omitempty"`
+	ReferenceType email.ReferenceType `json:"reference_type,omitempty"`
+	ReferenceID   string              `json:"reference_id,omitempty"`
+	// Optional lets the message go without it if it cannot be had.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// Headers are header fields in their order.
+type Headers []email.Header
+
+// MarshalJSON makes an object whose members keep the order.
+func (hs Headers) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, h := range hs {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		for _, part := range []struct{ text, end string }{{h.Name, ":"}, {h.Value, ""}} {
+			text, err := json.Marshal(part.text)
+			if err != nil {
+				return nil, err
+			}
+			b.Write(text)
+			b.WriteString(part.end)
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
