@@ -228,6 +228,35 @@ func TestIDsAreChecked(t *testing.T) {
 	require.Empty(t, s.requests())
 }
 
+// JSON would hold another text, and nobody would be told.
+func TestTextsAreUTF8(t *testing.T) {
+	t.Parallel()
+	s := serve(t, answer(202, anEmail))
+	const latin1 = "Gr\xfc\xdfe"
+	for pointer, change := range map[string]func(*client.Message){
+		"/from/name":              func(m *client.Message) { m.From.Name = latin1 },
+		"/to/0/email":             func(m *client.Message) { m.To = []client.Address{{Email: latin1}} },
+		"/reply_to/0/name":        func(m *client.Message) { m.ReplyTo = []client.Address{{Name: latin1}} },
+		"/subject":                func(m *client.Message) { m.Subject = latin1 },
+		"/content/text":           func(m *client.Message) { m.Content.Text = latin1 },
+		"/content/html":           func(m *client.Message) { m.Content.HTML = latin1 },
+		"/attachments/0/filename": func(m *client.Message) { m.Attachments = []client.Attachment{{Filename: latin1}} },
+		"/headers":                func(m *client.Message) { m.Headers = client.Headers{{Name: "X", Value: latin1}} },
+		"/metadata":               func(m *client.Message) { m.Metadata = map[string]string{"a": latin1} },
+		"/tags/0":                 func(m *client.Message) { m.Tags = []string{latin1} },
+	} {
+		m := hello
+		change(&m)
+		_, err := newClient(t, s.URL).Send(t.Context(), m)
+		var e *client.Error
+		require.ErrorAs(t, err, &e, pointer)
+		require.Len(t, e.Fields, 1)
+		require.Equal(t, pointer, e.Fields[0].Pointer)
+		require.EqualError(t, e, "POST /v1.0/emails: invalid_request: the message is not valid; nothing was sent; "+pointer+": give the text as UTF-8")
+	}
+	require.Empty(t, s.requests())
+}
+
 func TestSendIsRepeated(t *testing.T) {
 	t.Parallel()
 	unavailable := answer(503, `{"code":"unavailable","detail":"later"}`)

@@ -49,6 +49,9 @@ type Sent struct {
 // whether the message was accepted, unless Sent has an ID; call again with the same
 // IdempotencyKey to find out.
 func (c *Client) Send(ctx context.Context, m Message, opts ...SendOption) (Sent, error) {
+	if err := m.check(); err != nil {
+		return Sent{}, err
+	}
 	r := call{method: http.MethodPost, path: []string{"emails"}, body: m}
 	for _, o := range opts {
 		o.applySend(&r)

@@ -16,7 +16,7 @@ import (
 type Error struct {
 	// Method and Path are of the request.
 	Method, Path string
-	// Status is HTTP's.
+	// Status is HTTP's; 0 if nothing was sent, because the request makes no sense.
 	Status int
 	// Code is the stable name of what is wrong. Empty if the answer is not
 	// Postrider's, but a proxy's.
@@ -34,7 +34,10 @@ type Error struct {
 // Error has a line's worth of words. Values of the request are not among them.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s: %d", e.Method, e.Path, e.Status)
+	fmt.Fprintf(&b, "%s %s:", e.Method, e.Path)
+	if e.Status != 0 {
+		fmt.Fprintf(&b, " %d", e.Status)
+	}
 	if e.Code != "" {
 		b.WriteString(" " + string(e.Code))
 	}

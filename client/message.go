@@ -3,7 +3,10 @@ package client
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/postrider/postrider/email"
 )
@@ -86,4 +89,49 @@ func (hs Headers) MarshalJSON() ([]byte, error) {
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil
+}
+
+// check finds the texts that are not UTF-8: as JSON they would become others,
+// without anybody being told.
+func (m Message) check() error {
+	e := &Error{Method: http.MethodPost, Path: "/v1.0/emails", Code: email.CodeInvalidRequest, Detail: "the message is not valid; nothing was sent"}
+	text := func(s, pointer string, args ...any) {
+		if !utf8.ValidString(s) {
+			e.Fields = append(e.Fields, email.FieldError{Pointer: fmt.Sprintf(pointer, args...), Code: "invalid_utf8", Detail: "give the text as UTF-8"})
+		}
+	}
+	address := func(a Address, pointer string, args ...any) {
+		text(a.Email, pointer+"/email", args...)
+		text(a.Name, pointer+"/name", args...)
+	}
+	address(m.From, "/from")
+	for _, list := range []struct {
+		name string
+		as   []Address
+	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}, {"reply_to", m.ReplyTo}} {
+		for i, a := range list.as {
+			address(a, "/%s/%d", list.name, i)
+		}
+	}
+	text(m.Subject, "/subject")
+	text(m.Content.Text, "/content/text")
+	text(m.Content.HTML, "/content/html")
+	for i, a := range m.Attachments {
+		text(a.Filename, "/attachments/%d/filename", i)
+		text(a.Type, "/attachments/%d/type", i)
+		text(a.ContentID, "/attachments/%d/content_id", i)
+	}
+	for _, h := range m.Headers {
+		text(h.Name+h.Value, "/headers")
+	}
+	for name, value := range m.Metadata {
+		text(name+value, "/metadata")
+	}
+	for i, tag := range m.Tags {
+		text(tag, "/tags/%d", i)
+	}
+	if e.Fields == nil {
+		return nil
+	}
+	return e
 }
