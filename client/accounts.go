@@ -15,13 +15,19 @@ type AccessKey struct {
 	Name       string `json:"name"`
 	Detail     string `json:"detail"`
 	// Token is the credential itself: only CreateAccessKey answers with it.
-	Token       string   `json:"token"`
-	TokenPrefix string   `json:"token_prefix"`
-	Scopes      []string `json:"scopes"`
-	TmExpire    Time     `json:"tm_expire"`
-	TmCreate    Time     `json:"tm_create"`
-	TmUpdate    Time     `json:"tm_update"`
-	TmDelete    Time     `json:"tm_delete"`
+	Token       string `json:"token"`
+	TokenPrefix string `json:"token_prefix"`
+	// Scopes are what the key may do; none is all of the customer's own affairs.
+	Scopes []string `json:"scopes"`
+	// SenderDomains and Networks restrict it; none is no restriction.
+	SenderDomains []string `json:"sender_domains"`
+	Networks      []string `json:"networks"`
+	// LastUsedAt is zero for a key that was never used.
+	LastUsedAt time.Time `json:"last_used_at"`
+	TmExpire   Time      `json:"tm_expire"`
+	TmCreate   Time      `json:"tm_create"`
+	TmUpdate   Time      `json:"tm_update"`
+	TmDelete   Time      `json:"tm_delete"`
 }
 
 // NewAccessKey is an access key to be made.
@@ -30,15 +36,22 @@ type NewAccessKey struct {
 	Detail string
 	// Life is in whole seconds, rounded up; 0 means that it does not expire.
 	Life time.Duration
+	// Scopes, SenderDomains and Networks are as in AccessKey.
+	Scopes        []string
+	SenderDomains []string
+	Networks      []string
 }
 
 // CreateAccessKey makes an access key. Its Token is shown this once.
 func (c *Client) CreateAccessKey(ctx context.Context, k NewAccessKey) (AccessKey, error) {
 	body := struct {
-		Name   string `json:"name,omitempty"`
-		Detail string `json:"detail,omitempty"`
-		Expire int64  `json:"expire,omitempty"`
-	}{k.Name, k.Detail, int64((k.Life + time.Second - 1) / time.Second)}
+		Name          string   `json:"name,omitempty"`
+		Detail        string   `json:"detail,omitempty"`
+		Expire        int64    `json:"expire,omitempty"`
+		Scopes        []string `json:"scopes,omitempty"`
+		SenderDomains []string `json:"sender_domains,omitempty"`
+		Networks      []string `json:"networks,omitempty"`
+	}{k.Name, k.Detail, int64((k.Life + time.Second - 1) / time.Second), k.Scopes, k.SenderDomains, k.Networks}
 	var out AccessKey
 	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"accesskeys"}, body: body}, &out)
 	return out, err
@@ -77,10 +90,14 @@ type Customer struct {
 	WebhookSecret string `json:"webhook_secret"`
 	// DefaultSource is the sender of messages without one; nil if there is none.
 	DefaultSource *Address `json:"default_source"`
-	Status        string   `json:"status"`
-	TmCreate      Time     `json:"tm_create"`
-	TmUpdate      Time     `json:"tm_update"`
-	TmDelete      Time     `json:"tm_delete"`
+	// Profile is voipbin for answers as VoIPBIN gives them; empty otherwise.
+	Profile string `json:"profile"`
+	// Credits are the recipients that may still be sent to; nil is without limit.
+	Credits  *int64 `json:"credits"`
+	Status   string `json:"status"`
+	TmCreate Time   `json:"tm_create"`
+	TmUpdate Time   `json:"tm_update"`
+	TmDelete Time   `json:"tm_delete"`
 }
 
 // CustomerUpdate changes what is not nil. An empty WebhookURI turns webhooks off,
@@ -92,6 +109,7 @@ type CustomerUpdate struct {
 	WebhookMethod *string  `json:"webhook_method,omitempty"`
 	WebhookURI    *string  `json:"webhook_uri,omitempty"`
 	DefaultSource *Address `json:"default_source,omitempty"`
+	Profile       *string  `json:"profile,omitempty"`
 }
 
 // Customer reads the customer's own record.

@@ -110,11 +110,12 @@ var full = client.Message{
 		{Filename: "logo.png", Content: []byte{1}, ContentID: "logo"},
 		{Filename: "empty.txt", Content: []byte{}},
 		{ReferenceType: email.ReferenceRecording, ReferenceID: anID, Optional: true},
+		{URL: "https://x.com/f?a=1&b=2"},
 	},
 	Headers:  client.Headers{{Name: "X-Second", Value: "2 \"é"}, {Name: "X-First", Value: "1"}},
 	Metadata: map[string]string{"order": "12345"}, Tags: []string{"orders", "eu"},
 	SendAt: time.Date(2026, 1, 2, 3, 4, 5, 600000000, time.UTC), ExpiresAt: time.Date(2026, 1, 3, 3, 4, 5, 0, time.FixedZone("", 3600)),
-	OnAmbiguous: email.AmbiguousFail, Stream: email.StreamBroadcast,
+	OnAmbiguous: email.AmbiguousFail, Stream: email.StreamBroadcast, CallbackURL: "https://x.com/told",
 }
 
 func golden(t *testing.T, name, got string) {
@@ -137,7 +138,8 @@ func TestRequestBodies(t *testing.T) {
 			return err
 		},
 		"accesskey.json": func(ctx context.Context, c *client.Client) error {
-			_, err := c.CreateAccessKey(ctx, client.NewAccessKey{Name: "shop", Detail: "d", Life: 1500 * time.Millisecond})
+			_, err := c.CreateAccessKey(ctx, client.NewAccessKey{Name: "shop", Detail: "d", Life: 1500 * time.Millisecond,
+				Scopes: []string{"send"}, SenderDomains: []string{"x.com"}, Networks: []string{"10.0.0.0/8"}})
 			return err
 		},
 		"customer.json": func(ctx context.Context, c *client.Client) error {

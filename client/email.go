@@ -48,7 +48,8 @@ type Email struct {
 	WorkflowID  string `json:"workflow_id"`
 	WorkflowURL string `json:"workflow_url"`
 
-	// Status sums up Recipients; StatusDetail says what it leaves out.
+	// Status sums up Recipients; StatusDetail says what it leaves out. A customer with
+	// the profile voipbin gets VoIPBIN's words for it, such as processed.
 	Status        email.Status `json:"status"`
 	StatusDetail  email.Detail `json:"status_detail"`
 	NextAttemptAt time.Time    `json:"next_attempt_at"`
@@ -72,6 +73,8 @@ type Email struct {
 	SendAt    time.Time         `json:"send_at"`
 	ExpiresAt time.Time         `json:"expires_at"`
 	Stream    email.Stream      `json:"stream"`
+	// CallbackURL is the message's own; empty if it has none.
+	CallbackURL string `json:"callback_url"`
 
 	TmCreate Time `json:"tm_create"`
 	// TmUpdate is when the status last changed.
@@ -124,6 +127,7 @@ type Acceptance struct {
 type AttachedFile struct {
 	ReferenceType email.ReferenceType `json:"reference_type"`
 	ReferenceID   string              `json:"reference_id"`
+	URL           string              `json:"url"`
 	Filename      string              `json:"filename"`
 	Type          string              `json:"type"`
 	Size          int64               `json:"size"`

@@ -43,6 +43,8 @@ type Message struct {
 	// OnAmbiguous is retry if it is empty, Stream transactional.
 	OnAmbiguous email.OnAmbiguous `json:"on_ambiguous,omitempty"`
 	Stream      email.Stream      `json:"stream,omitempty"`
+	// CallbackURL is told what becomes of this message, besides the customer's webhook.
+	CallbackURL string `json:"callback_url,omitempty"`
 }
 
 // Content is the body: a text, HTML, or both. Where only HTML is given, the service
@@ -52,7 +54,7 @@ type Content struct {
 	HTML string `json:"html,omitempty"`
 }
 
-// Attachment is a file, or a reference to a recording.
+// Attachment is a file, or a reference to what is fetched when the message is due.
 type Attachment struct {
 	Filename string `json:"filename,omitempty"`
 	// Content is the file. Nil means a reference, empty an empty file.
@@ -60,9 +62,12 @@ type Attachment struct {
 	// Type is a media type; found out if it is empty.
 	Type string `json:"type,omitempty"`
 	// ContentID makes it a file that HTML names as cid:ID.
-	ContentID     string              `json:"content_id,omitempty"`
+	ContentID string `json:"content_id,omitempty"`
+	// ReferenceType and ReferenceID name an uploaded file or a recording, URL a file
+	// on the web.
 	ReferenceType email.ReferenceType `json:"reference_type,omitempty"`
 	ReferenceID   string              `json:"reference_id,omitempty"`
+	URL           string              `json:"url,omitempty"`
 	// Optional lets the message go without it if it cannot be had.
 	Optional bool `json:"optional,omitempty"`
 }
@@ -119,6 +124,7 @@ func (m Message) check() error {
 	for i, a := range m.Attachments {
 		text(a.Filename, "/attachments/%d/filename", i)
 		text(a.Type, "/attachments/%d/type", i)
+		text(a.URL, "/attachments/%d/url", i)
 		text(a.ContentID, "/attachments/%d/content_id", i)
 	}
 	for _, h := range m.Headers {
