@@ -128,7 +128,7 @@ func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again
 		switch {
 		case ctx.Err() != nil:
 			return nil, false, fmt.Errorf("%s %s: %w", r.method, req.URL.Path, ended(ctx))
-		case context.Cause(tryCtx) == errStalled:
+		case errors.Is(context.Cause(tryCtx), errStalled):
 			err = fmt.Errorf("%w within %s", errStalled, limit)
 		}
 		if u, ok := errors.AsType[*url.Error](err); ok {

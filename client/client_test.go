@@ -194,15 +194,18 @@ func TestRoutes(t *testing.T) {
 	add(c.Message(ctx, anID, anID))
 	add(c.RawMessage(ctx, anID, anID))
 	add(c.MessageAttachment(ctx, anID, anID, 2))
-	for range c.List(ctx, email.Filter{
+	for _, err := range c.List(ctx, email.Filter{
 		Statuses: []email.Status{email.StatusQueued, email.StatusSending}, Detail: email.DetailHeld, To: "@y.com", From: "a@x.com", Tag: "t", Stream: email.StreamBroadcast,
 		Subject: "a b", CreatedFrom: time.Date(2025, 3, 14, 19, 4, 1, 160250000, time.FixedZone("", 3600)), CreatedBefore: time.Date(2025, 3, 15, 0, 0, 0, 0, time.UTC),
 	}, client.PageSize(5)) {
+		add(nil, err)
 	}
 	add(c.Stats(ctx, email.Filter{Tag: "t"}))
-	for range c.AccessKeys(ctx) {
+	for _, err := range c.AccessKeys(ctx) {
+		add(nil, err)
 	}
-	for range c.Messages(ctx, anID) {
+	for _, err := range c.Messages(ctx, anID) {
+		add(nil, err)
 	}
 	require.NoError(t, errors.Join(errs...))
 	var got bytes.Buffer
@@ -507,9 +510,11 @@ func TestContextEnds(t *testing.T) {
 	why := errors.New("the shop closes")
 	t.Run("in a try", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, stuck)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			cancel(why)
+			stuck(w, r)
+		})
 		_, err := newClient(t, s.URL).Send(ctx, hello)
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, why)
@@ -517,13 +522,17 @@ func TestContextEnds(t *testing.T) {
 	})
 	t.Run("between tries", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, answer(503, ""))
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
-		_, err := newClient(t, s.URL, client.WithRetry(client.Retry{First: time.Hour, Max: time.Hour})).Send(ctx, hello)
-		require.ErrorIs(t, err, why)
-		var e *client.Error
-		require.ErrorAs(t, err, &e, "and what the server said")
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Minute, func() { cancel(why) })
+			_, err := newClient(t, "http://mail.test", client.WithRetry(client.Retry{First: time.Hour, Max: time.Hour}), client.WithHTTPClient(&http.Client{
+				Transport: transport(func(r *http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: 503, Body: http.NoBody, Request: r}, nil
+				})})).Send(ctx, hello)
+			require.ErrorIs(t, err, why)
+			var e *client.Error
+			require.ErrorAs(t, err, &e, "and what the server said")
+		})
 	})
 	t.Run("a server that says nothing", func(t *testing.T) {
 		t.Parallel()
@@ -684,16 +693,18 @@ func TestListsArePaged(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, []string{"1", "2"}, got)
 
-	s = serve(t, pages[0])
+	s = serve(t, pages[0], pages[2], pages[0])
 	seq := newClient(t, s.URL).List(t.Context(), email.Filter{})
-	for range 2 {
-		for e := range seq {
-			require.Equal(t, "1", e.ID, "from the beginning")
-			break
-		}
+	for _, err := range seq {
+		require.NoError(t, err)
 	}
-	require.Len(t, s.requests(), 2, "no page is fetched that nobody reads")
-	require.Equal(t, s.requests()[0], s.requests()[1])
+	for e, err := range seq {
+		require.NoError(t, err)
+		require.Equal(t, "1", e.ID, "from the beginning")
+		break
+	}
+	require.Len(t, s.requests(), 3, "no page is fetched that nobody reads")
+	require.Equal(t, s.requests()[0], s.requests()[2])
 }
 
 func TestNew(t *testing.T) {

@@ -190,9 +190,9 @@ func (f *sendFlags) explain(url, id string, err error) error {
 	e, refused := errors.AsType[*client.Error](err)
 	switch {
 	case id != "":
-		return fmt.Errorf("the e-mail is accepted as %s, but there was no answer about what became of it: %v", id, err)
+		return fmt.Errorf("the e-mail is accepted as %s, but there was no answer about what became of it: %s", id, err.Error())
 	case !refused:
-		return fmt.Errorf("no answer from %s: %v\nit is not known whether the e-mail was accepted; --idempotency-key %s makes it safe to send again", url, err, f.key)
+		return fmt.Errorf("no answer from %s: %s\nit is not known whether the e-mail was accepted; --idempotency-key %s makes it safe to send again", url, err.Error(), f.key)
 	case len(e.Fields) > 0:
 		lines := make([]string, len(e.Fields))
 		for i, field := range e.Fields {
