@@ -56,7 +56,7 @@ var rules = map[string]rule{
 	"internal/intake": {may: []string{"email"}},
 	"internal/render": {may: []string{"email"}},
 	"internal/smtp":   {may: []string{"email"}},
-	"client":          {may: []string{"email"}},
+	"client":          {may: []string{"email"}, standardOnly: true},
 	// What it says depends on the message alone.
 	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 

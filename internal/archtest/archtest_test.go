@@ -99,6 +99,10 @@ func TestCheckGoesRed(t *testing.T) {
 			files: map[string]string{"internal/advice/a.go": `package advice; import (_ "golang.org/x/net/html"; _ "golang.org/x/net/http2")`},
 			want:  []string{"internal/advice/a.go: internal/advice may import the standard library and github.com/google/uuid, golang.org/x/net/html only, but imports golang.org/x/net/http2"},
 		},
+		"the client with another module": {
+			files: map[string]string{"client/a.go": `package client; import (_ "` + m + `/email"; _ "github.com/gin-gonic/gin")`},
+			want:  []string{"client/a.go: client may import the standard library and github.com/google/uuid only, but imports github.com/gin-gonic/gin"},
+		},
 		"workflows with db": {
 			files: map[string]string{"workflows/a.go": `package workflows; import _ "` + m + `/db"`},
 			want:  []string{"workflows/a.go: workflows may import email, activities, but not db"},
