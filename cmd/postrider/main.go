@@ -28,8 +28,12 @@ func main() {
 	if code, ok := errors.AsType[exitCode](err); ok {
 		os.Exit(int(code))
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "postrider: "+message(err))
+	if err != nil {
+		text := message(err)
+		if errors.Is(err, context.Canceled) {
+			text = "interrupted before it was done"
+		}
+		fmt.Fprintln(os.Stderr, "postrider: "+text)
 		os.Exit(1)
 	}
 }
