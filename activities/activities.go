@@ -22,6 +22,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -66,6 +67,8 @@ type Deliveries interface {
 	ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error)
 	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
 	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
+	// ReleaseDeliveries gives back what was claimed and not attempted.
+	ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) error
 	EndpointBacklog(ctx context.Context, endpointID string) (waiting int, nextAt time.Time, err error)
 }
 
@@ -129,6 +132,8 @@ type Activities struct {
 	deps      Deps
 	exchanges *exchanges
 	limits    limits
+	// large is the memory that large messages share.
+	large *semaphore.Weighted
 }
 
 // limits are the times that tests shorten.
@@ -153,7 +158,7 @@ func defaultLimits() limits {
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits()}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
 	return a, a.exchanges.drain
 }
 

@@ -111,6 +111,11 @@ func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email
 // not there touches no recipient.
 func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (res email.SendSMTPResult, busy bool, err error) {
 	res.Attempt = in.Attempt
+	release, err := a.room(ctx, in.Route.Bytes)
+	if err != nil {
+		return res, false, err
+	}
+	defer release()
 	session, err := a.deps.Relays.Session(ctx, in.Route)
 	if err != nil {
 		return a.noSession(ctx, in, err)
@@ -135,6 +140,26 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		res, err = a.send(ctx, session, in, owner, o)
 		return res, false, err
 	}
+}
+
+// Large messages share so much memory, counted before encoding: one that is
+// loaded, rendered and sent takes up to three times its size.
+const (
+	largeMessage     = 1 << 20
+	largeMessagesMax = 256 << 20
+)
+
+// room waits until there is memory for a large message. It comes before the session
+// and the gate, where nobody else waits for this one.
+func (a *Activities) room(ctx context.Context, n int64) (release func(), err error) {
+	if n <= largeMessage {
+		return func() {}, nil
+	}
+	n = min(n, largeMessagesMax)
+	if err := a.large.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return func() { a.large.Release(n) }, nil
 }
 
 // noSession notes on the e-mail why no relay takes it now. Where it waits for its

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -81,9 +82,20 @@ func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWeb
 		wg    sync.WaitGroup
 		slots = make(chan struct{}, webhookConcurrency)
 		first error
+		// spared are those that were not attempted: an endpoint that fails is not asked
+		// fifty times whether it still does.
+		spared []endpoint.Delivery
 	)
 	for _, d := range due {
 		slots <- struct{}{}
+		mu.Lock()
+		failing := res.Failed > 0 || first != nil
+		mu.Unlock()
+		if failing {
+			spared = append(spared, d.Delivery)
+			<-slots
+			continue
+		}
 		if heartbeats(ctx) {
 			activity.RecordHeartbeat(ctx)
 		}
@@ -103,8 +115,8 @@ func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWeb
 		})
 	}
 	wg.Wait()
-	if first != nil {
-		return res, failed(ctx, a.deps.Log, "settling a webhook", first)
+	if err := errors.Join(first, a.deps.Deliveries.ReleaseDeliveries(ctx, spared)); err != nil {
+		return res, failed(ctx, a.deps.Log, "settling a webhook", err)
 	}
 	if res.Waiting, res.NextAt, err = a.deps.Deliveries.EndpointBacklog(ctx, in.EndpointID); err != nil {
 		return res, failed(ctx, a.deps.Log, "reading the backlog", err)

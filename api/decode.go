@@ -1,8 +1,8 @@
 package api
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -26,14 +26,16 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	// A growing buffer would be copied, and take twice its size while it is.
+	buf := bytes.NewBuffer(make([]byte, 0, max(c.Request.ContentLength, 0)+bytes.MinRead))
+	_, err := buf.ReadFrom(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
 	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(0, big.Limit)
 	}
 	if err != nil {
 		return nil, email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
 	}
-	return body, nil
+	return buf.Bytes(), nil
 }
 
 func tooLarge(size, limit int64) *email.Failure {
@@ -64,9 +66,6 @@ func pathID(c *gin.Context, name, what string) (string, error) {
 
 // Page sizes of lists, as in the seed API: larger ones are clamped.
 const maxPageSize = 100
-
-// timestampLayout is the seed API's: no zone, meaning UTC.
-const timestampLayout = "2006-01-02 15:04:05.000000"
 
 // pageSize reads page_size; a larger one is clamped.
 func pageSize(c *gin.Context) (int, error) {
@@ -111,9 +110,9 @@ func pageToken(next *email.Cursor) string {
 	case next == nil:
 		return ""
 	case next.ID == "":
-		return next.At.UTC().Format(timestampLayout)
+		return next.At.UTC().Format(email.TimestampLayout)
 	}
-	return next.At.UTC().Format(timestampLayout) + "," + next.ID
+	return next.At.UTC().Format(email.TimestampLayout) + "," + next.ID
 }
 
 func parsePositive(s string) (int, error) {

@@ -35,6 +35,8 @@ type Dispatcher interface {
 	Owner() string
 	Accepted(e email.Email)
 	Wake(ctx context.Context, e email.Email) error
+	// WakeEndpoint has a webhook endpoint's run look.
+	WakeEndpoint(ctx context.Context, endpointID string) error
 }
 
 // maxBody is how large a message's request may be: base64 makes four bytes of
@@ -42,10 +44,6 @@ type Dispatcher interface {
 func maxBody(l intake.Limits) int64 { return l.MaxMessageBytes*14/10 + 1<<20 }
 
 func (s *Server) postEmail(c *gin.Context) (int, any, error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
-	if err != nil {
-		return 0, nil, err
-	}
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return 0, nil, err
@@ -54,27 +52,7 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	cust := customerOf(c)
-	limits := s.opts.Limits
-	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
-	if src := cust.DefaultSource; src != nil {
-		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
-	}
-	m, err := intake.Decode(body, limits)
-	if err != nil {
-		return 0, nil, err
-	}
-	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
-		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
-		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
-		return 0, nil, f
-	}
-	// The client may hang up; what it sent is accepted or not, never half.
-	e, replayed, err := s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), cust.ID, m, s.deps.Dispatcher.Owner(),
-		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
-	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
-		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(body), Code: string(f.Code), Detail: "use an address of a verified domain"}}
-	}
+	e, replayed, err := s.accept(c, key)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -84,13 +62,88 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 		return postStatus(c, e), s.single(c, e), nil
 	}
 	s.accepted(c, e)
-	if wait == 0 {
-		return postStatus(c, e), s.single(c, e), nil
-	}
-	if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
-		return 0, nil, err
+	if wait > 0 {
+		if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
+			return 0, nil, err
+		}
 	}
 	return postStatus(c, e), s.single(c, e), nil
+}
+
+// accept stores the message of a request. Its bytes are let go when it returns.
+func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
+	release, err := s.room(c)
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	defer release()
+	m, sender, err := s.outgoing(c)
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	// The client may hang up; what it sent is accepted or not, never half.
+	e, replayed, err = s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
+		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
+	return e, replayed, atSender(err, sender)
+}
+
+// outgoing reads a message that the credential may send, and where the request
+// names its sender.
+func (s *Server) outgoing(c *gin.Context) (m email.Message, sender string, err error) {
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		return email.Message{}, "", err
+	}
+	limits := s.opts.Limits
+	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
+	if src := customerOf(c).DefaultSource; src != nil {
+		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
+	}
+	if m, err = intake.Decode(body, limits); err != nil {
+		return email.Message{}, "", err
+	}
+	sender = intake.SenderPointer(body)
+	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+		f.Fields = []email.FieldError{{Pointer: sender, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
+		return email.Message{}, "", f
+	}
+	return m, sender, nil
+}
+
+// atSender points at the sender where its domain is what was refused.
+func atSender(err error, sender string) error {
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
+		f.Fields = []email.FieldError{{Pointer: sender, Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	}
+	return err
+}
+
+// Large requests share so much memory: a request and what becomes of it takes up
+// to three times its length.
+const (
+	largeRequest     = 1 << 20
+	largeRequestsMax = 256 << 20
+	roomWait         = 10 * time.Second
+)
+
+// room waits until there is memory for a large request, so that many at once do
+// not take it all.
+func (s *Server) room(c *gin.Context) (release func(), err error) {
+	n := c.Request.ContentLength
+	if n < 0 {
+		n = maxBody(s.opts.Limits)
+	}
+	if n <= largeRequest {
+		return func() {}, nil
+	}
+	n = min(n, largeRequestsMax)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
+	defer cancel()
+	if err := s.large.Acquire(ctx, n); err != nil {
+		return nil, email.Fail(email.CodeUnavailable, "too many large messages are being received; send it again")
+	}
+	return func() { s.large.Release(n) }, nil
 }
 
 // postStatus is the status of an answer: 202 while something is still to come.

@@ -12,13 +12,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/memtest"
 )
 
 type fileAnswer struct {
@@ -270,19 +271,12 @@ func (z *zeros) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if z.left <= z.next {
-		z.peak, z.next = max(z.peak, live()), z.left-1<<20
+		z.peak, z.next = max(z.peak, memtest.Live()), z.left-1<<20
 	}
 	n := min(int64(len(p)), z.left)
 	clear(p[:n])
 	z.left -= n
 	return int(n), nil
-}
-
-func live() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // Not parallel: other tests' memory would count.
@@ -295,7 +289,7 @@ func TestTheLargestUploadIsNeverInMemoryWhole(t *testing.T) {
 	req := httptest.NewRequest("POST", "/v1.0/files", io.MultiReader(strings.NewReader(before), content, strings.NewReader(after)))
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("Authorization", "Bearer "+b.key)
-	rec, held := httptest.NewRecorder(), live()
+	rec, held := httptest.NewRecorder(), memtest.Live()
 	b.server.ServeHTTP(rec, req)
 	require.Equal(t, 201, rec.Code, rec.Body.String())
 	require.Equal(t, size>>19, b.count("SELECT count(*) FROM blob_chunks"))

@@ -58,6 +58,7 @@ func TestBadRequests(t *testing.T) {
 	}
 	fill := strings.NewReplacer("{id}", foreign, "{file}", file, "{many}", many, "{big}", strings.Repeat("A", 4*(maxBytes/3+10)), "{huge}", strings.Repeat("A", 3*maxBytes),
 		"{in1d}", ahead(1), "{in2d}", ahead(2), "{in10y}", ahead(3653))
+	previewed := 0
 	for i, c := range cases {
 		body := fill.Replace(c.Body)
 		if c.Raw {
@@ -75,6 +76,12 @@ func TestBadRequests(t *testing.T) {
 		require.Equal(t, "application/problem+json", got.header.Get("Content-Type"), c.Name)
 		require.GreaterOrEqual(t, got.status, 400, c.Name)
 		require.Less(t, got.status, 500, "%s: %s", c.Name, got.body)
+		if path, query, _ := strings.Cut(fill.Replace(c.Path), "?"); c.Method == "POST" && path == "/v1.0/emails" {
+			preview := b.call(c.Method, path+"/preview?"+query, body, headers...)
+			require.Equal(t, got.status, preview.status, c.Name)
+			require.JSONEq(t, got.body, preview.body, "a preview of "+c.Name)
+			previewed++
+		}
 		if *update {
 			cases[i].Status, cases[i].Answer = got.status, json.RawMessage(got.body)
 			continue
@@ -82,6 +89,7 @@ func TestBadRequests(t *testing.T) {
 		require.Equal(t, c.Status, got.status, c.Name)
 		require.JSONEq(t, string(c.Answer), got.body, c.Name)
 	}
+	require.Greater(t, previewed, 50, "a preview is refused as the e-mail is")
 	if *update {
 		out, err := json.MarshalIndent(cases, "", "  ")
 		require.NoError(t, err)

@@ -8,15 +8,12 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// never is how the seed API writes a time that has not come.
-const never = "9999-01-01 00:00:00.000000"
-
 // stamp writes a tm_ member.
 func stamp(t time.Time) string {
 	if t.IsZero() {
-		return never
+		return email.TimestampNever
 	}
-	return t.UTC().Format(timestampLayout)
+	return t.UTC().Format(email.TimestampLayout)
 }
 
 // moment writes any other time: RFC 3339 in UTC, null when there is none.
@@ -99,6 +96,7 @@ type emailJSON struct {
 	SendAt        *string           `json:"send_at"`
 	ExpiresAt     *string           `json:"expires_at"`
 	Stream        email.Stream      `json:"stream"`
+	CallbackURL   string            `json:"callback_url,omitempty"`
 	WorkflowID    string            `json:"workflow_id"`
 	WorkflowURL   string            `json:"workflow_url,omitempty"`
 }
@@ -121,10 +119,10 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
 		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
-		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, WorkflowID: e.WorkflowID,
+		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, WorkflowID: e.WorkflowID,
 	}
 	if voipbin(c) {
-		out.Status = voipbinStatus(e)
+		out.Status = email.Status(email.VoIPBINStatus(e))
 	}
 	if out.Tags == nil {
 		out.Tags = []string{}

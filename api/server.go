@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/email"
@@ -23,14 +24,19 @@ import (
 type Deps struct {
 	Emails     Emails
 	Events     Events
+	Previews   Previews
 	Files      Files
 	Dispatcher Dispatcher
 	Accounts   Accounts
 	Keys       Keys
 	Customers  Customers
 	Pauses     Pauses
+	Webhooks   Webhooks
 	Mailboxes  Mailboxes
 	Parser     Parser
+	// Render makes the bytes of a message that is not sent, without attachments' contents
+	// of more than maxContent bytes.
+	Render func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
 	// Ready reports whether Postgres answers.
 	Ready func(context.Context) error
 	// Metrics answers scrapes; it checks their credential itself.
@@ -69,6 +75,8 @@ type Server struct {
 	// requests limits each credential; nil limits none.
 	requests *limiters
 	logins   logins
+	// large is the memory that large requests share.
+	large *semaphore.Weighted
 	// description is what /openapi.json and /docs show.
 	description func() (description, error)
 	table       []Route
@@ -78,7 +86,7 @@ type Server struct {
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), large: semaphore.NewWeighted(largeRequestsMax),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
@@ -115,6 +123,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 
 	s.route("POST", "/v1.0/emails", send, s.postEmail)
+	s.route("POST", "/v1.0/emails/preview", send, s.preview)
 	s.route("GET", "/v1.0/emails", read, s.listEmails)
 	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
 	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)
@@ -153,6 +162,18 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
 	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
 
+	s.route("GET", "/v1.0/webhooks", webhooks, s.listWebhooks)
+	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)
+	s.route("GET", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.Endpoint))
+	s.route("PUT", "/v1.0/webhooks/:id", webhooks, s.putWebhook)
+	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.DeleteEndpoint))
+	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, s.oneWebhook(s.enableWebhook))
+	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, s.rotateSecret)
+	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, s.testWebhook)
+	s.route("POST", "/v1.0/webhooks/:id/replay", webhooks, s.replay)
+	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, s.listDeliveries)
+	s.route("POST", "/v1.0/deliveries/:id/retry", webhooks, s.retryDelivery)
+
 	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
 	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
 	s.route("DELETE", "/v1.0/pauses", admin, s.deletePause)
@@ -178,6 +199,7 @@ var (
 	send      = need{scope: account.ScopeSend}
 	read      = need{scope: account.ScopeRead}
 	manage    = need{scope: account.ScopeManage}
+	webhooks  = need{scope: account.ScopeWebhooks}
 	mailboxes = need{scope: account.ScopeMailboxes}
 	admin     = need{scope: account.ScopeAdmin}
 	// some routes take any credential.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -26,6 +27,7 @@ import (
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/openapitest"
+	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/webhook"
 )
@@ -65,6 +67,10 @@ func (d *dispatcher) Wake(_ context.Context, e email.Email) error {
 	return nil
 }
 
+func (d *dispatcher) WakeEndpoint(_ context.Context, id string) error {
+	d.woken <- "webhook-" + id
+	return nil
+}
 func (d *dispatcher) accepted() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,7 +84,8 @@ var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 
 // stubs are dependencies for what needs none.
 func stubs() api.Deps {
-	return api.Deps{Emails: (*db.Store)(nil), Metrics: metrics, Log: slog.New(slog.DiscardHandler)}
+	var none *db.Store
+	return api.Deps{Emails: none, Webhooks: none, Metrics: metrics, Log: slog.New(slog.DiscardHandler)}
 }
 
 // maxBytes keeps the tests of limits small.
@@ -93,8 +100,20 @@ func setup(t *testing.T) *bench {
 // requests a second.
 func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	t.Helper()
+	return setupFor(t, setupOptions{maxBytes: maxBytes, requestRate: requestRate})
+}
+
+type setupOptions struct {
+	maxBytes    int64
+	requestRate int
+	// emails may stand before the store; nil lets it be.
+	emails func(api.Emails) api.Emails
+}
+
+func setupFor(t *testing.T, o setupOptions) *bench {
+	t.Helper()
 	url := dbtest.URL(t)
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: maxBytes, WebhookBody: webhook.Body})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
 	t.Cleanup(func() {
@@ -103,17 +122,27 @@ func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
 	})
 	b := &bench{t: t, store: store, raw: raw, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
+	emails := api.Emails(store)
+	if o.emails != nil {
+		emails = o.emails(store)
+	}
 	b.server = api.New(api.Deps{
-		Emails: store, Events: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Mailboxes: store, Parser: inbound.Parser{},
+		Emails: emails, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
 		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: maxBytes},
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
-		RequestRate: requestRate,
+		RequestRate: o.requestRate,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b
+}
+
+// rendered hands render to the API, as the command does.
+func rendered(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
+	p, err := render.MakePreview(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}, maxContent)
+	return api.Rendering(p), err
 }
 
 func (b *bench) newCustomer(name, domain string) (account.Customer, string) {

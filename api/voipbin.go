@@ -14,24 +14,6 @@ func voipbin(c *gin.Context) bool {
 	return ok && g.(account.Grant).Customer.Profile == account.ProfileVoIPBIN
 }
 
-// voipbinStatus is an e-mail's status in VoIPBIN's words.
-func voipbinStatus(e email.Email) email.Status {
-	switch e.Status {
-	case email.StatusQueued:
-		return "initiated"
-	case email.StatusSending:
-		if e.Detail == email.DetailDeferred {
-			return "deferred"
-		}
-		return "processed"
-	case email.StatusBounced:
-		return "bounce"
-	case email.StatusFailed, email.StatusCanceled:
-		return "dropped"
-	}
-	return e.Status
-}
-
 // voipbinError is VoIPBIN's error.
 type voipbinError struct {
 	Status    int        `json:"status"`

@@ -3,9 +3,13 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/uptrace/bun/dialect/pgdialect"
+
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // startLease is how long the accepting process has to start the run itself
@@ -28,18 +32,26 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		hooked, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
+		formats, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
 		if err != nil {
 			return err
 		}
 		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 			return err
 		}
+		callbackID, err := c.callback(customerID, m.CallbackURL)
+		if err != nil {
+			return err
+		}
 		due := c.now
 		if m.SendAt.After(c.now) {
 			due = m.SendAt
 		}
-		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), hooked: hooked}
+		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
+		if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
+			ml.formats = append(ml.formats, endpoint.FormatStandard)
+		}
+		ml.CallbackID = callbackID
 		c.mails = []*mail{ml}
 		c.settle(ml)
 		event := email.EventQueued
@@ -66,6 +78,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		if _, err := c.tx.NewInsert().Model(&box).Exec(ctx); err != nil {
 			return fmt.Errorf("insert outbox row: %w", err)
 		}
+		ml.content, ml.attachments = content, attachments
 		if err := c.writeEvents(c.mails); err != nil {
 			return err
 		}
@@ -74,6 +87,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return err
 		}
 		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
+		out.CallbackURL = m.CallbackURL
 		return nil
 	})
 	if err != nil || earlier == "" {
@@ -113,20 +127,20 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 
 // acceptFrom sets the transaction's time and checks that the customer may send
 // from the domain.
-func (c *change) acceptFrom(customerID, domain string) (hooked, prepaid bool, err error) {
+func (c *change) acceptFrom(customerID, domain string) (formats []endpoint.Format, prepaid bool, err error) {
 	var verified bool
 	err = c.tx.NewRaw(`SELECT now(),
-		EXISTS (SELECT 1 FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL),
+		(SELECT array_agg(DISTINCT format) FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL AND kind <> 'callback'),
 		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL),
 		EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND credits IS NOT NULL)`,
-		customerID, domain).Scan(c.ctx, &c.now, &hooked, &verified, &prepaid)
+		customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array(&formats), &verified, &prepaid)
 	if err != nil {
-		return false, false, fmt.Errorf("check sender domain: %w", err)
+		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
-		return false, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
 	}
-	return hooked, prepaid, nil
+	return formats, prepaid, nil
 }
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {

@@ -88,11 +88,18 @@ func (c *change) pay(customerID string, recipients int) error {
 	if err != nil {
 		return fmt.Errorf("read credits: %w", err)
 	}
-	if left < int64(recipients) {
-		return email.Fail(email.CodeCredits, "the e-mail has %d recipients and takes as many credits, and %d are left; ask the operator for more", recipients, left)
+	if err := affordable(recipients, left); err != nil {
+		return err
 	}
 	if _, err := c.tx.NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(c.ctx); err != nil {
 		return fmt.Errorf("take credits: %w", err)
+	}
+	return nil
+}
+
+func affordable(recipients int, left int64) error {
+	if left < int64(recipients) {
+		return email.Fail(email.CodeCredits, "the e-mail has %d recipients and takes as many credits, and %d are left; ask the operator for more", recipients, left)
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // mail is a locked e-mail with its recipients, changed in memory and written
@@ -21,8 +24,12 @@ type mail struct {
 	recipients []*recipientRow
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
-	// hooked: the customer has an endpoint, so events need bodies.
-	hooked bool
+	// formats are those of the endpoints there are to tell: events need bodies in
+	// each of them.
+	formats []endpoint.Format
+	// content and attachments are loaded where bodies need them.
+	content     *contentRow
+	attachments []*attachmentRow
 	// anyPause: something is paused, perhaps this.
 	anyPause bool
 	was      email.Status
@@ -44,19 +51,23 @@ type change struct {
 
 // webhookBody is an event on its way to every endpoint that wants it.
 type webhookBody struct {
-	EventID    string `json:"event_id"`
-	EmailID    string `json:"email_id"`
-	CustomerID string `json:"customer_id"`
-	Type       string `json:"type"`
-	Body       string `json:"body"`
+	EventID    string          `json:"event_id"`
+	EmailID    string          `json:"email_id"`
+	CustomerID string          `json:"customer_id"`
+	CallbackID *string         `json:"callback_id"`
+	Tags       []string        `json:"tags"`
+	Stream     email.Stream    `json:"stream"`
+	Format     endpoint.Format `json:"format"`
+	Type       string          `json:"type"`
+	Body       string          `json:"body"`
 }
 
 // lockedRow is an emailRow as the lock reads it.
 type lockedRow struct {
 	emailRow
-	TxNow  time.Time `bun:"tx_now"`
-	Hooked bool      `bun:"hooked"`
-	Pauses bool      `bun:"pauses"`
+	TxNow   time.Time         `bun:"tx_now"`
+	Formats []endpoint.Format `bun:"formats,array"`
+	Pauses  bool              `bun:"pauses"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -89,7 +100,8 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 func (c *change) lock(ids []string) error {
 	var rows []lockedRow
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
-		EXISTS (SELECT 1 FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL) AS hooked,
+		(SELECT array_agg(DISTINCT w.format) FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
+			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS formats,
 		EXISTS (SELECT 1 FROM pauses) AS pauses
 		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
@@ -97,7 +109,7 @@ func (c *change) lock(ids []string) error {
 	}
 	byID := make(map[string]*mail, len(rows))
 	for i := range rows {
-		m := &mail{emailRow: rows[i].emailRow, hooked: rows[i].Hooked, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: rows[i].emailRow, formats: rows[i].Formats, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
 		c.now = rows[i].TxNow
 		c.mails = append(c.mails, m)
 		byID[m.ID] = m
@@ -320,22 +332,58 @@ func (c *change) writeEvents(mails []*mail) error {
 	}
 	for _, ev := range c.events {
 		i := slices.IndexFunc(mails, func(m *mail) bool { return m.ID == ev.EmailID })
-		if !mails[i].hooked {
-			continue
+		if err := c.writeBodies(mails[i], ev); err != nil {
+			return err
 		}
-		body, err := c.s.opts.WebhookBody(ev.event(), emailOf(&mails[i].emailRow, mails[i].recipients, nil, nil))
-		if err != nil {
-			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
-		}
-		c.bodies = append(c.bodies, webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Type: string(ev.Type), Body: string(body)})
 	}
 	if len(c.bodies) == 0 {
 		return nil
 	}
 	return c.exec(-1, `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
-		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, type text, body text)
-		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND v.type = ANY (w.events)`, c.bodies)
+		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, format text, type text, body text)
+		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
+			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, c.bodies)
+}
+
+// writeBodies makes an event's bodies, one for each format.
+func (c *change) writeBodies(m *mail, ev eventRow) error {
+	for _, format := range m.formats {
+		if format == endpoint.FormatVoIPBIN {
+			if err := c.loadContent(m); err != nil {
+				return err
+			}
+		}
+		kind, body, err := c.s.opts.WebhookBody(format, ev.event(), emailOf(&m.emailRow, m.recipients, m.content, m.attachments))
+		if err != nil {
+			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
+		}
+		if kind == "" {
+			continue
+		}
+		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: m.Tags, Stream: m.Stream, Format: format, Type: kind, Body: string(body)}
+		if m.CallbackID != "" {
+			b.CallbackID = &m.CallbackID
+		}
+		c.bodies = append(c.bodies, b)
+	}
+	return nil
+}
+
+// loadContent reads what only bodies with the whole e-mail need.
+func (c *change) loadContent(m *mail) error {
+	if m.content != nil {
+		return nil
+	}
+	m.content = &contentRow{}
+	err := c.tx.NewSelect().Model(m.content).Where("c.email_id = ?", m.ID).Scan(c.ctx)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("read content: %w", err)
+	}
+	if err := c.tx.NewSelect().Model(&m.attachments).Where("at.email_id = ?", m.ID).Order("at.position").Scan(c.ctx); err != nil {
+		return fmt.Errorf("read attachments: %w", err)
+	}
+	return nil
 }
 
 // exec runs a statement over rows passed as one JSON array. want is how many

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -83,6 +84,10 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, 
 			return nil, translate(err)
 		}
 	}
+	callbacks, err := s.callbacks(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	recipients := make(map[string][]*recipientRow)
 	for _, r := range rs {
 		recipients[r.EmailID] = append(recipients[r.EmailID], r)
@@ -98,6 +103,29 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, 
 	out := make([]email.Email, len(rows))
 	for i, r := range rows {
 		out[i] = emailOf(r, recipients[r.ID], contents[r.ID], attachments[r.ID])
+		out[i].CallbackURL = callbacks[r.CallbackID]
+	}
+	return out, nil
+}
+
+// callbacks reads the callback URLs of e-mails, by the id of their endpoint.
+func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]string, error) {
+	var ids []string
+	for _, r := range rows {
+		if r.CallbackID != "" && !slices.Contains(ids, r.CallbackID) {
+			ids = append(ids, r.CallbackID)
+		}
+	}
+	out := map[string]string{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var es []*endpointRow
+	if err := s.db.NewSelect().Model(&es).Column("id", "url").Where("w.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	for _, e := range es {
+		out[e.ID] = e.URL
 	}
 	return out, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/memtest"
 )
 
 var pdf = email.File{Filename: "report.pdf", Type: "application/pdf"}
@@ -163,14 +163,6 @@ func TestADeletedFileBreaksOff(t *testing.T) {
 	require.Error(t, err)
 }
 
-// live is how many bytes the program holds.
-func live() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // measured makes bytes and notes, at each MiB, how much is held.
 type measured struct {
 	left int64
@@ -183,7 +175,7 @@ func (m *measured) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if m.left <= m.next {
-		m.peak, m.next = max(m.peak, live()), m.left-1<<20
+		m.peak, m.next = max(m.peak, memtest.Live()), m.left-1<<20
 	}
 	n := int(min(int64(len(p)), m.left))
 	for i := range p[:n] {
@@ -197,7 +189,7 @@ func (m *measured) Read(p []byte) (int, error) {
 func TestAFileIsNeverInMemoryWhole(t *testing.T) {
 	b := setup(t)
 	const size, bound = 25 << 20, 8 << 20
-	before := live()
+	before := memtest.Live()
 	source := &measured{left: size, next: size}
 	f, err := b.StoreFile(b.ctx, b.customer, pdf, source)
 	require.NoError(t, err)
@@ -212,7 +204,7 @@ func TestAFileIsNeverInMemoryWhole(t *testing.T) {
 		if !errors.Is(err, io.EOF) {
 			require.NoError(t, err)
 		}
-		peak = max(peak, live())
+		peak = max(peak, memtest.Live())
 	}
 	require.Equal(t, f.SHA256, hex.EncodeToString(digest.Sum(nil)))
 	require.Less(t, peak-before, int64(bound), "while it is read")

@@ -35,6 +35,7 @@ type emailRow struct {
 	Tags        []string          `bun:"tags,array"`
 	Stream      email.Stream      `bun:"stream"`
 	OnAmbiguous email.OnAmbiguous `bun:"on_ambiguous"`
+	CallbackID  string            `bun:"callback_id,type:uuid,nullzero"`
 	SendAt      time.Time         `bun:"send_at,nullzero"`
 	ExpiresAt   time.Time         `bun:"expires_at,nullzero"`
 	SizeBytes   int64             `bun:"size_bytes"`

@@ -31,7 +31,7 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 		if m.dirty {
 			c.settle(m)
 		}
-		hooked = m.hooked
+		hooked = len(m.formats) > 0
 		out.State = c.state(m)
 		return nil
 	})
@@ -83,8 +83,11 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 	if !o.Uncounted {
 		r.Counted++
 	}
-	if o.Reason == email.DetailAmbiguous && m.OnAmbiguous == email.AmbiguousFail {
-		o.Status = email.RecipientFailed
+	if o.Reason == email.DetailAmbiguous {
+		c.tell(m, eventRow{Type: email.EventAmbiguous, RecipientID: r.ID, Attempt: r.Attempt, Reason: o.Reason, SMTPText: r.SMTPText})
+		if m.OnAmbiguous == email.AmbiguousFail {
+			o.Status = email.RecipientFailed
+		}
 	}
 	switch o.Status {
 	case email.RecipientDelivered:

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/endpoint"
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
@@ -40,8 +41,12 @@ func setupOn(t *testing.T, url string) *bench {
 	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
-		WebhookBody: func(ev email.Event, e email.Email) ([]byte, error) {
-			return json.Marshal(map[string]any{"type": ev.Type, "sequence": ev.Sequence, "email_id": e.ID})
+		WebhookBody: func(f endpoint.Format, ev email.Event, e email.Email) (string, []byte, error) {
+			body, err := json.Marshal(map[string]any{"type": ev.Type, "sequence": ev.Sequence, "email_id": e.ID, "text": e.Text})
+			if f == endpoint.FormatVoIPBIN {
+				return "email_updated", body, err
+			}
+			return string(ev.Type), body, err
 		},
 	}
 	store, err := db.Open(url, opts)

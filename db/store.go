@@ -24,6 +24,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // Limits of one statement on the server's side. A context's end does not stop
@@ -51,8 +52,9 @@ type Options struct {
 	Schedule email.Schedule
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
-	// WebhookBody makes the body of one delivery. Required where webhooks exist.
-	WebhookBody func(email.Event, email.Email) ([]byte, error)
+	// WebhookBody makes the body of an event's deliveries in a format, and the type it
+	// has there; an empty type is none. Required where webhooks exist.
+	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe is told of events after their commit. nil means that nobody listens.
 	Observe func([]email.Event)
 }

@@ -61,6 +61,10 @@ func TestDeliveriesAreWrittenWithTheStatusTheyTell(t *testing.T) {
 	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
 	got, err = b.ClaimForEndpoint(b.ctx, due[0].Endpoint.ID, 10)
 	require.NoError(t, err)
+	require.Empty(t, got, "the endpoint is left alone, whatever is due")
+	b.exec("UPDATE webhook_endpoints SET blocked_until = now()")
+	got, err = b.ClaimForEndpoint(b.ctx, due[0].Endpoint.ID, 10)
+	require.NoError(t, err)
 	require.Equal(t, due[1].Delivery.ID, got[0].Delivery.ID, "the same id on every attempt")
 	require.Equal(t, due[1].Delivery.Body, got[0].Delivery.Body)
 	require.Equal(t, 1, got[0].Delivery.Attempts)
@@ -121,7 +125,220 @@ func TestADeliveryEndsWithItsSchedule(t *testing.T) {
 
 func TestDefaultEventsAreOutcomes(t *testing.T) {
 	t.Parallel()
-	require.NotContains(t, email.DefaultWebhookEvents(), email.EventQueued)
-	require.NotContains(t, email.DefaultWebhookEvents(), email.EventSending)
-	require.Contains(t, email.DefaultWebhookEvents(), email.EventCompleted)
+	require.NotContains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventQueued))
+	require.NotContains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventSending))
+	require.Contains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventCompleted))
+}
+
+// TestCallbacks: one endpoint per customer and URL, told of its own e-mails only.
+func TestCallbacks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.CallbackURL = "https://a.test/done"
+	one := b.accept(m)
+	require.Equal(t, m.CallbackURL, one.CallbackURL)
+	require.Equal(t, m.CallbackURL, b.get(one.ID).CallbackURL)
+	two := b.accept(m)
+	other := b.accept(message("bob@x.test"))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM webhook_endpoints WHERE kind = 'callback'"))
+	require.Zero(t, b.attempt(other.ID, 1, delivered).Webhooks, "that one has none")
+	require.Equal(t, 2, b.attempt(one.ID, 1, delivered).Webhooks)
+	due, _, err := b.ClaimForEmail(b.ctx, one.ID)
+	require.NoError(t, err)
+	require.Len(t, due, 2)
+	require.Equal(t, m.CallbackURL, due[0].Endpoint.URL)
+	secret, err := b.WebhookSecret(b.ctx, b.customer)
+	require.NoError(t, err)
+	require.Equal(t, secret, due[0].Endpoint.Secrets[0].Reveal(), "signed with the customer's secret")
+
+	b.hook("https://a.test/all")
+	require.Equal(t, 4, b.attempt(two.ID, 1, delivered).Webhooks, "the customer's webhook is told besides")
+	b.exec("UPDATE webhook_endpoints SET tags = '{vip}' WHERE kind = 'customer'")
+	m.CallbackURL, m.Tags = "", []string{"vip", "x"}
+	require.Equal(t, 2, b.attempt(b.accept(m).ID, 1, delivered).Webhooks)
+	m.Tags = []string{"x"}
+	require.Zero(t, b.attempt(b.accept(m).ID, 1, delivered).Webhooks, "none of its tags")
+	b.exec("UPDATE webhook_endpoints SET tags = '{}', streams = '{broadcast}' WHERE kind = 'customer'")
+	require.Zero(t, b.attempt(b.accept(m).ID, 1, delivered).Webhooks, "not its stream")
+}
+
+func (b *bench) endpoint(events ...string) (endpoint.Endpoint, string) {
+	b.t.Helper()
+	if len(events) == 0 {
+		events = []string{"email.delivered", "email.completed"}
+	}
+	e, secret, err := b.CreateEndpoint(b.ctx, endpoint.Endpoint{CustomerID: b.customer, URL: "https://a.test/in", Method: "POST", Format: endpoint.FormatStandard, Events: events})
+	require.NoError(b.t, err)
+	return e, secret
+}
+
+func (b *bench) settle(d endpoint.Delivery, v endpoint.Verdict, status int) {
+	b.t.Helper()
+	require.NoError(b.t, b.SettleDelivery(b.ctx, d, endpoint.Result{Verdict: v, Status: status, Duration: 5 * time.Millisecond, BodyExcerpt: "no", Error: "answered"}))
+}
+
+// TestTheBreaker: deliveries that wait for an endpoint that is down burn no attempts.
+func TestTheBreaker(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, _ := b.endpoint("email.completed")
+	for range 3 {
+		b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+	}
+	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, due, 3)
+	b.settle(due[0].Delivery, endpoint.VerdictRetry, 500)
+	require.NoError(t, b.ReleaseDeliveries(b.ctx, []endpoint.Delivery{due[1].Delivery, due[2].Delivery}))
+	for failures, wait := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second} {
+		got, err := b.Endpoint(b.ctx, b.customer, e.ID)
+		require.NoError(t, err)
+		require.Equal(t, failures+1, got.Failures)
+		require.WithinDuration(t, time.Now().Add(wait), got.BlockedUntil, 3*time.Second)
+		waiting, next, err := b.EndpointBacklog(b.ctx, e.ID)
+		require.NoError(t, err)
+		require.Equal(t, 3, waiting)
+		require.WithinDuration(t, got.BlockedUntil, next, time.Second, "its run sleeps so long")
+		b.exec("UPDATE webhook_endpoints SET blocked_until = now()")
+		b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
+		due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+		require.NoError(t, err)
+		require.Len(t, due, 1, "one finds out")
+		if failures < 2 {
+			b.settle(due[0].Delivery, endpoint.VerdictRetry, 0)
+		}
+	}
+	require.Equal(t, 3, b.count("SELECT sum(attempts) FROM webhook_deliveries"), "and no others are asked meanwhile")
+	b.settle(due[0].Delivery, endpoint.VerdictDelivered, 200)
+	got, err := b.Endpoint(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	require.Zero(t, got.Failures)
+	require.True(t, got.FailingSince.IsZero())
+	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
+	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, due, 2, "the rest goes at once")
+}
+
+func TestAnEndpointThatKeepsFailingIsDisabled(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, _ := b.endpoint("email.completed")
+	watch, _ := b.endpoint(endpoint.TypeDisabled)
+	mail := b.accept(message("bob@x.test"))
+	b.attempt(mail.ID, 1, delivered)
+	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	b.settle(due[0].Delivery, endpoint.VerdictRetry, 500)
+	b.exec("UPDATE webhook_endpoints SET failing_since = now() - interval '119 hours', blocked_until = now() WHERE failures > 0")
+	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
+	for i, want := range []bool{false, true} {
+		due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+		require.NoError(t, err)
+		require.Len(t, due, 1)
+		b.settle(due[0].Delivery, endpoint.VerdictRetry, 500)
+		got, err := b.Endpoint(b.ctx, b.customer, e.ID)
+		require.NoError(t, err)
+		require.Equal(t, want, got.Disabled, i)
+		b.exec("UPDATE webhook_endpoints SET failing_since = now() - interval '120 hours', blocked_until = now() WHERE failures > 0")
+		b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
+	}
+	told, err := b.ClaimForEndpoint(b.ctx, watch.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, told, 1)
+	require.Equal(t, endpoint.TypeDisabled, told[0].Delivery.Type)
+	require.Contains(t, string(told[0].Delivery.Body), e.ID)
+
+	since := time.Now().Add(-time.Hour)
+	second := b.accept(message("bob@x.test"))
+	b.attempt(second.ID, 1, delivered)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = '"+e.ID+"'"), "nothing is written for it while it is disabled")
+	enabled, err := b.EnableEndpoint(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	require.False(t, enabled.Disabled)
+	n, err := b.Replay(b.ctx, b.customer, e.ID, since, time.Now().Add(time.Minute), nil)
+	require.NoError(t, err)
+	require.Equal(t, 2, n, "what was told and what was missed")
+	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, due, 2)
+	require.Zero(t, due[0].Delivery.Attempts)
+	n, err = b.Replay(b.ctx, b.customer, e.ID, since, time.Now().Add(time.Minute), []string{"email.delivered"})
+	require.NoError(t, err)
+	require.Equal(t, 2, n, "also what it does not want by itself")
+}
+
+func TestSecretsRotate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, first := b.endpoint("email.completed")
+	_, second, err := b.RotateSecret(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	_, third, err := b.RotateSecret(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	signs := func(at time.Time) (out []string) {
+		for _, s := range due[0].Endpoint.LiveSecrets(at) {
+			out = append(out, s.Reveal())
+		}
+		return out
+	}
+	require.Equal(t, []string{third, second, first}, signs(time.Now()))
+	require.Equal(t, []string{third}, signs(time.Now().Add(endpoint.RotationOverlap)))
+	own, err := b.WebhookSecret(b.ctx, b.customer)
+	require.NoError(t, err)
+	require.NotEqual(t, third, own)
+}
+
+func TestTheListOfDeliveries(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, _ := b.endpoint()
+	b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+	tried, err := b.TestEndpoint(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, due, 3)
+	for _, d := range due {
+		b.settle(d.Delivery, endpoint.VerdictRetry, 503)
+	}
+	all, next, err := b.Deliveries(b.ctx, b.customer, e.ID, "", email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Nil(t, next)
+	require.Len(t, all, 3)
+	require.Equal(t, tried.ID, all[0].ID, "newest first")
+	require.Equal(t, 1, len(all[0].Log))
+	require.Equal(t, endpoint.Attempt{Number: 1, At: all[0].Log[0].At, Code: 503, Duration: 5 * time.Millisecond, Error: "answered", Answer: "no"}, all[0].Log[0])
+	_, _, err = b.Deliveries(b.ctx, "00000000-0000-0000-0000-000000000000", e.ID, "", email.Cursor{}, 10)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+
+	again, err := b.RetryDelivery(b.ctx, b.customer, all[1].ID)
+	require.NoError(t, err)
+	require.Equal(t, all[1].Body, again.Body)
+	require.Zero(t, again.Attempts)
+	for _, bad := range []string{"msg_x", all[1].ID + "0", strings.TrimPrefix(all[1].ID, "msg_")} {
+		_, err = b.RetryDelivery(b.ctx, b.customer, bad)
+		require.Equal(t, email.CodeNotFound, email.FailureCode(err), bad)
+	}
+	_, err = b.DeleteEndpoint(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	require.Zero(t, b.count("SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"))
+	_, err = b.Endpoint(b.ctx, b.customer, e.ID)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+}
+
+func TestVoIPBINBodiesHoldTheWholeEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, _, err := b.CreateEndpoint(b.ctx, endpoint.Endpoint{CustomerID: b.customer, URL: "https://a.test/v", Method: "PUT", Format: endpoint.FormatVoIPBIN, Events: []string{"email_updated"}})
+	require.NoError(t, err)
+	m := message("bob@x.test")
+	m.Text = "the whole text"
+	e := b.accept(m)
+	b.attempt(e.ID, 1, delivered)
+	require.Equal(t, 4, b.count("SELECT count(*) FROM webhook_deliveries WHERE type = 'email_updated' AND position('the whole text' in body) > 0"), "accepted, sending, delivered, completed")
 }

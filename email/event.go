@@ -19,6 +19,9 @@ const (
 	EventExpired    EventType = "email.expired"
 	EventCanceled   EventType = "email.canceled"
 	EventSuppressed EventType = "email.suppressed"
+	// EventAmbiguous: the server's answer to the message never came. What becomes of
+	// the recipient follows in an event of its own.
+	EventAmbiguous EventType = "email.ambiguous"
 	// EventCompleted is sent once per e-mail, with the counts, when the last
 	// recipient has reached its end.
 	EventCompleted EventType = "email.completed"
@@ -31,15 +34,6 @@ const (
 	// EventDeleted: gone from lists, still readable by id.
 	EventDeleted EventType = "email.deleted"
 )
-
-// DefaultWebhookEvents are the outcomes an endpoint gets unless it asks for
-// others: what a sender has to act upon.
-func DefaultWebhookEvents() []EventType {
-	return []EventType{
-		EventDeferred, EventDelivered, EventBounced, EventFailed,
-		EventExpired, EventCanceled, EventCompleted,
-	}
-}
 
 // EventFor is the event that a recipient's entering a state stands for.
 func EventFor(s RecipientStatus) EventType {

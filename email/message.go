@@ -152,6 +152,8 @@ type Message struct {
 	// from the first attempt.
 	ExpiresAt   time.Time
 	OnAmbiguous OnAmbiguous
+	// CallbackURL is told of this e-mail's outcomes, besides the customer's webhooks.
+	CallbackURL string
 	Stream      Stream
 }
 

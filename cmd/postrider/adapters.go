@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/activities"
+	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/smtp"
@@ -23,5 +24,14 @@ func (r relaySessions) Session(ctx context.Context, route email.Route) (activiti
 }
 
 func renderMessage(m email.Message, emailID string, date time.Time) ([]byte, error) {
-	return render.Render(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date})
+	return render.Render(m, composition(m, emailID, date))
+}
+
+func previewMessage(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
+	p, err := render.MakePreview(m, composition(m, emailID, date), maxContent)
+	return api.Rendering(p), err
+}
+
+func composition(m email.Message, emailID string, date time.Time) render.Composition {
+	return render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}
 }

@@ -80,7 +80,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		WebhookSchedule:        cfg.WebhookSchedule,
-		WebhookBody:            webhook.Body,
+		WebhookBody:            webhook.Bodies,
 		Observe:                observe,
 	})
 }
@@ -163,8 +163,8 @@ func (a *app) api() http.Handler {
 		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Mailboxes: a.store,
-		Parser: inbound.Parser{}, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
+		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
+		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),

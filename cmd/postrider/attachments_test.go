@@ -14,20 +14,10 @@ import (
 	"sync/atomic"
 
 	"github.com/stretchr/testify/require"
-)
 
-type attachedJSON struct {
-	Attachments []struct {
-		ReferenceType string `json:"reference_type"`
-		ReferenceID   string `json:"reference_id"`
-		URL           string
-		Filename      string
-		Type          string
-		Size          int
-		SHA256        string
-		Problem       string
-	}
-}
+	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/email"
+)
 
 // upload sends a file as a form does, and gives its id.
 func (s *stack) upload(filename string, content []byte) string {
@@ -55,10 +45,12 @@ func (s *stack) upload(filename string, content []byte) string {
 	return f.ID
 }
 
-// attached posts an e-mail with attachments.
-func (s *stack) attached(attachments string) mailJSON {
+// attached sends an e-mail with attachments.
+func (s *stack) attached(attachments ...client.Attachment) client.Email {
 	s.t.Helper()
-	return s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"att@example.net"}],"subject":"attached","content":"x","attachments":[` + attachments + `]}`)
+	m := mailTo("att")
+	m.Attachments = attachments
+	return s.send(m)
 }
 
 // links sends an uploaded file and what is behind URLs, one of which fails at
@@ -85,34 +77,35 @@ func (s *stack) links() {
 	s.t.Cleanup(srv.Close)
 
 	file := s.upload("terms.pdf", pdf)
-	m := s.attached(`{"reference_type":"file","reference_id":"` + file + `"},{"url":"` + srv.URL + `/busy.pdf?key=1"},
-		{"url":"` + srv.URL + `/gone","optional":true}`)
-	s.await(m.ID, "delivered")
+	m := s.attached(client.Attachment{ReferenceType: email.ReferenceFile, ReferenceID: file}, client.Attachment{URL: srv.URL + "/busy.pdf?key=1"},
+		client.Attachment{URL: srv.URL + "/gone", Optional: true})
+	got := s.await(m.ID, email.StatusDelivered)
 	require.Equal(s.t, int32(2), busy.Load(), "tried again")
 	msgs := s.arrived(m.ID)
 	require.Len(s.t, msgs, 1)
-	for _, index := range []string{"0", "1"} {
-		status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/"+index, "")
-		require.Equal(s.t, http.StatusOK, status)
+	for index := range 2 {
+		body, err := s.api.MessageAttachment(s.t.Context(), s.mailbox(), msgs[0].ID, index)
+		require.NoError(s.t, err)
 		require.True(s.t, bytes.Equal(pdf, body))
 	}
-	status, _ := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/2", "")
-	require.Equal(s.t, http.StatusNotFound, status)
-	_, data := s.call("GET", "/v1.0/emails/"+m.ID, "")
-	var got attachedJSON
-	require.NoError(s.t, json.Unmarshal(data, &got))
+	_, err := s.api.MessageAttachment(s.t.Context(), s.mailbox(), msgs[0].ID, 2)
+	var none *client.Error
+	require.ErrorAs(s.t, err, &none)
+	require.Equal(s.t, email.CodeNotFound, none.Code)
 	sum := sha256.Sum256(pdf)
 	for i, name := range []string{"terms.pdf", "busy.pdf"} {
 		a := got.Attachments[i]
-		require.Equal(s.t, []any{name, "application/pdf", len(pdf), hex.EncodeToString(sum[:])}, []any{a.Filename, a.Type, a.Size, a.SHA256})
+		require.Equal(s.t, []any{name, "application/pdf", int64(len(pdf)), hex.EncodeToString(sum[:])}, []any{a.Filename, a.Type, a.Size, a.SHA256})
 	}
-	require.Equal(s.t, "url  "+srv.URL+"/busy.pdf?key=1", got.Attachments[1].ReferenceType+" "+got.Attachments[1].ReferenceID+" "+got.Attachments[1].URL)
+	require.Equal(s.t, email.ReferenceURL, got.Attachments[1].ReferenceType)
+	require.Empty(s.t, got.Attachments[1].ReferenceID)
+	require.Equal(s.t, srv.URL+"/busy.pdf?key=1", got.Attachments[1].URL)
 	require.Contains(s.t, got.Attachments[2].Problem, "answered 410")
 
 	for path, why := range map[string]string{"/gone": "answered 410", "/program": ".exe"} {
-		m := s.attached(`{"url":"` + srv.URL + path + `"}`)
-		got := s.await(m.ID, "failed")
-		require.Equal(s.t, "attachment", got.StatusDetail)
+		m := s.attached(client.Attachment{URL: srv.URL + path})
+		got := s.await(m.ID, email.StatusFailed)
+		require.Equal(s.t, email.DetailAttachment, got.StatusDetail)
 		require.Contains(s.t, got.Recipients[0].Text, why)
 		require.Empty(s.t, s.arrived(m.ID), "never sent without its attachment")
 	}

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -17,9 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun/driver/pgdriver"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
+	temporal "go.temporal.io/sdk/client"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -120,7 +118,7 @@ func (g *ground) deploy(t *testing.T, relays string, extra ...string) *deploymen
 func (g *ground) deployOn(t *testing.T, database, relays string, extra ...string) *deployment {
 	t.Helper()
 	namespace := "case-" + strings.ReplaceAll(freeAddress(t), ":", "-")
-	namespaces, err := client.NewNamespaceClient(client.Options{HostPort: g.temporal.Address()})
+	namespaces, err := temporal.NewNamespaceClient(temporal.Options{HostPort: g.temporal.Address()})
 	require.NoError(t, err)
 	defer namespaces.Close()
 	require.NoError(t, namespaces.Register(t.Context(), &workflowservice.RegisterNamespaceRequest{
@@ -166,7 +164,7 @@ type sent struct {
 // post has n mails accepted, some at a time, every other with on_ambiguous=fail.
 func (d *deployment) post(n int) []sent {
 	d.t.Helper()
-	out := make([]sent, n)
+	api, out := d.client(), make([]sent, n)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	for i := range out {
@@ -174,22 +172,12 @@ func (d *deployment) post(n int) []sent {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			body := fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"%s"}],"subject":"s","content":"Hi","on_ambiguous":"%s","send_at":"%s"}`,
-				out[i].to, out[i].policy, d.sendAt.Format(time.RFC3339))
-			req, err := http.NewRequest("POST", "http://"+d.api+"/v1.0/emails", strings.NewReader(body))
+			m, err := api.Send(d.t.Context(), client.Message{
+				From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: out[i].to}},
+				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt,
+			})
 			if err != nil {
 				d.t.Error(err)
-				return
-			}
-			req.Header.Set("Authorization", "Bearer "+d.key)
-			res, err := http.DefaultClient.Do(req)
-			if err != nil {
-				d.t.Error(err)
-				return
-			}
-			var m mailJSON
-			if err := errors.Join(json.NewDecoder(res.Body).Decode(&m), res.Body.Close()); err != nil || res.StatusCode != http.StatusAccepted {
-				d.t.Errorf("status %d, %v", res.StatusCode, err)
 			}
 			out[i].id = m.ID
 		})

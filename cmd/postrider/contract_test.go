@@ -1,13 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
+	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/internal/openapitest"
 )
 
@@ -17,29 +19,76 @@ var contract struct {
 	doc *openapitest.Contract
 }
 
-// description reads it. A test that fails here leaves it to the next one.
-func description(t *testing.T, server string) *openapitest.Contract {
-	t.Helper()
+// description reads it. Where that fails, it is left to the next test.
+func description(server string) (*openapitest.Contract, error) {
 	contract.mu.Lock()
 	defer contract.mu.Unlock()
-	if contract.doc == nil {
-		res, err := http.Get(server + "/openapi.json")
-		require.NoError(t, err)
-		text, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		require.Equal(t, http.StatusOK, res.StatusCode, string(text))
-		contract.doc, err = openapitest.Load(text)
-		require.NoError(t, err)
+	if contract.doc != nil {
+		return contract.doc, nil
 	}
-	return contract.doc
+	res, err := http.Get(server + "/openapi.json")
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read the description: %s: %s", res.Status, text)
+	}
+	contract.doc, err = openapitest.Load(text)
+	return contract.doc, err
 }
 
-// check holds a server's answer, whose body was data, against the API's description.
+// check holds a server's answer, whose body was data, against the API's
+// description. It may be called from any goroutine.
 func check(t *testing.T, server string, sent []byte, res *http.Response, data []byte) {
 	t.Helper()
-	require.NoError(t, description(t, server).Check(openapitest.Exchange{
-		Method: res.Request.Method, Target: res.Request.URL.String(), ContentType: res.Request.Header.Get("Content-Type"), Sent: sent,
-		Status: res.StatusCode, Header: res.Header, Body: data,
-	}))
+	doc, err := description(server)
+	if err == nil {
+		err = doc.Check(openapitest.Exchange{
+			Method: res.Request.Method, Target: res.Request.URL.String(), ContentType: res.Request.Header.Get("Content-Type"), Sent: sent,
+			Status: res.StatusCode, Header: res.Header, Body: data,
+		})
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// checked holds every answer that a client gets against the API's description.
+func checked(t *testing.T, server string) client.Option {
+	return client.WithHTTPClient(&http.Client{Transport: checking{t, server}})
+}
+
+type checking struct {
+	t      *testing.T
+	server string
+}
+
+func (c checking) RoundTrip(req *http.Request) (*http.Response, error) {
+	var sent []byte
+	if req.Body != nil {
+		var err error
+		if sent, err = io.ReadAll(req.Body); err != nil {
+			return nil, errors.Join(err, req.Body.Close())
+		}
+		if err := req.Body.Close(); err != nil {
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		req.Body = io.NopCloser(bytes.NewReader(sent))
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return nil, err
+	}
+	check(c.t, c.server, sent, res, data)
+	res.Body = io.NopCloser(bytes.NewReader(data))
+	return res, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -98,14 +97,19 @@ func disown(cfg *config.Config) error {
 	return nil
 }
 
-// readEnv reads NAME='value' lines; a file that is not there holds none.
+// readEnv reads dev.env; a file that is not there holds nothing.
 func readEnv(path string) map[string]string {
-	out := map[string]string{}
 	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return out // unreadable: as good as lost, and written anew
+	if err != nil {
+		return map[string]string{} // unreadable: as good as lost, and written anew
 	}
-	for line := range strings.Lines(string(text)) {
+	return parseEnv(string(text))
+}
+
+// parseEnv reads NAME='value' lines.
+func parseEnv(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			out[name] = strings.Trim(value, "'")
 		}

@@ -21,8 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/sdk/client"
+	temporal "go.temporal.io/sdk/client"
 
+	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 )
 
@@ -48,6 +49,7 @@ func TestDev(t *testing.T) {
 	t.Run("uploaded and linked attachments", func(t *testing.T) { s.t = t; s.links() })
 	t.Run("control from the API and from Temporal", func(t *testing.T) { s.t = t; s.control() })
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
+	t.Run("postrider send", func(t *testing.T) { s.t = t; s.commandLine(bin) })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
 	t.Run("stop leaves nothing", func(t *testing.T) {
 		s.t = t
@@ -63,10 +65,9 @@ func TestDev(t *testing.T) {
 		stale := append([]string{"DATABASE_URL=" + s.env["DATABASE_URL"], "TEMPORAL_ADDRESS=" + s.env["TEMPORAL_ADDRESS"]}, settings...)
 		again := startStack(t, bin, path, dir, ports, stale...)
 		require.Equal(t, key, again.env["POSTRIDER_ACCESSKEY"])
-		require.Equal(t, "delivered", again.get(first).Status)
+		require.Equal(t, email.StatusDelivered, again.get(first).Status)
 		require.Len(t, again.arrived(first), 1, "not sent again")
-		m := again.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"after@example.net"}],"subject":"after","content":"restart"}`)
-		again.await(m.ID, "delivered")
+		again.await(again.send(mailTo("after")).ID, email.StatusDelivered)
 		require.NoError(t, again.cmd.Process.Signal(syscall.SIGTERM))
 		<-again.ended
 		require.NoError(t, again.waited, again.out.String())
@@ -109,8 +110,8 @@ func (s *stack) basicExample() string {
 			"html": "<h1>Thank you!</h1><p>Your order #12345 has been confirmed.</p>"
 		}
 	}`)
-	got := s.await(m.ID, "delivered")
-	require.Equal(s.t, "final", got.Recipients[0].AcceptedBy.Means)
+	got := s.await(m.ID, email.StatusDelivered)
+	require.Equal(s.t, email.AcceptsFinal, got.Recipients[0].AcceptedBy.Means)
 	require.Equal(s.t, 250, got.Recipients[0].SMTPCode)
 	msgs := s.arrived(m.ID)
 	require.Len(s.t, msgs, 1)
@@ -121,9 +122,9 @@ func (s *stack) basicExample() string {
 	status, verdict := s.call("POST", "/v1.0/emails?wait=30s", `{"from":{"email":"demo@example.com"},"to":[{"email":"waited@example.net"}],"subject":"s","content":"x"}`)
 	require.Equal(s.t, http.StatusOK, status, "the verdict at once")
 	require.Contains(s.t, string(verdict), `"status":"delivered"`)
-	status, parsed := s.call("GET", s.inbox()+"/"+msgs[0].ID, "")
-	require.Equal(s.t, http.StatusOK, status)
-	require.Contains(s.t, string(parsed), `"text":"Thank you for your order #12345."`)
+	parsed, err := s.api.Message(s.t.Context(), s.mailbox(), msgs[0].ID)
+	require.NoError(s.t, err)
+	require.Equal(s.t, "Thank you for your order #12345.", parsed.Parsed.Text)
 	return m.ID
 }
 
@@ -138,7 +139,7 @@ func (s *stack) attachmentExample() {
 		"content": {"text": "Please find your invoice attached.", "html": "<p>Please find your invoice attached.</p>"},
 		"attachments": [{"filename": "invoice-12345.pdf", "content": "%s", "type": "application/pdf"}]
 	}`, base64.StdEncoding.EncodeToString([]byte(pdf))))
-	s.await(m.ID, "delivered")
+	s.await(m.ID, email.StatusDelivered)
 	msgs := s.arrived(m.ID)
 	require.Len(s.t, msgs, 1)
 	require.ElementsMatch(s.t, []string{"john@example.net", "copy@example.net", "hidden@example.net"}, msgs[0].EnvelopeTo)
@@ -146,15 +147,13 @@ func (s *stack) attachmentExample() {
 	require.NotContains(s.t, strings.ToLower(raw), "\nbcc:")
 	require.NotContains(s.t, strings.ToLower(raw), "hidden")
 	s.expect("attachment.eml", raw, m.ID)
-	status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/0", "")
-	require.Equal(s.t, http.StatusOK, status)
-	require.Equal(s.t, pdf, string(body))
+	require.Equal(s.t, pdf, s.attachment(msgs[0].ID))
 }
 
 // history reads a run's events.
 func (s *stack) history(workflowID string) []*historypb.HistoryEvent {
 	s.t.Helper()
-	c, err := client.Dial(client.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
+	c, err := temporal.Dial(temporal.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
 	require.NoError(s.t, err)
 	defer c.Close()
 	s.started(c, workflowID)
@@ -172,7 +171,7 @@ func (s *stack) history(workflowID string) []*historypb.HistoryEvent {
 }
 
 // started waits until a run exists: it is started behind the answer.
-func (s *stack) started(c client.Client, workflowID string) {
+func (s *stack) started(c temporal.Client, workflowID string) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		_, err := c.DescribeWorkflowExecution(s.t.Context(), workflowID, "")
@@ -214,12 +213,11 @@ func (s *stack) cost(id string) {
 }
 
 func (s *stack) outcomes() {
-	m := s.post(`{"from":{"email":"demo@example.com"},"subject":"outcomes","content":"x",
-		"to":[{"email":"good@example.net"},{"email":"bounce@example.net"},{"email":"defer@example.net"},{"email":"554@example.net"}]}`)
-	got := s.await(m.ID, "delivered")
-	require.Equal(s.t, "partial", got.StatusDetail)
+	m := s.send(mailTo("good", "bounce", "defer", "554"))
+	got := s.await(m.ID, email.StatusDelivered)
+	require.Equal(s.t, email.DetailPartial, got.StatusDetail)
 	want := map[string]struct {
-		status   string
+		status   email.RecipientStatus
 		code     int
 		attempts int
 	}{
@@ -239,17 +237,19 @@ func (s *stack) outcomes() {
 }
 
 func (s *stack) ambiguous() {
-	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"drop@example.net"}],"subject":"ambiguous","content":"x","on_ambiguous":"fail"}`)
-	got := s.await(m.ID, "failed")
-	require.Equal(s.t, "ambiguous", got.StatusDetail)
+	wanted := mailTo("drop")
+	wanted.OnAmbiguous = email.AmbiguousFail
+	m := s.send(wanted)
+	got := s.await(m.ID, email.StatusFailed)
+	require.Equal(s.t, email.DetailAmbiguous, got.StatusDetail)
 	require.Len(s.t, s.arrived(m.ID), 1, "it had arrived, which nobody told us")
 }
 
 // slow is a server that answers after 15 s: the inline attempt is handed over to
 // a regular activity, which is pending meanwhile, and delivers once.
 func (s *stack) slow() {
-	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"slow@example.net"}],"subject":"slow","content":"x"}`)
-	s.await(m.ID, "delivered")
+	m := s.send(mailTo("slow"))
+	s.await(m.ID, email.StatusDelivered)
 	require.Len(s.t, s.arrived(m.ID), 1)
 	scheduled := 0
 	for _, ev := range s.history(m.WorkflowID) {
@@ -289,10 +289,11 @@ func (s *stack) webhooks() {
 	h := &hook{bodies: map[string][]string{}, verify: wh.Verify}
 	receiver := httptest.NewServer(h)
 	defer receiver.Close()
-	status, data := s.call("PUT", "/v1.0/customer", `{"webhook_uri":"`+receiver.URL+`/in"}`)
-	require.Equal(s.t, http.StatusOK, status, string(data))
-	m := s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"hooked@example.net"}],"subject":"hooked","content":"x"}`)
-	s.await(m.ID, "delivered")
+	uri, off := receiver.URL+"/in", ""
+	_, err = s.api.UpdateCustomer(s.t.Context(), client.CustomerUpdate{WebhookURI: &uri})
+	require.NoError(s.t, err)
+	m := s.send(mailTo("hooked"))
+	s.await(m.ID, email.StatusDelivered)
 	require.Eventually(s.t, func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -316,8 +317,8 @@ func (s *stack) webhooks() {
 		types[regexp.MustCompile(`"type":"([^"]+)"`).FindStringSubmatch(calls[0])[1]] = true
 	}
 	require.Equal(s.t, map[string]bool{"email.delivered": true, "email.completed": true}, types)
-	status, data = s.call("PUT", "/v1.0/customer", `{"webhook_uri":""}`)
-	require.Equal(s.t, http.StatusOK, status, string(data))
+	_, err = s.api.UpdateCustomer(s.t.Context(), client.CustomerUpdate{WebhookURI: &off})
+	require.NoError(s.t, err)
 }
 
 // aRecording is the one that there is.
@@ -336,74 +337,82 @@ func serveRecording(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *stack) recordings() {
-	post := func(id string) mailJSON {
-		return s.post(`{"from":{"email":"demo@example.com"},"to":[{"email":"rec@example.net"}],"subject":"recording","content":"x",
-			"attachments":[{"reference_type":"recording","reference_id":"` + id + `"}]}`)
+	send := func(id string) client.Email {
+		m := mailTo("rec")
+		m.Attachments = []client.Attachment{{ReferenceType: email.ReferenceRecording, ReferenceID: id}}
+		return s.send(m)
 	}
-	m := post(aRecording)
-	s.await(m.ID, "delivered")
+	m := send(aRecording)
+	s.await(m.ID, email.StatusDelivered)
 	msgs := s.arrived(m.ID)
 	require.Len(s.t, msgs, 1)
-	status, body := s.call("GET", s.inbox()+"/"+msgs[0].ID+"/attachments/0", "")
-	require.Equal(s.t, http.StatusOK, status)
-	require.Equal(s.t, "RIFF and so on", string(body))
+	require.Equal(s.t, "RIFF and so on", s.attachment(msgs[0].ID))
 
-	m = post("00000000-6709-44d1-b93e-a5f1c5f80411")
-	got := s.await(m.ID, "failed")
-	require.Equal(s.t, "attachment", got.StatusDetail)
+	m = send("00000000-6709-44d1-b93e-a5f1c5f80411")
+	got := s.await(m.ID, email.StatusFailed)
+	require.Equal(s.t, email.DetailAttachment, got.StatusDetail)
 	require.Empty(s.t, s.arrived(m.ID), "never sent without its attachment")
 }
 
 // control holds, resumes and hurries a mail, over REST and as an operator does it
 // in Temporal: by an update and a signal without arguments.
 func (s *stack) control() {
-	later := func() mailJSON {
-		return s.post(fmt.Sprintf(`{"from":{"email":"demo@example.com"},"to":[{"email":"steered@example.net"}],"subject":"steered","content":"x","send_at":"%s"}`,
-			time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339)))
-	}
-	do := func(id, action, body string) int { return first(s.call("POST", "/v1.0/emails/"+id+"/"+action, body)) }
-	c, err := client.Dial(client.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
+	c, err := temporal.Dial(temporal.Options{HostPort: s.env["TEMPORAL_ADDRESS"], Logger: quiet{}})
 	require.NoError(s.t, err)
 	defer c.Close()
 
-	m := later()
-	require.Equal(s.t, http.StatusOK, do(m.ID, "hold", ""))
-	require.Equal(s.t, http.StatusOK, do(m.ID, "reschedule", `{"send_at":"2020-01-01T00:00:00Z"}`))
-	require.Equal(s.t, "held", s.get(m.ID).StatusDetail, "a held mail is not sent, however due")
-	require.Equal(s.t, http.StatusOK, do(m.ID, "resume", ""))
-	s.await(m.ID, "delivered")
-	require.Equal(s.t, http.StatusConflict, do(m.ID, "cancel", ""))
+	ctx := s.t.Context()
 
-	m = later()
+	m := s.later()
+	_, err = s.api.Hold(ctx, m.ID)
+	require.NoError(s.t, err)
+	_, err = s.api.Reschedule(ctx, m.ID, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
+	require.NoError(s.t, err)
+	require.Equal(s.t, email.DetailHeld, s.get(m.ID).StatusDetail, "a held mail is not sent, however due")
+	_, err = s.api.Resume(ctx, m.ID)
+	require.NoError(s.t, err)
+	s.await(m.ID, email.StatusDelivered)
+	_, err = s.api.Cancel(ctx, m.ID)
+	var refused *client.Error
+	require.ErrorAs(s.t, err, &refused)
+	require.Equal(s.t, email.CodeConflict, refused.Code)
+
+	m = s.later()
 	s.started(c, m.WorkflowID)
 	update := func(name string) error {
-		h, err := c.UpdateWorkflow(s.t.Context(), client.UpdateWorkflowOptions{WorkflowID: m.WorkflowID, UpdateName: name, WaitForStage: client.WorkflowUpdateStageCompleted})
+		h, err := c.UpdateWorkflow(s.t.Context(), temporal.UpdateWorkflowOptions{WorkflowID: m.WorkflowID, UpdateName: name, WaitForStage: temporal.WorkflowUpdateStageCompleted})
 		if err != nil {
 			return err
 		}
 		return h.Get(s.t.Context(), nil)
 	}
 	require.NoError(s.t, update("hold"))
-	require.Equal(s.t, "held", s.get(m.ID).StatusDetail)
+	require.Equal(s.t, email.DetailHeld, s.get(m.ID).StatusDetail)
 	require.ErrorContains(s.t, update("retry_now"), "resume it instead", "a refusal says what to do")
 	require.NoError(s.t, c.SignalWorkflow(s.t.Context(), m.WorkflowID, "", "cancel", nil))
-	s.await(m.ID, "canceled")
+	s.await(m.ID, email.StatusCanceled)
 	s.history(m.WorkflowID)
 
-	m = later()
+	m = s.later()
 	s.started(c, m.WorkflowID)
 	require.NoError(s.t, c.CancelWorkflow(s.t.Context(), m.WorkflowID, ""))
-	s.await(m.ID, "canceled")
+	s.await(m.ID, email.StatusCanceled)
 	s.history(m.WorkflowID) // it ends Completed: a cancellation is a business outcome
 }
 
+// later has a message accepted that is due in ten days.
+func (s *stack) later() client.Email {
+	m := mailTo("later")
+	m.SendAt = time.Now().Add(240 * time.Hour)
+	return s.send(m)
+}
+
 func (s *stack) deleteScheduled() {
-	m := s.post(fmt.Sprintf(`{"from":{"email":"demo@example.com"},"to":[{"email":"later@example.net"}],"subject":"later","content":"x","send_at":"%s"}`,
-		time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339)))
-	require.Equal(s.t, "scheduled", s.get(m.ID).StatusDetail)
-	status, _ := s.call("DELETE", "/v1.0/emails/"+m.ID, "")
-	require.Equal(s.t, http.StatusOK, status)
-	require.Equal(s.t, "canceled", s.get(m.ID).Status)
+	m := s.later()
+	require.Equal(s.t, email.DetailScheduled, s.get(m.ID).StatusDetail)
+	_, err := s.api.Delete(s.t.Context(), m.ID)
+	require.NoError(s.t, err)
+	require.Equal(s.t, email.StatusCanceled, s.get(m.ID).Status)
 	s.history(m.WorkflowID) // returns when the run has ended: it was woken
 	require.Empty(s.t, s.arrived(m.ID))
 }
@@ -439,7 +448,6 @@ func (s *stack) second(bin, path string) {
 		require.Contains(s.t, string(out), port)
 		require.NoError(s.t, taken.Close())
 	}
-	require.Equal(s.t, http.StatusOK, first(s.call("GET", "/readyz", "")))
+	status, _ := s.call("GET", "/readyz", "")
+	require.Equal(s.t, http.StatusOK, status)
 }
-
-func first(status int, _ []byte) int { return status }

@@ -21,6 +21,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
 )
 
@@ -30,11 +32,13 @@ const patience = 60 * time.Second
 
 // stack is a running `postrider dev`: the real binary, as a newcomer starts it.
 type stack struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	out    *bytes.Buffer
-	dir    string
-	env    map[string]string
+	t   *testing.T
+	cmd *exec.Cmd
+	out *bytes.Buffer
+	dir string
+	env map[string]string
+	// api acts for the demo customer.
+	api    *client.Client
 	ended  chan struct{}
 	waited error
 	// ports by setting, kept over a restart.
@@ -121,6 +125,8 @@ func startStack(t *testing.T, bin, path, dir string, ports map[string]string, se
 		require.FailNow(t, "postrider dev is not ready", s.out.String())
 	}
 	s.env = readEnv(filepath.Join(dir, "dev.env"))
+	s.api, err = client.New(s.env["POSTRIDER_URL"], s.env["POSTRIDER_ACCESSKEY"], checked(t, s.env["POSTRIDER_URL"]))
+	require.NoError(t, err)
 	// The address is printed before the last listener answers.
 	require.Eventually(t, func() bool {
 		res, err := http.Get(s.env["POSTRIDER_URL"] + "/readyz")
@@ -166,45 +172,45 @@ func (s *stack) call(method, path string, body string) (int, []byte) {
 	return res.StatusCode, data
 }
 
-// mailJSON is as much of an Email as the tests look at.
-type mailJSON struct {
-	ID           string
-	Status       string
-	StatusDetail string `json:"status_detail"`
-	WorkflowID   string `json:"workflow_id"`
-	Recipients   []struct {
-		Address    string
-		Status     string
-		Attempts   int
-		SMTPCode   int `json:"smtp_code"`
-		Text       string
-		AcceptedBy *struct{ Host, Means string } `json:"accepted_by"`
-	}
-}
-
-func (s *stack) post(body string) mailJSON {
+// post has a message accepted as it stands here, for the seed's own examples.
+func (s *stack) post(body string) client.Email {
 	s.t.Helper()
 	status, data := s.call("POST", "/v1.0/emails", body)
 	require.Equal(s.t, http.StatusAccepted, status, string(data))
-	var m mailJSON
+	var m client.Email
 	require.NoError(s.t, json.Unmarshal(data, &m))
-	require.Equal(s.t, "queued", m.Status)
+	require.Equal(s.t, email.StatusQueued, m.Status)
 	return m
 }
 
-func (s *stack) get(id string) mailJSON {
+// mailTo is from the demo customer to some recipients at example.net.
+func mailTo(to ...string) client.Message {
+	m := client.Message{From: client.Address{Email: "demo@example.com"}, Subject: to[0], Content: client.Content{Text: "x"}}
+	for _, local := range to {
+		m.To = append(m.To, client.Address{Email: local + "@example.net"})
+	}
+	return m
+}
+
+func (s *stack) send(m client.Message) client.Email {
 	s.t.Helper()
-	status, data := s.call("GET", "/v1.0/emails/"+id, "")
-	require.Equal(s.t, http.StatusOK, status, string(data))
-	var m mailJSON
-	require.NoError(s.t, json.Unmarshal(data, &m))
+	sent, err := s.api.Send(s.t.Context(), m)
+	require.NoError(s.t, err)
+	require.Equal(s.t, email.StatusQueued, sent.Status)
+	return sent.Email
+}
+
+func (s *stack) get(id string) client.Email {
+	s.t.Helper()
+	m, err := s.api.Get(s.t.Context(), id)
+	require.NoError(s.t, err)
 	return m
 }
 
 // await waits until an e-mail has a status.
-func (s *stack) await(id, status string) mailJSON {
+func (s *stack) await(id string, status email.Status) client.Email {
 	s.t.Helper()
-	var m mailJSON
+	var m client.Email
 	require.Eventually(s.t, func() bool {
 		m = s.get(id)
 		return m.Status == status
@@ -220,28 +226,13 @@ func (s *stack) logTail() string {
 	return string(data[max(0, len(data)-3000):])
 }
 
-// received is a message in the inbox.
-type received struct {
-	ID           string
-	Subject      string
-	MessageID    string   `json:"message_id"`
-	EnvelopeFrom string   `json:"envelope_from"`
-	EnvelopeTo   []string `json:"envelope_to"`
-}
-
-func (s *stack) inbox() string {
-	return "/v1.0/mailboxes/" + s.env["POSTRIDER_MAILBOX_ID"] + "/messages"
-}
+func (s *stack) mailbox() string { return s.env["POSTRIDER_MAILBOX_ID"] }
 
 // arrived finds the messages with an e-mail's Message-ID.
-func (s *stack) arrived(id string) []received {
+func (s *stack) arrived(id string) (out []client.Received) {
 	s.t.Helper()
-	status, data := s.call("GET", s.inbox(), "")
-	require.Equal(s.t, http.StatusOK, status, string(data))
-	var page struct{ Result []received }
-	require.NoError(s.t, json.Unmarshal(data, &page))
-	var out []received
-	for _, m := range page.Result {
+	for m, err := range s.api.Messages(s.t.Context(), s.mailbox()) {
+		require.NoError(s.t, err)
 		if strings.Contains(m.MessageID, id) {
 			out = append(out, m)
 		}
@@ -252,9 +243,17 @@ func (s *stack) arrived(id string) []received {
 // raw is a message's bytes as they arrived.
 func (s *stack) raw(messageID string) string {
 	s.t.Helper()
-	status, data := s.call("GET", s.inbox()+"/"+messageID+"/raw", "")
-	require.Equal(s.t, http.StatusOK, status)
-	return string(data)
+	raw, err := s.api.RawMessage(s.t.Context(), s.mailbox(), messageID)
+	require.NoError(s.t, err)
+	return string(raw)
+}
+
+// attachment is the content of a message's first attachment.
+func (s *stack) attachment(messageID string) string {
+	s.t.Helper()
+	content, err := s.api.MessageAttachment(s.t.Context(), s.mailbox(), messageID, 0)
+	require.NoError(s.t, err)
+	return string(content)
 }
 
 // closed reports that nothing listens on any of the stack's ports.

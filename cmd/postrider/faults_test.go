@@ -143,10 +143,10 @@ func temporalIsAway(t *testing.T, g *ground) {
 	require.NoError(t, temporal.Stop(t.Context()))
 	mails = append(mails, d.post(100)...)
 	for _, m := range mails[5:8] { // steering needs no Temporal
-		status, _, data := d.call("POST", "/v1.0/emails/"+m.id+"/hold?accesskey="+d.key, "")
-		require.Equal(t, http.StatusOK, status, string(data))
-		status, _, data = d.call("POST", "/v1.0/emails/"+m.id+"/resume?accesskey="+d.key, "")
-		require.Equal(t, http.StatusOK, status, string(data))
+		_, err := d.client().Hold(t.Context(), m.id)
+		require.NoError(t, err)
+		_, err = d.client().Resume(t.Context(), m.id)
+		require.NoError(t, err)
 	}
 	startTemporal(t, devstack.TemporalOptions{Dir: options.Dir, Port: port})
 	deliveredOnce(t, d, peer, mails)

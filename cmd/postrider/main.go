@@ -25,11 +25,23 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	err := root().ExecuteContext(ctx)
 	stop()
-	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "postrider: "+message(err))
+	if code, ok := errors.AsType[exitCode](err); ok {
+		os.Exit(int(code))
+	}
+	if err != nil {
+		text := message(err)
+		if errors.Is(err, context.Canceled) {
+			text = "interrupted before it was done"
+		}
+		fmt.Fprintln(os.Stderr, "postrider: "+text)
 		os.Exit(1)
 	}
 }
+
+// exitCode ends the process with it. What there is to say has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -40,7 +52,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
-		customerCommand(), userCommand(), keyCommand(), domainCommand(),
+		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
 		pauseCommand(), unpauseCommand(), pausesCommand(), healthCommand())
 	return cmd
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -146,6 +148,15 @@ func (d *deployment) eventually(what string, ok func() bool) {
 	require.Eventually(d.t, ok, patience, 50*time.Millisecond, what)
 }
 
+// client acts for the customer of the key. It tries once: an answer that does not
+// come fails a test.
+func (d *deployment) client() *client.Client {
+	d.t.Helper()
+	c, err := client.New("http://"+d.api, d.key, client.WithRetry(client.Retry{Tries: 1}), checked(d.t, "http://"+d.api))
+	require.NoError(d.t, err)
+	return c
+}
+
 func (d *deployment) call(method, path, body string) (int, http.Header, []byte) {
 	d.t.Helper()
 	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+d.api+path, strings.NewReader(body))
@@ -183,7 +194,7 @@ func TestServeAndWorker(t *testing.T) {
 	created := d.run("", "customer", "create", "--name", "ACME")
 	require.Contains(t, created, "whsec_")
 	d.run("correct horse\n", "user", "create", "--customer", "ACME", "--username", "ann")
-	key := d.run("", "key", "create", "--customer", "ACME", "--name", "test")
+	d.key = d.run("", "key", "create", "--customer", "ACME", "--name", "test")
 	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "ACME.test", "--customer", "ACME", "--verified"))
 	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"customer", "create", "--name", " "}} {
 		out, err := d.try("short\n", bad...)
@@ -194,29 +205,30 @@ func TestServeAndWorker(t *testing.T) {
 	api := d.start("serve")
 	d.eventually("the API answers", func() bool { _, err := d.try("", "health", "--ready"); return err == nil })
 	d.run("", "health", "--worker", "--ready")
-	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"bcc":[{"email":"eve@y.test"}],"subject":"s","content":"Hi"}`)
+	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"bcc":[{"email":"eve@y.test"}],"subject":"s","content":"Hi"}`)
 	require.Equal(t, http.StatusAccepted, status, string(data))
-	var mail mailJSON
+	var mail client.Email
 	require.NoError(t, json.Unmarshal(data, &mail))
 	require.Equal(t, "https://mail.example.com/v1.0/emails/"+mail.ID, header.Get("Location"))
+	c := d.client()
 	d.eventually("delivered", func() bool {
-		_, _, data := d.call("GET", "/v1.0/emails/"+mail.ID+"?accesskey="+key, "")
-		require.NoError(t, json.Unmarshal(data, &mail))
-		return mail.Status == "delivered"
+		mail, err = c.Get(t.Context(), mail.ID)
+		require.NoError(t, err)
+		return mail.Status == email.StatusDelivered
 	})
 	require.Len(t, relay.Messages(), 1)
 	got := relay.Messages()[0]
 	require.Equal(t, "shop@acme.test", got.From)
 	require.Equal(t, []string{"bob@y.test", "eve@y.test"}, got.To)
 	require.NotContains(t, got.Data, "eve")
-	require.Equal(t, "relay", mail.Recipients[0].AcceptedBy.Means)
+	require.Equal(t, email.AcceptsRelay, mail.Recipients[0].AcceptedBy.Means)
 	status, _, data = d.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`)
 	require.Equal(t, http.StatusOK, status, string(data))
 
 	// "Mail must stop now" takes one command, and so does letting it go on.
 	require.Contains(t, d.run("", "pause", "--reason", "spam run"), "spam run")
-	_, _, data = d.call("POST", "/v1.0/emails?accesskey="+key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"paused@y.test"}],"subject":"s","content":"Hi"}`)
-	require.NoError(t, json.Unmarshal(data, &mail))
+	_, err = c.Send(t.Context(), client.Message{From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: "paused@y.test"}}, Subject: "s", Content: client.Content{Text: "Hi"}})
+	require.NoError(t, err)
 	d.eventually("stopped", func() bool { return strings.Contains(d.run("", "pauses"), "1 e-mails wait") })
 	require.Len(t, relay.Messages(), 1)
 	require.Contains(t, d.run("", "unpause"), "nothing is paused")
@@ -237,7 +249,7 @@ func TestServeAndWorker(t *testing.T) {
 	require.Contains(t, string(data), `postrider_relay_up{relay="peer"} 1`)
 
 	require.Contains(t, api.output(), `"POSTRIDER_SECRET_KEY":"set"`, "settings are printed at start, secrets as set")
-	for _, secret := range []string{strings.Repeat("ab", 32), key} {
+	for _, secret := range []string{strings.Repeat("ab", 32), d.key} {
 		require.NotContains(t, api.output()+worker.output(), secret)
 	}
 	api.stop(t)

@@ -87,13 +87,21 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"domain with another module": {
 			files: map[string]string{"internal/mailbox/a.go": `package mailbox; import _ "github.com/emersion/go-message"`},
-			want: []string{"internal/mailbox/a.go: internal/mailbox is of the domain and may import the standard library and github.com/google/uuid only, " +
+			want: []string{"internal/mailbox/a.go: internal/mailbox may import the standard library and github.com/google/uuid only, " +
 				"but imports github.com/emersion/go-message"},
 		},
 		"domain with another package of an excepted module": {
 			files: map[string]string{"email/a.go": `package email; import _ "github.com/google/uuid/deep"`},
-			want: []string{"email/a.go: email is of the domain and may import the standard library and github.com/google/uuid only, " +
+			want: []string{"email/a.go: email may import the standard library and github.com/google/uuid only, " +
 				"but imports github.com/google/uuid/deep"},
+		},
+		"advice with the network": {
+			files: map[string]string{"internal/advice/a.go": `package advice; import (_ "golang.org/x/net/html"; _ "golang.org/x/net/http2")`},
+			want:  []string{"internal/advice/a.go: internal/advice may import the standard library and github.com/google/uuid, golang.org/x/net/html only, but imports golang.org/x/net/http2"},
+		},
+		"the client with another module": {
+			files: map[string]string{"client/a.go": `package client; import (_ "` + m + `/email"; _ "github.com/gin-gonic/gin")`},
+			want:  []string{"client/a.go: client may import the standard library and github.com/google/uuid only, but imports github.com/gin-gonic/gin"},
 		},
 		"workflows with db": {
 			files: map[string]string{"workflows/a.go": `package workflows; import _ "` + m + `/db"`},
@@ -113,7 +121,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
-			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/web, " +
+			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/advice, internal/web, " +
 				"internal/apidoc, but not db"},
 		},
 		"the root": {

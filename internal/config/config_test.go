@@ -255,6 +255,7 @@ func TestUnknownVariables(t *testing.T) {
 		"POSTRIDER_ALLOW_HTTPS":      "; did you mean POSTRIDER_ALLOW_HTTP?",
 		"POSTRIDER_DEV_POSTGRE_PORT": "; did you mean POSTRIDER_DEV_POSTGRES_PORT?",
 		"POSTRIDER_DATABASE_URL":     "; did you mean DATABASE_URL?",
+		"POSTRIDER_ACESSKEY":         "; did you mean POSTRIDER_ACCESSKEY?",
 		"POSTRIDER_TEMPORAL_ADDRESS": "; did you mean TEMPORAL_ADDRESS?",
 		"POSTRIDER_COLOUR":           "",
 		"POSTRIDER_PORT":             "",
@@ -264,6 +265,7 @@ func TestUnknownVariables(t *testing.T) {
 			t.Parallel()
 			_, err := Load(complete(name+"=x"), Serve, Checks{})
 			require.Equal(t, Problems{{Name: name, Wrong: "is not a setting" + want}}, problems(t, err))
+			require.Equal(t, err, CheckNames([]string{name + "=x", "POSTRIDER_LISTEN=nonsense"}), "names alone")
 		})
 	}
 	t.Run("what dev.env, tests and Kubernetes set is let be", func(t *testing.T) {
@@ -276,6 +278,7 @@ func TestUnknownVariables(t *testing.T) {
 			"POSTRIDER_API_PORT_8080_TCP_ADDR=10.0.0.1", "POSTRIDERS=x",
 		), Serve, Checks{})
 		require.NoError(t, err)
+		require.NoError(t, CheckNames([]string{"POSTRIDER_URL=x", "PATH=x"}))
 	})
 }
 

@@ -78,6 +78,15 @@ func linked(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
 }
 
+// CheckNames is what Load does about variables that are not settings, for a command
+// that reads none. Its error is Problems.
+func CheckNames(environ []string) error {
+	if problems := unknown(environment(environ)); len(problems) > 0 {
+		return problems.sorted()
+	}
+	return nil
+}
+
 // unknown finds the variables with our prefix that nothing reads.
 func unknown(env map[string]string) Problems {
 	var out Problems
@@ -103,9 +112,13 @@ func nearest(name string) string {
 		return bare
 	}
 	best, meant := 1+max(1, len(bare)/4), "" // a quarter of the letters may be wrong
+	names := slices.Clone(written)
 	for _, s := range settings {
-		if d := distance(bare, strings.TrimPrefix(s.Name, prefix)); d < best {
-			best, meant = d, s.Name
+		names = append(names, s.Name)
+	}
+	for _, known := range names {
+		if d := distance(bare, strings.TrimPrefix(known, prefix)); d < best {
+			best, meant = d, known
 		}
 	}
 	return meant

@@ -25,11 +25,39 @@ const (
 	KindCallback Kind = "callback"
 )
 
+// Format is the form of the bodies.
+type Format string
+
+// The formats.
+const (
+	// FormatStandard is our own events.
+	FormatStandard Format = "standard"
+	// FormatVoIPBIN is VoIPBIN's email_created, email_updated and email_deleted, each with the
+	// whole e-mail.
+	FormatVoIPBIN Format = "voipbin"
+)
+
+// DisableAfter is how long an endpoint may fail without a success between.
+const DisableAfter = 5 * 24 * time.Hour
+
+// Backoff is how long an endpoint is left alone after so many failures in a row: 5 s,
+// doubling up to 5 minutes. Deliveries that wait for it burn no attempts.
+func Backoff(failures int) time.Duration {
+	return min(5*time.Second<<min(max(failures-1, 0), 10), 5*time.Minute)
+}
+
 // RotationOverlap is how long the previous secret goes on signing after a rotation.
 const RotationOverlap = 24 * time.Hour
 
-// ReasonGone is the DisabledReason of an endpoint that answered 410.
-const ReasonGone = "gone"
+// Reasons of a disabled endpoint.
+const (
+	// ReasonGone: it answered 410.
+	ReasonGone = "gone"
+	// ReasonFailing: it failed for DisableAfter.
+	ReasonFailing = "failing"
+	// ReasonDeleted: somebody deleted it.
+	ReasonDeleted = "deleted"
+)
 
 // Endpoint is a URL that is told of events.
 type Endpoint struct {
@@ -44,13 +72,23 @@ type Endpoint struct {
 	// Secrets are the ones that sign, newest first; all but the first have a
 	// ValidUntil.
 	Secrets []Secret
+	Format  Format
 	// Events are the types it is told of, as "email.delivered".
 	Events []string
+	// Tags and Streams narrow the e-mails it is told of; none is all. Any of the tags
+	// is enough.
+	Tags    []string
+	Streams []string
 
 	// Disabled endpoints get nothing until somebody enables them.
 	Disabled       bool
 	DisabledReason string
-	CreatedAt      time.Time
+	// Failures in a row, since FailingSince; while BlockedUntil has not come it is left alone.
+	Failures     int
+	FailingSince time.Time
+	BlockedUntil time.Time
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
 }
 
 // Wants reports whether the endpoint is to be told of an event of that type.
@@ -100,6 +138,12 @@ const (
 	StatusFailed Status = "failed"
 )
 
+// TypeTest is the type of a delivery that somebody asked for to try an endpoint.
+const TypeTest = "webhook.test"
+
+// TypeDisabled tells a customer's other endpoints that one was disabled.
+const TypeDisabled = "endpoint.disabled"
+
 // DeliveryIDPrefix begins the id of every delivery.
 const DeliveryIDPrefix = "msg_"
 
@@ -124,6 +168,20 @@ type Delivery struct {
 	LastCode  int
 	LastError string
 	CreatedAt time.Time
+	// Log has the attempts, oldest first, where they were asked for.
+	Log []Attempt
+}
+
+// Attempt is one call.
+type Attempt struct {
+	Number int
+	At     time.Time
+	// Code is the HTTP status, 0 if no answer came.
+	Code     int
+	Duration time.Duration
+	Error    string
+	// Answer is its beginning, at most 1 KiB.
+	Answer string
 }
 
 // Due is a delivery that its holder is to attempt now.

@@ -22,7 +22,8 @@ type Limits struct {
 	// MaxMessageBytes bounds text, HTML and decoded attachments together; 0 means
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
-	// CheckURL says why an attachment may not be fetched from a URL, without
+	// CheckURL says why an attachment may not be fetched from a URL, or a callback
+	// made to it, without
 	// repeating it. Nil refuses all.
 	CheckURL func(string) error
 	// Blocked are the files that are not sent; zero means the built-in list.

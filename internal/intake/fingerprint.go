@@ -54,6 +54,9 @@ func Fingerprint(m email.Message) string {
 	f.count(len(m.Tags))
 	f.add(m.Tags...)
 	f.add(moment(m.SendAt), moment(m.ExpiresAt), string(m.OnAmbiguous), string(m.Stream))
+	if m.CallbackURL != "" { // later than the others: messages without one keep their fingerprint
+		f.add("callback_url", m.CallbackURL)
+	}
 	return hex.EncodeToString(f.Sum(nil))
 }
 

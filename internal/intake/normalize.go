@@ -38,6 +38,7 @@ func normalize(req request, l Limits) (email.Message, error) {
 	m.Tags = c.tags(req.Tags)
 	m.SendAt, m.ExpiresAt = c.times(req)
 	m.OnAmbiguous = oneOf(c, "/on_ambiguous", req.OnAmbiguous, email.AmbiguousRetry, email.AmbiguousFail)
+	m.CallbackURL = c.callback(req.CallbackURL)
 	m.Stream = oneOf(c, "/stream", req.Stream, email.StreamTransactional, email.StreamBroadcast)
 	if size := requested(req); size > l.MaxMessageBytes {
 		return email.Message{}, c.tooLarge(size, len(req.Attachments) > 0)

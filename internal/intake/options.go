@@ -19,6 +19,7 @@ const (
 	maxMetadataName  = 64
 	maxMetadataValue = 512
 	maxTags          = 20
+	maxCallbackBytes = 2048
 )
 
 var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
@@ -34,6 +35,23 @@ var owned = map[string]string{
 
 // ownedPrefixes are families of them.
 var ownedPrefixes = []string{"content-", "resent-", "arc-", "x-postrider-"}
+
+// callback checks the URL that is told of the e-mail.
+func (c *checker) callback(raw *string) string {
+	u := text(raw)
+	switch check := c.limits.CheckURL; {
+	case u == "":
+	case len(u) > maxCallbackBytes:
+		c.refuse("/callback_url", codeTooLong, "the URL has %d bytes, the limit is %d", len(u), maxCallbackBytes)
+	case check == nil:
+		c.refuse("/callback_url", codeUnsupported, "callbacks are not made here")
+	default:
+		if err := check(u); err != nil {
+			c.refuse("/callback_url", codeInvalid, "%s", err)
+		}
+	}
+	return u
+}
 
 // headers checks the client's own header fields and keeps their order.
 func (c *checker) headers(hs headers) []email.Header {

@@ -39,7 +39,8 @@ func TestRefusalsNameThePlace(t *testing.T) {
 		// Types and names.
 		{with(`"x":1`), "invalid_request /x unknown"},
 		{with(`"Cc":[]`), "invalid_request /Cc unknown"},
-		{with(`"callback_url":"https://x.test"`), "invalid_request /callback_url unknown"},
+		{with(`"callback_url":"https://blocked.test"`), "invalid_request /callback_url invalid"},
+		{with(`"callback_url":"https://x.test/` + strings.Repeat("x", 2048) + `"`), "invalid_request /callback_url too_long"},
 		{with(`"sensitive":true`), "invalid_request /sensitive unknown"},
 		{with(`"` + long + `":1`), "invalid_request  unknown"},
 		{with(`"tags":"x"`), "invalid_request /tags wrong_type"},

@@ -27,6 +27,7 @@ type request struct {
 	ExpiresAt   *string            `json:"expires_at"`
 	OnAmbiguous *string            `json:"on_ambiguous"`
 	Stream      *string            `json:"stream"`
+	CallbackURL *string            `json:"callback_url"`
 }
 
 // address is {"email","name"} or the seed's {"type","target","target_name","name","detail"}.

@@ -23,7 +23,7 @@ type node struct {
 }
 
 // tree builds the parts of a message.
-func tree(m email.Message, c Composition) *node {
+func tree(m email.Message, c Composition, s *shortening) *node {
 	var bodies []*node
 	if m.Text != "" || m.HTML == "" {
 		bodies = append(bodies, textNode("text/plain", m.Text))
@@ -32,13 +32,13 @@ func tree(m email.Message, c Composition) *node {
 		bodies = append(bodies, textNode("text/html", m.HTML))
 	}
 	inline, attached := []*node{group("alternative", bodies, c)}, []*node(nil)
-	for _, a := range m.Attachments {
+	for i, a := range m.Attachments {
 		switch {
-		case a.Content == nil: // it has a Problem
+		case a.Content == nil && a.Problem != "":
 		case a.ContentID != "" && m.HTML != "":
-			inline = append(inline, fileNode(a, "inline"))
+			inline = append(inline, s.shorten(i, a, fileNode(a, "inline")))
 		default:
-			attached = append(attached, fileNode(a, "attachment"))
+			attached = append(attached, s.shorten(i, a, fileNode(a, "attachment")))
 		}
 	}
 	root := group("related", inline, c)

@@ -47,12 +47,22 @@ var ErrUnresolved = errors.New("an attachment is not resolved")
 // a Problem is left out. The errors are ErrUnsafe and ErrUnresolved: another
 // try yields the same.
 func Render(m email.Message, c Composition) ([]byte, error) {
+	return render(m, c, nil)
+}
+
+// render leaves open only with a shortening what is not resolved.
+func render(m email.Message, c Composition, s *shortening) ([]byte, error) {
 	if err := check(m, c); err != nil {
 		return nil, err
 	}
-	root := tree(m, c)
+	for i, a := range m.Attachments {
+		if a.Content == nil && a.Problem == "" && s == nil {
+			return nil, fmt.Errorf("attachment %d: %w", i, ErrUnresolved)
+		}
+	}
+	root := tree(m, c, s)
 	var out bytes.Buffer
-	out.Grow(grown(m))
+	out.Grow(grown(m, s))
 	writeHeader(&out, m, c)
 	root.write(&out)
 	if !bytes.HasSuffix(out.Bytes(), []byte("\r\n")) {
@@ -64,10 +74,12 @@ func Render(m email.Message, c Composition) ([]byte, error) {
 // grown is about how long a rendering is. base64 makes 78 bytes of 57, and
 // quoted-printable of ordinary text less: the buffer, which would be copied
 // whenever it grows, seldom has to.
-func grown(m email.Message) int {
+func grown(m email.Message, s *shortening) int {
 	n := len(m.Text) + len(m.HTML)
 	for _, a := range m.Attachments {
-		n += len(a.Content)
+		if !s.leavesOut(a) {
+			n += len(a.Content)
+		}
 	}
 	return n/5*7 + 16<<10
 }
@@ -109,9 +121,6 @@ func check(m email.Message, c Composition) error {
 	for i, a := range m.Attachments {
 		if !line(a.Filename) || !line(a.Type) || a.ContentID != "" && !id(a.ContentID) {
 			return fmt.Errorf("attachment %d: %w", i, ErrUnsafe)
-		}
-		if a.Content == nil && a.Problem == "" {
-			return fmt.Errorf("attachment %d: %w", i, ErrUnresolved)
 		}
 	}
 	return nil

@@ -1,0 +1,139 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Time is one of the tm_ members, which have no zone and mean UTC. Zero is what has
+// not happened.
+type Time struct{ time.Time }
+
+// UnmarshalJSON reads 2025-03-14 19:04:01.160250; the year 9999 is never.
+func (t *Time) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	*t = Time{}
+	if s == "" || s == "9999-01-01 00:00:00.000000" {
+		return nil
+	}
+	at, err := time.Parse("2006-01-02 15:04:05.999999", s)
+	if err != nil {
+		return fmt.Errorf("a tm_ member: %w", err)
+	}
+	t.Time = at
+	return nil
+}
+
+// Party is a sender or a recipient as answers show it.
+type Party struct {
+	Type       string `json:"type"`
+	Target     string `json:"target"`
+	TargetName string `json:"target_name"`
+	Name       string `json:"name"`
+	Detail     string `json:"detail"`
+}
+
+// Email is an accepted message with its life so far.
+type Email struct {
+	ID         string `json:"id"`
+	CustomerID string `json:"customer_id"`
+	// WorkflowID is the run in Temporal; WorkflowURL shows it, if the operator has a UI.
+	WorkflowID  string `json:"workflow_id"`
+	WorkflowURL string `json:"workflow_url"`
+
+	// Status sums up Recipients; StatusDetail says what it leaves out. A customer with
+	// the profile voipbin gets VoIPBIN's words for it, such as processed.
+	Status        email.Status `json:"status"`
+	StatusDetail  email.Detail `json:"status_detail"`
+	NextAttemptAt time.Time    `json:"next_attempt_at"`
+	Counts        email.Counts `json:"counts"`
+	Recipients    []Recipient  `json:"recipients"`
+
+	Source       Party   `json:"source"`
+	Destinations []Party `json:"destinations"`
+	Cc           []Party `json:"cc"`
+	Bcc          []Party `json:"bcc"`
+	ReplyTo      []Party `json:"reply_to"`
+
+	Subject string `json:"subject"`
+	// Content is the text. ContentHTML is empty in lists.
+	Content     string         `json:"content"`
+	ContentHTML string         `json:"content_html"`
+	Attachments []AttachedFile `json:"attachments"`
+
+	Metadata  map[string]string `json:"metadata"`
+	Tags      []string          `json:"tags"`
+	SendAt    time.Time         `json:"send_at"`
+	ExpiresAt time.Time         `json:"expires_at"`
+	Stream    email.Stream      `json:"stream"`
+	// CallbackURL is the message's own; empty if it has none.
+	CallbackURL string `json:"callback_url"`
+
+	TmCreate Time `json:"tm_create"`
+	// TmUpdate is when the status last changed.
+	TmUpdate Time `json:"tm_update"`
+	TmDelete Time `json:"tm_delete"`
+
+	raw json.RawMessage
+}
+
+// UnmarshalJSON also keeps the answer as it came.
+func (e *Email) UnmarshalJSON(data []byte) error {
+	type plain Email
+	if err := json.Unmarshal(data, (*plain)(e)); err != nil {
+		return err
+	}
+	e.raw = bytes.Clone(data)
+	return nil
+}
+
+// JSON is the answer as it came, with what this package does not know.
+func (e Email) JSON() json.RawMessage { return e.raw }
+
+// Recipient is one recipient with its own state.
+type Recipient struct {
+	ID      string                `json:"id"`
+	Kind    email.RecipientKind   `json:"kind"`
+	Address string                `json:"address"`
+	Status  email.RecipientStatus `json:"status"`
+	Reason  email.Detail          `json:"reason"`
+	// SMTPCode, EnhancedCode and Text are the last reply; 0 if there is none.
+	SMTPCode      int       `json:"smtp_code"`
+	EnhancedCode  string    `json:"enhanced_code"`
+	Text          string    `json:"text"`
+	Attempts      int       `json:"attempts"`
+	NextAttemptAt time.Time `json:"next_attempt_at"`
+	// AcceptedBy is nil unless delivered.
+	AcceptedBy *Acceptance `json:"accepted_by"`
+}
+
+// Acceptance says which server took the mail, and what its word means.
+type Acceptance struct {
+	Host  string            `json:"host"`
+	Code  int               `json:"code"`
+	Text  string            `json:"text"`
+	At    time.Time         `json:"at"`
+	Means email.AcceptMeans `json:"means"`
+}
+
+// AttachedFile is an attachment as answers show it, without its content.
+type AttachedFile struct {
+	ReferenceType email.ReferenceType `json:"reference_type"`
+	ReferenceID   string              `json:"reference_id"`
+	URL           string              `json:"url"`
+	Filename      string              `json:"filename"`
+	Type          string              `json:"type"`
+	Size          int64               `json:"size"`
+	SHA256        string              `json:"sha256"`
+	ContentID     string              `json:"content_id"`
+	Optional      bool                `json:"optional"`
+	// Problem says why an optional one was left out; empty otherwise.
+	Problem string `json:"problem"`
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/config"
+)
+
+// What send ends with besides 0 and 1. They are published: scripts branch on them.
+const (
+	exitNotDelivered exitCode = 2
+	exitStillOpen    exitCode = 3
+)
+
+// sendTries are fewer than the client's own: somebody sits and waits. The last one
+// comes 2 to 4 s after the first.
+const sendTries = 4
+
+func sendCommand() *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{
+		Use: "send --to ADDRESS --subject TEXT --text TEXT", Short: "Send an e-mail over the API, and tell what became of it", Args: cobra.NoArgs,
+		Long: `Send an e-mail over the API of a running Postrider.
+
+POSTRIDER_URL says where that is, POSTRIDER_ACCESSKEY who sends. Where neither is
+set, both are read from .postrider/dev.env in the current directory, which postrider
+dev writes there (POSTRIDER_DEV_DIR names another place than .postrider).
+
+An address is you@example.net, or "Your Name <you@example.net>". --text and --html
+take the text itself, @FILE, or - for standard input.
+
+It ends with
+  0  the e-mail is accepted; with --wait, delivered to every recipient
+  1  it is refused, or there was no answer: the reasons say which flag is meant
+  2  --wait ended, and a recipient will not get it
+  3  --wait ended, and a recipient is still open; none is known not to get it`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	f.define(cmd)
+	return cmd
+}
+
+// send sends what the flags say and prints the outcome.
+func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out io.Writer) error {
+	if err := config.CheckNames(os.Environ()); err != nil {
+		return err
+	}
+	url, accessKey, err := apiAccess()
+	if err != nil {
+		return err
+	}
+	c, err := client.New(url, accessKey, client.WithRetry(client.Retry{Tries: sendTries}))
+	if err != nil {
+		return fmt.Errorf("POSTRIDER_URL or POSTRIDER_ACCESSKEY: %w", err)
+	}
+	m, err := f.message(stdin)
+	if err != nil {
+		return err
+	}
+	if f.key == "" {
+		f.key = rand.Text() // so that what has to be repeated can be named
+	}
+	sent, err := c.Send(ctx, m, client.IdempotencyKey(f.key), client.Wait(f.wait))
+	if err != nil {
+		return f.explain(url, sent.ID, err)
+	}
+	if err := f.print(out, sent); err != nil {
+		return err
+	}
+	if f.wait == 0 {
+		return nil
+	}
+	return verdict(sent.Recipients)
+}
+
+// apiAccess is where the API is, and the key for it: both from the environment or
+// both from dev.env, since a key is not for another server's eyes.
+func apiAccess() (url, key string, err error) {
+	url, key = os.Getenv("POSTRIDER_URL"), os.Getenv("POSTRIDER_ACCESSKEY")
+	switch {
+	case url != "" && key != "":
+		return url, key, nil
+	case url != "":
+		return "", "", errors.New("POSTRIDER_ACCESSKEY is not set, but POSTRIDER_URL is: set it to an access key; postrider key create makes one")
+	case key != "":
+		return "", "", errors.New("POSTRIDER_URL is not set, but POSTRIDER_ACCESSKEY is: set it to the address of the API, as https://mail.example.com")
+	}
+	path := filepath.Join(envOr("POSTRIDER_DEV_DIR", ".postrider"), "dev.env")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", "", fmt.Errorf("POSTRIDER_URL and POSTRIDER_ACCESSKEY are not set, and there is no dev.env to read them from: %w", err)
+	}
+	env := parseEnv(string(text))
+	if url, key = env["POSTRIDER_URL"], env["POSTRIDER_ACCESSKEY"]; url == "" || key == "" {
+		return "", "", fmt.Errorf("%s has no POSTRIDER_URL or no POSTRIDER_ACCESSKEY: start postrider dev again, which writes it", path)
+	}
+	return url, key, nil
+}
+
+// print shows the e-mail and each recipient, a line each.
+func (f *sendFlags) print(out io.Writer, sent client.Sent) error {
+	if f.json {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(sent.JSON())
+	}
+	fmt.Fprintf(out, "%s %s\n", sent.ID, withDetail(string(sent.Status), sent.StatusDetail))
+	for _, r := range sent.Recipients {
+		fmt.Fprintf(out, "%s %s\n", r.Address, recipientLine(r))
+	}
+	return nil
+}
+
+func withDetail(status string, detail email.Detail) string {
+	if detail == "" {
+		return status
+	}
+	return fmt.Sprintf("%s (%s)", status, detail)
+}
+
+func recipientLine(r client.Recipient) string {
+	line := withDetail(string(r.Status), r.Reason)
+	if r.SMTPCode != 0 {
+		reply := fmt.Sprint(r.SMTPCode)
+		for _, part := range []string{r.EnhancedCode, r.Text} {
+			if part != "" && !strings.HasPrefix(r.Text, part+" ") {
+				reply += " " + part
+			}
+		}
+		line += ": " + printable(reply)
+	} else if r.Text != "" {
+		line += ": " + printable(r.Text)
+	}
+	switch by := r.AcceptedBy; {
+	case by != nil && by.Means == email.AcceptsRelay:
+		line += ", by the relay " + printable(by.Host) + ", which passes it on"
+	case by != nil:
+		line += ", by the recipient's server " + printable(by.Host)
+	case r.Status == email.RecipientDeferred && !r.NextAttemptAt.IsZero():
+		line += ", next attempt " + r.NextAttemptAt.Local().Format(time.RFC3339)
+	}
+	return line
+}
+
+// printable keeps a server's words from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+}
+
+// verdict turns what became of the recipients into an exit code.
+func verdict(rs []client.Recipient) error {
+	switch {
+	case slices.ContainsFunc(rs, func(r client.Recipient) bool { return !r.Status.Open() && r.Status != email.RecipientDelivered }):
+		return exitNotDelivered
+	case slices.ContainsFunc(rs, func(r client.Recipient) bool { return r.Status.Open() }):
+		return exitStillOpen
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/email"
+)
+
+// maxSendWait is the API's limit.
+const maxSendWait = 60 * time.Second
+
+// sendFlags are what the command line says of an e-mail.
+type sendFlags struct {
+	from                 string
+	to, cc, bcc, replyTo []string
+	subject, text, html  string
+	attach, inline       []string
+	headers, tags        []string
+	metadata             []string
+	sendAt, expiresAt    string
+	stream, onAmbiguous  string
+	key                  string
+	wait                 time.Duration
+	json                 bool
+}
+
+func (f *sendFlags) define(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.from, "from", "", "the sender; left out, the customer's default source")
+	fl.StringArrayVar(&f.to, "to", nil, "a recipient (can be repeated, as can --cc, --bcc and --reply-to)")
+	fl.StringArrayVar(&f.cc, "cc", nil, "a recipient of a copy")
+	fl.StringArrayVar(&f.bcc, "bcc", nil, "a recipient whom the others do not see")
+	fl.StringArrayVar(&f.replyTo, "reply-to", nil, "where answers go")
+	fl.StringVar(&f.subject, "subject", "", "the subject")
+	fl.StringVar(&f.text, "text", "", "the text, @FILE or - for standard input")
+	fl.StringVar(&f.html, "html", "", "the HTML, @FILE or - for standard input")
+	fl.StringArrayVar(&f.attach, "attach", nil, "a file to attach (can be repeated)")
+	fl.StringArrayVar(&f.inline, "inline", nil, "FILE=CID: a file that the HTML names as cid:CID (can be repeated)")
+	fl.StringArrayVar(&f.headers, "header", nil, "'X-Name: value': a header field (can be repeated)")
+	fl.StringArrayVar(&f.tags, "tag", nil, "a tag to find it by (can be repeated)")
+	fl.StringArrayVar(&f.metadata, "metadata", nil, "NAME=VALUE, which comes back in answers and webhooks (can be repeated)")
+	fl.StringVar(&f.sendAt, "send-at", "", "the time of the first attempt, as 2026-01-02T15:04:05Z")
+	fl.StringVar(&f.expiresAt, "expires-at", "", "when attempts end, as 2026-01-02T15:04:05Z")
+	fl.StringVar(&f.stream, "stream", "", "transactional (the default) or broadcast")
+	fl.StringVar(&f.onAmbiguous, "on-ambiguous", "", "retry (the default) or fail: what to do if the server's answer to the message never comes")
+	fl.StringVar(&f.key, "idempotency-key", "", "your name for this e-mail: sent again under it within 7 days, it is accepted once")
+	fl.DurationVar(&f.wait, "wait", 0, "how long to wait for the verdict on every recipient, as 20s; at most 60s")
+	fl.BoolVar(&f.json, "json", false, "print the API's answer")
+}
+
+// message builds what the flags describe, and reports all that is wrong with them
+// at once, a line each.
+func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
+	var wrong []error
+	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	m := client.Message{
+		To: addresses(f.to), Cc: addresses(f.cc), Bcc: addresses(f.bcc), ReplyTo: addresses(f.replyTo), Subject: f.subject,
+		Tags: f.tags, Stream: email.Stream(f.stream), OnAmbiguous: email.OnAmbiguous(f.onAmbiguous),
+	}
+	if f.from != "" {
+		m.From = address(f.from)
+	}
+	if f.text == "-" && f.html == "-" {
+		bad("--html: standard input is --text already; put one of them into a file")
+		stdin = strings.NewReader("")
+	}
+	for _, body := range []struct {
+		flag, value string
+		into        *string
+	}{{"--text", f.text, &m.Content.Text}, {"--html", f.html, &m.Content.HTML}} {
+		text, err := content(body.value, stdin)
+		if err != nil {
+			bad("%s: %w", body.flag, err)
+		}
+		*body.into = text
+	}
+	for _, file := range f.attach {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			bad("--attach: %w", err)
+		}
+		m.Attachments = append(m.Attachments, client.Attachment{Filename: filepath.Base(file), Content: data})
+	}
+	for _, s := range f.inline {
+		i := strings.LastIndexByte(s, '=')
+		if i <= 0 || i == len(s)-1 {
+			bad("--inline %q: give FILE=CID, as logo.png=logo for <img src=\"cid:logo\">", s)
+			continue
+		}
+		data, err := os.ReadFile(s[:i])
+		if err != nil {
+			bad("--inline: %w", err)
+		}
+		m.Attachments = append(m.Attachments, client.Attachment{Filename: filepath.Base(s[:i]), Content: data, ContentID: s[i+1:]})
+	}
+	for _, s := range f.headers {
+		name, value, ok := strings.Cut(s, ":")
+		if !ok {
+			bad("--header %q: give 'X-Name: value'", s)
+		}
+		m.Headers = append(m.Headers, email.Header{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
+	}
+	for _, s := range f.metadata {
+		name, value, ok := strings.Cut(s, "=")
+		if _, twice := m.Metadata[name]; !ok || twice {
+			bad("--metadata %q: give NAME=VALUE, each name once", s)
+		}
+		if m.Metadata == nil {
+			m.Metadata = map[string]string{}
+		}
+		m.Metadata[name] = value
+	}
+	for _, at := range []struct {
+		flag, value string
+		into        *time.Time
+	}{{"--send-at", f.sendAt, &m.SendAt}, {"--expires-at", f.expiresAt, &m.ExpiresAt}} {
+		if at.value == "" {
+			continue
+		}
+		var err error
+		if *at.into, err = time.Parse(time.RFC3339, at.value); err != nil {
+			bad("%s %q: give a time as RFC 3339 has it: 2026-01-02T15:04:05Z", at.flag, at.value)
+		}
+	}
+	if f.wait < 0 || f.wait > maxSendWait {
+		bad("--wait %s: give a time of at most %s, as 20s", f.wait, maxSendWait)
+	}
+	return m, errors.Join(wrong...)
+}
+
+// content is a flag's text: itself, a file's or standard input's.
+func content(value string, stdin io.Reader) (string, error) {
+	var data []byte
+	var err error
+	switch file, isFile := strings.CutPrefix(value, "@"); {
+	case isFile:
+		data, err = os.ReadFile(file)
+	case value == "-":
+		data, err = io.ReadAll(stdin)
+	default:
+		return value, nil
+	}
+	return string(data), err
+}
+
+func addresses(values []string) (out []client.Address) {
+	for _, v := range values {
+		out = append(out, address(v))
+	}
+	return out
+}
+
+// address reads you@example.net or Name <you@example.net>. Whether it is one is
+// for the service to say.
+func address(s string) client.Address {
+	s = strings.TrimSpace(s)
+	open := strings.LastIndexByte(s, '<')
+	if open < 0 || !strings.HasSuffix(s, ">") {
+		return client.Address{Email: s}
+	}
+	name := strings.TrimSpace(s[:open])
+	if quoted := len(name) >= 2 && name[0] == '"' && name[len(name)-1] == '"'; quoted {
+		name = strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(name[1 : len(name)-1])
+	}
+	return client.Address{Email: strings.TrimSpace(s[open+1 : len(s)-1]), Name: name}
+}
+
+// missing says of what has to be given how it is given here, not in JSON.
+var missing = map[string]string{
+	"/from":    "--from: give the sender; this customer has no default source",
+	"/to":      "--to: give at least one recipient",
+	"/content": "--text or --html: give a text, HTML or both; they may not be empty",
+}
+
+// explain says what went wrong in terms of the command line, a line for each
+// thing. The error does not wrap the cause: an interrupted send is no success.
+func (f *sendFlags) explain(url, id string, err error) error {
+	e, refused := errors.AsType[*client.Error](err)
+	switch {
+	case id != "":
+		return fmt.Errorf("the e-mail is accepted as %s, but there was no answer about what became of it: %s", id, err.Error())
+	case !refused:
+		return fmt.Errorf("no answer from %s: %s\nit is not known whether the e-mail was accepted; --idempotency-key %s makes it safe to send again", url, err.Error(), f.key)
+	case len(e.Fields) > 0:
+		lines := make([]string, len(e.Fields))
+		for i, field := range e.Fields {
+			lines[i] = f.flag(field.Pointer) + ": " + field.Detail
+			if own := missing[field.Pointer]; own != "" && field.Code == "missing" {
+				lines[i] = own
+			}
+		}
+		return errors.New(strings.Join(lines, "\n"))
+	case e.Code == "":
+		return fmt.Errorf("POSTRIDER_URL: %s answers %d %s: is that a Postrider?", url, e.Status, e.Detail)
+	case e.Code == email.CodeUnauthorized || e.Code == email.CodeForbidden:
+		return errors.New("POSTRIDER_ACCESSKEY: " + e.Detail)
+	case e.Code == email.CodeIdempotencyConflict:
+		return errors.New("--idempotency-key: " + e.Detail)
+	case e.Code == email.CodeTooLarge:
+		return errors.New("--text, --html, --attach, --inline: " + e.Detail)
+	case e.Status >= http.StatusInternalServerError:
+		return fmt.Errorf("%s (request %s)", e.Detail, e.RequestID)
+	}
+	return errors.New(e.Detail)
+}
+
+// flag is the flag that a place in the request came from, with the value where it
+// can be repeated.
+func (f *sendFlags) flag(pointer string) string {
+	path := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
+	for i := range path {
+		path[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(path[i])
+	}
+	name := map[string]string{"Idempotency-Key": "--idempotency-key", "content": "--text or --html", "attachments": "--attach or --inline", "headers": "--header", "tags": "--tag"}[path[0]]
+	if name == "" {
+		name = "--" + strings.ReplaceAll(path[0], "_", "-")
+	}
+	if len(path) == 1 {
+		return name
+	}
+	switch path[0] {
+	case "content":
+		return "--" + path[1]
+	case "headers", "metadata":
+		return name + " " + strconv.Quote(path[1])
+	}
+	values := map[string][]string{"to": f.to, "cc": f.cc, "bcc": f.bcc, "reply_to": f.replyTo, "tags": f.tags, "attachments": slices.Concat(f.attach, f.inline)}[path[0]]
+	i, err := strconv.Atoi(path[1])
+	if err != nil || i < 0 || i >= len(values) {
+		return name
+	}
+	if path[0] == "attachments" {
+		if name = "--attach"; i >= len(f.attach) {
+			name = "--inline"
+		}
+	}
+	return name + " " + strconv.Quote(values[i])
+}

@@ -1,0 +1,213 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+type deliveryRow struct {
+	bun.BaseModel `bun:"table:webhook_deliveries,alias:d"`
+
+	ID            string          `bun:"id,pk,type:uuid"`
+	EndpointID    string          `bun:"endpoint_id,type:uuid"`
+	EmailID       string          `bun:"email_id,type:uuid,nullzero"`
+	EventID       string          `bun:"event_id,type:uuid"`
+	Type          string          `bun:"type"`
+	Body          string          `bun:"body"`
+	Status        endpoint.Status `bun:"status"`
+	Attempts      int             `bun:"attempts"`
+	NextAttemptAt time.Time       `bun:"next_attempt_at,nullzero"`
+	LastCode      int             `bun:"last_code"`
+	LastError     string          `bun:"last_error"`
+	CreatedAt     time.Time       `bun:"created_at"`
+}
+
+func (r *deliveryRow) delivery() endpoint.Delivery {
+	return endpoint.Delivery{
+		ID: endpoint.DeliveryIDPrefix + r.ID, EndpointID: r.EndpointID, EmailID: r.EmailID, Type: r.Type, Body: []byte(r.Body),
+		Attempts: r.Attempts, NextAttemptAt: utc(r.NextAttemptAt), Status: r.Status, LastCode: r.LastCode, LastError: r.LastError, CreatedAt: utc(r.CreatedAt),
+	}
+}
+
+const deliveryColumns = "d.id, d.endpoint_id, d.email_id, d.event_id, d.type, d.body, d.status, d.attempts, d.next_attempt_at, d.last_code, d.last_error, d.created_at"
+
+// Deliveries lists what an endpoint was or is to be told, newest first, with the
+// calls made for it. An empty status takes all.
+func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, status endpoint.Status, after email.Cursor, limit int) (out []endpoint.Delivery, next *email.Cursor, err error) {
+	if _, err := s.Endpoint(ctx, customerID, endpointID); err != nil {
+		return nil, nil, err
+	}
+	var rows []*deliveryRow
+	q := s.db.NewSelect().Model(&rows).ColumnExpr(deliveryColumns).Where("d.endpoint_id = ?", endpointID).
+		Order("d.created_at DESC", "d.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "d", "created_at"))
+	if status != "" {
+		q = q.Where("d.status = ?", status)
+	}
+	if err := q.Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *deliveryRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+		out = append(out, r.delivery())
+	}
+	if len(ids) == 0 {
+		return out, next, nil
+	}
+	var calls []struct {
+		DeliveryID string
+		Attempt    int
+		At         time.Time
+		Code       int
+		MS         int64
+		Error      string
+		Answer     string
+	}
+	err = s.db.NewRaw("SELECT delivery_id, attempt, at, code, ms, error, answer FROM webhook_attempts WHERE delivery_id IN (?) ORDER BY attempt", bun.List(ids)).Scan(ctx, &calls)
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	for _, c := range calls {
+		for i := range out {
+			if ids[i] == c.DeliveryID {
+				out[i].Log = append(out[i].Log, endpoint.Attempt{Number: c.Attempt, At: utc(c.At), Code: c.Code, Duration: time.Duration(c.MS) * time.Millisecond, Error: c.Error, Answer: c.Answer})
+			}
+		}
+	}
+	return out, next, nil
+}
+
+// RetryDelivery makes a delivery due at once, whatever has become of it, under the
+// same id and with the same body. It has the whole schedule before it again.
+func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string) (endpoint.Delivery, error) {
+	id, ok := strings.CutPrefix(deliveryID, endpoint.DeliveryIDPrefix)
+	var row deliveryRow
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		err := tx.NewSelect().Model(&row).ColumnExpr(deliveryColumns).Join("JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND w.deleted_at IS NULL").
+			Where("d.id::text = ?", id).Where("w.customer_id = ?", customerID).For("UPDATE OF d").Scan(ctx)
+		if errors.Is(err, sql.ErrNoRows) || !ok {
+			return notFound("webhook delivery")
+		}
+		if err != nil {
+			return err
+		}
+		if err := again(ctx, tx, []string{row.ID}); err != nil {
+			return err
+		}
+		row.Status, row.Attempts, row.NextAttemptAt = endpoint.StatusPending, 0, time.Now()
+		return audit(ctx, tx, customerID, "delivery.retried", deliveryID, "")
+	})
+	return row.delivery(), err
+}
+
+// again makes deliveries as if they had never been attempted. What was called is
+// forgotten, for the attempts are counted from 1 again.
+func again(ctx context.Context, tx bun.Tx, ids []string) error {
+	if _, err := tx.NewRaw("DELETE FROM webhook_attempts WHERE delivery_id IN (?)", bun.List(ids)).Exec(ctx); err != nil {
+		return err
+	}
+	_, err := tx.NewRaw("UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_attempt_at = now(), lease_until = NULL, done_at = NULL WHERE id IN (?)",
+		bun.List(ids)).Exec(ctx)
+	return err
+}
+
+// replayMax bounds one replay.
+const replayMax = 10_000
+
+// Replay tells an endpoint once more what happened in a time: deliveries that exist
+// go out again as they are, and events that were never written for it, because it
+// was disabled or did not want them, get one now, of the given types; none means
+// those it wants. It tells how many.
+func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since, until time.Time, types []string) (n int, err error) {
+	e, err := s.Endpoint(ctx, customerID, endpointID)
+	if err != nil {
+		return 0, err
+	}
+	if e.Format != endpoint.FormatStandard {
+		return 0, email.Fail(email.CodeConflict, "only endpoints of the format standard can be told again; list the e-mails instead")
+	}
+	if len(types) == 0 {
+		types = e.Events
+	}
+	err = s.inTx(ctx, func(tx bun.Tx) error {
+		if err := s.missing(ctx, tx, e, since, until, types); err != nil {
+			return err
+		}
+		var ids []string
+		err := tx.NewRaw(`SELECT d.id FROM webhook_deliveries AS d JOIN email_events AS ev ON ev.id = d.event_id
+			WHERE d.endpoint_id = ? AND ev.at >= ? AND ev.at < ? AND d.type IN (?) ORDER BY ev.at LIMIT ?`,
+			endpointID, since, until, bun.List(types), replayMax+1).Scan(ctx, &ids)
+		if err != nil {
+			return err
+		}
+		if n = len(ids); n > replayMax {
+			return email.Fail(email.CodeConflict, "more than %d events fall into that time; ask for a shorter one", replayMax)
+		}
+		if n == 0 {
+			return nil
+		}
+		if err := again(ctx, tx, ids); err != nil {
+			return err
+		}
+		return audit(ctx, tx, customerID, "webhook.replayed", endpointID, fmt.Sprintf("%d events from %s to %s", n, since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339)))
+	})
+	return n, err
+}
+
+// missing writes the deliveries that an endpoint lacks. Their bodies tell the event
+// as it was and the e-mail as it is now.
+func (s *Store) missing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint, since, until time.Time, types []string) error {
+	var rows []eventRow
+	err := tx.NewSelect().Model(&rows).Where("ev.customer_id = ?", e.CustomerID).Where("ev.at >= ?", since).Where("ev.at < ?", until).
+		Where("ev.type IN (?)", bun.List(types)).Where("NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = ? AND d.event_id = ev.id)", e.ID).
+		Join("JOIN emails AS e ON e.id = ev.email_id").
+		Where("? <> 'callback' OR e.callback_id = ?", e.Kind, e.ID).
+		Where("cardinality(?::text[]) = 0 OR e.tags && ?::text[]", pgArray(e.Tags), pgArray(e.Tags)).
+		Where("cardinality(?::text[]) = 0 OR e.stream = ANY (?::text[])", pgArray(e.Streams), pgArray(e.Streams)).
+		Order("ev.at", "ev.id").Limit(replayMax + 1).Scan(ctx)
+	if err != nil {
+		return err
+	}
+	if len(rows) > replayMax {
+		return email.Fail(email.CodeConflict, "more than %d events fall into that time; ask for a shorter one", replayMax)
+	}
+	mails := map[string]email.Email{}
+	for _, r := range rows {
+		m, ok := mails[r.EmailID]
+		if !ok {
+			if m, err = s.Email(ctx, e.CustomerID, r.EmailID); err != nil {
+				return err
+			}
+			mails[r.EmailID] = m
+		}
+		kind, body, err := s.opts.WebhookBody(e.Format, r.event(), m)
+		if err != nil {
+			return fmt.Errorf("webhook body of %s: %w", r.Type, err)
+		}
+		d := deliveryRow{ID: newID(), EndpointID: e.ID, EmailID: r.EmailID, EventID: r.ID, Type: kind, Body: string(body), Status: endpoint.StatusPending,
+			NextAttemptAt: time.Now(), CreatedAt: time.Now()}
+		if _, err := tx.NewInsert().Model(&d).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pgArray is a Postgres array of texts.
+func pgArray(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, t := range texts {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(t) + `"`
+	}
+	return "{" + strings.Join(quoted, ",") + "}"
+}

@@ -1,0 +1,353 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+type endpointRow struct {
+	bun.BaseModel `bun:"table:webhook_endpoints,alias:w"`
+
+	ID             string          `bun:"id,pk,type:uuid"`
+	CustomerID     string          `bun:"customer_id,type:uuid"`
+	Kind           endpoint.Kind   `bun:"kind"`
+	URL            string          `bun:"url"`
+	Method         string          `bun:"method"`
+	SecretSealed   []byte          `bun:"secret_sealed,nullzero"`
+	Events         []string        `bun:"events,array"`
+	Format         endpoint.Format `bun:"format"`
+	Tags           []string        `bun:"tags,array"`
+	Streams        []string        `bun:"streams,array"`
+	DisabledAt     time.Time       `bun:"disabled_at,nullzero"`
+	DisabledReason string          `bun:"disabled_reason"`
+	Failures       int             `bun:"failures"`
+	FailingSince   time.Time       `bun:"failing_since,nullzero"`
+	BlockedUntil   time.Time       `bun:"blocked_until,nullzero"`
+	CreatedAt      time.Time       `bun:"created_at,nullzero,default:now()"`
+	UpdatedAt      time.Time       `bun:"updated_at,nullzero,default:now()"`
+	DeletedAt      time.Time       `bun:"deleted_at,nullzero"`
+}
+
+// endpoint is the row without its secrets.
+func (r *endpointRow) endpoint() endpoint.Endpoint {
+	return endpoint.Endpoint{
+		ID: r.ID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Format: r.Format, Events: r.Events,
+		Tags: r.Tags, Streams: r.Streams, Disabled: !r.DisabledAt.IsZero(), DisabledReason: r.DisabledReason,
+		Failures: r.Failures, FailingSince: utc(r.FailingSince), BlockedUntil: utc(r.BlockedUntil),
+		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt),
+	}
+}
+
+// keptSecret is a secret as it is sealed.
+type keptSecret struct {
+	Secret string    `json:"secret"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+func (s *Store) sealSecrets(endpointID string, secrets []endpoint.Secret) ([]byte, error) {
+	kept := make([]keptSecret, len(secrets))
+	for i, sec := range secrets {
+		kept[i] = keptSecret{Secret: sec.Reveal(), Until: sec.ValidUntil}
+	}
+	plain, err := json.Marshal(kept)
+	if err != nil {
+		return nil, err
+	}
+	return s.seal.sealFor(endpointID, plain), nil
+}
+
+// openSecrets reads what sealSecrets made, or the one secret of an earlier version.
+func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret, error) {
+	plain, err := s.seal.openFor(endpointID, sealed)
+	if err != nil {
+		return nil, err
+	}
+	kept := []keptSecret{{Secret: string(plain)}}
+	if strings.HasPrefix(string(plain), "[") {
+		kept = nil
+		if err := json.Unmarshal(plain, &kept); err != nil {
+			return nil, errors.New("the secrets of a webhook endpoint are not readable")
+		}
+	}
+	out := make([]endpoint.Secret, len(kept))
+	for i, k := range kept {
+		if out[i], err = endpoint.ParseSecret(k.Secret); err != nil {
+			return nil, err
+		}
+		out[i].ValidUntil = k.Until
+	}
+	return out, nil
+}
+
+// reasonNoURL disables a customer's endpoint while there is no address.
+const reasonNoURL = "no address"
+
+// createCustomerEndpoint makes a customer's own endpoint, without an address yet.
+func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerID string) (secret string, err error) {
+	fresh, err := endpoint.NewSecret()
+	if err != nil {
+		return "", err
+	}
+	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
+	row.Events = endpoint.DefaultEvents(endpoint.FormatStandard)
+	row.Format, row.Tags, row.Streams = endpoint.FormatStandard, []string{}, []string{}
+	if row.SecretSealed, err = s.sealSecrets(row.ID, []endpoint.Secret{fresh}); err != nil {
+		return "", err
+	}
+	if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
+		return "", fmt.Errorf("insert webhook endpoint: %w", err)
+	}
+	return fresh.Reveal(), nil
+}
+
+// setCustomerEndpoint points a customer's endpoint to its address. Another
+// address, or none, makes a disabled one what it is to be. The secret is
+// returned where this turned the webhook on.
+func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
+	var row endpointRow
+	if err := tx.NewSelect().Model(&row).Where("w.customer_id = ?", c.ID).Where("w.kind = ?", endpoint.KindCustomer).
+		For("UPDATE").Scan(ctx); err != nil {
+		return "", fmt.Errorf("read webhook endpoint: %w", err)
+	}
+	if c.WebhookURI == row.URL && c.WebhookMethod == row.Method {
+		return "", nil
+	}
+	turnedOn := row.URL == "" && c.WebhookURI != ""
+	if c.WebhookURI != row.URL {
+		row.DisabledAt, row.DisabledReason = time.Time{}, ""
+		row.Failures, row.FailingSince, row.BlockedUntil = 0, time.Time{}, time.Time{}
+		if c.WebhookURI == "" {
+			row.DisabledAt, row.DisabledReason = time.Now(), reasonNoURL
+		}
+	}
+	row.URL, row.Method = c.WebhookURI, c.WebhookMethod
+	if _, err := tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "disabled_at", "disabled_reason", "failures", "failing_since", "blocked_until").
+		Set("updated_at = now()").Exec(ctx); err != nil {
+		return "", fmt.Errorf("update webhook endpoint: %w", err)
+	}
+	if !turnedOn {
+		return "", nil
+	}
+	return s.newest(row)
+}
+
+// newest reveals the secret that signs first.
+func (s *Store) newest(row endpointRow) (string, error) {
+	secrets, err := s.openSecrets(row.ID, row.SecretSealed)
+	if err != nil {
+		return "", err
+	}
+	return secrets[0].Reveal(), nil
+}
+
+// WebhookSecret reads the secret of a customer's own endpoint.
+func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, error) {
+	var row endpointRow
+	err := s.db.NewSelect().Model(&row).Column("id", "secret_sealed").Where("w.customer_id = ?", customerID).Where("w.kind = ?", endpoint.KindCustomer).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", notFound("customer")
+	}
+	if err != nil {
+		return "", translate(err)
+	}
+	return s.newest(row)
+}
+
+// callback finds the endpoint of a message's callback_url, or makes it: one for
+// each customer and URL, signed with the customer's secret.
+func (c *change) callback(customerID, url string) (id string, err error) {
+	if url == "" {
+		return "", nil
+	}
+	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
+		Events: endpoint.DefaultEvents(endpoint.FormatStandard), Tags: []string{}, Streams: []string{}}
+	for range 2 {
+		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return id, err
+		}
+		if _, err = c.tx.NewInsert().Model(&row).On("CONFLICT (customer_id, url) WHERE kind = 'callback' DO NOTHING").Exec(c.ctx); err != nil {
+			return "", fmt.Errorf("insert callback: %w", err)
+		}
+	}
+	return id, err
+}
+
+// MaxEndpoints is how many endpoints of its own a customer may have.
+const MaxEndpoints = 50
+
+// CreateEndpoint makes an endpoint. Its secret is returned this once.
+func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out endpoint.Endpoint, secret string, err error) {
+	fresh, err := endpoint.NewSecret()
+	if err != nil {
+		return endpoint.Endpoint{}, "", err
+	}
+	row := endpointRow{ID: newID(), CustomerID: e.CustomerID, Kind: endpoint.KindEndpoint}
+	row.take(e)
+	if row.SecretSealed, err = s.sealSecrets(row.ID, []endpoint.Secret{fresh}); err != nil {
+		return endpoint.Endpoint{}, "", err
+	}
+	err = s.inTx(ctx, func(tx bun.Tx) error {
+		var n int
+		err := tx.NewRaw("SELECT count(*) FROM webhook_endpoints WHERE customer_id = ? AND kind = 'endpoint' AND deleted_at IS NULL", e.CustomerID).Scan(ctx, &n)
+		if err != nil {
+			return err
+		}
+		if n >= MaxEndpoints {
+			return email.Fail(email.CodeConflict, "there are %d webhook endpoints, the limit is %d; delete one", n, MaxEndpoints)
+		}
+		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
+			return err
+		}
+		return audit(ctx, tx, row.CustomerID, "webhook.created", row.ID, row.URL)
+	})
+	return row.endpoint(), fresh.Reveal(), err
+}
+
+// take sets what a customer may choose.
+func (r *endpointRow) take(e endpoint.Endpoint) {
+	r.URL, r.Method, r.Format = e.URL, e.Method, e.Format
+	r.Events, r.Tags, r.Streams = append([]string{}, e.Events...), append([]string{}, e.Tags...), append([]string{}, e.Streams...)
+}
+
+// Endpoints lists a customer's endpoints, oldest first: its own webhook_uri, those
+// it made, and the callback URLs of its messages.
+func (s *Store) Endpoints(ctx context.Context, customerID string) ([]endpoint.Endpoint, error) {
+	var rows []endpointRow
+	err := s.db.NewSelect().Model(&rows).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Where("w.url <> ''").
+		Order("w.created_at", "w.id").Limit(1000).Scan(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	out := make([]endpoint.Endpoint, len(rows))
+	for i := range rows {
+		out[i] = rows[i].endpoint()
+	}
+	return out, nil
+}
+
+// Endpoint reads one endpoint of a customer.
+func (s *Store) Endpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	var row endpointRow
+	err := s.db.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return endpoint.Endpoint{}, notFound("webhook endpoint")
+	}
+	return row.endpoint(), translate(err)
+}
+
+// changeEndpoint locks an endpoint, lets fn change it, and writes it back.
+func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action string, fn func(tx bun.Tx, row *endpointRow) error) (endpoint.Endpoint, error) {
+	var row endpointRow
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		err := tx.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").For("UPDATE").Scan(ctx)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound("webhook endpoint")
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(tx, &row); err != nil {
+			return err
+		}
+		_, err = tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "format", "events", "tags", "streams", "secret_sealed", "disabled_at",
+			"disabled_reason", "failures", "failing_since", "blocked_until", "deleted_at").Set("updated_at = now()").Returning("updated_at").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, customerID, action, id, row.URL)
+	})
+	return row.endpoint(), err
+}
+
+// UpdateEndpoint writes what a customer chose: URL, method, format, events, tags
+// and streams. Only an endpoint that it made can be changed so.
+func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoint.Endpoint, error) {
+	return s.changeEndpoint(ctx, e.CustomerID, e.ID, "webhook.updated", func(_ bun.Tx, row *endpointRow) error {
+		if row.Kind != endpoint.KindEndpoint {
+			return email.Fail(email.CodeConflict, "this endpoint comes from elsewhere: change webhook_uri by PUT /v1.0/customer, callback_url with the message")
+		}
+		row.take(e)
+		return nil
+	})
+}
+
+// EnableEndpoint lets an endpoint be told again. What waited while it was disabled
+// is due at once.
+func (s *Store) EnableEndpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	return s.changeEndpoint(ctx, customerID, id, "webhook.enabled", func(_ bun.Tx, row *endpointRow) error {
+		if row.URL == "" {
+			return email.Fail(email.CodeConflict, "this endpoint has no address: set webhook_uri by PUT /v1.0/customer")
+		}
+		row.DisabledAt, row.DisabledReason = time.Time{}, ""
+		row.Failures, row.FailingSince, row.BlockedUntil = 0, time.Time{}, time.Time{}
+		return nil
+	})
+}
+
+// DeleteEndpoint ends an endpoint that a customer made; what waits for it is given up.
+func (s *Store) DeleteEndpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	return s.changeEndpoint(ctx, customerID, id, "webhook.deleted", func(tx bun.Tx, row *endpointRow) error {
+		if row.Kind != endpoint.KindEndpoint {
+			return email.Fail(email.CodeConflict, "this endpoint comes from elsewhere: clear webhook_uri by PUT /v1.0/customer; a callback ends with its e-mails")
+		}
+		now := time.Now()
+		row.DisabledAt, row.DisabledReason, row.DeletedAt = now, endpoint.ReasonDeleted, now
+		_, err := tx.NewRaw(`UPDATE webhook_deliveries SET status = 'failed', next_attempt_at = NULL, lease_until = NULL, done_at = now(), last_error = 'the endpoint was deleted'
+			WHERE endpoint_id = ? AND status = 'pending'`, id).Exec(ctx)
+		return err
+	})
+}
+
+// RotateSecret gives an endpoint a new secret; both sign for endpoint.RotationOverlap.
+// The new one is returned this once.
+func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endpoint.Endpoint, secret string, err error) {
+	fresh, err := endpoint.NewSecret()
+	if err != nil {
+		return endpoint.Endpoint{}, "", err
+	}
+	e, err = s.changeEndpoint(ctx, customerID, id, "webhook.rotated", func(_ bun.Tx, row *endpointRow) error {
+		if row.Kind == endpoint.KindCallback {
+			return email.Fail(email.CodeConflict, "callbacks are signed with the secret of the customer's own endpoint: rotate that one")
+		}
+		secrets, err := s.openSecrets(row.ID, row.SecretSealed)
+		if err != nil {
+			return err
+		}
+		row.SecretSealed, err = s.sealSecrets(row.ID, endpoint.Rotate(secrets, fresh, time.Now().UTC()))
+		return err
+	})
+	return e, fresh.Reveal(), err
+}
+
+// TestEndpoint writes a delivery of the type webhook.test, due at once.
+func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoint.Delivery, error) {
+	e, err := s.Endpoint(ctx, customerID, id)
+	if err != nil {
+		return endpoint.Delivery{}, err
+	}
+	if e.Disabled {
+		return endpoint.Delivery{}, email.Fail(email.CodeConflict, "the endpoint is disabled (%s): enable it first", e.DisabledReason)
+	}
+	now := time.Now().UTC()
+	body, err := json.Marshal(map[string]any{"type": endpoint.TypeTest, "timestamp": now, "data": map[string]string{"endpoint_id": id, "customer_id": customerID}})
+	if err != nil {
+		return endpoint.Delivery{}, err
+	}
+	row := deliveryRow{ID: newID(), EndpointID: id, EventID: newID(), Type: endpoint.TypeTest, Body: string(body), Status: endpoint.StatusPending, NextAttemptAt: now, CreatedAt: now}
+	if _, err := s.db.NewInsert().Model(&row).Exec(ctx); err != nil {
+		return endpoint.Delivery{}, translate(err)
+	}
+	return row.delivery(), nil
+}

@@ -1,0 +1,56 @@
+package db
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Preview refuses what Accept would refuse, and changes nothing. It gives the
+// message with what is known of the files it refers to, and the senders of the
+// customer's last e-mails of its stream.
+func (s *Store) Preview(ctx context.Context, customerID string, m email.Message) (out email.Message, senders email.SenderUse, err error) {
+	err = s.inChange(ctx, func(c *change) error {
+		_, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
+		if err != nil {
+			return err
+		}
+		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
+			return err
+		}
+		if prepaid {
+			var left int64
+			if err := c.tx.NewRaw("SELECT credits FROM customers WHERE id = ?", customerID).Scan(ctx, &left); err != nil {
+				return fmt.Errorf("read credits: %w", err)
+			}
+			if err := affordable(len(m.To)+len(m.Cc)+len(m.Bcc), left); err != nil {
+				return err
+			}
+		}
+		senders, err = c.senders(customerID, m)
+		return err
+	})
+	return m, senders, err
+}
+
+// How far back senders are looked for. The second number bounds the work for a
+// customer with few e-mails of the stream among many others.
+const (
+	senderEmails = 100
+	senderScan   = 10_000
+)
+
+func (c *change) senders(customerID string, m email.Message) (u email.SenderUse, err error) {
+	err = c.tx.NewRaw(`WITH latest AS (
+			SELECT lower(e.from_email) AS address FROM (
+				SELECT from_email, stream FROM emails WHERE customer_id = ?0 AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT ?3
+			) AS e WHERE e.stream = ?1 LIMIT ?2
+		), most AS (SELECT address, count(*) AS n FROM latest GROUP BY address ORDER BY n DESC, address LIMIT 1)
+		SELECT count(*), count(*) FILTER (WHERE address = lower(?4)), coalesce((SELECT address FROM most), ''), coalesce((SELECT n FROM most), 0) FROM latest`,
+		customerID, m.Stream, senderEmails, senderScan, m.From.Email).Scan(c.ctx, &u.Total, &u.Same, &u.Address, &u.Count)
+	if err != nil {
+		return u, fmt.Errorf("read senders: %w", err)
+	}
+	return u, nil
+}
