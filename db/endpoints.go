@@ -112,16 +112,23 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 }
 
 // setCustomerEndpoint points a customer's endpoint to its address. Another
-// address, or none, makes a disabled one what it is to be. The secret is
-// returned where this turned the webhook on.
+// address, or none, makes a disabled one what it is to be, and its profile says in
+// which format it is told. The secret is returned where this turned the webhook on.
 func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
 	var row endpointRow
 	if err := tx.NewSelect().Model(&row).Where("w.customer_id = ?", c.ID).Where("w.kind = ?", endpoint.KindCustomer).
 		For("UPDATE").Scan(ctx); err != nil {
 		return "", fmt.Errorf("read webhook endpoint: %w", err)
 	}
-	if c.WebhookURI == row.URL && c.WebhookMethod == row.Method {
+	format := endpoint.FormatStandard
+	if c.Profile == account.ProfileVoIPBIN {
+		format = endpoint.FormatVoIPBIN
+	}
+	if c.WebhookURI == row.URL && c.WebhookMethod == row.Method && format == row.Format {
 		return "", nil
+	}
+	if format != row.Format {
+		row.Format, row.Events = format, endpoint.DefaultEvents(format)
 	}
 	turnedOn := row.URL == "" && c.WebhookURI != ""
 	if c.WebhookURI != row.URL {
@@ -132,7 +139,7 @@ func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Cu
 		}
 	}
 	row.URL, row.Method = c.WebhookURI, c.WebhookMethod
-	if _, err := tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "disabled_at", "disabled_reason", "failures", "failing_since", "blocked_until").
+	if _, err := tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "format", "events", "disabled_at", "disabled_reason", "failures", "failing_since", "blocked_until").
 		Set("updated_at = now()").Exec(ctx); err != nil {
 		return "", fmt.Errorf("update webhook endpoint: %w", err)
 	}

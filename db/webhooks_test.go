@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -341,4 +342,27 @@ func TestVoIPBINBodiesHoldTheWholeEmail(t *testing.T) {
 	e := b.accept(m)
 	b.attempt(e.ID, 1, delivered)
 	require.Equal(t, 4, b.count("SELECT count(*) FROM webhook_deliveries WHERE type = 'email_updated' AND position('the whole text' in body) > 0"), "accepted, sending, delivered, completed")
+}
+
+func TestAProfileChoosesTheFormatOfWebhookURI(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.hook("https://a.test/in")
+	own := func() endpoint.Endpoint {
+		es, err := b.Endpoints(b.ctx, b.customer)
+		require.NoError(t, err)
+		return es[0]
+	}
+	for _, tc := range []struct {
+		profile account.Profile
+		format  endpoint.Format
+	}{{account.ProfileVoIPBIN, endpoint.FormatVoIPBIN}, {account.ProfileDefault, endpoint.FormatStandard}} {
+		c, err := b.Customer(b.ctx, b.customer)
+		require.NoError(t, err)
+		c.Profile = tc.profile
+		_, _, err = b.UpdateCustomer(b.ctx, c)
+		require.NoError(t, err)
+		require.Equal(t, tc.format, own().Format)
+		require.Equal(t, endpoint.DefaultEvents(tc.format), own().Events)
+	}
 }
