@@ -41,6 +41,10 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 	if email.FailureCode(err) == email.CodeNotFound {
 		cust, _, err = s.CreateCustomer(ctx, demoCustomer, "made by postrider dev", "")
 	}
+	if err == nil && cust.DefaultSource == nil { // so that a first mail takes no more than --to
+		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
+		cust, _, err = s.UpdateCustomer(ctx, cust)
+	}
 	if err != nil {
 		return demo{}, err
 	}
