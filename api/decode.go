@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
@@ -52,7 +53,27 @@ func decode(c *gin.Context, into any) error {
 	if err != nil {
 		return err
 	}
-	return intake.Unmarshal(body, into)
+	if err := intake.Unmarshal(body, into); err != nil {
+		return err
+	}
+	return noNUL(body)
+}
+
+// noNUL refuses texts that Postgres takes for none. The body is JSON.
+func noNUL(body []byte) error {
+	if !bytes.Contains(body, []byte(`\u0000`)) {
+		return nil
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(body))
+	for {
+		t, err := d.ReadToken()
+		if err != nil {
+			return nil // the end
+		}
+		if t.Kind() == '"' && strings.Contains(t.String(), "\x00") {
+			return invalid(string(d.StackPointer()), "control_character", "remove the NUL")
+		}
+	}
 }
 
 // pathID reads a UUID from the path. Anything else names nothing we have.

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
@@ -36,6 +38,25 @@ func (s *Server) logged(c *gin.Context) {
 	s.deps.Log.InfoContext(c.Request.Context(), "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "ms", time.Since(start).Milliseconds(), "customer_id", c.GetString(keyCustomerID))
 }
+
+// storable refuses parameters that Postgres takes for no text: NUL and what is not
+// UTF-8.
+func (s *Server) storable(c *gin.Context) {
+	if !storableText(c.Request.URL.Path) {
+		s.problem(c, errNoRoute)
+		return
+	}
+	for name, values := range c.Request.URL.Query() {
+		for _, v := range append(values, name) {
+			if !storableText(v) {
+				s.problem(c, invalid(strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", ""), ""), "control_character", "a parameter holds a NUL or is not UTF-8; remove that"))
+				return
+			}
+		}
+	}
+}
+
+func storableText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // recovered turns a panic into a 500 that the operator can find.
 func (s *Server) recovered(c *gin.Context) {

@@ -100,7 +100,7 @@ func New(deps Deps, opts Options) *Server {
 	}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
-	s.engine.Use(s.identify, s.logged, s.recovered)
+	s.engine.Use(s.identify, s.logged, s.recovered, s.storable)
 	s.engine.NoRoute(func(c *gin.Context) { s.problem(c, errNoRoute) })
 	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
 	s.routes()
