@@ -115,9 +115,10 @@ func tooLarge(at stage, r email.Reply) bool {
 
 // faultCounts says whether a relay's fault closes it for all mail at once:
 // without a connection, credentials or a sender nobody's mail goes there. Any
-// other may be one recipient's or one message's bad luck.
+// other may be one recipient's or one message's bad luck, a closed connection too:
+// if the relay is really gone, the next dial says so.
 func faultCounts(at stage, r email.Reply) bool {
-	return at == stageSession || at == stageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{0, 421, 530, 535, 538}, r.Code)
+	return at == stageSession || at == stageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{530, 535, 538}, r.Code)
 }
 
 // deferral fills in when to try again.

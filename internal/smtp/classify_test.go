@@ -130,7 +130,7 @@ func TestWhichFaultsCloseARelayForAllMail(t *testing.T) {
 	}{
 		{stageSession, email.Reply{Code: 554}, true},
 		{stageMail, email.Reply{Code: 451, Enhanced: "4.3.0"}, true},
-		{stageRcpt, email.Reply{Code: 421}, true},
+		{stageRcpt, email.Reply{Code: 421}, false},
 		{stageRcpt, email.Reply{Code: 530}, true},
 		{stageFinal, email.Reply{Code: 550, Enhanced: "5.7.8"}, true},
 		{stageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, false},

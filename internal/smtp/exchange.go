@@ -2,7 +2,10 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -103,7 +106,7 @@ func (x *exchange) rcpt() bool {
 		rep := reply(code, text)
 		switch {
 		case err != nil:
-			x.cut("RCPT TO", err)
+			x.lost(i, err)
 			return false
 		case code/100 == 2:
 			x.accepted = append(x.accepted, i)
@@ -126,12 +129,14 @@ func (x *exchange) rcpt() bool {
 			}
 			o.RetryAfter, o.Uncounted = 0, false
 		}
-		x.decide(i, o)
 		if code == 421 { // the server is closing: those accepted so far have nothing
-			x.decideRest(o)
+			o.RetryAfter, o.Uncounted = hint(o.Text), false
+			x.decide(i, o)
+			x.spare(rep)
 			x.hangUp()
 			return false
 		}
+		x.decide(i, o)
 	}
 	if len(x.accepted) > 0 {
 		return true
@@ -141,6 +146,31 @@ func (x *exchange) rcpt() bool {
 	}
 	x.reset()
 	return false
+}
+
+// lost ends a transaction whose connection ended while the i-th recipient was named.
+// It may be the reason, so it waits by its schedule; the others go without it.
+func (x *exchange) lost(i int, err error) {
+	if x.ctx.Err() != nil {
+		x.abandon("RCPT TO", context.Cause(x.ctx))
+		return
+	}
+	x.hangUp()
+	x.fault = max(x.fault, cutFault(err))
+	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
+	x.out.Final = rep
+	x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
+	x.spare(rep)
+}
+
+// spare decides those who have no answer of their own because the connection ended
+// at somebody else's.
+func (x *exchange) spare(why email.Reply) {
+	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
+	if why.Code == 0 {
+		text = "not tried: " + why.Text + ", at another recipient"
+	}
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: email.Reply{Text: printable(text)}})
 }
 
 func (x *exchange) data() bool {
@@ -211,7 +241,7 @@ func (x *exchange) dot() {
 	code, text, err := x.step(x.timeouts.Final, ".")
 	rep := reply(code, text)
 	if err != nil || (code/100 != 2 && !refusal(code)) {
-		x.out.Outcomes, x.fault = silent, faultDown
+		x.out.Outcomes, x.fault = silent, cutFault(err)
 		x.hangUp()
 		return
 	}
@@ -292,8 +322,31 @@ func (x *exchange) cut(where string, err error) {
 		x.abandon(where, context.Cause(x.ctx))
 		return
 	}
-	x.end(faultDown, where, err)
+	if where == "MAIL FROM" {
+		x.end(faultDown, where, err)
+		return
+	}
+	// The message may be the reason: the same one does not come every 10 s.
+	x.end(cutFault(err), where, err)
+	for i := range x.out.Outcomes {
+		if x.out.Outcomes[i].RetryAfter == relayWait {
+			x.out.Outcomes[i].RetryAfter = cutWait
+		}
+	}
 }
+
+// cutFault judges a connection that ended in a transaction: one that was closed may
+// be for this mail alone, and if the relay is gone the next dial says so; one that
+// was silent until our time ran out is not tried with all the others.
+func cutFault(err error) fault {
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return faultDown
+	}
+	return faultRefused
+}
+
+// cutWait is how long a message waits whose transaction was cut off.
+const cutWait = time.Minute
 
 // abandon ends a transaction before the dot for a reason of our own.
 func (x *exchange) abandon(where string, err error) { x.end(faultOurs, where, err) }

@@ -164,10 +164,14 @@ func TestAServerThatClosesAmidTheRecipients(t *testing.T) {
 	})}).Start(t)
 	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("ok@y.test", "gone@y.test", "last@y.test", "unasked@y.test"), noMark)
 	require.Equal(t, email.DetailHard, ex.Outcomes[1].Reason, "it keeps its own answer")
-	for _, i := range []int{0, 2, 3} {
+	require.Equal(t, 421, ex.Outcomes[2].Code)
+	require.False(t, ex.Outcomes[2].Uncounted, "it may be the reason, and waits by its schedule")
+	for _, i := range []int{0, 3} {
 		require.Equal(t, email.RecipientDeferred, ex.Outcomes[i].Status)
 		require.True(t, ex.Outcomes[i].Uncounted)
-		require.Equal(t, 421, ex.Outcomes[i].Code)
+		require.Zero(t, ex.Outcomes[i].Code, "that answer was not theirs")
+		require.Contains(t, ex.Outcomes[i].Text, "another recipient")
+		require.Equal(t, 10*time.Second, ex.Outcomes[i].RetryAfter, "they go without it")
 	}
 	require.True(t, ex.RelayFault)
 	require.NotContains(t, p.Lines(), "DATA")

@@ -105,13 +105,21 @@ func TestOneRecipientThatARelayRefusesHoldsBackNobody(t *testing.T) {
 
 func TestAFaultInATransactionLeadsToTheNextRelay(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{"closing": "421 4.3.2 shutting down", "gone": smtptest.Drop, "credentials": "530 5.7.0 Authentication required"} {
+	for name, tc := range map[string]struct {
+		answer string
+		// times it may happen: a connection may end for one recipient's sake.
+		times int
+	}{
+		"closing": {"421 4.3.2 shutting down", 3}, "gone": {smtptest.Drop, 3}, "credentials": {"530 5.7.0 Authentication required", 1},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ill := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": answer})}).Start(t)
+			ill := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": tc.answer})}).Start(t)
 			well := (&smtptest.Peer{}).Start(t)
 			rs := relays(t, smtp.Options{}, url(ill, "name=ill"), url(well, "name=well"))
-			require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
+			for range tc.times {
+				require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
+			}
 			require.True(t, rs.Fast(email.Route{}), "the next one is not known to be slow")
 			require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
 			require.Len(t, well.Messages(), 1)
@@ -174,4 +182,27 @@ func TestTheEarliestProbeCounts(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "two", relay.Relay.Name)
 	require.Equal(t, 6*time.Second, relay.RetryAfter)
+}
+
+// TestOneRecipientThatEndsConnectionsHoldsBackNobody: neither the others of its
+// e-mail nor anybody else's mail.
+func TestOneRecipientThatEndsConnectionsHoldsBackNobody(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{"421": "421 4.7.0 Try again later", "cut": smtptest.Drop, "nonsense": "???"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t)
+			rs := relays(t, smtp.Options{}, url(p, ""))
+			for range 10 {
+				ex := send(t, rs, envelope("a@y.test", "bad@y.test", "c@y.test"), noMark)
+				require.Zero(t, ex.Outcomes[1].RetryAfter, "it waits by its schedule")
+				for _, i := range []int{0, 2} {
+					require.Equal(t, 10*time.Second, ex.Outcomes[i].RetryAfter)
+				}
+				for _, o := range send(t, rs, envelope("a@y.test", "c@y.test"), noMark).Outcomes {
+					require.Equal(t, email.RecipientDelivered, o.Status, "the rest goes without it")
+				}
+			}
+		})
+	}
 }
