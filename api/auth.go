@@ -83,7 +83,7 @@ func (s *Server) authorize(n need) gin.HandlerFunc {
 		grant := grantOf(c)
 		switch {
 		case n.full && !grant.Full():
-			s.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes"))
+			s.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
 		case n.scope == account.ScopeAdmin && !grant.Admin():
 			s.problem(c, errNotAdmin)
 		case n.scope != "" && !grant.May(n.scope):

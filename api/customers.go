@@ -104,6 +104,8 @@ func (s *Server) governCustomer(c *gin.Context) (int, any, error) {
 		k.Credits = in.Credits.value
 	}
 	switch {
+	case k.ID == customerOf(c).ID && k.Status == account.StatusSuspended:
+		return 0, nil, invalid("/status", "forbidden", "that is the customer you act for: nobody could take it back")
 	case !slices.Contains([]account.Status{account.StatusActive, account.StatusSuspended}, k.Status):
 		return 0, nil, invalid("/status", "invalid", "give active or suspended")
 	case k.Credits != nil && *k.Credits < 0:

@@ -25,7 +25,7 @@ type Emails interface {
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
 	// Resend accepts a finished e-mail's message as a new e-mail.
-	Resend(ctx context.Context, customerID, id, owner string) (email.Email, error)
+	Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	// Settled tells which e-mails have had a verdict for every recipient.
 	Settled(ctx context.Context, ids []string) ([]string, error)
 }
@@ -167,12 +167,28 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := s.deps.Emails.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, s.deps.Dispatcher.Owner())
+	key, err := idempotencyKey(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.accepted(c, e)
+	first, err := s.deps.Emails.Email(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	if domain := first.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		return 0, nil, email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+	}
+	e, replayed, err := s.deps.Emails.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, s.deps.Dispatcher.Owner(),
+		email.Idempotency{Key: key, Fingerprint: "resend " + id})
+	if err != nil {
+		return 0, nil, err
+	}
 	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
+	if replayed {
+		c.Header("Idempotent-Replayed", "true")
+	} else {
+		s.accepted(c, e)
+	}
 	return postStatus(c, e), s.single(c, e), nil
 }
 

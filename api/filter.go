@@ -16,9 +16,19 @@ import (
 var filters = map[string]func(*email.Filter, string) (hint string){
 	"status": func(f *email.Filter, v string) string {
 		for word := range strings.SplitSeq(v, ",") {
+			switch word { // VoIPBIN's that are none of ours
+			case "bounce":
+				word = string(email.StatusBounced)
+			case "dropped":
+				f.Statuses = append(f.Statuses, email.StatusFailed)
+				word = string(email.StatusCanceled)
+			case "deferred":
+				f.Detail = email.DetailDeferred
+				word = string(email.StatusSending)
+			}
 			status, ok := email.ParseStatus(word)
 			if !ok {
-				return "give queued, sending, delivered, bounced, failed or canceled, several with commas; initiated and processed mean queued and sending"
+				return "give queued, sending, delivered, bounced, failed or canceled, several with commas; initiated, processed, bounce, dropped and deferred are read as VoIPBIN means them"
 			}
 			f.Statuses = append(f.Statuses, status)
 		}

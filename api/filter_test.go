@@ -19,6 +19,8 @@ func TestFindingMail(t *testing.T) {
 		"status=initiated":                  {order},
 		"status=queued,canceled":            {news, order},
 		"status=delivered":                  {},
+		"status=dropped":                    {news},
+		"status=bounce,deferred":            {},
 		"to=BOB@x.test":                     {order},
 		"to=@y.test":                        {news},
 		"from=news@acme.test":               {news},

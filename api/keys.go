@@ -116,6 +116,9 @@ func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
+	if err := lasting(c); err != nil {
+		return 0, nil, err
+	}
 	var in accessKeyRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
@@ -129,6 +132,14 @@ func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, token), nil
+}
+
+// lasting refuses keys that end: the token of another key would outlive them.
+func lasting(c *gin.Context) error {
+	if !grantOf(c).ExpiresAt.IsZero() {
+		return email.Fail(email.CodeForbidden, "an access key that ends makes no others: use a login, or a key that does not expire")
+	}
+	return nil
 }
 
 // rotateRequest says how long the old key goes on, in seconds; a day where it
@@ -145,6 +156,9 @@ const (
 func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "access key")
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := lasting(c); err != nil {
 		return 0, nil, err
 	}
 	in := rotateRequest{}

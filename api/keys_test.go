@@ -279,3 +279,30 @@ func TestGuessingPasswordsIsThrottled(t *testing.T) {
 	require.Equal(t, 200, b.with(token, "GET", "/v1.0/accesskeys", "").status)
 	require.Equal(t, 403, b.with(token, "GET", "/v1.0/pauses", "").status, "this user is no admin")
 }
+
+// TestARestrictedKeyCannotFreeItself: it makes no key, and sends nothing from elsewhere.
+func TestARestrictedKeyCannotFreeItself(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	foreign := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	require.Equal(t, 200, b.as("POST", "/v1.0/emails/"+foreign+"/cancel", "").status)
+	forever := b.as("POST", "/v1.0/accesskeys", `{"name":"forever"}`).field(t, "id")
+	for _, restriction := range []string{`"sender_domains":["news.test"]`, `"networks":["192.0.2.0/24"]`, `"scopes":["emails:send"]`, `"expire":60`} {
+		key := b.as("POST", "/v1.0/accesskeys", `{`+restriction+`}`).field(t, "token")
+		require.Equal(t, 403, b.with(key, "POST", "/v1.0/accesskeys", `{"name":"free"}`).status, restriction)
+		require.Equal(t, 403, b.with(key, "POST", "/v1.0/accesskeys/"+forever+"/rotate", "").status, restriction)
+	}
+	news := b.as("POST", "/v1.0/accesskeys", `{"sender_domains":["news.test"]}`).field(t, "token")
+	require.Equal(t, 403, b.with(news, "POST", "/v1.0/emails/"+foreign+"/resend", "").status)
+	admin := b.adminKey()
+	locked := b.with(admin, "PUT", "/v1.0/customers/"+b.customer.ID, `{"status":"suspended"}`)
+	require.Equal(t, 400, locked.status, "nobody locks the operator out")
+
+	again := func() answer {
+		return b.call("POST", "/v1.0/emails/"+foreign+"/resend", "", "Authorization", "Bearer "+b.key, "Idempotency-Key", "once")
+	}
+	first, second := again(), again()
+	require.Equal(t, 202, first.status, first.body)
+	require.Equal(t, first.field(t, "id"), second.field(t, "id"), "sent again once")
+	require.Equal(t, "true", second.header.Get("Idempotent-Replayed"))
+}

@@ -36,6 +36,7 @@ type customerRow struct {
 	Networks      []string        `bun:"networks,array,scanonly"`
 	KeyID         string          `bun:"key_id,scanonly"`
 	KeyRested     bool            `bun:"key_rested,scanonly"`
+	KeyExpiresAt  time.Time       `bun:"key_expires_at,scanonly,nullzero"`
 }
 
 func (r *customerRow) customer() account.Customer {

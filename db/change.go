@@ -198,9 +198,7 @@ func (c *change) settle(m *mail) {
 		m.Paused, m.PausedRelay, m.ThrottledUntil = false, "", time.Time{}
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
-	case m.Held:
-		m.NextActionAt = time.Time{}
-	case m.Paused:
+	case m.Held, m.Paused:
 		m.NextActionAt = c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
 	default:
 		m.NextActionAt = next

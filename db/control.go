@@ -75,8 +75,8 @@ func (c *change) ownMail(customerID, id string) (*mail, error) {
 
 // control carries out an action, and notes who wanted it.
 func (c *change) control(m *mail, control email.Control) error {
-	if err := c.act(m, control); err != nil {
-		return err
+	if err := c.act(m, control); err != nil || !m.dirty {
+		return err // what is in force already is nothing that somebody did
 	}
 	detail := ""
 	if control.Action == email.ActionReschedule {

@@ -95,3 +95,23 @@ func TestControlComesTooLate(t *testing.T) {
 	_, err = b.ControlFor(b.ctx, other.ID, e.ID, email.Control{Action: email.ActionCancel})
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 }
+
+func TestAHeldEmailExpires(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.ExpiresAt = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	e := b.accept(m)
+	st, err := b.Control(b.ctx, e.ID, email.Control{Action: email.ActionHold})
+	require.NoError(t, err)
+	require.Equal(t, "held", st.Waiting)
+	require.Equal(t, m.ExpiresAt, st.NextAt, "its run wakes then")
+	require.Equal(t, 1, b.count("SELECT count(*) FROM audit WHERE action = 'email.hold'"))
+	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionHold})
+	require.NoError(t, err)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM audit WHERE action = 'email.hold'"), "what is in force already is not done again")
+	b.exec("UPDATE emails SET expires_at = now()")
+	_, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictClosed, o.Verdict)
+	require.Equal(t, email.DetailExpired, b.get(e.ID).Detail)
+}

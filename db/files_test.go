@@ -240,7 +240,7 @@ func TestAnEmailSharesTheFilesBytes(t *testing.T) {
 	_, err = b.DeleteFile(b.ctx, b.customer, f.ID)
 	require.NoError(t, err)
 	require.NoError(t, b.control(e.ID, email.ActionCancel))
-	again, err := b.Resend(b.ctx, b.customer, e.ID, uuid.NewString())
+	again, _, err := b.Resend(b.ctx, b.customer, e.ID, uuid.NewString(), email.Idempotency{})
 	require.NoError(t, err)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
 	for _, id := range []string{e.ID, again.ID} {

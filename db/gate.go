@@ -260,7 +260,7 @@ func stateOf(e *emailRow, now time.Time) email.State {
 	case e.AttemptOpen:
 		st.NextAttempt = e.Attempts
 	case e.Held:
-		st.Waiting = "held"
+		st.Waiting, st.NextAt = "held", utc(e.NextActionAt)
 	case e.Paused:
 		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
 	case e.ThrottledUntil.After(now):

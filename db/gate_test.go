@@ -164,7 +164,7 @@ func TestTheGateIsClosed(t *testing.T) {
 	})
 	t.Run("while held", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
-		b.exec("UPDATE emails SET held = true WHERE id = ?", e.ID)
+		require.NoError(t, b.control(e.ID, email.ActionHold))
 		_, o := b.open(e.ID, 1)
 		require.Equal(t, "held", o.State.Waiting)
 		require.True(t, o.State.NextAt.IsZero())

@@ -168,7 +168,7 @@ const usedEvery = time.Minute
 // unknown, deleted or expired is unauthorized, without saying which.
 func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
 	row, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.ColumnExpr("k.scopes, k.sender_domains, k.networks::text[] AS networks, k.id AS key_id").
+		return q.ColumnExpr("k.scopes, k.sender_domains, k.networks::text[] AS networks, k.id AS key_id, k.expires_at AS key_expires_at").
 			ColumnExpr("k.last_used_at IS NULL OR k.last_used_at < now() - ? * interval '1 second' AS key_rested", usedEvery.Seconds()).
 			Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
 			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
@@ -186,6 +186,7 @@ func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, 
 	}
 	return account.Grant{
 		Customer: row.customer(), Actor: "key:" + row.KeyID, Scopes: row.Scopes, SenderDomains: row.SenderDomains, Networks: prefixes(row.Networks),
+		ExpiresAt: utc(row.KeyExpiresAt),
 	}, nil
 }
 

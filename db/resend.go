@@ -11,23 +11,23 @@ import (
 
 // Resend accepts a finished e-mail's message once more, as a new e-mail to all of
 // its recipients, now. Attachments that are stored go as they are, and share their
-// bytes; one that could not be had is tried again.
-func (s *Store) Resend(ctx context.Context, customerID, id, owner string) (email.Email, error) {
+// bytes; one that could not be had is tried again. With an idempotency key it is done once, as
+// for Accept.
+func (s *Store) Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	e, err := s.Email(ctx, customerID, id)
 	if err != nil {
-		return email.Email{}, err
+		return email.Email{}, false, err
 	}
 	if !e.Status.Final() {
-		return email.Email{}, email.Fail(email.CodeConflict, "the e-mail is %s: only a finished one can be sent again", e.Status)
+		return email.Email{}, false, email.Fail(email.CodeConflict, "the e-mail is %s: only a finished one can be sent again", e.Status)
 	}
 	m := e.Message
 	m.SendAt, m.ExpiresAt = time.Time{}, time.Time{}
 	// First, for what is accepted must not be answered with an error.
 	if err := audit(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
-		return email.Email{}, translate(err)
+		return email.Email{}, false, translate(err)
 	}
-	out, _, err := s.Accept(ctx, customerID, m, owner, email.Idempotency{})
-	return out, err
+	return s.Accept(ctx, customerID, m, owner, idem)
 }
 
 // Settled tells which of some e-mails have had their first verdict for every

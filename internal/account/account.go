@@ -126,13 +126,18 @@ type Grant struct {
 	Scopes        []Scope
 	SenderDomains []string
 	Networks      []netip.Prefix
+	// ExpiresAt is the key's end; zero for a user, and for a key that has none.
+	ExpiresAt time.Time
 }
 
 // Admin reports whether it may act for the whole installation.
 func (g Grant) Admin() bool { return slices.Contains(g.Scopes, ScopeAdmin) }
 
-// Full reports whether it may do all that its customer may.
-func (g Grant) Full() bool { return len(g.Scopes) == 0 || g.Admin() }
+// Full reports whether it may do all that its customer may: make keys, above all,
+// which would be a way out of any restriction.
+func (g Grant) Full() bool {
+	return (len(g.Scopes) == 0 || g.Admin()) && len(g.SenderDomains) == 0 && len(g.Networks) == 0
+}
 
 // May reports whether it may do something.
 func (g Grant) May(s Scope) bool {
