@@ -205,7 +205,7 @@ func (x *exchange) body(message []byte) bool {
 	st.Error = err.Error()
 	defer x.hangUp() // whatever it says, half a message stands on this socket
 	if x.ctx.Err() == nil && x.conn.SetReadDeadline(time.Now().Add(earlyAnswer)) == nil {
-		if code, text, rerr := x.text.ReadResponse(0); rerr == nil && refusal(code) {
+		if code, text, rerr := readReply(x.text.R); rerr == nil && refusal(code) {
 			st.Reply = reply(code, text)
 		}
 	}

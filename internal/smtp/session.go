@@ -115,7 +115,7 @@ func (s *Session) command(timeout time.Duration, format string, args ...any) (co
 	if err := s.text.PrintfLine(format, args...); err != nil {
 		return 0, "", err
 	}
-	return s.text.ReadResponse(0)
+	return readReply(s.text.R)
 }
 
 // sizeLimit is what the relay's SIZE extension allows (RFC 1870); 0 is no limit.

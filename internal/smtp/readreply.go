@@ -1,0 +1,58 @@
+package smtp
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// maxReply bounds a reply, all of its lines together. RFC 5321 section 4.5.3.1.5
+// allows 512 bytes a line.
+const maxReply = 64 << 10
+
+var errReplyTooLong = fmt.Errorf("the reply has more than %d bytes", maxReply)
+
+// readReply reads a reply of one or more lines (RFC 5321 section 4.2.1). One that
+// breaks off before its line's end is none: a 250 that may go on is not an answer.
+func readReply(r *bufio.Reader) (code int, text string, err error) {
+	var lines []string
+	for left := maxReply; ; {
+		line, err := readLine(r, &left)
+		if err != nil {
+			return 0, "", err
+		}
+		c, err := strconv.Atoi(line[:min(3, len(line))])
+		if err != nil || c < 100 || len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' || code != 0 && c != code {
+			return 0, line, fmt.Errorf("not a reply: %q", line[:min(len(line), 100)])
+		}
+		code = c
+		lines = append(lines, line[min(4, len(line)):])
+		if len(line) == 3 || line[3] == ' ' {
+			return code, strings.Join(lines, "\n"), nil
+		}
+	}
+}
+
+// readLine reads up to a line's end, without it, and counts it off from left.
+func readLine(r *bufio.Reader, left *int) (string, error) {
+	var b strings.Builder
+	for {
+		part, err := r.ReadSlice('\n')
+		if *left -= len(part); *left < 0 {
+			return "", errReplyTooLong
+		}
+		b.Write(part)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF):
+			return "", io.ErrUnexpectedEOF
+		case err != nil:
+			return "", err
+		default:
+			return strings.TrimRight(b.String(), "\r\n"), nil
+		}
+	}
+}
