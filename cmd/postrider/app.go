@@ -248,6 +248,11 @@ const startRetry = 5 * time.Second
 
 // work runs a worker until ctx ends, then lets it finish what it does.
 func (a *app) work(ctx context.Context) error {
+	select {
+	case <-a.dispatcher.Connected():
+	case <-ctx.Done():
+		return nil
+	}
 	for {
 		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
 			return nil // only ctx ends the wait

@@ -48,6 +48,7 @@ const (
 	sweepLease = 30 * time.Second
 	sweepBatch = 200
 
+	connectEvery       = time.Second
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
 	sweepEndpointEvery = 30 * time.Second
@@ -61,6 +62,8 @@ type Dispatcher struct {
 	log    *slog.Logger
 	owner  string
 	queue  chan email.Start
+	// connected is closed at the first answer of Temporal's.
+	connected chan struct{}
 
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
@@ -69,7 +72,7 @@ type Dispatcher struct {
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
 func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
-	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan email.Start, startQueue)}
+	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan email.Start, startQueue), connected: make(chan struct{})}
 }
 
 // Owner is this process in the outbox's leases.
@@ -88,6 +91,11 @@ func (d *Dispatcher) Accepted(e email.Email) {
 // then is left to the sweep of another process, or of the next one here.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
+	if !d.connect(ctx) {
+		return
+	}
 	for range starters {
 		wg.Go(func() {
 			for {
@@ -104,8 +112,43 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
-	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
-	wg.Wait()
+}
+
+// connect waits for Temporal's first answer, in one goroutine: the SDK's client
+// writes down what the server can do at its first call, and reads that without
+// a lock when it starts a run eagerly. Nobody calls before.
+func (d *Dispatcher) connect(ctx context.Context) bool {
+	for {
+		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+		_, err := d.client.CheckHealth(callCtx, &client.CheckHealthRequest{})
+		cancel()
+		if d.answered(ctx, "dispatch.connect", "", err) {
+			close(d.connected)
+			return true
+		}
+		select {
+		case <-time.After(connectEvery):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Connected is closed once Temporal has answered Run for the first time. Whoever
+// else uses its client waits for it.
+func (d *Dispatcher) Connected() <-chan struct{} { return d.connected }
+
+// errNotConnected: nothing is lost by it, the sweeps make up for it.
+var errNotConnected = errors.New("temporal has not answered yet")
+
+// ready reports whether calls may be made.
+func (d *Dispatcher) ready() error {
+	select {
+	case <-d.connected:
+		return nil
+	default:
+		return errNotConnected
+	}
 }
 
 // every runs a sweep now and then, a little out of step with other processes.
@@ -234,6 +277,9 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 // started, unless the e-mail is finished and needs none: a run that somebody
 // terminated comes back only by somebody's wish.
 func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
+	if err := d.ready(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if !e.Status.Final() {
@@ -256,6 +302,9 @@ func (d *Dispatcher) signal(ctx context.Context, s email.Start) error {
 
 // WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.
 func (d *Dispatcher) WakeEndpoint(ctx context.Context, endpointID string) error {
+	if err := d.ready(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	id := email.WebhookWorkflowIDPrefix + endpointID

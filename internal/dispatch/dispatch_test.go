@@ -142,11 +142,12 @@ func status(t *testing.T, c client.Client, id string) enumspb.WorkflowExecutionS
 func TestDispatch(t *testing.T) {
 	t.Parallel()
 	temporal := server(t, "", 0)
+	// The dispatcher's client is its own until it has connected; c looks on.
 	c := lazy(t, temporal.Address())
 	ctx, cancel := context.WithCancel(t.Context())
 	log := &lines{}
 	box := &outbox{}
-	d := dispatch.New(c, box, slog.New(slog.NewTextHandler(log, nil)))
+	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.NewTextHandler(log, nil)))
 
 	// Search attributes: missing, waited for, created, of the wrong type.
 	waited := make(chan error, 1)
@@ -159,7 +160,10 @@ func TestDispatch(t *testing.T) {
 	require.NoError(t, <-waited)
 
 	done := make(chan struct{})
+	early := d.Wake(ctx, email.Email{ID: uuid.NewString(), Status: email.StatusQueued})
+	require.ErrorContains(t, early, "not answered yet")
 	go func() { d.Run(ctx); close(done) }()
+	<-d.Connected()
 	running := func(id string) {
 		t.Helper()
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond, log.String())
@@ -214,7 +218,7 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
 	box := &outbox{overdue: []email.Start{stopped, lost}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
-	d := dispatch.New(c, box, slog.New(slog.DiscardHandler))
+	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
 	for _, id := range []string{lost.WorkflowID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
@@ -239,7 +243,7 @@ func TestTemporalAwayIsADelay(t *testing.T) {
 	log := &lines{}
 	box := &outbox{}
 	ctx, cancel := context.WithCancel(t.Context())
-	d := dispatch.New(c, box, slog.New(slog.NewTextHandler(log, nil)))
+	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.NewTextHandler(log, nil)))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
 	s := start()
