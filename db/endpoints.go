@@ -340,7 +340,7 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 	if err != nil {
 		return endpoint.Endpoint{}, "", err
 	}
-	e, err = s.changeEndpoint(ctx, customerID, id, "webhook.rotated", func(_ bun.Tx, row *endpointRow) error {
+	e, err = s.changeEndpoint(ctx, customerID, id, "webhook.rotated", func(tx bun.Tx, row *endpointRow) error {
 		if row.Kind == endpoint.KindCallback {
 			return email.Fail(email.CodeConflict, "callbacks are signed with the secret of the customer's own endpoint: rotate that one")
 		}
@@ -348,7 +348,11 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 		if err != nil {
 			return err
 		}
-		if secrets = endpoint.Rotate(secrets, fresh, time.Now().UTC()); len(secrets) > maxSecrets {
+		var now time.Time
+		if err := tx.NewRaw("SELECT now()").Scan(ctx, &now); err != nil {
+			return err
+		}
+		if secrets = endpoint.Rotate(secrets, fresh, now.UTC()); len(secrets) > maxSecrets {
 			return email.Fail(email.CodeConflict, "%d secrets sign already, each for 24 hours after it was replaced: wait until the oldest has ended", maxSecrets)
 		}
 		row.SecretSealed, err = s.sealSecrets(row.ID, secrets)
