@@ -62,7 +62,7 @@ func (d *deployment) rest(want int, method, path, body string) map[string]any {
 }
 
 // text is a member of an answer that is one.
-func text(t *testing.T, m map[string]any, name string) string {
+func text(t testing.TB, m map[string]any, name string) string {
 	t.Helper()
 	s, ok := m[name].(string)
 	require.True(t, ok, name)
