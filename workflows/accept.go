@@ -39,19 +39,19 @@ func (s *sendEmail) accept() error {
 
 // notAccepted waits before the message is tried again.
 func (s *sendEmail) notAccepted(err error, wait time.Duration) error {
-	words := "not accepted yet"
+	why := err.Error()
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		words += ": " + app.Message()
+		why = app.Message()
 	}
 	s.state = email.State{Waiting: "acceptance", NextAt: workflow.Now(s.ctx).Add(wait)}
-	s.details(words)
-	return workflow.NewTimerWithOptions(s.ctx, wait, workflow.TimerOptions{Summary: words}).Get(s.ctx, nil)
+	s.sayNotAccepted(why)
+	return workflow.NewTimerWithOptions(s.ctx, wait, workflow.TimerOptions{Summary: s.waitingFor()}).Get(s.ctx, nil)
 }
 
 // follow waits for the end of an e-mail that another run sends: this is a repetition
 // of that run's start.
 func (s *sendEmail) follow() (email.SendEmailResult, error) {
-	s.details("sent by the workflow " + s.owner)
+	s.sayFollowing()
 	in := email.FollowEmailInput{EmailID: s.in.EmailID, Owner: s.owner}
 	st, err := regular(s.ctx, email.ActivityFollow, act.FollowEmail, regularFollow("sent by another run"), in)
 	if err != nil {

@@ -67,7 +67,7 @@ func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.
 	if err := workflow.Await(steps, func() bool { return s.in.EmailID != "" }); err != nil {
 		return email.State{}, err
 	}
-	st, err := regular(steps, email.ActivityControl, act.ControlEmail, regularOptions(string(action)),
+	st, err := regular(steps, email.ActivityControl, act.ControlEmail, urgent(s.ranked(regularOptions(string(action)))),
 		email.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
 	if err != nil {
 		if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
