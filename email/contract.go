@@ -97,9 +97,8 @@ type State struct {
 	Open int `json:"open,omitempty"`
 	// NextAt is when the next attempt is due; zero with Waiting empty means now.
 	NextAt time.Time `json:"next_at,omitzero"`
-	// Waiting says in words what for: "held", "paused", "throttled", "scheduled",
-	// "retry".
-	// Empty means that an attempt is due.
+	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
+	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
