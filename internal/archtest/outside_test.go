@@ -2,6 +2,7 @@ package archtest
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestTheBinaryHoldsNoTools(t *testing.T) {
 	t.Parallel()
 	have := deps(t, "./cmd/postrider")
 	require.Contains(t, have, module+"/workflows")
-	for _, tool := range []string{"github.com/invopop/jsonschema", "github.com/santhosh-tekuri/jsonschema/v6", "github.com/stretchr/testify/require", module + "/internal/smtptest"} {
-		require.NotContains(t, have, tool)
+	for _, tool := range []string{"github.com/invopop/jsonschema", "github.com/santhosh-tekuri/jsonschema/v6", module + "/internal/smtptest"} {
+		require.False(t, slices.Contains(have, tool), tool)
 	}
 }
