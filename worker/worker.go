@@ -36,4 +36,5 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflowWithOptions(workflows.SendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
 	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
+	r.RegisterNexusService(nexusService())
 }
