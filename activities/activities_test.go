@@ -122,7 +122,7 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	}
 	return peer{w}, nil
 }
-func (w *world) Fast(email.Route) bool { return !w.slow }
+func (w *world) Fast(email.Route) bool              { return !w.slow }
 func (w *world) Lot(email.Route, time.Duration) int { return 100 }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
