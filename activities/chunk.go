@@ -277,25 +277,12 @@ func (c *chunk) record(ctx context.Context, endings []email.Ending) error {
 
 // keepLeases renews the leases of a lot until stopped.
 func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(email.LeaseRenewal)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			// One that is lost is noticed at its mark, before the dot.
-			if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
-				c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
-			}
+	return renewing(ctx, func(ctx context.Context) {
+		// One that is lost is noticed at its mark, before the dot.
+		if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
+			c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
 		}
-	}()
-	return func() { cancel(); <-stopped }
+	})
 }
 
 // obstruct notes on what is due that no relay is there.
