@@ -157,6 +157,9 @@ func giveBack(e *email.Ending, o email.BatchOpening, after time.Duration, why st
 
 // send1 makes one attempt.
 func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message, e *email.Ending, first *lent) {
+	if o.Bytes > largeMessage {
+		first.close() // who waits for memory holds no session that others wait for with theirs
+	}
 	release, err := c.room(ctx, o.Bytes)
 	if err != nil {
 		giveBack(e, o, time.Second, "this worker is shutting down")
