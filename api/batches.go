@@ -2,7 +2,7 @@ package api
 
 import (
 	"context"
-	"maps"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -144,8 +144,8 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		return b, nil, false, err
 	}
 	if in.Mode == email.BatchStrict {
-		if err := strictly(in.Problems()); err != nil {
-			return b, nil, false, err
+		if items, fields := in.Problems(maxBatchProblems); items > 0 {
+			return b, nil, false, strictly(items, fields)
 		}
 	}
 	idem := email.Idempotency{Key: key}
@@ -168,19 +168,14 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 // maxBatchProblems bounds the problems that the refusal of a whole batch lists.
 const maxBatchProblems = 100
 
-// strictly refuses a batch for what is wrong with its items: the first hundred
-// problems, in the items' order.
-func strictly(problems map[int]*email.Failure) error {
-	if len(problems) == 0 {
-		return nil
+// strictly refuses a batch for what is wrong with its items.
+func strictly(items int, fields []email.FieldError) error {
+	what := fmt.Sprintf("%d items of the batch cannot be accepted", items)
+	if items == 1 {
+		what = "an item of the batch cannot be accepted"
 	}
-	f := email.Fail(email.CodeInvalidRequest, "%d items of the batch cannot be accepted, so none is; errors says where and why. In permissive mode the others are", len(problems))
-	for _, i := range slices.Sorted(maps.Keys(problems)) {
-		if f.Fields = append(f.Fields, problems[i].Fields...); len(f.Fields) >= maxBatchProblems {
-			f.Fields = f.Fields[:maxBatchProblems]
-			break
-		}
-	}
+	f := email.Fail(email.CodeInvalidRequest, "%s, so none is; errors says where and why. In permissive mode the others are", what)
+	f.Fields = fields
 	return f
 }
 
