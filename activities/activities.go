@@ -92,6 +92,8 @@ type Relays interface {
 	// Lot is how many transactions the rate of the route's relay lets begin in that
 	// time, at least 1.
 	Lot(route email.Route, within time.Duration) int
+	// Down says why no relay of the route would be tried now; nil if one would.
+	Down(route email.Route) *email.RelayError
 }
 
 // Render makes the bytes of a message; the same for every attempt.

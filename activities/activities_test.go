@@ -39,6 +39,7 @@ type world struct {
 	recorded   []email.RecordStatusInput
 
 	relayErr error
+	down     *email.RelayError
 	slow     bool
 	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
 	sends    int
@@ -122,8 +123,9 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	}
 	return peer{w}, nil
 }
-func (w *world) Fast(email.Route) bool { return !w.slow }
+func (w *world) Fast(email.Route) bool              { return !w.slow }
 func (w *world) Lot(email.Route, time.Duration) int { return 100 }
+func (w *world) Down(email.Route) *email.RelayError { return w.down }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
 	body, err := w.onResolve(a)
@@ -294,7 +296,13 @@ func TestAnUnreachableRelay(t *testing.T) {
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
 	require.True(t, res.HandOver, "inline it is left to the regular activity")
-	_, err = b.smtp(t, false)
+	require.True(t, res.RelayDown)
+	res, err = b.smtp(t, false)
+	require.NoError(t, err, "the run has to say so first")
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: 421  no service for ***@y.test", res.Text)
+	said := email.SendSMTPInput{EmailID: "E", Attempt: 1, RelayDown: true}
+	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.Equal(t, "relay_unavailable", app.Type())
@@ -302,6 +310,14 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
 	require.NotContains(t, app.Error(), "robert@")
 	require.Zero(t, b.opens, "no recipient was touched")
+
+	// What is known to be down is not even tried inline.
+	b.slow, b.down, b.relayErr = true, &email.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
+	res, err = b.smtp(t, true)
+	require.NoError(t, err)
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: not tried before noon", res.Text)
+	b.slow, b.relayErr = false, b.down
 
 	b.check = &email.State{Status: email.StatusCanceled, Final: true}
 	res, err = b.smtp(t, false)

@@ -141,6 +141,9 @@ type SendSMTPInput struct {
 	Route   Route `json:"route"`
 	// Inline: run as a local activity, within the inline budget.
 	Inline bool `json:"inline,omitempty"`
+	// RelayDown: the run says already that no relay takes mail. That is an error
+	// then, which the server retries, and no result any more.
+	RelayDown bool `json:"relay_down,omitempty"`
 }
 
 // SendSMTPResult is what one attempt yielded, or why there was none.
@@ -155,6 +158,9 @@ type SendSMTPResult struct {
 	// HandOver: the attempt does not fit the inline budget. It goes on where it
 	// is; call the activity again as a regular one, which attaches to it.
 	HandOver bool `json:"hand_over,omitempty"`
+	// RelayDown, with HandOver: no relay takes mail, Text says why. Call again once
+	// the run says so, with the same in the input.
+	RelayDown bool `json:"relay_down,omitempty"`
 	// Unrecorded holds the outcomes when the journal could not be written after
 	// the server had answered: RecordStatus writes both, however long it takes.
 	Unrecorded []Outcome `json:"unrecorded,omitempty"`

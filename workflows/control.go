@@ -64,7 +64,7 @@ func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.
 	s.controlling++
 	defer func() { s.controlling-- }()
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
-	st, err := regular(steps, email.ActivityControl, act.ControlEmail, regularOptions(string(action)),
+	st, err := regular(steps, email.ActivityControl, act.ControlEmail, urgent(s.ranked(regularOptions(string(action)))),
 		email.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
 	if err != nil {
 		if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {

@@ -90,6 +90,23 @@ func regularWebhooks(summary string) workflow.ActivityOptions {
 	return o
 }
 
+// ranked gives regular activities the e-mail's place in the task queue, for
+// servers that order it: by stream, and in turns among customers. A run that was
+// started with the same hands it down anyway; this is for those that were not.
+// Local activities are never queued.
+func (s *sendEmail) ranked(o workflow.ActivityOptions) workflow.ActivityOptions {
+	if s.plan.CustomerID != "" {
+		o.Priority = temporal.Priority{PriorityKey: s.plan.Route.Stream.Priority(), FairnessKey: s.plan.CustomerID}
+	}
+	return o
+}
+
+// urgent is for what somebody wants done now.
+func urgent(o workflow.ActivityOptions) workflow.ActivityOptions {
+	o.Priority.PriorityKey = email.PriorityControl
+	return o
+}
+
 // The search attributes of SendEmail; `postrider migrate up` creates them.
 var (
 	attrStatus   = temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus)

@@ -85,21 +85,23 @@ func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, er
 			signals := workflow.GetSignalChannelWithOptions(ctx, string(action), workflow.SignalChannelOptions{Description: descriptions[action]})
 			for {
 				signals.Receive(ctx, nil)
-				b.control(action)
+				b.control(ctx, action)
 			}
 		})
 	}
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		ctx.Done().Receive(ctx, nil)
-		b.control(email.ActionCancel)
+		b.control(ctx, email.ActionCancel)
 	})
 	return b, nil
 }
 
-// control carries out an action on all e-mails of the batch.
-func (b *sendBatch) control(action email.Action) {
+// control carries out an action on all e-mails of the batch. Its context is not the
+// canceled one, if that is why it was called.
+func (b *sendBatch) control(ctx workflow.Context, action email.Action) {
 	b.controlling++
-	_, err := regular(b.ctx, email.ActivityControlBatch, act.ControlBatch, regularControlBatch(string(action)), email.ControlBatchInput{BatchID: b.in.BatchID, Action: action})
+	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
+	_, err := regular(steps, email.ActivityControlBatch, act.ControlBatch, regularControlBatch(string(action)), email.ControlBatchInput{BatchID: b.in.BatchID, Action: action})
 	b.controlling--
 	if err != nil {
 		b.log.Warn("signal refused", "action", action, "error", err) // a signal has nobody to answer
@@ -215,7 +217,7 @@ func (b *sendBatch) wait() error {
 		d := max(next.Sub(workflow.Now(b.ctx)), batchRoundAtLeast)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: summary}), func(workflow.Future) {})
 	}
-	for _, ch := range []workflow.ReceiveChannel{workflow.GetSignalChannel(b.ctx, email.SignalWake), b.woken} {
+	for _, ch := range []workflow.ReceiveChannel{wakeSignals(b.ctx), b.woken} {
 		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
 			for c.ReceiveAsync(nil) { // several wake-ups are one
 				continue

@@ -24,6 +24,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/attachment"
+	"github.com/postrider/postrider/internal/codec"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dispatch"
 	"github.com/postrider/postrider/internal/inbound"
@@ -37,10 +38,12 @@ import (
 
 // app is a process's parts, wired.
 type app struct {
-	cfg        config.Config
-	log        *slog.Logger
-	store      *db.Store
-	temporal   client.Client
+	cfg      config.Config
+	log      *slog.Logger
+	store    *db.Store
+	temporal client.Client
+	// codec is nil where histories are in the clear.
+	codec      *codec.Codec
 	namespace  string
 	dispatcher *dispatch.Dispatcher
 	relays     *smtp.Relays
@@ -55,8 +58,9 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 }
 
 // temporalClient reads the SDK's own environment and configuration file. The
-// client connects when it is first used: Temporal may be down.
-func temporalClient(log *slog.Logger) (client.Client, string, error) {
+// client connects when it is first used: Temporal may be down. With a codec what
+// it writes is encrypted.
+func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, string, error) {
 	opts, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return nil, "", fmt.Errorf("temporal settings: %w", err)
@@ -64,12 +68,27 @@ func temporalClient(log *slog.Logger) (client.Client, string, error) {
 	if opts.Namespace == "" {
 		opts.Namespace = client.DefaultNamespace
 	}
+	if payloads != nil {
+		payloads.Apply(&opts)
+	}
 	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
 	c, err := client.NewLazyClient(opts)
 	if err != nil {
 		return nil, "", fmt.Errorf("temporal client: %w", err)
 	}
 	return c, opts.Namespace, nil
+}
+
+// newCodec encrypts histories, where there are keys for that.
+func newCodec(cfg config.Config) (*codec.Codec, error) {
+	if len(cfg.PayloadKeys) == 0 {
+		return nil, nil
+	}
+	keys := make([]codec.Key, len(cfg.PayloadKeys))
+	for i, k := range cfg.PayloadKeys {
+		keys[i] = codec.Key{ID: k.ID, Bytes: k.Bytes()}
+	}
+	return codec.New(keys)
 }
 
 func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error) {
@@ -92,7 +111,10 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
 		return nil, err
 	}
-	if a.temporal, a.namespace, err = temporalClient(log); err != nil {
+	if a.codec, err = newCodec(cfg); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	if a.temporal, a.namespace, err = temporalClient(log, a.codec); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.dispatcher = dispatch.New(a.temporal, a.store, log)
@@ -157,7 +179,22 @@ func (a *app) close() error {
 	return a.store.Close()
 }
 
-// api is the HTTP handler.
+// codecPath is where Temporal's UI and CLI have payloads decrypted.
+const codecPath = "/codec"
+
+// handler is all that the API's port answers.
+func (a *app) handler() http.Handler {
+	token := a.cfg.CodecToken.Reveal()
+	if a.codec == nil || token == "" {
+		return a.api()
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", a.api())
+	mux.Handle(codecPath+"/", a.codec.Handler(token, a.cfg.TemporalUIURL))
+	return mux
+}
+
+// api is the HTTP API.
 func (a *app) api() http.Handler {
 	var workflowURL func(string) string
 	if base := strings.TrimRight(a.cfg.TemporalUIURL, "/"); base != "" {

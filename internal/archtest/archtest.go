@@ -65,6 +65,7 @@ var rules = map[string]rule{
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
 	"internal/dispatch":   {may: domain},
+	"internal/codec":      {},
 	"db":                  {may: domain},
 	"db/migrations":       {},
 	"internal/inbound":    {may: domain},
