@@ -261,6 +261,10 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	b.exec("UPDATE emails SET next_action_at = now()")
 	_, none, _ := b.openBatch(batch.ID, 10)
 	require.Empty(t, none, "the leases are alive")
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Zero(t, plan.Due)
+	require.InDelta(t, email.Lease.Seconds(), time.Until(plan.NextAt).Seconds(), 5)
 	require.NoError(t, b.RenewMany(b.ctx, []string{opened[0].EmailID, opened[1].EmailID, opened[2].EmailID}, first))
 
 	// One never got to its dot, one did, and of one the answer is known.
@@ -268,6 +272,9 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	require.NoError(t, b.mark(opened[2].EmailID, 1, first, ambiguous(opened[2].Opening)...))
 	require.NoError(t, b.finish(opened[2].EmailID, 1, first, endingsOf(first, opened[2:3], delivered)[0].Outcomes...))
 	b.exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+	plan, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, 3, plan.Due, "what was begun and given up is due")
 	second, taken, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, taken, 3)
 	verdicts := map[string]email.Verdict{}

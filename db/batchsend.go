@@ -34,9 +34,8 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	}
 	// Attempts that are open are due when whoever has them is given up.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, count(*) AS open,
-			count(*) FILTER (WHERE e.next_action_at <= now() AND NOT e.attempt_open) AS due,
-			min(CASE WHEN e.attempt_open THEN greatest(e.next_action_at, a.lease_until, now() + interval '1 second') ELSE e.next_action_at END)
-				FILTER (WHERE e.attempt_open OR e.next_action_at > now()) AS next_at
+			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due,
+			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2`,
 		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
