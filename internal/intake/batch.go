@@ -72,6 +72,16 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 	return b, c.refused()
 }
 
+// IsBatch tells a request for many messages from one for a single message.
+func IsBatch(body []byte) bool {
+	var req struct {
+		Messages   jsontext.Value `json:"messages"`
+		Message    jsontext.Value `json:"message"`
+		Recipients jsontext.Value `json:"recipients"`
+	}
+	return json.Unmarshal(body, &req) == nil && (req.Messages != nil || req.Message != nil || req.Recipients != nil)
+}
+
 func (c *checker) count(pointer string, n, limit int, what string) {
 	switch {
 	case n == 0:

@@ -124,7 +124,7 @@ func (t *template) part(c *checker, pointer, s string) *part {
 	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
 	var err error
 	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
-		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it")
+		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
 		return nil
 	}
 	_, err = p.template.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
@@ -183,7 +183,7 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	header := func(what string, p *part) string {
 		s := p.fill(vars)
 		if control(s) {
-			c.refuse("/variables", codeControl, "with these variables, %s would have line breaks or other control characters", what)
+			c.refuse("/variables", codeControl, "with these variables, %s would have line breaks or other control characters; remove them", what)
 		}
 		return s
 	}
