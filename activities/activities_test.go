@@ -227,14 +227,15 @@ func (b *bench) smtp(t *testing.T, inline bool) (email.SendSMTPResult, error) {
 func TestRegisteringExportsTheActivitiesAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, name := range []string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"} {
+	names := []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks"}
+	for _, name := range names {
 		_, err := b.env.ExecuteActivity(name, struct{}{})
 		if err != nil {
 			require.NotContains(t, err.Error(), "unable to find", name)
 		}
 	}
-	require.Equal(t, []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks, email.ActivityControl, email.ActivityDeliverWebhooks},
-		[]string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"}, "the published names")
+	require.Equal(t, []string{email.ActivityAccept, email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks,
+		email.ActivityControl, email.ActivityFollow, email.ActivityDeliverWebhooks}, names, "the published names")
 }
 
 func TestADeliveredAttempt(t *testing.T) {

@@ -190,10 +190,10 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
 			return next, err
 		}
+		ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
 		if unresolved(ml.attachments) { // to be fetched first, which is a run's work
+			ml.WorkflowID = email.WorkflowIDPrefix + id
 			a.starts = append(a.starts, outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: a.now, CreatedAt: a.now})
-		} else {
-			ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
 		}
 		mails, rows = append(mails, ml), append(rows, &ml.emailRow)
 		recipients, contents, attachments = append(recipients, ml.recipients...), append(contents, ml.content), append(attachments, ml.attachments...)

@@ -1,6 +1,9 @@
 package email
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // The names an outside Temporal client needs. They are published: a change
 // here breaks programs that are not ours.
@@ -28,6 +31,11 @@ const (
 	// ActivityControl carries out an action on behalf of a signal or a
 	// cancellation; it stands in a history only where that happened.
 	ActivityControl = "ControlEmail"
+	// ActivityAccept accepts the message of a direct start; the first step of one.
+	ActivityAccept = "AcceptEmail"
+	// ActivityFollow waits for the end of an e-mail that another run sends; it
+	// stands in the history of a direct start that repeats an earlier one.
+	ActivityFollow = "FollowEmail"
 	// ActivityDeliverWebhooks belongs to DeliverWebhooks.
 	ActivityDeliverWebhooks = "DeliverDueWebhooks"
 
@@ -52,9 +60,18 @@ const (
 	SearchAttributeRecipientDomains = "EmailRecipientDomains"
 )
 
-// SendEmailInput starts SendEmail for an e-mail that is stored already.
+// SendEmailInput starts SendEmail: either for an e-mail that is stored already,
+// named by EmailID alone, or with a message, under any workflow id (a direct start).
 type SendEmailInput struct {
-	EmailID string `json:"email_id"`
+	EmailID string `json:"email_id,omitempty"`
+	// CustomerID is on whose behalf the message is sent.
+	CustomerID string `json:"customer_id,omitempty"`
+	// Message is what POST /v1.0/emails takes, in either shape, at most
+	// MaxDirectMessageBytes. It is kept as it is, so that the workflow never interprets it.
+	Message json.RawMessage `json:"message,omitempty"`
+	// IdempotencyKey is the caller's name for the message, as the header
+	// Idempotency-Key. Empty means that the workflow id is the name.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // SendEmailResult is what became of the e-mail. What recipients' servers said
@@ -90,9 +107,8 @@ type State struct {
 	Open int `json:"open,omitempty"`
 	// NextAt is when the next attempt is due; zero with Waiting empty means now.
 	NextAt time.Time `json:"next_at,omitzero"`
-	// Waiting says in words what for: "held", "paused", "throttled", "scheduled",
-	// "retry".
-	// Empty means that an attempt is due.
+	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
+	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
@@ -105,6 +121,28 @@ type State struct {
 type Took struct {
 	StartedAt time.Time `json:"started_at"`
 	MS        int64     `json:"ms"`
+}
+
+// AcceptEmailResult is the e-mail that a direct start has come to.
+type AcceptEmailResult struct {
+	EmailID string `json:"email_id"`
+	// Replayed: the e-mail was accepted by an earlier run, of the same message.
+	Replayed bool `json:"replayed,omitempty"`
+	// Owner is the workflow id of the run that sends the e-mail, where that is
+	// another than this one, and is not finished with it.
+	Owner string `json:"owner,omitempty"`
+	Took
+}
+
+// FollowEmailInput names an e-mail that another run sends.
+type FollowEmailInput struct {
+	EmailID string `json:"email_id"`
+	Owner   string `json:"owner"`
+}
+
+// ErrorDetails are the details of an application error that refuses an input.
+type ErrorDetails struct {
+	Errors []FieldError `json:"errors"`
 }
 
 // ResolveAttachmentsInput names the e-mail whose attachments are to become
@@ -229,107 +267,4 @@ type DeliverWebhooksResult struct {
 	// NextAt is when the next delivery is due; zero when none waits.
 	NextAt time.Time `json:"next_at,omitzero"`
 	Took
-}
-
-// SendBatchInput starts SendBatch for a batch that is stored already.
-type SendBatchInput struct {
-	BatchID string `json:"batch_id"`
-	// Sent carries the counts over to a continued run.
-	Sent BatchCounts `json:"sent,omitzero"`
-}
-
-// BatchCounts counts what a batch's run has sent: attempts by how each e-mail stood
-// after it.
-type BatchCounts struct {
-	Delivered int `json:"delivered"`
-	Bounced   int `json:"bounced,omitempty"`
-	Failed    int `json:"failed,omitempty"`
-	Canceled  int `json:"canceled,omitempty"`
-	// Open are those that go on: deferred ones, in runs of their own.
-	Open int `json:"open,omitempty"`
-}
-
-// Add adds other counts.
-func (c *BatchCounts) Add(o BatchCounts) {
-	c.Delivered += o.Delivered
-	c.Bounced += o.Bounced
-	c.Failed += o.Failed
-	c.Canceled += o.Canceled
-	c.Open += o.Open
-}
-
-// Attempted is how many attempts they stand for.
-func (c BatchCounts) Attempted() int { return c.Delivered + c.Bounced + c.Failed + c.Canceled + c.Open }
-
-// SendBatchResult is what the run did. The e-mails themselves say what became of them.
-type SendBatchResult struct {
-	BatchID string      `json:"batch_id"`
-	Sent    BatchCounts `json:"sent"`
-}
-
-// PlanBatchResult is where a batch stands.
-type PlanBatchResult struct {
-	CustomerID string `json:"customer_id"`
-	Stream     Stream `json:"stream"`
-	Total      int    `json:"total"`
-	// Open are the e-mails that the run still answers for, Due those of them that can be
-	// attempted now.
-	Open   int       `json:"open"`
-	Due    int       `json:"due,omitempty"`
-	Held   bool      `json:"held,omitempty"`
-	Routes []Route   `json:"routes,omitempty"`
-	NextAt time.Time `json:"next_at,omitzero"`
-	Took
-}
-
-// SendChunkInput asks for attempts at a batch's e-mails that go one way.
-type SendChunkInput struct {
-	BatchID string `json:"batch_id"`
-	Route   Route  `json:"route"`
-}
-
-// SendChunkResult is what a chunk came to.
-type SendChunkResult struct {
-	Sent BatchCounts `json:"sent"`
-	// HandedOver are those that go on in runs of their own.
-	HandedOver int   `json:"handed_over,omitempty"`
-	Relay      Relay `json:"relay,omitzero"`
-	// More: there may be more due; call again.
-	More bool `json:"more,omitempty"`
-	// Turn is when the relay's rate lets the next one begin.
-	Turn Turn `json:"turn,omitzero"`
-	// Unrecorded are attempts whose ends could not be written: RecordBatchChunk writes
-	// them, however long it takes.
-	Unrecorded []UnrecordedAttempt `json:"unrecorded,omitempty"`
-	Took
-}
-
-// UnrecordedAttempt is an Ending on its way through a history: without a transcript,
-// its texts without addresses.
-type UnrecordedAttempt struct {
-	EmailID  string    `json:"email_id"`
-	Attempt  int       `json:"attempt"`
-	Owner    string    `json:"owner"`
-	Relay    Relay     `json:"relay,omitzero"`
-	Outcomes []Outcome `json:"outcomes"`
-}
-
-// RecordChunkInput asks to write attempts' ends.
-type RecordChunkInput struct {
-	BatchID  string              `json:"batch_id"`
-	Attempts []UnrecordedAttempt `json:"attempts"`
-}
-
-// RecordChunkResult counts them.
-type RecordChunkResult struct {
-	Sent       BatchCounts `json:"sent"`
-	HandedOver int         `json:"handed_over,omitempty"`
-	Took
-}
-
-// ControlBatchInput asks for an action on all e-mails of a batch: cancel, hold or
-// resume.
-type ControlBatchInput struct {
-	BatchID string `json:"batch_id"`
-	Action  Action `json:"action"`
 }

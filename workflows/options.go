@@ -48,6 +48,21 @@ func regularOptions(summary string) workflow.ActivityOptions {
 	}
 }
 
+// While a message cannot be accepted because something of our own is away, it is tried
+// again after 5, 10, 20 … 300 s: a timer each, so that the message stays out of the
+// history, where a regular activity's input would repeat it.
+const (
+	acceptWaitFirst = 5 * time.Second
+	acceptWaitMost  = 5 * time.Minute
+)
+
+// regularFollow looks after an e-mail that another run sends, after 1, 1.5, 2.25 … 60 s.
+func regularFollow(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute}
+	return o
+}
+
 // regularResolve is for fetching attachments: retried after 5, 10, 20 … 300 s;
 // the activity itself gives up after an hour.
 func regularResolve(summary string) workflow.ActivityOptions {

@@ -41,7 +41,9 @@ func due(n int) email.PlanBatchResult {
 
 // planning scripts where the batch stands, look by look; the last one stays.
 func planning(r *run, plans ...email.PlanBatchResult) {
-	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (email.PlanBatchResult, error) { return plans[min(n, len(plans))-1], nil })
+	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (email.PlanBatchResult, error) {
+		return plans[min(n, len(plans))-1], nil
+	})
 }
 
 func TestABatchIsSentByAFewActivities(t *testing.T) {

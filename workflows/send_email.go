@@ -22,8 +22,10 @@ var act *activities.Activities
 type sendEmail struct {
 	// ctx is disconnected: a cancellation of the run ends the e-mail properly,
 	// it does not tear the steps away.
-	ctx   workflow.Context
-	in    email.SendEmailInput
+	ctx workflow.Context
+	in  email.SendEmailInput
+	// owner is the workflow id of the run that sends the e-mail, where that is another.
+	owner string
 	log   log.Logger
 	state email.State
 	// plan is what ResolveAttachments said; resolved once nothing is missing.
@@ -41,12 +43,19 @@ type sendEmail struct {
 	controlling int
 }
 
-// SendEmail brings one stored e-mail to its end. Whatever recipients' servers
-// say is its result; only an e-mail that is not there fails the run.
+// SendEmail brings one e-mail to its end: one that is stored, or the message of a
+// direct start. Whatever recipients' servers say is its result; only an e-mail that is not
+// there, or a message that is refused, fails the run.
 func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
 	s, err := newSendEmail(ctx, in)
 	if err != nil {
 		return email.SendEmailResult{}, err
+	}
+	if err := s.accept(); err != nil {
+		return email.SendEmailResult{}, err
+	}
+	if s.owner != "" {
+		return s.follow()
 	}
 	for {
 		if err := s.resolve(); err != nil {
@@ -72,8 +81,9 @@ func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailRe
 }
 
 func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
-	if in.EmailID == "" {
-		return nil, temporal.NewNonRetryableApplicationError("email_id is missing: start SendEmail with {\"email_id\": \"…\"}", string(email.CodeInvalidRequest), nil)
+	if (in.EmailID == "") == (len(in.Message) == 0) {
+		return nil, temporal.NewNonRetryableApplicationError("give either the message to send: {\"customer_id\": \"…\", \"message\": {…}}, or the e-mail that is stored: {\"email_id\": \"…\"}",
+			string(email.CodeInvalidRequest), nil)
 	}
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}

@@ -46,10 +46,22 @@ func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, why string) {
 		fmt.Sprintf("attempt %d as soon as one does; it is tried every 10 s to 5 min, which the pending activity shows", in.Attempt))
 }
 
+// sayNotAccepted tells of a direct start whose message is not in Postgres yet.
+func (s *sendEmail) sayNotAccepted(why string) {
+	s.details("not accepted yet", quoted(why), s.waitingFor()+", if all is well by then")
+}
+
+// sayFollowing tells of a direct start that repeats another.
+func (s *sendEmail) sayFollowing() {
+	s.details("repeated", "the workflow "+quoted(s.owner)+" sends this e-mail", "its result, which is this run's too")
+}
+
 // waitingFor is the summary of the timer.
 func (s *sendEmail) waitingFor() string {
 	at := s.clock(s.state.NextAt)
 	switch s.state.Waiting {
+	case "acceptance":
+		return "the message is accepted at " + at
 	case "held", "paused":
 		return s.state.Waiting + ", expires at " + at
 	case "scheduled":

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -134,6 +135,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(err, a.close())
 	}
 	a.activities, a.drain = activities.New(activities.Deps{
+		Acceptor: a.store, Limits: a.limits(),
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
 		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
@@ -179,6 +181,12 @@ func (a *app) close() error {
 	return a.store.Close()
 }
 
+// limits are those of a message, by whichever door it comes in.
+func (a *app) limits() intake.Limits {
+	return intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
+		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL}
+}
+
 // codecPath is where Temporal's UI and CLI have payloads decrypted.
 const codecPath = "/codec"
 
@@ -198,13 +206,15 @@ func (a *app) handler() http.Handler {
 func (a *app) api() http.Handler {
 	var workflowURL func(string) string
 	if base := strings.TrimRight(a.cfg.TemporalUIURL, "/"); base != "" {
-		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
+		workflowURL = func(id string) string {
+			return base + "/namespaces/" + a.namespace + "/workflows/" + url.PathEscape(id)
+		}
 	}
 	return api.New(api.Deps{
 		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},
+		Limits:      a.limits(),
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,
