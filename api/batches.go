@@ -2,7 +2,7 @@ package api
 
 import (
 	"context"
-	"maps"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -118,8 +118,12 @@ func (s *Server) postBatch(c *gin.Context) (int, any, error) {
 			"accepted", b.Accepted(), "refused", len(b.Refused))
 	}
 	out := acceptedBatchJSON{batchJSON: s.batch(b, 1), Items: make([]batchItemJSON, 0, b.Total)}
+	queued := email.StatusQueued
+	if voipbin(c) {
+		queued = email.Status(email.VoIPBINStatus(email.Email{Status: queued}))
+	}
 	for _, it := range items {
-		out.Items = append(out.Items, batchItemJSON{Index: it.Index, ID: it.EmailID, Status: email.StatusQueued, StatusDetail: it.Detail})
+		out.Items = append(out.Items, batchItemJSON{Index: it.Index, ID: it.EmailID, Status: queued, StatusDetail: it.Detail})
 	}
 	for _, r := range b.Refused {
 		out.Items = append(out.Items, batchItemJSON{Index: r.Index, Error: &batchErrorJSON{Code: r.Code, Detail: r.Detail, Errors: problemFields(r.Fields)}})
@@ -144,8 +148,8 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		return b, nil, false, err
 	}
 	if in.Mode == email.BatchStrict {
-		if err := strictly(in.Problems()); err != nil {
-			return b, nil, false, err
+		if items, fields := in.Problems(maxBatchProblems); items > 0 {
+			return b, nil, false, strictly(items, in.Len(), fields)
 		}
 	}
 	idem := email.Idempotency{Key: key}
@@ -168,19 +172,13 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 // maxBatchProblems bounds the problems that the refusal of a whole batch lists.
 const maxBatchProblems = 100
 
-// strictly refuses a batch for what is wrong with its items: the first hundred
-// problems, in the items' order.
-func strictly(problems map[int]*email.Failure) error {
-	if len(problems) == 0 {
-		return nil
+// strictly refuses a batch for what is wrong with some of its items.
+func strictly(bad, total int, fields []email.FieldError) error {
+	f := email.Fail(email.CodeInvalidRequest, "%d of the %d items cannot be accepted, so none is; errors says where and why. mode: permissive accepts the others", bad, total)
+	if bad == total {
+		f.Detail = fmt.Sprintf("none of the %d items can be accepted; errors says why", total)
 	}
-	f := email.Fail(email.CodeInvalidRequest, "%d items of the batch cannot be accepted, so none is; errors says where and why. In permissive mode the others are", len(problems))
-	for _, i := range slices.Sorted(maps.Keys(problems)) {
-		if f.Fields = append(f.Fields, problems[i].Fields...); len(f.Fields) >= maxBatchProblems {
-			f.Fields = f.Fields[:maxBatchProblems]
-			break
-		}
-	}
+	f.Fields = fields
 	return f
 }
 

@@ -78,7 +78,11 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 		return email.Email{}, false, err
 	}
 	defer release()
-	m, sender, err := s.outgoing(c)
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	m, sender, err := s.outgoing(c, body)
 	if err != nil {
 		return email.Email{}, false, err
 	}
@@ -90,11 +94,7 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 
 // outgoing reads a message that the credential may send, and where the request
 // names its sender.
-func (s *Server) outgoing(c *gin.Context) (m email.Message, sender string, err error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
-	if err != nil {
-		return email.Message{}, "", err
-	}
+func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
 	if m, err = intake.Decode(body, s.limits(c)); err != nil {
 		return email.Message{}, "", err
 	}

@@ -64,8 +64,12 @@ func (r *batchRow) batch() email.Batch {
 	return b
 }
 
-// acceptChunk is how many e-mails of a batch are inserted by one statement.
-const acceptChunk = 250
+// acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer
+// where their texts and HTML come to acceptChunkBytes.
+const (
+	acceptChunk      = 250
+	acceptChunkBytes = 4 << 20
+)
 
 // AcceptBatch stores many messages, each as an e-mail of its own, in one
 // transaction, with the order to start the batch's run leased to owner. What single
@@ -122,8 +126,9 @@ func (a *batchAcceptance) accept(owner string) error {
 	if _, err := a.tx.NewInsert().Model(&a.row).Exec(a.ctx); err != nil {
 		return fmt.Errorf("insert batch: %w", err)
 	}
-	for from := 0; from < a.req.Len; from += acceptChunk {
-		if err := a.chunk(from, min(from+acceptChunk, a.req.Len), owner); err != nil {
+	for next := 0; next < a.req.Len; {
+		var err error
+		if next, err = a.chunk(next, min(next+acceptChunk, a.req.Len), owner); err != nil {
 			return err
 		}
 	}
@@ -156,31 +161,34 @@ func (a *batchAcceptance) nothingGood() error {
 // maxBatchProblems bounds the problems that the refusal of a whole batch lists.
 const maxBatchProblems = 100
 
-// chunk accepts the items from and up to before.
-func (a *batchAcceptance) chunk(from, before int, owner string) error {
+// chunk accepts the items from and up to before, or fewer. It tells the next.
+func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
 	var (
+		bytes       int
 		mails       []*mail
 		rows        []*emailRow
 		recipients  []*recipientRow
 		contents    []*contentRow
 		attachments []*attachmentRow
 	)
-	for i := from; i < before; i++ {
+	for next = from; next < before && bytes < acceptChunkBytes; next++ {
+		i := next
 		m, err := a.message(i)
 		if f, ok := errors.AsType[*email.Failure](err); ok && a.req.Mode == email.BatchPermissive && f.Code != email.CodeUnavailable {
 			a.row.Refused = append(a.row.Refused, newRefused(i, f))
 			continue
 		}
 		if err != nil {
-			return err
+			return next, err
 		}
 		id := newID()
 		ml := a.newMail(id, a.customerID, m, a.formats, a.callbacks[m.CallbackURL])
+		bytes += len(m.Text) + len(m.HTML)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
 		ml.content = newContentRow(id, m)
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
-			return err
+			return next, err
 		}
 		ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
 		if unresolved(ml.attachments) { // to be fetched first, which is a run's work
@@ -193,25 +201,25 @@ func (a *batchAcceptance) chunk(from, before int, owner string) error {
 		a.recipients += len(ml.recipients)
 	}
 	if len(rows) == 0 {
-		return nil
+		return next, nil
 	}
 	if _, err := a.tx.NewInsert().Model(&rows).Exec(a.ctx); err != nil {
-		return fmt.Errorf("insert e-mails: %w", err)
+		return next, fmt.Errorf("insert e-mails: %w", err)
 	}
 	if _, err := a.tx.NewInsert().Model(&recipients).Exec(a.ctx); err != nil {
-		return fmt.Errorf("insert recipients: %w", err)
+		return next, fmt.Errorf("insert recipients: %w", err)
 	}
 	if _, err := a.tx.NewInsert().Model(&contents).Exec(a.ctx); err != nil {
-		return fmt.Errorf("insert contents: %w", err)
+		return next, fmt.Errorf("insert contents: %w", err)
 	}
 	if err := a.insertAttachments(attachments); err != nil {
-		return err
+		return next, err
 	}
 	if err := a.writeOutbox(); err != nil {
-		return err
+		return next, err
 	}
 	a.starts = nil
-	return a.writeEvents(mails)
+	return next, a.writeEvents(mails)
 }
 
 // message makes an item's message and checks what only the store knows.
@@ -229,8 +237,11 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 	refusal, known := a.domains[domain]
 	if !known {
 		now := a.now
-		a.formats, a.prepaid, refusal = a.acceptFrom(a.customerID, domain)
-		a.now = now
+		formats, prepaid, err := a.acceptFrom(a.customerID, domain)
+		a.now, refusal = now, err
+		if err == nil { // of a domain that is refused it tells nothing else
+			a.formats, a.prepaid = formats, prepaid
+		}
 		a.domains[domain] = refusal
 	}
 	if f, ok := errors.AsType[*email.Failure](refusal); ok && f.Code == email.CodeDomainUnverified {
@@ -288,7 +299,9 @@ func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email
 			items[i].Detail = email.DetailScheduled
 		}
 	}
-	return row.batch(), items, nil
+	b := row.batch()
+	b.Held = false // as it began
+	return b, items, nil
 }
 
 func (s *Store) batchRow(ctx context.Context, customerID, id string) (*batchRow, error) {

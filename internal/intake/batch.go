@@ -2,7 +2,6 @@ package intake
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -56,6 +55,9 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 	b := &Batch{limits: l.withDefaults()}
 	c := &checker{limits: b.limits}
 	b.Mode = oneOf(c, "/mode", req.Mode, email.BatchStrict, email.BatchPermissive)
+	if req.Message.Kind() == 'n' {
+		req.Message = nil
+	}
 	switch {
 	case req.Messages != nil && (req.Message != nil || req.Recipients != nil):
 		c.refuse("/messages", codeNamedTwice, "give messages, or one message with recipients, not both")
@@ -68,6 +70,16 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 		c.refuse("/messages", codeMissing, `give messages: [{…}, …], or one message with recipients: [{"email": "…", "variables": {…}}]`)
 	}
 	return b, c.refused()
+}
+
+// IsBatch tells a request for many messages from one for a single message.
+func IsBatch(body []byte) bool {
+	var req struct {
+		Messages   jsontext.Value `json:"messages"`
+		Message    jsontext.Value `json:"message"`
+		Recipients jsontext.Value `json:"recipients"`
+	}
+	return json.Unmarshal(body, &req) == nil && (req.Messages != nil || req.Message != nil || req.Recipients != nil)
 }
 
 func (c *checker) count(pointer string, n, limit int, what string) {
@@ -90,17 +102,40 @@ func (b *Batch) template(c *checker, req batchRequest) {
 		c.refuse("/message", codeMissing, "give the message that the recipients are to get")
 		return
 	}
+	if req.Message.Kind() != '{' {
+		c.refuse("/message", codeWrongType, wantMessage)
+		return
+	}
 	t, err := newTemplate(req.Message, b.limits)
 	if err != nil {
 		c.take(err, "/message")
 		return
 	}
 	b.tmpl = t
-	// The longest form of every copy: what is put in is bounded by its own limits.
-	if total := t.bytes * int64(len(b.recipients)); total > email.MaxBatchContentBytes {
-		c.refuse("/recipients", codeTooLarge, "text and HTML of %d copies have %d bytes together, the limit is %d: send batches of at most %d recipients",
-			len(b.recipients), total, email.MaxBatchContentBytes, email.MaxBatchContentBytes/t.bytes)
+	if len(c.fields) > 0 {
+		return
 	}
+	if total := b.bytes(); total > email.MaxBatchContentBytes {
+		c.refuse("/recipients", codeTooLarge, "text and HTML of the %d copies have %d bytes together, the limit is %d: send several batches",
+			len(b.recipients), total, email.MaxBatchContentBytes)
+	}
+}
+
+const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
+
+// bytes is the size of the texts and HTML of all copies. Variables that are not good
+// are refused with their recipient, and do not count.
+func (b *Batch) bytes() (total int64) {
+	for _, r := range b.recipients {
+		vars := map[string]string{"email": text(r.Email), "name": text(r.Name)}
+		for name, v := range r.Variables {
+			if v != nil && len(*v) <= maxVariableBytes && b.tmpl.names[name] {
+				vars[name] = *v
+			}
+		}
+		total += b.tmpl.bytes(vars, b.tmpl.escape(vars))
+	}
+	return total
 }
 
 // take adopts the problems of a part, at its place.
@@ -144,50 +179,59 @@ func (b *Batch) Place(i int) string {
 
 // Sender is where the request names the sender of the i-th message, or could.
 func (b *Batch) Sender(i int) string {
-	body := b.tmplBody()
-	if body == nil {
-		body = b.list[i]
+	pointer := ""
+	if b.tmpl != nil {
+		pointer = b.tmpl.sender
+	} else {
+		pointer = SenderPointer(b.list[i])
 	}
-	if p := SenderPointer(body); p != "" {
-		return b.Place(i) + p
+	if pointer == "" {
+		pointer = "/from"
 	}
-	return b.Place(i) + "/from"
-}
-
-func (b *Batch) tmplBody() []byte {
-	if b.tmpl == nil {
-		return nil
-	}
-	return b.tmpl.body
+	return b.Place(i) + pointer
 }
 
 // Message makes the i-th message, the same each time. The error is an
 // *email.Failure whose pointers are into the whole request.
-func (b *Batch) Message(i int) (email.Message, error) {
-	if b.tmpl == nil {
-		m, err := Decode(b.list[i], b.limits)
-		if err != nil {
-			return email.Message{}, at(err, b.Place(i))
-		}
-		return m, nil
+func (b *Batch) Message(i int) (email.Message, error) { return b.message(i, true) }
+
+// message is Message; without textToo, it may leave out a text made from HTML.
+func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
+	var place string
+	switch {
+	case b.tmpl != nil:
+		place = fmt.Sprintf("/recipients/%d", i)
+		m, err = b.tmpl.message(b.recipients[i], textToo)
+	case b.list[i].Kind() != '{':
+		place, err = b.Place(i), refused("", codeWrongType, wantMessage)
+	default:
+		place = b.Place(i)
+		m, err = Decode(b.list[i], b.limits)
 	}
-	m, err := b.tmpl.message(b.recipients[i])
 	if err != nil {
-		return email.Message{}, at(err, fmt.Sprintf("/recipients/%d", i))
+		f := at(err, place)
+		f.Fields = f.Fields[:min(len(f.Fields), maxItemFields)]
+		return email.Message{}, f
 	}
 	return m, nil
 }
 
-// Problems are what is wrong with the items, by their number, each a Failure with
-// pointers into the whole request. It reads all of them.
-func (b *Batch) Problems() map[int]*email.Failure {
-	out := map[int]*email.Failure{}
+// maxItemFields bounds the problems of one item: a batch has many.
+const maxItemFields = 10
+
+// Problems counts the items that are refused, and gives what is wrong with the first
+// of them, at most so many problems, with pointers into the whole request. It reads
+// all items.
+func (b *Batch) Problems(most int) (items int, fields []email.FieldError) {
 	for i := range b.Len() {
-		if _, err := b.Message(i); err != nil {
-			out[i] = at(err, "")
+		if _, err := b.message(i, false); err != nil {
+			items++
+			if f := at(err, ""); len(fields) < most {
+				fields = append(fields, f.Fields[:min(len(f.Fields), most-len(fields))]...)
+			}
 		}
 	}
-	return out
+	return items, fields
 }
 
 // Fingerprint is that of all its messages in their order.
@@ -196,9 +240,9 @@ func (b *Batch) Fingerprint() string {
 	f.add(string(b.Mode))
 	f.count(b.Len())
 	for i := range b.Len() {
-		m, err := b.Message(i)
+		m, err := b.message(i, false)
 		if err != nil {
-			f.add("refused", strings.TrimSpace(at(err, "").Error()))
+			f.add("refused", at(err, "").Error())
 			continue
 		}
 		f.add(Fingerprint(m))

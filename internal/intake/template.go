@@ -16,10 +16,12 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Limits of a recipient's variables.
+// Limits of variables. Those that a message may use are as many as a recipient may
+// give, and email and name.
 const (
 	maxVariables     = 50
 	maxVariableBytes = 8192
+	maxNames         = maxVariables + 2
 )
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
@@ -27,17 +29,40 @@ var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
 // template is a message with places for variables, {{name}}, in its subject, text,
 // HTML, and in the values of headers and metadata. HTML gets them escaped.
 type template struct {
-	body   []byte
 	base   email.Message
 	limits Limits
-	// bytes is the size of one copy's texts, without what is put in.
-	bytes int64
+	// sender is where the message names its sender, or could.
+	sender string
 
-	subject, text, html *fasttemplate.Template
-	headers             []*fasttemplate.Template
-	metadata            map[string]*fasttemplate.Template
+	subject, text, html *part
+	headers             []*part
+	metadata            map[string]*part
 	// names are those the message uses.
-	names []string
+	names map[string]bool
+}
+
+// part is one text with places for variables.
+type part struct {
+	template *fasttemplate.Template
+	// fixed is the size of what stands between them, uses how often it has each.
+	fixed int64
+	uses  map[string]int64
+}
+
+// size is that of the text with its variables filled in: known before anything of
+// that size is made.
+func (p *part) size(vars map[string]string) int64 {
+	n := p.fixed
+	for name, times := range p.uses {
+		n += times * int64(len(vars[name]))
+	}
+	return n
+}
+
+func (p *part) fill(vars map[string]string) string {
+	return p.template.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
+		return io.WriteString(w, vars[strings.TrimSpace(tag)])
+	})
 }
 
 // standIn takes the place of the recipient while the message itself is checked.
@@ -72,36 +97,45 @@ func newTemplate(body jsontext.Value, l Limits) (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{body: body, base: m, limits: l, bytes: max(1, int64(len(m.Text)+len(m.HTML))), metadata: map[string]*fasttemplate.Template{}}
+	t := &template{base: m, limits: l, sender: SenderPointer(body), metadata: map[string]*part{}, names: map[string]bool{}}
 	c = &checker{limits: l}
 	t.subject = t.part(c, "/subject", m.Subject)
-	if !m.TextFromHTML {
-		t.text = t.part(c, "/content/text", m.Text)
+	plain, atText := m.Text, "/content/text"
+	if m.TextFromHTML {
+		plain = ""
+	} else if req.Content.plain {
+		atText = "/content"
 	}
-	t.html = t.part(c, "/content/html", m.HTML)
+	t.text, t.html = t.part(c, atText, plain), t.part(c, "/content/html", m.HTML)
 	for _, h := range m.Headers {
 		t.headers = append(t.headers, t.part(c, member("/headers", h.Name), h.Value))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
 		t.metadata[name] = t.part(c, member("/metadata", name), m.Metadata[name])
 	}
+	if len(t.names) > maxNames {
+		c.refuse("", codeTooMany, "the message uses more than %d variables", maxNames)
+	}
 	return t, c.refused()
 }
 
-// part reads one text with its variables.
-func (t *template) part(c *checker, pointer, s string) *fasttemplate.Template {
-	p, err := fasttemplate.NewTemplate(s, "{{", "}}")
-	if err != nil {
-		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it")
+// part reads one text with its variables. Past maxNames it reads no new ones.
+func (t *template) part(c *checker, pointer, s string) *part {
+	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
+	var err error
+	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
+		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
 		return nil
 	}
-	_, err = p.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
+	_, err = p.template.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
 		name := strings.TrimSpace(tag)
 		if !variableName.MatchString(name) {
 			return 0, errVariableName
 		}
-		if !slices.Contains(t.names, name) {
-			t.names = append(t.names, name)
+		p.fixed -= int64(len(open) + len(tag) + len(end))
+		if len(t.names) <= maxNames {
+			t.names[name] = true
+			p.uses[name]++
 		}
 		return 0, nil
 	})
@@ -111,61 +145,86 @@ func (t *template) part(c *checker, pointer, s string) *fasttemplate.Template {
 	return p
 }
 
+// What stands around a variable's name.
+const open, end = "{{", "}}"
+
 var errVariableName = errors.New("not a variable's name")
 
+// bytes is the size of one recipient's text and HTML; without HTML's own text.
+func (t *template) bytes(vars, escaped map[string]string) int64 {
+	return t.text.size(vars) + t.html.size(escaped)
+}
+
+// escape makes variables fit for HTML, those that it uses.
+func (t *template) escape(vars map[string]string) map[string]string {
+	out := make(map[string]string, len(t.html.uses))
+	for name := range t.html.uses {
+		out[name] = html.EscapeString(vars[name])
+	}
+	return out
+}
+
 // message makes one recipient's copy. The pointers of its problems are into the
-// recipient.
-func (t *template) message(r recipient) (email.Message, error) {
+// recipient. Without textToo it leaves out the text that is made from HTML.
+func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	c := &checker{limits: t.limits}
-	m := t.base
 	to := c.address("", address{Email: r.Email, Name: r.Name})
 	vars := t.variables(c, r, to)
 	if err := c.refused(); err != nil {
-		return m, err
+		return email.Message{}, err
 	}
+	escaped := t.escape(vars)
+	t.fits(c, vars, escaped)
+	if err := c.refused(); err != nil {
+		return email.Message{}, err
+	}
+	m := t.base
 	m.To = []email.Address{to}
-	var problems []string
-	fill := func(p *fasttemplate.Template, escape func(string) string) string {
-		return p.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
-			return io.WriteString(w, escape(vars[strings.TrimSpace(tag)]))
-		})
-	}
-	plain := func(s string) string { return s }
-	filled := func(what, s string, limit int) string {
+	header := func(what string, p *part) string {
+		s := p.fill(vars)
 		if control(s) {
-			problems = append(problems, what+" would have line breaks or other control characters")
-		} else if len(s) > limit {
-			problems = append(problems, fmt.Sprintf("%s would have %d bytes, the limit is %d", what, len(s), limit))
+			c.refuse("/variables", codeControl, "with these variables, %s would have line breaks or other control characters; remove them", what)
 		}
 		return s
 	}
-	m.Subject = filled("the subject", fill(t.subject, plain), maxSubject)
-	m.HTML = fill(t.html, html.EscapeString)
-	if m.TextFromHTML {
-		m.Text = textOf(m.HTML)
-	} else {
-		m.Text = fill(t.text, plain)
-	}
+	m.Subject = header("the subject", t.subject)
 	m.Headers = slices.Clone(m.Headers)
-	for i := range m.Headers {
-		m.Headers[i].Value = filled("the header "+m.Headers[i].Name, fill(t.headers[i], plain), maxHeaderValue)
+	for i, h := range m.Headers {
+		m.Headers[i].Value = strings.TrimSpace(header("the header "+h.Name, t.headers[i]))
 	}
-	if len(m.Metadata) > 0 {
-		m.Metadata = maps.Clone(m.Metadata)
-		for name, p := range t.metadata {
-			if m.Metadata[name] = fill(p, plain); len(m.Metadata[name]) > maxMetadataValue {
-				problems = append(problems, fmt.Sprintf("a value of metadata would have more than %d bytes", maxMetadataValue))
-			}
-		}
+	m.Metadata = maps.Clone(m.Metadata)
+	for name, p := range t.metadata {
+		m.Metadata[name] = p.fill(vars)
 	}
-	if size := m.Size(); size > t.limits.MaxMessageBytes {
-		problems = append(problems, fmt.Sprintf("the message would have %d bytes, the limit is %d", size, t.limits.MaxMessageBytes))
-	}
-	slices.Sort(problems)
-	for _, p := range problems {
-		c.refuse("/variables", codeInvalid, "with these variables %s", p)
+	m.Text, m.HTML = t.text.fill(vars), t.html.fill(escaped)
+	switch m.TextFromHTML = m.Text == "" && m.HTML != ""; {
+	case m.Text == "" && m.HTML == "":
+		c.refuse("/variables", codeInvalid, "with these variables, text and HTML would be empty")
+	case !m.TextFromHTML || !textToo:
+	case len(t.html.uses) == 0 && t.base.TextFromHTML:
+		m.Text = t.base.Text
+	default:
+		m.Text = textOf(m.HTML)
 	}
 	return m, c.refused()
+}
+
+// fits refuses variables with which something would be larger than it may be.
+func (t *template) fits(c *checker, vars, escaped map[string]string) {
+	within := func(what string, size, limit int64) {
+		if size > limit {
+			c.refuse("/variables", codeTooLong, "with these variables, %s would have %d bytes, the limit is %d", what, size, limit)
+		}
+	}
+	within("the subject", t.subject.size(vars), maxSubject)
+	for i, h := range t.base.Headers {
+		within("the header "+h.Name, t.headers[i].size(vars), maxHeaderValue)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.metadata)) {
+		within("a value of metadata", t.metadata[name].size(vars), maxMetadataValue)
+	}
+	files := email.Message{Attachments: t.base.Attachments}
+	within("text, HTML and attachments", t.bytes(vars, escaped)+files.Size(), t.limits.MaxMessageBytes)
 }
 
 // variables are the recipient's own, and email and name where it sets none of that
@@ -194,8 +253,9 @@ func (t *template) variables(c *checker, r recipient, to email.Address) map[stri
 			vars[name] = *v
 		}
 	}
-	for _, name := range t.names {
-		if _, ok := vars[name]; !ok {
+	for _, name := range slices.Sorted(maps.Keys(t.names)) {
+		_, given := r.Variables[name]
+		if _, ok := vars[name]; !ok && !given {
 			c.refuse(member("/variables", name), codeMissing, "the message uses this variable; give its value, which may be empty")
 		}
 	}
