@@ -34,6 +34,7 @@ func New(c client.Client, a *activities.Activities, opts Options) worker.Worker 
 // Register puts everything a SendEmail run needs into a registry.
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflowWithOptions(workflows.SendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
+	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
 	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
 	r.RegisterNexusService(nexusService())

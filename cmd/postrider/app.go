@@ -138,6 +138,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	a.activities, a.drain = activities.New(activities.Deps{
 		Acceptor: a.store, Limits: a.limits(),
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
+		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
 		Resolver: resolvers,
 		Poster:   webhook.NewPoster(a.http, version),
@@ -211,7 +212,7 @@ func (a *app) api() http.Handler {
 		}
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
+		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      a.limits(),
