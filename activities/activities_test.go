@@ -35,11 +35,12 @@ type world struct {
 	onFinish func() error
 	// superseded: the attempt has another owner by the time it ends.
 	superseded bool
-	marks      []email.Mark
+	marked     []email.Mark
 	stored     []email.Attachment
 	recorded   []email.RecordStatusInput
 
 	relayErr error
+	down     *email.RelayError
 	slow     bool
 	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
 	sends    int
@@ -92,8 +93,12 @@ func (w *world) Check(_ context.Context, _ string, o email.Obstacle) (*email.Sta
 func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.marks = append(w.marks, ms...)
-	return []bool{true}, nil
+	w.marked = append(w.marked, ms...)
+	out := make([]bool, len(ms))
+	for i := range out {
+		out[i] = true
+	}
+	return out, nil
 }
 func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
 	w.mu.Lock()
@@ -120,7 +125,9 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	}
 	return peer{w}, nil
 }
-func (w *world) Fast(email.Route) bool { return !w.slow }
+func (w *world) Fast(email.Route) bool              { return !w.slow }
+func (w *world) Lot(email.Route, time.Duration) int { return 100 }
+func (w *world) Down(email.Route) *email.RelayError { return w.down }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
 	body, err := w.onResolve(a)
@@ -228,14 +235,15 @@ func (b *bench) smtp(t *testing.T, inline bool) (email.SendSMTPResult, error) {
 func TestRegisteringExportsTheActivitiesAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, name := range []string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"} {
+	names := []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks"}
+	for _, name := range names {
 		_, err := b.env.ExecuteActivity(name, struct{}{})
 		if err != nil {
 			require.NotContains(t, err.Error(), "unable to find", name)
 		}
 	}
-	require.Equal(t, []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks, email.ActivityControl, email.ActivityDeliverWebhooks},
-		[]string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"}, "the published names")
+	require.Equal(t, []string{email.ActivityAccept, email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks,
+		email.ActivityControl, email.ActivityFollow, email.ActivityDeliverWebhooks}, names, "the published names")
 }
 
 func TestADeliveredAttempt(t *testing.T) {
@@ -246,9 +254,9 @@ func TestADeliveredAttempt(t *testing.T) {
 	require.True(t, res.Sent)
 	require.Equal(t, 250, res.Code)
 	require.Equal(t, "queued for ***@y.test", res.Text, "no address goes into a history")
-	require.Len(t, b.marks, 1)
-	require.Equal(t, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a", b.marks[0].MessageSHA256)
-	require.Equal(t, b.marks[0].Owner, b.finishes[0].Owner)
+	require.Len(t, b.marked, 1)
+	require.Equal(t, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a", b.marked[0].MessageSHA256)
+	require.Equal(t, b.marked[0].Owner, b.finishes[0].Owner)
 	require.Equal(t, "queued for robert@y.test", b.finishes[0].Outcomes[0].Text, "the journal has it all")
 	require.Equal(t, 1, b.closed)
 }
@@ -297,7 +305,13 @@ func TestAnUnreachableRelay(t *testing.T) {
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
 	require.True(t, res.HandOver, "inline it is left to the regular activity")
-	_, err = b.smtp(t, false)
+	require.True(t, res.RelayDown)
+	res, err = b.smtp(t, false)
+	require.NoError(t, err, "the run has to say so first")
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: 421  no service for ***@y.test", res.Text)
+	said := email.SendSMTPInput{EmailID: "E", Attempt: 1, RelayDown: true}
+	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.Equal(t, "relay_unavailable", app.Type())
@@ -305,6 +319,14 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
 	require.NotContains(t, app.Error(), "robert@")
 	require.Zero(t, b.opens, "no recipient was touched")
+
+	// What is known to be down is not even tried inline.
+	b.slow, b.down, b.relayErr = true, &email.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
+	res, err = b.smtp(t, true)
+	require.NoError(t, err)
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: not tried before noon", res.Text)
+	b.slow, b.relayErr = false, b.down
 
 	b.check = &email.State{Status: email.StatusCanceled, Final: true}
 	res, err = b.smtp(t, false)

@@ -48,6 +48,21 @@ func regularOptions(summary string) workflow.ActivityOptions {
 	}
 }
 
+// While a message cannot be accepted because something of our own is away, it is tried
+// again after 5, 10, 20 … 300 s: a timer each, so that the message stays out of the
+// history, where a regular activity's input would repeat it.
+const (
+	acceptWaitFirst = 5 * time.Second
+	acceptWaitMost  = 5 * time.Minute
+)
+
+// regularFollow looks after an e-mail that another run sends, after 1, 1.5, 2.25 … 60 s.
+func regularFollow(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute}
+	return o
+}
+
 // regularResolve is for fetching attachments: retried after 5, 10, 20 … 300 s;
 // the activity itself gives up after an hour.
 func regularResolve(summary string) workflow.ActivityOptions {
@@ -67,12 +82,43 @@ func regularSend(summary string) workflow.ActivityOptions {
 	return o
 }
 
+// regularChunk is for sending a batch: an activity takes what is due for 20 s and then
+// ends the lot it has. A worker that died is noticed after 20 s. Relay faults carry
+// their own delay, as for a single e-mail.
+func regularChunk(summary string) workflow.ActivityOptions {
+	return regularSend(summary)
+}
+
+// regularControlBatch is for an action on up to 10,000 e-mails.
+func regularControlBatch(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = 10 * time.Minute
+	return o
+}
+
 // regularWebhooks is for one round of an endpoint's deliveries: calls of 15 s, five
 // at a time, begun within 45 s.
 func regularWebhooks(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = 2 * time.Minute
 	o.HeartbeatTimeout = time.Minute
+	return o
+}
+
+// ranked gives regular activities the e-mail's place in the task queue, for
+// servers that order it: by stream, and in turns among customers. A run that was
+// started with the same hands it down anyway; this is for those that were not.
+// Local activities are never queued.
+func (s *sendEmail) ranked(o workflow.ActivityOptions) workflow.ActivityOptions {
+	if s.plan.CustomerID != "" {
+		o.Priority = temporal.Priority{PriorityKey: s.plan.Route.Stream.Priority(), FairnessKey: s.plan.CustomerID}
+	}
+	return o
+}
+
+// urgent is for what somebody wants done now.
+func urgent(o workflow.ActivityOptions) workflow.ActivityOptions {
+	o.Priority.PriorityKey = email.PriorityControl
 	return o
 }
 

@@ -29,8 +29,26 @@ type outbox struct {
 	starts    []email.Start
 	overdue   []email.Start
 	unpaused  []email.Start
+	batches   []email.Start
 	endpoints []string
 	held      []string
+}
+
+func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]email.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.batches
+	o.batches = nil
+	return out, nil
+}
+
+func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if action == email.ActionHold {
+		o.held = append(o.held, id)
+	}
+	return nil
 }
 
 func (o *outbox) Control(_ context.Context, id string, control email.Control) (email.State, error) {
@@ -175,6 +193,11 @@ func TestDispatch(t *testing.T) {
 	described, err := c.DescribeWorkflowExecution(ctx, accepted.WorkflowID, "")
 	require.NoError(t, err)
 	first := described.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+	place := described.GetWorkflowExecutionInfo().GetPriority()
+	require.EqualValues(t, email.PriorityTransactional, place.GetPriorityKey(), "harmless where the server does not order by it")
+	require.Equal(t, accepted.CustomerID, place.GetFairnessKey())
+	attributes := described.GetWorkflowExecutionInfo().GetSearchAttributes().GetIndexedFields()
+	require.Equal(t, `"queued"`, string(attributes[email.SearchAttributeStatus].GetData()), "a backlog can be listed while no worker runs")
 	box.put(accepted) // a sweep that comes on top
 	swept := start()
 	box.put(swept)
