@@ -334,7 +334,7 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 	if in.Until.IsZero() {
 		in.Until = time.Now()
 	}
-	if in.Since.IsZero() || !in.Since.Before(in.Until) {
+	if in.Since.IsZero() || !in.Since.Before(in.Until) || !storableTime(in.Since) || !storableTime(in.Until) {
 		return 0, nil, invalid("/since", "invalid", "give the time from which to tell again, in RFC 3339, before until")
 	}
 	e, err := s.deps.Webhooks.Endpoint(c.Request.Context(), customerOf(c).ID, id)

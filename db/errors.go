@@ -38,7 +38,7 @@ func translate(err error) error {
 			f := email.Fail(email.CodeUnavailable, "the database has no schema yet: run `postrider migrate up`")
 			f.Err = err
 			return f
-		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state == "55P03" || state == "40001" || state == "40P01"):
+		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state[:2] == "58" || state == "55P03" || state == "40001" || state == "40P01"):
 			return unavailable(err)
 		}
 		return err

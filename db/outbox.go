@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -86,11 +87,29 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 const housekeepBatch = 5000
 
 // Housekeep deletes what nobody asks for any more: idempotency keys past their
-// time. It never touches an e-mail.
+// time, the outbox rows of e-mails that ended before a run had to be started for
+// them, and uploads that broke off with their process. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
+	for _, chore := range []struct {
+		table, where string
+		args         []any
+	}{
+		{"idempotency_keys AS t", "t.created_at < now() - ? * interval '1 second'", []any{email.IdempotencyKept.Seconds()}},
+		{"outbox AS t", "EXISTS (SELECT 1 FROM emails AS e WHERE e.id = t.email_id AND e.status NOT IN ('queued', 'sending'))", nil},
+		{"blobs AS t", "t.expires_at < now()", nil},
+	} {
+		if err := s.deleteInBatches(ctx, chore.table, chore.where, chore.args...); err != nil {
+			return fmt.Errorf("housekeeping of %s: %w", chore.table, err)
+		}
+	}
+	return nil
+}
+
+// deleteInBatches deletes the rows of a table, called t, for which where is true.
+func (s *Store) deleteInBatches(ctx context.Context, table, where string, args ...any) error {
+	query := "DELETE FROM " + table + " WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM " + table + " WHERE " + where + " LIMIT ? FOR UPDATE SKIP LOCKED))"
 	for {
-		res, err := s.db.NewRaw(`DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
-			WHERE created_at < now() - ? * interval '1 second' LIMIT ?))`, email.IdempotencyKept.Seconds(), housekeepBatch).Exec(ctx)
+		res, err := s.db.NewRaw(query, append(args, housekeepBatch)...).Exec(ctx)
 		if err != nil {
 			return translate(err)
 		}

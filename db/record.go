@@ -126,7 +126,8 @@ func (c *change) failAttachment(m *mail, problem string) {
 }
 
 // Plan reads where an e-mail stands and what it still lacks. A run that finds
-// it has to wait takes the outbox row away: it exists, so none has to be started.
+// it has to wait, or that nothing is left to do, takes the outbox row away: it
+// exists, so none has to be started.
 func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
 		return email.Plan{}, notFound("e-mail")
@@ -151,14 +152,12 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 	switch {
 	case p.State.Final:
 		// The results are the recipients', and the run is about to return them.
-		st, err := s.stateUnderLock(ctx, emailID)
-		p.State = st
-		return p, err
-	case p.State.Waiting != "":
-		if _, err := s.db.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(ctx); err != nil {
-			return p, translate(err)
+		if p.State, err = s.stateUnderLock(ctx, emailID); err != nil {
+			return p, err
 		}
-		return p, nil
+		return p, s.started(ctx, emailID)
+	case p.State.Waiting != "":
+		return p, s.started(ctx, emailID)
 	case p.Attachments == 0:
 		return p, nil
 	}
@@ -171,6 +170,12 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 		p.Unresolved = append(p.Unresolved, a.attachment())
 	}
 	return p, nil
+}
+
+// started takes an e-mail's outbox row away: it has a run.
+func (s *Store) started(ctx context.Context, emailID string) error {
+	_, err := s.db.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(ctx)
+	return translate(err)
 }
 
 func (s *Store) stateUnderLock(ctx context.Context, emailID string) (email.State, error) {
