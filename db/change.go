@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,9 +25,10 @@ type mail struct {
 	recipients []*recipientRow
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
-	// formats are those of the endpoints there are to tell: events need bodies in
-	// each of them.
-	formats []endpoint.Format
+	// wants is what the endpoints want that there are to tell.
+	wants wanted
+	// hooksRest: all of them are left alone at the moment.
+	hooksRest bool
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
 	attachments []*attachmentRow
@@ -72,9 +75,10 @@ type webhookBody struct {
 // lockedRow is an emailRow as the lock reads it.
 type lockedRow struct {
 	emailRow
-	TxNow   time.Time         `bun:"tx_now"`
-	Formats []endpoint.Format `bun:"formats,array"`
-	Pauses  bool              `bun:"pauses"`
+	TxNow  time.Time `bun:"tx_now"`
+	Wants  []string  `bun:"wants,array"`
+	Rest   bool      `bun:"rest"`
+	Pauses bool      `bun:"pauses"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -107,16 +111,18 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 func (c *change) lock(ids []string) error {
 	var rows []lockedRow
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
-		(SELECT array_agg(DISTINCT w.format) FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
-			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS formats,
+		h.wants, coalesce(h.rest, false) AS rest,
 		EXISTS (SELECT 1 FROM pauses) AS pauses
-		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
+		FROM emails AS e LEFT JOIN LATERAL (SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false)) AS rest
+			FROM webhook_endpoints AS w, unnest(w.events) AS t
+			WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
+		WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return fmt.Errorf("lock e-mails: %w", err)
 	}
 	byID := make(map[string]*mail, len(rows))
 	for i := range rows {
-		m := &mail{emailRow: rows[i].emailRow, formats: rows[i].Formats, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: rows[i].emailRow, wants: rows[i].Wants, hooksRest: rows[i].Rest, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
 		c.now = rows[i].TxNow
 		c.mails = append(c.mails, m)
 		byID[m.ID] = m
@@ -394,9 +400,35 @@ func (c *change) writeEvents(mails []*mail) error {
 			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, bodies)
 }
 
+// wanted are formats and types, as "standard email.delivered": most events are wanted
+// by nobody, and cost no body and no statement.
+type wanted []string
+
+func wantedBy(f endpoint.Format, types []string) wanted {
+	out := make(wanted, len(types))
+	for i, t := range types {
+		out[i] = string(f) + " " + t
+	}
+	return out
+}
+
+// any reports whether an event may be wanted in a format.
+func (w wanted) any(f endpoint.Format, eventType string) bool {
+	if f == endpoint.FormatStandard {
+		return slices.Contains(w, string(f)+" "+eventType)
+	}
+	return slices.ContainsFunc(w, func(s string) bool {
+		of, kind, _ := strings.Cut(s, " ")
+		return of == string(f) && slices.Contains(endpoint.EmailEvents(f, []string{kind}), eventType)
+	})
+}
+
 // writeBodies makes an event's bodies, one for each format.
 func (c *change) writeBodies(m *mail, ev eventRow) error {
-	for _, format := range m.formats {
+	for _, format := range []endpoint.Format{endpoint.FormatStandard, endpoint.FormatVoIPBIN} {
+		if !m.wants.any(format, string(ev.Type)) {
+			continue
+		}
 		if format == endpoint.FormatVoIPBIN {
 			if err := c.loadContent(m); err != nil {
 				return err
@@ -406,7 +438,7 @@ func (c *change) writeBodies(m *mail, ev eventRow) error {
 		if err != nil {
 			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
 		}
-		if kind == "" {
+		if !slices.Contains(m.wants, wantedBy(format, []string{kind})[0]) {
 			continue
 		}
 		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: m.Tags, Stream: m.Stream, Format: format, Type: kind, Body: string(body)}

@@ -33,7 +33,7 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 		if m.dirty {
 			c.settle(m)
 		}
-		hooked = len(m.formats) > 0
+		hooked = len(m.wants) > 0 && !m.hooksRest
 		out.State = c.state(m)
 		return nil
 	})
