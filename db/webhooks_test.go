@@ -240,7 +240,7 @@ func TestAnEndpointThatKeepsFailingIsDisabled(t *testing.T) {
 		hours    int
 		told     string
 		disabled bool
-	}{{23, "", false}, {24, endpoint.TypeFailing, false}, {95, "", false}, {96, endpoint.TypeFailing, false}, {119, "", false}, {120, endpoint.TypeDisabled, true}} {
+	}{{23, "", false}, {24, endpoint.TypeFailing, false}, {95, "", false}, {96, endpoint.TypeFailing, false}, {119, "", false}, {121, endpoint.TypeDisabled, true}} {
 		// Time passes: everything moves back by as much.
 		b.exec(`UPDATE webhook_endpoints SET warned_at = warned_at + (now() - make_interval(hours => ?0) - failing_since),
 			failing_since = now() - make_interval(hours => ?0), blocked_until = now() WHERE failures > 0`, row.hours)
