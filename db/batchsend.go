@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -182,7 +183,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 				out.HandedOver++
 			}
 			out.Statuses[m.Status]++
-			hooked = hooked || len(m.wants) > 0
+			hooked = hooked || m.toFire()
 		}
 		return nil
 	})
@@ -197,8 +198,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 // attempts reads the open attempts of locked e-mails.
 func (c *change) attempts(ids []string) (map[string]*attemptRow, error) {
 	var rows []*attemptRow
-	err := c.tx.NewSelect().Model(&rows).Join("JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt").
-		Where("a.email_id IN (?)", bun.List(ids)).Where("a.part = 1").For("UPDATE OF a").Scan(c.ctx)
+	err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("read attempts: %w", err)
 	}
