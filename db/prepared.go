@@ -66,6 +66,7 @@ var prepared = []string{
 	"write_emails(jsonb, bigint) AS " + counted(writeEmails), forOne("write_emails(jsonb, bigint) AS " + counted(writeEmails)),
 	"write_recipients(jsonb, bigint) AS " + counted(writeRecipients), forOne("write_recipients(jsonb, bigint) AS " + counted(writeRecipients)),
 	"write_events(jsonb) AS " + writeEvents,
+	"write_deliveries(jsonb) AS " + writeDeliveries,
 	`write_usage(uuid, integer, bigint, bigint) AS ` + writeUsage,
 	`drop_outbox(uuid[]) AS DELETE FROM outbox WHERE email_id = ANY ($1)`,
 }
