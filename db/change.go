@@ -28,7 +28,7 @@ type mail struct {
 	before map[string]email.RecipientStatus
 	// wants is what the endpoints want that there are to tell.
 	wants wanted
-	// hooksRest: all of them are left alone at the moment.
+	// hooksRest: all of them are left alone at the moment, or just being found out about.
 	hooksRest bool
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow

@@ -46,7 +46,7 @@ var prepared = []string{
 		h.wants, coalesce(h.rest, false) AS hooks_rest,
 		EXISTS (SELECT 1 FROM pauses) AS pauses
 	FROM emails AS e LEFT JOIN LATERAL (
-		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false)) AS rest
+		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
 		FROM webhook_endpoints AS w, unnest(w.events) AS t
 		WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
 	WHERE e.id = ANY ($1) ORDER BY e.id`,
