@@ -45,38 +45,50 @@ func BenchmarkHangingReceiver(b *testing.B) {
 	d.key = hooked
 	d.endpoint(hang.URL, "")
 
-	took := func(key string, n int, cpu *float64) time.Duration {
+	took := func(key string, n int, cpu times) time.Duration {
 		before, start, used := len(peer.Messages()), time.Now(), processorTime(b)
-		defer func() { *cpu += processorTime(b) - used }()
+		defer func() {
+			for name, seconds := range processorTime(b) {
+				cpu[name] += seconds - used[name]
+				cpu["all"] += seconds - used[name]
+			}
+		}()
 		d.flood(key, n)
 		require.Eventually(b, func() bool { return len(peer.Messages()) == before+n }, 5*time.Minute, 2*time.Millisecond)
 		return time.Since(start)
 	}
 	var without, with time.Duration
-	var cpuWithout, cpuWith, warmUp float64
-	took(plain, 300, &warmUp) // what grows with use has grown
-	took(hooked, 300, &warmUp)
+	cpuWithout, cpuWith := times{}, times{}
+	took(plain, 300, times{}) // what grows with use has grown
+	took(hooked, 300, times{})
 	rounds := 0
 	for b.Loop() {
 		rounds++
-		first, second := took(plain, mails, &cpuWithout), took(hooked, mails, &cpuWith)
-		third, fourth := took(hooked, mails, &cpuWith), took(plain, mails, &cpuWithout)
+		first, second := took(plain, mails, cpuWithout), took(hooked, mails, cpuWith)
+		third, fourth := took(hooked, mails, cpuWith), took(plain, mails, cpuWithout)
 		without, with = without+first+fourth, with+second+third
-		b.Logf("round %d: without %v and %v, with %v and %v; so far %.1f s and %.1f s of processor time", rounds, first, fourth, second, third, cpuWithout, cpuWith)
+		b.Logf("round %d: without %v and %v, with %v and %v; processor time so far without %.4v, with %.4v", rounds, first, fourth, second, third, cpuWithout, cpuWith)
 	}
 	db := d.sql()
 	require.Equal(b, rounds*mails*4+300*2, d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), "each is told of, later")
 	b.ReportMetric(float64(rounds*mails*2)/without.Seconds(), "mails/s")
 	b.ReportMetric(float64(rounds*mails*2)/with.Seconds(), "hanging-mails/s")
 	b.ReportMetric(without.Seconds()/with.Seconds(), "ratio")
-	b.ReportMetric(cpuWithout/cpuWith, "cpu-ratio")
+	b.ReportMetric(cpuWithout["all"]/cpuWith["all"], "cpu-ratio")
 }
 
-// processorTime is what all processes that this one has started have used, in units
-// of 10 ms of theirs, as proc_pid_stat(5) has it, in seconds.
-func processorTime(b *testing.B) (seconds float64) {
+// times are seconds of processor time by the name of the program.
+type times map[string]float64
+
+// processorTime is what all processes that this one has started have used, which
+// proc_pid_stat(5) has in units of 10 ms.
+func processorTime(b *testing.B) times {
 	b.Helper()
-	type process struct{ parent, ticks int }
+	type process struct {
+		name          string
+		parent, ticks int
+	}
+	out := times{}
 	all := map[int]process{}
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	require.NoError(b, err)
@@ -86,7 +98,9 @@ func processorTime(b *testing.B) (seconds float64) {
 			continue // it has ended
 		}
 		// Behind the name, which may hold anything: the state, the parent, and so on.
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		stat := string(data)
+		open, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
+		fields := strings.Fields(stat[end+1:])
 		number := func(i int) int {
 			n, err := strconv.Atoi(fields[i])
 			require.NoError(b, err)
@@ -94,17 +108,17 @@ func processorTime(b *testing.B) (seconds float64) {
 		}
 		pid, err := strconv.Atoi(strings.Split(name, "/")[2])
 		require.NoError(b, err)
-		all[pid] = process{number(1), number(11) + number(12) + number(13) + number(14)}
+		all[pid] = process{stat[open+1 : end], number(1), number(11) + number(12) + number(13) + number(14)}
 	}
 	for pid, p := range all {
 		for up := p.parent; up > 1; up = all[up].parent {
 			if up == os.Getpid() && pid != up {
-				seconds += float64(p.ticks) / 100
+				out[p.name] += float64(p.ticks) / 100
 				break
 			}
 		}
 	}
-	return seconds
+	return out
 }
 
 // flood has n e-mails accepted, 16 at a time, with as little work as can be.
