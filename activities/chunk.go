@@ -157,6 +157,9 @@ func giveBack(e *email.Ending, o email.BatchOpening, after time.Duration, why st
 
 // send1 makes one attempt.
 func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message, e *email.Ending, first *lent) {
+	if o.Bytes > largeMessage {
+		first.close() // who waits for memory holds no session that others wait for with theirs
+	}
 	release, err := c.room(ctx, o.Bytes)
 	if err != nil {
 		giveBack(e, o, time.Second, "this worker is shutting down")
@@ -277,25 +280,12 @@ func (c *chunk) record(ctx context.Context, endings []email.Ending) error {
 
 // keepLeases renews the leases of a lot until stopped.
 func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(email.LeaseRenewal)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			// One that is lost is noticed at its mark, before the dot.
-			if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
-				c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
-			}
+	return renewing(ctx, func(ctx context.Context) {
+		// One that is lost is noticed at its mark, before the dot.
+		if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
+			c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
 		}
-	}()
-	return func() { cancel(); <-stopped }
+	})
 }
 
 // obstruct notes on what is due that no relay is there.

@@ -294,6 +294,18 @@ func (a *Activities) finish(e email.Ending) error {
 // keepLease renews an attempt's lease until stopped. Losing it cuts the
 // exchange, which is ignored once the final dot is written.
 func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
+	return renewing(ctx, func(ctx context.Context) {
+		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
+		if errors.Is(err, email.ErrSuperseded) {
+			cut(err)
+		} else if err != nil && ctx.Err() == nil {
+			a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+		}
+	})
+}
+
+// renewing calls renew every email.LeaseRenewal until stopped, whatever becomes of ctx.
+func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
 	go func() {
@@ -303,16 +315,9 @@ func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owne
 		for {
 			select {
 			case <-tick.C:
+				renew(ctx)
 			case <-ctx.Done():
 				return
-			}
-			err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
-			if errors.Is(err, email.ErrSuperseded) {
-				cut(err)
-				return
-			}
-			if err != nil && ctx.Err() == nil {
-				a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
 			}
 		}
 	}()

@@ -24,6 +24,13 @@ const (
 	// WebhookWorkflowIDPrefix and the endpoint's id make that of DeliverWebhooks.
 	WebhookWorkflowIDPrefix = "webhook-"
 
+	// NexusService and its operation NexusOperationSend are SendEmail for other
+	// namespaces: input and result are a direct start's. Its workflow ids are
+	// NexusWorkflowIDPrefix and the id of the request.
+	NexusService          = "email"
+	NexusOperationSend    = "send"
+	NexusWorkflowIDPrefix = "nexus-"
+
 	ActivityResolveAttachments = "ResolveAttachments"
 	ActivitySendSMTP           = "SendSMTP"
 	ActivityRecordStatus       = "RecordStatus"

@@ -42,4 +42,5 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
 	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
+	r.RegisterNexusService(nexusService())
 }
