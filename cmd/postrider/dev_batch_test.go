@@ -24,7 +24,7 @@ func (s *stack) batches() {
 	for i := range 60 {
 		b.Recipients = append(b.Recipients, to(fmt.Sprintf("batch%d", i), i))
 	}
-	b.Recipients = append(b.Recipients, to("bounce", 60), to("defer", 61), to("bounce", 62), client.BatchRecipient{Address: client.Address{Email: "demo@example.com"}})
+	b.Recipients = append(b.Recipients, to("bounce", 60), to("defer", 61), to("bounce", 62), client.BatchRecipient{Address: client.Address{Email: "x@example.net", Name: "X"}})
 	sent, err := s.api.SendBatch(ctx, b, client.IdempotencyKey("batch-1"))
 	require.NoError(s.t, err)
 	require.Equal(s.t, []int{64, 63, 1}, []int{sent.Total, sent.Accepted, sent.Refused})
