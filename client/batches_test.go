@@ -73,6 +73,7 @@ func TestWatchBatch(t *testing.T) {
 
 	s = serve(t, answer(200, progress("sending", "")))
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var last error
 	for _, err := range newClient(t, s.URL).WatchBatch(ctx, anID, time.Hour) {
 		last = err
