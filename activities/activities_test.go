@@ -554,7 +554,7 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	require.Equal(t, turn, res.Turn)
 	require.Equal(t, "throttled", res.State.Waiting)
 	require.False(t, res.Sent)
-	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At}, b.obstacle)
+	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")
 }
 

@@ -170,7 +170,7 @@ func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err 
 	obstacle := email.Obstacle{RelayDown: !isThrottled}
 	switch {
 	case isThrottled:
-		res.Turn, obstacle.ThrottledUntil = throttled.Turn, throttled.Turn.At
+		res.Turn, obstacle.ThrottledUntil, obstacle.ThrottledBy = throttled.Turn, throttled.Turn.At, email.RelayRate(throttled.Turn.Relay)
 	case !isRelayError(err):
 		return res, false, err
 	}

@@ -30,10 +30,13 @@ type mail struct {
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
 	attachments []*attachmentRow
-	// anyPause: something is paused, perhaps this.
-	anyPause bool
-	was      email.Status
-	dirty    bool
+	// anyPause: something is paused, perhaps this; anyWarmup: a sender's domain is
+	// being warmed up, perhaps this one's.
+	anyPause, anyWarmup bool
+	// paced: its recipients have the places that they need, or wait for them.
+	paced bool
+	was   email.Status
+	dirty bool
 }
 
 // change is one transaction's work on locked e-mails: the only writer of
@@ -68,6 +71,7 @@ type lockedRow struct {
 	TxNow   time.Time         `bun:"tx_now"`
 	Formats []endpoint.Format `bun:"formats,array"`
 	Pauses  bool              `bun:"pauses"`
+	Warmups bool              `bun:"warmups"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -102,14 +106,15 @@ func (c *change) lock(ids []string) error {
 	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
 		(SELECT array_agg(DISTINCT w.format) FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
 			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS formats,
-		EXISTS (SELECT 1 FROM pauses) AS pauses
+		EXISTS (SELECT 1 FROM pauses) AS pauses,
+		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups
 		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return fmt.Errorf("lock e-mails: %w", err)
 	}
 	byID := make(map[string]*mail, len(rows))
 	for i := range rows {
-		m := &mail{emailRow: rows[i].emailRow, formats: rows[i].Formats, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: rows[i].emailRow, formats: rows[i].Formats, anyPause: rows[i].Pauses, anyWarmup: rows[i].Warmups, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
 		c.now = rows[i].TxNow
 		c.mails = append(c.mails, m)
 		byID[m.ID] = m
@@ -147,7 +152,7 @@ func (c *change) move(m *mail, r *recipientRow, to email.RecipientStatus, reason
 	}
 	r.Status, r.Reason, r.StatusAt = to, reason, c.now
 	if !to.Open() {
-		r.NextAttemptAt = time.Time{}
+		r.NextAttemptAt, r.Turn = time.Time{}, nil
 	}
 	m.dirty = true
 	return true
@@ -181,11 +186,19 @@ func (c *change) settle(m *mail) {
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
+	var by email.ThrottledBy
 	for _, r := range m.recipients {
 		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
+		facts.Throttled = facts.Throttled || r.waits(c.now)
 		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
-			next = r.NextAttemptAt
+			next, by = r.NextAttemptAt, ""
+			if r.waits(c.now) {
+				by = r.Turn.For
+			}
 		}
+	}
+	if !m.ThrottledUntil.After(c.now) {
+		m.ThrottledBy = by
 	}
 	status, detail := email.Derive(facts)
 	if status != m.Status {
@@ -195,7 +208,7 @@ func (c *change) settle(m *mail) {
 	switch {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
-		m.Paused, m.PausedRelay, m.ThrottledUntil = false, "", time.Time{}
+		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held, m.Paused:
@@ -239,40 +252,41 @@ func (c *change) flush() error {
 
 // emailPatch is the part of an e-mail's row that changes.
 type emailPatch struct {
-	ID              string       `json:"id"`
-	Status          email.Status `json:"status"`
-	Detail          email.Detail `json:"status_detail"`
-	StatusAt        time.Time    `json:"status_at"`
-	Held            bool         `json:"held"`
-	Paused          bool         `json:"paused"`
-	PausedRelay     string       `json:"paused_relay"`
-	RelayDown       bool         `json:"relay_down"`
-	ThrottledUntil  *time.Time   `json:"throttled_until"`
-	CancelRequested bool         `json:"cancel_requested"`
-	Attempts        int          `json:"attempts"`
-	AttemptOpen     bool         `json:"attempt_open"`
-	DateAt          *time.Time   `json:"date_at"`
-	SendAt          *time.Time   `json:"send_at"`
-	Sequence        int64        `json:"sequence"`
-	NextActionAt    *time.Time   `json:"next_action_at"`
-	DeletedAt       *time.Time   `json:"deleted_at"`
+	ID              string            `json:"id"`
+	Status          email.Status      `json:"status"`
+	Detail          email.Detail      `json:"status_detail"`
+	StatusAt        time.Time         `json:"status_at"`
+	Held            bool              `json:"held"`
+	Paused          bool              `json:"paused"`
+	PausedRelay     string            `json:"paused_relay"`
+	RelayDown       bool              `json:"relay_down"`
+	ThrottledUntil  *time.Time        `json:"throttled_until"`
+	ThrottledBy     email.ThrottledBy `json:"throttled_by"`
+	CancelRequested bool              `json:"cancel_requested"`
+	Attempts        int               `json:"attempts"`
+	AttemptOpen     bool              `json:"attempt_open"`
+	DateAt          *time.Time        `json:"date_at"`
+	SendAt          *time.Time        `json:"send_at"`
+	Sequence        int64             `json:"sequence"`
+	NextActionAt    *time.Time        `json:"next_action_at"`
+	DeletedAt       *time.Time        `json:"deleted_at"`
 }
 
 func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil),
+			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
 	return c.exec(len(mails), `UPDATE emails AS e SET status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
 		WHERE e.id = v.id`, patches)
 }
@@ -293,6 +307,7 @@ type recipientPatch struct {
 	Enhanced      string                `json:"enhanced_code"`
 	SMTPText      string                `json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
+	Turn          *turn                 `json:"turn"`
 }
 
 // writeRecipients writes back every recipient of a changed e-mail, each only
@@ -302,21 +317,21 @@ func (c *change) writeRecipients(mails []*mail) error {
 	var patches []recipientPatch
 	for _, m := range mails {
 		for _, r := range m.recipients {
-			if !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
+			if !r.changed && !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
 				continue
 			}
 			patches = append(patches, recipientPatch{
 				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
 				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
-				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy,
+				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy, Turn: r.Turn,
 			})
 		}
 	}
 	return c.exec(len(patches), `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
 		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
-		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by
+		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
 		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
-			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb)
+			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb)
 		WHERE r.id = v.id AND r.status = v.before`, patches)
 }
 

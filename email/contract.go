@@ -84,6 +84,8 @@ type State struct {
 	// "retry".
 	// Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
+	// ThrottledBy names what it waits for while throttled.
+	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.

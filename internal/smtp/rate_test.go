@@ -35,25 +35,25 @@ func (q *queue) pass(d time.Duration) {
 	q.now = q.now.Add(d)
 }
 
-func (q *queue) Draw(_ context.Context, name string, n int, pace, within time.Duration) (time.Duration, bool, error) {
+func (q *queue) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
-		return 0, false, q.err
+		return email.Place{}, false, q.err
 	}
-	if name != "relay:metered" {
-		return 0, false, errors.New(name)
+	if d.Queue != "relay:metered" {
+		return email.Place{}, false, errors.New(d.Queue)
 	}
 	if q.next.Before(q.now) {
 		q.next = q.now
 	}
 	wait := q.next.Sub(q.now)
-	if within > 0 && wait >= within {
-		return 0, false, nil
+	if d.Sooner > 0 && wait >= d.Sooner {
+		return email.Place{}, false, nil
 	}
-	q.next = q.next.Add(time.Duration(n) * pace)
-	q.draws = append(q.draws, n)
-	return wait, true, nil
+	q.next = q.next.Add(time.Duration(d.N) * d.Pace)
+	q.draws = append(q.draws, d.N)
+	return email.Place{Wait: wait, Firm: true}, true, nil
 }
 
 func TestARateIsKept(t *testing.T) {

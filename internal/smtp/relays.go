@@ -63,7 +63,7 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	}
 	var failed *email.RelayError
 	for _, p := range pools {
-		s, err := p.session(ctx, route.Turn)
+		s, err := p.session(ctx, route)
 		if err == nil {
 			s.alternative = len(pools) > 1
 			return s, nil
