@@ -101,6 +101,10 @@ workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)
 	@$(workflowcheck) ./workflows/...
 
+.PHONY: schemas
+schemas: ## Write docs/schema anew, from the types and the API's description
+	@go test ./docs/schema -count=1 -update
+
 .PHONY: temporal
 temporal: ## Build the Temporal CLI that dev and the tests use, unless a good one is on PATH
 	$(call step,Temporal CLI: the first build takes minutes)

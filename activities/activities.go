@@ -1,11 +1,13 @@
 // Package activities holds the side effects of the workflows, against small
 // interfaces declared here.
 //
-//  1. ResolveAttachments makes stored bytes of everything a message refers to.
-//  2. SendSMTP makes one attempt. The store's gate decides whether there is one
+//  1. AcceptEmail, in a direct start only, makes an e-mail of the message that the run
+//     was given.
+//  2. ResolveAttachments makes stored bytes of everything a message refers to.
+//  3. SendSMTP makes one attempt. The store's gate decides whether there is one
 //     to make; from then on the journal knows how far it got.
-//  3. RecordStatus projects the attempt's outcomes, in one transaction.
-//  4. FireWebhooks tells the customer, once, quickly; what fails belongs to
+//  4. RecordStatus projects the attempt's outcomes, in one transaction.
+//  5. FireWebhooks tells the customer, once, quickly; what fails belongs to
 //     DeliverDueWebhooks, which works for one endpoint at a time.
 //
 // Each may run twice, even at once, without harm: that is the store's doing.
@@ -25,8 +27,18 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/intake"
 )
+
+// Acceptor takes in the messages of direct starts, each once.
+type Acceptor interface {
+	Customer(ctx context.Context, id string) (account.Customer, error)
+	// DirectEmail is nil while nothing was accepted under the start's name.
+	DirectEmail(ctx context.Context, d email.DirectStart) (*email.DirectEmail, error)
+	AcceptDirect(ctx context.Context, m email.Message, d email.DirectStart) (email.DirectEmail, error)
+}
 
 // Mail reads what a run needs of an e-mail and stores what its attachments
 // were resolved to.
@@ -89,6 +101,8 @@ type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
 	Fast(route email.Route) bool
+	// Down says why no relay of the route would be tried now; nil if one would.
+	Down(route email.Route) *email.RelayError
 }
 
 // Render makes the bytes of a message; the same for every attempt.
@@ -112,6 +126,10 @@ type Waker interface {
 
 // Deps are what the activities work with. All are required.
 type Deps struct {
+	Acceptor Acceptor
+	// Limits of a direct start's message, as those of the API; Now, DefaultSource and
+	// IgnoreUnknown are set for each.
+	Limits     intake.Limits
 	Mail       Mail
 	Gate       Gate
 	Journal    Journal
@@ -174,6 +192,7 @@ func since(start time.Time) email.Took {
 // Error types of the Temporal contract.
 const (
 	errRelayUnavailable = "relay_unavailable"
+	errNotFinished      = "not_finished"
 	errInternal         = "internal"
 )
 
@@ -186,7 +205,7 @@ func failed(ctx context.Context, log *slog.Logger, what string, err error) error
 		case email.CodeUnavailable:
 			return temporal.NewApplicationErrorWithOptions(f.Detail, string(f.Code), temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
 		default:
-			return temporal.NewNonRetryableApplicationError(f.Detail, string(f.Code), nil)
+			return temporal.NewNonRetryableApplicationError(f.Detail, string(f.Code), nil, refusedFields(f)...)
 		}
 	}
 	if ctx.Err() != nil {
@@ -194,6 +213,14 @@ func failed(ctx context.Context, log *slog.Logger, what string, err error) error
 	}
 	log.ErrorContext(ctx, what, "error", err)
 	return temporal.NewApplicationError(what+" failed; the worker's log says why", errInternal)
+}
+
+// refusedFields are the details of an error, none where it names no places.
+func refusedFields(f *email.Failure) []any {
+	if len(f.Fields) == 0 {
+		return nil
+	}
+	return []any{email.ErrorDetails{Errors: f.Fields}}
 }
 
 // heartbeats reports whether this is a regular activity, which may heartbeat.

@@ -39,6 +39,7 @@ type world struct {
 	recorded   []email.RecordStatusInput
 
 	relayErr error
+	down     *email.RelayError
 	slow     bool
 	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
 	sends    int
@@ -118,7 +119,8 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	}
 	return peer{w}, nil
 }
-func (w *world) Fast(email.Route) bool { return !w.slow }
+func (w *world) Fast(email.Route) bool              { return !w.slow }
+func (w *world) Down(email.Route) *email.RelayError { return w.down }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
 	body, err := w.onResolve(a)
@@ -220,14 +222,15 @@ func (b *bench) smtp(t *testing.T, inline bool) (email.SendSMTPResult, error) {
 func TestRegisteringExportsTheActivitiesAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, name := range []string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"} {
+	names := []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks"}
+	for _, name := range names {
 		_, err := b.env.ExecuteActivity(name, struct{}{})
 		if err != nil {
 			require.NotContains(t, err.Error(), "unable to find", name)
 		}
 	}
-	require.Equal(t, []string{email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks, email.ActivityControl, email.ActivityDeliverWebhooks},
-		[]string{"ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "DeliverDueWebhooks"}, "the published names")
+	require.Equal(t, []string{email.ActivityAccept, email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks,
+		email.ActivityControl, email.ActivityFollow, email.ActivityDeliverWebhooks}, names, "the published names")
 }
 
 func TestADeliveredAttempt(t *testing.T) {
@@ -289,7 +292,13 @@ func TestAnUnreachableRelay(t *testing.T) {
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
 	require.True(t, res.HandOver, "inline it is left to the regular activity")
-	_, err = b.smtp(t, false)
+	require.True(t, res.RelayDown)
+	res, err = b.smtp(t, false)
+	require.NoError(t, err, "the run has to say so first")
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: 421  no service for ***@y.test", res.Text)
+	said := email.SendSMTPInput{EmailID: "E", Attempt: 1, RelayDown: true}
+	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.Equal(t, "relay_unavailable", app.Type())
@@ -297,6 +306,14 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
 	require.NotContains(t, app.Error(), "robert@")
 	require.Zero(t, b.opens, "no recipient was touched")
+
+	// What is known to be down is not even tried inline.
+	b.slow, b.down, b.relayErr = true, &email.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
+	res, err = b.smtp(t, true)
+	require.NoError(t, err)
+	require.True(t, res.HandOver && res.RelayDown)
+	require.Equal(t, "relay primary: not tried before noon", res.Text)
+	b.slow, b.relayErr = false, b.down
 
 	b.check = &email.State{Status: email.StatusCanceled, Final: true}
 	res, err = b.smtp(t, false)

@@ -15,12 +15,16 @@ import (
 const inlineMaxBytes int64 = 256 << 10
 
 // SendSMTP makes one attempt, or finds out what became of it. Inline it hands
-// over what does not end within its budget, and what cannot begin because no
-// relay is there; as a regular activity it waits for the end, heartbeating, and
-// fails with relay_unavailable and the relay's own backoff.
+// over what does not end within its budget; as a regular activity it waits for
+// the end, heartbeating. That no relay is there is a result at first, so that the
+// run can say so, and from then on the failure relay_unavailable with the relay's
+// own backoff.
 func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
 	start := time.Now()
 	if in.Inline && (in.Route.Bytes > inlineMaxBytes || !a.deps.Relays.Fast(in.Route)) {
+		if down := a.deps.Relays.Down(in.Route); down != nil {
+			return relayDown(in, down, start), nil
+		}
 		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
 	}
 	x, err := a.exchanges.join(exchangeKey{in.EmailID, in.Attempt}, func(ctx context.Context) (email.SendSMTPResult, error) {
@@ -42,14 +46,24 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 	switch {
 	case x.err == nil:
 		return res, nil
-	case in.Inline && (isRelay || errors.Is(x.err, email.ErrSuperseded)):
+	case in.Inline && errors.Is(x.err, email.ErrSuperseded):
 		return email.SendSMTPResult{Attempt: in.Attempt, Relay: res.Relay, HandOver: true, Took: since(start)}, nil
+	case isRelay && !in.RelayDown:
+		return relayDown(in, relay, start), nil
 	case isRelay:
 		a.deps.Log.Warn("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
 		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
 			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
 	}
 	return res, failed(ctx, a.deps.Log, "sending", x.err)
+}
+
+// relayDown is the result for a run that does not say yet that no relay is there.
+func relayDown(in email.SendSMTPInput, down *email.RelayError, start time.Time) email.SendSMTPResult {
+	return email.SendSMTPResult{
+		Attempt: in.Attempt, Relay: down.Relay, Reply: email.Reply{Text: email.MaskText(down.Error())},
+		HandOver: true, RelayDown: true, Took: since(start),
+	}
 }
 
 // await waits for an exchange: an inline activity for its budget, a regular one

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -192,15 +191,13 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	return postStatus(c, e), s.single(c, e), nil
 }
 
-var idempotencyKeyShape = regexp.MustCompile(`^[!-~]([ -~]{0,254}[!-~])?$`)
-
 // idempotencyKey reads the client's name for the request, empty if it gave none.
 func idempotencyKey(c *gin.Context) (string, error) {
 	keys := c.Request.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
 		return "", nil
 	}
-	if len(keys) > 1 || !idempotencyKeyShape.MatchString(keys[0]) {
+	if len(keys) > 1 || !email.ValidIdempotencyKey(keys[0]) {
 		return "", invalid("Idempotency-Key", "invalid", "give one key of 1 to 256 printable ASCII characters")
 	}
 	return keys[0], nil

@@ -32,69 +32,78 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		formats, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
-		if err != nil {
-			return err
-		}
-		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
-			return err
-		}
-		callbackID, err := c.callback(customerID, m.CallbackURL)
-		if err != nil {
-			return err
-		}
-		due := c.now
-		if m.SendAt.After(c.now) {
-			due = m.SendAt
-		}
-		ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
-		if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
-			ml.formats = append(ml.formats, endpoint.FormatStandard)
-		}
-		ml.CallbackID = callbackID
-		c.mails = []*mail{ml}
-		c.settle(ml)
-		event := email.EventQueued
-		if ml.Detail == email.DetailScheduled {
-			event = email.EventScheduled
-		}
-		c.tell(ml, eventRow{Type: event})
-
-		content := newContentRow(id, m)
-		if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(ctx); err != nil {
-			return fmt.Errorf("insert e-mail: %w", err)
-		}
-		if _, err := c.tx.NewInsert().Model(&ml.recipients).Exec(ctx); err != nil {
-			return fmt.Errorf("insert recipients: %w", err)
-		}
-		if _, err := c.tx.NewInsert().Model(content).Exec(ctx); err != nil {
-			return fmt.Errorf("insert content: %w", err)
-		}
-		attachments, err := c.acceptAttachments(id, customerID, m.Attachments)
-		if err != nil {
-			return err
-		}
-		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
-		if _, err := c.tx.NewInsert().Model(&box).Exec(ctx); err != nil {
-			return fmt.Errorf("insert outbox row: %w", err)
-		}
-		ml.content, ml.attachments = content, attachments
-		if err := c.writeEvents(c.mails); err != nil {
-			return err
-		}
-		// Last, because the customer's other requests wait for what this locks.
-		if err := c.charge(customerID, len(ml.recipients), prepaid); err != nil {
-			return err
-		}
-		out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
-		out.CallbackURL = m.CallbackURL
-		return nil
+		out, err = c.accept(id, customerID, email.WorkflowIDPrefix+id, m, owner)
+		return err
 	})
 	if err != nil || earlier == "" {
 		return out, false, err
 	}
 	out, err = s.Email(ctx, customerID, earlier)
 	return out.AsAccepted(), true, err
+}
+
+// accept stores a message as an e-mail of a workflow id. With an owner there is an
+// outbox row, leased to it: the run has yet to be started.
+func (c *change) accept(id, customerID, workflowID string, m email.Message, owner string) (out email.Email, err error) {
+	formats, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
+	if err != nil {
+		return out, err
+	}
+	if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
+		return out, err
+	}
+	callbackID, err := c.callback(customerID, m.CallbackURL)
+	if err != nil {
+		return out, err
+	}
+	due := c.now
+	if m.SendAt.After(c.now) {
+		due = m.SendAt
+	}
+	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
+	if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
+		ml.formats = append(ml.formats, endpoint.FormatStandard)
+	}
+	ml.WorkflowID, ml.CallbackID = workflowID, callbackID
+	c.mails = []*mail{ml}
+	c.settle(ml)
+	event := email.EventQueued
+	if ml.Detail == email.DetailScheduled {
+		event = email.EventScheduled
+	}
+	c.tell(ml, eventRow{Type: event})
+
+	content := newContentRow(id, m)
+	if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(c.ctx); err != nil {
+		return out, fmt.Errorf("insert e-mail: %w", err)
+	}
+	if _, err := c.tx.NewInsert().Model(&ml.recipients).Exec(c.ctx); err != nil {
+		return out, fmt.Errorf("insert recipients: %w", err)
+	}
+	if _, err := c.tx.NewInsert().Model(content).Exec(c.ctx); err != nil {
+		return out, fmt.Errorf("insert content: %w", err)
+	}
+	attachments, err := c.acceptAttachments(id, customerID, m.Attachments)
+	if err != nil {
+		return out, err
+	}
+	if owner != "" {
+		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
+		if _, err := c.tx.NewInsert().Model(&box).Exec(c.ctx); err != nil {
+			return out, fmt.Errorf("insert outbox row: %w", err)
+		}
+	}
+	ml.content, ml.attachments = content, attachments
+	if err := c.writeEvents(c.mails); err != nil {
+		return out, err
+	}
+	// Last, because the customer's other requests wait for what this locks.
+	if err := c.charge(customerID, len(ml.recipients), prepaid); err != nil {
+		return out, err
+	}
+	out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
+	out.CallbackURL = m.CallbackURL
+	return out, nil
 }
 
 // reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
@@ -145,7 +154,7 @@ func (c *change) acceptFrom(customerID, domain string) (formats []endpoint.Forma
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {
 	row := emailRow{
-		ID: id, CustomerID: customerID, WorkflowID: email.WorkflowIDPrefix + id,
+		ID: id, CustomerID: customerID,
 		FromEmail: m.From.Email, FromName: m.From.Name, FromLabel: m.From.Label, FromDetail: m.From.Detail,
 		ReplyTo: addressRows(m.ReplyTo), Subject: m.Subject, Metadata: m.Metadata, Tags: m.Tags,
 		Stream: m.Stream, OnAmbiguous: m.OnAmbiguous, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,

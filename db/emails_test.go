@@ -272,6 +272,14 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	got, err = b.ClaimOverdue(b.ctx, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
+
+	// Who waits for a relay is late for a reason.
+	for minutes, want := range map[int]int{59: 0, 61: 1} {
+		b.exec(fmt.Sprintf("UPDATE emails SET relay_down = true, next_action_at = now() - interval '%d minutes'", minutes))
+		got, err = b.ClaimOverdue(b.ctx, 10)
+		require.NoError(t, err)
+		require.Len(t, got, want, "%d minutes", minutes)
+	}
 }
 
 func TestIdempotencyKeysAreForgotten(t *testing.T) {

@@ -23,7 +23,11 @@ func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Durati
 }
 
 // overdueAfter is how late something has to be before its run is taken for lost.
-const overdueAfter = 10 * time.Minute
+// One whose relay is down is expected to be late: a pending activity tries it.
+const (
+	overdueAfter     = 10 * time.Minute
+	overdueRelayDown = time.Hour
+)
 
 // ClaimOverdue finds e-mails whose next action is long overdue and pushes that
 // time on, so that several sweepers do not all wake the same ones.
@@ -31,9 +35,10 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 	var out []email.Start
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT id FROM emails WHERE next_action_at < now() - ? * interval '1 second'
+			AND (NOT relay_down OR next_action_at < now() - ? * interval '1 second')
 			ORDER BY next_action_at LIMIT ? FOR UPDATE SKIP LOCKED)
 		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id
-		RETURNING e.id AS email_id, e.workflow_id, e.customer_id, e.stream`, overdueAfter.Seconds(), limit).Scan(ctx, &out)
+		RETURNING e.id AS email_id, e.workflow_id, e.customer_id, e.stream`, overdueAfter.Seconds(), overdueRelayDown.Seconds(), limit).Scan(ctx, &out)
 	return out, translate(err)
 }
 

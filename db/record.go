@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/postrider/postrider/email"
 )
 
@@ -123,6 +125,9 @@ func (c *change) failAttachment(m *mail, problem string) {
 // Plan reads where an e-mail stands and what it still lacks. A run that finds
 // it has to wait takes the outbox row away: it exists, so none has to be started.
 func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
+	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
+		return email.Plan{}, notFound("e-mail")
+	}
 	var row struct {
 		emailRow
 		TxNow   time.Time `bun:"tx_now"`

@@ -1,6 +1,9 @@
 package email
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // The names an outside Temporal client needs. They are published: a change
 // here breaks programs that are not ours.
@@ -24,6 +27,11 @@ const (
 	// ActivityControl carries out an action on behalf of a signal or a
 	// cancellation; it stands in a history only where that happened.
 	ActivityControl = "ControlEmail"
+	// ActivityAccept accepts the message of a direct start; the first step of one.
+	ActivityAccept = "AcceptEmail"
+	// ActivityFollow waits for the end of an e-mail that another run sends; it
+	// stands in the history of a direct start that repeats an earlier one.
+	ActivityFollow = "FollowEmail"
 	// ActivityDeliverWebhooks belongs to DeliverWebhooks.
 	ActivityDeliverWebhooks = "DeliverDueWebhooks"
 
@@ -42,9 +50,18 @@ const (
 	SearchAttributeRecipientDomains = "EmailRecipientDomains"
 )
 
-// SendEmailInput starts SendEmail for an e-mail that is stored already.
+// SendEmailInput starts SendEmail: either for an e-mail that is stored already,
+// named by EmailID alone, or with a message, under any workflow id (a direct start).
 type SendEmailInput struct {
-	EmailID string `json:"email_id"`
+	EmailID string `json:"email_id,omitempty"`
+	// CustomerID is on whose behalf the message is sent.
+	CustomerID string `json:"customer_id,omitempty"`
+	// Message is what POST /v1.0/emails takes, in either shape, at most
+	// MaxDirectMessageBytes. It is kept as it is, so that the workflow never interprets it.
+	Message json.RawMessage `json:"message,omitempty"`
+	// IdempotencyKey is the caller's name for the message, as the header
+	// Idempotency-Key. Empty means that the workflow id is the name.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // SendEmailResult is what became of the e-mail. What recipients' servers said
@@ -80,9 +97,8 @@ type State struct {
 	Open int `json:"open,omitempty"`
 	// NextAt is when the next attempt is due; zero with Waiting empty means now.
 	NextAt time.Time `json:"next_at,omitzero"`
-	// Waiting says in words what for: "held", "paused", "throttled", "scheduled",
-	// "retry".
-	// Empty means that an attempt is due.
+	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
+	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
 	// ThrottledBy names what it waits for while throttled.
 	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
@@ -97,6 +113,28 @@ type State struct {
 type Took struct {
 	StartedAt time.Time `json:"started_at"`
 	MS        int64     `json:"ms"`
+}
+
+// AcceptEmailResult is the e-mail that a direct start has come to.
+type AcceptEmailResult struct {
+	EmailID string `json:"email_id"`
+	// Replayed: the e-mail was accepted by an earlier run, of the same message.
+	Replayed bool `json:"replayed,omitempty"`
+	// Owner is the workflow id of the run that sends the e-mail, where that is
+	// another than this one, and is not finished with it.
+	Owner string `json:"owner,omitempty"`
+	Took
+}
+
+// FollowEmailInput names an e-mail that another run sends.
+type FollowEmailInput struct {
+	EmailID string `json:"email_id"`
+	Owner   string `json:"owner"`
+}
+
+// ErrorDetails are the details of an application error that refuses an input.
+type ErrorDetails struct {
+	Errors []FieldError `json:"errors"`
 }
 
 // ResolveAttachmentsInput names the e-mail whose attachments are to become
@@ -133,6 +171,9 @@ type SendSMTPInput struct {
 	Route   Route `json:"route"`
 	// Inline: run as a local activity, within the inline budget.
 	Inline bool `json:"inline,omitempty"`
+	// RelayDown: the run says already that no relay takes mail. That is an error
+	// then, which the server retries, and no result any more.
+	RelayDown bool `json:"relay_down,omitempty"`
 }
 
 // SendSMTPResult is what one attempt yielded, or why there was none.
@@ -147,6 +188,9 @@ type SendSMTPResult struct {
 	// HandOver: the attempt does not fit the inline budget. It goes on where it
 	// is; call the activity again as a regular one, which attaches to it.
 	HandOver bool `json:"hand_over,omitempty"`
+	// RelayDown, with HandOver: no relay takes mail, Text says why. Call again once
+	// the run says so, with the same in the input.
+	RelayDown bool `json:"relay_down,omitempty"`
 	// Unrecorded holds the outcomes when the journal could not be written after
 	// the server had answered: RecordStatus writes both, however long it takes.
 	Unrecorded []Outcome `json:"unrecorded,omitempty"`

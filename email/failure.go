@@ -34,12 +34,12 @@ const (
 // FieldError is one thing wrong with a request.
 type FieldError struct {
 	// Pointer is a JSON Pointer (RFC 6901) into the body; for a query
-	// parameter or a header its name, without a slash.
-	Pointer string
+	// parameter, a header or a direct start's own members its name, without a slash.
+	Pointer string `json:"pointer"`
 	// Code is the stable name of what is wrong, for example "missing".
-	Code string
+	Code string `json:"code"`
 	// Detail says what to do. It never repeats the value.
-	Detail string
+	Detail string `json:"detail"`
 }
 
 // Failure is an error that its receiver can act upon: it carries a stable code

@@ -58,6 +58,22 @@ const (
 	StreamBroadcast     Stream = "broadcast"
 )
 
+// Where the server orders work by priority, 1 comes first and 3 is the default.
+// What somebody wants done with an e-mail comes before any e-mail.
+const (
+	PriorityControl       = 1
+	PriorityTransactional = 2
+	PriorityBroadcast     = 4
+)
+
+// Priority is the stream's place among the work that waits for a worker.
+func (s Stream) Priority() int {
+	if s == StreamBroadcast {
+		return PriorityBroadcast
+	}
+	return PriorityTransactional
+}
+
 // OnAmbiguous says what happens to recipients whose mail may or may not have
 // been accepted: the connection ended between the final dot and its reply.
 type OnAmbiguous string

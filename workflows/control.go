@@ -58,13 +58,16 @@ func (s *sendEmail) listen(ctx workflow.Context) error {
 	return nil
 }
 
-// control carries out an action. Its context is not the canceled one, if that is
+// control carries out an action, once there is an e-mail. Its context is not the canceled one, if that is
 // why it was called.
 func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.RescheduleInput) (email.State, error) {
 	s.controlling++
 	defer func() { s.controlling-- }()
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
-	st, err := regular(steps, email.ActivityControl, act.ControlEmail, regularOptions(string(action)),
+	if err := workflow.Await(steps, func() bool { return s.in.EmailID != "" }); err != nil {
+		return email.State{}, err
+	}
+	st, err := regular(steps, email.ActivityControl, act.ControlEmail, urgent(s.ranked(regularOptions(string(action)))),
 		email.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
 	if err != nil {
 		if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
@@ -73,5 +76,10 @@ func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.
 		return st, err
 	}
 	s.woken.SendAsync(true)
+	if s.owner != "" {
+		if err := workflow.SignalExternalWorkflow(steps, s.owner, "", email.SignalWake, nil).Get(steps, nil); err != nil {
+			s.log.Warn("the run that sends the e-mail was not woken", "error", err) // the gate knows
+		}
+	}
 	return st, nil
 }

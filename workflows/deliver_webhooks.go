@@ -17,11 +17,12 @@ const webhookRoundAtLeast = time.Second
 // at most one such run per endpoint; a wake-up that comes while it ends starts
 // the next.
 func DeliverWebhooks(ctx workflow.Context, in email.DeliverWebhooksInput) error {
-	wake := workflow.GetSignalChannel(ctx, email.SignalWake)
+	wake := wakeSignals(ctx)
 	for {
 		for wake.ReceiveAsync(nil) {
 			continue
 		}
+		workflow.SetCurrentDetails(ctx, "calling the endpoint with what is due")
 		res, err := regular(ctx, email.ActivityDeliverWebhooks, act.DeliverDueWebhooks, regularWebhooks("deliver what is due"), in)
 		if err != nil {
 			return err

@@ -48,6 +48,21 @@ func regularOptions(summary string) workflow.ActivityOptions {
 	}
 }
 
+// While a message cannot be accepted because something of our own is away, it is tried
+// again after 5, 10, 20 … 300 s: a timer each, so that the message stays out of the
+// history, where a regular activity's input would repeat it.
+const (
+	acceptWaitFirst = 5 * time.Second
+	acceptWaitMost  = 5 * time.Minute
+)
+
+// regularFollow looks after an e-mail that another run sends, after 1, 1.5, 2.25 … 60 s.
+func regularFollow(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute}
+	return o
+}
+
 // regularResolve is for fetching attachments: retried after 5, 10, 20 … 300 s;
 // the activity itself gives up after an hour.
 func regularResolve(summary string) workflow.ActivityOptions {
@@ -73,6 +88,23 @@ func regularWebhooks(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = 5 * time.Minute
 	o.HeartbeatTimeout = time.Minute
+	return o
+}
+
+// ranked gives regular activities the e-mail's place in the task queue, for
+// servers that order it: by stream, and in turns among customers. A run that was
+// started with the same hands it down anyway; this is for those that were not.
+// Local activities are never queued.
+func (s *sendEmail) ranked(o workflow.ActivityOptions) workflow.ActivityOptions {
+	if s.plan.CustomerID != "" {
+		o.Priority = temporal.Priority{PriorityKey: s.plan.Route.Stream.Priority(), FairnessKey: s.plan.CustomerID}
+	}
+	return o
+}
+
+// urgent is for what somebody wants done now.
+func urgent(o workflow.ActivityOptions) workflow.ActivityOptions {
+	o.Priority.PriorityKey = email.PriorityControl
 	return o
 }
 

@@ -5,7 +5,6 @@ package workflows
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -23,8 +22,10 @@ var act *activities.Activities
 type sendEmail struct {
 	// ctx is disconnected: a cancellation of the run ends the e-mail properly,
 	// it does not tear the steps away.
-	ctx   workflow.Context
-	in    email.SendEmailInput
+	ctx workflow.Context
+	in  email.SendEmailInput
+	// owner is the workflow id of the run that sends the e-mail, where that is another.
+	owner string
 	log   log.Logger
 	state email.State
 	// plan is what ResolveAttachments said; resolved once nothing is missing.
@@ -32,6 +33,8 @@ type sendEmail struct {
 	resolved bool
 	problem  string
 	relay    string
+	// published is what the search attributes say, as one word.
+	published string
 	// turn is the place that the e-mail has in a relay's queue.
 	turn email.Turn
 	// woken wakes a waiting run after something inside it changed the e-mail.
@@ -40,12 +43,19 @@ type sendEmail struct {
 	controlling int
 }
 
-// SendEmail brings one stored e-mail to its end. Whatever recipients' servers
-// say is its result; only an e-mail that is not there fails the run.
+// SendEmail brings one e-mail to its end: one that is stored, or the message of a
+// direct start. Whatever recipients' servers say is its result; only an e-mail that is not
+// there, or a message that is refused, fails the run.
 func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
 	s, err := newSendEmail(ctx, in)
 	if err != nil {
 		return email.SendEmailResult{}, err
+	}
+	if err := s.accept(); err != nil {
+		return email.SendEmailResult{}, err
+	}
+	if s.owner != "" {
+		return s.follow()
 	}
 	for {
 		if err := s.resolve(); err != nil {
@@ -71,8 +81,9 @@ func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailRe
 }
 
 func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
-	if in.EmailID == "" {
-		return nil, temporal.NewNonRetryableApplicationError("email_id is missing: start SendEmail with {\"email_id\": \"…\"}", string(email.CodeInvalidRequest), nil)
+	if (in.EmailID == "") == (len(in.Message) == 0) {
+		return nil, temporal.NewNonRetryableApplicationError("give either the message to send: {\"customer_id\": \"…\", \"message\": {…}}, or the e-mail that is stored: {\"email_id\": \"…\"}",
+			string(email.CodeInvalidRequest), nil)
 	}
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}
@@ -95,8 +106,9 @@ func (s *sendEmail) resolve() error {
 		return err
 	}
 	if err != nil || res.Remote {
+		s.say(s.state.Status, "the attachments are being fetched", "the first attempt")
 		in.Inline = false
-		if res, err = regular(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, regularResolve("fetch attachments"), in); err != nil {
+		if res, err = regular(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, s.ranked(regularResolve("fetch attachments")), in); err != nil {
 			return err
 		}
 	}
@@ -112,17 +124,19 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 	}
 	in := email.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
 	in.Route.Turn = s.turn
-	summary := fmt.Sprintf("attempt %d", in.Attempt)
 	res, err := email.SendSMTPResult{HandOver: true}, error(nil)
 	if s.turn.Relay == "" { // a relay with a rate is never sent to inline
-		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(summary), in); err != nil && final(err) {
+		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(attempt(in)), in); err != nil && final(err) {
 			return res, err
 		}
+		res.HandOver = res.HandOver || err != nil
 	}
-	if err != nil || res.HandOver {
-		s.details(fmt.Sprintf("attempt %d is under way", in.Attempt))
-		in.Inline = false
-		if res, err = regular(s.ctx, email.ActivitySendSMTP, act.SendSMTP, regularSend(summary), in); err != nil {
+	for res.HandOver {
+		if err := s.handedOver(in, res); err != nil {
+			return res, err
+		}
+		in.Inline, in.RelayDown = false, res.RelayDown
+		if res, err = s.sendAtItsPace(in, res); err != nil {
 			return res, err
 		}
 	}
@@ -131,6 +145,40 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 		s.relay = res.Relay.Name
 	}
 	return res, nil
+}
+
+// handedOver publishes what the run is about to wait for: an exchange that takes
+// its time, or a relay that is not there.
+func (s *sendEmail) handedOver(in email.SendSMTPInput, res email.SendSMTPResult) error {
+	if res.RelayDown {
+		s.sayRelayDown(in, res.Text)
+		return s.publish(string(email.DetailRelayDown))
+	}
+	s.saySending(in)
+	return s.publish(string(email.StatusSending))
+}
+
+// sendAtItsPace makes the attempt as a regular activity. One that waits for a
+// relay is begun anew when somebody wakes the run: what they did may have changed
+// whether it is wanted at all.
+func (s *sendEmail) sendAtItsPace(in email.SendSMTPInput, before email.SendSMTPResult) (email.SendSMTPResult, error) {
+	ctx, giveUp := workflow.WithCancel(s.ctx)
+	defer giveUp()
+	attempt := begin(ctx, email.ActivitySendSMTP, act.SendSMTP, s.ranked(regularSend(attempt(in))), in)
+	woken := false
+	sel := workflow.NewSelector(s.ctx)
+	sel.AddFuture(attempt.Future, func(workflow.Future) {})
+	if in.RelayDown {
+		s.onWake(sel, func() { woken = true })
+	}
+	sel.Select(s.ctx)
+	if woken && !attempt.IsReady() {
+		if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() && s.controlling == 0 {
+			return before, workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
+		}
+		return before, nil
+	}
+	return attempt.get(s.ctx)
 }
 
 // record has the attempt's outcomes projected, and the customer told.
@@ -146,7 +194,8 @@ func (s *sendEmail) record(sent email.SendSMTPResult) error {
 		return err
 	}
 	if err != nil {
-		if res, err = regular(s.ctx, email.ActivityRecordStatus, act.RecordStatus, regularOptions(summary), in); err != nil {
+		s.say(s.state.Status, fmt.Sprintf("attempt %d is over, what came of it is being written down", in.Attempt), "the status; nothing is sent meanwhile")
+		if res, err = regular(s.ctx, email.ActivityRecordStatus, act.RecordStatus, s.ranked(regularOptions(summary)), in); err != nil {
 			return err
 		}
 	}
@@ -170,7 +219,7 @@ func (s *sendEmail) wait() error {
 	if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() && s.controlling == 0 {
 		return workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
 	}
-	if err := s.publish(); err != nil {
+	if err := s.publish(s.standing()); err != nil {
 		return err
 	}
 	timerCtx, stop := workflow.WithCancel(s.ctx)
@@ -180,49 +229,41 @@ func (s *sendEmail) wait() error {
 		d := max(at.Sub(workflow.Now(s.ctx)), time.Millisecond)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitingFor()}), func(workflow.Future) {})
 	}
-	for _, ch := range []workflow.ReceiveChannel{workflow.GetSignalChannel(s.ctx, email.SignalWake), s.woken} {
-		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
-			for c.ReceiveAsync(nil) { // several wake-ups are one
-				continue
-			}
-		})
-	}
-	s.details(s.waitingFor())
+	s.onWake(sel, func() {})
+	s.sayWaiting()
 	sel.Select(s.ctx)
 	s.state.Waiting = "" // the gate says whether that is still so
 	return nil
 }
 
-// waitingFor says in words what comes next.
-func (s *sendEmail) waitingFor() string {
-	at := s.state.NextAt.UTC().Format("15:04")
-	if s.state.Waiting == "throttled" {
-		return fmt.Sprintf("attempt %d at %s: the rate of relay %s", s.state.NextAttempt, at, s.turn.Relay)
+// onWake adds to a selector what wakes a run.
+func (s *sendEmail) onWake(sel workflow.Selector, then func()) {
+	for _, ch := range []workflow.ReceiveChannel{wakeSignals(s.ctx), s.woken} {
+		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
+			for c.ReceiveAsync(nil) { // several wake-ups are one
+				continue
+			}
+			then()
+		})
 	}
-	switch s.state.Waiting {
-	case "held", "paused":
-		return s.state.Waiting
-	case "scheduled":
-		return "first attempt at " + s.state.NextAt.UTC().Format("2006-01-02 15:04 UTC")
-	}
-	reply := strings.TrimSpace(fmt.Sprintf("%s %s", s.state.Last.Enhanced, s.state.Last.Text))
-	if s.state.Last.Code != 0 {
-		reply = fmt.Sprintf("%d %s", s.state.Last.Code, reply)
-	}
-	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
-	if reply != "" {
-		words += ": " + reply
-	}
-	return strings.ToValidUTF8(words[:min(len(words), 200)], "")
 }
 
-// publish puts where the e-mail stands into the search attributes.
-func (s *sendEmail) publish() error {
-	status := string(s.state.Detail)
-	if status == "" {
-		status = string(s.state.Status)
+// standing is where the e-mail stands, in one word.
+func (s *sendEmail) standing() string {
+	if s.state.Detail != "" {
+		return string(s.state.Detail)
 	}
-	updates := []temporal.SearchAttributeUpdate{attrStatus.ValueSet(status)}
+	return string(s.state.Status)
+}
+
+// publish puts where the e-mail stands into the search attributes, where that is
+// news. Each time costs an event.
+func (s *sendEmail) publish(standing string) error {
+	if s.published == standing {
+		return nil
+	}
+	s.published = standing
+	updates := []temporal.SearchAttributeUpdate{attrStatus.ValueSet(standing)}
 	if s.plan.CustomerID != "" {
 		updates = append(updates, attrCustomer.ValueSet(s.plan.CustomerID), attrStream.ValueSet(string(s.plan.Route.Stream)))
 	}
@@ -235,15 +276,14 @@ func (s *sendEmail) publish() error {
 	return workflow.UpsertTypedSearchAttributes(s.ctx, updates...)
 }
 
-func (s *sendEmail) details(words string) { workflow.SetCurrentDetails(s.ctx, words) }
-
 func (s *sendEmail) finish() (email.SendEmailResult, error) {
 	if err := workflow.Await(s.ctx, func() bool { return s.controlling == 0 }); err != nil {
 		return email.SendEmailResult{}, err
 	}
-	if err := s.publish(); err != nil {
+	s.published = "" // the relay may be news
+	if err := s.publish(s.standing()); err != nil {
 		return email.SendEmailResult{}, err
 	}
-	s.details(strings.TrimSpace(fmt.Sprintf("%s %s", s.state.Status, s.state.Detail)))
+	s.sayFinished()
 	return email.SendEmailResult{EmailID: s.in.EmailID, Status: s.state.Status, Detail: s.state.Detail, Recipients: s.state.Results}, nil
 }

@@ -6,6 +6,8 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
 )
 
 // local runs an activity inside the workflow task. The method is only a
@@ -18,9 +20,21 @@ func local[I, O any](ctx workflow.Context, name string, _ func(context.Context, 
 }
 
 // regular runs an activity by way of the server.
-func regular[I, O any](ctx workflow.Context, name string, _ func(context.Context, I) (O, error), opts workflow.ActivityOptions, in I) (O, error) {
+func regular[I, O any](ctx workflow.Context, name string, fn func(context.Context, I) (O, error), opts workflow.ActivityOptions, in I) (O, error) {
+	return begin(ctx, name, fn, opts, in).get(ctx)
+}
+
+// begun is a regular activity under way.
+type begun[O any] struct{ workflow.Future }
+
+// begin is regular without waiting for the end.
+func begin[I, O any](ctx workflow.Context, name string, _ func(context.Context, I) (O, error), opts workflow.ActivityOptions, in I) begun[O] {
+	return begun[O]{workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, opts), name, in)}
+}
+
+func (b begun[O]) get(ctx workflow.Context) (O, error) {
 	var out O
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, opts), name, in).Get(ctx, &out)
+	err := b.Get(ctx, &out)
 	return out, err
 }
 
@@ -28,4 +42,11 @@ func regular[I, O any](ctx workflow.Context, name string, _ func(context.Context
 func final(err error) bool {
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	return ok && app.NonRetryable()
+}
+
+// wakeSignals are the wake-ups of either workflow.
+func wakeSignals(ctx workflow.Context) workflow.ReceiveChannel {
+	return workflow.GetSignalChannelWithOptions(ctx, email.SignalWake, workflow.SignalChannelOptions{
+		Description: "Look again: something has changed in Postgres. One too many is harmless",
+	})
 }

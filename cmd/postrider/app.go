@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/attachment"
+	"github.com/postrider/postrider/internal/codec"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dispatch"
 	"github.com/postrider/postrider/internal/inbound"
@@ -37,10 +39,12 @@ import (
 
 // app is a process's parts, wired.
 type app struct {
-	cfg        config.Config
-	log        *slog.Logger
-	store      *db.Store
-	temporal   client.Client
+	cfg      config.Config
+	log      *slog.Logger
+	store    *db.Store
+	temporal client.Client
+	// codec is nil where histories are in the clear.
+	codec      *codec.Codec
 	namespace  string
 	dispatcher *dispatch.Dispatcher
 	relays     *smtp.Relays
@@ -55,8 +59,9 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 }
 
 // temporalClient reads the SDK's own environment and configuration file. The
-// client connects when it is first used: Temporal may be down.
-func temporalClient(log *slog.Logger) (client.Client, string, error) {
+// client connects when it is first used: Temporal may be down. With a codec what
+// it writes is encrypted.
+func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, string, error) {
 	opts, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return nil, "", fmt.Errorf("temporal settings: %w", err)
@@ -64,12 +69,27 @@ func temporalClient(log *slog.Logger) (client.Client, string, error) {
 	if opts.Namespace == "" {
 		opts.Namespace = client.DefaultNamespace
 	}
+	if payloads != nil {
+		payloads.Apply(&opts)
+	}
 	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
 	c, err := client.NewLazyClient(opts)
 	if err != nil {
 		return nil, "", fmt.Errorf("temporal client: %w", err)
 	}
 	return c, opts.Namespace, nil
+}
+
+// newCodec encrypts histories, where there are keys for that.
+func newCodec(cfg config.Config) (*codec.Codec, error) {
+	if len(cfg.PayloadKeys) == 0 {
+		return nil, nil
+	}
+	keys := make([]codec.Key, len(cfg.PayloadKeys))
+	for i, k := range cfg.PayloadKeys {
+		keys[i] = codec.Key{ID: k.ID, Bytes: k.Bytes()}
+	}
+	return codec.New(keys)
 }
 
 func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error) {
@@ -92,7 +112,10 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
 		return nil, err
 	}
-	if a.temporal, a.namespace, err = temporalClient(log); err != nil {
+	if a.codec, err = newCodec(cfg); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	if a.temporal, a.namespace, err = temporalClient(log, a.codec); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.dispatcher = dispatch.New(a.temporal, a.store, log)
@@ -112,6 +135,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(err, a.close())
 	}
 	a.activities, a.drain = activities.New(activities.Deps{
+		Acceptor: a.store, Limits: a.limits(),
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
 		Resolver: resolvers,
@@ -156,17 +180,40 @@ func (a *app) close() error {
 	return a.store.Close()
 }
 
-// api is the HTTP handler.
+// limits are those of a message, by whichever door it comes in.
+func (a *app) limits() intake.Limits {
+	return intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
+		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL}
+}
+
+// codecPath is where Temporal's UI and CLI have payloads decrypted.
+const codecPath = "/codec"
+
+// handler is all that the API's port answers.
+func (a *app) handler() http.Handler {
+	token := a.cfg.CodecToken.Reveal()
+	if a.codec == nil || token == "" {
+		return a.api()
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", a.api())
+	mux.Handle(codecPath+"/", a.codec.Handler(token, a.cfg.TemporalUIURL))
+	return mux
+}
+
+// api is the HTTP API.
 func (a *app) api() http.Handler {
 	var workflowURL func(string) string
 	if base := strings.TrimRight(a.cfg.TemporalUIURL, "/"); base != "" {
-		workflowURL = func(id string) string { return base + "/namespaces/" + a.namespace + "/workflows/" + id }
+		workflowURL = func(id string) string {
+			return base + "/namespaces/" + a.namespace + "/workflows/" + url.PathEscape(id)
+		}
 	}
 	return api.New(api.Deps{
 		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes, Blocked: email.Block(a.cfg.BlockedAttachments)},
+		Limits:      a.limits(),
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,

@@ -90,6 +90,9 @@ func dev(cmd *cobra.Command) (err error) {
 	if err := devSecret(&cfg); err != nil {
 		return err
 	}
+	if len(cfg.PayloadKeys) > 0 && cfg.CodecToken.Reveal() == "" {
+		cfg.CodecToken = config.NewSecret(rand.Text())
+	}
 	if err := disown(&cfg); err != nil {
 		return err
 	}
@@ -163,6 +166,7 @@ func (d *devStack) start(ctx context.Context, cfg *config.Config, out io.Writer)
 	d.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{
 		CLI: cli, Dir: cfg.DevDir, Port: cfg.DevTemporalPort, PortSetting: "POSTRIDER_DEV_TEMPORAL_PORT",
 		UIPort: cfg.DevTemporalUIPort, UIPortSetting: "POSTRIDER_DEV_TEMPORAL_UI_PORT", Log: out,
+		UICodecEndpoint: codecEndpoint(*cfg),
 	})
 	if err != nil {
 		return err
@@ -172,6 +176,15 @@ func (d *devStack) start(ctx context.Context, cfg *config.Config, out io.Writer)
 	}
 	// The SDK reads its own settings from the environment.
 	return os.Setenv("TEMPORAL_ADDRESS", d.temporal.Address())
+}
+
+// codecEndpoint is where the UI has payloads decrypted; empty where nothing is
+// encrypted.
+func codecEndpoint(cfg config.Config) string {
+	if len(cfg.PayloadKeys) == 0 {
+		return ""
+	}
+	return localURL("http", cfg.Listen) + codecPath + "/" + cfg.CodecToken.Reveal()
 }
 
 // watch ends the process when a server that it started is gone.

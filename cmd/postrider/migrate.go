@@ -28,7 +28,7 @@ func migrateCommand() *cobra.Command {
 			if skipTemporal {
 				return nil
 			}
-			client, namespace, err := temporalClient(newLog(cmd.ErrOrStderr(), cfg.LogLevel))
+			client, namespace, err := temporalClient(newLog(cmd.ErrOrStderr(), cfg.LogLevel), nil)
 			if err != nil {
 				return err
 			}

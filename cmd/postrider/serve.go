@@ -64,7 +64,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 		return err
 	}
 	ctx, s := newServices(ctx)
-	s.run("api", func() error { return serveHTTP(ctx, l, a.api()) })
+	s.run("api", func() error { return serveHTTP(ctx, l, a.handler()) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	if a.cfg.InboundListen != "" {
 		in := a.inbound()

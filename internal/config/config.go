@@ -53,6 +53,17 @@ type Config struct {
 	// each are smtp:// or smtps://, and Checks.Relay took it.
 	SMTPURLs RelayURLs `env:"POSTRIDER_SMTP_URLS"`
 
+	// PayloadKeys encrypt what goes into histories. Empty: nothing does.
+	PayloadKeys PayloadKeys `env:"POSTRIDER_PAYLOAD_KEYS"`
+	// CodecToken is what the codec endpoint asks for. Empty: there is none, except in
+	// dev.
+	CodecToken Secret `env:"POSTRIDER_CODEC_TOKEN"`
+
+	// Deployment is the name under which workers are versioned. Empty: they are not.
+	Deployment string `env:"POSTRIDER_DEPLOYMENT"`
+	// BuildID is the workers' version. Empty means the binary's.
+	BuildID string `env:"POSTRIDER_BUILD_ID"`
+
 	Listen string `env:"POSTRIDER_LISTEN"`
 	// HealthListen is where a worker without an API answers probes.
 	HealthListen string `env:"POSTRIDER_HEALTH_LISTEN"`
@@ -136,6 +147,12 @@ func Load(environ []string, use Use, checks Checks) (Config, error) {
 	problems = append(problems, cfg.checkRelays(checks.Relay)...)
 	if cfg.RecordingToken.Reveal() != "" && values["POSTRIDER_RECORDING_URL"] == "" {
 		problems = append(problems, find("POSTRIDER_RECORDING_URL").problem("is not set, but POSTRIDER_RECORDING_TOKEN is"))
+	}
+	if cfg.CodecToken.Reveal() != "" && values["POSTRIDER_PAYLOAD_KEYS"] == "" {
+		problems = append(problems, find("POSTRIDER_PAYLOAD_KEYS").problem("is not set, but POSTRIDER_CODEC_TOKEN is"))
+	}
+	if cfg.BuildID != "" && values["POSTRIDER_DEPLOYMENT"] == "" {
+		problems = append(problems, find("POSTRIDER_DEPLOYMENT").problem("is not set, but POSTRIDER_BUILD_ID is"))
 	}
 	if len(problems) > 0 {
 		return Config{}, problems.sorted()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"net/netip"
@@ -324,4 +325,30 @@ func mustKey(t *testing.T) Key {
 	require.NoError(t, err)
 	require.Equal(t, byte(31), key.Bytes()[31])
 	return key
+}
+
+func TestPayloadKeys(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load(complete("POSTRIDER_PAYLOAD_KEYS=2026-02:"+testKey+", old:"+strings.Repeat("ab", 32)), Serve, Checks{})
+	require.NoError(t, err)
+	require.Len(t, cfg.PayloadKeys, 2)
+	require.Equal(t, "2026-02", cfg.PayloadKeys[0].ID)
+	require.Equal(t, mustKey(t).Bytes(), cfg.PayloadKeys[0].Bytes())
+	require.Equal(t, bytes.Repeat([]byte{0xab}, 32), cfg.PayloadKeys[1].Bytes())
+	require.Contains(t, cfg.Lines(), "POSTRIDER_PAYLOAD_KEYS=2026-02,old")
+	for value, want := range map[string]string{
+		testKey: "has no id before key 1", "a:" + testKey + ",:" + testKey: "has no id before key 2", "a:" + testKey + " a:" + testKey: "has two keys called a",
+		"a:abc": "key a has 2 bytes", "a b:" + testKey: "has no id",
+	} {
+		_, err := Load(complete("POSTRIDER_PAYLOAD_KEYS="+value), Serve, Checks{})
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), testKey)
+	}
+	for _, wrong := range []string{"POSTRIDER_CODEC_TOKEN=0123456789abcdef", "POSTRIDER_BUILD_ID=v1"} {
+		_, err := Load(complete(wrong), ServeWorker, Checks{})
+		require.ErrorContains(t, err, "is not set, but "+wrong[:strings.Index(wrong, "=")]+" is")
+	}
+	_, err = Load(complete("POSTRIDER_CODEC_TOKEN=short", "POSTRIDER_DEPLOYMENT=a.b", "POSTRIDER_BUILD_ID=a:b"), ServeWorker, Checks{})
+	require.Len(t, problems(t, err), 3)
+	require.NotContains(t, err.Error(), "short,")
 }

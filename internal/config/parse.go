@@ -39,6 +39,9 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_RECORDING_URL":   checkRecordingURL,
 	"POSTRIDER_LOG_LEVEL":       checkLevel,
 	"POSTRIDER_RETRY_SCHEDULE":  checkRetrySchedule,
+	"POSTRIDER_CODEC_TOKEN":     checkToken,
+	"POSTRIDER_DEPLOYMENT":      checkDeployment,
+	"POSTRIDER_BUILD_ID":        checkBuildID,
 }
 
 // parse fills cfg. The error is a mistake of this package, not of the values.
@@ -260,6 +263,36 @@ func checkRecordingURL(v string) error {
 	}
 	return nil
 }
+
+// checkToken never repeats the value. The token stands in a URL, too.
+func checkToken(v string) error {
+	if !tokenShape.MatchString(v) {
+		return errors.New("is too short or has special characters, need 16 or more letters, digits, - and _")
+	}
+	return nil
+}
+
+var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_-]{16,}$`)
+
+// Temporal writes a version as deployment.build or deployment:build.
+func checkDeployment(v string) error {
+	if !deploymentShape.MatchString(v) {
+		return fmt.Errorf("is %q, need 1 to 100 letters, digits, - and _", v)
+	}
+	return nil
+}
+
+func checkBuildID(v string) error {
+	if !buildIDShape.MatchString(v) {
+		return fmt.Errorf("is %q, need 1 to 100 letters, digits, dots, - and _", v)
+	}
+	return nil
+}
+
+var (
+	deploymentShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+	buildIDShape    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+)
 
 // checkDatabaseURL never repeats the value: it holds the password.
 func checkDatabaseURL(v string) error {

@@ -64,6 +64,8 @@ func show(s Setting, value any) string {
 			return "not set"
 		}
 		return "set"
+	case PayloadKeys:
+		return orNotSet(value.ids())
 	case RelayURLs:
 		return orNotSet(strings.Join(value.Redacted(), " "))
 	case []time.Duration:

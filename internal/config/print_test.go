@@ -23,7 +23,7 @@ func requireNoSecret(t *testing.T, text string) {
 
 func loaded(t *testing.T, use Use) Config {
 	t.Helper()
-	cfg, err := Load(complete("POSTRIDER_RECORDING_TOKEN=t0ken", "POSTRIDER_RECORDING_URL=https://rec.internal/{id}"), use, Checks{})
+	cfg, err := Load(complete("POSTRIDER_RECORDING_TOKEN=t0ken", "POSTRIDER_RECORDING_URL=https://rec.internal/{id}", "POSTRIDER_PAYLOAD_KEYS=new:"+testKey+",old:"+testKey), use, Checks{})
 	require.NoError(t, err)
 	return cfg
 }
@@ -32,7 +32,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	t.Parallel()
 	cfg := loaded(t, ServeWorker)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-		for _, value := range []any{cfg, &cfg, cfg.DatabaseURL, cfg.SecretKey, cfg.RecordingToken, cfg.SMTPURLs,
+		for _, value := range []any{cfg, &cfg, cfg.DatabaseURL, cfg.SecretKey, cfg.RecordingToken, cfg.SMTPURLs, cfg.PayloadKeys, cfg.PayloadKeys[0], &cfg.PayloadKeys[0],
 			&cfg.DatabaseURL, []any{cfg.SecretKey}, map[string]any{"k": cfg.RecordingToken}} {
 			requireNoSecret(t, fmt.Sprintf(verb, value))
 		}
@@ -77,6 +77,7 @@ func TestLines(t *testing.T) {
 			"POSTRIDER_PUBLIC_URL=not set",
 			"POSTRIDER_METRICS_TOKEN=not set",
 			"POSTRIDER_TEMPORAL_UI_URL=not set",
+			"POSTRIDER_PAYLOAD_KEYS=new,old", "POSTRIDER_CODEC_TOKEN=not set", "POSTRIDER_DEPLOYMENT=not set", "POSTRIDER_BUILD_ID=not set",
 			"POSTRIDER_REQUIRE_VERIFIED_DOMAINS=true",
 			"POSTRIDER_MAX_MESSAGE_BYTES=26214400",
 			"POSTRIDER_BLOCKED_ATTACHMENTS=not set",

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -76,6 +78,53 @@ func (k *Key) UnmarshalText(text []byte) (err error) { *k, err = ParseKey(string
 func (Key) Format(f fmt.State, _ rune)   { writeRedacted(f) }
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// PayloadKey is a key with the name that payloads call it by.
+type PayloadKey struct {
+	ID string
+	Key
+}
+
+// PayloadKeys are the keys of payloads: the first encrypts, all decrypt. They
+// print as their ids.
+type PayloadKeys []PayloadKey
+
+// UnmarshalText reads id:key, separated by commas or white space.
+func (ks *PayloadKeys) UnmarshalText(text []byte) error {
+	*ks = nil
+	for i, part := range strings.FieldsFunc(string(text), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }) {
+		id, raw, ok := strings.Cut(part, ":")
+		if !ok || !keyID.MatchString(id) {
+			return fmt.Errorf("has no id before key %d: write id:key, the id of 1 to 32 letters, digits, - and _", i+1)
+		}
+		if slices.ContainsFunc(*ks, func(k PayloadKey) bool { return k.ID == id }) {
+			return fmt.Errorf("has two keys called %s", id)
+		}
+		key, err := ParseKey(raw)
+		if err != nil {
+			return fmt.Errorf("key %s %w", id, err)
+		}
+		*ks = append(*ks, PayloadKey{ID: id, Key: key})
+	}
+	return nil
+}
+
+var keyID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// ids is what may be shown of the keys.
+func (ks PayloadKeys) ids() string {
+	ids := make([]string, len(ks))
+	for i, k := range ks {
+		ids[i] = k.ID
+	}
+	return strings.Join(ids, ",")
+}
+
+func (ks PayloadKeys) Format(f fmt.State, _ rune) {
+	io.WriteString(f, ks.ids()) //nolint:errcheck // fmt's buffer takes everything
+}
+func (ks PayloadKeys) MarshalText() ([]byte, error) { return []byte(ks.ids()), nil }
+func (ks PayloadKeys) LogValue() slog.Value         { return slog.StringValue(ks.ids()) }
 
 // RelayURLs are URLs that may hold a user and a password, so they print without.
 type RelayURLs []string

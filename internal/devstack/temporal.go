@@ -32,6 +32,9 @@ type TemporalOptions struct {
 	// Headless leaves out the web UI.
 	Headless bool
 
+	// UICodecEndpoint is where the UI has payloads decrypted. May be empty.
+	UICodecEndpoint string
+
 	// SearchAttributes to register: name to type (Keyword, KeywordList, Text, Int,
 	// Double, Bool, Datetime). Those of an earlier start in Dir remain.
 	SearchAttributes map[string]string
@@ -178,6 +181,9 @@ func (o TemporalOptions) arguments(port, uiPort int) []string {
 		args = append(args, "--headless")
 	} else {
 		args = append(args, "--ui-ip", "127.0.0.1", "--ui-port", strconv.Itoa(uiPort))
+		if o.UICodecEndpoint != "" {
+			args = append(args, "--ui-codec-endpoint", o.UICodecEndpoint)
+		}
 	}
 	if o.Dir != "" {
 		// WAL is as fast as memory; the default file mode is less than half that.

@@ -9,6 +9,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -199,7 +200,11 @@ func options(s email.Start) client.StartWorkflowOptions {
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		EnableEagerStart:         true,
 		StaticSummary:            string(s.Stream) + " e-mail",
+		StaticDetails:            fmt.Sprintf("E-mail `%s` of customer `%s`. The current details say where it is and what comes next.\n\nSignals and updates: `cancel`, `hold`, `resume`, `retry_now`, `reschedule`; query: `status`.", s.EmailID, s.CustomerID),
+		// For servers that order work; others ignore it.
+		Priority: temporal.Priority{PriorityKey: s.Stream.Priority(), FairnessKey: s.CustomerID},
 		TypedSearchAttributes: temporal.NewSearchAttributes(
+			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus).ValueSet(string(email.StatusQueued)),
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID),
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet(string(s.Stream)),
 		),

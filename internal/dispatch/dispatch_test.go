@@ -175,6 +175,11 @@ func TestDispatch(t *testing.T) {
 	described, err := c.DescribeWorkflowExecution(ctx, accepted.WorkflowID, "")
 	require.NoError(t, err)
 	first := described.GetWorkflowExecutionInfo().GetExecution().GetRunId()
+	place := described.GetWorkflowExecutionInfo().GetPriority()
+	require.EqualValues(t, email.PriorityTransactional, place.GetPriorityKey(), "harmless where the server does not order by it")
+	require.Equal(t, accepted.CustomerID, place.GetFairnessKey())
+	attributes := described.GetWorkflowExecutionInfo().GetSearchAttributes().GetIndexedFields()
+	require.Equal(t, `"queued"`, string(attributes[email.SearchAttributeStatus].GetData()), "a backlog can be listed while no worker runs")
 	box.put(accepted) // a sweep that comes on top
 	swept := start()
 	box.put(swept)

@@ -103,6 +103,19 @@ func (rs *Relays) Fast(route email.Route) bool {
 	return false
 }
 
+// Down says why no relay of the route would be tried now; nil if one would. It
+// dials nobody.
+func (rs *Relays) Down(route email.Route) *email.RelayError {
+	now := rs.now()
+	var down *email.RelayError
+	for _, p := range rs.takes(route) {
+		if down = p.breaker.down(now); down == nil {
+			return nil
+		}
+	}
+	return down
+}
+
 // Up tells of each relay, by name, whether it would be tried now.
 func (rs *Relays) Up() map[string]bool {
 	now := rs.now()

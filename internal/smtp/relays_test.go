@@ -121,6 +121,7 @@ func TestAFaultInATransactionLeadsToTheNextRelay(t *testing.T) {
 				require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
 			}
 			require.True(t, rs.Fast(email.Route{}), "the next one is not known to be slow")
+			require.Nil(t, rs.Down(email.Route{}), "one is left")
 			require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
 			require.Len(t, well.Messages(), 1)
 		})
@@ -139,6 +140,7 @@ func TestAllRelaysDown(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, want*time.Second, relay.RetryAfter)
 		require.False(t, rs.Fast(email.Route{}))
+		require.ErrorContains(t, rs.Down(email.Route{}), "not tried before")
 		now = now.Add(4 * time.Second)
 		_, err = rs.Session(t.Context(), email.Route{})
 		relay, ok = errors.AsType[*email.RelayError](err)

@@ -1,0 +1,146 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// AcceptEmail makes an e-mail of the message that a run was given, or finds the one
+// that was made of it before. It runs as a local activity only: a regular one's input
+// would be in the history once more.
+func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (email.AcceptEmailResult, error) {
+	start := time.Now()
+	info := activity.GetInfo(ctx)
+	d := email.DirectStart{
+		CustomerID: in.CustomerID, Namespace: info.Namespace,
+		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Key: in.IdempotencyKey,
+	}
+	got, err := a.acceptDirect(ctx, in.Message, d)
+	if err != nil {
+		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {
+			a.deps.Log.InfoContext(ctx, "email.refused", "workflow_id", d.WorkflowID, "customer_id", d.CustomerID, "code", f.Code)
+			f = &email.Failure{Code: f.Code, Detail: readable(f), Fields: f.Fields}
+			return email.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", f)
+		}
+		return email.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", err)
+	}
+	res := email.AcceptEmailResult{EmailID: got.EmailID, Replayed: got.RunID != d.RunID}
+	if got.Owner != d.WorkflowID && !got.Final {
+		res.Owner = got.Owner
+	}
+	res.Took = since(start)
+	a.deps.Log.InfoContext(ctx, "email.accepted", "email_id", res.EmailID, "customer_id", d.CustomerID, "workflow_id", d.WorkflowID,
+		"replayed", res.Replayed, "bytes", len(in.Message))
+	return res, nil
+}
+
+// readable says in one text what the Temporal UI shows in one line.
+func readable(f *email.Failure) string {
+	lines := []string{f.Detail}
+	for _, e := range f.Fields {
+		lines = append(lines, strings.TrimPrefix(e.Pointer+": "+e.Detail, ": "))
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.DirectStart) (email.DirectEmail, error) {
+	if err := checkStart(message, d); err != nil {
+		return email.DirectEmail{}, err
+	}
+	earlier, err := a.deps.Acceptor.DirectEmail(ctx, d)
+	if err != nil {
+		return email.DirectEmail{}, err
+	}
+	if earlier != nil && earlier.RunID == d.RunID {
+		return *earlier, nil // this run has asked before, and does not know it
+	}
+	customer, err := a.deps.Acceptor.Customer(ctx, d.CustomerID)
+	if err != nil {
+		return email.DirectEmail{}, atMember(err, "customer_id", "give the id of a customer of this installation")
+	}
+	if customer.Status == account.StatusSuspended || !customer.DeletedAt.IsZero() {
+		return email.DirectEmail{}, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator")
+	}
+	limits := a.deps.Limits
+	limits.IgnoreUnknown = customer.Profile == account.ProfileVoIPBIN
+	if src := customer.DefaultSource; src != nil {
+		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
+	}
+	if limits.Now = time.Now(); earlier != nil {
+		limits.Now = earlier.AcceptedAt // what was in time then is the same message now
+	}
+	m, err := intake.Decode(message, limits)
+	if err != nil {
+		return email.DirectEmail{}, err
+	}
+	d.Fingerprint = intake.Fingerprint(m)
+	got, err := a.deps.Acceptor.AcceptDirect(ctx, m, d)
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
+		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(message), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	}
+	return got, err
+}
+
+// checkStart refuses what is wrong with the start itself, not with its message.
+func checkStart(message []byte, d email.DirectStart) error {
+	f := email.Fail(email.CodeInvalidRequest, "the input of SendEmail is not valid")
+	wrong := func(member, code, detail string) {
+		f.Fields = append(f.Fields, email.FieldError{Pointer: member, Code: code, Detail: detail})
+	}
+	if id, err := uuid.Parse(d.CustomerID); err != nil || id.String() != strings.ToLower(d.CustomerID) {
+		wrong("customer_id", "invalid", "give the id of the customer on whose behalf the message is sent")
+	}
+	if d.Key != "" && !email.ValidIdempotencyKey(d.Key) {
+		wrong("idempotency_key", "invalid", "give a key of 1 to 256 printable ASCII characters")
+	}
+	if email.OwnWorkflowID(d.WorkflowID) {
+		wrong("workflow_id", "reserved", "start under another workflow id: this is how Postrider names its own")
+	}
+	if len(f.Fields) > 0 {
+		return f
+	}
+	if n := len(message); n > email.MaxDirectMessageBytes {
+		f := email.Fail(email.CodeTooLarge, "the message has %d bytes, the limit of a direct start is %d: upload files with POST /v1.0/files and attach them with reference_type \"file\"",
+			n, email.MaxDirectMessageBytes)
+		f.Fields = []email.FieldError{{Pointer: "message", Code: "too_large", Detail: fmt.Sprintf("give at most %d bytes", email.MaxDirectMessageBytes)}}
+		return f
+	}
+	return nil
+}
+
+// atMember says where the input names what is not there.
+func atMember(err error, member, detail string) error {
+	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeNotFound {
+		f.Fields = []email.FieldError{{Pointer: member, Code: string(f.Code), Detail: detail}}
+	}
+	return err
+}
+
+// FollowEmail waits until an e-mail that another run sends is finished. Until then it
+// fails, and is retried by the server without an event in the history.
+func (a *Activities) FollowEmail(ctx context.Context, in email.FollowEmailInput) (email.State, error) {
+	plan, err := a.deps.Mail.Plan(ctx, in.EmailID)
+	if err != nil {
+		return email.State{}, failed(ctx, a.deps.Log, "reading the e-mail", err)
+	}
+	if plan.State.Final {
+		return plan.State, nil
+	}
+	where := string(plan.State.Status)
+	if plan.State.Detail != "" {
+		where += ", " + string(plan.State.Detail)
+	}
+	return email.State{}, temporal.NewApplicationErrorWithOptions(fmt.Sprintf("the e-mail is %s; the workflow %s sends it", where, in.Owner), errNotFinished,
+		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
+}

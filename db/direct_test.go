@@ -1,0 +1,134 @@
+package db_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func (b *bench) direct(workflowID, key string) email.DirectStart {
+	return email.DirectStart{CustomerID: b.customer, Namespace: "default", WorkflowID: workflowID, RunID: uuid.NewString(), Key: key, Fingerprint: "one"}
+}
+
+func (b *bench) acceptDirect(d email.DirectStart) email.DirectEmail {
+	b.t.Helper()
+	got, err := b.AcceptDirect(b.ctx, message("a@x.test"), d)
+	require.NoError(b.t, err)
+	return got
+}
+
+func TestADirectStartIsOneEmail(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{"by workflow id": "", "by key": "order 5"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.exec("UPDATE customers SET credits = 10")
+			d := b.direct("order-5/mail", key)
+			none, err := b.DirectEmail(b.ctx, d)
+			require.NoError(t, err)
+			require.Nil(t, none)
+
+			// A step may run twice, even at once.
+			var wg sync.WaitGroup
+			ids := make([]string, 8)
+			for i := range ids {
+				wg.Go(func() {
+					got, err := b.AcceptDirect(b.ctx, message("a@x.test"), d)
+					if err != nil {
+						t.Error(err)
+					}
+					ids[i] = got.EmailID
+				})
+			}
+			wg.Wait()
+			for _, id := range ids {
+				require.Equal(t, ids[0], id)
+			}
+			require.Equal(t, 1, b.count("SELECT count(*) FROM emails"))
+			require.Equal(t, 9, b.count("SELECT credits FROM customers"), "paid once")
+			require.Zero(t, b.count("SELECT count(*) FROM outbox"), "its run exists")
+			e := b.get(ids[0])
+			require.Equal(t, "order-5/mail", e.WorkflowID)
+			require.Equal(t, email.StatusQueued, e.Status)
+			require.Equal(t, []string{"email.queued"}, b.events(e.ID))
+
+			// Another run with the same message, now and when it is done.
+			again := d
+			again.RunID = uuid.NewString()
+			if key != "" {
+				again.WorkflowID = "order-5/second"
+			}
+			got := b.acceptDirect(again)
+			require.Equal(t, email.DirectEmail{EmailID: e.ID, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: "one", Owner: "order-5/mail"}, got)
+			b.attempt(e.ID, 1, delivered)
+			require.True(t, b.acceptDirect(again).Final)
+			found, err := b.DirectEmail(b.ctx, again)
+			require.NoError(t, err)
+			require.Equal(t, e.ID, found.EmailID)
+
+			again.Fingerprint = "another"
+			_, err = b.AcceptDirect(b.ctx, message("b@x.test"), again)
+			require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
+			require.Equal(t, 1, b.count("SELECT count(*) FROM emails"))
+
+			// Names are a customer's, in a namespace.
+			other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+			require.NoError(t, err)
+			elsewhere, others := d, d
+			elsewhere.Namespace, others.CustomerID = "staging", other.ID
+			require.NotEqual(t, e.ID, b.acceptDirect(elsewhere).EmailID)
+			require.NotEqual(t, e.ID, b.acceptDirect(others).EmailID)
+		})
+	}
+}
+
+func TestARefusedDirectStartLeavesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec("UPDATE customers SET credits = 0")
+	d := b.direct("w", "")
+	_, err := b.AcceptDirect(b.ctx, message("a@x.test"), d)
+	require.Equal(t, email.CodeCredits, email.FailureCode(err))
+	require.Zero(t, b.count("SELECT count(*) FROM emails"))
+	b.exec("UPDATE customers SET credits = 1")
+	b.acceptDirect(d)
+	require.Equal(t, 1, b.count("SELECT emails FROM usage"))
+}
+
+// A workflow id can be used again when its run has ended, by whatever end: what that
+// run left unfinished may not wait for ever for a wake-up under a name of another's.
+func TestAWorkflowIDBelongsToItsLastRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.acceptDirect(b.direct("nightly", "monday"))
+	done := b.acceptDirect(b.direct("nightly", "tuesday"))
+	b.attempt(done.EmailID, 1, delivered)
+	d := b.direct("nightly", "wednesday")
+	second := b.acceptDirect(d)
+	require.Equal(t, "nightly", b.get(second.EmailID).WorkflowID)
+	left := b.get(first.EmailID)
+	require.Equal(t, email.WorkflowIDPrefix+left.ID, left.WorkflowID)
+	require.Equal(t, email.DetailHeld, left.Detail, "its run may have been terminated, which means stop")
+	require.Equal(t, "nightly", b.get(done.EmailID).WorkflowID, "what is finished stays as it is")
+
+	// The same run once more changes nothing, nor does a start of the same message: it
+	// goes on with that e-mail.
+	b.acceptDirect(d)
+	d.RunID = uuid.NewString()
+	b.acceptDirect(d)
+	mine := b.get(second.EmailID)
+	require.Equal(t, "nightly", mine.WorkflowID)
+	require.Empty(t, mine.Detail)
+}
+
+func TestARunMayNameAnyEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.Plan(b.ctx, "order 5")
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+}

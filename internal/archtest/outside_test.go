@@ -1,0 +1,39 @@
+package archtest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// deps are the packages that end up in whatever imports some of ours, but for the
+// standard library's.
+func deps(t *testing.T, pkgs ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	return strings.Fields(string(out))
+}
+
+// Other people's programs import the contract and the client: they get neither our
+// web framework, nor our database driver, nor even Temporal's SDK by it.
+func TestOutsideProgramsInheritNothing(t *testing.T) {
+	t.Parallel()
+	require.ElementsMatch(t, []string{"github.com/google/uuid", module + "/email"}, deps(t, "./email"))
+	require.ElementsMatch(t, []string{"github.com/google/uuid", module + "/email", module + "/client"}, deps(t, "./client"))
+}
+
+// What only tests and generators need is not in the binary.
+func TestTheBinaryHoldsNoTools(t *testing.T) {
+	t.Parallel()
+	have := deps(t, "./cmd/postrider")
+	require.Contains(t, have, module+"/workflows")
+	for _, tool := range []string{"github.com/invopop/jsonschema", "github.com/santhosh-tekuri/jsonschema/v6", module + "/internal/smtptest"} {
+		require.False(t, slices.Contains(have, tool), tool)
+	}
+}

@@ -1,0 +1,154 @@
+package workflows_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+var direct = email.SendEmailInput{CustomerID: "C", Message: json.RawMessage(`{"subject":"s"}`), IdempotencyKey: "k"}
+
+func accepting(r *run, fn func(n int) (email.AcceptEmailResult, error)) {
+	on(r, email.ActivityAccept, func(n int, in email.SendEmailInput) (email.AcceptEmailResult, error) {
+		require.Equal(r.t, direct, in)
+		return fn(n)
+	})
+}
+
+func accepted(r *run) {
+	accepting(r, func(int) (email.AcceptEmailResult, error) { return email.AcceptEmailResult{EmailID: "E"}, nil })
+}
+
+func TestADirectStartAcceptsItsMessageFirst(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	accepted(r)
+	resolved(r, ready)
+	sending(r)
+	recording(r, deliveredState())
+	fired(r)
+	res, err := r.start(direct)
+	require.NoError(t, err)
+	require.Equal(t, "E", res.EmailID)
+	require.Equal(t, []string{email.ActivityAccept, email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks}, r.calls)
+	require.Zero(t, r.Now().Sub(start))
+}
+
+func TestARefusedMessageFailsItsRun(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	details := email.ErrorDetails{Errors: []email.FieldError{{Pointer: "/to", Code: "missing", Detail: "give a recipient"}}}
+	accepting(r, func(int) (email.AcceptEmailResult, error) {
+		return email.AcceptEmailResult{}, temporal.NewNonRetryableApplicationError("not valid; /to: give a recipient", "invalid_request", nil, details)
+	})
+	_, err := r.start(direct)
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "invalid_request", app.Type(), "the code is the run's own error type, not that of an activity inside")
+	require.True(t, app.NonRetryable())
+	require.Contains(t, app.Error(), "give a recipient")
+	var got email.ErrorDetails
+	require.NoError(t, app.Details(&got))
+	require.Equal(t, details, got)
+	require.Equal(t, []string{email.ActivityAccept}, r.calls)
+}
+
+func TestADirectStartNamesOneThingToSend(t *testing.T) {
+	t.Parallel()
+	for _, in := range []email.SendEmailInput{{}, {CustomerID: "C"}, {EmailID: "E", Message: direct.Message}} {
+		r := newRun(t)
+		_, err := r.start(in)
+		require.ErrorContains(t, err, "either the message to send")
+	}
+}
+
+// While Postgres is away the run waits, with timers, however long, and what came
+// meanwhile is carried out before the message is sent.
+func TestADirectStartWaitsForPostgres(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	accepting(r, func(n int) (email.AcceptEmailResult, error) {
+		if n <= 12 { // three tries each
+			return email.AcceptEmailResult{}, temporal.NewApplicationError("the database does not answer", "unavailable")
+		}
+		return email.AcceptEmailResult{EmailID: "E"}, nil
+	})
+	var order []string
+	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+		require.Equal(t, "E", in.EmailID)
+		order = append(order, string(in.Action))
+		return email.State{}, nil
+	})
+	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		order = append(order, "resolve")
+		return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusCanceled, Final: true}}, nil
+	})
+	recording(r, email.State{Status: email.StatusCanceled, Final: true})
+	fired(r)
+	r.RegisterDelayedCallback(r.CancelWorkflow, 3*time.Second)
+	r.RegisterDelayedCallback(func() {
+		var st email.State
+		val, err := r.QueryWorkflow(email.QueryStatus)
+		require.NoError(t, err)
+		require.NoError(t, val.Get(&st))
+		require.Equal(t, "acceptance", st.Waiting)
+	}, 10*time.Second)
+	res, err := r.start(direct)
+	require.NoError(t, err)
+	require.Equal(t, email.StatusCanceled, res.Status)
+	require.Equal(t, []string{"cancel", "resolve"}, order)
+	require.InDelta(t, 75*time.Second, r.Now().Sub(start), float64(10*time.Second), "5 + 10 + 20 + 40 s, and the tries between")
+}
+
+// What was accepted goes on by its id: the message stays in the first run.
+func TestANewRunOfADirectStartKnowsTheEmailOnly(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	r.SetContinueAsNewSuggested(true)
+	accepted(r)
+	resolved(r, email.State{Status: email.StatusQueued, NextAttempt: 1, Waiting: "held"})
+	_, err := r.start(direct)
+	cont, ok := errors.AsType[*workflow.ContinueAsNewError](err)
+	require.True(t, ok, "%v", err)
+	var in email.SendEmailInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(cont.Input, &in))
+	require.Equal(t, email.SendEmailInput{EmailID: "E"}, in)
+}
+
+func TestARepeatedStartFollowsTheRunThatSends(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	accepting(r, func(int) (email.AcceptEmailResult, error) {
+		return email.AcceptEmailResult{EmailID: "E", Replayed: true, Owner: "order-5"}, nil
+	})
+	on(r, email.ActivityFollow, func(n int, in email.FollowEmailInput) (email.State, error) {
+		require.Equal(t, email.FollowEmailInput{EmailID: "E", Owner: "order-5"}, in)
+		if n < 10 {
+			return email.State{}, temporal.NewApplicationErrorWithOptions("the e-mail is queued", "not_finished", temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
+		}
+		return deliveredState(), nil
+	})
+	on(r, email.ActivityControl, func(int, email.ControlInput) (email.State, error) { return email.State{}, nil })
+	woken := ""
+	r.OnSignalExternalWorkflow("default-test-namespace", "order-5", "", email.SignalWake, nil).Return(func(_, id, _, _ string, _ any) error {
+		woken = id
+		return nil
+	})
+	r.RegisterDelayedCallback(func() {
+		r.UpdateWorkflow("hold", "1", &testsuite.TestUpdateCallback{OnReject: func(err error) { t.Error(err) }, OnAccept: func() {}, OnComplete: func(any, error) {}}, email.RescheduleInput{})
+	}, time.Minute)
+	res, err := r.start(direct)
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Equal(t, "order-5", woken, "what is asked of this run wakes the one that sends")
+	require.Greater(t, r.Now().Sub(start), time.Minute)
+}

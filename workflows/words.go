@@ -1,0 +1,161 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+// What a run says of itself, for whoever looks at it: the current details, in
+// Markdown, and the summaries of activities and timers, one line each.
+
+// maxReplyWords bounds what is quoted of a server's reply, in bytes.
+const maxReplyWords = 160
+
+// say puts into the current details where the e-mail stands, what is going on and
+// what comes next.
+func (s *sendEmail) say(standing email.Status, now, next string) {
+	if standing == "" {
+		standing = email.StatusQueued
+	}
+	s.details(string(standing), now, next)
+}
+
+func (s *sendEmail) details(standing, now, next string) {
+	workflow.SetCurrentDetails(s.ctx, fmt.Sprintf("**%s**: %s.\n\nNext: %s.", standing, now, next))
+}
+
+// attempt is the summary of SendSMTP.
+func attempt(in email.SendSMTPInput) string {
+	if in.RelayDown {
+		return fmt.Sprintf("attempt %d, once a relay is there", in.Attempt)
+	}
+	return fmt.Sprintf("attempt %d", in.Attempt)
+}
+
+func (s *sendEmail) saySending(in email.SendSMTPInput) {
+	s.say(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
+}
+
+func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, why string) {
+	s.details(string(email.DetailRelayDown), "no relay takes mail, "+quoted(why),
+		fmt.Sprintf("attempt %d as soon as one does; it is tried every 10 s to 5 min, which the pending activity shows", in.Attempt))
+}
+
+// sayNotAccepted tells of a direct start whose message is not in Postgres yet.
+func (s *sendEmail) sayNotAccepted(why string) {
+	s.details("not accepted yet", quoted(why), s.waitingFor()+", if all is well by then")
+}
+
+// sayFollowing tells of a direct start that repeats another.
+func (s *sendEmail) sayFollowing() {
+	s.details("repeated", "the workflow "+quoted(s.owner)+" sends this e-mail", "its result, which is this run's too")
+}
+
+// waitingFor is the summary of the timer.
+func (s *sendEmail) waitingFor() string {
+	at := s.clock(s.state.NextAt)
+	switch s.state.Waiting {
+	case "acceptance":
+		return "the message is accepted at " + at
+	case "held", "paused":
+		return s.state.Waiting + ", expires at " + at
+	case "scheduled":
+		return "first attempt at " + at
+	case "throttled":
+		return fmt.Sprintf("attempt %d at %s: the rate of relay %s", s.state.NextAttempt, at, s.turn.Relay)
+	}
+	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
+	if reply := replyWords(s.state.Last.Code, s.state.Last.Enhanced, s.state.Last.Text); reply != "" {
+		words += ": " + reply
+	}
+	return words
+}
+
+// sayWaiting tells what a run waits for that does nothing.
+func (s *sendEmail) sayWaiting() {
+	open := fmt.Sprintf("%d of its recipients wait", s.state.Open)
+	if s.state.Open == 1 {
+		open = "one recipient waits"
+	}
+	next := s.waitingFor()
+	switch s.state.Waiting {
+	case "held":
+		next = "nothing before it is resumed" + s.expiry()
+	case "paused":
+		open = "an operator has paused mail like this; " + open
+		next = "nothing before the pause is lifted, see `postrider pauses`" + s.expiry()
+	case "scheduled":
+		next += "; `reschedule` moves it"
+	case "retry":
+		next += "; `retry_now` makes it at once"
+	}
+	s.details(s.standing(), open, next)
+}
+
+func (s *sendEmail) expiry() string {
+	if s.state.NextAt.IsZero() {
+		return ""
+	}
+	return "; it expires at " + s.clock(s.state.NextAt)
+}
+
+// sayFinished counts how the recipients ended, and quotes one who was not reached.
+func (s *sendEmail) sayFinished() {
+	counts, reply := map[email.RecipientStatus]int{}, ""
+	for _, r := range s.state.Results {
+		counts[r.Status]++
+		if r.Status != email.RecipientDelivered && reply == "" {
+			reply = replyWords(r.SMTPCode, r.Enhanced, r.Text)
+		}
+	}
+	var ends []string
+	for _, status := range email.RecipientStatuses() {
+		if n := counts[status]; n > 0 {
+			ends = append(ends, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	words := "of its recipients " + strings.Join(ends, ", ")
+	if len(ends) == 0 {
+		words = "it had ended before"
+	}
+	if reply != "" {
+		words += ", " + reply
+	}
+	standing := string(s.state.Status)
+	if s.state.Detail != "" {
+		standing += " " + string(s.state.Detail)
+	}
+	s.details(standing, words, "nothing, this is the end")
+}
+
+// clock is a time as an operator reads it; one that is not within a day has its
+// date.
+func (s *sendEmail) clock(at time.Time) string {
+	if at.Sub(workflow.Now(s.ctx)) < 24*time.Hour {
+		return at.UTC().Format("15:04 UTC")
+	}
+	return at.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+func replyWords(code int, enhanced, text string) string {
+	words := strings.TrimSpace(enhanced + " " + text)
+	if code != 0 {
+		words = fmt.Sprintf("%d %s", code, words)
+	}
+	return quoted(words)
+}
+
+// quoted makes a server's text code, so that no Markdown of its making is shown
+// as ours.
+func quoted(text string) string {
+	text = strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "'")), " ")
+	if text == "" {
+		return ""
+	}
+	return "`" + strings.ToValidUTF8(text[:min(len(text), maxReplyWords)], "") + "`"
+}

@@ -1,0 +1,193 @@
+package workflows_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+// metadata is what a run says of itself to the UI and the CLI.
+func (r *run) metadata() *sdkpb.WorkflowMetadata {
+	r.t.Helper()
+	val, err := r.QueryWorkflow("__temporal_workflow_metadata")
+	require.NoError(r.t, err)
+	var m sdkpb.WorkflowMetadata
+	require.NoError(r.t, val.Get(&m))
+	return &m
+}
+
+// statuses collects what the run publishes as EmailStatus.
+func (r *run) statuses() *[]string {
+	var out []string
+	r.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
+		status, _ := args.Get(0).(temporal.SearchAttributes).GetKeyword(temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus))
+		out = append(out, status)
+	}).Return(nil)
+	return &out
+}
+
+func TestARunSaysWhereItsMailIs(t *testing.T) {
+	t.Parallel()
+	retry := email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: start.Add(5 * time.Minute), Waiting: "retry",
+		Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, see\n`[us](http://x.test)`"}}
+	for name, tt := range map[string]struct {
+		// waiting is what the first step answers.
+		waiting email.State
+		words   string
+		status  string
+	}{
+		"retry": {retry, "**deferred**: one recipient waits.\n\nNext: attempt 2 at 12:05 UTC: `451 4.7.1 greylisted, see '[us](http://x.test)'`; `retry_now` makes it at once.", "deferred"},
+		"held": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 3, Waiting: "held"},
+			"**held**: 3 of its recipients wait.\n\nNext: nothing before it is resumed.", "held"},
+		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: "held", NextAt: start.Add(72 * time.Hour)},
+			"**held**: one recipient waits.\n\nNext: nothing before it is resumed; it expires at 2026-01-04 12:00 UTC.", "held"},
+		"paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: "paused"},
+			"**held**: an operator has paused mail like this; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
+		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: "scheduled", NextAt: start.Add(48 * time.Hour)},
+			"**scheduled**: one recipient waits.\n\nNext: first attempt at 2026-01-03 12:00 UTC; `reschedule` moves it.", "scheduled"},
+		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", NextAt: start.Add(time.Hour)},
+			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: the rate of relay .", "throttled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun(t)
+			statuses := r.statuses()
+			on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+				if n == 1 {
+					return email.ResolveAttachmentsResult{State: tt.waiting}, nil
+				}
+				return email.ResolveAttachmentsResult{State: ready}, nil
+			})
+			sending(r)
+			recording(r, deliveredState())
+			fired(r)
+			r.RegisterDelayedCallback(func() {
+				require.Equal(t, tt.words, r.metadata().GetCurrentDetails())
+				r.SignalWorkflow(email.SignalWake, nil)
+			}, time.Minute)
+			_, err := r.execute()
+			require.NoError(t, err)
+			require.Equal(t, []string{tt.status, "delivered"}, *statuses)
+			require.Equal(t, "**delivered**: of its recipients 1 delivered.\n\nNext: nothing, this is the end.", r.metadata().GetCurrentDetails())
+		})
+	}
+}
+
+func TestTheEndIsToldPerRecipient(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	sending(r)
+	recording(r, email.State{Status: email.StatusDelivered, Detail: email.DetailPartial, Final: true, Results: []email.RecipientResult{
+		{Status: email.RecipientDelivered, SMTPCode: 250, Text: "ok"}, {Status: email.RecipientBounced, SMTPCode: 550, Enhanced: "5.1.1", Text: "no such user"}, {Status: email.RecipientDelivered},
+	}})
+	fired(r)
+	_, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, "**delivered partial**: of its recipients 2 delivered, 1 bounced, `550 5.1.1 no such user`.\n\nNext: nothing, this is the end.", r.metadata().GetCurrentDetails())
+}
+
+func TestWhatARunTakesIsDescribed(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"})
+	described := 0
+	r.RegisterDelayedCallback(func() {
+		def := r.metadata().GetDefinition()
+		for kind, ds := range map[string][]*sdkpb.WorkflowInteractionDefinition{"query": def.GetQueryDefinitions(), "signal": def.GetSignalDefinitions(), "update": def.GetUpdateDefinitions()} {
+			for _, d := range ds {
+				if !strings.HasPrefix(d.GetName(), "__") {
+					require.NotEmpty(t, d.GetDescription(), "%s %s", kind, d.GetName())
+					described++
+				}
+			}
+		}
+		r.SetContinueAsNewSuggested(true) // the next look ends this run
+		r.SignalWorkflow(email.SignalWake, nil)
+	}, time.Minute)
+	_, err := r.execute()
+	require.ErrorContains(t, err, "continue as new")
+	require.Equal(t, 2*len(email.Actions())+2, described, "each action as a signal and an update, wake, and the query")
+}
+
+// While no relay is there, the run says so once, the server retries, and whoever
+// wakes the run has it tried at once.
+func TestAMailWithoutARelay(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	statuses := r.statuses()
+	resolved(r, ready)
+	down := temporal.NewApplicationErrorWithOptions("relay primary: connection refused", "relay_unavailable",
+		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute, Category: temporal.ApplicationErrorCategoryBenign})
+	var said []bool
+	up := false
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		said = append(said, in.RelayDown)
+		switch {
+		case up:
+			return sent(in.Attempt), nil
+		case in.RelayDown:
+			return email.SendSMTPResult{}, down
+		}
+		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true, Reply: email.Reply{Text: "relay primary: connection refused"}}, nil
+	})
+	recording(r, deliveredState())
+	fired(r)
+	r.RegisterDelayedCallback(func() {
+		require.Equal(t, "**relay_down**: no relay takes mail, `relay primary: connection refused`.\n\n"+
+			"Next: attempt 1 as soon as one does; it is tried every 10 s to 5 min, which the pending activity shows.", r.metadata().GetCurrentDetails())
+		up = true
+		r.SignalWorkflow(email.SignalWake, nil)
+	}, 12*time.Minute)
+	_, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true, true, true, true}, said, "inline, then at 0, 5, 10 and 12 minutes")
+	require.Equal(t, 12*time.Minute, r.Now().Sub(start))
+	require.Equal(t, []string{"relay_down", "delivered"}, *statuses)
+}
+
+func TestALongHistoryWithoutARelayGoesOnInANewRun(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		if in.RelayDown {
+			return email.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("down", "relay_unavailable", temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute})
+		}
+		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true}, nil
+	})
+	r.RegisterDelayedCallback(func() {
+		r.SetContinueAsNewSuggested(true)
+		r.SignalWorkflow(email.SignalWake, nil)
+	}, 2*time.Minute)
+	_, err := r.execute()
+	_, ok := errors.AsType[*workflow.ContinueAsNewError](err)
+	require.True(t, ok, "%v", err)
+}
+
+func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	statuses := r.statuses()
+	resolved(r, ready)
+	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+		if in.Inline {
+			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+		}
+		return sent(in.Attempt), nil
+	})
+	recording(r, deliveredState())
+	fired(r)
+	_, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, []string{"sending", "delivered"}, *statuses)
+}
