@@ -101,6 +101,8 @@ type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
 	Fast(route email.Route) bool
+	// Paced reports whether the route's relay has a rate.
+	Paced(route email.Route) bool
 	// Down says why no relay of the route would be tried now; nil if one would.
 	Down(route email.Route) *email.RelayError
 }

@@ -116,6 +116,13 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		return res, false, err
 	}
 	defer release()
+	if a.deps.Relays.Paced(in.Route) {
+		// A place in the relay's queue is not for mail that has to wait elsewhere.
+		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {
+			res.State = st
+			return res, false, err
+		}
+	}
 	session, err := a.deps.Relays.Session(ctx, in.Route)
 	if err != nil {
 		return a.noSession(ctx, in, err)

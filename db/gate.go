@@ -70,12 +70,17 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstac
 		if m.AttemptOpen {
 			return nil
 		}
-		if st, closed := c.closed(m); closed {
-			out = &st
-		} else if !obstacle.ThrottledUntil.IsZero() {
+		st, closed := c.closed(m)
+		if !closed && obstacle.ThrottledUntil.IsZero() {
+			return nil
+		}
+		if !closed {
 			c.settle(m)
-			st := c.state(m)
-			out = &st
+			st = c.state(m)
+		}
+		out = &st
+		if st.Waiting == "throttled" {
+			return c.dropOutbox(m.ID)
 		}
 		return nil
 	})

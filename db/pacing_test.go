@@ -137,6 +137,33 @@ func TestASlowDomainHoldsBackNobodyElse(t *testing.T) {
 	require.Equal(t, email.VerdictOpened, o.Verdict)
 }
 
+// TestAPlaceIsKeptWhileTheRelayTakesItsTime: its domain's turn is not lost for the
+// relay's.
+func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
+	t.Parallel()
+	b := paced(t, email.Rates{"slow.test": time.Hour})
+	e := b.accept(message("a@slow.test"))
+	st, err := b.Check(b.ctx, e.ID, email.Obstacle{})
+	require.NoError(t, err)
+	require.Nil(t, st, "it is its turn")
+	st, err = b.Check(b.ctx, e.ID, email.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
+	require.NoError(t, err)
+	require.Equal(t, email.RelayRate("primary"), st.ThrottledBy)
+	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "it has a run, and that has a timer")
+	b.pass(10 * time.Minute)
+	st, err = b.Check(b.ctx, e.ID, email.Obstacle{})
+	require.NoError(t, err)
+	require.Nil(t, st)
+	_, o := b.open(e.ID, 1)
+	require.Equal(t, email.VerdictOpened, o.Verdict)
+
+	other := b.accept(message("b@slow.test"))
+	st, err = b.Check(b.ctx, other.ID, email.Obstacle{})
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now().Add(50*time.Minute), b.get(other.ID).NextAttemptAt, time.Minute, "one place was taken, not three")
+	require.Equal(t, email.RecipientRate("slow.test"), st.ThrottledBy)
+}
+
 func TestTwoRecipientsTakeTwoPlaces(t *testing.T) {
 	t.Parallel()
 	b := paced(t, email.Rates{"slow.test": time.Minute})

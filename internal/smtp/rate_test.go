@@ -102,3 +102,43 @@ func TestARateIsKept(t *testing.T) {
 	require.ErrorContains(t, err, "no database")
 	require.Equal(t, 1, p.Dialed(), "sessions are kept meanwhile")
 }
+
+// appointments gives broadcast mail a place only when its appointment has come.
+type appointments struct {
+	queue
+	demands []email.Demand
+}
+
+func (a *appointments) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.demands = append(a.demands, d)
+	return email.Place{Wait: time.Hour, Firm: false}, true, nil
+}
+
+func TestBroadcastComesAgainForAPlace(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	a := &appointments{queue: queue{now: time.Now()}}
+	rs := relays(t, smtp.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
+	require.True(t, rs.Paced(email.Route{}))
+	take := func(turn email.Turn) email.Turn {
+		_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast, Turn: turn})
+		throttled, ok := errors.AsType[*email.Throttled](err)
+		require.True(t, ok, err)
+		return throttled.Turn
+	}
+	demand := email.Demand{Queue: "relay:metered", N: 1, Pace: time.Minute, Stream: email.StreamBroadcast}
+	turn := take(email.Turn{})
+	require.Equal(t, []email.Demand{demand}, a.demands)
+	take(turn)
+	sooner := demand
+	sooner.Sooner = time.Hour
+	require.Equal(t, sooner, a.demands[1], "who comes early asks whether there is something sooner")
+	a.pass(10 * time.Hour)
+	again := take(turn)
+	demand.Came = true
+	require.Equal(t, demand, a.demands[2], "an appointment is no place, however late one comes")
+	require.True(t, again.At.After(turn.At))
+	require.Len(t, a.demands, 3)
+}

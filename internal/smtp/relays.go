@@ -116,6 +116,17 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 	return down
 }
 
+// Paced reports whether the route's first relay that is not down has a rate.
+func (rs *Relays) Paced(route email.Route) bool {
+	now := rs.now()
+	for _, p := range rs.takes(route) {
+		if p.breaker.down(now) == nil {
+			return p.relay.Pace > 0
+		}
+	}
+	return false
+}
+
 // Up tells of each relay, by name, whether it would be tried now.
 func (rs *Relays) Up() map[string]bool {
 	now := rs.now()
