@@ -38,6 +38,8 @@ type deployment struct {
 	api, health string
 	// key is a customer's, once there is one; namespace is Temporal's.
 	key, namespace string
+	// stream is that of what post sends; empty is transactional.
+	stream email.Stream
 	// sendAt is when what post sends is due; zero is at once.
 	sendAt time.Time
 }
