@@ -56,11 +56,21 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 const housekeepBatch = 5000
 
 // Housekeep deletes what nobody asks for any more: idempotency keys past their
-// time. It never touches an e-mail.
+// time, and rates nobody has waited for in a day. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
+	if err := s.deleteAll(ctx, `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
+		WHERE created_at < now() - ? * interval '1 second' LIMIT ?))`, email.IdempotencyKept.Seconds(), housekeepBatch); err != nil {
+		return err
+	}
+	// Rows that somebody holds are passed over, so that nobody waits here for anybody.
+	return s.deleteAll(ctx, `DELETE FROM rates WHERE name = ANY (ARRAY(SELECT name FROM rates
+		WHERE greatest(next_at, queue_at) < now() - interval '1 day' LIMIT ? FOR UPDATE SKIP LOCKED))`, housekeepBatch)
+}
+
+// deleteAll repeats a deletion of housekeepBatch rows until there are no more.
+func (s *Store) deleteAll(ctx context.Context, query string, args ...any) error {
 	for {
-		res, err := s.db.NewRaw(`DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
-			WHERE created_at < now() - ? * interval '1 second' LIMIT ?))`, email.IdempotencyKept.Seconds(), housekeepBatch).Exec(ctx)
+		res, err := s.db.NewRaw(query, args...).Exec(ctx)
 		if err != nil {
 			return translate(err)
 		}

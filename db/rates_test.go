@@ -63,4 +63,8 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	require.InDelta(t, 101, wait.Seconds(), 5)
 	wait, _ = draw("relay:b", 1, time.Minute, 0)
 	require.InDelta(t, 0, wait.Seconds(), 1, "each relay has its own")
+
+	b.exec("UPDATE rates SET next_at = now() - interval '25 hours', queue_at = NULL WHERE name = 'relay:b'")
+	require.NoError(t, b.Housekeep(b.ctx))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM rates"), "what nobody waits for is cleared away")
 }
