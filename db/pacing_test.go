@@ -193,15 +193,18 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 	began := time.Now()
 	var mu sync.Mutex
 	opened := map[string][]time.Time{}
+	// late is the most by which a machine that is busy used a place, or told us of it, late.
+	var late time.Duration
 	var wg sync.WaitGroup
 	for part := range slices.Chunk(ids, together) {
 		wg.Go(func() {
-			left, attempts := part, map[string]int{}
+			left, attempts, told := part, map[string]int{}, map[string]time.Time{}
 			for len(left) > 0 && time.Since(began) < time.Minute {
 				reqs := make([]email.OpenRequest, len(left))
 				for i, id := range left {
 					reqs[i] = email.OpenRequest{EmailID: id, Attempt: attempts[id] + 1, Owner: uuid.NewString(), Relay: testRelay}
 				}
+				asked := time.Now()
 				os, err := b.Open(b.ctx, reqs)
 				at := time.Now()
 				if err != nil {
@@ -216,6 +219,9 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 					if o.Verdict == email.VerdictOpened {
 						var outs []email.Outcome
 						mu.Lock()
+						if late = max(late, at.Sub(asked)); !told[id].IsZero() {
+							late = max(late, at.Sub(told[id]))
+						}
 						for _, r := range o.Recipients {
 							d := email.DomainOf(r.Address)
 							opened[d] = append(opened[d], at)
@@ -235,7 +241,7 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 					if st.Final {
 						continue
 					}
-					again = append(again, id)
+					again, told[id] = append(again, id), st.NextAt
 					if !st.NextAt.IsZero() && st.NextAt.Before(next) {
 						next = st.NextAt
 					}
@@ -256,12 +262,12 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 		slices.SortFunc(times, time.Time.Compare)
 		for i := range times {
 			for j := i + 1; j < len(times); j++ {
-				most := float64(times[j].Sub(times[i])+150*time.Millisecond)/float64(pace) + together
+				most := float64(times[j].Sub(times[i])+100*time.Millisecond+late)/float64(pace) + 1
 				require.LessOrEqual(t, float64(j-i+1), most, "%s: from %d to %d", domain, i, j)
 			}
 		}
 	}
-	t.Logf("%d recipients in %s, at most %s", n, took, n*pace)
+	t.Logf("%d recipients in %s, %s at the rate, at most %s late", n, took, n*pace, late)
 	require.GreaterOrEqual(t, took, (n-20)*pace)
 }
 
