@@ -314,8 +314,11 @@ func TestBroadcastLeavesConnections(t *testing.T) {
 					}
 				})
 			}
+			defer cancel()
+			inTime, late := context.WithTimeout(t.Context(), 10*time.Second)
+			defer late()
 			for range maxConns - atMost {
-				s, err := rs.Session(t.Context(), email.Route{})
+				s, err := rs.Session(inTime, email.Route{})
 				require.NoError(t, err)
 				defer s.Close()
 			}
