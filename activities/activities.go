@@ -103,6 +103,9 @@ type Relays interface {
 	Fast(route email.Route) bool
 	// Paced reports whether the route's relay has a rate.
 	Paced(route email.Route) bool
+	// Lot is how many transactions the rate of the route's relay lets begin in that
+	// time, at least 1.
+	Lot(route email.Route, within time.Duration) int
 	// Down says why no relay of the route would be tried now; nil if one would.
 	Down(route email.Route) *email.RelayError
 }
@@ -138,12 +141,18 @@ type Deps struct {
 	Recorder   Recorder
 	Controller Controller
 	Deliveries Deliveries
-	Relays     Relays
-	Render     Render
-	Resolver   Resolver
-	Poster     Poster
-	Waker      Waker
-	Log        *slog.Logger
+
+	BatchGate       BatchGate
+	BatchMail       BatchMail
+	BatchJournal    BatchJournal
+	BatchController BatchController
+
+	Relays   Relays
+	Render   Render
+	Resolver Resolver
+	Poster   Poster
+	Waker    Waker
+	Log      *slog.Logger
 }
 
 // Activities exports the activities and nothing else: registering it registers
@@ -151,6 +160,7 @@ type Deps struct {
 type Activities struct {
 	deps      Deps
 	exchanges *exchanges
+	marks     *marks
 	limits    limits
 	// large is the memory that large messages share.
 	large *semaphore.Weighted
@@ -178,7 +188,7 @@ func defaultLimits() limits {
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
+	a := &Activities{deps: deps, exchanges: newExchanges(), marks: &marks{journal: deps.Journal}, limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
 	return a, a.exchanges.drain
 }
 

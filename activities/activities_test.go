@@ -34,7 +34,7 @@ type world struct {
 	onFinish func() error
 	// superseded: the attempt has another owner by the time it ends.
 	superseded bool
-	marks      []email.Mark
+	marked     []email.Mark
 	stored     []email.Attachment
 	recorded   []email.RecordStatusInput
 
@@ -93,8 +93,12 @@ func (w *world) Check(_ context.Context, _ string, o email.Obstacle) (*email.Sta
 func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.marks = append(w.marks, ms...)
-	return []bool{true}, nil
+	w.marked = append(w.marked, ms...)
+	out := make([]bool, len(ms))
+	for i := range out {
+		out[i] = true
+	}
+	return out, nil
 }
 func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
 	w.mu.Lock()
@@ -123,6 +127,7 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 }
 func (w *world) Fast(email.Route) bool              { return !w.slow }
 func (w *world) Paced(email.Route) bool             { return w.paced }
+func (w *world) Lot(email.Route, time.Duration) int { return 100 }
 func (w *world) Down(email.Route) *email.RelayError { return w.down }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
@@ -244,9 +249,9 @@ func TestADeliveredAttempt(t *testing.T) {
 	require.True(t, res.Sent)
 	require.Equal(t, 250, res.Code)
 	require.Equal(t, "queued for ***@y.test", res.Text, "no address goes into a history")
-	require.Len(t, b.marks, 1)
-	require.Equal(t, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a", b.marks[0].MessageSHA256)
-	require.Equal(t, b.marks[0].Owner, b.finishes[0].Owner)
+	require.Len(t, b.marked, 1)
+	require.Equal(t, "62c66a7a5dd70c3146618063c344e531e6d4b59e379808443ce962b3abd63c5a", b.marked[0].MessageSHA256)
+	require.Equal(t, b.marked[0].Owner, b.finishes[0].Owner)
 	require.Equal(t, "queued for robert@y.test", b.finishes[0].Outcomes[0].Text, "the journal has it all")
 	require.Equal(t, 1, b.closed)
 }

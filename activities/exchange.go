@@ -2,8 +2,6 @@ package activities
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -68,6 +66,32 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 		close(x.done)
 	}()
 	return x, nil
+}
+
+// enter runs other work that a drain has to wait for, with the context that cuts
+// what has not reached its final dot. leave is called when its result was taken.
+func (xs *exchanges) enter(run func(ctx context.Context)) (leave func(), err error) {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	if xs.closed {
+		return nil, errDraining
+	}
+	key, x := exchangeKey{emailID: uuid.NewString()}, &exchange{done: make(chan struct{})}
+	xs.open[key] = x
+	go run(xs.ctx)
+	return func() {
+		xs.mu.Lock()
+		delete(xs.open, key)
+		xs.mu.Unlock()
+		close(x.done)
+	}, nil
+}
+
+// draining reports whether the process is to stop.
+func (xs *exchanges) draining() bool {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	return xs.closed
 }
 
 // drain refuses new exchanges and waits for the open ones. When ctx ends, those
@@ -206,33 +230,14 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 		return res, err
 	}
 	if unsendable != nil {
-		for _, r := range o.Recipients {
-			ending.Outcomes = append(ending.Outcomes, email.Outcome{
-				RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: unsendable.Error()},
-			})
-		}
+		ending.Outcomes = unsendableOutcomes(o.Recipients, unsendable)
 		return res, owned(a.deps.Journal.Finish(ctx, []email.Ending{ending}))
 	}
 
 	sendCtx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	stop := a.keepLease(ctx, in, owner, cut)
-	sum := sha256.Sum256(message)
-	mark := func(ctx context.Context, ifSilent []email.Outcome) error {
-		// The lease runs from before the call: Postgres may have counted from later,
-		// never from earlier. The clock is monotonic and goes on while the process is
-		// stopped.
-		leased := time.Now()
-		err := owned(a.deps.Journal.MarkSent(ctx, []email.Mark{{
-			EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay, IfSilent: ifSilent,
-			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
-		}}))
-		if err == nil && time.Since(leased) >= email.Lease {
-			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
-		}
-		return err
-	}
-	ex := session.Send(sendCtx, email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}, message, mark)
+	ex := session.Send(sendCtx, email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}, message, a.marker(ending, message))
 	stop()
 	ending.Outcomes, ending.Transcript = ex.Outcomes, ex.Transcript
 	addrs := make([]string, len(o.Recipients))
@@ -296,6 +301,18 @@ func (a *Activities) finish(e email.Ending) error {
 // keepLease renews an attempt's lease until stopped. Losing it cuts the
 // exchange, which is ignored once the final dot is written.
 func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
+	return renewing(ctx, func(ctx context.Context) {
+		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
+		if errors.Is(err, email.ErrSuperseded) {
+			cut(err)
+		} else if err != nil && ctx.Err() == nil {
+			a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+		}
+	})
+}
+
+// renewing calls renew every email.LeaseRenewal until stopped, whatever becomes of ctx.
+func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
 	go func() {
@@ -305,16 +322,9 @@ func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owne
 		for {
 			select {
 			case <-tick.C:
+				renew(ctx)
 			case <-ctx.Done():
 				return
-			}
-			err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
-			if errors.Is(err, email.ErrSuperseded) {
-				cut(err)
-				return
-			}
-			if err != nil && ctx.Err() == nil {
-				a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
 			}
 		}
 	}()

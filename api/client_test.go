@@ -39,7 +39,10 @@ func TestAGeneratedClientSendsAnEmail(t *testing.T) {
 	require.Equal(t, "queued", got.Status)
 	require.Equal(t, "Thanks", got.Content)
 	require.Equal(t, map[string]string{"order": "12345"}, got.Metadata)
-	require.Equal(t, []string{got.ID}, b.dispatch.accepted())
+	accepted := b.dispatch.accepted()
+	require.Len(t, accepted, 2, "the e-mail and the batch")
+	require.Equal(t, got.ID, accepted[0])
+	require.Equal(t, "held", b.batch(accepted[1]).Status)
 	// Go writes a time without the zeros that end its fraction.
 	plain := func(s string) string { return fractionZeros.ReplaceAllString(s, "${1}Z") }
 	require.JSONEq(t, plain(b.as("GET", "/v1.0/emails/"+got.ID, "").body), plain(string(out)), "the client loses nothing")

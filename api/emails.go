@@ -33,6 +33,8 @@ type Emails interface {
 type Dispatcher interface {
 	Owner() string
 	Accepted(e email.Email)
+	AcceptedBatch(b email.Batch)
+	WakeBatch(ctx context.Context, b email.Batch) error
 	Wake(ctx context.Context, e email.Email) error
 	// WakeEndpoint has a webhook endpoint's run look.
 	WakeEndpoint(ctx context.Context, endpointID string) error
@@ -76,7 +78,11 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 		return email.Email{}, false, err
 	}
 	defer release()
-	m, sender, err := s.outgoing(c)
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	m, sender, err := s.outgoing(c, body)
 	if err != nil {
 		return email.Email{}, false, err
 	}
@@ -88,26 +94,32 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 
 // outgoing reads a message that the credential may send, and where the request
 // names its sender.
-func (s *Server) outgoing(c *gin.Context) (m email.Message, sender string, err error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
-	if err != nil {
+func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
+	if m, err = intake.Decode(body, s.limits(c)); err != nil {
 		return email.Message{}, "", err
 	}
+	sender = intake.SenderPointer(body)
+	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
+		return email.Message{}, "", foreignSender(domain, sender)
+	}
+	return m, sender, nil
+}
+
+// limits are those of a request's messages.
+func (s *Server) limits(c *gin.Context) intake.Limits {
 	limits := s.opts.Limits
 	limits.Now, limits.CheckURL, limits.IgnoreUnknown = time.Now(), s.deps.CheckURL, voipbin(c)
 	if src := customerOf(c).DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
-	if m, err = intake.Decode(body, limits); err != nil {
-		return email.Message{}, "", err
-	}
-	sender = intake.SenderPointer(body)
-	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
-		f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
-		f.Fields = []email.FieldError{{Pointer: sender, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
-		return email.Message{}, "", f
-	}
-	return m, sender, nil
+	return limits
+}
+
+// foreignSender refuses a sender that the credential is not for.
+func foreignSender(domain, pointer string) *email.Failure {
+	f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+	f.Fields = []email.FieldError{{Pointer: pointer, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
+	return f
 }
 
 // atSender points at the sender where its domain is what was refused.

@@ -59,6 +59,14 @@ type problemField struct {
 	Detail  string `json:"detail"`
 }
 
+func problemFields(fields []email.FieldError) []problemField {
+	var out []problemField
+	for _, e := range fields {
+		out = append(out, problemField(e))
+	}
+	return out
+}
+
 // problem answers with an error and ends the request.
 func (s *Server) problem(c *gin.Context, err error) {
 	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Code: codeInternal, RequestID: requestID(c),
@@ -66,9 +74,7 @@ func (s *Server) problem(c *gin.Context, err error) {
 	if f, ok := errors.AsType[*email.Failure](err); ok {
 		if status, known := statusOf[f.Code]; known {
 			p.Status, p.Code, p.Detail = status, f.Code, f.Detail
-			for _, e := range f.Fields {
-				p.Errors = append(p.Errors, problemField(e))
-			}
+			p.Errors = problemFields(f.Fields)
 		}
 	}
 	p.Title = http.StatusText(p.Status)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
 )
@@ -38,7 +39,15 @@ var filters = map[string]func(*email.Filter, string) (hint string){
 	"to":            func(f *email.Filter, v string) string { return party(&f.To, v) },
 	"from":          func(f *email.Filter, v string) string { return party(&f.From, v) },
 	"tag":           func(f *email.Filter, v string) string { f.Tag = v; return "" },
-	"subject":       func(f *email.Filter, v string) string { f.Subject = v; return "" },
+	"batch": func(f *email.Filter, v string) string {
+		id, err := uuid.Parse(v)
+		if err != nil {
+			return "give the id of a batch"
+		}
+		f.BatchID = id.String()
+		return ""
+	},
+	"subject": func(f *email.Filter, v string) string { f.Subject = v; return "" },
 	"stream": func(f *email.Filter, v string) string {
 		if f.Stream = email.Stream(v); f.Stream != email.StreamTransactional && f.Stream != email.StreamBroadcast {
 			return "give transactional or broadcast"

@@ -258,6 +258,8 @@ func TestEveryOperationIsAnswered(t *testing.T) {
 	hook := "/v1.0/webhooks/" + b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail"}`).field(t, "id")
 	delivery := b.as("POST", hook+"/test", "").field(t, "id")
 
+	batch := "/v1.0/batches/" + b.postBatch(messages(basic, basic)).ID
+
 	inbox, one := "/v1.0/mailboxes/"+box+"/messages", "/v1.0/emails/"+later
 	admin := []string{"Authorization", "Bearer " + b.adminKey()}
 	calls := []struct {
@@ -267,6 +269,12 @@ func TestEveryOperationIsAnswered(t *testing.T) {
 		{"POST", "/v1.0/emails", basic, nil},
 		{"GET", "/v1.0/emails", "", nil},
 		{"POST", "/v1.0/emails/preview", basic, nil},
+		{"POST", "/v1.0/emails/batch", copies("", ann, cid), nil},
+		{"GET", "/v1.0/batches", "", nil},
+		{"GET", batch, "", nil},
+		{"POST", batch + "/hold", "", nil},
+		{"POST", batch + "/resume", "", nil},
+		{"POST", batch + "/cancel", "", nil},
 		{"GET", "/v1.0/emails/stats", "", nil},
 		{"GET", "/v1.0/emails/" + sent, "", nil},
 		{"GET", "/v1.0/emails/" + sent + "/events", "", nil},

@@ -2,8 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -50,6 +53,50 @@ type checkJSON struct {
 	Where  string       `json:"where,omitempty"`
 }
 
+// previewed reads the message to be shown, and where the request has it and names its
+// sender: all of the body, or one of a batch.
+func (s *Server) previewed(c *gin.Context) (m email.Message, at, sender string, err error) {
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		return m, "", "", err
+	}
+	if !intake.IsBatch(body) {
+		m, sender, err = s.outgoing(c, body)
+		return m, "", sender, err
+	}
+	in, err := intake.DecodeBatch(body, s.limits(c))
+	if err != nil {
+		return m, "", "", err
+	}
+	if in.Len() > 1 {
+		f := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
+		f.Fields = []email.FieldError{{Pointer: "", Code: "too_many", Detail: fmt.Sprintf("a preview shows one e-mail, the batch has %d: give one", in.Len())}}
+		return m, "", "", f
+	}
+	at, sender = in.Place(0), in.Sender(0)
+	if m, err = in.Message(0); err != nil {
+		return m, "", "", err
+	}
+	if !grantOf(c).MaySendFrom(m.From.Domain()) {
+		return m, "", "", foreignSender(m.From.Domain(), sender)
+	}
+	return m, at, sender, nil
+}
+
+// under moves what is wrong with a message to where the request has it.
+func under(err error, place string) error {
+	f, ok := errors.AsType[*email.Failure](err)
+	if !ok || place == "" {
+		return err
+	}
+	moved := *f
+	moved.Fields = slices.Clone(f.Fields)
+	for i := range moved.Fields {
+		moved.Fields[i].Pointer = place + moved.Fields[i].Pointer
+	}
+	return &moved
+}
+
 // preview shows what a POST of the same body would send.
 func (s *Server) preview(c *gin.Context) (int, any, error) {
 	release, err := s.room(c)
@@ -57,13 +104,13 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	defer release()
-	m, sender, err := s.outgoing(c)
+	m, at, sender, err := s.previewed(c)
 	if err != nil {
 		return 0, nil, err
 	}
 	m, senders, err := s.deps.Previews.Preview(c.Request.Context(), customerOf(c).ID, m)
 	if err != nil {
-		return 0, nil, atSender(err, sender)
+		return 0, nil, atSender(under(err, at), sender)
 	}
 	date := time.Now()
 	if m.SendAt.After(date) {
@@ -75,9 +122,12 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 	}
 	out := previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text}
 	for i, index := range r.Shortened {
-		out.Shortened[i] = fmt.Sprintf("/attachments/%d", index)
+		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", at, index)
 	}
 	for _, check := range advice.Checks(m, advice.Facts{SizeBytes: r.SizeBytes, Senders: senders}) {
+		if strings.HasPrefix(check.Where, "/") {
+			check.Where = at + check.Where
+		}
 		out.Checks = append(out.Checks, checkJSON(check))
 	}
 	return http.StatusOK, out, nil

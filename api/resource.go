@@ -97,6 +97,7 @@ type emailJSON struct {
 	ExpiresAt     *string           `json:"expires_at"`
 	Stream        email.Stream      `json:"stream"`
 	CallbackURL   string            `json:"callback_url,omitempty"`
+	BatchID       string            `json:"batch_id,omitempty"`
 	WorkflowID    string            `json:"workflow_id"`
 	WorkflowURL   string            `json:"workflow_url,omitempty"`
 }
@@ -119,7 +120,7 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
 		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
-		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, WorkflowID: e.WorkflowID,
+		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, BatchID: e.BatchID, WorkflowID: e.WorkflowID,
 	}
 	if voipbin(c) {
 		out.Status = email.Status(email.VoIPBINStatus(e))

@@ -23,6 +23,7 @@ import (
 // Deps are what the API works with. All are required.
 type Deps struct {
 	Emails     Emails
+	Batches    Batches
 	Events     Events
 	Previews   Previews
 	Files      Files
@@ -124,6 +125,7 @@ func (s *Server) routes() {
 
 	s.route("POST", "/v1.0/emails", send, s.postEmail)
 	s.route("POST", "/v1.0/emails/preview", send, s.preview)
+	s.route("POST", "/v1.0/emails/batch", send, s.postBatch)
 	s.route("GET", "/v1.0/emails", read, s.listEmails)
 	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
 	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)
@@ -137,6 +139,12 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/emails/:id/events", read, s.emailEvents)
 	s.route("GET", "/v1.0/emails/:id/attempts", read, s.emailAttempts)
 	s.route("GET", "/v1.0/events", read, s.feed)
+
+	s.route("GET", "/v1.0/batches", read, s.listBatches)
+	s.route("GET", "/v1.0/batches/:id", read, s.getBatch)
+	s.route("POST", "/v1.0/batches/:id/cancel", manage, s.controlBatch(email.ActionCancel))
+	s.route("POST", "/v1.0/batches/:id/hold", manage, s.controlBatch(email.ActionHold))
+	s.route("POST", "/v1.0/batches/:id/resume", manage, s.controlBatch(email.ActionResume))
 
 	s.route("POST", "/v1.0/files", send, s.postFile)
 	s.route("GET", "/v1.0/files/:id", send, s.getFile)

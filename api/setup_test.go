@@ -62,6 +62,15 @@ func (d *dispatcher) Accepted(e email.Email) {
 	defer d.mu.Unlock()
 	d.got = append(d.got, e.ID)
 }
+func (d *dispatcher) AcceptedBatch(b email.Batch) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, b.ID)
+}
+func (d *dispatcher) WakeBatch(_ context.Context, b email.Batch) error {
+	d.woken <- b.WorkflowID
+	return nil
+}
 func (d *dispatcher) Wake(_ context.Context, e email.Email) error {
 	d.woken <- e.WorkflowID
 	return nil
@@ -127,7 +136,7 @@ func setupFor(t *testing.T, o setupOptions) *bench {
 		emails = o.emails(store)
 	}
 	b.server = api.New(api.Deps{
-		Emails: emails, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
+		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
 		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},

@@ -56,22 +56,9 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	if err != nil {
 		return out, err
 	}
-	due := c.now
-	if m.SendAt.After(c.now) {
-		due = m.SendAt
-	}
-	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
-	if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
-		ml.formats = append(ml.formats, endpoint.FormatStandard)
-	}
-	ml.WorkflowID, ml.CallbackID = workflowID, callbackID
+	ml := c.newMail(id, customerID, m, formats, callbackID)
+	ml.WorkflowID = workflowID
 	c.mails = []*mail{ml}
-	c.settle(ml)
-	event := email.EventQueued
-	if ml.Detail == email.DetailScheduled {
-		event = email.EventScheduled
-	}
-	c.tell(ml, eventRow{Type: event})
 
 	content := newContentRow(id, m)
 	if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(c.ctx); err != nil {
@@ -83,8 +70,11 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	if _, err := c.tx.NewInsert().Model(content).Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert content: %w", err)
 	}
-	attachments, err := c.acceptAttachments(id, customerID, m.Attachments)
+	attachments, err := c.newAttachmentRows(id, customerID, m.Attachments, nil)
 	if err != nil {
+		return out, err
+	}
+	if err := c.insertAttachments(attachments); err != nil {
 		return out, err
 	}
 	if owner != "" {
@@ -98,12 +88,32 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 		return out, err
 	}
 	// Last, because the customer's other requests wait for what this locks.
-	if err := c.charge(customerID, len(ml.recipients), prepaid); err != nil {
+	if err := c.charge(customerID, 1, len(ml.recipients), prepaid); err != nil {
 		return out, err
 	}
 	out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
 	out.CallbackURL = m.CallbackURL
 	return out, nil
+}
+
+// newMail makes the rows of a message that begins its life now, and its first event.
+func (c *change) newMail(id, customerID string, m email.Message, formats []endpoint.Format, callbackID string) *mail {
+	due := c.now
+	if m.SendAt.After(c.now) {
+		due = m.SendAt
+	}
+	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
+	if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
+		ml.formats = append(slices.Clip(ml.formats), endpoint.FormatStandard)
+	}
+	ml.CallbackID = callbackID
+	c.settle(ml)
+	event := email.EventQueued
+	if ml.Detail == email.DetailScheduled {
+		event = email.EventScheduled
+	}
+	c.tell(ml, eventRow{Type: event})
+	return ml
 }
 
 // reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
@@ -201,9 +211,10 @@ func newContentRow(emailID string, m email.Message) *contentRow {
 	return row
 }
 
-// acceptAttachments stores inline contents as files, and references as they are;
-// those to bytes that are stored share them.
-func (c *change) acceptAttachments(emailID, customerID string, as []email.Attachment) ([]*attachmentRow, error) {
+// newAttachmentRows stores inline contents as files, and references as they are;
+// those to bytes that are stored share them. known are contents that were stored
+// before, by where they are in memory; nil knows none.
+func (c *change) newAttachmentRows(emailID, customerID string, as []email.Attachment, known map[*byte]*blobRow) ([]*attachmentRow, error) {
 	rows := make([]*attachmentRow, 0, len(as))
 	for i, a := range as {
 		row := &attachmentRow{
@@ -212,7 +223,7 @@ func (c *change) acceptAttachments(emailID, customerID string, as []email.Attach
 			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
 		}
 		if a.Content != nil {
-			blob, err := storeBlob(c.ctx, c.tx, customerID, a.Content, c.now)
+			blob, err := c.blobOf(customerID, a.Content, known)
 			if err != nil {
 				return nil, err
 			}
@@ -221,11 +232,27 @@ func (c *change) acceptAttachments(emailID, customerID string, as []email.Attach
 		}
 		rows = append(rows, row)
 	}
+	return rows, nil
+}
+
+func (c *change) blobOf(customerID string, content []byte, known map[*byte]*blobRow) (*blobRow, error) {
+	if known == nil || len(content) == 0 {
+		return storeBlob(c.ctx, c.tx, customerID, content, c.now)
+	}
+	if blob := known[&content[0]]; blob != nil {
+		return blob, nil
+	}
+	blob, err := storeBlob(c.ctx, c.tx, customerID, content, c.now)
+	known[&content[0]] = blob
+	return blob, err
+}
+
+func (c *change) insertAttachments(rows []*attachmentRow) error {
 	if len(rows) == 0 {
-		return rows, nil
+		return nil
 	}
 	if _, err := c.tx.NewInsert().Model(&rows).Exec(c.ctx); err != nil {
-		return nil, fmt.Errorf("insert attachments: %w", err)
+		return fmt.Errorf("insert attachments: %w", err)
 	}
-	return rows, nil
+	return nil
 }

@@ -65,16 +65,16 @@ func (s *Store) Audit(ctx context.Context, customerID string, after email.Cursor
 const usageShards = 16
 
 // charge counts an accepted e-mail, and takes its recipients from what is prepaid.
-func (c *change) charge(customerID string, recipients int, prepaid bool) error {
+func (c *change) charge(customerID string, emails, recipients int, prepaid bool) error {
 	if prepaid {
 		if err := c.pay(customerID, recipients); err != nil {
 			return err
 		}
 	}
 	_, err := c.tx.NewRaw(`INSERT INTO usage AS u (customer_id, month, shard, emails, recipients)
-		VALUES (?0, date_trunc('month', now() AT TIME ZONE 'UTC')::date, ?1, 1, ?2)
-		ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + 1, recipients = u.recipients + ?2`,
-		customerID, rand.IntN(usageShards), recipients).Exec(c.ctx)
+		VALUES (?0, date_trunc('month', now() AT TIME ZONE 'UTC')::date, ?1, ?2, ?3)
+		ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + ?2, recipients = u.recipients + ?3`,
+		customerID, rand.IntN(usageShards), emails, recipients).Exec(c.ctx)
 	if err != nil {
 		return fmt.Errorf("count usage: %w", err)
 	}
@@ -99,7 +99,7 @@ func (c *change) pay(customerID string, recipients int) error {
 
 func affordable(recipients int, left int64) error {
 	if left < int64(recipients) {
-		return email.Fail(email.CodeCredits, "the e-mail has %d recipients and takes as many credits, and %d are left; ask the operator for more", recipients, left)
+		return email.Fail(email.CodeCredits, "there are %d recipients, which takes as many credits, and %d are left; ask the operator for more", recipients, left)
 	}
 	return nil
 }

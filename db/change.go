@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,6 +49,14 @@ type change struct {
 	mails  []*mail
 	events []eventRow
 	bodies []webhookBody
+	// told are the events that are written already.
+	told []eventRow
+	// opened and ended are attempts, started are the e-mails that have a run, starts
+	// those that need one.
+	opened  []attemptRow
+	ended   []attemptRow
+	started []string
+	starts  []outboxRow
 }
 
 // webhookBody is an event on its way to every endpoint that wants it.
@@ -95,8 +102,8 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 		c.tx = tx
 		return fn(c)
 	})
-	if err == nil && s.opts.Observe != nil && len(c.events) > 0 {
-		s.opts.Observe(events(c.events))
+	if err == nil && s.opts.Observe != nil && len(c.told) > 0 {
+		s.opts.Observe(events(c.told))
 	}
 	return err
 }
@@ -238,21 +245,59 @@ func (c *change) flush() error {
 			dirty = append(dirty, m)
 		}
 	}
-	if len(dirty) == 0 {
-		return nil
+	if len(dirty) > 0 {
+		if err := c.writeEmails(dirty); err != nil {
+			return err
+		}
+		if err := c.writeRecipients(dirty); err != nil {
+			return err
+		}
 	}
-	if err := c.writeEmails(dirty); err != nil {
+	if err := c.writeAttempts(); err != nil {
 		return err
 	}
-	if err := c.writeRecipients(dirty); err != nil {
+	if err := c.writeOutbox(); err != nil {
 		return err
 	}
 	return c.writeEvents(dirty)
 }
 
+// writeAttempts inserts the attempts that were opened and ends those that ended.
+func (c *change) writeAttempts() error {
+	if len(c.opened) > 0 {
+		if _, err := c.tx.NewInsert().Model(&c.opened).Exec(c.ctx); err != nil {
+			return fmt.Errorf("open attempts: %w", err)
+		}
+	}
+	patches := make([]attemptPatch, len(c.ended))
+	for i, a := range c.ended {
+		patches[i] = attemptPatch{EmailID: a.EmailID, Attempt: a.Attempt, Owner: a.Owner, Relay: a.Relay, Outcomes: a.Outcomes, Transcript: a.Transcript}
+	}
+	return c.exec(len(patches), `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
+		transcript = coalesce(v.transcript, a.transcript), done_at = now()
+		FROM jsonb_to_recordset(?::jsonb) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb, transcript jsonb)
+		WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`, patches)
+}
+
+// writeOutbox orders runs, and takes back the orders for those that are there.
+func (c *change) writeOutbox() error {
+	if len(c.started) > 0 {
+		if _, err := c.tx.NewRaw("DELETE FROM outbox WHERE email_id IN (?)", bun.List(c.started)).Exec(c.ctx); err != nil {
+			return fmt.Errorf("delete outbox rows: %w", err)
+		}
+	}
+	if len(c.starts) > 0 {
+		if _, err := c.tx.NewInsert().Model(&c.starts).Exec(c.ctx); err != nil {
+			return fmt.Errorf("insert outbox rows: %w", err)
+		}
+	}
+	return nil
+}
+
 // emailPatch is the part of an e-mail's row that changes.
 type emailPatch struct {
 	ID              string            `json:"id"`
+	WorkflowID      string            `json:"workflow_id"`
 	Status          email.Status      `json:"status"`
 	Detail          email.Detail      `json:"status_detail"`
 	StatusAt        time.Time         `json:"status_at"`
@@ -276,16 +321,16 @@ func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
+			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
-	return c.exec(len(mails), `UPDATE emails AS e SET status = v.status, status_detail = v.status_detail, status_at = v.status_at,
+	return c.exec(len(mails), `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
 		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
-		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, status text, status_detail text, status_at timestamptz, held boolean,
+		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
 			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
 		WHERE e.id = v.id`, patches)
@@ -343,20 +388,25 @@ func (c *change) writeEvents(mails []*mail) error {
 	if _, err := c.tx.NewInsert().Model(&c.events).Exec(c.ctx); err != nil {
 		return fmt.Errorf("insert events: %w", err)
 	}
+	byID := make(map[string]*mail, len(mails))
+	for _, m := range mails {
+		byID[m.ID] = m
+	}
 	for _, ev := range c.events {
-		i := slices.IndexFunc(mails, func(m *mail) bool { return m.ID == ev.EmailID })
-		if err := c.writeBodies(mails[i], ev); err != nil {
+		if err := c.writeBodies(byID[ev.EmailID], ev); err != nil {
 			return err
 		}
 	}
-	if len(c.bodies) == 0 {
+	bodies := c.bodies
+	c.told, c.events, c.bodies = append(c.told, c.events...), nil, nil
+	if len(bodies) == 0 {
 		return nil
 	}
 	return c.exec(-1, `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
 		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, format text, type text, body text)
 		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
-			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, c.bodies)
+			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, bodies)
 }
 
 // writeBodies makes an event's bodies, one for each format.

@@ -80,7 +80,7 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstac
 		}
 		out = &st
 		if st.Waiting == "throttled" {
-			return c.dropOutbox(m.ID)
+			c.dropOutbox(m)
 		}
 		return nil
 	})
@@ -94,11 +94,10 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return email.Opening{}, err
 	}
 	if st, closed := c.closed(m); closed {
-		var err error
 		if m.paced { // it waits for its turn
-			err = c.dropOutbox(m.ID)
+			c.dropOutbox(m)
 		}
-		return email.Opening{Verdict: email.VerdictClosed, State: st}, err
+		return email.Opening{Verdict: email.VerdictClosed, State: st}, nil
 	}
 	if req.Attempt != m.Attempts+1 || m.AttemptOpen {
 		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
@@ -107,7 +106,8 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return email.Opening{}, err
 	} else if paused {
 		c.pause(m, req.Relay.Name)
-		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, c.dropOutbox(m.ID)
+		c.dropOutbox(m)
+		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
 	}
 	m.Paused, m.PausedRelay = false, ""
 	m.Attempts, m.AttemptOpen, m.RelayDown, m.ThrottledUntil, m.ThrottledBy = req.Attempt, true, false, time.Time{}, ""
@@ -127,12 +127,8 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		}
 	}
 	c.tell(m, eventRow{Type: email.EventSending, Attempt: req.Attempt})
-	if _, err := c.tx.NewInsert().Model(&row).Exec(c.ctx); err != nil {
-		return email.Opening{}, fmt.Errorf("open attempt %d: %w", req.Attempt, err)
-	}
-	if err := c.dropOutbox(m.ID); err != nil {
-		return email.Opening{}, err
-	}
+	c.opened = append(c.opened, row)
+	c.dropOutbox(m)
 	return c.opening(m), nil
 }
 
@@ -153,7 +149,8 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 		}
 		// Nobody is left who could hear the reply: what was noted before the
 		// final dot as "true if nothing more is heard" becomes the outcome.
-		return recorded(row, row.Outcomes), c.finish(row, row.Outcomes, req.Owner)
+		c.finish(row, row.Outcomes, req.Owner)
+		return recorded(row, row.Outcomes), nil
 	}
 	paused, err := c.paused(m, req.Relay.Name)
 	if err != nil {
@@ -162,7 +159,8 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 	if m.CancelRequested || m.Held || paused || c.expired(m) {
 		// It never came to the dot, so nothing was sent: what was opened is
 		// given back, and the projection carries out what was asked for.
-		return recorded(row, nil), c.finish(row, givenBack(row.RecipientIDs), req.Owner)
+		c.finish(row, givenBack(row.RecipientIDs), req.Owner)
+		return recorded(row, nil), nil
 	}
 	row.Owner, row.LeaseUntil, row.Relay = req.Owner, c.now.Add(email.Lease), req.Relay
 	if _, err := c.tx.NewUpdate().Model(&row).WherePK().Column("owner", "lease_until", "relay").Exec(c.ctx); err != nil {
@@ -192,12 +190,9 @@ func (c *change) opening(m *mail) email.Opening {
 }
 
 // finish ends an attempt in the journal on behalf of whoever asks.
-func (c *change) finish(row attemptRow, outcomes []email.Outcome, owner string) error {
-	row.Phase, row.Outcomes, row.Owner, row.DoneAt = email.PhaseDone, outcomes, owner, c.now
-	if _, err := c.tx.NewUpdate().Model(&row).WherePK().Column("phase", "outcomes", "owner", "done_at").Exec(c.ctx); err != nil {
-		return fmt.Errorf("end attempt %d: %w", row.Attempt, err)
-	}
-	return nil
+func (c *change) finish(row attemptRow, outcomes []email.Outcome, owner string) {
+	row.Outcomes, row.Owner = outcomes, owner
+	c.ended = append(c.ended, row)
 }
 
 // givenBack are the outcomes of an attempt that ended before anything was sent.
@@ -246,11 +241,10 @@ func due(r *recipientRow, now time.Time) bool {
 }
 
 // dropOutbox: whoever got here is a run, so none has to be started.
-func (c *change) dropOutbox(emailID string) error {
-	if _, err := c.tx.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(c.ctx); err != nil {
-		return fmt.Errorf("delete outbox row: %w", err)
+func (c *change) dropOutbox(m *mail) {
+	if !m.batched() { // a batch's e-mails have no order of their own
+		c.started = append(c.started, m.ID)
 	}
-	return nil
 }
 
 // state tells a workflow where an e-mail stands.

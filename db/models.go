@@ -24,6 +24,8 @@ type emailRow struct {
 	ID         string `bun:"id,pk,type:uuid"`
 	CustomerID string `bun:"customer_id,type:uuid"`
 	WorkflowID string `bun:"workflow_id"`
+	BatchID    string `bun:"batch_id,type:uuid,nullzero"`
+	BatchIndex *int   `bun:"batch_index"`
 
 	FromEmail   string            `bun:"from_email"`
 	FromName    string            `bun:"from_name"`
@@ -61,6 +63,14 @@ type emailRow struct {
 	CreatedAt       time.Time         `bun:"created_at"`
 	DeletedAt       time.Time         `bun:"deleted_at,nullzero"`
 }
+
+// run is how its run is started and found.
+func (r *emailRow) run() email.Start {
+	return email.RunOf(email.Email{ID: r.ID, WorkflowID: r.WorkflowID, BatchID: r.BatchID, CustomerID: r.CustomerID, Message: email.Message{Stream: r.Stream}})
+}
+
+// batched reports whether a batch's run answers for it.
+func (r *emailRow) batched() bool { return r.run().BatchID != "" }
 
 func (r *emailRow) route() email.Route {
 	return email.Route{Stream: r.Stream, SenderDomain: email.DomainOf(r.FromEmail), Bytes: r.SizeBytes}
@@ -228,7 +238,7 @@ func addressRows(as []email.Address) []addressJSON {
 // emailOf puts rows together. A nil content or attachment list leaves those out.
 func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow) email.Email {
 	out := email.Email{
-		ID: e.ID, CustomerID: e.CustomerID, WorkflowID: e.WorkflowID,
+		ID: e.ID, CustomerID: e.CustomerID, WorkflowID: e.WorkflowID, BatchID: e.BatchID,
 		Message: email.Message{
 			From:    email.Address{Email: e.FromEmail, Name: e.FromName, Label: e.FromLabel, Detail: e.FromDetail},
 			ReplyTo: addressesOf(e.ReplyTo), Subject: e.Subject, Metadata: e.Metadata, Tags: e.Tags,

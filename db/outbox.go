@@ -30,16 +30,34 @@ const (
 )
 
 // ClaimOverdue finds e-mails whose next action is long overdue and pushes that
-// time on, so that several sweepers do not all wake the same ones.
+// time on, so that several sweepers do not all wake the same ones. Those of a batch
+// wait for their turn as long as its run is at work; of one that is not, the batch
+// comes once.
 func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error) {
-	var out []email.Start
+	var rows []*emailRow
 	err := s.db.NewRaw(`WITH due AS (
-			SELECT id FROM emails WHERE next_action_at < now() - ? * interval '1 second'
-			AND (NOT relay_down OR next_action_at < now() - ? * interval '1 second')
-			ORDER BY next_action_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id
-		RETURNING e.id AS email_id, e.workflow_id, e.customer_id, e.stream`, overdueAfter.Seconds(), overdueRelayDown.Seconds(), limit).Scan(ctx, &out)
-	return out, translate(err)
+			SELECT e.id FROM emails AS e WHERE e.next_action_at < now() - ?0 * interval '1 second'
+			AND (NOT e.relay_down OR e.next_action_at < now() - ?3 * interval '1 second')
+			AND (e.batch_id IS NULL OR NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = e.batch_id AND b.seen_at > now() - ?0 * interval '1 second'
+				AND e.workflow_id = ?2 || b.id::text))
+			ORDER BY e.next_action_at LIMIT ?1 FOR UPDATE OF e SKIP LOCKED),
+		seen AS (UPDATE batches AS b SET seen_at = now() FROM emails AS e, due WHERE e.id = due.id AND b.id = e.batch_id)
+		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id RETURNING e.*`,
+		overdueAfter.Seconds(), limit, email.BatchWorkflowIDPrefix, overdueRelayDown.Seconds()).Scan(ctx, &rows)
+	if err != nil {
+		return nil, translate(err)
+	}
+	var out []email.Start
+	batches := map[string]bool{}
+	for _, r := range rows {
+		run := r.run()
+		if run.BatchID != "" && batches[run.BatchID] {
+			continue
+		}
+		batches[run.BatchID] = true
+		out = append(out, run)
+	}
+	return out, nil
 }
 
 // OverdueEndpoints finds webhook endpoints with deliveries that nobody has

@@ -310,3 +310,24 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		}
 	})
 }
+
+// TestABatchPassesTheGateAtTheRate: what has to wait stays with its batch.
+func TestABatchPassesTheGateAtTheRate(t *testing.T) {
+	t.Parallel()
+	b := paced(t, email.Rates{"slow.test": time.Minute})
+	batch, _ := b.acceptBatch(batchOf(6, func(i int, m *email.Message) error {
+		m.To = []email.Address{{Email: fmt.Sprintf("u%d@%s.test", i, []string{"slow", "free"}[i%2])}}
+		return nil
+	}))
+	_, opened, _ := b.openBatch(batch.ID, 100)
+	require.Len(t, opened, 4, "all who are free, and one of the others")
+	_, opened, _ = b.openBatch(batch.ID, 100)
+	require.Empty(t, opened)
+	require.Equal(t, 2, b.progress(batch.ID).Details[email.DetailThrottled])
+	b.pass(time.Minute)
+	_, opened, _ = b.openBatch(batch.ID, 100)
+	require.Len(t, opened, 1)
+	b.pass(time.Minute)
+	_, opened, _ = b.openBatch(batch.ID, 100)
+	require.Len(t, opened, 1)
+}

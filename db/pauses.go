@@ -122,7 +122,7 @@ func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, er
 		for _, m := range c.mails {
 			if m.Paused {
 				m.Paused, m.PausedRelay, m.dirty = false, "", true
-				out = append(out, email.Start{EmailID: m.ID, WorkflowID: m.WorkflowID, CustomerID: m.CustomerID, Stream: m.Stream})
+				out = append(out, m.run())
 			}
 		}
 		return nil

@@ -57,12 +57,16 @@ func (c *change) close(m *mail, rec email.RecordStatusInput) error {
 		if len(rec.Unrecorded) == 0 {
 			return fmt.Errorf("attempt %d is still %s: it has no outcomes yet", rec.Attempt, row.Phase)
 		}
-		row.Relay = rec.Relay
-		if err := c.finish(row, cleanOutcomes(rec.Unrecorded), row.Owner); err != nil {
-			return err
-		}
-		row.Outcomes = cleanOutcomes(rec.Unrecorded)
+		row.Relay, row.Outcomes = rec.Relay, cleanOutcomes(rec.Unrecorded)
+		c.finish(row, row.Outcomes, row.Owner)
 	}
+	c.closeAs(m, row)
+	return nil
+}
+
+// closeAs ends the open attempt with the outcomes that the journal has, or gets in
+// this change.
+func (c *change) closeAs(m *mail, row attemptRow) {
 	byID := make(map[string]*recipientRow, len(m.recipients))
 	for _, r := range m.recipients {
 		byID[r.ID] = r
@@ -70,12 +74,11 @@ func (c *change) close(m *mail, rec email.RecordStatusInput) error {
 	m.AttemptOpen, m.dirty = false, true
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
-		if r == nil || r.Status != email.RecipientSending || r.Attempt != rec.Attempt {
+		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
 			continue
 		}
 		c.project(m, r, o, row.Relay)
 	}
-	return nil
 }
 
 // project makes one outcome a recipient's state. A cancel or the end of time

@@ -19,6 +19,9 @@ func matching(f email.Filter) func(*bun.SelectQuery) *bun.SelectQuery {
 		if f.Detail != "" {
 			q = q.Where("e.status_detail = ?", f.Detail)
 		}
+		if f.BatchID != "" {
+			q = q.Where("e.batch_id = ?", f.BatchID)
+		}
 		if f.Stream != "" {
 			q = q.Where("e.stream = ?", f.Stream)
 		}

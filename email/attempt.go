@@ -126,12 +126,29 @@ type Plan struct {
 	Room int64
 }
 
-// Start is an e-mail that needs a run.
+// Start is an e-mail, or a batch of them, that needs a run.
 type Start struct {
 	EmailID    string
 	WorkflowID string
 	CustomerID string
 	Stream     Stream
+	// BatchID is set where the run is that of a batch; EmailID is then one of its
+	// e-mails, or empty.
+	BatchID string
+}
+
+// RunOf is how an e-mail's run is started and found.
+func RunOf(e Email) Start {
+	s := Start{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: e.CustomerID, Stream: e.Stream}
+	if e.BatchID != "" && e.WorkflowID == BatchWorkflowIDPrefix+e.BatchID {
+		s.BatchID = e.BatchID
+	}
+	return s
+}
+
+// RunOfBatch is how a batch's run is started and found.
+func RunOfBatch(b Batch) Start {
+	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID}
 }
 
 // Action is what somebody wants done with an e-mail. REST, signals and updates

@@ -12,13 +12,24 @@ const (
 	// WorkflowDeliverWebhooks is one run per endpoint that has deliveries
 	// waiting; ours to start.
 	WorkflowDeliverWebhooks = "DeliverWebhooks"
-	TaskQueue               = "postrider"
+	// WorkflowSendBatch is one run per batch; ours to start.
+	WorkflowSendBatch = "SendBatch"
+	TaskQueue         = "postrider"
 
 	// WorkflowIDPrefix and the e-mail's id make the workflow id of a mail that
 	// came in over REST.
 	WorkflowIDPrefix = "email-"
+	// BatchWorkflowIDPrefix and the batch's id make that of SendBatch.
+	BatchWorkflowIDPrefix = "batch-"
 	// WebhookWorkflowIDPrefix and the endpoint's id make that of DeliverWebhooks.
 	WebhookWorkflowIDPrefix = "webhook-"
+
+	// NexusService and its operation NexusOperationSend are SendEmail for other
+	// namespaces: input and result are a direct start's. Its workflow ids are
+	// NexusWorkflowIDPrefix and the id of the request.
+	NexusService          = "email"
+	NexusOperationSend    = "send"
+	NexusWorkflowIDPrefix = "nexus-"
 
 	ActivityResolveAttachments = "ResolveAttachments"
 	ActivitySendSMTP           = "SendSMTP"
@@ -34,6 +45,12 @@ const (
 	ActivityFollow = "FollowEmail"
 	// ActivityDeliverWebhooks belongs to DeliverWebhooks.
 	ActivityDeliverWebhooks = "DeliverDueWebhooks"
+
+	// These belong to SendBatch.
+	ActivityPlanBatch    = "PlanBatch"
+	ActivitySendChunk    = "SendBatchChunk"
+	ActivityRecordChunk  = "RecordBatchChunk"
+	ActivityControlBatch = "ControlBatch"
 
 	// SignalWake makes a run look at the e-mail's row again. It carries
 	// nothing: what happened is in Postgres. One too many is harmless.

@@ -8,6 +8,8 @@ type Email struct {
 	CustomerID string
 	// WorkflowID is the run that owns the mail; it is the authority on that.
 	WorkflowID string
+	// BatchID is the batch that it came in with; empty for none.
+	BatchID string
 	Message
 
 	Status     Status

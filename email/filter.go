@@ -13,7 +13,9 @@ type Filter struct {
 	// Case does not matter.
 	To, From string
 	Tag      string
-	Stream   Stream
+	// BatchID takes the e-mails of one batch.
+	BatchID string
+	Stream  Stream
 	// Subject is a part of it; case does not matter.
 	Subject string
 	// CreatedFrom is included, CreatedBefore is not.

@@ -18,20 +18,15 @@ import (
 type Options struct {
 	// DrainTimeout is how long running activities may go on after a stop.
 	DrainTimeout time.Duration
+	// Deployment and BuildID make it a versioned worker of that worker deployment.
+	// Without, it takes every task of the queue.
+	Deployment, BuildID string
 }
 
 // New makes a worker for our task queue. Its client decides whether starts are
 // eager: where it is the one that dispatch starts runs with, they are.
 func New(c client.Client, a *activities.Activities, opts Options) worker.Worker {
-	w := worker.New(c, email.TaskQueue, worker.Options{
-		WorkerStopTimeout: opts.DrainTimeout,
-		// Fixed slots: a run is about 10 ms of CPU, the rest is waiting for SMTP.
-		MaxConcurrentWorkflowTaskExecutionSize:  200,
-		MaxConcurrentLocalActivityExecutionSize: 200,
-		MaxConcurrentActivityExecutionSize:      200,
-		WorkflowTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 5, MinimumNumberOfPollers: 2, MaximumNumberOfPollers: 50}),
-		ActivityTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 2, MinimumNumberOfPollers: 1, MaximumNumberOfPollers: 20}),
-	})
+	w := worker.New(c, email.TaskQueue, opts.options())
 	Register(w, a)
 	return w
 }
@@ -39,6 +34,8 @@ func New(c client.Client, a *activities.Activities, opts Options) worker.Worker 
 // Register puts everything a SendEmail run needs into a registry.
 func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflowWithOptions(workflows.SendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
+	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
 	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
+	r.RegisterNexusService(nexusService())
 }

@@ -82,6 +82,20 @@ func regularSend(summary string) workflow.ActivityOptions {
 	return o
 }
 
+// regularChunk is for sending a batch: an activity takes what is due for 20 s and then
+// ends the lot it has. A worker that died is noticed after 20 s. Relay faults carry
+// their own delay, as for a single e-mail.
+func regularChunk(summary string) workflow.ActivityOptions {
+	return regularSend(summary)
+}
+
+// regularControlBatch is for an action on up to 10,000 e-mails.
+func regularControlBatch(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = 10 * time.Minute
+	return o
+}
+
 // regularWebhooks is for one round of an endpoint's deliveries: at most 50
 // calls of 15 s, five at a time.
 func regularWebhooks(summary string) workflow.ActivityOptions {

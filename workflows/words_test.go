@@ -45,7 +45,7 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 		words   string
 		status  string
 	}{
-		"retry": {retry, "**deferred**: one recipient waits.\n\nNext: attempt 2 at 12:05 UTC: `451 4.7.1 greylisted, see '[us](http://x.test)'`; `retry_now` makes it at once.", "deferred"},
+		"retry": {retry, "**deferred**: one recipient waits, `451 4.7.1 greylisted, see '[us](http://x.test)'`.\n\nNext: attempt 2 at 12:05 UTC; `retry_now` makes it at once.", "deferred"},
 		"held": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 3, Waiting: "held"},
 			"**held**: 3 of its recipients wait.\n\nNext: nothing before it is resumed.", "held"},
 		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: "held", NextAt: start.Add(72 * time.Hour)},
@@ -150,7 +150,7 @@ func TestAMailWithoutARelay(t *testing.T) {
 	fired(r)
 	r.RegisterDelayedCallback(func() {
 		require.Equal(t, "**relay_down**: no relay takes mail, `relay primary: connection refused`.\n\n"+
-			"Next: attempt 1 as soon as one does; it is tried every 10 s to 5 min, which the pending activity shows.", r.metadata().GetCurrentDetails())
+			"Next: attempt 1 as soon as one does, tried every 10 s to 5 min.", r.metadata().GetCurrentDetails())
 		up = true
 		r.SignalWorkflow(email.SignalWake, nil)
 	}, 12*time.Minute)

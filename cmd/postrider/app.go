@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -138,6 +139,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	a.activities, a.drain = activities.New(activities.Deps{
 		Acceptor: a.store, Limits: a.limits(),
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
+		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
 		Resolver: resolvers,
 		Poster:   webhook.NewPoster(a.http, version),
@@ -211,7 +213,7 @@ func (a *app) api() http.Handler {
 		}
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
+		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      a.limits(),
@@ -305,7 +307,7 @@ func (a *app) work(ctx context.Context) error {
 		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
 			return nil // only ctx ends the wait
 		}
-		w := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout})
+		w := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: cmp.Or(a.cfg.BuildID, version)})
 		if err := w.Start(); err != nil {
 			a.log.Warn("worker.start", "error", err)
 			w.Stop()
@@ -316,7 +318,7 @@ func (a *app) work(ctx context.Context) error {
 				return nil
 			}
 		}
-		a.log.Info("worker.started", "task_queue", email.TaskQueue)
+		a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", cmp.Or(a.cfg.BuildID, version))
 		<-ctx.Done()
 		a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
 		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)

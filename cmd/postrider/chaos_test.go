@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -62,37 +64,44 @@ func TestChaos(t *testing.T) {
 	ground := newGround(t)
 	type fault struct {
 		point
-		what string
+		what  string
+		batch bool
 	}
 	var faults []fault
-	for _, p := range points {
-		faults = append(faults, fault{p, kill}, fault{p, freeze})
+	for _, batch := range []bool{false, true} {
+		for _, p := range points {
+			faults = append(faults, fault{p, kill, batch}, fault{p, freeze, batch})
+		}
 	}
 	// A frozen worker has lost its workflow tasks after 10 s, and its attempts'
 	// leases after 30 s.
 	mails, frozen := 200, email.Lease+15*time.Second
 	if !full {
 		mails, frozen = 20, 15*time.Second
-		faults = []fault{{points[2], kill}, {points[5], kill}, {points[1], freeze}}
+		faults = []fault{{points[2], kill, false}, {points[5], kill, false}, {points[1], freeze, false}, {points[2], kill, true}, {points[5], kill, true}}
 	}
 	slots := make(chan struct{}, 3)
 	var mu sync.Mutex
 	var rows []string
 	t.Cleanup(func() {
-		fmt.Printf("\n%-30s %-8s %5s %9s %9s %5s %6s %5s\n%s", "point", "fault", "mails", "delivered", "ambiguous", "lost", "twice", "s", strings.Join(rows, ""))
+		fmt.Printf("\n%-30s %-8s %-6s %5s %9s %9s %5s %6s %5s\n%s", "point", "fault", "sent", "mails", "delivered", "ambiguous", "lost", "twice", "s", strings.Join(rows, ""))
 	})
 	for _, f := range faults {
-		t.Run(f.name+"/"+f.what, func(t *testing.T) {
+		way := "singly"
+		if f.batch {
+			way = "batch"
+		}
+		t.Run(f.name+"/"+f.what+"/"+way, func(t *testing.T) {
 			t.Parallel()
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			began := time.Now()
-			c := ground.newCase(t, f.point, mails)
+			c := ground.newCase(t, f.point, mails, f.batch)
 			c.strike(f.what, frozen)
 			n := c.judge()
 			mu.Lock()
 			defer mu.Unlock()
-			rows = append(rows, fmt.Sprintf("%-30s %-8s %5d %9d %9d %5d %6d %5.0f\n", f.name, f.what, mails, n.delivered, n.ambiguous, n.lost, n.twice, time.Since(began).Seconds()))
+			rows = append(rows, fmt.Sprintf("%-30s %-8s %-6s %5d %9d %9d %5d %6d %5.0f\n", f.name, f.what, way, mails, n.delivered, n.ambiguous, n.lost, n.twice, time.Since(began).Seconds()))
 		})
 	}
 }
@@ -252,18 +261,53 @@ type chaosCase struct {
 	peer  *stall
 	db    *sql.DB
 	mails []sent
+	// crowd is how many of them come to the point, statements how many then wait for
+	// the lock: a batch has so many sessions, and writes for many in one statement.
+	crowd, statements int
 }
 
-func (g *ground) newCase(t *testing.T, p point, mails int) *chaosCase {
+func (g *ground) newCase(t *testing.T, p point, mails int, batch bool) *chaosCase {
 	t.Helper()
-	c := &chaosCase{t: t, point: p, peer: newStall(p.stallAt)}
+	c := &chaosCase{t: t, point: p, peer: newStall(p.stallAt), crowd: mails, statements: min(mails, 10)}
 	c.peer.Start(t)
 	t.Cleanup(c.peer.release) // before the peer is closed, which waits for its conversations
 	c.deployment = g.deploy(t, fmt.Sprintf("smtp://%s?tls=none&name=peer&max_conns=%d", c.peer.Addr(), mails))
 	c.db = c.sql()
 	c.serve()
-	c.mails = c.post(mails)
+	if batch {
+		c.crowd, c.statements = 8, 1
+		c.mails = c.postBatch(mails)
+	} else {
+		c.mails = c.post(mails)
+	}
 	return c
+}
+
+// postBatch has n mails accepted in one request, every other with on_ambiguous=fail.
+func (d *deployment) postBatch(n int) []sent {
+	d.t.Helper()
+	out, messages := make([]sent, n), make([]map[string]any, n)
+	for i := range out {
+		out[i] = sent{to: fmt.Sprintf("r%d@y.test", i), policy: []email.OnAmbiguous{email.AmbiguousRetry, email.AmbiguousFail}[i%2]}
+		messages[i] = map[string]any{"from": map[string]any{"email": "shop@acme.test"}, "to": []any{map[string]any{"email": out[i].to}},
+			"subject": "s", "content": "Hi", "on_ambiguous": out[i].policy}
+	}
+	body, err := json.Marshal(map[string]any{"messages": messages})
+	require.NoError(d.t, err)
+	status, _, got := d.call(http.MethodPost, "/v1.0/emails/batch?accesskey="+d.key, string(body))
+	var answer struct {
+		Items []struct {
+			Index int
+			ID    string
+		}
+	}
+	require.Equal(d.t, http.StatusAccepted, status, string(got))
+	require.NoError(d.t, json.Unmarshal(got, &answer))
+	require.Len(d.t, answer.Items, n)
+	for _, it := range answer.Items {
+		out[it.Index].id = it.ID
+	}
+	return out
 }
 
 // strike brings the mails to the point and hits the worker there. Another worker
@@ -276,17 +320,17 @@ func (c *chaosCase) strike(what string, frozen time.Duration) {
 	}
 	victim := c.worker()
 	if c.point.stallAt != "" {
-		c.eventually("all mails come to the point", func() bool { return c.peer.waiting() == len(c.mails) })
+		c.eventually("all mails come to the point", func() bool { return c.peer.waiting() >= c.crowd })
 	}
 	if c.point.stallAt != "" && c.point.table != "" {
 		unlock = c.lock()
 		c.peer.release()
 	}
 	if c.point.table != "" {
-		c.eventually("the worker waits for the lock", func() bool { return c.blocked() >= min(len(c.mails), 10) })
+		c.eventually("the worker waits for the lock", func() bool { return c.blocked() >= c.statements })
 	}
 	if c.point.ambiguous && c.point.table != "" {
-		c.eventually("all mails are accepted", func() bool { return len(c.peer.Messages()) == len(c.mails) })
+		c.eventually("all mails are accepted", func() bool { return len(c.peer.Messages()) >= c.crowd })
 	}
 	if what == freeze {
 		require.NoError(c.t, victim.cmd.Process.Signal(syscall.SIGSTOP))

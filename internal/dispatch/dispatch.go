@@ -27,13 +27,15 @@ import (
 // Outbox hands out what needs a run.
 type Outbox interface {
 	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
+	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
 	ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error)
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
-	// Control holds an e-mail whose run was terminated.
+	// Control holds an e-mail whose run was terminated, ControlBatch a batch.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
+	ControlBatch(ctx context.Context, batchID string, action email.Action) error
 }
 
 const (
@@ -81,9 +83,14 @@ func (d *Dispatcher) Owner() string { return d.owner }
 
 // Accepted starts the run of an e-mail that this process has just accepted, in
 // the background.
-func (d *Dispatcher) Accepted(e email.Email) {
+func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(email.RunOf(e)) }
+
+// AcceptedBatch does so for a batch.
+func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(email.RunOfBatch(b)) }
+
+func (d *Dispatcher) enqueue(s email.Start) {
 	select {
-	case d.queue <- email.Start{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: e.CustomerID, Stream: e.Stream}:
+	case d.queue <- s:
 	default: // the lease in the outbox runs out, and the sweep starts it
 	}
 }
@@ -109,7 +116,12 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			}
 		})
 	}
-	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepStarts) })
+	wg.Go(func() {
+		d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, d.outbox.ClaimStarts) })
+	})
+	wg.Go(func() {
+		d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, d.outbox.ClaimBatches) })
+	})
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
@@ -166,9 +178,12 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 	}
 }
 
-func (d *Dispatcher) sweepStarts(ctx context.Context) error {
+// claim leases what waits for a run.
+type claim func(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
+
+func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 	for {
-		starts, err := d.outbox.ClaimStarts(ctx, d.owner, sweepLease, sweepBatch)
+		starts, err := claim(ctx, d.owner, sweepLease, sweepBatch)
 		if err != nil {
 			return err
 		}
@@ -183,16 +198,35 @@ func (d *Dispatcher) sweepStarts(ctx context.Context) error {
 	}
 }
 
-// start makes sure that the e-mail's run exists. A run that is there, or has
-// ended well, is left as it is.
+// start makes sure that the run exists. One that is there, or has ended well, is
+// left as it is.
 func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	_, err := d.client.ExecuteWorkflow(ctx, options(s), email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
-	return d.answered(ctx, "dispatch.start", s.EmailID, err)
+	workflow, input := workflowOf(s)
+	_, err := d.client.ExecuteWorkflow(ctx, options(s), workflow, input)
+	return d.answered(ctx, "dispatch.start", s.WorkflowID, err)
+}
+
+// workflowOf is what runs for it.
+func workflowOf(s email.Start) (workflow string, input any) {
+	if s.BatchID != "" {
+		return email.WorkflowSendBatch, email.SendBatchInput{BatchID: s.BatchID}
+	}
+	return email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID}
 }
 
 func options(s email.Start) client.StartWorkflowOptions {
+	if s.BatchID != "" {
+		return client.StartWorkflowOptions{
+			ID: s.WorkflowID, TaskQueue: email.TaskQueue, StaticSummary: "batch of e-mails",
+			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+			EnableEagerStart:         true,
+			TypedSearchAttributes: temporal.NewSearchAttributes(
+				temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID)),
+		}
+	}
 	return client.StartWorkflowOptions{
 		ID:                       s.WorkflowID,
 		TaskQueue:                email.TaskQueue,
@@ -222,7 +256,7 @@ func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
 			err := d.signal(callCtx, s)
 			cancel()
-			if !d.answered(ctx, "dispatch.unpaused", s.EmailID, err) {
+			if !d.answered(ctx, "dispatch.unpaused", s.WorkflowID, err) {
 				return nil // they are due now: what is long overdue is woken
 			}
 		}
@@ -241,8 +275,8 @@ func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 		return err
 	}
 	for _, s := range starts {
-		d.log.Warn("dispatch.overdue", "email_id", s.EmailID)
-		if !d.answered(ctx, "dispatch.overdue", s.EmailID, d.revive(ctx, s)) {
+		d.log.Warn("dispatch.overdue", "workflow_id", s.WorkflowID)
+		if !d.answered(ctx, "dispatch.overdue", s.WorkflowID, d.revive(ctx, s)) {
 			return nil
 		}
 	}
@@ -259,8 +293,13 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 	if run.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		return d.signal(ctx, s)
 	}
-	if _, err := d.outbox.Control(ctx, s.EmailID, email.Control{Action: email.ActionHold}); err != nil {
-		d.log.Error("dispatch.hold", "email_id", s.EmailID, "error", err)
+	if s.BatchID != "" {
+		err = d.outbox.ControlBatch(ctx, s.BatchID, email.ActionHold)
+	} else {
+		_, err = d.outbox.Control(ctx, s.EmailID, email.Control{Action: email.ActionHold})
+	}
+	if err != nil {
+		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
 	}
 	return nil
 }
@@ -288,7 +327,7 @@ func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if !e.Status.Final() {
-		return d.signal(ctx, email.Start{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: e.CustomerID, Stream: e.Stream})
+		return d.signal(ctx, email.RunOf(e))
 	}
 	err := d.client.SignalWorkflow(ctx, e.WorkflowID, "", email.SignalWake, nil)
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
@@ -301,8 +340,19 @@ func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 func (d *Dispatcher) signal(ctx context.Context, s email.Start) error {
 	opts := options(s)
 	opts.EnableEagerStart = false // not possible together with a signal
-	_, err := d.client.SignalWithStartWorkflow(ctx, s.WorkflowID, email.SignalWake, nil, opts, email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID})
+	workflow, input := workflowOf(s)
+	_, err := d.client.SignalWithStartWorkflow(ctx, s.WorkflowID, email.SignalWake, nil, opts, workflow, input)
 	return err
+}
+
+// WakeBatch makes a batch's run look again, and starts it where there is none.
+func (d *Dispatcher) WakeBatch(ctx context.Context, b email.Batch) error {
+	if err := d.ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return d.signal(ctx, email.RunOfBatch(b))
 }
 
 // WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.

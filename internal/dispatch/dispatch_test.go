@@ -29,8 +29,26 @@ type outbox struct {
 	starts    []email.Start
 	overdue   []email.Start
 	unpaused  []email.Start
+	batches   []email.Start
 	endpoints []string
 	held      []string
+}
+
+func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]email.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.batches
+	o.batches = nil
+	return out, nil
+}
+
+func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if action == email.ActionHold {
+		o.held = append(o.held, id)
+	}
+	return nil
 }
 
 func (o *outbox) Control(_ context.Context, id string, control email.Control) (email.State, error) {

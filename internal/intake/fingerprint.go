@@ -22,8 +22,7 @@ const fingerprintVersion = "postrider message 1"
 // others do not. It is blind to the order of metadata and to text made from HTML,
 // which depends on how that is done; it sees the order of all else.
 func Fingerprint(m email.Message) string {
-	f := fingerprint{sha256.New()}
-	f.add(fingerprintVersion)
+	f := newFingerprint(fingerprintVersion)
 	f.addresses([]email.Address{m.From})
 	for _, list := range [][]email.Address{m.ReplyTo, m.To, m.Cc, m.Bcc} {
 		f.addresses(list)
@@ -57,8 +56,16 @@ func Fingerprint(m email.Message) string {
 	if m.CallbackURL != "" { // later than the others: messages without one keep their fingerprint
 		f.add("callback_url", m.CallbackURL)
 	}
-	return hex.EncodeToString(f.Sum(nil))
+	return f.sum()
 }
+
+func newFingerprint(version string) fingerprint {
+	f := fingerprint{sha256.New()}
+	f.add(version)
+	return f
+}
+
+func (f fingerprint) sum() string { return hex.EncodeToString(f.Sum(nil)) }
 
 // fingerprint writes values so that no two sequences look alike: each with its
 // length before it. A hash never fails to write.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -101,6 +102,21 @@ func (rs *Relays) Fast(route email.Route) bool {
 		}
 	}
 	return false
+}
+
+// Lot is how many transactions with the route's first relay that is not down its rate
+// lets begin within a time; at least 1, and as many as one likes without a rate.
+func (rs *Relays) Lot(route email.Route, within time.Duration) int {
+	now := rs.now()
+	for _, p := range rs.takes(route) {
+		if p.breaker.down(now) == nil && p.relay.Pace > 0 {
+			return max(1, int(within/p.relay.Pace))
+		}
+		if p.breaker.down(now) == nil {
+			break
+		}
+	}
+	return math.MaxInt
 }
 
 // Down says why no relay of the route would be tried now; nil if one would. It

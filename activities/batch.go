@@ -1,0 +1,132 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+)
+
+// BatchGate says what of a batch can be sent, and opens attempts at many of its
+// e-mails at once.
+type BatchGate interface {
+	PlanBatch(ctx context.Context, id string) (email.BatchPlan, error)
+	OpenBatch(ctx context.Context, req email.BatchOpenRequest) (opened []email.BatchOpening, more bool, err error)
+	// ObstructBatch notes on up to limit e-mails why nothing happens to them.
+	ObstructBatch(ctx context.Context, id string, route email.Route, obstacle email.Obstacle, limit int) (int, error)
+}
+
+// BatchMail reads messages, and the contents of their attachments one by one.
+type BatchMail interface {
+	Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error)
+	Content(ctx context.Context, blobID string, size int64) ([]byte, error)
+}
+
+// BatchJournal keeps the attempts of a chunk, and writes their ends.
+type BatchJournal interface {
+	RenewMany(ctx context.Context, emailIDs []string, owner string) error
+	RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
+	SeenBatch(ctx context.Context, id string) error
+}
+
+// BatchController carries out actions on whole batches.
+type BatchController interface {
+	ControlBatch(ctx context.Context, id string, action email.Action) error
+}
+
+// PlanBatch tells a batch's run where it stands.
+func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (email.PlanBatchResult, error) {
+	start := time.Now()
+	p, err := a.deps.BatchGate.PlanBatch(ctx, in.BatchID)
+	if err != nil {
+		return email.PlanBatchResult{}, failed(ctx, a.deps.Log, "planning a batch", err)
+	}
+	return email.PlanBatchResult{CustomerID: p.CustomerID, Stream: p.Stream, Total: p.Total, Open: p.Open, Due: p.Due, Held: p.Held,
+		Routes: p.Routes, NextAt: p.NextAt, Took: since(start)}, nil
+}
+
+// SendBatchChunk sends what is due of a batch one way, heartbeating, for up to
+// chunkSpan. Where no relay is there it fails with relay_unavailable and the relay's
+// own backoff, as SendSMTP does.
+func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput) (email.SendChunkResult, error) {
+	start := time.Now()
+	c := &chunk{Activities: a, in: in, contents: map[string][]byte{}}
+	done := make(chan error, 1)
+	leave, err := a.exchanges.enter(func(drained context.Context) { done <- c.run(ctx, drained) })
+	if err != nil {
+		return email.SendChunkResult{}, failed(ctx, a.deps.Log, "sending a batch", err)
+	}
+	defer leave()
+	beat := time.NewTicker(a.limits.heartbeatEvery)
+	defer beat.Stop()
+	for {
+		select {
+		case err = <-done:
+		case <-beat.C:
+			activity.RecordHeartbeat(ctx)
+			if err := a.deps.BatchJournal.SeenBatch(ctx, in.BatchID); err != nil && ctx.Err() == nil {
+				a.deps.Log.WarnContext(ctx, "batch.seen", "batch_id", in.BatchID, "error", err)
+			}
+			continue
+		}
+		break
+	}
+	res := c.result
+	res.Took = since(start)
+	for id := range c.endpoints {
+		if err := a.deps.Waker.WakeEndpoint(ctx, id); err != nil {
+			// The sweeper finds the endpoint by its overdue deliveries.
+			a.deps.Log.WarnContext(ctx, "webhook.wake", "endpoint_id", id, "error", err)
+		}
+	}
+	a.deps.Log.InfoContext(ctx, "batch.chunk", "batch_id", in.BatchID, "relay", res.Relay.Name, "attempted", res.Sent.Attempted(), "delivered", res.Sent.Delivered,
+		"handed_over", res.HandedOver, "unrecorded", len(res.Unrecorded), "more", res.More, "ms", res.MS)
+	relay, isRelay := errors.AsType[*email.RelayError](err)
+	switch {
+	case err == nil || res.Sent.Attempted() > 0 || len(res.Unrecorded) > 0:
+		res.More = res.More || err != nil // what was done is not lost for what came after
+		return res, nil
+	case isRelay:
+		if err := c.obstruct(ctx); err != nil {
+			a.deps.Log.WarnContext(ctx, "batch.obstruct", "batch_id", in.BatchID, "error", err)
+		}
+		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
+			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
+	}
+	return res, failed(ctx, a.deps.Log, "sending a batch", err)
+}
+
+// RecordBatchChunk writes the ends of attempts that their own process could not.
+func (a *Activities) RecordBatchChunk(ctx context.Context, in email.RecordChunkInput) (email.RecordChunkResult, error) {
+	start := time.Now()
+	endings := make([]email.Ending, len(in.Attempts))
+	for i, u := range in.Attempts {
+		endings[i] = email.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}
+	}
+	rec, err := a.deps.BatchJournal.RecordBatch(ctx, endings)
+	if err != nil {
+		return email.RecordChunkResult{}, failed(ctx, a.deps.Log, "recording a batch", err)
+	}
+	return email.RecordChunkResult{Sent: batchCounts(rec.Statuses), HandedOver: rec.HandedOver, Took: since(start)}, nil
+}
+
+// ControlBatch carries out what a signal or a cancellation of a batch's run asks for.
+func (a *Activities) ControlBatch(ctx context.Context, in email.ControlBatchInput) (email.Took, error) {
+	start := time.Now()
+	if err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action); err != nil {
+		return email.Took{}, failed(ctx, a.deps.Log, "controlling a batch", err)
+	}
+	a.deps.Log.InfoContext(ctx, "batch.controlled", "batch_id", in.BatchID, "action", in.Action)
+	return since(start), nil
+}
+
+func batchCounts(n email.StatusCounts) email.BatchCounts {
+	return email.BatchCounts{
+		Delivered: n[email.StatusDelivered], Bounced: n[email.StatusBounced], Failed: n[email.StatusFailed], Canceled: n[email.StatusCanceled],
+		Open: n[email.StatusQueued] + n[email.StatusSending],
+	}
+}

@@ -1,0 +1,306 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/postrider/postrider/email"
+)
+
+// post is a batch whose e-mails wait, at our own interfaces.
+type post struct {
+	*world
+	mu sync.Mutex
+	// waiting are opened in lots; opens counts those.
+	waiting  []string
+	opens    int
+	limits   []int
+	recorded []email.Ending
+	onRecord func(n int) error
+	records  int
+	contents int
+	// obstructed is how many were told that no relay is there.
+	obstructed int
+	attached   bool
+	outgoing   error
+	controlled []email.Action
+}
+
+func (p *post) PlanBatch(context.Context, string) (email.BatchPlan, error) {
+	return email.BatchPlan{Total: 5, Open: len(p.waiting), Due: len(p.waiting)}, nil
+}
+
+func (p *post) OpenBatch(_ context.Context, req email.BatchOpenRequest) (out []email.BatchOpening, more bool, _ error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opens++
+	p.limits = append(p.limits, req.Limit)
+	n := min(req.Limit, len(p.waiting))
+	for _, id := range p.waiting[:n] {
+		out = append(out, email.BatchOpening{EmailID: id, Attempt: 1, Opening: email.Opening{Verdict: email.VerdictOpened, From: "a@x.test",
+			Recipients: []email.EnvelopeRecipient{{ID: "r-" + id, Address: id + "@y.test"}}}})
+	}
+	p.waiting = p.waiting[n:]
+	return out, len(p.waiting) > 0, nil
+}
+
+func (p *post) ObstructBatch(_ context.Context, _ string, _ email.Route, o email.Obstacle, _ int) (int, error) {
+	if o.RelayDown {
+		p.obstructed++
+	}
+	return 0, nil
+}
+
+func (p *post) Outgoing(_ context.Context, ids []string) (map[string]email.Message, error) {
+	out := map[string]email.Message{}
+	for _, id := range ids {
+		m := email.Message{Subject: id}
+		if p.attached {
+			m.Attachments = []email.Attachment{{ID: "a", BlobID: "blob", Size: 4}}
+		}
+		out[id] = m
+	}
+	return out, p.outgoing
+}
+
+func (p *post) Content(context.Context, string, int64) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.contents++
+	return []byte("data"), nil
+}
+
+func (p *post) RenewMany(context.Context, []string, string) error { return nil }
+func (p *post) SeenBatch(context.Context, string) error           { return nil }
+
+func (p *post) RecordBatch(_ context.Context, es []email.Ending) (email.BatchRecorded, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.records++
+	if p.onRecord != nil {
+		if err := p.onRecord(p.records); err != nil {
+			return email.BatchRecorded{}, err
+		}
+	}
+	p.recorded = append(p.recorded, es...)
+	rec := email.BatchRecorded{Statuses: email.StatusCounts{}, Endpoints: []string{"EP"}}
+	for _, e := range es {
+		if e.Outcomes[0].Status == email.RecipientDelivered {
+			rec.Statuses[email.StatusDelivered]++
+		} else {
+			rec.Statuses[email.StatusSending]++
+		}
+	}
+	return rec, nil
+}
+
+func (p *post) ControlBatch(_ context.Context, _ string, action email.Action) error {
+	p.controlled = append(p.controlled, action)
+	return nil
+}
+
+type batchBench struct {
+	*post
+	a     *Activities
+	drain Drain
+	env   *testsuite.TestActivityEnvironment
+}
+
+func setupBatch(t *testing.T, mails int) *batchBench {
+	t.Helper()
+	w := &world{opening: opened, onSend: deliver}
+	p := &post{world: w}
+	for i := range mails {
+		p.waiting = append(p.waiting, fmt.Sprintf("e%d", i))
+	}
+	a, drain := New(Deps{
+		Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
+		Render: func(m email.Message, _ string, _ time.Time) ([]byte, error) { return []byte(m.Subject), w.onRender },
+		Log:    slog.New(slog.DiscardHandler),
+	})
+	a.limits = limits{finishWithin: 300 * time.Millisecond, heartbeatEvery: 5 * time.Millisecond}
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(a)
+	return &batchBench{p, a, drain, env}
+}
+
+func (b *batchBench) chunk(t *testing.T) (email.SendChunkResult, error) {
+	t.Helper()
+	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, email.SendChunkInput{BatchID: "B"})
+	var res email.SendChunkResult
+	if err == nil {
+		require.NoError(t, val.Get(&res))
+	}
+	return res, err
+}
+
+func TestAChunkSendsWhatIsDue(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 250)
+	b.attached = true
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, email.BatchCounts{Delivered: 250}, res.Sent)
+	require.False(t, res.More)
+	require.Equal(t, 3, b.opens, "in lots of a hundred")
+	require.Len(t, b.recorded, 250)
+	require.Len(t, b.marked, 250)
+	require.LessOrEqual(t, b.contents, lotSenders, "an attachment that all share is read once, or once by each who came first")
+	require.Equal(t, []string{"EP"}, b.woken, "the customer's endpoint is woken once")
+	require.Equal(t, 250, b.sends)
+	require.Equal(t, 250, b.closed, "every session is given back")
+}
+
+func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 5)
+	b.relayErr = &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
+	_, err := b.chunk(t)
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	require.True(t, ok)
+	require.Equal(t, "relay_unavailable", app.Type())
+	require.Equal(t, 10*time.Second, app.NextRetryDelay())
+	require.Zero(t, b.opens)
+	require.Equal(t, 1, b.obstructed, "the e-mails say what they wait for")
+
+	b.relayErr = &email.Throttled{Turn: email.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}}
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, "slow", res.Turn.Relay)
+	require.True(t, res.More)
+	require.Zero(t, b.opens)
+}
+
+func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 2)
+	b.onRecord = func(int) error { return errors.New("no database") }
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Len(t, res.Unrecorded, 2)
+	require.True(t, res.More)
+	require.Equal(t, email.RecipientDelivered, res.Unrecorded[0].Outcomes[0].Status)
+	require.NotRegexp(t, `[a-z0-9]@`, fmt.Sprint(res.Unrecorded), "no address goes into a history")
+
+	b.onRecord = nil
+	val, err := b.env.ExecuteActivity(b.a.RecordBatchChunk, email.RecordChunkInput{BatchID: "B", Attempts: res.Unrecorded})
+	require.NoError(t, err)
+	var rec email.RecordChunkResult
+	require.NoError(t, val.Get(&rec))
+	require.Equal(t, 2, rec.Sent.Delivered)
+	require.Equal(t, res.Unrecorded[0].Owner, b.recorded[0].Owner)
+}
+
+func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 3)
+	b.onRender = errors.New("no such charset")
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 3, res.Sent.Open, "as the fake counts them")
+	require.Equal(t, email.DetailUnsendable, b.recorded[0].Outcomes[0].Reason)
+
+	b = setupBatch(t, 3)
+	b.outgoing = errors.New("no database")
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, email.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
+		b.recorded[0].Outcomes[0])
+	require.Zero(t, b.sends)
+}
+
+func TestAChunkEndsItsLotWhenTheProcessIsToStop(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 300)
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+		once.Do(func() { close(begun); <-goOn })
+		return deliver(ctx, mark)
+	}
+	drained := make(chan error, 1)
+	go func() {
+		<-begun
+		go func() { drained <- b.drain(t.Context()) }()
+		for !b.a.exchanges.draining() { // drain has begun, and waits for what follows
+			runtime.Gosched()
+		}
+		close(goOn)
+	}()
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.NoError(t, <-drained)
+	require.True(t, res.More, "another worker goes on")
+	require.Equal(t, 100, res.Sent.Delivered)
+	_, err = b.chunk(t)
+	require.ErrorContains(t, err, "shutting down")
+}
+
+// slowJournal answers when it is let.
+type slowJournal struct {
+	Journal
+	mu    sync.Mutex
+	sizes []int
+	let   chan struct{}
+	err   error
+}
+
+func (j *slowJournal) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
+	<-j.let
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sizes = append(j.sizes, len(ms))
+	ours := make([]bool, len(ms))
+	for i, m := range ms {
+		ours[i] = m.Owner != "taken"
+	}
+	return ours, j.err
+}
+
+func TestMarksAreCommittedTogether(t *testing.T) {
+	t.Parallel()
+	j := &slowJournal{let: make(chan struct{})}
+	g := &marks{journal: j}
+	var wg sync.WaitGroup
+	results := make([]error, 51)
+	for i := range results {
+		owner := "mine"
+		if i == 7 {
+			owner = "taken"
+		}
+		wg.Go(func() { results[i] = g.sent(t.Context(), email.Mark{EmailID: fmt.Sprint(i), Owner: owner}) })
+	}
+	require.Eventually(t, func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.waiting) >= 49 // all but those of the first commit
+	}, 10*time.Second, time.Millisecond)
+	close(j.let)
+	wg.Wait()
+	require.LessOrEqual(t, len(j.sizes), 3)
+	for i, err := range results {
+		if i == 7 {
+			require.ErrorIs(t, err, email.ErrSuperseded, "each gets its own answer")
+			continue
+		}
+		require.NoError(t, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	blocked := &marks{journal: &slowJournal{let: make(chan struct{})}}
+	require.ErrorIs(t, blocked.sent(ended, email.Mark{}), context.Canceled)
+	j.err = errors.New("no database")
+	require.ErrorContains(t, g.sent(t.Context(), email.Mark{}), "no database")
+}

@@ -1,0 +1,333 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Sizes of a chunk's work. One lot is opened, sent and recorded together: two
+// transactions for all of it, and one for every few marks.
+const (
+	// chunkSpan is how long an activity goes on taking lots, so that its run can say
+	// how far it is.
+	chunkSpan = 20 * time.Second
+	// lotSize bounds what is opened together. What is opened is being sent, so it
+	// is what a kill leaves to be found by its leases, and what a hold comes too late for.
+	lotSize = 100
+	// lotSenders is how many sessions send a lot.
+	lotSenders = 8
+	// lotAhead bounds a lot where the relay has a rate: to what may begin in that time,
+	// which is as far ahead as broadcast mail gets places.
+	lotAhead = time.Second
+	// contentsMax is how much of attachments' contents is kept for the next message.
+	contentsMax = 64 << 20
+)
+
+// chunk is one activity's work on a batch.
+type chunk struct {
+	*Activities
+	in        email.SendChunkInput
+	result    email.SendChunkResult
+	endpoints map[string]bool
+
+	mu sync.Mutex
+	// contents of attachments are read once while they fit, for e-mails that share them.
+	contents map[string][]byte
+	held     int64
+}
+
+// run takes lots until nothing is due, its time is up, the activity is no longer
+// wanted (ctx), or the process is to stop (drained).
+func (c *chunk) run(ctx, drained context.Context) error {
+	begin := time.Now()
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case c.exchanges.draining(), time.Since(begin) > chunkSpan:
+			c.result.More = true
+			return nil
+		}
+		more, err := c.lot(ctx, drained)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// lot sends one. A session comes first, so that a relay that is not there touches
+// no recipient.
+func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
+	session, err := c.deps.Relays.Session(ctx, c.in.Route)
+	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
+		c.result.Turn, c.result.More = throttled.Turn, true
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	first := &lent{session: session}
+	defer first.close()
+	c.result.Relay = session.Relay()
+	if c.in.Route.Stream != email.StreamBroadcast {
+		c.in.Route.Turn = email.Turn{} // a place is for one transaction
+	}
+	// An appointment is for one lot: others stand in the line, too.
+	defer func() { c.in.Route.Turn = email.Turn{} }()
+	owner := uuid.NewString()
+	limit := min(lotSize, c.deps.Relays.Lot(c.in.Route, lotAhead))
+	opened, more, err := c.deps.BatchGate.OpenBatch(ctx, email.BatchOpenRequest{BatchID: c.in.BatchID, Owner: owner, Relay: c.result.Relay, Route: c.in.Route, Limit: limit})
+	if err != nil || len(opened) == 0 {
+		return more, err
+	}
+	endings := c.sendAll(drained, owner, opened, first)
+	return more, c.record(ctx, endings)
+}
+
+// lent is a session for whoever comes first.
+type lent struct {
+	mu      sync.Mutex
+	session Session
+}
+
+func (l *lent) take() Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.session
+	l.session = nil
+	return s
+}
+
+func (l *lent) close() {
+	if s := l.take(); s != nil {
+		s.Close()
+	}
+}
+
+// sendAll takes every opened attempt to its end. It answers for each: one that did
+// not come to be sent is given back.
+func (c *chunk) sendAll(ctx context.Context, owner string, opened []email.BatchOpening, first *lent) []email.Ending {
+	ids := make([]string, len(opened))
+	for i, o := range opened {
+		ids[i] = o.EmailID
+	}
+	stop := c.keepLeases(ctx, ids, owner)
+	defer stop()
+	messages, err := c.deps.BatchMail.Outgoing(ctx, ids)
+	endings := make([]email.Ending, len(opened))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(lotSenders, len(opened)) {
+		wg.Go(func() {
+			for i := range next {
+				o := opened[i]
+				e := &endings[i]
+				*e = email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: c.result.Relay}
+				switch m, ok := messages[o.EmailID]; {
+				case o.Verdict == email.VerdictRecorded: // its outcomes are in the journal
+				case err != nil || !ok:
+					giveBack(e, o, time.Minute, "the message could not be read")
+				default:
+					c.send1(ctx, o, m, e, first)
+				}
+			}
+		})
+	}
+	for i := range opened {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	if err != nil {
+		c.deps.Log.ErrorContext(ctx, "reading messages", "batch_id", c.in.BatchID, "error", err)
+	}
+	return endings
+}
+
+// giveBack ends an attempt in which nothing was sent, for a reason that is no
+// recipient's.
+func giveBack(e *email.Ending, o email.BatchOpening, after time.Duration, why string) {
+	for _, r := range o.Recipients {
+		e.Outcomes = append(e.Outcomes, email.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
+	}
+}
+
+// send1 makes one attempt.
+func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message, e *email.Ending, first *lent) {
+	if o.Bytes > largeMessage {
+		first.close() // who waits for memory holds no session that others wait for with theirs
+	}
+	release, err := c.room(ctx, o.Bytes)
+	if err != nil {
+		giveBack(e, o, time.Second, "this worker is shutting down")
+		return
+	}
+	defer release()
+	if err := c.load(ctx, &m); err != nil {
+		c.deps.Log.ErrorContext(ctx, "reading attachments", "email_id", o.EmailID, "error", err)
+		giveBack(e, o, time.Minute, "an attachment could not be read")
+		return
+	}
+	message, err := c.deps.Render(m, o.EmailID, o.Date)
+	if err != nil {
+		e.Outcomes = unsendableOutcomes(o.Recipients, err)
+		return
+	}
+	session := first.take()
+	if session == nil {
+		if session, err = c.deps.Relays.Session(ctx, c.in.Route); err != nil {
+			giveBack(e, o, retryAfter(err), email.MaskText(err.Error()))
+			return
+		}
+	}
+	defer session.Close()
+	e.Relay = session.Relay()
+	ex := session.Send(ctx, email.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}, message, c.marker(*e, message))
+	e.Outcomes, e.Transcript = ex.Outcomes, ex.Transcript
+	c.logAttempt(email.SendSMTPInput{EmailID: o.EmailID, Attempt: o.Attempt}, email.SendSMTPResult{Relay: e.Relay, Reply: ex.Final}, ex)
+}
+
+// retryAfter is when a relay that gave no session is to be asked again.
+func retryAfter(err error) time.Duration {
+	if relay, ok := errors.AsType[*email.RelayError](err); ok {
+		return relay.RetryAfter
+	}
+	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
+		return time.Until(throttled.Turn.At)
+	}
+	return time.Second
+}
+
+// load reads the contents of a message's attachments.
+func (c *chunk) load(ctx context.Context, m *email.Message) error {
+	kept := make([]email.Attachment, 0, len(m.Attachments))
+	for _, at := range m.Attachments {
+		if at.BlobID == "" {
+			if at.Problem != "" {
+				continue
+			}
+			return fmt.Errorf("attachment %s is not stored", at.ID)
+		}
+		var err error
+		if at.Content, err = c.content(ctx, at); err != nil {
+			return err
+		}
+		kept = append(kept, at)
+	}
+	m.Attachments = kept
+	return nil
+}
+
+func (c *chunk) content(ctx context.Context, at email.Attachment) ([]byte, error) {
+	c.mu.Lock()
+	data, ok := c.contents[at.BlobID]
+	c.mu.Unlock()
+	if ok {
+		return data, nil
+	}
+	data, err := c.deps.BatchMail.Content(ctx, at.BlobID, at.Size)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, again := c.contents[at.BlobID]; !again && c.held+at.Size <= contentsMax {
+		c.contents[at.BlobID] = data
+		c.held += at.Size
+	}
+	return data, nil
+}
+
+// record writes the ends of a lot's attempts, trying for a while. What cannot be
+// written goes to the run, which has longer.
+func (c *chunk) record(ctx context.Context, endings []email.Ending) error {
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.finishWithin)
+	defer cancel()
+	for {
+		rec, err := c.deps.BatchJournal.RecordBatch(wait, endings)
+		if err == nil {
+			c.result.Sent.Add(batchCounts(rec.Statuses))
+			c.result.HandedOver += rec.HandedOver
+			for _, id := range rec.Endpoints {
+				if c.endpoints == nil {
+					c.endpoints = map[string]bool{}
+				}
+				c.endpoints[id] = true
+			}
+			return nil
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+			continue
+		case <-wait.Done():
+		}
+		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(endings), "error", err)
+		for _, e := range endings {
+			u := email.UnrecordedAttempt{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay}
+			for _, out := range e.Outcomes {
+				out.Reply = masked(out.Reply, nil)
+				u.Outcomes = append(u.Outcomes, out)
+			}
+			c.result.Unrecorded = append(c.result.Unrecorded, u)
+		}
+		c.result.More = true
+		return err
+	}
+}
+
+// keepLeases renews the leases of a lot until stopped.
+func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (stop func()) {
+	return renewing(ctx, func(ctx context.Context) {
+		// One that is lost is noticed at its mark, before the dot.
+		if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
+			c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
+		}
+	})
+}
+
+// obstruct notes on what is due that no relay is there.
+func (c *chunk) obstruct(ctx context.Context) error {
+	for {
+		n, err := c.deps.BatchGate.ObstructBatch(ctx, c.in.BatchID, c.in.Route, email.Obstacle{RelayDown: true}, 10*lotSize)
+		if err != nil || n < 10*lotSize {
+			return err
+		}
+	}
+}
+
+// marker notes that a final dot is about to be written.
+func (a *Activities) marker(e email.Ending, message []byte) func(context.Context, []email.Outcome) error {
+	sum := sha256.Sum256(message)
+	return func(ctx context.Context, ifSilent []email.Outcome) error {
+		// The lease runs from before the call: Postgres may have counted from later,
+		// never from earlier. The clock is monotonic and goes on while the process is
+		// stopped.
+		leased := time.Now()
+		err := a.marks.sent(ctx, email.Mark{
+			EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, IfSilent: ifSilent,
+			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
+		})
+		if err == nil && time.Since(leased) >= email.Lease {
+			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
+		}
+		return err
+	}
+}
+
+// unsendableOutcomes end an attempt at a message that cannot be rendered.
+func unsendableOutcomes(rs []email.EnvelopeRecipient, err error) []email.Outcome {
+	out := make([]email.Outcome, len(rs))
+	for i, r := range rs {
+		out[i] = email.Outcome{RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: err.Error()}}
+	}
+	return out
+}

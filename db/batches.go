@@ -1,0 +1,450 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+type batchRow struct {
+	bun.BaseModel `bun:"table:batches,alias:b"`
+
+	ID         string          `bun:"id,pk,type:uuid"`
+	CustomerID string          `bun:"customer_id,type:uuid"`
+	Mode       email.BatchMode `bun:"mode"`
+	Total      int             `bun:"total"`
+	Refused    []refusedJSON   `bun:"refused,type:jsonb"`
+	Held       bool            `bun:"held"`
+	LeaseOwner string          `bun:"lease_owner,type:uuid,nullzero"`
+	LeaseUntil time.Time       `bun:"lease_until,nullzero"`
+	SeenAt     time.Time       `bun:"seen_at"`
+	CreatedAt  time.Time       `bun:"created_at"`
+}
+
+type refusedJSON struct {
+	Index  int         `json:"index"`
+	Code   email.Code  `json:"code"`
+	Detail string      `json:"detail"`
+	Fields []fieldJSON `json:"fields,omitempty"`
+}
+
+type fieldJSON struct {
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+func newRefused(index int, f *email.Failure) refusedJSON {
+	r := refusedJSON{Index: index, Code: f.Code, Detail: f.Detail}
+	for _, e := range f.Fields {
+		r.Fields = append(r.Fields, fieldJSON(e))
+	}
+	return r
+}
+
+func (r *batchRow) batch() email.Batch {
+	b := email.Batch{
+		ID: r.ID, CustomerID: r.CustomerID, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held,
+		CreatedAt: utc(r.CreatedAt),
+	}
+	for _, f := range r.Refused {
+		item := email.RefusedItem{Index: f.Index, Code: f.Code, Detail: f.Detail}
+		for _, e := range f.Fields {
+			item.Fields = append(item.Fields, email.FieldError(e))
+		}
+		b.Refused = append(b.Refused, item)
+	}
+	return b
+}
+
+// acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer
+// where their texts and HTML come to acceptChunkBytes.
+const (
+	acceptChunk      = 250
+	acceptChunkBytes = 4 << 20
+)
+
+// AcceptBatch stores many messages, each as an e-mail of its own, in one
+// transaction, with the order to start the batch's run leased to owner. What single
+// items are refused for (a Failure of req's, a sender's domain, a file that is not
+// there) refuses the whole batch in strict mode, with the item's place in the fields'
+// pointers, and the item alone in permissive mode; credits that do not suffice, or a
+// batch of which nothing is good, refuse it in either.
+//
+// With an idempotency key it is done once, as for Accept.
+func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
+	id := newID()
+	earlier := ""
+	err = s.inChange(ctx, func(c *change) error {
+		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
+			return err
+		}
+		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, domains: map[string]error{}, callbacks: map[string]string{}}
+		a.row = batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}, LeaseOwner: owner}
+		if err := a.accept(owner); err != nil {
+			return err
+		}
+		b, items = a.row.batch(), a.items
+		return nil
+	})
+	if err != nil || earlier == "" {
+		return b, items, false, err
+	}
+	b, items, err = s.acceptedBatch(ctx, customerID, earlier)
+	return b, items, true, err
+}
+
+// batchAcceptance is the acceptance of one batch.
+type batchAcceptance struct {
+	*change
+	customerID string
+	req        email.BatchRequest
+	row        batchRow
+	items      []email.BatchItem
+	recipients int
+	formats    []endpoint.Format
+	prepaid    bool
+	// What items have in common is looked up once: stored contents, senders' domains,
+	// callbacks.
+	blobs     map[*byte]*blobRow
+	domains   map[string]error
+	callbacks map[string]string
+}
+
+func (a *batchAcceptance) accept(owner string) error {
+	if err := a.tx.NewRaw("SELECT now()").Scan(a.ctx, &a.now); err != nil {
+		return fmt.Errorf("read the time: %w", err)
+	}
+	a.row.LeaseUntil, a.row.SeenAt, a.row.CreatedAt = a.now.Add(startLease), a.now, a.now
+	if _, err := a.tx.NewInsert().Model(&a.row).Exec(a.ctx); err != nil {
+		return fmt.Errorf("insert batch: %w", err)
+	}
+	for next := 0; next < a.req.Len; {
+		var err error
+		if next, err = a.chunk(next, min(next+acceptChunk, a.req.Len), owner); err != nil {
+			return err
+		}
+	}
+	if len(a.items) == 0 {
+		return a.nothingGood()
+	}
+	if len(a.row.Refused) > 0 {
+		if _, err := a.tx.NewUpdate().Model(&a.row).WherePK().Column("refused").Exec(a.ctx); err != nil {
+			return fmt.Errorf("note refused items: %w", err)
+		}
+	}
+	return a.charge(a.customerID, len(a.items), a.recipients, a.prepaid)
+}
+
+// nothingGood refuses a permissive batch that would be empty.
+func (a *batchAcceptance) nothingGood() error {
+	f := email.Fail(email.CodeInvalidRequest, "none of the %d items can be accepted; errors says why", a.req.Len)
+	for _, r := range a.row.Refused {
+		for _, e := range r.Fields {
+			f.Fields = append(f.Fields, email.FieldError(e))
+		}
+		if len(f.Fields) > maxBatchProblems {
+			f.Fields = f.Fields[:maxBatchProblems]
+			break
+		}
+	}
+	return f
+}
+
+// maxBatchProblems bounds the problems that the refusal of a whole batch lists.
+const maxBatchProblems = 100
+
+// chunk accepts the items from and up to before, or fewer. It tells the next.
+func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
+	var (
+		bytes       int
+		mails       []*mail
+		rows        []*emailRow
+		recipients  []*recipientRow
+		contents    []*contentRow
+		attachments []*attachmentRow
+	)
+	for next = from; next < before && bytes < acceptChunkBytes; next++ {
+		i := next
+		m, err := a.message(i)
+		if f, ok := errors.AsType[*email.Failure](err); ok && a.req.Mode == email.BatchPermissive && f.Code != email.CodeUnavailable {
+			a.row.Refused = append(a.row.Refused, newRefused(i, f))
+			continue
+		}
+		if err != nil {
+			return next, err
+		}
+		id := newID()
+		ml := a.newMail(id, a.customerID, m, a.formats, a.callbacks[m.CallbackURL])
+		bytes += len(m.Text) + len(m.HTML)
+		index := i
+		ml.BatchID, ml.BatchIndex = a.row.ID, &index
+		ml.content = newContentRow(id, m)
+		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
+			return next, err
+		}
+		ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
+		if unresolved(ml.attachments) { // to be fetched first, which is a run's work
+			ml.WorkflowID = email.WorkflowIDPrefix + id
+			a.starts = append(a.starts, outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: a.now, CreatedAt: a.now})
+		}
+		mails, rows = append(mails, ml), append(rows, &ml.emailRow)
+		recipients, contents, attachments = append(recipients, ml.recipients...), append(contents, ml.content), append(attachments, ml.attachments...)
+		a.items = append(a.items, email.BatchItem{Index: i, EmailID: id, Detail: ml.Detail})
+		a.recipients += len(ml.recipients)
+	}
+	if len(rows) == 0 {
+		return next, nil
+	}
+	if _, err := a.tx.NewInsert().Model(&rows).Exec(a.ctx); err != nil {
+		return next, fmt.Errorf("insert e-mails: %w", err)
+	}
+	if _, err := a.tx.NewInsert().Model(&recipients).Exec(a.ctx); err != nil {
+		return next, fmt.Errorf("insert recipients: %w", err)
+	}
+	if _, err := a.tx.NewInsert().Model(&contents).Exec(a.ctx); err != nil {
+		return next, fmt.Errorf("insert contents: %w", err)
+	}
+	if err := a.insertAttachments(attachments); err != nil {
+		return next, err
+	}
+	if err := a.writeOutbox(); err != nil {
+		return next, err
+	}
+	a.starts = nil
+	return next, a.writeEvents(mails)
+}
+
+// message makes an item's message and checks what only the store knows.
+func (a *batchAcceptance) message(i int) (email.Message, error) {
+	m, err := a.req.Message(i)
+	if err != nil {
+		return m, err
+	}
+	if a.req.Refuse != nil {
+		if f := a.req.Refuse(i, m); f != nil {
+			return m, f
+		}
+	}
+	domain := m.From.Domain()
+	refusal, known := a.domains[domain]
+	if !known {
+		now := a.now
+		formats, prepaid, err := a.acceptFrom(a.customerID, domain)
+		a.now, refusal = now, err
+		if err == nil { // of a domain that is refused it tells nothing else
+			a.formats, a.prepaid = formats, prepaid
+		}
+		a.domains[domain] = refusal
+	}
+	if f, ok := errors.AsType[*email.Failure](refusal); ok && f.Code == email.CodeDomainUnverified {
+		at := *f
+		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+		return m, &at
+	}
+	if refusal != nil {
+		return m, refusal
+	}
+	if m.Attachments, err = a.attachFiles(a.customerID, m); err != nil {
+		if f, ok := errors.AsType[*email.Failure](err); ok {
+			for j := range f.Fields {
+				f.Fields[j].Pointer = a.req.Place(i) + f.Fields[j].Pointer
+			}
+		}
+		return m, err
+	}
+	if _, known := a.callbacks[m.CallbackURL]; !known {
+		if a.callbacks[m.CallbackURL], err = a.callback(a.customerID, m.CallbackURL); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+func unresolved(rows []*attachmentRow) bool {
+	for _, r := range rows {
+		if r.BlobID == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// acceptedBatch answers once more as the acceptance did.
+func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email.Batch, []email.BatchItem, error) {
+	row, err := s.batchRow(ctx, customerID, id)
+	if err != nil {
+		return email.Batch{}, nil, err
+	}
+	var rows []struct {
+		Index     int
+		EmailID   string
+		Scheduled bool
+	}
+	err = s.db.NewRaw(`SELECT batch_index AS index, id AS email_id, coalesce(send_at > created_at, false) AS scheduled FROM emails WHERE batch_id = ? ORDER BY batch_index`, id).Scan(ctx, &rows)
+	if err != nil {
+		return email.Batch{}, nil, translate(err)
+	}
+	items := make([]email.BatchItem, len(rows))
+	for i, r := range rows {
+		items[i] = email.BatchItem{Index: r.Index, EmailID: r.EmailID}
+		if r.Scheduled {
+			items[i].Detail = email.DetailScheduled
+		}
+	}
+	b := row.batch()
+	b.Held = false // as it began
+	return b, items, nil
+}
+
+func (s *Store) batchRow(ctx context.Context, customerID, id string) (*batchRow, error) {
+	var row batchRow
+	err := s.db.NewSelect().Model(&row).Where("b.id = ?", id).Where("b.customer_id = ?", customerID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, notFound("batch")
+	}
+	return &row, translate(err)
+}
+
+// rateOver is over how long a batch's rate is taken.
+const rateOver = 10 * time.Second
+
+// Batch tells how far a customer's batch has come.
+func (s *Store) Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error) {
+	row, err := s.batchRow(ctx, customerID, id)
+	if err != nil {
+		return email.BatchProgress{}, err
+	}
+	return s.progress(ctx, row)
+}
+
+func (s *Store) progress(ctx context.Context, row *batchRow) (email.BatchProgress, error) {
+	out := email.BatchProgress{Batch: row.batch(), Emails: email.StatusCounts{}, Details: map[email.Detail]int{}}
+	var counts []struct {
+		Status email.Status
+		Detail email.Detail
+		Emails int
+		Fresh  int
+		NextAt time.Time `bun:"next_at,nullzero"`
+		LastAt time.Time `bun:"last_at"`
+	}
+	err := s.db.NewRaw(`SELECT status, CASE WHEN status IN ('queued', 'sending') THEN status_detail ELSE '' END AS detail, count(*) AS emails,
+			count(*) FILTER (WHERE status NOT IN ('queued', 'sending') AND status_at > now() - ? * interval '1 second') AS fresh,
+			min(next_action_at) FILTER (WHERE NOT attempt_open AND next_action_at > now()) AS next_at, max(status_at) AS last_at
+		FROM emails WHERE batch_id = ? GROUP BY 1, 2`, rateOver.Seconds(), row.ID).Scan(ctx, &counts)
+	if err != nil {
+		return out, translate(err)
+	}
+	fresh, last := 0, time.Time{}
+	for _, n := range counts {
+		out.Emails[n.Status] += n.Emails
+		if n.Detail != "" {
+			out.Details[n.Detail] += n.Emails
+		}
+		fresh += n.Fresh
+		if n.LastAt.After(last) {
+			last = n.LastAt
+		}
+		if !n.NextAt.IsZero() && (out.NextAt.IsZero() || n.NextAt.Before(out.NextAt)) {
+			out.NextAt = n.NextAt.UTC()
+		}
+	}
+	if out.Emails[email.StatusQueued]+out.Emails[email.StatusSending] == 0 {
+		out.FinishedAt = utc(last)
+	}
+	out.Rate = float64(fresh) / min(rateOver.Seconds(), max(1, time.Since(row.CreatedAt).Seconds()))
+	return out, nil
+}
+
+// Batches lists a customer's batches, newest first.
+func (s *Store) Batches(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.BatchProgress, next *email.Cursor, err error) {
+	var rows []*batchRow
+	q := s.db.NewSelect().Model(&rows).Where("b.customer_id = ?", customerID).Order("b.created_at DESC", "b.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "b", "created_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *batchRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	for _, r := range rows {
+		p, err := s.progress(ctx, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, p)
+	}
+	return out, next, nil
+}
+
+// ControlBatchFor is ControlBatch on behalf of a customer.
+func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (email.BatchProgress, error) {
+	if _, err := s.batchRow(ctx, customerID, id); err != nil {
+		return email.BatchProgress{}, err
+	}
+	if err := s.ControlBatch(ctx, id, action); err != nil {
+		return email.BatchProgress{}, err
+	}
+	return s.Batch(ctx, customerID, id)
+}
+
+// controlChunk is how many of a batch's e-mails are locked together.
+const controlChunk = 250
+
+// ControlBatch cancels, holds or resumes all e-mails of a batch that are not
+// finished, those with runs of their own included. First of all the batch takes no
+// new one up. Doing it again goes on with what is left.
+func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) error {
+	var customerID string
+	if err := s.db.NewRaw(`UPDATE batches SET held = CASE WHEN ? THEN false ELSE true END WHERE id = ? RETURNING customer_id`,
+		action == email.ActionResume, id).Scan(ctx, &customerID); errors.Is(err, sql.ErrNoRows) {
+		return notFound("batch")
+	} else if err != nil {
+		return translate(err)
+	}
+	if err := audit(ctx, s.db, customerID, "batch."+string(action), id, ""); err != nil {
+		return translate(err)
+	}
+	after := -1
+	for {
+		var rows []struct {
+			ID    string
+			Index int
+		}
+		err := s.db.NewRaw(`SELECT id, batch_index AS index FROM emails WHERE batch_id = ? AND batch_index > ? AND status IN ('queued', 'sending')
+			ORDER BY batch_index LIMIT ?`, id, after, controlChunk).Scan(ctx, &rows)
+		if err != nil {
+			return translate(err)
+		}
+		if len(rows) == 0 {
+			break
+		}
+		ids := make([]string, len(rows))
+		for i, r := range rows {
+			ids[i], after = r.ID, r.Index
+		}
+		if err := s.change(ctx, ids, func(c *change) error {
+			for _, m := range c.mails {
+				if m.Status.Final() {
+					continue
+				}
+				if err := c.act(m, email.Control{Action: action}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if action != email.ActionCancel {
+		return nil
+	}
+	// Nothing is left that a hold could be on.
+	_, err := s.db.NewRaw("UPDATE batches SET held = false WHERE id = ?", id).Exec(ctx)
+	return translate(err)
+}

@@ -1,0 +1,409 @@
+package db_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+// batchOf asks for one message to each of n recipients.
+func batchOf(n int, change func(i int, m *email.Message) error) email.BatchRequest {
+	return email.BatchRequest{
+		Mode: email.BatchStrict, Len: n,
+		Message: func(i int) (email.Message, error) {
+			m := message(fmt.Sprintf("r%d@x.test", i))
+			if change != nil {
+				if err := change(i, &m); err != nil {
+					return m, err
+				}
+			}
+			return m, nil
+		},
+		Place:  func(i int) string { return fmt.Sprintf("/messages/%d", i) },
+		Sender: func(i int) string { return fmt.Sprintf("/messages/%d/from", i) },
+	}
+}
+
+func (b *bench) acceptBatch(req email.BatchRequest) (email.Batch, []email.BatchItem) {
+	b.t.Helper()
+	batch, items, _, err := b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	require.NoError(b.t, err)
+	return batch, items
+}
+
+var batchRoute = email.Route{Stream: email.StreamTransactional, SenderDomain: "acme.test"}
+
+func (b *bench) openBatch(id string, limit int) (owner string, opened []email.BatchOpening, more bool) {
+	b.t.Helper()
+	owner = uuid.NewString()
+	opened, more, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: batchRoute, Limit: limit})
+	require.NoError(b.t, err)
+	return owner, opened, more
+}
+
+// endingsOf ends opened attempts with an outcome each.
+func endingsOf(owner string, opened []email.BatchOpening, outcome func(email.EnvelopeRecipient) email.Outcome) []email.Ending {
+	out := make([]email.Ending, len(opened))
+	for i, o := range opened {
+		out[i] = email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: testRelay, Transcript: []email.Step{{Command: "DATA"}}}
+		for _, r := range o.Recipients {
+			oc := outcome(r)
+			oc.RecipientID = r.ID
+			out[i].Outcomes = append(out[i].Outcomes, oc)
+		}
+	}
+	return out
+}
+
+func (b *bench) progress(id string) email.BatchProgress {
+	b.t.Helper()
+	p, err := b.Batch(b.ctx, b.customer, id)
+	require.NoError(b.t, err)
+	return p
+}
+
+func TestABatchIsManyEmails(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(600, nil))
+	require.Len(t, items, 600)
+	for i, it := range items {
+		require.Equal(t, i, it.Index)
+	}
+	require.Equal(t, 600, b.count("SELECT count(*) FROM emails WHERE workflow_id = 'batch-' || batch_id AND status = 'queued'"))
+	require.Equal(t, 600, b.count("SELECT emails FROM usage"), "one row, whose shard does not matter")
+	e := b.get(items[7].EmailID)
+	require.Equal(t, "r7@x.test", e.To[0].Email)
+	require.Equal(t, batch.ID, e.BatchID)
+	require.Equal(t, []string{"email.queued"}, b.events(e.ID))
+
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, email.BatchPlan{CustomerID: b.customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []email.Route{batchRoute}}, plan)
+
+	var all []string
+	for {
+		owner, opened, more := b.openBatch(batch.ID, 250)
+		for _, o := range opened {
+			all = append(all, o.EmailID)
+			require.Equal(t, email.VerdictOpened, o.Verdict)
+			require.Equal(t, "shop@acme.test", o.From)
+		}
+		rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+		require.NoError(t, err)
+		require.Equal(t, len(opened), rec.Statuses[email.StatusDelivered])
+		if !more {
+			break
+		}
+	}
+	slices.Sort(all)
+	require.Len(t, slices.Compact(all), 600, "each once")
+	p := b.progress(batch.ID)
+	require.Equal(t, email.StatusCounts{email.StatusDelivered: 600}, p.Emails)
+	require.False(t, p.FinishedAt.IsZero())
+	require.Positive(t, p.Rate)
+	require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.events(items[3].EmailID))
+	attempts, err := b.Attempts(b.ctx, b.customer, items[3].EmailID)
+	require.NoError(t, err)
+	require.Equal(t, email.PhaseDone, attempts[0].Phase)
+	require.NotEmpty(t, attempts[0].Transcript)
+	plan, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Zero(t, plan.Open)
+}
+
+func TestABatchIsAllOrWhatIsGood(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bad := func(i int, _ *email.Message) error {
+		if i%2 == 0 {
+			f := email.Fail(email.CodeInvalidRequest, "not good")
+			f.Fields = []email.FieldError{{Pointer: fmt.Sprintf("/messages/%d/subject", i), Code: "missing", Detail: "give it"}}
+			return f
+		}
+		return nil
+	}
+	req := batchOf(5, bad)
+	_, _, _, err := b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err))
+	require.Zero(t, b.count("SELECT count(*) FROM emails"))
+	require.Zero(t, b.count("SELECT count(*) FROM batches"))
+
+	req.Mode = email.BatchPermissive
+	batch, items := b.acceptBatch(req)
+	require.Equal(t, 2, batch.Accepted())
+	require.Equal(t, []int{1, 3}, []int{items[0].Index, items[1].Index})
+	require.Equal(t, email.RefusedItem{Index: 4, Code: email.CodeInvalidRequest, Detail: "not good",
+		Fields: []email.FieldError{{Pointer: "/messages/4/subject", Code: "missing", Detail: "give it"}}}, batch.Refused[2])
+	require.Equal(t, batch.Refused, b.progress(batch.ID).Refused, "it is kept")
+
+	req.Len = 1
+	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	require.ErrorContains(t, err, "none of the 1 items")
+
+	_, err = b.raw.ExecContext(b.ctx, "UPDATE customers SET credits = 3")
+	require.NoError(t, err)
+	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, batchOf(4, nil), uuid.NewString(), email.Idempotency{})
+	require.Equal(t, email.CodeCredits, email.FailureCode(err))
+	b.acceptBatch(batchOf(3, nil))
+	require.Zero(t, b.count("SELECT credits FROM customers"))
+}
+
+func TestOneKeyIsOneBatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	idem := email.Idempotency{Key: "k", Fingerprint: "f"}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	answers := map[string]int{}
+	for range 10 {
+		wg.Go(func() {
+			batch, items, _, err := b.AcceptBatch(b.ctx, b.customer, batchOf(20, nil), uuid.NewString(), idem)
+			mu.Lock()
+			defer mu.Unlock()
+			answers[fmt.Sprint(batch.ID, items, err)]++
+		})
+	}
+	wg.Wait()
+	require.Len(t, answers, 1, "ten equal answers")
+	require.Equal(t, 20, b.count("SELECT count(*) FROM emails"))
+	_, _, _, err := b.AcceptBatch(b.ctx, b.customer, batchOf(20, nil), uuid.NewString(), email.Idempotency{Key: "k", Fingerprint: "g"})
+	require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
+}
+
+func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(3, nil))
+	owner, opened, _ := b.openBatch(batch.ID, 10)
+	endings := endingsOf(owner, opened, deferred)
+	endings[1] = endingsOf(owner, opened[1:2], delivered)[0]
+	relayDown := endingsOf(owner, opened[2:3], deferred)[0]
+	relayDown.Outcomes[0].Uncounted, relayDown.Outcomes[0].RetryAfter = true, time.Minute
+	endings[2] = relayDown
+	rec, err := b.RecordBatch(b.ctx, endings)
+	require.NoError(t, err)
+	require.Equal(t, 1, rec.HandedOver)
+	again, err := b.RecordBatch(b.ctx, endings)
+	require.NoError(t, err)
+	require.Zero(t, again.HandedOver, "recording again changes nothing")
+
+	own := b.get(opened[0].EmailID)
+	require.Equal(t, "email-"+own.ID, own.WorkflowID)
+	require.Equal(t, "batch-"+batch.ID, b.get(opened[2].EmailID).WorkflowID, "a relay's fault is the batch's to wait for")
+	none, err := b.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 10)
+	require.NoError(t, err)
+	require.Empty(t, none, "not before it is due")
+	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
+	starts, err := b.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 10)
+	require.NoError(t, err)
+	require.Equal(t, []email.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, starts)
+
+	b.dueNow(own.ID)
+	b.attempt(own.ID, 2, delivered)
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, 1, plan.Open)
+	require.Zero(t, plan.Due)
+	require.False(t, plan.NextAt.IsZero())
+	b.dueNow(opened[2].EmailID)
+	owner, opened, _ = b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 1)
+	require.Equal(t, 2, opened[0].Attempt)
+	_, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+	require.NoError(t, err)
+	require.Equal(t, email.StatusCounts{email.StatusDelivered: 3}, b.progress(batch.ID).Emails)
+	require.Len(t, items, 3)
+}
+
+func TestBatchClaimsNeverMeet(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(200, nil))
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				opened, _, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: batch.ID, Owner: uuid.NewString(), Relay: testRelay, Route: batchRoute, Limit: 7})
+				if err != nil || len(opened) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, o := range opened {
+					seen[o.EmailID]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, seen, 200)
+	for id, n := range seen {
+		require.Equal(t, 1, n, id)
+	}
+}
+
+func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(3, nil))
+	first, opened, _ := b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 3)
+	b.exec("UPDATE emails SET next_action_at = now()")
+	_, none, _ := b.openBatch(batch.ID, 10)
+	require.Empty(t, none, "the leases are alive")
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Zero(t, plan.Due)
+	require.InDelta(t, email.Lease.Seconds(), time.Until(plan.NextAt).Seconds(), 5)
+	require.NoError(t, b.RenewMany(b.ctx, []string{opened[0].EmailID, opened[1].EmailID, opened[2].EmailID}, first))
+
+	// One never got to its dot, one did, and of one the answer is known.
+	require.NoError(t, b.mark(opened[1].EmailID, 1, first, ambiguous(opened[1].Opening)...))
+	require.NoError(t, b.mark(opened[2].EmailID, 1, first, ambiguous(opened[2].Opening)...))
+	require.NoError(t, b.finish(opened[2].EmailID, 1, first, endingsOf(first, opened[2:3], delivered)[0].Outcomes...))
+	b.exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+	plan, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, 3, plan.Due, "what was begun and given up is due")
+	second, taken, _ := b.openBatch(batch.ID, 10)
+	require.Len(t, taken, 3)
+	verdicts := map[string]email.Verdict{}
+	for _, o := range taken {
+		verdicts[o.EmailID] = o.Verdict
+	}
+	require.Equal(t, map[string]email.Verdict{opened[0].EmailID: email.VerdictOpened, opened[1].EmailID: email.VerdictRecorded, opened[2].EmailID: email.VerdictRecorded}, verdicts)
+	late, err := b.RecordBatch(b.ctx, endingsOf(first, opened[:1], delivered))
+	require.NoError(t, err)
+	require.Empty(t, late.Statuses, "who was taken over says nothing any more")
+	_, err = b.RecordBatch(b.ctx, endingsOf(second, taken, delivered))
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, b.get(opened[0].EmailID).Status)
+	ambiguousOne := b.get(opened[1].EmailID)
+	require.Equal(t, email.RecipientDeferred, ambiguousOne.Recipients[0].Status)
+	require.Equal(t, "email-"+ambiguousOne.ID, ambiguousOne.WorkflowID)
+	require.Equal(t, email.StatusDelivered, b.get(opened[2].EmailID).Status)
+}
+
+func TestABatchIsSteered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(300, nil))
+	held, err := b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionHold)
+	require.NoError(t, err)
+	require.True(t, held.Held)
+	require.Equal(t, map[email.Detail]int{email.DetailHeld: 300}, held.Details)
+	_, none, _ := b.openBatch(batch.ID, 10)
+	require.Empty(t, none)
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.True(t, plan.Held)
+	require.Zero(t, plan.Due)
+	_, err = b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionResume)
+	require.NoError(t, err)
+	_, opened, _ := b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 10)
+	canceled, err := b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionCancel)
+	require.NoError(t, err)
+	require.Equal(t, 290, canceled.Emails[email.StatusCanceled])
+	require.False(t, canceled.Held)
+	_, err = b.ControlBatchFor(b.ctx, uuid.NewString(), batch.ID, email.ActionCancel)
+	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+	require.Equal(t, 3, b.count("SELECT count(*) FROM audit WHERE action LIKE 'batch.%'"))
+	_, err = b.ControlFor(b.ctx, b.customer, items[0].EmailID, email.Control{Action: email.ActionHold})
+	if err != nil {
+		require.Equal(t, email.CodeConflict, email.FailureCode(err))
+	}
+}
+
+func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(3, func(i int, m *email.Message) error {
+		if i == 2 {
+			m.SendAt = time.Now().Add(time.Hour)
+		}
+		return nil
+	}))
+	require.Equal(t, email.DetailScheduled, items[2].Detail)
+	_, err := b.Pause(b.ctx, email.Pause{Scope: email.PauseInstallation})
+	require.NoError(t, err)
+	_, none, _ := b.openBatch(batch.ID, 10)
+	require.Empty(t, none)
+	require.Equal(t, email.DetailHeld, b.get(items[0].EmailID).Detail)
+	require.NoError(t, b.Unpause(b.ctx, email.Pause{Scope: email.PauseInstallation}))
+	freed, err := b.ClaimUnpaused(b.ctx, 10)
+	require.NoError(t, err)
+	require.Len(t, freed, 2)
+	require.Equal(t, batch.ID, freed[0].BatchID, "the batch's run is woken")
+	b.exec("UPDATE emails SET expires_at = now() - interval '1 second', next_action_at = now() WHERE id = ?", items[0].EmailID)
+	_, opened, _ := b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 1)
+	require.Equal(t, items[1].EmailID, opened[0].EmailID)
+	require.Equal(t, email.StatusFailed, b.get(items[0].EmailID).Status)
+	n, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, email.Obstacle{RelayDown: true}, 10)
+	require.NoError(t, err)
+	require.Zero(t, n, "nothing is due")
+	b.dueNow(items[2].EmailID)
+	n, err = b.ObstructBatch(b.ctx, batch.ID, batchRoute, email.Obstacle{RelayDown: true}, 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
+
+func TestBatchesAreStartedAndFoundAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(5, nil))
+	none, err := b.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 10)
+	require.NoError(t, err)
+	require.Empty(t, none, "the accepting process has it")
+	b.exec("UPDATE batches SET lease_until = now() - interval '1 second'")
+	got, err := b.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 10)
+	require.NoError(t, err)
+	require.Equal(t, []email.Start{{BatchID: batch.ID, WorkflowID: "batch-" + batch.ID, CustomerID: b.customer}}, got)
+	_, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Zero(t, b.count("SELECT count(*) FROM batches WHERE lease_until IS NOT NULL"), "the run is there")
+
+	// A long batch is not overdue while its run is at work.
+	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour'")
+	overdue, err := b.ClaimOverdue(b.ctx, 100)
+	require.NoError(t, err)
+	require.Empty(t, overdue)
+	b.exec("UPDATE batches SET seen_at = now() - interval '1 hour'")
+	overdue, err = b.ClaimOverdue(b.ctx, 100)
+	require.NoError(t, err)
+	require.Len(t, overdue, 1, "once for the batch")
+	require.Equal(t, batch.ID, overdue[0].BatchID)
+}
+
+func TestABatchsAttachmentsAreStoredOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	content := []byte("the same for all")
+	batch, items := b.acceptBatch(batchOf(10, func(i int, m *email.Message) error {
+		m.Attachments = []email.Attachment{{Filename: "a.txt", Type: "text/plain", Content: content}}
+		if i == 9 {
+			m.Attachments = []email.Attachment{{Filename: "r.wav", ReferenceType: email.ReferenceRecording, ReferenceID: uuid.NewString()}}
+		}
+		return nil
+	}))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "what has to be fetched goes in a run of its own")
+	require.Equal(t, "email-"+items[9].EmailID, b.get(items[9].EmailID).WorkflowID)
+	out, err := b.Outgoing(b.ctx, []string{items[0].EmailID, items[1].EmailID})
+	require.NoError(t, err)
+	got, err := b.Content(b.ctx, out[items[0].EmailID].Attachments[0].BlobID, int64(len(content)))
+	require.NoError(t, err)
+	require.Equal(t, content, got)
+	require.NotEmpty(t, batch.ID)
+}

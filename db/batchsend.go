@@ -1,0 +1,289 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// PlanBatch tells a batch's run where it stands. The order to start the run is taken
+// back: it is there.
+func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, error) {
+	var plan email.BatchPlan
+	var row batchRow
+	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ? RETURNING *`, id).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return plan, notFound("batch")
+	}
+	if err != nil {
+		return plan, translate(err)
+	}
+	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-len(row.Refused), row.Held
+	var ways []struct {
+		Stream email.Stream
+		Domain string
+		Open   int
+		Due    int
+		NextAt time.Time `bun:"next_at,nullzero"`
+	}
+	// Attempts that are open are due when whoever has them is given up.
+	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, count(*) AS open,
+			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due,
+			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
+		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2`,
+		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
+	if err != nil {
+		return plan, translate(err)
+	}
+	for _, w := range ways {
+		plan.Open += w.Open
+		plan.Stream = w.Stream
+		if w.Due > 0 {
+			plan.Due += w.Due
+			plan.Routes = append(plan.Routes, email.Route{Stream: w.Stream, SenderDomain: w.Domain})
+		}
+		if !w.NextAt.IsZero() && (plan.NextAt.IsZero() || w.NextAt.Before(plan.NextAt)) {
+			plan.NextAt = w.NextAt.UTC()
+		}
+	}
+	if plan.Held { // the gate takes none of them
+		plan.Due, plan.Routes = 0, nil
+	}
+	return plan, nil
+}
+
+// SeenBatch notes that a batch's run is at work.
+func (s *Store) SeenBatch(ctx context.Context, id string) error {
+	_, err := s.db.NewRaw("UPDATE batches SET seen_at = now() WHERE id = ?", id).Exec(ctx)
+	return translate(err)
+}
+
+// OpenBatch is the gate for e-mails of a batch that are due and go one way: it finds
+// up to so many that nobody else has, and opens an attempt at each as Open would. An
+// attempt that was begun and whose owner is silent is taken over. Those for which the
+// gate is closed are left out: what they wait for stands in their rows. more says that
+// there may be others.
+func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out []email.BatchOpening, more bool, _ error) {
+	err := s.inChange(ctx, func(c *change) error {
+		ids, err := c.claimBatch(req)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		more = len(ids) == req.Limit
+		if err := c.lock(ids); err != nil {
+			return err
+		}
+		reqs := make([]email.OpenRequest, len(c.mails))
+		for i, m := range c.mails {
+			reqs[i] = email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+		}
+		if err := c.pace(reqs); err != nil {
+			return err
+		}
+		for i, m := range c.mails {
+			open := reqs[i]
+			var o email.Opening
+			if m.AttemptOpen {
+				open.Attempt = m.Attempts
+				o, err = c.reopen(m, open)
+			} else {
+				o, err = c.open(m, open)
+			}
+			if err != nil {
+				return err
+			}
+			if o.Verdict == email.VerdictOpened || o.Verdict == email.VerdictRecorded {
+				out = append(out, email.BatchOpening{EmailID: m.ID, Attempt: open.Attempt, Bytes: m.SizeBytes, Opening: o})
+			}
+		}
+		return c.flush()
+	})
+	return out, more, err
+}
+
+// claimBatch locks e-mails of a batch that an attempt may be opened at. Others that
+// look at the same time pass over them.
+func (c *change) claimBatch(req email.BatchOpenRequest) ([]string, error) {
+	var ids []string
+	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
+			AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3
+			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
+			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+				AND a.lease_until < now()))
+		ORDER BY e.next_action_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`,
+		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Limit).Scan(c.ctx, &ids)
+	if err != nil {
+		return nil, fmt.Errorf("claim e-mails of a batch: %w", err)
+	}
+	return ids, nil
+}
+
+// ObstructBatch notes on a batch's e-mails that are due why nothing happens to them.
+// It does up to so many, and tells how many it did.
+func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route, obstacle email.Obstacle, limit int) (int, error) {
+	n := 0
+	err := s.inChange(ctx, func(c *change) error {
+		var ids []string
+		err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
+				AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND e.relay_down <> ?
+			ORDER BY e.next_action_at LIMIT ? FOR UPDATE OF e SKIP LOCKED`,
+			id, email.BatchWorkflowIDPrefix+id, route.Stream, route.SenderDomain, obstacle.RelayDown, limit).Scan(ctx, &ids)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := c.lock(ids); err != nil {
+			return err
+		}
+		n = len(ids)
+		for _, m := range c.mails {
+			m.RelayDown, m.dirty = obstacle.RelayDown, true
+			c.closed(m) // what has run out of time ends
+		}
+		return c.flush()
+	})
+	return n, err
+}
+
+// RecordBatch ends attempts in the journal and projects their outcomes, as Finish and
+// Record would one by one, in one transaction. Attempts that have another owner or have
+// been recorded are passed over. What a recipient's server put off is handed over, in the
+// same transaction, to a run of the e-mail's own, which begins when it is due.
+func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
+	out := email.BatchRecorded{Statuses: email.StatusCounts{}}
+	if len(endings) == 0 {
+		return out, nil
+	}
+	ids := make([]string, len(endings))
+	byID := make(map[string]email.Ending, len(endings))
+	for i, e := range endings {
+		ids[i], byID[e.EmailID] = e.EmailID, e
+	}
+	hooked := false
+	err := s.change(ctx, ids, func(c *change) error {
+		attempts, err := c.attempts(ids)
+		if err != nil {
+			return err
+		}
+		for _, m := range c.mails {
+			e, row := byID[m.ID], attempts[m.ID]
+			if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
+				continue
+			}
+			if row.Phase != email.PhaseDone {
+				if row.Owner != e.Owner {
+					continue
+				}
+				row.Relay, row.Transcript, row.Outcomes = e.Relay, cleanTranscript(e.Transcript), cleanOutcomes(e.Outcomes)
+				c.finish(*row, row.Outcomes, row.Owner)
+			}
+			c.closeAs(m, *row)
+			c.settle(m)
+			if c.handOver(m, row.Outcomes) {
+				out.HandedOver++
+			}
+			out.Statuses[m.Status]++
+			hooked = hooked || len(m.formats) > 0
+		}
+		return nil
+	})
+	if err != nil || !hooked {
+		return out, err
+	}
+	err = s.db.NewRaw("SELECT DISTINCT endpoint_id FROM webhook_deliveries WHERE email_id IN (?) AND status = 'pending'", bun.List(ids)).Scan(ctx, &out.Endpoints)
+	return out, translate(err)
+}
+
+// attempts reads the open attempts of locked e-mails.
+func (c *change) attempts(ids []string) (map[string]*attemptRow, error) {
+	var rows []*attemptRow
+	err := c.tx.NewSelect().Model(&rows).Join("JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt").
+		Where("a.email_id IN (?)", bun.List(ids)).Where("a.part = 1").For("UPDATE OF a").Scan(c.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read attempts: %w", err)
+	}
+	out := make(map[string]*attemptRow, len(rows))
+	for _, r := range rows {
+		out[r.EmailID] = r
+	}
+	return out, nil
+}
+
+// handOver gives an e-mail that its batch has attempted, and that has to wait for what
+// a server said of a recipient, to a run of its own. What waits for a relay stays.
+func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
+	if m.Status.Final() || !m.batched() {
+		return false
+	}
+	counted := false
+	for _, o := range outcomes {
+		counted = counted || (o.Status == email.RecipientDeferred && !o.Uncounted)
+	}
+	if !counted {
+		return false
+	}
+	m.WorkflowID = email.WorkflowIDPrefix + m.ID
+	start := m.NextActionAt
+	if start.IsZero() { // held: its run begins when it is resumed
+		start = c.now
+	}
+	c.starts = append(c.starts, outboxRow{EmailID: m.ID, LeaseOwner: noOwner, LeaseUntil: start, CreatedAt: c.now})
+	return true
+}
+
+// noOwner is in the lease of an order that nobody holds.
+const noOwner = "00000000-0000-0000-0000-000000000000"
+
+// Outgoing reads the messages of e-mails that are about to be rendered, attachments
+// without their contents; see Content.
+func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error) {
+	var rows []*emailRow
+	if err := s.db.NewSelect().Model(&rows).Where("e.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, translate(err)
+	}
+	es, err := s.assemble(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]email.Message, len(es))
+	for _, e := range es {
+		out[e.ID] = e.Message
+	}
+	return out, nil
+}
+
+// Content reads a stored content.
+func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {
+	data, err := readBlob(ctx, s.db, blobID, size)
+	return data, translate(err)
+}
+
+// RenewMany prolongs the leases of attempts that one owner has open.
+func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) error {
+	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
+		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, email.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
+	return translate(err)
+}
+
+// ClaimBatches leases up to limit batches whose run was not started to owner.
+func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error) {
+	var rows []*batchRow
+	err := s.db.NewRaw(`WITH due AS (
+			SELECT id FROM batches WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED)
+		UPDATE batches AS b SET lease_owner = ?, lease_until = now() + ? * interval '1 second' FROM due WHERE b.id = due.id RETURNING b.*`,
+		limit, owner, lease.Seconds()).Scan(ctx, &rows)
+	if err != nil {
+		return nil, translate(err)
+	}
+	out := make([]email.Start, len(rows))
+	for i, r := range rows {
+		out[i] = email.RunOfBatch(r.batch())
+	}
+	return out, nil
+}

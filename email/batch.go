@@ -1,0 +1,133 @@
+package email
+
+import "time"
+
+// Limits of a batch.
+const (
+	// MaxBatchMessages bounds the messages of one request.
+	MaxBatchMessages = 1000
+	// MaxBatchRecipients bounds the recipients of one request with one message for
+	// all of them.
+	MaxBatchRecipients = 10000
+	// MaxBatchContentBytes bounds the texts and HTML of all e-mails of a batch
+	// together, once the variables are filled in.
+	MaxBatchContentBytes int64 = 256 << 20
+)
+
+// BatchMode says what becomes of a batch in which some items are refused.
+type BatchMode string
+
+// The modes. Strict is the default.
+const (
+	// BatchStrict refuses the whole batch: all of it is accepted, or nothing.
+	BatchStrict BatchMode = "strict"
+	// BatchPermissive accepts what is good and tells what is not.
+	BatchPermissive BatchMode = "permissive"
+)
+
+// BatchRequest is many messages to be accepted together.
+type BatchRequest struct {
+	Mode BatchMode
+	// Len is how many items there are; Message makes the i-th. It is called once or
+	// more for each, in order, so that not all are in memory at once. An error is the
+	// Failure that refuses the item.
+	Len     int
+	Message func(i int) (Message, error)
+	// Place is where the request has the i-th message, Sender where it names that
+	// one's sender, as JSON Pointers.
+	Place, Sender func(i int) string
+	// Refuse says whether and why the sender of the item may not send it. nil refuses
+	// none.
+	Refuse func(i int, m Message) *Failure
+}
+
+// Batch is what became of a BatchRequest. Each item is an e-mail of its own.
+type Batch struct {
+	ID         string
+	CustomerID string
+	// WorkflowID is the run that works through the batch.
+	WorkflowID string
+	Mode       BatchMode
+	// Total is how many items there were, refused ones included.
+	Total   int
+	Refused []RefusedItem
+	// Held: the whole batch was held and not resumed.
+	Held      bool
+	CreatedAt time.Time
+	// FinishedAt is zero while any of its e-mails is open.
+	FinishedAt time.Time
+}
+
+// Accepted is how many e-mails it made.
+func (b Batch) Accepted() int { return b.Total - len(b.Refused) }
+
+// RefusedItem is an item that made no e-mail.
+type RefusedItem struct {
+	Index  int
+	Code   Code
+	Detail string
+	Fields []FieldError
+}
+
+// BatchItem is an item that became an e-mail.
+type BatchItem struct {
+	Index   int
+	EmailID string
+	// Detail is scheduled where the first attempt is for later.
+	Detail Detail
+}
+
+// BatchProgress is how far a batch has come.
+type BatchProgress struct {
+	Batch
+	// Emails counts its e-mails by status; Details counts the open ones by what they
+	// wait for.
+	Emails  StatusCounts
+	Details map[Detail]int
+	// Rate is how many e-mails a second have reached their end over the last 10 s.
+	Rate float64
+	// NextAt is when the next of them is due; zero when none waits.
+	NextAt time.Time
+}
+
+// BatchPlan is where a batch stands, as its run needs it.
+type BatchPlan struct {
+	CustomerID string
+	Stream     Stream
+	// Total is how many e-mails it has, Open how many the run still answers for, Due how
+	// many of those can be attempted now, Routes where to.
+	Total, Open, Due int
+	Held             bool
+	Routes           []Route
+	// NextAt is when the next one is due that is not yet; zero when none is.
+	NextAt time.Time
+}
+
+// BatchOpenRequest asks the gate for attempts at e-mails of a batch that are due.
+type BatchOpenRequest struct {
+	BatchID string
+	Owner   string
+	Relay   Relay
+	Route   Route
+	// Limit bounds how many are opened.
+	Limit int
+}
+
+// BatchOpening is the gate's answer for one of them.
+type BatchOpening struct {
+	EmailID string
+	Attempt int
+	// Bytes is the size of the message before encoding.
+	Bytes int64
+	Opening
+}
+
+// BatchRecorded is what the recording of attempts left to do.
+type BatchRecorded struct {
+	// HandedOver are the e-mails that go on in runs of their own.
+	HandedOver int
+	// Endpoints have deliveries that wait.
+	Endpoints []string
+	// Statuses counts the e-mails that were recorded by where they stand.
+	Statuses StatusCounts
+}

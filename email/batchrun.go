@@ -1,0 +1,106 @@
+package email
+
+import "time"
+
+// SendBatchInput starts SendBatch for a batch that is stored already.
+type SendBatchInput struct {
+	BatchID string `json:"batch_id"`
+	// Sent carries the counts over to a continued run.
+	Sent BatchCounts `json:"sent,omitzero"`
+}
+
+// BatchCounts counts what a batch's run has sent: attempts by how each e-mail stood
+// after it.
+type BatchCounts struct {
+	Delivered int `json:"delivered"`
+	Bounced   int `json:"bounced,omitempty"`
+	Failed    int `json:"failed,omitempty"`
+	Canceled  int `json:"canceled,omitempty"`
+	// Open are those that go on: deferred ones, in runs of their own.
+	Open int `json:"open,omitempty"`
+}
+
+// Add adds other counts.
+func (c *BatchCounts) Add(o BatchCounts) {
+	c.Delivered += o.Delivered
+	c.Bounced += o.Bounced
+	c.Failed += o.Failed
+	c.Canceled += o.Canceled
+	c.Open += o.Open
+}
+
+// Attempted is how many attempts they stand for.
+func (c BatchCounts) Attempted() int { return c.Delivered + c.Bounced + c.Failed + c.Canceled + c.Open }
+
+// SendBatchResult is what the run did. The e-mails themselves say what became of them.
+type SendBatchResult struct {
+	BatchID string      `json:"batch_id"`
+	Sent    BatchCounts `json:"sent"`
+}
+
+// PlanBatchResult is where a batch stands.
+type PlanBatchResult struct {
+	CustomerID string `json:"customer_id"`
+	Stream     Stream `json:"stream"`
+	Total      int    `json:"total"`
+	// Open are the e-mails that the run still answers for, Due those of them that can be
+	// attempted now.
+	Open   int       `json:"open"`
+	Due    int       `json:"due,omitempty"`
+	Held   bool      `json:"held,omitempty"`
+	Routes []Route   `json:"routes,omitempty"`
+	NextAt time.Time `json:"next_at,omitzero"`
+	Took
+}
+
+// SendChunkInput asks for attempts at a batch's e-mails that go one way.
+type SendChunkInput struct {
+	BatchID string `json:"batch_id"`
+	Route   Route  `json:"route"`
+}
+
+// SendChunkResult is what a chunk came to.
+type SendChunkResult struct {
+	Sent BatchCounts `json:"sent"`
+	// HandedOver are those that go on in runs of their own.
+	HandedOver int   `json:"handed_over,omitempty"`
+	Relay      Relay `json:"relay,omitzero"`
+	// More: there may be more due; call again.
+	More bool `json:"more,omitempty"`
+	// Turn is when the relay's rate lets the next one begin.
+	Turn Turn `json:"turn,omitzero"`
+	// Unrecorded are attempts whose ends could not be written: RecordBatchChunk writes
+	// them, however long it takes.
+	Unrecorded []UnrecordedAttempt `json:"unrecorded,omitempty"`
+	Took
+}
+
+// UnrecordedAttempt is an Ending on its way through a history: without a transcript,
+// its texts without addresses.
+type UnrecordedAttempt struct {
+	EmailID  string    `json:"email_id"`
+	Attempt  int       `json:"attempt"`
+	Owner    string    `json:"owner"`
+	Relay    Relay     `json:"relay,omitzero"`
+	Outcomes []Outcome `json:"outcomes"`
+}
+
+// RecordChunkInput asks to write attempts' ends.
+type RecordChunkInput struct {
+	BatchID  string              `json:"batch_id"`
+	Attempts []UnrecordedAttempt `json:"attempts"`
+}
+
+// RecordChunkResult counts them.
+type RecordChunkResult struct {
+	Sent       BatchCounts `json:"sent"`
+	HandedOver int         `json:"handed_over,omitempty"`
+	Took
+}
+
+// ControlBatchInput asks for an action on all e-mails of a batch: cancel, hold or
+// resume.
+type ControlBatchInput struct {
+	BatchID string `json:"batch_id"`
+	Action  Action `json:"action"`
+}

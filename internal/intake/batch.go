@@ -1,0 +1,251 @@
+package intake
+
+import (
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Batch is a decoded request for many messages: a list of them, or one message for
+// many recipients with variables of their own.
+type Batch struct {
+	Mode email.BatchMode
+	// list are the messages as they came; tmpl and recipients are the other form.
+	list       []jsontext.Value
+	tmpl       *template
+	recipients []recipient
+	limits     Limits
+}
+
+type batchRequest struct {
+	Mode       *string           `json:"mode"`
+	Messages   *[]jsontext.Value `json:"messages"`
+	Message    jsontext.Value    `json:"message"`
+	Recipients *[]recipient      `json:"recipients"`
+}
+
+// recipient is an address with the variables of its copy.
+type recipient struct {
+	Email     *string            `json:"email"`
+	Name      *string            `json:"name"`
+	Variables map[string]*string `json:"variables"`
+}
+
+const wantRecipient = typeError(`a recipient is an object: {"email": "…", "name": "…", "variables": {…}}`)
+
+// UnmarshalJSONFrom refuses what is not an object.
+func (r *recipient) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '{' {
+		return kindError(d, wantRecipient)
+	}
+	type plain recipient
+	return json.UnmarshalDecode(d, (*plain)(r))
+}
+
+// DecodeBatch reads a request for many messages. What is wrong with the request as a
+// whole is an *email.Failure here; what is wrong with an item is Message's to say.
+func DecodeBatch(body []byte, l Limits) (*Batch, error) {
+	var req batchRequest
+	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
+		return nil, err
+	}
+	b := &Batch{limits: l.withDefaults()}
+	c := &checker{limits: b.limits}
+	b.Mode = oneOf(c, "/mode", req.Mode, email.BatchStrict, email.BatchPermissive)
+	if req.Message.Kind() == 'n' {
+		req.Message = nil
+	}
+	switch {
+	case req.Messages != nil && (req.Message != nil || req.Recipients != nil):
+		c.refuse("/messages", codeNamedTwice, "give messages, or one message with recipients, not both")
+	case req.Messages != nil:
+		b.list = *req.Messages
+		c.count("/messages", len(b.list), email.MaxBatchMessages, "messages")
+	case req.Message != nil || req.Recipients != nil:
+		b.template(c, req)
+	default:
+		c.refuse("/messages", codeMissing, `give messages: [{…}, …], or one message with recipients: [{"email": "…", "variables": {…}}]`)
+	}
+	return b, c.refused()
+}
+
+// IsBatch tells a request for many messages from one for a single message.
+func IsBatch(body []byte) bool {
+	var req struct {
+		Messages   jsontext.Value `json:"messages"`
+		Message    jsontext.Value `json:"message"`
+		Recipients jsontext.Value `json:"recipients"`
+	}
+	return json.Unmarshal(body, &req) == nil && (req.Messages != nil || req.Message != nil || req.Recipients != nil)
+}
+
+func (c *checker) count(pointer string, n, limit int, what string) {
+	switch {
+	case n == 0:
+		c.refuse(pointer, codeMissing, "give at least one")
+	case n > limit:
+		c.refuse(pointer, codeTooMany, "there are %d %s, the limit is %d: send several batches", n, what, limit)
+	}
+}
+
+func (b *Batch) template(c *checker, req batchRequest) {
+	if req.Recipients == nil {
+		c.refuse("/recipients", codeMissing, `give the recipients of the message: [{"email": "…"}]`)
+	} else {
+		b.recipients = *req.Recipients
+		c.count("/recipients", len(b.recipients), email.MaxBatchRecipients, "recipients")
+	}
+	if req.Message == nil {
+		c.refuse("/message", codeMissing, "give the message that the recipients are to get")
+		return
+	}
+	if req.Message.Kind() != '{' {
+		c.refuse("/message", codeWrongType, wantMessage)
+		return
+	}
+	t, err := newTemplate(req.Message, b.limits)
+	if err != nil {
+		c.take(err, "/message")
+		return
+	}
+	b.tmpl = t
+	if len(c.fields) > 0 {
+		return
+	}
+	if total := b.bytes(); total > email.MaxBatchContentBytes {
+		c.refuse("/recipients", codeTooLarge, "text and HTML of the %d copies have %d bytes together, the limit is %d: send several batches",
+			len(b.recipients), total, email.MaxBatchContentBytes)
+	}
+}
+
+const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
+
+// bytes is the size of the texts and HTML of all copies. Variables that are not good
+// are refused with their recipient, and do not count.
+func (b *Batch) bytes() (total int64) {
+	for _, r := range b.recipients {
+		vars := map[string]string{"email": text(r.Email), "name": text(r.Name)}
+		for name, v := range r.Variables {
+			if v != nil && len(*v) <= maxVariableBytes && b.tmpl.names[name] {
+				vars[name] = *v
+			}
+		}
+		total += b.tmpl.bytes(vars, b.tmpl.escape(vars))
+	}
+	return total
+}
+
+// take adopts the problems of a part, at its place.
+func (c *checker) take(err error, place string) {
+	for _, f := range at(err, place).Fields {
+		c.refuse(f.Pointer, f.Code, "%s", f.Detail)
+	}
+}
+
+// at moves the problems of a part to where the part is.
+func at(err error, place string) *email.Failure {
+	f, ok := err.(*email.Failure) //nolint:errorlint // ours, as it was made
+	if !ok {
+		f = email.Fail(email.CodeInvalidRequest, refusedDetail)
+		f.Err = err
+	}
+	moved := *f
+	moved.Fields = make([]email.FieldError, len(f.Fields))
+	for i, e := range f.Fields {
+		e.Pointer = place + e.Pointer
+		moved.Fields[i] = e
+	}
+	return &moved
+}
+
+// Len is how many messages there are.
+func (b *Batch) Len() int {
+	if b.tmpl != nil {
+		return len(b.recipients)
+	}
+	return len(b.list)
+}
+
+// Place is where the request has the i-th message.
+func (b *Batch) Place(i int) string {
+	if b.tmpl != nil {
+		return "/message"
+	}
+	return fmt.Sprintf("/messages/%d", i)
+}
+
+// Sender is where the request names the sender of the i-th message, or could.
+func (b *Batch) Sender(i int) string {
+	pointer := ""
+	if b.tmpl != nil {
+		pointer = b.tmpl.sender
+	} else {
+		pointer = SenderPointer(b.list[i])
+	}
+	if pointer == "" {
+		pointer = "/from"
+	}
+	return b.Place(i) + pointer
+}
+
+// Message makes the i-th message, the same each time. The error is an
+// *email.Failure whose pointers are into the whole request.
+func (b *Batch) Message(i int) (email.Message, error) { return b.message(i, true) }
+
+// message is Message; without textToo, it may leave out a text made from HTML.
+func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
+	var place string
+	switch {
+	case b.tmpl != nil:
+		place = fmt.Sprintf("/recipients/%d", i)
+		m, err = b.tmpl.message(b.recipients[i], textToo)
+	case b.list[i].Kind() != '{':
+		place, err = b.Place(i), refused("", codeWrongType, wantMessage)
+	default:
+		place = b.Place(i)
+		m, err = Decode(b.list[i], b.limits)
+	}
+	if err != nil {
+		f := at(err, place)
+		f.Fields = f.Fields[:min(len(f.Fields), maxItemFields)]
+		return email.Message{}, f
+	}
+	return m, nil
+}
+
+// maxItemFields bounds the problems of one item: a batch has many.
+const maxItemFields = 10
+
+// Problems counts the items that are refused, and gives what is wrong with the first
+// of them, at most so many problems, with pointers into the whole request. It reads
+// all items.
+func (b *Batch) Problems(most int) (items int, fields []email.FieldError) {
+	for i := range b.Len() {
+		if _, err := b.message(i, false); err != nil {
+			items++
+			if f := at(err, ""); len(fields) < most {
+				fields = append(fields, f.Fields[:min(len(f.Fields), most-len(fields))]...)
+			}
+		}
+	}
+	return items, fields
+}
+
+// Fingerprint is that of all its messages in their order.
+func (b *Batch) Fingerprint() string {
+	f := newFingerprint("postrider batch 1")
+	f.add(string(b.Mode))
+	f.count(b.Len())
+	for i := range b.Len() {
+		m, err := b.message(i, false)
+		if err != nil {
+			f.add("refused", at(err, "").Error())
+			continue
+		}
+		f.add(Fingerprint(m))
+	}
+	return f.sum()
+}

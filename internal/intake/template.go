@@ -1,0 +1,263 @@
+package intake
+
+import (
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/valyala/fasttemplate"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Limits of variables. Those that a message may use are as many as a recipient may
+// give, and email and name.
+const (
+	maxVariables     = 50
+	maxVariableBytes = 8192
+	maxNames         = maxVariables + 2
+)
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
+
+// template is a message with places for variables, {{name}}, in its subject, text,
+// HTML, and in the values of headers and metadata. HTML gets them escaped.
+type template struct {
+	base   email.Message
+	limits Limits
+	// sender is where the message names its sender, or could.
+	sender string
+
+	subject, text, html *part
+	headers             []*part
+	metadata            map[string]*part
+	// names are those the message uses.
+	names map[string]bool
+}
+
+// part is one text with places for variables.
+type part struct {
+	template *fasttemplate.Template
+	// fixed is the size of what stands between them, uses how often it has each.
+	fixed int64
+	uses  map[string]int64
+}
+
+// size is that of the text with its variables filled in: known before anything of
+// that size is made.
+func (p *part) size(vars map[string]string) int64 {
+	n := p.fixed
+	for name, times := range p.uses {
+		n += times * int64(len(vars[name]))
+	}
+	return n
+}
+
+func (p *part) fill(vars map[string]string) string {
+	return p.template.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
+		return io.WriteString(w, vars[strings.TrimSpace(tag)])
+	})
+}
+
+// standIn takes the place of the recipient while the message itself is checked.
+const standIn = "stand.in@example.com"
+
+// newTemplate reads the message that many are to get: it names no recipients.
+func newTemplate(body jsontext.Value, l Limits) (*template, error) {
+	var req request
+	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
+		return nil, err
+	}
+	c := &checker{limits: l}
+	for _, list := range []struct {
+		pointer string
+		named   bool
+	}{{"/to", req.To != nil}, {"/destinations", req.Dest != nil}, {"/cc", req.Cc != nil}, {"/bcc", req.Bcc != nil}} {
+		if list.named {
+			c.refuse(list.pointer, codeUnsupported, "a batch's message names no recipients: each of recipients gets a copy of its own; remove it")
+		}
+	}
+	for i, a := range req.Attachments {
+		if a.URL != nil || text(a.ReferenceType) == string(email.ReferenceRecording) {
+			c.refuse(fmt.Sprintf("/attachments/%d", i), codeUnsupported, "it would be fetched once for every recipient: upload it with POST /v1.0/files, and refer to that")
+		}
+	}
+	if err := c.refused(); err != nil {
+		return nil, err
+	}
+	to := standIn
+	req.To = &[]address{{Email: &to}}
+	m, err := normalize(req, l)
+	if err != nil {
+		return nil, err
+	}
+	t := &template{base: m, limits: l, sender: SenderPointer(body), metadata: map[string]*part{}, names: map[string]bool{}}
+	c = &checker{limits: l}
+	t.subject = t.part(c, "/subject", m.Subject)
+	plain, atText := m.Text, "/content/text"
+	if m.TextFromHTML {
+		plain = ""
+	} else if req.Content.plain {
+		atText = "/content"
+	}
+	t.text, t.html = t.part(c, atText, plain), t.part(c, "/content/html", m.HTML)
+	for _, h := range m.Headers {
+		t.headers = append(t.headers, t.part(c, member("/headers", h.Name), h.Value))
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
+		t.metadata[name] = t.part(c, member("/metadata", name), m.Metadata[name])
+	}
+	if len(t.names) > maxNames {
+		c.refuse("", codeTooMany, "the message uses more than %d variables", maxNames)
+	}
+	return t, c.refused()
+}
+
+// part reads one text with its variables. Past maxNames it reads no new ones.
+func (t *template) part(c *checker, pointer, s string) *part {
+	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
+	var err error
+	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
+		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
+		return nil
+	}
+	_, err = p.template.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
+		name := strings.TrimSpace(tag)
+		if !variableName.MatchString(name) {
+			return 0, errVariableName
+		}
+		p.fixed -= int64(len(open) + len(tag) + len(end))
+		if len(t.names) <= maxNames {
+			t.names[name] = true
+			p.uses[name]++
+		}
+		return 0, nil
+	})
+	if err != nil {
+		c.refuse(pointer, codeInvalidName, "between {{ and }} stands the name of a variable: 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
+	}
+	return p
+}
+
+// What stands around a variable's name.
+const open, end = "{{", "}}"
+
+var errVariableName = errors.New("not a variable's name")
+
+// bytes is the size of one recipient's text and HTML; without HTML's own text.
+func (t *template) bytes(vars, escaped map[string]string) int64 {
+	return t.text.size(vars) + t.html.size(escaped)
+}
+
+// escape makes variables fit for HTML, those that it uses.
+func (t *template) escape(vars map[string]string) map[string]string {
+	out := make(map[string]string, len(t.html.uses))
+	for name := range t.html.uses {
+		out[name] = html.EscapeString(vars[name])
+	}
+	return out
+}
+
+// message makes one recipient's copy. The pointers of its problems are into the
+// recipient. Without textToo it leaves out the text that is made from HTML.
+func (t *template) message(r recipient, textToo bool) (email.Message, error) {
+	c := &checker{limits: t.limits}
+	to := c.address("", address{Email: r.Email, Name: r.Name})
+	vars := t.variables(c, r, to)
+	if err := c.refused(); err != nil {
+		return email.Message{}, err
+	}
+	escaped := t.escape(vars)
+	t.fits(c, vars, escaped)
+	if err := c.refused(); err != nil {
+		return email.Message{}, err
+	}
+	m := t.base
+	m.To = []email.Address{to}
+	header := func(what string, p *part) string {
+		s := p.fill(vars)
+		if control(s) {
+			c.refuse("/variables", codeControl, "with these variables, %s would have line breaks or other control characters; remove them", what)
+		}
+		return s
+	}
+	m.Subject = header("the subject", t.subject)
+	m.Headers = slices.Clone(m.Headers)
+	for i, h := range m.Headers {
+		m.Headers[i].Value = strings.TrimSpace(header("the header "+h.Name, t.headers[i]))
+	}
+	m.Metadata = maps.Clone(m.Metadata)
+	for name, p := range t.metadata {
+		m.Metadata[name] = p.fill(vars)
+	}
+	m.Text, m.HTML = t.text.fill(vars), t.html.fill(escaped)
+	switch m.TextFromHTML = m.Text == "" && m.HTML != ""; {
+	case m.Text == "" && m.HTML == "":
+		c.refuse("/variables", codeInvalid, "with these variables, text and HTML would be empty")
+	case !m.TextFromHTML || !textToo:
+	case len(t.html.uses) == 0 && t.base.TextFromHTML:
+		m.Text = t.base.Text
+	default:
+		m.Text = textOf(m.HTML)
+	}
+	return m, c.refused()
+}
+
+// fits refuses variables with which something would be larger than it may be.
+func (t *template) fits(c *checker, vars, escaped map[string]string) {
+	within := func(what string, size, limit int64) {
+		if size > limit {
+			c.refuse("/variables", codeTooLong, "with these variables, %s would have %d bytes, the limit is %d", what, size, limit)
+		}
+	}
+	within("the subject", t.subject.size(vars), maxSubject)
+	for i, h := range t.base.Headers {
+		within("the header "+h.Name, t.headers[i].size(vars), maxHeaderValue)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.metadata)) {
+		within("a value of metadata", t.metadata[name].size(vars), maxMetadataValue)
+	}
+	files := email.Message{Attachments: t.base.Attachments}
+	within("text, HTML and attachments", t.bytes(vars, escaped)+files.Size(), t.limits.MaxMessageBytes)
+}
+
+// variables are the recipient's own, and email and name where it sets none of that
+// name. Every one that the message uses has to be there.
+func (t *template) variables(c *checker, r recipient, to email.Address) map[string]string {
+	if len(r.Variables) > maxVariables {
+		c.refuse("/variables", codeTooMany, "there are %d variables, the limit is %d", len(r.Variables), maxVariables)
+		return nil
+	}
+	vars := map[string]string{"email": to.Email}
+	if to.Name != "" {
+		vars["name"] = to.Name
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Variables)) {
+		pointer, v := member("/variables", name), r.Variables[name]
+		switch {
+		case !variableName.MatchString(name):
+			c.refuse("/variables", codeInvalidName, "a variable's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
+		case v == nil:
+			c.refuse(pointer, codeWrongType, "the value has the wrong type; give a string")
+		case strings.ContainsRune(*v, 0):
+			c.refuse(pointer, codeControl, "remove the NUL characters")
+		case len(*v) > maxVariableBytes:
+			c.refuse(pointer, codeTooLong, "the value has %d bytes, the limit is %d", len(*v), maxVariableBytes)
+		default:
+			vars[name] = *v
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.names)) {
+		_, given := r.Variables[name]
+		if _, ok := vars[name]; !ok && !given {
+			c.refuse(member("/variables", name), codeMissing, "the message uses this variable; give its value, which may be empty")
+		}
+	}
+	return vars
+}

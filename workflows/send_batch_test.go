@@ -1,0 +1,175 @@
+package workflows_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/workflows"
+)
+
+func newBatchRun(t *testing.T) *run {
+	t.Helper()
+	r := newRun(t)
+	r.RegisterWorkflow(workflows.SendBatch)
+	return r
+}
+
+func (r *run) executeBatch(in email.SendBatchInput) (email.SendBatchResult, error) {
+	r.ExecuteWorkflow(workflows.SendBatch, in)
+	require.True(r.t, r.IsWorkflowCompleted())
+	var res email.SendBatchResult
+	err := r.GetWorkflowError()
+	if err == nil {
+		require.NoError(r.t, r.GetWorkflowResult(&res))
+	}
+	return res, err
+}
+
+var route = email.Route{Stream: email.StreamBroadcast, SenderDomain: "acme.test"}
+
+func due(n int) email.PlanBatchResult {
+	return email.PlanBatchResult{CustomerID: "C", Stream: email.StreamBroadcast, Total: n, Open: n, Due: n, Routes: []email.Route{route}}
+}
+
+// planning scripts where the batch stands, look by look; the last one stays.
+func planning(r *run, plans ...email.PlanBatchResult) {
+	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (email.PlanBatchResult, error) {
+		return plans[min(n, len(plans))-1], nil
+	})
+}
+
+func TestABatchIsSentByAFewActivities(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	planning(r, due(600), due(600), due(600), due(600), email.PlanBatchResult{Total: 600})
+	calls := 0
+	on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+		require.Equal(t, route, in.Route)
+		calls = n
+		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 100, Open: 50}, HandedOver: 50, More: n <= 2, Relay: email.Relay{Name: "primary"}}, nil
+	})
+	res, err := r.executeBatch(email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 7}})
+	require.NoError(t, err)
+	require.Equal(t, "B", res.BatchID)
+	require.GreaterOrEqual(t, calls, 4, "four go at once")
+	require.Equal(t, 100*calls+7, res.Sent.Delivered, "with what an earlier run has sent")
+	require.Zero(t, r.Now().Sub(start), "nothing is waited for")
+}
+
+func TestABatchWaitsUntilSomethingIsDue(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	later := email.PlanBatchResult{Total: 1, Open: 1, NextAt: start.Add(48 * time.Hour)}
+	planning(r, later, due(1), email.PlanBatchResult{Total: 1})
+	on(r, email.ActivitySendChunk, func(int, email.SendChunkInput) (email.SendChunkResult, error) {
+		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
+	})
+	var statuses []string
+	r.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
+		s, _ := args.Get(0).(temporal.SearchAttributes).GetKeyword(temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus))
+		statuses = append(statuses, s)
+	}).Return(nil)
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err)
+	require.Equal(t, 48*time.Hour, r.Now().Sub(start))
+	require.Equal(t, []string{"scheduled", "sending", "completed"}, statuses)
+}
+
+func TestABatchWhoseMailsSomebodyElseHoldsLooksAgain(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	planning(r, due(1), due(1), due(1), due(1), email.PlanBatchResult{Total: 1})
+	n := 0
+	on(r, email.ActivitySendChunk, func(k int, _ email.SendChunkInput) (email.SendChunkResult, error) {
+		n = k
+		return email.SendChunkResult{}, nil
+	})
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err)
+	require.LessOrEqual(t, n, 3, "it does not spin")
+	require.GreaterOrEqual(t, r.Now().Sub(start), time.Second)
+}
+
+func TestABatchsActionsAreTheStores(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	held := email.PlanBatchResult{Total: 1, Open: 1, Held: true}
+	planning(r, due(1), held, held, held, email.PlanBatchResult{Total: 1})
+	on(r, email.ActivitySendChunk, func(int, email.SendChunkInput) (email.SendChunkResult, error) {
+		return email.SendChunkResult{}, nil
+	})
+	var actions []email.Action
+	on(r, email.ActivityControlBatch, func(_ int, in email.ControlBatchInput) (email.Took, error) {
+		actions = append(actions, in.Action)
+		return email.Took{}, nil
+	})
+	r.RegisterDelayedCallback(func() { r.SignalWorkflow(string(email.ActionHold), nil) }, time.Minute)
+	r.RegisterDelayedCallback(func() { r.SignalWorkflow(string(email.ActionResume), nil) }, time.Hour)
+	r.RegisterDelayedCallback(r.CancelWorkflow, 2*time.Hour)
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err, "a cancellation is a business outcome")
+	require.Equal(t, []email.Action{email.ActionHold, email.ActionResume, email.ActionCancel}, actions)
+}
+
+func TestWhatAChunkCouldNotRecordIsRecorded(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	planning(r, due(1), email.PlanBatchResult{Total: 1})
+	lost := []email.UnrecordedAttempt{{EmailID: "E", Attempt: 1, Owner: "O", Outcomes: []email.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}}}
+	on(r, email.ActivitySendChunk, func(n int, _ email.SendChunkInput) (email.SendChunkResult, error) {
+		if n == 1 {
+			return email.SendChunkResult{Unrecorded: lost}, nil
+		}
+		return email.SendChunkResult{}, nil
+	})
+	on(r, email.ActivityRecordChunk, func(n int, in email.RecordChunkInput) (email.RecordChunkResult, error) {
+		require.Equal(t, lost, in.Attempts)
+		if n < 4 {
+			return email.RecordChunkResult{}, errors.New("no database")
+		}
+		return email.RecordChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
+	})
+	res, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err)
+	require.Equal(t, 1, res.Sent.Delivered)
+}
+
+func TestABatchKeepsItsPlaceInARelaysQueue(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	planning(r, due(2), email.PlanBatchResult{Total: 2})
+	turn := email.Turn{Relay: "slow", At: start.Add(10 * time.Minute)}
+	var turns []email.Turn
+	on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+		turns = append(turns, in.Route.Turn)
+		if n == 1 {
+			return email.SendChunkResult{Turn: turn, More: true}, nil
+		}
+		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}}, nil
+	})
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err)
+	require.Equal(t, []email.Turn{{}, turn}, turns)
+	require.Equal(t, 10*time.Minute, r.Now().Sub(start))
+}
+
+func TestALongBatchGoesOnInANewRun(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	r.SetContinueAsNewSuggested(true)
+	planning(r, due(5))
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 3}})
+	cont, ok := errors.AsType[*workflow.ContinueAsNewError](err)
+	require.True(t, ok, "%v", err)
+	var in email.SendBatchInput
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(cont.Input, &in))
+	require.Equal(t, email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 3}}, in)
+}
