@@ -316,6 +316,11 @@ func TestARestrictedKeyCannotFreeItself(t *testing.T) {
 	news := b.as("POST", "/v1.0/accesskeys", `{"sender_domains":["news.test"]}`).field(t, "token")
 	require.Equal(t, 403, b.with(news, "POST", "/v1.0/emails/"+foreign+"/resend", "").status)
 	admin := b.adminKey()
+	theirs := b.with(admin, "POST", "/v1.0/accesskeys", `{"name":"operator","scopes":["admin"]}`).field(t, "id")
+	refused := b.as("POST", "/v1.0/accesskeys/"+theirs+"/rotate", "")
+	require.Equal(t, 403, refused.status, "whoever rotates an operator's key would be one")
+	require.Empty(t, refused.field(t, "token"))
+	require.Equal(t, 200, b.with(admin, "POST", "/v1.0/accesskeys/"+theirs+"/rotate", "").status)
 	locked := b.with(admin, "PUT", "/v1.0/customers/"+b.customer.ID, `{"status":"suspended"}`)
 	require.Equal(t, 400, locked.status, "nobody locks the operator out")
 

@@ -61,13 +61,13 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	c.mails = []*mail{ml}
 
 	content := newContentRow(id, m)
-	if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&ml.emailRow).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert e-mail: %w", err)
 	}
-	if _, err := c.tx.NewInsert().Model(&ml.recipients).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&ml.recipients).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert recipients: %w", err)
 	}
-	if _, err := c.tx.NewInsert().Model(content).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(content).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert content: %w", err)
 	}
 	attachments, err := c.newAttachmentRows(id, customerID, m.Attachments, nil)
@@ -79,7 +79,7 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	}
 	if owner != "" {
 		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
-		if _, err := c.tx.NewInsert().Model(&box).Exec(c.ctx); err != nil {
+		if _, err := c.late.NewInsert().Model(&box).Returning("NULL").Exec(c.ctx); err != nil {
 			return out, fmt.Errorf("insert outbox row: %w", err)
 		}
 	}
@@ -148,11 +148,7 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 // from the domain.
 func (c *change) acceptFrom(customerID, domain string) (formats []endpoint.Format, prepaid bool, err error) {
 	var verified bool
-	err = c.tx.NewRaw(`SELECT now(),
-		(SELECT array_agg(DISTINCT format) FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL AND kind <> 'callback'),
-		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL),
-		EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND credits IS NOT NULL)`,
-		customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array(&formats), &verified, &prepaid)
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array(&formats), &verified, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
@@ -251,7 +247,7 @@ func (c *change) insertAttachments(rows []*attachmentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if _, err := c.tx.NewInsert().Model(&rows).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
 		return fmt.Errorf("insert attachments: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -196,15 +197,15 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 	if err != nil || !hooked {
 		return out, err
 	}
-	err = s.db.NewRaw("SELECT DISTINCT endpoint_id FROM webhook_deliveries WHERE email_id IN (?) AND status = 'pending'", bun.List(ids)).Scan(ctx, &out.Endpoints)
+	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &out.Endpoints)
 	return out, translate(err)
 }
 
 // attempts reads the open attempts of locked e-mails.
 func (c *change) attempts(ids []string) (map[string]*attemptRow, error) {
 	var rows []*attemptRow
-	err := c.tx.NewSelect().Model(&rows).Join("JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt").
-		Where("a.email_id IN (?)", bun.List(ids)).Where("a.part = 1").For("UPDATE OF a").Scan(c.ctx)
+	err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("read attempts: %w", err)
 	}

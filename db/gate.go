@@ -20,33 +20,46 @@ const throttleLook = 15 * time.Minute
 // checks that something is due and nothing stands against it, marks the
 // recipients as sending and opens the attempt in the journal. Asking again for
 // an attempt that exists never opens a second one.
+//
+// Of several e-mails those are passed over that somebody else has locked, or that
+// are not there: their openings have no verdict.
 func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
 	ids := make([]string, len(reqs))
 	for i, r := range reqs {
 		ids[i] = r.EmailID
 	}
 	out := make([]email.Opening, len(reqs))
-	err := s.change(ctx, ids, func(c *change) error {
+	if len(reqs) == 1 {
+		return out, s.change(ctx, ids, func(c *change) error {
+			m, err := c.mail(ids[0])
+			if err == nil {
+				out[0], err = c.openOrReopen(m, reqs[0])
+			}
+			return err
+		})
+	}
+	return out, s.changeFree(ctx, ids, func(c *change) error {
 		if err := c.pace(reqs); err != nil {
 			return err
 		}
 		for i, req := range reqs {
 			m, err := c.mail(req.EmailID)
 			if err != nil {
-				return err
+				continue // locked, or not there: the one by itself will say
 			}
-			if req.Attempt == m.Attempts && m.AttemptOpen {
-				out[i], err = c.reopen(m, req)
-			} else {
-				out[i], err = c.open(m, req)
-			}
-			if err != nil {
+			if out[i], err = c.openOrReopen(m, req); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return out, err
+}
+
+func (c *change) openOrReopen(m *mail, req email.OpenRequest) (email.Opening, error) {
+	if req.Attempt == m.Attempts && m.AttemptOpen {
+		return c.reopen(m, req)
+	}
+	return c.open(m, req)
 }
 
 // Check runs the gate's checks without opening anything, for a caller that
@@ -163,7 +176,7 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return recorded(row, nil), nil
 	}
 	row.Owner, row.LeaseUntil, row.Relay = req.Owner, c.now.Add(email.Lease), req.Relay
-	if _, err := c.tx.NewUpdate().Model(&row).WherePK().Column("owner", "lease_until", "relay").Exec(c.ctx); err != nil {
+	if _, err := c.late.NewUpdate().Model(&row).WherePK().Column("owner", "lease_until", "relay").Exec(c.ctx); err != nil {
 		return email.Opening{}, fmt.Errorf("take over attempt %d: %w", req.Attempt, err)
 	}
 	return c.opening(m), nil

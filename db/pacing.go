@@ -48,7 +48,7 @@ func (c *change) pace(reqs []email.OpenRequest) error {
 	for _, req := range reqs {
 		m, err := c.mail(req.EmailID)
 		if err != nil {
-			return err
+			continue // locked, or not there
 		}
 		open, err := c.mayOpen(m, req)
 		if err != nil {
@@ -147,7 +147,7 @@ func (c *change) queueUp(mails []*mail) error {
 			r.setTurn(turn{For: w.queue, At: at, Firm: firm, Day: r.day()}, c.now)
 		}
 	}
-	return writeQueues(c.ctx, c.tx, queues)
+	return writeQueues(c.ctx, c.late, queues)
 }
 
 // queuers are an e-mail's recipients whose domains have a rate. Those whose domain has

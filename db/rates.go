@@ -14,7 +14,7 @@ import (
 // Draw takes the next places in a queue, for all processes: each place is handed out
 // once. See email.Demand.
 func (s *Store) Draw(ctx context.Context, d email.Demand) (place email.Place, ok bool, err error) {
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.inPipeline(ctx, func(tx *pipeline) error {
 		qs, err := lockQueues(ctx, tx, map[string]time.Duration{d.Queue: d.Pace})
 		if err != nil {
 			return err
@@ -29,14 +29,14 @@ func (s *Store) Draw(ctx context.Context, d email.Demand) (place email.Place, ok
 			return nil
 		}
 		place.Wait = at.Sub(q.now)
-		return writeQueues(ctx, tx, qs)
+		return writeQueues(ctx, later{tx}, qs)
 	})
 	return place, ok, err
 }
 
 // lockQueues takes the rows of queues, in the order of their names, after every
 // other lock of the transaction: many wait for them.
-func lockQueues(ctx context.Context, tx bun.Tx, paces map[string]time.Duration) (map[string]*queue, error) {
+func lockQueues(ctx context.Context, tx bun.IDB, paces map[string]time.Duration) (map[string]*queue, error) {
 	type want struct {
 		Name   string `json:"name"`
 		PaceUS int64  `json:"pace_us"`
@@ -71,7 +71,7 @@ func lockQueues(ctx context.Context, tx bun.Tx, paces map[string]time.Duration) 
 }
 
 // writeQueues writes them back.
-func writeQueues(ctx context.Context, tx bun.Tx, qs map[string]*queue) error {
+func writeQueues(ctx context.Context, tx bun.IDB, qs map[string]*queue) error {
 	type patch struct {
 		Name   string    `json:"name"`
 		PaceUS int64     `json:"pace_us"`

@@ -192,9 +192,17 @@ func (c *change) writePlans(plans map[string]*plan) error {
 			days = append(days, d)
 		}
 	}
-	return c.exec(len(days), `INSERT INTO warmup_days (domain_id, day, transactional, broadcast)
+	if len(days) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(days)
+	if err != nil {
+		return wrapped("encode warm-up days", err)
+	}
+	_, err = c.late.NewRaw(`INSERT INTO warmup_days (domain_id, day, transactional, broadcast)
 		SELECT v.* FROM jsonb_to_recordset(?::jsonb) AS v(domain_id uuid, day date, transactional integer, broadcast integer)
-		ON CONFLICT (domain_id, day) DO UPDATE SET transactional = excluded.transactional, broadcast = excluded.broadcast`, days)
+		ON CONFLICT (domain_id, day) DO UPDATE SET transactional = excluded.transactional, broadcast = excluded.broadcast`, string(data)).Exec(c.ctx)
+	return wrapped("write warm-up days", err)
 }
 
 // SetWarmup gives a customer's domain a warm-up plan, in place of any it has, or none

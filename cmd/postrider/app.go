@@ -73,6 +73,9 @@ func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, str
 	if payloads != nil {
 		payloads.Apply(&opts)
 	}
+	// What goes between us and Temporal is small: packing it costs both sides more than
+	// the bytes do.
+	opts.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
 	c, err := client.NewLazyClient(opts)
 	if err != nil {

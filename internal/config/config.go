@@ -69,6 +69,8 @@ type Config struct {
 	HealthListen string `env:"POSTRIDER_HEALTH_LISTEN"`
 	// InboundListen is empty if no mail is taken in.
 	InboundListen string `env:"POSTRIDER_INBOUND_LISTEN"`
+	// PprofListen is empty if there is no profiler.
+	PprofListen string `env:"POSTRIDER_PPROF_LISTEN"`
 	// PublicURL and TemporalUIURL have no slash at the end. Empty means unknown.
 	PublicURL     string `env:"POSTRIDER_PUBLIC_URL"`
 	TemporalUIURL string `env:"POSTRIDER_TEMPORAL_UI_URL"`

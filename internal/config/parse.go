@@ -35,6 +35,7 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_LISTEN":          checkListen,
 	"POSTRIDER_HEALTH_LISTEN":   checkListen,
 	"POSTRIDER_INBOUND_LISTEN":  checkListen,
+	"POSTRIDER_PPROF_LISTEN":    checkListen,
 	"POSTRIDER_PUBLIC_URL":      checkBaseURL,
 	"POSTRIDER_TEMPORAL_UI_URL": checkBaseURL,
 	"POSTRIDER_RECORDING_URL":   checkRecordingURL,

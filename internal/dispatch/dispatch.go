@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,7 +55,7 @@ const (
 	connectEvery       = time.Second
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
-	sweepEndpointEvery = 30 * time.Second
+	sweepEndpointEvery = 2 * time.Second
 	housekeepEvery     = 10 * time.Minute
 )
 
@@ -187,15 +188,35 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range starts {
-			if !d.start(ctx, s) {
-				return nil // Temporal is away: the rest is tried when its lease runs out
-			}
+		if !d.startAll(ctx, starts) {
+			return nil // Temporal is away: the rest is tried when its lease runs out
 		}
 		if len(starts) < sweepBatch {
 			return nil
 		}
 	}
+}
+
+// startAll starts several at once: a burst that did not fit into the queue comes this
+// way. It stops at the first that Temporal does not answer.
+func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
+	var wg sync.WaitGroup
+	var next, failed atomic.Int64
+	for range min(starters, len(starts)) {
+		wg.Go(func() {
+			for failed.Load() == 0 {
+				i := int(next.Add(1)) - 1
+				if i >= len(starts) {
+					return
+				}
+				if !d.start(ctx, starts[i]) {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failed.Load() == 0
 }
 
 // start makes sure that the run exists. One that is there, or has ended well, is

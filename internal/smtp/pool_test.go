@@ -101,7 +101,7 @@ func TestAnIdleSessionThatDiedIsReplacedBeforeItIsUsed(t *testing.T) {
 	now = now.Add(11 * time.Second)
 	ex := send(t, rs, envelope("b@y.test"), noMark)
 	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
-	require.Equal(t, 250, ex.Transcript[0].Code, "NOOP found out, not MAIL")
+	require.Equal(t, 250, transaction(ex)[0].Code, "NOOP found out, not MAIL")
 }
 
 func TestUnusedSessionsAreSweptAway(t *testing.T) {

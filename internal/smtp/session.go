@@ -33,6 +33,8 @@ type Session struct {
 	dialedAt time.Time
 	idleAt   time.Time
 	messages int
+	// opening is what was said before the first MAIL, until a transcript takes it.
+	opening opening
 	// reused: it came from the pool, so its server may have closed it meanwhile.
 	reused bool
 	// broken: the socket is closed, or what it would say next is not known.
@@ -70,7 +72,7 @@ func (s *Session) redial(ctx context.Context) error {
 	s.cutSocket()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.client, s.text = fresh.conn, fresh.client, fresh.text
+	s.conn, s.client, s.text, s.opening = fresh.conn, fresh.client, fresh.text, fresh.opening
 	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }
