@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"context"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -104,6 +106,8 @@ func TestEveryCredentialPlaceWorks(t *testing.T) {
 	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "").status)
 	require.Equal(t, 200, b.call("GET", "/v1.0/customer?token="+b.key, "").status, "a key in ?token= works too")
 	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "", "Authorization", "bearer "+b.key).status, "the same one twice is one")
+	token := b.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`).field(t, "token")
+	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+token, "").status, "and so does a token in ?accesskey=")
 	require.Equal(t, 400, b.call("GET", "/v1.0/customer?accesskey="+b.key+"&token=other", "").status)
 	require.Equal(t, 401, b.call("GET", "/v1.0/customer", "").status)
 	require.Equal(t, 401, b.call("GET", "/v1.0/customer?token=eyJhbGciOiJub25lIn0.e30.", "").status, "an unsigned token is none")
@@ -382,4 +386,15 @@ func TestResendMakesANewEmail(t *testing.T) {
 	require.Equal(t, one.Attachments[0]["sha256"], two.Attachments[0]["sha256"])
 	require.Equal(t, one.Attachments[1], two.Attachments[1])
 	require.Len(t, b.dispatch.accepted(), 2)
+}
+
+func TestAClientThatHasGoneIsNoFault(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req := httptest.NewRequestWithContext(ctx, "GET", "/v1.0/emails?accesskey="+b.key, nil)
+	rec := httptest.NewRecorder()
+	b.server.ServeHTTP(rec, req)
+	require.Equal(t, 499, rec.Code, "no 500, which would tell the operator of a fault")
 }

@@ -24,6 +24,9 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")
 	}
+	if e := c.GetHeader("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as it is, without a Content-Encoding")
+	}
 	if c.Request.ContentLength > limit {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
@@ -112,7 +115,7 @@ func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
 	}
 	bad := invalid("page_token", "invalid", "give the next_page_token of an earlier answer, or a time like 2025-03-14 19:04:01.160250")
 	at, id, tied := strings.Cut(raw, ",")
-	if after.At, err = time.Parse("2006-01-02 15:04:05.999999", at); err != nil {
+	if after.At, err = time.Parse("2006-01-02 15:04:05.999999", at); err != nil || !storableTime(after.At) {
 		return after, 0, bad
 	}
 	if tied {

@@ -285,7 +285,7 @@ func (s *Server) control(action email.Action) handler {
 			if err := decode(c, &in); err != nil {
 				return 0, nil, err
 			}
-			if in.SendAt == nil {
+			if in.SendAt == nil || !storableTime(*in.SendAt) {
 				return 0, nil, invalid("/send_at", "missing", "give the new time as RFC 3339 has it: 2026-01-02T15:04:05Z")
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -34,6 +35,9 @@ const (
 	codeMethodNotAllowed email.Code = "method_not_allowed"
 	codeInternal         email.Code = "internal"
 )
+
+// statusAbandoned is what logs show, as nginx' do, where the client had gone.
+const statusAbandoned = 499
 
 var (
 	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0")
@@ -69,6 +73,12 @@ func problemFields(fields []email.FieldError) []problemField {
 
 // problem answers with an error and ends the request.
 func (s *Server) problem(c *gin.Context, err error) {
+	if c.Request.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		// Nobody is there to be answered, and nothing else went wrong.
+		s.deps.Log.InfoContext(c.Request.Context(), "http.abandoned", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath())
+		c.AbortWithStatus(statusAbandoned)
+		return
+	}
 	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Code: codeInternal, RequestID: requestID(c),
 		Detail: "this is our fault; tell the operator the request_id"}
 	if f, ok := errors.AsType[*email.Failure](err); ok {

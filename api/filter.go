@@ -69,7 +69,7 @@ func party(into *string, v string) string {
 // instant reads RFC 3339, the seed API's timestamps, or a day.
 func instant(into *time.Time, v string) string {
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05.999999", time.DateOnly} {
-		if at, err := time.Parse(layout, v); err == nil {
+		if at, err := time.Parse(layout, v); err == nil && storableTime(at) {
 			*into = at.UTC()
 			return ""
 		}

@@ -174,6 +174,14 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 	if overlap < 0 || overlap > maxOverlap {
 		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
 	}
+	// Whoever rotates a key is shown a token as good as it.
+	old, err := s.deps.Keys.AccessKey(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	if slices.Contains(old.Scopes, account.ScopeAdmin) && !grantOf(c).Admin() {
+		return 0, nil, errNotAdmin
+	}
 	key, token, err := s.deps.Keys.RotateAccessKey(c.Request.Context(), customerOf(c).ID, id, time.Duration(overlap)*time.Second)
 	if err != nil {
 		return 0, nil, err

@@ -58,6 +58,10 @@ func (s *Server) storable(c *gin.Context) {
 
 func storableText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
+// storableTime refuses the year 0, which RFC 3339 has and Postgres has not. With an
+// offset, times of the first and the last day of all may be beyond, too.
+func storableTime(t time.Time) bool { return t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 }
+
 // recovered turns a panic into a 500 that the operator can find.
 func (s *Server) recovered(c *gin.Context) {
 	defer func() {

@@ -257,6 +257,32 @@ func TestOutboxLeases(t *testing.T) {
 	_, err = b.Plan(b.ctx, s.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "a run that waits needs no starting")
+
+	_, _, err = b.Delete(b.ctx, b.customer, e.ID)
+	require.NoError(t, err)
+	p, err := b.Plan(b.ctx, e.ID)
+	require.NoError(t, err)
+	require.True(t, p.State.Final)
+	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "nor does one that finds everything done: it would be started for ever")
+}
+
+func TestHousekeeping(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, open := b.accept(message("bob@x.test")), b.accept(message("bob@x.test"))
+	_, err := b.ControlFor(b.ctx, b.customer, e.ID, email.Control{Action: email.ActionCancel})
+	require.NoError(t, err)
+	blob := func(expires string) {
+		b.exec("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (gen_random_uuid(), ?, 0, repeat('0', 64), now(), now() + ?::interval)",
+			b.customer, expires)
+	}
+	blob("-1 second")
+	blob("1 minute")
+	require.NoError(t, b.Housekeep(b.ctx))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "what is finished needs no run")
+	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox WHERE email_id = ?", open.ID))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"), "what broke off with its process is gone, what is under way is not")
+	require.Equal(t, email.StatusCanceled, b.get(e.ID).Status)
 }
 
 func TestOverdueIsFoundOnce(t *testing.T) {

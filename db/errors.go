@@ -2,7 +2,9 @@ package db
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/uptrace/bun/driver/pgdriver"
@@ -38,12 +40,17 @@ func translate(err error) error {
 			f := email.Fail(email.CodeUnavailable, "the database has no schema yet: run `postrider migrate up`")
 			f.Err = err
 			return f
-		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state == "55P03" || state == "40001" || state == "40P01"):
+		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state[:2] == "58" || state == "55P03" || state == "40001" || state == "40P01"):
 			return unavailable(err)
 		}
 		return err
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, sql.ErrConnDone) {
+	// The driver says EOF where a server went away between two statements.
+	_, broken := errors.AsType[*net.OpError](err)
+	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, sql.ErrConnDone} {
+		broken = broken || errors.Is(err, gone)
+	}
+	if broken {
 		return unavailable(err)
 	}
 	return err

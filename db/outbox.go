@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -60,13 +61,25 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 	return out, nil
 }
 
-// OverdueEndpoints finds webhook endpoints with deliveries that nobody has
-// taken for a minute.
+// endpointOverdueAfter is how late a delivery has to be before somebody is sent to
+// look: longer than it takes an e-mail's run to come to it.
+const endpointOverdueAfter = 2 * time.Second
+
+// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken:
+// those of events born outside a run, and what was lost.
 func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	var ids []string
-	err := s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id
-		WHERE d.status = 'pending' AND w.disabled_at IS NULL AND d.next_attempt_at < now() - interval '1 minute'
-		AND (d.lease_until IS NULL OR d.lease_until < now()) LIMIT 1000`).Scan(ctx, &ids)
+	// From one endpoint to the next by the index, past however much waits for each.
+	err := s.db.NewRaw(`WITH RECURSIVE waiting AS (
+			(SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
+			UNION ALL
+			SELECT (SELECT d.endpoint_id FROM webhook_deliveries AS d WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
+			FROM waiting WHERE waiting.endpoint_id IS NOT NULL)
+		SELECT w.id FROM waiting JOIN webhook_endpoints AS w ON w.id = waiting.endpoint_id
+		WHERE `+unattended+` AND (w.blocked_until IS NULL OR w.blocked_until < now() - ?0 * interval '1 second')
+			AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = w.id AND d.status = 'pending'
+				AND d.next_attempt_at < now() - ?0 * interval '1 second' AND (d.lease_until IS NULL OR d.lease_until < now())) LIMIT 1000`,
+		endpointOverdueAfter.Seconds()).Scan(ctx, &ids)
 	return ids, translate(err)
 }
 
@@ -74,11 +87,31 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 const housekeepBatch = 5000
 
 // Housekeep deletes what nobody asks for any more: idempotency keys past their
-// time. It never touches an e-mail.
+// time, the outbox rows of e-mails that ended before a run had to be started for
+// them, uploads that broke off with their process, and rates nobody has waited for in
+// a day. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
+	for _, chore := range []struct {
+		table, where string
+		args         []any
+	}{
+		{"idempotency_keys AS t", "t.created_at < now() - ? * interval '1 second'", []any{email.IdempotencyKept.Seconds()}},
+		{"outbox AS t", "EXISTS (SELECT 1 FROM emails AS e WHERE e.id = t.email_id AND e.status NOT IN ('queued', 'sending'))", nil},
+		{"blobs AS t", "t.expires_at < now()", nil},
+		{"rates AS t", "greatest(t.next_at, t.queue_at) < now() - interval '1 day'", nil},
+	} {
+		if err := s.deleteInBatches(ctx, chore.table, chore.where, chore.args...); err != nil {
+			return fmt.Errorf("housekeeping of %s: %w", chore.table, err)
+		}
+	}
+	return nil
+}
+
+// deleteInBatches deletes the rows of a table, called t, for which where is true.
+func (s *Store) deleteInBatches(ctx context.Context, table, where string, args ...any) error {
+	query := "DELETE FROM " + table + " WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM " + table + " WHERE " + where + " LIMIT ? FOR UPDATE SKIP LOCKED))"
 	for {
-		res, err := s.db.NewRaw(`DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys
-			WHERE created_at < now() - ? * interval '1 second' LIMIT ?))`, email.IdempotencyKept.Seconds(), housekeepBatch).Exec(ctx)
+		res, err := s.db.NewRaw(query, append(args, housekeepBatch)...).Exec(ctx)
 		if err != nil {
 			return translate(err)
 		}

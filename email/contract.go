@@ -117,6 +117,9 @@ type State struct {
 	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
 	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
+	// ThrottledBy names what it waits for while throttled: "relay:NAME",
+	// "recipients:DOMAIN" or "warmup:DOMAIN".
+	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.
@@ -273,5 +276,11 @@ type DeliverWebhooksResult struct {
 	Waiting   int `json:"waiting,omitempty"`
 	// NextAt is when the next delivery is due; zero when none waits.
 	NextAt time.Time `json:"next_at,omitzero"`
+	// Host is where the endpoint is. Since and Why are set while it fails, and where it
+	// is disabled, which Disabled says.
+	Host     string    `json:"host,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Why      string    `json:"why,omitempty"`
+	Disabled bool      `json:"disabled,omitempty"`
 	Took
 }

@@ -18,20 +18,15 @@ import (
 type Options struct {
 	// DrainTimeout is how long running activities may go on after a stop.
 	DrainTimeout time.Duration
+	// Deployment and BuildID make it a versioned worker of that worker deployment.
+	// Without, it takes every task of the queue.
+	Deployment, BuildID string
 }
 
 // New makes a worker for our task queue. Its client decides whether starts are
 // eager: where it is the one that dispatch starts runs with, they are.
 func New(c client.Client, a *activities.Activities, opts Options) worker.Worker {
-	w := worker.New(c, email.TaskQueue, worker.Options{
-		WorkerStopTimeout: opts.DrainTimeout,
-		// Fixed slots: a run is about 10 ms of CPU, the rest is waiting for SMTP.
-		MaxConcurrentWorkflowTaskExecutionSize:  200,
-		MaxConcurrentLocalActivityExecutionSize: 200,
-		MaxConcurrentActivityExecutionSize:      200,
-		WorkflowTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 5, MinimumNumberOfPollers: 2, MaximumNumberOfPollers: 50}),
-		ActivityTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 2, MinimumNumberOfPollers: 1, MaximumNumberOfPollers: 20}),
-	})
+	w := worker.New(c, email.TaskQueue, opts.options())
 	Register(w, a)
 	return w
 }

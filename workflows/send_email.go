@@ -151,6 +151,9 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 // its time, or a relay that is not there.
 func (s *sendEmail) handedOver(in email.SendSMTPInput, res email.SendSMTPResult) error {
 	if res.RelayDown {
+		if res.Relay.Name != "" {
+			s.relay = res.Relay.Name
+		}
 		s.sayRelayDown(in, res.Text)
 		return s.publish(string(email.DetailRelayDown))
 	}

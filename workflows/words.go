@@ -43,7 +43,7 @@ func (s *sendEmail) saySending(in email.SendSMTPInput) {
 
 func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, why string) {
 	s.details(string(email.DetailRelayDown), "no relay takes mail, "+quoted(why),
-		fmt.Sprintf("attempt %d as soon as one does; it is tried every 10 s to 5 min, which the pending activity shows", in.Attempt))
+		fmt.Sprintf("attempt %d as soon as one does, tried every 10 s to 5 min", in.Attempt))
 }
 
 // sayNotAccepted tells of a direct start whose message is not in Postgres yet.
@@ -67,20 +67,28 @@ func (s *sendEmail) waitingFor() string {
 	case "scheduled":
 		return "first attempt at " + at
 	case "throttled":
-		return fmt.Sprintf("attempt %d at %s: the rate of relay %s", s.state.NextAttempt, at, s.turn.Relay)
+		return fmt.Sprintf("attempt %d at %s: %s", s.state.NextAttempt, at, s.state.ThrottledBy)
 	}
 	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
-	if reply := replyWords(s.state.Last.Code, s.state.Last.Enhanced, s.state.Last.Text); reply != "" {
+	if reply := s.lastReply(); reply != "" {
 		words += ": " + reply
 	}
 	return words
 }
 
+func (s *sendEmail) lastReply() string {
+	return replyWords(s.state.Last.Code, s.state.Last.Enhanced, s.state.Last.Text)
+}
+
 // sayWaiting tells what a run waits for that does nothing.
 func (s *sendEmail) sayWaiting() {
-	open := fmt.Sprintf("%d of its recipients wait", s.state.Open)
-	if s.state.Open == 1 {
+	open := "it waits"
+	switch s.state.Open {
+	case 0: // not counted before the first attempt
+	case 1:
 		open = "one recipient waits"
+	default:
+		open = fmt.Sprintf("%d of its recipients wait", s.state.Open)
 	}
 	next := s.waitingFor()
 	switch s.state.Waiting {
@@ -92,7 +100,10 @@ func (s *sendEmail) sayWaiting() {
 	case "scheduled":
 		next += "; `reschedule` moves it"
 	case "retry":
-		next += "; `retry_now` makes it at once"
+		next = fmt.Sprintf("attempt %d at %s; `retry_now` makes it at once", s.state.NextAttempt, s.clock(s.state.NextAt))
+		if reply := s.lastReply(); reply != "" {
+			open += ", " + quoted(reply)
+		}
 	}
 	s.details(s.standing(), open, next)
 }
@@ -124,7 +135,7 @@ func (s *sendEmail) sayFinished() {
 		words = "it had ended before"
 	}
 	if reply != "" {
-		words += ", " + reply
+		words += ", " + quoted(reply)
 	}
 	standing := string(s.state.Status)
 	if s.state.Detail != "" {
@@ -147,15 +158,16 @@ func replyWords(code int, enhanced, text string) string {
 	if code != 0 {
 		words = fmt.Sprintf("%d %s", code, words)
 	}
-	return quoted(words)
+	words = strings.Join(strings.Fields(words), " ")
+	return strings.ToValidUTF8(words[:min(len(words), maxReplyWords)], "")
 }
 
 // quoted makes a server's text code, so that no Markdown of its making is shown
-// as ours.
+// as ours. Summaries are shown as they are.
 func quoted(text string) string {
-	text = strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "'")), " ")
+	text = strings.ReplaceAll(replyWords(0, "", text), "`", "'")
 	if text == "" {
 		return ""
 	}
-	return "`" + strings.ToValidUTF8(text[:min(len(text), maxReplyWords)], "") + "`"
+	return "`" + text + "`"
 }

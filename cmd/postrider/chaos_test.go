@@ -113,18 +113,18 @@ type ground struct {
 	temporal *devstack.Temporal
 }
 
-func newGround(t *testing.T) *ground {
+func newGround(t testing.TB) *ground {
 	t.Helper()
 	return &ground{bin: binary(t), temporal: startTemporal(t, devstack.TemporalOptions{})}
 }
 
 // deploy makes a database, a namespace and a customer.
-func (g *ground) deploy(t *testing.T, relays string, extra ...string) *deployment {
+func (g *ground) deploy(t testing.TB, relays string, extra ...string) *deployment {
 	t.Helper()
 	return g.deployOn(t, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), relays, extra...)
 }
 
-func (g *ground) deployOn(t *testing.T, database, relays string, extra ...string) *deployment {
+func (g *ground) deployOn(t testing.TB, database, relays string, extra ...string) *deployment {
 	t.Helper()
 	namespace := "case-" + strings.ReplaceAll(freeAddress(t), ":", "-")
 	namespaces, err := temporal.NewNamespaceClient(temporal.Options{HostPort: g.temporal.Address()})
@@ -183,7 +183,7 @@ func (d *deployment) post(n int) []sent {
 			defer func() { <-slots }()
 			m, err := api.Send(d.t.Context(), client.Message{
 				From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: out[i].to}},
-				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt,
+				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt, Stream: d.stream,
 			})
 			if err != nil {
 				d.t.Error(err)

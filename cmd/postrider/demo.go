@@ -175,8 +175,8 @@ Read the inbox:
 
   curl -s '%[1]s/v1.0/mailboxes/%[8]s/messages?accesskey=%[6]s'
 
-Ctrl-C stops everything. The state stays in %[9]s.
-
 `, url, cfg.TemporalUIURL, localURL("smtp", cfg.InboundListen), filepath.Join(cfg.DevDir, "postrider.log"), envPath(cfg),
-		d.accessKey, demoFrom, d.mailboxID, cfg.DevDir)
+		d.accessKey, demoFrom, d.mailboxID)
+	printQueries(w, cfg.TemporalUIURL)
+	fmt.Fprintf(w, "Ctrl-C stops everything. The state stays in %s.\n\n", cfg.DevDir)
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,8 +17,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
+	rest "github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -36,7 +40,11 @@ func TestFaults(t *testing.T) {
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
 		"a worker is told to stop":                         aWorkerIsStopped,
+		"a worker is told to stop amid long attempts":      aWorkerIsStoppedLate,
+		"a worker is told to stop and a relay hangs":       aWorkerIsStoppedByForce,
+		"a new version takes over":                         aNewVersion,
 		"a rate is kept by two workers":                    aRateIsKept,
+		"a newsletter stands back":                         aNewsletterStandsBack,
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -293,6 +301,118 @@ func theRelayHangs(t *testing.T, g *ground) {
 	require.Zero(t, d.count(d.sql(), "SELECT count(*) FROM email_events WHERE type IN ('email.bounced', 'email.failed')"), "no recipient is to blame")
 }
 
+// aWorkerIsStoppedLate: the same where the attempts are regular activities by then.
+func aWorkerIsStoppedLate(t *testing.T, g *ground) {
+	peer := newStall(".")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT=60s")
+	d.serve()
+	worker := d.worker()
+	mails := d.post(20)
+	c, err := client.Dial(client.Options{HostPort: g.temporal.Address(), Namespace: d.namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	d.eventually("all mails are handed over", func() bool { return d.running(c, email.StatusSending) == 20 })
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	d.eventually("the worker drains", func() bool { return strings.Contains(worker.output(), "worker.draining") })
+	peer.release()
+	require.NoError(t, worker.cmd.Wait(), worker.output())
+	require.NotContains(t, worker.output(), "were still open")
+	db := d.sql()
+	require.Equal(t, 20, d.count(db, "SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"), "every answer is in the journal before the process ends")
+	d.worker()
+	deliveredOnce(t, d, peer.Peer, mails)
+	require.Zero(t, d.count(db, "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
+}
+
+// running counts the open runs that publish a status.
+func (d *deployment) running(c client.Client, status email.Status) int {
+	d.t.Helper()
+	n, err := c.CountWorkflow(d.t.Context(), &workflowservice.CountWorkflowExecutionsRequest{
+		Namespace: d.namespace, Query: fmt.Sprintf("%s=%q AND ExecutionStatus=\"Running\"", email.SearchAttributeStatus, status)})
+	require.NoError(d.t, err)
+	return int(n.GetCount())
+}
+
+// aWorkerIsStoppedByForce: what is not at its final dot when the time is up is cut,
+// and nothing of it was sent.
+func aWorkerIsStoppedByForce(t *testing.T, g *ground) {
+	peer := newStall("RCPT")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT=3s")
+	d.serve()
+	worker := d.worker()
+	mails := d.post(20)
+	d.eventually("all mails hang", func() bool { return peer.waiting() == 20 })
+	told := time.Now()
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, worker.cmd.Wait(), worker.output())
+	require.Less(t, time.Since(told), 20*time.Second)
+	require.Contains(t, worker.output(), "were still open", "it says so")
+	peer.release()
+	d.worker()
+	deliveredOnce(t, d, peer.Peer, mails)
+	require.Zero(t, d.count(d.sql(), "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
+}
+
+// aNewVersion: versioned workers take mail once their version is the current one.
+// Runs go on with the next version, and back.
+func aNewVersion(t *testing.T, g *ground) {
+	peer := (&smtptest.Peer{}).Start(t)
+	d := g.deploy(t, relayURL(peer))
+	c, err := client.Dial(client.Options{HostPort: g.temporal.Address(), Namespace: d.namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	d.serve()
+	version := func(id string) *daemon {
+		w := d.startWith([]string{"POSTRIDER_DEPLOYMENT=postrider", "POSTRIDER_BUILD_ID=" + id, "POSTRIDER_HEALTH_LISTEN=" + freeAddress(t)}, "worker")
+		d.eventually("the worker works", func() bool { return strings.Contains(w.output(), `"build_id":"`+id+`"`) })
+		return w
+	}
+	deployment := c.WorkerDeploymentClient().GetHandle("postrider")
+	current := func(id string) {
+		d.eventually("version "+id+" is current", func() bool {
+			_, err := deployment.SetCurrentVersion(t.Context(), client.WorkerDeploymentSetCurrentVersionOptions{BuildID: id})
+			return err == nil
+		})
+	}
+	ranBy := func(m sent) string {
+		desc, err := c.DescribeWorkflowExecution(t.Context(), email.WorkflowIDPrefix+m.id, "")
+		require.NoError(t, err)
+		info := desc.GetWorkflowExecutionInfo().GetVersioningInfo()
+		require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, info.GetBehavior())
+		return info.GetDeploymentVersion().GetBuildId()
+	}
+	old := version("v1.0.0")
+	early := d.post(1)[0]
+	current("v1.0.0")
+	db := d.sql()
+	d.finished(db, patience)
+	require.Equal(t, "v1.0.0", ranBy(early))
+	d.sendAt = time.Now().Add(24 * time.Hour).UTC()
+	waiting := d.post(1)[0]
+	d.sendAt = time.Time{}
+	d.eventually("it waits in a run", func() bool { return d.running(c, "scheduled") == 1 })
+
+	version("v1.1.0")
+	d.post(1)
+	d.eventually("delivered", func() bool { return len(peer.Messages()) == 2 })
+	current("v1.1.0")
+	old.stop(t)
+	_, err = d.client().Reschedule(t.Context(), waiting.id, time.Now())
+	require.NoError(t, err)
+	d.finished(db, patience)
+	require.Equal(t, "v1.1.0", ranBy(waiting), "a run that waited goes on with the new version")
+
+	version("v1.0.0")
+	current("v1.0.0")
+	last := d.post(1)[0]
+	d.finished(db, patience)
+	require.Equal(t, "v1.0.0", ranBy(last), "and back")
+}
+
 // aWorkerIsStopped: what has begun ends within the drain timeout, and nothing is
 // ambiguous.
 func aWorkerIsStopped(t *testing.T, g *ground) {
@@ -316,8 +436,42 @@ func aWorkerIsStopped(t *testing.T, g *ground) {
 	require.Zero(t, d.count(db, "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
 }
 
-// aRateIsKept: 10 transactions a second, whoever makes them.
+// aRateIsKept: 10 transactions a second, whoever makes them, at a relay or for a
+// recipients' domain.
 func aRateIsKept(t *testing.T, g *ground) {
+	for name, c := range map[string]struct {
+		relay   string
+		setting []string
+		early   time.Duration
+	}{
+		"of a relay":              {relay: "&rate=10/s"},
+		"of a recipients' domain": {setting: []string{"POSTRIDER_RECIPIENT_RATES=y.test=10/s"}, early: 100 * time.Millisecond},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			peer, at := timedPeer(t)
+			d := g.deploy(t, relayURL(peer)+c.relay, c.setting...)
+			d.serve()
+			d.worker()
+			d.worker()
+			mails := d.post(60)
+			require.Eventually(t, func() bool {
+				return d.count(d.sql(), "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 0
+			}, patience, 50*time.Millisecond, "the e-mails say what they wait for")
+			deliveredOnce(t, d, peer, mails)
+			times := at()
+			require.Len(t, times, 60, "nobody is sent twice for that")
+			for i := range times[20:] {
+				// A place may be used late, hardly early: any 21 transactions take 1 s and more.
+				require.Greater(t, times[i+20].Sub(times[i]), time.Second-c.early, "from %d on", i)
+			}
+		})
+	}
+}
+
+// timedPeer notes when transactions begin.
+func timedPeer(t *testing.T) (*smtptest.Peer, func() []time.Time) {
+	t.Helper()
 	var mu sync.Mutex
 	var at []time.Time
 	peer := (&smtptest.Peer{Answer: func(line string) string {
@@ -328,20 +482,45 @@ func aRateIsKept(t *testing.T, g *ground) {
 		}
 		return ""
 	}}).Start(t)
-	d := g.deploy(t, relayURL(peer)+"&rate=10/s")
-	d.serve()
-	d.worker()
-	d.worker()
-	mails := d.post(60)
-	require.Eventually(t, func() bool {
-		return d.count(d.sql(), "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 0
-	}, patience, 50*time.Millisecond, "the e-mails say what they wait for")
-	deliveredOnce(t, d, peer, mails)
-	mu.Lock()
-	defer mu.Unlock()
-	require.Len(t, at, 60, "nobody is sent twice for that")
-	for i := range at[20:] {
-		// A turn may be used late, never early: any 21 transactions take 1 s and more.
-		require.Greater(t, at[i+20].Sub(at[i]), time.Second, "from %d on", i)
+	return peer, func() []time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(at)
+	}
+}
+
+// aNewsletterStandsBack: with ten seconds' worth of it waiting, a transactional mail
+// does not wait for it.
+func aNewsletterStandsBack(t *testing.T, g *ground) {
+	for name, c := range map[string]struct {
+		relay   string
+		setting []string
+	}{
+		"at a relay":              {relay: "&rate=20/s"},
+		"at a recipients' domain": {setting: []string{"POSTRIDER_RECIPIENT_RATES=y.test=20/s"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			peer, at := timedPeer(t)
+			d := g.deploy(t, relayURL(peer)+c.relay, c.setting...)
+			d.serve()
+			d.worker()
+			d.stream = email.StreamBroadcast
+			mails := d.post(200)
+			require.Eventually(t, func() bool {
+				return d.count(d.sql(), "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 60
+			}, patience, 20*time.Millisecond, "the newsletter waits")
+			before := len(at())
+			require.Less(t, before, 140)
+			m, err := d.client().Send(t.Context(), rest.Message{From: rest.Address{Email: "shop@acme.test"}, To: []rest.Address{{Email: "now@y.test"}}, Subject: "s", Content: rest.Content{Text: "Hi"}})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool {
+				return peer.Copies(email.MessageID(m.ID, "acme.test"), "now@y.test") == 1
+			}, patience, 5*time.Millisecond)
+			// What a slow machine makes of two seconds, in places: the last of the newsletter has a
+			// hundred more before it.
+			require.Less(t, len(at())-before, 2*20+20)
+			deliveredOnce(t, d, peer, append(mails, sent{id: m.ID, to: "now@y.test"}))
+		})
 	}
 }

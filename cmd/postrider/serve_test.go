@@ -29,7 +29,7 @@ import (
 // deployment is Postgres, Temporal and a relay, with the environment that points
 // postrider's commands to them.
 type deployment struct {
-	t   *testing.T
+	t   testing.TB
 	bin string
 	env []string
 	// database is where the commands keep things.
@@ -38,6 +38,8 @@ type deployment struct {
 	api, health string
 	// key is a customer's, once there is one; namespace is Temporal's.
 	key, namespace string
+	// stream is that of what post sends; empty is transactional.
+	stream email.Stream
 	// sendAt is when what post sends is due; zero is at once.
 	sendAt time.Time
 }
@@ -49,7 +51,7 @@ func deploy(t *testing.T, relay *smtptest.Peer) *deployment {
 	return newDeployment(t, binary(t), pg.URL("postgres"), temporal.Address(), "smtp://"+relay.Addr()+"?tls=none&name=peer")
 }
 
-func startPostgres(t *testing.T, options devstack.PostgresOptions) *devstack.Postgres {
+func startPostgres(t testing.TB, options devstack.PostgresOptions) *devstack.Postgres {
 	t.Helper()
 	pg, err := devstack.StartPostgres(t.Context(), options)
 	require.NoError(t, err)
@@ -57,7 +59,7 @@ func startPostgres(t *testing.T, options devstack.PostgresOptions) *devstack.Pos
 	return pg
 }
 
-func startTemporal(t *testing.T, options devstack.TemporalOptions) *devstack.Temporal {
+func startTemporal(t testing.TB, options devstack.TemporalOptions) *devstack.Temporal {
 	t.Helper()
 	options.CLI, options.Headless = filepath.Join(temporalOnPath(t), "temporal"), true
 	temporal, err := devstack.StartTemporal(t.Context(), options)
@@ -66,7 +68,7 @@ func startTemporal(t *testing.T, options devstack.TemporalOptions) *devstack.Tem
 	return temporal
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	p, err := devstack.FreePort()
 	require.NoError(t, err)
@@ -74,7 +76,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // newDeployment points to parts that run already. extra settings win.
-func newDeployment(t *testing.T, bin, database, temporal, relays string, extra ...string) *deployment {
+func newDeployment(t testing.TB, bin, database, temporal, relays string, extra ...string) *deployment {
 	t.Helper()
 	d := &deployment{t: t, bin: bin, database: database, api: freeAddress(t), health: freeAddress(t)}
 	d.env = append([]string{
@@ -196,7 +198,14 @@ func TestServeAndWorker(t *testing.T) {
 	d.run("correct horse\n", "user", "create", "--customer", "ACME", "--username", "ann")
 	d.key = d.run("", "key", "create", "--customer", "ACME", "--name", "test")
 	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "ACME.test", "--customer", "ACME", "--verified"))
-	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"customer", "create", "--name", " "}} {
+	require.Equal(t, "acme.test no warm-up", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME"))
+	require.Equal(t, "acme.test day 1 of 3: 0 of 50 recipients", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50, 100,200"))
+	require.Equal(t, "acme.test begins on 2999-11-27", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--from", "2999-11-27"))
+	require.Equal(t, "acme.test begins on 2999-11-27", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME"))
+	require.Equal(t, "acme.test no warm-up", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--off"))
+	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50,many"},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--from", "2999-11-27"}, {"domain", "warmup", "other.test", "--customer", "ACME", "--off"},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--off"}, {"customer", "create", "--name", " "}} {
 		out, err := d.try("short\n", bad...)
 		require.Error(t, err, bad)
 		require.True(t, strings.HasPrefix(out, "postrider: "), out)

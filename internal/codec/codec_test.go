@@ -103,8 +103,14 @@ const (
 	ui    = "http://temporal.example.com:8233"
 )
 
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // ask sends what the UI sends: payloads as JSON.
-func ask(t *testing.T, method, url string, header map[string]string, body string) (*http.Response, string) {
+func ask(t *testing.T, method, url string, header map[string]string, body string) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
@@ -115,7 +121,7 @@ func ask(t *testing.T, method, url string, header map[string]string, body string
 	require.NoError(t, err)
 	data, err := io.ReadAll(res.Body)
 	require.NoError(t, errors.Join(err, res.Body.Close()))
-	return res, string(data)
+	return reply{res.StatusCode, res.Header, string(data)}
 }
 
 func TestHandler(t *testing.T) {
@@ -127,38 +133,38 @@ func TestHandler(t *testing.T) {
 	require.NoError(t, err)
 	bearer := map[string]string{"Authorization": "Bearer " + token, "Content-Type": "application/json", "X-Namespace": "default", "Origin": ui}
 
-	res, body := ask(t, "POST", srv.URL+"/codec/decode", bearer, string(sealed))
-	require.Equal(t, http.StatusOK, res.StatusCode, body)
+	res := ask(t, "POST", srv.URL+"/codec/decode", bearer, string(sealed))
+	require.Equal(t, http.StatusOK, res.status, res.body)
 	var out struct {
 		Payloads []struct{ Data []byte }
 	}
-	require.NoError(t, json.Unmarshal([]byte(body), &out))
+	require.NoError(t, json.Unmarshal([]byte(res.body), &out))
 	require.Equal(t, `"secret words"`, string(out.Payloads[0].Data))
-	require.Equal(t, ui, res.Header.Get("Access-Control-Allow-Origin"))
-	require.Equal(t, "true", res.Header.Get("Access-Control-Allow-Credentials"))
-	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
+	require.Equal(t, ui, res.header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, "true", res.header.Get("Access-Control-Allow-Credentials"))
+	require.Equal(t, "no-store", res.header.Get("Cache-Control"))
 
-	res, body = ask(t, "POST", srv.URL+"/codec/"+token+"/decode", nil, string(sealed))
-	require.Equal(t, http.StatusOK, res.StatusCode, body)
-	require.Empty(t, res.Header.Get("Access-Control-Allow-Origin"))
+	res = ask(t, "POST", srv.URL+"/codec/"+token+"/decode", nil, string(sealed))
+	require.Equal(t, http.StatusOK, res.status, res.body)
+	require.Empty(t, res.header.Get("Access-Control-Allow-Origin"))
 	plain, err := protojson.Marshal(&commonpb.Payloads{Payloads: []*commonpb.Payload{payload(t, "a signal's input")}})
 	require.NoError(t, err)
-	res, body = ask(t, "POST", srv.URL+"/codec/encode", bearer, string(plain))
-	require.Equal(t, http.StatusOK, res.StatusCode, body)
-	require.Contains(t, body, "encryption-key-id")
+	res = ask(t, "POST", srv.URL+"/codec/encode", bearer, string(plain))
+	require.Equal(t, http.StatusOK, res.status, res.body)
+	require.Contains(t, res.body, "encryption-key-id")
 
 	for name, url := range map[string]string{"none": "/codec/decode", "wrong in the path": "/codec/" + token + "x/decode", "not before decode": "/codec/" + token + "/x/decode", "root": "/decode"} {
-		res, body = ask(t, "POST", srv.URL+url, nil, string(sealed))
-		require.Equal(t, http.StatusUnauthorized, res.StatusCode, "%s: %s", name, body)
+		res = ask(t, "POST", srv.URL+url, nil, string(sealed))
+		require.Equal(t, http.StatusUnauthorized, res.status, "%s: %s", name, res.body)
 	}
-	res, _ = ask(t, "POST", srv.URL+"/codec/"+token+"/decode", map[string]string{"Authorization": "Bearer wrong"}, string(sealed))
-	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "the header counts where there is one")
-	res, _ = ask(t, "GET", srv.URL+"/codec/decode", bearer, "")
-	require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
-	res, _ = ask(t, "POST", srv.URL+"/codec/decode", bearer, "not JSON")
-	require.Equal(t, http.StatusBadRequest, res.StatusCode)
-	res, _ = ask(t, "POST", srv.URL+"/codec/decode", bearer, `{"payloads":[{"metadata":{"encoding":"`+strings.Repeat("A", 17<<20)+`"}}]}`)
-	require.Equal(t, http.StatusBadRequest, res.StatusCode, "too large")
+	res = ask(t, "POST", srv.URL+"/codec/"+token+"/decode", map[string]string{"Authorization": "Bearer wrong"}, string(sealed))
+	require.Equal(t, http.StatusUnauthorized, res.status, "the header counts where there is one")
+	res = ask(t, "GET", srv.URL+"/codec/decode", bearer, "")
+	require.Equal(t, http.StatusMethodNotAllowed, res.status)
+	res = ask(t, "POST", srv.URL+"/codec/decode", bearer, "not JSON")
+	require.Equal(t, http.StatusBadRequest, res.status)
+	res = ask(t, "POST", srv.URL+"/codec/decode", bearer, `{"payloads":[{"metadata":{"encoding":"`+strings.Repeat("A", 17<<20)+`"}}]}`)
+	require.Equal(t, http.StatusBadRequest, res.status, "too large")
 }
 
 func TestPreflight(t *testing.T) {
@@ -167,16 +173,16 @@ func TestPreflight(t *testing.T) {
 	srv := httptest.NewServer(c.Handler(token, ui))
 	t.Cleanup(srv.Close)
 	asked := map[string]string{"Origin": ui, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type,x-namespace"}
-	res, _ := ask(t, "OPTIONS", srv.URL+"/codec/decode", asked, "")
-	require.Equal(t, http.StatusNoContent, res.StatusCode, "without a token: browsers send none")
-	require.Equal(t, ui, res.Header.Get("Access-Control-Allow-Origin"))
-	require.Equal(t, "POST", res.Header.Get("Access-Control-Allow-Methods"))
+	res := ask(t, "OPTIONS", srv.URL+"/codec/decode", asked, "")
+	require.Equal(t, http.StatusNoContent, res.status, "without a token: browsers send none")
+	require.Equal(t, ui, res.header.Get("Access-Control-Allow-Origin"))
+	require.Equal(t, "POST", res.header.Get("Access-Control-Allow-Methods"))
 	for _, h := range []string{"Authorization", "Content-Type", "X-Namespace"} {
-		require.Contains(t, res.Header.Get("Access-Control-Allow-Headers"), h)
+		require.Contains(t, res.header.Get("Access-Control-Allow-Headers"), h)
 	}
 	for _, origin := range []string{"http://evil.example", "http://temporal.example.com", "null", ui + ".evil.example"} {
 		asked["Origin"] = origin
-		res, _ = ask(t, "OPTIONS", srv.URL+"/codec/decode", asked, "")
-		require.Empty(t, res.Header.Get("Access-Control-Allow-Origin"), origin)
+		res = ask(t, "OPTIONS", srv.URL+"/codec/decode", asked, "")
+		require.Empty(t, res.header.Get("Access-Control-Allow-Origin"), origin)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"mime"
 	"mime/quotedprintable"
+	"net/url"
 	"strings"
 
 	"github.com/postrider/postrider/email"
@@ -108,23 +109,33 @@ func fileNode(a email.Attachment, disposition string) *node {
 	t, params, err := mime.ParseMediaType(a.Type)
 	// A multipart or a message must not be in base64 (RFC 2045 section 6.4).
 	if err == nil && strings.Contains(t, "/") && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/") {
+		delete(params, "name") // the file has one name, which was looked at
 		if formatted := mime.FormatMediaType(t, params); formatted != "" {
 			n.mediaType, contentType = t, formatted
 		}
 	}
-	var name map[string]string
-	if a.Filename != "" {
-		name = map[string]string{"filename": a.Filename} // as RFC 2231 has it where it is not ASCII
-	}
 	n.fields = [][2]string{
 		{"Content-Type", contentType},
-		{"Content-Disposition", mime.FormatMediaType(disposition, name)},
+		{"Content-Disposition", disposition + filename(a.Filename)},
 		{"Content-Transfer-Encoding", "base64"},
 	}
 	if a.ContentID != "" {
 		n.fields = append(n.fields, [2]string{"Content-Id", "<" + a.ContentID + ">"})
 	}
 	return n
+}
+
+// filename is a file's name as a parameter: as it is, or as RFC 2231 has it where it
+// is not ASCII. What looks like an encoded word would be decoded by many programs,
+// against RFC 2047 section 5, and be another name, another extension perhaps.
+func filename(name string) string {
+	switch {
+	case name == "":
+		return ""
+	case strings.Contains(name, "=?"):
+		return "; filename*=utf-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
+	}
+	return strings.TrimPrefix(mime.FormatMediaType("x", map[string]string{"filename": name}), "x")
 }
 
 // escaped counts the bytes that quoted-printable writes as three.

@@ -69,7 +69,7 @@ func TestTheClientsHeadersKeepOrderAndSpelling(t *testing.T) {
 
 func TestFileNamesComeBack(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"a.pdf", "a b  c.pdf", `q"\.pdf`, "Größe 📦.pdf", "a;b=c,d.pdf", strings.Repeat("ü", 127), strings.Repeat("x", 255), "=?utf-8?b?eA==?=.pdf", "a'b%20.pdf", ""} {
+	for _, name := range []string{"a.pdf", "a b  c.pdf", `q"\.pdf`, "Größe 📦.pdf", "a;b=c,d.pdf", strings.Repeat("ü", 127), strings.Repeat("x", 255), "=?utf-8?b?eA==?=.pdf", "a=?utf-8?q?.exe?= b+c.pdf", "a'b%20.pdf", ""} {
 		m := basic()
 		m.Text, m.HTML = "t", ""
 		m.Attachments = []email.Attachment{{Filename: name, Type: "application/pdf", Content: []byte{}}}
@@ -82,6 +82,7 @@ func TestFileNamesComeBack(t *testing.T) {
 		require.NoError(t, err, field)
 		require.Equal(t, "attachment", disposition)
 		require.Equal(t, name, params["filename"])
+		require.NotContains(t, field, "=?", "no program decodes it again")
 	}
 }
 
@@ -92,6 +93,15 @@ func TestTypesThatMayNotBeInBase64(t *testing.T) {
 		m.Attachments = []email.Attachment{{Filename: "a", Type: given, Content: []byte("x")}}
 		require.Contains(t, string(rendered(t, m)), "\r\nContent-Type: application/octet-stream\r\n", given)
 	}
+}
+
+func TestAFileHasOneName(t *testing.T) {
+	t.Parallel()
+	m := basic()
+	m.Attachments = []email.Attachment{{Filename: "a.pdf", Type: `application/pdf; name="a.exe"; x=y`, Content: []byte("x")}}
+	raw := string(rendered(t, m))
+	require.Contains(t, raw, "\r\nContent-Type: application/pdf; x=y\r\n")
+	require.NotContains(t, raw, "a.exe")
 }
 
 func TestNothingBreaksOutOfAHeader(t *testing.T) {

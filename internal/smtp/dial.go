@@ -46,6 +46,9 @@ func (s *Session) connect(ctx context.Context) error {
 		return err
 	}
 	s.text = s.client.Text
+	if state, err := s.client.GetTLSConnectionState(); err == nil {
+		s.opening.tls(state)
+	}
 	if s.relay.User == "" {
 		return nil
 	}
@@ -63,12 +66,15 @@ func (s *Session) dialOptions() []mail.Option {
 	opts := []mail.Option{
 		// go-mail's own time is longer than ctx's, which cuts the socket.
 		mail.WithPort(relay.Port), mail.WithTimeout(2 * s.timeouts.Connect), mail.WithTLSConfig(tlsConfig), mail.WithTLSPolicy(policy[relay.TLS]),
+		mail.WithLogger(&s.opening), mail.WithDebugLog(),
 		// go-mail speaks no implicit TLS over a dialler of ours.
 		mail.WithDialContextFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			s.opening.begin("connect " + addr)
 			conn, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
+			s.opening.end(email.Reply{})
 			s.mu.Lock()
 			s.conn = conn
 			s.mu.Unlock()
@@ -115,6 +121,8 @@ func (s *Session) authenticate() error {
 	if !mayShow && !slices.Contains(hidesPassword, mechanism) {
 		return fmt.Errorf("AUTH: %s is not used%s", mechanism, inTheClear(mayShow))
 	}
+	s.opening.auth = string(mechanism)
+	defer func() { s.opening.auth = "" }()
 	if err := s.client.Auth(s.mechanism(mechanism)); err != nil {
 		return fmt.Errorf("AUTH %s: %w", mechanism, err)
 	}

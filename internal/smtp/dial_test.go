@@ -61,7 +61,10 @@ func TestAuth(t *testing.T) {
 			i := slices.IndexFunc(p.Lines(), func(l string) bool { return strings.HasPrefix(l, "AUTH") })
 			require.Equal(t, tc.used, strings.Fields(p.Lines()[i])[1])
 			transcript := fmt.Sprintf("%+v", ex.Transcript)
-			require.NotContains(t, transcript, "AUTH", "credentials stay out of the transcript")
+			require.Contains(t, transcript, "AUTH "+tc.used+" [redacted]")
+			for _, secret := range append([]string{"p:w/d", "user"}, credentials(p.Lines()[i:])...) {
+				require.NotContains(t, transcript, secret, "credentials stay out of the transcript")
+			}
 
 			var log bytes.Buffer
 			_, err := relays(t, smtp.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, relay("mistaken")).Session(t.Context(), email.Route{})
@@ -72,6 +75,46 @@ func TestAuth(t *testing.T) {
 			require.NotContains(t, err.Error()+log.String(), "mistaken")
 		})
 	}
+}
+
+// credentials are what was said from AUTH to MAIL, but for the mechanism's name.
+func credentials(lines []string) (said []string) {
+	for i, line := range lines {
+		switch words := strings.Fields(line); {
+		case strings.HasPrefix(line, "MAIL"):
+			return said
+		case i == 0 && len(words) > 2:
+			said = append(said, words[2])
+		case i > 0 && line != "":
+			said = append(said, line)
+		}
+	}
+	return said
+}
+
+func TestTheTranscriptBeginsWithTheSession(t *testing.T) {
+	t.Parallel()
+	server, trust := trusted(t)
+	p := (&smtptest.Peer{TLS: server, User: "user", Password: "secret", Mechanisms: "LOGIN"}).Start(t)
+	rs := relays(t, smtp.Options{}, "smtp://user:secret@"+p.Addr()+"?tls=starttls&helo=us.test&"+trust)
+	said := func() (out []string) {
+		for _, s := range send(t, rs, envelope("b@y.test"), noMark).Transcript {
+			out = append(out, fmt.Sprintf("%s -> %d", s.Command, s.Code))
+		}
+		return out
+	}
+	mail := "MAIL FROM:<a@x.test> -> 250"
+	require.Equal(t, []string{
+		"connect " + p.Addr() + " -> 0", "EHLO us.test -> 250", "STARTTLS -> 220", "EHLO us.test -> 250", "TLS -> 0",
+		"AUTH LOGIN [redacted] -> 334", "AUTH LOGIN [redacted] -> 334", "AUTH LOGIN [redacted] -> 235", mail,
+	}, said()[:9])
+	require.Equal(t, mail, said()[0], "the second message goes over the same session")
+
+	p.Hangup()
+	again := said()
+	require.Equal(t, "MAIL FROM:<a@x.test> -> 0", again[0], "on the old session")
+	require.Equal(t, "connect "+p.Addr()+" -> 0", again[1])
+	require.Equal(t, mail, again[9])
 }
 
 func TestAuthThatIsNotOffered(t *testing.T) {

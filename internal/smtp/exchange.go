@@ -264,7 +264,7 @@ func (x *exchange) dot() {
 	}
 }
 
-// step runs one command and keeps it in the transcript.
+// step runs one command and keeps it in the transcript, behind what opened the session.
 func (x *exchange) step(timeout time.Duration, format string, args ...any) (int, string, error) {
 	begin := time.Now()
 	code, text, err := x.command(timeout, format, args...)
@@ -272,7 +272,7 @@ func (x *exchange) step(timeout time.Duration, format string, args ...any) (int,
 	if err != nil {
 		st.Error = printable(err.Error())
 	}
-	x.out.Transcript = append(x.out.Transcript, st)
+	x.out.Transcript = append(append(x.out.Transcript, x.opening.take()...), st)
 	return code, text, err
 }
 

@@ -71,7 +71,7 @@ func TestParametersAreSentWhereTheyAreNeededAndOffered(t *testing.T) {
 		require.NoError(t, err)
 		ex := s.Send(t.Context(), envelope(tc.to), []byte(tc.message), noMark)
 		s.Close()
-		require.Equal(t, tc.want, ex.Transcript[0].Command)
+		require.Equal(t, tc.want, transaction(ex)[0].Command)
 		require.Contains(t, p.Lines(), tc.want)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 	}
@@ -151,7 +151,7 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 			s.Close()
 			if !tc.fault {
 				ex = send(t, rs, envelope("b@y.test"), noMark)
-				require.Empty(t, ex.Transcript[0].Error, "a socket with half a message on it is not used again")
+				require.Empty(t, transaction(ex)[0].Error, "a socket with half a message on it is not used again")
 			}
 		})
 	}

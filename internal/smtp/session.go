@@ -25,12 +25,16 @@ type Session struct {
 	// and this session is to find out whether it still is.
 	pool  *pool
 	probe bool
+	// vacate gives its slot back.
+	vacate func()
 	// alternative: another relay takes this mail too.
 	alternative bool
 
 	dialedAt time.Time
 	idleAt   time.Time
 	messages int
+	// opening is what was said before the first MAIL, until a transcript takes it.
+	opening opening
 	// reused: it came from the pool, so its server may have closed it meanwhile.
 	reused bool
 	// broken: the socket is closed, or what it would say next is not known.
@@ -68,7 +72,7 @@ func (s *Session) redial(ctx context.Context) error {
 	s.cutSocket()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.client, s.text = fresh.conn, fresh.client, fresh.text
+	s.conn, s.client, s.text, s.opening = fresh.conn, fresh.client, fresh.text, fresh.opening
 	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }
