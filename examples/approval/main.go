@@ -81,5 +81,5 @@ func main() {
 	flag.StringVar(&d.From, "from", "", "an address of a verified domain")
 	flag.StringVar(&d.To, "to", "", "the recipient")
 	flag.Parse()
-	program.Run("announcement", Announce, d)
+	program.Run("approval", "announcement", Announce, d)
 }

@@ -79,5 +79,5 @@ func main() {
 	flag.StringVar(&d.To, "to", "", "the recipient")
 	flag.DurationVar(&d.For, "for", 24*time.Hour, "how long things are collected")
 	flag.Parse()
-	program.Run("digest", Collect, d)
+	program.Run("digest", "digest", Collect, d)
 }

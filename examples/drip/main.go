@@ -75,5 +75,5 @@ func main() {
 	flag.StringVar(&s.To, "to", "", "the recipient")
 	flag.DurationVar(&s.Every, "every", 7*24*time.Hour, "the time between two mails")
 	flag.Parse()
-	program.Run("welcome-"+s.To, Welcome, s)
+	program.Run("drip", "welcome-"+s.To, Welcome, s)
 }

@@ -73,5 +73,5 @@ func main() {
 	flag.StringVar(&o.Phone, "phone", "", "the recipient's number")
 	flag.StringVar(&o.Number, "order", "5", "the order's number")
 	flag.Parse()
-	program.Run("order-"+o.Number, ConfirmOrder, o, SendText)
+	program.Run("order", "order-"+o.Number, ConfirmOrder, o, SendText)
 }

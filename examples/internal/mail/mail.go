@@ -25,7 +25,8 @@ func (a Account) To(to, subject, text string) (email.SendEmailInput, error) {
 // Input makes the input for a message.
 func (a Account) Input(m client.Message) (email.SendEmailInput, error) {
 	m.From = client.Address{Email: a.From}
-	raw, err := json.Marshal(m)
+	// The same message makes the same bytes: JSON sorts maps by their keys.
+	raw, err := json.Marshal(m) //workflowcheck:ignore
 	return email.SendEmailInput{CustomerID: a.Customer, Message: raw}, err
 }
 
