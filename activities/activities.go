@@ -77,11 +77,13 @@ type Controller interface {
 // Deliveries hands out webhook deliveries and takes their results.
 type Deliveries interface {
 	ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error)
+	// BeginRound says that a run is at work; EndpointBacklog, that it stops.
+	BeginRound(ctx context.Context, endpointID string) error
 	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
 	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
 	// ReleaseDeliveries gives back what was claimed and not attempted.
 	ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) error
-	EndpointBacklog(ctx context.Context, endpointID string) (waiting int, nextAt time.Time, err error)
+	EndpointBacklog(ctx context.Context, endpointID string) (endpoint.Backlog, error)
 }
 
 // Session is one connection to a relay, ready for a transaction.

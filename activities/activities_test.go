@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,7 @@ type world struct {
 	onPost  func(endpoint.Due) endpoint.Result
 	woken   []string
 	claims  int
+	onClaim func() []endpoint.Due
 	// released counts deliveries given back.
 	released int
 }
@@ -141,8 +143,14 @@ func (w *world) ReleaseDeliveries(_ context.Context, ds []endpoint.Delivery) err
 	w.released += len(ds)
 	return nil
 }
+func (w *world) BeginRound(context.Context, string) error { return nil }
 func (w *world) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, error) {
-	return w.due, nil
+	if w.onClaim != nil {
+		return w.onClaim(), nil
+	}
+	due := w.due
+	w.due = nil
+	return due, nil
 }
 func (w *world) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
 	w.mu.Lock()
@@ -150,8 +158,8 @@ func (w *world) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoin
 	w.settled[d.ID] = r.Verdict
 	return nil
 }
-func (w *world) EndpointBacklog(context.Context, string) (int, time.Time, error) {
-	return 1, time.Unix(1000, 0), nil
+func (w *world) EndpointBacklog(context.Context, string) (endpoint.Backlog, error) {
+	return endpoint.Backlog{Waiting: 1, NextAt: time.Unix(1000, 0), Endpoint: endpoint.Endpoint{URL: "https://hooks.x.test/secret", LastError: "answered 503"}}, nil
 }
 func (w *world) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoint.Result {
 	return w.onPost(d)
@@ -541,13 +549,82 @@ func TestFireWebhooks(t *testing.T) {
 		"an endpoint that failed is not called again inline")
 	require.ElementsMatch(t, []string{"busy", "bad"}, b.woken)
 
+	require.Equal(t, 1, b.released, "and what it is not called for is given back")
+}
+
+func TestARoundEndsWithTheFirstFailure(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for i := range 20 {
+		b.due = append(b.due, endpoint.Due{Delivery: endpoint.Delivery{ID: strconv.Itoa(i)}})
+	}
+	b.onPost = func(endpoint.Due) endpoint.Result {
+		return endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 500}
+	}
 	val, err := b.env.ExecuteActivity(b.DeliverDueWebhooks, email.DeliverWebhooksInput{EndpointID: "bad"})
 	require.NoError(t, err)
 	var round email.DeliverWebhooksResult
 	require.NoError(t, val.Get(&round))
 	require.NotZero(t, round.Failed)
-	require.Equal(t, 4, round.Delivered+round.Failed+b.released, "what was not attempted once it failed is given back")
+	require.LessOrEqual(t, round.Failed, webhookConcurrency)
+	require.Equal(t, 20, round.Failed+b.released, "what was not attempted once it failed is given back")
 	require.Equal(t, 1, round.Waiting)
+	require.Equal(t, "hooks.x.test", round.Host, "a path may be secret")
+	require.Equal(t, "answered 503", round.Why)
+}
+
+// TestOneFindsOutWhetherAnEndpointIsBack: the next claim waits for what it says.
+func TestOneFindsOutWhetherAnEndpointIsBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	claims := make(chan []endpoint.Due, 3)
+	claims <- []endpoint.Due{{Endpoint: endpoint.Endpoint{Failures: 3}, Delivery: endpoint.Delivery{ID: "1"}}}
+	claims <- []endpoint.Due{{Delivery: endpoint.Delivery{ID: "2"}}}
+	claims <- nil
+	answered := make(chan struct{})
+	b.onClaim = func() []endpoint.Due {
+		if len(claims) == 2 {
+			select {
+			case <-answered:
+			default:
+				require.Fail(t, "claimed before the first has answered")
+			}
+		}
+		return <-claims
+	}
+	b.onPost = func(d endpoint.Due) endpoint.Result {
+		if d.Delivery.ID == "1" {
+			defer close(answered)
+		}
+		return endpoint.Result{Verdict: endpoint.VerdictDelivered, Status: 200}
+	}
+	val, err := b.env.ExecuteActivity(b.DeliverDueWebhooks, email.DeliverWebhooksInput{EndpointID: "E"})
+	require.NoError(t, err)
+	var round email.DeliverWebhooksResult
+	require.NoError(t, val.Get(&round))
+	require.Equal(t, 2, round.Delivered)
+}
+
+// TestAStoppedWorkerBlamesNoEndpoint: a call that we broke off counts for nothing.
+func TestAStoppedWorkerBlamesNoEndpoint(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.onPost = func(endpoint.Due) endpoint.Result {
+		cancel()
+		return endpoint.Result{Verdict: endpoint.VerdictRetry, Error: "canceled"}
+	}
+	_, err := b.post(ctx, endpoint.Due{Delivery: endpoint.Delivery{ID: "1"}}, time.Second)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, b.settled)
+	require.Equal(t, 1, b.released)
+	b.onPost = func(endpoint.Due) endpoint.Result {
+		return endpoint.Result{Verdict: endpoint.VerdictDelivered, Status: 200}
+	}
+	ok, err := b.post(ctx, endpoint.Due{Delivery: endpoint.Delivery{ID: "2"}}, time.Second)
+	require.NoError(t, err, "what was answered is written all the same")
+	require.True(t, ok)
+	require.Equal(t, map[string]endpoint.Verdict{"2": endpoint.VerdictDelivered}, b.settled)
 }
 
 func TestRecordAndControl(t *testing.T) {

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"net/url"
 	"sync"
 	"time"
 
@@ -20,12 +21,18 @@ const (
 	inlineWebhookBudget  = 1500 * time.Millisecond
 	webhookTimeout       = 15 * time.Second
 	webhookConcurrency   = 5
-	webhookBatch         = 50
+	// webhookBatch deliveries are claimed at a time. The last of them is called within
+	// 30 s, which is less than its lease.
+	webhookBatch = 10
+	// webhookRound is how long a round claims more.
+	webhookRound = 45 * time.Second
+	// settleWithin bounds the writing of what a call came to.
+	settleWithin = 10 * time.Second
 )
 
 // FireWebhooks delivers what waits for an e-mail, to endpoints with nothing
 // else pending. The rest, and what fails, is left to each endpoint's own run,
-// which it wakes.
+// which it wakes. Endpoints are called side by side, each in the order of the events.
 func (a *Activities) FireWebhooks(ctx context.Context, in email.FireWebhooksInput) (email.FireWebhooksResult, error) {
 	start := time.Now()
 	var res email.FireWebhooksResult
@@ -37,98 +44,177 @@ func (a *Activities) FireWebhooks(ctx context.Context, in email.FireWebhooksInpu
 	if err != nil {
 		return res, failed(ctx, a.deps.Log, "claiming webhooks", err)
 	}
-	wake := map[string]bool{}
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	for id, queue := range byEndpoint(due) {
+		wg.Go(func() {
+			done, err := a.fire(ctx, queue, start)
+			mu.Lock()
+			defer mu.Unlock()
+			res.Delivered += done
+			if left := len(queue) - done; left > 0 {
+				res.Pending += left
+				others = append(others, id)
+			}
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
 	for _, id := range others {
-		wake[id] = true
-	}
-	for _, d := range due {
-		if wake[d.Endpoint.ID] || time.Since(start) > inlineWebhookBudget {
-			// Its lease runs out by itself; the endpoint's run takes it then.
-			wake[d.Endpoint.ID] = true
-			res.Pending++
-			continue
-		}
-		delivered, err := a.post(ctx, d, inlineWebhookTimeout)
-		if err != nil {
-			return res, failed(ctx, a.deps.Log, "settling a webhook", err)
-		}
-		if delivered {
-			res.Delivered++
-			continue
-		}
-		wake[d.Endpoint.ID] = true
-		res.Pending++
-	}
-	for id := range wake {
 		if err := a.deps.Waker.WakeEndpoint(ctx, id); err != nil {
 			// The sweeper finds the endpoint by its overdue deliveries.
 			a.deps.Log.WarnContext(ctx, "webhook.wake", "endpoint_id", id, "error", err)
 		}
 	}
+	if err := errors.Join(errs...); err != nil {
+		return res, failed(ctx, a.deps.Log, "settling a webhook", err)
+	}
 	res.Took = since(start)
 	return res, nil
 }
 
-// DeliverDueWebhooks makes one round of an endpoint's due deliveries.
+func byEndpoint(due []endpoint.Due) map[string][]endpoint.Due {
+	out := map[string][]endpoint.Due{}
+	for _, d := range due {
+		out[d.Endpoint.ID] = append(out[d.Endpoint.ID], d)
+	}
+	return out
+}
+
+// fire delivers to one endpoint until it fails or time is up, and gives the rest
+// back.
+func (a *Activities) fire(ctx context.Context, queue []endpoint.Due, start time.Time) (delivered int, err error) {
+	for i, d := range queue {
+		if time.Since(start) > inlineWebhookBudget {
+			return delivered, a.release(ctx, queue[i:])
+		}
+		ok, err := a.post(ctx, d, inlineWebhookTimeout)
+		if err != nil || !ok {
+			return delivered, errors.Join(err, a.release(ctx, queue[i+1:]))
+		}
+		delivered++
+	}
+	return delivered, nil
+}
+
+// release gives claimed deliveries back, also where ctx has ended.
+func (a *Activities) release(ctx context.Context, due []endpoint.Due) error {
+	ds := make([]endpoint.Delivery, len(due))
+	for i, d := range due {
+		ds[i] = d.Delivery
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	return a.deps.Deliveries.ReleaseDeliveries(ctx, ds)
+}
+
+// round is some deliveries to one endpoint.
+type round struct {
+	acts  *Activities
+	slots chan struct{}
+	wg    sync.WaitGroup
+
+	mu                sync.Mutex
+	delivered, failed int
+	errs              []error
+	// spared are those that were not attempted: an endpoint that fails is not asked
+	// again and again whether it still does.
+	spared []endpoint.Due
+}
+
+// over reports whether no further call is to begin.
+func (r *round) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed > 0 || len(r.errs) > 0
+}
+
+// call makes a call as soon as there is a slot.
+func (r *round) call(ctx context.Context, d endpoint.Due) {
+	r.slots <- struct{}{}
+	if r.over() || ctx.Err() != nil {
+		r.spared = append(r.spared, d)
+		<-r.slots
+		return
+	}
+	if heartbeats(ctx) {
+		activity.RecordHeartbeat(ctx)
+	}
+	r.wg.Go(func() {
+		defer func() { <-r.slots }()
+		delivered, err := r.acts.post(ctx, d, webhookTimeout)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case err != nil:
+			r.errs = append(r.errs, err)
+		case delivered:
+			r.delivered++
+		default:
+			r.failed++
+		}
+	})
+}
+
+// DeliverDueWebhooks makes one round of an endpoint's due deliveries: until none is
+// due, one fails, or webhookRound is over.
 func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
 	start := time.Now()
 	var res email.DeliverWebhooksResult
-	due, err := a.deps.Deliveries.ClaimForEndpoint(ctx, in.EndpointID, webhookBatch)
-	if err != nil {
-		return res, failed(ctx, a.deps.Log, "claiming webhooks", err)
+	if err := a.deps.Deliveries.BeginRound(ctx, in.EndpointID); err != nil {
+		return res, failed(ctx, a.deps.Log, "beginning a round of webhooks", err)
 	}
-	var (
-		mu    sync.Mutex
-		wg    sync.WaitGroup
-		slots = make(chan struct{}, webhookConcurrency)
-		first error
-		// spared are those that were not attempted: an endpoint that fails is not asked
-		// fifty times whether it still does.
-		spared []endpoint.Delivery
-	)
-	for _, d := range due {
-		slots <- struct{}{}
-		mu.Lock()
-		failing := res.Failed > 0 || first != nil
-		mu.Unlock()
-		if failing {
-			spared = append(spared, d.Delivery)
-			<-slots
-			continue
+	r := &round{acts: a, slots: make(chan struct{}, webhookConcurrency)}
+	for !r.over() && time.Since(start) < webhookRound && ctx.Err() == nil {
+		due, err := a.deps.Deliveries.ClaimForEndpoint(ctx, in.EndpointID, webhookBatch)
+		if err != nil {
+			r.wg.Wait()
+			return res, failed(ctx, a.deps.Log, "claiming webhooks", err)
 		}
-		if heartbeats(ctx) {
-			activity.RecordHeartbeat(ctx)
+		if len(due) == 0 {
+			break
 		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			delivered, err := a.post(ctx, d, webhookTimeout)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-				first = err
-			case delivered:
-				res.Delivered++
-			default:
-				res.Failed++
-			}
-		})
+		for _, d := range due {
+			r.call(ctx, d)
+		}
+		if due[0].Endpoint.Failures > 0 {
+			r.wg.Wait() // one finds out whether it is back
+		}
 	}
-	wg.Wait()
-	if err := errors.Join(first, a.deps.Deliveries.ReleaseDeliveries(ctx, spared)); err != nil {
+	r.wg.Wait()
+	res.Delivered, res.Failed = r.delivered, r.failed
+	if err := errors.Join(append(r.errs, a.release(ctx, r.spared))...); err != nil {
 		return res, failed(ctx, a.deps.Log, "settling a webhook", err)
 	}
-	if res.Waiting, res.NextAt, err = a.deps.Deliveries.EndpointBacklog(ctx, in.EndpointID); err != nil {
+	b, err := a.deps.Deliveries.EndpointBacklog(ctx, in.EndpointID)
+	if err != nil {
 		return res, failed(ctx, a.deps.Log, "reading the backlog", err)
+	}
+	res.Waiting, res.NextAt = b.Waiting, b.NextAt
+	res.Since, res.Why, res.Disabled = b.Endpoint.FailingSince, b.Endpoint.LastError, b.Endpoint.Disabled
+	if res.Disabled {
+		res.Why = b.Endpoint.DisabledReason
+	}
+	if u, err := url.Parse(b.Endpoint.URL); err == nil {
+		res.Host = u.Host // path and query may be secret
 	}
 	res.Took = since(start)
 	return res, nil
 }
 
-// post makes one call and writes its result.
+// post makes one call and writes its result. A call that was broken off because we
+// are to stop is given back: the endpoint is not to blame.
 func (a *Activities) post(ctx context.Context, d endpoint.Due, timeout time.Duration) (delivered bool, err error) {
 	r := a.deps.Poster.Post(ctx, d, timeout)
 	a.deps.Log.InfoContext(ctx, "webhook.attempted", "endpoint_id", d.Endpoint.ID, "delivery_id", d.Delivery.ID, "type", d.Delivery.Type,
 		"attempt", d.Delivery.Attempts+1, "code", r.Status, "ms", r.Duration.Milliseconds(), "verdict", r.Verdict, "error", r.Error)
-	return r.Verdict == endpoint.VerdictDelivered, a.deps.Deliveries.SettleDelivery(ctx, d.Delivery, r)
+	if ctx.Err() != nil && r.Status == 0 {
+		return false, errors.Join(ctx.Err(), a.release(ctx, []endpoint.Due{d}))
+	}
+	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	return r.Verdict == endpoint.VerdictDelivered, a.deps.Deliveries.SettleDelivery(settleCtx, d.Delivery, r)
 }

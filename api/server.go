@@ -174,7 +174,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)
 	s.route("GET", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.Endpoint))
 	s.route("PUT", "/v1.0/webhooks/:id", webhooks, s.putWebhook)
-	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.DeleteEndpoint))
+	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deleteWebhook))
 	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, s.oneWebhook(s.enableWebhook))
 	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, s.rotateSecret)
 	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, s.testWebhook)

@@ -43,6 +43,7 @@ type webhookJSON struct {
 	// disabled if it goes on like that.
 	Failures     int     `json:"failures"`
 	FailingSince *string `json:"failing_since"`
+	LastError    string  `json:"last_error,omitempty"`
 	BlockedUntil *string `json:"blocked_until"`
 	DisablesAt   *string `json:"disables_at"`
 	CreatedAt    *string `json:"created_at"`
@@ -54,11 +55,11 @@ type webhookJSON struct {
 func webhook(e endpoint.Endpoint, secret string) webhookJSON {
 	out := webhookJSON{
 		ID: e.ID, Kind: e.Kind, URL: e.URL, Method: e.Method, Format: e.Format, Events: append([]string{}, e.Events...), Tags: append([]string{}, e.Tags...),
-		Streams: append([]string{}, e.Streams...), Disabled: e.Disabled, DisabledReason: e.DisabledReason, Failures: e.Failures,
+		Streams: append([]string{}, e.Streams...), Disabled: e.Disabled, DisabledReason: e.DisabledReason, Failures: e.Failures, LastError: e.LastError,
 		FailingSince: moment(e.FailingSince), BlockedUntil: moment(e.BlockedUntil), CreatedAt: moment(e.CreatedAt), UpdatedAt: moment(e.UpdatedAt), Secret: secret,
 	}
 	if !e.FailingSince.IsZero() && !e.Disabled {
-		out.DisablesAt = moment(e.FailingSince.Add(endpoint.DisableAfter))
+		out.DisablesAt = moment(endpoint.DisablesAt(e.FailingSince, e.WarnedAt))
 	}
 	return out
 }
@@ -178,6 +179,7 @@ func (s *Server) putWebhook(c *gin.Context) (int, any, error) {
 	if e, err = s.deps.Webhooks.UpdateEndpoint(c.Request.Context(), e); err != nil {
 		return 0, nil, err
 	}
+	s.wakeEndpoint(c.Request.Context(), id)
 	return http.StatusOK, webhook(e, ""), nil
 }
 
@@ -199,6 +201,15 @@ func (s *Server) oneWebhook(do func(ctx context.Context, customerID, id string) 
 // enableWebhook also wakes what waits for the endpoint.
 func (s *Server) enableWebhook(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	e, err := s.deps.Webhooks.EnableEndpoint(ctx, customerID, id)
+	if err == nil {
+		s.wakeEndpoint(ctx, id)
+	}
+	return e, err
+}
+
+// deleteWebhook also ends the endpoint's run, which has nothing to wait for any more.
+func (s *Server) deleteWebhook(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	e, err := s.deps.Webhooks.DeleteEndpoint(ctx, customerID, id)
 	if err == nil {
 		s.wakeEndpoint(ctx, id)
 	}
@@ -326,9 +337,13 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 	if in.Since.IsZero() || !in.Since.Before(in.Until) || !storableTime(in.Since) || !storableTime(in.Until) {
 		return 0, nil, invalid("/since", "invalid", "give the time from which to tell again, in RFC 3339, before until")
 	}
+	e, err := s.deps.Webhooks.Endpoint(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
 	for i, name := range in.Types {
-		if !slices.Contains(endpoint.Events(endpoint.FormatStandard), name) {
-			return 0, nil, invalid("/types/"+strconv.Itoa(i), "unknown", "there is no such event; docs/webhooks.md lists them")
+		if !slices.Contains(endpoint.Events(e.Format), name) {
+			return 0, nil, invalid("/types/"+strconv.Itoa(i), "unknown", "there is no such event in this format; docs/webhooks.md lists them")
 		}
 	}
 	n, err := s.deps.Webhooks.Replay(c.Request.Context(), customerOf(c).ID, id, in.Since, in.Until, in.Types)

@@ -138,11 +138,14 @@ func TestEventsHaveOneName(t *testing.T) {
 	var want []string
 	for _, e := range []email.EventType{
 		email.EventQueued, email.EventScheduled, email.EventSending, email.EventDeferred, email.EventDelivered, email.EventBounced, email.EventFailed,
-		email.EventExpired, email.EventCanceled, email.EventSuppressed, email.EventAmbiguous, email.EventCancelRequested, email.EventHeld,
+		email.EventExpired, email.EventCanceled, email.EventAmbiguous, email.EventCancelRequested, email.EventHeld,
 		email.EventResumed, email.EventDeleted, email.EventCompleted,
 	} {
 		want = append(want, string(e))
 	}
-	require.Equal(t, append(want, endpoint.TypeDisabled), endpoint.Events(endpoint.FormatStandard))
-	require.Subset(t, want, endpoint.DefaultEvents(endpoint.FormatStandard))
+	require.Equal(t, append(want, endpoint.TypeFailing, endpoint.TypeDisabled), endpoint.Events(endpoint.FormatStandard))
+	require.Subset(t, want, endpoint.Outcomes())
+	for _, voipbin := range endpoint.Events(endpoint.FormatVoIPBIN) {
+		require.Subset(t, want, endpoint.EmailEvents(endpoint.FormatVoIPBIN, []string{voipbin}), voipbin)
+	}
 }

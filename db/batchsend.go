@@ -189,7 +189,8 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 	if err != nil || !hooked {
 		return out, err
 	}
-	err = s.db.NewRaw("SELECT DISTINCT endpoint_id FROM webhook_deliveries WHERE email_id IN (?) AND status = 'pending'", bun.List(ids)).Scan(ctx, &out.Endpoints)
+	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &out.Endpoints)
 	return out, translate(err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type deliveryRow struct {
 	Body          string          `bun:"body"`
 	Status        endpoint.Status `bun:"status"`
 	Attempts      int             `bun:"attempts"`
+	Spent         int             `bun:"spent"`
+	Asked         bool            `bun:"asked"`
 	NextAttemptAt time.Time       `bun:"next_attempt_at,nullzero"`
 	LastCode      int             `bun:"last_code"`
 	LastError     string          `bun:"last_error"`
@@ -87,8 +90,8 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 	return out, next, nil
 }
 
-// RetryDelivery makes a delivery due at once, whatever has become of it, under the
-// same id and with the same body. It has the whole schedule before it again.
+// RetryDelivery makes a delivery due before all others, whatever has become of it,
+// under the same id and with the same body. It has the whole schedule before it again.
 func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string) (endpoint.Delivery, error) {
 	id, ok := strings.CutPrefix(deliveryID, endpoint.DeliveryIDPrefix)
 	var row deliveryRow
@@ -101,23 +104,20 @@ func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string
 		if err != nil {
 			return err
 		}
-		if err := again(ctx, tx, []string{row.ID}); err != nil {
+		if err := again(ctx, tx, []string{row.ID}, true); err != nil {
 			return err
 		}
-		row.Status, row.Attempts, row.NextAttemptAt = endpoint.StatusPending, 0, time.Now()
+		row.Status, row.NextAttemptAt = endpoint.StatusPending, time.Now()
 		return audit(ctx, tx, customerID, "delivery.retried", deliveryID, "")
 	})
 	return row.delivery(), err
 }
 
-// again makes deliveries as if they had never been attempted. What was called is
-// forgotten, for the attempts are counted from 1 again.
-func again(ctx context.Context, tx bun.Tx, ids []string) error {
-	if _, err := tx.NewRaw("DELETE FROM webhook_attempts WHERE delivery_id IN (?)", bun.List(ids)).Exec(ctx); err != nil {
-		return err
-	}
-	_, err := tx.NewRaw("UPDATE webhook_deliveries SET status = 'pending', attempts = 0, next_attempt_at = now(), lease_until = NULL, done_at = NULL WHERE id IN (?)",
-		bun.List(ids)).Exec(ctx)
+// again makes deliveries due, with the whole schedule before them. What was called
+// stays on record.
+func again(ctx context.Context, tx bun.Tx, ids []string, asked bool) error {
+	_, err := tx.NewRaw("UPDATE webhook_deliveries SET status = 'pending', spent = attempts, asked = ?, next_attempt_at = now(), lease_until = NULL, done_at = NULL WHERE id IN (?)",
+		asked, bun.List(ids)).Exec(ctx)
 	return err
 }
 
@@ -132,9 +132,6 @@ func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since
 	e, err := s.Endpoint(ctx, customerID, endpointID)
 	if err != nil {
 		return 0, err
-	}
-	if e.Format != endpoint.FormatStandard {
-		return 0, email.Fail(email.CodeConflict, "only endpoints of the format standard can be told again; list the e-mails instead")
 	}
 	if len(types) == 0 {
 		types = e.Events
@@ -151,12 +148,12 @@ func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since
 			return err
 		}
 		if n = len(ids); n > replayMax {
-			return email.Fail(email.CodeConflict, "more than %d events fall into that time; ask for a shorter one", replayMax)
+			return errReplayTooLong
 		}
 		if n == 0 {
 			return nil
 		}
-		if err := again(ctx, tx, ids); err != nil {
+		if err := again(ctx, tx, ids, false); err != nil {
 			return err
 		}
 		return audit(ctx, tx, customerID, "webhook.replayed", endpointID, fmt.Sprintf("%d events from %s to %s", n, since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339)))
@@ -164,12 +161,15 @@ func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since
 	return n, err
 }
 
+var errReplayTooLong = email.Fail(email.CodeConflict, "more than %d events fall into that time; ask for a shorter one", replayMax)
+
 // missing writes the deliveries that an endpoint lacks. Their bodies tell the event
 // as it was and the e-mail as it is now.
 func (s *Store) missing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint, since, until time.Time, types []string) error {
 	var rows []eventRow
 	err := tx.NewSelect().Model(&rows).Where("ev.customer_id = ?", e.CustomerID).Where("ev.at >= ?", since).Where("ev.at < ?", until).
-		Where("ev.type IN (?)", bun.List(types)).Where("NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = ? AND d.event_id = ev.id)", e.ID).
+		Where("ev.type IN (?)", bun.List(endpoint.EmailEvents(e.Format, types))).
+		Where("NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = ? AND d.event_id = ev.id)", e.ID).
 		Join("JOIN emails AS e ON e.id = ev.email_id").
 		Where("? <> 'callback' OR e.callback_id = ?", e.Kind, e.ID).
 		Where("cardinality(?::text[]) = 0 OR e.tags && ?::text[]", pgArray(e.Tags), pgArray(e.Tags)).
@@ -179,28 +179,76 @@ func (s *Store) missing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint, sin
 		return err
 	}
 	if len(rows) > replayMax {
-		return email.Fail(email.CodeConflict, "more than %d events fall into that time; ask for a shorter one", replayMax)
+		return errReplayTooLong
 	}
-	mails := map[string]email.Email{}
-	for _, r := range rows {
-		m, ok := mails[r.EmailID]
-		if !ok {
-			if m, err = s.Email(ctx, e.CustomerID, r.EmailID); err != nil {
-				return err
-			}
-			mails[r.EmailID] = m
-		}
-		kind, body, err := s.opts.WebhookBody(e.Format, r.event(), m)
-		if err != nil {
-			return fmt.Errorf("webhook body of %s: %w", r.Type, err)
-		}
-		d := deliveryRow{ID: newID(), EndpointID: e.ID, EmailID: r.EmailID, EventID: r.ID, Type: kind, Body: string(body), Status: endpoint.StatusPending,
-			NextAttemptAt: time.Now(), CreatedAt: time.Now()}
-		if _, err := tx.NewInsert().Model(&d).Exec(ctx); err != nil {
+	batch := 500
+	if e.Format == endpoint.FormatVoIPBIN {
+		batch = 20 // with contents
+	}
+	for part := range slices.Chunk(rows, batch) {
+		if err := s.writeMissing(ctx, tx, e, part, types); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeMissing writes some of them.
+func (s *Store) writeMissing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint, events []eventRow, types []string) error {
+	mails, err := s.mailsOf(ctx, tx, events, e.Format == endpoint.FormatVoIPBIN)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	var rows []*deliveryRow
+	for _, ev := range events {
+		kind, body, err := s.opts.WebhookBody(e.Format, ev.event(), mails[ev.EmailID])
+		if err != nil {
+			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
+		}
+		if !slices.Contains(types, kind) {
+			continue
+		}
+		rows = append(rows, &deliveryRow{ID: newID(), EndpointID: e.ID, EmailID: ev.EmailID, EventID: ev.ID, Type: kind, Body: string(body),
+			Status: endpoint.StatusPending, NextAttemptAt: now, CreatedAt: now})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	// A replay beside this one may have been first.
+	_, err = tx.NewInsert().Model(&rows).On("CONFLICT (endpoint_id, event_id) DO NOTHING").Exec(ctx)
+	return err
+}
+
+// mailsOf reads the e-mails of events, by id; their contents only if asked to.
+func (s *Store) mailsOf(ctx context.Context, tx bun.Tx, events []eventRow, contents bool) (map[string]email.Email, error) {
+	ids := make([]string, len(events))
+	for i, ev := range events {
+		ids[i] = ev.EmailID
+	}
+	var rows []*emailRow
+	if err := tx.NewSelect().Model(&rows).Where("e.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, err
+	}
+	var rs []*recipientRow
+	if err := tx.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.List(ids)).Order("r.position").Scan(ctx); err != nil {
+		return nil, err
+	}
+	recipients := map[string][]*recipientRow{}
+	for _, r := range rs {
+		recipients[r.EmailID] = append(recipients[r.EmailID], r)
+	}
+	out := make(map[string]email.Email, len(rows))
+	for _, r := range rows {
+		m := &mail{emailRow: *r}
+		if contents {
+			if err := (&change{ctx: ctx, s: s, tx: tx}).loadContent(m); err != nil {
+				return nil, err
+			}
+		}
+		out[r.ID] = emailOf(r, recipients[r.ID], m.content, m.attachments)
+	}
+	return out, nil
 }
 
 // pgArray is a Postgres array of texts.

@@ -34,6 +34,9 @@ type endpointRow struct {
 	Failures       int             `bun:"failures"`
 	FailingSince   time.Time       `bun:"failing_since,nullzero"`
 	BlockedUntil   time.Time       `bun:"blocked_until,nullzero"`
+	WarnedAt       time.Time       `bun:"warned_at,nullzero"`
+	LastError      string          `bun:"last_error"`
+	RoundUntil     time.Time       `bun:"round_until,nullzero"`
 	CreatedAt      time.Time       `bun:"created_at,nullzero,default:now()"`
 	UpdatedAt      time.Time       `bun:"updated_at,nullzero,default:now()"`
 	DeletedAt      time.Time       `bun:"deleted_at,nullzero"`
@@ -44,7 +47,7 @@ func (r *endpointRow) endpoint() endpoint.Endpoint {
 	return endpoint.Endpoint{
 		ID: r.ID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Format: r.Format, Events: r.Events,
 		Tags: r.Tags, Streams: r.Streams, Disabled: !r.DisabledAt.IsZero(), DisabledReason: r.DisabledReason,
-		Failures: r.Failures, FailingSince: utc(r.FailingSince), BlockedUntil: utc(r.BlockedUntil),
+		Failures: r.Failures, FailingSince: utc(r.FailingSince), BlockedUntil: utc(r.BlockedUntil), WarnedAt: utc(r.WarnedAt), LastError: r.LastError,
 		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt),
 	}
 }
@@ -90,6 +93,12 @@ func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret
 	return out, nil
 }
 
+// forgive makes an endpoint what it was before it failed.
+func (r *endpointRow) forgive() {
+	r.DisabledAt, r.DisabledReason = time.Time{}, ""
+	r.Failures, r.FailingSince, r.BlockedUntil, r.WarnedAt, r.LastError = 0, time.Time{}, time.Time{}, time.Time{}, ""
+}
+
 // reasonNoURL disables a customer's endpoint while there is no address.
 const reasonNoURL = "no address"
 
@@ -117,7 +126,7 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
 	var row endpointRow
 	if err := tx.NewSelect().Model(&row).Where("w.customer_id = ?", c.ID).Where("w.kind = ?", endpoint.KindCustomer).
-		For("UPDATE").Scan(ctx); err != nil {
+		For("NO KEY UPDATE").Scan(ctx); err != nil {
 		return "", fmt.Errorf("read webhook endpoint: %w", err)
 	}
 	format := endpoint.FormatStandard
@@ -132,14 +141,14 @@ func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Cu
 	}
 	turnedOn := row.URL == "" && c.WebhookURI != ""
 	if c.WebhookURI != row.URL {
-		row.DisabledAt, row.DisabledReason = time.Time{}, ""
-		row.Failures, row.FailingSince, row.BlockedUntil = 0, time.Time{}, time.Time{}
+		row.forgive()
 		if c.WebhookURI == "" {
 			row.DisabledAt, row.DisabledReason = time.Now(), reasonNoURL
 		}
 	}
 	row.URL, row.Method = c.WebhookURI, c.WebhookMethod
-	if _, err := tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "format", "events", "disabled_at", "disabled_reason", "failures", "failing_since", "blocked_until").
+	if _, err := tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "format", "events", "disabled_at", "disabled_reason", "failures", "failing_since", "blocked_until",
+		"warned_at", "last_error").
 		Set("updated_at = now()").Exec(ctx); err != nil {
 		return "", fmt.Errorf("update webhook endpoint: %w", err)
 	}
@@ -178,7 +187,7 @@ func (c *change) callback(customerID, url string) (id string, err error) {
 		return "", nil
 	}
 	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
-		Events: endpoint.DefaultEvents(endpoint.FormatStandard), Tags: []string{}, Streams: []string{}}
+		Events: endpoint.Outcomes(), Tags: []string{}, Streams: []string{}}
 	for range 2 {
 		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
 		if !errors.Is(err, sql.ErrNoRows) {
@@ -229,11 +238,11 @@ func (r *endpointRow) take(e endpoint.Endpoint) {
 }
 
 // Endpoints lists a customer's endpoints, oldest first: its own webhook_uri, those
-// it made, and the callback URLs of its messages.
+// it made, and then callback URLs of its messages, 1000 in all.
 func (s *Store) Endpoints(ctx context.Context, customerID string) ([]endpoint.Endpoint, error) {
 	var rows []endpointRow
 	err := s.db.NewSelect().Model(&rows).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Where("w.url <> ''").
-		Order("w.created_at", "w.id").Limit(1000).Scan(ctx)
+		OrderExpr("w.kind = 'callback', w.created_at, w.id").Limit(1000).Scan(ctx)
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -258,7 +267,7 @@ func (s *Store) Endpoint(ctx context.Context, customerID, id string) (endpoint.E
 func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action string, fn func(tx bun.Tx, row *endpointRow) error) (endpoint.Endpoint, error) {
 	var row endpointRow
 	err := s.inTx(ctx, func(tx bun.Tx) error {
-		err := tx.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").For("UPDATE").Scan(ctx)
+		err := tx.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").For("NO KEY UPDATE").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound("webhook endpoint")
 		}
@@ -269,7 +278,7 @@ func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action strin
 			return err
 		}
 		_, err = tx.NewUpdate().Model(&row).WherePK().Column("url", "method", "format", "events", "tags", "streams", "secret_sealed", "disabled_at",
-			"disabled_reason", "failures", "failing_since", "blocked_until", "deleted_at").Set("updated_at = now()").Returning("updated_at").Exec(ctx)
+			"disabled_reason", "failures", "failing_since", "blocked_until", "warned_at", "last_error", "deleted_at").Set("updated_at = now()").Returning("updated_at").Exec(ctx)
 		if err != nil {
 			return err
 		}
@@ -279,11 +288,15 @@ func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action strin
 }
 
 // UpdateEndpoint writes what a customer chose: URL, method, format, events, tags
-// and streams. Only an endpoint that it made can be changed so.
+// and streams. Only an endpoint that it made can be changed so. At another URL it
+// begins anew, disabled or not.
 func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoint.Endpoint, error) {
 	return s.changeEndpoint(ctx, e.CustomerID, e.ID, "webhook.updated", func(_ bun.Tx, row *endpointRow) error {
 		if row.Kind != endpoint.KindEndpoint {
 			return email.Fail(email.CodeConflict, "this endpoint comes from elsewhere: change webhook_uri by PUT /v1.0/customer, callback_url with the message")
+		}
+		if e.URL != row.URL {
+			row.forgive()
 		}
 		row.take(e)
 		return nil
@@ -293,13 +306,13 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoi
 // EnableEndpoint lets an endpoint be told again. What waited while it was disabled
 // is due at once.
 func (s *Store) EnableEndpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
-	return s.changeEndpoint(ctx, customerID, id, "webhook.enabled", func(_ bun.Tx, row *endpointRow) error {
+	return s.changeEndpoint(ctx, customerID, id, "webhook.enabled", func(tx bun.Tx, row *endpointRow) error {
 		if row.URL == "" {
 			return email.Fail(email.CodeConflict, "this endpoint has no address: set webhook_uri by PUT /v1.0/customer")
 		}
-		row.DisabledAt, row.DisabledReason = time.Time{}, ""
-		row.Failures, row.FailingSince, row.BlockedUntil = 0, time.Time{}, time.Time{}
-		return nil
+		row.forgive()
+		_, err := tx.NewRaw("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE endpoint_id = ? AND status = 'pending' AND next_attempt_at > now()", id).Exec(ctx)
+		return err
 	})
 }
 
@@ -317,6 +330,9 @@ func (s *Store) DeleteEndpoint(ctx context.Context, customerID, id string) (endp
 	})
 }
 
+// maxSecrets is how many secrets may sign at once: a header has to hold their signatures.
+const maxSecrets = 10
+
 // RotateSecret gives an endpoint a new secret; both sign for endpoint.RotationOverlap.
 // The new one is returned this once.
 func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endpoint.Endpoint, secret string, err error) {
@@ -324,7 +340,7 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 	if err != nil {
 		return endpoint.Endpoint{}, "", err
 	}
-	e, err = s.changeEndpoint(ctx, customerID, id, "webhook.rotated", func(_ bun.Tx, row *endpointRow) error {
+	e, err = s.changeEndpoint(ctx, customerID, id, "webhook.rotated", func(tx bun.Tx, row *endpointRow) error {
 		if row.Kind == endpoint.KindCallback {
 			return email.Fail(email.CodeConflict, "callbacks are signed with the secret of the customer's own endpoint: rotate that one")
 		}
@@ -332,13 +348,20 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 		if err != nil {
 			return err
 		}
-		row.SecretSealed, err = s.sealSecrets(row.ID, endpoint.Rotate(secrets, fresh, time.Now().UTC()))
+		var now time.Time
+		if err := tx.NewRaw("SELECT now()").Scan(ctx, &now); err != nil {
+			return err
+		}
+		if secrets = endpoint.Rotate(secrets, fresh, now.UTC()); len(secrets) > maxSecrets {
+			return email.Fail(email.CodeConflict, "%d secrets sign already, each for 24 hours after it was replaced: wait until the oldest has ended", maxSecrets)
+		}
+		row.SecretSealed, err = s.sealSecrets(row.ID, secrets)
 		return err
 	})
 	return e, fresh.Reveal(), err
 }
 
-// TestEndpoint writes a delivery of the type webhook.test, due at once.
+// TestEndpoint writes a delivery of the type webhook.test, due before all others.
 func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoint.Delivery, error) {
 	e, err := s.Endpoint(ctx, customerID, id)
 	if err != nil {
@@ -352,7 +375,7 @@ func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoi
 	if err != nil {
 		return endpoint.Delivery{}, err
 	}
-	row := deliveryRow{ID: newID(), EndpointID: id, EventID: newID(), Type: endpoint.TypeTest, Body: string(body), Status: endpoint.StatusPending, NextAttemptAt: now, CreatedAt: now}
+	row := deliveryRow{ID: newID(), EndpointID: id, EventID: newID(), Type: endpoint.TypeTest, Body: string(body), Status: endpoint.StatusPending, Asked: true, NextAttemptAt: now, CreatedAt: now}
 	if _, err := s.db.NewInsert().Model(&row).Exec(ctx); err != nil {
 		return endpoint.Delivery{}, translate(err)
 	}

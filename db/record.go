@@ -40,8 +40,8 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 	if err != nil || !hooked {
 		return out, err
 	}
-	err = s.db.NewRaw("SELECT count(*) FROM webhook_deliveries WHERE email_id = ? AND status = 'pending'", rec.EmailID).Scan(ctx, &out.Webhooks)
-	return out, translate(err)
+	out.Webhooks, err = s.pendingForEmail(ctx, rec.EmailID)
+	return out, err
 }
 
 // close ends the open attempt: its outcomes come from the journal, or, if that

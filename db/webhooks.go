@@ -2,7 +2,10 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -14,7 +17,9 @@ import (
 // Leases of claimed deliveries: longer than the calls they are claimed for.
 const (
 	inlineDeliveryLease = 10 * time.Second
-	deliveryLease       = 5 * time.Minute
+	deliveryLease       = time.Minute
+	// roundLease is longer than a round of an endpoint's run.
+	roundLease = 2 * time.Minute
 )
 
 // dueRow is a claimed delivery with its endpoint.
@@ -30,6 +35,7 @@ type dueRow struct {
 	Kind       endpoint.Kind `bun:"kind"`
 	URL        string        `bun:"url"`
 	Method     string        `bun:"method"`
+	Failures   int           `bun:"failures"`
 	// SecretOf is the endpoint whose secret signs: a callback has none of its own.
 	SecretOf     string `bun:"secret_of"`
 	SecretSealed []byte `bun:"secret_sealed"`
@@ -38,7 +44,7 @@ type dueRow struct {
 // claimed reads back what an UPDATE has leased, oldest event first.
 const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ? * interval '1 second' FROM due WHERE d.id = due.id
 	RETURNING d.id, coalesce(d.email_id::text, '') AS email_id, d.type, d.body, d.attempts, d.created_at, d.event_id, d.endpoint_id)
-	SELECT c.id, c.email_id, c.type, c.body, c.attempts, c.created_at, c.endpoint_id, w.customer_id, w.kind, w.url, w.method, own.id AS secret_of, own.secret_sealed
+	SELECT c.id, c.email_id, c.type, c.body, c.attempts, c.created_at, c.endpoint_id, w.customer_id, w.kind, w.url, w.method, w.failures, own.id AS secret_of, own.secret_sealed
 	FROM claimed AS c JOIN webhook_endpoints AS w ON w.id = c.endpoint_id
 	JOIN webhook_endpoints AS own ON (w.kind <> 'callback' AND own.id = w.id) OR (w.kind = 'callback' AND own.customer_id = w.customer_id AND own.kind = 'customer')
 	ORDER BY c.event_id`
@@ -46,8 +52,21 @@ const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ? * in
 // free are deliveries that nobody holds and that are due.
 const free = `d.status = 'pending' AND d.next_attempt_at <= now() AND (d.lease_until IS NULL OR d.lease_until < now())`
 
+// unattended are endpoints (w) that somebody has to look after: enabled, not left
+// alone, and their run is not at work. Who has committed a delivery and finds its
+// endpoint attended may go: the run reads what waits after it has said that it
+// stops, and one that is left alone is looked at when that time has passed.
+const unattended = `w.disabled_at IS NULL AND (w.blocked_until IS NULL OR w.blocked_until <= now()) AND (w.round_until IS NULL OR w.round_until <= now())`
+
+// pendingForEmail counts the deliveries of an e-mail that are worth a look at once.
+func (s *Store) pendingForEmail(ctx context.Context, emailID string) (n int, err error) {
+	err = s.db.NewRaw(`SELECT count(*) FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id = ? AND d.status = 'pending'`, emailID).Scan(ctx, &n)
+	return n, translate(err)
+}
+
 // ClaimForEmail leases an e-mail's due deliveries to endpoints that have nothing
-// else pending. others are the endpoints of the rest.
+// else pending. others are those of the rest that nobody looks after.
 func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error) {
 	var rows []dueRow
 	err = s.db.NewRaw(`WITH due AS (
@@ -62,19 +81,25 @@ func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoi
 	if due, err = s.due(rows); err != nil {
 		return nil, nil, err
 	}
-	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id
-		WHERE d.email_id = ? AND w.disabled_at IS NULL AND `+free, emailID).Scan(ctx, &others)
+	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id = ? AND `+free, emailID).Scan(ctx, &others)
 	return due, others, translate(err)
 }
 
-// ClaimForEndpoint leases up to limit due deliveries of one endpoint: none while it
-// is left alone, one after it has failed.
+// BeginRound says that an endpoint's run is at work, until EndpointBacklog is asked.
+func (s *Store) BeginRound(ctx context.Context, endpointID string) error {
+	_, err := s.db.NewRaw("UPDATE webhook_endpoints SET round_until = now() + ? * interval '1 second' WHERE id = ?", roundLease.Seconds(), endpointID).Exec(ctx)
+	return translate(err)
+}
+
+// ClaimForEndpoint leases up to limit due deliveries of one endpoint: one after it
+// has failed, and none while it is left alone, but for what somebody asked for.
 func (s *Store) ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error) {
 	var rows []dueRow
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT d.id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND w.disabled_at IS NULL
-				AND (w.blocked_until IS NULL OR w.blocked_until <= now())
-			WHERE d.endpoint_id = ?0 AND `+free+` ORDER BY d.next_attempt_at, d.event_id
+				AND (w.blocked_until IS NULL OR w.blocked_until <= now() OR d.asked)
+			WHERE d.endpoint_id = ?0 AND `+free+` ORDER BY d.asked DESC, d.next_attempt_at, d.event_id
 			LIMIT (SELECT CASE WHEN failures > 0 THEN 1 ELSE ?2 END FROM webhook_endpoints WHERE id = ?0) FOR UPDATE OF d SKIP LOCKED),
 		claimed AS (`+strings.Replace(claimed, "?", "?1", 1), endpointID, deliveryLease.Seconds(), limit).Scan(ctx, &rows)
 	if err != nil {
@@ -91,7 +116,7 @@ func (s *Store) due(rows []dueRow) ([]endpoint.Due, error) {
 			return nil, err
 		}
 		out[i] = endpoint.Due{
-			Endpoint: endpoint.Endpoint{ID: r.EndpointID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Secrets: secrets},
+			Endpoint: endpoint.Endpoint{ID: r.EndpointID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Failures: r.Failures, Secrets: secrets},
 			Delivery: endpoint.Delivery{
 				ID: endpoint.DeliveryIDPrefix + r.ID, EndpointID: r.EndpointID, EmailID: r.EmailID, Type: r.Type, Body: []byte(r.Body),
 				Attempts: r.Attempts, Status: endpoint.StatusPending, CreatedAt: utc(r.CreatedAt),
@@ -117,105 +142,155 @@ func (s *Store) ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) e
 // SettleDelivery writes what an attempt came to: done, to be tried again on the
 // schedule, or given up. It moves the endpoint's breaker, disables one that answered
 // 410 or has failed for endpoint.DisableAfter, and tells the customer's other
-// endpoints of that.
+// endpoints of that, and before.
 func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error {
-	status, wait := endpoint.StatusPending, time.Duration(0)
-	switch r.Verdict {
-	case endpoint.VerdictDelivered:
-		status = endpoint.StatusDelivered
-	case endpoint.VerdictGone:
-		status = endpoint.StatusFailed
-	default:
-		next, more := endpoint.Schedule{Steps: s.opts.WebhookSchedule}.NextAfter(d.Attempts+1, r.RetryAfter, jitter())
-		if wait = next; !more {
-			status = endpoint.StatusFailed
-		}
-	}
 	id := strings.TrimPrefix(d.ID, endpoint.DeliveryIDPrefix)
+	if r.Verdict == endpoint.VerdictDelivered {
+		return s.settleDelivered(ctx, id, d.EndpointID, r)
+	}
 	return s.inTx(ctx, func(tx bun.Tx) error {
-		res, err := tx.NewRaw(`UPDATE webhook_deliveries SET attempts = attempts + 1, lease_until = NULL, last_code = ?0, last_error = ?1, status = ?2,
-			next_attempt_at = CASE WHEN ?2 = 'pending' THEN now() + ?3 * interval '1 second' END,
-			done_at = CASE WHEN ?2 <> 'pending' THEN now() END WHERE id = ?4 AND status = 'pending'`,
-			r.Status, cleanText(r.Error), string(status), wait.Seconds(), id).Exec(ctx)
+		// The endpoint first, as whoever changes one does. Not FOR UPDATE: the mail's own
+		// transactions write deliveries for it meanwhile.
+		var row failingRow
+		err := tx.NewRaw("SELECT w.*, now() AS tx_now FROM webhook_endpoints AS w WHERE w.id = ? FOR NO KEY UPDATE", d.EndpointID).Scan(ctx, &row)
 		if err != nil {
 			return err
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
+		settled, err := s.settleFailed(ctx, tx, id, r)
+		if err != nil || !settled {
 			return err // somebody else has settled it
 		}
-		_, err = tx.NewRaw(`INSERT INTO webhook_attempts (delivery_id, attempt, code, ms, error, answer)
-			SELECT id, attempts, ?, ?, ?, ? FROM webhook_deliveries WHERE id = ? ON CONFLICT DO NOTHING`,
-			r.Status, r.Duration.Milliseconds(), cleanText(r.Error), cleanText(r.BodyExcerpt), id).Exec(ctx)
-		if err != nil {
-			return err
-		}
-		return settleEndpoint(ctx, tx, d.EndpointID, r)
+		return row.fail(ctx, tx, r)
 	})
 }
 
-// settleEndpoint moves an endpoint's breaker.
-func settleEndpoint(ctx context.Context, tx bun.Tx, endpointID string, r endpoint.Result) error {
-	if r.Verdict == endpoint.VerdictDelivered {
-		// Most find nothing to change, and lock nothing.
-		_, err := tx.NewRaw(`UPDATE webhook_endpoints SET failures = 0, failing_since = NULL, blocked_until = NULL WHERE id = ? AND failures > 0`, endpointID).Exec(ctx)
-		return err
+// settleDelivered is one statement: there are many of them.
+func (s *Store) settleDelivered(ctx context.Context, id, endpointID string, r endpoint.Result) error {
+	_, err := s.db.NewRaw(`WITH back AS (
+			UPDATE webhook_endpoints SET failures = 0, failing_since = NULL, blocked_until = NULL, warned_at = NULL, last_error = '' WHERE id = ?0 AND failures > 0),
+		done AS (
+			UPDATE webhook_deliveries SET attempts = attempts + 1, lease_until = NULL, asked = false, last_code = ?1, last_error = '', status = 'delivered',
+				next_attempt_at = NULL, done_at = now() WHERE id = ?2 AND status = 'pending' RETURNING id, attempts)
+		INSERT INTO webhook_attempts (delivery_id, attempt, code, ms, answer) SELECT id, attempts, ?1, ?3, ?4 FROM done ON CONFLICT DO NOTHING`,
+		endpointID, r.Status, id, r.Duration.Milliseconds(), cleanText(r.BodyExcerpt)).Exec(ctx)
+	return translate(err)
+}
+
+// settleFailed moves a delivery on the schedule, or to its end.
+func (s *Store) settleFailed(ctx context.Context, tx bun.Tx, id string, r endpoint.Result) (settled bool, err error) {
+	var made int
+	err = tx.NewRaw("SELECT attempts - spent + 1 FROM webhook_deliveries WHERE id = ? AND status = 'pending' FOR UPDATE", id).Scan(ctx, &made)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
 	}
-	var row struct {
-		endpointRow
-		TxNow time.Time `bun:"tx_now"`
+	if err != nil {
+		return false, err
 	}
-	err := tx.NewRaw("SELECT w.*, now() AS tx_now FROM webhook_endpoints AS w WHERE w.id = ? FOR UPDATE", endpointID).Scan(ctx, &row)
-	if err != nil || !row.DisabledAt.IsZero() {
-		return err
+	wait, more := endpoint.Schedule{Steps: s.opts.WebhookSchedule}.NextAfter(made, r.RetryAfter, jitter())
+	status := endpoint.StatusPending
+	if !more || r.Verdict == endpoint.VerdictGone {
+		status = endpoint.StatusFailed
 	}
-	row.Failures++
+	_, err = tx.NewRaw(`WITH tried AS (
+			UPDATE webhook_deliveries SET attempts = attempts + 1, lease_until = NULL, asked = false, last_code = ?0, last_error = ?1, status = ?2,
+				next_attempt_at = CASE WHEN ?2 = 'pending' THEN now() + ?3 * interval '1 second' END,
+				done_at = CASE WHEN ?2 <> 'pending' THEN now() END WHERE id = ?4 RETURNING id, attempts)
+		INSERT INTO webhook_attempts (delivery_id, attempt, code, ms, error, answer) SELECT id, attempts, ?0, ?5, ?1, ?6 FROM tried ON CONFLICT DO NOTHING`,
+		r.Status, cleanText(r.Error), string(status), wait.Seconds(), id, r.Duration.Milliseconds(), cleanText(r.BodyExcerpt)).Exec(ctx)
+	return true, err
+}
+
+// failingRow is a locked endpoint with the time.
+type failingRow struct {
+	endpointRow
+	TxNow time.Time `bun:"tx_now"`
+}
+
+// fail moves an endpoint's breaker.
+func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) error {
+	if !row.DisabledAt.IsZero() {
+		return nil
+	}
+	if !row.BlockedUntil.After(row.TxNow) {
+		row.Failures++ // else a call beside this one has just said so
+	}
 	if row.FailingSince.IsZero() {
 		row.FailingSince = row.TxNow
 	}
-	wait := max(endpoint.Backoff(row.Failures), min(r.RetryAfter, endpoint.MaxRetryAfter))
-	row.BlockedUntil = row.TxNow.Add(wait)
+	row.LastError = cleanText(r.Error)
+	if until := row.TxNow.Add(max(endpoint.Backoff(row.Failures), min(r.RetryAfter, endpoint.MaxRetryAfter))); until.After(row.BlockedUntil) {
+		row.BlockedUntil = until
+	}
+	warn, disable := endpoint.Escalate(row.TxNow, row.FailingSince, row.WarnedAt)
 	switch {
 	case r.Verdict == endpoint.VerdictGone:
 		row.DisabledReason = endpoint.ReasonGone
-	case row.TxNow.Sub(row.FailingSince) >= endpoint.DisableAfter:
+	case disable:
 		row.DisabledReason = endpoint.ReasonFailing
+	case warn:
+		row.WarnedAt = row.TxNow
 	}
 	if row.DisabledReason != "" {
 		row.DisabledAt = row.TxNow
 	}
-	_, err = tx.NewRaw(`UPDATE webhook_endpoints SET failures = ?, failing_since = ?, blocked_until = ?, disabled_at = ?, disabled_reason = ?, updated_at = now() WHERE id = ?`,
-		row.Failures, row.FailingSince, row.BlockedUntil, orNull(row.DisabledAt), row.DisabledReason, endpointID).Exec(ctx)
-	if err != nil || row.DisabledReason == "" {
+	_, err := tx.NewRaw(`UPDATE webhook_endpoints SET failures = ?, failing_since = ?, blocked_until = ?, warned_at = ?, last_error = ?, disabled_at = ?, disabled_reason = ?,
+		updated_at = now() WHERE id = ?`,
+		row.Failures, row.FailingSince, row.BlockedUntil, orNull(row.WarnedAt), row.LastError, orNull(row.DisabledAt), row.DisabledReason, row.ID).Exec(ctx)
+	switch {
+	case err != nil:
 		return err
+	case row.DisabledReason != "":
+		return errors.Join(row.tell(ctx, tx, endpoint.TypeDisabled, map[string]any{"reason": row.DisabledReason}),
+			audit(ctx, tx, row.CustomerID, "webhook.disabled", row.ID, row.DisabledReason))
+	case row.WarnedAt.Equal(row.TxNow):
+		return errors.Join(row.tell(ctx, tx, endpoint.TypeFailing, map[string]any{"disables_at": endpoint.DisablesAt(row.FailingSince, row.WarnedAt).UTC()}),
+			audit(ctx, tx, row.CustomerID, "webhook.failing", row.ID, row.LastError))
 	}
-	if err := tellDisabled(ctx, tx, &row.endpointRow); err != nil {
-		return err
-	}
-	return audit(ctx, tx, row.CustomerID, "webhook.disabled", endpointID, row.DisabledReason)
+	return nil
 }
 
-// tellDisabled tells those of a customer's endpoints that want to know.
-func tellDisabled(ctx context.Context, tx bun.Tx, row *endpointRow) error {
-	body, err := json.Marshal(map[string]any{"type": endpoint.TypeDisabled, "timestamp": row.DisabledAt.UTC(), "data": map[string]any{
-		"endpoint_id": row.ID, "customer_id": row.CustomerID, "url": row.URL, "reason": row.DisabledReason, "failing_since": row.FailingSince.UTC()}})
+// tell tells those of a customer's other endpoints that want to know.
+func (row *failingRow) tell(ctx context.Context, tx bun.Tx, eventType string, more map[string]any) error {
+	data := map[string]any{
+		"endpoint_id": row.ID, "customer_id": row.CustomerID, "url": row.URL, "failing_since": row.FailingSince.UTC(), "failures": row.Failures, "last_error": row.LastError,
+	}
+	maps.Copy(data, more)
+	body, err := json.Marshal(map[string]any{"type": eventType, "timestamp": row.TxNow.UTC(), "data": data})
 	if err != nil {
 		return err
 	}
 	_, err = tx.NewRaw(`INSERT INTO webhook_deliveries (id, endpoint_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, ?0, ?1, ?2, 'pending', now(), now() FROM webhook_endpoints AS w
 		WHERE w.customer_id = ?3 AND w.disabled_at IS NULL AND w.id <> ?4 AND ?1 = ANY (w.events)`,
-		newID(), endpoint.TypeDisabled, string(body), row.CustomerID, row.ID).Exec(ctx)
+		newID(), eventType, string(body), row.CustomerID, row.ID).Exec(ctx)
 	return err
 }
 
-// EndpointBacklog says how many deliveries wait for an endpoint, and when the
-// next is due. A disabled endpoint has none.
-func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (waiting int, nextAt time.Time, err error) {
-	err = s.db.NewRaw(`SELECT count(*), coalesce(min(greatest(d.next_attempt_at, d.lease_until, w.blocked_until)), now())
-		FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND w.disabled_at IS NULL
-		WHERE d.endpoint_id = ? AND d.status = 'pending'`, endpointID).Scan(ctx, &waiting, &nextAt)
-	if waiting == 0 {
-		nextAt = time.Time{}
+// EndpointBacklog says what waits for an endpoint, and ends a round.
+func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (endpoint.Backlog, error) {
+	// Two statements: what commits before the first is seen by the second, what commits
+	// later finds the round ended (see unattended).
+	if _, err := s.db.NewRaw("UPDATE webhook_endpoints SET round_until = NULL WHERE id = ? AND round_until IS NOT NULL", endpointID).Exec(ctx); err != nil {
+		return endpoint.Backlog{}, translate(err)
 	}
-	return waiting, utc(nextAt), translate(err)
+	var row struct {
+		endpointRow
+		Waiting int       `bun:"waiting"`
+		NextAt  time.Time `bun:"next_at"`
+	}
+	err := s.db.NewRaw(`SELECT w.*, b.waiting, b.next_at FROM webhook_endpoints AS w, LATERAL (
+			SELECT count(*) AS waiting, coalesce(min(greatest(d.next_attempt_at, d.lease_until, CASE WHEN NOT d.asked THEN w.blocked_until END)), now()) AS next_at
+			FROM webhook_deliveries AS d WHERE d.endpoint_id = w.id AND d.status = 'pending' AND w.disabled_at IS NULL) AS b
+		WHERE w.id = ?`, endpointID).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return endpoint.Backlog{}, nil
+	}
+	if err != nil {
+		return endpoint.Backlog{}, translate(err)
+	}
+	out := endpoint.Backlog{Waiting: row.Waiting, Endpoint: row.endpoint()}
+	if row.Waiting > 0 {
+		out.NextAt = utc(row.NextAt)
+	}
+	return out, nil
 }

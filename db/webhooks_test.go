@@ -52,10 +52,9 @@ func TestDeliveriesAreWrittenWithTheStatusTheyTell(t *testing.T) {
 
 	require.NoError(t, b.SettleDelivery(b.ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictDelivered, Status: 204}))
 	require.NoError(t, b.SettleDelivery(b.ctx, due[1].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
-	waiting, next, err := b.EndpointBacklog(b.ctx, due[0].Endpoint.ID)
-	require.NoError(t, err)
-	require.Equal(t, 1, waiting)
-	require.WithinDuration(t, time.Now().Add(time.Hour), next, 10*time.Second, "what the endpoint asked for")
+	waiting := b.backlog(due[0].Endpoint.ID)
+	require.Equal(t, 1, waiting.Waiting)
+	require.WithinDuration(t, time.Now().Add(time.Hour), waiting.NextAt, 10*time.Second, "what the endpoint asked for")
 	got, err := b.ClaimForEndpoint(b.ctx, due[0].Endpoint.ID, 10)
 	require.NoError(t, err)
 	require.Empty(t, got, "not before")
@@ -96,16 +95,14 @@ func TestAGoneEndpointGetsNothingMore(t *testing.T) {
 	due, _, err := b.ClaimForEmail(b.ctx, e.ID)
 	require.NoError(t, err)
 	require.NoError(t, b.SettleDelivery(b.ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictGone, Status: 410}))
-	waiting, _, err := b.EndpointBacklog(b.ctx, due[0].Endpoint.ID)
-	require.NoError(t, err)
-	require.Zero(t, waiting)
+	gone := b.backlog(due[0].Endpoint.ID)
+	require.Zero(t, gone.Waiting)
+	require.Equal(t, endpoint.ReasonGone, gone.Endpoint.DisabledReason)
 	next := b.accept(message("bob@x.test"))
 	b.attempt(next.ID, 1, delivered)
 	require.Zero(t, b.count("SELECT count(*) FROM webhook_deliveries WHERE email_id = ?", next.ID))
 	b.hook("https://b.test/in")
-	waiting, _, err = b.EndpointBacklog(b.ctx, due[0].Endpoint.ID)
-	require.NoError(t, err)
-	require.Equal(t, 1, waiting, "another address: what was recorded goes there")
+	require.Equal(t, 1, b.backlog(due[0].Endpoint.ID).Waiting, "another address: what was recorded goes there")
 }
 
 func TestADeliveryEndsWithItsSchedule(t *testing.T) {
@@ -174,6 +171,13 @@ func (b *bench) endpoint(events ...string) (endpoint.Endpoint, string) {
 	return e, secret
 }
 
+func (b *bench) backlog(id string) endpoint.Backlog {
+	b.t.Helper()
+	out, err := b.EndpointBacklog(b.ctx, id)
+	require.NoError(b.t, err)
+	return out
+}
+
 func (b *bench) settle(d endpoint.Delivery, v endpoint.Verdict, status int) {
 	b.t.Helper()
 	require.NoError(b.t, b.SettleDelivery(b.ctx, d, endpoint.Result{Verdict: v, Status: status, Duration: 5 * time.Millisecond, BodyExcerpt: "no", Error: "answered"}))
@@ -197,10 +201,10 @@ func TestTheBreaker(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, failures+1, got.Failures)
 		require.WithinDuration(t, time.Now().Add(wait), got.BlockedUntil, 3*time.Second)
-		waiting, next, err := b.EndpointBacklog(b.ctx, e.ID)
-		require.NoError(t, err)
-		require.Equal(t, 3, waiting)
-		require.WithinDuration(t, got.BlockedUntil, next, time.Second, "its run sleeps so long")
+		waiting := b.backlog(e.ID)
+		require.Equal(t, 3, waiting.Waiting)
+		require.WithinDuration(t, got.BlockedUntil, waiting.NextAt, time.Second, "its run sleeps so long")
+		require.Equal(t, "answered", waiting.Endpoint.LastError)
 		b.exec("UPDATE webhook_endpoints SET blocked_until = now()")
 		b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
 		due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
@@ -226,30 +230,42 @@ func TestAnEndpointThatKeepsFailingIsDisabled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e, _ := b.endpoint("email.completed")
-	watch, _ := b.endpoint(endpoint.TypeDisabled)
+	watch, _ := b.endpoint(endpoint.TypeFailing, endpoint.TypeDisabled)
 	mail := b.accept(message("bob@x.test"))
 	b.attempt(mail.ID, 1, delivered)
 	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 10)
 	require.NoError(t, err)
 	b.settle(due[0].Delivery, endpoint.VerdictRetry, 500)
-	b.exec("UPDATE webhook_endpoints SET failing_since = now() - interval '119 hours', blocked_until = now() WHERE failures > 0")
-	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
-	for i, want := range []bool{false, true} {
+	for _, row := range []struct {
+		hours    int
+		told     string
+		disabled bool
+	}{{23, "", false}, {24, endpoint.TypeFailing, false}, {95, "", false}, {96, endpoint.TypeFailing, false}, {119, "", false}, {120, endpoint.TypeDisabled, true}} {
+		// Time passes: everything moves back by as much.
+		b.exec(`UPDATE webhook_endpoints SET warned_at = warned_at + (now() - make_interval(hours => ?0) - failing_since),
+			failing_since = now() - make_interval(hours => ?0), blocked_until = now() WHERE failures > 0`, row.hours)
+		b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
 		due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
 		require.NoError(t, err)
 		require.Len(t, due, 1)
 		b.settle(due[0].Delivery, endpoint.VerdictRetry, 500)
 		got, err := b.Endpoint(b.ctx, b.customer, e.ID)
 		require.NoError(t, err)
-		require.Equal(t, want, got.Disabled, i)
-		b.exec("UPDATE webhook_endpoints SET failing_since = now() - interval '120 hours', blocked_until = now() WHERE failures > 0")
-		b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE status = 'pending'")
+		require.Equal(t, row.disabled, got.Disabled, row)
+		told, err := b.ClaimForEndpoint(b.ctx, watch.ID, 10)
+		require.NoError(t, err)
+		if row.told == "" {
+			require.Empty(t, told, row)
+			continue
+		}
+		require.Len(t, told, 1, row)
+		require.Equal(t, row.told, told[0].Delivery.Type)
+		require.Contains(t, string(told[0].Delivery.Body), `"endpoint_id":"`+e.ID+`"`)
+		require.Contains(t, string(told[0].Delivery.Body), `"last_error":"answered"`)
+		b.settle(told[0].Delivery, endpoint.VerdictDelivered, 200)
 	}
-	told, err := b.ClaimForEndpoint(b.ctx, watch.ID, 10)
-	require.NoError(t, err)
-	require.Len(t, told, 1)
-	require.Equal(t, endpoint.TypeDisabled, told[0].Delivery.Type)
-	require.Contains(t, string(told[0].Delivery.Body), e.ID)
+	require.Equal(t, 2, b.count("SELECT count(*) FROM audit WHERE action = 'webhook.failing' AND target = ?", e.ID))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM audit WHERE action = 'webhook.disabled' AND target = ?", e.ID))
 
 	since := time.Now().Add(-time.Hour)
 	second := b.accept(message("bob@x.test"))
@@ -264,7 +280,8 @@ func TestAnEndpointThatKeepsFailingIsDisabled(t *testing.T) {
 	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
 	require.NoError(t, err)
 	require.Len(t, due, 2)
-	require.Zero(t, due[0].Delivery.Attempts)
+	require.Equal(t, 7, due[0].Delivery.Attempts, "told before, and that stays on record")
+	require.Zero(t, due[1].Delivery.Attempts)
 	n, err = b.Replay(b.ctx, b.customer, e.ID, since, time.Now().Add(time.Minute), []string{"email.delivered"})
 	require.NoError(t, err)
 	require.Equal(t, 2, n, "also what it does not want by itself")
@@ -320,7 +337,16 @@ func TestTheListOfDeliveries(t *testing.T) {
 	again, err := b.RetryDelivery(b.ctx, b.customer, all[1].ID)
 	require.NoError(t, err)
 	require.Equal(t, all[1].Body, again.Body)
-	require.Zero(t, again.Attempts)
+	require.Equal(t, 1, again.Attempts)
+	require.Equal(t, 1, b.count("SELECT attempts - spent + 1 FROM webhook_deliveries WHERE spent > 0"), "with the whole schedule before it")
+	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	require.NoError(t, err)
+	require.Len(t, due, 1, "although the endpoint is left alone")
+	require.Equal(t, again.ID, due[0].Delivery.ID)
+	b.settle(due[0].Delivery, endpoint.VerdictRetry, 503)
+	all, _, err = b.Deliveries(b.ctx, b.customer, e.ID, "", email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Len(t, all[1].Log, 2, "what was called before is kept")
 	for _, bad := range []string{"msg_x", all[1].ID + "0", strings.TrimPrefix(all[1].ID, "msg_")} {
 		_, err = b.RetryDelivery(b.ctx, b.customer, bad)
 		require.Equal(t, email.CodeNotFound, email.FailureCode(err), bad)

@@ -273,5 +273,11 @@ type DeliverWebhooksResult struct {
 	Waiting   int `json:"waiting,omitempty"`
 	// NextAt is when the next delivery is due; zero when none waits.
 	NextAt time.Time `json:"next_at,omitzero"`
+	// Host is where the endpoint is. Since and Why are set while it fails, and where it
+	// is disabled, which Disabled says.
+	Host     string    `json:"host,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Why      string    `json:"why,omitempty"`
+	Disabled bool      `json:"disabled,omitempty"`
 	Took
 }

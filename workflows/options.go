@@ -96,11 +96,11 @@ func regularControlBatch(summary string) workflow.ActivityOptions {
 	return o
 }
 
-// regularWebhooks is for one round of an endpoint's deliveries: at most 50
-// calls of 15 s, five at a time.
+// regularWebhooks is for one round of an endpoint's deliveries: calls of 15 s, five
+// at a time, begun within 45 s.
 func regularWebhooks(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
-	o.StartToCloseTimeout = 5 * time.Minute
+	o.StartToCloseTimeout = 2 * time.Minute
 	o.HeartbeatTimeout = time.Minute
 	return o
 }

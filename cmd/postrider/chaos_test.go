@@ -113,18 +113,18 @@ type ground struct {
 	temporal *devstack.Temporal
 }
 
-func newGround(t *testing.T) *ground {
+func newGround(t testing.TB) *ground {
 	t.Helper()
 	return &ground{bin: binary(t), temporal: startTemporal(t, devstack.TemporalOptions{})}
 }
 
 // deploy makes a database, a namespace and a customer.
-func (g *ground) deploy(t *testing.T, relays string, extra ...string) *deployment {
+func (g *ground) deploy(t testing.TB, relays string, extra ...string) *deployment {
 	t.Helper()
 	return g.deployOn(t, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), relays, extra...)
 }
 
-func (g *ground) deployOn(t *testing.T, database, relays string, extra ...string) *deployment {
+func (g *ground) deployOn(t testing.TB, database, relays string, extra ...string) *deployment {
 	t.Helper()
 	namespace := "case-" + strings.ReplaceAll(freeAddress(t), ":", "-")
 	namespaces, err := temporal.NewNamespaceClient(temporal.Options{HostPort: g.temporal.Address()})

@@ -43,7 +43,7 @@ func description(server string) (*openapitest.Contract, error) {
 
 // check holds a server's answer, whose body was data, against the API's
 // description. It may be called from any goroutine.
-func check(t *testing.T, server string, sent []byte, res *http.Response, data []byte) {
+func check(t testing.TB, server string, sent []byte, res *http.Response, data []byte) {
 	t.Helper()
 	doc, err := description(server)
 	if err == nil {
@@ -58,12 +58,12 @@ func check(t *testing.T, server string, sent []byte, res *http.Response, data []
 }
 
 // checked holds every answer that a client gets against the API's description.
-func checked(t *testing.T, server string) client.Option {
+func checked(t testing.TB, server string) client.Option {
 	return client.WithHTTPClient(&http.Client{Transport: checking{t, server}})
 }
 
 type checking struct {
-	t      *testing.T
+	t      testing.TB
 	server string
 }
 

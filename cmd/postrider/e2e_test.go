@@ -46,7 +46,7 @@ type stack struct {
 }
 
 // binary builds postrider once for all tests of the package.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "postrider")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput()
@@ -56,7 +56,7 @@ func binary(t *testing.T) string {
 
 // temporalOnPath returns a directory that holds a `temporal`, so that a stack in
 // a new folder does not build its own.
-func temporalOnPath(t *testing.T) string {
+func temporalOnPath(t testing.TB) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)

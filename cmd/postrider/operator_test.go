@@ -289,8 +289,11 @@ func requireClean(t *testing.T, name string, data []byte) {
 	require.Empty(t, unclean(data), name)
 }
 
-func unclean(data []byte) string {
-	for _, secret := range []string{secretBody, secretTo, "demo@"} {
+func unclean(data []byte) string { return find(data, secretBody, secretTo, "demo@") }
+
+// find tells of the first of some texts that is in data, or in what is base64 there.
+func find(data []byte, texts ...string) string {
+	for _, secret := range texts {
 		if bytes.Contains(data, []byte(secret)) {
 			return fmt.Sprintf("%q in %q", secret, data)
 		}
@@ -298,7 +301,7 @@ func unclean(data []byte) string {
 	for _, m := range base64Text.FindAll(data, -1) {
 		for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
 			if inner, err := enc.DecodeString(string(m)); err == nil {
-				if found := unclean(inner); found != "" {
+				if found := find(inner, texts...); found != "" {
 					return found
 				}
 			}

@@ -29,7 +29,7 @@ import (
 // deployment is Postgres, Temporal and a relay, with the environment that points
 // postrider's commands to them.
 type deployment struct {
-	t   *testing.T
+	t   testing.TB
 	bin string
 	env []string
 	// database is where the commands keep things.
@@ -49,7 +49,7 @@ func deploy(t *testing.T, relay *smtptest.Peer) *deployment {
 	return newDeployment(t, binary(t), pg.URL("postgres"), temporal.Address(), "smtp://"+relay.Addr()+"?tls=none&name=peer")
 }
 
-func startPostgres(t *testing.T, options devstack.PostgresOptions) *devstack.Postgres {
+func startPostgres(t testing.TB, options devstack.PostgresOptions) *devstack.Postgres {
 	t.Helper()
 	pg, err := devstack.StartPostgres(t.Context(), options)
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func startPostgres(t *testing.T, options devstack.PostgresOptions) *devstack.Pos
 	return pg
 }
 
-func startTemporal(t *testing.T, options devstack.TemporalOptions) *devstack.Temporal {
+func startTemporal(t testing.TB, options devstack.TemporalOptions) *devstack.Temporal {
 	t.Helper()
 	options.CLI, options.Headless = filepath.Join(temporalOnPath(t), "temporal"), true
 	temporal, err := devstack.StartTemporal(t.Context(), options)
@@ -66,7 +66,7 @@ func startTemporal(t *testing.T, options devstack.TemporalOptions) *devstack.Tem
 	return temporal
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	p, err := devstack.FreePort()
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // newDeployment points to parts that run already. extra settings win.
-func newDeployment(t *testing.T, bin, database, temporal, relays string, extra ...string) *deployment {
+func newDeployment(t testing.TB, bin, database, temporal, relays string, extra ...string) *deployment {
 	t.Helper()
 	d := &deployment{t: t, bin: bin, database: database, api: freeAddress(t), health: freeAddress(t)}
 	d.env = append([]string{

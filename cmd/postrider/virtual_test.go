@@ -33,6 +33,7 @@ import (
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
+	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/worker"
 )
 
@@ -62,6 +63,9 @@ type virtual struct {
 	db       *sql.DB
 	customer string
 	peer     *smtptest.Peer
+	// poster and waker are for webhooks.
+	poster activities.Poster
+	waker  activities.Waker
 
 	mu sync.Mutex
 	// said are the commands that the peer got.
@@ -105,7 +109,7 @@ func newVirtual(t *testing.T) *virtual {
 	t.Cleanup(func() { require.NoError(t, v.db.Close()) })
 	v.bendTime()
 	var err error
-	v.store, err = db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 5})
+	v.store, err = db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 10, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.store.Close()) })
 	customer, _, err := v.store.CreateCustomer(t.Context(), "ACME", "", "")
@@ -160,8 +164,8 @@ func (v *virtual) listen(l net.Listener, user string, answer script) {
 	v.peer.Serve(v.t, l)
 }
 
-// connect wires what a worker consists of, with one relay. There is neither an
-// endpoint nor an attachment, so nothing that handles them is there.
+// connect wires what a worker consists of, with one relay. There is no attachment,
+// so nothing that handles one is there.
 func (v *virtual) connect(user, addr string) {
 	v.t.Helper()
 	if user != "" {
@@ -173,7 +177,7 @@ func (v *virtual) connect(user, addr string) {
 	v.t.Cleanup(relays.Close)
 	acts, drain := activities.New(activities.Deps{
 		Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
-		Relays: relaySessions{relays}, Render: renderMessage, Log: slog.New(slog.DiscardHandler),
+		Relays: relaySessions{relays}, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	v.t.Cleanup(func() { require.NoError(v.t, drain(context.WithoutCancel(v.t.Context()))) })
 	worker.Register(v, acts)

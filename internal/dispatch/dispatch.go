@@ -54,7 +54,7 @@ const (
 	connectEvery       = time.Second
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
-	sweepEndpointEvery = 30 * time.Second
+	sweepEndpointEvery = 2 * time.Second
 	housekeepEvery     = 10 * time.Minute
 )
 

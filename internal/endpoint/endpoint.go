@@ -37,8 +37,35 @@ const (
 	FormatVoIPBIN Format = "voipbin"
 )
 
-// DisableAfter is how long an endpoint may fail without a success between.
-const DisableAfter = 5 * 24 * time.Hour
+// How long an endpoint may fail without a success between.
+const (
+	// DisableAfter: then it is disabled, but not before LastWarning has passed since its
+	// customer was told.
+	DisableAfter = 5 * 24 * time.Hour
+	// WarnAfter: then its customer is told, and again LastWarning before the end.
+	WarnAfter   = 24 * time.Hour
+	LastWarning = 24 * time.Hour
+)
+
+// DisablesAt is when an endpoint that goes on failing is disabled, at the earliest.
+// warned is the last warning, zero if there was none yet.
+func DisablesAt(failingSince, warned time.Time) time.Time {
+	at := failingSince.Add(DisableAfter)
+	if last := warned.Add(LastWarning); !warned.IsZero() && last.After(at) {
+		return last
+	}
+	return at
+}
+
+// Escalate says what a failure at that time leads to. An endpoint is disabled only
+// after a warning, however seldom it is called.
+func Escalate(now, failingSince, warned time.Time) (warn, disable bool) {
+	if !warned.IsZero() && !now.Before(DisablesAt(failingSince, warned)) && warned.Sub(failingSince) >= DisableAfter-LastWarning {
+		return false, true
+	}
+	last := failingSince.Add(DisableAfter - LastWarning)
+	return now.Sub(failingSince) >= WarnAfter && warned.IsZero() || !now.Before(last) && warned.Before(last), false
+}
 
 // Backoff is how long an endpoint is left alone after so many failures in a row: 5 s,
 // doubling up to 5 minutes. Deliveries that wait for it burn no attempts.
@@ -87,8 +114,11 @@ type Endpoint struct {
 	Failures     int
 	FailingSince time.Time
 	BlockedUntil time.Time
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+	// WarnedAt is when the customer was last told that it fails, LastError why it does.
+	WarnedAt  time.Time
+	LastError string
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // Wants reports whether the endpoint is to be told of an event of that type.
@@ -141,8 +171,12 @@ const (
 // TypeTest is the type of a delivery that somebody asked for to try an endpoint.
 const TypeTest = "webhook.test"
 
-// TypeDisabled tells a customer's other endpoints that one was disabled.
-const TypeDisabled = "endpoint.disabled"
+// TypeFailing and TypeDisabled tell a customer's other endpoints that one keeps
+// failing, and that one was disabled.
+const (
+	TypeFailing  = "endpoint.failing"
+	TypeDisabled = "endpoint.disabled"
+)
 
 // DeliveryIDPrefix begins the id of every delivery.
 const DeliveryIDPrefix = "msg_"
@@ -182,6 +216,15 @@ type Attempt struct {
 	Error    string
 	// Answer is its beginning, at most 1 KiB.
 	Answer string
+}
+
+// Backlog is what waits for an endpoint.
+type Backlog struct {
+	Waiting int
+	// NextAt is when the next of it may be attempted; zero when none waits.
+	NextAt time.Time
+	// Endpoint has its URL and how it fares. A disabled one has nothing waiting.
+	Endpoint Endpoint
 }
 
 // Due is a delivery that its holder is to attempt now.

@@ -27,12 +27,18 @@ const (
 type Poster struct {
 	client    *safehttp.Client
 	userAgent string
+	now       func() time.Time
 }
 
 // NewPoster makes a Poster that calls itself Postrider/version. The client's
 // own timeout bounds that of an attempt.
 func NewPoster(client *safehttp.Client, version string) *Poster {
-	return &Poster{client: client, userAgent: "Postrider/" + version}
+	return &Poster{client: client, userAgent: "Postrider/" + version, now: time.Now}
+}
+
+// WithClock is a Poster that takes the time of a call from somewhere else.
+func (p *Poster) WithClock(now func() time.Time) *Poster {
+	return &Poster{client: p.client, userAgent: p.userAgent, now: now}
 }
 
 // Post makes one attempt. A timeout of 0 means DefaultTimeout. It may be
@@ -40,7 +46,7 @@ func NewPoster(client *safehttp.Client, version string) *Poster {
 // is in the Result.
 func (p *Poster) Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result {
 	start := time.Now()
-	res := p.attempt(ctx, due, cmp.Or(timeout, DefaultTimeout), start)
+	res := p.attempt(ctx, due, cmp.Or(timeout, DefaultTimeout), p.now())
 	res.Duration = time.Since(start)
 	return res
 }

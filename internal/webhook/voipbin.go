@@ -56,7 +56,9 @@ func Bodies(f endpoint.Format, ev email.Event, e email.Email) (kind string, body
 	}
 	switch ev.Type {
 	case email.EventQueued, email.EventScheduled:
-		kind = voipbinCreated
+		if kind = voipbinCreated; ev.Sequence > 1 {
+			kind = voipbinUpdated // rescheduled
+		}
 	case email.EventSending, email.EventDeferred, email.EventCompleted:
 		kind = voipbinUpdated
 	case email.EventDeleted:
@@ -73,7 +75,7 @@ func Bodies(f endpoint.Format, ev email.Event, e email.Email) (kind string, body
 func voipbinBody(kind string, e email.Email) ([]byte, error) {
 	v := voipbinEmail{
 		ID: e.ID, CustomerID: e.CustomerID, Source: voipbinAddressOf(e.From), Destinations: []voipbinAddress{},
-		Status: email.VoIPBINStatus(e), Subject: e.Subject, Content: e.Text, Attachments: []voipbinAttachment{},
+		Status: email.VoIPBINStatus(e), Subject: e.Subject, Content: cut(e.Text, MaxVoIPBINBytes), Attachments: []voipbinAttachment{},
 		TmCreate: voipbinTime(e.CreatedAt), TmUpdate: voipbinTime(e.StatusAt), TmDelete: voipbinTime(e.DeletedAt),
 	}
 	for _, a := range e.To {

@@ -42,6 +42,10 @@ func TestVoIPBINBodies(t *testing.T) {
 		require.Equal(t, want, kind, ev)
 	}
 
+	kind, _, err = Bodies(endpoint.FormatVoIPBIN, email.Event{Type: email.EventScheduled, Sequence: 2}, e)
+	require.NoError(t, err)
+	require.Equal(t, "email_updated", kind, "rescheduled, not made again")
+
 	e.Text = strings.Repeat("é\"", 200_000)
 	_, body, err = Bodies(endpoint.FormatVoIPBIN, email.Event{Type: email.EventQueued}, e)
 	require.NoError(t, err)
