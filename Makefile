@@ -62,6 +62,34 @@ chaos: temporal ## Kill and freeze workers at every point of 200 mails, take Pos
 	$(call step,chaos: some minutes)
 	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 4 -timeout 30m
 
+# bench builds the program, which the product's module does not know, and runs it.
+# smtp-sink comes with Debian's package postfix. Installed without a configuration,
+# nothing of postfix is ever started.
+smtp_sink = PATH="$$PATH:/usr/sbin" command -v smtp-sink >/dev/null 2>&1
+define bench
+	@if ! $(smtp_sink); then \
+		as_root=; [ "$$(id -u)" -eq 0 ] || as_root=sudo; \
+		echo "smtp-sink is missing: installing Debian's package postfix, without a configuration, for the programs in it"; \
+		if [ -n "$$as_root" ] && ! command -v sudo >/dev/null; then echo "that takes root: apt-get install postfix" >&2; exit 1; fi; \
+		$$as_root apt-get -qq update </dev/null && \
+		echo "postfix postfix/main_mailer_type select No configuration" | $$as_root debconf-set-selections && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postfix </dev/null >/dev/null && $(smtp_sink) || \
+		{ echo "no smtp-sink after that: install Debian's package postfix by hand" >&2; exit 1; }; \
+	fi
+	$(call step,building the benchmark)
+	@cd bench && GOWORK=off go build -trimpath -o $(CURDIR)/bin/bench .
+	$(call step,$(1))
+	@env $(own_environment) bin/bench -repo . -doc docs/benchmarks.md -profile .postrider/profiles $(BENCHFLAGS) $(2)
+endef
+
+.PHONY: bench
+bench: build temporal ## Measure beside bare workflows, River and go-mail, and write docs/benchmarks.md; a quarter of an hour
+	$(call bench,benchmarks: some 15 minutes,)
+
+.PHONY: bench-full
+bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 mails in one go; an hour
+	$(call bench,benchmarks in full: about an hour,-full)
+
 .PHONY: check
 check: ## Format, vet, lint, workflowcheck, tests with the race detector; changes no file
 	@before=$$($(state)); \
@@ -79,17 +107,18 @@ sources = $$(go list -e -f '{{.Dir}}' ./...)
 .PHONY: format
 format: ## Check that the code is formatted
 	$(call step,format)
-	@files=$$(gofmt -l $(sources)) || exit; \
+	@files=$$(gofmt -l $(sources) bench) || exit; \
 	if [ -n "$$files" ]; then echo "make fmt would change:" >&2; sort -u <<<"$$files" >&2; exit 1; fi
 
 .PHONY: fmt
 fmt: ## Format the code
-	@gofmt -l -w $(sources)
+	@gofmt -l -w $(sources) bench
 
 .PHONY: vet
 vet: ## Run go vet
 	$(call step,vet)
 	@go vet ./...
+	@cd bench && GOWORK=off go vet ./...
 
 .PHONY: lint
 lint: $(golangci_lint) ## Run golangci-lint
@@ -100,6 +129,11 @@ lint: $(golangci_lint) ## Run golangci-lint
 workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)
 	@$(workflowcheck) ./workflows/...
+
+.PHONY: histories
+histories: temporal ## Record the histories that the replay tests read, from a real Temporal server; a minute
+	$(call step,histories)
+	@env $(own_environment) POSTRIDER_TEST_HISTORIES=record go test ./cmd/postrider -run '^TestRecordHistories$$' -count=1 -v -timeout 10m
 
 .PHONY: schemas
 schemas: ## Write docs/schema anew, from the types and the API's description

@@ -45,7 +45,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 // accept stores a message as an e-mail of a workflow id. With an owner there is an
 // outbox row, leased to it: the run has yet to be started.
 func (c *change) accept(id, customerID, workflowID string, m email.Message, owner string) (out email.Email, err error) {
-	formats, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
+	wants, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
 	if err != nil {
 		return out, err
 	}
@@ -56,18 +56,18 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	if err != nil {
 		return out, err
 	}
-	ml := c.newMail(id, customerID, m, formats, callbackID)
+	ml := c.newMail(id, customerID, m, wants, callbackID)
 	ml.WorkflowID = workflowID
 	c.mails = []*mail{ml}
 
 	content := newContentRow(id, m)
-	if _, err := c.tx.NewInsert().Model(&ml.emailRow).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&ml.emailRow).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert e-mail: %w", err)
 	}
-	if _, err := c.tx.NewInsert().Model(&ml.recipients).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&ml.recipients).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert recipients: %w", err)
 	}
-	if _, err := c.tx.NewInsert().Model(content).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(content).Returning("NULL").Exec(c.ctx); err != nil {
 		return out, fmt.Errorf("insert content: %w", err)
 	}
 	attachments, err := c.newAttachmentRows(id, customerID, m.Attachments, nil)
@@ -79,7 +79,7 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	}
 	if owner != "" {
 		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
-		if _, err := c.tx.NewInsert().Model(&box).Exec(c.ctx); err != nil {
+		if _, err := c.late.NewInsert().Model(&box).Returning("NULL").Exec(c.ctx); err != nil {
 			return out, fmt.Errorf("insert outbox row: %w", err)
 		}
 	}
@@ -97,14 +97,14 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 }
 
 // newMail makes the rows of a message that begins its life now, and its first event.
-func (c *change) newMail(id, customerID string, m email.Message, formats []endpoint.Format, callbackID string) *mail {
+func (c *change) newMail(id, customerID string, m email.Message, wants wanted, callbackID string) *mail {
 	due := c.now
 	if m.SendAt.After(c.now) {
 		due = m.SendAt
 	}
-	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
-	if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
-		ml.formats = append(slices.Clip(ml.formats), endpoint.FormatStandard)
+	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), wants: wants}
+	if callbackID != "" {
+		ml.wants = slices.Concat(wants, wantedBy(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
 	ml.CallbackID = callbackID
 	c.settle(ml)
@@ -146,20 +146,16 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 
 // acceptFrom sets the transaction's time and checks that the customer may send
 // from the domain.
-func (c *change) acceptFrom(customerID, domain string) (formats []endpoint.Format, prepaid bool, err error) {
+func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
 	var verified bool
-	err = c.tx.NewRaw(`SELECT now(),
-		(SELECT array_agg(DISTINCT format) FROM webhook_endpoints WHERE customer_id = ?0 AND disabled_at IS NULL AND kind <> 'callback'),
-		EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?1 AND verified_at IS NOT NULL),
-		EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND credits IS NOT NULL)`,
-		customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array(&formats), &verified, &prepaid)
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
 	}
-	return formats, prepaid, nil
+	return wants, prepaid, nil
 }
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {
@@ -251,7 +247,7 @@ func (c *change) insertAttachments(rows []*attachmentRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if _, err := c.tx.NewInsert().Model(&rows).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
 		return fmt.Errorf("insert attachments: %w", err)
 	}
 	return nil

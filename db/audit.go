@@ -64,6 +64,10 @@ func (s *Store) Audit(ctx context.Context, customerID string, after email.Cursor
 // until its transaction has committed.
 const usageShards = 16
 
+const writeUsage = `INSERT INTO usage AS u (customer_id, month, shard, emails, recipients)
+	VALUES ($1, date_trunc('month', now() AT TIME ZONE 'UTC')::date, $2, $3, $4)
+	ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + $3, recipients = u.recipients + $4`
+
 // charge counts an accepted e-mail, and takes its recipients from what is prepaid.
 func (c *change) charge(customerID string, emails, recipients int, prepaid bool) error {
 	if prepaid {
@@ -71,10 +75,7 @@ func (c *change) charge(customerID string, emails, recipients int, prepaid bool)
 			return err
 		}
 	}
-	_, err := c.tx.NewRaw(`INSERT INTO usage AS u (customer_id, month, shard, emails, recipients)
-		VALUES (?0, date_trunc('month', now() AT TIME ZONE 'UTC')::date, ?1, ?2, ?3)
-		ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + ?2, recipients = u.recipients + ?3`,
-		customerID, rand.IntN(usageShards), emails, recipients).Exec(c.ctx)
+	_, err := executed(c.late, "write_usage", customerID, rand.IntN(usageShards), emails, recipients).Exec(c.ctx)
 	if err != nil {
 		return fmt.Errorf("count usage: %w", err)
 	}
@@ -91,7 +92,7 @@ func (c *change) pay(customerID string, recipients int) error {
 	if err := affordable(recipients, left); err != nil {
 		return err
 	}
-	if _, err := c.tx.NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(c.ctx); err != nil {
+	if _, err := c.late.NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(c.ctx); err != nil {
 		return fmt.Errorf("take credits: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -80,8 +81,15 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 		if err := c.lock(ids); err != nil {
 			return err
 		}
-		for _, m := range c.mails {
-			open := email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+		reqs := make([]email.OpenRequest, len(c.mails))
+		for i, m := range c.mails {
+			reqs[i] = email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+		}
+		if err := c.pace(reqs); err != nil {
+			return err
+		}
+		for i, m := range c.mails {
+			open := reqs[i]
 			var o email.Opening
 			if m.AttemptOpen {
 				open.Attempt = m.Attempts
@@ -182,7 +190,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 				out.HandedOver++
 			}
 			out.Statuses[m.Status]++
-			hooked = hooked || len(m.formats) > 0
+			hooked = hooked || m.toFire()
 		}
 		return nil
 	})
@@ -197,8 +205,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 // attempts reads the open attempts of locked e-mails.
 func (c *change) attempts(ids []string) (map[string]*attemptRow, error) {
 	var rows []*attemptRow
-	err := c.tx.NewSelect().Model(&rows).Join("JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt").
-		Where("a.email_id IN (?)", bun.List(ids)).Where("a.part = 1").For("UPDATE OF a").Scan(c.ctx)
+	err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("read attempts: %w", err)
 	}

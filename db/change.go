@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -23,29 +26,37 @@ type mail struct {
 	recipients []*recipientRow
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
-	// formats are those of the endpoints there are to tell: events need bodies in
-	// each of them.
-	formats []endpoint.Format
+	// wants is what the endpoints want that there are to tell.
+	wants wanted
+	// hooksRest: all of them are left alone at the moment.
+	hooksRest bool
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
 	attachments []*attachmentRow
-	// anyPause: something is paused, perhaps this.
-	anyPause bool
-	was      email.Status
-	dirty    bool
+	// anyPause: something is paused, perhaps this; anyWarmup: a sender's domain is
+	// being warmed up, perhaps this one's.
+	anyPause, anyWarmup bool
+	// paced: its recipients have the places that they need, or wait for them.
+	paced bool
+	was   email.Status
+	dirty bool
 }
 
 // change is one transaction's work on locked e-mails: the only writer of
 // recipients' and e-mails' states, of events and of webhook deliveries. All its
 // rows carry one time.
 type change struct {
-	ctx    context.Context
-	s      *Store
-	tx     bun.Tx
-	now    time.Time
-	mails  []*mail
-	events []eventRow
-	bodies []webhookBody
+	ctx context.Context
+	s   *Store
+	tx  *pipeline
+	// late writes together with the commit.
+	late  later
+	now   time.Time
+	mails []*mail
+	// journal has attempts that were read ahead, by e-mail.
+	journal map[string]*attemptRow
+	events  []eventRow
+	bodies  []webhookBody
 	// told are the events that are written already.
 	told []eventRow
 	// opened and ended are attempts, started are the e-mails that have a run, starts
@@ -72,9 +83,12 @@ type webhookBody struct {
 // lockedRow is an emailRow as the lock reads it.
 type lockedRow struct {
 	emailRow
-	TxNow   time.Time         `bun:"tx_now"`
-	Formats []endpoint.Format `bun:"formats,array"`
-	Pauses  bool              `bun:"pauses"`
+	Recipients []*recipientRow `bun:"recipients,type:jsonb"`
+	TxNow      time.Time       `bun:"tx_now"`
+	Wants      []string        `bun:"wants,array"`
+	HooksRest  bool            `bun:"hooks_rest"`
+	Pauses     bool            `bun:"pauses"`
+	Warmups    bool            `bun:"warmups"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -91,11 +105,33 @@ func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error
 	})
 }
 
+// changeFree is change for those of the e-mails that nobody else has locked: the
+// others are missing from mails. So many e-mails never wait for one.
+func (s *Store) changeFree(ctx context.Context, ids []string, fn func(*change) error) error {
+	return s.inChange(ctx, func(c *change) error {
+		var free []string
+		err := executed(c.tx, "lock_free", pgdialect.Array(ids)).Scan(ctx, &free)
+		if err != nil {
+			return fmt.Errorf("lock e-mails: %w", err)
+		}
+		if len(free) == 0 {
+			return nil
+		}
+		if err := c.read(free); err != nil {
+			return err
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+		return c.flush()
+	})
+}
+
 // inChange runs fn in a transaction, and tells about its events once they are true.
 func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 	c := &change{ctx: ctx, s: s}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
-		c.tx = tx
+	err := s.inPipeline(ctx, func(tx *pipeline) error {
+		c.tx, c.late = tx, later{tx}
 		return fn(c)
 	})
 	if err == nil && s.opts.Observe != nil && len(c.told) > 0 {
@@ -104,34 +140,31 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 	return err
 }
 
+// lock takes the e-mails' row locks and reads them with their recipients. What is
+// read may not be older than the lock, so it takes two statements: the first waits
+// for whoever has it, and the second sees what they have done.
 func (c *change) lock(ids []string) error {
+	c.tx.first("DECLARE locks NO SCROLL CURSOR FOR SELECT 1 FROM emails WHERE id IN (?) ORDER BY id FOR UPDATE", bun.List(ids))
+	c.tx.first("MOVE ALL IN locks")
+	c.tx.first("CLOSE locks")
+	return c.read(ids)
+}
+
+// read reads e-mails that are locked.
+func (c *change) read(ids []string) error {
 	var rows []lockedRow
-	err := c.tx.NewRaw(`SELECT e.*, now() AS tx_now,
-		(SELECT array_agg(DISTINCT w.format) FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
-			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS formats,
-		EXISTS (SELECT 1 FROM pauses) AS pauses
-		FROM emails AS e WHERE e.id IN (?) ORDER BY e.id FOR UPDATE OF e`, bun.List(ids)).Scan(c.ctx, &rows)
+	err := executed(c.tx, "find_locked", pgdialect.Array(ids)).Scan(c.ctx, &rows)
 	if err != nil {
-		return fmt.Errorf("lock e-mails: %w", err)
+		return fmt.Errorf("read e-mails: %w", err)
 	}
-	byID := make(map[string]*mail, len(rows))
 	for i := range rows {
-		m := &mail{emailRow: rows[i].emailRow, formats: rows[i].Formats, anyPause: rows[i].Pauses, was: rows[i].Status, before: map[string]email.RecipientStatus{}}
-		c.now = rows[i].TxNow
+		r := &rows[i]
+		m := &mail{emailRow: r.emailRow, recipients: r.Recipients, wants: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, anyWarmup: r.Warmups, was: r.Status, before: map[string]email.RecipientStatus{}}
+		for _, r := range m.recipients {
+			m.before[r.ID] = r.Status
+		}
+		c.now = r.TxNow
 		c.mails = append(c.mails, m)
-		byID[m.ID] = m
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	var rs []*recipientRow
-	if err := c.tx.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.List(ids)).Order("r.email_id", "r.position").Scan(c.ctx); err != nil {
-		return fmt.Errorf("read recipients: %w", err)
-	}
-	for _, r := range rs {
-		m := byID[r.EmailID]
-		m.recipients = append(m.recipients, r)
-		m.before[r.ID] = r.Status
 	}
 	return nil
 }
@@ -154,7 +187,7 @@ func (c *change) move(m *mail, r *recipientRow, to email.RecipientStatus, reason
 	}
 	r.Status, r.Reason, r.StatusAt = to, reason, c.now
 	if !to.Open() {
-		r.NextAttemptAt = time.Time{}
+		r.NextAttemptAt, r.Turn = time.Time{}, nil
 	}
 	m.dirty = true
 	return true
@@ -188,11 +221,19 @@ func (c *change) settle(m *mail) {
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
+	var by email.ThrottledBy
 	for _, r := range m.recipients {
 		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
+		facts.Throttled = facts.Throttled || r.waits(c.now)
 		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
-			next = r.NextAttemptAt
+			next, by = r.NextAttemptAt, ""
+			if r.waits(c.now) {
+				by = r.Turn.For
+			}
 		}
+	}
+	if !m.ThrottledUntil.After(c.now) {
+		m.ThrottledBy = by
 	}
 	status, detail := email.Derive(facts)
 	if status != m.Status {
@@ -202,7 +243,7 @@ func (c *change) settle(m *mail) {
 	switch {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
-		m.Paused, m.PausedRelay, m.ThrottledUntil = false, "", time.Time{}
+		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held, m.Paused:
@@ -249,10 +290,25 @@ func (c *change) flush() error {
 	return c.writeEvents(dirty)
 }
 
+// openAttempts and endAttempts are prepared.
+const (
+	openAttempts = `INSERT INTO delivery_attempts (email_id, attempt, phase, owner, lease_until, recipient_ids, relay, opened_at)
+		SELECT email_id, attempt, phase, owner, lease_until, recipient_ids, relay, opened_at
+		FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, phase text, owner uuid, lease_until timestamptz, recipient_ids uuid[], relay jsonb, opened_at timestamptz)`
+	endAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
+			transcript = coalesce(v.transcript, a.transcript), done_at = now()
+		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb, transcript jsonb) LIMIT $2) AS v
+		WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`
+)
+
 // writeAttempts inserts the attempts that were opened and ends those that ended.
 func (c *change) writeAttempts() error {
 	if len(c.opened) > 0 {
-		if _, err := c.tx.NewInsert().Model(&c.opened).Exec(c.ctx); err != nil {
+		text, err := json.Marshal(c.opened)
+		if err != nil {
+			return fmt.Errorf("encode attempts: %w", err)
+		}
+		if _, err := executed(c.late, "open_attempts", string(text)).Exec(c.ctx); err != nil {
 			return fmt.Errorf("open attempts: %w", err)
 		}
 	}
@@ -260,21 +316,18 @@ func (c *change) writeAttempts() error {
 	for i, a := range c.ended {
 		patches[i] = attemptPatch{EmailID: a.EmailID, Attempt: a.Attempt, Owner: a.Owner, Relay: a.Relay, Outcomes: a.Outcomes, Transcript: a.Transcript}
 	}
-	return c.exec(len(patches), `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
-		transcript = coalesce(v.transcript, a.transcript), done_at = now()
-		FROM jsonb_to_recordset(?::jsonb) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb, transcript jsonb)
-		WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`, patches)
+	return c.write("end_attempts", len(patches), patches)
 }
 
 // writeOutbox orders runs, and takes back the orders for those that are there.
 func (c *change) writeOutbox() error {
 	if len(c.started) > 0 {
-		if _, err := c.tx.NewRaw("DELETE FROM outbox WHERE email_id IN (?)", bun.List(c.started)).Exec(c.ctx); err != nil {
+		if _, err := executed(c.late, "drop_outbox", pgdialect.Array(c.started)).Exec(c.ctx); err != nil {
 			return fmt.Errorf("delete outbox rows: %w", err)
 		}
 	}
 	if len(c.starts) > 0 {
-		if _, err := c.tx.NewInsert().Model(&c.starts).Exec(c.ctx); err != nil {
+		if _, err := c.late.NewInsert().Model(&c.starts).Returning("NULL").Exec(c.ctx); err != nil {
 			return fmt.Errorf("insert outbox rows: %w", err)
 		}
 	}
@@ -283,43 +336,56 @@ func (c *change) writeOutbox() error {
 
 // emailPatch is the part of an e-mail's row that changes.
 type emailPatch struct {
-	ID              string       `json:"id"`
-	WorkflowID      string       `json:"workflow_id"`
-	Status          email.Status `json:"status"`
-	Detail          email.Detail `json:"status_detail"`
-	StatusAt        time.Time    `json:"status_at"`
-	Held            bool         `json:"held"`
-	Paused          bool         `json:"paused"`
-	PausedRelay     string       `json:"paused_relay"`
-	RelayDown       bool         `json:"relay_down"`
-	ThrottledUntil  *time.Time   `json:"throttled_until"`
-	CancelRequested bool         `json:"cancel_requested"`
-	Attempts        int          `json:"attempts"`
-	AttemptOpen     bool         `json:"attempt_open"`
-	DateAt          *time.Time   `json:"date_at"`
-	SendAt          *time.Time   `json:"send_at"`
-	Sequence        int64        `json:"sequence"`
-	NextActionAt    *time.Time   `json:"next_action_at"`
-	DeletedAt       *time.Time   `json:"deleted_at"`
+	ID              string            `json:"id"`
+	WorkflowID      string            `json:"workflow_id"`
+	Status          email.Status      `json:"status"`
+	Detail          email.Detail      `json:"status_detail"`
+	StatusAt        time.Time         `json:"status_at"`
+	Held            bool              `json:"held"`
+	Paused          bool              `json:"paused"`
+	PausedRelay     string            `json:"paused_relay"`
+	RelayDown       bool              `json:"relay_down"`
+	ThrottledUntil  *time.Time        `json:"throttled_until"`
+	ThrottledBy     email.ThrottledBy `json:"throttled_by"`
+	CancelRequested bool              `json:"cancel_requested"`
+	Attempts        int               `json:"attempts"`
+	AttemptOpen     bool              `json:"attempt_open"`
+	DateAt          *time.Time        `json:"date_at"`
+	SendAt          *time.Time        `json:"send_at"`
+	Sequence        int64             `json:"sequence"`
+	NextActionAt    *time.Time        `json:"next_action_at"`
+	DeletedAt       *time.Time        `json:"deleted_at"`
 }
+
+// writeEmails and writeRecipients are prepared. Their LIMIT tells the planner how many
+// rows the JSON has: it would expect 100, and read the whole table for them.
+const (
+	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
+		next_action_at = v.next_action_at, deleted_at = v.deleted_at
+		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
+			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
+		WHERE e.id = v.id`
+	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
+		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
+		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
+		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
+			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
+		WHERE r.id = v.id AND r.status = v.before`
+)
 
 func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil),
+			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
-	return c.exec(len(mails), `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, cancel_requested = v.cancel_requested, attempts = v.attempts,
-		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
-		next_action_at = v.next_action_at, deleted_at = v.deleted_at
-		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
-			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz)
-		WHERE e.id = v.id`, patches)
+	return c.write("write_emails", len(mails), patches)
 }
 
 // recipientPatch is the part of a recipient's row that changes, with the state
@@ -338,6 +404,7 @@ type recipientPatch struct {
 	Enhanced      string                `json:"enhanced_code"`
 	SMTPText      string                `json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
+	Turn          *turn                 `json:"turn"`
 }
 
 // writeRecipients writes back every recipient of a changed e-mail, each only
@@ -347,30 +414,34 @@ func (c *change) writeRecipients(mails []*mail) error {
 	var patches []recipientPatch
 	for _, m := range mails {
 		for _, r := range m.recipients {
-			if !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
+			if !r.changed && !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
 				continue
 			}
 			patches = append(patches, recipientPatch{
 				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
 				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
-				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy,
+				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy, Turn: r.Turn,
 			})
 		}
 	}
-	return c.exec(len(patches), `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
-		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
-		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by
-		FROM jsonb_to_recordset(?::jsonb) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
-			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb)
-		WHERE r.id = v.id AND r.status = v.before`, patches)
+	return c.write("write_recipients", len(patches), patches)
 }
+
+const writeEvents = `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at)
+	SELECT id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at
+	FROM jsonb_to_recordset($1) AS v(id uuid, email_id uuid, customer_id uuid, sequence bigint, type text, recipient_id uuid, attempt integer,
+		smtp_code integer, enhanced_code text, smtp_text text, reason text, at timestamptz)`
 
 // writeEvents inserts the events, and a delivery for every endpoint that wants one.
 func (c *change) writeEvents(mails []*mail) error {
 	if len(c.events) == 0 {
 		return nil
 	}
-	if _, err := c.tx.NewInsert().Model(&c.events).Exec(c.ctx); err != nil {
+	data, err := json.Marshal(c.events)
+	if err != nil {
+		return fmt.Errorf("encode events: %w", err)
+	}
+	if _, err := executed(c.late, "write_events", string(data)).Exec(c.ctx); err != nil {
 		return fmt.Errorf("insert events: %w", err)
 	}
 	byID := make(map[string]*mail, len(mails))
@@ -387,18 +458,52 @@ func (c *change) writeEvents(mails []*mail) error {
 	if len(bodies) == 0 {
 		return nil
 	}
-	return c.exec(-1, `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
+	text, err := json.Marshal(bodies)
+	if err != nil {
+		return fmt.Errorf("encode deliveries: %w", err)
+	}
+	_, err = c.late.NewRaw(`INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
 		FROM jsonb_to_recordset(?::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, format text, type text, body text)
 		JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
-			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, bodies)
+			AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`, string(text)).Exec(c.ctx)
+	return err
+}
+
+// toFire reports whether there may be deliveries worth a look at once.
+func (m *mail) toFire() bool { return len(m.wants) > 0 && !m.hooksRest }
+
+// wanted are formats and types, as "standard email.delivered": most events are wanted
+// by nobody, and cost no body and no statement.
+type wanted []string
+
+func wantedBy(f endpoint.Format, types []string) wanted {
+	out := make(wanted, len(types))
+	for i, t := range types {
+		out[i] = string(f) + " " + t
+	}
+	return out
+}
+
+// any reports whether an event may be wanted in a format.
+func (w wanted) any(f endpoint.Format, eventType string) bool {
+	if f == endpoint.FormatStandard {
+		return slices.Contains(w, string(f)+" "+eventType)
+	}
+	return slices.ContainsFunc(w, func(s string) bool {
+		of, kind, _ := strings.Cut(s, " ")
+		return of == string(f) && slices.Contains(endpoint.EmailEvents(f, []string{kind}), eventType)
+	})
 }
 
 // writeBodies makes an event's bodies, one for each format.
 func (c *change) writeBodies(m *mail, ev eventRow) error {
-	for _, format := range m.formats {
+	for _, format := range []endpoint.Format{endpoint.FormatStandard, endpoint.FormatVoIPBIN} {
+		if !m.wants.any(format, string(ev.Type)) {
+			continue
+		}
 		if format == endpoint.FormatVoIPBIN {
-			if err := c.loadContent(m); err != nil {
+			if err := loadContent(c.ctx, c.tx, m); err != nil {
 				return err
 			}
 		}
@@ -406,7 +511,7 @@ func (c *change) writeBodies(m *mail, ev eventRow) error {
 		if err != nil {
 			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
 		}
-		if kind == "" {
+		if !slices.Contains(m.wants, wantedBy(format, []string{kind})[0]) {
 			continue
 		}
 		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: m.Tags, Stream: m.Stream, Format: format, Type: kind, Body: string(body)}
@@ -419,43 +524,33 @@ func (c *change) writeBodies(m *mail, ev eventRow) error {
 }
 
 // loadContent reads what only bodies with the whole e-mail need.
-func (c *change) loadContent(m *mail) error {
+func loadContent(ctx context.Context, idb bun.IDB, m *mail) error {
 	if m.content != nil {
 		return nil
 	}
 	m.content = &contentRow{}
-	err := c.tx.NewSelect().Model(m.content).Where("c.email_id = ?", m.ID).Scan(c.ctx)
+	err := idb.NewSelect().Model(m.content).Where("c.email_id = ?", m.ID).Scan(ctx)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("read content: %w", err)
 	}
-	if err := c.tx.NewSelect().Model(&m.attachments).Where("at.email_id = ?", m.ID).Order("at.position").Scan(c.ctx); err != nil {
+	if err := idb.NewSelect().Model(&m.attachments).Where("at.email_id = ?", m.ID).Order("at.position").Scan(ctx); err != nil {
 		return fmt.Errorf("read attachments: %w", err)
 	}
 	return nil
 }
 
-// exec runs a statement over rows passed as one JSON array. want is how many
-// rows it has to change, -1 for any number; 0 skips it.
-func (c *change) exec(want int, query string, rows any) error {
-	if want == 0 {
+// write has a prepared statement write rows, passed as one JSON array, together with
+// the commit. Where it does not change that many, nothing is committed.
+func (c *change) write(name string, rows int, patches any) error {
+	if rows == 0 {
 		return nil
 	}
-	data, err := json.Marshal(rows)
+	data, err := json.Marshal(patches)
 	if err != nil {
 		return fmt.Errorf("encode rows: %w", err)
 	}
-	res, err := c.tx.NewRaw(query, string(data)).Exec(c.ctx)
-	if err != nil {
-		return err
-	}
-	got, err := res.RowsAffected()
-	if err != nil {
-		return err
-	}
-	if want >= 0 && got != int64(want) {
-		return fmt.Errorf("changed %d rows, expected %d: somebody wrote past the lock", got, want)
-	}
-	return nil
+	_, err = executed(c.late, sized(name, rows), string(data), rows).Exec(c.ctx)
+	return err
 }
 
 func orNull(t time.Time) *time.Time {

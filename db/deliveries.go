@@ -242,7 +242,7 @@ func (s *Store) mailsOf(ctx context.Context, tx bun.Tx, events []eventRow, conte
 	for _, r := range rows {
 		m := &mail{emailRow: *r}
 		if contents {
-			if err := (&change{ctx: ctx, s: s, tx: tx}).loadContent(m); err != nil {
+			if err := loadContent(ctx, tx, m); err != nil {
 				return nil, err
 			}
 		}

@@ -134,19 +134,28 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 // included, for rendering. An optional attachment that could not be had is left
 // out; any other that is not stored is an error.
 func (s *Store) Message(ctx context.Context, emailID string) (email.Message, error) {
-	var row emailRow
-	err := s.db.NewSelect().Model(&row).Where("e.id = ?", emailID).Scan(ctx)
+	var row struct {
+		emailRow
+		Text         string          `bun:"body_text"`
+		TextFromHTML bool            `bun:"text_from_html"`
+		HTML         string          `bun:"body_html"`
+		Headers      []headerJSON    `bun:"headers,type:jsonb"`
+		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
+	}
+	err := executed(s.db, "find_message", emailID).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return email.Message{}, notFound("e-mail")
 	}
 	if err != nil {
 		return email.Message{}, translate(err)
 	}
-	es, err := s.assemble(ctx, []*emailRow{&row})
-	if err != nil {
-		return email.Message{}, err
+	var as []*attachmentRow
+	if row.emailRow.Attachments > 0 {
+		if err := s.db.NewSelect().Model(&as).Where("at.email_id = ?", emailID).Order("at.position").Scan(ctx); err != nil {
+			return email.Message{}, translate(err)
+		}
 	}
-	m := es[0].Message
+	m := emailOf(&row.emailRow, row.Recipients, &contentRow{Text: row.Text, TextFromHTML: row.TextFromHTML, HTML: row.HTML, Headers: row.Headers}, as).Message
 	kept := m.Attachments[:0]
 	for _, a := range m.Attachments {
 		if a.BlobID == "" && a.Problem != "" {

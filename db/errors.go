@@ -2,7 +2,9 @@ package db
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/uptrace/bun/driver/pgdriver"
@@ -43,7 +45,12 @@ func translate(err error) error {
 		}
 		return err
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, sql.ErrConnDone) {
+	// The driver says EOF where a server went away between two statements.
+	_, broken := errors.AsType[*net.OpError](err)
+	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, sql.ErrConnDone} {
+		broken = broken || errors.Is(err, gone)
+	}
+	if broken {
 		return unavailable(err)
 	}
 	return err

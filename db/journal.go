@@ -21,9 +21,18 @@ type attemptPatch struct {
 	Bytes      int64           `json:"message_bytes,omitempty"`
 }
 
+// markAttempts and finishAttempts are prepared.
+const (
+	markAttempts = `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
+		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $3 * interval '1 second'` +
+		patched + ` AND a.phase = 'opened' RETURNING a.email_id, a.attempt`
+	finishAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
+		transcript = v.transcript, done_at = now()` + patched + ` AND a.phase <> 'done' RETURNING a.email_id, a.attempt`
+)
+
 // patched is the source of an update over attemptPatches, and what joins it.
-const patched = ` FROM jsonb_to_recordset(?::jsonb) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb,
-		transcript jsonb, message_sha256 text, message_bytes bigint)
+const patched = ` FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb,
+		transcript jsonb, message_sha256 text, message_bytes bigint) LIMIT $2) AS v
 	WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
 
 // MarkSent notes that final dots are about to be written. Those of the attempts
@@ -34,9 +43,7 @@ func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, 
 		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,
 			Outcomes: cleanOutcomes(m.IfSilent), SHA256: m.MessageSHA256, Bytes: m.MessageBytes}
 	}
-	return s.patchAttempts(ctx, patches, `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
-		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + ? * interval '1 second'`+
-		patched+` AND a.phase = 'opened' RETURNING a.email_id, a.attempt`, email.Lease.Seconds())
+	return s.patchAttempts(ctx, "mark_attempts", patches, email.Lease.Seconds())
 }
 
 // Finish writes attempts' outcomes into the journal. It touches no other row, so
@@ -48,13 +55,12 @@ func (s *Store) Finish(ctx context.Context, endings []email.Ending) (ours []bool
 		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,
 			Outcomes: cleanOutcomes(e.Outcomes), Transcript: cleanTranscript(e.Transcript)}
 	}
-	return s.patchAttempts(ctx, patches, `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
-		transcript = v.transcript, done_at = now()`+patched+` AND a.phase <> 'done' RETURNING a.email_id, a.attempt`)
+	return s.patchAttempts(ctx, "finish_attempts", patches)
 }
 
-// patchAttempts runs an update that takes attempts further, each on behalf of its
+// patchAttempts runs a prepared update that takes attempts further, each on behalf of its
 // owner, and tells whose went through.
-func (s *Store) patchAttempts(ctx context.Context, patches []attemptPatch, query string, args ...any) ([]bool, error) {
+func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemptPatch, args ...any) ([]bool, error) {
 	data, err := json.Marshal(patches)
 	if err != nil {
 		return nil, fmt.Errorf("encode journal: %w", err)
@@ -64,7 +70,7 @@ func (s *Store) patchAttempts(ctx context.Context, patches []attemptPatch, query
 		Attempt int
 	}
 	var done []place
-	if err := s.db.NewRaw(query, append(args, string(data))...).Scan(ctx, &done); err != nil {
+	if err := executed(s.db, sized(name, len(patches)), append([]any{string(data), len(patches)}, args...)...).Scan(ctx, &done); err != nil {
 		return nil, translate(err)
 	}
 	ours := make([]bool, len(patches))

@@ -167,17 +167,13 @@ const usedEvery = time.Minute
 // GrantByToken finds what an access key's token stands for. A token that is
 // unknown, deleted or expired is unauthorized, without saying which.
 func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
-	row, err := customerWhere(ctx, s.db, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.ColumnExpr("k.scopes, k.sender_domains, k.networks::text[] AS networks, k.id AS key_id, k.expires_at AS key_expires_at").
-			ColumnExpr("k.last_used_at IS NULL OR k.last_used_at < now() - ? * interval '1 second' AS key_rested", usedEvery.Seconds()).
-			Join("JOIN access_keys AS k ON k.customer_id = cu.id").Where("k.token_hash = ?", account.HashToken(token)).
-			Where("k.deleted_at IS NULL").Where("k.expires_at IS NULL OR k.expires_at > now()")
-	})
-	if email.FailureCode(err) == email.CodeNotFound {
+	var row customerRow
+	err := executed(s.db, "find_grant", account.HashToken(token), usedEvery.Seconds()).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
 		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
 	}
 	if err != nil {
-		return account.Grant{}, err
+		return account.Grant{}, translate(err)
 	}
 	if row.KeyRested {
 		if _, err := s.db.NewRaw("UPDATE access_keys SET last_used_at = now() WHERE id = ?", row.KeyID).Exec(ctx); err != nil {

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -73,7 +74,7 @@ func withMigrator(ctx context.Context, databaseURL string, fn func(*migrate.Migr
 		return err
 	}
 	opts = append(opts, pgdriver.WithReadTimeout(time.Hour), pgdriver.WithApplicationName("postrider migrate"))
-	sqldb := sqlOpen(opts)
+	sqldb := sql.OpenDB(pgdriver.NewConnector(opts...))
 	db := bun.NewDB(sqldb, pgdialect.New())
 	defer func() {
 		if cerr := db.Close(); cerr != nil && err == nil {

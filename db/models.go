@@ -43,22 +43,25 @@ type emailRow struct {
 	SizeBytes   int64             `bun:"size_bytes"`
 	Attachments int               `bun:"attachments"`
 
-	Status          email.Status `bun:"status"`
-	Detail          email.Detail `bun:"status_detail"`
-	StatusAt        time.Time    `bun:"status_at"`
-	Held            bool         `bun:"held"`
-	Paused          bool         `bun:"paused"`
-	PausedRelay     string       `bun:"paused_relay"`
-	RelayDown       bool         `bun:"relay_down"`
-	ThrottledUntil  time.Time    `bun:"throttled_until,nullzero"`
-	CancelRequested bool         `bun:"cancel_requested"`
-	Attempts        int          `bun:"attempts"`
-	AttemptOpen     bool         `bun:"attempt_open"`
-	DateAt          time.Time    `bun:"date_at,nullzero"`
-	Sequence        int64        `bun:"sequence"`
-	NextActionAt    time.Time    `bun:"next_action_at,nullzero"`
-	CreatedAt       time.Time    `bun:"created_at"`
-	DeletedAt       time.Time    `bun:"deleted_at,nullzero"`
+	Status         email.Status `bun:"status"`
+	Detail         email.Detail `bun:"status_detail"`
+	StatusAt       time.Time    `bun:"status_at"`
+	Held           bool         `bun:"held"`
+	Paused         bool         `bun:"paused"`
+	PausedRelay    string       `bun:"paused_relay"`
+	RelayDown      bool         `bun:"relay_down"`
+	ThrottledUntil time.Time    `bun:"throttled_until,nullzero"`
+	// ThrottledBy is whose place the e-mail waits for: the relay's until ThrottledUntil,
+	// else that of the recipient who is next.
+	ThrottledBy     email.ThrottledBy `bun:"throttled_by"`
+	CancelRequested bool              `bun:"cancel_requested"`
+	Attempts        int               `bun:"attempts"`
+	AttemptOpen     bool              `bun:"attempt_open"`
+	DateAt          time.Time         `bun:"date_at,nullzero"`
+	Sequence        int64             `bun:"sequence"`
+	NextActionAt    time.Time         `bun:"next_action_at,nullzero"`
+	CreatedAt       time.Time         `bun:"created_at"`
+	DeletedAt       time.Time         `bun:"deleted_at,nullzero"`
 }
 
 // run is how its run is started and found.
@@ -88,29 +91,34 @@ type headerJSON struct {
 	Value string `json:"value"`
 }
 
+// recipientRow is read as JSON too, with its e-mail.
 type recipientRow struct {
-	bun.BaseModel `bun:"table:recipients,alias:r"`
+	bun.BaseModel `bun:"table:recipients,alias:r" json:"-"`
 
-	ID       string              `bun:"id,pk,type:uuid"`
-	EmailID  string              `bun:"email_id,type:uuid"`
-	Position int                 `bun:"position"`
-	Kind     email.RecipientKind `bun:"kind"`
-	Address  string              `bun:"address"`
-	Name     string              `bun:"name"`
-	Label    string              `bun:"label"`
-	Detail   string              `bun:"detail"`
+	ID       string              `bun:"id,pk,type:uuid" json:"id"`
+	EmailID  string              `bun:"email_id,type:uuid" json:"email_id"`
+	Position int                 `bun:"position" json:"position"`
+	Kind     email.RecipientKind `bun:"kind" json:"kind"`
+	Address  string              `bun:"address" json:"address"`
+	Name     string              `bun:"name" json:"name"`
+	Label    string              `bun:"label" json:"label"`
+	Detail   string              `bun:"detail" json:"detail"`
 
-	Status        email.RecipientStatus `bun:"status"`
-	Reason        email.Detail          `bun:"reason"`
-	StatusAt      time.Time             `bun:"status_at"`
-	Attempt       int                   `bun:"attempt"`
-	Attempts      int                   `bun:"attempts"`
-	Counted       int                   `bun:"counted"`
-	NextAttemptAt time.Time             `bun:"next_attempt_at,nullzero"`
-	SMTPCode      int                   `bun:"smtp_code"`
-	Enhanced      string                `bun:"enhanced_code"`
-	SMTPText      string                `bun:"smtp_text"`
-	AcceptedBy    *email.Acceptance     `bun:"accepted_by,type:jsonb,nullzero"`
+	Status        email.RecipientStatus `bun:"status" json:"status"`
+	Reason        email.Detail          `bun:"reason" json:"reason"`
+	StatusAt      time.Time             `bun:"status_at" json:"status_at"`
+	Attempt       int                   `bun:"attempt" json:"attempt"`
+	Attempts      int                   `bun:"attempts" json:"attempts"`
+	Counted       int                   `bun:"counted" json:"counted"`
+	NextAttemptAt time.Time             `bun:"next_attempt_at,nullzero" json:"next_attempt_at"`
+	SMTPCode      int                   `bun:"smtp_code" json:"smtp_code"`
+	Enhanced      string                `bun:"enhanced_code" json:"enhanced_code"`
+	SMTPText      string                `bun:"smtp_text" json:"smtp_text"`
+	AcceptedBy    *email.Acceptance     `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
+	Turn          *turn                 `bun:"turn,type:jsonb,nullzero" json:"turn"`
+
+	// changed: the row is to be written though its state is the same.
+	changed bool
 }
 
 func (r *recipientRow) reply() email.Reply {
@@ -121,41 +129,43 @@ func (r *recipientRow) setReply(p email.Reply) {
 	r.SMTPCode, r.Enhanced, r.SMTPText = p.Code, cleanText(p.Enhanced), cleanText(p.Text)
 }
 
+// attemptRow is written as JSON too.
 type attemptRow struct {
-	bun.BaseModel `bun:"table:delivery_attempts,alias:a"`
+	bun.BaseModel `bun:"table:delivery_attempts,alias:a" json:"-"`
 
-	EmailID       string             `bun:"email_id,pk,type:uuid"`
-	Attempt       int                `bun:"attempt,pk"`
-	Part          int                `bun:"part,pk"`
-	Phase         email.JournalPhase `bun:"phase"`
-	Owner         string             `bun:"owner,type:uuid"`
-	LeaseUntil    time.Time          `bun:"lease_until"`
-	RecipientIDs  []string           `bun:"recipient_ids,array,type:uuid[]"`
-	Relay         email.Relay        `bun:"relay,type:jsonb"`
-	Outcomes      []email.Outcome    `bun:"outcomes,type:jsonb,nullzero"`
-	Transcript    []email.Step       `bun:"transcript,type:jsonb,nullzero"`
-	MessageSHA256 string             `bun:"message_sha256"`
-	MessageBytes  int64              `bun:"message_bytes"`
-	OpenedAt      time.Time          `bun:"opened_at"`
-	DataSentAt    time.Time          `bun:"data_sent_at,nullzero"`
-	DoneAt        time.Time          `bun:"done_at,nullzero"`
+	EmailID       string             `bun:"email_id,pk,type:uuid" json:"email_id"`
+	Attempt       int                `bun:"attempt,pk" json:"attempt"`
+	Part          int                `bun:"part,pk" json:"part"`
+	Phase         email.JournalPhase `bun:"phase" json:"phase"`
+	Owner         string             `bun:"owner,type:uuid" json:"owner"`
+	LeaseUntil    time.Time          `bun:"lease_until" json:"lease_until"`
+	RecipientIDs  []string           `bun:"recipient_ids,array,type:uuid[]" json:"recipient_ids"`
+	Relay         email.Relay        `bun:"relay,type:jsonb" json:"relay"`
+	Outcomes      []email.Outcome    `bun:"outcomes,type:jsonb,nullzero" json:"outcomes,omitzero"`
+	Transcript    []email.Step       `bun:"transcript,type:jsonb,nullzero" json:"transcript,omitzero"`
+	MessageSHA256 string             `bun:"message_sha256" json:"message_sha256"`
+	MessageBytes  int64              `bun:"message_bytes" json:"message_bytes"`
+	OpenedAt      time.Time          `bun:"opened_at" json:"opened_at"`
+	DataSentAt    time.Time          `bun:"data_sent_at,nullzero" json:"data_sent_at,omitzero"`
+	DoneAt        time.Time          `bun:"done_at,nullzero" json:"done_at,omitzero"`
 }
 
+// eventRow is written as JSON.
 type eventRow struct {
-	bun.BaseModel `bun:"table:email_events,alias:ev"`
+	bun.BaseModel `bun:"table:email_events,alias:ev" json:"-"`
 
-	ID          string          `bun:"id,pk,type:uuid"`
-	EmailID     string          `bun:"email_id,type:uuid"`
-	CustomerID  string          `bun:"customer_id,type:uuid"`
-	Sequence    int64           `bun:"sequence"`
-	Type        email.EventType `bun:"type"`
-	RecipientID string          `bun:"recipient_id,type:uuid,nullzero"`
-	Attempt     int             `bun:"attempt"`
-	SMTPCode    int             `bun:"smtp_code"`
-	Enhanced    string          `bun:"enhanced_code"`
-	SMTPText    string          `bun:"smtp_text"`
-	Reason      email.Detail    `bun:"reason"`
-	At          time.Time       `bun:"at"`
+	ID          string          `bun:"id,pk,type:uuid" json:"id"`
+	EmailID     string          `bun:"email_id,type:uuid" json:"email_id"`
+	CustomerID  string          `bun:"customer_id,type:uuid" json:"customer_id"`
+	Sequence    int64           `bun:"sequence" json:"sequence"`
+	Type        email.EventType `bun:"type" json:"type"`
+	RecipientID string          `bun:"recipient_id,type:uuid,nullzero" json:"recipient_id,omitempty"`
+	Attempt     int             `bun:"attempt" json:"attempt"`
+	SMTPCode    int             `bun:"smtp_code" json:"smtp_code"`
+	Enhanced    string          `bun:"enhanced_code" json:"enhanced_code"`
+	SMTPText    string          `bun:"smtp_text" json:"smtp_text"`
+	Reason      email.Detail    `bun:"reason" json:"reason"`
+	At          time.Time       `bun:"at" json:"at"`
 }
 
 func (r *eventRow) event() email.Event {

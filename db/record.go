@@ -5,9 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
 )
@@ -22,20 +25,9 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 		if err != nil {
 			return err
 		}
-		switch {
-		case rec.Problem != "":
-			c.failAttachment(m, rec.Problem)
-		case m.AttemptOpen && rec.Attempt == m.Attempts:
-			if err := c.close(m, rec); err != nil {
-				return err
-			}
-		}
-		if m.dirty {
-			c.settle(m)
-		}
-		hooked = len(m.formats) > 0
-		out.State = c.state(m)
-		return nil
+		out.State, err = c.record(m, rec)
+		hooked = err == nil && m.toFire()
+		return err
 	})
 	if err != nil || !hooked {
 		return out, err
@@ -44,13 +36,88 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 	return out, err
 }
 
+// RecordAll is Record for several e-mails in one transaction. Those that somebody
+// else has locked, or that are not there, are passed over: their answers are nil.
+func (s *Store) RecordAll(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
+	if len(recs) == 1 {
+		out, err := s.Record(ctx, recs[0])
+		return []*email.Recorded{&out}, err
+	}
+	ids := make([]string, len(recs))
+	for i, r := range recs {
+		ids[i] = r.EmailID
+	}
+	out := make([]*email.Recorded, len(recs))
+	hooked := map[string]*email.Recorded{}
+	err := s.changeFree(ctx, ids, func(c *change) error {
+		if err := c.readAttempts(); err != nil {
+			return err
+		}
+		for i, rec := range recs {
+			m, err := c.mail(rec.EmailID)
+			if err != nil {
+				continue // locked, or not there: the one by itself will say
+			}
+			st, err := c.record(m, rec)
+			if err != nil {
+				return err
+			}
+			out[i] = &email.Recorded{State: st}
+			if m.toFire() {
+				hooked[m.ID] = out[i]
+			}
+		}
+		return nil
+	})
+	if err != nil || len(hooked) == 0 {
+		return out, err
+	}
+	var counts []struct {
+		EmailID string
+		N       int
+	}
+	err = s.db.NewRaw(`SELECT d.email_id, count(*) AS n FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending' GROUP BY d.email_id`,
+		bun.List(slices.Collect(maps.Keys(hooked)))).Scan(ctx, &counts)
+	for _, n := range counts {
+		hooked[n.EmailID].Webhooks = n.N
+	}
+	return out, translate(err)
+}
+
+func (c *change) record(m *mail, rec email.RecordStatusInput) (email.State, error) {
+	switch {
+	case rec.Problem != "":
+		c.failAttachment(m, rec.Problem)
+	case m.AttemptOpen && rec.Attempt == m.Attempts:
+		if err := c.close(m, rec); err != nil {
+			return email.State{}, err
+		}
+	}
+	if m.dirty {
+		c.settle(m)
+	}
+	return c.state(m), nil
+}
+
+// readAttempts reads the open attempts of all e-mails of the change.
+func (c *change) readAttempts() error {
+	ids := make([]string, len(c.mails))
+	for i, m := range c.mails {
+		ids[i] = m.ID
+	}
+	var err error
+	c.journal, err = c.attempts(ids)
+	return err
+}
+
 // close ends the open attempt: its outcomes come from the journal, or, if that
 // could not be written, from the caller, and then the journal gets them now.
 func (c *change) close(m *mail, rec email.RecordStatusInput) error {
 	var row attemptRow
-	err := c.tx.NewSelect().Model(&row).Where("a.email_id = ?", m.ID).Where("a.attempt = ?", rec.Attempt).
-		Where("a.part = 1").For("UPDATE").Scan(c.ctx)
-	if err != nil {
+	if known := c.journal[m.ID]; known != nil && known.Attempt == rec.Attempt {
+		row = *known
+	} else if err := executed(c.tx, "find_attempt", m.ID, rec.Attempt).Scan(c.ctx, &row); err != nil {
 		return fmt.Errorf("read attempt %d: %w", rec.Attempt, err)
 	}
 	if row.Phase != email.PhaseDone {
@@ -137,8 +204,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 		TxNow   time.Time `bun:"tx_now"`
 		Domains []string  `bun:"domains,array"`
 	}
-	err := s.db.NewRaw(`SELECT e.*, now() AS tx_now, (SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1)))
-		FROM recipients AS r WHERE r.email_id = e.id) AS domains FROM emails AS e WHERE e.id = ?`, emailID).Scan(ctx, &row)
+	err := executed(s.db, "find_plan", emailID).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return email.Plan{}, notFound("e-mail")
 	}

@@ -50,6 +50,8 @@ type Options struct {
 	Blocked email.Blocklist
 	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
 	Schedule email.Schedule
+	// RecipientRates are how many recipients a domain may have in a time.
+	RecipientRates email.Rates
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
@@ -92,8 +94,11 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 			"statement_timeout":                   statementTimeout.Milliseconds(),
 			"lock_timeout":                        lockTimeout.Milliseconds(),
 			"idle_in_transaction_session_timeout": idleInTxTimeout.Milliseconds(),
+			// Prepared statements find rows by key: a plan for all values is as good as
+			// one for these, and is made once.
+			"plan_cache_mode": "force_generic_plan",
 		}))
-	sqldb := sqlOpen(copts)
+	sqldb := sql.OpenDB(preparing{pgdriver.NewConnector(copts...)})
 	sqldb.SetMaxOpenConns(opts.MaxConns)
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
@@ -116,9 +121,6 @@ func connectorOptions(databaseURL string) (opts []pgdriver.Option, err error) {
 	_ = c
 	return []pgdriver.Option{pgdriver.WithDSN(databaseURL)}, nil
 }
-
-// sqlOpen is the one place that names the driver.
-func sqlOpen(opts []pgdriver.Option) *sql.DB { return sql.OpenDB(pgdriver.NewConnector(opts...)) }
 
 // Close gives the connections back.
 func (s *Store) Close() error { return s.db.Close() }

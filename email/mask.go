@@ -38,9 +38,22 @@ func MaskText(text string, addrs ...string) string {
 
 // replaceFold replaces whole words of s equal to old under ASCII case folding.
 func replaceFold(s, old, with string) string {
+	// Most replies name nobody, and a pattern is dear to build.
+	if isASCII(s) && isASCII(old) && !strings.Contains(strings.ToLower(s), strings.ToLower(old)) {
+		return s
+	}
 	re, err := regexp.Compile(`(?i)(^|[^\p{L}\p{N}])` + regexp.QuoteMeta(old) + `($|[^\p{L}\p{N}])`)
 	if err != nil {
 		return with // a pattern that cannot be built hides everything rather than nothing
 	}
 	return re.ReplaceAllString(s, "${1}"+with+"${2}")
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }

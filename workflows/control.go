@@ -38,24 +38,46 @@ func (s *sendEmail) listen(ctx workflow.Context) error {
 		if err != nil {
 			return err
 		}
-		workflow.Go(ctx, func(ctx workflow.Context) {
-			signals := workflow.GetSignalChannelWithOptions(ctx, name, workflow.SignalChannelOptions{Description: descriptions[action]})
-			for {
-				var in email.RescheduleInput
-				signals.Receive(ctx, &in)
-				if _, err := s.control(ctx, action, in); err != nil {
-					s.log.Warn("signal refused", "action", name, "error", err) // a signal has nobody to answer
-				}
-			}
-		})
 	}
+	// One coroutine listens for all of it: each is run at every step of the workflow.
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		ctx.Done().Receive(ctx, nil)
-		if _, err := s.control(ctx, email.ActionCancel, email.RescheduleInput{}); err != nil {
-			s.log.Warn("cancellation refused", "error", err) // it came too late
+		canceled := false
+		sel := s.signals(ctx).AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) {
+			canceled = true
+			s.begin(ctx, email.ActionCancel, email.RescheduleInput{})
+		})
+		for !canceled {
+			sel.Select(ctx)
+		}
+		for sel = s.signals(ctx); ; { // one that is canceled stays it
+			sel.Select(ctx)
 		}
 	})
 	return nil
+}
+
+// signals begins an action for each of its signals.
+func (s *sendEmail) signals(ctx workflow.Context) workflow.Selector {
+	sel := workflow.NewSelector(ctx)
+	for _, action := range email.Actions() {
+		channel := workflow.GetSignalChannelWithOptions(ctx, string(action), workflow.SignalChannelOptions{Description: descriptions[action]})
+		sel.AddReceive(channel, func(channel workflow.ReceiveChannel, _ bool) {
+			var in email.RescheduleInput
+			channel.Receive(ctx, &in)
+			s.begin(ctx, action, in)
+		})
+	}
+	return sel
+}
+
+// begin carries out an action beside the others.
+func (s *sendEmail) begin(ctx workflow.Context, action email.Action, in email.RescheduleInput) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		if _, err := s.control(ctx, action, in); err != nil {
+			// A signal has nobody to answer, and a cancellation came too late.
+			s.log.Warn("action refused", "action", string(action), "error", err)
+		}
+	})
 }
 
 // control carries out an action, once there is an e-mail. Its context is not the canceled one, if that is

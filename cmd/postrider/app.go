@@ -73,6 +73,9 @@ func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, str
 	if payloads != nil {
 		payloads.Apply(&opts)
 	}
+	// What goes between us and Temporal is small: packing it costs both sides more than
+	// the bytes do.
+	opts.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
 	c, err := client.NewLazyClient(opts)
 	if err != nil {
@@ -100,6 +103,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
+		RecipientRates:         recipientRates(cfg.RecipientRates),
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
 		Observe:                observe,

@@ -74,6 +74,10 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 		}
 		s.run("inbound", func() error { return serveInbound(ctx, in) })
 	}
+	if err := a.profiler(ctx, s); err != nil {
+		s.cancel()
+		return errors.Join(err, s.wait())
+	}
 	if withWorker {
 		s.run("worker", func() error { return a.work(ctx) })
 	}
@@ -89,6 +93,10 @@ func (a *app) workAlone(ctx context.Context) error {
 		return err
 	}
 	ctx, s := newServices(ctx)
+	if err := a.profiler(ctx, s); err != nil {
+		s.cancel()
+		return errors.Join(err, l.Close(), s.wait())
+	}
 	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("worker", func() error { return a.work(ctx) })

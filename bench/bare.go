@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/postrider/postrider/email"
+)
+
+// bare is a worker of workflows that do nothing, and the client that starts them.
+type bare struct {
+	client client.Client
+	queue  string
+	// ended counts the runs that have come to their end.
+	ended atomic.Int64
+}
+
+// starters is how many starts are under way at once, as in the product.
+const starters = 16
+
+// newBare runs a worker like the product's in a namespace of its own.
+func newBare(ctx context.Context, st *stack) (*bare, error) {
+	if err := st.namespace(ctx, "bare"); err != nil {
+		return nil, err
+	}
+	c, err := st.client("bare")
+	if err != nil {
+		return nil, err
+	}
+	// The client learns at its first call whether starts may be eager.
+	if err := await(ctx, 30*time.Second, "Temporal", func() error {
+		_, err := c.CheckHealth(ctx, &client.CheckHealthRequest{})
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	b := &bare{client: c, queue: "bare"}
+	w := worker.New(c, b.queue, worker.Options{
+		MaxConcurrentWorkflowTaskExecutionSize:  200,
+		MaxConcurrentLocalActivityExecutionSize: 200,
+		WorkflowTaskPollerBehavior:              worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{InitialNumberOfPollers: 5, MinimumNumberOfPollers: 2, MaximumNumberOfPollers: 50}),
+	})
+	w.RegisterWorkflowWithOptions(b.empty, workflow.RegisterOptions{Name: "empty"})
+	w.RegisterWorkflowWithOptions(b.shape, workflow.RegisterOptions{Name: "shape"})
+	if err := w.Start(); err != nil {
+		return nil, err
+	}
+	st.quit = append(st.quit, func() error { w.Stop(); c.Close(); return nil })
+	return b, nil
+}
+
+func (b *bare) empty(workflow.Context) error {
+	b.ended.Add(1)
+	return nil
+}
+
+// nothing is an activity without an effect.
+func nothing(context.Context) error { return nil }
+
+// shape is SendEmail without its work: four local activities and one upsert of
+// the search attributes.
+func (b *bare) shape(ctx workflow.Context) error {
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{StartToCloseTimeout: 3 * time.Second})
+	for range 4 {
+		if err := workflow.ExecuteLocalActivity(ctx, nothing).Get(ctx, nil); err != nil {
+			return err
+		}
+	}
+	err := workflow.UpsertTypedSearchAttributes(ctx,
+		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus).ValueSet("delivered"),
+		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet("bare"),
+		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet("transactional"),
+		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeRelay).ValueSet("sink"),
+		temporal.NewSearchAttributeKeyKeywordList(email.SearchAttributeRecipientDomains).ValueSet([]string{"example.test"}))
+	b.ended.Add(1)
+	return err
+}
+
+// run starts n runs and waits for their end.
+func (b *bare) run(ctx context.Context, name string, eager bool, n int) error {
+	b.ended.Store(0)
+	err := together(ctx, n, starters, func(ctx context.Context) error {
+		opts := client.StartWorkflowOptions{ID: uuid.NewString(), TaskQueue: b.queue, EnableEagerStart: eager}
+		if name == "shape" {
+			opts.WorkflowIDReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+			opts.WorkflowIDConflictPolicy = enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
+			opts.StaticSummary = "transactional e-mail"
+			opts.TypedSearchAttributes = temporal.NewSearchAttributes(
+				temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet("bare"),
+				temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet("transactional"))
+		}
+		_, err := b.client.ExecuteWorkflow(ctx, opts, name)
+		return err
+	})
+	for err == nil && b.ended.Load() < int64(n) {
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}

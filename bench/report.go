@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+)
+
+// result is everything a run found out.
+type result struct {
+	began      time.Time
+	took       time.Duration
+	settings   settings
+	machine    []string
+	versions   []string
+	contenders []*contender
+	targets    []target
+	idle       []time.Duration
+	memory     []string
+	flat       []flatPoint
+	statements []statement
+}
+
+// target is something that issue or design promise of one run.
+type target struct {
+	what   string
+	wanted string
+	got    string
+	met    bool
+}
+
+func measure(ctx context.Context, st *stack, s settings) (*result, error) {
+	r := &result{began: time.Now(), settings: s}
+	p, err := prepare(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	r.contenders = p.contenders
+	if r.machine, err = machine(); err != nil {
+		return nil, err
+	}
+	if r.versions, err = versions(ctx, st); err != nil {
+		return nil, err
+	}
+	settle(ctx)
+	say("idle: mails one after the other")
+	if r.idle, err = p.one.idle(ctx, s.mails/4); err != nil {
+		return nil, err
+	}
+	// The first round finds caches empty and pools without connections.
+	for i := range s.rounds + 1 {
+		for _, c := range r.contenders {
+			settle(ctx)
+			before := readCPU()
+			sm, err := c.run(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.id, err)
+			}
+			settle(ctx)
+			sm.cpu = readCPU().since(before)
+			if i == 0 {
+				say("warm-up  %-14s %7.0f/s", c.id, sm.rate())
+				continue
+			}
+			say("round %2d %-14s %7.0f/s", i, c.id, sm.rate())
+			c.samples = append(c.samples, sm)
+		}
+	}
+	for _, d := range append([]*deployment{p.one}, values(p.old)...) {
+		if err := d.allDelivered(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.statements, err = p.one.statements(ctx); err != nil {
+		return nil, err
+	}
+	if s.profile != "" {
+		if err := p.one.profile(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if s.full {
+		if r.flat, err = p.one.flat(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, pid := range p.one.pids() {
+		r.memory = append(r.memory, fmt.Sprintf("postrider serve --worker: %s, at its peak %s", mib(memory(pid, "VmRSS")), mib(memory(pid, "VmHWM"))))
+	}
+	r.memory = append(r.memory, "Temporal: "+mib(groupMemory(groupTemporal)), "Postgres, all sessions: "+mib(groupMemory(groupPostgres)))
+	r.judge()
+	return r, nil
+}
+
+func values(m map[int]*deployment) (out []*deployment) {
+	for _, d := range m {
+		out = append(out, d)
+	}
+	return out
+}
+
+func (r *result) find(id string) *contender {
+	for _, c := range r.contenders {
+		if c.id == id && len(c.samples) > 0 {
+			return c
+		}
+	}
+	return nil
+}
+
+// ratio is the median of the rounds' ratios, since what else goes on is the same
+// within a round.
+func (r *result) ratio(of, to string) (float64, bool) {
+	a, b := r.find(of), r.find(to)
+	if a == nil || b == nil {
+		return 0, false
+	}
+	var all []float64
+	for i := range min(len(a.samples), len(b.samples)) {
+		all = append(all, a.samples[i].rate()/b.samples[i].rate())
+	}
+	return median(all), true
+}
+
+// judge compares with the targets.
+func (r *result) judge() {
+	atLeast := func(what, of, to string, wanted float64) {
+		if got, ok := r.ratio(of, to); ok {
+			r.targets = append(r.targets, target{what, fmt.Sprintf("≥ %.2f", wanted), fmt.Sprintf("%.2f", got), got >= wanted})
+		}
+	}
+	below := func(what string, got, wanted time.Duration) {
+		r.targets = append(r.targets, target{what, "< " + ms(wanted), ms(got), got < wanted})
+	}
+	atLeast("end to end, one process, to the bare eager workflow of our shape", "one", "bare-eager", 0.75)
+	atLeast("end to end, API and worker apart, to the bare one that is not eager", "apart", "bare-apart", 0.90)
+	atLeast("accept over HTTP to River's insert", "accept", "river-insert", 0.60)
+	if c := r.find("accept"); c != nil {
+		below(fmt.Sprintf("accept, p99 at %d clients", clients), c.acceptPercentile(99), 100*time.Millisecond)
+	}
+	below("request to delivered on an idle system, p50", percentile(r.idle, 50), 40*time.Millisecond)
+	for _, n := range []int{10_000, 100_000, 1_000_000} {
+		atLeast("throughput with "+thousands(n)+" old e-mails to that with none", fmt.Sprintf("old-%d", n), "one", 0.90)
+	}
+	if len(r.flat) > 0 {
+		first, last := r.flat[len(r.flat)/4].rss, r.flat[len(r.flat)-1].rss
+		r.targets = append(r.targets, target{"memory of the worker over 100,000 mails, end to the first quarter", "≤ 1.10", fmt.Sprintf("%.2f", float64(last)/float64(first)), float64(last) <= 1.1*float64(first)})
+	}
+}
+
+// acceptPercentile is the median over the rounds.
+func (c *contender) acceptPercentile(p int) time.Duration {
+	var all []float64
+	for _, s := range c.samples {
+		all = append(all, percentile(s.accepts, p).Seconds())
+	}
+	return time.Duration(median(all) * float64(time.Second))
+}
+
+func (r *result) print(w io.Writer) error {
+	_, err := io.WriteString(w, r.markdown())
+	return err
+}
+
+// markdown is the part of the page that a run writes.
+func (r *result) markdown() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Measured on %s in %d s: %d rounds after one to warm up, %s mails or runs in each.", r.began.UTC().Format("2006-01-02"), int(r.took.Seconds()), r.settings.rounds, thousands(r.settings.mails))
+	line("")
+	for _, m := range r.machine {
+		line("- %s", m)
+	}
+	line("- %s", strings.Join(r.versions, ", "))
+	line("")
+	line("| target | wanted | got | |")
+	line("|---|---|---|---|")
+	for _, t := range r.targets {
+		line("| %s | %s | %s | %s |", t.what, t.wanted, t.got, map[bool]string{true: "met", false: "**missed**"}[t.met])
+	}
+	line("")
+	line("| what | a second, median | least – most | to the empty workflow | to the bare one of our shape | CPU ms each: postrider | Temporal | Postgres | load |")
+	line("|---|---|---|---|---|---|---|---|---|")
+	for _, c := range r.contenders {
+		if len(c.samples) == 0 {
+			continue
+		}
+		rates := c.rates()
+		line("| %s | %.0f | %.0f – %.0f | %s | %s | %s | %s | %s | %s |", c.title, median(rates), slices.Min(rates), slices.Max(rates),
+			r.cell(c.id, "bare-empty"), r.cell(c.id, bareOf(c.id)), cpuCell(c, groupPostrider), cpuCell(c, groupTemporal), cpuCell(c, groupPostgres), cpuCell(c, groupBench))
+	}
+	line("")
+	line("| latency | p50 | p99 |")
+	line("|---|---|---|")
+	for _, id := range []string{"accept", "one", "apart"} {
+		if c := r.find(id); c != nil {
+			line("| answer to a POST at %d clients: %s | %s | %s |", clients, c.title, ms(c.acceptPercentile(50)), ms(c.acceptPercentile(99)))
+		}
+	}
+	line("| request to delivered, idle system, one process | %s | %s |", ms(percentile(r.idle, 50)), ms(percentile(r.idle, 99)))
+	line("")
+	line("Memory: %s.", strings.Join(r.memory, "; "))
+	total := statement{}
+	for _, s := range r.statements {
+		total.perMail += s.perMail
+		total.ms += s.ms
+	}
+	line("")
+	line("What one e-mail asks of Postgres, from the request to its end: %.0f statements, %.1f ms.", total.perMail, total.ms)
+	line("")
+	line("| statement | times | ms in all |")
+	line("|---|---|---|")
+	for _, s := range r.statements {
+		line("| `%s` | %.1f | %.2f |", strings.ReplaceAll(s.text, "|", "\\|"), s.perMail, s.ms)
+	}
+	if len(r.flat) > 0 {
+		line("")
+		line("| mails sent in one go | memory of the worker | a second |")
+		line("|---|---|---|")
+		for _, f := range r.flat {
+			line("| %s | %s | %.0f |", thousands(f.mails), mib(f.rss), f.rate)
+		}
+	}
+	return b.String()
+}
+
+// bareOf is the bare workflow that a contender is to be held against.
+func bareOf(id string) string {
+	if id == "apart" || id == "bare-apart" {
+		return "bare-apart"
+	}
+	return "bare-eager"
+}
+
+func (r *result) cell(of, to string) string {
+	got, ok := r.ratio(of, to)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", got)
+}
+
+func cpuCell(c *contender, g group) string {
+	t := c.perMail(g)
+	if t < 10*time.Microsecond {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", t.Seconds()*1000)
+}
+
+// The marks between which write puts the results.
+const (
+	markBegin = "<!-- results: written by make bench -->"
+	markEnd   = "<!-- end of results -->"
+)
+
+// write replaces the results on the page and leaves the rest as it is.
+func (r *result) write(doc string) error {
+	if doc == "" {
+		return nil
+	}
+	page, err := os.ReadFile(doc)
+	if err != nil {
+		return err
+	}
+	begin, end := bytes.Index(page, []byte(markBegin)), bytes.Index(page, []byte(markEnd))
+	if begin < 0 || end < begin {
+		return fmt.Errorf("%s: the marks %q and %q are not there", doc, markBegin, markEnd)
+	}
+	out := string(page[:begin]) + markBegin + "\n" + r.markdown() + string(page[end:])
+	return os.WriteFile(doc, []byte(out), 0o644)
+}
+
+// machine describes what this ran on.
+func machine() ([]string, error) {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return nil, err
+	}
+	model := runtime.GOARCH
+	for l := range strings.Lines(string(info)) {
+		if rest, ok := strings.CutPrefix(l, "model name"); ok {
+			model = strings.TrimSpace(strings.TrimLeft(rest, "\t :"))
+			break
+		}
+	}
+	mem, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return nil, err
+	}
+	var kb int64
+	if _, err := fmt.Sscanf(string(mem), "MemTotal: %d kB", &kb); err != nil {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("%d cores (%s), %d GiB of memory, %s/%s; everything, the load included, on the same machine", runtime.NumCPU(), model, kb>>20, runtime.GOOS, runtime.GOARCH)}, nil
+}
+
+// versions are of everything that takes part.
+func versions(ctx context.Context, st *stack) ([]string, error) {
+	out := []string{"Go " + strings.TrimPrefix(runtime.Version(), "go")}
+	if commit, err := exec.CommandContext(ctx, "git", "-C", st.repo, "describe", "--tags", "--always").Output(); err == nil {
+		out = append(out, "postrider "+strings.TrimSpace(string(commit)))
+	}
+	var pg string
+	if err := st.admin.QueryRow(ctx, "SHOW server_version").Scan(&pg); err != nil {
+		return nil, err
+	}
+	out = append(out, "Postgres "+strings.Fields(pg)[0])
+	c, err := st.client("default")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	info, err := c.WorkflowService().GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, "Temporal dev server "+info.GetServerVersion()+" (SQLite in a file, WAL)")
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil, errors.New("no build info")
+	}
+	for _, d := range build.Deps {
+		if slices.Contains([]string{"go.temporal.io/sdk", "github.com/riverqueue/river", "github.com/wneessen/go-mail", "github.com/jackc/pgx/v5", "github.com/uptrace/bun"}, d.Path) {
+			out = append(out, strings.TrimPrefix(d.Path, "github.com/")+" "+d.Version)
+		}
+	}
+	return out, nil
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
+
+func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+// thousands writes a number as 1,000,000.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// absolute paths for messages.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
+}

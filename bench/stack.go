@@ -1,0 +1,327 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/dispatch"
+)
+
+// stack is what every contender shares.
+type stack struct {
+	settings
+	dir      string
+	bin      string
+	postgres *devstack.Postgres
+	temporal *devstack.Temporal
+	sink     *exec.Cmd
+	sinkPort int
+	admin    *pgxpool.Pool
+	// quit undoes what was started, the last first.
+	quit []func() error
+}
+
+// startStack starts the servers as `postrider dev` does: Postgres with its own,
+// durable settings, Temporal's state in a file.
+func startStack(ctx context.Context, s settings) (st *stack, err error) {
+	st = &stack{settings: s}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, st.stop())
+		}
+	}()
+	if st.dir, err = os.MkdirTemp("", "postrider-bench-"); err != nil {
+		return st, err
+	}
+	st.quit = append(st.quit, func() error { return os.RemoveAll(st.dir) })
+	// The server of Postgres runs as a user of its own and has to get in.
+	if err := os.Chmod(st.dir, 0o755); err != nil {
+		return st, err
+	}
+	if st.bin, err = filepath.Abs(filepath.Join(s.repo, "bin", "postrider")); err != nil {
+		return st, err
+	}
+	if _, err := os.Stat(st.bin); err != nil {
+		return st, fmt.Errorf("%w: run `make build` first", err)
+	}
+	if st.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{Dir: st.dir, Durable: true, Log: os.Stderr}); err != nil {
+		return st, err
+	}
+	st.quit = append(st.quit, func() error { return st.postgres.Stop(context.Background()) })
+	if st.admin, err = pgxpool.New(ctx, st.postgres.URL("postgres")); err != nil {
+		return st, err
+	}
+	st.quit = append(st.quit, func() error { st.admin.Close(); return nil })
+	cli, err := devstack.TemporalCLI(ctx, filepath.Join(s.repo, "tools", "temporal"), filepath.Join(s.repo, ".postrider", "tools"), os.Stderr)
+	if err != nil {
+		return st, err
+	}
+	if st.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{CLI: cli, Dir: st.dir, Headless: true, Log: os.Stderr}); err != nil {
+		return st, err
+	}
+	st.quit = append(st.quit, func() error { return st.temporal.Stop(context.Background()) })
+	return st, st.startSink(ctx)
+}
+
+// startSink runs postfix's smtp-sink, which takes everything and keeps nothing.
+func (st *stack) startSink(ctx context.Context) error {
+	path, err := exec.LookPath("smtp-sink")
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/smtp-sink"); err != nil {
+			return errors.New("smtp-sink is missing; it is in Debian's package postfix, which `make bench` installs where it may: as root, apt-get install postfix")
+		}
+	}
+	if st.sinkPort, err = devstack.FreePort(); err != nil {
+		return err
+	}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(st.sinkPort))
+	args := []string{address, "1024"}
+	if os.Geteuid() == 0 {
+		args = append([]string{"-u", "nobody"}, args...)
+	}
+	st.sink = exec.Command(path, args...) // ended by stop, not by a context
+	if err := st.sink.Start(); err != nil {
+		return err
+	}
+	st.quit = append(st.quit, func() error { return end(st.sink) })
+	return await(ctx, 10*time.Second, "the SMTP sink", func() error {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+}
+
+// stop ends everything, the last first.
+func (st *stack) stop() error {
+	var errs []error
+	for i := len(st.quit) - 1; i >= 0; i-- {
+		errs = append(errs, st.quit[i]())
+	}
+	st.quit = nil
+	return errors.Join(errs...)
+}
+
+// end asks a process to stop and waits for it.
+func end(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	err := cmd.Wait()
+	if cmd.ProcessState != nil && cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
+		return nil // the sink dies of the signal
+	}
+	return err
+}
+
+// await polls until ok returns nil.
+func await(ctx context.Context, patience time.Duration, what string, ok func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := ok()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w (%w)", what, ctx.Err(), err)
+		}
+	}
+}
+
+// database makes an empty one.
+func (st *stack) database(ctx context.Context, name string) (url string, err error) {
+	_, err = st.admin.Exec(ctx, "CREATE DATABASE "+name)
+	return st.postgres.URL(name), err
+}
+
+// namespace makes one of Temporal's, with our search attributes, so that
+// deployments do not take each other's work.
+func (st *stack) namespace(ctx context.Context, name string) error {
+	c, err := st.client(name)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
+		Namespace: name, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
+	})
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", name, err)
+	}
+	// The server's parts learn of it one after the other.
+	return await(ctx, 30*time.Second, "namespace "+name, func() error { return dispatch.EnsureSearchAttributes(ctx, c, name) })
+}
+
+func (st *stack) client(namespace string) (client.Client, error) {
+	return client.NewLazyClient(client.Options{
+		HostPort: st.temporal.Address(), Namespace: namespace, Logger: quiet{},
+		ConnectionOptions: client.ConnectionOptions{GrpcCompression: &client.GrpcCompressionNone{}}, // as the product's
+	})
+}
+
+// quiet is the SDK's logger: what matters comes back as an error.
+type quiet struct{}
+
+func (quiet) Debug(string, ...any) {}
+func (quiet) Info(string, ...any)  {}
+func (quiet) Warn(string, ...any)  {}
+func (quiet) Error(string, ...any) {}
+
+// deployment is a Postrider with a database and a namespace of its own.
+type deployment struct {
+	st   *stack
+	name string
+	env  []string
+	api  string
+	key  string
+	// pprof are the processes' profilers, the API's first.
+	pprof []string
+	procs []*exec.Cmd
+	pool  *pgxpool.Pool
+}
+
+// deploy makes a database of that many old e-mails and runs postrider over it, a
+// process for each of the commands. Where it does not deliver, Temporal's address
+// is one where nobody listens.
+func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
+	say("deploying %s", name)
+	d = &deployment{st: st, name: name}
+	url, err := st.database(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if d.pool, err = pgxpool.New(ctx, url); err != nil {
+		return nil, err
+	}
+	st.quit = append(st.quit, func() error { d.pool.Close(); return nil })
+	if err := st.namespace(ctx, name); err != nil {
+		return nil, err
+	}
+	temporal := st.temporal.Address()
+	if !delivers {
+		temporal = "127.0.0.1:1"
+	}
+	port, err := devstack.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	d.api = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	d.env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + st.dir, "DATABASE_URL=" + url, "TEMPORAL_ADDRESS=" + temporal, "TEMPORAL_NAMESPACE=" + name,
+		fmt.Sprintf("POSTRIDER_SMTP_URLS=smtp://127.0.0.1:%d?name=sink&tls=none", st.sinkPort),
+		"POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32), "POSTRIDER_LISTEN=" + d.api,
+		// One key of one client is to be served as fast as it goes.
+		"POSTRIDER_REQUEST_RATE=0",
+	}
+	if _, err := d.command(ctx, "migrate", "up", "--skip-temporal"); err != nil {
+		return nil, err
+	}
+	if _, err := d.command(ctx, "customer", "create", "--name", "bench"); err != nil {
+		return nil, err
+	}
+	if _, err := d.command(ctx, "domain", "add", "acme.test", "--customer", "bench", "--verified"); err != nil {
+		return nil, err
+	}
+	if d.key, err = d.command(ctx, "key", "create", "--customer", "bench", "--name", "bench"); err != nil {
+		return nil, err
+	}
+	if err := d.fill(ctx, old); err != nil {
+		return nil, err
+	}
+	for _, c := range commands {
+		if err := d.start(c...); err != nil {
+			return nil, err
+		}
+	}
+	err = await(ctx, 30*time.Second, name+" answers", func() error { _, err := d.post(ctx, 1, 1); return err })
+	if err == nil && delivers {
+		// API, worker and relay are there if it arrives.
+		waiting, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		err = d.drained(waiting)
+	}
+	return d, err
+}
+
+// command runs one of postrider's commands to its end.
+func (d *deployment) command(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, d.st.bin, args...)
+	cmd.Env = d.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("postrider %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// start runs a process whose log goes to a file, as a service's would.
+func (d *deployment) start(args ...string) error {
+	var ports [2]string
+	for i := range ports {
+		p, err := devstack.FreePort()
+		if err != nil {
+			return err
+		}
+		ports[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
+	}
+	log, err := os.Create(filepath.Join(d.st.dir, fmt.Sprintf("%s-%d.log", d.name, len(d.procs))))
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(d.st.bin, args...) // ended by stop, with a signal
+	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+ports[0], "POSTRIDER_PPROF_LISTEN="+ports[1])
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return errors.Join(err, log.Close())
+	}
+	d.procs, d.pprof = append(d.procs, cmd), append(d.pprof, ports[1])
+	d.st.quit = append(d.st.quit, func() error { return errors.Join(end(cmd), log.Close()) })
+	return nil
+}
+
+// pids are those of its processes.
+func (d *deployment) pids() []int {
+	out := make([]int, len(d.procs))
+	for i, p := range d.procs {
+		out[i] = p.Process.Pid
+	}
+	return out
+}
+
+// logTail is the end of a process's log, for errors.
+func (d *deployment) logTail() string {
+	var b bytes.Buffer
+	for i := range d.procs {
+		f, err := os.Open(filepath.Join(d.st.dir, fmt.Sprintf("%s-%d.log", d.name, i)))
+		if err != nil {
+			continue
+		}
+		if end, err := f.Seek(0, io.SeekEnd); err == nil {
+			_, _ = f.Seek(max(0, end-1500), io.SeekStart)
+			_, _ = io.Copy(&b, f)
+		}
+		_ = f.Close()
+	}
+	return b.String()
+}

@@ -1,0 +1,22 @@
+package db
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func TestABrokenConnectionIsNobodysFault(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, &net.OpError{Op: "read", Err: errors.New("reset")}} {
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(translate(fmt.Errorf("lock e-mails: %w", err))), "%v", err)
+	}
+	require.NotEqual(t, email.CodeUnavailable, email.FailureCode(translate(errors.New("something else"))))
+}

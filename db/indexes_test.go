@@ -1,0 +1,174 @@
+package db_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+// oldEmails are in the tables when it is counted what queries read. With a few
+// thousand the planner has the choice that it has with a million, which takes a
+// minute to write: POSTRIDER_TEST_OLD_EMAILS asks for that.
+func oldEmails(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("POSTRIDER_TEST_OLD_EMAILS")
+	if text == "" {
+		return 20_000
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return n
+}
+
+// readsMax is how many rows any of the queries may read: a page of a list, with what
+// belongs to each e-mail, and not a share of what there is.
+const readsMax = 2000
+
+// TestQueriesReadWhatTheyNeed runs the queries that users, sweeps and runs make, over
+// tables with many finished e-mails, and asks Postgres what it read for them: no large
+// table in full, and no more rows than the answer needs.
+func TestQueriesReadWhatTheyNeed(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	b := setupOn(t, url)
+	require.NoError(t, dbtest.Fill(b.ctx, url, b.customer, oldEmails(t)))
+	var hook string
+	require.NoError(t, b.raw.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ?", b.customer).Scan(b.ctx, &hook))
+	b.exec("UPDATE webhook_endpoints SET url = 'https://x.test/', disabled_at = NULL, disabled_reason = '' WHERE id = ?", hook)
+	// What is still to be done: some of everything.
+	var waiting []string
+	for range 20 {
+		waiting = append(waiting, b.accept(message("new@example1.test")).ID)
+	}
+	b.exec("UPDATE outbox SET lease_until = now() - interval '1 minute'")
+	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", waiting[0])
+	b.exec("UPDATE emails SET paused = true WHERE id = ?", waiting[1])
+	b.exec("UPDATE emails SET status = 'bounced', next_action_at = NULL WHERE id = ?", waiting[2])
+	b.exec("ANALYZE")
+	old := b.get(waiting[5])
+	_, page, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{}, 100)
+	require.NoError(t, err)
+
+	list := func(f email.Filter) func(*db.Store) error {
+		return func(s *db.Store) error {
+			_, _, err := s.Emails(b.ctx, b.customer, f, email.Cursor{}, 100)
+			return err
+		}
+	}
+	var wrong []string
+	for name, ask := range map[string]func(*db.Store) error{
+		"a list":                      list(email.Filter{}),
+		"a list by status":            list(email.Filter{Statuses: []email.Status{email.StatusDelivered}}),
+		"a list of what is open":      list(email.Filter{Statuses: []email.Status{email.StatusQueued, email.StatusSending}}),
+		"a list of a rare status":     list(email.Filter{Statuses: []email.Status{email.StatusBounced}}),
+		"a list by recipient":         list(email.Filter{To: "new@example1.test"}),
+		"a list by recipient, of few": list(email.Filter{To: "customer17@example17.test"}),
+		"a list by tag, of none":      list(email.Filter{Tag: "nobody"}),
+		"the next page": func(s *db.Store) error {
+			_, _, err := s.Emails(b.ctx, b.customer, email.Filter{}, *page, 100)
+			return err
+		},
+		"one e-mail":          func(s *db.Store) error { _, err := s.Email(b.ctx, b.customer, old.ID); return err },
+		"an e-mail's events":  func(s *db.Store) error { _, err := s.EmailEvents(b.ctx, b.customer, old.ID); return err },
+		"an e-mail's journal": func(s *db.Store) error { _, err := s.Attempts(b.ctx, b.customer, old.ID); return err },
+		"the feed":            func(s *db.Store) error { _, _, err := s.Feed(b.ctx, b.customer, "", 100); return err },
+		"deliveries": func(s *db.Store) error {
+			_, _, err := s.Deliveries(b.ctx, b.customer, hook, "", email.Cursor{}, 100)
+			return err
+		},
+		"a day's statistics": func(s *db.Store) error {
+			_, err := s.Stats(b.ctx, b.customer, email.Filter{CreatedFrom: time.Now().Add(-time.Hour)})
+			return err
+		},
+		"the backlog":                  func(s *db.Store) error { _, err := s.Backlog(b.ctx); return err },
+		"the sweep of starts":          func(s *db.Store) error { _, err := s.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 5); return err },
+		"the sweep of what is overdue": func(s *db.Store) error { _, err := s.ClaimOverdue(b.ctx, 5); return err },
+		"the sweep of pauses":          func(s *db.Store) error { _, err := s.ClaimUnpaused(b.ctx, 5); return err },
+		"the sweep of batches":         func(s *db.Store) error { _, err := s.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 5); return err },
+		"the sweep of endpoints":       func(s *db.Store) error { _, err := s.OverdueEndpoints(b.ctx); return err },
+		"an e-mail's deliveries":       func(s *db.Store) error { _, _, err := s.ClaimForEmail(b.ctx, waiting[6]); return err },
+		"an endpoint's deliveries":     func(s *db.Store) error { _, err := s.ClaimForEndpoint(b.ctx, hook, 5); return err },
+		"an endpoint's backlog":        func(s *db.Store) error { _, err := s.EndpointBacklog(b.ctx, hook); return err },
+		"waiting for a verdict":        func(s *db.Store) error { _, err := s.Settled(b.ctx, waiting); return err },
+		"a whole life": func(s *db.Store) error {
+			life := &bench{Store: s, t: t, ctx: b.ctx, customer: b.customer}
+			e := life.accept(message("new@example1.test"))
+			if _, err := s.Plan(b.ctx, e.ID); err != nil {
+				return err
+			}
+			if _, err := s.Message(b.ctx, e.ID); err != nil {
+				return err
+			}
+			life.attempt(e.ID, 1, delivered)
+			return nil
+		},
+		"many at once": func(s *db.Store) error {
+			var reqs []email.OpenRequest
+			var recs []email.RecordStatusInput
+			for _, id := range waiting[8:] {
+				reqs = append(reqs, email.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+				recs = append(recs, email.RecordStatusInput{EmailID: id})
+			}
+			if _, err := s.Open(b.ctx, reqs); err != nil {
+				return err
+			}
+			_, err := s.RecordAll(b.ctx, recs)
+			return err
+		},
+	} {
+		sessions := b.sessions()
+		before := b.reads()
+		store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), WebhookBody: func(endpoint.Format, email.Event, email.Email) (string, []byte, error) {
+			return "email.delivered", []byte("{}"), nil
+		}})
+		require.NoError(t, err)
+		require.NoError(t, ask(store), name)
+		require.NoError(t, store.Close())
+		// A session reports what it has read when it ends.
+		require.Eventually(t, func() bool { return b.sessions() == sessions }, 30*time.Second, 5*time.Millisecond, "sessions end")
+		after := b.reads()
+		for table, n := range after {
+			if full, rows := n.full-before[table].full, n.rows-before[table].rows; full > 0 || rows > readsMax {
+				wrong = append(wrong, fmt.Sprintf("%s: %d rows of %s, %d times in full", name, rows, table, full))
+			}
+		}
+	}
+	require.Empty(t, wrong)
+}
+
+// tableReads is how often a table was read in full, and how many of its rows.
+type tableReads struct{ full, rows int }
+
+// sessions are those of stores.
+func (b *bench) sessions() int {
+	b.t.Helper()
+	return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider'")
+}
+
+// reads asks for the large tables.
+func (b *bench) reads() map[string]tableReads {
+	b.t.Helper()
+	var rows []struct {
+		Relname string
+		Full    int
+		Rows    int
+	}
+	require.NoError(b.t, b.raw.NewRaw(`SELECT relname, coalesce(seq_scan, 0) AS full, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
+		WHERE relname IN ('emails', 'recipients', 'contents', 'delivery_attempts', 'email_events', 'webhook_deliveries')`).Scan(b.ctx, &rows))
+	require.Len(b.t, rows, 6)
+	out := map[string]tableReads{}
+	for _, r := range rows {
+		out[r.Relname] = tableReads{r.Full, r.Rows}
+	}
+	return out
+}

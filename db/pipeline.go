@@ -1,0 +1,179 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+)
+
+// pipeline is a transaction that speaks to Postgres as seldom as it can: what
+// nobody waits for an answer to is sent together with what comes next, BEGIN with
+// the first query, the last writes with COMMIT. A round trip costs both sides more
+// than most of these statements do.
+//
+// The statements of one message run one after the other, each with a snapshot of its
+// own, as if they had been sent one by one; after an error the rest is not run.
+type pipeline struct {
+	bun.Conn
+	db *bun.DB
+	// waiting has not been sent yet.
+	waiting []string
+	// late: something of it is a write, or answers with rows, which the driver
+	// cannot tell from those of the query behind it.
+	late bool
+	// sent: Postgres knows of the transaction.
+	sent bool
+}
+
+// inPipeline runs fn in a transaction at READ COMMITTED.
+func (s *Store) inPipeline(ctx context.Context, fn func(*pipeline) error) error {
+	p := &pipeline{db: s.db, waiting: []string{"BEGIN"}}
+	if err := p.connect(ctx); err != nil {
+		return translate(err)
+	}
+	done := false
+	defer func() {
+		if !done { // fn failed, or panicked
+			p.rollBack()
+		}
+		_ = p.Close() // gives the connection back
+	}()
+	if err := fn(p); err != nil {
+		return translate(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return translate(err)
+	}
+	// What was asked for is not torn in two by whoever hangs up now.
+	_, err := p.exec(context.WithoutCancel(ctx), "COMMIT")
+	done = err == nil
+	return translate(err)
+}
+
+func (p *pipeline) connect(ctx context.Context) (err error) {
+	p.Conn, err = p.db.Conn(ctx)
+	return err
+}
+
+// rollBackWithin is how long a server may take to forget what was done.
+const rollBackWithin = 5 * time.Second
+
+// rollBack ends the transaction; a connection on which that fails is thrown away.
+func (p *pipeline) rollBack() {
+	if !p.sent {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rollBackWithin)
+	defer cancel()
+	if _, err := p.Conn.Conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		_ = p.Raw(func(any) error { return driver.ErrBadConn }) // that is what this answers
+	}
+}
+
+// first has statements sent before the next one, whatever it is. They answer
+// without rows.
+func (p *pipeline) first(query string, args ...any) {
+	p.waiting = append(p.waiting, p.db.QueryGen().FormatQuery(query, args...))
+}
+
+// message is everything that waits, and a statement behind it.
+func (p *pipeline) message(query string) string {
+	m := query
+	if len(p.waiting) > 0 {
+		m = strings.Join(append(p.waiting, query), ";\n")
+	}
+	p.waiting, p.late = nil, false
+	return m
+}
+
+// badConns is how many connections that are gone are passed over.
+const badConns = 3
+
+// send sends a message. One of the pool's connections may have been closed by the
+// server; nothing was sent on it then, and another one takes the message.
+func send[R any](ctx context.Context, p *pipeline, query string, run func(query string) (R, error)) (R, error) {
+	text, first := p.message(query), !p.sent
+	p.sent = true
+	for try := 1; ; try++ {
+		answer, err := run(text)
+		if !first || try > badConns || !errors.Is(err, driver.ErrBadConn) {
+			return answer, err
+		}
+		_ = p.Close() // it is gone
+		if err := p.connect(ctx); err != nil {
+			return answer, err
+		}
+	}
+}
+
+func (p *pipeline) exec(ctx context.Context, query string) (sql.Result, error) {
+	return send(ctx, p, query, func(text string) (sql.Result, error) { return p.Conn.Conn.ExecContext(ctx, text) })
+}
+
+// ExecContext runs a statement and tells how many rows it changed.
+func (p *pipeline) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return p.exec(ctx, p.db.QueryGen().FormatQuery(query, args...))
+}
+
+// QueryContext runs a query.
+func (p *pipeline) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if p.late {
+		if _, err := p.exec(ctx, "SELECT"); err != nil {
+			return nil, err
+		}
+	}
+	return send(ctx, p, p.db.QueryGen().FormatQuery(query, args...), func(text string) (*sql.Rows, error) { return p.Conn.Conn.QueryContext(ctx, text) })
+}
+
+// QueryRowContext is not used by queries; it is here because the interface has it.
+func (p *pipeline) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if _, err := p.exec(ctx, "SELECT"); err != nil {
+		// The transaction has failed, and so does whatever is asked of it next.
+		return p.Conn.Conn.QueryRowContext(ctx, "SELECT 1 WHERE false")
+	}
+	return p.Conn.Conn.QueryRowContext(ctx, p.db.QueryGen().FormatQuery(query, args...))
+}
+
+// NewSelect, NewInsert, NewUpdate, NewDelete and NewRaw make statements of the transaction.
+func (p *pipeline) NewSelect() *bun.SelectQuery { return p.db.NewSelect().Conn(p) }
+
+// NewInsert: see NewSelect.
+func (p *pipeline) NewInsert() *bun.InsertQuery { return p.db.NewInsert().Conn(p) }
+
+// NewUpdate: see NewSelect.
+func (p *pipeline) NewUpdate() *bun.UpdateQuery { return p.db.NewUpdate().Conn(p) }
+
+// NewDelete: see NewSelect.
+func (p *pipeline) NewDelete() *bun.DeleteQuery { return p.db.NewDelete().Conn(p) }
+
+// NewRaw: see NewSelect.
+func (p *pipeline) NewRaw(query string, args ...any) *bun.RawQuery {
+	return p.db.NewRaw(query, args...).Conn(p)
+}
+
+// later is the pipeline for writes whose result nobody needs before the commit.
+type later struct{ *pipeline }
+
+// ExecContext answers without having done anything yet; an error comes with the
+// next query, or with the commit.
+func (l later) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
+	l.first(query, args...)
+	l.late = true
+	return driver.ResultNoRows, nil
+}
+
+// NewInsert, NewUpdate and NewRaw make statements that wait.
+func (l later) NewInsert() *bun.InsertQuery { return l.db.NewInsert().Conn(l) }
+
+// NewUpdate: see NewInsert.
+func (l later) NewUpdate() *bun.UpdateQuery { return l.db.NewUpdate().Conn(l) }
+
+// NewRaw: see NewInsert.
+func (l later) NewRaw(query string, args ...any) *bun.RawQuery {
+	return l.db.NewRaw(query, args...).Conn(l)
+}
