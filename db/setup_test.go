@@ -37,7 +37,13 @@ func setup(t *testing.T) *bench {
 	return setupOn(t, dbtest.URL(t))
 }
 
-func setupOn(t *testing.T, url string) *bench {
+// setupWith is setup with options of the test's own.
+func setupWith(t *testing.T, set func(*db.Options)) *bench {
+	t.Helper()
+	return setupOn(t, dbtest.URL(t), set)
+}
+
+func setupOn(t *testing.T, url string, set ...func(*db.Options)) *bench {
 	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
@@ -48,6 +54,9 @@ func setupOn(t *testing.T, url string) *bench {
 			}
 			return string(ev.Type), body, err
 		},
+	}
+	for _, s := range set {
+		s(&opts)
 	}
 	store, err := db.Open(url, opts)
 	require.NoError(t, err)
