@@ -65,7 +65,7 @@ func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Mess
 // accept stores a message as an e-mail of a workflow id. With an owner there is an
 // outbox row, leased to it: the run has yet to be started.
 func (c *change) accept(id, customerID, workflowID string, m email.Message, owner string) (out email.Email, err error) {
-	formats, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
+	wants, prepaid, err := c.acceptFrom(customerID, m.From.Domain())
 	if err != nil {
 		return out, err
 	}
@@ -76,7 +76,7 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	if err != nil {
 		return out, err
 	}
-	ml := c.newMail(id, customerID, m, formats, callbackID)
+	ml := c.newMail(id, customerID, m, wants, callbackID)
 	ml.WorkflowID = workflowID
 	c.mails = []*mail{ml}
 
@@ -117,14 +117,14 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 }
 
 // newMail makes the rows of a message that begins its life now, and its first event.
-func (c *change) newMail(id, customerID string, m email.Message, formats []endpoint.Format, callbackID string) *mail {
+func (c *change) newMail(id, customerID string, m email.Message, wants wanted, callbackID string) *mail {
 	due := c.now
 	if m.SendAt.After(c.now) {
 		due = m.SendAt
 	}
-	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), formats: formats}
-	if callbackID != "" && !slices.Contains(formats, endpoint.FormatStandard) {
-		ml.formats = append(slices.Clip(ml.formats), endpoint.FormatStandard)
+	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), wants: wants}
+	if callbackID != "" {
+		ml.wants = slices.Concat(wants, wantedBy(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
 	ml.CallbackID = callbackID
 	c.settle(ml)
@@ -166,16 +166,16 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 
 // acceptFrom sets the transaction's time and checks that the customer may send
 // from the domain.
-func (c *change) acceptFrom(customerID, domain string) (formats []endpoint.Format, prepaid bool, err error) {
+func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
 	var verified bool
-	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array(&formats), &verified, &prepaid)
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
 	}
-	return formats, prepaid, nil
+	return wants, prepaid, nil
 }
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {

@@ -10,7 +10,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/endpoint"
 )
 
 type batchRow struct {
@@ -109,7 +108,7 @@ type batchAcceptance struct {
 	row        batchRow
 	items      []email.BatchItem
 	recipients int
-	formats    []endpoint.Format
+	wants      wanted
 	prepaid    bool
 	// What items have in common is looked up once: stored contents, senders' domains,
 	// callbacks.
@@ -182,7 +181,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 			return next, err
 		}
 		id := newID()
-		ml := a.newMail(id, a.customerID, m, a.formats, a.callbacks[m.CallbackURL])
+		ml := a.newMail(id, a.customerID, m, a.wants, a.callbacks[m.CallbackURL])
 		bytes += len(m.Text) + len(m.HTML)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
@@ -237,10 +236,10 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 	refusal, known := a.domains[domain]
 	if !known {
 		now := a.now
-		formats, prepaid, err := a.acceptFrom(a.customerID, domain)
+		wants, prepaid, err := a.acceptFrom(a.customerID, domain)
 		a.now, refusal = now, err
 		if err == nil { // of a domain that is refused it tells nothing else
-			a.formats, a.prepaid = formats, prepaid
+			a.wants, a.prepaid = wants, prepaid
 		}
 		a.domains[domain] = refusal
 	}

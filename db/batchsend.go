@@ -183,7 +183,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 				out.HandedOver++
 			}
 			out.Statuses[m.Status]++
-			hooked = hooked || len(m.formats) > 0
+			hooked = hooked || m.toFire()
 		}
 		return nil
 	})

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,9 +26,10 @@ type mail struct {
 	recipients []*recipientRow
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
-	// formats are those of the endpoints there are to tell: events need bodies in
-	// each of them.
-	formats []endpoint.Format
+	// wants is what the endpoints want that there are to tell.
+	wants wanted
+	// hooksRest: all of them are left alone at the moment.
+	hooksRest bool
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
 	attachments []*attachmentRow
@@ -77,10 +80,11 @@ type webhookBody struct {
 // lockedRow is an emailRow as the lock reads it.
 type lockedRow struct {
 	emailRow
-	Recipients []*recipientRow   `bun:"recipients,type:jsonb"`
-	TxNow      time.Time         `bun:"tx_now"`
-	Formats    []endpoint.Format `bun:"formats,array"`
-	Pauses     bool              `bun:"pauses"`
+	Recipients []*recipientRow `bun:"recipients,type:jsonb"`
+	TxNow      time.Time       `bun:"tx_now"`
+	Wants      []string        `bun:"wants,array"`
+	HooksRest  bool            `bun:"hooks_rest"`
+	Pauses     bool            `bun:"pauses"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -151,7 +155,7 @@ func (c *change) read(ids []string) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		m := &mail{emailRow: r.emailRow, recipients: r.Recipients, formats: r.Formats, anyPause: r.Pauses, was: r.Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: r.emailRow, recipients: r.Recipients, wants: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, was: r.Status, before: map[string]email.RecipientStatus{}}
 		for _, r := range m.recipients {
 			m.before[r.ID] = r.Status
 		}
@@ -452,9 +456,38 @@ func (c *change) writeEvents(mails []*mail) error {
 	return err
 }
 
+// toFire reports whether there may be deliveries worth a look at once.
+func (m *mail) toFire() bool { return len(m.wants) > 0 && !m.hooksRest }
+
+// wanted are formats and types, as "standard email.delivered": most events are wanted
+// by nobody, and cost no body and no statement.
+type wanted []string
+
+func wantedBy(f endpoint.Format, types []string) wanted {
+	out := make(wanted, len(types))
+	for i, t := range types {
+		out[i] = string(f) + " " + t
+	}
+	return out
+}
+
+// any reports whether an event may be wanted in a format.
+func (w wanted) any(f endpoint.Format, eventType string) bool {
+	if f == endpoint.FormatStandard {
+		return slices.Contains(w, string(f)+" "+eventType)
+	}
+	return slices.ContainsFunc(w, func(s string) bool {
+		of, kind, _ := strings.Cut(s, " ")
+		return of == string(f) && slices.Contains(endpoint.EmailEvents(f, []string{kind}), eventType)
+	})
+}
+
 // writeBodies makes an event's bodies, one for each format.
 func (c *change) writeBodies(m *mail, ev eventRow) error {
-	for _, format := range m.formats {
+	for _, format := range []endpoint.Format{endpoint.FormatStandard, endpoint.FormatVoIPBIN} {
+		if !m.wants.any(format, string(ev.Type)) {
+			continue
+		}
 		if format == endpoint.FormatVoIPBIN {
 			if err := loadContent(c.ctx, c.tx, m); err != nil {
 				return err
@@ -464,7 +497,7 @@ func (c *change) writeBodies(m *mail, ev eventRow) error {
 		if err != nil {
 			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
 		}
-		if kind == "" {
+		if !slices.Contains(m.wants, wantedBy(format, []string{kind})[0]) {
 			continue
 		}
 		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: m.Tags, Stream: m.Stream, Format: format, Type: kind, Body: string(body)}

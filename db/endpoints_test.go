@@ -48,6 +48,24 @@ func TestNobodyWakesAnEndpointThatIsLookedAfter(t *testing.T) {
 	require.Equal(t, []string{e.ID}, b.overdue(), "a run that was lost is made good")
 }
 
+// TestOneEndpointThatIsDownHoldsNoOtherBack: what is for the other is fired at once.
+func TestOneEndpointThatIsDownHoldsNoOtherBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	down, _ := b.endpoint("email.completed")
+	b.exec("UPDATE webhook_endpoints SET failures = 1, failing_since = now(), blocked_until = now() + interval '1 hour' WHERE id = ?", down.ID)
+	first := b.accept(message("bob@x.test"))
+	require.Zero(t, b.attempt(first.ID, 1, delivered).Webhooks, "left alone")
+	up, _ := b.endpoint("email.completed")
+	mail := b.accept(message("bob@x.test"))
+	require.Equal(t, 1, b.attempt(mail.ID, 1, delivered).Webhooks)
+	due, others, err := b.ClaimForEmail(b.ctx, mail.ID)
+	require.NoError(t, err)
+	require.Empty(t, others)
+	require.Len(t, due, 1)
+	require.Equal(t, up.ID, due[0].Endpoint.ID)
+}
+
 func (b *bench) overdue() []string {
 	b.t.Helper()
 	ids, err := b.OverdueEndpoints(b.ctx)

@@ -28,7 +28,8 @@ var prepared = []string{
 	WHERE k.token_hash = $1 AND k.deleted_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())`,
 
 	`find_acceptance(uuid, text) AS SELECT now(),
-		(SELECT array_agg(DISTINCT format) FROM webhook_endpoints WHERE customer_id = $1 AND disabled_at IS NULL AND kind <> 'callback'),
+		(SELECT array_agg(DISTINCT w.format || ' ' || t) FROM webhook_endpoints AS w, unnest(w.events) AS t
+			WHERE w.customer_id = $1 AND w.disabled_at IS NULL AND w.kind <> 'callback'),
 		EXISTS (SELECT 1 FROM domains WHERE customer_id = $1 AND name = $2 AND verified_at IS NOT NULL),
 		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`,
 
@@ -42,10 +43,13 @@ var prepared = []string{
 
 	`find_locked(uuid[]) AS SELECT ` + emailColumns + `, now() AS tx_now,
 		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients,
-		(SELECT array_agg(DISTINCT w.format) FROM webhook_endpoints w WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL
-			AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS formats,
+		h.wants, coalesce(h.rest, false) AS hooks_rest,
 		EXISTS (SELECT 1 FROM pauses) AS pauses
-	FROM emails AS e WHERE e.id = ANY ($1) ORDER BY e.id`,
+	FROM emails AS e LEFT JOIN LATERAL (
+		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false)) AS rest
+		FROM webhook_endpoints AS w, unnest(w.events) AS t
+		WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
+	WHERE e.id = ANY ($1) ORDER BY e.id`,
 
 	`find_attempts(uuid[]) AS SELECT ` + attemptColumns + ` FROM delivery_attempts AS a
 	JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt WHERE a.email_id = ANY ($1) AND a.part = 1 FOR UPDATE OF a`,

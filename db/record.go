@@ -37,7 +37,7 @@ func (s *Store) recordAlone(ctx context.Context, rec email.RecordStatusInput) (e
 			return err
 		}
 		out.State, err = c.record(m, rec)
-		hooked = len(m.formats) > 0
+		hooked = err == nil && m.toFire()
 		return err
 	})
 	if err != nil || !hooked {
@@ -74,7 +74,7 @@ func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) 
 				return err
 			}
 			out[i] = &email.Recorded{State: st}
-			if len(m.formats) > 0 {
+			if m.toFire() {
 				hooked[m.ID] = out[i]
 			}
 		}
@@ -87,7 +87,8 @@ func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) 
 		EmailID string
 		N       int
 	}
-	err = s.db.NewRaw("SELECT email_id, count(*) AS n FROM webhook_deliveries WHERE email_id IN (?) AND status = 'pending' GROUP BY email_id",
+	err = s.db.NewRaw(`SELECT d.email_id, count(*) AS n FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending' GROUP BY d.email_id`,
 		bun.List(slices.Collect(maps.Keys(hooked)))).Scan(ctx, &counts)
 	for _, n := range counts {
 		hooked[n.EmailID].Webhooks = n.N
