@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // together are the calls that many e-mails make at the same time: those that come
@@ -70,7 +69,7 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 				continue
 			}
 			id := newID()
-			ml := c.newMail(id, a.customerID, a.m, f.formats, "")
+			ml := c.newMail(id, a.customerID, a.m, f.wants, "")
 			ml.WorkflowID, ml.content = email.WorkflowIDPrefix+id, newContentRow(id, a.m)
 			c.mails, c.starts = append(c.mails, ml), append(c.starts, outboxRow{EmailID: id, LeaseOwner: a.owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now})
 			rows, recipients, contents = append(rows, &ml.emailRow), append(recipients, ml.recipients...), append(contents, ml.content)
@@ -116,7 +115,7 @@ func (c *change) insertMany(rows []*emailRow, recipients []*recipientRow, conten
 type sender struct{ customerID, domain string }
 
 type from struct {
-	formats          []endpoint.Format
+	wants            wanted
 	refused, prepaid bool
 }
 
@@ -126,11 +125,11 @@ func (c *change) from(known map[sender]*from, who sender) (*from, error) {
 		return f, nil
 	}
 	now := c.now
-	formats, prepaid, err := c.acceptFrom(who.customerID, who.domain)
+	wants, prepaid, err := c.acceptFrom(who.customerID, who.domain)
 	if !now.IsZero() {
 		c.now = now // all rows of the change carry one time
 	}
-	f := &from{formats: formats, prepaid: prepaid, refused: email.FailureCode(err) == email.CodeDomainUnverified}
+	f := &from{wants: wants, prepaid: prepaid, refused: email.FailureCode(err) == email.CodeDomainUnverified}
 	if f.refused {
 		err = nil
 	}
