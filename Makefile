@@ -130,6 +130,11 @@ workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)
 	@$(workflowcheck) ./workflows/...
 
+.PHONY: histories
+histories: temporal ## Record the histories that the replay tests read, from a real Temporal server; a minute
+	$(call step,histories)
+	@env $(own_environment) POSTRIDER_TEST_HISTORIES=record go test ./cmd/postrider -run '^TestRecordHistories$$' -count=1 -v -timeout 10m
+
 .PHONY: schemas
 schemas: ## Write docs/schema anew, from the types and the API's description
 	@go test ./docs/schema -count=1 -update

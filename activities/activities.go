@@ -103,6 +103,8 @@ type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
 	Fast(route email.Route) bool
+	// Paced reports whether the route's relay has a rate.
+	Paced(route email.Route) bool
 	// Lot is how many transactions the rate of the route's relay lets begin in that
 	// time, at least 1.
 	Lot(route email.Route, within time.Duration) int

@@ -140,6 +140,13 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		return res, false, err
 	}
 	defer release()
+	if a.deps.Relays.Paced(in.Route) {
+		// A place in the relay's queue is not for mail that has to wait elsewhere.
+		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {
+			res.State = st
+			return res, false, err
+		}
+	}
 	session, err := a.deps.Relays.Session(ctx, in.Route)
 	if err != nil {
 		return a.noSession(ctx, in, err)
@@ -194,7 +201,7 @@ func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err 
 	obstacle := email.Obstacle{RelayDown: !isThrottled}
 	switch {
 	case isThrottled:
-		res.Turn, obstacle.ThrottledUntil = throttled.Turn, throttled.Turn.At
+		res.Turn, obstacle.ThrottledUntil, obstacle.ThrottledBy = throttled.Turn, throttled.Turn.At, email.RelayRate(throttled.Turn.Relay)
 	case !isRelayError(err):
 		return res, false, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dbtest"
 )
 
 // held keeps an e-mail's row locked until the returned function ends its transaction.
@@ -101,7 +102,7 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 // refused, or has to be paid for, is left to be asked for alone.
 func TestManyAreAcceptedTogether(t *testing.T) {
 	t.Parallel()
-	b := setupWith(t, func(o *db.Options) { o.RequireVerifiedDomains = true })
+	b := setupWith(t, dbtest.URL(t), func(o *db.Options) { o.RequireVerifiedDomains = true })
 	_, err := b.AddDomain(b.ctx, b.customer, "acme.test", true)
 	require.NoError(t, err)
 	paying, _, err := b.CreateCustomer(b.ctx, "Paying", "", "")

@@ -37,13 +37,12 @@ func setup(t *testing.T) *bench {
 	return setupOn(t, dbtest.URL(t))
 }
 
-// setupWith is setup with options of the test's own.
-func setupWith(t *testing.T, set func(*db.Options)) *bench {
+func setupOn(t *testing.T, url string) *bench {
 	t.Helper()
-	return setupOn(t, dbtest.URL(t), set)
+	return setupWith(t, url, func(*db.Options) {})
 }
 
-func setupOn(t *testing.T, url string, set ...func(*db.Options)) *bench {
+func setupWith(t *testing.T, url string, change func(*db.Options)) *bench {
 	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
@@ -55,9 +54,7 @@ func setupOn(t *testing.T, url string, set ...func(*db.Options)) *bench {
 			return string(ev.Type), body, err
 		},
 	}
-	for _, s := range set {
-		s(&opts)
-	}
+	change(&opts)
 	store, err := db.Open(url, opts)
 	require.NoError(t, err)
 	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())

@@ -50,6 +50,8 @@ type Options struct {
 	Blocked email.Blocklist
 	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
 	Schedule email.Schedule
+	// RecipientRates are how many recipients a domain may have in a time.
+	RecipientRates email.Rates
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it

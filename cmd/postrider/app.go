@@ -103,6 +103,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
+		RecipientRates:         recipientRates(cfg.RecipientRates),
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
 		Observe:                observe,

@@ -183,7 +183,7 @@ func (d *deployment) post(n int) []sent {
 			defer func() { <-slots }()
 			m, err := api.Send(d.t.Context(), client.Message{
 				From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: out[i].to}},
-				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt,
+				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt, Stream: d.stream,
 			})
 			if err != nil {
 				d.t.Error(err)

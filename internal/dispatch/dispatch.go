@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -34,6 +35,8 @@ type Outbox interface {
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
+	// LeaveWorkflowID gives an unfinished e-mail a workflow id of our own.
+	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
 	// Control holds an e-mail whose run was terminated, ControlBatch a batch.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 	ControlBatch(ctx context.Context, batchID string, action email.Action) error
@@ -311,7 +314,17 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 	if _, gone := errors.AsType[*serviceerror.NotFound](err); err != nil && !gone {
 		return err
 	}
-	if run.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
+	info := run.GetWorkflowExecutionInfo()
+	if taken(s, info) {
+		id, err := d.outbox.LeaveWorkflowID(ctx, s.EmailID)
+		if err != nil {
+			d.log.Error("dispatch.leave", "email_id", s.EmailID, "error", err)
+			return nil
+		}
+		s.WorkflowID = id
+		return d.signal(ctx, s)
+	}
+	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		return d.signal(ctx, s)
 	}
 	if s.BatchID != "" {
@@ -323,6 +336,15 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
 	}
 	return nil
+}
+
+// taken reports whether the workflow id of a direct start is another's by now: such
+// ids are not ours to give.
+func taken(s email.Start, run *workflowpb.WorkflowExecutionInfo) bool {
+	if run == nil || s.BatchID != "" || s.WorkflowID == email.WorkflowIDPrefix+s.EmailID {
+		return false
+	}
+	return run.GetType().GetName() != email.WorkflowSendEmail || run.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 }
 
 func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
