@@ -43,6 +43,8 @@ build: ## Build bin/postrider
 
 .PHONY: test
 test: temporal $(gotestsum) ## Run all tests; nothing needs to be running
+	$(call step,tests of the examples)
+	@cd examples && env $(own_environment) GOWORK=off $(CURDIR)/$(gotestsum) --format pkgname -- -timeout 5m $(TESTFLAGS) ./...
 	$(call step,tests)
 	@env $(own_environment) $(gotestsum) --format pkgname -- -timeout 15m $(TESTFLAGS) ./...
 
@@ -107,28 +109,30 @@ sources = $$(go list -e -f '{{.Dir}}' ./...)
 .PHONY: format
 format: ## Check that the code is formatted
 	$(call step,format)
-	@files=$$(gofmt -l $(sources) bench) || exit; \
+	@files=$$(gofmt -l $(sources) bench examples) || exit; \
 	if [ -n "$$files" ]; then echo "make fmt would change:" >&2; sort -u <<<"$$files" >&2; exit 1; fi
 
 .PHONY: fmt
 fmt: ## Format the code
-	@gofmt -l -w $(sources) bench
+	@gofmt -l -w $(sources) bench examples
 
 .PHONY: vet
 vet: ## Run go vet
 	$(call step,vet)
 	@go vet ./...
-	@cd bench && GOWORK=off go vet ./...
+	@for module in bench examples; do (cd $$module && GOWORK=off go vet ./...) || exit; done
 
 .PHONY: lint
 lint: $(golangci_lint) ## Run golangci-lint
 	$(call step,lint)
 	@$(golangci_lint) run ./...
+	@cd examples && GOWORK=off $(CURDIR)/$(golangci_lint) run --config ../.golangci.yml ./...
 
 .PHONY: workflowcheck
 workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)
 	@$(workflowcheck) ./workflows/...
+	@cd examples && GOWORK=off $(CURDIR)/$(workflowcheck) ./approval ./digest ./drip ./nexus ./order
 
 .PHONY: histories
 histories: temporal ## Record the histories that the replay tests read, from a real Temporal server; a minute

@@ -26,6 +26,7 @@ type Options struct {
 // New makes a worker for our task queue. Its client decides whether starts are
 // eager: where it is the one that dispatch starts runs with, they are.
 func New(c client.Client, a *activities.Activities, opts Options) worker.Worker {
+	worker.SetStickyWorkflowCacheSize(stickyRuns) // the process's; it holds from its first worker on
 	w := worker.New(c, email.TaskQueue, opts.options())
 	Register(w, a)
 	return w

@@ -184,6 +184,11 @@ func TestDirectStarts(t *testing.T) {
 				require.Equal(t, "/from", details.Errors[0].Pointer)
 			}
 		}
+		for id, in := range map[string]any{"refused text": "a text", "refused number": map[string]any{"customer_id": 5}} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.ErrorContains(t, s.run(t, id, in).Get(ctx, nil), "unable to decode", "it fails, and does not stick")
+		}
 		own := s.run(t, email.WorkflowIDPrefix+uuid.NewString(), s.input(t, mailFrom("x@y.test"), ""))
 		require.Contains(t, refusal(t, own).Message(), "another workflow id")
 	})
