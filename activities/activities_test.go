@@ -118,16 +118,6 @@ func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Rec
 	w.recorded = append(w.recorded, in)
 	return email.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
 }
-func (w *world) RecordAll(ctx context.Context, ins []email.RecordStatusInput) (out []*email.Recorded, err error) {
-	for _, in := range ins {
-		rec, err := w.Record(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, &rec)
-	}
-	return out, nil
-}
 func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
 	return email.State{Status: email.StatusCanceled}, nil
 }

@@ -20,23 +20,44 @@ const throttleLook = 15 * time.Minute
 // checks that something is due and nothing stands against it, marks the
 // recipients as sending and opens the attempt in the journal. Asking again for
 // an attempt that exists never opens a second one.
-//
-// Of several e-mails those are passed over that somebody else has locked, or that
-// are not there: their openings have no verdict.
 func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	out := make([]email.Opening, len(reqs))
+	for i, req := range reqs {
+		o, alone, err := s.opens.do(ctx, req)
+		if !alone && (err != nil || o.Verdict == "") {
+			o, err = s.openAlone(ctx, req)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = o
+	}
+	return out, nil
+}
+
+func (s *Store) openAlone(ctx context.Context, req email.OpenRequest) (out email.Opening, err error) {
+	err = s.change(ctx, []string{req.EmailID}, func(c *change) error {
+		m, err := c.mail(req.EmailID)
+		if err == nil {
+			out, err = c.openOrReopen(m, req)
+		}
+		return err
+	})
+	return out, err
+}
+
+// openMany leaves out e-mails that somebody else has locked, or that are not there:
+// their openings have no verdict.
+func (s *Store) openMany(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	out := make([]email.Opening, len(reqs))
+	if len(reqs) == 1 {
+		o, err := s.openAlone(ctx, reqs[0])
+		out[0] = o
+		return out, err
+	}
 	ids := make([]string, len(reqs))
 	for i, r := range reqs {
 		ids[i] = r.EmailID
-	}
-	out := make([]email.Opening, len(reqs))
-	if len(reqs) == 1 {
-		return out, s.change(ctx, ids, func(c *change) error {
-			m, err := c.mail(ids[0])
-			if err == nil {
-				out[0], err = c.openOrReopen(m, reqs[0])
-			}
-			return err
-		})
 	}
 	return out, s.changeFree(ctx, ids, func(c *change) error {
 		if err := c.pace(reqs); err != nil {
@@ -45,7 +66,7 @@ func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Ope
 		for i, req := range reqs {
 			m, err := c.mail(req.EmailID)
 			if err != nil {
-				continue // locked, or not there: the one by itself will say
+				continue
 			}
 			if out[i], err = c.openOrReopen(m, req); err != nil {
 				return err

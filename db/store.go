@@ -66,6 +66,7 @@ type Store struct {
 	db   *bun.DB
 	seal *sealer
 	opts Options
+	together
 }
 
 // Open makes a Store. It does not connect yet: Ready says whether it can.
@@ -102,7 +103,9 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	sqldb.SetMaxOpenConns(opts.MaxConns)
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}, nil
+	s := &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}
+	s.together = newTogether(s)
+	return s, nil
 }
 
 // connectorOptions reads a database URL. The driver panics on a bad one, so
