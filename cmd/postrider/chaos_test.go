@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun/driver/pgdriver"
 	"go.temporal.io/api/workflowservice/v1"
@@ -126,7 +127,7 @@ func (g *ground) deploy(t testing.TB, relays string, extra ...string) *deploymen
 
 func (g *ground) deployOn(t testing.TB, database, relays string, extra ...string) *deployment {
 	t.Helper()
-	namespace := "case-" + strings.ReplaceAll(freeAddress(t), ":", "-")
+	namespace := "case-" + uuid.NewString()
 	namespaces, err := temporal.NewNamespaceClient(temporal.Options{HostPort: g.temporal.Address()})
 	require.NoError(t, err)
 	defer namespaces.Close()
