@@ -140,7 +140,7 @@ histories: temporal ## Record the histories that the replay tests read, from a r
 	@env $(own_environment) POSTRIDER_TEST_HISTORIES=record go test ./cmd/postrider -run '^TestRecordHistories$$' -count=1 -v -timeout 10m
 
 .PHONY: schemas
-schemas: ## Write docs/schema anew, from the types and the API's description
+schemas: ## Write docs/schema and its TypeScript anew, from the types and the API's description
 	@go test ./docs/schema -count=1 -update
 
 .PHONY: temporal

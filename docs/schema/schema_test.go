@@ -65,6 +65,7 @@ func TestSchemas(t *testing.T) {
 		require.Equal(t, string(text), string(have), "%s is old: make schemas", file)
 	}
 	conform(t, out)
+	compare(t, out)
 }
 
 // conform holds the golden payloads against the schemas, and some that are none.

@@ -56,9 +56,11 @@ func Collect(ctx workflow.Context, d Digest) error {
 	if err != nil {
 		return err
 	}
-	// The run's id makes it one mail per digest. Its result is not waited for: a digest
-	// that bounces changes nothing about the next, and the e-mail itself says so.
-	in.IdempotencyKey = "digest " + workflow.GetInfo(ctx).WorkflowExecution.RunID
+	// The run's id makes it one mail per digest: the original one, since a reset gives
+	// another, under which the same digest would go out again. The mail's result is not
+	// waited for: a digest that bounces changes nothing about the next, and the e-mail
+	// itself says so.
+	in.IdempotencyKey = "digest " + workflow.GetInfo(ctx).OriginalRunID
 	child := mail.Child(ctx, workflow.ChildWorkflowOptions{ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON})
 	if err := workflow.ExecuteChildWorkflow(child, email.WorkflowSendEmail, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil {
 		return err

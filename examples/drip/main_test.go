@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
@@ -28,7 +29,7 @@ func TestASeriesTakesWeeks(t *testing.T) {
 }
 
 func TestABounceEndsIt(t *testing.T) {
-	e := mailtest.New(t, func(n int, _ client.Message) email.Status {
+	e := mailtest.New(t, func(_ workflow.Context, n int, _ client.Message) email.Status {
 		return []email.Status{email.StatusDelivered, email.StatusBounced}[n-1]
 	})
 	sent, err := mailtest.Execute[Sent](t, e, Welcome, series)

@@ -25,30 +25,39 @@ type Order struct {
 	Number, To, Phone string
 }
 
-// patience is how long a mail may be on its way. It is given to the mail itself, as
-// expires_at: then nothing is sent that nobody waits for any more.
+// patience is how long a mail may be on its way before a text message is the better
+// news.
 const patience = time.Hour
 
-// ConfirmOrder says how the customer was told.
+// ConfirmOrder says how the customer was told. Reset or started again it tells nobody
+// twice by mail: the child's id is the message's name, and nothing in the message depends
+// on when it was made. An expires_at counted from now would: that is another message
+// under the same name, and refused.
 func ConfirmOrder(ctx workflow.Context, o Order) (string, error) {
 	in, err := o.Input(client.Message{
 		To: []client.Address{{Email: o.To}}, Subject: "Order " + o.Number, Content: client.Content{Text: "Thank you for your order."},
-		ExpiresAt: workflow.Now(ctx).Add(patience), Tags: []string{"order"},
+		Tags: []string{"order"},
 	})
 	if err != nil {
 		return "", err
 	}
-	child := mail.Child(ctx, workflow.ChildWorkflowOptions{
+	child, callOff := workflow.WithCancel(mail.Child(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID: "order-" + o.Number + "-confirmation",
 		// If this workflow is terminated, the mail goes on to its own end, rather than
 		// being terminated with it, which would hold it.
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
-		StaticSummary:     "confirmation of order " + o.Number,
-	})
+		// A mail that is called off may be on the wire: its result says what became of it.
+		WaitForCancellation: true,
+		StaticSummary:       "confirmation of order " + o.Number,
+	}))
+	defer callOff()
+	sending := workflow.ExecuteChildWorkflow(child, email.WorkflowSendEmail, in)
+	late := workflow.NewTimerWithOptions(child, patience, workflow.TimerOptions{Summary: "the mail is called off"})
+	workflow.NewSelector(ctx).AddFuture(sending, func(workflow.Future) {}).AddFuture(late, func(workflow.Future) { callOff() }).Select(ctx)
 	var sent email.SendEmailResult
 	// An error means that the message itself is not good, or the account: nothing to
 	// retry. What becomes of a good one is in the result.
-	if err := workflow.ExecuteChildWorkflow(child, email.WorkflowSendEmail, in).Get(ctx, &sent); err != nil {
+	if err := sending.Get(ctx, &sent); err != nil {
 		return "", err
 	}
 	if sent.Status == email.StatusDelivered {

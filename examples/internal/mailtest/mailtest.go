@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
@@ -31,28 +30,26 @@ type Env struct {
 // Start is the time at which every test begins.
 var Start = time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC)
 
-// New makes an environment in which the n-th mail, from 1, ends as become says, at once.
-func New(t *testing.T, become func(n int, m client.Message) email.Status) *Env {
+// New makes an environment in which the n-th mail, from 1, ends as become says.
+func New(t *testing.T, become func(ctx workflow.Context, n int, m client.Message) email.Status) *Env {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 	e := &Env{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment()}
 	e.SetStartTime(Start)
-	e.RegisterWorkflowWithOptions(func(workflow.Context, email.SendEmailInput) (email.SendEmailResult, error) {
-		return email.SendEmailResult{}, nil
-	}, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
-	e.OnWorkflow(email.WorkflowSendEmail, mock.Anything, mock.Anything).Return(func(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+	// A workflow and no mock, so that become may wait, and be canceled.
+	e.RegisterWorkflowWithOptions(func(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
 		var m client.Message
 		require.NoError(t, json.Unmarshal(in.Message, &m))
 		e.Sent, e.At = append(e.Sent, m), append(e.At, workflow.Now(ctx).UTC())
 		e.IDs, e.Keys = append(e.IDs, workflow.GetInfo(ctx).WorkflowExecution.ID), append(e.Keys, in.IdempotencyKey)
-		return email.SendEmailResult{EmailID: "e", Status: become(len(e.Sent), m)}, nil
-	})
+		return email.SendEmailResult{EmailID: "e", Status: become(ctx, len(e.Sent), m)}, nil
+	}, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
 	return e
 }
 
 // Delivered is what becomes of every mail.
-func Delivered(int, client.Message) email.Status { return email.StatusDelivered }
+func Delivered(workflow.Context, int, client.Message) email.Status { return email.StatusDelivered }
 
 // Execute runs a workflow to its end.
 func Execute[R any](t *testing.T, e *Env, wf any, in any) (R, error) {
