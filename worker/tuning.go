@@ -42,14 +42,12 @@ func pollers(initial, least, most int) worker.PollerBehavior {
 
 // options of the SDK's worker. The drain has no number here: what an exchange may
 // take is up to the installation's relays (POSTRIDER_DRAIN_TIMEOUT).
-func (o Options) options() worker.Options {
+func (o Options) options(room *Room) worker.Options {
 	out := worker.Options{
-		WorkerStopTimeout:                       o.DrainTimeout,
-		MaxConcurrentWorkflowTaskExecutionSize:  slots,
-		MaxConcurrentLocalActivityExecutionSize: slots,
-		MaxConcurrentActivityExecutionSize:      slots,
-		WorkflowTaskPollerBehavior:              workflowPollers(),
-		ActivityTaskPollerBehavior:              activityPollers(),
+		WorkerStopTimeout:          o.DrainTimeout,
+		Tuner:                      tuner(room),
+		WorkflowTaskPollerBehavior: workflowPollers(),
+		ActivityTaskPollerBehavior: activityPollers(),
 	}
 	if o.Deployment != "" {
 		out.DeploymentOptions = worker.DeploymentOptions{
@@ -59,4 +57,24 @@ func (o Options) options() worker.Options {
 		}
 	}
 	return out
+}
+
+// tuner gives out slots of each kind, those for workflow tasks from the room.
+func tuner(room *Room) worker.WorkerTuner {
+	t, err := worker.NewCompositeTuner(worker.CompositeTunerOptions{
+		WorkflowSlotSupplier: room, ActivitySlotSupplier: fixed(slots), LocalActivitySlotSupplier: fixed(slots),
+		NexusSlotSupplier: fixed(slots), SessionActivitySlotSupplier: fixed(slots),
+	})
+	if err != nil {
+		panic(err) // nothing of it depends on a setting
+	}
+	return t
+}
+
+func fixed(n int) worker.SlotSupplier {
+	s, err := worker.NewFixedSizeSlotSupplier(n)
+	if err != nil {
+		panic(err) // the number is a constant
+	}
+	return s
 }

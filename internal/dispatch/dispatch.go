@@ -72,6 +72,9 @@ type Dispatcher struct {
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
+	// room waits for room in this process's worker; nil where there is none.
+	room atomic.Pointer[func(context.Context)]
+
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
 	down bool
@@ -91,6 +94,16 @@ func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(email.RunOf(e)) }
 
 // AcceptedBatch does so for a batch.
 func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(email.RunOfBatch(b)) }
+
+// StartWhen has starts wait until await returns: for room in this process's worker,
+// which takes them over at once. nil has them wait for nothing.
+func (d *Dispatcher) StartWhen(await func(context.Context)) {
+	if await == nil {
+		d.room.Store(nil)
+		return
+	}
+	d.room.Store(&await)
+}
 
 func (d *Dispatcher) enqueue(s email.Start) {
 	select {
@@ -225,6 +238,9 @@ func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
 func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
+	if room := d.room.Load(); room != nil {
+		(*room)(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	workflow, input := workflowOf(s)
