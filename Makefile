@@ -43,6 +43,8 @@ build: ## Build bin/postrider
 
 .PHONY: test
 test: temporal $(gotestsum) ## Run all tests; nothing needs to be running
+	$(call step,tests of the examples)
+	@cd examples && env $(own_environment) GOWORK=off $(CURDIR)/$(gotestsum) --format pkgname -- -timeout 5m $(TESTFLAGS) ./...
 	$(call step,tests)
 	@env $(own_environment) $(gotestsum) --format pkgname -- -timeout 15m $(TESTFLAGS) ./...
 
@@ -60,7 +62,7 @@ state = git rev-parse --git-dir >/dev/null 2>&1 && { git status --porcelain; git
 .PHONY: chaos
 chaos: temporal ## Kill and freeze workers at every point of 200 mails, take Postgres, Temporal and relays away; some minutes
 	$(call step,chaos: some minutes)
-	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 4 -timeout 30m
+	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 10 -timeout 30m
 
 # bench builds the program, which the product's module does not know, and runs it.
 # smtp-sink comes with Debian's package postfix. Installed without a configuration,
@@ -107,31 +109,38 @@ sources = $$(go list -e -f '{{.Dir}}' ./...)
 .PHONY: format
 format: ## Check that the code is formatted
 	$(call step,format)
-	@files=$$(gofmt -l $(sources) bench) || exit; \
+	@files=$$(gofmt -l $(sources) bench examples) || exit; \
 	if [ -n "$$files" ]; then echo "make fmt would change:" >&2; sort -u <<<"$$files" >&2; exit 1; fi
 
 .PHONY: fmt
 fmt: ## Format the code
-	@gofmt -l -w $(sources) bench
+	@gofmt -l -w $(sources) bench examples
 
 .PHONY: vet
 vet: ## Run go vet
 	$(call step,vet)
 	@go vet ./...
-	@cd bench && GOWORK=off go vet ./...
+	@for module in bench examples; do (cd $$module && GOWORK=off go vet ./...) || exit; done
 
 .PHONY: lint
 lint: $(golangci_lint) ## Run golangci-lint
 	$(call step,lint)
 	@$(golangci_lint) run ./...
+	@cd examples && GOWORK=off $(CURDIR)/$(golangci_lint) run --config ../.golangci.yml ./...
 
 .PHONY: workflowcheck
 workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)
 	@$(workflowcheck) ./workflows/...
+	@cd examples && GOWORK=off $(CURDIR)/$(workflowcheck) ./approval ./digest ./drip ./nexus ./order
+
+.PHONY: histories
+histories: temporal ## Record the histories that the replay tests read, from a real Temporal server; a minute
+	$(call step,histories)
+	@env $(own_environment) POSTRIDER_TEST_HISTORIES=record go test ./cmd/postrider -run '^TestRecordHistories$$' -count=1 -v -timeout 10m
 
 .PHONY: schemas
-schemas: ## Write docs/schema anew, from the types and the API's description
+schemas: ## Write docs/schema and its TypeScript anew, from the types and the API's description
 	@go test ./docs/schema -count=1 -update
 
 .PHONY: temporal

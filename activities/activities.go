@@ -52,8 +52,6 @@ type Mail interface {
 
 // Gate is the only way to SMTP.
 type Gate interface {
-	// Open passes over e-mails that somebody else has locked where it is asked for
-	// several: their answers have no verdict.
 	Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error)
 	Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error)
 }
@@ -69,9 +67,6 @@ type Journal interface {
 // Recorder projects outcomes.
 type Recorder interface {
 	Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error)
-	// RecordAll does several at once, and passes over e-mails that somebody else has
-	// locked: their answers are nil.
-	RecordAll(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error)
 }
 
 // Controller carries out actions.
@@ -108,6 +103,8 @@ type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
 	Fast(route email.Route) bool
+	// Paced reports whether the route's relay has a rate.
+	Paced(route email.Route) bool
 	// Lot is how many transactions the rate of the route's relay lets begin in that
 	// time, at least 1.
 	Lot(route email.Route, within time.Duration) int
@@ -163,13 +160,10 @@ type Deps struct {
 // Activities exports the activities and nothing else: registering it registers
 // every exported method.
 type Activities struct {
-	deps        Deps
-	exchanges   *exchanges
-	marks       *marks
-	openGroup   *group[email.OpenRequest, email.Opening]
-	endGroup    *group[email.Ending, bool]
-	recordGroup *group[email.RecordStatusInput, *email.Recorded]
-	limits      limits
+	deps      Deps
+	exchanges *exchanges
+	marks     *marks
+	limits    limits
 	// large is the memory that large messages share.
 	large *semaphore.Weighted
 }
@@ -197,9 +191,6 @@ func defaultLimits() limits {
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
 	a := &Activities{deps: deps, exchanges: newExchanges(), marks: &marks{journal: deps.Journal}, limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
-	a.openGroup = &group[email.OpenRequest, email.Opening]{call: deps.Gate.Open}
-	a.endGroup = &group[email.Ending, bool]{call: deps.Journal.Finish}
-	a.recordGroup = &group[email.RecordStatusInput, *email.Recorded]{call: deps.Recorder.RecordAll}
 	return a, a.exchanges.drain
 }
 

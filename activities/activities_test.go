@@ -60,6 +60,8 @@ type world struct {
 	onClaim func() []endpoint.Due
 	// released counts deliveries given back.
 	released int
+	// paced: the relay has a rate.
+	paced bool
 }
 
 func (w *world) Plan(context.Context, string) (email.Plan, error) { return w.plan, nil }
@@ -116,16 +118,6 @@ func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Rec
 	w.recorded = append(w.recorded, in)
 	return email.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
 }
-func (w *world) RecordAll(ctx context.Context, ins []email.RecordStatusInput) (out []*email.Recorded, err error) {
-	for _, in := range ins {
-		rec, err := w.Record(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, &rec)
-	}
-	return out, nil
-}
 func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
 	return email.State{Status: email.StatusCanceled}, nil
 }
@@ -136,6 +128,7 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 	return peer{w}, nil
 }
 func (w *world) Fast(email.Route) bool              { return !w.slow }
+func (w *world) Paced(email.Route) bool             { return w.paced }
 func (w *world) Lot(email.Route, time.Duration) int { return 100 }
 func (w *world) Down(email.Route) *email.RelayError { return w.down }
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
@@ -652,6 +645,22 @@ func TestRecordAndControl(t *testing.T) {
 	require.Equal(t, email.StatusCanceled, st.Status)
 }
 
+// TestAPlaceAtARelayIsForMailThatMayGo: what has to wait elsewhere takes none.
+func TestAPlaceAtARelayIsForMailThatMayGo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.paced, b.relayErr = true, errors.New("nobody is to ask for a session")
+	b.check = &email.State{Waiting: "throttled", ThrottledBy: email.RecipientRate("x.test")}
+	res, err := b.smtp(t, false)
+	require.NoError(t, err)
+	require.Equal(t, b.check, res.State)
+	require.False(t, res.Sent)
+	b.check, b.relayErr = nil, nil
+	res, err = b.smtp(t, false)
+	require.NoError(t, err)
+	require.True(t, res.Sent)
+}
+
 func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -663,7 +672,7 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	require.Equal(t, turn, res.Turn)
 	require.Equal(t, "throttled", res.State.Waiting)
 	require.False(t, res.Sent)
-	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At}, b.obstacle)
+	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")
 }
 

@@ -25,8 +25,9 @@ const (
 	lotSize = 100
 	// lotSenders is how many sessions send a lot.
 	lotSenders = 8
-	// lotAhead bounds a lot where the relay has a rate: to what may begin in that time.
-	lotAhead = 2 * time.Second
+	// lotAhead bounds a lot where the relay has a rate: to what may begin in that time,
+	// which is as far ahead as broadcast mail gets places.
+	lotAhead = time.Second
 	// contentsMax is how much of attachments' contents is kept for the next message.
 	contentsMax = 64 << 20
 )
@@ -77,6 +78,11 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	first := &lent{session: session}
 	defer first.close()
 	c.result.Relay = session.Relay()
+	if c.in.Route.Stream != email.StreamBroadcast {
+		c.in.Route.Turn = email.Turn{} // a place is for one transaction
+	}
+	// An appointment is for one lot: others stand in the line, too.
+	defer func() { c.in.Route.Turn = email.Turn{} }()
 	owner := uuid.NewString()
 	limit := min(lotSize, c.deps.Relays.Lot(c.in.Route, lotAhead))
 	opened, more, err := c.deps.BatchGate.OpenBatch(ctx, email.BatchOpenRequest{BatchID: c.in.BatchID, Owner: owner, Relay: c.result.Relay, Route: c.in.Route, Limit: limit})

@@ -140,6 +140,13 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		return res, false, err
 	}
 	defer release()
+	if a.deps.Relays.Paced(in.Route) {
+		// A place in the relay's queue is not for mail that has to wait elsewhere.
+		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {
+			res.State = st
+			return res, false, err
+		}
+	}
 	session, err := a.deps.Relays.Session(ctx, in.Route)
 	if err != nil {
 		return a.noSession(ctx, in, err)
@@ -147,11 +154,11 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	defer session.Close()
 	res.Relay = session.Relay()
 	owner := uuid.NewString()
-	o, err := a.open(ctx, email.OpenRequest{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay})
+	openings, err := a.deps.Gate.Open(ctx, []email.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
 	if err != nil {
 		return res, false, err
 	}
-	switch o.Verdict {
+	switch o := openings[0]; o.Verdict {
 	case email.VerdictClosed:
 		res.State = &o.State
 		return res, false, nil
@@ -164,19 +171,6 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		res, err = a.send(ctx, session, in, owner, o)
 		return res, false, err
 	}
-}
-
-// open asks the gate.
-func (a *Activities) open(ctx context.Context, req email.OpenRequest) (email.Opening, error) {
-	o, alone, err := a.openGroup.do(ctx, req)
-	if alone || (err == nil && o.Verdict != "") {
-		return o, err
-	}
-	os, err := a.deps.Gate.Open(ctx, []email.OpenRequest{req})
-	if err != nil {
-		return email.Opening{}, err
-	}
-	return os[0], nil
 }
 
 // Large messages share so much memory, counted before encoding: one that is
@@ -207,7 +201,7 @@ func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err 
 	obstacle := email.Obstacle{RelayDown: !isThrottled}
 	switch {
 	case isThrottled:
-		res.Turn, obstacle.ThrottledUntil = throttled.Turn, throttled.Turn.At
+		res.Turn, obstacle.ThrottledUntil, obstacle.ThrottledBy = throttled.Turn, throttled.Turn.At, email.RelayRate(throttled.Turn.Relay)
 	case !isRelayError(err):
 		return res, false, err
 	}
@@ -292,10 +286,7 @@ func (a *Activities) finish(e email.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
 	for {
-		ours, _, err := a.endGroup.do(ctx, e)
-		if err == nil && !ours {
-			err = email.ErrSuperseded
-		}
+		err := owned(a.deps.Journal.Finish(ctx, []email.Ending{e}))
 		if err == nil || errors.Is(err, email.ErrSuperseded) {
 			return err
 		}

@@ -12,24 +12,13 @@ import (
 // changes nothing.
 func (a *Activities) RecordStatus(ctx context.Context, in email.RecordStatusInput) (email.RecordStatusResult, error) {
 	start := time.Now()
-	rec, err := a.record(ctx, in)
+	rec, err := a.deps.Recorder.Record(ctx, in)
 	if err != nil {
 		return email.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
 	}
 	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
 		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
 	return email.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
-}
-
-func (a *Activities) record(ctx context.Context, in email.RecordStatusInput) (email.Recorded, error) {
-	rec, alone, err := a.recordGroup.do(ctx, in)
-	if err == nil && rec != nil {
-		return *rec, nil
-	}
-	if err != nil && alone {
-		return email.Recorded{}, err
-	}
-	return a.deps.Recorder.Record(ctx, in)
 }
 
 // ControlEmail carries out what a signal or a cancellation of the run asks for,

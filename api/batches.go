@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -93,7 +94,7 @@ func (s *Server) batch(b email.Batch, open int) batchJSON {
 
 func (s *Server) progress(p email.BatchProgress) batchProgressJSON {
 	open := p.Emails[email.StatusQueued] + p.Emails[email.StatusSending]
-	out := batchProgressJSON{batchJSON: s.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: p.Rate, NextAt: moment(p.NextAt)}
+	out := batchProgressJSON{batchJSON: s.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: math.Round(p.Rate*100) / 100, NextAt: moment(p.NextAt)}
 	if out.Details == nil {
 		out.Details = map[email.Detail]int{}
 	}

@@ -409,6 +409,8 @@ func TestALargeBatch(t *testing.T) {
 	require.Equal(t, "there are 1001 messages, the limit is 1000: send several batches", refused.Errors[0].Detail)
 	big, err := json.Marshal(strings.Repeat("x", 1<<19))
 	require.NoError(t, err)
+	got = b.postBatch(strings.Replace(copies("", rs[:20]...), `"{{name}}: {{order}}"`, string(big), 1))
+	require.Equal(t, 20, b.batch(got.ID).Emails["queued"], "more than one statement takes")
 	refused = b.refusedBatch(strings.Replace(copies("", rs[:513]...), `"{{name}}: {{order}}"`, string(big), 1))
 	require.Equal(t, []string{"/recipients", "too_large"}, []string{refused.Errors[0].Pointer, refused.Errors[0].Code})
 }

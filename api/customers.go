@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -22,6 +23,9 @@ type Customers interface {
 	// GovernCustomer sets status and credits; nil credits are without limit.
 	GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
 	AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
+	Domain(ctx context.Context, customerID, name string) (account.Domain, error)
+	// SetWarmup replaces a domain's plan; an empty one is none.
+	SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error)
 	Usage(ctx context.Context, customerID string, months int) ([]account.Usage, error)
 	// Audit lists what was done to a customer's things; to everybody's for "".
 	Audit(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Audited, *email.Cursor, error)
@@ -153,6 +157,80 @@ func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, domainAnswer{Name: d.Name, VerifiedAt: moment(d.VerifiedAt)}, nil
+}
+
+type warmupRequest struct {
+	Plan []int  `json:"plan"`
+	From string `json:"from"`
+}
+
+type warmupAnswer struct {
+	Name string `json:"name"`
+	Plan []int  `json:"plan"`
+	// From is a day in UTC; null without a plan, as is Limit on a day without a limit.
+	From            *string `json:"from"`
+	Day             int     `json:"day"`
+	Limit           *int    `json:"limit"`
+	Used            int     `json:"used"`
+	UsedByBroadcast int     `json:"used_by_broadcast"`
+	Waiting         int     `json:"waiting"`
+}
+
+func newWarmupAnswer(d account.Domain) warmupAnswer {
+	w := d.Warmup
+	out := warmupAnswer{Name: d.Name, Plan: w.Plan, Day: w.Day, Used: w.Used, UsedByBroadcast: w.UsedByBroadcast, Waiting: w.Waiting}
+	if len(w.Plan) == 0 {
+		out.Plan = []int{}
+		return out
+	}
+	from := w.From.Format(time.DateOnly)
+	out.From = &from
+	if w.Day >= 1 && w.Day <= len(w.Plan) {
+		out.Limit = &w.Plan[w.Day-1]
+	}
+	return out
+}
+
+// warmup answers for the domain that a path names, after a change if there is one.
+func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
+	return func(c *gin.Context) (int, any, error) {
+		k, err := s.named(c)
+		if err != nil {
+			return 0, nil, err
+		}
+		name, err := intake.Domain(c.Param("domain"))
+		if err != nil {
+			return 0, nil, email.Fail(email.CodeNotFound, "there is no such domain")
+		}
+		d, err := change(c, k.ID, name)
+		return http.StatusOK, newWarmupAnswer(d), err
+	}
+}
+
+func (s *Server) getWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return s.deps.Customers.Domain(c.Request.Context(), customerID, name)
+}
+
+func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	var in warmupRequest
+	if err := decode(c, &in); err != nil {
+		return account.Domain{}, err
+	}
+	w := account.Warmup{Plan: in.Plan, From: time.Now().UTC()}
+	if err := w.Check(); err != nil {
+		return account.Domain{}, invalid("/plan", "invalid", err.Error())
+	}
+	if in.From != "" {
+		var err error
+		if w.From, err = time.Parse(time.DateOnly, in.From); err != nil {
+			return account.Domain{}, invalid("/from", "invalid", "give a day, as 2026-11-27")
+		}
+	}
+	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, w)
+}
+
+func (s *Server) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
 }
 
 // usageMonths is how far usage looks back.

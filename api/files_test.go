@@ -32,7 +32,7 @@ type fileAnswer struct {
 }
 
 // form is a form with one file, and its Content-Type.
-func form(t *testing.T, filename, mediaType string, content []byte) (body, contentType string) {
+func form(t testing.TB, filename, mediaType string, content []byte) (body, contentType string) {
 	t.Helper()
 	var buf bytes.Buffer
 	w := multipart.NewWriter(&buf)

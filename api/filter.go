@@ -124,6 +124,7 @@ type recipientCountsJSON struct {
 	Delivered int `json:"delivered"`
 	Bounced   int `json:"bounced"`
 	Failed    int `json:"failed"`
+	Canceled  int `json:"canceled"`
 	Open      int `json:"open"`
 	Deferred  int `json:"deferred"`
 	// The rates are of all recipients, from 0 to 1.
@@ -140,7 +141,7 @@ func recipientCounts(c email.RecipientCounts) recipientCountsJSON {
 		return float64(n) / float64(c.Total)
 	}
 	return recipientCountsJSON{
-		Total: c.Total, Delivered: c.Delivered, Bounced: c.Bounced, Failed: c.Failed, Open: c.Open, Deferred: c.Deferred,
+		Total: c.Total, Delivered: c.Delivered, Bounced: c.Bounced, Failed: c.Failed, Canceled: c.Canceled, Open: c.Open, Deferred: c.Deferred,
 		DeliveredRate: rate(c.Delivered), BouncedRate: rate(c.Bounced), DeferredRate: rate(c.Deferred),
 	}
 }

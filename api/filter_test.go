@@ -61,8 +61,8 @@ func TestFindingMail(t *testing.T) {
 	var got struct {
 		Emails     map[string]int
 		Recipients struct {
-			Total, Open, Failed int
-			DeliveredRate       float64 `json:"delivered_rate"`
+			Total, Open, Failed, Canceled int
+			DeliveredRate                 float64 `json:"delivered_rate"`
 		}
 		Days             []json.RawMessage
 		SenderDomains    []struct{ Domain string } `json:"sender_domains"`
@@ -72,7 +72,8 @@ func TestFindingMail(t *testing.T) {
 	require.Equal(t, map[string]int{"total": 2, "queued": 1, "sending": 0, "delivered": 0, "bounced": 0, "failed": 0, "canceled": 1}, got.Emails)
 	require.Equal(t, 2, got.Recipients.Total)
 	require.Equal(t, 1, got.Recipients.Open)
-	require.Equal(t, 1, got.Recipients.Failed)
+	require.Equal(t, 1, got.Recipients.Canceled)
+	require.Zero(t, got.Recipients.Failed, "what somebody canceled has not failed")
 	require.Len(t, got.SenderDomains, 1)
 	require.Len(t, got.RecipientDomains, 2)
 	require.Equal(t, 400, b.as("GET", "/v1.0/emails/stats?created_from=2020-01-01", "").status, "a year at most")

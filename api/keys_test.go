@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -124,6 +125,25 @@ func TestRotation(t *testing.T) {
 	require.Equal(t, 400, b.as("POST", path, `{"overlap":99999999}`).status)
 }
 
+// warmup takes a domain through what the operator can do with its plan.
+func (b *bench) warmup(t *testing.T, admin, path string) {
+	t.Helper()
+	require.JSONEq(t, `{"name":"new.test","plan":[],"from":null,"day":0,"limit":null,"used":0,"used_by_broadcast":0,"waiting":0}`, b.with(admin, "GET", path, "").body)
+	from := time.Now().UTC().Add(-24 * time.Hour).Format(time.DateOnly)
+	set := b.with(admin, "PUT", path, `{"plan":[50,100,200],"from":"`+from+`"}`)
+	require.JSONEq(t, `{"name":"new.test","plan":[50,100,200],"from":"`+from+`","day":2,"limit":100,"used":0,"used_by_broadcast":0,"waiting":0}`, set.body)
+	require.JSONEq(t, set.body, b.with(admin, "GET", path, "").body)
+	for body, pointer := range map[string]string{`{"plan":[]}`: "/plan", `{"plan":[0]}`: "/plan", `{}`: "/plan", `{"plan":[1],"from":"today"}`: "/from"} {
+		got := b.with(admin, "PUT", path, body)
+		require.Equal(t, 400, got.status, body)
+		require.Contains(t, got.body, `"pointer":"`+pointer+`"`)
+	}
+	require.Equal(t, 403, b.as("PUT", path, `{"plan":[50]}`).status, "an operator's affair")
+	require.Equal(t, 404, b.with(admin, "PUT", strings.Replace(path, "new.test", "old.test", 1), `{"plan":[50]}`).status)
+	require.Equal(t, 404, b.with(admin, "GET", strings.Replace(path, "new.test", "no%20domain", 1), "").status)
+	require.JSONEq(t, `{"name":"new.test","plan":[],"from":null,"day":0,"limit":null,"used":0,"used_by_broadcast":0,"waiting":0}`, b.with(admin, "DELETE", path, "").body)
+}
+
 func TestTheOperatorGoverns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -136,6 +156,7 @@ func TestTheOperatorGoverns(t *testing.T) {
 	require.Equal(t, 400, b.with(admin, "POST", "/v1.0/customers", `{"name":" "}`).status)
 	require.Equal(t, 200, b.with(admin, "POST", path+"/domains", `{"name":"New.test","verified":true}`).status)
 	require.Equal(t, 409, b.with(admin, "POST", path+"/domains", `{"name":"acme.test","verified":true}`).status)
+	b.warmup(t, admin, path+"/domains/new.test/warmup")
 	key := b.with(admin, "POST", path+"/accesskeys", `{"name":"first"}`).field(t, "token")
 	message := strings.ReplaceAll(basic, "acme.test", "new.test")
 	require.Equal(t, 202, b.with(key, "POST", "/v1.0/emails", message).status)
@@ -164,7 +185,7 @@ func TestTheOperatorGoverns(t *testing.T) {
 	for _, a := range audit.Result {
 		actions = append(actions, a.Action)
 	}
-	require.Equal(t, []string{"customer.governed", "customer.governed", "accesskey.created", "domain.added", "customer.created"}, actions)
+	require.Equal(t, []string{"customer.governed", "customer.governed", "accesskey.created", "domain.warmup", "domain.warmup", "domain.added", "customer.created"}, actions)
 	require.True(t, strings.HasPrefix(audit.Result[0].Actor, "key:"), "who did it")
 	require.Equal(t, 403, b.with(key, "GET", "/v1.0/audit?all=true", "").status)
 	b.with(admin, "GET", "/v1.0/audit?all=true", "").decode(t, &audit)

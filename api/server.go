@@ -169,6 +169,9 @@ func (s *Server) routes() {
 	s.route("PUT", "/v1.0/customers/:id", admin, s.governCustomer)
 	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
 	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
+	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.getWarmup))
+	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.putWarmup))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.deleteWarmup))
 
 	s.route("GET", "/v1.0/webhooks", webhooks, s.listWebhooks)
 	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 
 // bench is an API over a real store; only Temporal is not there.
 type bench struct {
-	t        *testing.T
+	t        testing.TB
 	store    *db.Store
 	raw      *bun.DB // behind the store's back
 	server   *api.Server
@@ -100,14 +100,14 @@ func stubs() api.Deps {
 // maxBytes keeps the tests of limits small.
 const maxBytes = 1 << 20
 
-func setup(t *testing.T) *bench {
+func setup(t testing.TB) *bench {
 	t.Helper()
 	return setupWith(t, maxBytes, 0)
 }
 
 // setupWith limits a message to so many bytes, and each credential to so many
 // requests a second.
-func setupWith(t *testing.T, maxBytes int64, requestRate int) *bench {
+func setupWith(t testing.TB, maxBytes int64, requestRate int) *bench {
 	t.Helper()
 	return setupFor(t, setupOptions{maxBytes: maxBytes, requestRate: requestRate})
 }
@@ -119,7 +119,7 @@ type setupOptions struct {
 	emails func(api.Emails) api.Emails
 }
 
-func setupFor(t *testing.T, o setupOptions) *bench {
+func setupFor(t testing.TB, o setupOptions) *bench {
 	t.Helper()
 	url := dbtest.URL(t)
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
@@ -173,13 +173,13 @@ type answer struct {
 	body   string
 }
 
-func (a answer) decode(t *testing.T, into any) {
+func (a answer) decode(t testing.TB, into any) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal([]byte(a.body), into), a.body)
 }
 
 // field reads one top-level member as a string.
-func (a answer) field(t *testing.T, name string) string {
+func (a answer) field(t testing.TB, name string) string {
 	t.Helper()
 	var m map[string]any
 	a.decode(t, &m)

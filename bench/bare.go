@@ -21,6 +21,8 @@ type bare struct {
 	queue  string
 	// ended counts the runs that have come to their end.
 	ended atomic.Int64
+	// room has an element for each run under way.
+	room atomic.Pointer[chan struct{}]
 }
 
 // starters is how many starts are under way at once, as in the product.
@@ -58,7 +60,7 @@ func newBare(ctx context.Context, st *stack) (*bare, error) {
 }
 
 func (b *bare) empty(workflow.Context) error {
-	b.ended.Add(1)
+	b.done()
 	return nil
 }
 
@@ -80,14 +82,29 @@ func (b *bare) shape(ctx workflow.Context) error {
 		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStream).ValueSet("transactional"),
 		temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeRelay).ValueSet("sink"),
 		temporal.NewSearchAttributeKeyKeywordList(email.SearchAttributeRecipientDomains).ValueSet([]string{"example.test"}))
-	b.ended.Add(1)
+	b.done()
 	return err
 }
+
+// inFlight is how many eager runs are under way at once: few enough that the worker
+// has room for each, without which a start is not eager.
+const inFlight = 128
 
 // run starts n runs and waits for their end.
 func (b *bare) run(ctx context.Context, name string, eager bool, n int) error {
 	b.ended.Store(0)
+	limit := n
+	if eager {
+		limit = min(n, inFlight)
+	}
+	room := make(chan struct{}, limit)
+	b.room.Store(&room)
 	err := together(ctx, n, starters, func(ctx context.Context) error {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		opts := client.StartWorkflowOptions{ID: uuid.NewString(), TaskQueue: b.queue, EnableEagerStart: eager}
 		if name == "shape" {
 			opts.WorkflowIDReusePolicy = enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
@@ -108,4 +125,10 @@ func (b *bare) run(ctx context.Context, name string, eager bool, n int) error {
 		}
 	}
 	return err
+}
+
+// done notes the end of a run.
+func (b *bare) done() {
+	b.ended.Add(1)
+	<-*b.room.Load()
 }

@@ -117,6 +117,8 @@ func prepare(ctx context.Context, st *stack) (*plan, error) {
 		return nil, err
 	}
 	add("one", "`SendEmail` through REST, API and worker in one process", p.one.round)
+	add("batch", "`POST /v1.0/emails/batch`, different messages, one process", p.one.batchRound)
+	add("copies", "the same, one message with variables for all", p.one.copiesRound)
 	if wanted("apart") {
 		apart, err := st.deploy(ctx, "apart", 0, true, []string{"serve"}, []string{"worker"})
 		if err != nil {

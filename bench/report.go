@@ -150,6 +150,8 @@ func (r *result) judge() {
 	if c := r.find("accept"); c != nil {
 		below(fmt.Sprintf("accept, p99 at %d clients", clients), c.acceptPercentile(99), 100*time.Millisecond)
 	}
+	atLeast("batch, end to end, to River's end to end (aim: 3.50)", "batch", "river-send", 2)
+	atLeast("batch of copies, end to end, to River's end to end (aim: 3.50)", "copies", "river-send", 2)
 	below("request to delivered on an idle system, p50", percentile(r.idle, 50), 40*time.Millisecond)
 	for _, n := range []int{10_000, 100_000, 1_000_000} {
 		atLeast("throughput with "+thousands(n)+" old e-mails to that with none", fmt.Sprintf("old-%d", n), "one", 0.90)

@@ -133,6 +133,18 @@ func TestRequestBodies(t *testing.T) {
 	for file, do := range map[string]func(ctx context.Context, c *client.Client) error{
 		"send.json":    func(ctx context.Context, c *client.Client) error { _, err := c.Send(ctx, full); return err },
 		"minimal.json": func(ctx context.Context, c *client.Client) error { _, err := c.Send(ctx, hello); return err },
+		"batch.json": func(ctx context.Context, c *client.Client) error {
+			_, err := c.SendBatch(ctx, client.Batch{Mode: email.BatchPermissive, Messages: []client.Message{hello, full}})
+			return err
+		},
+		"template.json": func(ctx context.Context, c *client.Client) error {
+			m := hello
+			m.To, m.Subject = nil, "{{name}}"
+			_, err := c.SendBatch(ctx, client.Batch{Message: &m, Recipients: []client.BatchRecipient{
+				{Address: client.Address{Email: "b@y.com", Name: "B"}, Variables: map[string]string{"order": "1 < 2"}}, {Address: client.Address{Email: "c@y.com"}},
+			}})
+			return err
+		},
 		"reschedule.json": func(ctx context.Context, c *client.Client) error {
 			_, err := c.Reschedule(ctx, anID, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 			return err
@@ -177,6 +189,15 @@ func TestRoutes(t *testing.T) {
 	add(c.RetryNow(ctx, anID))
 	add(c.Reschedule(ctx, anID, time.Now()))
 	add(c.Resend(ctx, anID))
+	add(c.SendBatch(ctx, client.Batch{}, client.Wait(time.Second)))
+	add(c.PreviewBatch(ctx, client.Batch{}))
+	add(c.Batch(ctx, anID))
+	add(c.CancelBatch(ctx, anID))
+	add(c.HoldBatch(ctx, anID))
+	add(c.ResumeBatch(ctx, anID))
+	for _, err := range c.Batches(ctx, client.PageSize(7)) {
+		add(nil, err)
+	}
 	add(c.Events(ctx, anID))
 	add(c.Attempts(ctx, anID))
 	add(c.Feed(ctx, ""))
@@ -195,7 +216,7 @@ func TestRoutes(t *testing.T) {
 	add(c.RawMessage(ctx, anID, anID))
 	add(c.MessageAttachment(ctx, anID, anID, 2))
 	for _, err := range c.List(ctx, email.Filter{
-		Statuses: []email.Status{email.StatusQueued, email.StatusSending}, Detail: email.DetailHeld, To: "@y.com", From: "a@x.com", Tag: "t", Stream: email.StreamBroadcast,
+		Statuses: []email.Status{email.StatusQueued, email.StatusSending}, Detail: email.DetailHeld, To: "@y.com", From: "a@x.com", Tag: "t", BatchID: anID, Stream: email.StreamBroadcast,
 		Subject: "a b", CreatedFrom: time.Date(2025, 3, 14, 19, 4, 1, 160250000, time.FixedZone("", 3600)), CreatedBefore: time.Date(2025, 3, 15, 0, 0, 0, 0, time.UTC),
 	}, client.PageSize(5)) {
 		add(nil, err)

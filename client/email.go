@@ -44,6 +44,8 @@ type Party struct {
 type Email struct {
 	ID         string `json:"id"`
 	CustomerID string `json:"customer_id"`
+	// BatchID is the batch that it came in with; empty if it came alone.
+	BatchID string `json:"batch_id"`
 	// WorkflowID is the run in Temporal; WorkflowURL shows it, if the operator has a UI.
 	WorkflowID  string `json:"workflow_id"`
 	WorkflowURL string `json:"workflow_url"`

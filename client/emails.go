@@ -111,7 +111,7 @@ func filterQuery(f email.Filter) url.Values {
 		statuses = append(statuses, string(s))
 	}
 	for name, value := range map[string]string{
-		"status": strings.Join(statuses, ","), "status_detail": string(f.Detail), "stream": string(f.Stream), "to": f.To, "from": f.From, "tag": f.Tag,
+		"status": strings.Join(statuses, ","), "status_detail": string(f.Detail), "stream": string(f.Stream), "to": f.To, "from": f.From, "tag": f.Tag, "batch": f.BatchID,
 		"subject": f.Subject, "created_from": instant(f.CreatedFrom), "created_before": instant(f.CreatedBefore),
 	} {
 		if value != "" {

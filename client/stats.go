@@ -35,6 +35,7 @@ type RecipientCounts struct {
 	Delivered     int     `json:"delivered"`
 	Bounced       int     `json:"bounced"`
 	Failed        int     `json:"failed"`
+	Canceled      int     `json:"canceled"`
 	Open          int     `json:"open"`
 	Deferred      int     `json:"deferred"`
 	DeliveredRate float64 `json:"delivered_rate"`

@@ -26,6 +26,17 @@ const startLease = 10 * time.Second
 // however concurrently it comes: replayed says that the e-mail is an earlier one.
 // Another message under the same key is a Failure with CodeIdempotencyConflict.
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
+	if simple(m, idem) {
+		e, alone, err := s.accepts.do(ctx, acceptance{customerID, m, owner})
+		switch {
+		case err == nil && e != nil:
+			return *e, false, nil
+		case alone:
+			return out, false, err
+		}
+		out, err = s.acceptAlone(ctx, customerID, m, owner)
+		return out, false, err
+	}
 	id := newID()
 	earlier := ""
 	err = s.inChange(ctx, func(c *change) error {
@@ -40,6 +51,15 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 	}
 	out, err = s.Email(ctx, customerID, earlier)
 	return out.AsAccepted(), true, err
+}
+
+func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string) (out email.Email, err error) {
+	id := newID()
+	err = s.inChange(ctx, func(c *change) error {
+		out, err = c.accept(id, customerID, email.WorkflowIDPrefix+id, m, owner)
+		return err
+	})
+	return out, err
 }
 
 // accept stores a message as an e-mail of a workflow id. With an owner there is an

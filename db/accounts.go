@@ -251,7 +251,8 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 	var row domainRow
 	err := s.inTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewRaw(`INSERT INTO domains (id, customer_id, name, verified_at) VALUES (?, ?, ?, CASE WHEN ? THEN now() END)
-			ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at) RETURNING *`,
+			ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at)
+			RETURNING id, customer_id, name, verified_at, created_at`,
 			newID(), customerID, name, verified).Scan(ctx, &row)
 		if uniqueViolation(err) == "domains_verified_once" {
 			return email.Fail(email.CodeConflict, "another customer has verified the domain %s", name)
@@ -261,7 +262,11 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 		}
 		return audit(ctx, tx, customerID, "domain.added", name, map[bool]string{true: "verified", false: "not verified"}[verified])
 	})
-	return account.Domain{ID: row.ID, CustomerID: row.CustomerID, Name: row.Name, VerifiedAt: utc(row.VerifiedAt), CreatedAt: utc(row.CreatedAt)}, err
+	return row.domain(), err
+}
+
+func (r *domainRow) domain() account.Domain {
+	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: utc(r.VerifiedAt), CreatedAt: utc(r.CreatedAt)}
 }
 
 // page cuts a list that was read one row too long, and says where the next

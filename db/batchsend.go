@@ -81,8 +81,15 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 		if err := c.lock(ids); err != nil {
 			return err
 		}
-		for _, m := range c.mails {
-			open := email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+		reqs := make([]email.OpenRequest, len(c.mails))
+		for i, m := range c.mails {
+			reqs[i] = email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+		}
+		if err := c.pace(reqs); err != nil {
+			return err
+		}
+		for i, m := range c.mails {
+			open := reqs[i]
 			var o email.Opening
 			if m.AttemptOpen {
 				open.Attempt = m.Attempts

@@ -33,10 +33,13 @@ type mail struct {
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
 	attachments []*attachmentRow
-	// anyPause: something is paused, perhaps this.
-	anyPause bool
-	was      email.Status
-	dirty    bool
+	// anyPause: something is paused, perhaps this; anyWarmup: a sender's domain is
+	// being warmed up, perhaps this one's.
+	anyPause, anyWarmup bool
+	// paced: its recipients have the places that they need, or wait for them.
+	paced bool
+	was   email.Status
+	dirty bool
 }
 
 // change is one transaction's work on locked e-mails: the only writer of
@@ -85,6 +88,7 @@ type lockedRow struct {
 	Wants      []string        `bun:"wants,array"`
 	HooksRest  bool            `bun:"hooks_rest"`
 	Pauses     bool            `bun:"pauses"`
+	Warmups    bool            `bun:"warmups"`
 }
 
 // change locks the e-mails in the order of their ids, lets fn decide, and
@@ -155,7 +159,7 @@ func (c *change) read(ids []string) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		m := &mail{emailRow: r.emailRow, recipients: r.Recipients, wants: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, was: r.Status, before: map[string]email.RecipientStatus{}}
+		m := &mail{emailRow: r.emailRow, recipients: r.Recipients, wants: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, anyWarmup: r.Warmups, was: r.Status, before: map[string]email.RecipientStatus{}}
 		for _, r := range m.recipients {
 			m.before[r.ID] = r.Status
 		}
@@ -183,7 +187,7 @@ func (c *change) move(m *mail, r *recipientRow, to email.RecipientStatus, reason
 	}
 	r.Status, r.Reason, r.StatusAt = to, reason, c.now
 	if !to.Open() {
-		r.NextAttemptAt = time.Time{}
+		r.NextAttemptAt, r.Turn = time.Time{}, nil
 	}
 	m.dirty = true
 	return true
@@ -217,11 +221,19 @@ func (c *change) settle(m *mail) {
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
+	var by email.ThrottledBy
 	for _, r := range m.recipients {
 		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
+		facts.Throttled = facts.Throttled || r.waits(c.now)
 		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
-			next = r.NextAttemptAt
+			next, by = r.NextAttemptAt, ""
+			if r.waits(c.now) {
+				by = r.Turn.For
+			}
 		}
+	}
+	if !m.ThrottledUntil.After(c.now) {
+		m.ThrottledBy = by
 	}
 	status, detail := email.Derive(facts)
 	if status != m.Status {
@@ -231,7 +243,7 @@ func (c *change) settle(m *mail) {
 	switch {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
-		m.Paused, m.PausedRelay, m.ThrottledUntil = false, "", time.Time{}
+		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held, m.Paused:
@@ -324,42 +336,43 @@ func (c *change) writeOutbox() error {
 
 // emailPatch is the part of an e-mail's row that changes.
 type emailPatch struct {
-	ID              string       `json:"id"`
-	WorkflowID      string       `json:"workflow_id"`
-	Status          email.Status `json:"status"`
-	Detail          email.Detail `json:"status_detail"`
-	StatusAt        time.Time    `json:"status_at"`
-	Held            bool         `json:"held"`
-	Paused          bool         `json:"paused"`
-	PausedRelay     string       `json:"paused_relay"`
-	RelayDown       bool         `json:"relay_down"`
-	ThrottledUntil  *time.Time   `json:"throttled_until"`
-	CancelRequested bool         `json:"cancel_requested"`
-	Attempts        int          `json:"attempts"`
-	AttemptOpen     bool         `json:"attempt_open"`
-	DateAt          *time.Time   `json:"date_at"`
-	SendAt          *time.Time   `json:"send_at"`
-	Sequence        int64        `json:"sequence"`
-	NextActionAt    *time.Time   `json:"next_action_at"`
-	DeletedAt       *time.Time   `json:"deleted_at"`
+	ID              string            `json:"id"`
+	WorkflowID      string            `json:"workflow_id"`
+	Status          email.Status      `json:"status"`
+	Detail          email.Detail      `json:"status_detail"`
+	StatusAt        time.Time         `json:"status_at"`
+	Held            bool              `json:"held"`
+	Paused          bool              `json:"paused"`
+	PausedRelay     string            `json:"paused_relay"`
+	RelayDown       bool              `json:"relay_down"`
+	ThrottledUntil  *time.Time        `json:"throttled_until"`
+	ThrottledBy     email.ThrottledBy `json:"throttled_by"`
+	CancelRequested bool              `json:"cancel_requested"`
+	Attempts        int               `json:"attempts"`
+	AttemptOpen     bool              `json:"attempt_open"`
+	DateAt          *time.Time        `json:"date_at"`
+	SendAt          *time.Time        `json:"send_at"`
+	Sequence        int64             `json:"sequence"`
+	NextActionAt    *time.Time        `json:"next_action_at"`
+	DeletedAt       *time.Time        `json:"deleted_at"`
 }
 
 // writeEmails and writeRecipients are prepared. Their LIMIT tells the planner how many
 // rows the JSON has: it would expect 100, and read the whole table for them.
 const (
 	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
 		WHERE e.id = v.id`
 	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
 		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
-		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by
+		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
-			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb) LIMIT $2) AS v
+			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
 		WHERE r.id = v.id AND r.status = v.before`
 )
 
@@ -367,7 +380,7 @@ func (c *change) writeEmails(mails []*mail) error {
 	patches := make([]emailPatch, len(mails))
 	for i, m := range mails {
 		patches[i] = emailPatch{
-			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil),
+			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
@@ -391,6 +404,7 @@ type recipientPatch struct {
 	Enhanced      string                `json:"enhanced_code"`
 	SMTPText      string                `json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
+	Turn          *turn                 `json:"turn"`
 }
 
 // writeRecipients writes back every recipient of a changed e-mail, each only
@@ -400,13 +414,13 @@ func (c *change) writeRecipients(mails []*mail) error {
 	var patches []recipientPatch
 	for _, m := range mails {
 		for _, r := range m.recipients {
-			if !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
+			if !r.changed && !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
 				continue
 			}
 			patches = append(patches, recipientPatch{
 				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
 				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
-				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy,
+				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy, Turn: r.Turn,
 			})
 		}
 	}

@@ -141,7 +141,7 @@ func (c *change) retryNow(m *mail) error {
 		return email.Fail(email.CodeConflict, "the e-mail is scheduled: reschedule it instead")
 	}
 	for _, r := range m.recipients {
-		if r.Status == email.RecipientDeferred && r.NextAttemptAt.After(c.now) {
+		if r.Status == email.RecipientDeferred && r.NextAttemptAt.After(c.now) && !r.waits(c.now) {
 			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
 		}
 	}
@@ -169,7 +169,7 @@ func (c *change) reschedule(m *mail, at time.Time) error {
 	}
 	for _, r := range m.recipients {
 		if r.Status == email.RecipientQueued {
-			r.NextAttemptAt, r.StatusAt = due, c.now
+			r.NextAttemptAt, r.StatusAt, r.Turn = due, c.now, nil
 		}
 	}
 	c.tell(m, eventRow{Type: email.EventScheduled})

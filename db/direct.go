@@ -112,3 +112,11 @@ func (s *Store) leaveWorkflowID(ctx context.Context, d email.DirectStart) error 
 		return nil
 	})
 }
+
+// LeaveWorkflowID gives an unfinished e-mail a workflow id of our own: its caller uses
+// the other one for something else by now.
+func (s *Store) LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error) {
+	workflowID = email.WorkflowIDPrefix + emailID
+	_, err = s.db.NewRaw("UPDATE emails SET workflow_id = ? WHERE id = ? AND status IN ('queued', 'sending')", workflowID, emailID).Exec(ctx)
+	return workflowID, translate(err)
+}

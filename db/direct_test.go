@@ -126,6 +126,20 @@ func TestAWorkflowIDBelongsToItsLastRun(t *testing.T) {
 	require.Empty(t, mine.Detail)
 }
 
+func TestAnEmailLeavesAWorkflowIDThatIsAnothers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	open, done := b.acceptDirect(b.direct("one", "")), b.acceptDirect(b.direct("two", ""))
+	b.attempt(done.EmailID, 1, delivered)
+	for _, e := range []email.DirectEmail{open, done} {
+		id, err := b.LeaveWorkflowID(b.ctx, e.EmailID)
+		require.NoError(t, err)
+		require.Equal(t, email.WorkflowIDPrefix+e.EmailID, id)
+	}
+	require.Equal(t, email.WorkflowIDPrefix+open.EmailID, b.get(open.EmailID).WorkflowID)
+	require.Equal(t, "two", b.get(done.EmailID).WorkflowID)
+}
+
 func TestARunMayNameAnyEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -20,29 +20,53 @@ const throttleLook = 15 * time.Minute
 // checks that something is due and nothing stands against it, marks the
 // recipients as sending and opens the attempt in the journal. Asking again for
 // an attempt that exists never opens a second one.
-//
-// Of several e-mails those are passed over that somebody else has locked, or that
-// are not there: their openings have no verdict.
 func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	out := make([]email.Opening, len(reqs))
+	for i, req := range reqs {
+		o, alone, err := s.opens.do(ctx, req)
+		if !alone && (err != nil || o.Verdict == "") {
+			o, err = s.openAlone(ctx, req)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = o
+	}
+	return out, nil
+}
+
+func (s *Store) openAlone(ctx context.Context, req email.OpenRequest) (out email.Opening, err error) {
+	err = s.change(ctx, []string{req.EmailID}, func(c *change) error {
+		m, err := c.mail(req.EmailID)
+		if err == nil {
+			out, err = c.openOrReopen(m, req)
+		}
+		return err
+	})
+	return out, err
+}
+
+// openMany leaves out e-mails that somebody else has locked, or that are not there:
+// their openings have no verdict.
+func (s *Store) openMany(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	out := make([]email.Opening, len(reqs))
+	if len(reqs) == 1 {
+		o, err := s.openAlone(ctx, reqs[0])
+		out[0] = o
+		return out, err
+	}
 	ids := make([]string, len(reqs))
 	for i, r := range reqs {
 		ids[i] = r.EmailID
 	}
-	out := make([]email.Opening, len(reqs))
-	if len(reqs) == 1 {
-		return out, s.change(ctx, ids, func(c *change) error {
-			m, err := c.mail(ids[0])
-			if err == nil {
-				out[0], err = c.openOrReopen(m, reqs[0])
-			}
-			return err
-		})
-	}
 	return out, s.changeFree(ctx, ids, func(c *change) error {
+		if err := c.pace(reqs); err != nil {
+			return err
+		}
 		for i, req := range reqs {
 			m, err := c.mail(req.EmailID)
 			if err != nil {
-				continue // locked, or not there: the one by itself will say
+				continue
 			}
 			if out[i], err = c.openOrReopen(m, req); err != nil {
 				return err
@@ -61,7 +85,8 @@ func (c *change) openOrReopen(m *mail, req email.OpenRequest) (email.Opening, er
 
 // Check runs the gate's checks without opening anything, for a caller that
 // has no relay to send with: a nil State means that an attempt is due. The obstacle
-// is remembered, so that the e-mail says why nothing happens.
+// is remembered, so that the e-mail says why nothing happens. Where there is none yet,
+// places are taken that Open would take, and kept for it.
 func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error) {
 	var out *email.State
 	err := s.change(ctx, []string{emailID}, func(c *change) error {
@@ -69,27 +94,43 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstac
 		if err != nil {
 			return err
 		}
-		if (m.RelayDown != obstacle.RelayDown || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) && !m.Status.Final() {
-			m.RelayDown, m.ThrottledUntil, m.dirty = obstacle.RelayDown, obstacle.ThrottledUntil, true
+		if obstacle == (email.Obstacle{}) {
+			if err := c.pace([]email.OpenRequest{{EmailID: m.ID, Attempt: m.Attempts + 1}}); err != nil {
+				return err
+			}
+		} else if (m.RelayDown != obstacle.RelayDown || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) && !m.Status.Final() {
+			m.RelayDown, m.ThrottledUntil, m.ThrottledBy, m.dirty = obstacle.RelayDown, obstacle.ThrottledUntil, obstacle.ThrottledBy, true
 		}
 		if m.AttemptOpen {
 			return nil
 		}
-		if st, closed := c.closed(m); closed {
-			out = &st
-		} else if !obstacle.ThrottledUntil.IsZero() {
+		st, closed := c.closed(m)
+		if !closed && obstacle.ThrottledUntil.IsZero() {
+			return nil
+		}
+		if !closed {
 			c.settle(m)
-			st := c.state(m)
-			out = &st
+			st = c.state(m)
+		}
+		out = &st
+		if st.Waiting == "throttled" {
+			c.dropOutbox(m)
 		}
 		return nil
 	})
 	return out, err
 }
 
-// open opens the next attempt, if the gate is open for it.
+// open opens the next attempt, if the gate is open for it. Whoever opens many calls
+// pace for all of them before.
 func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
+	if err := c.pace([]email.OpenRequest{req}); err != nil {
+		return email.Opening{}, err
+	}
 	if st, closed := c.closed(m); closed {
+		if m.paced { // it waits for its turn
+			c.dropOutbox(m)
+		}
 		return email.Opening{Verdict: email.VerdictClosed, State: st}, nil
 	}
 	if req.Attempt != m.Attempts+1 || m.AttemptOpen {
@@ -103,7 +144,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
 	}
 	m.Paused, m.PausedRelay = false, ""
-	m.Attempts, m.AttemptOpen, m.RelayDown, m.ThrottledUntil = req.Attempt, true, false, time.Time{}
+	m.Attempts, m.AttemptOpen, m.RelayDown, m.ThrottledUntil, m.ThrottledBy = req.Attempt, true, false, time.Time{}, ""
 	if m.DateAt.IsZero() {
 		m.DateAt = c.now
 	}
@@ -115,6 +156,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		if due(r, c.now) && c.move(m, r, email.RecipientSending, "") {
 			r.Attempt, r.NextAttemptAt = req.Attempt, time.Time{}
 			r.Attempts++
+			r.usedTurn()
 			row.RecipientIDs = append(row.RecipientIDs, r.ID)
 		}
 	}
@@ -229,7 +271,7 @@ func (c *change) expired(m *mail) bool {
 }
 
 func due(r *recipientRow, now time.Time) bool {
-	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin))
+	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin)) && !r.waits(now)
 }
 
 // dropOutbox: whoever got here is a run, so none has to be started.
@@ -271,9 +313,9 @@ func stateOf(e *emailRow, now time.Time) email.State {
 		st.Waiting, st.NextAt = "held", utc(e.NextActionAt)
 	case e.Paused:
 		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
-	case e.ThrottledUntil.After(now):
-		st.Waiting, st.NextAt = "throttled", utc(e.NextActionAt)
-		if look := now.Add(throttleLook).UTC(); look.Before(st.NextAt) {
+	case e.ThrottledUntil.After(now), e.ThrottledBy != "" && e.NextActionAt.After(now):
+		st.Waiting, st.ThrottledBy, st.NextAt = "throttled", e.ThrottledBy, utc(e.NextActionAt)
+		if look := now.Add(throttleLook).UTC(); look.Before(st.NextAt) && !e.ThrottledBy.IsWarmup() {
 			st.NextAt = look
 		}
 	case e.NextActionAt.After(now): // as exactly as the gate judges expiry: a run that need not wait asks at once

@@ -119,10 +119,10 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 				reqs = append(reqs, email.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
 				recs = append(recs, email.RecordStatusInput{EmailID: id})
 			}
-			if _, err := s.Open(b.ctx, reqs); err != nil {
+			if _, err := s.OpenMany(b.ctx, reqs); err != nil {
 				return err
 			}
-			_, err := s.RecordAll(b.ctx, recs)
+			_, err := s.RecordMany(b.ctx, recs)
 			return err
 		},
 	} {

@@ -50,6 +50,17 @@ func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, 
 // that it waits for nobody. Attempts it does not name as ours were ended by
 // somebody else.
 func (s *Store) Finish(ctx context.Context, endings []email.Ending) (ours []bool, err error) {
+	if len(endings) != 1 {
+		return s.finishMany(ctx, endings)
+	}
+	mine, alone, err := s.endings.do(ctx, endings[0])
+	if err != nil && !alone {
+		return s.finishMany(ctx, endings)
+	}
+	return []bool{mine}, err
+}
+
+func (s *Store) finishMany(ctx context.Context, endings []email.Ending) (ours []bool, err error) {
 	patches := make([]attemptPatch, len(endings))
 	for i, e := range endings {
 		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,

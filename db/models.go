@@ -43,22 +43,25 @@ type emailRow struct {
 	SizeBytes   int64             `bun:"size_bytes"`
 	Attachments int               `bun:"attachments"`
 
-	Status          email.Status `bun:"status"`
-	Detail          email.Detail `bun:"status_detail"`
-	StatusAt        time.Time    `bun:"status_at"`
-	Held            bool         `bun:"held"`
-	Paused          bool         `bun:"paused"`
-	PausedRelay     string       `bun:"paused_relay"`
-	RelayDown       bool         `bun:"relay_down"`
-	ThrottledUntil  time.Time    `bun:"throttled_until,nullzero"`
-	CancelRequested bool         `bun:"cancel_requested"`
-	Attempts        int          `bun:"attempts"`
-	AttemptOpen     bool         `bun:"attempt_open"`
-	DateAt          time.Time    `bun:"date_at,nullzero"`
-	Sequence        int64        `bun:"sequence"`
-	NextActionAt    time.Time    `bun:"next_action_at,nullzero"`
-	CreatedAt       time.Time    `bun:"created_at"`
-	DeletedAt       time.Time    `bun:"deleted_at,nullzero"`
+	Status         email.Status `bun:"status"`
+	Detail         email.Detail `bun:"status_detail"`
+	StatusAt       time.Time    `bun:"status_at"`
+	Held           bool         `bun:"held"`
+	Paused         bool         `bun:"paused"`
+	PausedRelay    string       `bun:"paused_relay"`
+	RelayDown      bool         `bun:"relay_down"`
+	ThrottledUntil time.Time    `bun:"throttled_until,nullzero"`
+	// ThrottledBy is whose place the e-mail waits for: the relay's until ThrottledUntil,
+	// else that of the recipient who is next.
+	ThrottledBy     email.ThrottledBy `bun:"throttled_by"`
+	CancelRequested bool              `bun:"cancel_requested"`
+	Attempts        int               `bun:"attempts"`
+	AttemptOpen     bool              `bun:"attempt_open"`
+	DateAt          time.Time         `bun:"date_at,nullzero"`
+	Sequence        int64             `bun:"sequence"`
+	NextActionAt    time.Time         `bun:"next_action_at,nullzero"`
+	CreatedAt       time.Time         `bun:"created_at"`
+	DeletedAt       time.Time         `bun:"deleted_at,nullzero"`
 }
 
 // run is how its run is started and found.
@@ -112,6 +115,10 @@ type recipientRow struct {
 	Enhanced      string                `bun:"enhanced_code" json:"enhanced_code"`
 	SMTPText      string                `bun:"smtp_text" json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
+	Turn          *turn                 `bun:"turn,type:jsonb,nullzero" json:"turn"`
+
+	// changed: the row is to be written though its state is the same.
+	changed bool
 }
 
 func (r *recipientRow) reply() email.Reply {

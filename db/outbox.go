@@ -88,7 +88,8 @@ const housekeepBatch = 5000
 
 // Housekeep deletes what nobody asks for any more: idempotency keys past their
 // time, the outbox rows of e-mails that ended before a run had to be started for
-// them, and uploads that broke off with their process. It never touches an e-mail.
+// them, uploads that broke off with their process, and rates nobody has waited for in
+// a day. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
 	for _, chore := range []struct {
 		table, where string
@@ -97,6 +98,7 @@ func (s *Store) Housekeep(ctx context.Context) error {
 		{"idempotency_keys AS t", "t.created_at < now() - ? * interval '1 second'", []any{email.IdempotencyKept.Seconds()}},
 		{"outbox AS t", "EXISTS (SELECT 1 FROM emails AS e WHERE e.id = t.email_id AND e.status NOT IN ('queued', 'sending'))", nil},
 		{"blobs AS t", "t.expires_at < now()", nil},
+		{"rates AS t", "greatest(t.next_at, t.queue_at) < now() - interval '1 day'", nil},
 	} {
 		if err := s.deleteInBatches(ctx, chore.table, chore.where, chore.args...); err != nil {
 			return fmt.Errorf("housekeeping of %s: %w", chore.table, err)

@@ -7,7 +7,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dbtest"
 )
 
 // held keeps an e-mail's row locked until the returned function ends its transaction.
@@ -58,7 +60,7 @@ func TestManyPassOverWhatIsLocked(t *testing.T) {
 		{EmailID: free.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay},
 		{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString(), Relay: testRelay},
 	}
-	os, err := b.Open(b.ctx, reqs)
+	os, err := b.OpenMany(b.ctx, reqs)
 	require.NoError(t, err)
 	require.Empty(t, os[0].Verdict)
 	require.Equal(t, email.VerdictOpened, os[1].Verdict)
@@ -69,7 +71,7 @@ func TestManyPassOverWhatIsLocked(t *testing.T) {
 	outcome.RecipientID = os[1].Recipients[0].ID
 	require.NoError(t, b.mark(free.ID, 1, reqs[1].Owner, ambiguous(os[1])...))
 	require.NoError(t, b.finish(free.ID, 1, reqs[1].Owner, outcome))
-	recs, err := b.RecordAll(b.ctx, []email.RecordStatusInput{{EmailID: busy.ID, Attempt: 1}, {EmailID: free.ID, Attempt: 1}})
+	recs, err := b.RecordMany(b.ctx, []email.RecordStatusInput{{EmailID: busy.ID, Attempt: 1}, {EmailID: free.ID, Attempt: 1}})
 	require.NoError(t, err)
 	require.Nil(t, recs[0])
 	require.Equal(t, email.StatusDelivered, recs[1].State.Status)
@@ -94,4 +96,81 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 	_, err = b.Message(b.ctx, second.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.StatusDelivered, b.attempt(second.ID, 1, delivered).State.Status)
+}
+
+// Messages that are accepted together are each an e-mail like any other; what would be
+// refused, or has to be paid for, is left to be asked for alone.
+func TestManyAreAcceptedTogether(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, dbtest.URL(t), func(o *db.Options) { o.RequireVerifiedDomains = true })
+	_, err := b.AddDomain(b.ctx, b.customer, "acme.test", true)
+	require.NoError(t, err)
+	paying, _, err := b.CreateCustomer(b.ctx, "Paying", "", "")
+	require.NoError(t, err)
+	credits := int64(5)
+	_, err = b.GovernCustomer(b.ctx, paying.ID, "active", &credits)
+	require.NoError(t, err)
+	foreign := message("bob@x.test")
+	foreign.From.Email = "shop@elsewhere.test"
+	later := message("bob@x.test", "ann@x.test")
+	later.SendAt = time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	owner := uuid.NewString()
+	es, err := b.AcceptMany(b.ctx, owner, []string{b.customer, b.customer, paying.ID, b.customer}, []email.Message{message("bob@x.test"), foreign, message("bob@x.test"), later})
+	require.NoError(t, err)
+	require.Nil(t, es[1])
+	require.Nil(t, es[2])
+	for _, i := range []int{0, 3} {
+		got := b.get(es[i].ID)
+		require.Equal(t, *es[i], got)
+		require.Equal(t, email.WorkflowIDPrefix+got.ID, got.WorkflowID)
+		require.Equal(t, 1, b.count("SELECT count(*) FROM outbox WHERE email_id = ? AND lease_owner = ?", got.ID, owner))
+	}
+	require.Equal(t, []string{"email.queued"}, b.events(es[0].ID))
+	require.Equal(t, []string{"email.scheduled"}, b.events(es[3].ID))
+	require.Len(t, b.get(es[3].ID).Recipients, 2)
+	months, err := b.Usage(b.ctx, b.customer, 1)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, months[0].Emails)
+	require.EqualValues(t, 3, months[0].Recipients)
+	_, _, err = b.Accept(b.ctx, b.customer, foreign, owner, email.Idempotency{})
+	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(err))
+}
+
+// Whatever comes at once, every e-mail has a whole life.
+func TestManyLivesAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const lives = 40
+	ids := make(chan string, lives)
+	for range lives {
+		go func() {
+			e, _, err := b.Accept(b.ctx, b.customer, message("bob@x.test"), uuid.NewString(), email.Idempotency{})
+			if err != nil {
+				ids <- err.Error()
+				return
+			}
+			owner := uuid.NewString()
+			os, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
+			if err == nil {
+				out := delivered(os[0].Recipients[0])
+				out.RecipientID = os[0].Recipients[0].ID
+				if err = b.mark(e.ID, 1, owner, ambiguous(os[0])...); err == nil {
+					err = b.finish(e.ID, 1, owner, out)
+				}
+			}
+			if err == nil {
+				_, err = b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1})
+			}
+			if err != nil {
+				ids <- err.Error()
+				return
+			}
+			ids <- e.ID
+		}()
+	}
+	for range lives {
+		id := <-ids
+		require.Equal(t, email.StatusDelivered, b.get(id).Status)
+		require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.events(id))
+	}
 }

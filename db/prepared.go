@@ -44,7 +44,8 @@ var prepared = []string{
 	`find_locked(uuid[]) AS SELECT ` + emailColumns + `, now() AS tx_now,
 		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients,
 		h.wants, coalesce(h.rest, false) AS hooks_rest,
-		EXISTS (SELECT 1 FROM pauses) AS pauses
+		EXISTS (SELECT 1 FROM pauses) AS pauses,
+		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups
 	FROM emails AS e LEFT JOIN LATERAL (
 		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
 		FROM webhook_endpoints AS w, unnest(w.events) AS t

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
 )
 
 func TestPlacesAreHandedOutOnce(t *testing.T) {
@@ -21,11 +23,11 @@ func TestPlacesAreHandedOutOnce(t *testing.T) {
 		wg.Go(func() {
 			for range 5 {
 				asked := time.Now()
-				wait, ok, err := b.Draw(b.ctx, "relay:a", 2, pace, 0)
+				place, ok, err := b.Draw(b.ctx, email.Demand{Queue: "relay:a", N: 2, Pace: pace})
 				mu.Lock()
-				places = append(places, asked.Add(wait), asked.Add(wait+pace))
+				places = append(places, asked.Add(place.Wait), asked.Add(place.Wait+pace))
 				mu.Unlock()
-				if err != nil || !ok {
+				if err != nil || !ok || !place.Firm {
 					t.Errorf("draw: %v, %v", ok, err)
 				}
 			}
@@ -45,9 +47,9 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	draw := func(name string, n int, pace, within time.Duration) (time.Duration, bool) {
-		wait, ok, err := b.Draw(b.ctx, name, n, pace, within)
+		place, ok, err := b.Draw(b.ctx, email.Demand{Queue: name, N: n, Pace: pace, Sooner: within})
 		require.NoError(t, err)
-		return wait, ok
+		return place.Wait, ok
 	}
 	wait, ok := draw("relay:a", 100, time.Minute, 0)
 	require.True(t, ok)
@@ -61,4 +63,8 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	require.InDelta(t, 101, wait.Seconds(), 5)
 	wait, _ = draw("relay:b", 1, time.Minute, 0)
 	require.InDelta(t, 0, wait.Seconds(), 1, "each relay has its own")
+
+	b.exec("UPDATE rates SET next_at = now() - interval '25 hours', queue_at = NULL WHERE name = 'relay:b'")
+	require.NoError(t, b.Housekeep(b.ctx))
+	require.Equal(t, 1, b.count("SELECT count(*) FROM rates"), "what nobody waits for is cleared away")
 }

@@ -18,6 +18,17 @@ import (
 // Record projects the outcomes of an attempt into recipients, e-mail, events
 // and webhook deliveries, in one transaction. Doing it again changes nothing.
 func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error) {
+	out, alone, err := s.records.do(ctx, rec)
+	switch {
+	case err == nil && out != nil:
+		return *out, nil
+	case alone:
+		return email.Recorded{}, err
+	}
+	return s.recordAlone(ctx, rec)
+}
+
+func (s *Store) recordAlone(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error) {
 	var out email.Recorded
 	hooked := false
 	err := s.change(ctx, []string{rec.EmailID}, func(c *change) error {
@@ -36,11 +47,11 @@ func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.
 	return out, err
 }
 
-// RecordAll is Record for several e-mails in one transaction. Those that somebody
-// else has locked, or that are not there, are passed over: their answers are nil.
-func (s *Store) RecordAll(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
+// recordMany leaves out e-mails that somebody else has locked, or that are not there:
+// their answers are nil.
+func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
 	if len(recs) == 1 {
-		out, err := s.Record(ctx, recs[0])
+		out, err := s.recordAlone(ctx, recs[0])
 		return []*email.Recorded{&out}, err
 	}
 	ids := make([]string, len(recs))

@@ -39,6 +39,11 @@ func setup(t *testing.T) *bench {
 
 func setupOn(t *testing.T, url string) *bench {
 	t.Helper()
+	return setupWith(t, url, func(*db.Options) {})
+}
+
+func setupWith(t *testing.T, url string, change func(*db.Options)) *bench {
+	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
 		WebhookBody: func(f endpoint.Format, ev email.Event, e email.Email) (string, []byte, error) {
@@ -49,6 +54,7 @@ func setupOn(t *testing.T, url string) *bench {
 			return string(ev.Type), body, err
 		},
 	}
+	change(&opts)
 	store, err := db.Open(url, opts)
 	require.NoError(t, err)
 	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())

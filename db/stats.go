@@ -62,7 +62,8 @@ func addressOf(column, wanted string) string {
 // recipientCounts are the columns that count recipients r.
 const recipientCounts = `count(r.id) AS total, count(r.id) FILTER (WHERE r.status IN ('delivered', 'complained')) AS delivered,
 	count(r.id) FILTER (WHERE r.status IN ('bounced', 'suppressed')) AS bounced,
-	count(r.id) FILTER (WHERE r.status IN ('failed', 'expired', 'canceled')) AS failed,
+	count(r.id) FILTER (WHERE r.status IN ('failed', 'expired')) AS failed,
+	count(r.id) FILTER (WHERE r.status = 'canceled') AS canceled,
 	count(r.id) FILTER (WHERE r.status IN ('queued', 'sending', 'deferred')) AS open,
 	count(r.id) FILTER (WHERE r.attempts > 1 OR r.status = 'deferred') AS deferred`
 

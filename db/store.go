@@ -50,6 +50,8 @@ type Options struct {
 	Blocked email.Blocklist
 	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
 	Schedule email.Schedule
+	// RecipientRates are how many recipients a domain may have in a time.
+	RecipientRates email.Rates
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
@@ -64,6 +66,7 @@ type Store struct {
 	db   *bun.DB
 	seal *sealer
 	opts Options
+	together
 }
 
 // Open makes a Store. It does not connect yet: Ready says whether it can.
@@ -100,7 +103,9 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	sqldb.SetMaxOpenConns(opts.MaxConns)
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}, nil
+	s := &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}
+	s.together = newTogether(s)
+	return s, nil
 }
 
 // connectorOptions reads a database URL. The driver panics on a bad one, so

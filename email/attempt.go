@@ -62,8 +62,9 @@ type Opening struct {
 type Obstacle struct {
 	// RelayDown: no relay for the e-mail answers.
 	RelayDown bool
-	// ThrottledUntil is when the relay's rate lets it through.
+	// ThrottledUntil is when the rate of the relay, ThrottledBy, lets it through.
 	ThrottledUntil time.Time
+	ThrottledBy    ThrottledBy
 }
 
 // Mark is the note before the final dot.

@@ -117,6 +117,9 @@ type State struct {
 	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
 	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
+	// ThrottledBy names what it waits for while throttled: "relay:NAME",
+	// "recipients:DOMAIN" or "warmup:DOMAIN".
+	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.

@@ -43,9 +43,9 @@ type StatusCounts map[Status]int
 // RecipientCounts counts recipients.
 type RecipientCounts struct {
 	Total int
-	// Delivered, Bounced, Failed and Open are where they stand: failed takes in
-	// expired and canceled, bounced suppressed ones.
-	Delivered, Bounced, Failed, Open int
+	// Delivered, Bounced, Failed, Canceled and Open are where they stand: failed
+	// takes in expired ones, bounced suppressed ones.
+	Delivered, Bounced, Failed, Canceled, Open int
 	// Deferred were put off at least once, however they ended.
 	Deferred int
 }
@@ -69,6 +69,7 @@ func (c *RecipientCounts) Add(o RecipientCounts) {
 	c.Delivered += o.Delivered
 	c.Bounced += o.Bounced
 	c.Failed += o.Failed
+	c.Canceled += o.Canceled
 	c.Open += o.Open
 	c.Deferred += o.Deferred
 }

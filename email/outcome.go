@@ -137,7 +137,8 @@ func (e *RelayError) Error() string {
 	return s
 }
 
-// Turn is a place in the queue of a relay that has a rate.
+// Turn is a place in the queue of a relay that has a rate, or, of broadcast mail, an
+// appointment for one.
 type Turn struct {
 	Relay string    `json:"relay"`
 	At    time.Time `json:"at"`

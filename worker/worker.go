@@ -25,10 +25,14 @@ type Options struct {
 
 // New makes a worker for our task queue. Its client decides whether starts are
 // eager: where it is the one that dispatch starts runs with, they are.
-func New(c client.Client, a *activities.Activities, opts Options) worker.Worker {
-	w := worker.New(c, email.TaskQueue, opts.options())
+//
+// The Room tells those who start runs when there is some.
+func New(c client.Client, a *activities.Activities, opts Options) (worker.Worker, *Room) {
+	worker.SetStickyWorkflowCacheSize(stickyRuns) // the process's; it holds from its first worker on
+	room := newRoom(slots)
+	w := worker.New(c, email.TaskQueue, opts.options(room))
 	Register(w, a)
-	return w
+	return w, room
 }
 
 // Register puts everything a SendEmail run needs into a registry.

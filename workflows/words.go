@@ -67,7 +67,7 @@ func (s *sendEmail) waitingFor() string {
 	case "scheduled":
 		return "first attempt at " + at
 	case "throttled":
-		return fmt.Sprintf("attempt %d at %s: the rate of relay %s", s.state.NextAttempt, at, s.turn.Relay)
+		return fmt.Sprintf("attempt %d at %s: %s", s.state.NextAttempt, at, s.state.ThrottledBy)
 	}
 	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
 	if reply := s.lastReply(); reply != "" {

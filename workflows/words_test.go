@@ -54,8 +54,14 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 			"**held**: an operator has paused mail like this; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
 		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: "scheduled", NextAt: start.Add(48 * time.Hour)},
 			"**scheduled**: one recipient waits.\n\nNext: first attempt at 2026-01-03 12:00 UTC; `reschedule` moves it.", "scheduled"},
-		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", NextAt: start.Add(time.Hour)},
-			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: the rate of relay .", "throttled"},
+		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", ThrottledBy: email.RelayRate("primary"), NextAt: start.Add(time.Hour)},
+			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: the rate of relay primary.", "throttled"},
+		"throttled by a domain": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", ThrottledBy: email.RecipientRate("gmail.com"), NextAt: start.Add(time.Minute)},
+			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 12:01 UTC: the rate for recipients at gmail.com.", "throttled"},
+		"warming up": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 2, Waiting: "throttled", ThrottledBy: email.WarmupOf("x.com"), NextAt: start.Add(12 * time.Hour)},
+			"**throttled**: 2 of its recipients wait.\n\nNext: attempt 1 at 00:00 UTC: the warm-up of x.com.", "throttled"},
+		"throttled, in an older history": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", NextAt: start.Add(time.Hour)},
+			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: a rate.", "throttled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -196,6 +197,75 @@ func domainCommand() *cobra.Command {
 	}
 	customerFlag(add, &customer)
 	add.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's")
-	cmd.AddCommand(add)
+	cmd.AddCommand(add, warmupCommand())
 	return cmd
+}
+
+// warmupCommand shows, sets or ends a plan.
+func warmupCommand() *cobra.Command {
+	var customer, plan, from string
+	var off bool
+	cmd := &cobra.Command{
+		Use: "warmup NAME --customer CUSTOMER [--plan 50,100,200,400 [--from 2026-11-27] | --off]", Args: cobra.ExactArgs(1),
+		Short: "Let so many recipients of a new domain through on each of its first days, in UTC; without a flag, tell how it stands",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := intake.Domain(args[0])
+			if err != nil {
+				return err
+			}
+			w, err := parseWarmup(plan, from)
+			if err != nil {
+				return err
+			}
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				c, err := findCustomer(ctx, s, customer)
+				if err != nil {
+					return err
+				}
+				d, err := s.Domain(ctx, c.ID, name)
+				if err == nil && (off || plan != "") {
+					d, err = s.SetWarmup(ctx, c.ID, name, w)
+				}
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "%s %s\n", d.Name, d.Warmup.Today())
+				if d.Warmup.Waiting > 0 {
+					fmt.Fprintf(out, "%d e-mails wait for another day\n", d.Warmup.Waiting)
+				}
+				return nil
+			})
+		},
+	}
+	customerFlag(cmd, &customer)
+	cmd.Flags().StringVar(&plan, "plan", "", "the recipients of the first, second, … day, with commas; afterwards there is no limit")
+	cmd.Flags().StringVar(&from, "from", "", "the first day, as 2026-11-27; today if not given")
+	cmd.Flags().BoolVar(&off, "off", false, "end the plan: there is no limit any more")
+	cmd.MarkFlagsMutuallyExclusive("plan", "off")
+	cmd.MarkFlagsMutuallyExclusive("from", "off")
+	return cmd
+}
+
+func parseWarmup(plan, from string) (account.Warmup, error) {
+	w := account.Warmup{From: time.Now().UTC()}
+	var err error
+	if from != "" {
+		if plan == "" {
+			return w, errors.New("--from needs --plan")
+		}
+		if w.From, err = time.Parse(time.DateOnly, from); err != nil {
+			return w, fmt.Errorf("--from %s: give a day, as 2026-11-27", from)
+		}
+	}
+	if plan == "" {
+		return w, nil
+	}
+	for part := range strings.SplitSeq(plan, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil {
+			return w, fmt.Errorf("--plan: %q is no number of recipients", part)
+		}
+		w.Plan = append(w.Plan, n)
+	}
+	return w, w.Check()
 }

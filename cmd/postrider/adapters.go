@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/smtp"
 )
@@ -21,6 +22,14 @@ func (r relaySessions) Session(ctx context.Context, route email.Route) (activiti
 		return nil, err
 	}
 	return s, nil
+}
+
+func recipientRates(rs []config.RecipientRate) email.Rates {
+	out := email.Rates{}
+	for _, r := range rs {
+		out[r.Domain] = r.Pace
+	}
+	return out
 }
 
 func renderMessage(m email.Message, emailID string, date time.Time) ([]byte, error) {

@@ -103,6 +103,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
+		RecipientRates:         recipientRates(cfg.RecipientRates),
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
 		Observe:                observe,
@@ -309,7 +310,7 @@ func (a *app) work(ctx context.Context) error {
 		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
 			return nil // only ctx ends the wait
 		}
-		w := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: cmp.Or(a.cfg.BuildID, version)})
+		w, room := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: cmp.Or(a.cfg.BuildID, version)})
 		if err := w.Start(); err != nil {
 			a.log.Warn("worker.start", "error", err)
 			w.Stop()
@@ -320,8 +321,10 @@ func (a *app) work(ctx context.Context) error {
 				return nil
 			}
 		}
+		a.dispatcher.StartWhen(room.Await)
 		a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", cmp.Or(a.cfg.BuildID, version))
 		<-ctx.Done()
+		a.dispatcher.StartWhen(nil)
 		a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
 		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
 		defer cancel()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun/driver/pgdriver"
 	"go.temporal.io/api/workflowservice/v1"
@@ -80,7 +81,7 @@ func TestChaos(t *testing.T) {
 		mails, frozen = 20, 15*time.Second
 		faults = []fault{{points[2], kill, false}, {points[5], kill, false}, {points[1], freeze, false}, {points[2], kill, true}, {points[5], kill, true}}
 	}
-	slots := make(chan struct{}, 3)
+	slots := make(chan struct{}, 6) // most of the time they wait for leases to run out
 	var mu sync.Mutex
 	var rows []string
 	t.Cleanup(func() {
@@ -126,7 +127,7 @@ func (g *ground) deploy(t testing.TB, relays string, extra ...string) *deploymen
 
 func (g *ground) deployOn(t testing.TB, database, relays string, extra ...string) *deployment {
 	t.Helper()
-	namespace := "case-" + strings.ReplaceAll(freeAddress(t), ":", "-")
+	namespace := "case-" + uuid.NewString()
 	namespaces, err := temporal.NewNamespaceClient(temporal.Options{HostPort: g.temporal.Address()})
 	require.NoError(t, err)
 	defer namespaces.Close()
@@ -183,7 +184,7 @@ func (d *deployment) post(n int) []sent {
 			defer func() { <-slots }()
 			m, err := api.Send(d.t.Context(), client.Message{
 				From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: out[i].to}},
-				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt,
+				Subject: "s", Content: client.Content{Text: "Hi"}, OnAmbiguous: out[i].policy, SendAt: d.sendAt, Stream: d.stream,
 			})
 			if err != nil {
 				d.t.Error(err)

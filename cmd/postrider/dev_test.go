@@ -49,7 +49,8 @@ func TestDev(t *testing.T) {
 	t.Run("uploaded and linked attachments", func(t *testing.T) { s.t = t; s.links() })
 	t.Run("control from the API and from Temporal", func(t *testing.T) { s.t = t; s.control() })
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
-	t.Run("postrider send", func(t *testing.T) { s.t = t; s.commandLine(bin) })
+	t.Run("batches", func(t *testing.T) { s.t = t; s.batches() })
+	t.Run("postrider send", func(t *testing.T) { s.t = t; s.commandLine(bin); s.commandLineBatch(bin) })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
 	t.Run("stop leaves nothing", func(t *testing.T) {
 		s.t = t

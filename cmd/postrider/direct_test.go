@@ -40,9 +40,15 @@ type starter struct {
 
 func newStarter(t *testing.T) *starter {
 	t.Helper()
-	g := newGround(t)
-	s := &starter{peer: (&smtptest.Peer{}).Start(t), cli: filepath.Join(temporalOnPath(t), "temporal"), at: g.temporal.Address()}
-	s.deployment = g.deploy(t, relayURL(s.peer), "POSTRIDER_TEMPORAL_UI_URL=http://ui.test")
+	peer := (&smtptest.Peer{}).Start(t)
+	return newGround(t).starter(t, peer, relayURL(peer))
+}
+
+// starter makes a deployment in one process, which sends through the relays.
+func (g *ground) starter(t *testing.T, peer *smtptest.Peer, relays string, extra ...string) *starter {
+	t.Helper()
+	s := &starter{peer: peer, cli: filepath.Join(temporalOnPath(t), "temporal"), at: g.temporal.Address()}
+	s.deployment = g.deploy(t, relays, append([]string{"POSTRIDER_TEMPORAL_UI_URL=http://ui.test"}, extra...)...)
 	s.start("serve", "--worker")
 	s.eventually("the API answers", func() bool { _, err := s.try("", "health", "--ready"); return err == nil })
 	first, err := s.client().Send(t.Context(), mailFrom("first@y.test"))
@@ -177,6 +183,11 @@ func TestDirectStarts(t *testing.T) {
 				require.NoError(t, refused.Details(&details))
 				require.Equal(t, "/from", details.Errors[0].Pointer)
 			}
+		}
+		for id, in := range map[string]any{"refused text": "a text", "refused number": map[string]any{"customer_id": 5}} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.ErrorContains(t, s.run(t, id, in).Get(ctx, nil), "unable to decode", "it fails, and does not stick")
 		}
 		own := s.run(t, email.WorkflowIDPrefix+uuid.NewString(), s.input(t, mailFrom("x@y.test"), ""))
 		require.Contains(t, refusal(t, own).Message(), "another workflow id")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
+	rest "github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -42,6 +44,7 @@ func TestFaults(t *testing.T) {
 		"a worker is told to stop and a relay hangs":       aWorkerIsStoppedByForce,
 		"a new version takes over":                         aNewVersion,
 		"a rate is kept by two workers":                    aRateIsKept,
+		"a newsletter stands back":                         aNewsletterStandsBack,
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -433,8 +436,44 @@ func aWorkerIsStopped(t *testing.T, g *ground) {
 	require.Zero(t, d.count(db, "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
 }
 
-// aRateIsKept: 10 transactions a second, whoever makes them.
+// aRateIsKept: 10 transactions a second, whoever makes them, at a relay or for a
+// recipients' domain.
 func aRateIsKept(t *testing.T, g *ground) {
+	for name, c := range map[string]struct {
+		relay   string
+		setting []string
+		early   time.Duration
+	}{
+		"of a relay":              {relay: "&rate=10/s"},
+		"of a recipients' domain": {setting: []string{"POSTRIDER_RECIPIENT_RATES=y.test=10/s"}, early: 100 * time.Millisecond},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			peer, at := timedPeer(t)
+			d := g.deploy(t, relayURL(peer)+c.relay, c.setting...)
+			d.serve()
+			d.worker()
+			d.worker()
+			began := time.Now()
+			mails, db := d.post(60), d.sql()
+			require.Eventually(t, func() bool {
+				return d.count(db, "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 0
+			}, patience, 50*time.Millisecond, "the e-mails say what they wait for")
+			deliveredOnce(t, d, peer, mails)
+			times := at()
+			require.Len(t, times, 60, "nobody is sent twice for that")
+			for i, at := range times {
+				// However late a place is used, it is not used before its time, but for half a
+				// second that the first ones may share.
+				require.Greater(t, at.Sub(began), time.Duration(i)*100*time.Millisecond-500*time.Millisecond-c.early, "number %d", i)
+			}
+		})
+	}
+}
+
+// timedPeer notes when transactions begin.
+func timedPeer(t *testing.T) (*smtptest.Peer, func() []time.Time) {
+	t.Helper()
 	var mu sync.Mutex
 	var at []time.Time
 	peer := (&smtptest.Peer{Answer: func(line string) string {
@@ -445,20 +484,45 @@ func aRateIsKept(t *testing.T, g *ground) {
 		}
 		return ""
 	}}).Start(t)
-	d := g.deploy(t, relayURL(peer)+"&rate=10/s")
-	d.serve()
-	d.worker()
-	d.worker()
-	mails := d.post(60)
-	require.Eventually(t, func() bool {
-		return d.count(d.sql(), "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 0
-	}, patience, 50*time.Millisecond, "the e-mails say what they wait for")
-	deliveredOnce(t, d, peer, mails)
-	mu.Lock()
-	defer mu.Unlock()
-	require.Len(t, at, 60, "nobody is sent twice for that")
-	for i := range at[20:] {
-		// A turn may be used late, never early: any 21 transactions take 1 s and more.
-		require.Greater(t, at[i+20].Sub(at[i]), time.Second, "from %d on", i)
+	return peer, func() []time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(at)
+	}
+}
+
+// aNewsletterStandsBack: with ten seconds' worth of it waiting, a transactional mail
+// does not wait for it.
+func aNewsletterStandsBack(t *testing.T, g *ground) {
+	for name, c := range map[string]struct {
+		relay   string
+		setting []string
+	}{
+		"at a relay":              {relay: "&rate=20/s"},
+		"at a recipients' domain": {setting: []string{"POSTRIDER_RECIPIENT_RATES=y.test=20/s"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			peer, at := timedPeer(t)
+			d := g.deploy(t, relayURL(peer)+c.relay, c.setting...)
+			d.serve()
+			d.worker()
+			d.stream = email.StreamBroadcast
+			mails, db := d.post(400), d.sql()
+			require.Eventually(t, func() bool {
+				return d.count(db, "SELECT count(*) FROM emails WHERE status_detail = 'throttled'") > 60
+			}, patience, 20*time.Millisecond, "the newsletter waits")
+			before := len(at())
+			require.Less(t, before, 200)
+			m, err := d.client().Send(t.Context(), rest.Message{From: rest.Address{Email: "shop@acme.test"}, To: []rest.Address{{Email: "now@y.test"}}, Subject: "s", Content: rest.Content{Text: "Hi"}})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool {
+				return peer.Copies(email.MessageID(m.ID, "acme.test"), "now@y.test") == 1
+			}, patience, 5*time.Millisecond)
+			// In places, not in seconds, for a slow machine's sake: behind the newsletter it would
+			// have had all of the rest before it.
+			require.Less(t, len(at())-before, (len(mails)-before)*3/4)
+			deliveredOnce(t, d, peer, append(mails, sent{id: m.ID, to: "now@y.test"}))
+		})
 	}
 }

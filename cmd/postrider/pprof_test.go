@@ -23,6 +23,9 @@ func TestTheProfilerHasAPortOfItsOwn(t *testing.T) {
 	require.Error(t, (&app{cfg: config.Config{PprofListen: addr}}).profiler(ctx, s), "the port is taken")
 	stop()
 	require.NoError(t, s.wait())
-	_, err = http.Get("http://" + addr + "/debug/pprof/cmdline")
-	require.Error(t, err)
+	late, err := http.Get("http://" + addr + "/debug/pprof/cmdline")
+	if err == nil {
+		require.NoError(t, late.Body.Close())
+	}
+	require.Error(t, err, "the profiler ends with its process")
 }

@@ -48,7 +48,14 @@ It ends with
   0  the e-mail is accepted; with --wait, delivered to every recipient
   1  it is refused, or there was no answer: the reasons say which flag is meant
   2  --wait ended, and a recipient will not get it
-  3  --wait ended, and a recipient is still open; none is known not to get it`,
+  3  --wait ended, and a recipient is still open; none is known not to get it
+
+With --batch FILE.csv, each recipient in the file gets a copy. The first line names
+the columns: email, name if there are names, and variables, which the subject, the
+text, the HTML, headers and metadata name as {{order}}. What goes out is shown as it
+goes, until every e-mail has come to its end or waits for a time, as a deferred one
+does; the codes are those of --wait. Files of more than 10,000 rows become several
+batches, with -1, -2 and so on behind the idempotency key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
@@ -70,12 +77,15 @@ func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out io.Writer) er
 	if err != nil {
 		return fmt.Errorf("POSTRIDER_URL or POSTRIDER_ACCESSKEY: %w", err)
 	}
+	if f.key == "" {
+		f.key = rand.Text() // so that what has to be repeated can be named
+	}
+	if f.batch != "" {
+		return f.sendBatch(ctx, c, url, stdin, out)
+	}
 	m, err := f.message(stdin)
 	if err != nil {
 		return err
-	}
-	if f.key == "" {
-		f.key = rand.Text() // so that what has to be repeated can be named
 	}
 	sent, err := c.Send(ctx, m, client.IdempotencyKey(f.key), client.Wait(f.wait))
 	if err != nil {

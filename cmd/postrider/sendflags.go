@@ -34,6 +34,8 @@ type sendFlags struct {
 	key                  string
 	wait                 time.Duration
 	json                 bool
+	batch                string
+	permissive, dryRun   bool
 }
 
 func (f *sendFlags) define(cmd *cobra.Command) {
@@ -56,7 +58,10 @@ func (f *sendFlags) define(cmd *cobra.Command) {
 	fl.StringVar(&f.stream, "stream", "", "transactional (the default) or broadcast")
 	fl.StringVar(&f.onAmbiguous, "on-ambiguous", "", "retry (the default) or fail: what to do if the server's answer to the message never comes")
 	fl.StringVar(&f.key, "idempotency-key", "", "your name for this e-mail: sent again under it within 7 days, it is accepted once")
-	fl.DurationVar(&f.wait, "wait", 0, "how long to wait for the verdict on every recipient, as 20s; at most 60s")
+	fl.DurationVar(&f.wait, "wait", 0, "how long to wait for the verdict on every recipient, as 20s; at most 60s, with --batch any time")
+	fl.StringVar(&f.batch, "batch", "", "a CSV file of recipients, or -: each gets a copy")
+	fl.BoolVar(&f.permissive, "permissive", false, "with --batch: leave out the rows that are refused, and send the others")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "with --batch: check the file and show the first copy; nothing is sent")
 	fl.BoolVar(&f.json, "json", false, "print the API's answer")
 }
 
@@ -134,7 +139,18 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 			bad("%s %q: give a time as RFC 3339 has it: 2026-01-02T15:04:05Z", at.flag, at.value)
 		}
 	}
-	if f.wait < 0 || f.wait > maxSendWait {
+	for _, list := range []struct {
+		flag   string
+		values []string
+	}{{"--to", f.to}, {"--cc", f.cc}, {"--bcc", f.bcc}} {
+		if f.batch != "" && len(list.values) > 0 {
+			bad("%s: the recipients are in the file of --batch; remove it", list.flag)
+		}
+	}
+	if f.batch == "" && (f.permissive || f.dryRun) {
+		bad("--permissive, --dry-run: these go with --batch")
+	}
+	if f.wait < 0 || f.wait > maxSendWait && f.batch == "" {
 		bad("--wait %s: give a time of at most %s, as 20s", f.wait, maxSendWait)
 	}
 	return m, errors.Join(wrong...)

@@ -38,6 +38,8 @@ type deployment struct {
 	api, health string
 	// key is a customer's, once there is one; namespace is Temporal's.
 	key, namespace string
+	// stream is that of what post sends; empty is transactional.
+	stream email.Stream
 	// sendAt is when what post sends is due; zero is at once.
 	sendAt time.Time
 }
@@ -196,7 +198,14 @@ func TestServeAndWorker(t *testing.T) {
 	d.run("correct horse\n", "user", "create", "--customer", "ACME", "--username", "ann")
 	d.key = d.run("", "key", "create", "--customer", "ACME", "--name", "test")
 	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "ACME.test", "--customer", "ACME", "--verified"))
-	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"customer", "create", "--name", " "}} {
+	require.Equal(t, "acme.test no warm-up", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME"))
+	require.Equal(t, "acme.test day 1 of 3: 0 of 50 recipients", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50, 100,200"))
+	require.Equal(t, "acme.test begins on 2999-11-27", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--from", "2999-11-27"))
+	require.Equal(t, "acme.test begins on 2999-11-27", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME"))
+	require.Equal(t, "acme.test no warm-up", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--off"))
+	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50,many"},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--from", "2999-11-27"}, {"domain", "warmup", "other.test", "--customer", "ACME", "--off"},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--off"}, {"customer", "create", "--name", " "}} {
 		out, err := d.try("short\n", bad...)
 		require.Error(t, err, bad)
 		require.True(t, strings.HasPrefix(out, "postrider: "), out)

@@ -46,7 +46,7 @@ func TestSchemas(t *testing.T) {
 		closed(s, name == "send-email-input")
 		switch name {
 		case "send-email-input":
-			s.OneOf = []*jsonschema.Schema{{Required: []string{"email_id"}, Not: &jsonschema.Schema{Required: []string{"message"}}}, {Required: []string{"customer_id", "message"}}}
+			s.OneOf = []*jsonschema.Schema{{Required: []string{"email_id"}, Not: &jsonschema.Schema{Required: []string{"message"}}}, {Required: []string{"customer_id", "message"}, Not: &jsonschema.Schema{Required: []string{"email_id"}}}}
 			property(s, "message").Ref = "message.json"
 		case "state":
 			status := property(s, "status")
@@ -65,6 +65,7 @@ func TestSchemas(t *testing.T) {
 		require.Equal(t, string(text), string(have), "%s is old: make schemas", file)
 	}
 	conform(t, out)
+	compare(t, out)
 }
 
 // conform holds the golden payloads against the schemas, and some that are none.
@@ -94,7 +95,8 @@ func conform(t *testing.T, schemas map[string][]byte) {
 	input, err := c.Compile(base + "send-email-input.json")
 	require.NoError(t, err)
 	for _, bad := range []string{`{}`, `{"email_id":"x"}`, `{"customer_id":"5e4a0680-804e-11ec-8477-2fea5968d85b"}`, `{"customer_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","message":{"form":1}}`,
-		`{"email_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","message":{}}`, `{"email_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","id":1}`} {
+		`{"email_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","message":{}}`, `{"email_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","id":1}`,
+		`{"email_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","customer_id":"5e4a0680-804e-11ec-8477-2fea5968d85b","message":{"to":[{"email":"a@b.test"}],"subject":"","content":"x"}}`} {
 		doc, err := validator.UnmarshalJSON(strings.NewReader(bad))
 		require.NoError(t, err)
 		require.Error(t, input.Validate(doc), bad)

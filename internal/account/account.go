@@ -161,6 +161,7 @@ type Domain struct {
 	Name       string
 	// VerifiedAt is zero while nobody has shown that the domain is the customer's.
 	VerifiedAt time.Time
+	Warmup     Warmup
 	CreatedAt  time.Time
 }
 

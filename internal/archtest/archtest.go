@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -89,6 +89,7 @@ var rules = map[string]rule{
 	"internal/dbtest":      {may: []string{"db", "internal/devstack"}},
 	"internal/archtest":    {},
 	"internal/memtest":     {},
+	"internal/nodetest":    {},
 
 	"tools/temporalcli": {may: []string{"internal/devstack"}},
 	"deploy":            {may: []string{"internal/config"}}, // a test of the compose file

@@ -82,6 +82,9 @@ type Config struct {
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
 	// RequestRate is how many requests a second one credential may make; 0 is any number.
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
+	// RecipientRates are how many recipients a domain may have in a time. Each domain is
+	// there once.
+	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `env:"POSTRIDER_TRUSTED_PROXIES"`
 	// BlockedAttachments are extensions in lower case, without a dot. Nil means
@@ -116,6 +119,15 @@ type Config struct {
 	AllowLoopback bool
 
 	use Use
+}
+
+// RecipientRate is the rate of a recipients' domain, in lower case; "*" is each of those
+// that are not named.
+type RecipientRate struct {
+	Domain string
+	// Rate is as it was written, as 20/s; Pace is the time from one recipient to the next.
+	Rate string
+	Pace time.Duration
 }
 
 // Checks are what other packages know about values.

@@ -52,6 +52,18 @@ func TestLoadDefaults(t *testing.T) {
 	}, cfg)
 }
 
+func TestRecipientRates(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load(complete("POSTRIDER_RECIPIENT_RATES=Gmail.com=20/s, outlook.com=600/m,*=3600/h"), Worker, Checks{})
+	require.NoError(t, err)
+	require.Equal(t, []RecipientRate{{"gmail.com", "20/s", 50 * time.Millisecond}, {"outlook.com", "600/m", 100 * time.Millisecond}, {"*", "3600/h", time.Second}}, cfg.RecipientRates)
+	require.Contains(t, cfg.Lines(), "POSTRIDER_RECIPIENT_RATES=gmail.com=20/s,outlook.com=600/m,*=3600/h")
+	for _, wrong := range []string{"gmail.com", "gmail.com=20", "gmail.com=0/s", "=1/s", "gmail=1/s", "x y.com=1/s", "gmail.com=1/s,GMAIL.com=2/s", "gmail.com=1/s,", "*.com=1/s", "gmail.com=1/d"} {
+		_, err := Load(complete("POSTRIDER_RECIPIENT_RATES="+wrong), Worker, Checks{})
+		require.Len(t, problems(t, err), 1, wrong)
+	}
+}
+
 func TestBlockedAttachments(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string][]string{"": nil, "none": {}, ".EXE, js": {"exe", "js"}} {

@@ -26,6 +26,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[[]time.Duration](): func(v string) (any, error) { return parseDurations(v) },
 	reflect.TypeFor[[]netip.Prefix]():  func(v string) (any, error) { return parsePrefixes(v) },
 	reflect.TypeFor[[]string]():        func(v string) (any, error) { return parseExtensions(v) },
+	reflect.TypeFor[[]RecipientRate](): func(v string) (any, error) { return parseRecipientRates(v) },
 }
 
 // texts are the checks of the settings that are texts.
@@ -216,6 +217,35 @@ func parseExtensions(v string) ([]string, error) {
 			return nil, fmt.Errorf("has %q, need file name extensions such as exe, or none alone", strings.TrimSpace(part))
 		}
 		out = append(out, ext)
+	}
+	return out, nil
+}
+
+var (
+	// A domain is written as it is in DNS; one that is not ASCII in its xn-- form.
+	rateDomain = regexp.MustCompile(`^(\*|([a-z0-9_-]{1,63}\.)+[a-z0-9-]{1,63})$`)
+	rateShape  = regexp.MustCompile(`^([1-9][0-9]{0,5})/(s|m|h)$`)
+)
+
+func parseRecipientRates(v string) ([]RecipientRate, error) {
+	var out []RecipientRate
+	for part := range strings.SplitSeq(v, ",") {
+		part = strings.TrimSpace(part)
+		domain, rate, _ := strings.Cut(part, "=")
+		domain = strings.ToLower(strings.TrimSpace(domain))
+		m := rateShape.FindStringSubmatch(strings.TrimSpace(rate))
+		if m == nil || !rateDomain.MatchString(domain) {
+			return nil, fmt.Errorf("has %q, need a domain and its rate, as gmail.com=20/s, outlook.com=600/m or *=1000/h", part)
+		}
+		if slices.ContainsFunc(out, func(r RecipientRate) bool { return r.Domain == domain }) {
+			return nil, fmt.Errorf("has %s twice", domain)
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return nil, err
+		}
+		pace := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[m[2]] / time.Duration(n)
+		out = append(out, RecipientRate{Domain: domain, Rate: m[0], Pace: pace})
 	}
 	return out, nil
 }

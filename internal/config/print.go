@@ -79,6 +79,8 @@ func show(s Setting, value any) string {
 			return none
 		}
 		return orNotSet(strings.Join(value, ","))
+	case []RecipientRate:
+		return orNotSet(join(value, func(r RecipientRate) string { return r.Domain + "=" + r.Rate }))
 	case slog.Level:
 		return strings.ToLower(value.String())
 	default:

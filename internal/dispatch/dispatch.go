@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -34,6 +35,8 @@ type Outbox interface {
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
+	// LeaveWorkflowID gives an unfinished e-mail a workflow id of our own.
+	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
 	// Control holds an e-mail whose run was terminated, ControlBatch a batch.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 	ControlBatch(ctx context.Context, batchID string, action email.Action) error
@@ -69,6 +72,9 @@ type Dispatcher struct {
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
+	// room waits for room in this process's worker; nil where there is none.
+	room atomic.Pointer[func(context.Context)]
+
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
 	down bool
@@ -88,6 +94,16 @@ func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(email.RunOf(e)) }
 
 // AcceptedBatch does so for a batch.
 func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(email.RunOfBatch(b)) }
+
+// StartWhen has starts wait until await returns: for room in this process's worker,
+// which takes them over at once. nil has them wait for nothing.
+func (d *Dispatcher) StartWhen(await func(context.Context)) {
+	if await == nil {
+		d.room.Store(nil)
+		return
+	}
+	d.room.Store(&await)
+}
 
 func (d *Dispatcher) enqueue(s email.Start) {
 	select {
@@ -222,6 +238,9 @@ func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
 func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
+	if room := d.room.Load(); room != nil {
+		(*room)(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	workflow, input := workflowOf(s)
@@ -311,7 +330,17 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 	if _, gone := errors.AsType[*serviceerror.NotFound](err); err != nil && !gone {
 		return err
 	}
-	if run.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
+	info := run.GetWorkflowExecutionInfo()
+	if taken(s, info) {
+		id, err := d.outbox.LeaveWorkflowID(ctx, s.EmailID)
+		if err != nil {
+			d.log.Error("dispatch.leave", "email_id", s.EmailID, "error", err)
+			return nil
+		}
+		s.WorkflowID = id
+		return d.signal(ctx, s)
+	}
+	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		return d.signal(ctx, s)
 	}
 	if s.BatchID != "" {
@@ -323,6 +352,15 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
 	}
 	return nil
+}
+
+// taken reports whether the workflow id of a direct start is another's by now: such
+// ids are not ours to give.
+func taken(s email.Start, run *workflowpb.WorkflowExecutionInfo) bool {
+	if run == nil || s.BatchID != "" || s.WorkflowID == email.WorkflowIDPrefix+s.EmailID {
+		return false
+	}
+	return run.GetType().GetName() != email.WorkflowSendEmail || run.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 }
 
 func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {

@@ -68,6 +68,10 @@ func (o *outbox) ClaimUnpaused(context.Context, int) ([]email.Start, error) {
 	return out, nil
 }
 
+func (o *outbox) LeaveWorkflowID(_ context.Context, id string) (string, error) {
+	return email.WorkflowIDPrefix + id, nil
+}
+
 func (o *outbox) Housekeep(context.Context) error { return nil }
 
 func (o *outbox) holds() []string {
@@ -238,13 +242,18 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: stopped.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
 	require.NoError(t, err)
 	require.NoError(t, c.TerminateWorkflow(t.Context(), stopped.WorkflowID, "", "enough"))
+	// The id of a direct start is its caller's, who may use it for something else.
+	astray := start()
+	astray.WorkflowID = "order-5"
+	_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: astray.WorkflowID, TaskQueue: "orders"}, "ConfirmOrder")
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
-	box := &outbox{overdue: []email.Start{stopped, lost}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
+	box := &outbox{overdue: []email.Start{stopped, lost, astray}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
-	for _, id := range []string{lost.WorkflowID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
+	for _, id := range []string{lost.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
 	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")

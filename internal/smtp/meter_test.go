@@ -15,8 +15,8 @@ import (
 // ledgerFunc is a Ledger.
 type ledgerFunc func(n int) time.Duration
 
-func (f ledgerFunc) Draw(_ context.Context, _ string, n int, _, _ time.Duration) (time.Duration, bool, error) {
-	return f(n), true, nil
+func (f ledgerFunc) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
+	return email.Place{Wait: f(d.N), Firm: true}, true, nil
 }
 
 // TestManyShareALot: those who wait draw together, and each place is used once.
@@ -29,7 +29,7 @@ func TestManyShareALot(t *testing.T) {
 	drawn := 0
 	m = newMeter(Relay{Name: "r", Pace: pace}, Options{Now: func() time.Time { return now }, Ledger: ledgerFunc(func(n int) time.Duration {
 		if drawn == 0 { // until all the others wait
-			require.Eventually(t, func() bool { return m.waiting.Load() == 50 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return m.transactional.waiting.Load() == 50 }, 10*time.Second, time.Millisecond)
 		}
 		wait := time.Duration(drawn) * pace
 		drawn += n
@@ -41,12 +41,12 @@ func TestManyShareALot(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			at, err := m.turn(t.Context(), email.Turn{})
+			at, firm, err := m.turn(t.Context(), email.Route{})
 			mu.Lock()
 			defer mu.Unlock()
 			places = append(places, at.Sub(now))
-			if err != nil {
-				t.Error(err)
+			if err != nil || !firm {
+				t.Error(firm, err)
 			}
 		})
 	}
@@ -58,9 +58,9 @@ func TestManyShareALot(t *testing.T) {
 	require.Equal(t, 1, draws[0], "nobody else was there yet")
 	require.Equal(t, 10, draws[1], "100 ms' worth, however many wait")
 
-	m.left, now = 1, now.Add(time.Hour)
+	m.transactional.left, now = 1, now.Add(time.Hour)
 	before := len(draws)
-	_, err := m.turn(t.Context(), email.Turn{})
+	_, _, err := m.turn(t.Context(), email.Route{})
 	require.NoError(t, err)
 	require.Len(t, draws, before+1, "places that nobody used in time are gone")
 }

@@ -37,6 +37,9 @@ type pool struct {
 	// slots bounds the sessions in use. A session is dialled only when none is
 	// idle, so it bounds the connections too.
 	slots chan struct{}
+	// broadcast bounds those of them that broadcast mail may have, so that
+	// transactional mail finds one that is free, or soon will be.
+	broadcast chan struct{}
 
 	mu sync.Mutex
 	// idle are the sessions nobody uses, the one used last at the end.
@@ -58,7 +61,10 @@ func newPool(relay Relay, opts Options) *pool {
 	if relay.MaxConns == 0 {
 		relay.MaxConns = defaultMaxConns
 	}
-	return &pool{relay: relay, opts: opts, meter: newMeter(relay, opts), slots: make(chan struct{}, relay.MaxConns)}
+	return &pool{
+		relay: relay, opts: opts, meter: newMeter(relay, opts),
+		slots: make(chan struct{}, relay.MaxConns), broadcast: make(chan struct{}, max(1, relay.MaxConns*3/4)),
+	}
 }
 
 var errClosed = errors.New("this process is shutting down")
@@ -66,19 +72,18 @@ var errClosed = errors.New("this process is shutting down")
 // session takes an idle session or dials one. It waits while all of the relay's
 // connections are in use, and for its turn where the relay has a rate: last of all,
 // so that no turn is spent on a relay that is not there.
-func (p *pool) session(ctx context.Context, turn email.Turn) (*Session, error) {
+func (p *pool) session(ctx context.Context, route email.Route) (*Session, error) {
 	// A relay that is down is no reason to wait for one of its slots.
 	if e := p.breaker.down(p.opts.Now()); e != nil {
 		return nil, e
 	}
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	vacate, err := p.occupy(ctx, route.Stream)
+	if err != nil {
+		return nil, err
 	}
 	probe, e := p.breaker.admit(p.opts.Now())
 	if e != nil {
-		<-p.slots
+		vacate()
 		return nil, e
 	}
 	s, err := p.connect(ctx, probe)
@@ -86,15 +91,39 @@ func (p *pool) session(ctx context.Context, turn email.Turn) (*Session, error) {
 		if probe {
 			p.breaker.abstain()
 		}
-		<-p.slots
+		vacate()
 		return nil, err
 	}
-	s.probe = probe
-	if err := p.meter.await(ctx, turn); err != nil {
+	s.probe, s.vacate = probe, vacate
+	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err
 	}
 	return s, nil
+}
+
+// occupy waits for a slot.
+func (p *pool) occupy(ctx context.Context, stream email.Stream) (vacate func(), err error) {
+	taken := []chan struct{}{p.slots}
+	if stream == email.StreamBroadcast {
+		// First, so that those who wait for one of these stand in nobody's way.
+		taken = []chan struct{}{p.broadcast, p.slots}
+	}
+	for i, ch := range taken {
+		select {
+		case ch <- struct{}{}:
+		case <-ctx.Done():
+			for _, ch := range taken[:i] {
+				<-ch
+			}
+			return nil, context.Cause(ctx)
+		}
+	}
+	return func() {
+		for _, ch := range taken {
+			<-ch
+		}
+	}, nil
 }
 
 func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
@@ -179,8 +208,10 @@ func (p *pool) release(s *Session) {
 			p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
 		}
 	}
+	vacate := s.vacate
+	s.vacate = nil
 	p.mu.Unlock()
-	<-p.slots
+	vacate()
 }
 
 // sweepIdle retires idle sessions that nobody comes for.

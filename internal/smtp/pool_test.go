@@ -2,6 +2,7 @@ package smtp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -282,6 +283,54 @@ func BenchmarkSend(b *testing.B) {
 				ex := s.Send(b.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 				s.Close()
 				require.Equal(b, email.RecipientDelivered, ex.Outcomes[0].Status)
+			}
+		})
+	}
+}
+
+// TestBroadcastLeavesConnections: with the relay full of broadcast mail, and more of it
+// waiting, transactional mail has a connection at once.
+func TestBroadcastLeavesConnections(t *testing.T) {
+	t.Parallel()
+	for maxConns, atMost := range map[int]int{4: 3, 10: 7, 2: 1, 1: 1} {
+		t.Run(fmt.Sprint(maxConns), func(t *testing.T) {
+			t.Parallel()
+			p := (&smtptest.Peer{}).Start(t)
+			rs := relays(t, smtp.Options{}, url(p, fmt.Sprintf("max_conns=%d", maxConns)))
+			newsletter := email.Route{Stream: email.StreamBroadcast}
+			var held []*smtp.Session
+			for range atMost {
+				s, err := rs.Session(t.Context(), newsletter)
+				require.NoError(t, err)
+				held = append(held, s)
+			}
+			const waiting = 20
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for range waiting {
+				wg.Go(func() {
+					if _, err := rs.Session(ctx, newsletter); !errors.Is(err, context.Canceled) {
+						t.Errorf("broadcast got more than %d: %v", atMost, err)
+					}
+				})
+			}
+			defer cancel()
+			inTime, late := context.WithTimeout(t.Context(), 10*time.Second)
+			defer late()
+			for range maxConns - atMost {
+				s, err := rs.Session(inTime, email.Route{})
+				require.NoError(t, err)
+				defer s.Close()
+			}
+			cancel()
+			wg.Wait()
+			for _, s := range held {
+				s.Close()
+			}
+			for range 2 * maxConns { // what was given back, or given up, is free
+				s, err := rs.Session(t.Context(), newsletter)
+				require.NoError(t, err)
+				s.Close()
 			}
 		})
 	}

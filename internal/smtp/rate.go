@@ -13,17 +13,15 @@ import (
 
 // Ledger hands out the places in a relay's queue, each once, to all processes.
 type Ledger interface {
-	// Draw takes the next n places, one pace apart, and tells how long it is until
-	// the first. With within above 0 it takes none, and reports false, where the
-	// first would not come sooner.
-	Draw(ctx context.Context, name string, n int, pace, within time.Duration) (wait time.Duration, ok bool, err error)
+	// Draw reports false where it took none, for none was sooner.
+	Draw(ctx context.Context, d email.Demand) (place email.Place, ok bool, err error)
 }
 
 const (
 	// turnPatience is how long a session is held for a turn that is near. What
 	// has to wait longer waits elsewhere, with a place in the queue.
 	turnPatience = 2 * time.Second
-	// turnKept is how late somebody may come for their turn.
+	// turnKept is how late somebody may come for their place.
 	turnKept = time.Minute
 	// lotSpan bounds the places that a process draws at once, and so the burst
 	// that can come of it.
@@ -35,33 +33,49 @@ type meter struct {
 	relay  Relay
 	ledger Ledger
 	now    func() time.Time
+	// Mail of a kind shares lots.
+	transactional, broadcast, came *lot
+}
+
+// lot is what is left of the places that this process has drawn.
+type lot struct {
+	stream email.Stream
+	came   bool
 	// waiting are those who want a place now: a lot is as large as that.
 	waiting atomic.Int64
-	// mine guards what is left of this process's lot.
+	// mine guards the rest.
 	mine chan struct{}
 	next time.Time
 	left int
+	// firm: they are places. Otherwise they are appointments.
+	firm bool
 }
 
 func newMeter(relay Relay, opts Options) *meter {
-	return &meter{relay: relay, ledger: opts.Ledger, now: opts.Now, mine: make(chan struct{}, 1)}
+	newLot := func(stream email.Stream, came bool) *lot {
+		return &lot{stream: stream, came: came, mine: make(chan struct{}, 1)}
+	}
+	return &meter{
+		relay: relay, ledger: opts.Ledger, now: opts.Now,
+		transactional: newLot(email.StreamTransactional, false), broadcast: newLot(email.StreamBroadcast, false), came: newLot(email.StreamBroadcast, true),
+	}
 }
 
 // await waits for a turn, or returns *email.Throttled with one that is further
 // off than it makes sense to wait for here.
-func (m *meter) await(ctx context.Context, turn email.Turn) error {
+func (m *meter) await(ctx context.Context, route email.Route) error {
 	if m.relay.Pace == 0 {
 		return nil
 	}
-	at, err := m.turn(ctx, turn)
+	at, firm, err := m.turn(ctx, route)
 	if err != nil {
 		return err
 	}
 	wait := at.Sub(m.now())
-	if wait <= 0 {
+	if firm && wait <= 0 {
 		return nil
 	}
-	if wait > turnPatience {
+	if !firm || wait > turnPatience {
 		return &email.Throttled{Turn: email.Turn{Relay: m.relay.Name, At: at.UTC()}}
 	}
 	timer := time.NewTimer(wait)
@@ -74,41 +88,51 @@ func (m *meter) await(ctx context.Context, turn email.Turn) error {
 	}
 }
 
-// turn finds when the next transaction of whoever has that turn may begin.
-func (m *meter) turn(ctx context.Context, turn email.Turn) (time.Time, error) {
-	within := time.Duration(0)
+// turn finds when the next transaction of whoever has that turn may begin. It is firm,
+// or, for broadcast mail, when to ask again.
+func (m *meter) turn(ctx context.Context, route email.Route) (at time.Time, firm bool, err error) {
+	turn, l := route.Turn, m.transactional
+	broadcast := route.Stream == email.StreamBroadcast
+	if broadcast {
+		l = m.broadcast
+	}
+	sooner := time.Duration(0)
 	if turn.Relay == m.relay.Name {
 		switch late := m.now().Sub(turn.At); {
-		case late >= turnKept: // it was not used in time, and the pace went on
-		case late >= -turnPatience:
-			return turn.At, nil
-		default: // the queue may move faster than it did
-			within = -late
+		case late < -turnPatience: // the queue may move faster than it did
+			sooner = -late
+		case broadcast:
+			l = m.came
+		case late < turnKept:
+			return turn.At, true, nil
 		}
+		// It was not used in time, and the pace went on.
 	}
-	m.waiting.Add(1)
-	defer m.waiting.Add(-1)
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
 	select {
-	case m.mine <- struct{}{}:
-		defer func() { <-m.mine }()
+	case l.mine <- struct{}{}:
+		defer func() { <-l.mine }()
 	case <-ctx.Done():
-		return time.Time{}, context.Cause(ctx)
+		return time.Time{}, false, context.Cause(ctx)
 	}
-	if m.left == 0 || m.now().Sub(m.next) > lotSpan {
-		n := max(min(m.waiting.Load(), int64(lotSpan/m.relay.Pace)), 1)
-		wait, ok, err := m.ledger.Draw(ctx, "relay:"+m.relay.Name, int(n), m.relay.Pace, within)
+	if l.left == 0 || m.now().Sub(l.next) > lotSpan {
+		n := max(min(l.waiting.Load(), int64(lotSpan/m.relay.Pace)), 1)
+		place, ok, err := m.ledger.Draw(ctx, email.Demand{
+			Queue: string(email.RelayRate(m.relay.Name)), N: int(n), Pace: m.relay.Pace, Stream: l.stream, Came: l.came, Sooner: sooner,
+		})
 		if err != nil {
-			return time.Time{}, fmt.Errorf("draw from the rate of relay %s: %w", m.relay.Name, err)
+			return time.Time{}, false, fmt.Errorf("draw from the rate of relay %s: %w", m.relay.Name, err)
 		}
 		if !ok {
-			m.left = 0
-			return turn.At, nil
+			l.left = 0
+			return turn.At, !broadcast, nil
 		}
-		m.next, m.left = m.now().Add(wait), int(n)
+		l.next, l.left, l.firm = m.now().Add(place.Wait), int(n), place.Firm
 	}
-	at := m.next
-	m.next, m.left = at.Add(m.relay.Pace), m.left-1
-	return at, nil
+	at = l.next
+	l.next, l.left = at.Add(m.relay.Pace), l.left-1
+	return at, l.firm, nil
 }
 
 var ratePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})/(s|m|h)$`)

@@ -35,25 +35,25 @@ func (q *queue) pass(d time.Duration) {
 	q.now = q.now.Add(d)
 }
 
-func (q *queue) Draw(_ context.Context, name string, n int, pace, within time.Duration) (time.Duration, bool, error) {
+func (q *queue) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
-		return 0, false, q.err
+		return email.Place{}, false, q.err
 	}
-	if name != "relay:metered" {
-		return 0, false, errors.New(name)
+	if d.Queue != "relay:metered" {
+		return email.Place{}, false, errors.New(d.Queue)
 	}
 	if q.next.Before(q.now) {
 		q.next = q.now
 	}
 	wait := q.next.Sub(q.now)
-	if within > 0 && wait >= within {
-		return 0, false, nil
+	if d.Sooner > 0 && wait >= d.Sooner {
+		return email.Place{}, false, nil
 	}
-	q.next = q.next.Add(time.Duration(n) * pace)
-	q.draws = append(q.draws, n)
-	return wait, true, nil
+	q.next = q.next.Add(time.Duration(d.N) * d.Pace)
+	q.draws = append(q.draws, d.N)
+	return email.Place{Wait: wait, Firm: true}, true, nil
 }
 
 func TestARateIsKept(t *testing.T) {
@@ -101,4 +101,44 @@ func TestARateIsKept(t *testing.T) {
 	_, err = take(email.Turn{})
 	require.ErrorContains(t, err, "no database")
 	require.Equal(t, 1, p.Dialed(), "sessions are kept meanwhile")
+}
+
+// appointments gives broadcast mail a place only when its appointment has come.
+type appointments struct {
+	queue
+	demands []email.Demand
+}
+
+func (a *appointments) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.demands = append(a.demands, d)
+	return email.Place{Wait: time.Hour, Firm: false}, true, nil
+}
+
+func TestBroadcastComesAgainForAPlace(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{}).Start(t)
+	a := &appointments{queue: queue{now: time.Now()}}
+	rs := relays(t, smtp.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
+	require.True(t, rs.Paced(email.Route{}))
+	take := func(turn email.Turn) email.Turn {
+		_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast, Turn: turn})
+		throttled, ok := errors.AsType[*email.Throttled](err)
+		require.True(t, ok, err)
+		return throttled.Turn
+	}
+	demand := email.Demand{Queue: "relay:metered", N: 1, Pace: time.Minute, Stream: email.StreamBroadcast}
+	turn := take(email.Turn{})
+	require.Equal(t, []email.Demand{demand}, a.demands)
+	take(turn)
+	sooner := demand
+	sooner.Sooner = time.Hour
+	require.Equal(t, sooner, a.demands[1], "who comes early asks whether there is something sooner")
+	a.pass(10 * time.Hour)
+	again := take(turn)
+	demand.Came = true
+	require.Equal(t, demand, a.demands[2], "an appointment is no place, however late one comes")
+	require.True(t, again.At.After(turn.At))
+	require.Len(t, a.demands, 3)
 }

@@ -64,7 +64,7 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	}
 	var failed *email.RelayError
 	for _, p := range pools {
-		s, err := p.session(ctx, route.Turn)
+		s, err := p.session(ctx, route)
 		if err == nil {
 			s.alternative = len(pools) > 1
 			return s, nil
@@ -130,6 +130,17 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 		}
 	}
 	return down
+}
+
+// Paced reports whether the route's first relay that is not down has a rate.
+func (rs *Relays) Paced(route email.Route) bool {
+	now := rs.now()
+	for _, p := range rs.takes(route) {
+		if p.breaker.down(now) == nil {
+			return p.relay.Pace > 0
+		}
+	}
+	return false
 }
 
 // Up tells of each relay, by name, whether it would be tried now.

@@ -25,6 +25,8 @@ type Session struct {
 	// and this session is to find out whether it still is.
 	pool  *pool
 	probe bool
+	// vacate gives its slot back.
+	vacate func()
 	// alternative: another relay takes this mail too.
 	alternative bool
 

@@ -1,9 +1,6 @@
 package webhook_test
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/nodetest"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/webhook"
 )
@@ -110,29 +108,10 @@ func TestTheGoSnippetVerifies(t *testing.T) {
 }
 
 // TestTheTypeScriptSnippetVerifies installs the npm packages that
-// testdata/typescript pins, checks the snippet's types, and runs it. Where there is
-// no node it is skipped, unless POSTRIDER_TEST_NODE says that there has to be one.
+// testdata/typescript pins, checks the snippet's types, and runs it.
 func TestTheTypeScriptSnippetVerifies(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			require.Empty(t, os.Getenv("POSTRIDER_TEST_NODE"), "%s is required and is not on PATH", tool)
-			t.Skipf("%s is not on PATH: the TypeScript snippet of docs/webhooks.md is not tried; install Node.js, or see .ci/run", tool)
-		}
-	}
-	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/typescript")))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "receiver.ts"), []byte(snippet(t, "typescript")), 0o600))
-	run := func(name string, args ...string) {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-		defer cancel()
-		var out bytes.Buffer
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
-		require.NoError(t, cmd.Run(), fmt.Sprint(name, args, out.String()))
-	}
-	run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5")
-	run("node", "node_modules/typescript/bin/tsc", "--project", ".")
+	dir := nodetest.Build(t, "testdata/typescript", map[string]string{"receiver.ts": snippet(t, "typescript")})
 	secret := newSecret(t)
 	url, out := runReceiver(t, secret, dir, "node", "out/receiver.js")
 	verifies(t, url, out, secret)

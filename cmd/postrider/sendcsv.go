@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/postrider/postrider/client"
+)
+
+// csvRow is a recipient and the line it is on.
+type csvRow struct {
+	client.BatchRecipient
+	line int
+}
+
+// maxCSVProblems bounds the problems that are told of one file.
+const maxCSVProblems = 20
+
+// readCSV reads a batch's recipients from a file, or standard input if it is -.
+func readCSV(file string, stdin io.Reader) ([]csvRow, error) {
+	data, err := []byte(nil), error(nil)
+	if file == "-" {
+		data, err = io.ReadAll(stdin)
+	} else {
+		data, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--batch: %w", err)
+	}
+	rows, err := parseCSV(data)
+	if err != nil {
+		lines := strings.Split(err.Error(), "\n")
+		for i := range lines {
+			lines[i] = "--batch " + file + ": " + lines[i]
+		}
+		return nil, errors.New(strings.Join(lines, "\n"))
+	}
+	return rows, nil
+}
+
+// parseCSV reads comma-separated values (RFC 4180), or ones separated by semicolons
+// or tabs if the first line has no comma. The first line names the columns: email,
+// name if there are names, and variables. Each line of the error names a line.
+func parseCSV(data []byte) ([]csvRow, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, errors.New("it is UTF-16; save it as CSV in UTF-8")
+	}
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("line %d: the text is not UTF-8; save it as CSV in UTF-8", 1+bytes.Count(data[:firstInvalid(data)], []byte("\n")))
+	}
+	r := csv.NewReader(bytes.NewReader(data))
+	r.FieldsPerRecord = -1 // we tell the line and both numbers
+	first, _, _ := bytes.Cut(data, []byte("\n"))
+	for _, comma := range ";\t" {
+		if !bytes.ContainsRune(first, ',') && bytes.ContainsRune(first, comma) {
+			r.Comma = comma
+		}
+	}
+	columns, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("it is empty; its first line names the columns, as email,name,order")
+	}
+	if err != nil {
+		return nil, csvError(err)
+	}
+	if err := checkColumns(columns); err != nil {
+		return nil, err
+	}
+	var rows []csvRow
+	var wrong []error
+	for len(wrong) < maxCSVProblems {
+		fields, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			wrong = append(wrong, csvError(err))
+			break
+		}
+		line, _ := r.FieldPos(0)
+		if len(fields) != len(columns) {
+			wrong = append(wrong, fmt.Errorf("line %d: it has %s, the first line names %s", line, plural(len(fields), "field", "fields"), plural(len(columns), "column", "columns")))
+			continue
+		}
+		row := csvRow{line: line}
+		for i, value := range fields {
+			switch columns[i] {
+			case "email":
+				row.Email = strings.TrimSpace(value)
+			case "name":
+				row.Name = strings.TrimSpace(value)
+			default:
+				if row.Variables == nil {
+					row.Variables = make(map[string]string, len(columns))
+				}
+				row.Variables[columns[i]] = value
+			}
+		}
+		if row.Email == "" {
+			wrong = append(wrong, fmt.Errorf("line %d: the column email is empty", line))
+			continue
+		}
+		if row.Name == "" && slices.Contains(columns, "name") {
+			if row.Variables == nil {
+				row.Variables = map[string]string{}
+			}
+			row.Variables["name"] = "" // given, and empty
+		}
+		rows = append(rows, row)
+	}
+	if len(wrong) == 0 && len(rows) == 0 {
+		return nil, errors.New("it names columns, but no recipient")
+	}
+	return rows, errors.Join(wrong...)
+}
+
+var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
+
+// checkColumns trims the names and refuses those that cannot be variables.
+func checkColumns(columns []string) error {
+	var wrong []error
+	seen := map[string]bool{}
+	for i, name := range columns {
+		name = strings.TrimSpace(name)
+		columns[i] = name
+		switch {
+		case !columnName.MatchString(name):
+			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it", i+1, name))
+		case seen[name]:
+			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: it is there twice; rename one of them", i+1, name))
+		}
+		seen[name] = true
+	}
+	if !seen["email"] {
+		wrong = append(wrong, fmt.Errorf("line 1: no column is named email; there are %s", strings.Join(columns, ", ")))
+	}
+	return errors.Join(wrong...)
+}
+
+// csvError says in our words what the parser found.
+func csvError(err error) error {
+	p, ok := errors.AsType[*csv.ParseError](err)
+	switch {
+	case !ok:
+		return err
+	case errors.Is(err, csv.ErrQuote) && p.StartLine != p.Line:
+		return fmt.Errorf("line %d: the quote that opens there is not closed, or a quote inside of it is not doubled", p.StartLine)
+	case errors.Is(err, csv.ErrQuote), errors.Is(err, csv.ErrBareQuote):
+		return fmt.Errorf(`line %d: a quote is not closed, or stands inside of a field; put the field into quotes and double those in it: "say ""hi"""`, p.Line)
+	}
+	return fmt.Errorf("line %d: %w", p.Line, p.Err)
+}
+
+// firstInvalid is where text stops being UTF-8.
+func firstInvalid(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return i
+		}
+		i += size
+	}
+	return len(data)
+}

@@ -1,0 +1,26 @@
+package db
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/email"
+)
+
+// What goes together is a matter of who comes when; tests choose.
+
+func (s *Store) OpenMany(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+	return s.openMany(ctx, reqs)
+}
+
+func (s *Store) RecordMany(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
+	return s.recordMany(ctx, recs)
+}
+
+// AcceptMany accepts messages of customers.
+func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string, ms []email.Message) ([]*email.Email, error) {
+	as := make([]acceptance, len(ms))
+	for i, m := range ms {
+		as[i] = acceptance{customers[i], m, owner}
+	}
+	return s.acceptMany(ctx, as)
+}

@@ -1,0 +1,162 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/postrider/postrider/email"
+)
+
+// together are the calls that many e-mails make at the same time: those that come
+// while one is under way go with the next, in one transaction. What was passed over
+// there, or failed with others, is done alone.
+type together struct {
+	accepts *group[acceptance, *email.Email]
+	opens   *group[email.OpenRequest, email.Opening]
+	endings *group[email.Ending, bool]
+	records *group[email.RecordStatusInput, *email.Recorded]
+}
+
+func newTogether(s *Store) together {
+	return together{
+		accepts: &group[acceptance, *email.Email]{call: s.acceptMany},
+		opens:   &group[email.OpenRequest, email.Opening]{call: s.openMany},
+		endings: &group[email.Ending, bool]{call: s.finishMany},
+		records: &group[email.RecordStatusInput, *email.Recorded]{call: s.recordMany},
+	}
+}
+
+// acceptance is a message that only has to be stored.
+type acceptance struct {
+	customerID string
+	m          email.Message
+	owner      string
+}
+
+// togetherMax is how large a message may be that is accepted with others, in bytes.
+const togetherMax = 64 << 10
+
+// simple reports whether a message only has to be stored: it names nothing that has
+// to be looked up, and no key that could make it wait for another request.
+func simple(m email.Message, idem email.Idempotency) bool {
+	return idem.Key == "" && len(m.Attachments) == 0 && m.CallbackURL == "" && m.Size() <= togetherMax
+}
+
+// acceptMany stores messages, each as an e-mail of its own. A single one is refused
+// with its reason; of several, those that would be refused, or whose customer has to
+// pay, are left out.
+func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email, error) {
+	out := make([]*email.Email, len(as))
+	if len(as) == 1 {
+		e, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner)
+		out[0] = &e
+		return out, err
+	}
+	err := s.inChange(ctx, func(c *change) error {
+		var rows []*emailRow
+		var recipients []*recipientRow
+		var contents []*contentRow
+		used := map[string]*usage{}
+		froms := map[sender]*from{}
+		for i, a := range as {
+			f, err := c.from(froms, sender{a.customerID, a.m.From.Domain()})
+			if err != nil {
+				return err
+			}
+			if f.refused || f.prepaid {
+				continue
+			}
+			id := newID()
+			ml := c.newMail(id, a.customerID, a.m, f.wants, "")
+			ml.WorkflowID, ml.content = email.WorkflowIDPrefix+id, newContentRow(id, a.m)
+			c.mails, c.starts = append(c.mails, ml), append(c.starts, outboxRow{EmailID: id, LeaseOwner: a.owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now})
+			rows, recipients, contents = append(rows, &ml.emailRow), append(recipients, ml.recipients...), append(contents, ml.content)
+			used[a.customerID] = used[a.customerID].and(len(ml.recipients))
+			e := emailOf(&ml.emailRow, ml.recipients, ml.content, nil)
+			out[i] = &e
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		return c.insertMany(rows, recipients, contents, used)
+	})
+	return out, err
+}
+
+// insertMany writes the e-mails of a change that begin their life in it.
+func (c *change) insertMany(rows []*emailRow, recipients []*recipientRow, contents []*contentRow, used map[string]*usage) error {
+	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert e-mails: %w", err)
+	}
+	if _, err := c.late.NewInsert().Model(&recipients).Returning("NULL").Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert recipients: %w", err)
+	}
+	if _, err := c.late.NewInsert().Model(&contents).Returning("NULL").Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert contents: %w", err)
+	}
+	if err := c.writeOutbox(); err != nil {
+		return err
+	}
+	if err := c.writeEvents(c.mails); err != nil {
+		return err
+	}
+	// In one order, because others do the same at the same time.
+	for _, u := range sortedUsage(used) {
+		if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sender is a customer's domain, from what was found out about it.
+type sender struct{ customerID, domain string }
+
+type from struct {
+	wants            wanted
+	refused, prepaid bool
+}
+
+// from asks about each sender once.
+func (c *change) from(known map[sender]*from, who sender) (*from, error) {
+	if f := known[who]; f != nil {
+		return f, nil
+	}
+	now := c.now
+	wants, prepaid, err := c.acceptFrom(who.customerID, who.domain)
+	if !now.IsZero() {
+		c.now = now // all rows of the change carry one time
+	}
+	f := &from{wants: wants, prepaid: prepaid, refused: email.FailureCode(err) == email.CodeDomainUnverified}
+	if f.refused {
+		err = nil
+	}
+	known[who] = f
+	return f, err
+}
+
+// usage is what a customer uses in a change.
+type usage struct {
+	customerID         string
+	emails, recipients int
+}
+
+func (u *usage) and(recipients int) *usage {
+	if u == nil {
+		u = &usage{}
+	}
+	u.emails, u.recipients = u.emails+1, u.recipients+recipients
+	return u
+}
+
+func sortedUsage(used map[string]*usage) []*usage {
+	out := make([]*usage, 0, len(used))
+	for id, u := range used {
+		u.customerID = id
+		out = append(out, u)
+	}
+	slices.SortFunc(out, func(a, b *usage) int { return cmp.Compare(a.customerID, b.customerID) })
+	return out
+}

@@ -1,0 +1,302 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+// spread is the time at the begin of a day over which those who waited for it are let
+// through, so that they do not all come at midnight.
+const spread = time.Hour
+
+// warmupRow is a domain that is being warmed up.
+type warmupRow struct {
+	ID         string    `bun:"id"`
+	CustomerID string    `bun:"customer_id"`
+	Name       string    `bun:"name"`
+	Plan       []int     `bun:"warmup_plan,array"`
+	From       time.Time `bun:"warmup_from"`
+}
+
+// warmupDay is how many places of a day are given away.
+type warmupDay struct {
+	DomainID      string `json:"domain_id" bun:"domain_id"`
+	Day           string `json:"day" bun:"day"`
+	Transactional int    `json:"transactional" bun:"transactional"`
+	Broadcast     int    `json:"broadcast" bun:"broadcast"`
+}
+
+func (d *warmupDay) take(stream email.Stream) {
+	if stream == email.StreamBroadcast {
+		d.Broadcast++
+		return
+	}
+	d.Transactional++
+}
+
+// plan is a locked domain with its days.
+type plan struct {
+	warmupRow
+	days map[string]*warmupDay
+	// changed are the days to write.
+	changed map[string]*warmupDay
+}
+
+func midnight(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
+
+// place finds the first day, from today on, that has room. After the last one there
+// is no limit, but those who wait for that are spread as on the last.
+func (p *plan) place(stream email.Stream, today time.Time) turn {
+	w := account.Warmup{Plan: p.Plan}
+	from := midnight(p.From)
+	first := int(today.Sub(from)/(24*time.Hour)) + 1
+	for n := first; ; n++ {
+		start := from.AddDate(0, 0, n-1)
+		day := p.day(start)
+		room, last := w.Plan[min(n, len(w.Plan))-1], n > len(w.Plan)
+		if !last && (day.Transactional+day.Broadcast >= room || stream == email.StreamBroadcast && day.Broadcast >= w.BroadcastLimit(n)) {
+			continue
+		}
+		before := day.Transactional + day.Broadcast
+		day.take(stream)
+		p.changed[day.Day] = day
+		t := turn{Day: day.Day}
+		if n > first {
+			// A second late: whoever comes early still finds the day before.
+			t.For, t.Firm = email.WarmupOf(p.Name), true
+			t.At = start.Add(time.Second + spread/time.Duration(room)*time.Duration(before))
+		}
+		return t
+	}
+}
+
+func (p *plan) day(start time.Time) *warmupDay {
+	name := start.Format(time.DateOnly)
+	d := p.days[name]
+	if d == nil {
+		d = &warmupDay{DomainID: p.ID, Day: name}
+		p.days[name] = d
+	}
+	return d
+}
+
+// warmUp sees to the plans of senders' domains. Each recipient is counted once for
+// every day on which it is tried.
+func (c *change) warmUp(mails []*mail) error {
+	today := midnight(c.now)
+	type key struct {
+		CustomerID string `json:"customer_id"`
+		Domain     string `json:"name"`
+	}
+	wanting := map[key][]*recipientRow{}
+	streams := map[*recipientRow]email.Stream{}
+	var order []key
+	for _, m := range mails {
+		k := key{m.CustomerID, email.DomainOf(m.FromEmail)}
+		for _, r := range c.candidates(m) {
+			switch {
+			case r.day() == today.Format(time.DateOnly), r.waits(c.now):
+				continue
+			case !m.anyWarmup:
+				r.count(turn{}, c.now)
+				continue
+			}
+			if wanting[k] == nil {
+				order = append(order, k)
+			}
+			wanting[k] = append(wanting[k], r)
+			streams[r] = m.Stream
+		}
+	}
+	if len(order) == 0 {
+		return nil
+	}
+	wants, err := json.Marshal(order)
+	if err != nil {
+		return wrapped("encode senders", err)
+	}
+	plans, err := c.plans(string(wants), today)
+	if err != nil {
+		return err
+	}
+	for _, k := range order {
+		p := plans[k.CustomerID+" "+k.Domain]
+		for _, r := range wanting[k] {
+			t := turn{}
+			if p != nil {
+				t = p.place(streams[r], today)
+			}
+			r.count(t, c.now)
+		}
+	}
+	return c.writePlans(plans)
+}
+
+// count notes the day of a plan that a recipient is counted on, or that it has to wait
+// for that. Otherwise it keeps the turn that it has elsewhere.
+func (r *recipientRow) count(t turn, now time.Time) {
+	if had := r.Turn; t.For == "" && had != nil && had.For != "" && !had.For.IsWarmup() {
+		t.For, t.At, t.Firm = had.For, had.At, had.Firm
+	}
+	if r.Turn != nil || t != (turn{}) {
+		r.setTurn(t, now)
+	}
+}
+
+// plans locks the domains, by customer and name, that are being warmed up today.
+func (c *change) plans(wants string, today time.Time) (map[string]*plan, error) {
+	var rows []warmupRow
+	err := c.tx.NewRaw(`SELECT d.id, d.customer_id, d.name, d.warmup_plan, d.warmup_from FROM domains AS d
+		JOIN jsonb_to_recordset(?0::jsonb) AS v(customer_id uuid, name text) ON v.customer_id = d.customer_id AND v.name = d.name
+		WHERE d.warmup_from <= ?1::date AND d.warmup_until > ?1::date ORDER BY d.id FOR NO KEY UPDATE OF d`,
+		wants, today.Format(time.DateOnly)).Scan(c.ctx, &rows)
+	if err != nil || len(rows) == 0 {
+		return nil, wrapped("lock warm-up plans", err)
+	}
+	byID, out := map[string]*plan{}, map[string]*plan{}
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		p := &plan{warmupRow: r, days: map[string]*warmupDay{}, changed: map[string]*warmupDay{}}
+		ids[i], byID[r.ID], out[r.CustomerID+" "+r.Name] = r.ID, p, p
+	}
+	var days []*warmupDay
+	err = c.tx.NewRaw(`SELECT domain_id, to_char(day, 'YYYY-MM-DD') AS day, transactional, broadcast FROM warmup_days
+		WHERE domain_id IN (?) AND day >= ?::date`, bun.List(ids), today.Format(time.DateOnly)).Scan(c.ctx, &days)
+	for _, d := range days {
+		byID[d.DomainID].days[d.Day] = d
+	}
+	return out, wrapped("read warm-up days", err)
+}
+
+func wrapped(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (c *change) writePlans(plans map[string]*plan) error {
+	var days []*warmupDay
+	for _, p := range plans {
+		for _, d := range p.changed {
+			days = append(days, d)
+		}
+	}
+	if len(days) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(days)
+	if err != nil {
+		return wrapped("encode warm-up days", err)
+	}
+	_, err = c.late.NewRaw(`INSERT INTO warmup_days (domain_id, day, transactional, broadcast)
+		SELECT v.* FROM jsonb_to_recordset(?::jsonb) AS v(domain_id uuid, day date, transactional integer, broadcast integer)
+		ON CONFLICT (domain_id, day) DO UPDATE SET transactional = excluded.transactional, broadcast = excluded.broadcast`, string(data)).Exec(c.ctx)
+	return wrapped("write warm-up days", err)
+}
+
+// SetWarmup gives a customer's domain a warm-up plan, in place of any it has, or none
+// where the plan is empty. Mail that waits for a day of the old plan is looked at anew,
+// within ten minutes. The domain has to be there.
+func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error) {
+	detail := "off"
+	var plan, from any
+	if len(w.Plan) > 0 {
+		if err := w.Check(); err != nil {
+			return account.Domain{}, email.Fail(email.CodeInvalidRequest, "%s", err)
+		}
+		detail = fmt.Sprintf("%d days from %s", len(w.Plan), midnight(w.From).Format(time.DateOnly))
+		plan, from = pgdialect.Array(w.Plan), midnight(w.From).Format(time.DateOnly)
+	}
+	err := s.inTx(ctx, func(tx bun.Tx) error {
+		// Days of another plan that begins on another day count as they are: what has
+		// gone out today has gone out. Places on days to come are given away anew.
+		var id string
+		err := tx.NewRaw(`UPDATE domains SET warmup_plan = ?0::integer[], warmup_from = ?1::date, warmup_until = ?1::date + cardinality(?0::integer[])
+			WHERE customer_id = ?2 AND name = ?3 RETURNING id`, plan, from, customerID, name).Scan(ctx, &id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound("domain")
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.NewRaw("DELETE FROM warmup_days WHERE domain_id = ? AND day > (now() AT TIME ZONE 'UTC')::date", id).Exec(ctx); err != nil {
+			return err
+		}
+		return audit(ctx, tx, customerID, "domain.warmup", name, detail)
+	})
+	if err != nil {
+		return account.Domain{}, err
+	}
+	if err := s.releaseWarmup(ctx, customerID, name); err != nil {
+		return account.Domain{}, err
+	}
+	return s.Domain(ctx, customerID, name)
+}
+
+// Domain reads one domain of a customer, with how far its warm-up has come.
+func (s *Store) Domain(ctx context.Context, customerID, name string) (account.Domain, error) {
+	var row struct {
+		domainRow
+		Plan          []int     `bun:"warmup_plan,array"`
+		From          time.Time `bun:"warmup_from,nullzero"`
+		Day           int       `bun:"day"`
+		Transactional int       `bun:"transactional"`
+		Broadcast     int       `bun:"broadcast"`
+		Waiting       int       `bun:"waiting"`
+	}
+	err := s.db.NewRaw(`SELECT d.id, d.customer_id, d.name, d.verified_at, d.created_at, d.warmup_plan, d.warmup_from, coalesce((now() AT TIME ZONE 'UTC')::date - d.warmup_from + 1, 0) AS day,
+			coalesce(w.transactional, 0) AS transactional, coalesce(w.broadcast, 0) AS broadcast,
+			(SELECT count(*) FROM emails AS e WHERE e.throttled_by = ?2 AND e.customer_id = d.customer_id) AS waiting
+		FROM domains AS d LEFT JOIN warmup_days AS w ON w.domain_id = d.id AND w.day = (now() AT TIME ZONE 'UTC')::date
+		WHERE d.customer_id = ?0 AND d.name = ?1`, customerID, name, email.WarmupOf(name)).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.Domain{}, notFound("domain")
+	}
+	d := row.domain()
+	if len(row.Plan) > 0 {
+		d.Warmup = account.Warmup{Plan: row.Plan, From: utc(row.From), Day: row.Day, Used: row.Transactional + row.Broadcast, UsedByBroadcast: row.Broadcast, Waiting: row.Waiting}
+	}
+	return d, translate(err)
+}
+
+// releaseChunk is how many e-mails are made due together.
+const releaseChunk = 500
+
+// releaseWarmup makes due what waits for another day. The sweep for what is overdue
+// wakes it.
+func (s *Store) releaseWarmup(ctx context.Context, customerID, name string) error {
+	for after := "00000000-0000-0000-0000-000000000000"; ; {
+		var ids []string
+		err := s.db.NewRaw("SELECT id FROM emails WHERE throttled_by = ? AND customer_id = ? AND id > ? ORDER BY id LIMIT ?",
+			email.WarmupOf(name), customerID, after, releaseChunk).Scan(ctx, &ids)
+		if err != nil || len(ids) == 0 {
+			return translate(err)
+		}
+		err = s.change(ctx, ids, func(c *change) error {
+			for _, m := range c.mails {
+				for _, r := range m.recipients {
+					if r.Turn != nil && r.Turn.For == email.WarmupOf(name) && r.waits(c.now) {
+						r.setTurn(turn{}, c.now)
+						m.dirty = true
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		after = ids[len(ids)-1]
+	}
+}

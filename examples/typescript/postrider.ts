@@ -1,0 +1,192 @@
+// What SendEmail takes and answers. Made from docs/schema by `make schemas`; a test compares.
+
+/** SendEmailInput starts SendEmail: either for an e-mail that is stored already,
+ * named by EmailID alone, or with a message, under any workflow id (a direct start). */
+export type SendEmailInput = {
+  email_id: string;
+  /** CustomerID is on whose behalf the message is sent. */
+  customer_id?: string;
+  /** IdempotencyKey is the caller's name for the message, as the header
+   * Idempotency-Key. Empty means that the workflow id is the name. */
+  idempotency_key?: string;
+} | {
+  /** CustomerID is on whose behalf the message is sent. */
+  customer_id: string;
+  /** Message is what POST /v1.0/emails takes, in either shape, at most
+   * MaxDirectMessageBytes. It is kept as it is, so that the workflow never interprets it. */
+  message: Message;
+  /** IdempotencyKey is the caller's name for the message, as the header
+   * Idempotency-Key. Empty means that the workflow id is the name. */
+  idempotency_key?: string;
+};
+
+/** An e-mail to send. It takes a sender, unless the customer has a `default_source`, at least one recipient in `to`, `destinations`,
+ * `cc` or `bcc`, a subject and a content. To, cc and bcc may list 50 recipients together, by default. */
+export type Message = {
+  /** Text, HTML and decoded attachments together may have 26214400 bytes by default, uploaded and fetched ones included. Programs
+   * and other files that mail servers refuse are refused (`attachment_blocked`). */
+  attachments?: AttachmentInput[];
+  /** Recipients whom nobody sees. */
+  bcc?: AddressInput[];
+  /** Is told of this e-mail's outcomes, besides the customer's webhooks. Https and a public address, unless the operator allows others. */
+  callback_url?: string;
+  /** Recipients whom all see. */
+  cc?: AddressInput[];
+  content: ContentInput;
+  /** The recipients; another name for `to`. */
+  destinations?: AddressInput[];
+  /** When to give up, at most 366 days after the first attempt. Without it attempts end 72 h after the first, by default. */
+  expires_at?: string;
+  /** The sender. */
+  from?: AddressInput;
+  /** Header fields of the client's own, in their order. What Postrider or mail servers write is refused. */
+  headers?: Record<string, string>;
+  /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
+  metadata?: Record<string, string>;
+  /** What happens if the server's answer to the message never came. */
+  on_ambiguous?: "retry" | "fail";
+  /** Addresses for the Reply-To header. */
+  reply_to?: AddressInput[];
+  /** When to begin; at most 366 days ahead. A time that has passed means now. */
+  send_at?: string;
+  /** The sender; another name for `from`. */
+  source?: AddressInput;
+  stream?: Stream;
+  /** At most 998 bytes without control characters; may be empty. */
+  subject: string;
+  /** Labels; as metadata, and lists can be filtered by them. */
+  tags?: string[];
+  /** The recipients. */
+  to?: AddressInput[];
+};
+
+/** `{"email","name"}`, where `name` is the display name; or `{"type","target","target_name","name","detail"}`, where it is
+ * `target_name`, and `name` and `detail` are labels that only come back in answers. The two are not mixed. */
+export type AddressInput = {
+  /** A label. */
+  detail?: string;
+  /** The bare address, without quotes, brackets and comments. */
+  email?: string;
+  /** The display name beside `email`, a label beside `target`. */
+  name?: string;
+  /** The bare address. */
+  target?: string;
+  /** The display name. */
+  target_name?: string;
+  type?: "email";
+};
+
+/** One of: `content` in base64, with a `filename`; a reference to an uploaded file or to a recording; a `url` that is fetched when the
+ * mail is due. */
+export type AttachmentInput = {
+  /** Base64 (RFC 4648 section 4: with padding, without line breaks). */
+  content?: string;
+  /** Makes it an inline file that HTML names as `cid:…`: 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -. */
+  content_id?: string;
+  /** At most 255 bytes; a path before it is cut off. A file, a recording or a URL has a name of its own. */
+  filename?: string;
+  /** Send without it if it cannot be had. */
+  optional?: boolean;
+  /** The id, a UUID; empty is none. */
+  reference_id?: string;
+  /** What `reference_id` names. Empty is none, and `url` stands with `url`. */
+  reference_type?: "file" | "recording" | "url" | "";
+  /** The media type; found out where it is missing. Not with a recording. */
+  type?: string;
+  /** Called without credentials, over https and at public addresses only, unless the operator allows others. */
+  url?: string;
+};
+
+/** The text, or text and HTML, one of which is not empty. Text is made from the HTML where there is only HTML. */
+export type ContentInput = ContentText | ContentParts;
+
+export type ContentParts = {
+  html?: string;
+  text?: string;
+};
+
+/** Plain text. */
+export type ContentText = string;
+
+/** Keeps mail that somebody waits for apart from newsletters. */
+export type Stream = "transactional" | "broadcast";
+
+/** SendEmailResult is what became of the e-mail. What recipients' servers said
+ * is a result, never an error. Addresses are masked (MaskAddress). */
+export type SendEmailResult = {
+  email_id: string;
+  status: "queued" | "sending" | "delivered" | "bounced" | "failed" | "canceled";
+  status_detail?: string;
+  recipients: {
+    id: string;
+    address: string;
+    status: "queued" | "sending" | "deferred" | "delivered" | "bounced" | "failed" | "canceled" | "expired" | "suppressed" | "complained";
+    smtp_code?: number;
+    enhanced_code?: string;
+    text?: string;
+    attempts: number;
+  }[];
+};
+
+/** State is where an e-mail stands, as a workflow needs it: taken from Postgres
+ * by an activity, so that the workflow never counts anything itself. */
+export type State = {
+  /** Empty while the message of a direct start is not accepted yet. */
+  status: "" | "queued" | "sending" | "delivered" | "bounced" | "failed" | "canceled";
+  status_detail?: string;
+  /** Final: nothing will be attempted any more. */
+  final?: boolean;
+  /** NextAttempt is the number to call SendSMTP with. */
+  next_attempt?: number;
+  /** Open is how many recipients are not at their end. */
+  open?: number;
+  /** NextAt is when the next attempt is due; zero with Waiting empty means now. */
+  next_at?: string;
+  /** Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
+   * "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due. */
+  waiting?: string;
+  /** ThrottledBy names what it waits for while throttled: "relay:NAME",
+   * "recipients:DOMAIN" or "warmup:DOMAIN". */
+  throttled_by?: string;
+  /** Last is the reply that best explains the wait, its addresses masked. */
+  last?: {
+    /** Code is the three-digit reply code; 0 means that no reply came. */
+    code?: number;
+    /** Enhanced is the enhanced status code, as "5.1.1"; empty if the server gave none. */
+    enhanced_code?: string;
+    /** Text is the rest, lines joined by spaces, at most MaxReplyText bytes. */
+    text?: string;
+  };
+  /** Results is filled when Final, for the run's result. */
+  results?: {
+    id: string;
+    address: string;
+    status: "queued" | "sending" | "deferred" | "delivered" | "bounced" | "failed" | "canceled" | "expired" | "suppressed" | "complained";
+    smtp_code?: number;
+    enhanced_code?: string;
+    text?: string;
+    attempts: number;
+  }[];
+};
+
+/** RescheduleInput is the argument of the signal and the update "reschedule"; the
+ * other actions take none. */
+export type RescheduleInput = {
+  send_at: string;
+};
+
+/** ErrorDetails are the details of an application error that refuses an input. */
+export type ErrorDetails = {
+  errors: {
+    /** Pointer is a JSON Pointer (RFC 6901) into the body; for a query
+     * parameter, a header or a direct start's own members its name, without a slash. */
+    pointer: string;
+    /** Code is the stable name of what is wrong, for example "missing". */
+    code: string;
+    /** Detail says what to do. It never repeats the value. */
+    detail: string;
+  }[];
+};
+
+/** SendEmail's type, for a typed client; its code is Postrider's. */
+export type SendEmail = (input: SendEmailInput) => Promise<SendEmailResult>;
