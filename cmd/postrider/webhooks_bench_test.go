@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,7 +29,7 @@ import (
 // cpu-ratio is the same by the processor time that Postrider, Postgres and Temporal took,
 // which other work on the machine hardly changes.
 //
-//	go test ./cmd/postrider -run '^$' -bench HangingReceiver -benchtime 4x
+//	go test ./cmd/postrider -run '^$' -bench HangingReceiver -benchtime 3x
 func BenchmarkHangingReceiver(b *testing.B) {
 	const mails = 1000
 	peer := (&smtptest.Peer{}).Start(b)
@@ -68,7 +70,7 @@ func BenchmarkHangingReceiver(b *testing.B) {
 		first, second := took(plain, mails, cpuWithout), took(hooked, mails, cpuWith)
 		third, fourth := took(hooked, mails, cpuWith), took(plain, mails, cpuWithout)
 		without, with = append(without, first, fourth), append(with, second, third)
-		b.Logf("round %d: without %v and %v, with %v and %v; processor time so far without %.4v, with %.4v", rounds, first, fourth, second, third, cpuWithout, cpuWith)
+		b.Logf("round %d: without %v and %v, with %v and %v; processor time so far without: %v; with: %v", rounds, first, fourth, second, third, cpuWithout, cpuWith)
 	}
 	db := d.sql()
 	require.Equal(b, rounds*mails*4+300*2, d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), "each is told of, later")
@@ -86,6 +88,14 @@ func median(ds []time.Duration) float64 {
 
 // times are seconds of processor time by the name of the program.
 type times map[string]float64
+
+func (t times) String() string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		out = append(out, fmt.Sprintf("%s %.1f s", name, t[name]))
+	}
+	return strings.Join(out, ", ")
+}
 
 // processorTime is what all processes that this one has started have used, which
 // proc_pid_stat(5) has in units of 10 ms.
