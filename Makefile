@@ -62,7 +62,7 @@ state = git rev-parse --git-dir >/dev/null 2>&1 && { git status --porcelain; git
 .PHONY: chaos
 chaos: temporal ## Kill and freeze workers at every point of 200 mails, take Postgres, Temporal and relays away; some minutes
 	$(call step,chaos: some minutes)
-	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 4 -timeout 30m
+	@env $(own_environment) POSTRIDER_TEST_CHAOS=full go test ./cmd/postrider -run '^(TestChaos|TestFaults)$$' -count=1 -v -parallel 10 -timeout 30m
 
 # bench builds the program, which the product's module does not know, and runs it.
 # smtp-sink comes with Debian's package postfix. Installed without a configuration,

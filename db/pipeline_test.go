@@ -87,7 +87,8 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 	b := setup(t)
 	first := b.accept(message("bob@x.test"))
 	b.attempt(first.ID, 1, delivered)
-	for _, table := range []string{"emails", "recipients", "delivery_attempts", "email_events", "contents", "outbox"} {
+	batch, _ := b.acceptBatch(batchOf(2, nil))
+	for _, table := range []string{"emails", "recipients", "delivery_attempts", "email_events", "contents", "outbox", "batches", "pauses", "customers", "access_keys", "domains"} {
 		b.exec("ALTER TABLE " + table + " ADD COLUMN added text NOT NULL DEFAULT 'x'")
 	}
 	second := b.accept(message("bob@x.test"))
@@ -96,6 +97,20 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 	_, err = b.Message(b.ctx, second.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.StatusDelivered, b.attempt(second.ID, 1, delivered).State.Status)
+	_, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	owner, opened, _ := b.openBatch(batch.ID, 10)
+	_, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+	require.NoError(t, err)
+	_, err = b.Pause(b.ctx, email.Pause{Scope: email.PauseInstallation})
+	require.NoError(t, err)
+	b.accept(message("bob@x.test"))
+	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE next_action_at IS NOT NULL")
+	_, err = b.ClaimOverdue(b.ctx, 10)
+	require.NoError(t, err)
+	b.exec("UPDATE batches SET lease_until = now() - interval '1 second'")
+	_, err = b.ClaimBatches(b.ctx, owner, time.Minute, 10)
+	require.NoError(t, err)
 }
 
 // Messages that are accepted together are each an e-mail like any other; what would be

@@ -47,7 +47,7 @@ var prepared = []string{
 		EXISTS (SELECT 1 FROM pauses) AS pauses,
 		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups
 	FROM emails AS e LEFT JOIN LATERAL (
-		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false)) AS rest
+		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
 		FROM webhook_endpoints AS w, unnest(w.events) AS t
 		WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
 	WHERE e.id = ANY ($1) ORDER BY e.id`,
@@ -67,6 +67,7 @@ var prepared = []string{
 	"write_emails(jsonb, bigint) AS " + counted(writeEmails), forOne("write_emails(jsonb, bigint) AS " + counted(writeEmails)),
 	"write_recipients(jsonb, bigint) AS " + counted(writeRecipients), forOne("write_recipients(jsonb, bigint) AS " + counted(writeRecipients)),
 	"write_events(jsonb) AS " + writeEvents,
+	"write_deliveries(jsonb) AS " + writeDeliveries,
 	`write_usage(uuid, integer, bigint, bigint) AS ` + writeUsage,
 	`drop_outbox(uuid[]) AS DELETE FROM outbox WHERE email_id = ANY ($1)`,
 }

@@ -103,7 +103,8 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	sqldb.SetMaxOpenConns(opts.MaxConns)
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
-	s := &Store{db: bun.NewDB(sqldb, pgdialect.New()), seal: seal, opts: opts}
+	// What a migration adds while this process runs is not its concern.
+	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), seal: seal, opts: opts}
 	s.together = newTogether(s)
 	return s, nil
 }

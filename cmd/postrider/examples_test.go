@@ -78,8 +78,9 @@ func TestExamples(t *testing.T) {
 		s.eventually("the digest can be added to", func() bool {
 			return s.temporal.SignalWorkflow(t.Context(), "digest", "", "add", "a thing happened") == nil
 		})
+		db := s.sql()
 		s.eventually("the digest is delivered", func() bool {
-			return s.count(s.sql(), "SELECT count(*) FROM emails WHERE subject = '1 things happened' AND status = 'delivered'") == 1
+			return s.count(db, "SELECT count(*) FROM emails WHERE subject = '1 things happened' AND status = 'delivered'") == 1
 		})
 		require.NoError(t, s.temporal.TerminateWorkflow(t.Context(), "digest", "", "enough"))
 		enough()
