@@ -91,6 +91,8 @@ bench: build temporal ## Measure beside bare workflows, River and go-mail, and w
 .PHONY: bench-full
 bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 mails in one go; an hour
 	$(call bench,benchmarks in full: about an hour,-full)
+	$(call step,what queries read among 1,000,000 e-mails)
+	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
 
 .PHONY: check
 check: ## Format, vet, lint, workflowcheck, tests with the race detector; changes no file

@@ -52,7 +52,7 @@ const fillSource = `WITH old AS MATERIALIZED (
 var fill = []string{
 	`INSERT INTO emails (id, customer_id, workflow_id, from_email, from_name, subject, metadata, tags, stream, on_ambiguous, size_bytes,
 		status, status_at, attempts, date_at, sequence, created_at)
-	SELECT id, customer_id, 'email-' || id, 'shop@acme.test', 'Shop', 'Your order ' || i, jsonb_build_object('order', i::text), ARRAY['order'], 'transactional', 'retry', 1600,
+	SELECT id, customer_id, 'email-' || id, 'shop@acme.test', 'Shop', 'Your order ' || i, jsonb_build_object('order', i::text), ARRAY['order', 'campaign-' || i % 1000], 'transactional', 'retry', 1600,
 		'delivered', at + interval '40 ms', 1, at + interval '20 ms', 4, at FROM old`,
 	`INSERT INTO recipients (id, email_id, position, kind, address, name, status, status_at, attempt, attempts, counted, smtp_code, enhanced_code, smtp_text, accepted_by)
 	SELECT recipient_id, id, 0, 'to', 'customer' || i % 100000 || '@example' || i % 100 || '.test', 'A Customer', 'delivered', at + interval '40 ms', 1, 1, 1, 250, '2.0.0', 'Ok: queued as ' || i,
