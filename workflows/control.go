@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -56,18 +57,38 @@ func (s *sendEmail) listen(ctx workflow.Context) error {
 	return nil
 }
 
-// signals begins an action for each of its signals.
+// signals begins an action for each of its signals. What comes with one is not decoded
+// by the SDK: a signal that it cannot decode it drops, and then waits for the next, so
+// that the run would hear nothing any more. Only reschedule takes an input at all.
 func (s *sendEmail) signals(ctx workflow.Context) workflow.Selector {
 	sel := workflow.NewSelector(ctx)
 	for _, action := range email.Actions() {
 		channel := workflow.GetSignalChannelWithOptions(ctx, string(action), workflow.SignalChannelOptions{Description: descriptions[action]})
 		sel.AddReceive(channel, func(channel workflow.ReceiveChannel, _ bool) {
-			var in email.RescheduleInput
-			channel.Receive(ctx, &in)
-			s.begin(ctx, action, in)
+			if action != email.ActionReschedule {
+				channel.ReceiveAsync(nil)
+				s.begin(ctx, action, email.RescheduleInput{})
+				return
+			}
+			var raw converter.RawValue
+			channel.ReceiveAsync(&raw)
+			s.begin(ctx, action, s.rescheduling(raw))
 		})
 	}
 	return sel
+}
+
+// rescheduling reads the input of reschedule. One that is not readable is none, and the
+// store refuses that.
+func (s *sendEmail) rescheduling(raw converter.RawValue) (in email.RescheduleInput) {
+	if raw.Payload() == nil {
+		return in
+	}
+	if err := converter.GetDefaultDataConverter().FromPayload(raw.Payload(), &in); err != nil {
+		s.log.Warn("signal without a readable time", "action", string(email.ActionReschedule))
+		return email.RescheduleInput{}
+	}
+	return in
 }
 
 // begin carries out an action beside the others.

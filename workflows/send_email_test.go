@@ -451,3 +451,42 @@ func TestAThrottledMailKeepsItsTurn(t *testing.T) {
 	require.Equal(t, []bool{true, false, false, false}, inline, "a relay with a rate is never sent to inline")
 	require.Equal(t, time.Hour, r.Now().Sub(start))
 }
+
+// A signal with an input that nobody can read is heard all the same, and so is what
+// comes after it.
+func TestAnUnreadableSignalDeafensNobody(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	canceled := email.State{Status: email.StatusCanceled, Final: true}
+	scheduled := email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: start.Add(48 * time.Hour), Waiting: "scheduled"}
+	var seen []email.Action
+	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		if len(seen) == 4 {
+			return email.ResolveAttachmentsResult{State: canceled}, nil
+		}
+		return email.ResolveAttachmentsResult{State: scheduled}, nil
+	})
+	var times []time.Time
+	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+		seen, times = append(seen, in.Action), append(times, in.SendAt)
+		if in.Action == email.ActionReschedule && in.SendAt.IsZero() {
+			return email.State{}, temporal.NewNonRetryableApplicationError("give the new time as send_at", "invalid_request", nil)
+		}
+		return scheduled, nil
+	})
+	recording(r, canceled)
+	fired(r)
+	at := start.Add(24 * time.Hour)
+	for i, signal := range []struct {
+		action email.Action
+		input  any
+	}{{email.ActionHold, "asking them"}, {email.ActionReschedule, map[string]string{"send_at": "tomorrow"}},
+		{email.ActionReschedule, email.RescheduleInput{SendAt: at}}, {email.ActionCancel, 7}} {
+		r.RegisterDelayedCallback(func() { r.SignalWorkflow(string(signal.action), signal.input) }, time.Duration(i+1)*time.Minute)
+	}
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusCanceled, res.Status)
+	require.Equal(t, []email.Action{email.ActionHold, email.ActionReschedule, email.ActionReschedule, email.ActionCancel}, seen)
+	require.Equal(t, []time.Time{{}, {}, at, {}}, times)
+}
