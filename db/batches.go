@@ -162,14 +162,8 @@ const maxBatchProblems = 100
 
 // chunk accepts the items from and up to before, or fewer. It tells the next.
 func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
-	var (
-		bytes       int
-		mails       []*mail
-		rows        []*emailRow
-		recipients  []*recipientRow
-		contents    []*contentRow
-		attachments []*attachmentRow
-	)
+	var mails []*mail
+	bytes := 0
 	for next = from; next < before && bytes < acceptChunkBytes; next++ {
 		i := next
 		m, err := a.message(i)
@@ -185,40 +179,25 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		bytes += len(m.Text) + len(m.HTML)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
-		ml.content = newContentRow(id, m)
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
 			return next, err
 		}
 		ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
 		if unresolved(ml.attachments) { // to be fetched first, which is a run's work
 			ml.WorkflowID = email.WorkflowIDPrefix + id
-			a.starts = append(a.starts, outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: a.now, CreatedAt: a.now})
+			a.order(ml, owner, a.now)
 		}
-		mails, rows = append(mails, ml), append(rows, &ml.emailRow)
-		recipients, contents, attachments = append(recipients, ml.recipients...), append(contents, ml.content), append(attachments, ml.attachments...)
+		mails = append(mails, ml)
 		a.items = append(a.items, email.BatchItem{Index: i, EmailID: id, Detail: ml.Detail})
 		a.recipients += len(ml.recipients)
 	}
-	if len(rows) == 0 {
-		return next, nil
+	if err := a.insert(mails); err != nil {
+		return next, err
 	}
-	if _, err := a.tx.NewInsert().Model(&rows).Exec(a.ctx); err != nil {
+	if err := a.tx.catchUp(a.ctx); err != nil { // what waits for the commit is in memory
 		return next, fmt.Errorf("insert e-mails: %w", err)
 	}
-	if _, err := a.tx.NewInsert().Model(&recipients).Exec(a.ctx); err != nil {
-		return next, fmt.Errorf("insert recipients: %w", err)
-	}
-	if _, err := a.tx.NewInsert().Model(&contents).Exec(a.ctx); err != nil {
-		return next, fmt.Errorf("insert contents: %w", err)
-	}
-	if err := a.insertAttachments(attachments); err != nil {
-		return next, err
-	}
-	if err := a.writeOutbox(); err != nil {
-		return next, err
-	}
-	a.starts = nil
-	return next, a.writeEvents(mails)
+	return next, nil
 }
 
 // message makes an item's message and checks what only the store knows.

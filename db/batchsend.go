@@ -234,7 +234,7 @@ func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
 	if start.IsZero() { // held: its run begins when it is resumed
 		start = c.now
 	}
-	c.starts = append(c.starts, outboxRow{EmailID: m.ID, LeaseOwner: noOwner, LeaseUntil: start, CreatedAt: c.now})
+	c.order(m, noOwner, start)
 	return true
 }
 

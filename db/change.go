@@ -326,11 +326,10 @@ func (c *change) writeOutbox() error {
 			return fmt.Errorf("delete outbox rows: %w", err)
 		}
 	}
-	if len(c.starts) > 0 {
-		if _, err := c.late.NewInsert().Model(&c.starts).Returning("NULL").Exec(c.ctx); err != nil {
-			return fmt.Errorf("insert outbox rows: %w", err)
-		}
+	if err := insertLate(c, "outbox rows", c.starts); err != nil {
+		return err
 	}
+	c.started, c.starts = nil, nil
 	return nil
 }
 

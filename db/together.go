@@ -3,7 +3,6 @@ package db
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/postrider/postrider/email"
@@ -50,14 +49,12 @@ func simple(m email.Message, idem email.Idempotency) bool {
 func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email, error) {
 	out := make([]*email.Email, len(as))
 	if len(as) == 1 {
-		e, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner)
+		e, _, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner, email.Idempotency{})
 		out[0] = &e
 		return out, err
 	}
 	err := s.inChange(ctx, func(c *change) error {
-		var rows []*emailRow
-		var recipients []*recipientRow
-		var contents []*contentRow
+		var mails []*mail
 		used := map[string]*usage{}
 		froms := map[sender]*from{}
 		for i, a := range as {
@@ -70,45 +67,25 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 			}
 			id := newID()
 			ml := c.newMail(id, a.customerID, a.m, f.wants, "")
-			ml.WorkflowID, ml.content = email.WorkflowIDPrefix+id, newContentRow(id, a.m)
-			c.mails, c.starts = append(c.mails, ml), append(c.starts, outboxRow{EmailID: id, LeaseOwner: a.owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now})
-			rows, recipients, contents = append(rows, &ml.emailRow), append(recipients, ml.recipients...), append(contents, ml.content)
+			ml.WorkflowID = email.WorkflowIDPrefix + id
+			c.order(ml, a.owner, c.now.Add(startLease))
+			mails = append(mails, ml)
 			used[a.customerID] = used[a.customerID].and(len(ml.recipients))
 			e := emailOf(&ml.emailRow, ml.recipients, ml.content, nil)
 			out[i] = &e
 		}
-		if len(rows) == 0 {
-			return nil
-		}
-		return c.insertMany(rows, recipients, contents, used)
-	})
-	return out, err
-}
-
-// insertMany writes the e-mails of a change that begin their life in it.
-func (c *change) insertMany(rows []*emailRow, recipients []*recipientRow, contents []*contentRow, used map[string]*usage) error {
-	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert e-mails: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(&recipients).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert recipients: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(&contents).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert contents: %w", err)
-	}
-	if err := c.writeOutbox(); err != nil {
-		return err
-	}
-	if err := c.writeEvents(c.mails); err != nil {
-		return err
-	}
-	// In one order, because others do the same at the same time.
-	for _, u := range sortedUsage(used) {
-		if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+		if err := c.insert(mails); err != nil {
 			return err
 		}
-	}
-	return nil
+		// In one order, because others do the same at the same time.
+		for _, u := range sortedUsage(used) {
+			if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // sender is a customer's domain, from what was found out about it.
