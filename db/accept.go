@@ -185,13 +185,17 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 	return earlier, nil
 }
 
-// acceptFrom sets the transaction's time and checks that the customer may send
-// from the domain.
+// acceptFrom sets the transaction's time, unless it is set already, and checks that the
+// customer may send from the domain.
 func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
+	var now time.Time
 	var verified bool
-	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
+	}
+	if c.now.IsZero() {
+		c.now = now
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)

@@ -85,7 +85,7 @@ func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.Ba
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, domains: map[string]error{}, callbacks: map[string]string{}}
+		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, callbacks: map[string]string{}}
 		a.row = batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}, LeaseOwner: owner}
 		if err := a.accept(owner); err != nil {
 			return err
@@ -110,10 +110,8 @@ type batchAcceptance struct {
 	recipients int
 	wants      wanted
 	prepaid    bool
-	// What items have in common is looked up once: stored contents, senders' domains,
-	// callbacks.
+	// What items have in common is looked up once: stored contents and callbacks.
 	blobs     map[*byte]*blobRow
-	domains   map[string]error
 	callbacks map[string]string
 }
 
@@ -211,25 +209,16 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 			return m, f
 		}
 	}
-	domain := m.From.Domain()
-	refusal, known := a.domains[domain]
-	if !known {
-		now := a.now
-		wants, prepaid, err := a.acceptFrom(a.customerID, domain)
-		a.now, refusal = now, err
-		if err == nil { // of a domain that is refused it tells nothing else
-			a.wants, a.prepaid = wants, prepaid
-		}
-		a.domains[domain] = refusal
+	f, err := a.from(a.customerID, m.From.Domain())
+	if err != nil {
+		return m, err
 	}
-	if f, ok := errors.AsType[*email.Failure](refusal); ok && f.Code == email.CodeDomainUnverified {
-		at := *f
-		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	if f.refusal != nil {
+		at := *f.refusal
+		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(at.Code), Detail: "use an address of a verified domain"}}
 		return m, &at
 	}
-	if refusal != nil {
-		return m, refusal
-	}
+	a.wants, a.prepaid = f.wants, f.prepaid
 	if m.Attachments, err = a.attachFiles(a.customerID, m); err != nil {
 		if f, ok := errors.AsType[*email.Failure](err); ok {
 			for j := range f.Fields {

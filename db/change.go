@@ -53,6 +53,8 @@ type change struct {
 	late  later
 	now   time.Time
 	mails []*mail
+	// froms are senders that were asked about.
+	froms map[sender]from
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
 	events  []eventRow

@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/postrider/postrider/email"
@@ -56,13 +57,12 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 	err := s.inChange(ctx, func(c *change) error {
 		var mails []*mail
 		used := map[string]*usage{}
-		froms := map[sender]*from{}
 		for i, a := range as {
-			f, err := c.from(froms, sender{a.customerID, a.m.From.Domain()})
+			f, err := c.from(a.customerID, a.m.From.Domain())
 			if err != nil {
 				return err
 			}
-			if f.refused || f.prepaid {
+			if f.refusal != nil || f.prepaid {
 				continue
 			}
 			id := newID()
@@ -92,26 +92,32 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 type sender struct{ customerID, domain string }
 
 type from struct {
-	wants            wanted
-	refused, prepaid bool
+	wants   wanted
+	prepaid bool
+	// refusal is why the customer may not send from the domain; nil says that it may.
+	refusal *email.Failure
 }
 
 // from asks about each sender once.
-func (c *change) from(known map[sender]*from, who sender) (*from, error) {
-	if f := known[who]; f != nil {
+func (c *change) from(customerID, domain string) (from, error) {
+	who := sender{customerID, domain}
+	if f, known := c.froms[who]; known {
 		return f, nil
 	}
-	now := c.now
-	wants, prepaid, err := c.acceptFrom(who.customerID, who.domain)
-	if !now.IsZero() {
-		c.now = now // all rows of the change carry one time
+	var f from
+	var err error
+	f.wants, f.prepaid, err = c.acceptFrom(customerID, domain)
+	if refusal, ok := errors.AsType[*email.Failure](err); ok && refusal.Code == email.CodeDomainUnverified {
+		f.refusal, err = refusal, nil
 	}
-	f := &from{wants: wants, prepaid: prepaid, refused: email.FailureCode(err) == email.CodeDomainUnverified}
-	if f.refused {
-		err = nil
+	if err != nil {
+		return f, err
 	}
-	known[who] = f
-	return f, err
+	if c.froms == nil {
+		c.froms = map[sender]from{}
+	}
+	c.froms[who] = f
+	return f, nil
 }
 
 // usage is what a customer uses in a change.
