@@ -149,7 +149,7 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		return b, nil, false, err
 	}
 	if in.Mode == email.BatchStrict {
-		if items, fields := in.Problems(maxBatchProblems); items > 0 {
+		if items, fields := in.Problems(email.MaxBatchProblems); items > 0 {
 			return b, nil, false, strictly(items, in.Len(), fields)
 		}
 	}
@@ -169,9 +169,6 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		},
 	}, s.deps.Dispatcher.Owner(), idem)
 }
-
-// maxBatchProblems bounds the problems that the refusal of a whole batch lists.
-const maxBatchProblems = 100
 
 // strictly refuses a batch for what is wrong with some of its items.
 func strictly(bad, total int, fields []email.FieldError) error {

@@ -147,16 +147,13 @@ func (a *batchAcceptance) nothingGood() error {
 		for _, e := range r.Fields {
 			f.Fields = append(f.Fields, email.FieldError(e))
 		}
-		if len(f.Fields) > maxBatchProblems {
-			f.Fields = f.Fields[:maxBatchProblems]
+		if len(f.Fields) > email.MaxBatchProblems {
+			f.Fields = f.Fields[:email.MaxBatchProblems]
 			break
 		}
 	}
 	return f
 }
-
-// maxBatchProblems bounds the problems that the refusal of a whole batch lists.
-const maxBatchProblems = 100
 
 // chunk accepts the items from and up to before, or fewer. It tells the next.
 func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
