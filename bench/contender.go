@@ -76,7 +76,7 @@ const clients = 64
 // length would be over before it began.
 const (
 	acceptFactor = 4
-	queueFactor  = 4
+	queueFactor  = 16
 	rawFactor    = 8
 )
 

@@ -14,23 +14,28 @@ import (
 // profileFor is how long a CPU profile is taken, while mails are sent.
 const profileFor = 15 * time.Second
 
-// profile keeps a CPU profile of a deployment's processes under load.
+// profile keeps CPU profiles of a deployment's processes, sending e-mails one by one
+// and in batches.
 func (d *deployment) profile(ctx context.Context) error {
+	return errors.Join(d.profileOf(ctx, d.name, d.round), d.profileOf(ctx, "batch", d.batchRound))
+}
+
+func (d *deployment) profileOf(ctx context.Context, name string, round func(context.Context) (sample, error)) error {
 	dir := absolute(d.st.settings.profile)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	say("profiling %s for %s", d.name, profileFor)
+	say("profiling %s for %s", name, profileFor)
 	stop := time.Now().Add(profileFor)
 	errs := make(chan error, len(d.pprof))
 	for i, addr := range d.pprof {
 		go func() {
-			errs <- fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, int(profileFor.Seconds())), filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", d.name, i)))
+			errs <- fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, int(profileFor.Seconds())), filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, i)))
 		}()
 	}
 	var err error
 	for err == nil && time.Now().Before(stop) {
-		_, err = d.round(ctx)
+		_, err = round(ctx)
 	}
 	for range d.pprof {
 		err = errors.Join(err, <-errs)

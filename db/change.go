@@ -274,7 +274,7 @@ const (
 	endAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
 			transcript = coalesce(v.transcript, a.transcript), done_at = now()
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb, transcript jsonb) LIMIT $2) AS v
-		WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`
+		WHERE a.email_id = ANY ($3) AND a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`
 )
 
 // writeAttempts inserts the attempts that were opened and ends those that ended.
@@ -288,11 +288,12 @@ func (c *change) writeAttempts() error {
 			return fmt.Errorf("open attempts: %w", err)
 		}
 	}
-	patches := make([]attemptPatch, len(c.ended))
+	patches, ids := make([]attemptPatch, len(c.ended)), make([]string, len(c.ended))
 	for i, a := range c.ended {
+		ids[i] = a.EmailID
 		patches[i] = attemptPatch{EmailID: a.EmailID, Attempt: a.Attempt, Owner: a.Owner, Relay: a.Relay, Outcomes: a.Outcomes, Transcript: a.Transcript}
 	}
-	return c.write("end_attempts", len(patches), patches)
+	return c.write("end_attempts", ids, patches)
 }
 
 // writeOutbox orders runs, and takes back the orders for those that are there.
@@ -333,7 +334,8 @@ type emailPatch struct {
 }
 
 // writeEmails and writeRecipients are prepared. Their LIMIT tells the planner how many
-// rows the JSON has: it would expect 100, and read the whole table for them.
+// rows the JSON has: it would expect 100. The ids stand beside them so that an index
+// finds the rows whatever it plans: it cannot look into the JSON.
 const (
 	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
 		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
@@ -342,25 +344,26 @@ const (
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
 			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
-		WHERE e.id = v.id`
+		WHERE e.id = ANY ($3) AND e.id = v.id`
 	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
 		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
 		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
 			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
-		WHERE r.id = v.id AND r.status = v.before`
+		WHERE r.id = ANY ($3) AND r.id = v.id AND r.status = v.before`
 )
 
 func (c *change) writeEmails(mails []*mail) error {
-	patches := make([]emailPatch, len(mails))
+	patches, ids := make([]emailPatch, len(mails)), make([]string, len(mails))
 	for i, m := range mails {
+		ids[i] = m.ID
 		patches[i] = emailPatch{
 			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
-	return c.write("write_emails", len(mails), patches)
+	return c.write("write_emails", ids, patches)
 }
 
 // recipientPatch is the part of a recipient's row that changes, with the state
@@ -387,11 +390,13 @@ type recipientPatch struct {
 // makes it sure.
 func (c *change) writeRecipients(mails []*mail) error {
 	var patches []recipientPatch
+	var ids []string
 	for _, m := range mails {
 		for _, r := range m.recipients {
 			if !r.changed && !r.StatusAt.Equal(c.now) && m.before[r.ID] == r.Status {
 				continue
 			}
+			ids = append(ids, r.ID)
 			patches = append(patches, recipientPatch{
 				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
 				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
@@ -399,20 +404,20 @@ func (c *change) writeRecipients(mails []*mail) error {
 			})
 		}
 	}
-	return c.write("write_recipients", len(patches), patches)
+	return c.write("write_recipients", ids, patches)
 }
 
 // write has a prepared statement write rows, passed as one JSON array, together with
 // the commit. Where it does not change that many, nothing is committed.
-func (c *change) write(name string, rows int, patches any) error {
-	if rows == 0 {
+func (c *change) write(name string, ids []string, patches any) error {
+	if len(ids) == 0 {
 		return nil
 	}
 	data, err := json.Marshal(patches)
 	if err != nil {
 		return fmt.Errorf("encode rows: %w", err)
 	}
-	_, err = executed(c.late, sized(name, rows), string(data), rows).Exec(c.ctx)
+	_, err = executed(c.late, sized(name, len(ids)), string(data), len(ids), pgdialect.Array(ids)).Exec(c.ctx)
 	return err
 }
 

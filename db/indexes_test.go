@@ -172,3 +172,65 @@ func (b *bench) reads() map[string]tableReads {
 	}
 	return out
 }
+
+// TestPlansOutliveSmallTables has a connection plan its statements while the tables are
+// empty, as a new installation's does, and asks what they read when there is much.
+func TestPlansOutliveSmallTables(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	young := setupWith(t, url, func(o *db.Options) { o.MaxConns = 1 })
+	sessions := young.sessions()
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 1})
+	require.NoError(t, err)
+	b := &bench{Store: store, t: t, ctx: young.ctx, customer: young.customer, raw: young.raw}
+	lives := func() {
+		alone := b.accept(message("a@x.test"))
+		_, err := b.Plan(b.ctx, alone.ID)
+		require.NoError(t, err)
+		_, err = b.Message(b.ctx, alone.ID)
+		require.NoError(t, err)
+		owner, o := b.open(alone.ID, 1)
+		require.Equal(t, email.VerdictOpened, o.Verdict)
+		end := func(owner string, ids ...string) {
+			var marks []email.Mark
+			var endings []email.Ending
+			var recs []email.RecordStatusInput
+			for _, id := range ids {
+				marks = append(marks, email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
+				endings = append(endings, email.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+				recs = append(recs, email.RecordStatusInput{EmailID: id, Attempt: 1})
+			}
+			for _, patch := range []func() ([]bool, error){
+				func() ([]bool, error) { return b.MarkSent(b.ctx, marks) },
+				func() ([]bool, error) { return b.Finish(b.ctx, endings) },
+			} {
+				ours, err := patch()
+				require.NoError(t, err)
+				require.NotContains(t, ours, false)
+			}
+			_, err = b.RecordMany(b.ctx, recs)
+			require.NoError(t, err)
+		}
+		end(owner, alone.ID)
+		var ids []string
+		var reqs []email.OpenRequest
+		for range 3 {
+			id := b.accept(message("a@x.test")).ID
+			ids, reqs = append(ids, id), append(reqs, email.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+		}
+		_, err = b.OpenMany(b.ctx, reqs)
+		require.NoError(t, err)
+		end(owner, ids...)
+	}
+	for range 6 {
+		lives()
+	}
+	require.NoError(t, dbtest.FillUnseen(b.ctx, url, b.customer, oldEmails(t)))
+	before := b.reads()
+	lives()
+	require.NoError(t, store.Close())
+	require.Eventually(t, func() bool { return b.sessions() == sessions }, 30*time.Second, 5*time.Millisecond, "the session ends")
+	for table, n := range b.reads() {
+		require.LessOrEqual(t, n.rows-before[table].rows, readsMax, "rows of %s", table)
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/uptrace/bun/dialect/pgdialect"
+
 	"github.com/postrider/postrider/email"
 )
 
@@ -24,7 +26,7 @@ type attemptPatch struct {
 // markAttempts and finishAttempts are prepared.
 const (
 	markAttempts = `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
-		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $3 * interval '1 second'` +
+		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'` +
 		patched + ` AND a.phase = 'opened' RETURNING a.email_id, a.attempt`
 	finishAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
 		transcript = v.transcript, done_at = now()` + patched + ` AND a.phase <> 'done' RETURNING a.email_id, a.attempt`
@@ -33,7 +35,7 @@ const (
 // patched is the source of an update over attemptPatches, and what joins it.
 const patched = ` FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb,
 		transcript jsonb, message_sha256 text, message_bytes bigint) LIMIT $2) AS v
-	WHERE a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
+	WHERE a.email_id = ANY ($3) AND a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
 
 // MarkSent notes that final dots are about to be written. Those of the attempts
 // it does not name as ours must not be: somebody else has them.
@@ -76,12 +78,16 @@ func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemp
 	if err != nil {
 		return nil, fmt.Errorf("encode journal: %w", err)
 	}
+	ids := make([]string, len(patches))
+	for i, p := range patches {
+		ids[i] = p.EmailID
+	}
 	type place struct {
 		EmailID string
 		Attempt int
 	}
 	var done []place
-	if err := executed(s.db, sized(name, len(patches)), append([]any{string(data), len(patches)}, args...)...).Scan(ctx, &done); err != nil {
+	if err := executed(s.db, sized(name, len(patches)), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
 		return nil, translate(err)
 	}
 	ours := make([]bool, len(patches))

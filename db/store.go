@@ -98,6 +98,10 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 			// Prepared statements find rows by key: a plan for all values is as good as
 			// one for these, and is made once.
 			"plan_cache_mode": "force_generic_plan",
+			// That one is made while the tables of a young installation are empty, and would
+			// read them in full ever after. Where no index serves, it still does.
+			"enable_seqscan": false,
+			"jit":            false, // it would take such a one for worth compiling
 		}))
 	sqldb := sql.OpenDB(preparing{pgdriver.NewConnector(copts...)})
 	sqldb.SetMaxOpenConns(opts.MaxConns)
