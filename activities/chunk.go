@@ -208,22 +208,16 @@ func retryAfter(err error) time.Duration {
 }
 
 // load reads the contents of a message's attachments.
-func (c *chunk) load(ctx context.Context, m *email.Message) error {
-	kept := make([]email.Attachment, 0, len(m.Attachments))
-	for _, at := range m.Attachments {
-		if at.BlobID == "" {
-			if at.Problem != "" {
-				continue
-			}
-			return fmt.Errorf("attachment %s is not stored", at.ID)
-		}
-		var err error
-		if at.Content, err = c.content(ctx, at); err != nil {
+func (c *chunk) load(ctx context.Context, m *email.Message) (err error) {
+	if m.Attachments, err = m.Carried(); err != nil {
+		return err
+	}
+	for i := range m.Attachments {
+		at := &m.Attachments[i]
+		if at.Content, err = c.content(ctx, *at); err != nil {
 			return err
 		}
-		kept = append(kept, at)
 	}
-	m.Attachments = kept
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -149,7 +148,7 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		return b, nil, false, err
 	}
 	if in.Mode == email.BatchStrict {
-		if items, fields := in.Problems(maxBatchProblems); items > 0 {
+		if items, fields := in.Problems(email.MaxBatchProblems); items > 0 {
 			return b, nil, false, strictly(items, in.Len(), fields)
 		}
 	}
@@ -169,9 +168,6 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		},
 	}, s.deps.Dispatcher.Owner(), idem)
 }
-
-// maxBatchProblems bounds the problems that the refusal of a whole batch lists.
-const maxBatchProblems = 100
 
 // strictly refuses a batch for what is wrong with some of its items.
 func strictly(bad, total int, fields []email.FieldError) error {
@@ -224,14 +220,14 @@ func (s *Server) controlBatch(action email.Action) handler {
 			return 0, nil, err
 		}
 		s.deps.Log.InfoContext(c.Request.Context(), "batch.controlled", "batch_id", id, "action", action, "request_id", requestID(c))
-		ctx := context.WithoutCancel(c.Request.Context())
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			if err := s.deps.Dispatcher.WakeBatch(ctx, p.Batch); err != nil {
-				s.deps.Log.WarnContext(ctx, "dispatch.wake", "batch_id", id, "error", err)
-			}
-		}()
+		go s.wakeBatch(context.WithoutCancel(c.Request.Context()), p.Batch)
 		return http.StatusOK, s.progress(p), nil
+	}
+}
+
+// wakeBatch is wake for a batch's run.
+func (s *Server) wakeBatch(ctx context.Context, b email.Batch) {
+	if err := s.deps.Dispatcher.WakeBatch(ctx, b); err != nil {
+		s.deps.Log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
 	}
 }

@@ -62,7 +62,7 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 	var took []time.Duration
 	err := together(ctx, n, clients, func(ctx context.Context) error {
 		begin := time.Now()
-		if err := d.postOne(ctx, c); err != nil {
+		if err := d.postTo(ctx, c, "/v1.0/emails", message()); err != nil {
 			return err
 		}
 		t := time.Since(begin)
@@ -75,12 +75,14 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 	return took, err
 }
 
-func (d *deployment) postOne(ctx context.Context, c *http.Client) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.api+"/v1.0/emails", strings.NewReader(message()))
+// postTo sends a body to the API, and waits until it is accepted.
+func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.api+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+d.key)
+	req.Header.Set("Content-Type", "application/json")
 	res, err := c.Do(req)
 	if err != nil {
 		return err
@@ -90,7 +92,7 @@ func (d *deployment) postOne(ctx context.Context, c *http.Client) error {
 		return err
 	}
 	if res.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("POST /v1.0/emails: %s: %s", res.Status, data)
+		return fmt.Errorf("POST %s: %s: %.500s", path, res.Status, data)
 	}
 	return nil
 }

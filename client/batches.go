@@ -121,7 +121,7 @@ func (p BatchProgress) Open() int {
 
 // SendBatch has a batch accepted, once, however often it has to be tried. What was
 // said of Send holds here, too. In permissive mode, Items say what was refused. A Wait
-// does nothing: see WaitBatch.
+// does nothing: see WatchBatch.
 func (c *Client) SendBatch(ctx context.Context, b Batch, opts ...SendOption) (SentBatch, error) {
 	if err := b.check("/v1.0/emails/batch"); err != nil {
 		return SentBatch{}, err

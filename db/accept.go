@@ -34,9 +34,12 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		case alone:
 			return out, false, err
 		}
-		out, err = s.acceptAlone(ctx, customerID, m, owner)
-		return out, false, err
 	}
+	return s.acceptAlone(ctx, customerID, m, owner, idem)
+}
+
+// acceptAlone is Accept for a message that does not go with others.
+func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	id := newID()
 	earlier := ""
 	err = s.inChange(ctx, func(c *change) error {
@@ -51,15 +54,6 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 	}
 	out, err = s.Email(ctx, customerID, earlier)
 	return out.AsAccepted(), true, err
-}
-
-func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string) (out email.Email, err error) {
-	id := newID()
-	err = s.inChange(ctx, func(c *change) error {
-		out, err = c.accept(id, customerID, email.WorkflowIDPrefix+id, m, owner)
-		return err
-	})
-	return out, err
 }
 
 // accept stores a message as an e-mail of a workflow id. With an owner there is an
@@ -78,40 +72,20 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	}
 	ml := c.newMail(id, customerID, m, wants, callbackID)
 	ml.WorkflowID = workflowID
-	c.mails = []*mail{ml}
-
-	content := newContentRow(id, m)
-	if _, err := c.late.NewInsert().Model(&ml.emailRow).Returning("NULL").Exec(c.ctx); err != nil {
-		return out, fmt.Errorf("insert e-mail: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(&ml.recipients).Returning("NULL").Exec(c.ctx); err != nil {
-		return out, fmt.Errorf("insert recipients: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(content).Returning("NULL").Exec(c.ctx); err != nil {
-		return out, fmt.Errorf("insert content: %w", err)
-	}
-	attachments, err := c.newAttachmentRows(id, customerID, m.Attachments, nil)
-	if err != nil {
-		return out, err
-	}
-	if err := c.insertAttachments(attachments); err != nil {
+	if ml.attachments, err = c.newAttachmentRows(id, customerID, m.Attachments, nil); err != nil {
 		return out, err
 	}
 	if owner != "" {
-		box := outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now}
-		if _, err := c.late.NewInsert().Model(&box).Returning("NULL").Exec(c.ctx); err != nil {
-			return out, fmt.Errorf("insert outbox row: %w", err)
-		}
+		c.order(ml, owner, c.now.Add(startLease))
 	}
-	ml.content, ml.attachments = content, attachments
-	if err := c.writeEvents(c.mails); err != nil {
+	if err := c.insert([]*mail{ml}); err != nil {
 		return out, err
 	}
 	// Last, because the customer's other requests wait for what this locks.
 	if err := c.charge(customerID, 1, len(ml.recipients), prepaid); err != nil {
 		return out, err
 	}
-	out = emailOf(&ml.emailRow, ml.recipients, content, attachments)
+	out = emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
 	out.CallbackURL = m.CallbackURL
 	return out, nil
 }
@@ -122,7 +96,7 @@ func (c *change) newMail(id, customerID string, m email.Message, wants wanted, c
 	if m.SendAt.After(c.now) {
 		due = m.SendAt
 	}
-	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), wants: wants}
+	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), content: newContentRow(id, m), wants: wants}
 	if callbackID != "" {
 		ml.wants = slices.Concat(wants, wantedBy(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
@@ -134,6 +108,53 @@ func (c *change) newMail(id, customerID string, m email.Message, wants wanted, c
 	}
 	c.tell(ml, eventRow{Type: event})
 	return ml
+}
+
+// order has a run started for an e-mail; nobody but owner does it before until.
+func (c *change) order(m *mail, owner string, until time.Time) {
+	c.starts = append(c.starts, outboxRow{EmailID: m.ID, LeaseOwner: owner, LeaseUntil: until, CreatedAt: c.now})
+}
+
+// insert writes e-mails that begin their life in this change, with everything that is
+// theirs and the orders for runs. It waits for nobody, so it comes before a charge.
+func (c *change) insert(mails []*mail) error {
+	var (
+		rows        []*emailRow
+		recipients  []*recipientRow
+		contents    []*contentRow
+		attachments []*attachmentRow
+	)
+	for _, m := range mails {
+		rows, recipients = append(rows, &m.emailRow), append(recipients, m.recipients...)
+		contents, attachments = append(contents, m.content), append(attachments, m.attachments...)
+	}
+	if err := insertLate(c, "e-mails", rows); err != nil {
+		return err
+	}
+	if err := insertLate(c, "recipients", recipients); err != nil {
+		return err
+	}
+	if err := insertLate(c, "contents", contents); err != nil {
+		return err
+	}
+	if err := insertLate(c, "attachments", attachments); err != nil {
+		return err
+	}
+	if err := c.writeOutbox(); err != nil {
+		return err
+	}
+	return c.writeEvents(mails)
+}
+
+// insertLate inserts rows, if there are any, together with the commit.
+func insertLate[R any](c *change, what string, rows []R) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert %s: %w", what, err)
+	}
+	return nil
 }
 
 // reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
@@ -164,13 +185,17 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 	return earlier, nil
 }
 
-// acceptFrom sets the transaction's time and checks that the customer may send
-// from the domain.
+// acceptFrom sets the transaction's time, unless it is set already, and checks that the
+// customer may send from the domain.
 func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
+	var now time.Time
 	var verified bool
-	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &c.now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
+	}
+	if c.now.IsZero() {
+		c.now = now
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
@@ -261,14 +286,4 @@ func (c *change) blobOf(customerID string, content []byte, known map[*byte]*blob
 	blob, err := storeBlob(c.ctx, c.tx, customerID, content, c.now)
 	known[&content[0]] = blob
 	return blob, err
-}
-
-func (c *change) insertAttachments(rows []*attachmentRow) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert attachments: %w", err)
-	}
-	return nil
 }

@@ -85,7 +85,7 @@ func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.Ba
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, domains: map[string]error{}, callbacks: map[string]string{}}
+		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, callbacks: map[string]string{}}
 		a.row = batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}, LeaseOwner: owner}
 		if err := a.accept(owner); err != nil {
 			return err
@@ -110,10 +110,8 @@ type batchAcceptance struct {
 	recipients int
 	wants      wanted
 	prepaid    bool
-	// What items have in common is looked up once: stored contents, senders' domains,
-	// callbacks.
+	// What items have in common is looked up once: stored contents and callbacks.
 	blobs     map[*byte]*blobRow
-	domains   map[string]error
 	callbacks map[string]string
 }
 
@@ -149,27 +147,18 @@ func (a *batchAcceptance) nothingGood() error {
 		for _, e := range r.Fields {
 			f.Fields = append(f.Fields, email.FieldError(e))
 		}
-		if len(f.Fields) > maxBatchProblems {
-			f.Fields = f.Fields[:maxBatchProblems]
+		if len(f.Fields) > email.MaxBatchProblems {
+			f.Fields = f.Fields[:email.MaxBatchProblems]
 			break
 		}
 	}
 	return f
 }
 
-// maxBatchProblems bounds the problems that the refusal of a whole batch lists.
-const maxBatchProblems = 100
-
 // chunk accepts the items from and up to before, or fewer. It tells the next.
 func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
-	var (
-		bytes       int
-		mails       []*mail
-		rows        []*emailRow
-		recipients  []*recipientRow
-		contents    []*contentRow
-		attachments []*attachmentRow
-	)
+	var mails []*mail
+	bytes := 0
 	for next = from; next < before && bytes < acceptChunkBytes; next++ {
 		i := next
 		m, err := a.message(i)
@@ -185,40 +174,25 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		bytes += len(m.Text) + len(m.HTML)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
-		ml.content = newContentRow(id, m)
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
 			return next, err
 		}
 		ml.WorkflowID = email.BatchWorkflowIDPrefix + a.row.ID
 		if unresolved(ml.attachments) { // to be fetched first, which is a run's work
 			ml.WorkflowID = email.WorkflowIDPrefix + id
-			a.starts = append(a.starts, outboxRow{EmailID: id, LeaseOwner: owner, LeaseUntil: a.now, CreatedAt: a.now})
+			a.order(ml, owner, a.now)
 		}
-		mails, rows = append(mails, ml), append(rows, &ml.emailRow)
-		recipients, contents, attachments = append(recipients, ml.recipients...), append(contents, ml.content), append(attachments, ml.attachments...)
+		mails = append(mails, ml)
 		a.items = append(a.items, email.BatchItem{Index: i, EmailID: id, Detail: ml.Detail})
 		a.recipients += len(ml.recipients)
 	}
-	if len(rows) == 0 {
-		return next, nil
+	if err := a.insert(mails); err != nil {
+		return next, err
 	}
-	if _, err := a.tx.NewInsert().Model(&rows).Exec(a.ctx); err != nil {
+	if err := a.tx.catchUp(a.ctx); err != nil { // what waits for the commit is in memory
 		return next, fmt.Errorf("insert e-mails: %w", err)
 	}
-	if _, err := a.tx.NewInsert().Model(&recipients).Exec(a.ctx); err != nil {
-		return next, fmt.Errorf("insert recipients: %w", err)
-	}
-	if _, err := a.tx.NewInsert().Model(&contents).Exec(a.ctx); err != nil {
-		return next, fmt.Errorf("insert contents: %w", err)
-	}
-	if err := a.insertAttachments(attachments); err != nil {
-		return next, err
-	}
-	if err := a.writeOutbox(); err != nil {
-		return next, err
-	}
-	a.starts = nil
-	return next, a.writeEvents(mails)
+	return next, nil
 }
 
 // message makes an item's message and checks what only the store knows.
@@ -232,25 +206,16 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 			return m, f
 		}
 	}
-	domain := m.From.Domain()
-	refusal, known := a.domains[domain]
-	if !known {
-		now := a.now
-		wants, prepaid, err := a.acceptFrom(a.customerID, domain)
-		a.now, refusal = now, err
-		if err == nil { // of a domain that is refused it tells nothing else
-			a.wants, a.prepaid = wants, prepaid
-		}
-		a.domains[domain] = refusal
+	f, err := a.from(a.customerID, m.From.Domain())
+	if err != nil {
+		return m, err
 	}
-	if f, ok := errors.AsType[*email.Failure](refusal); ok && f.Code == email.CodeDomainUnverified {
-		at := *f
-		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+	if f.refusal != nil {
+		at := *f.refusal
+		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(at.Code), Detail: "use an address of a verified domain"}}
 		return m, &at
 	}
-	if refusal != nil {
-		return m, refusal
-	}
+	a.wants, a.prepaid = f.wants, f.prepaid
 	if m.Attachments, err = a.attachFiles(a.customerID, m); err != nil {
 		if f, ok := errors.AsType[*email.Failure](err); ok {
 			for j := range f.Fields {

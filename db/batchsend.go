@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -84,24 +83,20 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 		reqs := make([]email.OpenRequest, len(c.mails))
 		for i, m := range c.mails {
 			reqs[i] = email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+			if m.AttemptOpen {
+				reqs[i].Attempt = m.Attempts
+			}
 		}
 		if err := c.pace(reqs); err != nil {
 			return err
 		}
 		for i, m := range c.mails {
-			open := reqs[i]
-			var o email.Opening
-			if m.AttemptOpen {
-				open.Attempt = m.Attempts
-				o, err = c.reopen(m, open)
-			} else {
-				o, err = c.open(m, open)
-			}
+			o, err := c.openOrReopen(m, reqs[i])
 			if err != nil {
 				return err
 			}
 			if o.Verdict == email.VerdictOpened || o.Verdict == email.VerdictRecorded {
-				out = append(out, email.BatchOpening{EmailID: m.ID, Attempt: open.Attempt, Bytes: m.SizeBytes, Opening: o})
+				out = append(out, email.BatchOpening{EmailID: m.ID, Attempt: reqs[i].Attempt, Bytes: m.SizeBytes, Opening: o})
 			}
 		}
 		return c.flush()
@@ -168,12 +163,11 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 	}
 	hooked := false
 	err := s.change(ctx, ids, func(c *change) error {
-		attempts, err := c.attempts(ids)
-		if err != nil {
+		if err := c.readAttempts(); err != nil {
 			return err
 		}
 		for _, m := range c.mails {
-			e, row := byID[m.ID], attempts[m.ID]
+			e, row := byID[m.ID], c.journal[m.ID]
 			if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
 				continue
 			}
@@ -202,20 +196,6 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 	return out, translate(err)
 }
 
-// attempts reads the open attempts of locked e-mails.
-func (c *change) attempts(ids []string) (map[string]*attemptRow, error) {
-	var rows []*attemptRow
-	err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows)
-	if err != nil {
-		return nil, fmt.Errorf("read attempts: %w", err)
-	}
-	out := make(map[string]*attemptRow, len(rows))
-	for _, r := range rows {
-		out[r.EmailID] = r
-	}
-	return out, nil
-}
-
 // handOver gives an e-mail that its batch has attempted, and that has to wait for what
 // a server said of a recipient, to a run of its own. What waits for a relay stays.
 func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
@@ -234,7 +214,7 @@ func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
 	if start.IsZero() { // held: its run begins when it is resumed
 		start = c.now
 	}
-	c.starts = append(c.starts, outboxRow{EmailID: m.ID, LeaseOwner: noOwner, LeaseUntil: start, CreatedAt: c.now})
+	c.order(m, noOwner, start)
 	return true
 }
 

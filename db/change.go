@@ -2,13 +2,9 @@ package db
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +12,6 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // mail is a locked e-mail with its recipients, changed in memory and written
@@ -53,6 +48,8 @@ type change struct {
 	late  later
 	now   time.Time
 	mails []*mail
+	// froms are senders that were asked about.
+	froms map[sender]from
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
 	events  []eventRow
@@ -65,19 +62,6 @@ type change struct {
 	ended   []attemptRow
 	started []string
 	starts  []outboxRow
-}
-
-// webhookBody is an event on its way to every endpoint that wants it.
-type webhookBody struct {
-	EventID    string          `json:"event_id"`
-	EmailID    string          `json:"email_id"`
-	CustomerID string          `json:"customer_id"`
-	CallbackID *string         `json:"callback_id"`
-	Tags       []string        `json:"tags"`
-	Stream     email.Stream    `json:"stream"`
-	Format     endpoint.Format `json:"format"`
-	Type       string          `json:"type"`
-	Body       string          `json:"body"`
 }
 
 // lockedRow is an emailRow as the lock reads it.
@@ -205,14 +189,6 @@ func (c *change) end(m *mail, r *recipientRow, to email.RecipientStatus, reason 
 	return true
 }
 
-// tell appends an event with the next number of its e-mail.
-func (c *change) tell(m *mail, ev eventRow) {
-	m.Sequence++
-	m.dirty = true
-	ev.ID, ev.EmailID, ev.CustomerID, ev.Sequence, ev.At = newID(), m.ID, m.CustomerID, m.Sequence, c.now
-	c.events = append(c.events, ev)
-}
-
 // settle derives an e-mail's status from its recipients and says when
 // something has to happen next.
 func (c *change) settle(m *mail) {
@@ -326,11 +302,10 @@ func (c *change) writeOutbox() error {
 			return fmt.Errorf("delete outbox rows: %w", err)
 		}
 	}
-	if len(c.starts) > 0 {
-		if _, err := c.late.NewInsert().Model(&c.starts).Returning("NULL").Exec(c.ctx); err != nil {
-			return fmt.Errorf("insert outbox rows: %w", err)
-		}
+	if err := insertLate(c, "outbox rows", c.starts); err != nil {
+		return err
 	}
+	c.started, c.starts = nil, nil
 	return nil
 }
 
@@ -425,122 +400,6 @@ func (c *change) writeRecipients(mails []*mail) error {
 		}
 	}
 	return c.write("write_recipients", len(patches), patches)
-}
-
-const writeEvents = `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at)
-	SELECT id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at
-	FROM jsonb_to_recordset($1) AS v(id uuid, email_id uuid, customer_id uuid, sequence bigint, type text, recipient_id uuid, attempt integer,
-		smtp_code integer, enhanced_code text, smtp_text text, reason text, at timestamptz)`
-
-// writeEvents inserts the events, and a delivery for every endpoint that wants one.
-func (c *change) writeEvents(mails []*mail) error {
-	if len(c.events) == 0 {
-		return nil
-	}
-	data, err := json.Marshal(c.events)
-	if err != nil {
-		return fmt.Errorf("encode events: %w", err)
-	}
-	if _, err := executed(c.late, "write_events", string(data)).Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert events: %w", err)
-	}
-	byID := make(map[string]*mail, len(mails))
-	for _, m := range mails {
-		byID[m.ID] = m
-	}
-	for _, ev := range c.events {
-		if err := c.writeBodies(byID[ev.EmailID], ev); err != nil {
-			return err
-		}
-	}
-	bodies := c.bodies
-	c.told, c.events, c.bodies = append(c.told, c.events...), nil, nil
-	if len(bodies) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(bodies)
-	if err != nil {
-		return fmt.Errorf("encode deliveries: %w", err)
-	}
-	_, err = executed(c.late, "write_deliveries", string(text)).Exec(c.ctx)
-	return err
-}
-
-// writeDeliveries makes ids that begin with the time of their event's, as all others
-// do: random ones would be scattered over their index.
-const writeDeliveries = `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
-	SELECT overlay(gen_random_uuid()::text PLACING left(v.event_id::text, 18) FROM 1)::uuid, w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
-	FROM jsonb_to_recordset($1::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, format text, type text, body text)
-	JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
-		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`
-
-// toFire reports whether there may be deliveries worth a look at once.
-func (m *mail) toFire() bool { return len(m.wants) > 0 && !m.hooksRest }
-
-// wanted are formats and types, as "standard email.delivered": most events are wanted
-// by nobody, and cost no body and no statement.
-type wanted []string
-
-func wantedBy(f endpoint.Format, types []string) wanted {
-	out := make(wanted, len(types))
-	for i, t := range types {
-		out[i] = string(f) + " " + t
-	}
-	return out
-}
-
-// any reports whether an event may be wanted in a format.
-func (w wanted) any(f endpoint.Format, eventType string) bool {
-	if f == endpoint.FormatStandard {
-		return slices.Contains(w, string(f)+" "+eventType)
-	}
-	return slices.ContainsFunc(w, func(s string) bool {
-		of, kind, _ := strings.Cut(s, " ")
-		return of == string(f) && slices.Contains(endpoint.EmailEvents(f, []string{kind}), eventType)
-	})
-}
-
-// writeBodies makes an event's bodies, one for each format.
-func (c *change) writeBodies(m *mail, ev eventRow) error {
-	for _, format := range []endpoint.Format{endpoint.FormatStandard, endpoint.FormatVoIPBIN} {
-		if !m.wants.any(format, string(ev.Type)) {
-			continue
-		}
-		if format == endpoint.FormatVoIPBIN {
-			if err := loadContent(c.ctx, c.tx, m); err != nil {
-				return err
-			}
-		}
-		kind, body, err := c.s.opts.WebhookBody(format, ev.event(), emailOf(&m.emailRow, m.recipients, m.content, m.attachments))
-		if err != nil {
-			return fmt.Errorf("webhook body of %s: %w", ev.Type, err)
-		}
-		if !slices.Contains(m.wants, wantedBy(format, []string{kind})[0]) {
-			continue
-		}
-		b := webhookBody{EventID: ev.ID, EmailID: ev.EmailID, CustomerID: ev.CustomerID, Tags: m.Tags, Stream: m.Stream, Format: format, Type: kind, Body: string(body)}
-		if m.CallbackID != "" {
-			b.CallbackID = &m.CallbackID
-		}
-		c.bodies = append(c.bodies, b)
-	}
-	return nil
-}
-
-// loadContent reads what only bodies with the whole e-mail need.
-func loadContent(ctx context.Context, idb bun.IDB, m *mail) error {
-	if m.content != nil {
-		return nil
-	}
-	m.content = &contentRow{}
-	err := idb.NewSelect().Model(m.content).Where("c.email_id = ?", m.ID).Scan(ctx)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("read content: %w", err)
-	}
-	if err := idb.NewSelect().Model(&m.attachments).Where("at.email_id = ?", m.ID).Order("at.position").Scan(ctx); err != nil {
-		return fmt.Errorf("read attachments: %w", err)
-	}
-	return nil
 }
 
 // write has a prepared statement write rows, passed as one JSON array, together with

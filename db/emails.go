@@ -156,20 +156,15 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 		}
 	}
 	m := emailOf(&row.emailRow, row.Recipients, &contentRow{Text: row.Text, TextFromHTML: row.TextFromHTML, HTML: row.HTML, Headers: row.Headers}, as).Message
-	kept := m.Attachments[:0]
-	for _, a := range m.Attachments {
-		if a.BlobID == "" && a.Problem != "" {
-			continue
-		}
-		if a.BlobID == "" {
-			return email.Message{}, errors.New("attachment " + a.ID + " is not stored: it has to be resolved before sending")
-		}
+	if m.Attachments, err = m.Carried(); err != nil {
+		return email.Message{}, err
+	}
+	for i := range m.Attachments {
+		a := &m.Attachments[i]
 		if a.Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
 			return email.Message{}, translate(err)
 		}
-		kept = append(kept, a)
 	}
-	m.Attachments = kept
 	return m, nil
 }
 

@@ -120,12 +120,19 @@ func (p *pipeline) ExecContext(ctx context.Context, query string, args ...any) (
 	return p.exec(ctx, p.db.QueryGen().FormatQuery(query, args...))
 }
 
+// catchUp has done what was to be done later.
+func (p *pipeline) catchUp(ctx context.Context) error {
+	if !p.late {
+		return nil
+	}
+	_, err := p.exec(ctx, "SELECT")
+	return err
+}
+
 // QueryContext runs a query.
 func (p *pipeline) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if p.late {
-		if _, err := p.exec(ctx, "SELECT"); err != nil {
-			return nil, err
-		}
+	if err := p.catchUp(ctx); err != nil {
+		return nil, err
 	}
 	return send(ctx, p, p.db.QueryGen().FormatQuery(query, args...), func(text string) (*sql.Rows, error) { return p.Conn.Conn.QueryContext(ctx, text) })
 }

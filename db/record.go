@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -117,9 +118,15 @@ func (c *change) readAttempts() error {
 	for i, m := range c.mails {
 		ids[i] = m.ID
 	}
-	var err error
-	c.journal, err = c.attempts(ids)
-	return err
+	var rows []*attemptRow
+	if err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows); err != nil {
+		return fmt.Errorf("read attempts: %w", err)
+	}
+	c.journal = make(map[string]*attemptRow, len(rows))
+	for _, r := range rows {
+		c.journal[r.EmailID] = r
+	}
+	return nil
 }
 
 // close ends the open attempt: its outcomes come from the journal, or, if that

@@ -3,7 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 
 	"github.com/postrider/postrider/email"
@@ -50,91 +50,74 @@ func simple(m email.Message, idem email.Idempotency) bool {
 func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email, error) {
 	out := make([]*email.Email, len(as))
 	if len(as) == 1 {
-		e, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner)
+		e, _, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner, email.Idempotency{})
 		out[0] = &e
 		return out, err
 	}
 	err := s.inChange(ctx, func(c *change) error {
-		var rows []*emailRow
-		var recipients []*recipientRow
-		var contents []*contentRow
+		var mails []*mail
 		used := map[string]*usage{}
-		froms := map[sender]*from{}
 		for i, a := range as {
-			f, err := c.from(froms, sender{a.customerID, a.m.From.Domain()})
+			f, err := c.from(a.customerID, a.m.From.Domain())
 			if err != nil {
 				return err
 			}
-			if f.refused || f.prepaid {
+			if f.refusal != nil || f.prepaid {
 				continue
 			}
 			id := newID()
 			ml := c.newMail(id, a.customerID, a.m, f.wants, "")
-			ml.WorkflowID, ml.content = email.WorkflowIDPrefix+id, newContentRow(id, a.m)
-			c.mails, c.starts = append(c.mails, ml), append(c.starts, outboxRow{EmailID: id, LeaseOwner: a.owner, LeaseUntil: c.now.Add(startLease), CreatedAt: c.now})
-			rows, recipients, contents = append(rows, &ml.emailRow), append(recipients, ml.recipients...), append(contents, ml.content)
+			ml.WorkflowID = email.WorkflowIDPrefix + id
+			c.order(ml, a.owner, c.now.Add(startLease))
+			mails = append(mails, ml)
 			used[a.customerID] = used[a.customerID].and(len(ml.recipients))
 			e := emailOf(&ml.emailRow, ml.recipients, ml.content, nil)
 			out[i] = &e
 		}
-		if len(rows) == 0 {
-			return nil
-		}
-		return c.insertMany(rows, recipients, contents, used)
-	})
-	return out, err
-}
-
-// insertMany writes the e-mails of a change that begin their life in it.
-func (c *change) insertMany(rows []*emailRow, recipients []*recipientRow, contents []*contentRow, used map[string]*usage) error {
-	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert e-mails: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(&recipients).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert recipients: %w", err)
-	}
-	if _, err := c.late.NewInsert().Model(&contents).Returning("NULL").Exec(c.ctx); err != nil {
-		return fmt.Errorf("insert contents: %w", err)
-	}
-	if err := c.writeOutbox(); err != nil {
-		return err
-	}
-	if err := c.writeEvents(c.mails); err != nil {
-		return err
-	}
-	// In one order, because others do the same at the same time.
-	for _, u := range sortedUsage(used) {
-		if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+		if err := c.insert(mails); err != nil {
 			return err
 		}
-	}
-	return nil
+		// In one order, because others do the same at the same time.
+		for _, u := range sortedUsage(used) {
+			if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // sender is a customer's domain, from what was found out about it.
 type sender struct{ customerID, domain string }
 
 type from struct {
-	wants            wanted
-	refused, prepaid bool
+	wants   wanted
+	prepaid bool
+	// refusal is why the customer may not send from the domain; nil says that it may.
+	refusal *email.Failure
 }
 
 // from asks about each sender once.
-func (c *change) from(known map[sender]*from, who sender) (*from, error) {
-	if f := known[who]; f != nil {
+func (c *change) from(customerID, domain string) (from, error) {
+	who := sender{customerID, domain}
+	if f, known := c.froms[who]; known {
 		return f, nil
 	}
-	now := c.now
-	wants, prepaid, err := c.acceptFrom(who.customerID, who.domain)
-	if !now.IsZero() {
-		c.now = now // all rows of the change carry one time
+	var f from
+	var err error
+	f.wants, f.prepaid, err = c.acceptFrom(customerID, domain)
+	if refusal, ok := errors.AsType[*email.Failure](err); ok && refusal.Code == email.CodeDomainUnverified {
+		f.refusal, err = refusal, nil
 	}
-	f := &from{wants: wants, prepaid: prepaid, refused: email.FailureCode(err) == email.CodeDomainUnverified}
-	if f.refused {
-		err = nil
+	if err != nil {
+		return f, err
 	}
-	known[who] = f
-	return f, err
+	if c.froms == nil {
+		c.froms = map[sender]from{}
+	}
+	c.froms[who] = f
+	return f, nil
 }
 
 // usage is what a customer uses in a change.

@@ -12,6 +12,8 @@ const (
 	// MaxBatchContentBytes bounds the texts and HTML of all e-mails of a batch
 	// together, once the variables are filled in.
 	MaxBatchContentBytes int64 = 256 << 20
+	// MaxBatchProblems bounds the problems that the refusal of a whole batch lists.
+	MaxBatchProblems = 100
 )
 
 // BatchMode says what becomes of a batch in which some items are refused.

@@ -12,6 +12,20 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
+func TestAMessageCarriesWhatIsStored(t *testing.T) {
+	t.Parallel()
+	stored := email.Attachment{ID: "1", BlobID: "b"}
+	m := email.Message{Attachments: []email.Attachment{{ID: "0", Optional: true, Problem: "404"}, stored}}
+	carried, err := m.Carried()
+	require.NoError(t, err)
+	require.Equal(t, []email.Attachment{stored}, carried)
+	require.Len(t, m.Attachments, 2)
+
+	m.Attachments = append(m.Attachments, email.Attachment{ID: "2", Optional: true})
+	_, err = m.Carried()
+	require.ErrorContains(t, err, "attachment 2 is not stored", "optional or not: nobody has tried yet")
+}
+
 func TestScheduleWait(t *testing.T) {
 	t.Parallel()
 	s := email.DefaultSchedule()

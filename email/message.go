@@ -1,6 +1,7 @@
 package email
 
 import (
+	"fmt"
 	"strings"
 	"time"
 )
@@ -184,6 +185,21 @@ func (m *Message) Size() int64 {
 		n += max(a.Size, int64(len(a.Content)))
 	}
 	return n
+}
+
+// Carried are the attachments that the message is sent with: an optional one that could
+// not be had is left out, any other that is not stored is an error.
+func (m *Message) Carried() ([]Attachment, error) {
+	var out []Attachment
+	for _, a := range m.Attachments {
+		switch {
+		case a.BlobID != "":
+			out = append(out, a)
+		case a.Problem == "":
+			return nil, fmt.Errorf("attachment %s is not stored: it has to be resolved before sending", a.ID)
+		}
+	}
+	return out, nil
 }
 
 // MessageID is the Message-ID of every attempt of an e-mail (RFC 5322 section

@@ -222,13 +222,7 @@ func (b *sendBatch) wait() error {
 		d := max(next.Sub(workflow.Now(b.ctx)), batchRoundAtLeast)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: summary}), func(workflow.Future) {})
 	}
-	for _, ch := range []workflow.ReceiveChannel{wakeSignals(b.ctx), b.woken} {
-		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
-			for c.ReceiveAsync(nil) { // several wake-ups are one
-				continue
-			}
-		})
-	}
+	onWake(b.ctx, sel, b.woken, func() {})
 	sel.Select(b.ctx)
 	return nil
 }

@@ -176,7 +176,7 @@ func (s *sendEmail) sendAtItsPace(in email.SendSMTPInput, before email.SendSMTPR
 	sel := workflow.NewSelector(s.ctx)
 	sel.AddFuture(attempt.Future, func(workflow.Future) {})
 	if in.RelayDown {
-		s.onWake(sel, func() { woken = true })
+		onWake(s.ctx, sel, s.woken, func() { woken = true })
 	}
 	sel.Select(s.ctx)
 	if woken && !attempt.IsReady() {
@@ -236,23 +236,11 @@ func (s *sendEmail) wait() error {
 		d := max(at.Sub(workflow.Now(s.ctx)), time.Millisecond)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitingFor()}), func(workflow.Future) {})
 	}
-	s.onWake(sel, func() {})
+	onWake(s.ctx, sel, s.woken, func() {})
 	s.sayWaiting()
 	sel.Select(s.ctx)
 	s.state.Waiting = "" // the gate says whether that is still so
 	return nil
-}
-
-// onWake adds to a selector what wakes a run.
-func (s *sendEmail) onWake(sel workflow.Selector, then func()) {
-	for _, ch := range []workflow.ReceiveChannel{wakeSignals(s.ctx), s.woken} {
-		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
-			for c.ReceiveAsync(nil) { // several wake-ups are one
-				continue
-			}
-			then()
-		})
-	}
 }
 
 // standing is where the e-mail stands, in one word.

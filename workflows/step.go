@@ -50,3 +50,15 @@ func wakeSignals(ctx workflow.Context) workflow.ReceiveChannel {
 		Description: "Look again: something has changed in Postgres. One too many is harmless",
 	})
 }
+
+// onWake adds to a selector what wakes a run: a signal, or what has happened within it.
+func onWake(ctx workflow.Context, sel workflow.Selector, woken workflow.ReceiveChannel, then func()) {
+	for _, ch := range []workflow.ReceiveChannel{wakeSignals(ctx), woken} {
+		sel.AddReceive(ch, func(c workflow.ReceiveChannel, _ bool) {
+			for c.ReceiveAsync(nil) { // several wake-ups are one
+				continue
+			}
+			then()
+		})
+	}
+}

@@ -1,0 +1,254 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+// world plays everything the activities talk to, at interfaces that are ours.
+type world struct {
+	mu       sync.Mutex
+	plan     email.Plan
+	opening  func(n int) email.Opening
+	opens    int
+	check    *email.State
+	obstacle email.Obstacle
+	finishes []email.Ending
+	onFinish func() error
+	// superseded: the attempt has another owner by the time it ends.
+	superseded bool
+	marked     []email.Mark
+	stored     []email.Attachment
+	recorded   []email.RecordStatusInput
+
+	relayErr error
+	down     *email.RelayError
+	slow     bool
+	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
+	sends    int
+	closed   int
+
+	onResolve func(email.Attachment) (io.Reader, error)
+	rooms     []int64
+	storeErr  error
+	onRender  error
+
+	due     []endpoint.Due
+	others  []string
+	settled map[string]endpoint.Verdict
+	onPost  func(endpoint.Due) endpoint.Result
+	woken   []string
+	claims  int
+	onClaim func() []endpoint.Due
+	// released counts deliveries given back.
+	released int
+	// paced: the relay has a rate.
+	paced bool
+}
+
+func (w *world) Plan(context.Context, string) (email.Plan, error) { return w.plan, nil }
+
+func (w *world) Message(context.Context, string) (email.Message, error) {
+	return email.Message{Subject: "s"}, nil
+}
+
+func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment, content io.Reader) (email.Attachment, error) {
+	if a.Problem == "" {
+		var err error
+		if a.Content, err = io.ReadAll(content); err != nil {
+			return a, fmt.Errorf("store: %w", err)
+		}
+		a.Size = int64(len(a.Content))
+	}
+	if w.storeErr != nil {
+		return a, w.storeErr
+	}
+	w.stored = append(w.stored, a)
+	return a, nil
+}
+
+func (w *world) Open(context.Context, []email.OpenRequest) ([]email.Opening, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.opens++
+	return []email.Opening{w.opening(w.opens)}, nil
+}
+
+func (w *world) Check(_ context.Context, _ string, o email.Obstacle) (*email.State, error) {
+	w.obstacle = o
+	return w.check, nil
+}
+
+func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marked = append(w.marked, ms...)
+	out := make([]bool, len(ms))
+	for i := range out {
+		out[i] = true
+	}
+	return out, nil
+}
+
+func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.onFinish != nil {
+		if err := w.onFinish(); err != nil {
+			return nil, err
+		}
+	}
+	w.finishes = append(w.finishes, es...)
+	return []bool{!w.superseded}, nil
+}
+
+func (w *world) Renew(context.Context, string, int, string) error { return nil }
+
+func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Recorded, error) {
+	w.recorded = append(w.recorded, in)
+	return email.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
+}
+
+func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
+	return email.State{Status: email.StatusCanceled}, nil
+}
+
+func (w *world) Session(context.Context, email.Route) (Session, error) {
+	if w.relayErr != nil {
+		return nil, w.relayErr
+	}
+	return peer{w}, nil
+}
+
+func (w *world) Fast(email.Route) bool { return !w.slow }
+
+func (w *world) Paced(email.Route) bool { return w.paced }
+
+func (w *world) Lot(email.Route, time.Duration) int { return 100 }
+
+func (w *world) Down(email.Route) *email.RelayError { return w.down }
+
+func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
+	w.rooms = append(w.rooms, maxBytes)
+	body, err := w.onResolve(a)
+	return a, io.NopCloser(body), err
+}
+
+func (w *world) ClaimForEmail(context.Context, string) ([]endpoint.Due, []string, error) {
+	w.claims++
+	return w.due, w.others, nil
+}
+
+func (w *world) ReleaseDeliveries(_ context.Context, ds []endpoint.Delivery) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.released += len(ds)
+	return nil
+}
+
+func (w *world) BeginRound(context.Context, string) error { return nil }
+
+func (w *world) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, error) {
+	if w.onClaim != nil {
+		return w.onClaim(), nil
+	}
+	due := w.due
+	w.due = nil
+	return due, nil
+}
+
+func (w *world) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settled[d.ID] = r.Verdict
+	return nil
+}
+
+func (w *world) EndpointBacklog(context.Context, string) (endpoint.Backlog, error) {
+	return endpoint.Backlog{Waiting: 1, NextAt: time.Unix(1000, 0), Endpoint: endpoint.Endpoint{URL: "https://hooks.x.test/secret", LastError: "answered 503"}}, nil
+}
+
+func (w *world) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoint.Result {
+	return w.onPost(d)
+}
+
+func (w *world) WakeEndpoint(_ context.Context, id string) error {
+	w.woken = append(w.woken, id)
+	return nil
+}
+
+type peer struct{ w *world }
+
+func (p peer) Relay() email.Relay { return email.Relay{Name: "primary"} }
+
+func (p peer) Close() {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.closed++
+}
+
+func (p peer) Send(ctx context.Context, env email.Envelope, _ []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	p.w.mu.Lock()
+	p.w.sends++
+	p.w.mu.Unlock()
+	ex := p.w.onSend(ctx, mark)
+	for i := range ex.Outcomes {
+		ex.Outcomes[i].RecipientID = env.Recipients[i].ID
+	}
+	return ex
+}
+
+func opened(int) email.Opening {
+	return email.Opening{Verdict: email.VerdictOpened, From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "R", Address: "robert@y.test"}}}
+}
+
+func deliver(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	reply := email.Reply{Code: 250, Text: "queued for robert@y.test"}
+	if err := mark(ctx, nil); err != nil {
+		return email.Exchange{Outcomes: []email.Outcome{{Status: email.RecipientDeferred, Uncounted: true}}}
+	}
+	return email.Exchange{Outcomes: []email.Outcome{{Status: email.RecipientDelivered, Reply: reply}}, Final: reply}
+}
+
+type bench struct {
+	*world
+	*Activities
+	drain Drain
+	env   *testsuite.TestActivityEnvironment
+}
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	w := &world{opening: opened, onSend: deliver, settled: map[string]endpoint.Verdict{}}
+	a, drain := New(Deps{
+		Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
+		Log:    slog.New(slog.DiscardHandler),
+	})
+	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond, heartbeatEvery: 5 * time.Millisecond, resolveWindow: time.Hour}
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(a)
+	return &bench{w, a, drain, env}
+}
+
+func (b *bench) smtp(t *testing.T, inline bool) (email.SendSMTPResult, error) {
+	t.Helper()
+	val, err := b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "E", Attempt: 1, Inline: inline})
+	var res email.SendSMTPResult
+	if err == nil {
+		require.NoError(t, val.Get(&res))
+	}
+	return res, err
+}
