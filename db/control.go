@@ -98,7 +98,7 @@ func (c *change) act(m *mail, control email.Control) error {
 	case email.ActionHold:
 		c.hold(m, true, email.EventHeld)
 	case email.ActionResume:
-		c.hold(m, false, email.EventResumed)
+		return c.resume(m)
 	case email.ActionRetryNow:
 		return c.retryNow(m)
 	case email.ActionReschedule:
@@ -131,6 +131,20 @@ func (c *change) hold(m *mail, held bool, event email.EventType) {
 	}
 }
 
+// resume ends a hold. What a pause keeps nevertheless says so at once, and not only when
+// it comes to the gate.
+func (c *change) resume(m *mail) error {
+	c.hold(m, false, email.EventResumed)
+	if m.Paused || m.AttemptOpen {
+		return nil
+	}
+	paused, err := c.paused(m, "")
+	if paused {
+		c.pause(m, "")
+	}
+	return err
+}
+
 // retryNow makes deferred recipients due. While an attempt is open that is what
 // is happening anyway.
 func (c *change) retryNow(m *mail) error {
@@ -139,6 +153,11 @@ func (c *change) retryNow(m *mail) error {
 		return email.Fail(email.CodeConflict, "the e-mail is held: resume it instead")
 	case m.Attempts == 0 && m.SendAt.After(c.now):
 		return email.Fail(email.CodeConflict, "the e-mail is scheduled: reschedule it instead")
+	}
+	if scope, err := c.pausedBy(m, m.PausedRelay); err != nil {
+		return err
+	} else if scope != "" && !m.AttemptOpen {
+		return email.Fail(email.CodeConflict, "mail like this is paused (%s): it goes on when an operator lifts the pause", scope)
 	}
 	for _, r := range m.recipients {
 		if r.Status == email.RecipientDeferred && r.NextAttemptAt.After(c.now) && !r.waits(c.now) {

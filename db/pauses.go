@@ -88,16 +88,22 @@ const covers = `(p.scope = 'installation' OR (p.scope = 'customer' AND p.key = e
 // paused reports whether a pause stands against an e-mail that a session with
 // the relay was taken for.
 func (c *change) paused(m *mail, relay string) (bool, error) {
+	scope, err := c.pausedBy(m, relay)
+	return scope != "", err
+}
+
+// pausedBy is the scope of the oldest pause that stands against an e-mail; empty if none
+// does. Which relay an e-mail will take, nobody knows before a session is taken.
+func (c *change) pausedBy(m *mail, relay string) (scope email.PauseScope, err error) {
 	if !m.anyPause {
-		return false, nil
+		return "", nil
 	}
-	var n int
-	err := c.tx.NewRaw(`SELECT count(*) FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS stream, ? AS paused_relay) AS e WHERE `+covers,
-		m.CustomerID, string(m.Stream), relay).Scan(c.ctx, &n)
+	err = c.tx.NewRaw(`SELECT coalesce((SELECT p.scope FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS stream, ? AS paused_relay) AS e WHERE `+covers+` ORDER BY p.created_at LIMIT 1), '')`,
+		m.CustomerID, string(m.Stream), relay).Scan(c.ctx, &scope)
 	if err != nil {
-		return false, fmt.Errorf("read pauses: %w", err)
+		return "", fmt.Errorf("read pauses: %w", err)
 	}
-	return n > 0, nil
+	return scope, nil
 }
 
 // pause notes that the gate turned an e-mail away. It waits for a wake-up, and

@@ -79,6 +79,70 @@ func TestAPausedMailStillExpiresAndIsCanceled(t *testing.T) {
 	require.Zero(t, waiting, "what is finished does not wait")
 }
 
+// Somebody who wants a mail to go on is told that a pause keeps it, and no plain yes.
+func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
+	t.Parallel()
+	for name, pause := range map[string]func(b *bench) email.Pause{
+		"installation": func(*bench) email.Pause { return email.Pause{Scope: email.PauseInstallation} },
+		"customer":     func(b *bench) email.Pause { return email.Pause{Scope: email.PauseCustomer, Key: b.customer} },
+		"stream":       func(*bench) email.Pause { return email.Pause{Scope: email.PauseStream, Key: "transactional"} },
+		"relay":        func(*bench) email.Pause { return email.Pause{Scope: email.PauseRelay, Key: testRelay.Name} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			p := pause(b)
+			seen := b.accept(message("bob@x.test")) // the gate has turned it away
+			waits := b.accept(message("bob@x.test"))
+			held := b.accept(message("bob@x.test"))
+			b.attempt(waits.ID, 1, deferred)
+			b.attempt(held.ID, 1, deferred)
+			require.NoError(t, b.control(held.ID, email.ActionHold))
+			b.pause(p)
+			b.open(seen.ID, 1)
+			refused := []string{seen.ID, waits.ID}
+			if p.Scope == email.PauseRelay { // only the gate knows which relay one takes that it has not seen
+				refused = refused[:1]
+				require.NoError(t, b.control(waits.ID, email.ActionRetryNow))
+				_, o := b.open(waits.ID, 2)
+				require.Equal(t, "paused", o.State.Waiting)
+				require.Equal(t, email.CodeConflict, email.FailureCode(b.control(waits.ID, email.ActionRetryNow)))
+				require.NoError(t, b.control(held.ID, email.ActionResume))
+				b.dueNow(held.ID)
+				_, o = b.open(held.ID, 2)
+				require.Equal(t, "paused", o.State.Waiting)
+			}
+			for _, id := range refused {
+				err := b.control(id, email.ActionRetryNow)
+				require.Equal(t, email.CodeConflict, email.FailureCode(err))
+				require.ErrorContains(t, err, "mail like this is paused ("+string(p.Scope)+")")
+			}
+			require.Equal(t, email.DetailHeld, b.get(seen.ID).Detail)
+			if p.Scope != email.PauseRelay {
+				require.Equal(t, email.DetailDeferred, b.get(waits.ID).Detail, "a refusal changes nothing")
+			}
+
+			st, err := b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
+			require.NoError(t, err, "the hold ends")
+			require.Equal(t, "paused", st.Waiting)
+			require.Equal(t, email.DetailHeld, st.Detail)
+			st, err = b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
+			require.NoError(t, err, "it may be repeated")
+			require.Equal(t, "paused", st.Waiting)
+
+			require.NoError(t, b.Unpause(b.ctx, p))
+			claimed, err := b.ClaimUnpaused(b.ctx, 10)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, len(claimed), 2)
+			for _, id := range []string{seen.ID, waits.ID, held.ID} {
+				require.NoError(t, b.control(id, email.ActionRetryNow))
+			}
+			_, o := b.open(held.ID, 2)
+			require.Equal(t, email.VerdictOpened, o.Verdict)
+		})
+	}
+}
+
 func TestAPauseGivesBackWhatWasOnlyOpened(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

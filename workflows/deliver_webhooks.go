@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
@@ -17,8 +18,12 @@ const webhookRoundAtLeast = time.Second
 
 // DeliverWebhooks works for one endpoint until nothing waits for it. There is
 // at most one such run per endpoint; a wake-up that comes while it ends starts
-// the next.
-func DeliverWebhooks(ctx workflow.Context, in email.DeliverWebhooksInput) error {
+// the next. Its input is an email.DeliverWebhooksInput.
+func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
+	in, err := input[email.DeliverWebhooksInput](raw, takesEndpoint)
+	if err != nil {
+		return err
+	}
 	wake := wakeSignals(ctx)
 	for {
 		for wake.ReceiveAsync(nil) {

@@ -20,6 +20,7 @@ func newWebhookRun(t *testing.T) *run {
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	r := &run{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
 	r.SetStartTime(start)
+	r.RegisterWorkflow(workflows.DeliverWebhooks)
 	r.RegisterActivity(&activities.Activities{})
 	return r
 }
@@ -34,7 +35,7 @@ func TestDeliverWebhooksEndsWhenNothingWaits(t *testing.T) {
 		}
 		return email.DeliverWebhooksResult{Delivered: 1}, nil
 	})
-	r.ExecuteWorkflow(workflows.DeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
+	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
 	require.NoError(t, r.GetWorkflowError())
 	require.Len(t, r.calls, 4)
 	require.Equal(t, 3*time.Hour, r.Now().Sub(start))
@@ -50,7 +51,7 @@ func TestDeliverWebhooksIsWokenBeforeItsTime(t *testing.T) {
 		return email.DeliverWebhooksResult{Delivered: 2}, nil
 	})
 	r.RegisterDelayedCallback(func() { r.SignalWorkflow(email.SignalWake, nil) }, time.Minute)
-	r.ExecuteWorkflow(workflows.DeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
+	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
 	require.NoError(t, r.GetWorkflowError())
 	require.Equal(t, time.Minute, r.Now().Sub(start))
 }
@@ -62,7 +63,7 @@ func TestDeliverWebhooksGoesOnInANewRun(t *testing.T) {
 	on(r, email.ActivityDeliverWebhooks, func(int, email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
 		return email.DeliverWebhooksResult{Waiting: 9, NextAt: start.Add(time.Hour)}, nil
 	})
-	r.ExecuteWorkflow(workflows.DeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
+	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
 	require.ErrorContains(t, r.GetWorkflowError(), "continue as new")
 	require.Len(t, r.calls, 1, "what is due was delivered first")
 }

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/workflows"
 )
 
 var direct = email.SendEmailInput{CustomerID: "C", Message: json.RawMessage(`{"subject":"s"}`), IdempotencyKey: "k"}
@@ -68,6 +69,42 @@ func TestADirectStartNamesOneThingToSend(t *testing.T) {
 		r := newRun(t)
 		_, err := r.start(in)
 		require.ErrorContains(t, err, "either the message to send")
+	}
+}
+
+// What is no input at all is refused in words as well, and in our terms.
+func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		workflow string
+		in       any
+		says     string
+		pointer  string
+	}{
+		"a string":           {email.WorkflowSendEmail, "hello", `the input is of the JSON type string: give either the message to send: {"customer_id"`, ""},
+		"a list":             {email.WorkflowSendEmail, []string{"hello"}, "the input is of the JSON type array: give either", ""},
+		"a member":           {email.WorkflowSendEmail, map[string]any{"customer_id": 5, "message": direct.Message}, "customer_id is of the JSON type number: give either", "customer_id"},
+		"bytes":              {email.WorkflowSendEmail, []byte("hello"), "not readable as JSON: give either", ""},
+		"a batch's":          {email.WorkflowSendBatch, "hello", `the input is of the JSON type string: give the batch that is stored: {"batch_id": "…"}`, ""},
+		"an endpoint's list": {email.WorkflowDeliverWebhooks, []int{5}, `the input is of the JSON type array: give the endpoint: {"endpoint_id": "…"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newBatchRun(t)
+			r.RegisterWorkflow(workflows.DeliverWebhooks)
+			r.ExecuteWorkflow(tc.workflow, tc.in)
+			app, ok := errors.AsType[*temporal.ApplicationError](r.GetWorkflowError())
+			require.True(t, ok, "%v", r.GetWorkflowError())
+			require.Equal(t, string(email.CodeInvalidRequest), app.Type())
+			require.True(t, app.NonRetryable())
+			require.Contains(t, app.Message(), tc.says)
+			require.Equal(t, tc.pointer != "", app.HasDetails())
+			if tc.pointer != "" {
+				var got email.ErrorDetails
+				require.NoError(t, app.Details(&got))
+				require.Equal(t, tc.pointer, got.Errors[0].Pointer)
+			}
+		})
 	}
 }
 

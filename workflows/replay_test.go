@@ -14,6 +14,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
@@ -110,17 +111,17 @@ func TestTheRecordingsTakeEveryPath(t *testing.T) {
 // What is not behind the version is caught; what is, is not.
 func TestAnIncompatibleChangeIsCaught(t *testing.T) {
 	t.Parallel()
-	for name, changed := range map[string]func(workflow.Context, email.SendEmailInput) (email.SendEmailResult, error){
-		"a step more": func(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+	for name, changed := range map[string]func(workflow.Context, converter.RawValue) (email.SendEmailResult, error){
+		"a step more": func(ctx workflow.Context, in converter.RawValue) (email.SendEmailResult, error) {
 			if err := workflow.Sleep(ctx, time.Second); err != nil {
 				return email.SendEmailResult{}, err
 			}
 			return workflows.SendEmail(ctx, in)
 		},
-		"a step less": func(workflow.Context, email.SendEmailInput) (email.SendEmailResult, error) {
+		"a step less": func(workflow.Context, converter.RawValue) (email.SendEmailResult, error) {
 			return email.SendEmailResult{}, nil
 		},
-		"another step": func(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+		"another step": func(ctx workflow.Context, in converter.RawValue) (email.SendEmailResult, error) {
 			err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute}), email.ActivityFollow, in).Get(ctx, nil)
 			return email.SendEmailResult{}, err
 		},
@@ -137,7 +138,7 @@ func TestAnIncompatibleChangeIsCaught(t *testing.T) {
 		if started.GetWorkflowType().GetName() != email.WorkflowSendEmail {
 			continue
 		}
-		behindTheVersion := func(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+		behindTheVersion := func(ctx workflow.Context, in converter.RawValue) (email.SendEmailResult, error) {
 			if workflow.GetVersion(ctx, email.WorkflowSendEmail, workflow.DefaultVersion, 1) >= 1 {
 				if err := workflow.Sleep(ctx, time.Second); err != nil {
 					return email.SendEmailResult{}, err

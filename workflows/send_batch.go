@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/workflow"
 
@@ -51,8 +52,12 @@ type sendBatch struct {
 }
 
 // SendBatch works through a batch's e-mails until it answers for none any more: each
-// has ended, or goes on in a run of its own.
-func SendBatch(ctx workflow.Context, in email.SendBatchInput) (email.SendBatchResult, error) {
+// has ended, or goes on in a run of its own. Its input is an email.SendBatchInput.
+func SendBatch(ctx workflow.Context, raw converter.RawValue) (email.SendBatchResult, error) {
+	in, err := input[email.SendBatchInput](raw, takesBatch)
+	if err != nil {
+		return email.SendBatchResult{}, err
+	}
 	b, err := newSendBatch(ctx, in)
 	if err != nil {
 		return email.SendBatchResult{}, err

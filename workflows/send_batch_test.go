@@ -23,7 +23,7 @@ func newBatchRun(t *testing.T) *run {
 }
 
 func (r *run) executeBatch(in email.SendBatchInput) (email.SendBatchResult, error) {
-	r.ExecuteWorkflow(workflows.SendBatch, in)
+	r.ExecuteWorkflow(email.WorkflowSendBatch, in)
 	require.True(r.t, r.IsWorkflowCompleted())
 	var res email.SendBatchResult
 	err := r.GetWorkflowError()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -45,8 +46,12 @@ type sendEmail struct {
 
 // SendEmail brings one e-mail to its end: one that is stored, or the message of a
 // direct start. Whatever recipients' servers say is its result; only an e-mail that is not
-// there, or a message that is refused, fails the run.
-func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailResult, error) {
+// there, or a message that is refused, fails the run. Its input is an email.SendEmailInput.
+func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailResult, error) {
+	in, err := input[email.SendEmailInput](raw, takesMessage)
+	if err != nil {
+		return email.SendEmailResult{}, err
+	}
 	s, err := newSendEmail(ctx, in)
 	if err != nil {
 		return email.SendEmailResult{}, err
@@ -82,8 +87,7 @@ func SendEmail(ctx workflow.Context, in email.SendEmailInput) (email.SendEmailRe
 
 func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
 	if (in.EmailID == "") == (len(in.Message) == 0) {
-		return nil, temporal.NewNonRetryableApplicationError("give either the message to send: {\"customer_id\": \"…\", \"message\": {…}}, or the e-mail that is stored: {\"email_id\": \"…\"}",
-			string(email.CodeInvalidRequest), nil)
+		return nil, temporal.NewNonRetryableApplicationError(takesMessage, string(email.CodeInvalidRequest), nil)
 	}
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}

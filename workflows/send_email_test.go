@@ -50,7 +50,7 @@ func (r *run) execute() (email.SendEmailResult, error) {
 }
 
 func (r *run) start(in email.SendEmailInput) (email.SendEmailResult, error) {
-	r.ExecuteWorkflow(workflows.SendEmail, in)
+	r.ExecuteWorkflow(email.WorkflowSendEmail, in)
 	require.True(r.t, r.IsWorkflowCompleted())
 	var res email.SendEmailResult
 	err := r.GetWorkflowError()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -81,7 +82,7 @@ func envPath(cfg config.Config) string { return filepath.Join(cfg.DevDir, "dev.e
 // that ended with the last one.
 const ownedName = "# started by postrider dev"
 
-// disown forgets the addresses that an earlier start left in the environment.
+// disown forgets the addresses, and the key, that an earlier start left in the environment.
 func disown(cfg *config.Config) error {
 	known := readEnv(envPath(*cfg))
 	for name := range strings.FieldsSeq(known[ownedName]) {
@@ -93,6 +94,8 @@ func disown(cfg *config.Config) error {
 			cfg.DatabaseURL = config.NewSecret("")
 		case "POSTRIDER_TEMPORAL_UI_URL":
 			cfg.TemporalUIURL = ""
+		case "POSTRIDER_SECRET_KEY":
+			cfg.SecretKey = config.Key{}
 		}
 		if err := os.Unsetenv(name); err != nil {
 			return err
@@ -138,6 +141,7 @@ func (d demo) write(cfg config.Config, owned []string) error {
 		{"TEMPORAL_ADDRESS", os.Getenv("TEMPORAL_ADDRESS")},
 		{"POSTRIDER_TEMPORAL_UI_URL", cfg.TemporalUIURL},
 		{"POSTRIDER_SMTP_URLS", strings.Join(cfg.SMTPURLs, " ")},
+		{"POSTRIDER_SECRET_KEY", base64.StdEncoding.EncodeToString(cfg.SecretKey.Bytes())},
 	} {
 		fmt.Fprintf(&b, "%s='%s'\n", kv[0], kv[1])
 	}

@@ -38,6 +38,8 @@ POSTRIDER_DEV_DIR; Ctrl-C stops everything it started.`,
 type devStack struct {
 	postgres *devstack.Postgres
 	temporal *devstack.Temporal
+	// ownsKey: the installation's key is the one that dev keeps in its folder.
+	ownsKey bool
 }
 
 // owned names the variables of what dev started itself.
@@ -48,6 +50,9 @@ func (d *devStack) owned() []string {
 	}
 	if d.temporal != nil {
 		out = append(out, "TEMPORAL_ADDRESS", "POSTRIDER_TEMPORAL_UI_URL")
+	}
+	if d.ownsKey {
+		out = append(out, "POSTRIDER_SECRET_KEY")
 	}
 	return out
 }
@@ -87,9 +92,6 @@ func dev(cmd *cobra.Command) (err error) {
 	if err := os.MkdirAll(cfg.DevDir, 0o755); err != nil {
 		return fmt.Errorf("POSTRIDER_DEV_DIR: %w", err)
 	}
-	if err := devSecret(&cfg); err != nil {
-		return err
-	}
 	if len(cfg.PayloadKeys) > 0 && cfg.CodecToken.Reveal() == "" {
 		cfg.CodecToken = config.NewSecret(rand.Text())
 	}
@@ -97,6 +99,9 @@ func dev(cmd *cobra.Command) (err error) {
 		return err
 	}
 	stack := &devStack{}
+	if stack.ownsKey, err = devSecret(&cfg); err != nil {
+		return err
+	}
 	defer func() {
 		fmt.Fprintln(out, "stopping")
 		err = errors.Join(err, stack.stop(ctx))
@@ -216,10 +221,11 @@ func createDatabase(ctx context.Context, adminURL string) error {
 	return errors.Join(err, admin.Close())
 }
 
-// devSecret keeps the installation's key beside the data that it seals.
-func devSecret(cfg *config.Config) error {
+// devSecret keeps the installation's key beside the data that it seals, unless a
+// setting gives one.
+func devSecret(cfg *config.Config) (kept bool, err error) {
 	if len(cfg.SecretKey.Bytes()) > 0 {
-		return nil
+		return false, nil
 	}
 	path := filepath.Join(cfg.DevDir, "secret.key")
 	text, err := os.ReadFile(path)
@@ -230,12 +236,12 @@ func devSecret(cfg *config.Config) error {
 		err = os.WriteFile(path, text, 0o600)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if cfg.SecretKey, err = config.ParseKey(strings.TrimSpace(string(text))); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return false, fmt.Errorf("%s: %w", path, err)
 	}
-	return nil
+	return true, nil
 }
 
 // localURL is how this machine reaches a listen address.

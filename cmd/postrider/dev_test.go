@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -51,6 +52,7 @@ func TestDev(t *testing.T) {
 	t.Run("deleting a scheduled e-mail", func(t *testing.T) { s.t = t; s.deleteScheduled() })
 	t.Run("batches", func(t *testing.T) { s.t = t; s.batches() })
 	t.Run("postrider send", func(t *testing.T) { s.t = t; s.commandLine(bin); s.commandLineBatch(bin) })
+	t.Run("an operator's commands take dev.env", func(t *testing.T) { s.t = t; s.operator(bin) })
 	t.Run("a second stack in the same folder", func(t *testing.T) { s.t = t; s.second(bin, path) })
 	t.Run("stop leaves nothing", func(t *testing.T) {
 		s.t = t
@@ -63,9 +65,10 @@ func TestDev(t *testing.T) {
 	t.Run("a second start reuses the data", func(t *testing.T) {
 		key := s.env["POSTRIDER_ACCESSKEY"]
 		// Whoever sourced dev.env has the addresses of servers that are gone.
-		stale := append([]string{"DATABASE_URL=" + s.env["DATABASE_URL"], "TEMPORAL_ADDRESS=" + s.env["TEMPORAL_ADDRESS"]}, settings...)
+		stale := append([]string{"DATABASE_URL=" + s.env["DATABASE_URL"], "TEMPORAL_ADDRESS=" + s.env["TEMPORAL_ADDRESS"], "POSTRIDER_SECRET_KEY=" + s.env["POSTRIDER_SECRET_KEY"]}, settings...)
 		again := startStack(t, bin, path, dir, ports, stale...)
 		require.Equal(t, key, again.env["POSTRIDER_ACCESSKEY"])
+		require.Contains(t, strings.Fields(again.env[ownedName]), "POSTRIDER_SECRET_KEY", "it is still that of the folder")
 		require.Equal(t, email.StatusDelivered, again.get(first).Status)
 		require.Len(t, again.arrived(first), 1, "not sent again")
 		again.await(again.send(mailTo("after")).ID, email.StatusDelivered)
@@ -74,6 +77,26 @@ func TestDev(t *testing.T) {
 		require.NoError(t, again.waited, again.out.String())
 		require.NoError(t, again.closed())
 	})
+}
+
+// operator runs the commands that work on the database, with nothing but what dev.env
+// holds: it has the key that they seal secrets with, and is nobody else's to read.
+func (s *stack) operator(bin string) {
+	file := filepath.Join(s.dir, "dev.env")
+	info, err := os.Stat(file)
+	require.NoError(s.t, err)
+	require.Equal(s.t, os.FileMode(0o600), info.Mode().Perm())
+	run := func(args string) string {
+		cmd := exec.CommandContext(s.t.Context(), "sh", "-c", `set -a; . "$1"; exec "$2" `+args, "sh", file, bin)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.t.TempDir()}
+		out, err := cmd.CombinedOutput()
+		require.NoError(s.t, err, string(out))
+		return string(out)
+	}
+	require.Contains(s.t, run("pause --customer Demo --reason 'a try'"), "a try")
+	require.Contains(s.t, run("pauses"), "a try")
+	require.Contains(s.t, run("unpause --customer Demo"), "nothing is paused")
+	require.Contains(s.t, run("customer create --name 'made with dev.env'"), "webhook secret whsec_")
 }
 
 // expect replaces what differs from mail to mail and compares with a golden file.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
@@ -36,13 +37,20 @@ const maxItems = 500
 func Collect(ctx workflow.Context, d Digest) error {
 	signals := workflow.GetSignalChannelWithOptions(ctx, "add", workflow.SignalChannelOptions{Description: "One more item for the digest"})
 	items := d.Items
+	// What a signal brings is decoded here. The SDK drops one that it cannot decode and
+	// waits for the next, and the run would hear nothing else meanwhile, not even its timer.
 	receive := func(c workflow.ReceiveChannel, _ bool) {
+		var raw converter.RawValue
 		var item string
-		c.Receive(ctx, &item)
+		c.ReceiveAsync(&raw)
+		if err := converter.GetDefaultDataConverter().FromPayload(raw.Payload(), &item); err != nil || item == "" {
+			workflow.GetLogger(ctx).Warn("signal without a text", "error", err)
+			return
+		}
 		items = append(items, item)
 	}
-	if len(items) == 0 {
-		receive(signals, true) // nothing to tell is not told
+	for first := workflow.NewSelector(ctx).AddReceive(signals, receive); len(items) == 0; {
+		first.Select(ctx) // nothing to tell is not told
 	}
 	dayEnds := workflow.NewTimerWithOptions(ctx, d.For, workflow.TimerOptions{Summary: "the digest is sent"})
 	over := false
@@ -65,12 +73,11 @@ func Collect(ctx workflow.Context, d Digest) error {
 	if err := workflow.ExecuteChildWorkflow(child, email.WorkflowSendEmail, in).GetChildWorkflowExecution().Get(ctx, nil); err != nil {
 		return err
 	}
-	d.Items = nil
+	items = nil
 	for signals.Len() > 0 { // what came meanwhile is not lost with this run
-		var item string
-		signals.Receive(ctx, &item)
-		d.Items = append(d.Items, item)
+		receive(signals, true)
 	}
+	d.Items = items
 	return workflow.NewContinueAsNewError(ctx, Collect, d)
 }
 

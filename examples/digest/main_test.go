@@ -50,6 +50,22 @@ func TestWhatCameTooLateIsInTheNext(t *testing.T) {
 	require.Equal(t, mailtest.Start.Add(24*time.Hour), e.At[0])
 }
 
+// A signal is anybody's: one that holds no text is left out, and what comes after it heard.
+func TestWhatIsNoTextDeafensNobody(t *testing.T) {
+	e := mailtest.New(t, mailtest.Delivered)
+	for i, item := range []any{42, "thing 1", nil, "thing 3", map[string]string{"thing": "4"}} {
+		e.RegisterDelayedCallback(func() { e.SignalWorkflow("add", item) }, time.Duration(i+1)*time.Hour)
+	}
+	e.RegisterDelayedCallback(func() { // these are left for the next
+		e.SignalWorkflow("add", 42)
+		e.SignalWorkflow("add", "thing 5")
+	}, 26*time.Hour)
+	_, err := mailtest.Execute[any](t, e, Collect, daily)
+	require.Equal(t, []string{"thing 5"}, next(t, err).Items)
+	require.Equal(t, "- thing 1\n- thing 3", e.Sent[0].Content.Text)
+	require.Equal(t, mailtest.Start.Add(26*time.Hour), e.At[0], "a day after the first that can be read")
+}
+
 func TestAFullDigestDoesNotWait(t *testing.T) {
 	e := mailtest.New(t, mailtest.Delivered)
 	e.RegisterDelayedCallback(func() {

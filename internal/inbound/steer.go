@@ -1,7 +1,6 @@
 package inbound
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -49,7 +48,7 @@ func steer(addr string) steering {
 		return steering{} // an ordinary local part
 	}
 	return steering{refuse: &gosmtp.SMTPError{
-		Code: int(code), EnhancedCode: enhancedFor(int(code)), Message: fmt.Sprintf("Refused with %d on request", code),
+		Code: int(code), EnhancedCode: enhancedFor(int(code)), Message: "Refused on request",
 	}}
 }
 
