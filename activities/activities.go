@@ -162,7 +162,6 @@ type Deps struct {
 type Activities struct {
 	deps      Deps
 	exchanges *exchanges
-	marks     *marks
 	limits    limits
 	// large is the memory that large messages share.
 	large *semaphore.Weighted
@@ -190,7 +189,7 @@ func defaultLimits() limits {
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges(), marks: &marks{journal: deps.Journal}, limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
 	return a, a.exchanges.drain
 }
 

@@ -90,7 +90,7 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 		return more, err
 	}
 	endings := c.sendAll(drained, owner, opened, first)
-	return more, c.record(ctx, endings)
+	return more, c.record(ctx, opened, endings)
 }
 
 // lent is a session for whoever comes first.
@@ -243,7 +243,7 @@ func (c *chunk) content(ctx context.Context, at email.Attachment) ([]byte, error
 
 // record writes the ends of a lot's attempts, trying for a while. What cannot be
 // written goes to the run, which has longer.
-func (c *chunk) record(ctx context.Context, endings []email.Ending) error {
+func (c *chunk) record(ctx context.Context, opened []email.BatchOpening, endings []email.Ending) error {
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.finishWithin)
 	defer cancel()
 	for {
@@ -265,13 +265,10 @@ func (c *chunk) record(ctx context.Context, endings []email.Ending) error {
 		case <-wait.Done():
 		}
 		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(endings), "error", err)
-		for _, e := range endings {
-			u := email.UnrecordedAttempt{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay}
-			for _, out := range e.Outcomes {
-				out.Reply = masked(out.Reply, nil)
-				u.Outcomes = append(u.Outcomes, out)
-			}
-			c.result.Unrecorded = append(c.result.Unrecorded, u)
+		for i, e := range endings {
+			c.result.Unrecorded = append(c.result.Unrecorded, email.UnrecordedAttempt{
+				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(opened[i].Recipients)),
+			})
 		}
 		c.result.More = true
 		return err
@@ -306,10 +303,10 @@ func (a *Activities) marker(e email.Ending, message []byte) func(context.Context
 		// never from earlier. The clock is monotonic and goes on while the process is
 		// stopped.
 		leased := time.Now()
-		err := a.marks.sent(ctx, email.Mark{
+		err := owned(a.deps.Journal.MarkSent(ctx, []email.Mark{{
 			EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, IfSilent: ifSilent,
 			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
-		})
+		}}))
 		if err == nil && time.Since(leased) >= email.Lease {
 			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
 		}

@@ -240,10 +240,7 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	ex := session.Send(sendCtx, email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}, message, a.marker(ending, message))
 	stop()
 	ending.Outcomes, ending.Transcript = ex.Outcomes, ex.Transcript
-	addrs := make([]string, len(o.Recipients))
-	for i, r := range o.Recipients {
-		addrs[i] = r.Address
-	}
+	addrs := addresses(o.Recipients)
 	res.Reply = masked(ex.Final, addrs)
 	a.logAttempt(in, res, ex)
 	switch err := a.finish(ending); {
@@ -253,10 +250,7 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 		return res, err
 	case err != nil:
 		a.deps.Log.Warn("journal.unrecorded", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
-		for _, out := range ending.Outcomes {
-			out.Reply = masked(out.Reply, addrs)
-			res.Unrecorded = append(res.Unrecorded, out)
-		}
+		res.Unrecorded = maskedOutcomes(ending.Outcomes, addrs)
 	}
 	return res, nil
 }
@@ -340,6 +334,23 @@ func (a *Activities) logAttempt(in email.SendSMTPInput, res email.SendSMTPResult
 		"code", res.Code, "enhanced", res.Enhanced, "relay_fault", ex.RelayFault,
 		"delivered", counts[email.RecipientDelivered], "deferred", counts[email.RecipientDeferred],
 		"bounced", counts[email.RecipientBounced], "failed", counts[email.RecipientFailed])
+}
+
+func addresses(rs []email.EnvelopeRecipient) []string {
+	out := make([]string, len(rs))
+	for i, r := range rs {
+		out[i] = r.Address
+	}
+	return out
+}
+
+// maskedOutcomes are fit for a history.
+func maskedOutcomes(outs []email.Outcome, addrs []string) (masks []email.Outcome) {
+	for _, out := range outs {
+		out.Reply = masked(out.Reply, addrs)
+		masks = append(masks, out)
+	}
+	return masks
 }
 
 func masked(r email.Reply, addrs []string) email.Reply {

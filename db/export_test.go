@@ -16,6 +16,9 @@ func (s *Store) RecordMany(ctx context.Context, recs []email.RecordStatusInput) 
 	return s.recordMany(ctx, recs)
 }
 
+// MarksWait waits until so many marks are waiting behind those that are being written.
+func (s *Store) MarksWait(n int) { s.marks.wait(n) }
+
 // AcceptMany accepts messages of customers.
 func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string, ms []email.Message) ([]*email.Email, error) {
 	as := make([]acceptance, len(ms))

@@ -38,8 +38,20 @@ const patched = ` FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid,
 	WHERE a.email_id = ANY ($3) AND a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
 
 // MarkSent notes that final dots are about to be written. Those of the attempts
-// it does not name as ours must not be: somebody else has them.
+// it does not name as ours must not be: somebody else has them. Nor may any after an
+// error, or when ctx ends first: what is in the journal is not known then.
 func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, err error) {
+	// Well within the leases that begin with it.
+	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
+	defer cancel()
+	if len(marks) != 1 {
+		return s.markMany(ctx, marks)
+	}
+	mine, _, err := s.marks.do(ctx, marks[0])
+	return []bool{mine}, err
+}
+
+func (s *Store) markMany(ctx context.Context, marks []email.Mark) (ours []bool, err error) {
 	patches := make([]attemptPatch, len(marks))
 	for i, m := range marks {
 		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,

@@ -15,6 +15,7 @@ import (
 type together struct {
 	accepts *group[acceptance, *email.Email]
 	opens   *group[email.OpenRequest, email.Opening]
+	marks   *group[email.Mark, bool]
 	endings *group[email.Ending, bool]
 	records *group[email.RecordStatusInput, *email.Recorded]
 }
@@ -23,6 +24,7 @@ func newTogether(s *Store) together {
 	return together{
 		accepts: &group[acceptance, *email.Email]{call: s.acceptMany},
 		opens:   &group[email.OpenRequest, email.Opening]{call: s.openMany},
+		marks:   &group[email.Mark, bool]{call: s.markMany},
 		endings: &group[email.Ending, bool]{call: s.finishMany},
 		records: &group[email.RecordStatusInput, *email.Recorded]{call: s.recordMany},
 	}

@@ -1,0 +1,72 @@
+package db_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+// TestMarksAreCommittedTogether has fifty come while one waits for Postgres.
+func TestMarksAreCommittedTogether(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const n, taken = 51, 7
+	mark := func(i int, id, owner string) email.Mark {
+		if i == taken {
+			owner = uuid.NewString()
+		}
+		return email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5}
+	}
+	marks := make([]email.Mark, n)
+	for i := range marks {
+		id := b.accept(message("a@x.test")).ID
+		owner, o := b.open(id, 1)
+		require.Equal(t, email.VerdictOpened, o.Verdict)
+		marks[i] = mark(i, id, owner)
+	}
+	tx, err := b.raw.BeginTx(b.ctx, nil)
+	require.NoError(t, err)
+	_, err = tx.Exec("SELECT 1 FROM delivery_attempts WHERE email_id = ? FOR UPDATE", marks[0].EmailID)
+	require.NoError(t, err)
+
+	type answer struct {
+		ours []bool
+		err  error
+	}
+	answers := make([]chan answer, n)
+	ask := func(ctx context.Context, i int) chan answer {
+		out := make(chan answer, 1)
+		go func() {
+			ours, err := b.MarkSent(ctx, marks[i:i+1])
+			out <- answer{ours, err}
+		}()
+		return out
+	}
+	answers[0] = ask(b.ctx, 0)
+	require.Eventually(t, func() bool {
+		return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+	}, 30*time.Second, 5*time.Millisecond, "the first waits for the row")
+	ended, cancel := context.WithCancel(b.ctx)
+	cancel()
+	require.ErrorIs(t, (<-ask(ended, 1)).err, context.Canceled, "who has gone is told so")
+	b.MarksWait(1)
+	for i := 1; i < n; i++ {
+		answers[i] = ask(b.ctx, i)
+	}
+	b.MarksWait(n)
+	require.NoError(t, tx.Rollback())
+	for i, out := range answers {
+		require.Equal(t, answer{ours: []bool{i != taken}}, <-out, "each has its own answer")
+	}
+	require.Equal(t, n-1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'data_sent'"))
+	require.Equal(t, 2, b.count("SELECT count(DISTINCT xmin::text) FROM delivery_attempts WHERE phase = 'data_sent'"), "transactions")
+
+	require.NoError(t, b.Close())
+	_, err = b.MarkSent(b.ctx, marks[:1])
+	require.Error(t, err)
+}
