@@ -77,7 +77,7 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 			return err
 		}
 		more = len(ids) == req.Limit
-		if err := c.lock(ids); err != nil {
+		if err := c.read(ids); err != nil {
 			return err
 		}
 		reqs := make([]email.OpenRequest, len(c.mails))
@@ -134,7 +134,7 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		if err := c.lock(ids); err != nil {
+		if err := c.read(ids); err != nil {
 			return err
 		}
 		n = len(ids)
