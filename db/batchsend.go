@@ -221,24 +221,6 @@ func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
 // noOwner is in the lease of an order that nobody holds.
 const noOwner = "00000000-0000-0000-0000-000000000000"
 
-// Outgoing reads the messages of e-mails that are about to be rendered, attachments
-// without their contents; see Content.
-func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error) {
-	var rows []*emailRow
-	if err := s.db.NewSelect().Model(&rows).Where("e.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
-		return nil, translate(err)
-	}
-	es, err := s.assemble(ctx, rows)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]email.Message, len(es))
-	for _, e := range es {
-		out[e.ID] = e.Message
-	}
-	return out, nil
-}
-
 // Content reads a stored content.
 func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {
 	data, err := readBlob(ctx, s.db, blobID, size)

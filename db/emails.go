@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
@@ -134,28 +135,14 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 // included, for rendering. An optional attachment that could not be had is left
 // out; any other that is not stored is an error.
 func (s *Store) Message(ctx context.Context, emailID string) (email.Message, error) {
-	var row struct {
-		emailRow
-		Text         string          `bun:"body_text"`
-		TextFromHTML bool            `bun:"text_from_html"`
-		HTML         string          `bun:"body_html"`
-		Headers      []headerJSON    `bun:"headers,type:jsonb"`
-		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
-	}
-	err := executed(s.db, "find_message", emailID).Scan(ctx, &row)
-	if errors.Is(err, sql.ErrNoRows) {
-		return email.Message{}, notFound("e-mail")
-	}
+	ms, err := s.Outgoing(ctx, []string{emailID})
 	if err != nil {
-		return email.Message{}, translate(err)
+		return email.Message{}, err
 	}
-	var as []*attachmentRow
-	if row.emailRow.Attachments > 0 {
-		if err := s.db.NewSelect().Model(&as).Where("at.email_id = ?", emailID).Order("at.position").Scan(ctx); err != nil {
-			return email.Message{}, translate(err)
-		}
+	m, ok := ms[emailID]
+	if !ok {
+		return m, notFound("e-mail")
 	}
-	m := emailOf(&row.emailRow, row.Recipients, &contentRow{Text: row.Text, TextFromHTML: row.TextFromHTML, HTML: row.HTML, Headers: row.Headers}, as).Message
 	if m.Attachments, err = m.Carried(); err != nil {
 		return email.Message{}, err
 	}
@@ -166,6 +153,44 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 		}
 	}
 	return m, nil
+}
+
+// Outgoing reads the messages of e-mails that are about to be rendered, all of their
+// attachments without their contents; see Content. An id that is not there is missing.
+func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error) {
+	var rows []struct {
+		emailRow
+		Text         string          `bun:"body_text"`
+		TextFromHTML bool            `bun:"text_from_html"`
+		HTML         string          `bun:"body_html"`
+		Headers      []headerJSON    `bun:"headers,type:jsonb"`
+		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
+	}
+	if err := executed(s.db, "find_messages", pgdialect.Array(ids)).Scan(ctx, &rows); err != nil {
+		return nil, translate(err)
+	}
+	var attached []string
+	for i := range rows {
+		if rows[i].Attachments > 0 {
+			attached = append(attached, rows[i].ID)
+		}
+	}
+	attachments := map[string][]*attachmentRow{}
+	if len(attached) > 0 {
+		var as []*attachmentRow
+		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.List(attached)).Order("at.position").Scan(ctx); err != nil {
+			return nil, translate(err)
+		}
+		for _, a := range as {
+			attachments[a.EmailID] = append(attachments[a.EmailID], a)
+		}
+	}
+	out := make(map[string]email.Message, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		out[r.ID] = emailOf(&r.emailRow, r.Recipients, &contentRow{Text: r.Text, TextFromHTML: r.TextFromHTML, HTML: r.HTML, Headers: r.Headers}, attachments[r.ID]).Message
+	}
+	return out, nil
 }
 
 // StoreAttachment keeps what a reference was resolved to: content, read to its
