@@ -27,9 +27,9 @@ type attemptPatch struct {
 const (
 	markAttempts = `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
 		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'` +
-		patched + ` AND a.phase = 'opened' RETURNING a.email_id, a.attempt`
+		patched + ` AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`
 	finishAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
-		transcript = v.transcript, done_at = now()` + patched + ` AND a.phase <> 'done' RETURNING a.email_id, a.attempt`
+		transcript = v.transcript, done_at = now()` + patched + ` AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`
 )
 
 // patched is the source of an update over attemptPatches, and what joins it.
@@ -97,6 +97,7 @@ func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemp
 	type place struct {
 		EmailID string
 		Attempt int
+		Owner   string
 	}
 	var done []place
 	if err := executed(s.db, sized(name, len(patches)), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
@@ -104,7 +105,7 @@ func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemp
 	}
 	ours := make([]bool, len(patches))
 	for i, p := range patches {
-		ours[i] = slices.Contains(done, place{p.EmailID, p.Attempt})
+		ours[i] = slices.Contains(done, place{p.EmailID, p.Attempt, p.Owner})
 	}
 	return ours, nil
 }

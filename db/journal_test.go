@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,4 +70,33 @@ func TestMarksAreCommittedTogether(t *testing.T) {
 	require.NoError(t, b.Close())
 	_, err = b.MarkSent(b.ctx, marks[:1])
 	require.Error(t, err)
+}
+
+// TestTheJournalKnowsOwnersApart has two owners of one attempt ask at the same time, in
+// either order: the answer of the one is not the other's.
+func TestTheJournalKnowsOwnersApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, first := range []bool{true, false} {
+		id := b.accept(message("a@x.test")).ID
+		mine, o := b.open(id, 1)
+		require.Equal(t, email.VerdictOpened, o.Verdict)
+		owners, want := []string{mine, uuid.NewString()}, []bool{true, false}
+		if !first {
+			slices.Reverse(owners)
+			slices.Reverse(want)
+		}
+		var marks []email.Mark
+		var endings []email.Ending
+		for _, owner := range owners {
+			marks = append(marks, email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
+			endings = append(endings, email.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+		}
+		ours, err := b.MarkSent(b.ctx, marks)
+		require.NoError(t, err)
+		require.Equal(t, want, ours)
+		ours, err = b.Finish(b.ctx, endings)
+		require.NoError(t, err)
+		require.Equal(t, want, ours)
+	}
 }
