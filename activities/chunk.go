@@ -2,10 +2,7 @@ package activities
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -293,32 +290,4 @@ func (c *chunk) obstruct(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// marker notes that a final dot is about to be written.
-func (a *Activities) marker(e email.Ending, message []byte) func(context.Context, []email.Outcome) error {
-	sum := sha256.Sum256(message)
-	return func(ctx context.Context, ifSilent []email.Outcome) error {
-		// The lease runs from before the call: Postgres may have counted from later,
-		// never from earlier. The clock is monotonic and goes on while the process is
-		// stopped.
-		leased := time.Now()
-		err := owned(a.deps.Journal.MarkSent(ctx, []email.Mark{{
-			EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, IfSilent: ifSilent,
-			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
-		}}))
-		if err == nil && time.Since(leased) >= email.Lease {
-			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
-		}
-		return err
-	}
-}
-
-// unsendableOutcomes end an attempt at a message that cannot be rendered.
-func unsendableOutcomes(rs []email.EnvelopeRecipient, err error) []email.Outcome {
-	out := make([]email.Outcome, len(rs))
-	for i, r := range rs {
-		out[i] = email.Outcome{RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: err.Error()}}
-	}
-	return out
 }
