@@ -62,7 +62,7 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 	var took []time.Duration
 	err := together(ctx, n, clients, func(ctx context.Context) error {
 		begin := time.Now()
-		if err := d.postTo(ctx, c, "/v1.0/emails", message()); err != nil {
+		if _, err := d.postTo(ctx, c, "/v1.0/emails", message()); err != nil {
 			return err
 		}
 		t := time.Since(begin)
@@ -75,26 +75,26 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 	return took, err
 }
 
-// postTo sends a body to the API, and waits until it is accepted.
-func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body string) error {
+// postTo sends a body to the API, and returns the answer once it is accepted.
+func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.api+path, strings.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+d.key)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := c.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	data, err := io.ReadAll(res.Body)
 	if err = errors.Join(err, res.Body.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	if res.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("POST %s: %s: %.500s", path, res.Status, data)
+		return nil, fmt.Errorf("POST %s: %s: %.500s", path, res.Status, data)
 	}
-	return nil
+	return data, nil
 }
 
 // open is how many e-mails have not ended. The query finds them by an index of
@@ -104,6 +104,10 @@ func (d *deployment) open(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// drainPoll is how often it is asked whether a round is over: seldom, since the answer
+// costs whom it is about.
+const drainPoll = 100 * time.Millisecond
+
 // drained waits until every e-mail has ended.
 func (d *deployment) drained(ctx context.Context) error {
 	for {
@@ -112,7 +116,7 @@ func (d *deployment) drained(ctx context.Context) error {
 			return err
 		}
 		select {
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(drainPoll):
 		case <-ctx.Done():
 			return fmt.Errorf("%d e-mails of %s are open: %w\n%s", n, d.name, ctx.Err(), d.logTail())
 		}

@@ -28,6 +28,7 @@ type result struct {
 	contenders []*contender
 	targets    []target
 	idle       []time.Duration
+	beside     []time.Duration
 	memory     []string
 	flat       []flatPoint
 	statements []statement
@@ -80,6 +81,12 @@ func measure(ctx context.Context, st *stack, s settings) (*result, error) {
 	}
 	for _, d := range append([]*deployment{p.one}, values(p.old)...) {
 		if err := d.allDelivered(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.find("batch") != nil {
+		say("%s broadcast e-mails, and transactional ones beside them", thousands(besides))
+		if r.beside, err = p.one.beside(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -153,6 +160,9 @@ func (r *result) judge() {
 	atLeast("batch, end to end, to River's end to end (aim: 3.50)", "batch", "river-send", 2)
 	atLeast("batch of copies, end to end, to River's end to end (aim: 3.50)", "copies", "river-send", 2)
 	below("request to delivered on an idle system, p50", percentile(r.idle, 50), 40*time.Millisecond)
+	if len(r.beside) > 0 {
+		below(fmt.Sprintf("a transactional e-mail beside %s broadcast ones, the slowest of %d", thousands(besides), len(r.beside)), r.beside[len(r.beside)-1], 2*time.Second)
+	}
 	for _, n := range []int{10_000, 100_000, 1_000_000} {
 		atLeast("throughput with "+thousands(n)+" old e-mails to that with none", fmt.Sprintf("old-%d", n), "one", 0.90)
 	}
@@ -212,6 +222,9 @@ func (r *result) markdown() string {
 		}
 	}
 	line("| request to delivered, idle system, one process | %s | %s |", ms(percentile(r.idle, 50)), ms(percentile(r.idle, 99)))
+	if len(r.beside) > 0 {
+		line("| the same while %s broadcast e-mails go out | %s | %s |", thousands(besides), ms(percentile(r.beside, 50)), ms(percentile(r.beside, 99)))
+	}
 	line("")
 	line("Memory: %s.", strings.Join(r.memory, "; "))
 	total := statement{}

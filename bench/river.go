@@ -129,7 +129,7 @@ func (q *queue) send(ctx context.Context, n, clients int) (time.Duration, error)
 			return err
 		})
 	})
-	for left := 1; err == nil && left > 0; time.Sleep(5 * time.Millisecond) {
+	for left := 1; err == nil && left > 0; time.Sleep(drainPoll) {
 		err = q.pool.QueryRow(ctx, "SELECT count(*) FROM mails WHERE status <> 'delivered'").Scan(&left)
 	}
 	took := time.Since(begin)
