@@ -84,6 +84,10 @@ func TestABatchIsManyEmails(t *testing.T) {
 	require.Equal(t, batch.ID, e.BatchID)
 	require.Equal(t, []string{"email.queued"}, b.events(e.ID))
 
+	for _, unknown := range []string{"", "my-batch", uuid.NewString()} {
+		_, err := b.PlanBatch(b.ctx, unknown)
+		require.Equal(t, email.CodeNotFound, email.FailureCode(err))
+	}
 	plan, err := b.PlanBatch(b.ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.BatchPlan{CustomerID: b.customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []email.Route{batchRoute}}, plan)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
@@ -16,6 +17,9 @@ import (
 // back: it is there.
 func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, error) {
 	var plan email.BatchPlan
+	if _, err := uuid.Parse(id); err != nil { // whoever starts a run may name anything
+		return plan, notFound("batch")
+	}
 	var row batchRow
 	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ? RETURNING *`, id).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -21,6 +21,9 @@ const webhookRoundAtLeast = time.Second
 // the next. Its input is an email.DeliverWebhooksInput.
 func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 	in, err := input[email.DeliverWebhooksInput](raw, takesEndpoint)
+	if err == nil && in.EndpointID == "" {
+		err = refused(takesEndpoint)
+	}
 	if err != nil {
 		return err
 	}

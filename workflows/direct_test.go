@@ -85,7 +85,9 @@ func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
 		"a list":             {email.WorkflowSendEmail, []string{"hello"}, "the input is of the JSON type array: give either", ""},
 		"a member":           {email.WorkflowSendEmail, map[string]any{"customer_id": 5, "message": direct.Message}, "customer_id is of the JSON type number: give either", "customer_id"},
 		"bytes":              {email.WorkflowSendEmail, []byte("hello"), "not readable as JSON: give either", ""},
-		"a batch's":          {email.WorkflowSendBatch, "hello", `the input is of the JSON type string: give the batch that is stored: {"batch_id": "…"}`, ""},
+		"a batch's":          {email.WorkflowSendBatch, "hello", `the input is of the JSON type string: give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`, ""},
+		"a batch's message":  {email.WorkflowSendBatch, map[string]any{"message": direct.Message}, "give the batch that POST", ""},
+		"no endpoint":        {email.WorkflowDeliverWebhooks, nil, "give the endpoint", ""},
 		"an endpoint's list": {email.WorkflowDeliverWebhooks, []int{5}, `the input is of the JSON type array: give the endpoint: {"endpoint_id": "…"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

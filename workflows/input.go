@@ -14,7 +14,7 @@ import (
 // What a workflow takes, for whoever has given it something else.
 const (
 	takesMessage  = `give either the message to send: {"customer_id": "…", "message": {…}}, or the e-mail that is stored: {"email_id": "…"}`
-	takesBatch    = `give the batch that is stored: {"batch_id": "…"}`
+	takesBatch    = `give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`
 	takesEndpoint = `give the endpoint: {"endpoint_id": "…"}`
 )
 
@@ -43,5 +43,10 @@ func input[I any](raw converter.RawValue, takes string) (in I, err error) {
 	if field.Pointer != "" {
 		details = append(details, email.ErrorDetails{Errors: []email.FieldError{field}})
 	}
-	return in, temporal.NewNonRetryableApplicationError(what+": "+takes, string(email.CodeInvalidRequest), nil, details...)
+	return in, refused(what+": "+takes, details...)
+}
+
+// refused fails a run for its input.
+func refused(why string, details ...any) error {
+	return temporal.NewNonRetryableApplicationError(why, string(email.CodeInvalidRequest), nil, details...)
 }

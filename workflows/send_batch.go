@@ -55,6 +55,9 @@ type sendBatch struct {
 // has ended, or goes on in a run of its own. Its input is an email.SendBatchInput.
 func SendBatch(ctx workflow.Context, raw converter.RawValue) (email.SendBatchResult, error) {
 	in, err := input[email.SendBatchInput](raw, takesBatch)
+	if err == nil && in.BatchID == "" {
+		err = refused(takesBatch)
+	}
 	if err != nil {
 		return email.SendBatchResult{}, err
 	}

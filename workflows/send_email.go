@@ -87,7 +87,7 @@ func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailRes
 
 func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
 	if (in.EmailID == "") == (len(in.Message) == 0) {
-		return nil, temporal.NewNonRetryableApplicationError(takesMessage, string(email.CodeInvalidRequest), nil)
+		return nil, refused(takesMessage)
 	}
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}
