@@ -222,7 +222,7 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 	}
 	if in.From != "" {
 		var err error
-		if w.From, err = time.Parse(time.DateOnly, in.From); err != nil {
+		if w.From, err = time.Parse(time.DateOnly, in.From); err != nil || !storableTime(w.From) {
 			return account.Domain{}, invalid("/from", "invalid", "give a day, as 2026-11-27")
 		}
 	}

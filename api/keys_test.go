@@ -133,7 +133,7 @@ func (b *bench) warmup(t *testing.T, admin, path string) {
 	set := b.with(admin, "PUT", path, `{"plan":[50,100,200],"from":"`+from+`"}`)
 	require.JSONEq(t, `{"name":"new.test","plan":[50,100,200],"from":"`+from+`","day":2,"limit":100,"used":0,"used_by_broadcast":0,"waiting":0}`, set.body)
 	require.JSONEq(t, set.body, b.with(admin, "GET", path, "").body)
-	for body, pointer := range map[string]string{`{"plan":[]}`: "/plan", `{"plan":[0]}`: "/plan", `{}`: "/plan", `{"plan":[1],"from":"today"}`: "/from"} {
+	for body, pointer := range map[string]string{`{"plan":[]}`: "/plan", `{"plan":[0]}`: "/plan", `{}`: "/plan", `{"plan":[1],"from":"today"}`: "/from", `{"plan":[1],"from":"0000-12-31"}`: "/from"} {
 		got := b.with(admin, "PUT", path, body)
 		require.Equal(t, 400, got.status, body)
 		require.Contains(t, got.body, `"pointer":"`+pointer+`"`)
