@@ -222,8 +222,8 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 	}
 	if in.From != "" {
 		var err error
-		if w.From, err = time.Parse(time.DateOnly, in.From); err != nil || !storableTime(w.From) {
-			return account.Domain{}, invalid("/from", "invalid", "give a day, as 2026-11-27")
+		if w.From, err = account.ParseWarmupDay(in.From); err != nil {
+			return account.Domain{}, invalid("/from", "invalid", err.Error())
 		}
 	}
 	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, w)

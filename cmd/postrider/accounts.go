@@ -253,8 +253,8 @@ func parseWarmup(plan, from string) (account.Warmup, error) {
 		if plan == "" {
 			return w, errors.New("--from needs --plan")
 		}
-		if w.From, err = time.Parse(time.DateOnly, from); err != nil {
-			return w, fmt.Errorf("--from %s: give a day, as 2026-11-27", from)
+		if w.From, err = account.ParseWarmupDay(from); err != nil {
+			return w, fmt.Errorf("--from %s: %w", from, err)
 		}
 	}
 	if plan == "" {

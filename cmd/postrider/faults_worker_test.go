@@ -50,17 +50,23 @@ func (d *deployment) running(c client.Client, status email.Status) int {
 	return int(n.GetCount())
 }
 
-// aWorkerIsStoppedByForce: what is not at its final dot when the time is up is cut,
-// and nothing of it was sent.
-func aWorkerIsStoppedByForce(t *testing.T, g *ground) {
-	peer := newStall("RCPT")
+// hanging has a worker's 20 mails wait at a point of the transaction.
+func hanging(t *testing.T, g *ground, point, drain string) (*stall, *deployment, *daemon, []sent) {
+	peer := newStall(point)
 	peer.Start(t)
 	t.Cleanup(peer.release)
-	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT=3s")
+	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT="+drain)
 	d.serve()
 	worker := d.worker()
 	mails := d.post(20)
-	d.eventually("all mails hang", func() bool { return peer.waiting() == 20 })
+	d.eventually("all mails wait at "+point, func() bool { return peer.waiting() == 20 })
+	return peer, d, worker, mails
+}
+
+// aWorkerIsStoppedByForce: what is not at its final dot when the time is up is cut,
+// and nothing of it was sent.
+func aWorkerIsStoppedByForce(t *testing.T, g *ground) {
+	peer, d, worker, mails := hanging(t, g, "RCPT", "3s")
 	told := time.Now()
 	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, worker.cmd.Wait(), worker.output())
@@ -131,14 +137,7 @@ func aNewVersion(t *testing.T, g *ground) {
 // aWorkerIsStopped: what has begun ends within the drain timeout, and nothing is
 // ambiguous.
 func aWorkerIsStopped(t *testing.T, g *ground) {
-	peer := newStall(".")
-	peer.Start(t)
-	t.Cleanup(peer.release)
-	d := g.deploy(t, relayURL(peer.Peer), "POSTRIDER_DRAIN_TIMEOUT=60s")
-	d.serve()
-	worker := d.worker()
-	mails := d.post(20)
-	d.eventually("all mails are at their dots", func() bool { return peer.waiting() == 20 })
+	peer, d, worker, mails := hanging(t, g, ".", "60s")
 	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
 	d.eventually("the worker drains", func() bool { return strings.Contains(worker.output(), "worker.draining") })
 	peer.release()

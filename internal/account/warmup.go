@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -40,6 +41,16 @@ func (w Warmup) Check() error {
 		}
 	}
 	return nil
+}
+
+// ParseWarmupDay reads a plan's first day, as 2026-11-27. The year 0 is none: Postgres
+// does not have it.
+func ParseWarmupDay(text string) (time.Time, error) {
+	day, err := time.Parse(time.DateOnly, text)
+	if err != nil || day.Year() < 1 {
+		return time.Time{}, errors.New("give a day, as 2026-11-27")
+	}
+	return day, nil
 }
 
 // BroadcastLimit is how many of a day's places broadcast mail may have, the day
