@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -94,6 +93,9 @@ func (s *Server) batch(b email.Batch, open int) batchJSON {
 func (s *Server) progress(p email.BatchProgress) batchProgressJSON {
 	open := p.Emails[email.StatusQueued] + p.Emails[email.StatusSending]
 	out := batchProgressJSON{batchJSON: s.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: math.Round(p.Rate*100) / 100, NextAt: moment(p.NextAt)}
+	if open > 0 && p.Details[email.DetailHeld] == open {
+		out.Status = batchHeld // one by one, or by a pause
+	}
 	if out.Details == nil {
 		out.Details = map[email.Detail]int{}
 	}
@@ -101,6 +103,9 @@ func (s *Server) progress(p email.BatchProgress) batchProgressJSON {
 }
 
 func (s *Server) postBatch(c *gin.Context) (int, any, error) {
+	if err := parameters(c, "a batch is watched at GET /v1.0/batches/{id}"); err != nil {
+		return 0, nil, err
+	}
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return 0, nil, err
@@ -147,11 +152,6 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 	if err != nil {
 		return b, nil, false, err
 	}
-	if in.Mode == email.BatchStrict {
-		if items, fields := in.Problems(email.MaxBatchProblems); items > 0 {
-			return b, nil, false, strictly(items, in.Len(), fields)
-		}
-	}
 	idem := email.Idempotency{Key: key}
 	if key != "" {
 		idem.Fingerprint = in.Fingerprint()
@@ -169,16 +169,6 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 	}, s.deps.Dispatcher.Owner(), idem)
 }
 
-// strictly refuses a batch for what is wrong with some of its items.
-func strictly(bad, total int, fields []email.FieldError) error {
-	f := email.Fail(email.CodeInvalidRequest, "%d of the %d items cannot be accepted, so none is; errors says where and why. mode: permissive accepts the others", bad, total)
-	if bad == total {
-		f.Detail = fmt.Sprintf("none of the %d items can be accepted; errors says why", total)
-	}
-	f.Fields = fields
-	return f
-}
-
 func (s *Server) getBatch(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "batch")
 	if err != nil {
@@ -192,6 +182,9 @@ func (s *Server) getBatch(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) listBatches(c *gin.Context) (int, any, error) {
+	if err := parameters(c, "there are page_size and page_token", "page_size", "page_token"); err != nil {
+		return 0, nil, err
+	}
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err

@@ -145,15 +145,27 @@ func TestStrictBatchesAreAcceptedWholeOrNotAtAll(t *testing.T) {
 	b := setup(t)
 	refused := b.refusedBatch(copies("", ann, bob, cid, `{"email":"dan@x.test","name":"Dan"}`))
 	require.Equal(t, 400, refused.Status)
-	require.Equal(t, "2 of the 4 items cannot be accepted, so none is; errors says where and why. mode: permissive accepts the others", refused.Detail)
+	require.Equal(t, "2 of the 4 items cannot be accepted, so none is: errors says where and why. mode: permissive accepts the others", refused.Detail)
 	require.Equal(t, []struct{ Pointer, Code, Detail string }{
-		{"/recipients/1/variables", "control_character", "with these variables, the subject would have line breaks or other control characters; remove them"},
+		{"/recipients/1/variables/name", "control_character", "the subject uses it, and cannot have line breaks or other control characters; remove them"},
 		{"/recipients/3/variables/order", "missing", "the message uses this variable; give its value, which may be empty"},
 	}, refused.Errors)
 	refused = b.refusedBatch(messages(basic, strings.Replace(basic, "acme.test", "other.test", 1)))
 	require.Equal(t, 403, refused.Status)
 	require.Equal(t, "sender_domain_unverified", refused.Code)
 	require.Equal(t, "/messages/1/from", refused.Errors[0].Pointer)
+	require.Regexp(t, "^1 of the 2 items cannot be accepted, so none is: the sender's domain is not verified", refused.Detail)
+	foreign := strings.Replace(basic, "acme.test", "other.test", 1)
+	refused = b.refusedBatch(messages(basic, foreign, `{"subject":1}`, foreign, strings.Replace(basic, `"subject"`, `"attachments":[{"reference_type":"file","reference_id":"`+b.customer.ID+`"}],"subject"`, 1)))
+	require.Equal(t, []any{400, "invalid_request"}, []any{refused.Status, refused.Code})
+	require.Regexp(t, "^4 of the 5 items", refused.Detail, "what only the store knows counts, too")
+	var places []string
+	for _, e := range refused.Errors {
+		places = append(places, e.Pointer)
+	}
+	require.Equal(t, []string{"/messages/1/from", "/messages/2/subject", "/messages/3/from", "/messages/4/attachments/0/reference_id"}, places)
+	refused = b.refusedBatch(strings.Replace(copies("", ann, cid), "acme.test", "other.test", 1))
+	require.Equal(t, []any{403, "sender_domain_unverified", 1}, []any{refused.Status, refused.Code, len(refused.Errors)}, "said once of the one message")
 	require.Empty(t, b.dispatch.accepted())
 
 	many := make([]string, 200)
@@ -161,7 +173,7 @@ func TestStrictBatchesAreAcceptedWholeOrNotAtAll(t *testing.T) {
 		many[i] = bob
 	}
 	refused = b.refusedBatch(copies("", many...))
-	require.Equal(t, "none of the 200 items can be accepted; errors says why", refused.Detail)
+	require.Equal(t, "none of the 200 items can be accepted: errors says where and why", refused.Detail)
 	require.Len(t, refused.Errors, 100)
 }
 
@@ -178,13 +190,19 @@ func TestPermissiveBatchesTellWhatIsRefused(t *testing.T) {
 	require.Equal(t, "/recipients/2/variables/order", got.Items[2].Error.Errors[0].Pointer)
 	require.Equal(t, 2, b.batch(got.ID).Refused)
 
+	got = b.postBatch(permissive(copies("", ann, `"x@x.test"`, `null`, `{"email":"y@x.test","vars":{}}`, `{"email":"z@x.test","variables":{"order":7}}`, `{"email":["q@x.test"]}`)))
+	require.Equal(t, []int{1, 5}, []int{got.Accepted, got.Refused})
+	for i, at := range []string{"/recipients/1", "/recipients/2", "/recipients/3/vars", "/recipients/4/variables/order", "/recipients/5/email"} {
+		require.Equal(t, at, got.Items[i+1].Error.Errors[0].Pointer)
+	}
+
 	got = b.postBatch(permissive(messages(basic, `{"subject":1}`, strings.Replace(basic, "acme.test", "other.test", 1))))
 	require.Equal(t, "/messages/1/subject", got.Items[1].Error.Errors[0].Pointer)
 	require.Equal(t, "sender_domain_unverified", got.Items[2].Error.Code)
 	require.Equal(t, "/messages/2/from", got.Items[2].Error.Errors[0].Pointer)
 
 	refused := b.refusedBatch(permissive(messages(`{}`, `{"subject":1}`)))
-	require.Equal(t, "none of the 2 items can be accepted; errors says why", refused.Detail)
+	require.Equal(t, "none of the 2 items can be accepted: errors says where and why", refused.Detail)
 	require.NotEmpty(t, refused.Errors)
 }
 
@@ -323,8 +341,20 @@ func TestBatchesAreSteered(t *testing.T) {
 		return out
 	}
 	require.Equal(t, "sending", b.batch(got.ID).Status)
+	one := "/v1.0/emails/" + got.Items[1].ID
+	require.Equal(t, 200, b.as("POST", one+"/hold", "").status)
+	<-b.dispatch.woken
+	require.Equal(t, "sending", b.batch(got.ID).Status, "another one is not held")
+	require.Equal(t, 200, b.as("POST", "/v1.0/emails/"+got.Items[2].ID+"/hold", "").status)
+	<-b.dispatch.woken
+	require.Equal(t, "held", b.batch(got.ID).Status, "none is left that is not")
 	for range 2 {
 		held := act("hold")
+		for _, action := range []string{"/resume", "/retry-now"} {
+			refused := b.as("POST", one+action, "")
+			require.Equal(t, 409, refused.status, refused.body)
+			require.Contains(t, refused.body, "resume the batch, "+got.ID)
+		}
 		require.Equal(t, "held", held.Status)
 		require.Equal(t, map[string]int{"held": 2}, held.Details)
 	}
@@ -425,7 +455,7 @@ func TestABatchOfOneIsPreviewed(t *testing.T) {
 	require.Equal(t, []string{"/message/attachments/0"}, got.Shortened)
 	require.Equal(t, b.preview(basic).Text, b.preview(messages(basic)).Text)
 	for body, pointer := range map[string]string{
-		copies("", ann, cid): "", messages(basic, basic): "", copies("", bob): "/recipients/0/variables", `{"recipients":[]}`: "/recipients",
+		copies("", ann, cid): "", messages(basic, basic): "", copies("", bob): "/recipients/0/variables/name", `{"recipients":[]}`: "/recipients",
 		strings.Replace(copies("", ann), "acme.test", "other.test", 1): "/message/from", messages(strings.Replace(basic, "acme.test", "other.test", 1)): "/messages/0/from",
 		copies(`,"attachments":[{"reference_type":"file","reference_id":"`+b.customer.ID+`"}]`, ann): "/message/attachments/0/reference_id",
 	} {

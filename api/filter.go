@@ -77,13 +77,26 @@ func instant(into *time.Time, v string) string {
 	return "give a time as 2025-03-14T19:04:01Z, 2025-03-14 19:04:01.160250 or 2025-03-14, in UTC unless it says otherwise; + is written %2B in a URL"
 }
 
+// credential reports whether a parameter is one of those that a credential may come in.
+func credential(parameter string) bool { return parameter == "token" || parameter == "accesskey" }
+
+// parameters refuses all that are not among known, with a hint.
+func parameters(c *gin.Context, hint string, known ...string) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Request.URL.Query())) {
+		if !slices.Contains(known, name) && !credential(name) && !voipbin(c) {
+			return invalid(name, "unknown", "there is no such parameter; "+hint)
+		}
+	}
+	return nil
+}
+
 // filterOf reads the filter of a list. A parameter that is not known would
 // silently take too much, so it is refused.
 func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
 	var f email.Filter
 	query := c.Request.URL.Query()
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if slices.Contains(also, name) || name == "token" || name == "accesskey" {
+		if slices.Contains(also, name) || credential(name) {
 			continue
 		}
 		set, ok := filters[name]

@@ -42,7 +42,7 @@ type BatchState string
 const (
 	// BatchSending: some of its e-mails are open.
 	BatchSending BatchState = "sending"
-	// BatchHeld: it was held, and not resumed.
+	// BatchHeld: it was held, and not resumed, or each that is open is held.
 	BatchHeld BatchState = "held"
 	// BatchFinished: none of its e-mails is open.
 	BatchFinished BatchState = "finished"
@@ -105,7 +105,8 @@ type BatchProgress struct {
 	Emails map[string]int `json:"emails"`
 	// Details are the open ones by what they wait for.
 	Details map[email.Detail]int `json:"details"`
-	// Rate is how many e-mails a second came to their ends over the last 10 s.
+	// Rate is how many e-mails a second came to their ends over the last 10 s, canceled
+	// ones left out.
 	Rate float64 `json:"rate"`
 	// NextAttemptAt is zero if none waits for a time.
 	NextAttemptAt time.Time `json:"next_attempt_at"`

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -73,9 +74,10 @@ const (
 // AcceptBatch stores many messages, each as an e-mail of its own, in one
 // transaction, with the order to start the batch's run leased to owner. What single
 // items are refused for (a Failure of req's, a sender's domain, a file that is not
-// there) refuses the whole batch in strict mode, with the item's place in the fields'
-// pointers, and the item alone in permissive mode; credits that do not suffice, or a
-// batch of which nothing is good, refuse it in either.
+// there) refuses the whole batch in strict mode, with the first
+// email.MaxBatchProblems of what is wrong with all of its items, and the item alone in
+// permissive mode; credits that do not suffice, or a batch of which nothing is good,
+// refuse it in either.
 //
 // With an idempotency key it is done once, as for Accept.
 func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
@@ -129,8 +131,8 @@ func (a *batchAcceptance) accept(owner string) error {
 			return err
 		}
 	}
-	if len(a.items) == 0 {
-		return a.nothingGood()
+	if a.hopeless() || len(a.items) == 0 {
+		return a.refusal()
 	}
 	if len(a.row.Refused) > 0 {
 		if _, err := a.tx.NewUpdate().Model(&a.row).WherePK().Column("refused").Exec(a.ctx); err != nil {
@@ -140,16 +142,39 @@ func (a *batchAcceptance) accept(owner string) error {
 	return a.charge(a.customerID, len(a.items), a.recipients, a.prepaid)
 }
 
-// nothingGood refuses a permissive batch that would be empty.
-func (a *batchAcceptance) nothingGood() error {
-	f := email.Fail(email.CodeInvalidRequest, "none of the %d items can be accepted; errors says why", a.req.Len)
-	for _, r := range a.row.Refused {
-		for _, e := range r.Fields {
-			f.Fields = append(f.Fields, email.FieldError(e))
+// hopeless: whatever comes, nothing of the batch is accepted. The rest is read for what
+// else is wrong.
+func (a *batchAcceptance) hopeless() bool {
+	return a.req.Mode != email.BatchPermissive && len(a.row.Refused) > 0
+}
+
+// refusal refuses the whole batch, for what is wrong with its items.
+func (a *batchAcceptance) refusal() error {
+	bad, first := a.row.Refused, a.row.Refused[0]
+	code, why := email.CodeInvalidRequest, "errors says where and why"
+	if !slices.ContainsFunc(bad, func(r refusedJSON) bool { return r.Code != first.Code || r.Detail != first.Detail }) && first.Code != code {
+		code, why = first.Code, first.Detail // one reason for all of them
+	}
+	f := email.Fail(code, "%d of the %d items cannot be accepted, so none is: %s. mode: permissive accepts the others", len(bad), a.req.Len, why)
+	switch {
+	case len(bad) < a.req.Len:
+	case code != email.CodeInvalidRequest:
+		f.Detail = why
+	case a.req.Len == 1:
+		f.Detail = "the one item cannot be accepted: " + why
+	default:
+		f.Detail = fmt.Sprintf("none of the %d items can be accepted: %s", a.req.Len, why)
+	}
+	told := map[fieldJSON]bool{}
+	for _, r := range bad {
+		if len(r.Fields) == 0 {
+			r.Fields = []fieldJSON{{Pointer: a.req.Place(r.Index), Code: string(r.Code), Detail: r.Detail}}
 		}
-		if len(f.Fields) > email.MaxBatchProblems {
-			f.Fields = f.Fields[:email.MaxBatchProblems]
-			break
+		for _, e := range r.Fields {
+			if !told[e] && len(told) < email.MaxBatchProblems { // items may share what is wrong
+				told[e] = true
+				f.Fields = append(f.Fields, email.FieldError(e))
+			}
 		}
 	}
 	return f
@@ -162,12 +187,15 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 	for next = from; next < before && bytes < acceptChunkBytes; next++ {
 		i := next
 		m, err := a.message(i)
-		if f, ok := errors.AsType[*email.Failure](err); ok && a.req.Mode == email.BatchPermissive && f.Code != email.CodeUnavailable {
+		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {
 			a.row.Refused = append(a.row.Refused, newRefused(i, f))
 			continue
 		}
 		if err != nil {
 			return next, err
+		}
+		if a.hopeless() {
+			continue
 		}
 		id := newID()
 		ml := a.newMail(id, a.customerID, m, a.wants, a.callbacks[m.CallbackURL])
@@ -300,7 +328,7 @@ func (s *Store) progress(ctx context.Context, row *batchRow) (email.BatchProgres
 		LastAt time.Time `bun:"last_at"`
 	}
 	err := s.db.NewRaw(`SELECT status, CASE WHEN status IN ('queued', 'sending') THEN status_detail ELSE '' END AS detail, count(*) AS emails,
-			count(*) FILTER (WHERE status NOT IN ('queued', 'sending') AND status_at > now() - ? * interval '1 second') AS fresh,
+			count(*) FILTER (WHERE status NOT IN ('queued', 'sending', 'canceled') AND status_at > now() - ? * interval '1 second') AS fresh,
 			min(next_action_at) FILTER (WHERE NOT attempt_open AND next_action_at > now()) AS next_at, max(status_at) AS last_at
 		FROM emails WHERE batch_id = ? GROUP BY 1, 2`, rateOver.Seconds(), row.ID).Scan(ctx, &counts)
 	if err != nil {
@@ -356,59 +384,57 @@ func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, acti
 	return s.Batch(ctx, customerID, id)
 }
 
-// controlChunk is how many of a batch's e-mails are locked together.
+// controlChunk is how many of a batch's e-mails are read and written together.
 const controlChunk = 250
 
 // ControlBatch cancels, holds or resumes all e-mails of a batch that are not
-// finished, those with runs of their own included. First of all the batch takes no
-// new one up. Doing it again goes on with what is left.
+// finished, those with runs of their own included: all of them, or none if it does not
+// come to its end. Nothing of the batch is opened meanwhile. Doing it again is harmless.
 func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) error {
-	var customerID string
-	if err := s.db.NewRaw(`UPDATE batches SET held = CASE WHEN ? THEN false ELSE true END WHERE id = ? RETURNING customer_id`,
-		action == email.ActionResume, id).Scan(ctx, &customerID); errors.Is(err, sql.ErrNoRows) {
-		return notFound("batch")
-	} else if err != nil {
-		return translate(err)
-	}
-	if err := audit(ctx, s.db, customerID, "batch."+string(action), id, ""); err != nil {
-		return translate(err)
-	}
-	after := -1
-	for {
-		var rows []struct {
-			ID    string
-			Index int
-		}
-		err := s.db.NewRaw(`SELECT id, batch_index AS index FROM emails WHERE batch_id = ? AND batch_index > ? AND status IN ('queued', 'sending')
-			ORDER BY batch_index LIMIT ?`, id, after, controlChunk).Scan(ctx, &rows)
+	return s.inChange(ctx, func(c *change) error {
+		ids, err := c.lockBatch(id)
 		if err != nil {
-			return translate(err)
+			return err
 		}
-		if len(rows) == 0 {
-			break
+		var customerID string
+		err = c.tx.NewRaw("UPDATE batches SET held = ? WHERE id = ? RETURNING customer_id", action == email.ActionHold, id).Scan(ctx, &customerID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound("batch")
 		}
-		ids := make([]string, len(rows))
-		for i, r := range rows {
-			ids[i], after = r.ID, r.Index
+		if err != nil {
+			return fmt.Errorf("update batch: %w", err)
 		}
-		if err := s.change(ctx, ids, func(c *change) error {
+		if err := audit(ctx, c.tx, customerID, "batch."+string(action), id, ""); err != nil {
+			return err
+		}
+		for chunk := range slices.Chunk(ids, controlChunk) {
+			c.mails = nil
+			if err := c.read(chunk); err != nil {
+				return err
+			}
 			for _, m := range c.mails {
-				if m.Status.Final() {
-					continue
-				}
 				if err := c.act(m, email.Control{Action: action}); err != nil {
 					return err
 				}
 			}
-			return nil
-		}); err != nil {
-			return err
+			if err := c.flush(); err != nil {
+				return err
+			}
+			if err := c.tx.catchUp(ctx); err != nil { // what waits for the commit is in memory
+				return fmt.Errorf("control a batch: %w", err)
+			}
 		}
-	}
-	if action != email.ActionCancel {
 		return nil
+	})
+}
+
+// lockBatch locks the e-mails of a batch that are not finished, in the order that
+// change keeps to, and tells which they are.
+func (c *change) lockBatch(id string) (ids []string, err error) {
+	const open = "FROM emails WHERE batch_id = ? AND status IN ('queued', 'sending') ORDER BY id"
+	c.lockRows("SELECT 1 "+open, id)
+	if err := c.tx.NewRaw("SELECT id "+open, id).Scan(c.ctx, &ids); err != nil {
+		return nil, fmt.Errorf("lock e-mails of a batch: %w", err)
 	}
-	// Nothing is left that a hold could be on.
-	_, err := s.db.NewRaw("UPDATE batches SET held = false WHERE id = ?", id).Exec(ctx)
-	return translate(err)
+	return ids, nil
 }

@@ -150,7 +150,7 @@ func TestABatchIsAllOrWhatIsGood(t *testing.T) {
 
 	req.Len = 1
 	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
-	require.ErrorContains(t, err, "none of the 1 items")
+	require.ErrorContains(t, err, "the one item cannot be accepted")
 
 	_, err = b.raw.ExecContext(b.ctx, "UPDATE customers SET credits = 3")
 	require.NoError(t, err)
@@ -312,13 +312,20 @@ func TestABatchIsSteered(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, plan.Held)
 	require.Zero(t, plan.Due)
+	for _, action := range []email.Action{email.ActionResume, email.ActionRetryNow} {
+		err = b.control(items[0].EmailID, action)
+		require.Equal(t, email.CodeConflict, email.FailureCode(err), "%s of one of them would do nothing", action)
+		require.ErrorContains(t, err, "resume the batch, "+batch.ID)
+	}
+	require.Equal(t, []string{"email.queued", "email.held"}, b.events(items[0].EmailID))
+	require.NoError(t, b.control(items[299].EmailID, email.ActionCancel))
 	_, err = b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionResume)
 	require.NoError(t, err)
 	_, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 10)
 	canceled, err := b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionCancel)
 	require.NoError(t, err)
-	require.Equal(t, 290, canceled.Emails[email.StatusCanceled])
+	require.Equal(t, 290, canceled.Emails[email.StatusCanceled]) // the one of before included
 	require.False(t, canceled.Held)
 	_, err = b.ControlBatchFor(b.ctx, uuid.NewString(), batch.ID, email.ActionCancel)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
@@ -326,6 +333,27 @@ func TestABatchIsSteered(t *testing.T) {
 	_, err = b.ControlFor(b.ctx, b.customer, items[0].EmailID, email.Control{Action: email.ActionHold})
 	if err != nil {
 		require.Equal(t, email.CodeConflict, email.FailureCode(err))
+	}
+}
+
+// Whoever steers a batch may die in the middle of it. Then nothing was done: a batch half
+// canceled and half held would wait for somebody to ask again.
+func TestABatchIsSteeredAsAWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(300, nil))
+	for _, action := range []email.Action{email.ActionHold, email.ActionCancel} {
+		release := b.locked(items[299].EmailID)
+		done := make(chan error, 1)
+		go func() { done <- b.ControlBatch(b.ctx, batch.ID, action) }()
+		require.Eventually(t, b.waits, 30*time.Second, 5*time.Millisecond)
+		b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+		require.Error(t, <-done)
+		release()
+		p := b.progress(batch.ID)
+		require.False(t, p.Held)
+		require.Equal(t, 300, p.Emails[email.StatusQueued], "after a broken-off %s: %v", action, p.Emails)
+		require.Empty(t, p.Details)
 	}
 }
 

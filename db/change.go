@@ -128,10 +128,16 @@ func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 // read may not be older than the lock, so it takes two statements: the first waits
 // for whoever has it, and the second sees what they have done.
 func (c *change) lock(ids []string) error {
-	c.tx.first("DECLARE locks NO SCROLL CURSOR FOR SELECT 1 FROM emails WHERE id IN (?) ORDER BY id FOR UPDATE", bun.List(ids))
+	c.lockRows("SELECT 1 FROM emails WHERE id IN (?) ORDER BY id", bun.List(ids))
+	return c.read(ids)
+}
+
+// lockRows locks the rows of a query, which is in the order of ids, before the next
+// statement.
+func (c *change) lockRows(query string, args ...any) {
+	c.tx.first("DECLARE locks NO SCROLL CURSOR FOR "+query+" FOR UPDATE", args...)
 	c.tx.first("MOVE ALL IN locks")
 	c.tx.first("CLOSE locks")
-	return c.read(ids)
 }
 
 // read reads e-mails that are locked.

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -75,6 +76,9 @@ func (c *change) ownMail(customerID, id string) (*mail, error) {
 
 // control carries out an action, and notes who wanted it.
 func (c *change) control(m *mail, control email.Control) error {
+	if err := c.keptByBatch(m, control.Action); err != nil {
+		return err
+	}
 	if err := c.act(m, control); err != nil || !m.dirty {
 		return err // what is in force already is nothing that somebody did
 	}
@@ -143,6 +147,22 @@ func (c *change) resume(m *mail) error {
 		c.pause(m, "")
 	}
 	return err
+}
+
+// keptByBatch refuses what would have no effect: a batch that is held takes up none of
+// its e-mails.
+func (c *change) keptByBatch(m *mail, action email.Action) error {
+	if action != email.ActionResume && action != email.ActionRetryNow || !m.batched() || m.Status.Final() {
+		return nil
+	}
+	var held bool
+	if err := c.tx.NewRaw("SELECT held FROM batches WHERE id = ?", m.BatchID).Scan(c.ctx, &held); err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	if held {
+		return email.Fail(email.CodeConflict, "the whole batch of this e-mail is held: resume the batch, %s", m.BatchID)
+	}
+	return nil
 }
 
 // retryNow makes deferred recipients due. While an attempt is open that is what

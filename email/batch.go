@@ -86,7 +86,8 @@ type BatchProgress struct {
 	// wait for.
 	Emails  StatusCounts
 	Details map[Detail]int
-	// Rate is how many e-mails a second have reached their end over the last 10 s.
+	// Rate is how many e-mails a second have reached their end over the last 10 s,
+	// canceled ones left out.
 	Rate float64
 	// NextAt is when the next of them is due; zero when none waits.
 	NextAt time.Time

@@ -51,16 +51,20 @@ type batchRun struct {
 // sendBatch sends one message to all recipients of a file, and tells how it goes on.
 func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out io.Writer) error {
 	m, err := f.message(stdin)
-	rows, csvErr := []csvRow(nil), error(nil)
+	file, csvErr := csvFile{}, error(nil)
 	if f.batch == "-" && (f.text == "-" || f.html == "-") {
 		csvErr = errors.New("--batch: standard input is --text or --html already; put one of them into a file")
 	} else {
-		rows, csvErr = readCSV(f.batch, stdin)
+		file, csvErr = readCSV(f.batch, stdin)
+	}
+	if csvErr == nil && (!f.permissive || len(file.rows) == 0) {
+		csvErr = file.whole()
 	}
 	if err := errors.Join(err, csvErr); err != nil {
 		return err
 	}
-	r := &batchRun{sendFlags: f, api: api, url: url, out: out, message: m, parts: split(rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now()}
+	r := &batchRun{sendFlags: f, api: api, url: url, out: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
+		refused: len(file.bad), reasons: file.bad}
 	if f.dryRun {
 		return r.preview(ctx)
 	}

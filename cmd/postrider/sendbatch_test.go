@@ -46,8 +46,8 @@ func TestParseCSV(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := parseCSV([]byte(tt.text))
-			require.NoError(t, err)
-			require.Equal(t, tt.want, got)
+			require.NoError(t, errors.Join(err, got.whole()))
+			require.Equal(t, tt.want, got.rows)
 		})
 	}
 	for text, want := range map[string]string{
@@ -62,11 +62,13 @@ func TestParseCSV(t *testing.T) {
 		"email,a\nx@x.test,1\ny@x.test,Gr\xfc\xdfe\n":     "line 3: the text is not UTF-8; save it as CSV in UTF-8",
 		"\xff\xfee\x00": "it is UTF-16; save it as CSV in UTF-8",
 	} {
-		_, err := parseCSV([]byte(text))
-		require.EqualError(t, err, want, "%q", text)
+		f, err := parseCSV([]byte(text))
+		require.EqualError(t, errors.Join(err, f.whole()), want, "%q", text)
 	}
-	_, err := parseCSV([]byte("email\n" + strings.Repeat("\"\"\n", 100)))
-	require.Len(t, strings.Split(err.Error(), "\n"), maxCSVProblems)
+	f, err := parseCSV([]byte("email\n" + strings.Repeat("\"\"\n", 100)))
+	require.NoError(t, err)
+	require.Len(t, f.bad, 100)
+	require.Len(t, strings.Split(f.whole().Error(), "\n"), maxCSVProblems)
 }
 
 func TestLongFilesAreSplit(t *testing.T) {
@@ -209,6 +211,13 @@ func TestSendBatchNamesTheLine(t *testing.T) {
 	out, err := sendFile(t, api, csv, func(f *sendFlags) { f.permissive = true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Contains(t, out, "1 row refused:\n--batch -: line 4, column email: an address looks like local@domain\n")
+
+	out, err = sendFile(t, api, csv+"c@x.test\n,3\n", func(f *sendFlags) { f.permissive = true })
+	require.Equal(t, exitNotDelivered, err)
+	require.Equal(t, []int{2, 2}, api.sizes, "what is no row is left out")
+	require.Contains(t, out, "3 rows refused:\n--batch -: line 5: it has 1 field, the first line names 2 columns\n--batch -: line 6: the column email is empty\n--batch -: line 4, column email: ")
+	_, err = sendFile(t, api, "email,order\na@x.test\n", func(f *sendFlags) { f.permissive = true })
+	require.EqualError(t, err, "--batch -: line 2: it has 1 field, the first line names 2 columns")
 }
 
 func TestSendBatchInParts(t *testing.T) {

@@ -24,8 +24,22 @@ type csvRow struct {
 // maxCSVProblems bounds the problems that are told of one file.
 const maxCSVProblems = 20
 
+// csvFile is a batch's recipients, and the lines that do not have one, with why.
+type csvFile struct {
+	rows []csvRow
+	bad  []string
+}
+
+// whole refuses a file with bad lines.
+func (f csvFile) whole() error {
+	if len(f.bad) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(f.bad[:min(len(f.bad), maxCSVProblems)], "\n"))
+}
+
 // readCSV reads a batch's recipients from a file, or standard input if it is -.
-func readCSV(file string, stdin io.Reader) ([]csvRow, error) {
+func readCSV(file string, stdin io.Reader) (csvFile, error) {
 	data, err := []byte(nil), error(nil)
 	if file == "-" {
 		data, err = io.ReadAll(stdin)
@@ -33,29 +47,29 @@ func readCSV(file string, stdin io.Reader) ([]csvRow, error) {
 		data, err = os.ReadFile(file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--batch: %w", err)
+		return csvFile{}, fmt.Errorf("--batch: %w", err)
 	}
-	rows, err := parseCSV(data)
+	place := "--batch " + file + ": "
+	f, err := parseCSV(data)
 	if err != nil {
-		lines := strings.Split(err.Error(), "\n")
-		for i := range lines {
-			lines[i] = "--batch " + file + ": " + lines[i]
-		}
-		return nil, errors.New(strings.Join(lines, "\n"))
+		return f, errors.New(place + strings.ReplaceAll(err.Error(), "\n", "\n"+place))
 	}
-	return rows, nil
+	for i := range f.bad {
+		f.bad[i] = place + f.bad[i]
+	}
+	return f, nil
 }
 
 // parseCSV reads comma-separated values (RFC 4180), or ones separated by semicolons
 // or tabs if the first line has no comma. The first line names the columns: email,
-// name if there are names, and variables. Each line of the error names a line.
-func parseCSV(data []byte) ([]csvRow, error) {
+// name if there are names, and variables. The error is why none of it can be read.
+func parseCSV(data []byte) (f csvFile, _ error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return nil, errors.New("it is UTF-16; save it as CSV in UTF-8")
+		return f, errors.New("it is UTF-16; save it as CSV in UTF-8")
 	}
 	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("line %d: the text is not UTF-8; save it as CSV in UTF-8", 1+bytes.Count(data[:firstInvalid(data)], []byte("\n")))
+		return f, fmt.Errorf("line %d: the text is not UTF-8; save it as CSV in UTF-8", 1+bytes.Count(data[:firstInvalid(data)], []byte("\n")))
 	}
 	r := csv.NewReader(bytes.NewReader(data))
 	r.FieldsPerRecord = -1 // we tell the line and both numbers
@@ -67,28 +81,25 @@ func parseCSV(data []byte) ([]csvRow, error) {
 	}
 	columns, err := r.Read()
 	if errors.Is(err, io.EOF) {
-		return nil, errors.New("it is empty; its first line names the columns, as email,name,order")
+		return f, errors.New("it is empty; its first line names the columns, as email,name,order")
 	}
 	if err != nil {
-		return nil, csvError(err)
+		return f, csvError(err)
 	}
 	if err := checkColumns(columns); err != nil {
-		return nil, err
+		return f, err
 	}
-	var rows []csvRow
-	var wrong []error
-	for len(wrong) < maxCSVProblems {
+	for {
 		fields, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			wrong = append(wrong, csvError(err))
-			break
+			return f, errors.Join(f.whole(), csvError(err)) // where its lines end is not known any more
 		}
 		line, _ := r.FieldPos(0)
 		if len(fields) != len(columns) {
-			wrong = append(wrong, fmt.Errorf("line %d: it has %s, the first line names %s", line, plural(len(fields), "field", "fields"), plural(len(columns), "column", "columns")))
+			f.bad = append(f.bad, fmt.Sprintf("line %d: it has %s, the first line names %s", line, plural(len(fields), "field", "fields"), plural(len(columns), "column", "columns")))
 			continue
 		}
 		row := csvRow{line: line}
@@ -106,7 +117,7 @@ func parseCSV(data []byte) ([]csvRow, error) {
 			}
 		}
 		if row.Email == "" {
-			wrong = append(wrong, fmt.Errorf("line %d: the column email is empty", line))
+			f.bad = append(f.bad, fmt.Sprintf("line %d: the column email is empty", line))
 			continue
 		}
 		if row.Name == "" && slices.Contains(columns, "name") {
@@ -115,12 +126,12 @@ func parseCSV(data []byte) ([]csvRow, error) {
 			}
 			row.Variables["name"] = "" // given, and empty
 		}
-		rows = append(rows, row)
+		f.rows = append(f.rows, row)
 	}
-	if len(wrong) == 0 && len(rows) == 0 {
-		return nil, errors.New("it names columns, but no recipient")
+	if len(f.bad) == 0 && len(f.rows) == 0 {
+		return f, errors.New("it names columns, but no recipient")
 	}
-	return rows, errors.Join(wrong...)
+	return f, nil
 }
 
 var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)

@@ -323,8 +323,8 @@ func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	return nil
 }
 
-func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
+	ctx, cancel := context.WithTimeout(stop, startTimeout)
 	defer cancel()
 	run, err := d.client.DescribeWorkflowExecution(ctx, s.WorkflowID, "")
 	if _, gone := errors.AsType[*serviceerror.NotFound](err); err != nil && !gone {
@@ -344,9 +344,9 @@ func (d *Dispatcher) revive(ctx context.Context, s email.Start) error {
 		return d.signal(ctx, s)
 	}
 	if s.BatchID != "" {
-		err = d.outbox.ControlBatch(ctx, s.BatchID, email.ActionHold)
+		err = d.outbox.ControlBatch(stop, s.BatchID, email.ActionHold)
 	} else {
-		_, err = d.outbox.Control(ctx, s.EmailID, email.Control{Action: email.ActionHold})
+		_, err = d.outbox.Control(stop, s.EmailID, email.Control{Action: email.ActionHold})
 	}
 	if err != nil {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)

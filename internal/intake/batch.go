@@ -24,7 +24,7 @@ type batchRequest struct {
 	Mode       *string           `json:"mode"`
 	Messages   *[]jsontext.Value `json:"messages"`
 	Message    jsontext.Value    `json:"message"`
-	Recipients *[]recipient      `json:"recipients"`
+	Recipients *[]jsontext.Value `json:"recipients"`
 }
 
 // recipient is an address with the variables of its copy.
@@ -32,17 +32,21 @@ type recipient struct {
 	Email     *string            `json:"email"`
 	Name      *string            `json:"name"`
 	Variables map[string]*string `json:"variables"`
+	// refusal is why it could not be read.
+	refusal error
 }
 
-const wantRecipient = typeError(`a recipient is an object: {"email": "…", "name": "…", "variables": {…}}`)
+const wantRecipient = `a recipient is an object: {"email": "…", "name": "…", "variables": {…}}`
 
-// UnmarshalJSONFrom refuses what is not an object.
-func (r *recipient) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() != '{' {
-		return kindError(d, wantRecipient)
+func newRecipient(body jsontext.Value, l Limits) recipient {
+	if body.Kind() != '{' {
+		return recipient{refusal: refused("", codeWrongType, wantRecipient)}
 	}
-	type plain recipient
-	return json.UnmarshalDecode(d, (*plain)(r))
+	var r recipient
+	if err := unmarshal(body, &r, l.IgnoreUnknown); err != nil {
+		return recipient{refusal: err}
+	}
+	return r
 }
 
 // DecodeBatch reads a request for many messages. What is wrong with the request as a
@@ -95,8 +99,12 @@ func (b *Batch) template(c *checker, req batchRequest) {
 	if req.Recipients == nil {
 		c.refuse("/recipients", codeMissing, `give the recipients of the message: [{"email": "…"}]`)
 	} else {
-		b.recipients = *req.Recipients
-		c.count("/recipients", len(b.recipients), email.MaxBatchRecipients, "recipients")
+		c.count("/recipients", len(*req.Recipients), email.MaxBatchRecipients, "recipients")
+	}
+	if len(c.fields) == 0 {
+		for _, r := range *req.Recipients {
+			b.recipients = append(b.recipients, newRecipient(r, b.limits))
+		}
 	}
 	if req.Message == nil {
 		c.refuse("/message", codeMissing, "give the message that the recipients are to get")
@@ -123,10 +131,13 @@ func (b *Batch) template(c *checker, req batchRequest) {
 
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
-// bytes is the size of the texts and HTML of all copies. Variables that are not good
-// are refused with their recipient, and do not count.
+// bytes is the size of the texts and HTML of all copies. What is not good is
+// refused with its recipient, and does not count.
 func (b *Batch) bytes() (total int64) {
 	for _, r := range b.recipients {
+		if r.refusal != nil {
+			continue
+		}
 		vars := map[string]string{"email": text(r.Email), "name": text(r.Name)}
 		for name, v := range r.Variables {
 			if v != nil && len(*v) <= maxVariableBytes && b.tmpl.names[name] {
@@ -218,21 +229,6 @@ func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
 
 // maxItemFields bounds the problems of one item: a batch has many.
 const maxItemFields = 10
-
-// Problems counts the items that are refused, and gives what is wrong with the first
-// of them, at most so many problems, with pointers into the whole request. It reads
-// all items.
-func (b *Batch) Problems(most int) (items int, fields []email.FieldError) {
-	for i := range b.Len() {
-		if _, err := b.message(i, false); err != nil {
-			items++
-			if f := at(err, ""); len(fields) < most {
-				fields = append(fields, f.Fields[:min(len(f.Fields), most-len(fields))]...)
-			}
-		}
-	}
-	return items, fields
-}
 
 // Fingerprint is that of all its messages in their order.
 func (b *Batch) Fingerprint() string {

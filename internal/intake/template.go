@@ -167,6 +167,9 @@ func (t *template) escape(vars map[string]string) map[string]string {
 // message makes one recipient's copy. The pointers of its problems are into the
 // recipient. Without textToo it leaves out the text that is made from HTML.
 func (t *template) message(r recipient, textToo bool) (email.Message, error) {
+	if r.refusal != nil {
+		return email.Message{}, r.refusal
+	}
 	c := &checker{limits: t.limits}
 	to := c.address("", address{Email: r.Email, Name: r.Name})
 	vars := t.variables(c, r, to)
@@ -181,11 +184,12 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	m := t.base
 	m.To = []email.Address{to}
 	header := func(what string, p *part) string {
-		s := p.fill(vars)
-		if control(s) {
-			c.refuse("/variables", codeControl, "with these variables, %s would have line breaks or other control characters; remove them", what)
+		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
+			if control(vars[name]) {
+				c.refuse(member("/variables", name), codeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
+			}
 		}
-		return s
+		return p.fill(vars)
 	}
 	m.Subject = header("the subject", t.subject)
 	m.Headers = slices.Clone(m.Headers)
@@ -255,6 +259,7 @@ func (t *template) variables(c *checker, r recipient, to email.Address) map[stri
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.names)) {
 		_, given := r.Variables[name]
+		given = given || name == "name" && text(r.Name) != "" // refused by itself, if it is not good
 		if _, ok := vars[name]; !ok && !given {
 			c.refuse(member("/variables", name), codeMissing, "the message uses this variable; give its value, which may be empty")
 		}
