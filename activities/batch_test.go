@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,6 +162,34 @@ func TestAChunkSendsWhatIsDue(t *testing.T) {
 	require.Equal(t, []string{"EP"}, b.woken, "the customer's endpoint is woken once")
 	require.Equal(t, 250, b.sends)
 	require.Equal(t, 250, b.closed, "every session is given back")
+}
+
+// What a relay has answered is not known to anybody until it is recorded: it does not
+// wait for a slower exchange of its lot.
+func TestAChunkRecordsWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 60)
+	recorded := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.recorded)
+	}
+	var first atomic.Bool
+	seen := 0
+	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+		if first.CompareAndSwap(false, true) {
+			for late := time.Now().Add(10 * time.Second); seen < 59 && time.Now().Before(late); runtime.Gosched() {
+				seen = recorded()
+			}
+		}
+		return deliver(ctx, mark)
+	}
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 59, seen, "recorded while one hung")
+	require.Equal(t, 60, res.Sent.Delivered)
+	require.Equal(t, 1, b.opens)
+	require.Less(t, b.records, 10, "several together")
 }
 
 func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Sizes of a chunk's work. One lot is opened, sent and recorded together: two
-// transactions for all of it, and one for every few marks.
+// Sizes of a chunk's work. One lot is opened together, by one transaction; marks are
+// written a few at a time, and so is what ended.
 const (
 	// chunkSpan is how long an activity goes on taking lots, so that its run can say
 	// how far it is.
@@ -22,6 +22,10 @@ const (
 	lotSize = 100
 	// lotSenders is how many sessions send a lot.
 	lotSenders = 8
+	// recordAtOnce is how many ends are waited for to be recorded together, recordSoon for
+	// how long. A kill in that time has others send again what was sent.
+	recordAtOnce = 20
+	recordSoon   = 50 * time.Millisecond
 	// lotAhead bounds a lot where the relay has a rate: to what may begin in that time,
 	// which is as far ahead as broadcast mail gets places.
 	lotAhead = time.Second
@@ -86,8 +90,24 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	if err != nil || len(opened) == 0 {
 		return more, err
 	}
-	endings := c.sendAll(drained, owner, opened, first)
-	return more, c.record(ctx, opened, endings)
+	ids := make([]string, len(opened))
+	for i, o := range opened {
+		ids[i] = o.EmailID
+	}
+	stop := c.keepLeases(drained, ids, owner)
+	defer stop()
+	ends := make(chan ended, len(opened))
+	go func() {
+		defer close(ends)
+		c.sendAll(drained, owner, ids, opened, first, ends)
+	}()
+	return more, c.recordAll(ctx, ends)
+}
+
+// ended is an attempt of a lot, and how it ended.
+type ended struct {
+	email.Ending
+	opening email.BatchOpening
 }
 
 // lent is a session for whoever comes first.
@@ -112,42 +132,33 @@ func (l *lent) close() {
 
 // sendAll takes every opened attempt to its end. It answers for each: one that did
 // not come to be sent is given back.
-func (c *chunk) sendAll(ctx context.Context, owner string, opened []email.BatchOpening, first *lent) []email.Ending {
-	ids := make([]string, len(opened))
-	for i, o := range opened {
-		ids[i] = o.EmailID
-	}
-	stop := c.keepLeases(ctx, ids, owner)
-	defer stop()
+func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened []email.BatchOpening, first *lent, ends chan<- ended) {
 	messages, err := c.deps.BatchMail.Outgoing(ctx, ids)
-	endings := make([]email.Ending, len(opened))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(lotSenders, len(opened)) {
-		wg.Go(func() {
-			for i := range next {
-				o := opened[i]
-				e := &endings[i]
-				*e = email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: c.result.Relay}
-				switch m, ok := messages[o.EmailID]; {
-				case o.Verdict == email.VerdictRecorded: // its outcomes are in the journal
-				case err != nil || !ok:
-					giveBack(e, o, time.Minute, "the message could not be read")
-				default:
-					c.send1(ctx, o, m, e, first)
-				}
-			}
-		})
-	}
-	for i := range opened {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
 	if err != nil {
 		c.deps.Log.ErrorContext(ctx, "reading messages", "batch_id", c.in.BatchID, "error", err)
 	}
-	return endings
+	next := make(chan email.BatchOpening)
+	var wg sync.WaitGroup
+	for range min(lotSenders, len(opened)) {
+		wg.Go(func() {
+			for o := range next {
+				e := email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: c.result.Relay}
+				switch m, ok := messages[o.EmailID]; {
+				case o.Verdict == email.VerdictRecorded: // its outcomes are in the journal
+				case err != nil || !ok:
+					giveBack(&e, o, time.Minute, "the message could not be read")
+				default:
+					c.send1(ctx, o, m, &e, first)
+				}
+				ends <- ended{e, o}
+			}
+		})
+	}
+	for _, o := range opened {
+		next <- o
+	}
+	close(next)
+	wg.Wait()
 }
 
 // giveBack ends an attempt in which nothing was sent, for a reason that is no
@@ -238,10 +249,42 @@ func (c *chunk) content(ctx context.Context, at email.Attachment) ([]byte, error
 	return data, nil
 }
 
-// record writes the ends of a lot's attempts, trying for a while. What cannot be
-// written goes to the run, which has longer.
-func (c *chunk) record(ctx context.Context, opened []email.BatchOpening, endings []email.Ending) error {
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.finishWithin)
+// recordAll writes the ends of a lot's attempts as they come, several together.
+func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error) {
+	within := c.limits.finishWithin
+	for e := range ends {
+		some := []ended{e}
+		soon := time.NewTimer(recordSoon)
+		for waiting := true; waiting; {
+			select {
+			case e, ok := <-ends:
+				if ok {
+					some = append(some, e)
+				}
+				waiting = ok && len(some) < recordAtOnce
+			case <-soon.C:
+				waiting = false
+			}
+		}
+		soon.Stop()
+		for range len(ends) { // those that came while the last were being written
+			some = append(some, <-ends)
+		}
+		if err := c.record(ctx, within, some); err != nil {
+			failed, within = err, min(within, time.Second) // it has been waited for
+		}
+	}
+	return failed
+}
+
+// record writes some ends, trying for a while. What cannot be written goes to the run,
+// which has longer.
+func (c *chunk) record(ctx context.Context, within time.Duration, some []ended) error {
+	endings := make([]email.Ending, len(some))
+	for i, e := range some {
+		endings[i] = e.Ending
+	}
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	for {
 		rec, err := c.deps.BatchJournal.RecordBatch(wait, endings)
@@ -261,10 +304,10 @@ func (c *chunk) record(ctx context.Context, opened []email.BatchOpening, endings
 			continue
 		case <-wait.Done():
 		}
-		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(endings), "error", err)
-		for i, e := range endings {
+		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(some), "error", err)
+		for _, e := range some {
 			c.result.Unrecorded = append(c.result.Unrecorded, email.UnrecordedAttempt{
-				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(opened[i].Recipients)),
+				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(e.opening.Recipients)),
 			})
 		}
 		c.result.More = true

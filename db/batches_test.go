@@ -227,6 +227,28 @@ func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
 	require.Len(t, items, 3)
 }
 
+// Chunks that record at the same time are told apart: what each did, and whose an
+// attempt is.
+func TestChunksAreRecordedTogether(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, reversed := range []bool{false, true} {
+		batch, _ := b.acceptBatch(batchOf(6, nil))
+		owner, opened, _ := b.openBatch(batch.ID, 6)
+		chunks := [][]email.Ending{endingsOf(owner, opened[:3], delivered), endingsOf(uuid.NewString(), opened[:3], deferred), endingsOf(owner, opened[3:], deferred)}
+		want := []email.BatchRecorded{{Statuses: email.StatusCounts{email.StatusDelivered: 3}}, {Statuses: email.StatusCounts{}},
+			{Statuses: email.StatusCounts{email.StatusSending: 3}, HandedOver: 3}}
+		if reversed {
+			slices.Reverse(chunks)
+			slices.Reverse(want)
+		}
+		got, err := b.RecordChunks(b.ctx, chunks)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, email.StatusCounts{email.StatusDelivered: 3, email.StatusSending: 3}, b.progress(batch.ID).Emails)
+	}
+}
+
 func TestBatchClaimsNeverMeet(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -156,48 +158,90 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 // been recorded are passed over. What a recipient's server put off is handed over, in the
 // same transaction, to a run of the e-mail's own, which begins when it is due.
 func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
-	out := email.BatchRecorded{Statuses: email.StatusCounts{}}
-	if len(endings) == 0 {
+	out, alone, err := s.chunks.do(ctx, endings)
+	if err != nil && !alone {
+		var outs []email.BatchRecorded
+		if outs, err = s.recordChunks(ctx, [][]email.Ending{endings}); err == nil {
+			out = outs[0]
+		}
+	}
+	return out, err
+}
+
+// recordChunks is RecordBatch for several at once.
+func (s *Store) recordChunks(ctx context.Context, chunks [][]email.Ending) ([]email.BatchRecorded, error) {
+	type ending struct {
+		email.Ending
+		chunk int
+	}
+	out := make([]email.BatchRecorded, len(chunks))
+	byID := map[string][]ending{}
+	for i, endings := range chunks {
+		out[i].Statuses = email.StatusCounts{}
+		for _, e := range endings {
+			byID[e.EmailID] = append(byID[e.EmailID], ending{e, i})
+		}
+	}
+	ids := slices.Collect(maps.Keys(byID))
+	if len(ids) == 0 {
 		return out, nil
 	}
-	ids := make([]string, len(endings))
-	byID := make(map[string]email.Ending, len(endings))
-	for i, e := range endings {
-		ids[i], byID[e.EmailID] = e.EmailID, e
-	}
-	hooked := false
+	hooked := make([]bool, len(chunks))
 	err := s.change(ctx, ids, func(c *change) error {
 		if err := c.readAttempts(); err != nil {
 			return err
 		}
 		for _, m := range c.mails {
-			e, row := byID[m.ID], c.journal[m.ID]
-			if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
-				continue
-			}
-			if row.Phase != email.PhaseDone {
-				if row.Owner != e.Owner {
+			for _, e := range byID[m.ID] {
+				if !c.endAs(m, e.Ending) {
 					continue
 				}
-				row.Relay, row.Transcript, row.Outcomes = e.Relay, cleanTranscript(e.Transcript), cleanOutcomes(e.Outcomes)
-				c.finish(*row, row.Outcomes, row.Owner)
+				if c.handOver(m, c.journal[m.ID].Outcomes) {
+					out[e.chunk].HandedOver++
+				}
+				out[e.chunk].Statuses[m.Status]++
+				hooked[e.chunk] = hooked[e.chunk] || m.toFire()
 			}
-			c.closeAs(m, *row)
-			c.settle(m)
-			if c.handOver(m, row.Outcomes) {
-				out.HandedOver++
-			}
-			out.Statuses[m.Status]++
-			hooked = hooked || m.toFire()
 		}
 		return nil
 	})
-	if err != nil || !hooked {
-		return out, err
+	if err != nil {
+		return nil, err
 	}
-	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &out.Endpoints)
-	return out, translate(err)
+	for i, endings := range chunks {
+		if !hooked[i] {
+			continue
+		}
+		ids := make([]string, len(endings))
+		for k, e := range endings {
+			ids[k] = e.EmailID
+		}
+		err := s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+			WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &out[i].Endpoints)
+		if err != nil {
+			return nil, translate(err)
+		}
+	}
+	return out, nil
+}
+
+// endAs ends the attempt that is open at an e-mail, if it is the ending's to end, and
+// says so.
+func (c *change) endAs(m *mail, e email.Ending) bool {
+	row := c.journal[m.ID]
+	if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
+		return false
+	}
+	if row.Phase != email.PhaseDone {
+		if row.Owner != e.Owner {
+			return false
+		}
+		row.Relay, row.Transcript, row.Outcomes = e.Relay, cleanTranscript(e.Transcript), cleanOutcomes(e.Outcomes)
+		c.finish(*row, row.Outcomes, row.Owner)
+	}
+	c.closeAs(m, *row)
+	c.settle(m)
+	return true
 }
 
 // handOver gives an e-mail that its batch has attempted, and that has to wait for what

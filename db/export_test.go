@@ -16,6 +16,10 @@ func (s *Store) RecordMany(ctx context.Context, recs []email.RecordStatusInput) 
 	return s.recordMany(ctx, recs)
 }
 
+func (s *Store) RecordChunks(ctx context.Context, chunks [][]email.Ending) ([]email.BatchRecorded, error) {
+	return s.recordChunks(ctx, chunks)
+}
+
 // MarksWait waits until so many marks are waiting behind those that are being written.
 func (s *Store) MarksWait(n int) { s.marks.wait(n) }
 

@@ -18,6 +18,7 @@ type together struct {
 	marks   *group[email.Mark, bool]
 	endings *group[email.Ending, bool]
 	records *group[email.RecordStatusInput, *email.Recorded]
+	chunks  *group[[]email.Ending, email.BatchRecorded]
 }
 
 func newTogether(s *Store) together {
@@ -27,6 +28,7 @@ func newTogether(s *Store) together {
 		marks:   &group[email.Mark, bool]{call: s.markMany},
 		endings: &group[email.Ending, bool]{call: s.finishMany},
 		records: &group[email.RecordStatusInput, *email.Recorded]{call: s.recordMany},
+		chunks:  &group[[]email.Ending, email.BatchRecorded]{call: s.recordChunks},
 	}
 }
 
