@@ -216,15 +216,13 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 	if err := decode(c, &in); err != nil {
 		return account.Domain{}, err
 	}
-	w := account.Warmup{Plan: in.Plan, From: time.Now().UTC()}
+	w := account.Warmup{Plan: in.Plan}
 	if err := w.Check(); err != nil {
 		return account.Domain{}, invalid("/plan", "invalid", err.Error())
 	}
-	if in.From != "" {
-		var err error
-		if w.From, err = account.ParseWarmupDay(in.From); err != nil {
-			return account.Domain{}, invalid("/from", "invalid", err.Error())
-		}
+	var err error
+	if w.From, err = w.Beginning(in.From, time.Now()); err != nil {
+		return account.Domain{}, invalid("/from", "invalid", err.Error())
 	}
 	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, w)
 }

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -49,16 +50,18 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 		return nil, translate(err)
 	}
 	var out []email.Start
-	batches := map[string]bool{}
 	for _, r := range rows {
-		run := r.run()
-		if run.BatchID != "" && batches[run.BatchID] {
-			continue
-		}
-		batches[run.BatchID] = true
-		out = append(out, run)
+		out = appendRun(out, r.run())
 	}
 	return out, nil
+}
+
+// appendRun adds a run, that of a batch once.
+func appendRun(runs []email.Start, run email.Start) []email.Start {
+	if run.BatchID != "" && slices.ContainsFunc(runs, func(r email.Start) bool { return r.BatchID == run.BatchID }) {
+		return runs
+	}
+	return append(runs, run)
 }
 
 // endpointOverdueAfter is how late a delivery has to be before somebody is sent to

@@ -113,8 +113,9 @@ func (c *change) pause(m *mail, relay string) {
 	c.settle(m)
 }
 
-// ClaimUnpaused finds e-mails that a pause stopped and none stops any more, and
-// makes them due.
+// ClaimUnpaused finds up to limit e-mails that a pause stopped and none stops any more,
+// and makes them due. The run of a batch comes once; there may be more as long as there
+// is any.
 func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error) {
 	var ids []string
 	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
@@ -128,7 +129,7 @@ func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, er
 		for _, m := range c.mails {
 			if m.Paused {
 				m.Paused, m.PausedRelay, m.dirty = false, "", true
-				out = append(out, m.run())
+				out = appendRun(out, m.run())
 			}
 		}
 		return nil

@@ -273,8 +273,8 @@ func (s *Store) Domain(ctx context.Context, customerID, name string) (account.Do
 // releaseChunk is how many e-mails are made due together.
 const releaseChunk = 500
 
-// releaseWarmup makes due what waits for another day. The sweep for what is overdue
-// wakes it.
+// releaseWarmup lets go what waits for another day, as if a pause had kept it: the sweep
+// for that makes it due, and wakes its runs.
 func (s *Store) releaseWarmup(ctx context.Context, customerID, name string) error {
 	for after := "00000000-0000-0000-0000-000000000000"; ; {
 		var ids []string
@@ -288,7 +288,7 @@ func (s *Store) releaseWarmup(ctx context.Context, customerID, name string) erro
 				for _, r := range m.recipients {
 					if r.Turn != nil && r.Turn.For == email.WarmupOf(name) && r.waits(c.now) {
 						r.setTurn(turn{}, c.now)
-						m.dirty = true
+						m.Paused, m.dirty = true, true
 					}
 				}
 			}

@@ -150,7 +150,10 @@ func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, d.Warmup.Used, "what has gone out today has gone out")
 	require.Zero(t, d.Warmup.Waiting, "those who wait are looked at anew")
-	require.Equal(t, 5, b.count("SELECT count(*) FROM emails WHERE status = 'queued' AND next_action_at <= now()"), "the sweep finds them")
+	starts, err := b.ClaimUnpaused(b.ctx, 100)
+	require.NoError(t, err)
+	require.Len(t, starts, 5, "their runs are woken at once")
+	require.Equal(t, 5, b.count("SELECT count(*) FROM emails WHERE status = 'queued' AND next_action_at <= now()"))
 	opened := 0
 	for _, e := range waiting {
 		if _, o := b.open(e.ID, 1); o.Verdict == email.VerdictOpened {

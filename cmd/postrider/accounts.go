@@ -213,9 +213,15 @@ func warmupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w, err := parseWarmup(plan, from)
-			if err != nil {
-				return err
+			var w account.Warmup
+			planned := cmd.Flags().Changed("plan")
+			if !planned && cmd.Flags().Changed("from") {
+				return errors.New("--from needs --plan")
+			}
+			if planned {
+				if w, err = parseWarmup(plan, from); err != nil {
+					return err
+				}
 			}
 			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
@@ -223,7 +229,7 @@ func warmupCommand() *cobra.Command {
 					return err
 				}
 				d, err := s.Domain(ctx, c.ID, name)
-				if err == nil && (off || plan != "") {
+				if err == nil && (off || planned) {
 					d, err = s.SetWarmup(ctx, c.ID, name, w)
 				}
 				if err != nil {
@@ -246,20 +252,7 @@ func warmupCommand() *cobra.Command {
 	return cmd
 }
 
-func parseWarmup(plan, from string) (account.Warmup, error) {
-	w := account.Warmup{From: time.Now().UTC()}
-	var err error
-	if from != "" {
-		if plan == "" {
-			return w, errors.New("--from needs --plan")
-		}
-		if w.From, err = account.ParseWarmupDay(from); err != nil {
-			return w, fmt.Errorf("--from %s: %w", from, err)
-		}
-	}
-	if plan == "" {
-		return w, nil
-	}
+func parseWarmup(plan, from string) (w account.Warmup, err error) {
 	for part := range strings.SplitSeq(plan, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil {
@@ -267,5 +260,11 @@ func parseWarmup(plan, from string) (account.Warmup, error) {
 		}
 		w.Plan = append(w.Plan, n)
 	}
-	return w, w.Check()
+	if err := w.Check(); err != nil {
+		return w, fmt.Errorf("--plan: %w", err)
+	}
+	if w.From, err = w.Beginning(from, time.Now()); err != nil {
+		return w, fmt.Errorf("--from %s: %w", from, err)
+	}
+	return w, nil
 }

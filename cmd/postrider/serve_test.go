@@ -204,7 +204,8 @@ func TestServeAndWorker(t *testing.T) {
 	require.Equal(t, "acme.test begins on 2999-11-27", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME"))
 	require.Equal(t, "acme.test no warm-up", d.run("", "domain", "warmup", "acme.test", "--customer", "ACME", "--off"))
 	for _, bad := range [][]string{{"user", "create", "--customer", "ACME", "--username", "x"}, {"key", "create", "--customer", "Nobody"}, {"domain", "add", "not a domain", "--customer", "ACME"}, {"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50,many"},
-		{"domain", "warmup", "acme.test", "--customer", "ACME", "--from", "2999-11-27"}, {"domain", "warmup", "other.test", "--customer", "ACME", "--off"},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--from", "2999-11-27"}, {"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", ""},
+		{"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--from", "1999-01-01"}, {"domain", "warmup", "other.test", "--customer", "ACME", "--off"},
 		{"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--off"}, {"customer", "create", "--name", " "}} {
 		out, err := d.try("short\n", bad...)
 		require.Error(t, err, bad)

@@ -43,12 +43,19 @@ func (w Warmup) Check() error {
 	return nil
 }
 
-// ParseWarmupDay reads a plan's first day, as 2026-11-27. The year 0 is none: Postgres
-// does not have it.
-func ParseWarmupDay(text string) (time.Time, error) {
+// Beginning reads a plan's first day, as 2026-11-27; nothing is today. The year 0 is
+// none: Postgres does not have it. Nor is a day so long ago that the plan is over.
+func (w Warmup) Beginning(text string, now time.Time) (time.Time, error) {
+	today := now.UTC().Truncate(24 * time.Hour)
+	if text == "" {
+		return today, nil
+	}
 	day, err := time.Parse(time.DateOnly, text)
 	if err != nil || day.Year() < 1 {
 		return time.Time{}, errors.New("give a day, as 2026-11-27")
+	}
+	if last := day.AddDate(0, 0, len(w.Plan)-1); last.Before(today) {
+		return time.Time{}, fmt.Errorf("the plan's last day would be %s, which is over: there would be no limit", last.Format(time.DateOnly))
 	}
 	return day, nil
 }

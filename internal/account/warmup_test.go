@@ -2,19 +2,26 @@ package account_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/internal/account"
 )
 
-func TestParseWarmupDay(t *testing.T) {
+func TestAWarmUpsFirstDay(t *testing.T) {
 	t.Parallel()
-	day, err := account.ParseWarmupDay("2026-11-27")
-	require.NoError(t, err)
-	require.Equal(t, "2026-11-27T00:00:00Z", day.Format("2006-01-02T15:04:05Z07:00"))
-	for _, none := range []string{"", "today", "2026-11-31", "0000-12-31", "10000-01-01"} {
-		_, err := account.ParseWarmupDay(none)
+	now := time.Date(2026, 11, 27, 23, 59, 0, 0, time.UTC)
+	w := account.Warmup{Plan: []int{50, 100, 200}}
+	for text, want := range map[string]string{"": "2026-11-27", "2026-11-27": "2026-11-27", "2026-11-25": "2026-11-25", "9999-12-31": "9999-12-31"} {
+		day, err := w.Beginning(text, now)
+		require.NoError(t, err)
+		require.Equal(t, want+"T00:00:00Z", day.Format(time.RFC3339))
+	}
+	for _, none := range []string{"today", "2026-11-31", "0000-12-31", "10000-01-01"} {
+		_, err := w.Beginning(none, now)
 		require.EqualError(t, err, "give a day, as 2026-11-27", none)
 	}
+	_, err := w.Beginning("2026-11-24", now)
+	require.EqualError(t, err, "the plan's last day would be 2026-11-26, which is over: there would be no limit")
 }

@@ -289,7 +289,7 @@ func options(s email.Start) client.StartWorkflowOptions {
 func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 	for {
 		starts, err := d.outbox.ClaimUnpaused(ctx, sweepBatch)
-		if err != nil {
+		if err != nil || len(starts) == 0 {
 			return err
 		}
 		for _, s := range starts {
@@ -299,9 +299,6 @@ func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 			if !d.answered(ctx, "dispatch.unpaused", s.WorkflowID, err) {
 				return nil // they are due now: what is long overdue is woken
 			}
-		}
-		if len(starts) < sweepBatch {
-			return nil
 		}
 	}
 }
