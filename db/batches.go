@@ -314,44 +314,66 @@ func (s *Store) Batch(ctx context.Context, customerID, id string) (email.BatchPr
 	if err != nil {
 		return email.BatchProgress{}, err
 	}
-	return s.progress(ctx, row)
+	ps, err := s.progress(ctx, []*batchRow{row})
+	if err != nil {
+		return email.BatchProgress{}, err
+	}
+	return ps[0], nil
 }
 
-func (s *Store) progress(ctx context.Context, row *batchRow) (email.BatchProgress, error) {
-	out := email.BatchProgress{Batch: row.batch(), Emails: email.StatusCounts{}, Details: map[email.Detail]int{}}
-	var counts []struct {
-		Status email.Status
-		Detail email.Detail
-		Emails int
-		Fresh  int
-		NextAt time.Time `bun:"next_at,nullzero"`
-		LastAt time.Time `bun:"last_at"`
+// progress counts the e-mails of batches.
+func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchProgress, error) {
+	if len(rows) == 0 {
+		return nil, nil
 	}
-	err := s.db.NewRaw(`SELECT status, CASE WHEN status IN ('queued', 'sending') THEN status_detail ELSE '' END AS detail, count(*) AS emails,
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	type count struct {
+		BatchID string
+		Status  email.Status
+		Detail  email.Detail
+		Emails  int
+		Fresh   int
+		NextAt  time.Time `bun:"next_at,nullzero"`
+		LastAt  time.Time `bun:"last_at"`
+	}
+	var counts []count
+	err := s.db.NewRaw(`SELECT batch_id, status, CASE WHEN status IN ('queued', 'sending') THEN status_detail ELSE '' END AS detail, count(*) AS emails,
 			count(*) FILTER (WHERE status NOT IN ('queued', 'sending', 'canceled') AND status_at > now() - ? * interval '1 second') AS fresh,
 			min(next_action_at) FILTER (WHERE NOT attempt_open AND next_action_at > now()) AS next_at, max(status_at) AS last_at
-		FROM emails WHERE batch_id = ? GROUP BY 1, 2`, rateOver.Seconds(), row.ID).Scan(ctx, &counts)
+		FROM emails WHERE batch_id IN (?) GROUP BY 1, 2, 3`, rateOver.Seconds(), bun.List(ids)).Scan(ctx, &counts)
 	if err != nil {
-		return out, translate(err)
+		return nil, translate(err)
 	}
-	fresh, last := 0, time.Time{}
+	of := map[string][]count{}
 	for _, n := range counts {
-		out.Emails[n.Status] += n.Emails
-		if n.Detail != "" {
-			out.Details[n.Detail] += n.Emails
-		}
-		fresh += n.Fresh
-		if n.LastAt.After(last) {
-			last = n.LastAt
-		}
-		if !n.NextAt.IsZero() && (out.NextAt.IsZero() || n.NextAt.Before(out.NextAt)) {
-			out.NextAt = n.NextAt.UTC()
-		}
+		of[n.BatchID] = append(of[n.BatchID], n)
 	}
-	if out.Emails[email.StatusQueued]+out.Emails[email.StatusSending] == 0 {
-		out.FinishedAt = utc(last)
+	out := make([]email.BatchProgress, len(rows))
+	for i, row := range rows {
+		p := email.BatchProgress{Batch: row.batch(), Emails: email.StatusCounts{}, Details: map[email.Detail]int{}}
+		fresh, last := 0, time.Time{}
+		for _, n := range of[row.ID] {
+			p.Emails[n.Status] += n.Emails
+			if n.Detail != "" {
+				p.Details[n.Detail] += n.Emails
+			}
+			fresh += n.Fresh
+			if n.LastAt.After(last) {
+				last = n.LastAt
+			}
+			if !n.NextAt.IsZero() && (p.NextAt.IsZero() || n.NextAt.Before(p.NextAt)) {
+				p.NextAt = n.NextAt.UTC()
+			}
+		}
+		if p.Emails[email.StatusQueued]+p.Emails[email.StatusSending] == 0 {
+			p.FinishedAt = utc(last)
+		}
+		p.Rate = float64(fresh) / min(rateOver.Seconds(), max(1, time.Since(row.CreatedAt).Seconds()))
+		out[i] = p
 	}
-	out.Rate = float64(fresh) / min(rateOver.Seconds(), max(1, time.Since(row.CreatedAt).Seconds()))
 	return out, nil
 }
 
@@ -363,14 +385,8 @@ func (s *Store) Batches(ctx context.Context, customerID string, after email.Curs
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *batchRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		p, err := s.progress(ctx, r)
-		if err != nil {
-			return nil, nil, err
-		}
-		out = append(out, p)
-	}
-	return out, next, nil
+	out, err = s.progress(ctx, rows)
+	return out, next, err
 }
 
 // ControlBatchFor is ControlBatch on behalf of a customer.
