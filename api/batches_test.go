@@ -164,6 +164,9 @@ func TestStrictBatchesAreAcceptedWholeOrNotAtAll(t *testing.T) {
 		places = append(places, e.Pointer)
 	}
 	require.Equal(t, []string{"/messages/1/from", "/messages/2/subject", "/messages/3/from", "/messages/4/attachments/0/reference_id"}, places)
+	refused = b.refusedBatch(messages(basic, foreign, strings.Replace(basic, "acme.test", "third.test", 1)))
+	require.Equal(t, []any{403, "sender_domain_unverified"}, []any{refused.Status, refused.Code}, "what they share")
+	require.Equal(t, "2 of the 3 items cannot be accepted, so none is: errors says where and why. mode: permissive accepts the others", refused.Detail)
 	refused = b.refusedBatch(strings.Replace(copies("", ann, cid), "acme.test", "other.test", 1))
 	require.Equal(t, []any{403, "sender_domain_unverified", 1}, []any{refused.Status, refused.Code, len(refused.Errors)}, "said once of the one message")
 	require.Empty(t, b.dispatch.accepted())
@@ -365,6 +368,7 @@ func TestBatchesAreSteered(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3}, []int{ended.Emails["delivered"], ended.Emails["canceled"], ended.Emails["total"]})
 	require.Equal(t, "finished", act("cancel").Status)
 	require.Equal(t, "finished", act("hold").Status)
+	require.Zero(t, b.count("SELECT count(*) FROM batches WHERE held"), "there is nothing to hold")
 }
 
 func TestBatchesAreTheCustomersOwn(t *testing.T) {

@@ -151,14 +151,19 @@ func (a *batchAcceptance) hopeless() bool {
 // refusal refuses the whole batch, for what is wrong with its items.
 func (a *batchAcceptance) refusal() error {
 	bad, first := a.row.Refused, a.row.Refused[0]
-	code, why := email.CodeInvalidRequest, "errors says where and why"
-	if !slices.ContainsFunc(bad, func(r refusedJSON) bool { return r.Code != first.Code || r.Detail != first.Detail }) && first.Code != code {
-		code, why = first.Code, first.Detail // one reason for all of them
+	code, why := first.Code, first.Detail
+	for _, r := range bad {
+		if r.Code != code {
+			code = email.CodeInvalidRequest
+		}
+		if r.Detail != why || code == email.CodeInvalidRequest {
+			why = "errors says where and why"
+		}
 	}
 	f := email.Fail(code, "%d of the %d items cannot be accepted, so none is: %s. mode: permissive accepts the others", len(bad), a.req.Len, why)
 	switch {
 	case len(bad) < a.req.Len:
-	case code != email.CodeInvalidRequest:
+	case why == first.Detail:
 		f.Detail = why
 	case a.req.Len == 1:
 		f.Detail = "the one item cannot be accepted: " + why
@@ -413,7 +418,8 @@ func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action
 			return err
 		}
 		var customerID string
-		err = c.tx.NewRaw("UPDATE batches SET held = ? WHERE id = ? RETURNING customer_id", action == email.ActionHold, id).Scan(ctx, &customerID)
+		held := action == email.ActionHold && len(ids) > 0
+		err = c.tx.NewRaw("UPDATE batches SET held = ? WHERE id = ? RETURNING customer_id", held, id).Scan(ctx, &customerID)
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound("batch")
 		}

@@ -249,6 +249,33 @@ func TestChunksAreRecordedTogether(t *testing.T) {
 	}
 }
 
+// What a server has answered is written down though somebody holds the e-mail's row, as
+// those do who cancel a batch.
+func TestOutcomesOfABatchWaitForNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(3, nil))
+	owner, opened, _ := b.openBatch(batch.ID, 3)
+	release := b.locked(opened[1].EmailID)
+	type recorded struct {
+		email.BatchRecorded
+		err error
+	}
+	answer := make(chan recorded, 1)
+	go func() {
+		rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+		answer <- recorded{rec, err}
+	}()
+	require.Eventually(t, b.waits, 30*time.Second, time.Millisecond)
+	require.Equal(t, 3, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
+	require.Equal(t, email.StatusCounts{email.StatusDelivered: 2, email.StatusSending: 1}, b.progress(batch.ID).Emails)
+	release()
+	got := <-answer
+	require.NoError(t, got.err)
+	require.Equal(t, email.StatusCounts{email.StatusDelivered: 3}, got.Statuses)
+	require.Equal(t, email.StatusCounts{email.StatusDelivered: 3}, b.progress(batch.ID).Emails)
+}
+
 func TestBatchClaimsNeverMeet(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -154,40 +154,76 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 }
 
 // RecordBatch ends attempts in the journal and projects their outcomes, as Finish and
-// Record would one by one, in one transaction. Attempts that have another owner or have
-// been recorded are passed over. What a recipient's server put off is handed over, in the
-// same transaction, to a run of the e-mail's own, which begins when it is due.
+// Record would one by one. Attempts that have another owner or have been recorded are
+// passed over. What a recipient's server put off is handed over, in the same
+// transaction, to a run of the e-mail's own, which begins when it is due.
+//
+// Where somebody has an e-mail's row locked, the journal gets the outcomes first: they
+// do not wait for anybody.
 func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
-	out, alone, err := s.chunks.do(ctx, endings)
+	rec, alone, err := s.chunks.do(ctx, endings)
 	if err != nil && !alone {
-		var outs []email.BatchRecorded
-		if outs, err = s.recordChunks(ctx, [][]email.Ending{endings}); err == nil {
-			out = outs[0]
+		rec, err = s.recordChunk(ctx, s.changeFree, endings)
+	}
+	if err == nil && len(rec.left) > 0 {
+		var rest chunkRecord
+		rest, err = s.recordChunk(ctx, s.change, rec.left)
+		rec.HandedOver += rest.HandedOver
+		rec.hooked = rec.hooked || rest.hooked
+		for status, n := range rest.Statuses {
+			rec.Statuses[status] += n
 		}
 	}
-	return out, err
+	if err != nil || !rec.hooked {
+		return rec.BatchRecorded, err
+	}
+	ids := make([]string, len(endings))
+	for i, e := range endings {
+		ids[i] = e.EmailID
+	}
+	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &rec.Endpoints)
+	return rec.BatchRecorded, translate(err)
 }
 
-// recordChunks is RecordBatch for several at once.
-func (s *Store) recordChunks(ctx context.Context, chunks [][]email.Ending) ([]email.BatchRecorded, error) {
+// chunkRecord is what was recorded of a chunk's endings.
+type chunkRecord struct {
+	email.BatchRecorded
+	// hooked: there may be deliveries worth a look at once.
+	hooked bool
+	// left are in the journal only: somebody else has their e-mails.
+	left []email.Ending
+}
+
+// changer is Store.change, or Store.changeFree, which leaves out what is locked.
+type changer func(ctx context.Context, ids []string, fn func(*change) error) error
+
+func (s *Store) recordChunk(ctx context.Context, lock changer, endings []email.Ending) (chunkRecord, error) {
+	recs, err := s.recordChunks(ctx, lock, [][]email.Ending{endings})
+	if err != nil {
+		return chunkRecord{}, err
+	}
+	return recs[0], nil
+}
+
+// recordChunks records the endings of several chunks in one transaction.
+func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email.Ending) ([]chunkRecord, error) {
 	type ending struct {
 		email.Ending
-		chunk int
+		of *chunkRecord
 	}
-	out := make([]email.BatchRecorded, len(chunks))
+	out := make([]chunkRecord, len(chunks))
 	byID := map[string][]ending{}
 	for i, endings := range chunks {
 		out[i].Statuses = email.StatusCounts{}
 		for _, e := range endings {
-			byID[e.EmailID] = append(byID[e.EmailID], ending{e, i})
+			byID[e.EmailID] = append(byID[e.EmailID], ending{e, &out[i]})
 		}
 	}
-	ids := slices.Collect(maps.Keys(byID))
-	if len(ids) == 0 {
+	if len(byID) == 0 {
 		return out, nil
 	}
-	hooked := make([]bool, len(chunks))
-	err := s.change(ctx, ids, func(c *change) error {
+	err := lock(ctx, slices.Collect(maps.Keys(byID)), func(c *change) error {
 		if err := c.readAttempts(); err != nil {
 			return err
 		}
@@ -197,32 +233,27 @@ func (s *Store) recordChunks(ctx context.Context, chunks [][]email.Ending) ([]em
 					continue
 				}
 				if c.handOver(m, c.journal[m.ID].Outcomes) {
-					out[e.chunk].HandedOver++
+					e.of.HandedOver++
 				}
-				out[e.chunk].Statuses[m.Status]++
-				hooked[e.chunk] = hooked[e.chunk] || m.toFire()
+				e.of.Statuses[m.Status]++
+				e.of.hooked = e.of.hooked || m.toFire()
 			}
+			delete(byID, m.ID)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || len(byID) == 0 {
+		return out, err
 	}
-	for i, endings := range chunks {
-		if !hooked[i] {
-			continue
-		}
-		ids := make([]string, len(endings))
-		for k, e := range endings {
-			ids[k] = e.EmailID
-		}
-		err := s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-			WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &out[i].Endpoints)
-		if err != nil {
-			return nil, translate(err)
+	var left []email.Ending
+	for _, endings := range byID {
+		for _, e := range endings {
+			e.of.left = append(e.of.left, e.Ending)
+			left = append(left, e.Ending)
 		}
 	}
-	return out, nil
+	_, err = s.finishMany(ctx, left)
+	return out, err
 }
 
 // endAs ends the attempt that is open at an e-mail, if it is the ending's to end, and

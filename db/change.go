@@ -195,6 +195,15 @@ func (c *change) end(m *mail, r *recipientRow, to email.RecipientStatus, reason 
 	return true
 }
 
+// endUnsent ends a recipient to whom nothing more is sent, though no server has refused
+// it. That the last attempt may have reached it stays its reason.
+func (c *change) endUnsent(m *mail, r *recipientRow, to email.RecipientStatus, reason email.Detail) {
+	if r.Reason == email.DetailAmbiguous {
+		reason = r.Reason
+	}
+	c.end(m, r, to, reason)
+}
+
 // settle derives an e-mail's status from its recipients and says when
 // something has to happen next.
 func (c *change) settle(m *mail) {

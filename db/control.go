@@ -122,7 +122,7 @@ func (c *change) cancel(m *mail) {
 	}
 	for _, r := range m.recipients {
 		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
-			c.end(m, r, email.RecipientCanceled, "")
+			c.endUnsent(m, r, email.RecipientCanceled, "")
 		}
 	}
 }

@@ -17,7 +17,12 @@ func (s *Store) RecordMany(ctx context.Context, recs []email.RecordStatusInput) 
 }
 
 func (s *Store) RecordChunks(ctx context.Context, chunks [][]email.Ending) ([]email.BatchRecorded, error) {
-	return s.recordChunks(ctx, chunks)
+	recs, err := s.recordChunks(ctx, s.change, chunks)
+	out := make([]email.BatchRecorded, len(recs))
+	for i, r := range recs {
+		out[i] = r.BatchRecorded
+	}
+	return out, err
 }
 
 // MarksWait waits until so many marks are waiting behind those that are being written.

@@ -249,7 +249,7 @@ func (c *change) closed(m *mail) (email.State, bool) {
 	}
 	if c.expired(m) {
 		for _, r := range m.recipients {
-			c.end(m, r, email.RecipientExpired, email.DetailExpired)
+			c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 		}
 		c.settle(m)
 		return c.state(m), true

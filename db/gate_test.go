@@ -283,10 +283,14 @@ func TestCancelWhileSendingIsRemembered(t *testing.T) {
 	for name, tc := range map[string]struct {
 		outcome func(email.EnvelopeRecipient) email.Outcome
 		status  email.Status
+		detail  email.Detail
 		events  []string
 	}{
-		"a deferral becomes a cancel": {deferred, email.StatusCanceled, []string{"email.queued", "email.sending", "email.cancel_requested", "email.canceled", "email.completed"}},
-		"an acceptance stands":        {delivered, email.StatusDelivered, []string{"email.queued", "email.sending", "email.cancel_requested", "email.delivered", "email.completed"}},
+		"a deferral becomes a cancel": {deferred, email.StatusCanceled, "", []string{"email.queued", "email.sending", "email.cancel_requested", "email.canceled", "email.completed"}},
+		"an acceptance stands":        {delivered, email.StatusDelivered, "", []string{"email.queued", "email.sending", "email.cancel_requested", "email.delivered", "email.completed"}},
+		"silence stays in doubt": {func(email.EnvelopeRecipient) email.Outcome {
+			return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+		}, email.StatusCanceled, email.DetailAmbiguous, []string{"email.queued", "email.sending", "email.cancel_requested", "email.ambiguous", "email.canceled", "email.completed"}},
 	} {
 		e := b.accept(message("bob@x.test"))
 		owner, o := b.open(e.ID, 1)
@@ -298,8 +302,31 @@ func TestCancelWhileSendingIsRemembered(t *testing.T) {
 		out.RecipientID = o.Recipients[0].ID
 		require.NoError(t, b.finish(e.ID, 1, owner, out))
 		b.record(e.ID, 1)
-		require.Equal(t, tc.status, b.get(e.ID).Status, name)
+		got := b.get(e.ID)
+		require.Equal(t, tc.status, got.Status, name)
+		require.Equal(t, []email.Detail{tc.detail, tc.detail}, []email.Detail{got.Detail, got.Recipients[0].Reason}, name)
 		require.Equal(t, tc.events, b.events(e.ID), name)
+	}
+}
+
+// What may have arrived is never just canceled or expired.
+func TestAnEndAfterSilenceSaysSo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	silent := func(email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	}
+	canceled, expired := b.accept(message("a@x.test")), b.accept(message("b@x.test"))
+	for _, e := range []email.Email{canceled, expired} {
+		b.attempt(e.ID, 1, silent)
+	}
+	require.NoError(t, b.control(canceled.ID, email.ActionCancel))
+	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", expired.ID)
+	b.open(expired.ID, 2)
+	for id, status := range map[string]email.RecipientStatus{canceled.ID: email.RecipientCanceled, expired.ID: email.RecipientExpired} {
+		got := b.get(id)
+		require.Equal(t, status, got.Recipients[0].Status)
+		require.Equal(t, []email.Detail{email.DetailAmbiguous, email.DetailAmbiguous}, []email.Detail{got.Detail, got.Recipients[0].Reason})
 	}
 }
 

@@ -188,10 +188,10 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 		switch {
 		case m.CancelRequested:
 			c.move(m, r, email.RecipientDeferred, o.Reason)
-			c.end(m, r, email.RecipientCanceled, "")
+			c.endUnsent(m, r, email.RecipientCanceled, "")
 		case c.expired(m):
 			c.move(m, r, email.RecipientDeferred, o.Reason)
-			c.end(m, r, email.RecipientExpired, email.DetailExpired)
+			c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 		default:
 			c.end(m, r, email.RecipientDeferred, o.Reason)
 		}

@@ -18,7 +18,7 @@ type together struct {
 	marks   *group[email.Mark, bool]
 	endings *group[email.Ending, bool]
 	records *group[email.RecordStatusInput, *email.Recorded]
-	chunks  *group[[]email.Ending, email.BatchRecorded]
+	chunks  *group[[]email.Ending, chunkRecord]
 }
 
 func newTogether(s *Store) together {
@@ -28,7 +28,9 @@ func newTogether(s *Store) together {
 		marks:   &group[email.Mark, bool]{call: s.markMany},
 		endings: &group[email.Ending, bool]{call: s.finishMany},
 		records: &group[email.RecordStatusInput, *email.Recorded]{call: s.recordMany},
-		chunks:  &group[[]email.Ending, email.BatchRecorded]{call: s.recordChunks},
+		chunks: &group[[]email.Ending, chunkRecord]{call: func(ctx context.Context, chunks [][]email.Ending) ([]chunkRecord, error) {
+			return s.recordChunks(ctx, s.changeFree, chunks)
+		}},
 	}
 }
 

@@ -60,7 +60,8 @@ func TestParseCSV(t *testing.T) {
 		"email,a\nx@x.test,\"1\ny@x.test,2\nz@x.test,3\n": "line 2: the quote that opens there is not closed, or a quote inside of it is not doubled",
 		"email,a\nx@x.test,1\ny@x.test,a \"b\"\n":         `line 3: a quote is not closed, or stands inside of a field; put the field into quotes and double those in it: "say ""hi"""`,
 		"email,a\nx@x.test,1\ny@x.test,Gr\xfc\xdfe\n":     "line 3: the text is not UTF-8; save it as CSV in UTF-8",
-		"\xff\xfee\x00": "it is UTF-16; save it as CSV in UTF-8",
+		"email,a\rx@x.test,1\r":                           "its lines end with CR alone; save it with LF or CRLF",
+		"\xff\xfee\x00":                                   "it is UTF-16; save it as CSV in UTF-8",
 	} {
 		f, err := parseCSV([]byte(text))
 		require.EqualError(t, errors.Join(err, f.whole()), want, "%q", text)

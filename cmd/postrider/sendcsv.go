@@ -71,6 +71,9 @@ func parseCSV(data []byte) (f csvFile, _ error) {
 	if !utf8.Valid(data) {
 		return f, fmt.Errorf("line %d: the text is not UTF-8; save it as CSV in UTF-8", 1+bytes.Count(data[:firstInvalid(data)], []byte("\n")))
 	}
+	if bytes.ContainsRune(data, '\r') && !bytes.ContainsRune(data, '\n') {
+		return f, errors.New("its lines end with CR alone; save it with LF or CRLF")
+	}
 	r := csv.NewReader(bytes.NewReader(data))
 	r.FieldsPerRecord = -1 // we tell the line and both numbers
 	first, _, _ := bytes.Cut(data, []byte("\n"))

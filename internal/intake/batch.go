@@ -13,7 +13,8 @@ import (
 // many recipients with variables of their own.
 type Batch struct {
 	Mode email.BatchMode
-	// list are the messages as they came; tmpl and recipients are the other form.
+	// list are the messages or recipients as they came, tmpl and recipients what was read
+	// of the second form.
 	list       []jsontext.Value
 	tmpl       *template
 	recipients []recipient
@@ -102,7 +103,8 @@ func (b *Batch) template(c *checker, req batchRequest) {
 		c.count("/recipients", len(*req.Recipients), email.MaxBatchRecipients, "recipients")
 	}
 	if len(c.fields) == 0 {
-		for _, r := range *req.Recipients {
+		b.list = *req.Recipients
+		for _, r := range b.list {
 			b.recipients = append(b.recipients, newRecipient(r, b.limits))
 		}
 	}
@@ -173,12 +175,7 @@ func at(err error, place string) *email.Failure {
 }
 
 // Len is how many messages there are.
-func (b *Batch) Len() int {
-	if b.tmpl != nil {
-		return len(b.recipients)
-	}
-	return len(b.list)
-}
+func (b *Batch) Len() int { return len(b.list) }
 
 // Place is where the request has the i-th message.
 func (b *Batch) Place(i int) string {
@@ -238,7 +235,7 @@ func (b *Batch) Fingerprint() string {
 	for i := range b.Len() {
 		m, err := b.message(i, false)
 		if err != nil {
-			f.add("refused", at(err, "").Error())
+			f.add("refused", string(b.list[i]))
 			continue
 		}
 		f.add(Fingerprint(m))

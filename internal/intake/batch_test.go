@@ -204,6 +204,12 @@ func TestFingerprintsOfBatches(t *testing.T) {
 	} {
 		require.NotEqual(t, same, decodeBatch(t, body).Fingerprint(), name)
 	}
+	bad := func(recipient string) string {
+		return decodeBatch(t, strings.Replace(templated(`"subject":"s","content":"t"`, `{"email":"a@x.test"},`+recipient), "{", `{"mode":"permissive",`, 1)).Fingerprint()
+	}
+	require.Equal(t, bad(`{"email":"b"}`), bad(`{"email":"b"}`))
+	require.NotEqual(t, bad(`{"email":"b"}`), bad(`{"email":"c"}`), "what is refused in the same way is not the same")
+	require.NotEqual(t, bad(`7`), bad(`8`))
 	filled := func(value string) string {
 		return decodeBatch(t, templated(`"subject":"s","content":{"html":"{{v}}"}`, `{"email":"a@x.test","variables":{"v":"`+value+`"}}`)).Fingerprint()
 	}
