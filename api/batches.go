@@ -16,6 +16,9 @@ import (
 type Batches interface {
 	// AcceptBatch stores many messages as e-mails of their own, once per idempotency key.
 	AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error)
+	// PreviewBatch refuses what AcceptBatch would refuse, and stores nothing. It tells
+	// which items would be refused, and the first that would not.
+	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
 	Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error)
 	Batches(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.BatchProgress, *email.Cursor, error)
 	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (email.BatchProgress, error)
@@ -130,11 +133,17 @@ func (s *Server) postBatch(c *gin.Context) (int, any, error) {
 	for _, it := range items {
 		out.Items = append(out.Items, batchItemJSON{Index: it.Index, ID: it.EmailID, Status: queued, StatusDetail: it.Detail})
 	}
-	for _, r := range b.Refused {
-		out.Items = append(out.Items, batchItemJSON{Index: r.Index, Error: &batchErrorJSON{Code: r.Code, Detail: r.Detail, Errors: problemFields(r.Fields)}})
-	}
+	out.Items = append(out.Items, refusedItems(b.Refused)...)
 	slices.SortFunc(out.Items, func(a, b batchItemJSON) int { return a.Index - b.Index })
 	return http.StatusAccepted, out, nil
+}
+
+func refusedItems(refused []email.RefusedItem) []batchItemJSON {
+	out := make([]batchItemJSON, len(refused))
+	for i, r := range refused {
+		out[i] = batchItemJSON{Index: r.Index, Error: &batchErrorJSON{Code: r.Code, Detail: r.Detail, Errors: problemFields(r.Fields)}}
+	}
+	return out
 }
 
 // acceptBatch stores the messages of a request. Its bytes are let go when it returns.
@@ -156,9 +165,14 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 	if key != "" {
 		idem.Fingerprint = in.Fingerprint()
 	}
-	grant := grantOf(c)
 	// The client may hang up; what it sent is accepted or not, never half.
-	return s.deps.Batches.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, email.BatchRequest{
+	return s.deps.Batches.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), s.deps.Dispatcher.Owner(), idem)
+}
+
+// batchRequest is a batch as the credential may send it.
+func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
+	grant := grantOf(c)
+	return email.BatchRequest{
 		Mode: in.Mode, Len: in.Len(), Message: in.Message, Place: in.Place, Sender: in.Sender,
 		Refuse: func(i int, m email.Message) *email.Failure {
 			if grant.MaySendFrom(m.From.Domain()) {
@@ -166,7 +180,7 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 			}
 			return foreignSender(m.From.Domain(), in.Sender(i))
 		},
-	}, s.deps.Dispatcher.Owner(), idem)
+	}
 }
 
 func (s *Server) getBatch(c *gin.Context) (int, any, error) {

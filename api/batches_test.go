@@ -449,7 +449,7 @@ func TestALargeBatch(t *testing.T) {
 	require.Equal(t, []string{"/recipients", "too_large"}, []string{refused.Errors[0].Pointer, refused.Errors[0].Code})
 }
 
-func TestABatchOfOneIsPreviewed(t *testing.T) {
+func TestBatchesArePreviewed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got := b.preview(copies(`,"attachments":[{"filename":"a.bin","content":"`+strings.Repeat("AAAA", 2000)+`"}]`, ann))
@@ -458,8 +458,22 @@ func TestABatchOfOneIsPreviewed(t *testing.T) {
 	require.Equal(t, "Ann: 1 < 2", got.Text)
 	require.Equal(t, []string{"/message/attachments/0"}, got.Shortened)
 	require.Equal(t, b.preview(basic).Text, b.preview(messages(basic)).Text)
+	of := func(body string) batchAnswer {
+		var out struct{ Batch batchAnswer }
+		b.as("POST", "/v1.0/emails/preview", body).decode(t, &out)
+		return out.Batch
+	}
+	both := of(copies("", ann, cid))
+	require.Equal(t, []int{2, 2, 0, 0}, []int{both.Total, both.Accepted, both.Refused, len(both.Items)})
+	some := permissive(copies("", bob, `{"email":"dan@x.test","name":"Dan"}`, cid, ann))
+	require.Regexp(t, "(?m)^Subject: Dear Cid\r$", b.preview(some).Source, "the first that is good")
+	shown := of(some)
+	require.Equal(t, []int{4, 2, 2}, []int{shown.Total, shown.Accepted, shown.Refused})
+	require.Equal(t, "/recipients/1/variables/order", shown.Items[1].Error.Errors[0].Pointer)
+	require.Zero(t, b.count("SELECT (SELECT count(*) FROM batches) + (SELECT count(*) FROM emails) + (SELECT count(*) FROM usage)"), "nothing is stored or charged")
+	require.Equal(t, b.postBatch(some).Items[:2], shown.Items, "what is sent is refused for the same")
 	for body, pointer := range map[string]string{
-		copies("", ann, cid): "", messages(basic, basic): "", copies("", bob): "/recipients/0/variables/name", `{"recipients":[]}`: "/recipients",
+		copies("", ann, bob): "/recipients/1/variables/name", messages(basic, `{}`): "/messages/1/from", copies("", bob): "/recipients/0/variables/name", `{"recipients":[]}`: "/recipients",
 		strings.Replace(copies("", ann), "acme.test", "other.test", 1): "/message/from", messages(strings.Replace(basic, "acme.test", "other.test", 1)): "/messages/0/from",
 		copies(`,"attachments":[{"reference_type":"file","reference_id":"`+b.customer.ID+`"}]`, ann): "/message/attachments/0/reference_id",
 	} {
@@ -468,6 +482,6 @@ func TestABatchOfOneIsPreviewed(t *testing.T) {
 		var p problemAnswer
 		a.decode(t, &p)
 		require.Equal(t, pointer, p.Errors[0].Pointer, p.Errors[0].Detail)
-		require.Equal(t, b.count("SELECT count(*) FROM batches"), 0)
+		require.Equal(t, 1, b.count("SELECT count(*) FROM batches"))
 	}
 }

@@ -43,6 +43,17 @@ type previewJSON struct {
 	SizeBytes int64       `json:"size_bytes"`
 	Text      string      `json:"text"`
 	Checks    []checkJSON `json:"checks"`
+	// Batch is there for a batch, of which the first good copy is shown.
+	Batch *previewedBatchJSON `json:"batch,omitempty"`
+}
+
+// previewedBatchJSON is what would become of a batch's items.
+type previewedBatchJSON struct {
+	Total    int `json:"total"`
+	Accepted int `json:"accepted"`
+	Refused  int `json:"refused"`
+	// Items are those that would be refused.
+	Items []batchItemJSON `json:"items"`
 }
 
 type checkJSON struct {
@@ -53,34 +64,35 @@ type checkJSON struct {
 	Where  string       `json:"where,omitempty"`
 }
 
-// previewed reads the message to be shown, and where the request has it and names its
-// sender: all of the body, or one of a batch.
-func (s *Server) previewed(c *gin.Context) (m email.Message, at, sender string, err error) {
+// previewed is the message to be shown, where the request has it and names its sender,
+// and for a batch what would become of it.
+type previewed struct {
+	message    email.Message
+	at, sender string
+	batch      *previewedBatchJSON
+}
+
+func (s *Server) previewed(c *gin.Context) (p previewed, err error) {
 	body, err := readBody(c, maxBody(s.opts.Limits))
 	if err != nil {
-		return m, "", "", err
+		return p, err
 	}
 	if !intake.IsBatch(body) {
-		m, sender, err = s.outgoing(c, body)
-		return m, "", sender, err
+		p.message, p.sender, err = s.outgoing(c, body)
+		return p, err
 	}
 	in, err := intake.DecodeBatch(body, s.limits(c))
 	if err != nil {
-		return m, "", "", err
+		return p, err
 	}
-	if in.Len() > 1 {
-		f := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
-		f.Fields = []email.FieldError{{Pointer: "", Code: "too_many", Detail: fmt.Sprintf("a preview shows one e-mail, the batch has %d: give one", in.Len())}}
-		return m, "", "", f
+	refused, first, err := s.deps.Batches.PreviewBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in))
+	if err != nil {
+		return p, err
 	}
-	at, sender = in.Place(0), in.Sender(0)
-	if m, err = in.Message(0); err != nil {
-		return m, "", "", err
-	}
-	if !grantOf(c).MaySendFrom(m.From.Domain()) {
-		return m, "", "", foreignSender(m.From.Domain(), sender)
-	}
-	return m, at, sender, nil
+	p.at, p.sender = in.Place(first), in.Sender(first)
+	p.batch = &previewedBatchJSON{Total: in.Len(), Accepted: in.Len() - len(refused), Refused: len(refused), Items: refusedItems(refused)}
+	p.message, err = in.Message(first)
+	return p, err
 }
 
 // under moves what is wrong with a message to where the request has it.
@@ -104,13 +116,13 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	defer release()
-	m, at, sender, err := s.previewed(c)
+	p, err := s.previewed(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	m, senders, err := s.deps.Previews.Preview(c.Request.Context(), customerOf(c).ID, m)
+	m, senders, err := s.deps.Previews.Preview(c.Request.Context(), customerOf(c).ID, p.message)
 	if err != nil {
-		return 0, nil, atSender(under(err, at), sender)
+		return 0, nil, atSender(under(err, p.at), p.sender)
 	}
 	date := time.Now()
 	if m.SendAt.After(date) {
@@ -120,13 +132,13 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("render preview: %w", err)
 	}
-	out := previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text}
+	out := previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text, Batch: p.batch}
 	for i, index := range r.Shortened {
-		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", at, index)
+		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", p.at, index)
 	}
 	for _, check := range advice.Checks(m, advice.Facts{SizeBytes: r.SizeBytes, Senders: senders}) {
 		if strings.HasPrefix(check.Where, "/") {
-			check.Where = at + check.Where
+			check.Where = p.at + check.Where
 		}
 		out.Checks = append(out.Checks, checkJSON(check))
 	}

@@ -157,9 +157,16 @@ type Preview struct {
 		Detail string `json:"detail"`
 		Where  string `json:"where"`
 	} `json:"checks"`
+	Batch struct {
+		Total    int `json:"total"`
+		Accepted int `json:"accepted"`
+		Refused  int `json:"refused"`
+		// Items are those that would be refused.
+		Items []BatchItem `json:"items"`
+	} `json:"batch"`
 }
 
-// PreviewBatch shows the copy of a batch's only recipient, or its only message. An
+// PreviewBatch checks a batch, and shows the first copy, or message, that is good. An
 // *Error is what SendBatch would be refused for. Nothing is sent.
 func (c *Client) PreviewBatch(ctx context.Context, b Batch) (Preview, error) {
 	if err := b.check("/v1.0/emails/preview"); err != nil {

@@ -87,8 +87,7 @@ func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.Ba
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
 			return err
 		}
-		a := &batchAcceptance{change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, callbacks: map[string]string{}}
-		a.row = batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}, LeaseOwner: owner}
+		a := newBatchAcceptance(c, id, customerID, req)
 		if err := a.accept(owner); err != nil {
 			return err
 		}
@@ -112,15 +111,25 @@ type batchAcceptance struct {
 	recipients int
 	wants      wanted
 	prepaid    bool
+	// preview: it is not meant to be kept, so no e-mails are made.
+	preview bool
 	// What items have in common is looked up once: stored contents and callbacks.
 	blobs     map[*byte]*blobRow
 	callbacks map[string]string
+}
+
+func newBatchAcceptance(c *change, id, customerID string, req email.BatchRequest) *batchAcceptance {
+	return &batchAcceptance{
+		change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, callbacks: map[string]string{},
+		row: batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}},
+	}
 }
 
 func (a *batchAcceptance) accept(owner string) error {
 	if err := a.tx.NewRaw("SELECT now()").Scan(a.ctx, &a.now); err != nil {
 		return fmt.Errorf("read the time: %w", err)
 	}
+	a.row.LeaseOwner = owner
 	a.row.LeaseUntil, a.row.SeenAt, a.row.CreatedAt = a.now.Add(startLease), a.now, a.now
 	if _, err := a.tx.NewInsert().Model(&a.row).Exec(a.ctx); err != nil {
 		return fmt.Errorf("insert batch: %w", err)
@@ -200,6 +209,11 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 			return next, err
 		}
 		if a.hopeless() {
+			continue
+		}
+		if a.preview {
+			a.items = append(a.items, email.BatchItem{Index: i})
+			a.recipients += len(m.To) + len(m.Cc) + len(m.Bcc)
 			continue
 		}
 		id := newID()

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/postrider/postrider/email"
@@ -32,6 +33,27 @@ func (s *Store) Preview(ctx context.Context, customerID string, m email.Message)
 		return err
 	})
 	return m, senders, err
+}
+
+// errPreviewed takes back what a preview has done.
+var errPreviewed = errors.New("only a preview")
+
+// PreviewBatch refuses what AcceptBatch would refuse, and changes nothing. It tells
+// which items would be refused, and the place of the first that would not.
+func (s *Store) PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error) {
+	err = s.inChange(ctx, func(c *change) error {
+		a := newBatchAcceptance(c, newID(), customerID, req)
+		a.preview = true
+		if err := a.accept(noOwner); err != nil {
+			return err
+		}
+		refused, first = a.row.batch().Refused, a.items[0].Index
+		return errPreviewed
+	})
+	if errors.Is(err, errPreviewed) {
+		err = nil
+	}
+	return refused, first, err
 }
 
 // How far back senders are looked for. The second number bounds the work for a

@@ -57,7 +57,7 @@ goes, until every e-mail has come to its end or waits for a time, as a deferred 
 does; the codes are those of --wait. Files of more than 10,000 rows become several
 batches, with -1, -2 and so on behind the idempotency key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f.define(cmd)
@@ -65,7 +65,7 @@ batches, with -1, -2 and so on behind the idempotency key.`,
 }
 
 // send sends what the flags say and prints the outcome.
-func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out io.Writer) error {
+func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer) error {
 	if err := config.CheckNames(os.Environ()); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out io.Writer) er
 		f.key = rand.Text() // so that what has to be repeated can be named
 	}
 	if f.batch != "" {
-		return f.sendBatch(ctx, c, url, stdin, out)
+		return f.sendBatch(ctx, c, url, stdin, out, errOut)
 	}
 	m, err := f.message(stdin)
 	if err != nil {

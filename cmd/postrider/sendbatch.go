@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,9 +33,11 @@ const (
 // batchRun is a file of recipients on its way.
 type batchRun struct {
 	*sendFlags
-	api     *client.Client
-	url     string
-	out     io.Writer
+	api *client.Client
+	url string
+	out io.Writer
+	// aside is for what is no JSON, where out is for JSON.
+	aside   io.Writer
 	message client.Message
 	parts   [][]csvRow
 	sent    []client.SentBatch
@@ -45,11 +45,13 @@ type batchRun struct {
 	// each of the first.
 	refused int
 	reasons []string
+	// none is why nothing of a part could be sent.
+	none    error
 	started time.Time
 }
 
 // sendBatch sends one message to all recipients of a file, and tells how it goes on.
-func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out io.Writer) error {
+func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out, errOut io.Writer) error {
 	m, err := f.message(stdin)
 	file, csvErr := csvFile{}, error(nil)
 	if f.batch == "-" && (f.text == "-" || f.html == "-") {
@@ -63,8 +65,11 @@ func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url strin
 	if err := errors.Join(err, csvErr); err != nil {
 		return err
 	}
-	r := &batchRun{sendFlags: f, api: api, url: url, out: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
+	r := &batchRun{sendFlags: f, api: api, url: url, out: out, aside: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
 		refused: len(file.bad), reasons: file.bad}
+	if f.json {
+		r.aside = errOut
+	}
 	if f.dryRun {
 		return r.preview(ctx)
 	}
@@ -115,27 +120,85 @@ func (r *batchRun) partKey(i int) client.IdempotencyKey {
 	return client.IdempotencyKey(r.key + "-" + strconv.Itoa(i+1))
 }
 
-// preview shows the first copy.
+// preview checks all rows, and shows the first good one's copy.
 func (r *batchRun) preview(ctx context.Context) error {
-	p, err := r.api.PreviewBatch(ctx, r.request(r.parts[0][:1]))
-	if err != nil {
-		return r.explainPart(0, err)
+	var shown client.Preview
+	copies, batches := 0, 0
+	for i, part := range r.parts {
+		p, err := r.api.PreviewBatch(ctx, r.request(part))
+		if err != nil {
+			if err := r.leaveOut(i, err); err != nil {
+				return err
+			}
+			continue
+		}
+		r.note(part, p.Batch.Items)
+		if copies == 0 {
+			shown = p
+		}
+		copies, batches = copies+p.Batch.Accepted, batches+1
+	}
+	if copies == 0 {
+		return r.none
 	}
 	if r.json {
-		return writeJSON(r.out, p)
-	}
-	n := 0
-	for _, part := range r.parts {
-		n += len(part)
-	}
-	fmt.Fprintln(r.out, strings.ReplaceAll(p.Source, "\r\n", "\n"))
-	for _, c := range p.Checks {
-		if c.Level != "ok" {
-			fmt.Fprintf(r.out, "%s: %s: %s\n", c.Level, c.Title, c.Detail)
+		if err := writeJSON(r.out, shown); err != nil {
+			return err
 		}
+	} else {
+		fmt.Fprintln(r.out, strings.ReplaceAll(shown.Source, "\r\n", "\n"))
+		for _, c := range shown.Checks {
+			if c.Level != "ok" {
+				fmt.Fprintf(r.out, "%s: %s: %s\n", c.Level, c.Title, c.Detail)
+			}
+		}
+		fmt.Fprintf(r.out, "Nothing was sent: this is the first of %s, in %s. Each has %d bytes or so.\n", plural(copies, "copy", "copies"), plural(batches, "batch", "batches"), shown.SizeBytes)
 	}
-	fmt.Fprintf(r.out, "Nothing was sent: this is the first of %d copies, in %s. Each has %d bytes or so.\n", n, plural(len(r.parts), "batch", "batches"), p.SizeBytes)
+	if r.tellRefused(); r.refused > 0 {
+		return exitNotDelivered
+	}
 	return nil
+}
+
+// leaveOut notes a part of which no row is good, where the others are to be sent. What
+// else went wrong it explains.
+func (r *batchRun) leaveOut(i int, err error) error {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || !r.permissive || !onlyRows(e) {
+		return r.explainPart(i, err)
+	}
+	r.none = r.explainPart(i, err)
+	r.refused += len(r.parts[i])
+	for _, f := range e.Fields {
+		r.reasons = append(r.reasons, r.place(r.parts[i], f.Pointer)+": "+f.Detail)
+	}
+	return nil
+}
+
+// note notes the rows of a part that were refused.
+func (r *batchRun) note(part []csvRow, items []client.BatchItem) {
+	for _, item := range items {
+		if item.Error == nil {
+			continue
+		}
+		r.refused++
+		pointer, why := fmt.Sprintf("/recipients/%d", item.Index), item.Error.Detail
+		if len(item.Error.Fields) > 0 {
+			pointer, why = item.Error.Fields[0].Pointer, item.Error.Fields[0].Detail
+		}
+		r.reasons = append(r.reasons, r.place(part, pointer)+": "+why)
+	}
+}
+
+// tellRefused names the first rows that were refused.
+func (r *batchRun) tellRefused() {
+	if r.refused == 0 {
+		return
+	}
+	fmt.Fprintf(r.aside, "%s refused:\n", plural(r.refused, "row", "rows"))
+	for _, line := range r.reasons[:min(len(r.reasons), maxTold)] {
+		fmt.Fprintln(r.aside, line)
+	}
 }
 
 func plural(n int, one, many string) string {
@@ -154,31 +217,16 @@ func writeJSON(out io.Writer, v any) error {
 
 // accept sends the parts, one after the other.
 func (r *batchRun) accept(ctx context.Context) error {
-	var none error
 	for i, part := range r.parts {
 		sent, err := r.api.SendBatch(ctx, r.request(part), r.partKey(i))
-		if e, ok := errors.AsType[*client.Error](err); ok && r.permissive && onlyRows(e) {
-			none = r.explainPart(i, err)
-			r.refused += len(part)
-			for _, f := range e.Fields {
-				r.reasons = append(r.reasons, r.place(part, f.Pointer)+": "+f.Detail)
+		if err != nil {
+			if err := r.leaveOut(i, err); err != nil {
+				return err
 			}
 			continue
 		}
-		if err != nil {
-			return r.explainPart(i, err)
-		}
 		r.sent = append(r.sent, sent)
-		r.refused += sent.Refused
-		for _, item := range sent.Items {
-			switch {
-			case item.Error == nil:
-			case len(item.Error.Fields) == 0:
-				r.reasons = append(r.reasons, r.place(part, fmt.Sprintf("/recipients/%d", item.Index))+": "+item.Error.Detail)
-			default:
-				r.reasons = append(r.reasons, r.place(part, item.Error.Fields[0].Pointer)+": "+item.Error.Fields[0].Detail)
-			}
-		}
+		r.note(part, sent.Items)
 		if !r.json {
 			accepted := "accepted"
 			if sent.Replayed {
@@ -188,7 +236,7 @@ func (r *batchRun) accept(ctx context.Context) error {
 		}
 	}
 	if len(r.sent) == 0 {
-		return none
+		return r.none
 	}
 	return nil
 }
@@ -299,64 +347,6 @@ func (r *batchRun) watch(ctx context.Context) ([]client.BatchProgress, error) {
 	}
 }
 
-// total is the progress of several batches.
-type total struct {
-	emails  map[string]int
-	details map[email.Detail]int
-	rate    float64
-	nextAt  time.Time
-}
-
-func (t *total) add(p client.BatchProgress) {
-	if t.emails == nil {
-		t.emails, t.details = map[string]int{}, map[email.Detail]int{}
-	}
-	for s, n := range p.Emails {
-		t.emails[s] += n
-	}
-	for d, n := range p.Details {
-		t.details[d] += n
-	}
-	t.rate += p.Rate
-	if !p.NextAttemptAt.IsZero() && (t.nextAt.IsZero() || p.NextAttemptAt.Before(t.nextAt)) {
-		t.nextAt = p.NextAttemptAt
-	}
-}
-
-func (t *total) all() int { return t.emails["total"] }
-
-func (t *total) open() int {
-	return t.emails[string(email.StatusQueued)] + t.emails[string(email.StatusSending)]
-}
-
-// still says that no e-mail moves: what is open was put off, is for later, or is held.
-func (t *total) still() bool {
-	waiting := 0
-	for _, d := range []email.Detail{email.DetailDeferred, email.DetailPartial, email.DetailScheduled, email.DetailHeld} {
-		waiting += t.details[d]
-	}
-	return t.all() > 0 && t.open() <= waiting
-}
-
-// words are the counts, without zeros.
-func (t *total) words() string {
-	var words []string
-	for _, s := range []email.Status{email.StatusDelivered, email.StatusBounced, email.StatusFailed, email.StatusCanceled} {
-		if n := t.emails[string(s)]; n > 0 {
-			words = append(words, fmt.Sprintf("%d %s", n, s))
-		}
-	}
-	waiting := 0
-	for _, d := range slices.Sorted(maps.Keys(t.details)) {
-		words = append(words, fmt.Sprintf("%d %s", t.details[d], d))
-		waiting += t.details[d]
-	}
-	if n := t.open() - waiting; n > 0 {
-		words = append(words, fmt.Sprintf("%d open", n))
-	}
-	return strings.Join(words, ", ")
-}
-
 // finish prints what became of the e-mails, and turns it into an exit code.
 func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error {
 	all := total{}
@@ -367,12 +357,14 @@ func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error 
 		if err := writeJSON(r.out, ps); err != nil {
 			return err
 		}
+		r.tellRefused()
 	} else {
 		took := max(time.Since(r.started), time.Millisecond)
 		fmt.Fprintf(r.out, "%s in %s: %s\n", plural(all.all(), "e-mail", "e-mails"), took.Round(100*time.Millisecond), all.words())
 		if !all.nextAt.IsZero() {
 			fmt.Fprintf(r.out, "the next attempt is at %s\n", all.nextAt.Local().Format(time.RFC3339))
 		}
+		r.tellRefused()
 		if err := r.tell(ctx, ps); err != nil {
 			return err
 		}
@@ -386,14 +378,8 @@ func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error 
 	return nil
 }
 
-// tell names the first rows that were refused and recipients that will not get it.
+// tell names the first recipients that will not get it.
 func (r *batchRun) tell(ctx context.Context, ps []client.BatchProgress) error {
-	if r.refused > 0 {
-		fmt.Fprintf(r.out, "%s refused:\n", plural(r.refused, "row", "rows"))
-		for _, line := range r.reasons[:min(len(r.reasons), maxTold)] {
-			fmt.Fprintln(r.out, line)
-		}
-	}
 	left := maxTold
 	for _, p := range ps {
 		if p.Count(email.StatusBounced)+p.Count(email.StatusFailed)+p.Count(email.StatusCanceled) == 0 {
@@ -414,58 +400,4 @@ func (r *batchRun) tell(ctx context.Context, ps []client.BatchProgress) error {
 		}
 	}
 	return nil
-}
-
-// bar shows a progress: in place on a terminal, as lines elsewhere.
-type bar struct {
-	out      io.Writer
-	terminal bool
-	silent   bool
-	// last is what was written, at when.
-	last string
-	at   time.Time
-}
-
-func newBar(out io.Writer, silent bool) *bar {
-	b := &bar{out: out, silent: silent}
-	if file, ok := out.(*os.File); ok {
-		info, err := file.Stat()
-		b.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return b
-}
-
-const barWidth = 24
-
-// show writes how far it is. Elsewhere than on a terminal a line that says the same as
-// the last, or comes too soon after it, is left out.
-func (b *bar) show(t total) {
-	if b.silent || t.all() == 0 {
-		return
-	}
-	ended := t.all() - t.open()
-	line := fmt.Sprintf("%d of %d (%d%%), %s", ended, t.all(), 100*ended/t.all(), t.words())
-	if t.open() > 0 && t.rate > 0 {
-		left := time.Duration(float64(t.open()) / t.rate * float64(time.Second))
-		line += fmt.Sprintf(", %.0f/s, %s left", t.rate, left.Round(time.Second))
-	}
-	if b.terminal {
-		full := barWidth * ended / t.all()
-		fmt.Fprintf(b.out, "\r[%s%s] %s\x1b[K", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), line)
-		b.last = line
-		return
-	}
-	if line == b.last || time.Since(b.at) < lineEvery {
-		return
-	}
-	b.last, b.at = line, time.Now()
-	fmt.Fprintln(b.out, line)
-}
-
-// end leaves the bar's line. It may be called again.
-func (b *bar) end() {
-	if b.terminal && b.last != "" {
-		fmt.Fprintln(b.out)
-		b.last = ""
-	}
 }

@@ -148,9 +148,10 @@ func sendFile(t *testing.T, api *fakeBatches, csv string, change func(*sendFlags
 	if change != nil {
 		change(f)
 	}
-	var out bytes.Buffer
-	err = f.sendBatch(t.Context(), c, srv.URL, strings.NewReader(csv), &out)
-	return out.String(), err
+	var out, errOut bytes.Buffer
+	err = f.sendBatch(t.Context(), c, srv.URL, strings.NewReader(csv), &out, &errOut)
+	require.True(t, f.json || errOut.Len() == 0)
+	return out.String() + errOut.String(), err
 }
 
 func TestSendBatchTellsHowItGoesOn(t *testing.T) {
@@ -254,15 +255,49 @@ func TestSendBatchInParts(t *testing.T) {
 	require.Len(t, api.keys, 3)
 }
 
-func TestSendBatchShowsTheFirstCopy(t *testing.T) {
+func TestSendBatchDryRun(t *testing.T) {
 	t.Parallel()
+	const shown = `{"source":"Subject: s\r\n\r\nA\r\n","size_bytes":20,"checks":[{"id":"x","level":"warning","title":"T","detail":"D"},{"id":"y","level":"ok","title":"O","detail":"K"}],"batch":`
 	api := &fakeBatches{accept: func(_ int, b client.Batch) (int, string) {
-		require.Len(t, b.Recipients, 1)
-		return 200, `{"source":"Subject: s\r\n\r\nA\r\n","size_bytes":20,"checks":[{"id":"x","level":"warning","title":"T","detail":"D"},{"id":"y","level":"ok","title":"O","detail":"K"}]}`
+		return 200, fmt.Sprintf(shown+`{"total":%[1]d,"accepted":%[1]d,"refused":0,"items":[]}}`, len(b.Recipients))
 	}}
-	out, err := sendFile(t, api, "email,name\na@x.test,A\nb@x.test,B\n", func(f *sendFlags) { f.dryRun = true })
+	dry := func(f *sendFlags) { f.dryRun = true }
+	out, err := sendFile(t, api, "email,name\na@x.test,A\nb@x.test,B\n", dry)
 	require.NoError(t, err)
 	require.Equal(t, "Subject: s\n\nA\n\nwarning: T: D\nNothing was sent: this is the first of 2 copies, in 1 batch. Each has 20 bytes or so.\n", out)
+	_, err = sendFile(t, api, "email\n"+strings.Repeat("a@x.test\n", 10001), dry)
+	require.NoError(t, err)
+	require.Equal(t, []int{2, 10000, 1}, api.sizes, "all rows are checked")
+
+	api = &fakeBatches{accept: func(n int, b client.Batch) (int, string) {
+		if n == 1 {
+			return 400, `{"code":"invalid_request","detail":"d","errors":[{"pointer":"/recipients/0/email","code":"invalid_address","detail":"x"}]}`
+		}
+		return 200, shown + `{"total":2,"accepted":1,"refused":1,"items":[{"index":1,"error":{"code":"invalid_request","detail":"d","errors":[{"pointer":"/recipients/1/email","code":"invalid_address","detail":"y"}]}}]}}`
+	}}
+	csv := "email\n" + strings.Repeat("a\n", 10000) + "c@x.test\n,\nd\n"
+	out, err = sendFile(t, api, csv, func(f *sendFlags) { f.dryRun, f.permissive = true, true })
+	require.Equal(t, exitNotDelivered, err)
+	require.Contains(t, out, "this is the first of 1 copy, in 1 batch. ")
+	require.Contains(t, out, "\n10002 rows refused:\n--batch -: line 10003: it has 2 fields, the first line names 1 column\n--batch -: line 2, column email: x\n--batch -: line 10004, column email: y\n")
+	out, err = sendFile(t, api, "email\nd\n", func(f *sendFlags) { f.dryRun, f.permissive, f.json = true, true, true })
+	require.Equal(t, exitNotDelivered, err)
+	require.Contains(t, out, "1 row refused:\n", "beside the JSON")
+	api = &fakeBatches{accept: func(int, client.Batch) (int, string) {
+		return 400, `{"code":"invalid_request","detail":"d","errors":[{"pointer":"/recipients/1/email","code":"invalid_address","detail":"x"}]}`
+	}}
+	_, err = sendFile(t, api, "email\na@x.test\nb\n", dry)
+	require.EqualError(t, err, "--batch -: line 3, column email: x")
+}
+
+func TestSendBatchAsJSON(t *testing.T) {
+	t.Parallel()
+	api := &fakeBatches{accept: accepted, progress: func(_ int, id string) string { return stand(id, "finished", 1, 0, 0, "") }}
+	out, err := sendFile(t, api, "email\na@x.test\n,\n", func(f *sendFlags) { f.permissive, f.json = true, true })
+	require.Equal(t, exitNotDelivered, err)
+	progress, refused, _ := strings.Cut(out, "\n]\n")
+	require.True(t, json.Valid([]byte(progress+"]")), progress)
+	require.Equal(t, "1 row refused:\n--batch -: line 3: it has 2 fields, the first line names 1 column\n", refused)
 }
 
 func TestSendBatchFlags(t *testing.T) {
