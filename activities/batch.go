@@ -29,7 +29,9 @@ type BatchMail interface {
 // BatchJournal keeps the attempts of a chunk, and writes their ends.
 type BatchJournal interface {
 	RenewMany(ctx context.Context, emailIDs []string, owner string) error
+	// RecordBatch waits for whoever has an e-mail locked, RecordFree leaves that one.
 	RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
+	RecordFree(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
 	SeenBatch(ctx context.Context, id string) error
 }
 

@@ -30,6 +30,8 @@ type post struct {
 	onRecord func(n int) error
 	records  int
 	contents int
+	// locked are the e-mails that somebody else has.
+	locked map[string]bool
 	// obstructed is how many were told that no relay is there.
 	obstructed int
 	attached   bool
@@ -102,6 +104,27 @@ func (p *post) RecordBatch(_ context.Context, es []email.Ending) (email.BatchRec
 			rec.Statuses[email.StatusSending]++
 		}
 	}
+	return rec, nil
+}
+
+// RecordFree leaves what is locked.
+func (p *post) RecordFree(ctx context.Context, es []email.Ending) (email.BatchRecorded, error) {
+	var free, left []email.Ending
+	for _, e := range es {
+		if p.locked[e.EmailID] {
+			left = append(left, e)
+		} else {
+			free = append(free, e)
+		}
+	}
+	rec := email.BatchRecorded{}
+	if len(free) > 0 {
+		var err error
+		if rec, err = p.RecordBatch(ctx, free); err != nil {
+			return rec, err
+		}
+	}
+	rec.Left = left
 	return rec, nil
 }
 
@@ -190,6 +213,18 @@ func TestAChunkRecordsWhatHasEnded(t *testing.T) {
 	require.Equal(t, 60, res.Sent.Delivered)
 	require.Equal(t, 1, b.opens)
 	require.Less(t, b.records, 10, "several together")
+}
+
+// An e-mail that somebody has locked keeps none of its lot from being recorded.
+func TestAChunkRecordsWhatIsLockedLast(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 60)
+	b.locked = map[string]bool{"e0": true, "e3": true}
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 60, res.Sent.Delivered)
+	require.Len(t, b.recorded, 60)
+	require.ElementsMatch(t, []string{"e0", "e3"}, []string{b.recorded[58].EmailID, b.recorded[59].EmailID})
 }
 
 func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {

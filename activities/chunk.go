@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -249,9 +250,18 @@ func (c *chunk) content(ctx context.Context, at email.Attachment) ([]byte, error
 	return data, nil
 }
 
-// recordAll writes the ends of a lot's attempts as they come, several together.
+// recordAll writes the ends of a lot's attempts as they come, several together. Those
+// whose e-mails somebody has locked wait in the journal until the others are done.
 func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error) {
 	within := c.limits.finishWithin
+	record := func(some []ended, write recorder) []ended {
+		left, err := c.record(ctx, within, some, write)
+		if err != nil {
+			failed, within = err, min(within, time.Second) // it has been waited for
+		}
+		return left
+	}
+	var left []ended
 	for e := range ends {
 		some := []ended{e}
 		soon := time.NewTimer(recordSoon)
@@ -270,16 +280,20 @@ func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error)
 		for range len(ends) { // those that came while the last were being written
 			some = append(some, <-ends)
 		}
-		if err := c.record(ctx, within, some); err != nil {
-			failed, within = err, min(within, time.Second) // it has been waited for
-		}
+		left = append(left, record(some, c.deps.BatchJournal.RecordFree)...)
+	}
+	if len(left) > 0 {
+		record(left, c.deps.BatchJournal.RecordBatch)
 	}
 	return failed
 }
 
+// recorder is RecordBatch or RecordFree.
+type recorder func(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
+
 // record writes some ends, trying for a while. What cannot be written goes to the run,
-// which has longer.
-func (c *chunk) record(ctx context.Context, within time.Duration, some []ended) error {
+// which has longer; what write leaves is given back.
+func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, write recorder) (left []ended, _ error) {
 	endings := make([]email.Ending, len(some))
 	for i, e := range some {
 		endings[i] = e.Ending
@@ -287,7 +301,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended) 
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	for {
-		rec, err := c.deps.BatchJournal.RecordBatch(wait, endings)
+		rec, err := write(wait, endings)
 		if err == nil {
 			c.result.Sent.Add(batchCounts(rec.Statuses))
 			c.result.HandedOver += rec.HandedOver
@@ -297,7 +311,12 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended) 
 				}
 				c.endpoints[id] = true
 			}
-			return nil
+			for _, e := range some {
+				if slices.ContainsFunc(rec.Left, func(l email.Ending) bool { return l.EmailID == e.EmailID }) {
+					left = append(left, e)
+				}
+			}
+			return left, nil
 		}
 		select {
 		case <-time.After(250 * time.Millisecond):
@@ -311,7 +330,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended) 
 			})
 		}
 		c.result.More = true
-		return err
+		return nil, err
 	}
 }
 

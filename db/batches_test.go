@@ -257,6 +257,10 @@ func TestOutcomesOfABatchWaitForNobody(t *testing.T) {
 	batch, _ := b.acceptBatch(batchOf(3, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 3)
 	release := b.locked(opened[1].EmailID)
+	free, err := b.RecordFree(b.ctx, endingsOf(owner, opened[1:2], delivered))
+	require.NoError(t, err)
+	require.Equal(t, email.BatchRecorded{Statuses: email.StatusCounts{}, Left: endingsOf(owner, opened[1:2], delivered)}, free)
+	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
 	type recorded struct {
 		email.BatchRecorded
 		err error

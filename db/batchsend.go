@@ -157,33 +157,49 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 // Record would one by one. Attempts that have another owner or have been recorded are
 // passed over. What a recipient's server put off is handed over, in the same
 // transaction, to a run of the e-mail's own, which begins when it is due.
-//
-// Where somebody has an e-mail's row locked, the journal gets the outcomes first: they
-// do not wait for anybody.
 func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
+	rec, err := s.RecordFree(ctx, endings)
+	if err != nil || len(rec.Left) == 0 {
+		return rec, err
+	}
+	rest, err := s.recordChunk(ctx, s.change, rec.Left)
+	if err != nil {
+		return rec, err
+	}
+	rec.HandedOver += rest.HandedOver
+	for status, n := range rest.Statuses {
+		rec.Statuses[status] += n
+	}
+	endpoints, err := s.hookedBy(ctx, rest, rec.Left)
+	rec.Endpoints, rec.Left = append(rec.Endpoints, endpoints...), nil
+	return rec, err
+}
+
+// RecordFree is RecordBatch for what nobody has locked. The rest is left to be recorded:
+// its outcomes are in the journal, which waits for nobody.
+func (s *Store) RecordFree(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
 	rec, alone, err := s.chunks.do(ctx, endings)
 	if err != nil && !alone {
 		rec, err = s.recordChunk(ctx, s.changeFree, endings)
 	}
-	if err == nil && len(rec.left) > 0 {
-		var rest chunkRecord
-		rest, err = s.recordChunk(ctx, s.change, rec.left)
-		rec.HandedOver += rest.HandedOver
-		rec.hooked = rec.hooked || rest.hooked
-		for status, n := range rest.Statuses {
-			rec.Statuses[status] += n
-		}
+	if err == nil {
+		rec.Endpoints, err = s.hookedBy(ctx, rec, endings)
 	}
-	if err != nil || !rec.hooked {
-		return rec.BatchRecorded, err
+	return rec.BatchRecorded, err
+}
+
+// hookedBy are the endpoints that have deliveries of a chunk's e-mails waiting.
+func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []email.Ending) (endpoints []string, err error) {
+	if !rec.hooked {
+		return nil, nil
 	}
 	ids := make([]string, len(endings))
 	for i, e := range endings {
 		ids[i] = e.EmailID
 	}
 	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &rec.Endpoints)
-	return rec.BatchRecorded, translate(err)
+		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &endpoints)
+	return endpoints, translate(err)
 }
 
 // chunkRecord is what was recorded of a chunk's endings.
@@ -191,8 +207,6 @@ type chunkRecord struct {
 	email.BatchRecorded
 	// hooked: there may be deliveries worth a look at once.
 	hooked bool
-	// left are in the journal only: somebody else has their e-mails.
-	left []email.Ending
 }
 
 // changer is Store.change, or Store.changeFree, which leaves out what is locked.
@@ -248,7 +262,7 @@ func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email
 	var left []email.Ending
 	for _, endings := range byID {
 		for _, e := range endings {
-			e.of.left = append(e.of.left, e.Ending)
+			e.of.Left = append(e.of.Left, e.Ending)
 			left = append(left, e.Ending)
 		}
 	}

@@ -133,4 +133,6 @@ type BatchRecorded struct {
 	Endpoints []string
 	// Statuses counts the e-mails that were recorded by where they stand.
 	Statuses StatusCounts
+	// Left have their outcomes in the journal only: somebody else has their e-mails.
+	Left []Ending
 }
