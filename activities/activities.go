@@ -129,6 +129,8 @@ type Poster interface {
 // Waker makes sure that the run of an endpoint exists and looks.
 type Waker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
+	// Wake has an e-mail's run look at it.
+	Wake(ctx context.Context, e email.Email) error
 }
 
 // Deps are what the activities work with. All are required.

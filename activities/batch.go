@@ -37,7 +37,8 @@ type BatchJournal interface {
 
 // BatchController carries out actions on whole batches.
 type BatchController interface {
-	ControlBatch(ctx context.Context, id string, action email.Action) error
+	// ControlBatch gives the e-mails that have runs of their own.
+	ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error)
 }
 
 // PlanBatch tells a batch's run where it stands.
@@ -119,8 +120,15 @@ func (a *Activities) RecordBatchChunk(ctx context.Context, in email.RecordChunkI
 // ControlBatch carries out what a signal or a cancellation of a batch's run asks for.
 func (a *Activities) ControlBatch(ctx context.Context, in email.ControlBatchInput) (email.Took, error) {
 	start := time.Now()
-	if err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action); err != nil {
+	own, err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action)
+	if err != nil {
 		return email.Took{}, failed(ctx, a.deps.Log, "controlling a batch", err)
+	}
+	for _, e := range own {
+		if err := a.deps.Waker.Wake(ctx, e); err != nil {
+			// Its run finds out by itself, later.
+			a.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
+		}
 	}
 	a.deps.Log.InfoContext(ctx, "batch.controlled", "batch_id", in.BatchID, "action", in.Action)
 	return since(start), nil

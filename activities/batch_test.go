@@ -128,9 +128,9 @@ func (p *post) RecordFree(ctx context.Context, es []email.Ending) (email.BatchRe
 	return rec, nil
 }
 
-func (p *post) ControlBatch(_ context.Context, _ string, action email.Action) error {
+func (p *post) ControlBatch(_ context.Context, _ string, action email.Action) ([]email.Email, error) {
 	p.controlled = append(p.controlled, action)
-	return nil
+	return []email.Email{{ID: "handed over"}}, nil
 }
 
 type batchBench struct {
@@ -245,6 +245,15 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Equal(t, "slow", res.Turn.Relay)
 	require.True(t, res.More)
 	require.Zero(t, b.opens)
+}
+
+func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 1)
+	_, err := b.env.ExecuteActivity(b.a.ControlBatch, email.ControlBatchInput{BatchID: "B", Action: email.ActionResume})
+	require.NoError(t, err)
+	require.Equal(t, []email.Action{email.ActionResume}, b.controlled)
+	require.Equal(t, []string{"handed over"}, b.woken)
 }
 
 func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {

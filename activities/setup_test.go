@@ -183,6 +183,11 @@ func (w *world) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoin
 	return w.onPost(d)
 }
 
+func (w *world) Wake(_ context.Context, e email.Email) error {
+	w.woken = append(w.woken, e.ID)
+	return nil
+}
+
 func (w *world) WakeEndpoint(_ context.Context, id string) error {
 	w.woken = append(w.woken, id)
 	return nil

@@ -21,7 +21,8 @@ type Batches interface {
 	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
 	Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error)
 	Batches(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.BatchProgress, *email.Cursor, error)
-	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (email.BatchProgress, error)
+	// ControlBatchFor gives the e-mails that have runs of their own, too.
+	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error)
 }
 
 type batchErrorJSON struct {
@@ -222,19 +223,23 @@ func (s *Server) controlBatch(action email.Action) handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		p, err := s.deps.Batches.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
+		p, own, err := s.deps.Batches.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
 		if err != nil {
 			return 0, nil, err
 		}
 		s.deps.Log.InfoContext(c.Request.Context(), "batch.controlled", "batch_id", id, "action", action, "request_id", requestID(c))
-		go s.wakeBatch(context.WithoutCancel(c.Request.Context()), p.Batch)
+		go s.wakeBatch(context.WithoutCancel(c.Request.Context()), p.Batch, own)
 		return http.StatusOK, s.progress(p), nil
 	}
 }
 
-// wakeBatch is wake for a batch's run.
-func (s *Server) wakeBatch(ctx context.Context, b email.Batch) {
+// wakeBatch is wake for a batch's run, and for those of e-mails that have their own.
+func (s *Server) wakeBatch(ctx context.Context, b email.Batch, own []email.Email) {
 	if err := s.deps.Dispatcher.WakeBatch(ctx, b); err != nil {
 		s.deps.Log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
+		return // Temporal is away: the runs find out by themselves
+	}
+	for _, e := range own {
+		s.wake(ctx, e)
 	}
 }

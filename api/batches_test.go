@@ -320,6 +320,8 @@ func TestBatchesWithAttachments(t *testing.T) {
 	url := strings.Replace(basic, "{", `{"attachments":[{"url":"https://files.example.com/a.pdf"}],`, 1)
 	got = b.postBatch(messages(url, basic))
 	require.Equal(t, "email-"+got.Items[0].ID, b.as("GET", "/v1.0/emails/"+got.Items[0].ID, "").field(t, "workflow_id"), "what has to be fetched has a run of its own")
+	require.Equal(t, 200, b.as("POST", "/v1.0/batches/"+got.ID+"/hold", "").status)
+	require.Equal(t, []string{got.WorkflowID, "email-" + got.Items[0].ID}, []string{<-b.dispatch.woken, <-b.dispatch.woken}, "which is told when the batch is steered")
 	refused := b.refusedBatch(copies(`,"attachments":[{"url":"https://files.example.com/a.pdf"}]`, ann))
 	require.Equal(t, "/message/attachments/0", refused.Errors[0].Pointer)
 	require.Contains(t, refused.Errors[0].Detail, "POST /v1.0/files")

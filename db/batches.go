@@ -409,14 +409,15 @@ func (s *Store) Batches(ctx context.Context, customerID string, after email.Curs
 }
 
 // ControlBatchFor is ControlBatch on behalf of a customer.
-func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (email.BatchProgress, error) {
-	if _, err := s.batchRow(ctx, customerID, id); err != nil {
-		return email.BatchProgress{}, err
+func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error) {
+	if _, err = s.batchRow(ctx, customerID, id); err != nil {
+		return p, nil, err
 	}
-	if err := s.ControlBatch(ctx, id, action); err != nil {
-		return email.BatchProgress{}, err
+	if own, err = s.ControlBatch(ctx, id, action); err != nil {
+		return p, nil, err
 	}
-	return s.Batch(ctx, customerID, id)
+	p, err = s.Batch(ctx, customerID, id)
+	return p, own, err
 }
 
 // controlChunk is how many of a batch's e-mails are read and written together.
@@ -425,8 +426,9 @@ const controlChunk = 250
 // ControlBatch cancels, holds or resumes all e-mails of a batch that are not
 // finished, those with runs of their own included: all of them, or none if it does not
 // come to its end. Nothing of the batch is opened meanwhile. Doing it again is harmless.
-func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) error {
-	return s.inChange(ctx, func(c *change) error {
+// It gives those that have runs of their own, to be woken.
+func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error) {
+	err = s.inChange(ctx, func(c *change) error {
 		ids, err := c.lockBatch(id)
 		if err != nil {
 			return err
@@ -459,9 +461,15 @@ func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action
 			if err := c.tx.catchUp(ctx); err != nil { // what waits for the commit is in memory
 				return fmt.Errorf("control a batch: %w", err)
 			}
+			for _, m := range c.mails {
+				if !m.batched() {
+					own = append(own, emailOf(&m.emailRow, m.recipients, nil, nil))
+				}
+			}
 		}
 		return nil
 	})
+	return own, err
 }
 
 // lockBatch locks the e-mails of a batch that are not finished, in the order that

@@ -72,6 +72,8 @@ func (w wakeRoot) WakeEndpoint(context.Context, string) error {
 	return nil
 }
 
+func (w wakeRoot) Wake(context.Context, email.Email) error { return nil }
+
 type tellAllInput struct {
 	IDs        []string
 	Every      time.Duration

@@ -39,7 +39,7 @@ type Outbox interface {
 	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
 	// Control holds an e-mail whose run was terminated, ControlBatch a batch.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
-	ControlBatch(ctx context.Context, batchID string, action email.Action) error
+	ControlBatch(ctx context.Context, batchID string, action email.Action) (own []email.Email, err error)
 }
 
 const (
@@ -341,7 +341,7 @@ func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
 		return d.signal(ctx, s)
 	}
 	if s.BatchID != "" {
-		err = d.outbox.ControlBatch(stop, s.BatchID, email.ActionHold)
+		_, err = d.outbox.ControlBatch(stop, s.BatchID, email.ActionHold)
 	} else {
 		_, err = d.outbox.Control(stop, s.EmailID, email.Control{Action: email.ActionHold})
 	}

@@ -42,13 +42,13 @@ func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]em
 	return out, nil
 }
 
-func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) error {
+func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) ([]email.Email, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if action == email.ActionHold {
 		o.held = append(o.held, id)
 	}
-	return nil
+	return nil, nil
 }
 
 func (o *outbox) Control(_ context.Context, id string, control email.Control) (email.State, error) {
