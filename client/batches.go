@@ -60,7 +60,7 @@ type BatchInfo struct {
 	Refused   int       `json:"refused"`
 	CreatedAt time.Time `json:"created_at"`
 	// FinishedAt is zero while an e-mail is open.
-	FinishedAt time.Time `json:"finished_at"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
 	// WorkflowID is the run in Temporal; WorkflowURL shows it, if the operator has a UI.
 	WorkflowID  string `json:"workflow_id"`
 	WorkflowURL string `json:"workflow_url"`
@@ -109,7 +109,7 @@ type BatchProgress struct {
 	// ones left out.
 	Rate float64 `json:"rate"`
 	// NextAttemptAt is zero if none waits for a time.
-	NextAttemptAt time.Time `json:"next_attempt_at"`
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
 // Count is how many e-mails have a status.

@@ -297,6 +297,7 @@ func TestSendBatchAsJSON(t *testing.T) {
 	require.Equal(t, exitNotDelivered, err)
 	progress, refused, _ := strings.Cut(out, "\n]\n")
 	require.True(t, json.Valid([]byte(progress+"]")), progress)
+	require.NotContains(t, progress, "next_attempt_at", "a time that there is not")
 	require.Equal(t, "1 row refused:\n--batch -: line 3: it has 2 fields, the first line names 1 column\n", refused)
 }
 
