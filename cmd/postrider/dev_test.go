@@ -58,7 +58,7 @@ func TestDev(t *testing.T) {
 		s.t = t
 		require.NotEmpty(t, s.processes())
 		s.stop()
-		require.NoError(t, s.waited, s.out.String())
+		require.NoError(t, s.waited, s.output())
 		require.NoError(t, s.closed())
 		require.Eventually(t, func() bool { return len(s.processes()) == 0 }, patience, 50*time.Millisecond, "%v", s.processes())
 	})
@@ -74,7 +74,7 @@ func TestDev(t *testing.T) {
 		again.await(again.send(mailTo("after")).ID, email.StatusDelivered)
 		require.NoError(t, again.cmd.Process.Signal(syscall.SIGTERM))
 		<-again.ended
-		require.NoError(t, again.waited, again.out.String())
+		require.NoError(t, again.waited, again.output())
 		require.NoError(t, again.closed())
 	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,7 +33,7 @@ const patience = 60 * time.Second
 type stack struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	out *bytes.Buffer
+	printed
 	dir string
 	env map[string]string
 	// api acts for the demo customer.
@@ -98,7 +97,7 @@ func devCommandLine(t *testing.T, bin, path, dir string, ports map[string]string
 // startStack starts a stack and waits until it says that it runs.
 func startStack(t *testing.T, bin, path, dir string, ports map[string]string, settings ...string) *stack {
 	t.Helper()
-	s := &stack{t: t, dir: dir, ports: ports, out: &bytes.Buffer{}, ended: make(chan struct{})}
+	s := &stack{t: t, dir: dir, ports: ports, ended: make(chan struct{})}
 	s.cmd = devCommandLine(t, bin, path, dir, ports, settings...)
 	stdout, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -109,7 +108,7 @@ func startStack(t *testing.T, bin, path, dir string, ports map[string]string, se
 		defer close(s.ended)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
-			fmt.Fprintln(s.out, lines.Text())
+			fmt.Fprintln(s, lines.Text())
 			if strings.HasPrefix(lines.Text(), "Ctrl-C stops everything") {
 				close(ready)
 			}
@@ -120,9 +119,9 @@ func startStack(t *testing.T, bin, path, dir string, ports map[string]string, se
 	select {
 	case <-ready:
 	case <-s.ended:
-		require.FailNow(t, "postrider dev ended", s.out.String())
+		require.FailNow(t, "postrider dev ended", s.output())
 	case <-time.After(2 * patience):
-		require.FailNow(t, "postrider dev is not ready", s.out.String())
+		require.FailNow(t, "postrider dev is not ready", s.output())
 	}
 	s.env = readEnv(filepath.Join(dir, "dev.env"))
 	s.api, err = client.New(s.env["POSTRIDER_URL"], s.env["POSTRIDER_ACCESSKEY"], checked(t, s.env["POSTRIDER_URL"]))
@@ -149,7 +148,7 @@ func (s *stack) stop() {
 	select {
 	case <-s.ended:
 	case <-time.After(patience):
-		s.t.Errorf("postrider dev did not stop: %s", s.out.String())
+		s.t.Errorf("postrider dev did not stop: %s", s.output())
 		require.NoError(s.t, s.cmd.Process.Kill())
 		<-s.ended
 	}

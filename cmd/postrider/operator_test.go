@@ -173,7 +173,7 @@ func (o *operated) found() {
 		{"deferred", "deferred too", "slow", "held", "scheduled", "no relay"}, {"deferred", "deferred too"}, {"held"}, {"no relay"}, {"bounced", "partial"},
 	} {
 		o.requireListed(queries[i].text, names...)
-		require.Contains(o.t, o.out.String(), queries[i].link(o.env["POSTRIDER_TEMPORAL_UI_URL"]), "dev prints it")
+		require.Contains(o.t, o.output(), queries[i].link(o.env["POSTRIDER_TEMPORAL_UI_URL"]), "dev prints it")
 	}
 	guide, err := os.ReadFile("../../docs/operating.md")
 	require.NoError(o.t, err)

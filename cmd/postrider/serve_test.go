@@ -105,17 +105,22 @@ func (d *deployment) try(stdin string, args ...string) (string, error) {
 // daemon is a command that runs until it is told to stop.
 type daemon struct {
 	cmd *exec.Cmd
+	printed
+}
+
+// printed is what a process has written so far.
+type printed struct {
 	mu  sync.Mutex
 	out bytes.Buffer
 }
 
-func (p *daemon) Write(b []byte) (int, error) {
+func (p *printed) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.Write(b)
 }
 
-func (p *daemon) output() string {
+func (p *printed) output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.String()
