@@ -126,10 +126,9 @@ type Poster interface {
 	Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result
 }
 
-// Waker makes sure that the run of an endpoint exists and looks.
+// Waker makes sure that the run of an endpoint, or of an e-mail, exists and looks.
 type Waker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
-	// Wake has an e-mail's run look at it.
 	Wake(ctx context.Context, e email.Email) error
 }
 

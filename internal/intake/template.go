@@ -184,12 +184,16 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	m := t.base
 	m.To = []email.Address{to}
 	header := func(what string, p *part) string {
+		s := p.fill(vars)
+		if !control(s) {
+			return s
+		}
 		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
 			if control(vars[name]) {
 				c.refuse(member("/variables", name), codeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
 			}
 		}
-		return p.fill(vars)
+		return s
 	}
 	m.Subject = header("the subject", t.subject)
 	m.Headers = slices.Clone(m.Headers)
