@@ -135,9 +135,13 @@ func credentialOf(r *http.Request) (string, error) {
 const tokenLife = 7 * 24 * time.Hour
 
 // tokens makes and checks login tokens: JWTs with HS256 (RFC 7519).
-type tokens struct{ key []byte }
+type tokens struct {
+	key []byte
+	now func() time.Time
+}
 
-func (t tokens) issue(u account.User, now time.Time) (string, error) {
+func (t tokens) issue(u account.User) (string, error) {
+	now := t.now()
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
 		Subject: u.ID, Issuer: "postrider", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
 	}).SignedString(t.key)
@@ -147,7 +151,7 @@ func (t tokens) issue(u account.User, now time.Time) (string, error) {
 func (t tokens) user(token string) (string, error) {
 	var cl jwt.RegisteredClaims
 	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.key, nil },
-		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired())
+		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now))
 	if err != nil || cl.Subject == "" {
 		return "", errBadToken
 	}
@@ -191,7 +195,7 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	token, err := s.tokens.issue(user, time.Now())
+	token, err := s.tokens.issue(user)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -221,7 +221,7 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 		return account.Domain{}, invalid("/plan", "invalid", err.Error())
 	}
 	var err error
-	if w.From, err = w.Beginning(in.From, time.Now()); err != nil {
+	if w.From, err = w.Beginning(in.From, s.opts.Now()); err != nil {
 		return account.Domain{}, invalid("/from", "invalid", err.Error())
 	}
 	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, w)

@@ -206,7 +206,7 @@ func (s *Server) emailStats(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if f.CreatedBefore.IsZero() {
-		f.CreatedBefore = time.Now().UTC()
+		f.CreatedBefore = s.opts.Now().UTC()
 	}
 	if f.CreatedFrom.IsZero() {
 		f.CreatedFrom = f.CreatedBefore.AddDate(0, 0, -statsDays)

@@ -69,7 +69,7 @@ type accessKeyRequest struct {
 const maxRestrictions = 100
 
 // wanted checks a request for a key. A credential gives no more than it has.
-func (r accessKeyRequest) wanted(by account.Grant, customerID string) (account.AccessKey, error) {
+func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.Time) (account.AccessKey, error) {
 	k := account.AccessKey{CustomerID: customerID, Name: r.Name, Detail: r.Detail, Scopes: r.Scopes}
 	if err := checkTexts(map[string]string{"/name": r.Name, "/detail": r.Detail}); err != nil {
 		return k, err
@@ -78,7 +78,7 @@ func (r accessKeyRequest) wanted(by account.Grant, customerID string) (account.A
 		return k, invalid("/expire", "invalid", "give the key's life in seconds, at most ten years, or 0 for one that does not expire")
 	}
 	if r.Expire > 0 {
-		k.ExpiresAt = time.Now().Add(time.Duration(r.Expire) * time.Second)
+		k.ExpiresAt = now.Add(time.Duration(r.Expire) * time.Second)
 	}
 	for i, scope := range r.Scopes {
 		switch {
@@ -123,7 +123,7 @@ func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
 	}
-	wanted, err := in.wanted(grantOf(c), customerID)
+	wanted, err := in.wanted(grantOf(c), customerID, s.opts.Now())
 	if err != nil {
 		return 0, nil, err
 	}

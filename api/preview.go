@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
@@ -124,7 +123,7 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, atSender(under(err, p.at), p.sender)
 	}
-	date := time.Now()
+	date := s.opts.Now()
 	if m.SendAt.After(date) {
 		date = m.SendAt
 	}

@@ -61,6 +61,9 @@ type Options struct {
 	RequestRate int
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Now is the clock of everything that a request says of times: what is in the past, how
+	// far ahead something may be, when a token ends. Defaults to time.Now.
+	Now func() time.Time
 	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
 	WorkflowURL func(workflowID string) string
 }
@@ -86,7 +89,10 @@ type Server struct {
 // New makes a Server.
 func New(deps Deps, opts Options) *Server {
 	gin.SetMode(gin.ReleaseMode)
-	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey}, engine: gin.New(),
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey, now: opts.Now}, engine: gin.New(),
 		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), large: semaphore.NewWeighted(largeRequestsMax),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {

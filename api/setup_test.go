@@ -43,6 +43,8 @@ type bench struct {
 	dispatch *dispatcher
 	customer account.Customer
 	key      string
+	// now is the clock of API and database.
+	now func() time.Time
 	// lenient leaves requests that were taken out of the comparison with the OpenAPI
 	// document: a dialect takes more than it says.
 	lenient bool
@@ -117,19 +119,28 @@ type setupOptions struct {
 	requestRate int
 	// emails may stand before the store; nil lets it be.
 	emails func(api.Emails) api.Emails
+	// now is where the API's clock begins and the database's clock stands; zero is the real time.
+	now time.Time
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
 	t.Helper()
 	url := dbtest.URL(t)
+	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
+	now := time.Now
+	if !o.now.IsZero() {
+		began := time.Now()
+		now = func() time.Time { return o.now.Add(time.Since(began)) }
+		_, err := dbtest.SetUpClock(t.Context(), raw.DB, o.now)
+		require.NoError(t, err)
+	}
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
-	raw := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(url))), pgdialect.New())
 	t.Cleanup(func() {
 		require.NoError(t, raw.Close())
 		require.NoError(t, store.Close())
 	})
-	b := &bench{t: t, store: store, raw: raw, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
+	b := &bench{t: t, store: store, raw: raw, now: now, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
 	emails := api.Emails(store)
 	if o.emails != nil {
@@ -142,6 +153,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
 		RequestRate: o.requestRate,
+		Now:         now,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")

@@ -332,7 +332,7 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Until.IsZero() {
-		in.Until = time.Now()
+		in.Until = s.opts.Now()
 	}
 	if in.Since.IsZero() || !in.Since.Before(in.Until) || !storableTime(in.Since) || !storableTime(in.Until) {
 		return 0, nil, invalid("/since", "invalid", "give the time from which to tell again, in RFC 3339, before until")

@@ -113,31 +113,22 @@ func newVirtual(t *testing.T) *virtual {
 	return v
 }
 
-// bendTime makes the database tell the environment's time. In front of pg_catalog
-// on the search path of new sessions, a function of ours answers every now() of
-// the store's.
+// bendTime makes the database tell the environment's time.
 func (v *virtual) bendTime() {
 	v.t.Helper()
-	_, err := v.db.ExecContext(v.t.Context(), `
-		CREATE SCHEMA clock;
-		CREATE TABLE clock.hand (stands timestamptz NOT NULL);
-		INSERT INTO clock.hand VALUES ('-infinity');
-		CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT stands FROM clock.hand';
-		DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = clock, public, pg_catalog', current_database()); END $$`)
+	shown := v.Now()
+	clock, err := dbtest.SetUpClock(v.t.Context(), v.db, shown)
 	require.NoError(v.t, err)
-	var shown time.Time
 	steps := 0
 	// The listeners run in the environment's loop: time does not move meanwhile.
 	set := func() {
 		steps++
 		require.Less(v.t, steps, manySteps, "a run turns in circles")
 		if now := v.Now(); !now.Equal(shown) {
-			_, err := v.db.ExecContext(v.t.Context(), "UPDATE clock.hand SET stands = $1", now)
-			require.NoError(v.t, err)
+			require.NoError(v.t, clock.Set(v.t.Context(), now))
 			shown = now
 		}
 	}
-	set()
 	v.SetOnActivityStartedListener(func(*activity.Info, context.Context, converter.EncodedValues) { set() })
 	v.SetOnLocalActivityStartedListener(func(*activity.Info, context.Context, []any) { set() })
 }
