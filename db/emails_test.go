@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -374,41 +373,6 @@ func TestKeysAndUsers(t *testing.T) {
 		_, err = b.Authenticate(b.ctx, tc[0], tc[1])
 		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), fmt.Sprint(tc))
 	}
-}
-
-func TestMigrationsGoUpAndDown(t *testing.T) {
-	t.Parallel()
-	url := dbtest.URL(t)
-	ctx := t.Context()
-	require.NoError(t, db.MigrateUp(ctx, url), "again is harmless")
-	ms, err := db.MigrationStatus(ctx, url)
-	require.NoError(t, err)
-	require.False(t, ms[0].AppliedAt.IsZero())
-	require.Equal(t, "0001_init", ms[0].Name)
-	require.Equal(t, "0003_pauses", ms[2].Name)
-	files, err := filepath.Glob("migrations/*.up.sql")
-	require.NoError(t, err)
-	require.Len(t, ms, len(files))
-	require.Equal(t, strings.TrimSuffix(filepath.Base(files[len(files)-1]), ".tx.up.sql"), ms[len(ms)-1].Name)
-
-	// Down with what the older schema cannot hold.
-	b := setupOn(t, url)
-	m := message("bob@x.test")
-	m.Attachments = []email.Attachment{{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a"}, reference(b.storeFile([]byte("x")))}
-	b.accept(m)
-	require.NoError(t, db.MigrateDown(ctx, url))
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32)})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	require.ErrorContains(t, store.Ready(ctx), "migrate up")
-	errs := make(chan error)
-	for range 3 {
-		go func() { errs <- db.MigrateUp(ctx, url) }()
-	}
-	for range 3 {
-		require.NoError(t, <-errs, "several processes starting at once queue up")
-	}
-	require.NoError(t, store.Ready(ctx))
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {

@@ -116,7 +116,7 @@ func dev(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, logFile.Close()) }()
 	log := newLog(logFile, cfg.LogLevel)
 	cfg.Log(log)
-	if err := db.MigrateUp(ctx, cfg.DatabaseURL.Reveal()); err != nil {
+	if _, err := db.MigrateUp(ctx, cfg.DatabaseURL.Reveal()); err != nil {
 		return err
 	}
 	a, err := newApp(cfg, log)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +16,11 @@ import (
 
 func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "migrate", Short: "Bring Postgres and Temporal to this version's schema"}
+	cmd.AddCommand(migrateUpCommand(), migrateDownCommand(), migrateStatusCommand())
+	return cmd
+}
+
+func migrateUpCommand() *cobra.Command {
 	var skipTemporal bool
 	up := &cobra.Command{
 		Use: "up", Short: "Apply what is missing: Postgres first, Temporal's search attributes second", Args: cobra.NoArgs,
@@ -21,10 +29,9 @@ func migrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := db.MigrateUp(cmd.Context(), cfg.DatabaseURL.Reveal()); err != nil {
+			if err := migratePostgres(cmd.Context(), cmd.OutOrStdout(), cfg.DatabaseURL.Reveal()); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "postgres: up to date")
 			if skipTemporal {
 				return nil
 			}
@@ -41,18 +48,85 @@ func migrateCommand() *cobra.Command {
 		},
 	}
 	up.Flags().BoolVar(&skipTemporal, "skip-temporal", false, "leave Temporal's search attributes alone")
+	return up
+}
+
+// migratePostgres applies what is missing and says what that was: whoever named
+// the wrong database learns of it from a schema that is made anew.
+func migratePostgres(ctx context.Context, out io.Writer, databaseURL string) error {
+	applied, err := db.MigrateUp(ctx, databaseURL)
+	for _, m := range applied {
+		fmt.Fprintf(out, "postgres: applied %s\n", m.Name)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(applied) == 0:
+		fmt.Fprintln(out, "postgres: up to date, nothing was applied")
+	case applied[0].Step == 1:
+		fmt.Fprintf(out, "postgres: the database held no schema of postrider; %d migrations have made it\n", len(applied))
+	default:
+		fmt.Fprintf(out, "postgres: up to date, %d migrations were applied\n", len(applied))
+	}
+	return nil
+}
+
+func migrateDownCommand() *cobra.Command {
+	var yes bool
 	down := &cobra.Command{
-		Use: "down", Short: "Take back the newest group of Postgres migrations, with the data in their tables", Args: cobra.NoArgs,
+		Use: "down", Short: "Take back the newest Postgres migration, one step, with the data in what it made", Args: cobra.NoArgs,
+		Long: `Takes back the newest applied migration, one step, and deletes the data in the
+tables and columns that it made. It says first what that is. Without
+--yes-delete-data, or while an e-mail is not finished, nothing is changed.
+To return to an earlier state restore a backup instead.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(config.Migrate)
 			if err != nil {
 				return err
 			}
-			return db.MigrateDown(cmd.Context(), cfg.DatabaseURL.Reveal())
+			ctx, out, url := cmd.Context(), cmd.OutOrStdout(), cfg.DatabaseURL.Reveal()
+			plan, err := db.PlanDown(ctx, url)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s, step %d, applied %s\n", plan.Name, plan.Step, plan.AppliedAt.Format(time.RFC3339))
+			printLosses(out, "taking it back deletes:", plan.Losses)
+			switch {
+			case plan.Unfinished > 0:
+				return fmt.Errorf("nothing was changed: %d e-mails are not finished: %w", plan.Unfinished, db.ErrUnfinished)
+			case !yes:
+				return errors.New("nothing was changed: if all this may be deleted, run it again with --yes-delete-data; to return to an earlier state restore a backup of Postgres")
+			}
+			done, err := db.MigrateDown(ctx, url, plan.Name)
+			if err != nil {
+				return fmt.Errorf("nothing was changed: %w", err)
+			}
+			printLosses(out, "taken back; deleted:", done.Losses)
+			return nil
 		},
 	}
-	status := &cobra.Command{
-		Use: "status", Short: "List the migrations and when each was applied", Args: cobra.NoArgs,
+	down.Flags().BoolVar(&yes, "yes-delete-data", false, "delete what the command names")
+	return down
+}
+
+func printLosses(out io.Writer, title string, losses []db.Loss) {
+	fmt.Fprintln(out, title)
+	if len(losses) == 0 {
+		fmt.Fprintln(out, "  no data")
+	}
+	for _, l := range losses {
+		rows := "rows"
+		if l.Rows == 1 {
+			rows = "row"
+		}
+		fmt.Fprintf(out, "  %-40s %d %s\n", l.What, l.Rows, rows)
+	}
+}
+
+func migrateStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "List the migrations, when each was applied, and as which step", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(config.Migrate)
 			if err != nil {
@@ -62,16 +136,28 @@ func migrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			newest := 0
 			for _, m := range ms {
-				when := "not applied"
-				if !m.AppliedAt.IsZero() {
-					when = "applied " + m.AppliedAt.UTC().Format(time.RFC3339)
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-24s %s\n", m.Name, when)
+				newest = max(newest, m.Step)
+			}
+			for _, m := range ms {
+				fmt.Fprintf(cmd.OutOrStdout(), "%-24s %s\n", m.Name, stepText(m, newest))
 			}
 			return nil
 		},
 	}
-	cmd.AddCommand(up, down, status)
-	return cmd
+}
+
+func stepText(m db.Migration, newest int) string {
+	if m.Step == 0 {
+		return "not applied"
+	}
+	text := fmt.Sprintf("applied %s  step %d", m.AppliedAt.Format(time.RFC3339), m.Step)
+	if m.Unknown {
+		text += ", by a newer version"
+	}
+	if m.Step == newest {
+		text += ", the first that migrate down takes back"
+	}
+	return text
 }

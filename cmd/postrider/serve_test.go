@@ -270,7 +270,7 @@ func TestServeAndWorker(t *testing.T) {
 	api.stop(t)
 	worker.stop(t)
 	require.Contains(t, worker.output(), "worker.draining")
-	d.run("", "migrate", "down")
+	d.run("", "migrate", "down", "--yes-delete-data")
 	require.Contains(t, d.run("", "migrate", "status"), "not applied")
 }
 

@@ -1,6 +1,7 @@
 DROP INDEX webhook_deliveries_list;
 DROP TABLE webhook_attempts;
 ALTER TABLE emails DROP COLUMN callback_id;
+DELETE FROM webhook_deliveries WHERE endpoint_id IN (SELECT id FROM webhook_endpoints WHERE kind <> 'customer');
 DELETE FROM webhook_endpoints WHERE kind <> 'customer';
 ALTER TABLE webhook_endpoints
     DROP CONSTRAINT webhook_endpoints_failing,

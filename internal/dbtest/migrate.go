@@ -1,6 +1,13 @@
 package dbtest
 
-import "github.com/postrider/postrider/db"
+import (
+	"context"
+
+	"github.com/postrider/postrider/db"
+)
 
 // migrate brings the template database to the current schema.
-var migrate = db.MigrateUp
+func migrate(ctx context.Context, databaseURL string) error {
+	_, err := db.MigrateUp(ctx, databaseURL)
+	return err
+}
