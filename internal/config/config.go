@@ -9,7 +9,9 @@
 //     that do not use it; a missing one only for those that cannot do without.
 //  4. A POSTRIDER_ variable that is not a setting is a problem: a misspelt name
 //     would otherwise leave a default in force that nobody wanted.
-//  5. No value of a secret gets into an error, a log or a print.
+//  5. A secret may stand in a file: NAME_FILE names it instead of NAME.
+//  6. Passwords and keys that are published in the repository are refused outside dev.
+//  7. No value of a secret gets into an error, a log or a print.
 //
 // It imports nothing of this module and is imported by cmd only.
 package config
@@ -47,6 +49,12 @@ type Config struct {
 	DatabaseURL Secret `env:"DATABASE_URL"`
 	// SecretKey is empty in dev if dev is to make one, and in migrate.
 	SecretKey Key `env:"POSTRIDER_SECRET_KEY"`
+	// OldSecretKey opens what was sealed before SecretKey was the key. Empty: there is
+	// no such key.
+	OldSecretKey Key `env:"POSTRIDER_SECRET_KEY_OLD"`
+	// AllowPublishedSecrets lets the process start with a key or password that is
+	// written in the repository.
+	AllowPublishedSecrets bool `env:"POSTRIDER_ALLOW_PUBLISHED_SECRETS"`
 	// MetricsToken guards /metrics; empty means that it is open.
 	MetricsToken Secret `env:"POSTRIDER_METRICS_TOKEN"`
 	// SMTPURLs are the relays, in the order they are tried. The first bytes of
@@ -142,13 +150,16 @@ type Checks struct {
 func Load(environ []string, use Use, checks Checks) (Config, error) {
 	env := environment(environ)
 	problems := unknown(env)
+	unread := fromFiles(env)
 	values := map[string]string{}
 	for _, s := range settings {
 		values[s.Name] = strings.TrimSpace(env[s.Name])
 		if values[s.Name] == "" {
 			values[s.Name] = s.defaultFor(use)
 		}
-		if values[s.Name] == "" && s.Required&use != 0 {
+		if problem, ok := unread[s.Name]; ok {
+			problems = append(problems, problem)
+		} else if values[s.Name] == "" && s.Required&use != 0 {
 			problems = append(problems, s.problem("is not set: "+s.Description))
 		}
 	}
@@ -159,6 +170,7 @@ func Load(environ []string, use Use, checks Checks) (Config, error) {
 	}
 	problems = append(problems, wrong...)
 	problems = append(problems, cfg.checkRelays(checks.Relay)...)
+	problems = append(problems, cfg.checkPublished()...)
 	if cfg.RecordingToken.Reveal() != "" && values["POSTRIDER_RECORDING_URL"] == "" {
 		problems = append(problems, find("POSTRIDER_RECORDING_URL").problem("is not set, but POSTRIDER_RECORDING_TOKEN is"))
 	}

@@ -72,6 +72,8 @@ func TestLines(t *testing.T) {
 			"DATABASE_URL=postgres://postrider:xxxxx@db.internal:5432/postrider",
 			"POSTRIDER_SMTP_URLS=smtp://xxxxx@relay.example.com:587?name=primary&tls=starttls&accepts=relay",
 			"POSTRIDER_SECRET_KEY=set",
+			"POSTRIDER_SECRET_KEY_OLD=not set",
+			"POSTRIDER_ALLOW_PUBLISHED_SECRETS=false",
 			"POSTRIDER_LISTEN=:8080",
 			"POSTRIDER_INBOUND_LISTEN=not set",
 			"POSTRIDER_PUBLIC_URL=not set",
@@ -108,7 +110,7 @@ func TestLines(t *testing.T) {
 	})
 	t.Run("what another command uses is not", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, []string{"DATABASE_URL", "POSTRIDER_LOG_LEVEL"}, names(loaded(t, Migrate).Lines()))
+		require.Equal(t, []string{"DATABASE_URL", "POSTRIDER_ALLOW_PUBLISHED_SECRETS", "POSTRIDER_LOG_LEVEL"}, names(loaded(t, Migrate).Lines()))
 		require.Contains(t, names(loaded(t, Worker).Lines()), "POSTRIDER_HEALTH_LISTEN")
 		require.NotContains(t, names(loaded(t, Worker).Lines()), "POSTRIDER_LISTEN")
 	})

@@ -47,7 +47,7 @@ func (p Problems) Error() string {
 // sorted puts the problems in the order of the table, what is not in it last.
 func (p Problems) sorted() Problems {
 	rank := func(name string) int {
-		if i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name }); i >= 0 {
+		if i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name || s.FileVariable() == name }); i >= 0 {
 			return i
 		}
 		return len(settings)
@@ -93,7 +93,7 @@ func unknown(env map[string]string) Problems {
 	for name, value := range env {
 		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, prefix+"TEST_") ||
 			slices.Contains(written, name) || linked(name, value) ||
-			slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name }) {
+			slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name || s.FileVariable() == name }) {
 			continue
 		}
 		wrong := "is not a setting"
@@ -108,13 +108,16 @@ func unknown(env map[string]string) Problems {
 // nearest is the name that was probably meant, or empty.
 func nearest(name string) string {
 	bare := strings.TrimPrefix(name, prefix)
-	if bare == "DATABASE_URL" || slices.Contains(TemporalVariables(), bare) {
+	if bare == "DATABASE_URL" || bare == "DATABASE_URL_FILE" || slices.Contains(TemporalVariables(), bare) {
 		return bare
 	}
 	best, meant := 1+max(1, len(bare)/4), "" // a quarter of the letters may be wrong
 	names := slices.Clone(written)
 	for _, s := range settings {
 		names = append(names, s.Name)
+		if file := s.FileVariable(); file != "" {
+			names = append(names, file)
+		}
 	}
 	for _, known := range names {
 		if d := distance(bare, strings.TrimPrefix(known, prefix)); d < best {

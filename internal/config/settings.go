@@ -41,6 +41,12 @@ var settings = []Setting{
 	{Name: "POSTRIDER_SECRET_KEY", Group: "Services", Uses: process | Tool, Required: (process | Tool) &^ DevUse, Secret: true,
 		Description: "32 random bytes, as base64 or hex, that seal what is secret in the database; the same for all processes. In dev, made at the first start and kept in POSTRIDER_DEV_DIR if not set.",
 		Example:     "the output of: openssl rand -base64 32"},
+	{Name: "POSTRIDER_SECRET_KEY_OLD", Group: "Services", Uses: process | Tool, Secret: true,
+		Description: "The key before POSTRIDER_SECRET_KEY, while it is being replaced: what it sealed still opens, and it goes on sealing until `postrider secret rotate`. Not set, there is none.",
+		Example:     "the output of: openssl rand -base64 32"},
+	{Name: "POSTRIDER_ALLOW_PUBLISHED_SECRETS", Group: "Services", Default: "false", DevDefault: "true", Uses: all,
+		Description: "Start with the passwords and keys that docker-compose.yml and these pages have and everybody can read: for a trial on a machine that nobody else reaches.",
+		Example:     "true"},
 
 	{Name: "POSTRIDER_LISTEN", Group: "Addresses", Default: ":8080", DevDefault: "127.0.0.1:8080", Uses: api,
 		Description: "Where the API listens, as host:port; no host means all addresses.",

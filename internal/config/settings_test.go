@@ -49,7 +49,7 @@ func TestExamplesAreRight(t *testing.T) {
 			env = append(env, s.Name+"="+s.Example)
 		}
 	}
-	require.Greater(t, len(env), len(Settings())-4, "most can be tried as they stand")
+	require.Greater(t, len(env), len(Settings())-5, "most can be tried as they stand")
 	_, err := Load(append(env, "POSTRIDER_SECRET_KEY="+testKey), ServeWorker, Checks{})
 	require.NoError(t, err)
 }

@@ -1,0 +1,45 @@
+package config
+
+import (
+	"net/url"
+	"strings"
+)
+
+// published begins every password and key of docker-compose.yml, where everybody
+// can read it.
+const published = "dev-only-"
+
+// checkPublished refuses what everybody can read in this repository: the defaults
+// of docker-compose.yml and the examples of the documentation. POSTRIDER_SECRET_KEY_OLD
+// may be one: that is how an installation gets rid of it.
+func (c Config) checkPublished() Problems {
+	if c.Dev || c.AllowPublishedSecrets {
+		return nil
+	}
+	var out Problems
+	refuse := func(name, what, instead string) {
+		out = append(out, Problem{Name: name, Wrong: what + " that everybody can read in this product's repository: " + instead +
+			", or set POSTRIDER_ALLOW_PUBLISHED_SECRETS=true for a trial on a machine that nobody else reaches"})
+	}
+	if u, err := url.Parse(c.DatabaseURL.Reveal()); err == nil {
+		password, _ := u.User.Password()
+		if strings.HasPrefix(password, published) || strings.HasPrefix(u.Query().Get("password"), published) {
+			refuse("DATABASE_URL", "has a password", "give the role another one (ALTER ROLE … PASSWORD)")
+		}
+	}
+	if strings.HasPrefix(string(c.SecretKey.Bytes()), published) {
+		refuse("POSTRIDER_SECRET_KEY", "is a key", "make one with: openssl rand -base64 32; where it has sealed secrets already, make it POSTRIDER_SECRET_KEY_OLD and run: postrider secret rotate")
+	}
+	var example PayloadKeys
+	if err := example.UnmarshalText([]byte(find("POSTRIDER_PAYLOAD_KEYS").Example)); err == nil && len(c.PayloadKeys) > 0 {
+		if first := string(c.PayloadKeys[0].Bytes()); strings.HasPrefix(first, published) || first == string(example[0].Bytes()) {
+			refuse("POSTRIDER_PAYLOAD_KEYS", "encrypts with a key", "put another one before it: openssl rand -base64 32")
+		}
+	}
+	for name, token := range map[string]Secret{"POSTRIDER_METRICS_TOKEN": c.MetricsToken, "POSTRIDER_CODEC_TOKEN": c.CodecToken} {
+		if text := token.Reveal(); strings.HasPrefix(text, published) || text != "" && text == find(name).Example {
+			refuse(name, "is a token", "make one with: openssl rand -hex 16")
+		}
+	}
+	return out
+}
