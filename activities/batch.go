@@ -94,7 +94,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput
 		res.More = res.More || err != nil // what was done is not lost for what came after
 		return res, nil
 	case isRelay:
-		if err := c.obstruct(ctx); err != nil {
+		if err := c.obstruct(ctx, relay); err != nil {
 			a.deps.Log.WarnContext(ctx, "batch.obstruct", "batch_id", in.BatchID, "error", err)
 		}
 		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,

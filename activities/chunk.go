@@ -195,6 +195,10 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 	if session == nil {
 		if session, err = c.deps.Relays.Session(ctx, c.in.Route); err != nil {
 			giveBack(e, o, retryAfter(err), email.MaskText(err.Error()))
+			for i := range e.Outcomes { // no relay has seen any of them
+				e.Outcomes[i].RelayFault = isRelayError(err)
+				e.Outcomes[i].Untried = e.Outcomes[i].RelayFault
+			}
 			return
 		}
 	}
@@ -344,10 +348,10 @@ func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (sto
 	})
 }
 
-// obstruct notes on what is due that no relay is there.
-func (c *chunk) obstruct(ctx context.Context) error {
+// obstruct notes on what is due that no relay is there, and why.
+func (c *chunk) obstruct(ctx context.Context, why error) error {
 	for {
-		n, err := c.deps.BatchGate.ObstructBatch(ctx, c.in.BatchID, c.in.Route, email.Obstacle{RelayDown: true}, 10*lotSize)
+		n, err := c.deps.BatchGate.ObstructBatch(ctx, c.in.BatchID, c.in.Route, relayObstacle(why), 10*lotSize)
 		if err != nil || n < 10*lotSize {
 			return err
 		}

@@ -200,10 +200,11 @@ func (a *Activities) room(ctx context.Context, n int64) (release func(), err err
 func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err error) (res email.SendSMTPResult, busy bool, _ error) {
 	res.Attempt = in.Attempt
 	throttled, isThrottled := errors.AsType[*email.Throttled](err)
-	obstacle := email.Obstacle{RelayDown: !isThrottled}
+	obstacle := relayObstacle(err)
 	switch {
 	case isThrottled:
-		res.Turn, obstacle.ThrottledUntil, obstacle.ThrottledBy = throttled.Turn, throttled.Turn.At, email.RelayRate(throttled.Turn.Relay)
+		res.Turn = throttled.Turn
+		obstacle = email.Obstacle{ThrottledUntil: throttled.Turn.At, ThrottledBy: email.RelayRate(throttled.Turn.Relay)}
 	case !isRelayError(err):
 		return res, false, err
 	}
@@ -215,6 +216,15 @@ func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err 
 		return res, false, nil
 	}
 	return res, false, err
+}
+
+// relayObstacle says which relay takes no mail, or that none is configured for it.
+func relayObstacle(err error) email.Obstacle {
+	o := email.Obstacle{RelayDown: true, NoRelay: errors.Is(err, email.ErrNoRelay)}
+	if relay, ok := errors.AsType[*email.RelayError](err); ok {
+		o.Relay = relay.Relay.Name
+	}
+	return o
 }
 
 func isRelayError(err error) bool {

@@ -62,7 +62,7 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 func relayDown(in email.SendSMTPInput, down *email.RelayError, start time.Time) email.SendSMTPResult {
 	return email.SendSMTPResult{
 		Attempt: in.Attempt, Relay: down.Relay, Reply: email.Reply{Text: email.MaskText(down.Error())},
-		HandOver: true, RelayDown: true, Took: since(start),
+		HandOver: true, RelayDown: true, NoRelay: errors.Is(down, email.ErrNoRelay), Took: since(start),
 	}
 }
 

@@ -134,9 +134,9 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 	err := s.inChange(ctx, func(c *change) error {
 		var ids []string
 		err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
-				AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND e.relay_down <> ?
+				AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?)
 			ORDER BY e.next_action_at LIMIT ? FOR UPDATE OF e SKIP LOCKED`,
-			id, email.BatchWorkflowIDPrefix+id, route.Stream, route.SenderDomain, obstacle.RelayDown, limit).Scan(ctx, &ids)
+			id, email.BatchWorkflowIDPrefix+id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay, limit).Scan(ctx, &ids)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
@@ -145,7 +145,8 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 		}
 		n = len(ids)
 		for _, m := range c.mails {
-			m.RelayDown, m.dirty = obstacle.RelayDown, true
+			m.relayDown(obstacle)
+			m.dirty = true
 			c.closed(m) // what has run out of time ends
 		}
 		return c.flush()
@@ -249,7 +250,9 @@ func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email
 				if c.handOver(m, c.journal[m.ID].Outcomes) {
 					e.of.HandedOver++
 				}
-				e.of.Statuses[m.Status]++
+				if !allGivenBack(c.journal[m.ID].Outcomes) {
+					e.of.Statuses[m.Status]++
+				}
 				e.of.hooked = e.of.hooked || m.toFire()
 			}
 			delete(byID, m.ID)
@@ -287,6 +290,12 @@ func (c *change) endAs(m *mail, e email.Ending) bool {
 	c.closeAs(m, *row)
 	c.settle(m)
 	return true
+}
+
+// allGivenBack reports whether a relay's fault ended an attempt for everybody: it does not
+// count as one.
+func allGivenBack(outcomes []email.Outcome) bool {
+	return !slices.ContainsFunc(outcomes, func(o email.Outcome) bool { return !o.RelayFault })
 }
 
 // handOver gives an e-mail that its batch has attempted, and that has to wait for what

@@ -204,11 +204,24 @@ func (c *change) endUnsent(m *mail, r *recipientRow, to email.RecipientStatus, r
 	c.end(m, r, to, reason)
 }
 
+// relayDown notes which relay takes no mail, or that none is configured for it. It
+// reports whether that is news.
+func (m *mail) relayDown(o email.Obstacle) bool {
+	if m.RelayDown == o.RelayDown && m.RelayDownBy == o.Relay && m.NoRelay == o.NoRelay {
+		return false
+	}
+	m.RelayDown, m.RelayDownBy, m.NoRelay = o.RelayDown, o.Relay, o.NoRelay
+	return true
+}
+
+// relayUp forgets that.
+func (m *mail) relayUp() { m.relayDown(email.Obstacle{}) }
+
 // settle derives an e-mail's status from its recipients and says when
 // something has to happen next.
 func (c *change) settle(m *mail) {
 	facts := email.Facts{
-		Attempted: m.Attempts > 0, Held: m.Held || m.Paused, RelayDown: m.RelayDown,
+		Attempted: m.Attempts > 0, Held: m.Held || m.Paused, RelayDown: m.RelayDown, NoRelay: m.NoRelay,
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
@@ -233,7 +246,8 @@ func (c *change) settle(m *mail) {
 	m.Status, m.Detail = status, detail
 	switch {
 	case status.Final():
-		m.NextActionAt, m.AttemptOpen, m.RelayDown, m.CancelRequested = time.Time{}, false, false, false
+		m.NextActionAt, m.AttemptOpen, m.CancelRequested = time.Time{}, false, false
+		m.relayUp()
 		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
@@ -336,6 +350,8 @@ type emailPatch struct {
 	Paused          bool              `json:"paused"`
 	PausedRelay     string            `json:"paused_relay"`
 	RelayDown       bool              `json:"relay_down"`
+	RelayDownBy     string            `json:"relay_down_by"`
+	NoRelay         bool              `json:"no_relay"`
 	ThrottledUntil  *time.Time        `json:"throttled_until"`
 	ThrottledBy     email.ThrottledBy `json:"throttled_by"`
 	CancelRequested bool              `json:"cancel_requested"`
@@ -353,11 +369,11 @@ type emailPatch struct {
 // finds the rows whatever it plans: it cannot look into the JSON.
 const (
 	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, relay_down_by = v.relay_down_by, no_relay = v.no_relay, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, relay_down_by text, no_relay boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
 		WHERE e.id = ANY ($3) AND e.id = v.id`
 	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
@@ -373,7 +389,7 @@ func (c *change) writeEmails(mails []*mail) error {
 	for i, m := range mails {
 		ids[i] = m.ID
 		patches[i] = emailPatch{
-			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
+			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, RelayDownBy: m.RelayDownBy, NoRelay: m.NoRelay, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}

@@ -98,13 +98,16 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstac
 			if err := c.pace([]email.OpenRequest{{EmailID: m.ID, Attempt: m.Attempts + 1}}); err != nil {
 				return err
 			}
-		} else if (m.RelayDown != obstacle.RelayDown || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) && !m.Status.Final() {
-			m.RelayDown, m.ThrottledUntil, m.ThrottledBy, m.dirty = obstacle.RelayDown, obstacle.ThrottledUntil, obstacle.ThrottledBy, true
+		} else if !m.Status.Final() && (m.relayDown(obstacle) || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) {
+			m.ThrottledUntil, m.ThrottledBy, m.dirty = obstacle.ThrottledUntil, obstacle.ThrottledBy, true
 		}
 		if m.AttemptOpen {
 			return nil
 		}
 		st, closed := c.closed(m)
+		if m.RelayDown { // its run is there, and asks again
+			c.dropOutbox(m)
+		}
 		if !closed && obstacle.ThrottledUntil.IsZero() {
 			return nil
 		}
@@ -144,7 +147,9 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
 	}
 	m.Paused, m.PausedRelay = false, ""
-	m.Attempts, m.AttemptOpen, m.RelayDown, m.ThrottledUntil, m.ThrottledBy = req.Attempt, true, false, time.Time{}, ""
+	again := m.RelayDown
+	m.relayUp()
+	m.Attempts, m.AttemptOpen, m.ThrottledUntil, m.ThrottledBy = req.Attempt, true, time.Time{}, ""
 	if m.DateAt.IsZero() {
 		m.DateAt = c.now
 	}
@@ -153,14 +158,22 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 		LeaseUntil: c.now.Add(email.Lease), Relay: req.Relay, OpenedAt: c.now,
 	}
 	for _, r := range m.recipients {
-		if due(r, c.now) && c.move(m, r, email.RecipientSending, "") {
+		reason := email.Detail("")
+		if r.Reason == email.DetailAmbiguous { // a relay's fault gives it back as it was
+			reason = r.Reason
+		}
+		if due(r, c.now) && c.move(m, r, email.RecipientSending, reason) {
+			// It has been told of as being sent where a relay's fault ended the last attempt.
+			again = again && r.Attempts < req.Attempt-1
 			r.Attempt, r.NextAttemptAt = req.Attempt, time.Time{}
 			r.Attempts++
 			r.usedTurn()
 			row.RecipientIDs = append(row.RecipientIDs, r.ID)
 		}
 	}
-	c.tell(m, eventRow{Type: email.EventSending, Attempt: req.Attempt})
+	if !again {
+		c.tell(m, eventRow{Type: email.EventSending, Attempt: req.Attempt})
+	}
 	c.opened = append(c.opened, row)
 	c.dropOutbox(m)
 	return c.opening(m), nil

@@ -50,6 +50,8 @@ type emailRow struct {
 	Paused         bool         `bun:"paused"`
 	PausedRelay    string       `bun:"paused_relay"`
 	RelayDown      bool         `bun:"relay_down"`
+	RelayDownBy    string       `bun:"relay_down_by"`
+	NoRelay        bool         `bun:"no_relay"`
 	ThrottledUntil time.Time    `bun:"throttled_until,nullzero"`
 	// ThrottledBy is whose place the e-mail waits for: the relay's until ThrottledUntil,
 	// else that of the recipient who is next.

@@ -157,12 +157,45 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 		byID[r.ID] = r
 	}
 	m.AttemptOpen, m.dirty = false, true
+	untried := row.DataSentAt.IsZero()
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
 		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
 			continue
 		}
+		untried = untried && o.Untried
+		if o.RelayFault {
+			c.giveBack(m, r, o, row.Relay)
+			continue
+		}
 		c.project(m, r, o, row.Relay)
+	}
+	for _, r := range m.recipients {
+		untried = untried && r.Attempts == 0
+	}
+	if untried { // the time until expiry begins with an attempt that a relay lets begin
+		m.DateAt = time.Time{}
+	}
+}
+
+// giveBack undoes what opening an attempt made of a recipient, because the relay was at
+// fault. There is no event. The e-mail waits for the relay; the wait grows with the
+// attempts that ended so, for a relay that takes other mail meanwhile.
+func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email.Relay) {
+	r.Attempts--
+	to := email.RecipientQueued
+	if r.Attempts > 0 {
+		to = email.RecipientDeferred
+	}
+	c.move(m, r, to, r.Reason)
+	m.relayDown(email.Obstacle{RelayDown: true, Relay: relay.Name})
+	switch {
+	case m.CancelRequested:
+		c.endUnsent(m, r, email.RecipientCanceled, "")
+	case c.expired(m):
+		c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
+	default:
+		r.NextAttemptAt = c.now.Add(max(o.RetryAfter, email.RelayBackoff(m.Attempts-r.Attempts)))
 	}
 }
 

@@ -60,8 +60,11 @@ type Opening struct {
 // Obstacle is what keeps an attempt that is due from beginning. The zero value is
 // none.
 type Obstacle struct {
-	// RelayDown: no relay for the e-mail answers.
+	// RelayDown: no relay for the e-mail takes mail. Relay names the last one tried.
 	RelayDown bool
+	Relay     string
+	// NoRelay: no configured relay takes mail of its stream and sender's domain.
+	NoRelay bool
 	// ThrottledUntil is when the rate of the relay, ThrottledBy, lets it through.
 	ThrottledUntil time.Time
 	ThrottledBy    ThrottledBy

@@ -209,6 +209,8 @@ type SendSMTPResult struct {
 	// RelayDown, with HandOver: no relay takes mail, Text says why. Call again once
 	// the run says so, with the same in the input.
 	RelayDown bool `json:"relay_down,omitempty"`
+	// NoRelay, with RelayDown: no configured relay takes mail like this.
+	NoRelay bool `json:"no_relay,omitempty"`
 	// Unrecorded holds the outcomes when the journal could not be written after
 	// the server had answered: RecordStatus writes both, however long it takes.
 	Unrecorded []Outcome `json:"unrecorded,omitempty"`

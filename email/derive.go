@@ -17,6 +17,8 @@ type Facts struct {
 	// Scheduled: the first attempt is due in the future, because the client said so.
 	Scheduled bool
 	RelayDown bool
+	// NoRelay: no configured relay takes mail like this one.
+	NoRelay   bool
 	Throttled bool
 }
 
@@ -67,6 +69,8 @@ func openDetail(f Facts, partial, deferred bool) Detail {
 		return DetailHeld
 	case f.Scheduled:
 		return DetailScheduled
+	case f.NoRelay:
+		return DetailNoRelay
 	case f.RelayDown:
 		return DetailRelayDown
 	case f.Throttled:

@@ -35,6 +35,12 @@ type Outcome struct {
 	// Uncounted: the relay or we ourselves were at fault, so the attempt does
 	// not move the recipient along its schedule.
 	Uncounted bool `json:"uncounted,omitempty"`
+	// RelayFault: the relay refused its business with us, not this recipient. The
+	// recipient returns to the state that it had before the attempt, without an event.
+	RelayFault bool `json:"relay_fault,omitempty"`
+	// Untried, with RelayFault: no RCPT named the recipient, because the relay refused
+	// MAIL or gave no session. The time until expiry does not begin with such an attempt.
+	Untried bool `json:"untried,omitempty"`
 	// Suppress: the address does not exist; further mail to it harms the sender.
 	Suppress bool `json:"suppress,omitempty"`
 }

@@ -42,6 +42,9 @@ type Detail string
 const (
 	DetailHeld      Detail = "held"
 	DetailScheduled Detail = "scheduled"
+	// DetailNoRelay: no configured relay takes mail of this stream and sender's domain.
+	DetailNoRelay Detail = "no_relay"
+	// DetailRelayDown: no relay for the e-mail takes mail at the moment.
 	DetailRelayDown Detail = "relay_down"
 	DetailThrottled Detail = "throttled"
 	DetailPartial   Detail = "partial"
@@ -70,7 +73,8 @@ type RecipientStatus string
 
 // The states of a recipient.
 const (
-	// RecipientQueued: never attempted.
+	// RecipientQueued: never attempted, or given back by attempts that met a fault of
+	// the relay.
 	RecipientQueued RecipientStatus = "queued"
 	// RecipientSending: part of the attempt that is open now.
 	RecipientSending RecipientStatus = "sending"
@@ -106,7 +110,7 @@ func (s RecipientStatus) Open() bool {
 // cancel or an expiry meanwhile is remembered on the e-mail and applied to
 // what that closing deferred.
 var transitions = map[RecipientStatus][]RecipientStatus{
-	RecipientQueued:     {},
+	RecipientQueued:     {RecipientSending}, // a relay's fault ended its first attempt
 	RecipientSending:    {RecipientQueued, RecipientDeferred},
 	RecipientDeferred:   {RecipientSending},
 	RecipientDelivered:  {RecipientSending},

@@ -14,7 +14,7 @@ func TestTransitions(t *testing.T) {
 	allowed := map[email.RecipientStatus][]email.RecipientStatus{
 		email.RecipientQueued:    {email.RecipientSending, email.RecipientCanceled, email.RecipientExpired, email.RecipientSuppressed, email.RecipientFailed},
 		email.RecipientDeferred:  {email.RecipientSending, email.RecipientCanceled, email.RecipientExpired, email.RecipientSuppressed, email.RecipientFailed},
-		email.RecipientSending:   {email.RecipientDeferred, email.RecipientDelivered, email.RecipientBounced, email.RecipientFailed},
+		email.RecipientSending:   {email.RecipientQueued, email.RecipientDeferred, email.RecipientDelivered, email.RecipientBounced, email.RecipientFailed},
 		email.RecipientDelivered: {email.RecipientBounced, email.RecipientComplained},
 	}
 	for _, from := range email.RecipientStatuses() {

@@ -158,8 +158,12 @@ func (s *sendEmail) handedOver(in email.SendSMTPInput, res email.SendSMTPResult)
 		if res.Relay.Name != "" {
 			s.relay = res.Relay.Name
 		}
-		s.sayRelayDown(in, res.Text)
-		return s.publish(string(email.DetailRelayDown))
+		detail := email.DetailRelayDown
+		if res.NoRelay {
+			detail = email.DetailNoRelay
+		}
+		s.sayRelayDown(in, detail, res.Text)
+		return s.publish(string(detail))
 	}
 	s.saySending(in)
 	return s.publish(string(email.StatusSending))

@@ -41,8 +41,8 @@ func (s *sendEmail) saySending(in email.SendSMTPInput) {
 	s.say(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
 }
 
-func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, why string) {
-	s.details(string(email.DetailRelayDown), "no relay takes mail, "+quoted(why),
+func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, detail email.Detail, why string) {
+	s.details(string(detail), "no relay takes mail, "+quoted(why),
 		fmt.Sprintf("attempt %d as soon as one does, tried every 10 s to 5 min", in.Attempt))
 }
 

@@ -132,7 +132,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		}
 		relays = append(relays, r)
 	}
-	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store})
+	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = newHTTP(cfg, 0)
 	resolvers, err := newResolvers(cfg)

@@ -79,6 +79,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 		return errors.Join(err, s.wait())
 	}
 	if withWorker {
+		s.run("relays", func() error { a.relays.Run(ctx); return nil })
 		s.run("worker", func() error { return a.work(ctx) })
 	}
 	a.log.Info("api.listening", "address", l.Addr().String(), "worker", withWorker)
@@ -99,6 +100,7 @@ func (a *app) workAlone(ctx context.Context) error {
 	}
 	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
+	s.run("relays", func() error { a.relays.Run(ctx); return nil })
 	s.run("worker", func() error { return a.work(ctx) })
 	return s.wait()
 }

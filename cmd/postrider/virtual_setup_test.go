@@ -161,9 +161,15 @@ func (v *virtual) connect(user, addr string) {
 	require.NoError(v.t, err)
 	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now})
 	v.t.Cleanup(relays.Close)
+	v.work(relaySessions{relays})
+}
+
+// work registers what a worker consists of, with its relays.
+func (v *virtual) work(relays activities.Relays) {
+	v.t.Helper()
 	acts, drain := activities.New(activities.Deps{
 		Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
-		Relays: relaySessions{relays}, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
+		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	v.t.Cleanup(func() { require.NoError(v.t, drain(context.WithoutCancel(v.t.Context()))) })
 	worker.Register(v, acts)

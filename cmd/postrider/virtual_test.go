@@ -1,18 +1,22 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -99,6 +103,97 @@ func TestVirtualRelayUnreachableForADay(t *testing.T) {
 	}, virtualDay)
 	v.send(ids...)
 	v.requireDelivered(virtualDay, virtualDay+6*time.Minute, ids...)
+}
+
+// A relay that takes connections and credentials and refuses MAIL is no recipient's
+// matter: the attempt that met it first stays in the journal, and from then on only the
+// relay is probed.
+func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"disk full": "452 4.3.1 Insufficient system storage", "wants TLS": "530 5.7.0 Must issue a STARTTLS command first",
+		"closing": "421 4.3.2 shutting down", "cut": smtptest.Drop,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const lasts = 2 * time.Hour
+			v := newVirtual(t)
+			v.listen(nil, "", until(lasts, "MAIL", answer))
+			v.connect("", v.peer.Addr())
+			ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
+			v.RegisterDelayedCallback(func() {
+				for _, id := range ids {
+					e := v.email(id)
+					require.Equal(t, email.DetailRelayDown, e.Detail, "%+v", e)
+					require.LessOrEqual(t, e.Attempts, 1, "one is kept as evidence")
+					for _, r := range e.Recipients {
+						require.Equal(t, email.RecipientQueued, r.Status)
+						require.Zero(t, r.Attempts)
+						require.Empty(t, r.Reply)
+					}
+				}
+			}, lasts-time.Minute)
+			v.send(ids...)
+			for _, id := range ids {
+				require.Empty(t, v.happened(id, email.EventDeferred))
+				require.Len(t, v.happened(id, email.EventSending), 1)
+				require.LessOrEqual(t, v.email(id).Attempts, 2)
+			}
+			// 10, 20, 40 … 300 s apart, whoever waits.
+			probes := v.heard("MAIL")
+			require.Less(t, len(probes), 40)
+			last := 0
+			for i := range probes {
+				if probes[i] < lasts {
+					last = i
+				}
+			}
+			require.GreaterOrEqual(t, probes[last]-probes[last-1], 5*time.Minute, "the backoff grows to five minutes")
+			v.requireDelivered(lasts, lasts+6*time.Minute, ids...)
+		})
+	}
+}
+
+// twoProcesses are the relays of two workers, asked in turns.
+type twoProcesses struct {
+	of [2]relaySessions
+	n  atomic.Int64
+}
+
+func (p *twoProcesses) next() relaySessions { return p.of[p.n.Add(1)%2] }
+
+func (p *twoProcesses) Session(ctx context.Context, route email.Route) (activities.Session, error) {
+	return p.next().Session(ctx, route)
+}
+func (p *twoProcesses) Fast(route email.Route) bool        { return p.of[p.n.Load()%2].Fast(route) }
+func (p *twoProcesses) Paced(route email.Route) bool       { return false }
+func (p *twoProcesses) Lot(email.Route, time.Duration) int { return 1 }
+func (p *twoProcesses) Down(route email.Route) *email.RelayError {
+	return p.of[p.n.Load()%2].Down(route)
+}
+
+// Workers share what they know of a relay: its backoff grows whoever probes it.
+func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
+	t.Parallel()
+	const lasts = 2 * time.Hour
+	v := newVirtual(t)
+	v.listen(nil, "", until(lasts, "MAIL", "452 4.3.1 Insufficient system storage"))
+	relay, err := smtp.ParseRelay("smtp://" + v.peer.Addr() + "?tls=none&name=peer")
+	require.NoError(t, err)
+	var two twoProcesses
+	for i := range two.of {
+		two.of[i] = relaySessions{smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, Board: v.store})}
+		t.Cleanup(two.of[i].Close)
+	}
+	v.work(&two)
+	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
+	v.send(ids...)
+	for _, id := range ids {
+		require.Empty(t, v.happened(id, email.EventDeferred))
+		require.LessOrEqual(t, v.email(id).Attempts, 3, "one for each process that did not know yet, and the last")
+	}
+	require.Less(t, len(v.heard("MAIL")), 40, "two backoffs that do not grow would be some hundred")
+	v.requireDelivered(lasts, lasts+6*time.Minute, ids...)
 }
 
 func TestVirtualEachRecipientForItself(t *testing.T) {

@@ -107,6 +107,8 @@ type Config struct {
 	// the last one there is none. Never empty.
 	WebhookSchedule []time.Duration `env:"POSTRIDER_WEBHOOK_SCHEDULE"`
 	DrainTimeout    time.Duration   `env:"POSTRIDER_DRAIN_TIMEOUT"`
+	// RelayProbeInterval is how often a relay without mail is probed; 0 is never.
+	RelayProbeInterval Interval `env:"POSTRIDER_RELAY_PROBE_INTERVAL"`
 
 	// RecordingURL has {id} and may have {customer_id}. Empty: no recordings.
 	RecordingURL   string `env:"POSTRIDER_RECORDING_URL"`
@@ -137,6 +139,9 @@ type RecipientRate struct {
 	Rate string
 	Pace time.Duration
 }
+
+// Interval is a time between two of something; 0 is never, else it is a second or more.
+type Interval time.Duration
 
 // Checks are what other packages know about values.
 type Checks struct {

@@ -46,7 +46,7 @@ func TestLoadDefaults(t *testing.T) {
 		ExpireAfter: 72 * time.Hour,
 		WebhookSchedule: []time.Duration{0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour,
 			5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour},
-		DrainTimeout: 2 * time.Minute, DevDir: ".postrider",
+		DrainTimeout: 2 * time.Minute, RelayProbeInterval: Interval(time.Minute), DevDir: ".postrider",
 		DevPostgresPort: 15432, DevTemporalPort: 17233, DevTemporalUIPort: 18233,
 		use: ServeWorker,
 	}, cfg)

@@ -23,6 +23,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[int]():             func(v string) (any, error) { return parsePort(v) },
 	reflect.TypeFor[int64]():           func(v string) (any, error) { return parseBytes(v) },
 	reflect.TypeFor[time.Duration]():   func(v string) (any, error) { return parseDuration(v, true) },
+	reflect.TypeFor[Interval]():        func(v string) (any, error) { return parseInterval(v) },
 	reflect.TypeFor[[]time.Duration](): func(v string) (any, error) { return parseDurations(v) },
 	reflect.TypeFor[[]netip.Prefix]():  func(v string) (any, error) { return parsePrefixes(v) },
 	reflect.TypeFor[[]string]():        func(v string) (any, error) { return parseExtensions(v) },
@@ -158,6 +159,14 @@ func parseDuration(v string, positive bool) (time.Duration, error) {
 		return 0, fmt.Errorf("has %q, need %s", v, least)
 	}
 	return d, nil
+}
+
+func parseInterval(v string) (Interval, error) {
+	d, err := parseDuration(v, false)
+	if err == nil && d > 0 && d < time.Second {
+		err = fmt.Errorf("has %q, need 1s or more, or 0 for never", v)
+	}
+	return Interval(d), err
 }
 
 func parseDurations(v string) ([]time.Duration, error) {

@@ -72,6 +72,8 @@ func show(s Setting, value any) string {
 		return join(value, short)
 	case time.Duration:
 		return short(value)
+	case Interval:
+		return short(time.Duration(value))
 	case []netip.Prefix:
 		return orNotSet(join(value, netip.Prefix.String))
 	case []string:

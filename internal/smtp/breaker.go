@@ -10,8 +10,8 @@ import (
 
 // Backoff of a relay that does not answer: doubling from the first to the last.
 const (
-	firstBackoff = 10 * time.Second
-	lastBackoff  = 5 * time.Minute
+	firstBackoff = email.RelayBackoffFirst
+	lastBackoff  = email.RelayBackoffMost
 )
 
 // refusalsInARow is how many exchanges, without one that went well between, a
@@ -43,8 +43,27 @@ type breaker struct {
 	probing  bool
 	// inTransaction: a mere connection does not show that it is up again.
 	inTransaction bool
-	refusals      int
-	last          email.RelayError
+	// mailFrom is the return-path of the MAIL command that the relay refused; nil where
+	// something else failed. A probe repeats the command before an attempt is opened.
+	mailFrom *string
+	// shared: other processes know of the fault, and one of all probes.
+	shared   bool
+	refusals int
+	// since is when the relay began to fail.
+	since time.Time
+	last  email.RelayError
+}
+
+// broken describes a failure.
+type broken struct {
+	// inTransaction: a connection alone does not show that the relay works again.
+	inTransaction bool
+	// mailFrom is the return-path of the refused MAIL command; nil if it was not MAIL.
+	mailFrom *string
+	// perhaps: it may have been about the mails alone that were refused.
+	perhaps bool
+	// probe: the caller was the one to find out.
+	probe bool
 }
 
 // down tells why the relay is not tried now; nil if it is.
@@ -93,8 +112,13 @@ func (b *breaker) connected() bool {
 	if b.failures == 0 || b.inTransaction {
 		return false
 	}
-	b.failures, b.probing = 0, false
+	b.clear()
 	return true
+}
+
+// clear notes that the relay works.
+func (b *breaker) clear() {
+	b.failures, b.probing, b.inTransaction, b.mailFrom, b.shared = 0, false, false, nil, false
 }
 
 // succeeded notes an exchange that says nothing against the relay. It reports
@@ -103,7 +127,8 @@ func (b *breaker) succeeded() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	back := b.failures > 0
-	b.failures, b.refusals, b.probing = 0, 0, false
+	b.clear()
+	b.refusals = 0
 	return back
 }
 
@@ -117,26 +142,75 @@ func (b *breaker) refused(now time.Time, e *email.RelayError) bool {
 	if b.refusals < refusalsInARow && b.failures == 0 {
 		return false
 	}
-	b.failures, b.inTransaction, b.probing, b.last = 1, true, false, *e
+	if b.failures == 0 {
+		b.since = now
+	}
+	b.failures, b.inTransaction, b.mailFrom, b.probing, b.last = 1, true, nil, false, *e
 	b.until = now.Add(firstBackoff)
 	return true
 }
 
 // failed notes that the relay is not there. Those who were already talking to it
-// when it went away count as one.
-func (b *breaker) failed(now time.Time, e *email.RelayError, inTransaction, probe bool) time.Duration {
+// when it went away count as one: first is false for them, and nobody needs to be told.
+func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait time.Duration, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = *e
-	if b.failures > 0 && !probe {
-		return max(b.until.Sub(now), 0)
+	if b.failures > 0 && !how.probe {
+		return max(b.until.Sub(now), 0), false
+	}
+	if b.failures == 0 {
+		b.since = now
 	}
 	b.probing = false
 	b.failures++
-	b.inTransaction = inTransaction
-	wait := min(firstBackoff<<min(b.failures-1, 10), lastBackoff)
+	b.inTransaction, b.mailFrom = how.inTransaction, how.mailFrom
+	wait = email.RelayBackoff(b.failures)
 	b.until = now.Add(wait)
-	return wait
+	return wait, true
+}
+
+// mailProbe is the return-path that a probe has to try, if the relay refused MAIL.
+func (b *breaker) mailProbe() (from string, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures == 0 || b.mailFrom == nil {
+		return "", false
+	}
+	return *b.mailFrom, true
+}
+
+// adopt takes over what all processes know of the relay: the fault, or that it works
+// again. What only this process has met, it keeps. It reports whether the relay went
+// down or came back for this process.
+func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if st.Failures == 0 {
+		if !b.shared || b.probing {
+			return false
+		}
+		b.clear()
+		return true
+	}
+	if !st.Shared || b.probing {
+		return false
+	}
+	changed = b.failures == 0
+	if changed {
+		b.since = now
+	}
+	b.failures, b.inTransaction, b.mailFrom, b.shared = st.Failures, true, st.MailFrom, true
+	b.until = now.Add(st.RetryAfter)
+	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
+	return changed
+}
+
+// isShared reports whether other processes know of the fault.
+func (b *breaker) isShared() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures > 0 && b.shared
 }
 
 // up reports whether nothing is known against the relay.

@@ -20,7 +20,8 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
 		probe, e := b.admit(now)
 		require.Nil(t, e)
-		require.Equal(t, want*time.Second, b.failed(now, fails(), false, probe))
+		wait, _ := b.failed(now, fails(), broken{probe: probe})
+		require.Equal(t, want*time.Second, wait)
 		e = b.down(now.Add(want*time.Second - time.Nanosecond))
 		require.NotNil(t, e)
 		require.Equal(t, 535, e.Reply.Code, "the cause stays visible while nothing is tried")
@@ -33,13 +34,15 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 	require.Nil(t, e)
 	require.True(t, b.succeeded())
 	require.True(t, b.up())
-	require.Equal(t, firstBackoff, b.failed(now, fails(), false, false), "it begins anew")
+	wait, first := b.failed(now, fails(), broken{})
+	require.True(t, first)
+	require.Equal(t, firstBackoff, wait, "it begins anew")
 }
 
 func TestOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	b.failed(now, fails(), false, false)
+	b.failed(now, fails(), broken{})
 	now = now.Add(firstBackoff)
 	probe, e := b.admit(now)
 	require.True(t, probe)
@@ -57,7 +60,8 @@ func TestManyThatBreakOffAtOnceCountAsOne(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
 	for range 8 {
-		require.Equal(t, firstBackoff, b.failed(now, fails(), true, false))
+		wait, _ := b.failed(now, fails(), broken{inTransaction: true})
+		require.Equal(t, firstBackoff, wait)
 	}
 	require.Nil(t, b.down(now.Add(firstBackoff)))
 }
@@ -65,11 +69,11 @@ func TestManyThatBreakOffAtOnceCountAsOne(t *testing.T) {
 func TestAConnectionHealsOnlyWhatAConnectionBroke(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	b.failed(now, fails(), true, false)
+	b.failed(now, fails(), broken{inTransaction: true})
 	require.False(t, b.connected())
 	require.False(t, b.up())
 	require.True(t, b.succeeded())
-	b.failed(now, fails(), false, false)
+	b.failed(now, fails(), broken{})
 	require.True(t, b.connected())
 	require.True(t, b.up())
 }

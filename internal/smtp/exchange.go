@@ -22,6 +22,8 @@ type exchange struct {
 	// accepted are the indexes of the recipients the dot will stand for.
 	accepted []int
 	decided  []bool
+	// refusedMail: the relay's fault ended MAIL.
+	refusedMail bool
 }
 
 // Send runs one transaction: MAIL, RCPT for each recipient, DATA for those
@@ -42,7 +44,11 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 	s.messages++
 	s.reused = false
 	if len(x.out.Transcript) > 0 {
-		s.pool.finished(s, time.Since(begin), x.fault, x.out.Final)
+		var mailFrom *string
+		if x.refusedMail {
+			mailFrom = &env.From
+		}
+		s.pool.finished(s, time.Since(begin), x.fault, x.out.Final, mailFrom)
 	}
 	return x.out
 }
@@ -301,6 +307,8 @@ func (x *exchange) refused(at stage, code int, text string) {
 // outcome does, or the same message would come every 10 s.
 func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
+	x.refusedMail = at == stageMail
+	o.RelayFault, o.Untried = true, x.refusedMail
 	if faultCounts(at, rep) {
 		x.fault = faultDown
 		return
@@ -323,6 +331,7 @@ func (x *exchange) cut(where string, err error) {
 		return
 	}
 	if where == "MAIL FROM" {
+		x.refusedMail = true
 		x.end(faultDown, where, err)
 		return
 	}
@@ -356,7 +365,8 @@ func (x *exchange) end(f fault, where string, err error) {
 	x.fault = f
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 	x.out.Final = rep
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep})
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
+		RelayFault: f != faultOurs, Untried: f != faultOurs && x.refusedMail})
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
 )
@@ -34,6 +37,12 @@ type pool struct {
 	opts    Options
 	breaker breaker
 	meter   *meter
+	// owner names this pool where processes agree on who probes.
+	owner string
+	// tried: it is known whether the relay answers.
+	tried atomic.Bool
+	// answeredAt is when it last did, in Unix nanoseconds.
+	answeredAt atomic.Int64
 	// slots bounds the sessions in use. A session is dialled only when none is
 	// idle, so it bounds the connections too.
 	slots chan struct{}
@@ -62,7 +71,7 @@ func newPool(relay Relay, opts Options) *pool {
 		relay.MaxConns = defaultMaxConns
 	}
 	return &pool{
-		relay: relay, opts: opts, meter: newMeter(relay, opts),
+		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(),
 		slots: make(chan struct{}, relay.MaxConns), broadcast: make(chan struct{}, max(1, relay.MaxConns*3/4)),
 	}
 }
@@ -81,24 +90,37 @@ func (p *pool) session(ctx context.Context, route email.Route) (*Session, error)
 	if err != nil {
 		return nil, err
 	}
-	probe, e := p.breaker.admit(p.opts.Now())
-	if e != nil {
-		vacate()
-		return nil, e
-	}
-	s, err := p.connect(ctx, probe)
+	s, err := p.open(ctx)
 	if err != nil {
-		if probe {
-			p.breaker.abstain()
-		}
 		vacate()
 		return nil, err
 	}
-	s.probe, s.vacate = probe, vacate
+	s.vacate = vacate
 	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err
 	}
+	return s, nil
+}
+
+// open takes an idle session or dials one. A session that probes a relay which refused
+// MAIL has repeated that command: only what the relay takes touches an e-mail.
+func (p *pool) open(ctx context.Context) (*Session, error) {
+	probe, e := p.admit(ctx)
+	if e != nil {
+		return nil, e
+	}
+	s, err := p.connect(ctx, probe)
+	if from, ok := p.breaker.mailProbe(); err == nil && probe && ok {
+		err = p.tryMail(ctx, s, from)
+	}
+	if err != nil {
+		if probe {
+			p.abstain()
+		}
+		return nil, err
+	}
+	s.probe = probe
 	return s, nil
 }
 
@@ -128,7 +150,7 @@ func (p *pool) occupy(ctx context.Context, stream email.Stream) (vacate func(), 
 
 func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 	for {
-		s, err := p.take()
+		s, err := p.take(probe)
 		if err != nil {
 			return nil, err
 		}
@@ -144,37 +166,55 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+	return p.dialed(ctx, probe)
+}
+
+// dialed dials a session and notes how that went.
+func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
 	s, err := dial(ctx, p.relay, p.opts.Timeouts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		e := relayError(p.relay, err)
-		e.RetryAfter = max(p.breaker.failed(p.opts.Now(), e, false, probe), time.Second)
+		e.RetryAfter = max(p.failed(e, broken{probe: probe}), time.Second)
 		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "error", email.MaskText(err.Error(), p.relay.User))
 		return nil, e
 	}
+	p.answered()
 	if p.breaker.connected() {
-		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
+		p.recovered()
 	}
 	s.pool, s.dialedAt, s.idleAt = p, p.opts.Now(), p.opts.Now()
 	return s, nil
 }
 
-// take finds the session that was used last; nil if there is none.
-func (p *pool) take() (*Session, error) {
+// take finds the session that was used last; nil if there is none. For a probe there is
+// none: a server may go on with old settings on connections that it has.
+func (p *pool) take(probe bool) (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, &email.RelayError{Relay: p.relay.identity(), RetryAfter: time.Second, Err: errClosed}
 	}
 	p.retire()
+	if probe {
+		p.dropIdle()
+	}
 	if len(p.idle) == 0 {
 		return nil, nil
 	}
 	s := p.idle[len(p.idle)-1]
 	p.idle = p.idle[:len(p.idle)-1]
 	return s, nil
+}
+
+// dropIdle takes leave of all idle sessions.
+func (p *pool) dropIdle() {
+	for _, s := range p.idle {
+		p.quits.Go(s.quit)
+	}
+	p.idle = nil
 }
 
 // retire takes leave of the sessions that have been idle or alive for too long.
@@ -192,7 +232,7 @@ func (p *pool) retire() {
 // release takes a session back.
 func (p *pool) release(s *Session) {
 	if s.probe {
-		p.breaker.abstain()
+		p.abstain()
 		s.probe = false
 	}
 	p.mu.Lock()
@@ -226,8 +266,9 @@ func (p *pool) sweepIdle() {
 	p.sweep = nil
 }
 
-// finished notes how an exchange went.
-func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply) {
+// finished notes how an exchange went. mailFrom is the return-path of a MAIL command
+// that the relay refused for a fault of its own, else nil.
+func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply, mailFrom *string) {
 	now, probe := p.opts.Now(), s.probe
 	if f != faultOurs {
 		s.probe = false
@@ -237,17 +278,19 @@ func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Repl
 	case faultOurs:
 		return
 	case faultDown:
-		wait := p.breaker.failed(now, e, true, probe)
+		wait := p.failed(e, broken{inTransaction: true, mailFrom: mailFrom, probe: probe})
 		p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
 		return
 	case faultRefused:
 		if p.breaker.refused(now, e) {
+			p.report(e, broken{inTransaction: true, perhaps: true})
 			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", firstBackoff, "code", last.Code, "enhanced", last.Enhanced)
 		}
 		return
 	}
+	p.answered()
 	if p.breaker.succeeded() {
-		p.opts.Log.Info("relay.up", "relay", p.relay.Name)
+		p.recovered()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -279,10 +322,7 @@ func (p *pool) fast(now time.Time) bool {
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	for _, s := range p.idle {
-		p.quits.Go(s.quit)
-	}
-	p.idle = nil
+	p.dropIdle()
 	if p.sweep != nil {
 		p.sweep.Stop()
 	}

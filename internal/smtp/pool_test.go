@@ -244,8 +244,8 @@ func TestAProbeThatFindsNothingOutIsFollowedByAnother(t *testing.T) {
 	now := time.Unix(0, 0)
 	var up atomic.Bool
 	p := (&smtptest.Peer{Answer: func(line string) string {
-		if strings.HasPrefix(line, "MAIL") && !up.Load() {
-			return "421 4.3.2 shutting down"
+		if strings.HasPrefix(line, "RCPT") && !up.Load() {
+			return "530 5.7.0 authentication required"
 		}
 		return ""
 	}}).Start(t)

@@ -17,6 +17,10 @@ type Options struct {
 	Log      *slog.Logger
 	// Now is the clock of backoffs and limits. Defaults to time.Now.
 	Now func() time.Time
+	// Board shares faults and probes among processes. nil: each process finds out by itself.
+	Board Board
+	// ProbeEvery is how often Run probes a relay that has no mail; 0 is never.
+	ProbeEvery time.Duration
 	// Ledger is asked by relays with a rate, and required for those.
 	Ledger Ledger
 	// MaxIdle is how long an unused session is kept. Defaults to 60 s.
@@ -27,6 +31,7 @@ type Options struct {
 // for concurrent use.
 type Relays struct {
 	now   func() time.Time
+	opts  Options
 	pools []*pool
 }
 
@@ -42,14 +47,12 @@ func New(relays []Relay, opts Options) *Relays {
 		opts.MaxIdle = defaultMaxIdle
 	}
 	opts.Timeouts = opts.Timeouts.orDefaults()
-	rs := &Relays{now: opts.Now}
+	rs := &Relays{now: opts.Now, opts: opts}
 	for _, r := range relays {
 		rs.pools = append(rs.pools, newPool(r, opts))
 	}
 	return rs
 }
-
-var errNoRelay = errors.New("no relay takes this mail: see streams= and domains= in POSTRIDER_SMTP_URLS")
 
 // Session takes a session with the first relay for the route that answers. What
 // keeps one from answering (DNS, dial, TLS, greeting, EHLO, AUTH, its backoff)
@@ -60,7 +63,7 @@ var errNoRelay = errors.New("no relay takes this mail: see streams= and domains=
 func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
-		return nil, &email.RelayError{RetryAfter: lastBackoff, Err: errNoRelay}
+		return nil, &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
 	}
 	var failed *email.RelayError
 	for _, p := range pools {
@@ -119,12 +122,20 @@ func (rs *Relays) Lot(route email.Route, within time.Duration) int {
 	return math.MaxInt
 }
 
+// Serves reports whether a relay is configured for mail of that route, whether or not it
+// works at the moment.
+func (rs *Relays) Serves(route email.Route) bool { return len(rs.takes(route)) > 0 }
+
 // Down says why no relay of the route would be tried now; nil if one would. It
 // dials nobody.
 func (rs *Relays) Down(route email.Route) *email.RelayError {
 	now := rs.now()
+	pools := rs.takes(route)
+	if len(pools) == 0 {
+		return &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
+	}
 	var down *email.RelayError
-	for _, p := range rs.takes(route) {
+	for _, p := range pools {
 		if down = p.breaker.down(now); down == nil {
 			return nil
 		}
@@ -143,12 +154,14 @@ func (rs *Relays) Paced(route email.Route) bool {
 	return false
 }
 
-// Up tells of each relay, by name, whether it would be tried now.
+// Up tells of each relay, by name, whether it answered when it was tried last. A relay
+// that this process has not tried yet is left out.
 func (rs *Relays) Up() map[string]bool {
-	now := rs.now()
 	up := make(map[string]bool, len(rs.pools))
 	for _, p := range rs.pools {
-		up[p.relay.Name] = up[p.relay.Name] || p.breaker.down(now) == nil
+		if p.tried.Load() {
+			up[p.relay.Name] = up[p.relay.Name] || p.breaker.up()
+		}
 	}
 	return up
 }

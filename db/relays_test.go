@@ -1,0 +1,173 @@
+package db_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+)
+
+func relayFault(untried bool) func(email.EnvelopeRecipient) email.Outcome {
+	return func(email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Untried: untried, RetryAfter: 10 * time.Second,
+			Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}
+	}
+}
+
+// refuse takes an e-mail through an attempt that ends before the final dot.
+func (b *bench) refuse(id string, n int, outcome func(email.EnvelopeRecipient) email.Outcome) email.Recorded {
+	b.t.Helper()
+	owner, o := b.open(id, n)
+	require.Equal(b.t, email.VerdictOpened, o.Verdict)
+	var outs []email.Outcome
+	for _, r := range o.Recipients {
+		out := outcome(r)
+		out.RecipientID = r.ID
+		outs = append(outs, out)
+	}
+	require.NoError(b.t, b.finish(id, n, owner, outs...))
+	return b.record(id, n)
+}
+
+func TestARelayFaultTouchesNoRecipient(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test", "b@y.test"))
+	st := b.refuse(e.ID, 1, relayFault(true)).State
+	require.Equal(t, email.DetailRelayDown, st.Detail)
+	require.Equal(t, "retry", st.Waiting)
+	require.Equal(t, 2, st.NextAttempt)
+	e = b.get(e.ID)
+	for _, r := range e.Recipients {
+		require.Equal(t, email.RecipientQueued, r.Status)
+		require.Zero(t, r.Attempts)
+		require.Empty(t, r.Reply)
+	}
+	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID), "it stays as evidence")
+	require.Equal(t, 1, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
+
+	// Other attempts that end so are not told, and come ever less often.
+	var waits []time.Duration
+	for n := 2; n <= 8; n++ {
+		b.dueNow(e.ID)
+		b.refuse(e.ID, n, relayFault(true))
+		var wait float64
+		require.NoError(t, b.raw.NewRaw("SELECT extract(epoch FROM next_action_at - moved_at) FROM emails AS e JOIN (SELECT email_id, max(status_at) AS moved_at FROM recipients GROUP BY 1) AS r ON r.email_id = e.id").Scan(t.Context(), &wait))
+		waits = append(waits, time.Duration(wait)*time.Second)
+	}
+	require.Equal(t, []time.Duration{20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute, 5 * time.Minute}, waits)
+	require.NotContains(t, b.events(e.ID), string(email.EventDeferred))
+	require.Equal(t, 1, countOf(b.events(e.ID), email.EventSending))
+
+	// What the recipient's own server said before stays.
+	b.dueNow(e.ID)
+	b.attempt(e.ID, 9, deferred)
+	b.dueNow(e.ID)
+	b.refuse(e.ID, 10, relayFault(false))
+	e = b.get(e.ID)
+	require.Equal(t, email.RecipientDeferred, e.Recipients[0].Status)
+	require.Equal(t, 1, e.Recipients[0].Attempts)
+	require.Equal(t, 451, e.Recipients[0].Code)
+	require.Equal(t, 2, countOf(b.events(e.ID), email.EventDeferred), "of the one attempt that counted")
+	require.Zero(t, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"))
+	b.dueNow(e.ID)
+	require.Equal(t, email.StatusDelivered, b.attempt(e.ID, 11, delivered).State.Status)
+	require.Equal(t, 2, countOf(b.events(e.ID), email.EventSending))
+}
+
+func countOf(types []string, t email.EventType) int {
+	return len(slices.DeleteFunc(slices.Clone(types), func(s string) bool { return s != string(t) }))
+}
+
+func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	b.attempt(e.ID, 1, func(email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	})
+	b.dueNow(e.ID)
+	b.refuse(e.ID, 2, relayFault(true))
+	st, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
+	require.NoError(t, err)
+	require.Equal(t, email.StatusCanceled, st.Status)
+	require.Equal(t, email.DetailAmbiguous, st.Detail)
+}
+
+func TestACancelDuringARelayFaultIsCarriedOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	owner, o := b.open(e.ID, 1)
+	_, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
+	require.NoError(t, err)
+	out := relayFault(true)(o.Recipients[0])
+	out.RecipientID = o.Recipients[0].ID
+	require.NoError(t, b.finish(e.ID, 1, owner, out))
+	require.Equal(t, email.StatusCanceled, b.record(e.ID, 1).State.Status)
+}
+
+// All processes agree on how long a relay is left alone, and on who probes it.
+func TestRelayStatesAreShared(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	from := "shop@acme.test"
+	st := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, MailFrom: &from, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
+	one, two := uuid.NewString(), uuid.NewString()
+	failed := func(owner string) email.RelayState {
+		got, err := b.RelayFailed(t.Context(), st, owner)
+		require.NoError(t, err)
+		return got
+	}
+	over := func() { b.exec("UPDATE relay_states SET next_at = now()") }
+	claim := func(owner string) (bool, email.RelayState) {
+		granted, got, err := b.ClaimProbe(t.Context(), st.Name, st.Address, owner, time.Minute)
+		require.NoError(t, err)
+		return granted, got
+	}
+	granted, got := claim(one)
+	require.False(t, granted, "nothing is known against it")
+	require.Zero(t, got.Failures)
+
+	require.Equal(t, 10*time.Second, failed(one).RetryAfter)
+	require.Equal(t, 1, failed(two).Failures, "those who were talking to it count as one")
+	granted, got = claim(two)
+	require.False(t, granted)
+	require.Positive(t, got.RetryAfter)
+	for n, want := range []time.Duration{20, 40, 80, 160, 300, 300} {
+		over()
+		owner, other := one, two
+		if n%2 == 1 {
+			owner, other = two, one
+		}
+		granted, _ = claim(owner)
+		require.True(t, granted)
+		granted, _ = claim(other)
+		require.False(t, granted, "one at a time")
+		got = failed(owner)
+		require.Equal(t, want*time.Second, got.RetryAfter)
+		require.Equal(t, n+2, failed(other).Failures, "the others add nothing")
+	}
+	list, err := b.RelayStates(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, from, *list[0].MailFrom)
+	require.Equal(t, st.Reply, list[0].Reply)
+	require.True(t, list[0].Shared)
+
+	over()
+	granted, _ = claim(one)
+	require.True(t, granted)
+	require.NoError(t, b.ReleaseProbe(t.Context(), st.Name, st.Address, one))
+	granted, _ = claim(two)
+	require.True(t, granted, "what was given back is there for others")
+	require.NoError(t, b.RelayRecovered(t.Context(), st.Name, st.Address))
+	list, err = b.RelayStates(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, list)
+	require.Equal(t, 10*time.Second, failed(one).RetryAfter, "it begins anew")
+}

@@ -1,0 +1,177 @@
+package smtp
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Board is where all processes note which relays fail, and agree on who probes one. A
+// relay is known there by its name and address.
+type Board interface {
+	// RelayFailed notes a failure and answers with what stands there now. Failures of
+	// those who were talking to the relay when it went away count as one; what owner
+	// meets as the one who probes, or anybody after the backoff, counts as another.
+	RelayFailed(ctx context.Context, st email.RelayState, owner string) (email.RelayState, error)
+	// RelayRecovered notes that a relay works.
+	RelayRecovered(ctx context.Context, name, address string) error
+	// ClaimProbe asks for the right to probe a relay for a time. Where it is not granted,
+	// the state says why: the relay works, is left alone, or somebody else probes it.
+	ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (granted bool, st email.RelayState, err error)
+	// ReleaseProbe gives the right back where nothing was found out.
+	ReleaseProbe(ctx context.Context, name, address, owner string) error
+	// RelayStates lists the relays that fail.
+	RelayStates(ctx context.Context) ([]email.RelayState, error)
+}
+
+const (
+	// boardTimeout bounds a call of the board: an exchange's end waits for it.
+	boardTimeout = 2 * time.Second
+	// probeLease is how long one process has to find out whether a relay works.
+	probeLease = 2 * time.Minute
+	// probeCommand bounds the answer to a probe's MAIL.
+	probeCommand = time.Minute
+	// syncEvery is how soon a process hears of what another has met.
+	syncEvery = 5 * time.Second
+)
+
+// everywhere are the codes of answers that mean the same for every process: the relay
+// does not take our credentials, or wants some (RFC 4954 section 6).
+var everywhere = []int{432, 454, 530, 534, 535, 538}
+
+// admit lets a caller through; probe says that it is the one who finds out, for all
+// processes where they know of the fault.
+func (p *pool) admit(ctx context.Context) (probe bool, down *email.RelayError) {
+	probe, down = p.breaker.admit(p.opts.Now())
+	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() {
+		return probe, down
+	}
+	ctx, cancel := context.WithTimeout(ctx, boardTimeout)
+	defer cancel()
+	granted, st, err := p.opts.Board.ClaimProbe(ctx, p.relay.Name, p.relay.addr(), p.owner, probeLease)
+	if err != nil { // the database is away: this process finds out by itself
+		p.opts.Log.WarnContext(ctx, "relay.board", "relay", p.relay.Name, "error", err)
+		return true, nil
+	}
+	if granted {
+		return true, nil
+	}
+	p.breaker.abstain()
+	if st.Failures > 0 {
+		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // somebody else is probing it
+	}
+	if p.breaker.adopt(p.opts.Now(), p.relay.identity(), st) {
+		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
+	}
+	return p.breaker.admit(p.opts.Now())
+}
+
+// abstain ends a probe that found nothing out.
+func (p *pool) abstain() {
+	shared := p.breaker.isShared()
+	p.breaker.abstain()
+	if p.opts.Board == nil || !shared {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
+	defer cancel()
+	if err := p.opts.Board.ReleaseProbe(ctx, p.relay.Name, p.relay.addr(), p.owner); err != nil {
+		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
+	}
+}
+
+// failed notes that the relay does not work. It answers how long it is left alone.
+func (p *pool) failed(e *email.RelayError, how broken) time.Duration {
+	p.tried.Store(true)
+	wait, first := p.breaker.failed(p.opts.Now(), e, how)
+	if !first {
+		return wait
+	}
+	return cmp.Or(p.report(e, how), wait)
+}
+
+// report tells the other processes of a failure. It answers how long all of them leave
+// the relay alone; 0 where that is this process's own matter.
+func (p *pool) report(e *email.RelayError, how broken) time.Duration {
+	if p.opts.Board == nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
+	defer cancel()
+	reply := e.Reply
+	if reply.Code == 0 {
+		reply.Text = email.MaskText(oneLine(e.Err), p.relay.User)
+	}
+	st, err := p.opts.Board.RelayFailed(ctx, email.RelayState{
+		Name: p.relay.Name, Address: p.relay.addr(), Reply: reply, MailFrom: how.mailFrom,
+		Shared: how.inTransaction && !how.perhaps || slices.Contains(everywhere, e.Reply.Code),
+	}, p.owner)
+	if err != nil {
+		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
+		return 0
+	}
+	if !st.Shared {
+		return 0
+	}
+	p.breaker.adopt(p.opts.Now(), p.relay.identity(), st)
+	return st.RetryAfter
+}
+
+// answered notes that the relay has dealt with us.
+func (p *pool) answered() {
+	p.tried.Store(true)
+	p.answeredAt.Store(p.opts.Now().UnixNano())
+}
+
+// recovered tells that the relay works again.
+func (p *pool) recovered() {
+	p.opts.Log.Info("relay.up", "relay", p.relay.Name)
+	if p.opts.Board == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
+	defer cancel()
+	if err := p.opts.Board.RelayRecovered(ctx, p.relay.Name, p.relay.addr()); err != nil {
+		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
+	}
+}
+
+// sync takes over what other processes know.
+func (rs *Relays) sync(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, boardTimeout)
+	defer cancel()
+	states, err := rs.opts.Board.RelayStates(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range rs.pools {
+		var st email.RelayState // of one that is not listed: it works
+		for _, s := range states {
+			if s.Name == p.relay.Name && s.Address == p.relay.addr() {
+				st = s
+			}
+		}
+		p.sync(ctx, st)
+	}
+	return nil
+}
+
+func (p *pool) sync(ctx context.Context, st email.RelayState) {
+	now := p.opts.Now()
+	if st.Failures > 0 && !st.Shared && p.breaker.up() && now.Sub(time.Unix(0, p.answeredAt.Load())) < syncEvery {
+		p.recovered() // whoever met the fault may be gone
+		return
+	}
+	if !p.breaker.adopt(now, p.relay.identity(), st) {
+		return
+	}
+	if st.Failures == 0 {
+		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name, "told", true)
+		return
+	}
+	p.tried.Store(true)
+	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "told", true, "code", st.Reply.Code, "enhanced", st.Reply.Enhanced)
+}

@@ -1,0 +1,139 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// tryMail repeats the MAIL command that the relay refused. Where it is taken the relay
+// works again. A refusal that is about the return-path says the same: it is no fault of
+// the relay's.
+func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
+	stop := context.AfterFunc(ctx, s.cutSocket)
+	parameters := ""
+	if _, ok := s.extension("SMTPUTF8"); ok && !ascii(from) {
+		parameters = " SMTPUTF8"
+	} else if !ascii(from) {
+		from = ""
+	}
+	code, text, err := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<%s>%s", from, parameters)
+	if !stop() {
+		s.hangUp()
+		return context.Cause(ctx)
+	}
+	rep := reply(code, text)
+	relays := err != nil || (code/100 != 2 && !refusal(code))
+	if !relays && refusal(code) {
+		_, who := classify(stageMail, rep)
+		relays = who == blameRelay
+	}
+	if !relays {
+		if s.reset(); !s.broken {
+			p.answered()
+			if p.breaker.succeeded() {
+				p.recovered()
+			}
+			return nil
+		}
+		err = errors.New("the connection ended after MAIL FROM")
+	}
+	e := &email.RelayError{Relay: p.relay.identity(), Reply: rep, Err: errFault}
+	if err != nil {
+		e.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
+		s.hangUp()
+	} else {
+		s.quit()
+	}
+	e.RetryAfter = max(p.failed(e, broken{inTransaction: true, mailFrom: &from, probe: true}), time.Second)
+	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", rep.Code, "enhanced", rep.Enhanced)
+	return e
+}
+
+// Run takes over what other processes meet, and probes relays, until ctx ends: at once,
+// then every ProbeEvery those that have not answered since. A probe connects, greets,
+// encrypts, authenticates and says goodbye. A relay that fails is probed when its
+// backoff is over, so that it is back before there is mail.
+func (rs *Relays) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if rs.opts.Board != nil {
+		wg.Go(func() {
+			repeat(ctx, syncEvery, func() {
+				if err := rs.sync(ctx); err != nil && ctx.Err() == nil {
+					rs.opts.Log.WarnContext(ctx, "relay.board", "error", err)
+				}
+			})
+		})
+	}
+	if rs.opts.ProbeEvery <= 0 {
+		return
+	}
+	for _, p := range rs.pools {
+		wg.Go(func() { repeat(ctx, rs.opts.ProbeEvery, func() { p.probe(ctx) }) })
+	}
+}
+
+// repeat calls f at once and then every interval, until ctx ends.
+func repeat(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		f()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// probe finds out whether the relay answers, unless mail has just done so or has all of
+// its connections.
+func (p *pool) probe(ctx context.Context) {
+	now := p.opts.Now()
+	if p.breaker.up() && p.tried.Load() && now.Sub(time.Unix(0, p.answeredAt.Load())) < p.opts.ProbeEvery {
+		return
+	}
+	if p.breaker.down(now) != nil {
+		return
+	}
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	default:
+		return
+	}
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return
+	}
+	probe, down := p.admit(ctx)
+	if down != nil {
+		return
+	}
+	s, err := p.dialed(ctx, probe)
+	if from, ok := p.breaker.mailProbe(); err == nil && probe && ok {
+		err = p.tryMail(ctx, s, from)
+	}
+	if probe {
+		p.abstain()
+	}
+	if err == nil {
+		s.quit()
+	}
+}
+
+// oneLine is an error's text on one line.
+func oneLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(printable(err.Error())), " ")
+}
