@@ -6,8 +6,8 @@
 //     attachments); levels with one member are left out.
 //  3. Bcc recipients stand in no header.
 //
-// The MIME is written here, on the standard library's encoders. go-mail, which
-// carries the bytes, cannot compose them: it takes one boundary for a whole
+// The MIME is written here, on the standard library's encoders. go-mail
+// cannot compose them as we need: it takes one boundary for a whole
 // message, so that nested multiparts would share it or get random ones; it sorts
 // the client's headers by name; it writes file names as encoded words inside
 // quotes, which RFC 2047 section 5 forbids; and it holds every part twice.

@@ -118,7 +118,17 @@ func TestReplySplitsEnhancedCodes(t *testing.T) {
 
 func TestAReplysTextIsFitToBeStored(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "caf\uFFFD closed here", reply(550, "caf\xe9 closed\x00here").Text)
+	for in, want := range map[string]string{
+		"caf\xe9 closed\x00here":    "caf\uFFFD closed\\x00here",
+		"a\tb \u00a0 c\r":           "a b   c",
+		"\x1b[2Jcleared":            `\x1b[2Jcleared`,
+		"exe.\u202etxt\u2066\u200f": `exe.\u202etxt\u2066\u200f`,
+		"a\u200bb\ufeff\U000e0041":  `a\u200bb\ufeff\ue0041`,
+		"line\u2028line\u0085line":  "line line line",
+		"Grüße, 用户 😀":               "Grüße, 用户 😀",
+	} {
+		require.Equal(t, want, reply(550, in).Text, "%q", in)
+	}
 }
 
 func TestWhichFaultsCloseARelayForAllMail(t *testing.T) {

@@ -105,7 +105,7 @@ func TestTheTranscriptBeginsWithTheSession(t *testing.T) {
 	}
 	mail := "MAIL FROM:<a@x.test> -> 250"
 	require.Equal(t, []string{
-		"connect " + p.Addr() + " -> 0", "EHLO us.test -> 250", "STARTTLS -> 220", "EHLO us.test -> 250", "TLS -> 0",
+		"connect " + p.Addr() + " -> 0", "EHLO us.test -> 250", "STARTTLS -> 220", "TLS -> 0", "EHLO us.test -> 250",
 		"AUTH LOGIN [redacted] -> 334", "AUTH LOGIN [redacted] -> 334", "AUTH LOGIN [redacted] -> 235", mail,
 	}, said()[:9])
 	require.Equal(t, mail, said()[0], "the second message goes over the same session")
@@ -168,6 +168,8 @@ func TestTLS(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.pem")
 	require.NoError(t, os.WriteFile(other, otherTrust, 0o600))
 	foreign, _ := smtptest.Certificate(t, "127.0.0.1")
+	old := server.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
 	for name, tc := range map[string]struct {
 		peer    *smtptest.Peer
 		options string
@@ -180,7 +182,17 @@ func TestTLS(t *testing.T) {
 		"required, refused by the server": {&smtptest.Peer{TLS: server, Answer: answers(map[string]string{"STARTTLS": "454 4.7.0 not now"})}, "tls=starttls", "smtp", false},
 		"opportunistic, offered":          {&smtptest.Peer{TLS: server}, "tls=opportunistic", "smtp", true},
 		"opportunistic, not offered":      {&smtptest.Peer{}, "tls=opportunistic", "smtp", true},
-		"opportunistic, from a stranger":  {&smtptest.Peer{TLS: foreign}, "tls=opportunistic", "smtp", false},
+		"opportunistic, from a stranger":  {&smtptest.Peer{TLS: foreign}, "tls=opportunistic", "smtp", true},
+		"opportunistic, another name":     {&smtptest.Peer{TLS: otherName}, "tls=opportunistic", "smtp", true},
+		"opportunistic, refused":          {&smtptest.Peer{TLS: server, Answer: answers(map[string]string{"STARTTLS": "454 4.7.0 not now"})}, "tls=opportunistic", "smtp", false},
+		"opportunistic, broken off":       {&smtptest.Peer{TLS: server, Answer: answers(map[string]string{"STARTTLS": smtptest.ThenDrop("220 go ahead")})}, "tls=opportunistic", "smtp", false},
+		"opportunistic, garbage":          {&smtptest.Peer{TLS: server, Answer: answers(map[string]string{"STARTTLS": "220 go ahead\r\nthis is no TLS record"})}, "tls=opportunistic", "smtp", false},
+		"opportunistic, old TLS":          {&smtptest.Peer{TLS: old}, "tls=opportunistic", "smtp", true},
+		"verify, offered":                 {&smtptest.Peer{TLS: server}, "tls=verify", "smtp", true},
+		"verify, not offered":             {&smtptest.Peer{}, "tls=verify", "smtp", true},
+		"verify, from a stranger":         {&smtptest.Peer{TLS: foreign}, "tls=verify", "smtp", false},
+		"verify, for another name":        {&smtptest.Peer{TLS: otherName}, "tls=verify", "smtp", false},
+		"verify, old TLS":                 {&smtptest.Peer{TLS: old}, "tls=verify", "smtp", false},
 		"implicit":                        {&smtptest.Peer{TLS: server, Implicit: true}, "", "smtps", true},
 		"implicit, from a stranger":       {&smtptest.Peer{TLS: foreign, Implicit: true}, "", "smtps", false},
 		"required, for another name":      {&smtptest.Peer{TLS: otherName}, "tls=starttls", "smtp", false},
@@ -201,8 +213,31 @@ func TestTLS(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, email.RecipientDelivered, s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).Outcomes[0].Status)
+			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 			s.Close()
+			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+			i := slices.IndexFunc(ex.Transcript, func(s email.Step) bool { return s.Command == "TLS" })
+			require.Equal(t, tc.peer.TLS != nil, i >= 0, "encrypted wherever it is offered")
+			if i >= 0 {
+				trusted := tc.peer.TLS != foreign && tc.peer.TLS != otherName
+				require.Equal(t, trusted, !strings.Contains(ex.Transcript[i].Text, "not verified: x509: "), "%s", ex.Transcript[i].Text)
+			}
 		})
 	}
+}
+
+// Opportunistic TLS takes any certificate, so whoever stands in between reads what is sent.
+func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
+	t.Parallel()
+	foreign, _ := smtptest.Certificate(t, "localhost")
+	p := (&smtptest.Peer{TLS: foreign, User: "user", Password: "secret", Mechanisms: "PLAIN LOGIN"}).Start(t)
+	_, port, err := net.SplitHostPort(p.Addr())
+	require.NoError(t, err)
+	_, err = relays(t, smtp.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls=opportunistic").Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "without TLS to a verified server")
+	require.ErrorContains(t, err, "tls_ca=")
+	require.NotContains(t, strings.Join(p.Lines(), " "), "AUTH")
+	// On this machine nobody stands in between.
+	send(t, relays(t, smtp.Options{}, "smtp://user:secret@127.0.0.1:"+port+"?tls=opportunistic"), envelope("b@y.test"), noMark)
+	require.Len(t, p.Messages(), 1)
 }

@@ -2,8 +2,11 @@
 //
 //  1. A Relay is where mail goes (relay.go). Relays picks one for a route, in
 //     order (relays.go), and passes over those that do not answer (breaker.go).
-//  2. A Session is one connection to it, dialled by go-mail: TCP, greeting,
-//     EHLO, STARTTLS, AUTH (dial.go). Sessions are kept and used again (pool.go).
+//  2. A Session is one connection to it: TCP, greeting, EHLO (hello.go), STARTTLS
+//     (starttls.go), AUTH (auth.go), in the order of dial.go. The AUTH mechanisms are
+//     go-mail's. The conversation is ours: go-mail reads replies of any length, takes
+//     keywords in upper case only and a reply's last line only with a text. Sessions
+//     are kept and used again (pool.go).
 //  3. Send runs one transaction (exchange.go): MAIL, RCPT for each recipient,
 //     DATA to those accepted. go-mail's own Send gives up on a message when one
 //     RCPT is refused, and hides who said what; its data writer ends a message

@@ -20,16 +20,20 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TLSMode says how a relay's connection is encrypted. Certificates are verified
-// in every mode that has one.
+// TLSMode says how a relay's connection is encrypted.
 type TLSMode string
 
-// The modes. Nothing ever falls back from starttls or implicit to plain text.
+// The modes. Certificates are verified in all but opportunistic. Nothing ever falls back
+// from starttls or implicit to plain text, nor from a STARTTLS that was offered and failed.
 const (
 	// TLSNone sends in the clear; credentials too, if there are any.
 	TLSNone TLSMode = "none"
-	// TLSOpportunistic encrypts where the server offers STARTTLS.
+	// TLSOpportunistic encrypts where the server offers STARTTLS, whatever its certificate
+	// (RFC 7435). It hides mail from who reads along, not from who stands in between.
 	TLSOpportunistic TLSMode = "opportunistic"
+	// TLSVerify encrypts where the server offers STARTTLS and refuses a certificate that
+	// cannot be verified. Where STARTTLS is not offered it sends in the clear.
+	TLSVerify TLSMode = "verify"
 	// TLSRequired refuses a server that does not offer STARTTLS (RFC 3207).
 	TLSRequired TLSMode = "starttls"
 	// TLSImplicit speaks TLS from the first byte (RFC 8314 section 3.3).
@@ -67,7 +71,8 @@ type Relay struct {
 	Domains []string
 	// LocalAddr is the address to connect from; invalid means any.
 	LocalAddr netip.Addr
-	// HELO is the name we greet with. Defaults to the machine's.
+	// HELO is the name we greet with. Defaults to the machine's where that is a full domain
+	// name, or else to the connection's own address: [192.0.2.1].
 	HELO string
 }
 
@@ -108,8 +113,8 @@ func (r Relay) takes(route email.Route) bool {
 }
 
 // authTypes are the values of auth=. plain, login and xoauth2 show the secret to
-// the connection: without TLS they are used on a loopback host or with tls=none
-// only, and auto does not choose them otherwise.
+// the connection: without TLS to a verified server they are used on a loopback host
+// or with tls=none only, and auto does not choose them otherwise.
 var authTypes = map[string]mail.SMTPAuthType{
 	"auto": mail.SMTPAuthAutoDiscover, "plain": mail.SMTPAuthPlain, "login": mail.SMTPAuthLogin, "cram-md5": mail.SMTPAuthCramMD5,
 	"scram-sha-1": mail.SMTPAuthSCRAMSHA1, "scram-sha-256": mail.SMTPAuthSCRAMSHA256, "xoauth2": mail.SMTPAuthXOAUTH2,
@@ -131,8 +136,8 @@ var relayOptions = map[string]func(*Relay, string) error{
 	},
 	"tls": func(r *Relay, v string) error {
 		r.TLS = TLSMode(v)
-		if !slices.Contains([]TLSMode{TLSNone, TLSOpportunistic, TLSRequired, TLSImplicit}, r.TLS) {
-			return fmt.Errorf("%q is not one of none, opportunistic, starttls, implicit", v)
+		if !slices.Contains([]TLSMode{TLSNone, TLSOpportunistic, TLSVerify, TLSRequired, TLSImplicit}, r.TLS) {
+			return fmt.Errorf("%q is not one of none, opportunistic, verify, starttls, implicit", v)
 		}
 		return nil
 	},
@@ -209,7 +214,7 @@ var relayOptions = map[string]func(*Relay, string) error{
 //	smtps://host
 //
 // smtp:// defaults to port 587 and tls=starttls, on a loopback host to
-// tls=opportunistic, where nobody listens in; smtps:// to port 465 and
+// tls=opportunistic, where nobody stands in between; smtps:// to port 465 and
 // tls=implicit. Port 587 is for submission (RFC 6409): a server's own port 25 is
 // written out. Errors name the option, never the password.
 func ParseRelay(raw string) (Relay, error) {

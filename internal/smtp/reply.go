@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,14 +43,24 @@ func reply(code int, text string) email.Reply {
 	return r
 }
 
-// printable replaces what neither a database nor a log should be given.
+// printable makes text fit for a database, a log and a screen: valid UTF-8 on one line.
+// White space becomes a space. What is not seen and changes how the rest is read is
+// escaped: control characters (\x1b), marks of direction and zero width (\u202e).
 func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return ' '
+	var b strings.Builder
+	for _, c := range strings.ToValidUTF8(s, "\uFFFD") {
+		switch {
+		case unicode.IsSpace(c):
+			b.WriteByte(' ')
+		case unicode.IsPrint(c) || unicode.Is(unicode.Co, c):
+			b.WriteRune(c)
+		case c < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
 		}
-		return c
-	}, strings.ToValidUTF8(s, "\uFFFD"))
+	}
+	return b.String()
 }
 
 // Bounds of what "try again in N" may ask for.

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	gosmtp "github.com/wneessen/go-mail/smtp"
-
 	"github.com/postrider/postrider/email"
 )
 
@@ -18,8 +16,15 @@ import (
 type Session struct {
 	relay    Relay
 	timeouts Timeouts
-	client   *gosmtp.Client
 	text     *textproto.Conn
+	// extensions are what EHLO offered: parameters by keyword in upper case.
+	extensions map[string]string
+	// encrypted: TLS runs over conn. unverified is why its certificate is not trusted,
+	// which opportunistic TLS lets pass.
+	encrypted  bool
+	unverified error
+	// silent: the server has not said anything yet.
+	silent bool
 
 	// pool is where it comes from and goes back to. probe: the relay was down,
 	// and this session is to find out whether it still is.
@@ -72,7 +77,8 @@ func (s *Session) redial(ctx context.Context) error {
 	s.cutSocket()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.client, s.text, s.opening = fresh.conn, fresh.client, fresh.text, fresh.opening
+	s.conn, s.text, s.opening = fresh.conn, fresh.text, fresh.opening
+	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
 	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }
@@ -104,22 +110,36 @@ func (s *Session) reset() {
 	}
 }
 
-// extension reports whether EHLO offered an extension, and its parameters.
-func (s *Session) extension(name string) (string, bool) {
-	ok, params := s.client.Extension(name)
-	return params, ok
-}
+// untilCut is the time of a command that has none of its own: the opening's, which the
+// end of dial's context cuts off.
+const untilCut = 0
 
 // command sends one line and reads the answer within a time of its own. Any
 // answer at all is no error.
 func (s *Session) command(timeout time.Duration, format string, args ...any) (code int, text string, err error) {
-	if err := s.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+	if err := s.limit(timeout); err != nil {
 		return 0, "", err
 	}
 	if err := s.text.PrintfLine(format, args...); err != nil {
 		return 0, "", err
 	}
 	return readReply(s.text.R)
+}
+
+// answer reads a reply that no command asked for.
+func (s *Session) answer(timeout time.Duration) (code int, text string, err error) {
+	if err := s.limit(timeout); err != nil {
+		return 0, "", err
+	}
+	return readReply(s.text.R)
+}
+
+// limit says how long what follows may take.
+func (s *Session) limit(timeout time.Duration) error {
+	if timeout == untilCut {
+		return s.conn.SetDeadline(time.Time{})
+	}
+	return s.conn.SetDeadline(time.Now().Add(timeout))
 }
 
 // sizeLimit is what the relay's SIZE extension allows (RFC 1870); 0 is no limit.
