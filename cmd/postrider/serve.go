@@ -107,7 +107,11 @@ func (a *app) workAlone(ctx context.Context) error {
 
 func (a *app) inbound() *inbound.Server {
 	return inbound.New(inbound.Config{
-		Addr: a.cfg.InboundListen, MaxMessageBytes: a.cfg.MaxMessageBytes * 2, Steer: a.cfg.Dev,
+		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev,
+		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir,
+		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
+		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),
+		MailTimeout: a.cfg.InboundMailTimeout, ReadTimeout: a.cfg.InboundReadTimeout, SessionTimeout: a.cfg.InboundSessionTimeout,
 	}, a.store, a.log)
 }
 

@@ -99,6 +99,18 @@ type Config struct {
 	// the built-in list, empty none.
 	BlockedAttachments []string `env:"POSTRIDER_BLOCKED_ATTACHMENTS"`
 
+	// The limits of the SMTP server for mailboxes; see inbound.Config.
+	InboundMaxMessageBytes     int64         `env:"POSTRIDER_INBOUND_MAX_MESSAGE_BYTES"`
+	InboundMemoryBytes         int64         `env:"POSTRIDER_INBOUND_MEMORY_BYTES"`
+	InboundSpoolDir            string        `env:"POSTRIDER_INBOUND_SPOOL_DIR"`
+	InboundMaxConnections      Count         `env:"POSTRIDER_INBOUND_MAX_CONNECTIONS"`
+	InboundMaxConnectionsPerIP Count         `env:"POSTRIDER_INBOUND_MAX_CONNECTIONS_PER_IP"`
+	InboundMaxRecipients       Count         `env:"POSTRIDER_INBOUND_MAX_RECIPIENTS"`
+	InboundMaxErrors           Count         `env:"POSTRIDER_INBOUND_MAX_ERRORS"`
+	InboundMailTimeout         time.Duration `env:"POSTRIDER_INBOUND_MAIL_TIMEOUT"`
+	InboundReadTimeout         time.Duration `env:"POSTRIDER_INBOUND_READ_TIMEOUT"`
+	InboundSessionTimeout      time.Duration `env:"POSTRIDER_INBOUND_SESSION_TIMEOUT"`
+
 	// RetrySchedule are the waits after the first, second, … attempt; the last
 	// one repeats until ExpireAfter. Never empty.
 	RetrySchedule []time.Duration `env:"POSTRIDER_RETRY_SCHEDULE"`
@@ -130,6 +142,9 @@ type Config struct {
 
 	use Use
 }
+
+// Count is how many of something there may be, 1 to 65535.
+type Count int
 
 // RecipientRate is the rate of a recipients' domain, in lower case; "*" is each of those
 // that are not named.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -21,6 +22,7 @@ import (
 var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool]():            func(v string) (any, error) { return parseBool(v) },
 	reflect.TypeFor[int]():             func(v string) (any, error) { return parsePort(v) },
+	reflect.TypeFor[Count]():           func(v string) (any, error) { return parseCount(v) },
 	reflect.TypeFor[int64]():           func(v string) (any, error) { return parseBytes(v) },
 	reflect.TypeFor[time.Duration]():   func(v string) (any, error) { return parseDuration(v, true) },
 	reflect.TypeFor[Interval]():        func(v string) (any, error) { return parseInterval(v) },
@@ -32,19 +34,21 @@ var parsers = map[reflect.Type]env.ParserFunc{
 
 // texts are the checks of the settings that are texts.
 var texts = map[string]func(string) error{
-	"DATABASE_URL":              checkDatabaseURL,
-	"POSTRIDER_LISTEN":          checkListen,
-	"POSTRIDER_HEALTH_LISTEN":   checkListen,
-	"POSTRIDER_INBOUND_LISTEN":  checkListen,
-	"POSTRIDER_PPROF_LISTEN":    checkListen,
-	"POSTRIDER_PUBLIC_URL":      checkBaseURL,
-	"POSTRIDER_TEMPORAL_UI_URL": checkBaseURL,
-	"POSTRIDER_RECORDING_URL":   checkRecordingURL,
-	"POSTRIDER_LOG_LEVEL":       checkLevel,
-	"POSTRIDER_RETRY_SCHEDULE":  checkRetrySchedule,
-	"POSTRIDER_CODEC_TOKEN":     checkToken,
-	"POSTRIDER_DEPLOYMENT":      checkDeployment,
-	"POSTRIDER_BUILD_ID":        checkBuildID,
+	"DATABASE_URL":                     checkDatabaseURL,
+	"POSTRIDER_LISTEN":                 checkListen,
+	"POSTRIDER_HEALTH_LISTEN":          checkListen,
+	"POSTRIDER_INBOUND_LISTEN":         checkListen,
+	"POSTRIDER_PPROF_LISTEN":           checkListen,
+	"POSTRIDER_PUBLIC_URL":             checkBaseURL,
+	"POSTRIDER_TEMPORAL_UI_URL":        checkBaseURL,
+	"POSTRIDER_RECORDING_URL":          checkRecordingURL,
+	"POSTRIDER_LOG_LEVEL":              checkLevel,
+	"POSTRIDER_RETRY_SCHEDULE":         checkRetrySchedule,
+	"POSTRIDER_INBOUND_SPOOL_DIR":      checkDirectory,
+	"POSTRIDER_INBOUND_MAX_RECIPIENTS": checkRecipients,
+	"POSTRIDER_CODEC_TOKEN":            checkToken,
+	"POSTRIDER_DEPLOYMENT":             checkDeployment,
+	"POSTRIDER_BUILD_ID":               checkBuildID,
 }
 
 // parse fills cfg. The error is a mistake of this package, not of the values.
@@ -136,6 +140,34 @@ func parsePort(v string) (int, error) {
 		return 0, fmt.Errorf("is %q, need a port from 0 to 65535", v)
 	}
 	return int(n), nil
+}
+
+func parseCount(v string) (Count, error) {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("is %q, need a number from 1 to 65535", v)
+	}
+	return Count(n), nil
+}
+
+// checkRecipients: fewer than RFC 5321 §4.5.3.1.8 asks for would cost mail. What is
+// wrong otherwise is told by the parser.
+func checkRecipients(v string) error {
+	n, err := parseCount(v)
+	if err != nil {
+		return err
+	}
+	if n < 100 {
+		return fmt.Errorf("is %q, need 100 or more", v)
+	}
+	return nil
+}
+
+func checkDirectory(v string) error {
+	if !filepath.IsAbs(v) {
+		return fmt.Errorf("is %q, need a path that begins with /", v)
+	}
+	return nil
 }
 
 func parseBytes(v string) (int64, error) {

@@ -1,23 +1,35 @@
 package inbound
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"io"
 	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
 )
 
-// conn is a client's connection. It adds to go-smtp what that leaves to the
-// network below it:
+// conn is a client's connection. It stands between the network and go-smtp and
+// divides what the client sends: a command, a chunk of BDAT, or the message after DATA.
 //
+//   - go-smtp is handed one command line at a time, and of a chunk exactly its bytes.
+//     So it never has read beyond either, and the message after DATA is still here
+//     when the session reads it (readData).
 //   - While a message arrives, every read has the whole ReadTimeout again; go-smtp
 //     sets one deadline for all of the message. A client that is silent
 //     longer gets 421 and is cut off: were the connection kept, what is left of
 //     the message would be read as commands.
+//   - Outside of a transaction a client has MailTimeout until MAIL, less when there are
+//     many connections, whatever else it sends.
 //   - 421 closes the connection, as RFC 5321 §3.8 has it.
-//   - The session ends after SessionTimeout, however busy it is.
+//   - The session ends after SessionTimeout, however busy it is, and after too many errors.
 //   - Once the server stops, the next wait for a command is answered with 421. A
 //     message under way is still read to its end.
 type conn struct {
@@ -28,12 +40,38 @@ type conn struct {
 	readTimeout time.Duration
 	endsAt      time.Time
 
-	// inMessage is set between DATA, or the first BDAT, and the final reply.
+	// in buffers what the client sent. in, pending, chunk and partial are for the
+	// goroutine of go-smtp that reads; with BDAT the session has a second one, which
+	// does not.
+	in *bufio.Reader
+	// pending is what Read returns before anything else.
+	pending []byte
+	// chunk is how many bytes of a BDAT chunk are still to come.
+	chunk int64
+	// partial is how much of a command line was already handed out.
+	partial int
+	maxLine int
+
+	// inMessage is set from DATA, or the first BDAT, until Reset or a reply that
+	// refuses.
 	inMessage atomic.Bool
-	// broken is set when the client's stream ended or failed. What was read up to
-	// there may be half of something.
-	broken atomic.Bool
+	// data is set by the reply 354 and taken by the session: the message comes with DATA.
+	data   atomic.Bool
 	closed atomic.Bool
+	// faults are the client's errors since its last message that was stored.
+	faults atomic.Int32
+	// midReply: the last Write ended within a line.
+	midReply bool
+
+	// mu guards the deadline for reads and what it depends on.
+	mu sync.Mutex
+	// asked is the deadline that go-smtp set.
+	asked time.Time
+	// idleSince is when the client connected or its last transaction ended; zero
+	// within a transaction.
+	idleSince time.Time
+	// interrupted: the server stops, so that no command is waited for.
+	interrupted bool
 }
 
 // Replies that go-smtp does not get to write.
@@ -45,14 +83,157 @@ const (
 
 // SetReadDeadline is called by go-smtp before every command.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = t
+	return c.setDeadline()
+}
+
+// setDeadline applies the earliest of all deadlines. c.mu is held.
+func (c *conn) setDeadline() error {
+	t := c.asked
+	if c.interrupted && !c.inMessage.Load() {
+		return c.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+	if !c.idleSince.IsZero() {
+		if mail := c.idleSince.Add(c.owner.mailTimeout()); t.IsZero() || t.After(mail) {
+			t = mail
+		}
+	}
 	if t.IsZero() || t.After(c.endsAt) {
 		t = c.endsAt
 	}
 	return c.Conn.SetReadDeadline(t)
 }
 
+// shorten applies a shorter MailTimeout to a client that is waited for.
+func (c *conn) shorten() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.idleSince.IsZero() {
+		_ = c.setDeadline() // it fails only on a closed connection
+	}
+}
+
+// began and ended mark a transaction. ended does nothing outside of one, so that RSET
+// over and over wins no time.
+func (c *conn) began() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idleSince = time.Time{}
+}
+
+func (c *conn) ended() {
+	c.inMessage.Store(false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idleSince.IsZero() {
+		c.idleSince = time.Now()
+	}
+}
+
+// Read is called by go-smtp.
 func (c *conn) Read(b []byte) (int, error) {
-	inMessage := c.inMessage.Load()
+	if len(c.pending) == 0 {
+		if c.chunk > 0 {
+			return c.readChunk(b)
+		}
+		if err := c.readCommand(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, c.pending)
+	c.pending = c.pending[n:]
+	return n, nil
+}
+
+// readChunk reads from a BDAT chunk. The end of the stream within it is an error
+// that go-smtp does not take for the end of the chunk: half a message must not be
+// stored.
+func (c *conn) readChunk(b []byte) (int, error) {
+	n, err := c.in.Read(b[:min(int64(len(b)), c.chunk)])
+	c.chunk -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// readCommand puts a command line, or as much of it as the buffer holds, into
+// pending. A line without its end is no command: a client that was cut off has not
+// meant what is left of it.
+func (c *conn) readCommand() error {
+	if !c.inMessage.Load() && c.owner.isStopping() {
+		return c.hangUp(replyStopping)
+	}
+	fragment, err := c.in.ReadSlice('\n')
+	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		return err
+	}
+	if c.partial+len(fragment) > c.maxLine {
+		return gosmtp.ErrTooLongLine
+	}
+	first := c.partial == 0
+	c.partial += len(fragment)
+	if err == nil {
+		c.partial = 0
+	}
+	c.pending = fragment // valid until the next read from c.in, which comes after all of it was handed out
+	if !first || err != nil {
+		return nil
+	}
+	if size, ok := chunkSize(string(fragment)); ok {
+		c.chunk = size
+		c.inMessage.Store(true)
+		return nil
+	}
+	c.pending = withPostmasterDomain(fragment, c.owner.hostname)
+	return nil
+}
+
+// chunkSize is the size in a BDAT command (RFC 3030 §2). It takes exactly the
+// commands that go-smtp reads a chunk after, whether or not it accepts the chunk;
+// after a command that go-smtp calls malformed comes the next command.
+func chunkSize(line string) (int64, bool) {
+	line = strings.TrimRight(line, "\r\n")
+	if len(line) < 6 || !strings.EqualFold(line[:5], "BDAT ") {
+		return 0, false
+	}
+	args := strings.Fields(line[5:])
+	if len(args) == 0 || len(args) > 2 || len(args) == 2 && !strings.EqualFold(args[1], "LAST") {
+		return 0, false
+	}
+	size, err := strconv.ParseUint(args[0], 10, 32)
+	return int64(size), err == nil //nolint:gosec // 32 bits
+}
+
+// withPostmasterDomain gives <postmaster>, which every server has to take without a
+// domain (RFC 5321 §4.5.1), this server's: go-smtp knows no address without one.
+func withPostmasterDomain(line []byte, hostname string) []byte {
+	end := bareMaster.FindIndex(line)
+	if end == nil {
+		return line
+	}
+	return slices.Concat(line[:end[1]-1], []byte("@"+hostname), line[end[1]-1:])
+}
+
+var bareMaster = regexp.MustCompile(`(?i)^RCPT[ \t]+TO:[ \t]*<postmaster>`)
+
+// readData reads the message after DATA into dst (copyData), and leaves to go-smtp
+// nothing but an end: its own reader of messages misses some, and takes away bytes.
+func (c *conn) readData(dst io.Writer) (stored, read error) {
+	stored, read = copyData(dst, c.in)
+	if read == nil {
+		c.pending = []byte(".\r\n")
+	}
+	return stored, read
+}
+
+// network is the client's stream as it comes, with the patience that there is for it.
+type network struct{ *conn }
+
+func (c network) Read(b []byte) (int, error) {
+	inMessage := c.inMessage.Load() || c.chunk > 0
 	if inMessage {
 		if err := c.SetReadDeadline(time.Now().Add(c.readTimeout)); err != nil {
 			return 0, err
@@ -61,18 +242,14 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, c.hangUp(replyStopping)
 	}
 	n, err := c.Conn.Read(b)
-	if err == nil {
-		return n, nil
-	}
-	c.broken.Store(true)
 	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() {
+	if err == nil || !errors.As(err, &timeout) || !timeout.Timeout() {
 		return n, err
 	}
 	switch {
 	case !time.Now().Before(c.endsAt):
 		return n, c.hangUp(replyExpired)
-	case c.inMessage.Load():
+	case inMessage:
 		return n, c.hangUp(replySilence)
 	case c.owner.isStopping():
 		return n, c.hangUp(replyStopping)
@@ -94,10 +271,35 @@ func (c *conn) hangUp(reply string) error {
 // lastWordTimeout is the patience with a client that is cut off anyway.
 const lastWordTimeout = time.Second
 
+// Write is called by go-smtp, at least once for each line of a reply.
 func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err == nil && bytes.HasPrefix(b, []byte("421 ")) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	begins := !c.midReply
+	c.midReply = b[len(b)-1] != '\n'
+	if !begins { // the client's own words may be here: they are no code
+		return c.Conn.Write(b)
+	}
+	reply := withSequenceCode(b)
+	code := string(reply[:min(3, len(reply))])
+	switch {
+	case code == "354":
+		c.inMessage.Store(true)
+		c.data.Store(true)
+	case code[0] == '4' || code[0] == '5':
+		c.inMessage.Store(false)
+		if strings.HasPrefix(code, "50") {
+			c.faults.Add(1)
+		}
+	}
+	n, err := c.Conn.Write(reply)
+	switch {
+	case err != nil:
+	case code == "421":
 		err = c.Close()
+	case code[0] == '5' && int(c.faults.Load()) >= c.owner.maxFaults:
+		err = c.hangUp(replyTooManyErrors(c.owner.maxFaults))
 	}
 	return n, err
 }
@@ -114,9 +316,11 @@ func (c *conn) cut() error {
 
 // interrupt wakes a connection that waits for a command.
 func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupted = true
 	if !c.inMessage.Load() {
-		// It fails only on a closed connection, which nobody needs to wake.
-		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+		_ = c.setDeadline() // it fails only on a closed connection, which nobody needs to wake
 	}
 }
 

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -10,11 +11,14 @@ import (
 )
 
 // connections counts who is connected, in all and by address, and turns away
-// who is one too many.
+// who is one too many. The fewer are free, the fewer an address may have and the
+// shorter a client may do nothing, so that idle ones do not lock the others out.
 type connections struct {
-	max, maxPerIP int
-	timeout       time.Duration
-	session       time.Duration
+	max, maxPerIP, maxFaults int
+	readTimeout, session     time.Duration
+	mail, crowdedMail        time.Duration
+	maxLine                  int
+	hostname                 string
 
 	mu       sync.Mutex
 	open     map[*conn]struct{}
@@ -24,30 +28,73 @@ type connections struct {
 
 func newConnections(cfg Config) *connections {
 	return &connections{
-		max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP, timeout: cfg.ReadTimeout, session: cfg.SessionTimeout,
+		max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP, maxFaults: cfg.MaxErrors,
+		readTimeout: cfg.ReadTimeout, session: cfg.SessionTimeout, mail: cfg.MailTimeout, crowdedMail: crowdedMailTimeout, maxLine: cfg.MaxLineBytes, hostname: cfg.Hostname,
 		open: map[*conn]struct{}{}, perKey: map[string]int{},
 	}
 }
 
 // admit returns the connection to serve, or the reply that turns it away.
 func (s *connections) admit(nc net.Conn) (*conn, string) {
+	now := time.Now()
 	c := &conn{
-		Conn: nc, owner: s, key: countKey(nc.RemoteAddr()),
-		readTimeout: s.timeout, endsAt: time.Now().Add(s.session),
+		Conn: nc, owner: s, key: countKey(nc.RemoteAddr()), maxLine: s.maxLine,
+		readTimeout: s.readTimeout, endsAt: now.Add(s.session), idleSince: now,
 	}
+	c.in = bufio.NewReader(network{c})
+	refusal, crowded := s.add(c)
+	if refusal != "" {
+		return nil, refusal
+	}
+	if crowded {
+		for _, other := range s.snapshot() {
+			other.shorten()
+		}
+	}
+	return c, ""
+}
+
+// add counts a connection. crowded says that with this one there are so many that
+// those who wait for MAIL get less time.
+func (s *connections) add(c *conn) (refusal string, crowded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
+	free := s.max - len(s.open)
+	switch share := s.share(free); {
 	case s.stopping:
-		return nil, replyStopping
-	case len(s.open) >= s.max:
-		return nil, fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max)
-	case s.perKey[c.key] >= s.maxPerIP:
-		return nil, fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", s.maxPerIP)
+		return replyStopping, false
+	case free <= 0:
+		return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max), false
+	case s.perKey[c.key] >= share:
+		return fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", share), false
 	}
+	before := s.crowded()
 	s.open[c] = struct{}{}
 	s.perKey[c.key]++
-	return c, ""
+	return "", !before && s.crowded()
+}
+
+// share is how many connections an address may have: its limit, but no more than half
+// as many as are free, and at least one. So a few addresses cannot take them all: each
+// that has its share leaves two thirds of what was free to the others.
+func (s *connections) share(free int) int {
+	return min(s.maxPerIP, max(1, free/2))
+}
+
+// crowdedMailTimeout is the MailTimeout while half of all connections are in use.
+const crowdedMailTimeout = 10 * time.Second
+
+// crowded: s.mu is held.
+func (s *connections) crowded() bool { return 2*len(s.open) >= s.max }
+
+// mailTimeout is how long a client may be connected without a transaction.
+func (s *connections) mailTimeout() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.crowded() {
+		return min(s.mail, s.crowdedMail)
+	}
+	return s.mail
 }
 
 func (s *connections) remove(c *conn) {
@@ -66,6 +113,12 @@ func (s *connections) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stopping
+}
+
+func (s *connections) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
 }
 
 func (s *connections) snapshot() []*conn {

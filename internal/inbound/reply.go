@@ -3,6 +3,7 @@ package inbound
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -17,6 +18,8 @@ var (
 	errUnknownMailbox = &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "No such mailbox here"}
 	errStoreDown      = &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 3, 0}, Message: "Temporary failure, try again later"}
 	errDeferred       = &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 7, 1}, Message: "Deferred on request, come again"}
+	errSpool          = &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 3, 1}, Message: "Insufficient system storage, try again later"}
+	errNestedMail     = &gosmtp.SMTPError{Code: 503, EnhancedCode: gosmtp.EnhancedCode{5, 5, 1}, Message: "A transaction is open already; RSET ends it"}
 	// errClientGone answers a connection that is no longer there.
 	errClientGone = &gosmtp.SMTPError{Code: 421, EnhancedCode: gosmtp.EnhancedCode{4, 4, 2}, Message: "Connection lost"}
 )
@@ -28,8 +31,26 @@ func tooLarge(limit int64) error {
 	return &gosmtp.SMTPError{Code: 552, EnhancedCode: gosmtp.EnhancedCode{5, 3, 4}, Message: fmt.Sprintf("Message too large, limit %d bytes", limit)}
 }
 
-func lineTooLong(limit int) error {
-	return &gosmtp.SMTPError{Code: 500, EnhancedCode: gosmtp.EnhancedCode{5, 6, 0}, Message: fmt.Sprintf("Line too long, limit %d bytes", limit)}
+func replyTooManyErrors(limit int) string {
+	return fmt.Sprintf("421 4.7.0 Too many errors, limit %d\r\n", limit)
+}
+
+// outOfSequence are the texts of replies for which go-smtp says 502, command not
+// implemented, where the command is known but comes at a wrong time. That is 503
+// (RFC 5321 §4.2.4, §4.3.2).
+var outOfSequence = []string{
+	"Please introduce yourself first.", "Missing MAIL FROM command.", "Missing RCPT TO command.",
+	"MAIL not allowed during message transfer", "RCPT not allowed during message transfer", "DATA not allowed during message transfer",
+	"DATA not allowed for BINARYMIME messages",
+}
+
+// withSequenceCode is a reply of go-smtp with the code that it should have.
+func withSequenceCode(reply []byte) []byte {
+	text, found := strings.CutPrefix(strings.TrimRight(string(reply), "\r\n"), "502 5.5.1 ")
+	if !found || !slices.Contains(outOfSequence, text) {
+		return reply
+	}
+	return []byte("503 5.5.1 " + text + "\r\n")
 }
 
 // accepted is the reply to a stored message. Its id is what support asks for.

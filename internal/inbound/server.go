@@ -3,7 +3,8 @@
 //
 //  1. A connection is admitted or turned away by number and address (listener.go).
 //  2. Each RCPT TO is looked up: a mailbox takes it, or the reply is 550.
-//  3. After DATA or BDAT the bytes are stored exactly as they came, together with
+//  3. After DATA (data.go) or BDAT the bytes are collected in memory or, beyond a
+//     budget for all of them, in files (spool.go). They are stored as they came, with
 //     the envelope, one message for each mailbox, all or none. Nothing is added to
 //     them, no Received field either: the envelope has its own columns.
 //  4. Only then comes the 250. Whatever fails before is answered with 4xx, so the
@@ -48,29 +49,45 @@ type Config struct {
 	// Hostname is what the server calls itself. Defaults to the machine's name.
 	Hostname string
 
-	// MaxMessageBytes is the largest accepted message. Defaults to 50 MiB. EHLO
-	// announces one byte more, because go-smtp refuses a message that is exactly at
-	// its limit. A message is held in memory while it is received.
+	// MaxMessageBytes is the largest accepted message; a larger one gets 552. Defaults
+	// to 50 MiB.
 	MaxMessageBytes int64
-	// MaxRecipients of one transaction; more get 452 4.5.3. Defaults to 1000.
+	// MemoryBytes is what the messages that are being received hold in memory, all
+	// together; what goes beyond is held in files. Those that are being stored hold as
+	// much again, or one message if that is larger. Defaults to 64 MiB.
+	MemoryBytes int64
+	// SpoolDir is where those files are; they have no names. Empty means the system's
+	// directory for temporary files.
+	SpoolDir string
+	// MaxRecipients of one transaction; more get 452 4.5.3. Defaults to 1000; RFC 5321
+	// §4.5.3.1.8 asks for at least 100.
 	MaxRecipients int
-	// MaxLineBytes of a command or of a line of a message. Defaults to 8192: RFC 5321
-	// asks for 1000, but mail with longer lines is common.
+	// MaxLineBytes of a command. Defaults to 8192; RFC 5321 §4.5.3.1.4 asks for 512 and
+	// more for extensions. Lines of a message have no limit.
 	MaxLineBytes int
 	// MaxConnections at once, in all; more get 421. Defaults to 200.
 	MaxConnections int
-	// MaxConnectionsPerIP at once, of an IPv4 address or an IPv6 /64. Defaults to 100.
+	// MaxConnectionsPerIP at once, of an IPv4 address or an IPv6 /64, and never more
+	// than half as many as are free. Defaults to 50.
 	MaxConnectionsPerIP int
+	// MaxErrors is how many errors a client may make without a message that is stored:
+	// unknown recipients, wrong sequence, wrong syntax; then it gets 421. go-smtp ends the
+	// session after four unknown commands in any case. Defaults to 100.
+	MaxErrors int
 
-	// ReadTimeout is the longest silence of a client, within a message too.
-	// Defaults to 10 minutes; RFC 5321 §4.5.3.2.7 asks for at least 5.
+	// MailTimeout is how long a client may be connected without a transaction, before
+	// the first MAIL and after each message; at most 10 seconds of it while half of
+	// MaxConnections are in use. Defaults to 1 minute.
+	MailTimeout time.Duration
+	// ReadTimeout is the longest silence of a client in a transaction, within a message
+	// too. Defaults to 5 minutes, the least of RFC 5321 §4.5.3.2.7.
 	ReadTimeout time.Duration
 	// WriteTimeout for a reply. Defaults to 1 minute.
 	WriteTimeout time.Duration
 	// SessionTimeout ends a connection however busy it is. Defaults to 1 hour.
 	SessionTimeout time.Duration
-	// StoreTimeout for one call of the Store. Defaults to 1 minute, well below the 10
-	// that a client waits for the last reply.
+	// StoreTimeout for one call of the Store, and for the wait for memory before.
+	// Defaults to 1 minute each, well below the 10 that a client waits for the last reply.
 	StoreTimeout time.Duration
 
 	// Steer lets local parts choose outcomes. Only for development.
@@ -88,11 +105,14 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	fill(&c.MaxMessageBytes, 50<<20)
+	fill(&c.MemoryBytes, 64<<20)
 	fill(&c.MaxRecipients, 1000)
 	fill(&c.MaxLineBytes, 8192)
 	fill(&c.MaxConnections, 200)
-	fill(&c.MaxConnectionsPerIP, 100)
-	fill(&c.ReadTimeout, 10*time.Minute)
+	fill(&c.MaxConnectionsPerIP, 50)
+	fill(&c.MaxErrors, 100)
+	fill(&c.MailTimeout, time.Minute)
+	fill(&c.ReadTimeout, 5*time.Minute)
 	fill(&c.WriteTimeout, time.Minute)
 	fill(&c.SessionTimeout, time.Hour)
 	fill(&c.StoreTimeout, time.Minute)
@@ -114,6 +134,7 @@ type Server struct {
 
 	smtp      *gosmtp.Server
 	conns     *connections
+	memory    *spoolMemory
 	deferrals *deferrals
 
 	// ctx bounds calls of the store; it ends when a shutdown runs out of patience.
@@ -134,14 +155,14 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, store: store, log: log,
-		conns: newConnections(cfg), deferrals: newDeferrals(time.Now),
+		conns: newConnections(cfg), memory: newSpoolMemory(cfg), deferrals: newDeferrals(time.Now),
 		ctx: ctx, cancel: cancel, stopping: make(chan struct{}),
 	}
 	s.smtp = gosmtp.NewServer(gosmtp.BackendFunc(s.newSession))
 	s.smtp.Domain = cfg.Hostname
-	s.smtp.MaxMessageBytes = cfg.MaxMessageBytes + 1 // the session holds the exact limit
+	s.smtp.MaxMessageBytes = cfg.MaxMessageBytes
 	s.smtp.MaxRecipients = cfg.MaxRecipients
-	s.smtp.MaxLineLength = cfg.MaxLineBytes
+	s.smtp.MaxLineLength = 0 // conn holds the limit: this one counts messages, too
 	s.smtp.ReadTimeout = cfg.ReadTimeout
 	s.smtp.WriteTimeout = cfg.WriteTimeout
 	s.smtp.EnableSMTPUTF8 = true
@@ -164,6 +185,9 @@ func (s *Server) Listen() error {
 	l, err := net.Listen("tcp", s.cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen for mail on %s (POSTRIDER_INBOUND_LISTEN): %w", s.cfg.Addr, err)
+	}
+	if err := s.memory.prepare(); err != nil {
+		return errors.Join(err, l.Close())
 	}
 	s.listener = &listener{Listener: l, conns: s.conns}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -210,14 +211,18 @@ func TestRefusals(t *testing.T) {
 		c.cmd("RCPT TO:<2@dev.test>", "250")
 		c.cmd("RCPT TO:<3@dev.test>", "452 4.5.3 ")
 	})
-	t.Run("too long a line", func(t *testing.T) {
+	t.Run("a message has lines of any length, a command has not", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, Config{MaxLineBytes: 2000})
 		c := b.hello()
+		long := strings.Repeat("y", 20_000) + "\r\n"
 		c.envelope("a@x.test", "b@dev.test")
-		c.send(strings.Repeat("y", 2100) + "\r\n.\r\n")
-		require.Contains(t, c.expect("500 5.6.0 "), "2000")
-		require.Zero(t, b.store.calls)
+		c.send(long + ".\r\n")
+		c.expect("250")
+		require.Equal(t, long, string(b.store.all()[0].Raw))
+		c.send("NOOP " + long)
+		c.expect("500 5.4.0 ")
+		c.closed()
 	})
 	t.Run("addresses", func(t *testing.T) {
 		t.Parallel()
@@ -270,6 +275,88 @@ func TestConnections(t *testing.T) {
 			}
 			require.Equal(t, want, countKey(addr), in)
 		}
+	})
+	t.Run("two addresses with all the connections they get leave some to others", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, Config{MaxConnections: 60, MaxConnectionsPerIP: 60})
+		var fill func(address string) int
+		fill = func(address string) (n int) {
+			for {
+				c := b.dialFrom(address)
+				if reply := c.reply(); !strings.HasPrefix(reply, "220 ") {
+					require.Contains(t, reply, "421 4.7.0 ")
+					return n
+				}
+				n++
+			}
+		}
+		require.Equal(t, 20, fill("127.0.0.2"), "half as many as are free then")
+		require.Equal(t, 13, fill("127.0.0.3"))
+		for i := range 5 {
+			b.dialFrom(fmt.Sprintf("127.0.0.%d", 10+i)).expect("220")
+		}
+	})
+	t.Run("without MAIL a client is not kept, whatever else it says", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, Config{MailTimeout: 300 * time.Millisecond})
+		c := b.hello()
+		for ended := false; !ended; {
+			_, err := io.WriteString(c.Conn, "NOOP\r\nRSET\r\n")
+			if err == nil {
+				_, err = c.r.ReadString('\n')
+			}
+			ended = err != nil
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+		require.Zero(t, b.server.conns.count())
+	})
+	t.Run("in a transaction it is", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, Config{MailTimeout: 500 * time.Millisecond})
+		idle, c := b.hello(), b.hello()
+		c.cmd("MAIL FROM:<a@x.test>", "250")
+		idle.expect("421 4.4.2 ")
+		idle.closed()
+		c.cmd("RCPT TO:<b@dev.test>", "250")
+		c.cmd("RSET", "250")
+		c.expect("421 4.4.2 ")
+		c.closed()
+	})
+	t.Run("when half are in use, those that wait for MAIL have less time", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, Config{MaxConnections: 4, MailTimeout: time.Hour})
+		b.server.conns.crowdedMail = 100 * time.Millisecond
+		first := b.hello()
+		require.Equal(t, time.Hour, b.server.conns.mailTimeout())
+		second := b.dialFrom("127.0.0.2")
+		second.expect("220")
+		for _, c := range []*client{first, second} { // the first one was waiting already
+			c.expect("421 4.4.2 ")
+			c.closed()
+		}
+		require.Eventually(t, func() bool { return b.server.conns.mailTimeout() == time.Hour }, patience, time.Millisecond)
+	})
+	t.Run("too many errors", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, Config{MaxErrors: 3})
+		box := mailbox.Mailbox{ID: uuid.New(), CustomerID: uuid.New(), Address: "own@dev.test"}
+		b.store.boxes["own@dev.test"], b.store.catchAll = box, nil
+		c := b.hello()
+		for range 2 { // what is stored makes up for it
+			c.cmd("MAIL FROM:<a@x.test>", "250")
+			c.cmd("RCPT TO:<1@dev.test>", "550")
+			c.cmd("RCPT TO:<2@dev.test>", "550")
+			c.cmd("RCPT TO:<own@dev.test>", "250")
+			c.cmd("DATA", "354")
+			c.send(note + ".\r\n")
+			c.expect("250")
+		}
+		c.cmd("RCPT TO:<1@dev.test>", "503")
+		c.cmd("MAIL FROM:<a@x.test>", "250")
+		c.cmd("RCPT TO:<1@dev.test>", "550")
+		c.cmd("RCPT TO:<2@dev.test>", "550")
+		require.Contains(t, c.expect("421 4.7.0 "), "3")
+		c.closed()
 	})
 	t.Run("silence between commands", func(t *testing.T) {
 		t.Parallel()
@@ -441,4 +528,70 @@ func TestNothingPanicsOnRubbish(t *testing.T) {
 		require.True(t, bytes.HasPrefix(all, []byte("5")) || bytes.HasPrefix(all, []byte("2")), fmt.Sprintf("%q: %q", line, all))
 	}
 	require.NotContains(t, b.log.String(), "panic")
+}
+
+func TestSequence(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.dial()
+	c.expect("220")
+	c.cmd("MAIL FROM:<a@x.test>", "503 5.5.1 ")
+	c.cmd("EHLO client.test", "250")
+	c.cmd("RCPT TO:<b@dev.test>", "503 5.5.1 ")
+	c.cmd("DATA", "503 5.5.1 ")
+	c.send("BDAT 6 LAST\r\nNOOP\r\n") // the chunk is no command
+	c.expect("503 5.5.1 ")
+	c.cmd("MAIL FROM:<a@x.test>", "250")
+	c.cmd("MAIL FROM:<a@x.test>", "503 5.5.1 ")
+	c.cmd("DATA", "503 5.5.1 ")
+	c.cmd("RCPT TO:<b@dev.test>", "250")
+	c.send("BDAT 4\r\nA: b")
+	c.expect("250 2.0.0 Continue")
+	for _, command := range []string{"MAIL FROM:<a@x.test>", "RCPT TO:<b@dev.test>", "DATA"} {
+		c.cmd(command, "503 5.5.1 ")
+	}
+	c.send("BDAT 4 LAST\r\n\r\n\r\n")
+	c.expect("250 2.0.0 OK: stored")
+	c.cmd("HELP", "502 5.5.1 ") // not implemented, whenever it comes
+	require.Equal(t, "A: b\r\n\r\n", string(b.store.all()[0].Raw))
+}
+
+func TestPostmasterNeedsNoDomain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.hello()
+	c.cmd("MAIL FROM:<a@x.test>", "250")
+	c.cmd("RCPT TO:<postmaster>", "250")
+	c.cmd("rcpt to: <PostMaster> NOTIFY=NEVER", "250")
+	c.cmd("RCPT TO:<postmaster@dev.test>", "250")
+	c.cmd("RCPT TO:<other>", "501")
+	c.cmd("DATA", "354")
+	c.send("RCPT TO:<postmaster>\r\n.\r\n")
+	c.expect("250")
+	m := b.store.all()[0]
+	require.Equal(t, []string{"postmaster@mx.dev.test", "PostMaster@mx.dev.test", "postmaster@dev.test"}, m.EnvelopeTo)
+	require.Equal(t, "RCPT TO:<postmaster>\r\n", string(m.Raw))
+	b.store.set(func(m *memory) { m.catchAll = nil })
+	c.cmd("MAIL FROM:<a@x.test>", "250")
+	c.cmd("RCPT TO:<Postmaster>", "550 5.1.1 ")
+}
+
+func TestAClientsOwnWordsAreNoReplyCode(t *testing.T) {
+	t.Parallel()
+	// The reply to EHLO repeats the name. It is written in pieces of 4096 bytes.
+	for _, code := range []string{"354", "421"} {
+		b := setup(t, Config{MaxLineBytes: 20_000})
+		c := b.dial()
+		c.expect("220")
+		const before = len("250-Hello ")
+		c.send("EHLO " + strings.Repeat("x", 4096-before) + code + "\r\n")
+		c.expect("250")
+		c.send("NOOP\r\n")
+		c.expect("250")
+		c.cmd("MAIL FROM:<a@x.test>", "250")
+		c.cmd("RCPT TO:<b@dev.test>", "250")
+		c.send("BDAT 4 LAST\r\n..\r\n")
+		c.expect("250 2.0.0 OK: stored")
+		require.Equal(t, "..\r\n", string(b.store.all()[0].Raw))
+	}
 }

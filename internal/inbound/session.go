@@ -1,7 +1,6 @@
 package inbound
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,6 +30,7 @@ type session struct {
 
 // transaction is the envelope of the message at hand.
 type transaction struct {
+	open       bool
 	from       string
 	envelopeID string
 	utf8       bool
@@ -72,7 +72,11 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tx = transaction{from: from, envelopeID: opts.EnvelopeID, utf8: opts.UTF8}
+	if s.tx.open {
+		return errNestedMail
+	}
+	s.tx = transaction{open: true, from: from, envelopeID: opts.EnvelopeID, utf8: opts.UTF8}
+	s.conn.began()
 	return nil
 }
 
@@ -101,6 +105,7 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	box, err := s.server.store.MailboxFor(ctx, to)
 	switch {
 	case errors.Is(err, mailbox.ErrNotFound):
+		s.conn.faults.Add(1)
 		return errUnknownMailbox
 	case err != nil:
 		s.server.log.Error("inbound.failed", "step", "find mailbox", "to", email.MaskAddress(to), "error", err)
@@ -130,52 +135,89 @@ func (t *transaction) add(box mailbox.Mailbox, to string) {
 // Data receives the message and stores it. What it returns is the reply: 250
 // means stored.
 func (s *session) Data(r io.Reader) error {
-	s.conn.inMessage.Store(true) // until Reset, which go-smtp calls after the reply
 	start := time.Now()
 	s.mu.Lock()
 	tx := s.tx
 	s.mu.Unlock()
 
-	raw, err := s.read(r)
-	if err != nil {
-		return err
+	message := s.server.memory.spool(s.server.cfg.MaxMessageBytes)
+	defer func() {
+		if err := message.Close(); err != nil {
+			s.server.log.Error("inbound.failed", "step", "close spool", "error", err)
+		}
+	}()
+	if refused := s.receive(r, message); refused != nil {
+		return refused
 	}
-	messages, err := s.messages(tx, raw, start.UTC())
+	messages, err := s.store(tx, message, start)
 	if err != nil {
-		s.server.log.Error("inbound.failed", "step", "number message", "error", err)
-		return errStoreDown
-	}
-	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
-	defer cancel()
-	if err := s.server.store.StoreMessages(ctx, messages, raw); err != nil {
 		s.server.log.Error("inbound.failed", "step", "store message", "from", maskSender(tx.from),
-			"bytes", len(raw), "remote", s.conn.RemoteAddr().String(), "error", err)
+			"bytes", message.size, "remote", s.conn.RemoteAddr().String(), "error", err)
 		return errStoreDown
 	}
+	s.conn.faults.Store(0)
 	s.logStored(tx, messages, start)
 	s.server.deferrals.settle(tx.settled)
 	return s.conclude(tx, messages[0].ID)
 }
 
-// read takes the whole message. Its errors are replies.
-func (s *session) read(r io.Reader) ([]byte, error) {
-	limit := s.server.cfg.MaxMessageBytes
-	var buf bytes.Buffer
-	_, err := buf.ReadFrom(r)
-	switch {
-	case errors.Is(err, gosmtp.ErrDataTooLarge), err == nil && int64(buf.Len()) > limit:
-		return nil, tooLarge(limit)
-	case errors.Is(err, gosmtp.ErrTooLongLine):
-		return nil, lineTooLong(s.server.cfg.MaxLineBytes)
-	case errors.Is(err, gosmtp.ErrDataReset): // RSET between two chunks; nobody reads this reply
-		s.conn.inMessage.Store(false)
-		return nil, errClientGone
-	case err != nil, s.conn.broken.Load():
-		// go-smtp takes a last BDAT chunk that the end of the connection cut short for
-		// a whole one. Half a message must not be stored.
-		return nil, errClientGone
+// store holds the whole message in memory no longer than it takes.
+func (s *session) store(tx transaction, message *spool, start time.Time) ([]mailbox.Message, error) {
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
+	defer cancel()
+	raw, done, err := message.load(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return buf.Bytes(), nil
+	defer done()
+	messages, err := s.messages(tx, raw, start.UTC())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel = context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
+	defer cancel()
+	return messages, s.server.store.StoreMessages(ctx, messages, raw)
+}
+
+// receive takes the whole message, from the connection itself after DATA and from r
+// with BDAT. Its errors are replies. After DATA the client has sent all of it then,
+// whatever the reply.
+func (s *session) receive(r io.Reader, message *spool) error {
+	var stored, read error
+	if s.conn.data.Swap(false) {
+		stored, read = s.conn.readData(message)
+	} else {
+		stored, read = copyChunks(message, r)
+	}
+	switch {
+	case read != nil: // the end of the connection, or RSET between two chunks: nobody reads this reply
+		return errClientGone
+	case errors.Is(stored, errTooLarge):
+		return tooLarge(s.server.cfg.MaxMessageBytes)
+	case stored != nil:
+		s.server.log.Error("inbound.failed", "step", "spool message", "bytes", message.size, "error", stored)
+		return errSpool
+	}
+	return nil
+}
+
+// copyChunks copies until the end of src or the first error, and tells whose it is.
+func copyChunks(dst io.Writer, src io.Reader) (stored, read error) {
+	buf := make([]byte, blockBytes)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if _, stored = dst.Write(buf[:n]); stored != nil {
+				return stored, nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 func (s *session) messages(tx transaction, raw []byte, now time.Time) ([]mailbox.Message, error) {
@@ -230,7 +272,7 @@ func (s *session) conclude(tx transaction, id uuid.UUID) error {
 
 // Reset ends the transaction.
 func (s *session) Reset() {
-	s.conn.inMessage.Store(false)
+	s.conn.ended()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tx = transaction{}

@@ -152,9 +152,13 @@ type client struct {
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second
 
-func (b *bench) dial() *client {
+func (b *bench) dial() *client { return b.dialFrom("127.0.0.1") }
+
+// dialFrom connects from an address of this machine.
+func (b *bench) dialFrom(address string) *client {
 	b.t.Helper()
-	nc, err := net.Dial("tcp", b.server.Addr().String())
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	nc, err := dialer.Dial("tcp", b.server.Addr().String())
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = nc.Close() }) // the server may have closed it
 	require.NoError(b.t, nc.SetDeadline(time.Now().Add(patience)))
