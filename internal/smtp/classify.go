@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -43,18 +42,23 @@ const (
 	nextTransaction = time.Second
 	// relayWait is the wait of recipients that a relay's fault gave back.
 	relayWait = 10 * time.Second
+	// accountWait is the least wait while our account with a relay is over a limit.
+	accountWait = 30 * time.Minute
 	// ambiguousWait is how long after an unanswered dot the mail is tried again.
 	ambiguousWait = time.Minute
 )
 
-// relayTexts betray a relay that does not want us, whatever code it chose.
-var relayTexts = regexp.MustCompile(`(?i)relay(ing)? (access )?(is )?(denied|prohibited|not (permitted|allowed))|(not permitted|unable|not allowed) to relay|do(es)? not relay|authentication (is )?required`)
-
-// classify turns a refusing reply into an outcome and says whom to blame. It is
-// the one place where replies are judged; the table is DESIGN's. An enhanced
-// code (RFC 3463) that contradicts the basic one wins: the server that sends
-// one has thought about it.
-func classify(at stage, r email.Reply) (email.Outcome, blame) {
+// classify turns a refusing reply into an outcome and says whom to blame. It is the
+// one place where replies are judged; testdata/replies.tsv holds it to what servers
+// say. accepts tells whose server it is: the same words about our address are a
+// recipient's refusal from its own server, and a fault from a relay. An enhanced code
+// (RFC 3463) that contradicts the basic one wins: the server that sends one has
+// thought about it. Words win over both where they name the relay, our account, our
+// address or the sender, because servers send 550 5.7.1 for any of these.
+//
+// hard needs a reply that says that the mailbox or the domain does not exist, and one
+// to RCPT: the same code after the message is about the message.
+func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome, blame) {
 	class, enhanced := r.Code/100, r.Enhanced
 	if c := firstDigit(enhanced); c == 4 || c == 5 {
 		class = c
@@ -63,15 +67,24 @@ func classify(at stage, r email.Reply) (email.Outcome, blame) {
 	if class == 4 {
 		o.Status = email.RecipientDeferred
 	}
-	if isRelayFault(at, r) {
+	words := plain(r.Text)
+	if at == stageRcpt && tooMany(r) {
+		// RFC 5321 section 4.5.3.1.10: 552 is to be read as temporary here.
+		o.Status, o.RetryAfter, o.Uncounted = email.RecipientDeferred, nextTransaction, true
+		return o, blameRecipient
+	}
+	if isRelayFault(at, accepts, r, words) {
 		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
+		if saysAccount.in(words) {
+			o.RetryAfter = max(accountWait, o.RetryAfter)
+		}
 		return o, blameRelay
 	}
 	if tooLarge(at, r) {
 		o.Status, o.Reason = email.RecipientFailed, email.DetailTooLarge
 		return o, blameSender
 	}
-	if at == stageMail || in(enhanced, "5.1.7", "5.1.8", "4.1.7", "4.1.8") {
+	if isSenderRefused(at, accepts, r, words) {
 		if o.Status == email.RecipientBounced {
 			o.Status = email.RecipientFailed
 		}
@@ -81,23 +94,85 @@ func classify(at stage, r email.Reply) (email.Outcome, blame) {
 		}
 		return o, blameSender
 	}
-	if o.Status == email.RecipientDeferred {
-		deferral(at, &o)
+	if o.Status == email.RecipientBounced && saysAccount.in(words) && !saysReceiving.in(words) {
+		// The recipient's own server takes no more from us for now.
+		o.Status, o.RetryAfter, o.AtLeast = email.RecipientDeferred, accountWait, true
 		return o, blameRecipient
 	}
-	o.Reason, o.Suppress = bounce(r)
+	if o.Status == email.RecipientDeferred {
+		deferral(&o)
+		return o, blameRecipient
+	}
+	o.Reason = bounce(at, r, words)
+	o.Suppress = o.Reason == email.DetailHard
 	return o, blameRecipient
 }
 
 // isRelayFault: the relay would not have anybody's mail, or not ours.
-func isRelayFault(at stage, r email.Reply) bool {
+func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
-	case at == stageSession, r.Code == 421 && at != stageFinal, in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
+	case at == stageSession, r.Code == 421 && at != stageFinal:
 		return true
-	case strings.HasPrefix(r.Enhanced, "4.3."):
+	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
+		// After the message these are used for what was found in it.
+		return at != stageFinal || !saysContent.in(words) && !saysPolicy.in(words)
+	case r.Code == 530 && saysSender.in(words):
+		return false
+	case r.Code == 530 || r.Code == 535 || r.Code == 538, strings.HasPrefix(r.Enhanced, "4.3."):
+		return true
+	case saysMessageAuth.in(words), saysByRecipient.in(words):
+		return false
+	case saysRelaying.in(words):
+		return saysCredentials.in(words) || !saysSender.in(words)
+	case at == stageFinal && saysContent.in(words) && !saysAccount.in(words):
+		return false
+	case saysCredentials.in(words):
 		return true
 	}
-	return r.Code == 530 || r.Code == 535 || r.Code == 538 || relayTexts.MatchString(r.Text)
+	// A recipient's own server that refuses our address speaks for its recipients only.
+	if accepts == email.AcceptsFinal || isSenderRefused(at, accepts, r, words) && !saysAccount.in(words) {
+		return false
+	}
+	return r.Enhanced == "5.4.5" || saysAccount.in(words) && !saysReceiving.in(words) || blamesClient(r, words)
+}
+
+// blamesClient: the reply is about our address, name or reputation, and does not say
+// that a mailbox is unknown by words and code.
+func blamesClient(r email.Reply, words string) bool {
+	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
+		return false
+	}
+	return (saysClient.in(words) || saysClientURL.in(pages(r.Text))) && !saysDomainList.in(words)
+}
+
+// isSenderRefused: the reply is about the return-path or the sender's domain. What a
+// relay says of SPF before it has seen the message is about these.
+func isSenderRefused(at stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
+	switch {
+	case in(r.Enhanced, "5.1.7", "5.1.8", "4.1.7", "4.1.8"):
+		return true
+	case at == stageMail:
+		return !blamesClient(r, words) || accepts == email.AcceptsFinal
+	case saysByRecipient.in(words):
+		return false
+	case saysMessageAuth.in(words):
+		return at == stageRcpt && accepts == email.AcceptsRelay
+	case at == stageRcpt && saysDomainList.in(words):
+		return accepts == email.AcceptsRelay
+	}
+	return saysSender.in(words)
+}
+
+// tooMany: the reply is about the number of recipients of a transaction (RFC 3463
+// X.5.3), whatever its code.
+func tooMany(r email.Reply) bool {
+	words := plain(r.Text)
+	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
+}
+
+// saysUnknownMailbox: the reply names a mailbox or domain that does not exist.
+func saysUnknownMailbox(r email.Reply, words string) bool {
+	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words)
 }
 
 // tooLarge: the message, not a mailbox, is over a limit. A 552 whose enhanced
@@ -110,7 +185,8 @@ func tooLarge(at stage, r email.Reply) bool {
 	if at == stageRcpt || r.Code != 552 {
 		return false
 	}
-	return r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")
+	words := plain(r.Text)
+	return (r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")) && !tooMany(r) && !saysFull.in(words)
 }
 
 // faultCounts says whether a relay's fault closes it for all mail at once:
@@ -122,11 +198,7 @@ func faultCounts(at stage, r email.Reply) bool {
 }
 
 // deferral fills in when to try again.
-func deferral(at stage, o *email.Outcome) {
-	if at == stageRcpt && o.Code == 452 && (o.Enhanced == "4.5.3" || (o.Enhanced == "" && strings.Contains(strings.ToLower(o.Text), "too many recipients"))) {
-		o.RetryAfter, o.Uncounted = nextTransaction, true
-		return
-	}
+func deferral(o *email.Outcome) {
 	if h := hint(o.Text); h > 0 {
 		o.RetryAfter = h
 		return
@@ -136,19 +208,32 @@ func deferral(at stage, o *email.Outcome) {
 	}
 }
 
-// bounce tells kinds of permanent refusals apart, and whether the address is dead.
-func bounce(r email.Reply) (email.Detail, bool) {
+// bounce tells kinds of permanent refusals apart.
+func bounce(at stage, r email.Reply, words string) email.Detail {
+	unknown := saysUnknownMailbox(r, words)
+	unsaid := r.Enhanced == "" || in(r.Enhanced, "5.0.0", "5.0.1", "5.3.0", "5.5.0")
+	refused := blamesClient(r, words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysByRecipient.in(words) || saysContent.in(words) ||
+		saysPolicy.in(words) && (unsaid || in(r.Enhanced[:min(4, len(r.Enhanced))], "5.1.", "5.2.", "5.7."))
 	switch {
-	case in(r.Enhanced, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"):
-		return email.DetailHard, true
-	case r.Enhanced == "5.2.2" || (r.Code == 552 && r.Enhanced == ""):
-		return email.DetailSoft, false
-	case strings.HasPrefix(r.Enhanced, "5.7."), r.Code == 554 && r.Enhanced == "", r.Code == 521:
-		return email.DetailBlock, false
-	case r.Enhanced == "" && (r.Code == 550 || r.Code == 551 || r.Code == 553 || r.Code == 556):
-		return email.DetailHard, true
+	case at != stageRcpt && tooMany(r):
+		return email.DetailOther
+	case r.Enhanced == "5.2.2" || (saysFull.in(words) || saysReceiving.in(words)) && r.Enhanced != "5.1.1":
+		return email.DetailSoft
+	case r.Code == 521 && !unknown:
+		return email.DetailBlock
+	case in(r.Enhanced, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1") && !blamesClient(r, words) && (unknown || !saysMessageAuth.in(words) && !saysContent.in(words) && !saysBlocked.in(words)):
+		return email.DetailHard
+	case unknown && !blamesClient(r, words) && (at == stageRcpt || strings.HasPrefix(r.Enhanced, "5.1.")):
+		// Behind RCPT only a code says that the words are about a mailbox.
+		return email.DetailHard
+	case r.Code == 552 && r.Enhanced == "" && !refused:
+		return email.DetailSoft
+	case strings.HasPrefix(r.Enhanced, "5.7."), r.Code == 554 && unsaid, refused:
+		return email.DetailBlock
+	case at == stageRcpt && r.Enhanced == "" && words == "" && slices.Contains([]int{550, 551, 553, 556}, r.Code), r.Code == 556 && at == stageRcpt:
+		return email.DetailHard
 	}
-	return email.DetailOther, false
+	return email.DetailOther
 }
 
 func firstDigit(enhanced string) int {

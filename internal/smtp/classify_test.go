@@ -95,7 +95,7 @@ func TestClassify(t *testing.T) {
 		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.2.3"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
 		{stageData, email.Reply{Code: 451}, deferred, "", blameRecipient, false, 0, true},
 	} {
-		o, who := classify(tc.at, tc.reply)
+		o, who := classify(tc.at, email.AcceptsRelay, tc.reply)
 		name := func(what string) string {
 			return what + " of " + tc.reply.Enhanced + " " + tc.reply.Text
 		}

@@ -122,7 +122,7 @@ func (x *exchange) rcpt() bool {
 			x.cut("RCPT TO", nonsense(rep))
 			return false
 		}
-		o, who := classify(stageRcpt, rep)
+		o, who := classify(stageRcpt, x.relay.Accepts, rep)
 		if who == blameRelay {
 			x.blame(stageRcpt, rep, &o)
 		}
@@ -220,7 +220,7 @@ func (x *exchange) body(message []byte) bool {
 		x.cut("the message", err)
 		return false
 	}
-	o, who := classify(stageFinal, st.Reply)
+	o, who := classify(stageFinal, x.relay.Accepts, st.Reply)
 	x.out.Final = st.Reply
 	if who == blameRelay {
 		x.blame(stageFinal, st.Reply, &o)
@@ -260,7 +260,7 @@ func (x *exchange) dot() {
 		}
 		return
 	}
-	o, who := classify(stageFinal, rep)
+	o, who := classify(stageFinal, x.relay.Accepts, rep)
 	if who == blameRelay {
 		x.blame(stageFinal, rep, &o)
 	}
@@ -289,7 +289,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 		x.cut(map[stage]string{stageMail: "MAIL FROM", stageData: "DATA"}[at], nonsense(rep))
 		return
 	}
-	o, who := classify(at, rep)
+	o, who := classify(at, x.relay.Accepts, rep)
 	x.out.Final = rep
 	if who == blameRelay {
 		x.blame(at, rep, &o)

@@ -30,7 +30,7 @@ func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
 	rep := reply(code, text)
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
-		_, who := classify(stageMail, rep)
+		_, who := classify(stageMail, s.relay.Accepts, rep)
 		relays = who == blameRelay
 	}
 	if !relays {

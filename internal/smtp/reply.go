@@ -19,6 +19,10 @@ func refusal(code int) bool { return code/100 == 4 || code/100 == 5 }
 // enhancedCode is an RFC 3463 code at the beginning of a reply's text.
 var enhancedCode = regexp.MustCompile(`^([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)`)
 
+// markedCode is one behind the text, as qmail and its kin write it, or before it as
+// Cisco's servers do: (#5.7.1), #5.1.0.
+var markedCode = regexp.MustCompile(`#([45]\.\d{1,3}\.\d{1,3})\b`)
+
 // reply splits a reply into code, enhanced code and text: a code on every line
 // of a long answer is dropped from each. The text is valid UTF-8 on one line,
 // whatever the server sent.
@@ -37,6 +41,9 @@ func reply(code int, text string) email.Reply {
 		}
 	}
 	r.Text = strings.Join(parts, " ")
+	if m := markedCode.FindStringSubmatch(r.Text); r.Enhanced == "" && m != nil && refusal(code) {
+		r.Enhanced = m[1]
+	}
 	if len(r.Text) > email.MaxReplyText {
 		r.Text = strings.ToValidUTF8(r.Text[:email.MaxReplyText], "")
 	}
