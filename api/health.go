@@ -1,7 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -10,46 +13,78 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// readyTimeout is how long Postgres may take to answer a probe.
-const readyTimeout = 2 * time.Second
+// readyTimeout is how long Postgres and, for a worker, Temporal may take together to
+// answer a probe. `postrider health` waits longer, so that it gets the reason.
+const readyTimeout = 3 * time.Second
 
 // healthz says that the process answers; nothing else.
 func (s *Server) healthz(*gin.Context) (int, any, error) {
 	return http.StatusOK, gin.H{"status": "ok"}, nil
 }
 
-// readyz says whether mail can be accepted: that takes Postgres, not Temporal.
+// readyz says whether mail can be accepted: that takes Postgres, not Temporal. The
+// worker that the process may run as well is told beside it: mail is accepted without.
 func (s *Server) readyz(c *gin.Context) (int, any, error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
 	if err := s.deps.Ready(ctx); err != nil {
-		f := email.Fail(email.CodeUnavailable, "Postgres does not answer, or has no schema yet")
-		f.Err = err
-		return 0, nil, f
+		return 0, nil, unready(err)
 	}
-	return http.StatusOK, gin.H{"status": "ready"}, nil
+	out := gin.H{"status": "ready"}
+	if s.deps.WorkerReady != nil {
+		out["worker"] = "ready"
+		if err := s.deps.WorkerReady(ctx); err != nil {
+			s.deps.Log.DebugContext(ctx, "worker.unready", "reason", err)
+			out["worker"] = "unavailable"
+		}
+	}
+	return http.StatusOK, out, nil
+}
+
+// unready is the answer to everybody: it says what is wrong, without the addresses
+// that a driver's error may hold. The log has those.
+func unready(err error) *email.Failure {
+	detail := "Postgres does not answer"
+	if f, ok := errors.AsType[*email.Failure](err); ok {
+		detail = cmp.Or(f.Detail, detail)
+	}
+	f := email.Fail(email.CodeUnavailable, "%s", detail)
+	f.Err = err
+	return f
+}
+
+// Probe is the answer of a worker's port to /healthz and /readyz.
+type Probe struct {
+	// Status is ok, ready or unavailable.
+	Status string `json:"status"`
+	// Reason says why it is unavailable, and what to do; empty otherwise.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Health answers the probes and scrapes of a process without an API, such as a
-// worker.
+// worker. The error of ready is in the answer: such a port is for the operator alone.
 func Health(ready func(context.Context) error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
-	answer := func(w http.ResponseWriter, status int, text string) {
+	answer := func(w http.ResponseWriter, status int, h Probe) {
+		body, err := json.Marshal(h)
+		if err != nil {
+			panic(err) // two strings always encode
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		// The prober has hung up if this fails; there is nobody to tell.
-		_, _ = w.Write([]byte(`{"status":"` + text + `"}`))
+		_, _ = w.Write(body)
 	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Probe{Status: "ok"}) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			answer(w, http.StatusServiceUnavailable, "unavailable")
+			answer(w, http.StatusServiceUnavailable, Probe{Status: "unavailable", Reason: err.Error()})
 			return
 		}
-		answer(w, http.StatusOK, "ready")
+		answer(w, http.StatusOK, Probe{Status: "ready"})
 	})
 	return mux
 }

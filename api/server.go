@@ -40,6 +40,9 @@ type Deps struct {
 	Render func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
 	// Ready reports whether Postgres answers.
 	Ready func(context.Context) error
+	// WorkerReady reports whether the worker of this process gets work; nil where the
+	// process runs none.
+	WorkerReady func(context.Context) error
 	// Metrics answers scrapes; it checks their credential itself.
 	Metrics http.Handler
 	// CheckURL refuses addresses that may not be called.

@@ -45,6 +45,7 @@ func pollers(initial, least, most int) worker.PollerBehavior {
 func (o Options) options(room *Room) worker.Options {
 	out := worker.Options{
 		WorkerStopTimeout:          o.DrainTimeout,
+		OnFatalError:               o.OnFatalError,
 		Tuner:                      tuner(room),
 		WorkflowTaskPollerBehavior: workflowPollers(),
 		ActivityTaskPollerBehavior: activityPollers(),

@@ -21,6 +21,9 @@ type Options struct {
 	// Deployment and BuildID make it a versioned worker of that worker deployment.
 	// Without, it takes every task of the queue.
 	Deployment, BuildID string
+	// OnFatalError is called once, if the SDK stops the worker by itself: it does so when
+	// the namespace has been missing for two minutes. It must not block. Nil is allowed.
+	OnFatalError func(error)
 }
 
 // New makes a worker for our task queue. Its client decides whether starts are

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -35,7 +34,6 @@ import (
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/webhook"
-	"github.com/postrider/postrider/worker"
 )
 
 // app is a process's parts, wired.
@@ -48,6 +46,8 @@ type app struct {
 	codec      *codec.Codec
 	namespace  string
 	dispatcher *dispatch.Dispatcher
+	// readiness tells whether this process's worker gets work.
+	readiness  *dispatch.Readiness
 	relays     *smtp.Relays
 	http       *safehttp.Client
 	activities *activities.Activities
@@ -124,6 +124,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	a.dispatcher = dispatch.New(a.temporal, a.store, log)
+	a.readiness = dispatch.NewReadiness(a.dispatcher, a.namespace, dispatch.Version{Deployment: cfg.Deployment, BuildID: a.buildID()})
 	var relays []smtp.Relay
 	for _, raw := range cfg.SMTPURLs {
 		r, err := smtp.ParseRelay(raw)
@@ -196,19 +197,23 @@ func (a *app) limits() intake.Limits {
 const codecPath = "/codec"
 
 // handler is all that the API's port answers.
-func (a *app) handler() http.Handler {
+func (a *app) handler(withWorker bool) http.Handler {
 	token := a.cfg.CodecToken.Reveal()
 	if a.codec == nil || token == "" {
-		return a.api()
+		return a.api(withWorker)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", a.api())
+	mux.Handle("/", a.api(withWorker))
 	mux.Handle(codecPath+"/", a.codec.Handler(token, a.cfg.TemporalUIURL))
 	return mux
 }
 
-// api is the HTTP API.
-func (a *app) api() http.Handler {
+// api is the HTTP API, of a process with or without a worker.
+func (a *app) api(withWorker bool) http.Handler {
+	var workerReady func(context.Context) error
+	if withWorker {
+		workerReady = a.readiness.Check
+	}
 	var workflowURL func(string) string
 	if base := strings.TrimRight(a.cfg.TemporalUIURL, "/"); base != "" {
 		workflowURL = func(id string) string {
@@ -217,7 +222,7 @@ func (a *app) api() http.Handler {
 	}
 	return api.New(api.Deps{
 		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
-		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
+		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:      a.limits(),
 		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
@@ -294,48 +299,6 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 		return errors.Join(err, srv.Close())
 	}
 	return nil
-}
-
-// startRetry is how long a worker waits after it could not start.
-const startRetry = 5 * time.Second
-
-// work runs a worker until ctx ends, then lets it finish what it does.
-func (a *app) work(ctx context.Context) error {
-	select {
-	case <-a.dispatcher.Connected():
-	case <-ctx.Done():
-		return nil
-	}
-	for {
-		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
-			return nil // only ctx ends the wait
-		}
-		w, room := worker.New(a.temporal, a.activities, worker.Options{DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: cmp.Or(a.cfg.BuildID, version)})
-		if err := w.Start(); err != nil {
-			a.log.Warn("worker.start", "error", err)
-			w.Stop()
-			select {
-			case <-time.After(startRetry):
-				continue
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		a.dispatcher.StartWhen(room.Await)
-		a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", cmp.Or(a.cfg.BuildID, version))
-		<-ctx.Done()
-		a.dispatcher.StartWhen(nil)
-		a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
-		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
-		defer cancel()
-		// Activities wait for their exchanges, so both end together.
-		err := a.drain(drainCtx)
-		w.Stop()
-		if err != nil {
-			a.log.Warn("worker.drained", "error", err)
-		}
-		return nil
-	}
 }
 
 // loadConfig reads the environment for a command.

@@ -64,7 +64,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 		return err
 	}
 	ctx, s := newServices(ctx)
-	s.run("api", func() error { return serveHTTP(ctx, l, a.handler()) })
+	s.run("api", func() error { return serveHTTP(ctx, l, a.handler(withWorker)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	if a.cfg.InboundListen != "" {
 		in := a.inbound()
@@ -98,7 +98,7 @@ func (a *app) workAlone(ctx context.Context) error {
 		s.cancel()
 		return errors.Join(err, l.Close(), s.wait())
 	}
-	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.store.Ready, a.metrics)) })
+	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("relays", func() error { a.relays.Run(ctx); return nil })
 	s.run("worker", func() error { return a.work(ctx) })

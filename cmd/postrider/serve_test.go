@@ -219,7 +219,7 @@ func TestServeAndWorker(t *testing.T) {
 
 	api := d.start("serve")
 	d.eventually("the API answers", func() bool { _, err := d.try("", "health", "--ready"); return err == nil })
-	d.run("", "health", "--worker", "--ready")
+	d.ready()
 	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"bcc":[{"email":"eve@y.test"}],"subject":"s","content":"Hi"}`)
 	require.Equal(t, http.StatusAccepted, status, string(data))
 	var mail client.Email

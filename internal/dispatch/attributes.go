@@ -71,13 +71,13 @@ func AwaitSearchAttributes(ctx context.Context, c client.Client, namespace strin
 		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
 		missing, err := missingAttributes(callCtx, c, namespace)
 		cancel()
-		if err == nil && len(missing) == 0 {
+		if err == nil {
+			err = attributesError(missing)
+		}
+		if err == nil {
 			return nil
 		}
-		why := "search attributes are missing: run `postrider migrate up`"
-		if err != nil {
-			why = err.Error()
-		}
+		why := err.Error()
 		if why != said && ctx.Err() == nil {
 			log.Warn("worker.waiting", "for", "Temporal", "reason", why)
 			said = why

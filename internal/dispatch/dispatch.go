@@ -78,6 +78,8 @@ type Dispatcher struct {
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
 	down bool
+	// lastErr is the latest failed call's error.
+	lastErr error
 }
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
@@ -179,6 +181,21 @@ func (d *Dispatcher) ready() error {
 	default:
 		return errNotConnected
 	}
+}
+
+// reachable says why Temporal has not answered yet; nil if it has, since Run.
+func (d *Dispatcher) reachable() error {
+	select {
+	case <-d.connected:
+		return nil
+	default:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lastErr == nil {
+		return errNotConnected
+	}
+	return fmt.Errorf("temporal does not answer: %w", d.lastErr)
 }
 
 // every runs a sweep now and then, a little out of step with other processes.
@@ -447,6 +464,7 @@ func (d *Dispatcher) answered(ctx context.Context, what, id string, err error) b
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.lastErr = err
 	if !d.down {
 		d.down = true
 		d.log.Warn("temporal.away", "what", what, "id", id, "error", err)

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/worker"
+)
+
+const (
+	// startRetry is how long a worker waits after it could not start, or had to stop.
+	startRetry = 5 * time.Second
+	// readinessEvery is how often a worker looks whether it gets work, for its log.
+	readinessEvery = 10 * time.Second
+	// readinessTimeout bounds one such look.
+	readinessTimeout = 5 * time.Second
+)
+
+// buildID is this process's worker version.
+func (a *app) buildID() string { return cmp.Or(a.cfg.BuildID, version) }
+
+// workerReady reports whether a worker can work: Postgres answers, and Temporal gives
+// it tasks.
+func (a *app) workerReady(ctx context.Context) error {
+	if err := a.store.Ready(ctx); err != nil {
+		return err
+	}
+	return a.readiness.Check(ctx)
+}
+
+// work runs a worker until ctx ends, then lets it finish what it does. A worker that
+// the SDK ends is started anew: it gives up when the namespace is missing for minutes,
+// as it is while an operator sets up an empty Temporal.
+func (a *app) work(ctx context.Context) error {
+	select {
+	case <-a.dispatcher.Connected():
+	case <-ctx.Done():
+		return nil
+	}
+	for {
+		if err := dispatch.AwaitSearchAttributes(ctx, a.temporal, a.namespace, a.log); err != nil {
+			return nil // only ctx ends the wait
+		}
+		failed := make(chan error, 1)
+		w, room := worker.New(a.temporal, a.activities, worker.Options{
+			DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: a.buildID(),
+			OnFatalError: func(err error) {
+				select {
+				case failed <- err:
+				default: // the first one ends the worker
+				}
+			},
+		})
+		err := w.Start()
+		if err == nil {
+			a.dispatcher.StartWhen(room.Await)
+			a.readiness.SetPolling(true)
+			a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", a.buildID())
+			err = a.watch(ctx, failed)
+			a.readiness.SetPolling(false)
+			a.dispatcher.StartWhen(nil)
+			if err == nil {
+				a.drainWorker(ctx, w.Stop)
+				return nil
+			}
+		}
+		a.log.Warn("worker.failed", "error", err, "retry_in", startRetry.String())
+		w.Stop()
+		select {
+		case <-time.After(startRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watch logs whether the worker gets work, and each change of that, until ctx ends. It
+// returns the error that ended the worker before, if one did.
+func (a *app) watch(ctx context.Context, failed <-chan error) error {
+	tick := time.NewTicker(readinessEvery)
+	defer tick.Stop()
+	said, first := "", true
+	for {
+		why := ""
+		checkCtx, cancel := context.WithTimeout(ctx, readinessTimeout)
+		if err := a.workerReady(checkCtx); err != nil {
+			why = err.Error()
+		}
+		if ctx.Err() == nil && (first || why != said) {
+			a.logReadiness(checkCtx, why)
+			said, first = why, false
+		}
+		cancel()
+		select {
+		case err := <-failed:
+			return err
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// logReadiness writes down which version gets work, and why this worker does not.
+func (a *app) logReadiness(ctx context.Context, why string) {
+	args := []any{"deployment", a.cfg.Deployment, "build_id", a.buildID()}
+	if route, err := a.readiness.Route(ctx); err == nil { // if not, why says so
+		args = append(args, "current", route.Current.String())
+		if route.RampPercent > 0 {
+			args = append(args, "ramping", route.Ramping.String(), "ramp_percent", route.RampPercent)
+		}
+	}
+	if why != "" {
+		a.log.Warn("worker.unready", append(args, "reason", why)...)
+		return
+	}
+	a.log.Info("worker.ready", args...)
+}
+
+// drainWorker lets the worker finish what it does, for DrainTimeout at most.
+func (a *app) drainWorker(ctx context.Context, stop func()) {
+	a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout.String())
+	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
+	defer cancel()
+	// Activities wait for their exchanges, so both end together.
+	err := a.drain(drainCtx)
+	stop()
+	if err != nil {
+		a.log.Warn("worker.drained", "error", err)
+	}
+}
