@@ -298,8 +298,9 @@ func TestConnections(t *testing.T) {
 	})
 	t.Run("without MAIL a client is not kept, whatever else it says", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, Config{MailTimeout: 300 * time.Millisecond})
+		b := setup(t, Config{})
 		c := b.hello()
+		b.mailTimeout(100 * time.Millisecond)
 		for ended := false; !ended; {
 			_, err := io.WriteString(c.Conn, "NOOP\r\nRSET\r\n")
 			if err == nil {
@@ -312,9 +313,10 @@ func TestConnections(t *testing.T) {
 	})
 	t.Run("in a transaction it is", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, Config{MailTimeout: 500 * time.Millisecond})
+		b := setup(t, Config{})
 		idle, c := b.hello(), b.hello()
 		c.cmd("MAIL FROM:<a@x.test>", "250")
+		b.mailTimeout(time.Millisecond)
 		idle.expect("421 4.4.2 ")
 		idle.closed()
 		c.cmd("RCPT TO:<b@dev.test>", "250")

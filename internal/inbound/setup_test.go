@@ -174,6 +174,17 @@ func (b *bench) hello() *client {
 	return c
 }
 
+// mailTimeout changes Config.MailTimeout for those who are connected, too, so that a slow
+// machine gets through what comes before.
+func (b *bench) mailTimeout(d time.Duration) {
+	b.server.conns.mu.Lock()
+	b.server.conns.mail = d
+	b.server.conns.mu.Unlock()
+	for _, c := range b.server.conns.snapshot() {
+		c.shorten()
+	}
+}
+
 // send writes as it is.
 func (c *client) send(s string) {
 	c.t.Helper()
