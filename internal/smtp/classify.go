@@ -116,6 +116,8 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
 		// After the message these are used for what was found in it.
 		return at != stageFinal || !saysContent.in(words) && !saysPolicy.in(words)
+	case at == stageMail && r.Code == 503 && in(r.Enhanced, "", "5.5.0", "5.5.1"):
+		return true // a bad sequence of commands: it is about the session
 	case r.Code == 530 && saysSender.in(words):
 		return false
 	case r.Code == 530 || r.Code == 535 || r.Code == 538, strings.HasPrefix(r.Enhanced, "4.3."):

@@ -75,21 +75,19 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	}
 }
 
-// mail begins the transaction. A kept session whose server has closed it
-// meanwhile is replaced once: nothing was said on it yet.
+// mail begins the transaction. A session whose server has closed it meanwhile, or does
+// not expect MAIL on it, is replaced once: nothing was said on it yet.
 func (x *exchange) mail(message []byte) bool {
-	parameters, ok := x.prepare(message)
-	if !ok {
-		return false
-	}
-	code, text, err := x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
-	if (err != nil || code == 421) && x.reused && x.ctx.Err() == nil && x.redial(x.ctx) == nil {
+	code, text, ok, err := x.sayMail(message)
+	stale := x.reused && (err != nil || code == 421)
+	// 503: the server has forgotten that it was greeted, or expects something else.
+	if ok && (stale || code == 503) && x.ctx.Err() == nil && x.redial(x.ctx) == nil {
 		// The new server may offer less than the old one.
 		clear(x.decided)
-		if parameters, ok = x.prepare(message); !ok {
-			return false
-		}
-		code, text, err = x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
+		code, text, ok, err = x.sayMail(message)
+	}
+	if !ok {
+		return false
 	}
 	switch {
 	case err != nil:
@@ -123,8 +121,16 @@ func (x *exchange) rcpt() bool {
 			return false
 		}
 		o, who := classify(stageRcpt, x.relay.Accepts, rep)
-		if who == blameRelay {
+		switch {
+		case who == blameRelay:
 			x.blame(stageRcpt, rep, &o)
+		case o.Status == email.RecipientBounced && outOfStep(rep):
+			x.hangUp()
+			x.fault = max(x.fault, faultRefused)
+			x.out.Final = rep
+			x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
+			x.spare(rep)
+			return false
 		}
 		if full := o.Uncounted && who == blameRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where
@@ -186,6 +192,12 @@ func (x *exchange) data() bool {
 		x.cut("DATA", err)
 	case code == 354:
 		return true
+	case code/100 == 2:
+		// It answers an earlier command. So did the answers to RCPT: none of them counts.
+		for i, o := range x.out.Outcomes {
+			x.decided[i] = x.decided[i] && o.Code == 0
+		}
+		x.cut("DATA", nonsense(reply(code, text)))
 	default:
 		x.refused(stageData, code, text)
 	}
@@ -246,6 +258,10 @@ func (x *exchange) dot() {
 	silent := x.ifSilent()
 	code, text, err := x.step(x.timeouts.Final, ".")
 	rep := reply(code, text)
+	if code != 0 && (errors.Is(err, errReplyTooLong) || errors.Is(err, errReplyEndless)) {
+		defer x.leave()
+		err = nil // the code decides, however long the text
+	}
 	if err != nil || (code/100 != 2 && !refusal(code)) {
 		x.out.Outcomes, x.fault = silent, cutFault(err)
 		x.hangUp()

@@ -158,7 +158,7 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			break
 		}
 		s.reused = true
-		if p.opts.Now().Sub(s.idleAt) < askAfter || s.alive(ctx) {
+		if !s.unasked() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.alive(ctx) && !s.unasked()) {
 			return s, nil
 		}
 		s.hangUp()
@@ -238,7 +238,7 @@ func (p *pool) release(s *Session) {
 	p.mu.Lock()
 	switch {
 	case s.broken:
-	case p.closed || s.messages >= maxMessages || s.text.R.Buffered() > 0:
+	case p.closed || s.messages >= maxMessages || s.unasked():
 		// Close may be waiting for the others already, so this one goes without a word.
 		s.hangUp()
 	default:

@@ -3,6 +3,9 @@ package smtp
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/postrider/postrider/email"
 )
@@ -47,21 +50,92 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 	return x.mailParameters(message, needsUTF8), left
 }
 
+// sayMail names the sender. Parameters that the relay refuses although it offered their
+// extensions are left out at once. ok is false where there was nothing to say.
+func (x *exchange) sayMail(message []byte) (code int, text string, ok bool, err error) {
+	for {
+		parameters, ok := x.prepare(message)
+		if !ok {
+			return 0, "", false, nil
+		}
+		code, text, err = x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
+		if err != nil || !refusesParameters(reply(code, text)) || !x.forgo(parameters, text) {
+			return code, text, true, err
+		}
+	}
+}
+
 func (x *exchange) mailParameters(message []byte, needsUTF8 bool) string {
 	params := ""
-	if _, ok := x.extension("SIZE"); ok {
+	if x.uses("SIZE") {
 		params += fmt.Sprintf(" SIZE=%d", len(message))
 	}
-	if _, ok := x.extension("8BITMIME"); ok && !ascii(message) {
+	if x.uses("8BITMIME") && !ascii(message) {
 		params += " BODY=8BITMIME"
 	}
 	if needsUTF8 {
 		params += " SMTPUTF8"
 	}
-	if _, ok := x.extension("DSN"); ok && x.env.ID != "" {
+	if x.uses("DSN") && x.env.ID != "" {
 		params += " RET=HDRS ENVID=" + xtext(x.env.ID)
 	}
 	return params
+}
+
+func (s *Session) uses(extension string) bool {
+	_, offered := s.extension(extension)
+	return offered && !s.forgone[extension]
+}
+
+// refusesParameters: an answer to MAIL that is about its parameters (RFC 5321 section
+// 4.1.1.11; RFC 3463 X.5.4), and not about the address.
+func refusesParameters(r email.Reply) bool {
+	return (r.Code == 555 || r.Code == 501 || r.Code == 504) && in(r.Enhanced, "", "5.5.4")
+}
+
+// dispensable are the parameters of MAIL that mail arrives without: SIZE and DSN's tell the
+// relay something, and a relay that offered 8BITMIME takes eight bits.
+var dispensable = []struct {
+	extension string
+	names     []string
+}{{"SIZE", []string{"SIZE"}}, {"DSN", []string{"DSN", "RET", "ENVID"}}, {"8BITMIME", []string{"8BITMIME", "BODY"}}}
+
+// forgo does without what a relay refused: what its text names, or all that was said. It
+// reports false where nothing is left to do without.
+func (s *Session) forgo(parameters, text string) bool {
+	var said, named []string
+	words := strings.FieldsFunc(strings.ToUpper(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
+	for _, d := range dispensable {
+		if !slices.ContainsFunc(d.names, func(name string) bool { return strings.Contains(parameters, " "+name+"=") }) {
+			continue
+		}
+		said = append(said, d.extension)
+		if slices.ContainsFunc(d.names, func(name string) bool { return slices.Contains(words, name) }) {
+			named = append(named, d.extension)
+		}
+	}
+	if len(named) == 0 {
+		named = said
+	}
+	for _, extension := range named {
+		if s.forgone == nil {
+			s.forgone = map[string]bool{}
+		}
+		s.forgone[extension] = true
+	}
+	return len(named) > 0
+}
+
+// outOfStep: an answer to RCPT that is about the session, not about the recipient. The
+// server has no transaction, or did not read a command.
+func outOfStep(r email.Reply) bool {
+	switch r.Code {
+	case 500, 502, 503:
+		return in(r.Enhanced, "", "5.5.0", "5.5.1", "5.5.2")
+	case 501:
+		return r.Enhanced == "5.5.2"
+	}
+	return false
 }
 
 func unsendable(reason email.Detail, format string, args ...any) email.Outcome {

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -23,6 +24,8 @@ type Session struct {
 	// which opportunistic TLS lets pass.
 	encrypted  bool
 	unverified error
+	// forgone are the extensions that the server offers and whose parameters it refuses.
+	forgone map[string]bool
 	// silent: the server has not said anything yet.
 	silent bool
 
@@ -79,6 +82,7 @@ func (s *Session) redial(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.conn, s.text, s.opening = fresh.conn, fresh.text, fresh.opening
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
+	s.forgone = nil
 	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }
@@ -93,6 +97,19 @@ func (s *Session) hangUp() {
 func (s *Session) quit() {
 	// A server that does not hear it notices the closed socket.
 	_, _, _ = s.command(s.timeouts.Reset, "QUIT")
+	s.hangUp()
+}
+
+// maxLeft is how much of a reply is read that is not needed.
+const maxLeft = 16 << 20
+
+// leave says goodbye in the middle of a reply. Its rest is read, up to a limit: a server
+// that cannot write all of it could take back what it said.
+func (s *Session) leave() {
+	// Whatever comes of this, the connection is closed.
+	if s.limit(s.timeouts.Reset) == nil && s.text.PrintfLine("QUIT") == nil {
+		_, _ = io.CopyN(io.Discard, s.text.R, maxLeft)
+	}
 	s.hangUp()
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/textproto"
 	"slices"
@@ -50,7 +51,8 @@ type Peer struct {
 	mu       sync.Mutex
 	messages []Message
 	lines    []string
-	conns    map[net.Conn]bool
+	// conns are the open sockets, and what speaks over each: itself, or TLS.
+	conns    map[net.Conn]net.Conn
 	dialed   int
 	closed   bool
 	// changed is closed, and replaced, whenever something above changes.
@@ -79,7 +81,7 @@ func (p *Peer) Start(t testing.TB) *Peer {
 
 // Serve is Start on a listener of the test's own.
 func (p *Peer) Serve(t testing.TB, l net.Listener) *Peer {
-	p.t, p.listener, p.conns, p.changed = t, l, map[net.Conn]bool{}, make(chan struct{})
+	p.t, p.listener, p.conns, p.changed = t, l, map[net.Conn]net.Conn{}, make(chan struct{})
 	p.wg.Go(p.accept)
 	t.Cleanup(p.Close)
 	return p
@@ -108,6 +110,18 @@ func (p *Peer) Hangup() {
 	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close() // one that is closed already is what we want
+	}
+}
+
+// Say sends something that no command asked for on the connections that are open now.
+func (p *Peer) Say(line string) {
+	p.mu.Lock()
+	conns := slices.Collect(maps.Values(p.conns))
+	p.mu.Unlock()
+	for _, c := range conns {
+		if _, err := io.WriteString(c, line+"\r\n"); err != nil {
+			p.t.Errorf("the peer says %q: %v", line, err)
+		}
 	}
 }
 
@@ -191,7 +205,7 @@ func (p *Peer) accept() {
 			return // closed
 		}
 		p.mu.Lock()
-		p.conns[conn] = true
+		p.conns[conn] = conn
 		p.dialed++
 		p.change()
 		p.mu.Unlock()
@@ -211,7 +225,9 @@ func (p *Peer) accept() {
 // talk is one connection's conversation.
 type talk struct {
 	*Peer
-	conn net.Conn
+	// socket is the TCP connection, conn what speaks over it.
+	socket net.Conn
+	conn   net.Conn
 	text *textproto.Conn
 	tls  bool
 	user string
@@ -219,9 +235,9 @@ type talk struct {
 }
 
 func (p *Peer) serve(conn net.Conn) {
-	c := &talk{Peer: p, conn: conn}
+	c := &talk{Peer: p, socket: conn, conn: conn}
 	if p.Implicit {
-		c.conn, c.tls = tls.Server(conn, p.TLS), true
+		c.encrypt()
 	}
 	c.text = textproto.NewConn(c.conn)
 	greeting := p.Greeting
@@ -239,6 +255,16 @@ func (p *Peer) serve(conn net.Conn) {
 		if !c.handle(line) {
 			return
 		}
+	}
+}
+
+// encrypt speaks TLS over the socket from now on.
+func (c *talk) encrypt() {
+	c.conn, c.tls = tls.Server(c.socket, c.TLS), true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.conns[c.socket]; open {
+		c.conns[c.socket] = c.conn
 	}
 }
 
@@ -277,7 +303,7 @@ func (c *talk) handle(line string) bool {
 		if !c.say("220 go ahead") {
 			return false
 		}
-		c.conn, c.tls = tls.Server(c.conn, c.TLS), true
+		c.encrypt()
 		c.text = textproto.NewConn(c.conn)
 		return true
 	case "AUTH":
