@@ -52,9 +52,9 @@ type Peer struct {
 	messages []Message
 	lines    []string
 	// conns are the open sockets, and what speaks over each: itself, or TLS.
-	conns    map[net.Conn]net.Conn
-	dialed   int
-	closed   bool
+	conns  map[net.Conn]net.Conn
+	dialed int
+	closed bool
 	// changed is closed, and replaced, whenever something above changes.
 	changed chan struct{}
 }
@@ -228,10 +228,10 @@ type talk struct {
 	// socket is the TCP connection, conn what speaks over it.
 	socket net.Conn
 	conn   net.Conn
-	text *textproto.Conn
-	tls  bool
-	user string
-	msg  Message
+	text   *textproto.Conn
+	tls    bool
+	user   string
+	msg    Message
 }
 
 func (p *Peer) serve(conn net.Conn) {
