@@ -248,6 +248,7 @@ func (c *change) settle(m *mail) {
 	case status.Final():
 		m.NextActionAt, m.AttemptOpen, m.CancelRequested = time.Time{}, false, false
 		m.relayUp()
+		m.AmbiguousRelay = ""
 		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
@@ -357,6 +358,7 @@ type emailPatch struct {
 	CancelRequested bool              `json:"cancel_requested"`
 	Attempts        int               `json:"attempts"`
 	AttemptOpen     bool              `json:"attempt_open"`
+	AmbiguousRelay  string            `json:"ambiguous_relay"`
 	DateAt          *time.Time        `json:"date_at"`
 	SendAt          *time.Time        `json:"send_at"`
 	Sequence        int64             `json:"sequence"`
@@ -370,17 +372,17 @@ type emailPatch struct {
 const (
 	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
 		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, relay_down_by = v.relay_down_by, no_relay = v.no_relay, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
-		attempt_open = v.attempt_open, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
+		attempt_open = v.attempt_open, ambiguous_relay = v.ambiguous_relay, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
-			paused boolean, paused_relay text, relay_down boolean, relay_down_by text, no_relay boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, date_at timestamptz,
+			paused boolean, paused_relay text, relay_down boolean, relay_down_by text, no_relay boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, ambiguous_relay text, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
 		WHERE e.id = ANY ($3) AND e.id = v.id`
 	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
-		attempts = v.attempts, counted = v.counted, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
+		attempts = v.attempts, counted = v.counted, ambiguous = v.ambiguous, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
 		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
 		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
-			attempts integer, counted integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
+			attempts integer, counted integer, ambiguous integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
 		WHERE r.id = ANY ($3) AND r.id = v.id AND r.status = v.before`
 )
 
@@ -390,7 +392,7 @@ func (c *change) writeEmails(mails []*mail) error {
 		ids[i] = m.ID
 		patches[i] = emailPatch{
 			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, RelayDownBy: m.RelayDownBy, NoRelay: m.NoRelay, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
-			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, DateAt: orNull(m.DateAt),
+			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, AmbiguousRelay: m.AmbiguousRelay, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}
 	}
@@ -408,6 +410,7 @@ type recipientPatch struct {
 	Attempt       int                   `json:"attempt"`
 	Attempts      int                   `json:"attempts"`
 	Counted       int                   `json:"counted"`
+	Ambiguous     int                   `json:"ambiguous"`
 	NextAttemptAt *time.Time            `json:"next_attempt_at"`
 	SMTPCode      int                   `json:"smtp_code"`
 	Enhanced      string                `json:"enhanced_code"`
@@ -430,7 +433,7 @@ func (c *change) writeRecipients(mails []*mail) error {
 			ids = append(ids, r.ID)
 			patches = append(patches, recipientPatch{
 				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
-				Attempts: r.Attempts, Counted: r.Counted, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
+				Attempts: r.Attempts, Counted: r.Counted, Ambiguous: r.Ambiguous, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
 				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy, Turn: r.Turn,
 			})
 		}

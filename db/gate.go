@@ -316,7 +316,7 @@ func (c *change) state(m *mail) email.State {
 
 // stateOf is as much of a State as the e-mail's own row holds.
 func stateOf(e *emailRow, now time.Time) email.State {
-	st := email.State{Status: e.Status, Detail: e.Detail, Final: e.Status.Final(), NextAttempt: e.Attempts + 1}
+	st := email.State{Status: e.Status, Detail: e.Detail, Final: e.Status.Final(), NextAttempt: e.Attempts + 1, OnlyRelay: e.AmbiguousRelay}
 	switch {
 	case st.Final:
 		st.NextAttempt = 0

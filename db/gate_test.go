@@ -147,6 +147,54 @@ func TestAMarkedAttemptWhoseOwnerIsGoneIsAmbiguous(t *testing.T) {
 	}
 }
 
+// TestCopiesAreBounded: a relay whose answer to the message never comes gets it five times,
+// after waits that grow, and no other relay gets it meanwhile.
+func TestCopiesAreBounded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test", "eve@y.test"))
+	unknown := func(email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	}
+	for n, wait := range []time.Duration{time.Minute, 30 * time.Minute, 4 * time.Hour, 12 * time.Hour} {
+		rec := b.attempt(e.ID, n+1, unknown)
+		require.Equal(t, testRelay.Name, rec.State.OnlyRelay)
+		plan, err := b.Plan(b.ctx, e.ID)
+		require.NoError(t, err)
+		require.Equal(t, testRelay.Name, plan.State.OnlyRelay)
+		for _, r := range b.get(e.ID).Recipients {
+			require.Equal(t, email.RecipientDeferred, r.Status)
+			require.Equal(t, wait, r.NextAttemptAt.Sub(r.StatusAt), "after %d copies", n+1)
+		}
+		b.dueNow(e.ID)
+	}
+	rec := b.attempt(e.ID, 5, unknown)
+	require.True(t, rec.State.Final)
+	got := b.get(e.ID)
+	require.Equal(t, []any{email.StatusFailed, email.DetailAmbiguous}, []any{got.Status, got.Detail})
+	for _, r := range got.Recipients {
+		require.Equal(t, []any{email.RecipientFailed, email.DetailAmbiguous}, []any{r.Status, r.Reason})
+	}
+}
+
+// TestARefusalFreesARelay: what the relay says later about the message ends the doubt, and
+// the number of copies stays counted.
+func TestARefusalFreesARelay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	unknown := func(email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	}
+	b.attempt(e.ID, 1, unknown)
+	b.dueNow(e.ID)
+	require.Empty(t, b.attempt(e.ID, 2, deferred).State.OnlyRelay)
+	b.dueNow(e.ID)
+	require.Equal(t, testRelay.Name, b.attempt(e.ID, 3, unknown).State.OnlyRelay)
+	r := b.get(e.ID).Recipients[0]
+	require.Equal(t, 30*time.Minute, r.NextAttemptAt.Sub(r.StatusAt), "it is the second copy")
+}
+
 func TestTheGateIsClosed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -59,11 +59,14 @@ type emailRow struct {
 	CancelRequested bool              `bun:"cancel_requested"`
 	Attempts        int               `bun:"attempts"`
 	AttemptOpen     bool              `bun:"attempt_open"`
-	DateAt          time.Time         `bun:"date_at,nullzero"`
-	Sequence        int64             `bun:"sequence"`
-	NextActionAt    time.Time         `bun:"next_action_at,nullzero"`
-	CreatedAt       time.Time         `bun:"created_at"`
-	DeletedAt       time.Time         `bun:"deleted_at,nullzero"`
+	// AmbiguousRelay is the relay whose answer to the message never came, while a recipient
+	// waits for that reason. Empty means none.
+	AmbiguousRelay string    `bun:"ambiguous_relay"`
+	DateAt         time.Time `bun:"date_at,nullzero"`
+	Sequence       int64     `bun:"sequence"`
+	NextActionAt   time.Time `bun:"next_action_at,nullzero"`
+	CreatedAt      time.Time `bun:"created_at"`
+	DeletedAt      time.Time `bun:"deleted_at,nullzero"`
 }
 
 // run is how its run is started and found.
@@ -106,18 +109,20 @@ type recipientRow struct {
 	Label    string              `bun:"label" json:"label"`
 	Detail   string              `bun:"detail" json:"detail"`
 
-	Status        email.RecipientStatus `bun:"status" json:"status"`
-	Reason        email.Detail          `bun:"reason" json:"reason"`
-	StatusAt      time.Time             `bun:"status_at" json:"status_at"`
-	Attempt       int                   `bun:"attempt" json:"attempt"`
-	Attempts      int                   `bun:"attempts" json:"attempts"`
-	Counted       int                   `bun:"counted" json:"counted"`
-	NextAttemptAt time.Time             `bun:"next_attempt_at,nullzero" json:"next_attempt_at"`
-	SMTPCode      int                   `bun:"smtp_code" json:"smtp_code"`
-	Enhanced      string                `bun:"enhanced_code" json:"enhanced_code"`
-	SMTPText      string                `bun:"smtp_text" json:"smtp_text"`
-	AcceptedBy    *email.Acceptance     `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
-	Turn          *turn                 `bun:"turn,type:jsonb,nullzero" json:"turn"`
+	Status   email.RecipientStatus `bun:"status" json:"status"`
+	Reason   email.Detail          `bun:"reason" json:"reason"`
+	StatusAt time.Time             `bun:"status_at" json:"status_at"`
+	Attempt  int                   `bun:"attempt" json:"attempt"`
+	Attempts int                   `bun:"attempts" json:"attempts"`
+	Counted  int                   `bun:"counted" json:"counted"`
+	// Ambiguous is how many attempts have ended without the relay's answer to the message.
+	Ambiguous     int               `bun:"ambiguous" json:"ambiguous"`
+	NextAttemptAt time.Time         `bun:"next_attempt_at,nullzero" json:"next_attempt_at"`
+	SMTPCode      int               `bun:"smtp_code" json:"smtp_code"`
+	Enhanced      string            `bun:"enhanced_code" json:"enhanced_code"`
+	SMTPText      string            `bun:"smtp_text" json:"smtp_text"`
+	AcceptedBy    *email.Acceptance `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
+	Turn          *turn             `bun:"turn,type:jsonb,nullzero" json:"turn"`
 
 	// changed: the row is to be written though its state is the same.
 	changed bool

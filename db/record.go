@@ -158,6 +158,7 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 	}
 	m.AttemptOpen, m.dirty = false, true
 	untried := row.DataSentAt.IsZero()
+	defer m.pinRelay(row)
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
 		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
@@ -208,7 +209,8 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 	}
 	if o.Reason == email.DetailAmbiguous {
 		c.tell(m, eventRow{Type: email.EventAmbiguous, RecipientID: r.ID, Attempt: r.Attempt, Reason: o.Reason, SMTPText: r.SMTPText})
-		if m.OnAmbiguous == email.AmbiguousFail {
+		r.Ambiguous++
+		if m.OnAmbiguous == email.AmbiguousFail || r.Ambiguous >= email.MaxCopies {
 			o.Status = email.RecipientFailed
 		}
 	}
@@ -217,7 +219,11 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}
 		c.end(m, r, email.RecipientDelivered, "")
 	case email.RecipientDeferred:
-		r.NextAttemptAt = c.now.Add(c.s.opts.Schedule.Wait(r.Counted, o, jitter()))
+		wait := c.s.opts.Schedule.Wait(r.Counted, o, jitter())
+		if o.Reason == email.DetailAmbiguous {
+			wait = email.AmbiguousWait(r.Ambiguous)
+		}
+		r.NextAttemptAt = c.now.Add(wait)
 		switch {
 		case m.CancelRequested:
 			c.move(m, r, email.RecipientDeferred, o.Reason)
@@ -230,6 +236,19 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 		}
 	default:
 		c.end(m, r, o.Status, o.Reason)
+	}
+}
+
+// pinRelay keeps a message whose fate is unknown at the relay of the attempt: another relay
+// could not recognise a second copy as one. It is free again when no recipient waits for
+// that reason.
+func (m *mail) pinRelay(row attemptRow) {
+	waiting := slices.ContainsFunc(m.recipients, func(r *recipientRow) bool { return r.Status.Open() && r.Reason == email.DetailAmbiguous })
+	switch {
+	case !waiting:
+		m.AmbiguousRelay = ""
+	case slices.ContainsFunc(row.Outcomes, func(o email.Outcome) bool { return o.Reason == email.DetailAmbiguous }):
+		m.AmbiguousRelay = row.Relay.Name
 	}
 }
 

@@ -120,6 +120,9 @@ type State struct {
 	// ThrottledBy names what it waits for while throttled: "relay:NAME",
 	// "recipients:DOMAIN" or "warmup:DOMAIN".
 	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
+	// OnlyRelay names the relay that the next attempt goes to, because its answer to the
+	// message never came. Empty means any.
+	OnlyRelay string `json:"only_relay,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.

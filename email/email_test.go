@@ -38,7 +38,15 @@ func TestScheduleWait(t *testing.T) {
 	require.Equal(t, 42*time.Second, s.Wait(3, email.Outcome{RetryAfter: 42 * time.Second}, 0), "the server's word replaces the schedule")
 	require.Equal(t, 30*time.Minute, s.Wait(1, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "a floor lifts a short step")
 	require.Equal(t, 12*time.Hour, s.Wait(9, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "and leaves a long one")
-	require.Equal(t, time.Minute, s.Wait(9, email.Outcome{Reason: email.DetailAmbiguous}, 0))
+}
+
+func TestAmbiguousWaitsGrow(t *testing.T) {
+	t.Parallel()
+	waits := []time.Duration{time.Minute, 30 * time.Minute, 4 * time.Hour, 12 * time.Hour}
+	require.Len(t, waits, email.MaxCopies-1)
+	for i, want := range waits {
+		require.Equal(t, want, email.AmbiguousWait(i+1))
+	}
 }
 
 func TestScheduleAddsUpToThreeDays(t *testing.T) {

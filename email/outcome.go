@@ -68,6 +68,9 @@ type Route struct {
 	SenderDomain string `json:"sender_domain,omitempty"`
 	// Bytes is the size of the message before encoding.
 	Bytes int64 `json:"bytes,omitempty"`
+	// Relay names the only relay that the message may go to, if there is one of that name;
+	// empty means any.
+	Relay string `json:"relay,omitempty"`
 	// Turn is the place in a relay's queue that an earlier call was given.
 	Turn Turn `json:"turn,omitzero"`
 }

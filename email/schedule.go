@@ -17,8 +17,19 @@ type Schedule struct {
 // our senders are told of every deferral and want an answer.
 const DefaultExpireAfter = 72 * time.Hour
 
-// ambiguousRetry is the wait before a mail whose fate is unknown is sent again.
-const ambiguousRetry = time.Minute
+// MaxCopies is how many attempts at a recipient may end without the relay's answer to the
+// message. Each may have delivered a copy. After the last one the recipient fails with
+// DetailAmbiguous.
+const MaxCopies = 5
+
+// ambiguousWaits are the waits after the first, second, … attempt whose answer never came.
+var ambiguousWaits = [MaxCopies - 1]time.Duration{time.Minute, 30 * time.Minute, 4 * time.Hour, 12 * time.Hour}
+
+// AmbiguousWait is the time from the end of an attempt whose answer never came to the next
+// one: 1 min, 30 min, 4 h, 12 h. n counts such attempts from 1, this one included.
+func AmbiguousWait(n int) time.Duration {
+	return ambiguousWaits[min(max(n, 1), len(ambiguousWaits))-1]
+}
 
 // scheduleJitter spreads retries by this much to either side.
 const scheduleJitter = 0.1
@@ -42,8 +53,6 @@ func DefaultSchedule() Schedule {
 func (s Schedule) Wait(counted int, o Outcome, rnd float64) time.Duration {
 	step := s.Steps[min(max(counted, 1), len(s.Steps))-1]
 	switch {
-	case o.Reason == DetailAmbiguous && o.RetryAfter == 0:
-		return ambiguousRetry
 	case o.RetryAfter > 0 && o.AtLeast:
 		step = max(step, o.RetryAfter)
 	case o.RetryAfter > 0:

@@ -280,6 +280,37 @@ func TestVirtualDeferredForEverExpires(t *testing.T) {
 	require.Empty(t, v.peer.Messages())
 }
 
+// TestVirtualUnreadableAnswers: a relay that takes a message and never says so in words
+// that can be read gets five copies in 72 hours, each after a longer wait, and then the
+// e-mail says that nobody knows.
+func TestVirtualUnreadableAnswers(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"a close without a word": smtptest.Drop,
+		"a code from nowhere":    "199 what now",
+		"no reply":               "thanks for the message",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVirtual(t)
+			v.listen(nil, "", until(math.MaxInt64, ".", answer))
+			v.connect("", v.peer.Addr())
+			id := v.accept(time.Time{}, "a@x.test")
+			v.send(id)
+
+			copies := v.heard(".")
+			require.Len(t, copies, email.MaxCopies)
+			for n := range copies[1:] {
+				requireAbout(t, email.AmbiguousWait(n+1), copies[n+1]-copies[n])
+			}
+			require.Equal(t, copies, v.happened(id, email.EventAmbiguous))
+			e := v.email(id)
+			require.Equal(t, []any{email.StatusFailed, email.DetailAmbiguous}, []any{e.Status, e.Detail})
+			require.Contains(t, e.Recipients[0].Text, "relay peer", "the operator is told which relay it is")
+		})
+	}
+}
+
 func TestVirtualScheduledAYearAhead(t *testing.T) {
 	t.Parallel()
 	const year = 365 * virtualDay

@@ -43,7 +43,8 @@ export type Message = {
   headers?: Record<string, string>;
   /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
   metadata?: Record<string, string>;
-  /** What happens if the server's answer to the message never came. */
+  /** What happens if the server's answer to the message never came. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;
+   * after the fifth copy without an answer the recipient ends as `failed` with the reason `ambiguous`. `fail` ends so after the first. */
   on_ambiguous?: "retry" | "fail";
   /** Addresses for the Reply-To header. */
   reply_to?: AddressInput[];
@@ -148,6 +149,9 @@ export type State = {
   /** ThrottledBy names what it waits for while throttled: "relay:NAME",
    * "recipients:DOMAIN" or "warmup:DOMAIN". */
   throttled_by?: string;
+  /** OnlyRelay names the relay that the next attempt goes to, because its answer to the
+   * message never came. Empty means any. */
+  only_relay?: string;
   /** Last is the reply that best explains the wait, its addresses masked. */
   last?: {
     /** Code is the three-digit reply code; 0 means that no reply came. */

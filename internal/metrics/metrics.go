@@ -27,6 +27,8 @@ type Store interface {
 // Relays tells which relays are not tried now.
 type Relays interface {
 	Up() map[string]bool
+	// Unanswered counts the messages, by relay, whose answer could not be read.
+	Unanswered() map[string]int64
 }
 
 const (
@@ -105,9 +107,10 @@ var (
 		"How late the most overdue e-mail is; above 60 something is stuck; 0 where nothing is late.", nil, nil)
 	startsDesc = prometheus.NewDesc("postrider_starts_waiting",
 		"Accepted e-mails whose run has not begun; growing means that Temporal is away.", nil, nil)
-	webhooksDesc = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
-	upDesc       = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
-	relayDesc    = prometheus.NewDesc("postrider_relay_up", "1 if this process would send through the relay now, 0 while it is passed over.", []string{"relay"}, nil)
+	webhooksDesc   = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
+	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
+	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if this process would send through the relay now, 0 while it is passed over.", []string{"relay"}, nil)
+	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
 )
 
 // backlog asks the database at most every few seconds, however often it is scraped.
@@ -164,7 +167,10 @@ func (b *backlog) read() (email.Backlog, error) {
 
 type relayCollector struct{ relays Relays }
 
-func (c relayCollector) Describe(ch chan<- *prometheus.Desc) { ch <- relayDesc }
+func (c relayCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- relayDesc
+	ch <- unansweredDesc
+}
 
 func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
 	for name, up := range c.relays.Up() {
@@ -173,5 +179,8 @@ func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
 			v = 1
 		}
 		ch <- prometheus.MustNewConstMetric(relayDesc, prometheus.GaugeValue, v, name)
+	}
+	for name, n := range c.relays.Unanswered() {
+		ch <- prometheus.MustNewConstMetric(unansweredDesc, prometheus.CounterValue, float64(n), name)
 	}
 }

@@ -44,8 +44,6 @@ const (
 	relayWait = 10 * time.Second
 	// accountWait is the least wait while our account with a relay is over a limit.
 	accountWait = 30 * time.Minute
-	// ambiguousWait is how long after an unanswered dot the mail is tried again.
-	ambiguousWait = time.Minute
 )
 
 // classify turns a refusing reply into an outcome and says whom to blame. It is the

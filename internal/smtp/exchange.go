@@ -246,8 +246,8 @@ func (x *exchange) ifSilent() []email.Outcome {
 	out := append([]email.Outcome(nil), x.out.Outcomes...)
 	for _, i := range x.accepted {
 		out[i] = email.Outcome{
-			RecipientID: out[i].RecipientID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous, RetryAfter: ambiguousWait,
-			Reply: email.Reply{Text: "the message was sent, and the relay's answer to it never came"},
+			RecipientID: out[i].RecipientID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous,
+			Reply: email.Reply{Text: fmt.Sprintf("the message was sent to relay %s, and its answer never came", x.relay.Name)},
 		}
 	}
 	return out
@@ -262,8 +262,12 @@ func (x *exchange) dot() {
 		defer x.leave()
 		err = nil // the code decides, however long the text
 	}
-	if err != nil || (code/100 != 2 && !refusal(code)) {
+	if err == nil && code/100 != 2 && !refusal(code) {
+		err = nonsense(rep)
+	}
+	if err != nil {
 		x.out.Outcomes, x.fault = silent, cutFault(err)
+		x.pool.unanswered(err)
 		x.hangUp()
 		return
 	}

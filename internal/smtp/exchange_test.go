@@ -268,6 +268,8 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 			s.Close()
 			require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status)
 			require.Equal(t, tc.reason, ex.Outcomes[0].Reason)
+			unanswered := map[email.Detail]int64{email.DetailAmbiguous: 1}
+			require.Equal(t, unanswered[tc.reason], rs.Unanswered()[s.Relay().Name])
 			require.True(t, ex.RelayFault)
 			require.Contains(t, fmt.Sprint(ex.Transcript), "timeout")
 			_, err = rs.Session(t.Context(), email.Route{})

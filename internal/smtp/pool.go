@@ -57,6 +57,8 @@ type pool struct {
 	closed bool
 	// quits are the sessions being taken leave of.
 	quits sync.WaitGroup
+	// unread counts the messages whose answer could not be read.
+	unread atomic.Int64
 	// recent are the last exchanges.
 	recent []timing
 }
@@ -297,6 +299,12 @@ func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Repl
 	if p.recent = append(p.recent, timing{now, took}); len(p.recent) > recentExchanges {
 		p.recent = p.recent[1:]
 	}
+}
+
+// unanswered notes that the relay has a message and nobody could read what it said to it.
+func (p *pool) unanswered(err error) {
+	p.unread.Add(1)
+	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", printable(err.Error()))
 }
 
 var errFault = errors.New("it broke off or refused the last transaction")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,7 +92,21 @@ func (rs *Relays) takes(route email.Route) []*pool {
 			pools = append(pools, p)
 		}
 	}
+	only := func(p *pool) bool { return p.relay.Name == route.Relay }
+	if slices.ContainsFunc(pools, only) {
+		pools = slices.DeleteFunc(pools, func(p *pool) bool { return !only(p) })
+	}
 	return pools
+}
+
+// Unanswered counts, by relay, the messages whose final dot this process has written and
+// whose answer it could not read.
+func (rs *Relays) Unanswered() map[string]int64 {
+	counts := make(map[string]int64, len(rs.pools))
+	for _, p := range rs.pools {
+		counts[p.relay.Name] += p.unread.Load()
+	}
+	return counts
 }
 
 // Fast reports whether the route's first relay that is not down has answered

@@ -65,6 +65,12 @@ func TestRoutes(t *testing.T) {
 		s.Close()
 		require.True(t, rs.Fast(tc.route))
 	}
+	for want, relay := range map[string]string{"rest": "rest", "special": "gone"} {
+		s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "y.test", Relay: relay})
+		require.NoError(t, err)
+		require.Equal(t, want, s.Relay().Name, "a message stays at the relay %s, as long as there is one of that name", relay)
+		s.Close()
+	}
 	only := relays(t, smtp.Options{}, url(bulk, "streams=broadcast"))
 	_, err := only.Session(t.Context(), email.Route{Stream: email.StreamTransactional})
 	require.ErrorContains(t, err, "no relay takes this mail")
