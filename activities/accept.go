@@ -78,7 +78,8 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.D
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
 	if limits.Now = time.Now(); earlier != nil {
-		limits.Now = earlier.AcceptedAt // what was in time then is the same message now
+		// What was in time, and had a relay, then is the same message now.
+		limits.Now, limits.Serves = earlier.AcceptedAt, nil
 	}
 	m, err := intake.Decode(message, limits)
 	if err != nil {

@@ -9,10 +9,58 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
 )
+
+func TestAnEmailSaysWhyNoRelayTakesIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	post := `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"c"}`
+	id := b.call("POST", "/v1.0/emails?accesskey="+b.key, post).field(t, "id")
+	get := func() map[string]any {
+		var m map[string]any
+		b.call("GET", "/v1.0/emails/"+id+"?accesskey="+b.key, "").decode(t, &m)
+		return m
+	}
+	require.NotContains(t, get(), "relay_fault")
+
+	_, err := b.store.Check(t.Context(), id, email.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+	st, err := b.store.RelayFailed(t.Context(), email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true,
+		Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}, uuid.NewString())
+	require.NoError(t, err)
+	m := get()
+	require.Equal(t, "relay_down", m["status_detail"])
+	at := func(when time.Time) string { return when.UTC().Format("2006-01-02T15:04:05.000Z") }
+	require.Equal(t, map[string]any{"relay": "primary", "since": at(st.Since), "smtp_code": 452.0, "enhanced_code": "4.3.1", "text": "Insufficient system storage",
+		"next_attempt_at": at(st.NextProbeAt)}, m["relay_fault"])
+	require.Equal(t, at(st.NextProbeAt), m["next_attempt_at"])
+	var page struct{ Result []map[string]any }
+	b.call("GET", "/v1.0/emails?accesskey="+b.key, "").decode(t, &page)
+	require.Equal(t, m["relay_fault"], page.Result[0]["relay_fault"])
+
+	// What has been due for hours is due now.
+	_, err = b.raw.ExecContext(t.Context(), "UPDATE relay_states SET next_at = now() - interval '1 hour'; UPDATE emails SET next_action_at = now() - interval '2 hours'; UPDATE recipients SET next_attempt_at = now() - interval '2 hours'")
+	require.NoError(t, err)
+	var now time.Time
+	require.NoError(t, b.raw.NewRaw("SELECT now()").Scan(t.Context(), &now))
+	m = get()
+	for _, next := range []any{m["next_attempt_at"], m["relay_fault"].(map[string]any)["next_attempt_at"], m["recipients"].([]any)[0].(map[string]any)["next_attempt_at"]} {
+		require.GreaterOrEqual(t, next, at(now))
+	}
+
+	_, err = b.store.Check(t.Context(), id, email.Obstacle{RelayDown: true, NoRelay: true})
+	require.NoError(t, err)
+	m = get()
+	require.Equal(t, "no_relay", m["status_detail"])
+	fault := m["relay_fault"].(map[string]any)
+	require.Empty(t, fault["relay"])
+	require.Nil(t, fault["next_attempt_at"])
+	require.Contains(t, fault["text"], "no relay takes transactional mail from acme.test")
+}
 
 func TestPostAnswersWithTheSeedsEmail(t *testing.T) {
 	t.Parallel()

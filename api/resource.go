@@ -70,6 +70,16 @@ type recipientJSON struct {
 	AcceptedBy    *acceptedJSON         `json:"accepted_by,omitempty"`
 }
 
+// relayFaultJSON says why no relay takes an e-mail.
+type relayFaultJSON struct {
+	Relay         string  `json:"relay"`
+	Since         *string `json:"since"`
+	SMTPCode      int     `json:"smtp_code,omitempty"`
+	EnhancedCode  string  `json:"enhanced_code,omitempty"`
+	Text          string  `json:"text"`
+	NextAttemptAt *string `json:"next_attempt_at"`
+}
+
 // emailJSON is the seed API's Email, then what we add.
 type emailJSON struct {
 	ID           string           `json:"id"`
@@ -89,6 +99,7 @@ type emailJSON struct {
 	ReplyTo       []addressJSON     `json:"reply_to"`
 	StatusDetail  email.Detail      `json:"status_detail"`
 	NextAttemptAt *string           `json:"next_attempt_at"`
+	RelayFault    *relayFaultJSON   `json:"relay_fault,omitempty"`
 	Counts        email.Counts      `json:"counts"`
 	Recipients    []recipientJSON   `json:"recipients"`
 	Tags          []string          `json:"tags"`
@@ -121,6 +132,9 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 		StatusDetail: e.Detail, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
 		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, BatchID: e.BatchID, WorkflowID: e.WorkflowID,
+	}
+	if f := e.RelayFault; f != nil {
+		out.RelayFault = &relayFaultJSON{Relay: f.Relay, Since: moment(f.Since), SMTPCode: f.Reply.Code, EnhancedCode: f.Reply.Enhanced, Text: f.Reply.Text, NextAttemptAt: moment(f.NextAttemptAt)}
 	}
 	if voipbin(c) {
 		out.Status = email.Status(email.VoIPBINStatus(e))

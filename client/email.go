@@ -52,11 +52,14 @@ type Email struct {
 
 	// Status sums up Recipients; StatusDetail says what it leaves out. A customer with
 	// the profile voipbin gets VoIPBIN's words for it, such as processed.
-	Status        email.Status `json:"status"`
-	StatusDetail  email.Detail `json:"status_detail"`
-	NextAttemptAt time.Time    `json:"next_attempt_at"`
-	Counts        email.Counts `json:"counts"`
-	Recipients    []Recipient  `json:"recipients"`
+	Status       email.Status `json:"status"`
+	StatusDetail email.Detail `json:"status_detail"`
+	// NextAttemptAt is zero where no attempt is due.
+	NextAttemptAt time.Time `json:"next_attempt_at"`
+	// RelayFault is why no relay takes it; nil unless StatusDetail is relay_down or no_relay.
+	RelayFault *RelayFault  `json:"relay_fault"`
+	Counts     email.Counts `json:"counts"`
+	Recipients []Recipient  `json:"recipients"`
 
 	Source       Party   `json:"source"`
 	Destinations []Party `json:"destinations"`
@@ -98,6 +101,21 @@ func (e *Email) UnmarshalJSON(data []byte) error {
 
 // JSON is the answer as it came, with what this package does not know.
 func (e Email) JSON() json.RawMessage { return e.raw }
+
+// RelayFault says why no relay takes an e-mail at the moment.
+type RelayFault struct {
+	// Relay is the name of the last one tried; empty where none is configured for the e-mail.
+	Relay string `json:"relay"`
+	// Since is when it began to fail; zero where that is not known.
+	Since time.Time `json:"since"`
+	// SMTPCode and EnhancedCode are the relay's answer; 0 if there was none. Text has its
+	// words, or what happened.
+	SMTPCode     int    `json:"smtp_code"`
+	EnhancedCode string `json:"enhanced_code"`
+	Text         string `json:"text"`
+	// NextAttemptAt is when it is tried again; zero where none is configured.
+	NextAttemptAt time.Time `json:"next_attempt_at"`
+}
 
 // Recipient is one recipient with its own state.
 type Recipient struct {

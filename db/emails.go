@@ -106,7 +106,7 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, 
 		out[i] = emailOf(r, recipients[r.ID], contents[r.ID], attachments[r.ID])
 		out[i].CallbackURL = callbacks[r.CallbackID]
 	}
-	return out, nil
+	return out, s.addRelayFaults(ctx, rows, out)
 }
 
 // callbacks reads the callback URLs of e-mails, by the id of their endpoint.

@@ -19,6 +19,8 @@ type Email struct {
 	Attempts int
 	// NextAttemptAt is zero when nothing is due: finished, held, or sending now.
 	NextAttemptAt time.Time
+	// RelayFault is why no relay takes it; nil unless Detail is relay_down or no_relay.
+	RelayFault *RelayFault
 
 	CreatedAt time.Time
 	// StatusAt is when the status last changed.

@@ -189,7 +189,11 @@ func (a *app) close() error {
 
 // limits are those of a message, by whichever door it comes in.
 func (a *app) limits() intake.Limits {
-	return intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
+	var serves func(email.Route) bool
+	if len(a.cfg.SMTPURLs) > 0 {
+		serves = a.relays.Serves
+	}
+	return intake.Limits{Serves: serves, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
 		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL}
 }
 

@@ -26,6 +26,7 @@ const (
 	codeTooLarge       = "too_large"
 	codeTooLate        = "too_late"
 	codePast           = "past"
+	codeNoRelay        = "no_relay"
 	codeBeforeSendAt   = "before_send_at"
 	codeBlocked        = string(email.CodeBlocked)
 )

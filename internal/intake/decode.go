@@ -26,6 +26,9 @@ type Limits struct {
 	// made to it, without
 	// repeating it. Nil refuses all.
 	CheckURL func(string) error
+	// Serves reports whether a relay is configured for mail of a stream and sender's domain.
+	// Nil takes all.
+	Serves func(email.Route) bool
 	// Blocked are the files that are not sent; zero means the built-in list.
 	Blocked email.Blocklist
 	// Now is the time that send_at and expires_at are compared with; zero means

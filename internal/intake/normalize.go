@@ -40,6 +40,7 @@ func normalize(req request, l Limits) (email.Message, error) {
 	m.OnAmbiguous = oneOf(c, "/on_ambiguous", req.OnAmbiguous, email.AmbiguousRetry, email.AmbiguousFail)
 	m.CallbackURL = c.callback(req.CallbackURL)
 	m.Stream = oneOf(c, "/stream", req.Stream, email.StreamTransactional, email.StreamBroadcast)
+	c.route(m, req)
 	if size := requested(req); size > l.MaxMessageBytes {
 		return email.Message{}, c.tooLarge(size, len(req.Attachments) > 0)
 	}
@@ -47,6 +48,26 @@ func normalize(req request, l Limits) (email.Message, error) {
 		return email.Message{}, err
 	}
 	return m, nil
+}
+
+// route refuses mail that no configured relay would ever take.
+func (c *checker) route(m email.Message, req request) {
+	route := email.Route{Stream: m.Stream, SenderDomain: m.From.Domain()}
+	if c.limits.Serves == nil || route.SenderDomain == "" || c.limits.Serves(route) {
+		return
+	}
+	for _, other := range []email.Stream{email.StreamTransactional, email.StreamBroadcast} {
+		if c.limits.Serves(email.Route{Stream: other, SenderDomain: route.SenderDomain}) {
+			c.refuse("/stream", codeNoRelay, "no relay takes %s mail from %s, only %s: give that stream, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with streams=",
+				route.Stream, route.SenderDomain, other)
+			return
+		}
+	}
+	pointer := "/from"
+	if req.Source != nil {
+		pointer = "/source"
+	}
+	c.refuse(pointer, codeNoRelay, "no relay takes mail from %s: give another sender, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with domains= and streams=", route.SenderDomain)
 }
 
 // refused is what was found wrong, if anything.

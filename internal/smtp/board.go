@@ -103,8 +103,9 @@ func (p *pool) report(e *email.RelayError, how broken) time.Duration {
 	defer cancel()
 	reply := e.Reply
 	if reply.Code == 0 {
-		reply.Text = email.MaskText(oneLine(e.Err), p.relay.User)
+		reply.Text = oneLine(e.Err)
 	}
+	reply.Text = email.MaskText(reply.Text, p.relay.User)
 	st, err := p.opts.Board.RelayFailed(ctx, email.RelayState{
 		Name: p.relay.Name, Address: p.relay.addr(), Reply: reply, MailFrom: how.mailFrom,
 		Shared: how.inTransaction && !how.perhaps || slices.Contains(everywhere, e.Reply.Code),

@@ -1,0 +1,79 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// beginsWithin is how long an attempt that is due may take to begin. Until then its time
+// is shown as it was given; after it, as now.
+const beginsWithin = 10 * time.Second
+
+// addRelayFaults says of e-mails that wait for a relay which one it is, since when and
+// why. Their next attempt is not in the past afterwards: what is due is due now, or when
+// its relay is probed next. Of other e-mails, what is overdue is due now.
+func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []email.Email) error {
+	open := false
+	for _, r := range rows {
+		open = open || !r.Status.Final()
+	}
+	if !open {
+		return nil
+	}
+	// One row at the least: the time.
+	var states []*relayStateRow
+	err := s.db.NewRaw(`SELECT v.at AS tx_now, rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from
+		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON rs.failures > 0 ORDER BY rs.since`).Scan(ctx, &states)
+	if err != nil {
+		return translate(err)
+	}
+	now := utc(states[0].TxNow)
+	for i, r := range rows {
+		e, due, from := &out[i], now, now.Add(-beginsWithin)
+		switch {
+		case r.Status.Final():
+			continue
+		case e.Detail == email.DetailNoRelay:
+			route := r.route()
+			e.RelayFault = &email.RelayFault{Reply: email.Reply{Text: fmt.Sprintf(
+				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
+			from = now
+		case e.Detail == email.DetailRelayDown:
+			e.RelayFault = faultOf(r.RelayDownBy, states, now)
+			due = e.RelayFault.NextAttemptAt
+			from = due
+		}
+		if e.NextAttemptAt.Before(from) {
+			e.NextAttemptAt = notBefore(due, e.NextAttemptAt)
+		}
+		for j := range e.Recipients {
+			if r := &e.Recipients[j]; r.NextAttemptAt.Before(from) {
+				r.NextAttemptAt = notBefore(due, r.NextAttemptAt)
+			}
+		}
+	}
+	return nil
+}
+
+// faultOf is what is known of a relay by its name. Of several with one name, the one
+// that has failed for longest stands for all.
+func faultOf(name string, states []*relayStateRow, now time.Time) *email.RelayFault {
+	for _, rs := range states {
+		if rs.Name == name && rs.Failures > 0 {
+			st := rs.state()
+			return &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
+		}
+	}
+	return &email.RelayFault{Relay: name, Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}, NextAttemptAt: now}
+}
+
+// notBefore moves a time on that has passed; none stays none.
+func notBefore(now, at time.Time) time.Time {
+	if at.IsZero() || at.After(now) {
+		return at
+	}
+	return now
+}
