@@ -39,7 +39,8 @@ export type Message = {
   expires_at?: string;
   /** The sender. */
   from?: AddressInput;
-  /** Header fields of the client's own, in their order. What Postrider or mail servers write is refused. */
+  /** Header fields of the client's own, in their order. What Postrider or mail servers write is refused. An ASCII value goes out as it is. Other
+   * characters are encoded where the field allows it, and refused elsewhere. All fields together may have 65536 bytes. */
   headers?: Record<string, string>;
   /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
   metadata?: Record<string, string>;

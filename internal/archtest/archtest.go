@@ -53,8 +53,9 @@ var rules = map[string]rule{
 	"internal/mailbox":  {standardOnly: true},
 	"internal/safehttp": {},
 
-	"internal/intake": {may: []string{"email"}},
-	"internal/render": {may: []string{"email"}},
+	"internal/header": {},
+	"internal/intake": {may: []string{"email", "internal/header"}},
+	"internal/render": {may: []string{"email", "internal/header"}},
 	"internal/smtp":   {may: []string{"email"}},
 	"client":          {may: []string{"email"}, standardOnly: true},
 	// What it says depends on the message alone.

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -9,12 +10,16 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/header"
 )
 
 // Limits of the options. Lengths are in bytes.
 const (
-	maxHeaders       = 50
-	maxHeaderValue   = 998
+	maxHeaders     = 50
+	maxHeaderValue = 32 << 10
+	// maxHeadersBytes bounds names and values together: mail servers have limits for
+	// a whole header.
+	maxHeadersBytes  = 64 << 10
 	maxMetadata      = 50
 	maxMetadataName  = 64
 	maxMetadataValue = 512
@@ -61,7 +66,9 @@ func (c *checker) headers(hs headers) []email.Header {
 	}
 	seen := map[string]bool{}
 	var out []email.Header
+	size := 0
 	for _, h := range hs {
+		size += len(h.name) + len(text(h.value))
 		pointer, name, value := member("/headers", h.name), strings.ToLower(h.name), strings.TrimSpace(text(h.value))
 		instead, mine := owned[name]
 		mine = mine || slices.ContainsFunc(ownedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
@@ -76,17 +83,29 @@ func (c *checker) headers(hs headers) []email.Header {
 			c.refuse(pointer, codeNamedTwice, "the header is named twice in different case; remove one of them")
 		case h.value == nil:
 			c.refuse(pointer, codeWrongType, "the value has the wrong type; give a string")
-		case control(text(h.value)):
+		case headerControl(text(h.value)):
 			c.refuse(pointer, codeControl, "remove line breaks and other control characters")
 		case len(value) > maxHeaderValue:
 			c.refuse(pointer, codeTooLong, "the value has %d bytes, the limit is %d", len(value), maxHeaderValue)
 		default:
 			out = append(out, email.Header{Name: h.name, Value: value})
+			if _, err := header.Encode(h.name, value); errors.Is(err, header.ErrTooLong) {
+				c.refuse(pointer, codeTooLong, "%s", err)
+			} else if err != nil {
+				c.refuse(pointer, codeInvalid, "%s", err)
+			}
 		}
 		seen[name] = true
 	}
+	if size > maxHeadersBytes {
+		c.refuse("/headers", codeTooLong, "the headers have %d bytes together, the limit is %d", size, maxHeadersBytes)
+	}
 	return out
 }
+
+// headerControl is control without the tab, which is white space in a header (RFC 5322
+// section 3.2.2).
+func headerControl(s string) bool { return control(strings.ReplaceAll(s, "\t", " ")) }
 
 func (c *checker) metadata(in map[string]*string) map[string]string {
 	if len(in) > maxMetadata {

@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasttemplate"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/header"
 )
 
 // Limits of variables. Those that a message may use are as many as a recipient may
@@ -183,22 +184,26 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	}
 	m := t.base
 	m.To = []email.Address{to}
-	header := func(what string, p *part) string {
+	fill := func(what string, p *part, forbidden func(string) bool) string {
 		s := p.fill(vars)
-		if !control(s) {
+		if !forbidden(s) {
 			return s
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
-			if control(vars[name]) {
+			if forbidden(vars[name]) {
 				c.refuse(member("/variables", name), codeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
 			}
 		}
 		return s
 	}
-	m.Subject = header("the subject", t.subject)
+	m.Subject = fill("the subject", t.subject, control)
 	m.Headers = slices.Clone(m.Headers)
 	for i, h := range m.Headers {
-		m.Headers[i].Value = strings.TrimSpace(header("the header "+h.Name, t.headers[i]))
+		value := strings.TrimSpace(fill("the header "+h.Name, t.headers[i], headerControl))
+		if _, err := header.Encode(h.Name, value); err != nil {
+			c.refuse("/variables", codeInvalid, "with these variables, the header %s is not valid: %s", h.Name, err)
+		}
+		m.Headers[i].Value = value
 	}
 	m.Metadata = maps.Clone(m.Metadata)
 	for name, p := range t.metadata {
@@ -225,9 +230,13 @@ func (t *template) fits(c *checker, vars, escaped map[string]string) {
 		}
 	}
 	within("the subject", t.subject.size(vars), maxSubject)
+	var headers int64
 	for i, h := range t.base.Headers {
-		within("the header "+h.Name, t.headers[i].size(vars), maxHeaderValue)
+		size := t.headers[i].size(vars)
+		within("the header "+h.Name, size, maxHeaderValue)
+		headers += int64(len(h.Name)) + size
 	}
+	within("the headers", headers, maxHeadersBytes)
 	for _, name := range slices.Sorted(maps.Keys(t.metadata)) {
 		within("a value of metadata", t.metadata[name].size(vars), maxMetadataValue)
 	}

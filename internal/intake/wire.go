@@ -61,9 +61,9 @@ type attachment struct {
 }
 
 // headers keeps an object's members in their order.
-type headers []header
+type headers []headerField
 
-type header struct {
+type headerField struct {
 	name  string
 	value *string
 }
@@ -116,7 +116,7 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return err
 	}
 	for d.PeekKind() != '}' {
-		var next header
+		var next headerField
 		if err := json.UnmarshalDecode(d, &next.name); err != nil {
 			return err
 		}

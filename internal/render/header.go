@@ -2,22 +2,11 @@ package render
 
 import (
 	"bytes"
-	"encoding/base64"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/postrider/postrider/email"
-)
-
-const (
-	// lineWidth is where fields are folded (RFC 5322 section 2.1.1).
-	lineWidth = 78
-	// maxLine is what no line may exceed.
-	maxLine = 998
-	// wordWidth is the longest encoded word that fits on a continuation line of
-	// 76 characters (RFC 2047 section 2), in a multiple of base64's four.
-	wordWidth = 72
+	"github.com/postrider/postrider/internal/header"
 )
 
 // writeHeader writes the message's own fields; those of MIME follow.
@@ -37,58 +26,59 @@ func writeHeader(out *bytes.Buffer, m email.Message, c Composition) {
 	}
 	field(out, "Date", c.Date.UTC().Format(time.RFC1123Z))
 	field(out, "Message-ID", "<"+c.MessageID+">")
-	field(out, "Subject", unstructured("Subject", m.Subject))
+	fold(out, "Subject", unstructured("Subject", m.Subject))
 	for _, h := range m.Headers {
-		field(out, h.Name, unstructured(h.Name, h.Value))
+		fold(out, h.Name, clients(h))
 	}
 	field(out, "MIME-Version", "1.0")
 }
 
-// field writes one field, folded before words that would not fit. A run of
-// spaces is never broken: parsers differ in what they make of its rest.
-func field(out *bytes.Buffer, name, value string) {
+// field writes one field, folded before words that would not fit.
+func field(out *bytes.Buffer, name, value string) { fold(out, name, header.Cut(value)) }
+
+// fold writes one field. The first piece stays beside the name, unless it is longer than
+// what a line may have.
+func fold(out *bytes.Buffer, name string, pieces header.Pieces) {
 	out.WriteString(name)
 	out.WriteString(":")
 	used := len(name) + 1
-	for i, word := range foldable(value) {
-		if i > 0 && used+1+len(word) > lineWidth {
+	for i, piece := range pieces {
+		if next := used + len(piece); i > 0 && next > header.LineWidth || next > header.MaxLine {
 			out.WriteString("\r\n")
 			used = 0
 		}
-		out.WriteString(" ")
-		out.WriteString(word)
-		used += 1 + len(word)
+		out.WriteString(piece)
+		used += len(piece)
 	}
 	out.WriteString("\r\n")
 }
 
-// foldable splits a value at its single spaces.
-func foldable(value string) []string {
-	var out []string
-	from := 0
-	for i := 1; i+1 < len(value); i++ {
-		if value[i] == ' ' && value[i-1] != ' ' && value[i+1] != ' ' {
-			out = append(out, value[from:i])
-			from = i + 1
+// clients is the value of a client's field. Intake refuses what the field cannot hold. An
+// e-mail that was accepted before intake did so goes out with encoded words.
+func clients(h email.Header) header.Pieces {
+	if strings.TrimSpace(h.Value) == h.Value && strings.IndexFunc(h.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0 {
+		if pieces, err := header.Encode(h.Name, h.Value); err == nil {
+			return pieces
 		}
 	}
-	return append(out, value[from:])
+	return unstructured(h.Name, h.Value)
 }
 
 // unstructured is a text as it stands in a field: as it is, or in encoded words
 // (RFC 2047) where it is not printable ASCII or has no place to fold.
-func unstructured(name, s string) string {
+func unstructured(name, s string) header.Pieces {
 	if !printable(s) {
-		return encodedWords(name, s)
+		return header.Words(name, s)
 	}
+	pieces := header.Cut(s)
 	used := len(name) + 1
-	for _, word := range foldable(s) {
-		if used+1+len(word) > maxLine {
-			return encodedWords(name, s)
+	for _, piece := range pieces {
+		if used+len(piece) > header.MaxLine {
+			return header.Words(name, s)
 		}
 		used = 0
 	}
-	return s
+	return pieces
 }
 
 // printable reports whether a text may stand in a header as it is. What looks
@@ -96,23 +86,6 @@ func unstructured(name, s string) string {
 func printable(s string) bool {
 	return strings.TrimSpace(s) == s && !strings.Contains(s, "=?") &&
 		strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-}
-
-// encodedWords splits a text between characters, so that each word can be
-// decoded by itself. The first one stands beside the field's name.
-func encodedWords(name, s string) string {
-	const frame = len("=?utf-8?b?" + "?=")
-	var words []string
-	room := max(wordWidth-len(name)-2, frame+8)
-	for s != "" {
-		n := min((room-frame)/4*3, len(s))
-		for n < len(s) && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		words = append(words, "=?utf-8?b?"+base64.StdEncoding.EncodeToString([]byte(s[:n]))+"?=")
-		s, room = s[n:], wordWidth
-	}
-	return strings.Join(words, " ")
 }
 
 // addresses writes an address list (RFC 5322 section 3.4). Addresses that are
@@ -126,7 +99,7 @@ func addresses(name string, as []email.Address) string {
 		case printable(a.Name):
 			out[i] = `"` + quoted.Replace(a.Name) + `" ` + out[i]
 		default:
-			out[i] = encodedWords(name, a.Name) + " " + out[i]
+			out[i] = header.Words(name, a.Name).String() + " " + out[i]
 		}
 	}
 	return strings.Join(out, ", ")

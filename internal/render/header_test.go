@@ -38,8 +38,68 @@ func TestHeaderValuesComeBack(t *testing.T) {
 		m.Subject, m.Headers = value, []email.Header{{Name: "X-Value", Value: value}, {Name: strings.Repeat("X", 64), Value: value}}
 		h := headerOf(t, rendered(t, m))
 		require.Equal(t, value, decoded(t, h.Get("Subject")))
+		if strings.Contains(value, "=?") { // a client's ASCII value is not encoded
+			require.Equal(t, value, h.Get("X-Value"))
+			continue
+		}
 		require.Equal(t, value, decoded(t, h.Get("X-Value")))
 		require.Equal(t, value, decoded(t, h.Get(strings.Repeat("X", 64))))
+	}
+}
+
+// The white space between two lines counts as it stands: unfolding takes the line ends away
+// (RFC 5322 section 2.2.3).
+func TestClientsHeadersOnTheWire(t *testing.T) {
+	t.Parallel()
+	var thread []string
+	for i := range 200 {
+		thread = append(thread, fmt.Sprintf("<%d.%s@mail.example.com>", i, strings.Repeat("x", 40)))
+	}
+	long := "<https://example.com/u/" + strings.Repeat("t", 960) + ">"
+	for _, tt := range []struct{ name, value, want string }{
+		{"List-Unsubscribe", "<https://example.com/u?next=?x&token=abc>", ""},
+		{"List-Unsubscribe", "<https://example.com/unsub/dXNlcjE=?list=3>, <mailto:u@example.com?subject==?utf-8?q?x?=>", ""},
+		{"List-Unsubscribe", "<https://example.com/u/üser?x=ü#é>", "<https://example.com/u/%C3%BCser?x=%C3%BC#%C3%A9>"},
+		{"List-Unsubscribe", "<https://bücher.example:8443/ü>, <mailto:ü@bücher.example?subject=ü>", "<https://xn--bcher-kva.example:8443/%C3%BC>, <mailto:%C3%BC@xn--bcher-kva.example?subject=%C3%BC>"},
+		{"List-Unsubscribe", long, ""},
+		{"List-Archive", "(ältere) <https://example.com/a>", "(=?utf-8?b?w6RsdGVyZQ==?=) <https://example.com/a>"},
+		{"List-Post", "NO (posting not allowed)", ""},
+		{"References", "<a@example.com>\t<b@example.com>", ""},
+		{"References", "<a@example.com> (a comment =?x) <b=?c@example.com>", ""},
+		{"References", strings.Join(thread, " "), ""},
+		{"References", strings.Join(thread, "\t"), ""},
+		{"References", strings.Join(thread, ""), strings.Join(thread, "")},
+		{"References", strings.Join(thread, "  "), ""},
+		{"In-Reply-To", "<=?utf-8?q?x?=@example.com>", ""},
+		{"List-Id", "Bücher und mehr <books.example.com>", "=?utf-8?b?QsO8Y2hlciB1bmQgbWVocg==?= <books.example.com>"},
+		{"List-ID", `"Bücher, \"neu\"" <books.example.com>`, "=?utf-8?b?QsO8Y2hlciwgIm5ldSI=?= <books.example.com>"},
+		{"Disposition-Notification-To", `Jörg Müller <j@example.com>, "A, B" <ab@example.com>, c@bücher.example`,
+			`=?utf-8?b?SsO2cmcgTcO8bGxlcg==?= <j@example.com>, "A, B" <ab@example.com>, c@xn--bcher-kva.example`},
+		{"Errors-To", "<fehler@bücher.example>", "<fehler@xn--bcher-kva.example>"},
+		{"Keywords", "Bücher, books", "=?utf-8?b?QsO8Y2hlcg==?=, books"},
+		{"Auto-Submitted", "auto-generated (für Sie)", "auto-generated (=?utf-8?b?ZsO8ciBTaWU=?=)"},
+		{"X-Token", "YWJj=?abc", ""},
+		{"X-Token", "a\tb", ""},
+		{"X-Note", "zwei Wörter", "=?utf-8?b?endlaSBXw7ZydGVy?="},
+	} {
+		m := basic()
+		m.Headers = []email.Header{{Name: tt.name, Value: tt.value}}
+		raw := string(rendered(t, m))
+		top, _, _ := strings.Cut(raw, "\r\n\r\n")
+		for line := range strings.SplitSeq(top, "\r\n") {
+			require.LessOrEqual(t, len(line), 998)
+		}
+		_, after, ok := strings.Cut(top, "\r\n"+tt.name+":")
+		require.True(t, ok)
+		after, _, _ = strings.Cut(after, "\r\nMIME-Version")
+		got := strings.TrimPrefix(strings.ReplaceAll(after, "\r\n", ""), " ")
+		if want := tt.want; want == "" {
+			require.Equal(t, tt.value, got)
+		} else if strings.Contains(tt.value, "><") {
+			require.Equal(t, want, strings.ReplaceAll(got, " ", ""), "white space may stand between ids")
+		} else {
+			require.Equal(t, want, got)
+		}
 	}
 }
 
