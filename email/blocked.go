@@ -58,10 +58,13 @@ func (b Blocklist) list() map[string]bool {
 	return b.own
 }
 
-// Name says why a file of that name is not sent; empty if it may be.
+// Name says why a file of that name is not sent; empty if it may be. Some mail programs
+// decode a name that looks encoded, so what it decodes to counts too.
 func (b Blocklist) Name(filename string) string {
-	if ext := Extension(filename); b.list()[ext] {
-		return "files of type ." + ext + " are not sent, because mail servers refuse them"
+	for _, name := range readings(filename) {
+		if ext := Extension(name); b.list()[ext] {
+			return "files of type ." + ext + " are not sent, because mail servers refuse them"
+		}
 	}
 	return ""
 }

@@ -81,7 +81,7 @@ export type AddressInput = {
 /** One of: `content` in base64, with a `filename`; a reference to an uploaded file or to a recording; a `url` that is fetched when the
  * mail is due. */
 export type AttachmentInput = {
-  /** Base64 (RFC 4648 section 4: with padding, without line breaks). */
+  /** Base64 of either alphabet (RFC 4648 sections 4 and 5), with padding or without; white space is ignored. */
   content?: string;
   /** Makes it an inline file that HTML names as `cid:…`: 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -. */
   content_id?: string;

@@ -40,11 +40,12 @@ func extension(mediaType string) string {
 }
 
 // typeOf is the media type that a source names, or what the content looks like
-// where it names none, a broken or the general one. Multiparts and messages may
-// not be in base64 (RFC 2045 section 6.4): they go as bytes of no known type.
+// where it names none, a broken or the general one. Multiparts, and messages other than
+// message/rfc822, may not be in base64 (RFC 2045 section 6.4): they go as bytes of no known
+// type.
 func typeOf(header string, head []byte) string {
 	base, params, err := mime.ParseMediaType(header)
-	if strings.HasPrefix(base, "multipart/") || strings.HasPrefix(base, "message/") {
+	if strings.HasPrefix(base, "multipart/") || strings.HasPrefix(base, "message/") && base != "message/rfc822" {
 		return octetStream
 	}
 	if err == nil && base != octetStream && strings.Contains(base, "/") {

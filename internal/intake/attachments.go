@@ -214,8 +214,8 @@ func (c *checker) mediaType(pointer, given string) string {
 		c.refuse(pointer, codeInvalid, "give a media type such as application/pdf, at most %d bytes long", maxMediaType)
 		return ""
 	}
-	if main == "multipart" || main == "message" {
-		c.refuse(pointer, codeUnsupported, "multipart and message types cannot be sent in base64; use application/octet-stream")
+	if main == "multipart" || main == "message" && sub != "rfc822" {
+		c.refuse(pointer, codeUnsupported, "multipart types, and message types other than message/rfc822, are not sent as attachments; use application/octet-stream")
 		return ""
 	}
 	delete(params, "name")

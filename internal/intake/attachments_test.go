@@ -3,6 +3,7 @@ package intake_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,7 @@ func TestAttachmentsAreMadeSafe(t *testing.T) {
 		{"a.csv", "", "\x00\x01", "a.csv", "application/octet-stream"},
 		{"a.json", "", "{}", "a.json", "application/json"},
 		{"a.docx", "", "PK\x03\x04", "a.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+		{"mail.eml", "Message/RFC822", "Subject: s", "mail.eml", "message/rfc822"},
 		{"a.csv", "Text/CSV; Charset=UTF-8; name=b.exe", "a,b", "a.csv", "text/csv; charset=UTF-8"},
 		{"empty.txt", "", "", "empty.txt", "text/plain; charset=utf-8"},
 		{"mz.txt", "", "MZ is how this begins", "mz.txt", "text/plain; charset=utf-8"},
@@ -42,6 +44,45 @@ func TestAttachmentsAreMadeSafe(t *testing.T) {
 		m, err := attach(t, row.filename, row.mediaType, []byte(row.content))
 		require.NoError(t, err, row.filename)
 		require.Equal(t, []email.Attachment{{Filename: row.wantName, Type: row.wantType, Content: []byte(row.content)}}, m.Attachments, row.filename)
+	}
+}
+
+func TestBase64AsProgramsWriteIt(t *testing.T) {
+	t.Parallel()
+	content := make([]byte, 256)
+	for i := range content {
+		content[i] = byte(i)
+	}
+	content = append(content, 0xfb, 0xff, 0xfe) // + and / in base64
+	std, url := base64.StdEncoding, base64.URLEncoding
+	lines := func(s, end string) (out string) {
+		for ; len(s) > 76; s = s[76:] {
+			out += s[:76] + end
+		}
+		return out + s + end
+	}
+	for size := len(content); size >= 254; size-- {
+		want := content[:size]
+		whole := std.EncodeToString(want)
+		for name, given := range map[string]string{
+			"standard": whole, "without padding": base64.RawStdEncoding.EncodeToString(want), "URL": url.EncodeToString(want), "URL without padding": base64.RawURLEncoding.EncodeToString(want),
+			"CRLF": lines(whole, "\r\n"), "LF": lines(whole, "\n"), "LF without padding": lines(strings.TrimRight(whole, "="), "\n"), "spaces around": "  " + whole + " \t", "LF inside padding": strings.Replace(whole, "=", "\n=", 1),
+		} {
+			for _, body := range []string{quoted(given), strings.ReplaceAll(quoted(given), "/", `\/`)} {
+				m, err := intake.Decode([]byte(with(`"attachments":[{"filename":"a","content":`+body+`}]`)), limits())
+				require.NoError(t, err, name)
+				require.Equal(t, want, m.Attachments[0].Content, name)
+			}
+		}
+	}
+	for given, want := range map[string]string{
+		"a-b/": "two alphabets", "A": "in the middle", "AAAAA": "in the middle", "AA=": "in the middle", "AAAA=": "in the middle", "AA==AA==": "RFC 4648", "\u00e4AA": "RFC 4648", "AAAA!": "in the middle", "AAA!": "RFC 4648",
+		"data:application/pdf;base64,JVBERi0=": "without the", "data:x;base64,AAAA": "without the", "A\u00a0A": "RFC 4648", "====": "RFC 4648",
+	} {
+		_, err := intake.Decode([]byte(with(`"attachments":[{"filename":"a","content":`+quoted(given)+`}]`)), limits())
+		f := failure(t, err).Fields[0]
+		require.Equal(t, "/attachments/0/content invalid_base64", f.Pointer+" "+f.Code, given)
+		require.Contains(t, f.Detail, want, given)
 	}
 }
 
@@ -59,11 +100,19 @@ func TestExecutablesAreBlockedByName(t *testing.T) {
 		"a.exe", "a.EXE", "a.pdf.scr", "a.exe.", "a.exe .", "a.exe. . ", "a. exe", "a.exe\u200b", "a.e\u00adxe", "a.exe:stream", "a.exe::$DATA", "x/y.exe",
 		".exe", "a.com", "a.bat", "a.cmd", "a.pif", "a.js", "a.jse", "a.vbs", "a.vbe", "a.wsf", "a.wsh", "a.ps1", "a.msi", "a.msp", "a.hta", "a.jar",
 		"a.lnk", "a.reg", "a.cpl", "a.dll", "a.sys", "a.app", "a.dmg", "a.apk", "a.iso",
+		"=?utf-8?q?x.exe?=", "report=?utf-8?q?.exe?=", "=?UTF-8?B?eC5leGU=?=", "=?utf-8?b?eC5leGU?=", "=?utf-8?q?x.e?= =?utf-8?q?xe?=", "=?x-unknown?q?x=2Eexe?=", "=?utf-8*en?q?x.exe?=",
+		"=?utf-16le?b?eAAuAGUAeABlAA==?=", "x%2Eexe", "x.e%78e", "x%2eEXE%20", "x.exe%00.pdf", "utf-8''x%2Eexe", "iso-8859-1'en'x%2eexe", "%3D%3Futf-8%3Fq%3Fx.exe%3F=",
+		"x%252Eexe", "=?utf-8?q?x%2Eexe?=", "x.exe%E2%80%8B", "=?utf-8?q?x.exe",
 	} {
 		_, err := attach(t, name, "application/pdf", []byte("hi"))
 		f := failure(t, err).Fields[0]
 		require.Equal(t, "/attachments/0/filename attachment_blocked", f.Pointer+" "+f.Code, name)
 		require.Contains(t, f.Detail, "send the link")
+	}
+	for _, name := range []string{"100%.pdf", "50%25.pdf", "=?utf-8?q?x.pdf?=", "x.exe=?utf-8?q?.pdf?=", "it's.pdf", "a''b.pdf", "%.exe.pdf", "=?.pdf"} {
+		m, err := attach(t, name, "", []byte("hi"))
+		require.NoError(t, err, name)
+		require.Equal(t, name, m.Attachments[0].Filename)
 	}
 	_, err := attach(t, "a.pdf.ScR", "", []byte("hi"))
 	require.Contains(t, failure(t, err).Fields[0].Detail, ".scr")

@@ -8,6 +8,8 @@ const (
 	codeMalformed = "malformed"
 	codeDuplicate = "duplicate"
 	codeNotUTF8   = "invalid_utf8"
+	// codeLoneSurrogate: an escape names half of a character (RFC 8259 section 8.2).
+	codeLoneSurrogate = "lone_surrogate"
 
 	// invalid_request and too_large: it can be read, and not be sent.
 	codeUnknown        = "unknown"

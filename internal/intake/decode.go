@@ -3,7 +3,9 @@ package intake
 import (
 	"bytes"
 	"errors"
+	"io"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -104,6 +106,9 @@ func unmarshal(body []byte, into any, ignoreUnknown bool) error {
 			return malformed(syn.JSONPointer, codeDuplicate, "the member is named twice; remove one of them")
 		case !utf8.Valid(body):
 			return malformed(syn.JSONPointer, codeNotUTF8, "the text is not valid UTF-8; encode it as such")
+		case !errors.Is(err, io.ErrUnexpectedEOF) && loneSurrogate.Match(body[min(int(syn.ByteOffset), len(body)):]):
+			return malformed(syn.JSONPointer, codeLoneSurrogate,
+				`the text has half of a surrogate pair (\ud800 to \udfff alone), which is no character: it was cut in the middle of one, as of an emoji`)
 		}
 		return malformed(syn.JSONPointer, codeMalformed, "the JSON is broken here or right behind; a JSON checker shows the place")
 	}
@@ -112,16 +117,21 @@ func unmarshal(body []byte, into any, ignoreUnknown bool) error {
 		return malformed("", codeMalformed, "the body is not a JSON object of the kind this takes")
 	}
 	want, ours := errors.AsType[typeError](err)
+	inBase64, isBase64 := errors.AsType[base64Error](err)
 	switch {
 	case ours:
 		return refused(sem.JSONPointer, codeWrongType, string(want))
 	case errors.Is(err, json.ErrUnknownName):
 		return refused(sem.JSONPointer, codeUnknown, "there is no such member; remove it or correct its name")
-	case sem.GoType == reflect.TypeFor[[]byte]() && sem.JSONKind == '"':
-		return refused(sem.JSONPointer, codeInvalidBase64, "give the content in base64 (RFC 4648 section 4: with padding, without line breaks)")
+	case isBase64:
+		return refused(sem.JSONPointer, codeInvalidBase64, string(inBase64))
 	}
 	return refused(sem.JSONPointer, codeWrongType, "the value has the wrong type; give "+expected(sem.GoType))
 }
+
+// loneSurrogate is the escape of half of a pair. Where the decoder stops at one, the other
+// half is missing.
+var loneSurrogate = regexp.MustCompile(`^\\u[dD][89a-fA-F][0-9a-fA-F]{2}`)
 
 // expected names the JSON type that a Go type is read from.
 func expected(t reflect.Type) string {
@@ -137,9 +147,6 @@ func expected(t reflect.Type) string {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Slice, reflect.Array:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return "a string in base64"
-		}
 		return "a list"
 	case reflect.Map, reflect.Struct:
 		return "an object"

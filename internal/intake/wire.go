@@ -50,14 +50,14 @@ type content struct {
 
 // attachment is content, a reference, or a URL.
 type attachment struct {
-	Filename      *string `json:"filename"`
-	Content       *[]byte `json:"content"`
-	Type          *string `json:"type"`
-	ContentID     *string `json:"content_id"`
-	ReferenceType *string `json:"reference_type"`
-	ReferenceID   *string `json:"reference_id"`
-	URL           *string `json:"url"`
-	Optional      bool    `json:"optional"`
+	Filename      *string  `json:"filename"`
+	Content       *encoded `json:"content"`
+	Type          *string  `json:"type"`
+	ContentID     *string  `json:"content_id"`
+	ReferenceType *string  `json:"reference_type"`
+	ReferenceID   *string  `json:"reference_id"`
+	URL           *string  `json:"url"`
+	Optional      bool     `json:"optional"`
 }
 
 // headers keeps an object's members in their order.

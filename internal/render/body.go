@@ -21,6 +21,8 @@ type node struct {
 	mediaType string
 	boundary  string
 	parts     []*node
+	// sevenBit: the body is in no transfer encoding.
+	sevenBit bool
 }
 
 // tree builds the parts of a message.
@@ -37,9 +39,9 @@ func tree(m email.Message, c Composition, s *shortening) *node {
 		switch {
 		case a.Content == nil && a.Problem != "":
 		case a.ContentID != "" && m.HTML != "":
-			inline = append(inline, s.shorten(i, a, fileNode(a, "inline")))
+			inline = append(inline, s.shorten(i, a, fileNode(a, "inline", c)))
 		default:
-			attached = append(attached, s.shorten(i, a, fileNode(a, "attachment")))
+			attached = append(attached, s.shorten(i, a, fileNode(a, "attachment", c)))
 		}
 	}
 	root := group("related", inline, c)
@@ -103,12 +105,18 @@ func textNode(mediaType, text string) *node {
 	return n
 }
 
-func fileNode(a email.Attachment, disposition string) *node {
+func fileNode(a email.Attachment, disposition string, c Composition) *node {
 	n := &node{mediaType: "application/octet-stream", body: func(out *bytes.Buffer) { writeBase64(out, a.Content) }}
-	contentType := n.mediaType
+	contentType, encoding := n.mediaType, "base64"
 	t, params, err := mime.ParseMediaType(a.Type)
-	// A multipart or a message must not be in base64 (RFC 2045 section 6.4).
-	if err == nil && strings.Contains(t, "/") && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/") {
+	switch {
+	case err != nil || !strings.Contains(t, "/"):
+	case t == messageType && (a.Content == nil || carriedAsMessage(a.Content, c)):
+		n.mediaType, contentType, encoding = t, t, "7bit"
+		n.sevenBit = true
+		n.body = func(out *bytes.Buffer) { writeCRLF(out, a.Content) }
+	// Multiparts and messages must not be in base64 (RFC 2045 section 6.4).
+	case !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/"):
 		delete(params, "name") // the file has one name, which was looked at
 		if formatted := mime.FormatMediaType(t, params); formatted != "" {
 			n.mediaType, contentType = t, formatted
@@ -117,7 +125,7 @@ func fileNode(a email.Attachment, disposition string) *node {
 	n.fields = [][2]string{
 		{"Content-Type", contentType},
 		{"Content-Disposition", disposition + filename(a.Filename)},
-		{"Content-Transfer-Encoding", "base64"},
+		{"Content-Transfer-Encoding", encoding},
 	}
 	if a.ContentID != "" {
 		n.fields = append(n.fields, [2]string{"Content-Id", "<" + a.ContentID + ">"})
@@ -127,13 +135,17 @@ func fileNode(a email.Attachment, disposition string) *node {
 
 // filename is a file's name as a parameter: as it is, or as RFC 2231 has it where it
 // is not ASCII. What looks like an encoded word would be decoded by many programs,
-// against RFC 2047 section 5, and be another name, another extension perhaps.
+// against RFC 2047 section 5, and be another name, another extension perhaps. Three
+// characters that RFC 2231 gives a meaning to are quoted: Python's email package reads no
+// name from a token that has one.
 func filename(name string) string {
 	switch {
 	case name == "":
 		return ""
 	case strings.Contains(name, "=?"):
 		return "; filename*=utf-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
+	case strings.ContainsAny(name, "'%*") && ascii(name):
+		return `; filename="` + quoted.Replace(name) + `"`
 	}
 	return strings.TrimPrefix(mime.FormatMediaType("x", map[string]string{"filename": name}), "x")
 }

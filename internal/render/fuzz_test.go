@@ -55,7 +55,9 @@ func FuzzRender(f *testing.F) {
 
 		h := headerOf(t, raw)
 		require.Equal(t, subject, decoded(t, h.Get("Subject")))
-		require.Equal(t, value, decoded(t, h.Get("X-Fuzz")))
+		if got := h.Get("X-Fuzz"); got != value { // an ASCII value is not encoded
+			require.Equal(t, value, decoded(t, got))
+		}
 		from, err := netmail.ParseAddress(h.Get("From"))
 		require.NoError(t, err)
 		require.Equal(t, netmail.Address{Name: name, Address: "a@example.com"}, *from)

@@ -13,7 +13,8 @@ type Preview struct {
 	// of the attachments in Shortened.
 	Source []byte
 	// SizeBytes is the size of what Render makes. Attachments whose size is not known
-	// yet count with their line.
+	// yet count with their line, and stored messages (message/rfc822) as if they were
+	// sent as they are stored.
 	SizeBytes int64
 	// Shortened are the indexes of the attachments whose content is not in Source,
 	// in the order in which they stand there.
@@ -49,11 +50,14 @@ func (s *shortening) shorten(index int, a email.Attachment, n *node) *node {
 		return n
 	}
 	size := max(a.Size, int64(len(a.Content)))
-	line := fmt.Sprintf("[%d bytes in base64 are left out of this preview]", size)
+	line, written := fmt.Sprintf("[%d bytes in base64 are left out of this preview]", size), base64Len(size)
+	if n.sevenBit {
+		line, written = fmt.Sprintf("[%d bytes are left out of this preview]", size), max(a.Size, crlfLen(a.Content))
+	}
 	if a.Content == nil && a.BlobID == "" {
 		line = fmt.Sprintf("[what this %s holds is fetched when the e-mail is due]", a.ReferenceType)
 	} else {
-		s.leftOut += base64Len(size) - int64(len(line))
+		s.leftOut += written - int64(len(line))
 	}
 	s.indexes = append(s.indexes, index)
 	n.body = func(out *bytes.Buffer) { out.WriteString(line) }
