@@ -101,6 +101,9 @@ type Session interface {
 // relay would talk to us, an *email.Throttled where its rate says later.
 type Relays interface {
 	Session(ctx context.Context, route email.Route) (Session, error)
+	// Fitting returns the session to send a message with: s, or one with a relay that
+	// takes more of it. s is closed where it returns another, or an error.
+	Fitting(ctx context.Context, route email.Route, s Session, env email.Envelope, message []byte) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
 	Fast(route email.Route) bool
 	// Paced reports whether the route's relay has a rate.

@@ -47,6 +47,41 @@ func TestADeliveredAttempt(t *testing.T) {
 	require.Equal(t, 1, b.closed)
 }
 
+// other is a session with the relay that takes what the first one cannot.
+type other struct{ peer }
+
+func (other) Relay() email.Relay { return email.Relay{Name: "other"} }
+
+func TestAMessageGoesByTheRelayThatFits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.onFitting = func(s Session) (Session, error) {
+		s.Close() // as Relays.Fitting does
+		return other{peer{b.world}}, nil
+	}
+	res, err := b.smtp(t, true)
+	require.NoError(t, err)
+	require.Equal(t, "other", res.Relay.Name)
+	require.Equal(t, "other", b.marked[0].Relay.Name)
+	require.Equal(t, "other", b.finishes[0].Relay.Name)
+	require.Equal(t, 2, b.closed, "each session once")
+
+	b = setup(t)
+	b.onFitting = func(s Session) (Session, error) {
+		s.Close()
+		return nil, &email.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: io.EOF}
+	}
+	res, err = b.smtp(t, true)
+	require.NoError(t, err)
+	require.Zero(t, b.sends)
+	require.Equal(t, 1, b.closed)
+	o := b.finishes[0].Outcomes[0]
+	require.Equal(t, email.RecipientDeferred, o.Status)
+	require.True(t, o.Uncounted && o.Untried && o.RelayFault)
+	require.Equal(t, time.Minute, o.RetryAfter)
+	require.Contains(t, res.Text, "relay other: EOF")
+}
+
 func TestASlowInlineAttemptIsHandedOverAndAttachedTo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -187,6 +187,35 @@ func TestAChunkSendsWhatIsDue(t *testing.T) {
 	require.Equal(t, 250, b.closed, "every session is given back")
 }
 
+func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 20)
+	var asked atomic.Int64
+	b.onFitting = func(s Session) (Session, error) {
+		s.Close()
+		if asked.Add(1)%2 == 0 {
+			return nil, &email.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: errors.New("no route")}
+		}
+		return other{peer{b.world}}, nil
+	}
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 10, res.Sent.Delivered)
+	require.Equal(t, 10, b.sends)
+	require.Equal(t, 30, b.closed, "each session once")
+	for _, e := range b.recorded {
+		if o := e.Outcomes[0]; o.Status != email.RecipientDelivered {
+			require.True(t, o.Uncounted && o.Untried && o.RelayFault)
+			require.Equal(t, time.Minute, o.RetryAfter)
+			continue
+		}
+		require.Equal(t, "other", e.Relay.Name)
+	}
+	for _, m := range b.marked {
+		require.Equal(t, "other", m.Relay.Name)
+	}
+}
+
 // What a relay has answered is not known to anybody until it is recorded: it does not
 // wait for a slower exchange of its lot.
 func TestAChunkRecordsWhatHasEnded(t *testing.T) {

@@ -194,17 +194,18 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 	session := first.take()
 	if session == nil {
 		if session, err = c.deps.Relays.Session(ctx, c.in.Route); err != nil {
-			giveBack(e, o, retryAfter(err), email.MaskText(err.Error()))
-			for i := range e.Outcomes { // no relay has seen any of them
-				e.Outcomes[i].RelayFault = isRelayError(err)
-				e.Outcomes[i].Untried = e.Outcomes[i].RelayFault
-			}
+			e.Outcomes = notTried(o.Recipients, err).Outcomes
 			return
 		}
 	}
+	env := email.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}
+	if session, err = c.deps.Relays.Fitting(ctx, c.in.Route, session, env, message); err != nil {
+		e.Outcomes = notTried(o.Recipients, err).Outcomes
+		return
+	}
 	defer session.Close()
 	e.Relay = session.Relay()
-	ex := session.Send(ctx, email.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}, message, c.marker(*e, message))
+	ex := session.Send(ctx, env, message, c.marker(*e, message))
 	e.Outcomes, e.Transcript = ex.Outcomes, ex.Transcript
 	c.logAttempt(email.SendSMTPInput{EmailID: o.EmailID, Attempt: o.Attempt}, email.SendSMTPResult{Relay: e.Relay, Reply: ex.Final}, ex)
 }

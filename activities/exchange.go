@@ -153,7 +153,12 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	if err != nil {
 		return a.noSession(ctx, in, err)
 	}
-	defer session.Close()
+	held := true
+	defer func() {
+		if held {
+			session.Close()
+		}
+	}()
 	res.Relay = session.Relay()
 	owner := uuid.NewString()
 	openings, err := a.deps.Gate.Open(ctx, []email.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
@@ -170,6 +175,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		res.Sent, res.Relay, res.Reply = true, o.Relay, masked(o.Reply, nil)
 		return res, false, nil
 	default:
+		held = false
 		res, err = a.send(ctx, session, in, owner, o)
 		return res, false, err
 	}
@@ -233,8 +239,15 @@ func isRelayError(err error) bool {
 }
 
 // send renders, sends and writes down what came of it. Once the server has
-// answered it never returns an error.
+// answered it never returns an error. It closes the session, or the one with another
+// relay that the message goes to.
 func (a *Activities) send(ctx context.Context, session Session, in email.SendSMTPInput, owner string, o email.Opening) (email.SendSMTPResult, error) {
+	closing := session
+	defer func() {
+		if closing != nil {
+			closing.Close()
+		}
+	}()
 	res := email.SendSMTPResult{Attempt: in.Attempt, Relay: session.Relay(), Sent: true}
 	ending := email.Ending{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}
 	message, unsendable, err := a.render(ctx, in.EmailID, o.Date)
@@ -249,7 +262,16 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	sendCtx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	stop := a.keepLease(ctx, in, owner, cut)
-	ex := session.Send(sendCtx, email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}, message, a.marker(ending, message))
+	env := email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}
+	fitting, err := a.deps.Relays.Fitting(sendCtx, in.Route, session, env, message)
+	closing = fitting
+	var ex email.Exchange
+	if err == nil {
+		res.Relay, ending.Relay = fitting.Relay(), fitting.Relay()
+		ex = fitting.Send(sendCtx, env, message, a.marker(ending, message))
+	} else {
+		ex = notTried(o.Recipients, err)
+	}
 	stop()
 	ending.Outcomes, ending.Transcript = ex.Outcomes, ex.Transcript
 	addrs := addresses(o.Recipients)
@@ -265,6 +287,19 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 		res.Unrecorded = maskedOutcomes(ending.Outcomes, addrs)
 	}
 	return res, nil
+}
+
+// notTried is an exchange that did not come about for want of a session.
+func notTried(rs []email.EnvelopeRecipient, err error) email.Exchange {
+	ex := email.Exchange{Outcomes: make([]email.Outcome, len(rs)), Final: email.Reply{Text: email.MaskText(err.Error())}}
+	ex.RelayFault = isRelayError(err)
+	for i, r := range rs {
+		ex.Outcomes[i] = email.Outcome{
+			RecipientID: r.ID, Status: email.RecipientDeferred, Reply: ex.Final, RetryAfter: max(retryAfter(err), time.Second), Uncounted: true,
+			RelayFault: ex.RelayFault, Untried: ex.RelayFault, // no relay has seen any of them
+		}
+	}
+	return ex
 }
 
 // marker notes that a final dot is about to be written.

@@ -26,6 +26,8 @@ type world struct {
 	obstacle email.Obstacle
 	finishes []email.Ending
 	onFinish func() error
+	// onFitting replaces the session before a message is sent.
+	onFitting func(Session) (Session, error)
 	// superseded: the attempt has another owner by the time it ends.
 	superseded bool
 	marked     []email.Mark
@@ -129,6 +131,13 @@ func (w *world) Session(context.Context, email.Route) (Session, error) {
 		return nil, w.relayErr
 	}
 	return peer{w}, nil
+}
+
+func (w *world) Fitting(_ context.Context, _ email.Route, s Session, _ email.Envelope, _ []byte) (Session, error) {
+	if w.onFitting != nil {
+		return w.onFitting(s)
+	}
+	return s, nil
 }
 
 func (w *world) Fast(email.Route) bool { return !w.slow }

@@ -24,6 +24,18 @@ func (r relaySessions) Session(ctx context.Context, route email.Route) (activiti
 	return s, nil
 }
 
+func (r relaySessions) Fitting(ctx context.Context, route email.Route, s activities.Session, env email.Envelope, message []byte) (activities.Session, error) {
+	session, ok := s.(*smtp.Session)
+	if !ok {
+		return s, nil
+	}
+	fitting, err := r.Relays.Fitting(ctx, route, session, env, message)
+	if err != nil {
+		return nil, err
+	}
+	return fitting, nil
+}
+
 func recipientRates(rs []config.RecipientRate) email.Rates {
 	out := email.Rates{}
 	for _, r := range rs {

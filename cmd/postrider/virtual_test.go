@@ -154,6 +154,34 @@ func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
 	}
 }
 
+// What the first relay cannot take by its own words waits for nobody: it goes to the next, and
+// where that one is down it waits for it.
+func TestVirtualAMessageGoesToTheRelayThatTakesIt(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	v.listen(nil, "", until(time.Hour, "MAIL", "452 4.3.1 Insufficient system storage"))
+	small := (&smtptest.Peer{Extensions: []string{"SIZE 100"}}).Start(t)
+	var list []smtp.Relay
+	for _, u := range []string{small.Addr() + "?tls=none&name=small", v.peer.Addr() + "?tls=none&name=large"} {
+		r, err := smtp.ParseRelay("smtp://" + u)
+		require.NoError(t, err)
+		list = append(list, r)
+	}
+	relays := smtp.New(list, smtp.Options{Now: v.Now, Board: v.store})
+	t.Cleanup(relays.Close)
+	v.work(relaySessions{relays})
+	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test")}
+	v.send(ids...)
+	v.requireDelivered(time.Hour, 2*time.Hour, ids...)
+	for _, id := range ids {
+		require.Empty(t, v.happened(id, email.EventDeferred), "a relay that is not there defers nobody")
+		attempts, err := v.store.Attempts(t.Context(), v.customer, id)
+		require.NoError(t, err)
+		require.Equal(t, "large", attempts[len(attempts)-1].Relay.Name)
+	}
+	require.Empty(t, small.Messages())
+}
+
 // twoProcesses are the relays of two workers, asked in turns.
 type twoProcesses struct {
 	of [2]relaySessions
@@ -164,6 +192,9 @@ func (p *twoProcesses) next() relaySessions { return p.of[p.n.Add(1)%2] }
 
 func (p *twoProcesses) Session(ctx context.Context, route email.Route) (activities.Session, error) {
 	return p.next().Session(ctx, route)
+}
+func (p *twoProcesses) Fitting(ctx context.Context, route email.Route, s activities.Session, env email.Envelope, message []byte) (activities.Session, error) {
+	return p.of[0].Fitting(ctx, route, s, env, message)
 }
 func (p *twoProcesses) Fast(route email.Route) bool        { return p.of[p.n.Load()%2].Fast(route) }
 func (p *twoProcesses) Paced(route email.Route) bool       { return false }

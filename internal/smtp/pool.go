@@ -97,7 +97,7 @@ func (p *pool) session(ctx context.Context, route email.Route) (*Session, error)
 		vacate()
 		return nil, err
 	}
-	s.vacate = vacate
+	s.vacate, s.elsewhere = vacate, 0
 	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err

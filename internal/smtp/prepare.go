@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,14 +21,13 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		return "", false
 	}
 	if limit := x.sizeLimit(); limit > 0 && int64(len(message)) > limit {
-		x.decideRest(unsendable(email.DetailTooLarge, "the message has %d bytes, the relay takes %d", len(message), limit))
+		x.decideRest(x.cannotTake(email.DetailTooLarge, "the message has %d bytes, the relay takes %d", len(message), limit))
 		return "", false
 	}
 	_, offersUTF8 := x.extension("SMTPUTF8")
-	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
-	needsUTF8 := !ascii(x.env.From) || !ascii(header)
-	if needsUTF8 && !offersUTF8 {
-		x.decideRest(unsendable(email.DetailUnsendable, "the return-path or a header field is not ASCII, and the relay does not offer SMTPUTF8"))
+	utf8 := needsUTF8(x.env.From, message)
+	if utf8 && !offersUTF8 {
+		x.decideRest(x.cannotTake(email.DetailUnsendable, "the return-path or a header field is not ASCII, and the relay does not offer SMTPUTF8"))
 		return "", false
 	}
 	left := false
@@ -40,14 +38,14 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 			continue
 		case ascii(r.Address):
 		case offersUTF8:
-			needsUTF8 = true
+			utf8 = true
 		default:
-			x.decide(i, unsendable(email.DetailUnsendable, "the address is not ASCII, and the relay does not offer SMTPUTF8"))
+			x.decide(i, x.cannotTake(email.DetailUnsendable, "the address is not ASCII, and the relay does not offer SMTPUTF8"))
 			continue
 		}
 		left = true
 	}
-	return x.mailParameters(message, needsUTF8), left
+	return x.mailParameters(message, utf8), left
 }
 
 // sayMail names the sender. Parameters that the relay refuses although it offered their
@@ -65,7 +63,7 @@ func (x *exchange) sayMail(message []byte) (code int, text string, ok bool, err 
 	}
 }
 
-func (x *exchange) mailParameters(message []byte, needsUTF8 bool) string {
+func (x *exchange) mailParameters(message []byte, utf8 bool) string {
 	params := ""
 	if x.uses("SIZE") {
 		params += fmt.Sprintf(" SIZE=%d", len(message))
@@ -73,7 +71,7 @@ func (x *exchange) mailParameters(message []byte, needsUTF8 bool) string {
 	if x.uses("8BITMIME") && !ascii(message) {
 		params += " BODY=8BITMIME"
 	}
-	if needsUTF8 {
+	if utf8 {
 		params += " SMTPUTF8"
 	}
 	if x.uses("DSN") && x.env.ID != "" {
@@ -136,6 +134,18 @@ func outOfStep(r email.Reply) bool {
 		return r.Enhanced == "5.5.2"
 	}
 	return false
+}
+
+// cannotTake is what becomes of mail that this relay does not take: it fails, or waits for
+// a relay that may.
+func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) email.Outcome {
+	o := unsendable(reason, format, args...)
+	if x.elsewhere > 0 {
+		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, x.elsewhere
+		o.RelayFault, o.Untried = true, true
+		o.Reply.Text += "; another relay, which may take it, cannot be asked now"
+	}
+	return o
 }
 
 func unsendable(reason email.Detail, format string, args ...any) email.Outcome {

@@ -37,6 +37,9 @@ type Session struct {
 	vacate func()
 	// alternative: another relay takes this mail too.
 	alternative bool
+	// elsewhere: a relay that may take what this one cannot is asked again after that time.
+	// 0: there is none.
+	elsewhere time.Duration
 
 	dialedAt time.Time
 	idleAt   time.Time
@@ -83,6 +86,9 @@ func (s *Session) redial(ctx context.Context) error {
 	s.conn, s.text, s.opening = fresh.conn, fresh.text, fresh.opening
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
 	s.forgone = nil
+	if s.alternative {
+		s.elsewhere = max(s.elsewhere, time.Second) // the new server may offer less
+	}
 	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
 	return ctx.Err()
 }

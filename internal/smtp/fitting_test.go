@@ -1,0 +1,117 @@
+package smtp_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// sendFitting is what a worker does: take a session, then the one that fits, then send.
+func sendFitting(t *testing.T, rs *smtp.Relays, route email.Route, env email.Envelope, message string) (email.Exchange, string) {
+	t.Helper()
+	s, err := rs.Session(t.Context(), route)
+	require.NoError(t, err)
+	s, err = rs.Fitting(t.Context(), route, s, env, []byte(message))
+	require.NoError(t, err)
+	defer s.Close()
+	return s.Send(t.Context(), env, []byte(message), noMark), s.Relay().Name
+}
+
+func TestAMessageGoesToTheFirstRelayThatCanTakeIt(t *testing.T) {
+	t.Parallel()
+	const (
+		ascii, utf8 = "a@y.test", "用户@y.test"
+		done, late  = email.RecipientDelivered, email.RecipientDeferred
+		ended       = email.RecipientFailed
+	)
+	nonASCII := strings.Replace(rendered, "From: a@", "From: \xc3\xa4@", 1)
+	eight := strings.Replace(rendered, "end", "gr\xc3\xbc\xc3\x9fe", 1)
+	for name, tc := range map[string]struct {
+		first, second, third []string // what each offers; nil: there is no such relay, "down": it is not there
+		to                   []string
+		message              string
+		relay                string
+		statuses             []email.RecipientStatus
+	}{
+		"the first takes it":              {[]string{"SMTPUTF8"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r1", []email.RecipientStatus{done}},
+		"an address that is not ASCII":    {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r2", []email.RecipientStatus{done}},
+		"one of two addresses is not":     {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, done}},
+		"a header that is not ASCII":      {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii}, nonASCII, "r2", []email.RecipientStatus{done}},
+		"a message that is too large":     {[]string{"SIZE 50"}, []string{"SIZE 1000"}, nil, []string{ascii}, rendered, "r2", []email.RecipientStatus{done}},
+		"eight bits":                      {[]string{"SIZE"}, []string{"8BITMIME"}, nil, []string{ascii}, eight, "r2", []email.RecipientStatus{done}},
+		"eight bits that nobody offers":   {[]string{"SIZE"}, []string{"SIZE"}, nil, []string{ascii}, eight, "r1", []email.RecipientStatus{done}},
+		"the third takes it":              {[]string{"SIZE 50"}, []string{"SIZE 60"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
+		"the first is down":               {[]string{"down"}, []string{"SIZE 50"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
+		"nobody takes it":                 {[]string{"SIZE 50"}, []string{"SIZE 60"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
+		"each takes some":                 {[]string{"SIZE 50"}, []string{"SIZE"}, []string{"SMTPUTF8", "SIZE 50"}, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, ended}},
+		"the one that may is down":        {[]string{"SIZE 50"}, []string{"down"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{late}},
+		"the one that may is down, some":  {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii, utf8}, rendered, "r1", []email.RecipientStatus{done, late}},
+		"there is one relay":              {[]string{"SIZE 50"}, nil, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
+		"what is down would take no more": {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{done}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var urls []string
+			for i, offer := range [][]string{tc.first, tc.second, tc.third} {
+				if offer == nil {
+					continue
+				}
+				p := (&smtptest.Peer{Extensions: offer}).Start(t)
+				if offer[0] == "down" {
+					p.Close()
+				}
+				urls = append(urls, url(p, "max_conns=1&name=r"+string(rune('1'+i))))
+			}
+			rs := relays(t, smtp.Options{}, urls...)
+			for range 2 { // every connection was given back
+				ex, relay := sendFitting(t, rs, email.Route{}, envelope(tc.to...), tc.message)
+				require.Equal(t, tc.relay, relay)
+				for i, o := range ex.Outcomes {
+					require.Equal(t, tc.statuses[i], o.Status, "%+v", o)
+					require.Equal(t, o.Status == late, o.Uncounted)
+					if o.Status == late {
+						require.GreaterOrEqual(t, o.RetryAfter, time.Second)
+						require.Contains(t, o.Text, "another relay")
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestAMessageStaysWithTheOnlyRelayItMayGoTo(t *testing.T) {
+	t.Parallel()
+	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
+	large := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(small, "name=small"), url(large, "name=large"))
+	ex, relay := sendFitting(t, rs, email.Route{Relay: "small"}, envelope("a@y.test"), rendered)
+	require.Equal(t, "small", relay)
+	require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
+	require.Empty(t, large.Messages())
+}
+
+func TestTheEndOfTheContextEndsTheSearchForARelay(t *testing.T) {
+	t.Parallel()
+	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
+	large := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, smtp.Options{}, url(small, "name=small&max_conns=1"), url(large, "name=large&max_conns=1"))
+	held, err := rs.Session(t.Context(), email.Route{Relay: "large"})
+	require.NoError(t, err)
+	s, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = rs.Fitting(ctx, email.Route{}, s, envelope("a@y.test"), []byte(rendered))
+	require.ErrorIs(t, err, context.Canceled)
+	held.Close()
+	s, err = rs.Session(t.Context(), email.Route{Relay: "small"})
+	require.NoError(t, err, "its connection was given back")
+	s.Close()
+}
