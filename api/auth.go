@@ -136,26 +136,52 @@ const tokenLife = 7 * 24 * time.Hour
 
 // tokens makes and checks login tokens: JWTs with HS256 (RFC 7519).
 type tokens struct {
-	key []byte
-	now func() time.Time
+	// keys all verify; signing says which of them signs.
+	keys    [][]byte
+	signing func(context.Context) (int, error)
+	now     func() time.Time
 }
 
-func (t tokens) issue(u account.User) (string, error) {
+func newTokens(opts Options) tokens {
+	t := tokens{keys: [][]byte{opts.TokenKey}, signing: opts.SigningKey, now: opts.Now}
+	if len(opts.OldTokenKey) > 0 {
+		t.keys = append(t.keys, opts.OldTokenKey)
+	}
+	if t.signing == nil {
+		t.signing = func(context.Context) (int, error) { return 0, nil }
+	}
+	return t
+}
+
+func (t tokens) issue(ctx context.Context, u account.User) (string, error) {
+	key, err := t.signing(ctx)
+	if err != nil {
+		return "", err
+	}
 	now := t.now()
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
 		Subject: u.ID, Issuer: "postrider", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-	}).SignedString(t.key)
+	}).SignedString(t.keys[key])
 }
 
 // user tells whose token it is.
 func (t tokens) user(token string) (string, error) {
 	var cl jwt.RegisteredClaims
-	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.key, nil },
+	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now))
 	if err != nil || cl.Subject == "" {
 		return "", errBadToken
 	}
 	return cl.Subject, nil
+}
+
+// verifying is all keys: while one is being replaced, tokens of both are about.
+func (t tokens) verifying() jwt.VerificationKeySet {
+	var set jwt.VerificationKeySet
+	for _, k := range t.keys {
+		set.Keys = append(set.Keys, k)
+	}
+	return set
 }
 
 type loginRequest struct {
@@ -195,7 +221,7 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	token, err := s.tokens.issue(user)
+	token, err := s.tokens.issue(c.Request.Context(), user)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -54,8 +54,11 @@ type Deps struct {
 type Options struct {
 	// Limits of a message. Now and DefaultSource are set per request.
 	Limits intake.Limits
-	// TokenKey signs login tokens; at least 32 bytes.
-	TokenKey []byte
+	// TokenKey signs and verifies login tokens; at least 32 bytes. OldTokenKey verifies
+	// them too, while the secret key is being replaced; empty means that it is not.
+	TokenKey, OldTokenKey []byte
+	// SigningKey says which of the two signs: 0 or 1. nil means the first, always.
+	SigningKey func(context.Context) (int, error)
 	// PublicURL is how the API is reached, without a slash at the end; empty makes
 	// a Location a path.
 	PublicURL string
@@ -95,7 +98,7 @@ func New(deps Deps, opts Options) *Server {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{deps: deps, opts: opts, tokens: tokens{key: opts.TokenKey, now: opts.Now}, engine: gin.New(),
+	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
 		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), large: semaphore.NewWeighted(largeRequestsMax),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {

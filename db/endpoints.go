@@ -58,7 +58,16 @@ type keptSecret struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
-func (s *Store) sealSecrets(endpointID string, secrets []endpoint.Secret) ([]byte, error) {
+// sealSecrets seals with the key that seals now, which stays so until the end of tx.
+func (s *Store) sealSecrets(ctx context.Context, tx bun.Tx, endpointID string, secrets []endpoint.Secret) ([]byte, error) {
+	index, err := s.sealingKey(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	return sealSecretsWith(s.keys[index], endpointID, secrets)
+}
+
+func sealSecretsWith(key *sealer, endpointID string, secrets []endpoint.Secret) ([]byte, error) {
 	kept := make([]keptSecret, len(secrets))
 	for i, sec := range secrets {
 		kept[i] = keptSecret{Secret: sec.Reveal(), Until: sec.ValidUntil}
@@ -67,12 +76,12 @@ func (s *Store) sealSecrets(endpointID string, secrets []endpoint.Secret) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	return s.seal.sealFor(endpointID, plain), nil
+	return key.sealFor(endpointID, plain), nil
 }
 
 // openSecrets reads what sealSecrets made, or the one secret of an earlier version.
 func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret, error) {
-	plain, err := s.seal.openFor(endpointID, sealed)
+	plain, err := s.keys.openFor(endpointID, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +120,7 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
 	row.Events = endpoint.DefaultEvents(endpoint.FormatStandard)
 	row.Format, row.Tags, row.Streams = endpoint.FormatStandard, []string{}, []string{}
-	if row.SecretSealed, err = s.sealSecrets(row.ID, []endpoint.Secret{fresh}); err != nil {
+	if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
 		return "", err
 	}
 	if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
@@ -211,10 +220,10 @@ func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out en
 	}
 	row := endpointRow{ID: newID(), CustomerID: e.CustomerID, Kind: endpoint.KindEndpoint}
 	row.take(e)
-	if row.SecretSealed, err = s.sealSecrets(row.ID, []endpoint.Secret{fresh}); err != nil {
-		return endpoint.Endpoint{}, "", err
-	}
 	err = s.inTx(ctx, func(tx bun.Tx) error {
+		if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
+			return err
+		}
 		var n int
 		err := tx.NewRaw("SELECT count(*) FROM webhook_endpoints WHERE customer_id = ? AND kind = 'endpoint' AND deleted_at IS NULL", e.CustomerID).Scan(ctx, &n)
 		if err != nil {
@@ -355,7 +364,7 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 		if secrets = endpoint.Rotate(secrets, fresh, now.UTC()); len(secrets) > maxSecrets {
 			return email.Fail(email.CodeConflict, "%d secrets sign already, each for 24 hours after it was replaced: wait until the oldest has ended", maxSecrets)
 		}
-		row.SecretSealed, err = s.sealSecrets(row.ID, secrets)
+		row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, secrets)
 		return err
 	})
 	return e, fresh.Reveal(), err

@@ -36,3 +36,14 @@ func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string
 	}
 	return s.acceptMany(ctx, as)
 }
+
+// SealedColumns are the columns that a rotation of the secret key goes through.
+func SealedColumns() (out []string) {
+	for _, c := range sealedColumns {
+		out = append(out, c.table+"."+c.column)
+	}
+	return out
+}
+
+// SealedBatch is how many secrets one transaction of a rotation seals anew.
+const SealedBatch = sealedBatch

@@ -8,13 +8,13 @@ import (
 	"fmt"
 )
 
-// sealer keeps secrets in the database unreadable without the installation's
-// key: AES-256-GCM, nonce first, bound to the row they belong to.
+// sealer keeps secrets in the database unreadable without its key: AES-256-GCM,
+// nonce first, bound to the row they belong to.
 type sealer struct{ aead cipher.AEAD }
 
 func newSealer(key []byte) (*sealer, error) {
 	if len(key) != 32 {
-		return nil, fmt.Errorf("POSTRIDER_SECRET_KEY: %d bytes, need 32", len(key))
+		return nil, fmt.Errorf("%d bytes, need 32", len(key))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -34,13 +34,51 @@ func (s *sealer) sealFor(owner string, plain []byte) []byte {
 	return s.aead.Seal(nonce, nonce, plain, []byte(owner))
 }
 
-func (s *sealer) openFor(owner string, sealed []byte) ([]byte, error) {
+// opens reports whether the key is the one that sealed.
+func (s *sealer) opens(owner string, sealed []byte) (plain []byte, ok bool) {
 	n := s.aead.NonceSize()
 	if len(sealed) < n {
-		return nil, errors.New("sealed secret is too short")
+		return nil, false
 	}
 	plain, err := s.aead.Open(nil, sealed[:n], sealed[n:], []byte(owner))
+	return plain, err == nil
+}
+
+// keyring are the keys of a process: POSTRIDER_SECRET_KEY first, then, while it is
+// being replaced, POSTRIDER_SECRET_KEY_OLD.
+type keyring []*sealer
+
+func newKeyring(key, old []byte) (keyring, error) {
+	first, err := newSealer(key)
 	if err != nil {
+		return nil, fmt.Errorf("POSTRIDER_SECRET_KEY: %w", err)
+	}
+	if len(old) == 0 {
+		return keyring{first}, nil
+	}
+	second, err := newSealer(old)
+	if err != nil {
+		return nil, fmt.Errorf("POSTRIDER_SECRET_KEY_OLD: %w", err)
+	}
+	return keyring{first, second}, nil
+}
+
+// noKey is the index of a key that the process does not have.
+const noKey = -1
+
+// by is the index of the key that opens what was sealed, noKey if none does.
+func (k keyring) by(owner string, sealed []byte) (plain []byte, index int) {
+	for i, s := range k {
+		if plain, ok := s.opens(owner, sealed); ok {
+			return plain, i
+		}
+	}
+	return nil, noKey
+}
+
+func (k keyring) openFor(owner string, sealed []byte) ([]byte, error) {
+	plain, index := k.by(owner, sealed)
+	if index == noKey {
 		return nil, errors.New("a stored secret does not open: is POSTRIDER_SECRET_KEY the one it was sealed with?")
 	}
 	return plain, nil

@@ -39,6 +39,9 @@ const (
 type Options struct {
 	// SecretKey seals webhook secrets; exactly 32 bytes.
 	SecretKey []byte
+	// OldSecretKey is the key before it, while that is being replaced; empty: there is
+	// none.
+	OldSecretKey []byte
 	// MaxConns bounds the pool. Defaults to 20.
 	MaxConns int
 	// RequireVerifiedDomains refuses mail from domains the customer has not proven.
@@ -64,14 +67,14 @@ type Options struct {
 // Store is the one door to Postgres. It is safe for concurrent use.
 type Store struct {
 	db   *bun.DB
-	seal *sealer
+	keys keyring
 	opts Options
 	together
 }
 
 // Open makes a Store. It does not connect yet: Ready says whether it can.
 func Open(databaseURL string, opts Options) (*Store, error) {
-	seal, err := newSealer(opts.SecretKey)
+	keys, err := newKeyring(opts.SecretKey, opts.OldSecretKey)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +111,7 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
 	// What a migration adds while this process runs is not its concern.
-	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), seal: seal, opts: opts}
+	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), keys: keys, opts: opts}
 	s.together = newTogether(s)
 	return s, nil
 }
@@ -133,13 +136,18 @@ func connectorOptions(databaseURL string) (opts []pgdriver.Option, err error) {
 // Close gives the connections back.
 func (s *Store) Close() error { return s.db.Close() }
 
-// Ready reports whether Postgres answers and has the schema.
+// Ready reports whether Postgres answers, has the schema, and seals with a key that
+// this process has. ErrSecretKey if it has not.
 func (s *Store) Ready(ctx context.Context) error {
 	var n int
 	if err := s.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return translate(err)
 	}
-	return nil
+	k, err := s.keyState(ctx, s.db)
+	if err != nil {
+		return translate(err)
+	}
+	return k.err()
 }
 
 // inTx runs fn in one transaction at READ COMMITTED: the row lock orders

@@ -52,6 +52,8 @@ type app struct {
 	http       *safehttp.Client
 	activities *activities.Activities
 	drain      activities.Drain
+	// keyChecked: the secret key is the database's.
+	keyChecked bool
 	metrics    *metrics.Metrics
 }
 
@@ -99,6 +101,7 @@ func newCodec(cfg config.Config) (*codec.Codec, error) {
 func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error) {
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
+		OldSecretKey:           cfg.OldSecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
@@ -228,16 +231,23 @@ func (a *app) api(withWorker bool) http.Handler {
 		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
-		Limits:      a.limits(),
-		TokenKey:    derivedKey(a.cfg.SecretKey.Bytes(), "login tokens"),
+		Limits:   a.limits(),
+		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),
+		SigningKey:  a.store.SealingKey,
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
 	})
 }
 
-// derivedKey makes a key for one purpose of the installation's one secret.
+// loginTokens is the purpose of the keys that sign them.
+const loginTokens = "login tokens"
+
+// derivedKey makes a key for one purpose of the installation's one secret; nil of none.
 func derivedKey(secret []byte, purpose string) []byte {
+	if len(secret) == 0 {
+		return nil
+	}
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte("postrider: " + purpose)) // hash.Hash never fails
 	return mac.Sum(nil)

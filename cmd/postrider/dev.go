@@ -124,6 +124,9 @@ func dev(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.checkKey(ctx); err != nil {
+		return err
+	}
 	if err := dispatch.EnsureSearchAttributes(ctx, a.temporal, a.namespace); err != nil {
 		return fmt.Errorf("temporal: %w", err)
 	}

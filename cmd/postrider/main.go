@@ -53,7 +53,7 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
 		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
-		pauseCommand(), unpauseCommand(), pausesCommand(), healthCommand())
+		pauseCommand(), unpauseCommand(), pausesCommand(), secretCommand(), healthCommand())
 	return cmd
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/inbound"
 )
@@ -52,7 +54,46 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 	}
 	log := newLog(cmd.ErrOrStderr(), cfg.LogLevel)
 	cfg.Log(log)
-	return newApp(cfg, log)
+	a, err := newApp(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkKey(cmd.Context()); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+// keyCheckTimeout is how long the start waits for Postgres to say whose key it has.
+const keyCheckTimeout = 5 * time.Second
+
+// checkKey refuses a key that is not the database's. Without Postgres nobody knows:
+// the process starts, and keyed goes on asking.
+func (a *app) checkKey(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keyCheckTimeout)
+	defer cancel()
+	err := a.store.CheckSecretKey(ctx)
+	if err == nil || errors.Is(err, db.ErrSecretKey) {
+		a.keyChecked = err == nil
+		return err
+	}
+	a.log.Warn("secret_key.unchecked", "error", err)
+	return nil
+}
+
+// keyed asks until Postgres has said whose key it has. With another one the process ends.
+func (a *app) keyed(ctx context.Context) error {
+	for !a.keyChecked && ctx.Err() == nil {
+		select {
+		case <-time.After(startRetry):
+		case <-ctx.Done():
+			return nil
+		}
+		if err := a.checkKey(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serve runs the API, the dispatcher, the inbound server where one is asked
@@ -66,6 +107,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 	ctx, s := newServices(ctx)
 	s.run("api", func() error { return serveHTTP(ctx, l, a.handler(withWorker)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
+	s.run("secret key", func() error { return a.keyed(ctx) })
 	if a.cfg.InboundListen != "" {
 		in := a.inbound()
 		if err := in.Listen(); err != nil {
@@ -101,6 +143,7 @@ func (a *app) workAlone(ctx context.Context) error {
 	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("relays", func() error { a.relays.Run(ctx); return nil })
+	s.run("secret key", func() error { return a.keyed(ctx) })
 	s.run("worker", func() error { return a.work(ctx) })
 	return s.wait()
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/config"
+)
+
+func secretCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "secret", Short: "Look at the key that seals what is secret in Postgres, and replace it"}
+	cmd.AddCommand(secretStatusCommand(), secretRotateCommand(), secretResetCommand())
+	return cmd
+}
+
+// withAnyKey opens the store for a command that has to work with a wrong key, too.
+func withAnyKey(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) error) error {
+	cfg, err := loadConfig(config.Tool)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(cfg, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), store, cfg, cmd.OutOrStdout()), store.Close())
+}
+
+func secretStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Say which key seals, and count the secrets that are sealed with each", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) error {
+				st, err := s.SecretKeyStatus(ctx)
+				if err != nil {
+					return err
+				}
+				printSecretStatus(out, st, len(cfg.OldSecretKey.Bytes()) > 0)
+				return nil
+			})
+		},
+	}
+}
+
+func printSecretStatus(out io.Writer, st db.SecretKeyStatus, hasOld bool) {
+	sealing := "a key that is not set here"
+	switch {
+	case !st.Planted:
+		sealing = "nothing yet"
+	case st.Sealing == 0:
+		sealing = "POSTRIDER_SECRET_KEY"
+	case st.Sealing == 1:
+		sealing = "POSTRIDER_SECRET_KEY_OLD, until `postrider secret rotate`"
+	}
+	fmt.Fprintf(out, "seals now                     %s\n", sealing)
+	if st.Replacing {
+		fmt.Fprintln(out, "being replaced                yes: run `postrider secret rotate` to its end")
+	}
+	fmt.Fprintf(out, "POSTRIDER_SECRET_KEY          %d secrets\n", st.Current)
+	if hasOld {
+		fmt.Fprintf(out, "POSTRIDER_SECRET_KEY_OLD      %d secrets\n", st.Old)
+	}
+	fmt.Fprintf(out, "open with no key that is set  %d secrets\n", st.Unreadable)
+}
+
+func secretRotateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate", Short: "Make POSTRIDER_SECRET_KEY the key that seals, and seal all secrets with it", Args: cobra.NoArgs,
+		Long: `Makes POSTRIDER_SECRET_KEY the key that seals, instead of POSTRIDER_SECRET_KEY_OLD,
+and seals with it what is sealed with the old one. Every API process and worker
+must have both keys before; they keep running. It may be stopped and run again.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, _ config.Config, out io.Writer) error {
+				total := 0
+				n, err := s.RotateSecretKey(ctx, func(resealed int) {
+					total += resealed
+					fmt.Fprintf(out, "%d secrets sealed with POSTRIDER_SECRET_KEY\n", total)
+				})
+				if err != nil {
+					return err
+				}
+				if n.Unreadable > 0 {
+					return fmt.Errorf("%d secrets open with no key that is set and were left as they are; POSTRIDER_SECRET_KEY seals the %d others", n.Unreadable, n.Current)
+				}
+				fmt.Fprintf(out, "done: POSTRIDER_SECRET_KEY seals all %d secrets; POSTRIDER_SECRET_KEY_OLD is not needed for them any more\n", n.Current)
+				return nil
+			})
+		},
+	}
+}
+
+func secretResetCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "reset", Short: "After the key was lost: give webhook endpoints whose secret does not open a new one", Args: cobra.NoArgs,
+		Long: `For a key that is lost for good. Webhook endpoints whose secret opens with no key
+that is set get a new secret, and the key that is set seals from now on. Their
+customers cannot verify webhooks until they have the new secret, which they get
+by POST /v1.0/webhooks/{id}/rotate-secret.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, _ config.Config, out io.Writer) error {
+				st, err := s.SecretKeyStatus(ctx)
+				if err != nil {
+					return err
+				}
+				if !yes {
+					return fmt.Errorf("nothing was changed: %d secrets would be replaced; run it again with --yes-replace-secrets", st.Unreadable)
+				}
+				changed, err := s.ResetSecretKey(ctx)
+				if err != nil {
+					return err
+				}
+				for _, e := range changed {
+					fmt.Fprintf(out, "webhook %s of customer %s has a new secret  %s\n", e.ID, e.CustomerID, e.URL)
+				}
+				fmt.Fprintf(out, "%d secrets were replaced\n", len(changed))
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes-replace-secrets", false, "replace the secrets that do not open")
+	return cmd
+}
