@@ -29,6 +29,8 @@ type Relays interface {
 	Up() map[string]bool
 	// Unanswered counts the messages, by relay, whose answer could not be read.
 	Unanswered() map[string]int64
+	// Held counts the recipients, by relay, whose refusals are held back.
+	Held() map[string]int
 }
 
 const (
@@ -111,6 +113,7 @@ var (
 	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
 	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if this process would send through the relay now, 0 while it is passed over.", []string{"relay"}, nil)
 	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
+	heldDesc       = prometheus.NewDesc("postrider_relay_refusals_held", "Recipients that the relay has refused in a row, with none accepted between, and that are not bounced because the refusals may be meant for us.", []string{"relay"}, nil)
 )
 
 // backlog asks the database at most every few seconds, however often it is scraped.
@@ -170,6 +173,7 @@ type relayCollector struct{ relays Relays }
 func (c relayCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- relayDesc
 	ch <- unansweredDesc
+	ch <- heldDesc
 }
 
 func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
@@ -182,5 +186,8 @@ func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, n := range c.relays.Unanswered() {
 		ch <- prometheus.MustNewConstMetric(unansweredDesc, prometheus.CounterValue, float64(n), name)
+	}
+	for name, n := range c.relays.Held() {
+		ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(n), name)
 	}
 }

@@ -31,6 +31,7 @@ type relays map[string]bool
 
 func (r relays) Up() map[string]bool        { return r }
 func (relays) Unanswered() map[string]int64 { return map[string]int64{"primary": 2} }
+func (relays) Held() map[string]int         { return map[string]int{"primary": 5} }
 
 func scrape(t *testing.T, m *metrics.Metrics, token string) (int, string) {
 	t.Helper()
@@ -60,7 +61,7 @@ func TestAScrape(t *testing.T) {
 			`postrider_recipient_outcomes_total{outcome="bounced",reason="hard"} 2`, `postrider_emails_completed_total{detail="partial"} 1`,
 			`postrider_emails_open{detail="",status="queued"} 3`, `postrider_emails_open{detail="deferred",status="sending"} 2`,
 			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
-			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, "process_open_fds ",
+			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, "process_open_fds ",
 		} {
 			require.Contains(t, "\n"+body, "\n"+line)
 		}

@@ -24,6 +24,15 @@ type exchange struct {
 	decided  []bool
 	// refusedMail: the relay's fault ended MAIL.
 	refusedMail bool
+	message     []byte
+	// doubts are the indexes of recipients whose refusals may be meant for us.
+	doubts map[int]suspicion
+	// closing is the 421 to RCPT after which DATA is tried all the same, and
+	// closingWait how long those wait who get nothing because of it.
+	closing     email.Reply
+	closingWait time.Duration
+	// redialed: the transaction has been begun anew on another connection.
+	redialed bool
 }
 
 // Send runs one transaction: MAIL, RCPT for each recipient, DATA for those
@@ -33,7 +42,7 @@ type exchange struct {
 // is never heard of again. If it fails, or ctx ends before, the socket is closed
 // hard and nothing was sent. After it, ctx is ignored: the answer is waited for.
 func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
-	x := &exchange{Session: s, ctx: ctx, env: env, decided: make([]bool, len(env.Recipients))}
+	x := &exchange{Session: s, ctx: ctx, env: env, message: message, decided: make([]bool, len(env.Recipients))}
 	x.out.Outcomes = make([]email.Outcome, len(env.Recipients))
 	for i, r := range env.Recipients {
 		x.out.Outcomes[i].RecipientID = r.ID
@@ -73,6 +82,9 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	default:
 		x.dot()
 	}
+	if x.closing.Code != 0 {
+		x.hangUp()
+	}
 }
 
 // mail begins the transaction. A session whose server has closed it meanwhile, or does
@@ -102,9 +114,15 @@ func (x *exchange) mail(message []byte) bool {
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
+	defer x.settleDoubts()
+	limit := x.rcptLimit()
 	for i, r := range x.env.Recipients {
 		if x.decided[i] {
 			continue
+		}
+		if limit > 0 && len(x.accepted) >= limit {
+			x.decideUnasked(i, beyondLimit(limit))
+			break
 		}
 		code, text, err := x.step(x.timeouts.Command, "RCPT TO:<%s>", r.Address)
 		rep := reply(code, text)
@@ -115,10 +133,15 @@ func (x *exchange) rcpt() bool {
 		case code/100 == 2:
 			x.accepted = append(x.accepted, i)
 			x.out.Outcomes[i].Reply = rep
+			x.recipients++
+			x.pool.guard.accept(x.pool.opts.Now())
 			continue
 		case !refusal(code):
 			x.cut("RCPT TO", nonsense(rep))
 			return false
+		}
+		if code == 421 && x.usedUp() {
+			return x.again()
 		}
 		o, who := classify(stageRcpt, x.relay.Accepts, rep)
 		switch {
@@ -129,26 +152,30 @@ func (x *exchange) rcpt() bool {
 			x.fault = max(x.fault, faultRefused)
 			x.out.Final = rep
 			x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
-			x.spare(rep)
+			x.spare(rep, relayWait)
 			return false
 		}
 		if full := o.Uncounted && who == blameRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where
 			// nobody fitted, the next transaction would fare no better.
 			if len(x.accepted) > 0 {
+				x.limitSaid(rep, len(x.accepted))
 				x.decideUnasked(i, o)
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
 		}
-		if code == 421 { // the server is closing: those accepted so far have nothing
+		if code == 421 {
 			o.RetryAfter, o.Uncounted = hint(o.Text), false
 			x.decide(i, o)
-			x.spare(rep)
-			x.hangUp()
-			return false
+			return x.close(rep)
+		}
+		if who == blameRelay && isAccountFault(rep) { // the others would hear the same
+			x.decideUnasked(i, o)
+			break
 		}
 		x.decide(i, o)
+		x.doubt(i, o, who)
 	}
 	if len(x.accepted) > 0 {
 		return true
@@ -172,22 +199,24 @@ func (x *exchange) lost(i int, err error) {
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
 	x.out.Final = rep
 	x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
-	x.spare(rep)
+	x.spare(rep, x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, false))
 }
 
 // spare decides those who have no answer of their own because the connection ended
 // at somebody else's.
-func (x *exchange) spare(why email.Reply) {
+func (x *exchange) spare(why email.Reply, wait time.Duration) {
 	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
 	if why.Code == 0 {
 		text = "not tried: " + why.Text + ", at another recipient"
 	}
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: email.Reply{Text: printable(text)}})
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}})
 }
 
 func (x *exchange) data() bool {
 	code, text, err := x.step(x.timeouts.DataInit, "DATA")
 	switch {
+	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
+		x.spare(x.closing, x.closingWait)
 	case err != nil:
 		x.cut("DATA", err)
 	case code == 354:
@@ -275,6 +304,7 @@ func (x *exchange) dot() {
 	if code/100 == 2 {
 		// It has taken mail: what it said of some recipient was about that one.
 		x.fault = faultNone
+		x.pool.rcpts.delivered()
 		for _, i := range x.accepted {
 			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})
 		}
@@ -284,6 +314,7 @@ func (x *exchange) dot() {
 	if who == blameRelay {
 		x.blame(stageFinal, rep, &o)
 	}
+	x.ofAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
 		x.hangUp()
@@ -314,6 +345,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 	if who == blameRelay {
 		x.blame(at, rep, &o)
 	}
+	x.ofAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
 		x.hangUp()

@@ -37,6 +37,9 @@ type pool struct {
 	opts    Options
 	breaker breaker
 	meter   *meter
+	// guard holds back refusals that may be the relay's; rcpts is how many recipients it takes.
+	guard guard
+	rcpts rcptLimit
 	// owner names this pool where processes agree on who probes.
 	owner string
 	// tried: it is known whether the relay answers.
@@ -243,6 +246,8 @@ func (p *pool) release(s *Session) {
 	case p.closed || s.messages >= maxMessages || s.unasked():
 		// Close may be waiting for the others already, so this one goes without a word.
 		s.hangUp()
+	case s.full():
+		p.quits.Go(s.quit)
 	default:
 		s.idleAt = p.opts.Now()
 		p.idle = append(p.idle, s)

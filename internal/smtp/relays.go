@@ -190,3 +190,13 @@ func (rs *Relays) Close() {
 	}
 	wg.Wait()
 }
+
+// Held tells of each relay, by name, how many recipients it has refused in a row whose
+// refusals are held back, because they may be meant for us.
+func (rs *Relays) Held() map[string]int {
+	held := make(map[string]int, len(rs.pools))
+	for _, p := range rs.pools {
+		held[p.relay.Name] += p.guard.held()
+	}
+	return held
+}

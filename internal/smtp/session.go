@@ -44,6 +44,8 @@ type Session struct {
 	dialedAt time.Time
 	idleAt   time.Time
 	messages int
+	// recipients have been accepted on it, over all its transactions.
+	recipients int
 	// opening is what was said before the first MAIL, until a transcript takes it.
 	opening opening
 	// reused: it came from the pool, so its server may have closed it meanwhile.
@@ -89,7 +91,7 @@ func (s *Session) redial(ctx context.Context) error {
 	if s.alternative {
 		s.elsewhere = max(s.elsewhere, time.Second) // the new server may offer less
 	}
-	s.dialedAt, s.messages, s.reused = s.pool.opts.Now(), 0, false
+	s.dialedAt, s.messages, s.recipients, s.reused = s.pool.opts.Now(), 0, 0, false
 	return ctx.Err()
 }
 

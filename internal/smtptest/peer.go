@@ -35,6 +35,8 @@ type Peer struct {
 	// for the usual answer. Line is the command as it came; "." stands for the
 	// final dot and "<data>" for the moment after 354, before any of the message.
 	Answer func(line string) string
+	// Stays keeps the connection open behind a 421.
+	Stays bool
 	// TLS enables STARTTLS, or TLS from the first byte if Implicit.
 	TLS      *tls.Config
 	Implicit bool
@@ -285,7 +287,7 @@ func (c *talk) scripted(line string) (answered, ok bool) {
 		return true, false
 	default:
 		a, drop := strings.CutSuffix(a, "\r\n"+Drop)
-		return true, c.text.PrintfLine("%s", a) == nil && !drop && !strings.HasPrefix(a, "421")
+		return true, c.text.PrintfLine("%s", a) == nil && !drop && (c.Stays || !strings.HasPrefix(a, "421"))
 	}
 }
 

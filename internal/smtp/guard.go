@@ -1,0 +1,181 @@
+package smtp
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Bounds of how long a refusal that may be the relay's is held back.
+const (
+	// guardRecipients is how many recipients a relay refuses alike, with none accepted
+	// between, before the refusals are its own; two suffice if their domains differ.
+	guardRecipients = 3
+	// guardRecent is how long an acceptance speaks for a relay: a recipient who is
+	// refused after it, and again a minute later, is refused for good.
+	guardRecent = 10 * time.Minute
+	// guardTries and guardFor are how often and how long a recipient is asked again of
+	// whom nothing else is known, as where there is only one recipient at all.
+	guardTries = 4
+	guardFor   = time.Hour
+	// guardEntries bounds what is remembered of one relay.
+	guardEntries = 10_000
+)
+
+// guardWaits are the waits between the tries of a recipient who is held back.
+var guardWaits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute}
+
+// guard holds back the refusals of recipients that a relay may mean for us: Postfix
+// and others answer RCPT with what they hold against the client or its login. A refusal
+// is the recipient's own where the relay accepts others after it. It is the relay's
+// where it refuses several alike and accepts none.
+//
+// It belongs to one process, which forgets it when it ends: then a recipient who was
+// held back is asked again as for the first time, so nothing is bounced too early.
+type guard struct {
+	mu sync.Mutex
+	// accepted is when the relay last accepted a recipient.
+	accepted time.Time
+	// refused are the recipients refused, by address.
+	refused map[string]refusedRecipient
+	// row are the addresses refused with the reply that rowKey stands for since accepted.
+	row    map[string]bool
+	rowKey string
+}
+
+type refusedRecipient struct {
+	first time.Time
+	tries int
+}
+
+// suspicion is how far a refusal may be about us.
+type suspicion int
+
+const (
+	// suspicionNone: it says what is wrong with the recipient.
+	suspicionNone suspicion = iota
+	// suspicionSome: a code that servers use for both, without an enhanced one.
+	suspicionSome
+	// suspicionStrong: 5.7.x, which is about authorisation (RFC 3463 section 3.8).
+	suspicionStrong
+	// suspicionWords: the very words that Postfix has for clients without a login.
+	suspicionWords
+)
+
+// suspect judges a reply to RCPT that classify takes for a refusal of the recipient.
+func suspect(accepts email.AcceptMeans, o email.Outcome) suspicion {
+	if accepts != email.AcceptsRelay || o.Status != email.RecipientBounced || (o.Reason != email.DetailBlock && o.Reason != email.DetailOther) {
+		return suspicionNone
+	}
+	words := plain(o.Text)
+	switch {
+	case saysByRecipient.in(words):
+		return suspicionNone
+	case saysAccess.in(words):
+		return suspicionWords
+	case strings.HasPrefix(o.Enhanced, "5.7."):
+		return suspicionStrong
+	}
+	return suspicionSome
+}
+
+// ruling is what the guard makes of a refusal.
+type ruling struct {
+	// final: the refusal stands. Else the recipient is asked again after wait.
+	final bool
+	wait  time.Duration
+	// pattern: it is the relay. tripped: and this refusal was the one that showed it.
+	pattern, tripped bool
+	// recipients have been refused alike in a row.
+	recipients int
+}
+
+// accept notes that the relay accepted a recipient.
+func (g *guard) accept(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.accepted = now
+	clear(g.row)
+}
+
+// judge rules on the refusal of a recipient.
+func (g *guard) judge(now time.Time, address string, r email.Reply, how suspicion) ruling {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := r.Enhanced
+	if key == "" {
+		key = strconv.Itoa(r.Code)
+	}
+	if key != g.rowKey || g.row == nil {
+		g.row, g.rowKey = map[string]bool{}, key
+	}
+	before := g.isPattern()
+	if len(g.row) < guardEntries {
+		g.row[address] = true
+	}
+	rule := ruling{recipients: len(g.row), pattern: g.isPattern()}
+	rule.tripped = rule.pattern && !before
+	was, known := g.refused[address]
+	if !known {
+		was.first = now
+	}
+	was.tries++
+	recent := !g.accepted.IsZero() && was.first.Sub(g.accepted) < guardRecent
+	switch {
+	case known && g.accepted.After(was.first):
+		rule.final = true
+	case rule.pattern:
+	case how == suspicionSome:
+		rule.final = true
+	case how == suspicionWords:
+	case recent && was.tries > 1, was.tries >= guardTries && now.Sub(was.first) >= guardFor:
+		rule.final = true
+	}
+	if rule.final {
+		delete(g.refused, address)
+		return rule
+	}
+	rule.wait = guardWaits[min(was.tries, len(guardWaits))-1]
+	g.remember(now, address, was)
+	return rule
+}
+
+// isPattern reports whether the recipients refused in a row have nothing in common.
+func (g *guard) isPattern() bool {
+	domains := map[string]bool{}
+	for a := range g.row {
+		if domains[a[strings.LastIndexByte(a, '@')+1:]] = true; len(domains) > 1 {
+			return true
+		}
+	}
+	return len(g.row) >= guardRecipients
+}
+
+// remember keeps a recipient's refusal. Where there is no room those go that have not
+// been asked again for long, or this one is as new the next time.
+func (g *guard) remember(now time.Time, address string, was refusedRecipient) {
+	if g.refused == nil {
+		g.refused = map[string]refusedRecipient{}
+	}
+	if _, known := g.refused[address]; !known && len(g.refused) >= guardEntries {
+		for a, r := range g.refused {
+			if now.Sub(r.first) > 24*guardFor {
+				delete(g.refused, a)
+			}
+		}
+		if len(g.refused) >= guardEntries {
+			return
+		}
+	}
+	g.refused[address] = was
+}
+
+// held is how many recipients are held back now.
+func (g *guard) held() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.row)
+}

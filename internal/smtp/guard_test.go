@@ -1,0 +1,215 @@
+package smtp_test
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// clock is one that the test moves.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+const (
+	accessDenied = "554 5.7.1 <b@y.test>: Recipient address rejected: Access denied"
+	unknown571   = "550 5.7.1 no"
+)
+
+// refusing is a peer that answers RCPT for some addresses.
+func refusing(t *testing.T, answers map[string]string) *smtptest.Peer {
+	return (&smtptest.Peer{Answer: func(line string) string {
+		for prefix, answer := range answers {
+			if strings.HasPrefix(line, "RCPT TO:<"+prefix) {
+				return answer
+			}
+		}
+		return ""
+	}}).Start(t)
+}
+
+func requireHeld(t *testing.T, o email.Outcome) {
+	t.Helper()
+	require.Equal(t, email.RecipientDeferred, o.Status, "%+v", o)
+	require.True(t, o.Uncounted)
+	require.True(t, o.RelayFault)
+	require.Positive(t, o.RetryAfter)
+}
+
+func TestARelayThatRefusesEverybodyAtRCPTBouncesNobody(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		accessDenied, unknown571, "550 5.7.1 TRANSFAULT", "554 5.7.1 <localhost[127.0.0.1]>: Client host rejected: blocked, see http://bl.example/lookup",
+		"550 5.7.1 you shall not pass", "553 5.7.3 hm",
+	} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			p := refusing(t, map[string]string{"": answer})
+			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			for i := range 6 {
+				ex := send(t, rs, envelope(fmt.Sprintf("u%d@d%d.test", i, i)), noMark)
+				requireHeld(t, ex.Outcomes[0])
+				require.True(t, ex.RelayFault)
+				c.move(6 * time.Minute) // past any backoff
+			}
+			require.Empty(t, p.Messages())
+		})
+	}
+}
+
+func TestTheSameRefusalOfSeveralClosesTheRelay(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	var log lockedBuffer
+	p := refusing(t, map[string]string{"": unknown571})
+	rs := relays(t, smtp.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&log, nil))}, url(p, ""))
+	send(t, rs, envelope("a@y.test"), noMark)
+	require.Nil(t, rs.Down(email.Route{}), "one recipient may be the reason")
+	require.NotContains(t, log.String(), "level=WARN")
+	send(t, rs, envelope("b@z.test"), noMark)
+	require.NotNil(t, rs.Down(email.Route{}), "two that have nothing in common are not")
+	require.Contains(t, log.String(), "level=WARN msg=relay.refusal_held")
+	require.Equal(t, map[string]int{"127.0.0.1": 2}, rs.Held())
+}
+
+func TestThreeRecipientsOfOneDomainAreAPatternToo(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"": unknown571}), ""))
+	ex := send(t, rs, envelope("a@y.test", "b@y.test", "c@y.test"), noMark)
+	for _, o := range ex.Outcomes {
+		requireHeld(t, o)
+	}
+	require.NotNil(t, rs.Down(email.Route{}))
+}
+
+func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{accessDenied, unknown571} {
+		t.Run("in one transaction: "+answer, func(t *testing.T) {
+			t.Parallel()
+			rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"bad@": answer}), ""))
+			ex := send(t, rs, envelope("bad@y.test", "ok@y.test"), noMark)
+			require.Equal(t, email.RecipientBounced, ex.Outcomes[0].Status)
+			require.Equal(t, email.DetailBlock, ex.Outcomes[0].Reason)
+			require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
+		})
+		t.Run("shown by a later mail: "+answer, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": answer}), ""))
+			held := send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0]
+			requireHeld(t, held)
+			require.Equal(t, time.Minute, held.RetryAfter)
+			c.move(time.Second)
+			send(t, rs, envelope("ok@y.test"), noMark)
+			require.Zero(t, rs.Held()["127.0.0.1"])
+			c.move(held.RetryAfter)
+			ex := send(t, rs, envelope("bad@y.test"), noMark)
+			require.Equal(t, email.RecipientBounced, ex.Outcomes[0].Status)
+			require.Equal(t, email.DetailBlock, ex.Outcomes[0].Reason)
+			require.False(t, ex.RelayFault)
+		})
+	}
+	t.Run("shown by one shortly before, and asked twice", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": unknown571}), ""))
+		send(t, rs, envelope("ok@y.test"), noMark)
+		c.move(time.Minute)
+		requireHeld(t, send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0])
+		c.move(time.Minute)
+		require.Equal(t, email.DetailBlock, send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0].Reason)
+	})
+	t.Run("the only recipient there is does not wait for ever", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		begin := c.now()
+		rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": unknown571}), ""))
+		tries := 0
+		for {
+			require.Less(t, tries, 10)
+			o := send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0]
+			tries++
+			if o.Status == email.RecipientBounced {
+				break
+			}
+			requireHeld(t, o)
+			c.move(o.RetryAfter)
+		}
+		require.GreaterOrEqual(t, c.now().Sub(begin), 50*time.Minute)
+		require.LessOrEqual(t, c.now().Sub(begin), 2*time.Hour)
+	})
+}
+
+func TestWhatIsRefusedForItselfIsNotHeldBack(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]email.Detail{
+		"550 5.1.1 no such user": email.DetailHard, "552 5.2.2 full": email.DetailSoft, "550 5.7.1 Blacklisted by recipient": email.DetailBlock, "554 Access denied": email.DetailBlock,
+	} {
+		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		require.Equal(t, want, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, answer)
+	}
+	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": accessDenied}), "accepts=final"))
+	require.Equal(t, email.DetailBlock, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, "its own server")
+}
+
+func TestASecondRefusalWithoutAnEnhancedCodeIsHeldBack(t *testing.T) {
+	t.Parallel()
+	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": "554 Access denied"}), ""))
+	require.Equal(t, email.DetailBlock, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason)
+	requireHeld(t, send(t, rs, envelope("b@z.test"), noMark).Outcomes[0])
+}
+
+func TestASenderThatTheRelayRefusesAtRCPT(t *testing.T) {
+	t.Parallel()
+	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": "553 5.7.1 <ann@mism.test>: Sender address rejected: not owned by user relayuser@relay.test"}), ""))
+	ex := send(t, rs, envelope("a@y.test", "b@z.test"), noMark)
+	for _, o := range ex.Outcomes {
+		require.Equal(t, email.RecipientFailed, o.Status)
+		require.Equal(t, email.DetailSenderRejected, o.Reason)
+	}
+}

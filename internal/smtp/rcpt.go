@@ -1,0 +1,145 @@
+package smtp
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/postrider/postrider/email"
+)
+
+// rcptLimit is how many recipients this transaction may have, as far as the relay has
+// let us know; 0 means that no limit is known.
+func (x *exchange) rcptLimit() int {
+	now := x.pool.opts.Now()
+	limit := x.pool.rcpts.perTransaction(now)
+	if session := x.pool.rcpts.perSession(now) - x.recipients; session > 0 && (limit == 0 || session < limit) {
+		limit = session
+	}
+	return limit
+}
+
+// full reports whether the connection has had as many recipients as the relay allows.
+func (s *Session) full() bool {
+	limit := s.pool.rcpts.perSession(s.pool.opts.Now())
+	return limit > 0 && s.recipients >= limit
+}
+
+// beyondLimit is the outcome of those who wait for the next transaction.
+func beyondLimit(limit int) email.Outcome {
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: nextTransaction,
+		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
+}
+
+// limitSaid remembers that the relay takes n recipients in a transaction.
+func (x *exchange) limitSaid(rep email.Reply, n int) {
+	x.pool.rcpts.said(x.pool.opts.Now(), n)
+	x.pool.opts.Log.Info("relay.recipients_limited", "relay", x.relay.Name, "recipients", n, "code", rep.Code, "enhanced", rep.Enhanced)
+}
+
+// ofAll corrects what the answer to the message, or to DATA, means for the recipients
+// accepted. One that counts them splits them. One that says that a mailbox does not
+// exist does not say whose, unless there is only one.
+func (x *exchange) ofAll(rep email.Reply, o *email.Outcome) {
+	if len(x.accepted) < 2 {
+		return
+	}
+	switch {
+	case tooMany(rep):
+		x.limitSaid(rep, len(x.accepted)/2)
+		*o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: nextTransaction, Reply: rep}
+	case o.Reason == email.DetailHard:
+		o.Reason, o.Suppress = email.DetailOther, false
+	}
+}
+
+// isAccountFault: the relay's reason is our account with it.
+func isAccountFault(rep email.Reply) bool {
+	return rep.Enhanced == "5.4.5" || saysAccount.in(plain(rep.Text))
+}
+
+// usedUp reports whether a 421 to RCPT may be about the connection, which has had
+// transactions before, and nothing has come of this one yet.
+func (x *exchange) usedUp() bool {
+	return x.ctx.Err() == nil && x.messages > 0 && len(x.accepted) == 0 && !x.redialed &&
+		!slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.Code != 0 })
+}
+
+// again begins the transaction anew on another connection.
+func (x *exchange) again() bool {
+	x.redialed = true
+	x.pool.rcpts.cut(x.pool.opts.Now(), 0, x.recipients, true)
+	if err := x.redial(x.ctx); err != nil {
+		x.cut("RCPT TO", err)
+		return false
+	}
+	clear(x.decided)
+	return x.mail(x.message) && x.rcpt()
+}
+
+// close handles a 421 to RCPT (RFC 5321 section 3.8) whose recipient is decided. The
+// next transactions have fewer recipients. Where some were accepted and the connection
+// lives, these get the message; it reports whether DATA may be tried.
+func (x *exchange) close(rep email.Reply) bool {
+	wait := x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, true)
+	if len(x.accepted) == 0 {
+		x.spare(rep, wait)
+		x.hangUp()
+		return false
+	}
+	x.closing, x.closingWait = rep, wait
+	taken := x.accepted
+	for _, i := range taken {
+		x.decided[i] = true
+	}
+	x.spare(rep, wait)
+	for _, i := range taken {
+		x.decided[i] = false
+	}
+	return true
+}
+
+// doubt remembers a refusal that may be meant for us.
+func (x *exchange) doubt(i int, o email.Outcome, who blame) {
+	if who != blameRecipient {
+		return
+	}
+	if how := suspect(x.relay.Accepts, o); how != suspicionNone {
+		if x.doubts == nil {
+			x.doubts = map[int]suspicion{}
+		}
+		x.doubts[i] = how
+	}
+}
+
+// settleDoubts lets refusals stand that the relay cannot have meant for us, because it
+// accepted others in this transaction, and asks the guard about the rest.
+func (x *exchange) settleDoubts() {
+	if len(x.accepted) > 0 {
+		return
+	}
+	doubts := x.doubts
+	x.doubts = nil // once, also where the transaction was begun anew
+	for _, i := range slices.Sorted(maps.Keys(doubts)) {
+		rep := x.out.Outcomes[i].Reply
+		rule := x.pool.guard.judge(x.pool.opts.Now(), strings.ToLower(x.env.Recipients[i].Address), rep, doubts[i])
+		if rule.final {
+			continue
+		}
+		o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
+		if x.fault != faultOurs {
+			x.blame(stageRcpt, rep, &o)
+		}
+		o.RetryAfter = rule.wait
+		if rule.pattern && x.fault != faultOurs {
+			x.fault = faultDown
+		}
+		x.decide(i, o)
+		log := x.pool.opts.Log.Info
+		if rule.tripped {
+			log = x.pool.opts.Log.Warn
+		}
+		log("relay.refusal_held", "relay", x.relay.Name, "code", rep.Code, "enhanced", rep.Enhanced, "recipients", rule.recipients, "relays_fault", rule.pattern, "retry_in", rule.wait)
+	}
+}
