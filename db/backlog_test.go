@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
@@ -36,4 +37,43 @@ func TestTheBacklog(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, got.Overdue)
 	require.Equal(t, 2, got.Starts)
+}
+
+// A relay's outage is told by postrider_relay_up and relay_down: neither is mail overdue
+// nor are runs missing.
+func TestAnOutageIsNoBacklogOfRuns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	backlog := func() email.Backlog {
+		t.Helper()
+		got, err := b.Backlog(b.ctx)
+		require.NoError(t, err)
+		return got
+	}
+	require.Equal(t, 1, backlog().Starts)
+	_, err := b.RelayFailed(b.ctx, email.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
+	require.NoError(t, err)
+	_, err = b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+	b.exec("UPDATE emails SET next_action_at = now() - interval '1 day'")
+	got := backlog()
+	require.Zero(t, got.Starts, "its run has asked")
+	require.Zero(t, got.Overdue)
+	require.Equal(t, []email.OpenEmails{{Status: email.StatusQueued, Detail: email.DetailRelayDown, Emails: 1}}, got.Open)
+
+	require.NoError(t, b.RelayRecovered(b.ctx, "primary", "mx.test:25"))
+	require.Zero(t, backlog().Overdue, "it follows the relay within minutes")
+	b.exec("UPDATE relay_states SET changed_at = now() - interval '1 hour'")
+	require.InDelta(t, 54*time.Minute, backlog().Overdue, float64(time.Minute), "what does not follow is stuck")
+
+	_, err = b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true, NoRelay: true})
+	require.NoError(t, err)
+	require.Zero(t, backlog().Overdue, "nor is mail late that no relay is configured for")
+
+	// An order for a run that is to start later is no start that waits.
+	b.exec("INSERT INTO outbox (email_id, lease_owner, lease_until, attempts, created_at) VALUES (?, '00000000-0000-0000-0000-000000000000', now() + interval '1 hour', 0, now())", e.ID)
+	require.Zero(t, backlog().Starts)
+	b.exec("UPDATE outbox SET lease_until = now()")
+	require.Equal(t, 1, backlog().Starts)
 }

@@ -42,7 +42,11 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
 			from = now
 		case e.Detail == email.DetailRelayDown:
-			e.RelayFault = faultOf(r.RelayDownBy, states, now)
+			if e.RelayFault = faultOf(r.RelayDownBy, states, now); e.RelayFault == nil {
+				if e.RelayFault, err = s.faultAt(ctx, r, now); err != nil {
+					return err
+				}
+			}
 			due = e.RelayFault.NextAttemptAt
 			from = due
 		}
@@ -58,7 +62,7 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	return nil
 }
 
-// faultOf is what is known of a relay by its name. Of several with one name, the one
+// faultOf is what is known of a relay by its name, nil if it does not fail. Of several with one name, the one
 // that has failed for longest stands for all.
 func faultOf(name string, states []*relayStateRow, now time.Time) *email.RelayFault {
 	for _, rs := range states {
@@ -67,7 +71,27 @@ func faultOf(name string, states []*relayStateRow, now time.Time) *email.RelayFa
 			return &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
 		}
 	}
-	return &email.RelayFault{Relay: name, Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}, NextAttemptAt: now}
+	return nil
+}
+
+// faultAt is what is known where the relay takes other mail: its words at the e-mail's
+// last attempt, if that is what it waits for.
+func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email.RelayFault, error) {
+	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, utc(r.NextActionAt)),
+		Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}}
+	var rows []attemptRow
+	err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", r.ID).Where("a.attempt = ?", r.Attempts).Where("a.part = 1").Where("a.phase = 'done'").Scan(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	for _, row := range rows {
+		for _, o := range row.Outcomes {
+			if o.RelayFault && row.Relay.Name == r.RelayDownBy {
+				fault.Since, fault.Reply = utc(row.DoneAt), o.Reply
+			}
+		}
+	}
+	return fault, nil
 }
 
 // notBefore moves a time on that has passed; none stays none.

@@ -47,6 +47,9 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 		require.Zero(t, r.Attempts)
 		require.Empty(t, r.Reply)
 	}
+	require.Equal(t, "primary", e.RelayFault.Relay, "it has taken other mail since, and refused this")
+	require.Equal(t, email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}, e.RelayFault.Reply)
+	require.Equal(t, e.NextAttemptAt, e.RelayFault.NextAttemptAt)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID), "it stays as evidence")
 	require.Equal(t, 1, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
 

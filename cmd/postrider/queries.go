@@ -19,7 +19,7 @@ var queries = []query{
 	{"open mail", `WorkflowType="SendEmail" AND ExecutionStatus="Running"`},
 	{"deferred", `ExecutionStatus="Running" AND EmailStatus IN ("deferred","partial")`},
 	{"held or paused", `ExecutionStatus="Running" AND EmailStatus="held"`},
-	{"no relay", `ExecutionStatus="Running" AND EmailStatus="relay_down"`},
+	{"no relay", `ExecutionStatus="Running" AND EmailStatus IN ("relay_down","no_relay")`},
 	{"not all reached", `WorkflowType="SendEmail" AND ExecutionStatus!="Running" AND EmailStatus!="delivered" AND EmailStatus!="canceled"`},
 }
 

@@ -24,7 +24,8 @@ type Store interface {
 	Backlog(ctx context.Context) (email.Backlog, error)
 }
 
-// Relays tells which relays are not tried now.
+// Relays tells which relays answered when they were tried last; those that were not tried
+// are left out.
 type Relays interface {
 	Up() map[string]bool
 	// Unanswered counts the messages, by relay, whose answer could not be read.
@@ -102,16 +103,16 @@ func authorized(token string, h http.Handler) http.Handler {
 
 var (
 	openDesc = prometheus.NewDesc("postrider_emails_open",
-		"E-mails that are not finished, by status and detail (scheduled, held, relay_down, throttled, partial, deferred, or none).", []string{"status", "detail"}, nil)
+		"E-mails that are not finished, by status and detail (scheduled, held, no_relay, relay_down, throttled, partial, deferred, or none).", []string{"status", "detail"}, nil)
 	oldestDesc = prometheus.NewDesc("postrider_oldest_open_seconds",
 		"Age of the oldest e-mail that is not finished and neither scheduled nor held; 0 where there is none.", nil, nil)
 	overdueDesc = prometheus.NewDesc("postrider_overdue_seconds",
-		"How late the most overdue e-mail is; above 60 something is stuck; 0 where nothing is late.", nil, nil)
+		"How late the most overdue e-mail is; above 60 something is stuck; 0 where nothing is late. Mail that waits for a relay is not late.", nil, nil)
 	startsDesc = prometheus.NewDesc("postrider_starts_waiting",
-		"Accepted e-mails whose run has not begun; growing means that Temporal is away.", nil, nil)
+		"Accepted e-mails whose run should have begun and has not; growing means that Temporal is away.", nil, nil)
 	webhooksDesc   = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
 	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
-	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if this process would send through the relay now, 0 while it is passed over.", []string{"relay"}, nil)
+	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if the relay answered this process when it was tried last, by mail or by a probe, else 0. Left out until it was tried, and by processes that send no mail.", []string{"relay"}, nil)
 	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
 	heldDesc       = prometheus.NewDesc("postrider_relay_refusals_held", "Recipients that the relay has refused in a row, with none accepted between, and that are not bounced because the refusals may be meant for us.", []string{"relay"}, nil)
 )

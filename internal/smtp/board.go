@@ -166,8 +166,16 @@ func (p *pool) sync(ctx context.Context, st email.RelayState) {
 		p.recovered() // whoever met the fault may be gone
 		return
 	}
+	// A process that has just started may have better credentials: it finds out at once.
+	fresh := !p.tried.Load()
+	if fresh {
+		st.RetryAfter = 0
+	}
 	if !p.breaker.adopt(now, p.relay.identity(), st) {
 		return
+	}
+	if fresh {
+		p.breaker.own()
 	}
 	if st.Failures == 0 {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name, "told", true)

@@ -206,6 +206,13 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 	return changed
 }
 
+// own makes a fault this process's own: it probes without asking the others.
+func (b *breaker) own() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.shared = false
+}
+
 // isShared reports whether other processes know of the fault.
 func (b *breaker) isShared() bool {
 	b.mu.Lock()

@@ -13,6 +13,7 @@ import (
 // dial connects, encrypts, greets and authenticates. What it does not finish within
 // timeouts.Connect is cut off.
 func dial(parent context.Context, relay Relay, timeouts Timeouts) (*Session, error) {
+	timeouts.Connect += relay.Greeting // a time of its own, which the relay's options ask for
 	ctx, cancel := context.WithTimeout(parent, timeouts.Connect)
 	defer cancel()
 	s := &Session{relay: relay, timeouts: timeouts}
@@ -28,7 +29,7 @@ func dial(parent context.Context, relay Relay, timeouts Timeouts) (*Session, err
 	if parent.Err() == nil && ctx.Err() != nil {
 		err = fmt.Errorf("no session within %s: waited for %s: %w", timeouts.Connect, s.opening.awaited(), ctx.Err())
 		if s.silent && relay.TLS != TLSImplicit {
-			err = fmt.Errorf("%w; does the server expect TLS at once? then write smtps:// or tls=implicit", err)
+			err = fmt.Errorf("%w; %s", err, expectsTLS)
 		}
 	}
 	return nil, err
@@ -45,7 +46,7 @@ func (s *Session) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.greet(); err != nil {
+	if err := s.greet(ctx); err != nil {
 		return err
 	}
 	if err := s.hello(); err != nil {

@@ -1,6 +1,8 @@
 package smtp
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,11 +13,21 @@ import (
 )
 
 // greet reads the server's first reply (RFC 5321 section 4.3.1).
-func (s *Session) greet() error {
+// Where none comes, a second connection finds out whether the server waits for TLS.
+func (s *Session) greet(ctx context.Context) error {
 	s.opening.await("the greeting")
-	code, text, err := s.answer(untilCut)
+	timeout := cmp.Or(s.relay.Greeting, s.timeouts.Greeting)
+	suspected := s.suspectTLS(ctx)
+	code, text, err := s.answer(timeout)
 	s.silent = err != nil
-	switch {
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch wantsTLS := suspected(); {
+	case err != nil && wantsTLS:
+		return fmt.Errorf("no greeting within %s: %s; it answered a TLS handshake", s.timeouts.Silence, expectsTLS)
+	case isNet && netErr.Timeout() && s.relay.TLS != TLSImplicit:
+		return fmt.Errorf("no greeting within %s: %s", timeout, expectsTLS)
+	case isNet && netErr.Timeout():
+		return fmt.Errorf("no greeting within %s", timeout)
 	case err != nil:
 		return fmt.Errorf("read the greeting: %w", err)
 	case code != 220:

@@ -1,6 +1,7 @@
 package smtp_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -191,6 +192,73 @@ func TestASilentServerMayExpectTLS(t *testing.T) {
 	_, err = relays(t, smtp.Options{Timeouts: smtp.Timeouts{Connect: 30 * time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "waited for the greeting")
 	require.ErrorContains(t, err, "does the server expect TLS at once?")
+}
+
+// A relay that waits for TLS is told from one that is slow, within seconds, whether its
+// certificate is good or not.
+func TestAServerThatExpectsTLSIsFoundOut(t *testing.T) {
+	t.Parallel()
+	server, _ := smtptest.Certificate(t, "127.0.0.1")
+	p := (&smtptest.Peer{TLS: server, Implicit: true}).Start(t)
+	for _, mode := range []string{"none", "opportunistic", "starttls"} {
+		rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Silence: time.Millisecond, Greeting: time.Hour, Connect: time.Hour}}, "smtp://"+p.Addr()+"?tls="+mode)
+		_, err := rs.Session(t.Context(), email.Route{})
+		require.ErrorContains(t, err, "does the server expect TLS at once? then write smtps://", mode)
+		require.ErrorContains(t, err, "it answered a TLS handshake", mode)
+		require.NotContains(t, err.Error(), "\n", mode)
+	}
+}
+
+func TestASilentServerHasATimeToGreet(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Greeting: 30 * time.Millisecond, Silence: time.Hour}}, "smtp://"+l.Addr().String()+"?tls=none")
+	_, err = rs.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "no greeting within 30ms: does the server expect TLS at once?")
+	require.NotContains(t, err.Error(), "\n")
+}
+
+// A server that is slow, and is asked on a second connection whether it wants TLS, is
+// waited for.
+func TestASlowGreetingIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	failed := make(chan error, 1)
+	go func() {
+		failed <- func() error {
+			first, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			defer func() { _ = first.Close() }()
+			second, err := l.Accept() // the question
+			if err != nil {
+				return err
+			}
+			if _, err := second.Write([]byte("220 slow.test\r\n")); err != nil {
+				return err
+			}
+			_, _ = io.Copy(io.Discard, second) // until it hangs up, one way or the other
+			if _, err := first.Write([]byte("220 slow.test\r\n")); err != nil {
+				return err
+			}
+			lines := bufio.NewReader(first)
+			if _, err := lines.ReadString('\n'); err != nil {
+				return err
+			}
+			_, err = first.Write([]byte("250 slow.test\r\n"))
+			return errors.Join(err, second.Close())
+		}()
+	}()
+	rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Greeting: time.Hour, Connect: time.Hour, Silence: time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none")
+	s, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	s.Close()
+	require.NoError(t, <-failed)
 }
 
 // Replies that stand behind the answer to STARTTLS, in the clear, are somebody else's

@@ -71,6 +71,8 @@ type Relay struct {
 	Domains []string
 	// LocalAddr is the address to connect from; invalid means any.
 	LocalAddr netip.Addr
+	// Greeting is how long the server may take to greet. Defaults to Timeouts.Greeting.
+	Greeting time.Duration
 	// HELO is the name we greet with. Defaults to the machine's where that is a full domain
 	// name, or else to the connection's own address: [192.0.2.1].
 	HELO string
@@ -198,6 +200,12 @@ var relayOptions = map[string]func(*Relay, string) error{
 	"local_addr": func(r *Relay, v string) (err error) {
 		r.LocalAddr, err = netip.ParseAddr(v)
 		return err
+	},
+	"greeting_timeout": func(r *Relay, v string) (err error) {
+		if r.Greeting, err = time.ParseDuration(v); err != nil || r.Greeting < time.Second || r.Greeting > 5*time.Minute {
+			return fmt.Errorf("%q is not a time from 1s to 5m", v)
+		}
+		return nil
 	},
 	"helo": func(r *Relay, v string) error {
 		if v == "" || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {

@@ -52,6 +52,7 @@ func TestParseRelay(t *testing.T) {
 		"smtp://h?name=":                  "name",
 		"smtp://h?domains=x.test,":        "domains",
 		"smtp://h?helo=a%0d%0ab":          "helo",
+		"smtp://h?greeting_timeout=6m":    "greeting_timeout",
 		"smtp://h?tls_ca=relay.go":        "holds no PEM certificate",
 		"smtp://u:sec%zzret@h":            "expected smtp://",
 		"smtp://h?a;b":                    "name=value",

@@ -5,8 +5,16 @@ import "time"
 // Timeouts of a transaction's phases. The defaults follow RFC 5321 section
 // 4.5.3.2: a short one at the end makes duplicates.
 type Timeouts struct {
-	// Connect covers TCP, greeting, EHLO, STARTTLS and AUTH together. Defaults to 1 min.
+	// Connect covers TCP, greeting, EHLO, STARTTLS and AUTH together. Defaults to 1 min,
+	// to which a relay's greeting_timeout is added.
 	Connect time.Duration
+	// Greeting is for the first reply. Defaults to 20 s: RFC 5321 section 4.5.3.2.1 allows
+	// 5 min, but a relay that is silent for longer is misconfigured more often than slow,
+	// and mail waits for it without a reason. The relay's option greeting_timeout replaces it.
+	Greeting time.Duration
+	// Silence is how long the first reply may take before a second connection tries TLS.
+	// Defaults to 3 s.
+	Silence time.Duration
 	// Command is for MAIL and each RCPT. Defaults to 5 min.
 	Command time.Duration
 	// DataInit is for the answer to DATA. Defaults to 2 min.
@@ -24,7 +32,8 @@ func (t Timeouts) orDefaults() Timeouts {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&t.Connect, time.Minute}, {&t.Command, 5 * time.Minute}, {&t.DataInit, 2 * time.Minute},
+		{&t.Connect, time.Minute},
+		{&t.Greeting, 20 * time.Second}, {&t.Silence, 3 * time.Second}, {&t.Command, 5 * time.Minute}, {&t.DataInit, 2 * time.Minute},
 		{&t.DataBlock, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Reset, 10 * time.Second},
 	} {
 		if *d.v == 0 {

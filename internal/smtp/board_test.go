@@ -1,0 +1,171 @@
+package smtp
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+// board is a Board in memory, without a backoff of its own.
+type board struct {
+	mu    sync.Mutex
+	state email.RelayState
+	// holder is who probes.
+	holder string
+}
+
+func (b *board) RelayFailed(_ context.Context, st email.RelayState, _ string) (email.RelayState, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st.Failures, b.holder = b.state.Failures+1, ""
+	st.RetryAfter = email.RelayBackoff(st.Failures)
+	b.state = st
+	return st, nil
+}
+
+func (b *board) RelayRecovered(context.Context, string, string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state, b.holder = email.RelayState{}, ""
+	return nil
+}
+
+func (b *board) ClaimProbe(_ context.Context, _, _, owner string, _ time.Duration) (bool, email.RelayState, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.Failures == 0 || b.holder != "" && b.holder != owner {
+		st := b.state
+		st.RetryAfter = 0
+		return false, st, nil
+	}
+	b.holder = owner
+	return true, b.state, nil
+}
+
+func (b *board) ReleaseProbe(_ context.Context, _, _, owner string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.holder == owner {
+		b.holder = ""
+	}
+	return nil
+}
+
+func (b *board) RelayStates(context.Context) ([]email.RelayState, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.Failures == 0 {
+		return nil, nil
+	}
+	return []email.RelayState{b.state}, nil
+}
+
+// process is one process's relays on a board.
+func process(t *testing.T, p *smtptest.Peer, b Board, now *time.Time) *Relays {
+	t.Helper()
+	r, err := ParseRelay("smtp://" + p.Addr() + "?tls=none&name=primary")
+	require.NoError(t, err)
+	rs := New([]Relay{r}, Options{Board: b, Now: func() time.Time { return *now }, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(rs.Close)
+	return rs
+}
+
+func refuses(line string) string {
+	if len(line) > 4 && line[:4] == "MAIL" {
+		return "452 4.3.1 Insufficient system storage"
+	}
+	return ""
+}
+
+func sendOne(t *testing.T, rs *Relays) email.Outcome {
+	t.Helper()
+	s, err := rs.Session(t.Context(), email.Route{})
+	require.NoError(t, err)
+	defer s.Close()
+	return s.Send(t.Context(), email.Envelope{From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}},
+		[]byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []email.Outcome) error { return nil }).Outcomes[0]
+}
+
+func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
+	t.Parallel()
+	var full sync.Map
+	full.Store("full", true)
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		if _, ok := full.Load("full"); ok {
+			return refuses(line)
+		}
+		return ""
+	}}).Start(t)
+	now, b := time.Unix(1000, 0), &board{}
+	one, two := process(t, p, b, &now), process(t, p, b, &now)
+	full.Delete("full")
+	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
+	full.Store("full", true)
+	require.True(t, sendOne(t, one).RelayFault)
+	require.NoError(t, two.sync(t.Context()))
+	require.NotNil(t, two.Down(email.Route{}), "it is left alone by all")
+	require.Equal(t, map[string]bool{"primary": false}, two.Up())
+
+	// One of them probes, and the other waits for what it finds.
+	now = now.Add(firstBackoff)
+	require.Nil(t, two.Down(email.Route{}))
+	b.holder = "somebody else"
+	_, err := two.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "not tried before")
+	b.holder = ""
+	now = now.Add(firstBackoff)
+	dialed := p.Dialed()
+	_, err = two.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "452")
+	require.Equal(t, dialed+1, p.Dialed())
+	require.NoError(t, one.sync(t.Context()))
+	require.Equal(t, 20*time.Second, one.Down(email.Route{}).RetryAfter, "the backoff has grown for both")
+
+	full.Delete("full")
+	now = now.Add(20 * time.Second)
+	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
+	require.NoError(t, one.sync(t.Context()))
+	require.Nil(t, one.Down(email.Route{}), "it is back for all")
+	require.Equal(t, map[string]bool{"primary": true}, one.Up())
+}
+
+// A worker that was started anew, perhaps with another password, does not wait for the
+// backoff of those before it.
+func TestANewProcessProbesAtOnce(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: refuses}).Start(t)
+	now, b := time.Unix(1000, 0), &board{}
+	require.True(t, sendOne(t, process(t, p, b, &now)).RelayFault)
+	b.state.Failures, b.state.RetryAfter = 7, 5*time.Minute
+	fresh := process(t, p, b, &now)
+	require.NoError(t, fresh.sync(t.Context()))
+	require.Nil(t, fresh.Down(email.Route{}))
+	_, err := fresh.Session(t.Context(), email.Route{})
+	require.ErrorContains(t, err, "452", "by the MAIL that was refused, without an attempt")
+	require.Equal(t, 5*time.Minute, fresh.Down(email.Route{}).RetryAfter)
+}
+
+// A connection that fails is a process's own matter: one without a network stops nobody.
+func TestAFailingConnectionIsNotShared(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Greeting: smtptest.Drop}).Start(t)
+	well := (&smtptest.Peer{}).Start(t)
+	now, b := time.Unix(1000, 0), &board{}
+	_, err := process(t, p, b, &now).Session(t.Context(), email.Route{})
+	require.Error(t, err)
+	require.Equal(t, 1, b.state.Failures, "it is noted")
+	other := process(t, well, b, &now)
+	b.state.Address = well.Addr()
+	require.NoError(t, other.sync(t.Context()))
+	require.Nil(t, other.Down(email.Route{}))
+	require.Equal(t, email.RecipientDelivered, sendOne(t, other).Status)
+	require.NoError(t, other.sync(t.Context()))
+	require.Zero(t, b.state.Failures, "who sends by it says that it works")
+}
