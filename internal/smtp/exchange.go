@@ -262,6 +262,7 @@ func (x *exchange) body(message []byte) bool {
 		return false
 	}
 	o, who := classify(stageFinal, x.relay.Accepts, st.Reply)
+	x.tooLargeHere(&o)
 	x.out.Final = st.Reply
 	if who == blameRelay {
 		x.blame(stageFinal, st.Reply, &o)
@@ -311,6 +312,7 @@ func (x *exchange) dot() {
 		return
 	}
 	o, who := classify(stageFinal, x.relay.Accepts, rep)
+	x.tooLargeHere(&o)
 	if who == blameRelay {
 		x.blame(stageFinal, rep, &o)
 	}
@@ -341,6 +343,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 		return
 	}
 	o, who := classify(at, x.relay.Accepts, rep)
+	x.tooLargeHere(&o)
 	x.out.Final = rep
 	if who == blameRelay {
 		x.blame(at, rep, &o)

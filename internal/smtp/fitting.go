@@ -70,21 +70,25 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 	if err != nil {
 		return nil, err
 	}
-	s.alternative, s.elsewhere = true, later
+	s.alternative, s.elsewhere, s.lastResort = true, later, true
 	return s, nil
 }
 
-// fit judges by what EHLO offered.
+// fit judges by what EHLO offered, and by what the relay has refused of late.
 func (s *Session) fit(env email.Envelope, message []byte) fit {
 	if limit := s.sizeLimit(); limit > 0 && int64(len(message)) > limit {
 		return fitsNobody
 	}
+	limits := s.pool.unspoken()
+	if limits.bytes > 0 && int64(len(message)) >= limits.bytes {
+		return fitsNobody
+	}
+	if s.uses("SMTPUTF8") && !limits.utf8 {
+		return fitsAll // a server that offers it takes eight bits (RFC 6531 section 3.1)
+	}
 	all := fitsAll
 	if _, offered := s.extension("8BITMIME"); !offered && !ascii(message) {
 		all = fitsSome
-	}
-	if _, offered := s.extension("SMTPUTF8"); offered {
-		return all
 	}
 	if needsUTF8(env.From, message) {
 		return fitsNobody
@@ -109,6 +113,51 @@ func (s *Session) fit(env email.Envelope, message []byte) fit {
 func needsUTF8(from string, message []byte) bool {
 	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
 	return !ascii(from) || !ascii(header)
+}
+
+// unspoken are limits that a relay does not state: they are known by its refusals.
+type unspoken struct {
+	// bytes is the size of the smallest message refused for its size; 0: none was.
+	bytes int64
+	// utf8: SMTPUTF8 was offered, and refused.
+	utf8 bool
+	at   time.Time
+}
+
+// unspokenFor is how long such a limit is believed. A relay that takes more by then gets
+// that mail again.
+const unspokenFor = time.Hour
+
+func (p *pool) unspoken() unspoken {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.opts.Now().Sub(p.limits.at) >= unspokenFor {
+		p.limits = unspoken{}
+	}
+	return p.limits
+}
+
+func (p *pool) learn(l unspoken) {
+	known := p.unspoken()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known.bytes > 0 && (l.bytes == 0 || known.bytes < l.bytes) {
+		l.bytes = known.bytes
+	}
+	p.limits = unspoken{bytes: l.bytes, utf8: l.utf8 || known.utf8, at: p.opts.Now()}
+}
+
+// tooLargeHere is called where the relay refuses a message for its size that EHLO did not
+// speak of. If another relay may take it, the recipients wait for that one.
+func (x *exchange) tooLargeHere(o *email.Outcome) {
+	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
+		return
+	}
+	x.pool.learn(unspoken{bytes: int64(len(x.message))})
+	if x.alternative && !x.lastResort {
+		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
+		o.RelayFault, o.Untried = true, true
+	}
 }
 
 // Waits for the turn at a relay that mail goes to because the first one cannot take it.

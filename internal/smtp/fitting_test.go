@@ -115,3 +115,50 @@ func TestTheEndOfTheContextEndsTheSearchForARelay(t *testing.T) {
 	require.NoError(t, err, "its connection was given back")
 	s.Close()
 }
+
+// Some relays say what they do not take only when it comes.
+func TestWhatARelayRefusesUnannouncedGoesElsewhereNextTime(t *testing.T) {
+	t.Parallel()
+	header := strings.Replace(rendered, "From: a@", "From: \xc3\xa4@", 1)
+	for name, tc := range map[string]struct {
+		answers map[string]string
+		offer   []string
+		second  []string
+		message string
+		reason  email.Detail // where the second does not take it either
+	}{
+		"too large at MAIL":            {map[string]string{"MAIL": "552 5.3.4 message size exceeds fixed limit"}, []string{"SIZE"}, nil, rendered, ""},
+		"too large at the dot":         {map[string]string{".": "552 too big"}, nil, nil, rendered, ""},
+		"SMTPUTF8":                     {map[string]string{"MAIL": "555 5.5.4 Unsupported option: SMTPUTF8"}, []string{"SMTPUTF8"}, []string{"SMTPUTF8"}, header, ""},
+		"SMTPUTF8, not named":          {map[string]string{"MAIL": "555 what is this?"}, []string{"SMTPUTF8"}, []string{"SMTPUTF8"}, header, ""},
+		"too large for both":           {map[string]string{"MAIL": "552 5.3.4 too big"}, []string{"SIZE"}, []string{"SIZE 60"}, rendered, email.DetailTooLarge},
+		"SMTPUTF8, which no one takes": {map[string]string{"MAIL": "555 5.5.4 SMTPUTF8"}, []string{"SMTPUTF8"}, []string{"SIZE"}, header, email.DetailUnsendable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := (&smtptest.Peer{Extensions: tc.offer, Answer: answers(tc.answers)}).Start(t)
+			second := (&smtptest.Peer{Extensions: tc.second}).Start(t)
+			rs := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+			ex, relay := sendFitting(t, rs, email.Route{}, envelope("a@y.test"), tc.message)
+			require.Equal(t, "first", relay)
+			require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status, "%+v", ex)
+			require.True(t, ex.Outcomes[0].Uncounted)
+			require.Equal(t, time.Second, ex.Outcomes[0].RetryAfter)
+			ex, relay = sendFitting(t, rs, email.Route{}, envelope("a@y.test"), tc.message)
+			if tc.reason != "" {
+				require.Equal(t, email.RecipientFailed, ex.Outcomes[0].Status, "once, not without end: %+v", ex)
+				require.Equal(t, tc.reason, ex.Outcomes[0].Reason)
+				return
+			}
+			require.Equal(t, "second", relay)
+			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+		})
+	}
+	t.Run("only who needs SMTPUTF8", func(t *testing.T) {
+		t.Parallel()
+		p := (&smtptest.Peer{Extensions: []string{"SMTPUTF8"}, Answer: answers(map[string]string{"MAIL FROM:<a@x.test> SMTPUTF8": "555 5.5.4 SMTPUTF8"})}).Start(t)
+		ex, _ := sendFitting(t, relays(t, smtp.Options{}, url(p, "")), email.Route{}, envelope("用户@y.test", "a@y.test"), rendered)
+		require.Equal(t, email.DetailUnsendable, ex.Outcomes[0].Reason)
+		require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
+	})
+}

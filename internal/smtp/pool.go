@@ -64,6 +64,8 @@ type pool struct {
 	unread atomic.Int64
 	// recent are the last exchanges.
 	recent []timing
+	// limits are what the relay refused although it did not say so in EHLO.
+	limits unspoken
 }
 
 type timing struct {
@@ -100,7 +102,7 @@ func (p *pool) session(ctx context.Context, route email.Route) (*Session, error)
 		vacate()
 		return nil, err
 	}
-	s.vacate, s.elsewhere = vacate, 0
+	s.vacate, s.elsewhere, s.lastResort = vacate, 0, false
 	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err

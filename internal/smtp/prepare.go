@@ -24,10 +24,10 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		x.decideRest(x.cannotTake(email.DetailTooLarge, "the message has %d bytes, the relay takes %d", len(message), limit))
 		return "", false
 	}
-	_, offersUTF8 := x.extension("SMTPUTF8")
+	offersUTF8 := x.uses("SMTPUTF8")
 	utf8 := needsUTF8(x.env.From, message)
 	if utf8 && !offersUTF8 {
-		x.decideRest(x.cannotTake(email.DetailUnsendable, "the return-path or a header field is not ASCII, and the relay does not offer SMTPUTF8"))
+		x.decideRest(x.cannotTake(email.DetailUnsendable, "the return-path or a header field is not ASCII, and the relay does not take SMTPUTF8"))
 		return "", false
 	}
 	left := false
@@ -40,7 +40,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		case offersUTF8:
 			utf8 = true
 		default:
-			x.decide(i, x.cannotTake(email.DetailUnsendable, "the address is not ASCII, and the relay does not offer SMTPUTF8"))
+			x.decide(i, x.cannotTake(email.DetailUnsendable, "the address is not ASCII, and the relay does not take SMTPUTF8"))
 			continue
 		}
 		left = true
@@ -110,6 +110,14 @@ func (s *Session) forgo(parameters, text string) bool {
 		said = append(said, d.extension)
 		if slices.ContainsFunc(d.names, func(name string) bool { return slices.Contains(words, name) }) {
 			named = append(named, d.extension)
+		}
+	}
+	if utf8 := strings.Contains(parameters, " SMTPUTF8"); utf8 && (slices.Contains(words, "SMTPUTF8") || len(said) == 0) {
+		// Who needs it is not sent to; the others are.
+		named = append(named, "SMTPUTF8")
+		s.pool.learn(unspoken{utf8: true})
+		if s.alternative && !s.lastResort {
+			s.elsewhere = max(s.elsewhere, nextTransaction)
 		}
 	}
 	if len(named) == 0 {

@@ -40,6 +40,8 @@ type Session struct {
 	// elsewhere: a relay that may take what this one cannot is asked again after that time.
 	// 0: there is none.
 	elsewhere time.Duration
+	// lastResort: every relay of the route was judged, and none takes all of the message.
+	lastResort bool
 
 	dialedAt time.Time
 	idleAt   time.Time
