@@ -41,6 +41,13 @@ build: ## Build bin/postrider
 	@( while sleep 10 >&- 2>&-; do echo "still building"; done ) & alive=$$!; trap "kill $$alive" EXIT; \
 	go build -trimpath -ldflags "-X main.version=$(version)" -o bin/postrider ./cmd/postrider
 
+# commit is what an image says that it is built from, as its workers' version.
+commit = $(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo dev)
+
+.PHONY: compose-up
+compose-up: ## Build the image of this commit and run docker-compose.yml with it
+	VERSION=$(commit) docker compose up --build -d
+
 .PHONY: test
 test: temporal $(gotestsum) ## Run all tests; nothing needs to be running
 	$(call step,tests of the examples)

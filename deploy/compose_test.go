@@ -39,6 +39,8 @@ type service struct {
 	Build *struct {
 		Context    string `yaml:"context"`
 		Dockerfile string `yaml:"dockerfile"`
+		// Args are what the Dockerfile is built with.
+		Args map[string]string `yaml:"args"`
 	} `yaml:"build"`
 	Restart     string               `yaml:"restart"`
 	Environment map[string]string    `yaml:"environment"`
@@ -52,8 +54,15 @@ type service struct {
 	} `yaml:"healthcheck"`
 	Container string `yaml:"container_name"`
 	Deploy    struct {
-		Replicas int `yaml:"replicas"`
+		Replicas  int `yaml:"replicas"`
+		Resources struct {
+			Limits map[string]string `yaml:"limits"`
+		} `yaml:"resources"`
 	} `yaml:"deploy"`
+	Logging struct {
+		Driver  string            `yaml:"driver"`
+		Options map[string]string `yaml:"options"`
+	} `yaml:"logging"`
 }
 
 type condition struct {
@@ -70,6 +79,10 @@ const (
 func checkCompose(text []byte, dir string) ([]string, error) {
 	var file composeFile
 	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil, err
+	}
+	dev, err := devEnv()
+	if err != nil {
 		return nil, err
 	}
 	if len(file.Services) == 0 {
@@ -118,7 +131,8 @@ func checkCompose(text []byte, dir string) ([]string, error) {
 		if s.Container != "" && s.Deploy.Replicas > 1 {
 			report("%s: %d replicas cannot share a name", name, s.Deploy.Replicas)
 		}
-		checkPostrider(name, s, report)
+		checkPostrider(name, s, dev, report)
+		checkLimits(name, s, report)
 		checkScript(name, s, dir, report)
 	}
 	for _, v := range slices.Sorted(maps.Keys(file.Volumes)) {
@@ -143,6 +157,18 @@ func checkImage(name string, s service, dir string, report func(string, ...any))
 	_, version, _ := strings.Cut(s.Image, ":")
 	if !tag.MatchString(version) {
 		report("%s: image %q is not pinned to a version", name, s.Image)
+	}
+}
+
+// checkLimits wants a bound for what a container takes of the machine, and for its log.
+func checkLimits(name string, s service, report func(string, ...any)) {
+	for _, what := range []string{"memory", "cpus", "pids"} {
+		if s.Deploy.Resources.Limits[what] == "" {
+			report("%s: has no limit of %s", name, what)
+		}
+	}
+	if s.Logging.Driver != "json-file" || s.Logging.Options["max-size"] == "" || s.Logging.Options["max-file"] == "" {
+		report("%s: its log grows without end", name)
 	}
 }
 
@@ -176,7 +202,7 @@ func checkDependency(name, target string, c condition, all map[string]service, o
 }
 
 // checkPostrider loads the settings of our own services as they would themselves.
-func checkPostrider(name string, s service, report func(string, ...any)) {
+func checkPostrider(name string, s service, dev map[string]string, report func(string, ...any)) {
 	if s.Build == nil {
 		for v := range s.Environment {
 			if strings.HasPrefix(v, "POSTRIDER_") {
@@ -192,7 +218,11 @@ func checkPostrider(name string, s service, report func(string, ...any)) {
 	}
 	var env []string
 	for _, v := range slices.Sorted(maps.Keys(s.Environment)) {
-		env = append(env, v+"="+interpolate(s.Environment[v]))
+		value, missing := interpolate(s.Environment[v], dev)
+		if len(missing) > 0 {
+			report("%s: dev.env does not set %s", name, missing)
+		}
+		env = append(env, v+"="+value)
 		if v != "DATABASE_URL" && !strings.HasPrefix(v, "POSTRIDER_") && !slices.Contains(config.TemporalVariables(), v) {
 			report("%s: nothing reads %s", name, v)
 		}
@@ -214,12 +244,46 @@ func checkPostrider(name string, s service, report func(string, ...any)) {
 	}
 }
 
-var variable = regexp.MustCompile(`\$\{([A-Z_]+):-([^}]*)\}`)
+// variable is one that compose fills in: with a default after :-, or required, with a
+// hint after :?.
+var variable = regexp.MustCompile(`\$\{([A-Z_]+):([-?])([^}]*)\}`)
 
-// interpolate gives the values that compose would for a trial: with nothing set but
-// ALLOW_PUBLISHED_SECRETS.
-func interpolate(value string) string {
-	return variable.ReplaceAllString(strings.ReplaceAll(value, "${ALLOW_PUBLISHED_SECRETS:-false}", "true"), "$2")
+// interpolate gives the value that compose would with these variables set, and the
+// required ones that are missing.
+func interpolate(value string, set map[string]string) (out string, missing []string) {
+	out = variable.ReplaceAllStringFunc(value, func(found string) string {
+		m := variable.FindStringSubmatch(found)
+		switch {
+		case set[m[1]] != "":
+			return set[m[1]]
+		case m[2] == "?":
+			missing = append(missing, m[1])
+			return ""
+		}
+		return m[3]
+	})
+	return out, missing
+}
+
+// devEnv is the env file for a trial.
+func devEnv() (map[string]string, error) {
+	text, err := os.ReadFile("dev.env")
+	if err != nil {
+		return nil, err
+	}
+	set := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return nil, fmt.Errorf("dev.env: %q sets nothing", line)
+		}
+		set[name] = value
+	}
+	return set, nil
 }
 
 // checkScript wants the script that a service runs to be mounted and to parse.
@@ -258,31 +322,55 @@ func TestCompose(t *testing.T) {
 
 	var file composeFile
 	require.NoError(t, yaml.Unmarshal([]byte(text), &file))
-	require.Equal(t, []string{"api", "mailpit", "migrate", "postgres", "temporal", "temporal-namespace", "temporal-schema", "temporal-ui", "worker"},
+	require.Equal(t, []string{"api", "mailpit", "migrate", "postgres", "postgres-roles", "temporal", "temporal-namespace", "temporal-schema", "temporal-ui", "worker"},
 		slices.Sorted(maps.Keys(file.Services)))
 	require.Equal(t, 2, file.Services["worker"].Deploy.Replicas)
 	require.Equal(t, strings.Replace(file.Services["temporal"].Image, "server", "admin-tools", 1), file.Services["temporal-schema"].Image, "one version")
 	require.Equal(t, file.Services["temporal-schema"].Image, file.Services["temporal-namespace"].Image)
-	// A secret has a default that says what it is for, or is not in the file.
+	// The file holds no secret and no default for one.
 	for name, s := range file.Services {
 		for v, value := range s.Environment {
-			if strings.Contains(v, "PASSWORD") || strings.Contains(v, "PWD") || v == "DATABASE_URL" {
-				require.Contains(t, value, "${POSTGRES_PASSWORD:-dev-only-", "%s: %s", name, v)
+			if strings.Contains(v, "PASSWORD") || strings.Contains(v, "PWD") || v == "DATABASE_URL" || v == "POSTRIDER_SECRET_KEY" {
+				_, missing := interpolate(value, nil)
+				require.Len(t, missing, 1, "%s: %s is required", name, v)
 			}
 		}
 	}
-	require.Regexp(t, `POSTRIDER_SECRET_KEY: \$\{SECRET_KEY:-\S+\} # dev-only`, text)
+	require.NotContains(t, text, "dev-only-")
+	require.NotContains(t, text, "ZGV2LW9ubHkt", "dev-only- in base64")
+
+	// Three roles: only one service is given the superuser's password.
+	for name, s := range file.Services {
+		for v, value := range s.Environment {
+			if strings.Contains(value, "POSTGRES_SUPERUSER_PASSWORD") {
+				require.Contains(t, []string{"postgres", "postgres-roles"}, name, v)
+			}
+		}
+	}
+	require.Equal(t, "postgres", file.Services["postgres"].Environment["POSTGRES_USER"])
+	require.Equal(t, "temporal", file.Services["temporal"].Environment["POSTGRES_USER"])
+	require.Equal(t, "temporal", file.Services["temporal-schema"].Environment["POSTGRES_USER"])
+	for _, name := range []string{"migrate", "api", "worker"} {
+		require.Contains(t, file.Services[name].Environment["DATABASE_URL"], "postgres://postrider:", name)
+		require.Equal(t, "${VERSION:-dev}", file.Services[name].Build.Args["VERSION"], name)
+	}
+	require.Equal(t, "512", file.Services["temporal"].Environment["NUM_HISTORY_SHARDS"])
+	require.Contains(t, file.Services["api"].Healthcheck.Test, "--ready")
+	require.Contains(t, file.Services["worker"].Healthcheck.Test, "--ready")
 }
 
 func TestComposeCheckGoesRed(t *testing.T) {
 	t.Parallel()
 	text := composeText(t)
 	for name, m := range map[string]struct{ old, new, want string }{
+		"no memory limit":        {`limits: {memory: 1g, cpus: "2", pids: 512}`, `limits: {cpus: "2", pids: 512}`, "postgres: has no limit of memory"},
+		"an endless log":         {"max-size: 10m, ", "", "api: its log grows without end"},
+		"an unset variable":      {"${SECRET_KEY:?", "${SECRET_KAY:?", "api: dev.env does not set [SECRET_KAY]"},
 		"latest":                 {"axllent/mailpit:v1.27.11", "axllent/mailpit:latest", `mailpit: image "axllent/mailpit:latest" is not pinned to a version`},
 		"no tag":                 {"temporalio/ui:2.34.0", "temporalio/ui", `temporal-ui: image "temporalio/ui" is not pinned to a version`},
-		"a major version only":   {"postgres:16.10", "postgres:16", `postgres: image "postgres:16" is not pinned to a version`},
+		"a major version only":   {"postgres:16.15", "postgres:16", `postgres: image "postgres:16" is not pinned to a version`},
 		"unknown setting":        {"POSTRIDER_LISTEN:", "POSTRIDER_LITSEN:", "api: 1 setting is wrong:\n  POSTRIDER_LITSEN is not a setting; did you mean POSTRIDER_LISTEN?"},
-		"missing setting":        {"POSTRIDER_SMTP_URLS: ${SMTP_URLS:-smtp://mailpit:1025?name=mailpit&tls=none&accepts=final}", "POSTRIDER_LOG_LEVEL: info", "worker: 1 setting is wrong:\n  POSTRIDER_SMTP_URLS is not set"},
+		"missing setting":        {"POSTRIDER_SMTP_URLS: ${SMTP_URLS:?see deploy/README.md}", "POSTRIDER_LOG_LEVEL: info", "worker: 1 setting is wrong:\n  POSTRIDER_SMTP_URLS is not set"},
 		"wrong setting":          {"POSTRIDER_DRAIN_TIMEOUT: 2m", "POSTRIDER_DRAIN_TIMEOUT: 2", `worker: 1 setting is wrong:` + "\n" + `  POSTRIDER_DRAIN_TIMEOUT has "2"`},
 		"a variable of nobody":   {"  TEMPORAL_NAMESPACE: default\n  #", "  TEMPORAL_NAMESAPCE: default\n  #", "api: nothing reads TEMPORAL_NAMESAPCE"},
 		"no Temporal":            {"  TEMPORAL_ADDRESS: temporal:7233\n  TEMPORAL_NAMESPACE: default\n  #", "  TEMPORAL_NAMESPACE: default\n  #", "api: has no TEMPORAL_ADDRESS"},
@@ -307,9 +395,9 @@ func TestComposeCheckGoesRed(t *testing.T) {
 		"replicas with a name":   {"    deploy:\n      replicas: 2", "    container_name: w\n    deploy:\n      replicas: 2", "worker: 2 replicas cannot share a name"},
 		"unknown command":        {`command: ["worker"]`, `command: ["work"]`, `worker: postrider has no command ["work"]`},
 		"a probe as a command":   {`command: ["worker"]`, `command: ["health"]`, `worker: postrider has no command ["health"]`},
-		"unknown probe":          {`"/postrider", "health", "--worker"]`, `"/postrider", "healthz", "--worker"]`, `worker: postrider has no probe ["/postrider" "healthz" "--worker"]`},
-		"probe of another":       {`"/postrider", "health", "--worker"]`, `"/postrider", "health"]`, `worker: the probe "health" is for another command than ["worker"]`},
-		"a program not in there": {`"/postrider", "health"]`, `"curl", "health"]`, `api: postrider has no probe ["curl" "health"]`},
+		"unknown probe":          {`"/postrider", "health", "--worker", "--ready"]`, `"/postrider", "healthz", "--worker"]`, `worker: postrider has no probe ["/postrider" "healthz" "--worker"]`},
+		"probe of another":       {`"/postrider", "health", "--worker", "--ready"]`, `"/postrider", "health"]`, `worker: the probe "health" is for another command than ["worker"]`},
+		"a program not in there": {`"/postrider", "health", "--ready"]`, `"curl", "health", "--ready"]`, `api: postrider has no probe ["curl" "health" "--ready"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -403,7 +491,7 @@ func TestDockerfile(t *testing.T) {
 
 func TestScriptsParse(t *testing.T) {
 	t.Parallel()
-	for shell, pattern := range map[string]string{"sh": "deploy/temporal/*.sh", "bash": ".ci/run"} {
+	for shell, pattern := range map[string]string{"sh": "deploy/*/*.sh", "bash": ".ci/run"} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, files)
