@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -35,8 +37,17 @@ func requestID(c *gin.Context) string { return c.GetString(keyRequestID) }
 func (s *Server) logged(c *gin.Context) {
 	start := time.Now()
 	c.Next()
-	s.deps.Log.InfoContext(c.Request.Context(), "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
+	level := slog.LevelInfo
+	if probe(c.FullPath()) && c.Writer.Status() < http.StatusInternalServerError {
+		level = slog.LevelDebug // several a minute, each the same
+	}
+	s.deps.Log.Log(c.Request.Context(), level, "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "ms", time.Since(start).Milliseconds(), "customer_id", c.GetString(keyCustomerID))
+}
+
+// probe reports whether a route is asked by machines, all the time.
+func probe(route string) bool {
+	return route == "/healthz" || route == "/readyz" || route == "/metrics"
 }
 
 // storable refuses parameters that Postgres takes for no text: NUL and what is not

@@ -88,10 +88,10 @@ func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery
 	return row, translate(err)
 }
 
-// CustomerByName finds the oldest customer of that name.
+// CustomerByName finds the oldest customer of that name that is not deleted.
 func (s *Store) CustomerByName(ctx context.Context, name string) (account.Customer, error) {
 	var id string
-	err := s.db.NewSelect().Model((*customerRow)(nil)).Column("id").Where("cu.name = ?", name).Order("cu.created_at").Limit(1).Scan(ctx, &id)
+	err := s.db.NewSelect().Model((*customerRow)(nil)).Column("id").Where("cu.name = ?", name).Where("cu.deleted_at IS NULL").Order("cu.created_at").Limit(1).Scan(ctx, &id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return account.Customer{}, notFound("customer")
 	}

@@ -74,6 +74,7 @@ func customerCommand() *cobra.Command {
 		panic(err) // the flag was defined above
 	}
 	cmd.AddCommand(create)
+	cmd.AddCommand(manageCustomers()...)
 	return cmd
 }
 
@@ -115,6 +116,7 @@ func userCommand() *cobra.Command {
 		panic(err) // the flag was defined the line before
 	}
 	cmd.AddCommand(create)
+	cmd.AddCommand(manageUsers()...)
 	return cmd
 }
 
@@ -163,6 +165,7 @@ func keyCommand() *cobra.Command {
 	create.Flags().BoolVar(&admin, "admin", false, "let the key act for the whole installation: pauses, customers")
 	create.Flags().StringSliceVar(&scopes, "scope", nil, "what the key may do, several with commas; none is all of its customer's own affairs")
 	cmd.AddCommand(create)
+	cmd.AddCommand(manageKeys()...)
 	return cmd
 }
 
@@ -191,6 +194,19 @@ func domainCommand() *cobra.Command {
 					state = "verified"
 				}
 				fmt.Fprintf(out, "%s %s\n", d.Name, state)
+				if d.VerifiedAt.IsZero() {
+					fmt.Fprintf(out, `
+Postrider does not look at the domain itself: you vouch for it. Make sure that it is the
+customer's, for instance by a TXT record that you ask the customer for:
+
+  _postrider.%s.  IN TXT  "%s"
+  dig +short TXT _postrider.%s
+
+then verify it:
+
+  postrider domain add %s --customer %s --verified
+`, d.Name, c.ID, d.Name, d.Name, c.ID)
+				}
 				return nil
 			})
 		},
@@ -198,6 +214,7 @@ func domainCommand() *cobra.Command {
 	customerFlag(add, &customer)
 	add.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's")
 	cmd.AddCommand(add, warmupCommand())
+	cmd.AddCommand(manageDomains()...)
 	return cmd
 }
 

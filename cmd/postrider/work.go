@@ -67,7 +67,7 @@ func (a *app) work(ctx context.Context) error {
 				return nil
 			}
 		}
-		a.log.Warn("worker.failed", "error", err, "retry_in", startRetry.String())
+		a.log.Warn("worker.failed", "error", err, "retry_in", startRetry)
 		w.Stop()
 		select {
 		case <-time.After(startRetry):
@@ -122,7 +122,7 @@ func (a *app) logReadiness(ctx context.Context, why string) {
 
 // drainWorker lets the worker finish what it does, for DrainTimeout at most.
 func (a *app) drainWorker(ctx context.Context, stop func()) {
-	a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout.String())
+	a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
 	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
 	defer cancel()
 	// Activities wait for their exchanges, so both end together.

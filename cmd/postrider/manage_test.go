@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/devstack"
+)
+
+// TestAccountsAreManagedByCommand: what create makes is listed, shown and ended, and
+// nothing reaches another customer's.
+func TestAccountsAreManagedByCommand(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, devstack.PostgresOptions{})
+	d := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")
+	d.run("", "migrate", "up", "--skip-temporal")
+	create := func(name string) string {
+		return regexp.MustCompile(`id +(\S+)`).FindStringSubmatch(d.run("", "customer", "create", "--name", name))[1]
+	}
+	acme, other := create("ACME"), create("Other")
+	require.Regexp(t, `(?s)^ID +NAME +STATUS +CREATED\n`+other+` +Other +active +\S+Z\n`+acme+` +ACME +active +\S+Z$`, d.run("", "customer", "list"))
+	refused := func(want string, args ...string) {
+		t.Helper()
+		out, err := d.try("", args...)
+		require.Error(t, err, args)
+		require.Contains(t, out, want)
+	}
+
+	out := d.run("", "domain", "add", "acme.test", "--customer", "ACME")
+	require.Contains(t, out, "acme.test not verified: mail from it is refused\n")
+	require.Contains(t, out, "postrider domain add acme.test --customer "+acme+" --verified")
+	require.Regexp(t, `acme.test +- +\S+Z$`, d.run("", "domain", "list", "--customer", "ACME"))
+	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "acme.test", "--customer", acme, "--verified"))
+	require.Regexp(t, `(?m)^verified +\S+Z$`, d.run("", "domain", "show", "acme.test", "--customer", "ACME"))
+	refused("there is no such domain", "domain", "delete", "acme.test", "--customer", "Other")
+	require.Equal(t, "acme.test is deleted", d.run("", "domain", "delete", "ACME.test", "--customer", "ACME"))
+	require.NotContains(t, d.run("", "domain", "list", "--customer", "ACME"), "acme.test")
+
+	d.run("long enough\n", "user", "create", "--customer", "ACME", "--username", "ann")
+	require.Regexp(t, `ann +\S+ +false +\S+Z$`, d.run("", "user", "list", "--customer", "ACME"))
+	require.Contains(t, d.run("", "user", "show", "ann", "--customer", "ACME"), acme)
+	refused("there is no such user", "user", "delete", "ann", "--customer", "Other")
+	require.Equal(t, "ann is deleted", d.run("", "user", "delete", "ann", "--customer", "ACME"))
+	refused("there is no such user", "user", "show", "ann", "--customer", "ACME")
+
+	token := d.run("", "key", "create", "--customer", "ACME", "--name", "shop", "--scope", "emails:send")
+	list := d.run("", "key", "list", "--customer", "ACME")
+	prefix := strings.Fields(strings.Split(list, "\n")[1])[1]
+	require.True(t, strings.HasPrefix(token, prefix))
+	require.NotContains(t, list+d.run("", "key", "show", prefix, "--customer", "ACME"), token)
+	require.Regexp(t, `(?m)^scopes +emails:send$`, d.run("", "key", "show", prefix, "--customer", "ACME"))
+	refused("there is no such access key", "key", "delete", prefix, "--customer", "Other")
+
+	// A disabled customer's key is refused and works again; a deleted one does not.
+	d.run("", "domain", "add", "acme.test", "--customer", "ACME", "--verified")
+	api := d.serve()
+	answers := func(status int) {
+		t.Helper()
+		got, _, body := d.call("POST", "/v1.0/emails/preview?accesskey="+token, `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`)
+		require.Equal(t, status, got, string(body))
+	}
+	answers(200)
+	require.Contains(t, d.run("", "customer", "disable", "ACME"), "postrider pause --customer "+acme)
+	require.Regexp(t, `(?m)^status +suspended$`, d.run("", "customer", "show", "ACME"))
+	answers(403)
+	require.Equal(t, "ACME is active", d.run("", "customer", "enable", "ACME"))
+	answers(200)
+	require.Equal(t, prefix+" is deleted", d.run("", "key", "delete", prefix, "--customer", "ACME"))
+	answers(401)
+	require.NotContains(t, api.output(), `"route":"/readyz"`, "probes are not logged at info")
+	require.Contains(t, api.output(), `"route":"/v1.0/emails/preview"`)
+	api.stop(t)
+
+	// With mail it is disabled, without it is deleted and its names are free.
+	require.NoError(t, dbtest.FillUnseen(t.Context(), pg.URL("postgres"), acme, 1))
+	refused("the customer has e-mails, which stay on record: suspend it with `postrider customer disable`", "customer", "delete", "ACME")
+	d.run("long enough\n", "user", "create", "--customer", "Other", "--username", "ann")
+	require.Equal(t, "Other is deleted", d.run("", "customer", "delete", "Other"))
+	refused("there is no such customer", "customer", "delete", "Other")
+	require.NotContains(t, d.run("", "customer", "list"), "Other")
+	create("Other")
+	d.run("long enough\n", "user", "create", "--customer", "ACME", "--username", "ann")
+}
+
+func TestDurationsInLogsAreReadable(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	newLog(&out, slog.LevelInfo).With("a", time.Minute).Info("m", "timeout", 150*time.Second, slog.Group("g", "b", time.Millisecond))
+	require.Contains(t, out.String(), `"a":"1m0s","timeout":"2m30s","g":{"b":"1ms"}`)
+}
