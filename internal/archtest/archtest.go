@@ -94,7 +94,7 @@ var rules = map[string]rule{
 
 	"tools/temporalcli": {may: []string{"internal/devstack"}},
 	"deploy":            {may: []string{"internal/config", "internal/devstack", "db"}}, // tests of the compose file and its scripts
-	"docs/schema":       {may: []string{"email"}},           // a test that makes the schemas
+	"docs/schema":       {may: []string{"email"}},                                      // a test that makes the schemas
 }
 
 // onlyBy names the packages that few may import, whatever their own rule says.
