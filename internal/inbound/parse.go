@@ -1,21 +1,18 @@
 package inbound
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"mime"
-	"net/mail"
 	"path"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/jhillyerd/enmime/v2"
+	"unicode/utf8"
 
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/mailread"
 )
 
 // Caps of reading. A message beyond them is stored and served raw all the same.
@@ -41,181 +38,212 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 // Problems; the only error is mailbox.ErrTooSlow, after 5 seconds, and then
 // the headers are there. It keeps at most 2 MiB of text and of HTML, and of a
 // message of more than 500 parts or 20 levels the headers alone.
+//
+// Text and HTML are the text/plain and text/html parts that are not declared
+// attachments, each kind joined by CRLF in the message's order. Every other part
+// is an attachment, and no part is both.
 func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().Add(parseTimeout)) }
 
 // Attachment reads one attachment by the index that Parse gave it. Errors to
 // tell apart: mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
 func Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
-	env, err := open(raw, time.Now().Add(parseTimeout))
+	return attachmentBy(raw, index, time.Now().Add(parseTimeout))
+}
+
+// attachmentBy is Attachment. A reader that panics on a message has found it too
+// complex.
+func attachmentBy(raw []byte, index int, deadline time.Time) (part mailbox.Part, content []byte, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("parser gave up: %v: %w", fault, mailbox.ErrTooComplex)
+		}
+	}()
+	m, err := mailread.Open(mailread.Lines(raw), deadline)
 	if err != nil {
 		return mailbox.Part{}, nil, err
 	}
-	parts := attachments(env)
+	_, parts := split(m)
 	if index < 0 || index >= len(parts) {
 		return mailbox.Part{}, nil, fmt.Errorf("attachment %d of %d: %w", index, len(parts), mailbox.ErrNoAttachment)
 	}
-	return describe(index, parts[index]), parts[index].Content, nil
+	content, _ = parts[index].Content()
+	return describe(index, parts[index], content), content, nil
 }
 
-func parseBy(raw []byte, deadline time.Time) (mailbox.Parsed, error) {
-	var p mailbox.Parsed
-	problem := func(format string, v ...any) {
-		if len(p.Problems) < maxProblems {
-			p.Problems = append(p.Problems, valid(fmt.Sprintf(format, v...)))
-		}
-	}
-	var complete bool
-	if p.Headers, complete = headers(raw); !complete {
-		problem("header: some lines are no header fields or too many to show")
-	}
-	readFields(&p, raw, problem)
+// problems collects what could not be read, each sentence once.
+type problems []string
 
-	env, err := open(raw, deadline)
+func (p *problems) add(format string, v ...any) {
+	s := valid(fmt.Sprintf(format, v...))
+	if len(*p) < maxProblems && !slices.Contains(*p, s) {
+		*p = append(*p, s)
+	}
+}
+
+func parseBy(raw []byte, deadline time.Time) (p mailbox.Parsed, err error) {
+	var found problems
+	defer func() {
+		if fault := recover(); fault != nil {
+			found.add("parser gave up: %v", fault)
+		}
+		p.Problems = found
+	}()
+	raw = mailread.Lines(raw)
+	h := readHeader(raw)
+	p.Headers = h.shown
+	if h.odd {
+		found.add("header: some lines are no header fields")
+	}
+	if h.capped {
+		found.add("header: too many or too long fields to show all")
+	}
+	readFields(&p, h, &found)
+
+	m, err := mailread.Open(raw, deadline)
 	switch {
 	case errors.Is(err, mailbox.ErrTooSlow):
 		return p, err
 	case err != nil:
-		problem("%s", strings.TrimPrefix(err.Error(), "mailbox: "))
+		found.add("%s", strings.ReplaceAll(err.Error(), "mailbox: ", ""))
 		return p, nil
 	}
-	p.Text, p.HTML = valid(env.Text), valid(env.HTML)
-	for _, b := range []struct {
-		name string
-		body *string
-	}{{"text", &p.Text}, {"html", &p.HTML}} {
-		if n := len(*b.body); n > maxShownText {
-			*b.body = cut(*b.body, maxShownText)
-			problem("%s: %d bytes, of which the first %d are shown", b.name, n, maxShownText)
+	for _, s := range m.Problems {
+		found.add("%s", s)
+	}
+	bodies, parts := split(m)
+	text, html := shown{name: "text"}, shown{name: "html"}
+	for _, part := range bodies {
+		if !time.Now().Before(deadline) {
+			return p, mailbox.ErrTooSlow
+		}
+		if part.Type == "text/html" {
+			html.add(part, &found)
+		} else {
+			text.add(part, &found)
 		}
 	}
-	for i, part := range attachments(env) {
-		p.Attachments = append(p.Attachments, describe(i, part))
-	}
-	for _, e := range env.Errors {
-		if e.Name == enmime.ErrorMissingContentType {
-			continue // it is text then, as RFC 2045 §5.2 has it
+	p.Text, p.HTML = text.String(&found), html.String(&found)
+	for i, part := range parts {
+		if !time.Now().Before(deadline) {
+			p.Attachments = nil
+			return p, mailbox.ErrTooSlow
 		}
-		problem("%s: %s", strings.ToLower(e.Name), cut(valid(e.Detail), 200))
+		content, problem := part.Content()
+		if problem != "" {
+			found.add("%s", problem)
+		}
+		p.Attachments = append(p.Attachments, describe(i, part, content))
 	}
 	return p, nil
 }
 
-// readFields reads the structured header fields. Addresses are parsed from the
+// readFields reads the structured header fields. Addresses are read from the
 // field as written: decoded first, a comma in a name would part it in two.
-func readFields(p *mailbox.Parsed, raw []byte, problem func(string, ...any)) {
-	p.Subject = first(p.Headers, "Subject")
+func readFields(p *mailbox.Parsed, h header, found *problems) {
+	p.Subject = clean(first(p.Headers, "Subject"), maxShownHeaderBytes)
 	p.MessageID = messageID(first(p.Headers, "Message-ID"))
 	if p.Date = first(p.Headers, "Date"); p.Date != "" {
-		if at, err := mail.ParseDate(p.Date); err == nil {
-			p.DatedAt = at.UTC()
-		} else {
-			problem("Date: not a date")
+		at, problem := mailread.Date(p.Date)
+		if p.DatedAt = at; at.IsZero() {
+			problem = "not a date"
+		}
+		if problem != "" {
+			found.add("Date: %s", problem)
 		}
 	}
 	for _, f := range []struct {
-		name string
-		into *[]mailbox.Address
-	}{{"From", &p.From}, {"To", &p.To}, {"Cc", &p.Cc}, {"Reply-To", &p.ReplyTo}} {
-		list, ok := addresses(rawField(raw, f.name))
-		if *f.into = list; !ok {
-			problem("%s: not a list of addresses", f.name)
+		name   string
+		into   *[]mailbox.Address
+		sender bool
+	}{{"From", &p.From, true}, {"To", &p.To, false}, {"Cc", &p.Cc, false}, {"Reply-To", &p.ReplyTo, true}} {
+		value, read := h.all(f.name), mailread.Addresses
+		if f.sender {
+			read = mailread.Sender
+		}
+		list, bad := read(value, h.charset)
+		for i, a := range list {
+			list[i] = mailbox.Address{Name: clean(a.Name, maxShownHeaderBytes), Email: clean(a.Email, maxShownHeaderBytes)}
+		}
+		*f.into = list
+		switch {
+		case bad > 0 && len(list) == 0, value == "<>", value != "" && len(list) == 0 && !strings.Contains(value, ":"):
+			found.add("%s: not a list of addresses", f.name)
+		case bad > 0:
+			found.add("%s: %d of its entries cannot be read as addresses", f.name, bad)
 		}
 	}
 }
 
-// rawField is the first field of a name, unfolded but not decoded.
-func rawField(raw []byte, name string) string {
-	block := raw[:min(headerEnd(raw), maxShownHeaderBytes)]
-	for len(block) > 0 {
-		var field []byte
-		field, block = nextField(block)
-		if n, value, ok := bytes.Cut(field, []byte(":")); ok && strings.EqualFold(string(bytes.TrimRight(n, " \t")), name) {
-			return unfold(value)
-		}
-	}
-	return ""
-}
-
-// open takes a message apart after measuring it. A parser that panics on a
-// message has found it too complex.
-func open(raw []byte, deadline time.Time) (env *enmime.Envelope, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			env, err = nil, fmt.Errorf("parser gave up: %v: %w", p, mailbox.ErrTooComplex)
-		}
-	}()
-	m, err := measure(raw, deadline)
-	if err != nil {
-		return nil, err
-	}
-	parser := enmime.NewParser(
-		enmime.MaxStoredPartErrors(maxProblems), enmime.DisableTextConversion(true), enmime.SkipMalformedParts(true),
-		enmime.SetReadPartErrorPolicy(func(*enmime.Part, error) bool { return true }), // half a part is better than none
-		enmime.MultipartWOBoundaryAsSinglePart(true), enmime.SetCustomParseMediaType(mediaType),
-	)
-	root, err := parser.ReadParts(timed(m.reader(raw), deadline))
-	if err == nil {
-		for _, p := range root.DepthMatchAll(func(p *enmime.Part) bool { return p.ContentType == "" && p.FirstChild == nil }) {
-			p.ContentType = "text/plain" // RFC 2045 §5.2; enmime would show it nowhere
-		}
-		env, err = parser.EnvelopeFromPart(root)
-	}
-	if !time.Now().Before(deadline) {
-		return nil, mailbox.ErrTooSlow
-	}
-	if err != nil {
-		return nil, fmt.Errorf("structure: %s: %w", cut(valid(err.Error()), 200), mailbox.ErrTooComplex)
-	}
-	if m.broken != nil {
-		env.Errors = append(env.Errors, &enmime.Error{Name: "structure", Detail: m.broken.Error()})
-	}
-	return env, nil
-}
-
-// mediaType is enmime's notion of Content-Type, made as strict as that of
-// measure: what counted as one part there must not turn out as many here.
-func mediaType(value string) (mtype string, params map[string]string, invalid []string, err error) {
-	mtype, params, err = mime.ParseMediaType(value)
-	if err == nil {
-		return mtype, params, nil, nil
-	}
-	mtype, _, _ = strings.Cut(value, ";")
-	mtype = strings.ToLower(strings.TrimSpace(mtype))
-	if kind, sub, ok := strings.Cut(mtype, "/"); !ok || kind == "" || sub == "" || kind == "multipart" {
-		mtype = "text/plain" // RFC 2045 §5.2
-	}
-	return mtype, map[string]string{}, []string{value}, nil
-}
-
-// attachments are the parts that are not the message's text, in their order.
-// enmime's own lists leave out some types, message/rfc822 among them.
-func attachments(env *enmime.Envelope) []*enmime.Part {
-	if env.Root == nil {
-		return nil
-	}
-	listed := map[*enmime.Part]bool{}
-	for _, p := range slices.Concat(env.Attachments, env.Inlines, env.OtherParts) {
-		listed[p] = true
-	}
-	return env.Root.DepthMatchAll(func(p *enmime.Part) bool {
-		switch kind := strings.ToLower(p.ContentType); {
-		case listed[p]:
-			return true
-		case p.FirstChild != nil, kind == "", kind == "text/plain", kind == "text/html":
-			return false
+// split tells the message's text from its attachments, each in order.
+func split(m *mailread.Message) (bodies, attachments []*mailread.Part) {
+	m.Leaves(func(p *mailread.Part) {
+		switch {
+		case strings.HasPrefix(p.Type, "multipart/"): // without parts
+		case (p.Type == "text/plain" || p.Type == "text/html") && p.Disposition != "attachment":
+			bodies = append(bodies, p)
 		default:
-			return !strings.HasPrefix(kind, "multipart/")
+			attachments = append(attachments, p)
 		}
 	})
+	return bodies, attachments
 }
 
-func describe(index int, p *enmime.Part) mailbox.Part {
-	digest := sha256.Sum256(p.Content)
+// shown puts the bodies of one kind together, up to maxShownText.
+type shown struct {
+	name string
+	text strings.Builder
+	size int // of all the content
+}
+
+func (s *shown) add(p *mailread.Part, found *problems) {
+	content, problem := p.Content()
+	if problem != "" {
+		found.add("%s", problem)
+	}
+	s.size += len(content)
+	if s.text.Len() > maxShownText || len(content) == 0 {
+		return
+	}
+	// No charset takes more than four bytes for a character that is one in UTF-8.
+	text, problem := mailread.Text(head(content, 4*maxShownText), p.Charset())
+	if problem != "" {
+		found.add("%s", problem)
+	}
+	if so := s.text.String(); so != "" && !strings.HasSuffix(so, "\n") {
+		s.text.WriteString("\r\n")
+	}
+	s.text.WriteString(text)
+}
+
+func (s *shown) String(found *problems) string {
+	text := valid(s.text.String())
+	if len(text) > maxShownText {
+		text = mailread.Cut(text, maxShownText)
+		found.add("%s: %d bytes, of which the first %d are shown", s.name, s.size, maxShownText)
+	}
+	return text
+}
+
+// head is at most n bytes, without half a character of UTF-8 at its end.
+func head(b []byte, n int) []byte {
+	if len(b) <= n {
+		return b
+	}
+	for back := 0; back < utf8.UTFMax; back++ {
+		if utf8.RuneStart(b[n-back]) {
+			return b[:n-back]
+		}
+	}
+	return b[:n]
+}
+
+func describe(index int, p *mailread.Part, content []byte) mailbox.Part {
+	digest := sha256.Sum256(content)
 	return mailbox.Part{
-		Index: index, Filename: filename(p.FileName), Type: clean(strings.ToLower(p.ContentType), maxFilenameBytes),
-		ContentID:   clean(messageID(p.ContentID), maxFilenameBytes),
-		Disposition: clean(strings.ToLower(p.Disposition), maxFilenameBytes),
-		Size:        int64(len(p.Content)), SHA256: hex.EncodeToString(digest[:]),
+		Index: index, Filename: filename(p.Filename), Type: clean(p.Type, maxFilenameBytes),
+		ContentID:   clean(messageID(mailread.First(p.Header, "Content-ID")), maxFilenameBytes),
+		Disposition: p.Disposition,
+		Size:        int64(len(content)), SHA256: hex.EncodeToString(digest[:]),
 	}
 }
 
@@ -225,5 +253,5 @@ func filename(name string) string {
 	if name == "." || name == ".." || name == "/" {
 		return ""
 	}
-	return cut(name, maxFilenameBytes)
+	return mailread.Cut(name, maxFilenameBytes)
 }

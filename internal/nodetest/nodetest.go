@@ -1,5 +1,6 @@
-// Package nodetest builds the repository's TypeScript, so that tests can run it:
-// what a package.json and its lock pin, from npm, into a directory of the test's.
+// Package nodetest installs and builds the repository's programs for Node.js, so
+// that tests can run them: what a package.json and its lock pin, from npm, into a
+// directory of the test's.
 package nodetest
 
 import (
@@ -19,17 +20,25 @@ const Required = "POSTRIDER_TEST_NODE"
 // patience is for one step: npm fetches, on a machine that is busy.
 const patience = 3 * time.Minute
 
-// Build copies the files of a project, and more of them by name, installs what
-// package-lock.json pins, and compiles what tsconfig.json names. It returns where.
-// Without a node the test is skipped, unless Required is set.
+// Build does what Install does and compiles what tsconfig.json names.
 func Build(t testing.TB, project string, more map[string]string) (dir string) {
+	t.Helper()
+	dir = Install(t, project, more)
+	run(t, dir, "node", "node_modules/typescript/bin/tsc", "--project", ".")
+	return dir
+}
+
+// Install copies the files of a project, and more of them by name, and installs
+// what package-lock.json pins. It returns where. Without a node the test is
+// skipped, unless Required is set.
+func Install(t testing.TB, project string, more map[string]string) (dir string) {
 	t.Helper()
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv(Required) != "" {
 				t.Fatalf("%s is required and is not on PATH", tool)
 			}
-			t.Skipf("%s is not on PATH: the TypeScript of %s is not tried; install Node.js, or see .ci/run", tool, project)
+			t.Skipf("%s is not on PATH: the programs of %s are not tried; install Node.js, or see .ci/run", tool, project)
 		}
 	}
 	dir = t.TempDir()
@@ -56,7 +65,6 @@ func Build(t testing.TB, project string, more map[string]string) (dir string) {
 		}
 	}
 	run(t, dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=5")
-	run(t, dir, "node", "node_modules/typescript/bin/tsc", "--project", ".")
 	return dir
 }
 
