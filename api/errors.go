@@ -25,6 +25,7 @@ var statusOf = map[email.Code]int{
 	email.CodeIdempotencyConflict:  http.StatusConflict,
 	email.CodeTooLarge:             http.StatusRequestEntityTooLarge,
 	email.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	codeTooComplex:                 http.StatusUnprocessableEntity,
 	email.CodeCredits:              http.StatusPaymentRequired,
 	email.CodeTooMany:              http.StatusTooManyRequests,
 	email.CodeUnavailable:          http.StatusServiceUnavailable,
@@ -34,6 +35,8 @@ var statusOf = map[email.Code]int{
 const (
 	codeMethodNotAllowed email.Code = "method_not_allowed"
 	codeInternal         email.Code = "internal"
+	// codeTooComplex: a received message is over a limit of what is taken apart.
+	codeTooComplex email.Code = "message_too_complex"
 )
 
 // statusAbandoned is what logs show, as nginx' do, where the client had gone.

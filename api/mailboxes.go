@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -19,9 +21,12 @@ type Mailboxes interface {
 	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, []byte, error)
 }
 
-// Parser reads a message for display. It refuses what is too complex to.
+// Parser reads a message for display.
 type Parser interface {
+	// Parse returns what it could read even with an error, which is
+	// mailbox.ErrTooSlow.
 	Parse(raw []byte) (mailbox.Parsed, error)
+	// Attachment fails with mailbox.ErrNoAttachment, ErrTooComplex or ErrTooSlow.
 	Attachment(raw []byte, index int) (mailbox.Part, []byte, error)
 }
 
@@ -148,8 +153,11 @@ func (s *Server) getMessage(c *gin.Context) (int, any, error) {
 	}
 	p, err := s.deps.Parser.Parse(raw)
 	if err != nil {
-		// The message is as its sender made it; what can be shown of it is.
-		p = mailbox.Parsed{Subject: m.Subject, Problems: []string{err.Error()}}
+		// The message is as its sender made it; what could be read of it is shown.
+		p.Problems = append(p.Problems, strings.ReplaceAll(err.Error(), "mailbox: ", ""))
+		if p.Subject == "" {
+			p.Subject = m.Subject
+		}
 	}
 	out := parsedJSON{messageJSON: receivedMessage(m), Parsed: contentJSON{
 		Headers: make([]headerJSON, len(p.Headers)), From: parties(p.From), To: parties(p.To), Cc: parties(p.Cc), ReplyTo: parties(p.ReplyTo),
@@ -173,6 +181,20 @@ func parties(as []mailbox.Address) []partyJSON {
 		out[i] = partyJSON(a)
 	}
 	return out
+}
+
+// attachmentFailure is what is answered where an attachment cannot be read.
+func attachmentFailure(err error) error {
+	switch {
+	case errors.Is(err, mailbox.ErrNoAttachment):
+		return email.Fail(email.CodeNotFound, "there is no such attachment")
+	case errors.Is(err, mailbox.ErrTooComplex):
+		return email.Fail(codeTooComplex, "%s; read the message under /raw", strings.ReplaceAll(err.Error(), "mailbox: ", ""))
+	case errors.Is(err, mailbox.ErrTooSlow):
+		return email.Fail(email.CodeUnavailable, "reading the message took too long; try again")
+	default:
+		return err
+	}
 }
 
 // sandboxed keeps a browser from running what a stranger sent.
@@ -203,7 +225,7 @@ func (s *Server) getMessageAttachment(c *gin.Context) {
 	}
 	part, content, err := s.deps.Parser.Attachment(raw, index)
 	if err != nil {
-		s.problem(c, email.Fail(email.CodeNotFound, "there is no such attachment"))
+		s.problem(c, attachmentFailure(err))
 		return
 	}
 	sandboxed(c)

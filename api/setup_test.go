@@ -121,6 +121,8 @@ type setupOptions struct {
 	emails func(api.Emails) api.Emails
 	// now is where the API's clock begins and the database's clock stands; zero is the real time.
 	now time.Time
+	// parser reads received mail; nil is the real one.
+	parser api.Parser
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
@@ -146,8 +148,11 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	if o.emails != nil {
 		emails = o.emails(store)
 	}
+	if o.parser == nil {
+		o.parser = inbound.Parser{}
+	}
 	b.server = api.New(api.Deps{
-		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: inbound.Parser{}, Render: rendered,
+		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
 		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},

@@ -147,8 +147,8 @@ func TestMutationsMeanTheSame(t *testing.T) {
 	}
 }
 
-// pieces are put into messages by random mutations.
-var pieces = []string{"\r\n", "\n", "\r", "\r\n\r\n", "--b1", "--b1--\r\n", "=", "=?utf-8?Q?", "?=", "\"", "(", ")", "<", ">", ",", ";", ":", "@", "\\", "\x00", "\xff",
+// fragments are put into messages by random mutations.
+var fragments = []string{"\r\n", "\n", "\r", "\r\n\r\n", "--b1", "--b1--\r\n", "=", "=?utf-8?Q?", "?=", "\"", "(", ")", "<", ">", ",", ";", ":", "@", "\\", "\x00", "\xff",
 	"\x1b$B", "+", " ", "\t", "%", "*", "'", "Content-Type: multipart/mixed; boundary=b1\r\n", "Content-Transfer-Encoding: base64\r\n", "charset=utf-7", "*0*="}
 
 func mutated(r *rand.Rand, raw []byte) []byte {
@@ -162,7 +162,7 @@ func mutated(r *rand.Rand, raw []byte) []byte {
 		case 1: // twice
 			out = append(out[:end:end], out[at:]...)
 		case 2: // something else
-			out = append(append(out[:at:at], pieces[r.IntN(len(pieces))]...), out[at:]...)
+			out = append(append(out[:at:at], fragments[r.IntN(len(fragments))]...), out[at:]...)
 		default: // one byte changed
 			if at < len(out) {
 				out[at] = byte(r.IntN(256))
@@ -227,7 +227,7 @@ func TestDamagedMail(t *testing.T) {
 // linear time, the deadline would pass: quadratic, each takes minutes.
 func TestTimeIsLinear(t *testing.T) {
 	t.Parallel()
-	for _, piece := range append(pieces, "--b1\r\nContent-Type: multipart/mixed\r\n\r\n", "a@b, ", "\"a\" <b@c>,", "(a", "=?u?q?a?= ", "=?utf-8?b?=", ";a=\"", ";name*0*=''", "<@a:", "a:;") {
+	for _, piece := range append(fragments, "--b1\r\nContent-Type: multipart/mixed\r\n\r\n", "a@b, ", "\"a\" <b@c>,", "(a", "=?u?q?a?= ", "=?utf-8?b?=", ";a=\"", ";name*0*=''", "<@a:", "a:;") {
 		for _, field := range []string{"To", "From", "Subject", "Date", "Content-Type", "Content-Type: multipart/mixed; boundary=b1; name", "Content-Disposition", "Content-Transfer-Encoding", ""} {
 			many := strings.Repeat(piece, maxShownHeaderBytes/len(piece))
 			raw := fmt.Sprintf("%s: %s\r\n\r\n%s", field, many, many)
