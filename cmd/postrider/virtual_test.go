@@ -44,6 +44,10 @@ func TestVirtualOutages(t *testing.T) {
 		"452 no space left":       {lasts: 2 * time.Hour, verb: ".", answer: "452 4.3.1 no space left", within: relayAsked},
 		"535 wrong credentials":   {lasts: time.Hour, user: "shop", verb: "AUTH", answer: "535 5.7.8 wrong credentials", within: relayAsked},
 		"550 relaying denied":     {lasts: time.Hour, verb: "RCPT", answer: "550 5.7.1 Relaying denied", within: relayAsked},
+		"554 access denied":       {lasts: time.Hour, verb: "RCPT", answer: "554 5.7.1 <b@y.test>: Recipient address rejected: Access denied", within: relayAsked},
+		"554 client rejected":     {lasts: time.Hour, verb: "RCPT", answer: "554 5.7.1 <box[192.0.2.1]>: Client host rejected: Access denied", within: relayAsked},
+		"550 refused for no word": {lasts: time.Hour, verb: "RCPT", answer: "550 5.7.1 no", within: relayAsked},
+		"550 quota":               {lasts: time.Hour, verb: "RCPT", answer: "550 5.4.5 Daily user sending limit exceeded", within: 36 * time.Minute},
 		"closed after a greeting": {lasts: virtualDay, verb: "EHLO", answer: smtptest.Drop, within: relayAsked},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -166,7 +166,8 @@ func (x *exchange) rcpt() bool {
 			o.RetryAfter, o.Uncounted = 0, false
 		}
 		if code == 421 {
-			o.RetryAfter, o.Uncounted = hint(o.Text), false
+			// It may be the reason, so it waits by its own schedule: the others go without it.
+			o.RetryAfter, o.Uncounted, o.RelayFault = hint(o.Text), false, false
 			x.decide(i, o)
 			return x.close(rep)
 		}

@@ -139,6 +139,9 @@ func (g *guard) judge(now time.Time, address string, r email.Reply, how suspicio
 		return rule
 	}
 	rule.wait = guardWaits[min(was.tries, len(guardWaits))-1]
+	if rule.pattern || how == suspicionWords {
+		rule.wait = min(rule.wait, lastBackoff)
+	}
 	g.remember(now, address, was)
 	return rule
 }
