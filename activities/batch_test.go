@@ -276,6 +276,31 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Zero(t, b.opens)
 }
 
+// A relay that refuses MAIL amid a lot gives all of it back: those who came after it have
+// no session.
+func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 5)
+	refused := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Untried: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
+	down := &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
+	b.onSession = func(n int) error {
+		if n == 1 {
+			return nil
+		}
+		return down
+	}
+	b.onSend = func(context.Context, func(context.Context, []email.Outcome) error) email.Exchange {
+		return email.Exchange{Outcomes: []email.Outcome{refused}, RelayFault: true}
+	}
+	_, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Len(t, b.recorded, 5)
+	for _, e := range b.recorded {
+		o := e.Outcomes[0]
+		require.True(t, o.RelayFault && o.Untried && o.Uncounted, "%+v", o)
+	}
+}
+
 func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 1)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,11 +36,14 @@ type world struct {
 	recorded   []email.RecordStatusInput
 
 	relayErr error
-	down     *email.RelayError
-	slow     bool
-	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
-	sends    int
-	closed   int
+	// onSession decides on the n-th session; nil gives them all.
+	onSession func(n int) error
+	sessions  atomic.Int64
+	down      *email.RelayError
+	slow      bool
+	onSend    func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
+	sends     int
+	closed    int
 
 	onResolve func(email.Attachment) (io.Reader, error)
 	rooms     []int64
@@ -129,6 +133,11 @@ func (w *world) Control(context.Context, string, email.Control) (email.State, er
 func (w *world) Session(context.Context, email.Route) (Session, error) {
 	if w.relayErr != nil {
 		return nil, w.relayErr
+	}
+	if w.onSession != nil {
+		if err := w.onSession(int(w.sessions.Add(1))); err != nil {
+			return nil, err
+		}
 	}
 	return peer{w}, nil
 }

@@ -174,3 +174,32 @@ func TestRelayStatesAreShared(t *testing.T) {
 	require.Empty(t, list)
 	require.Equal(t, 10*time.Second, failed(one).RetryAfter, "it begins anew")
 }
+
+// A batch's copies that a relay's fault ended stay with the batch, and do not count as
+// attempted.
+func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(3, nil))
+	owner, opened, _ := b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 3)
+	rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, relayFault(true)))
+	require.NoError(t, err)
+	require.Zero(t, rec.HandedOver)
+	require.Empty(t, rec.Statuses)
+	for _, it := range items {
+		e := b.get(it.EmailID)
+		require.Equal(t, email.DetailRelayDown, e.Detail)
+		require.Equal(t, email.RecipientQueued, e.Recipients[0].Status)
+		require.Equal(t, email.BatchWorkflowIDPrefix+batch.ID, e.WorkflowID)
+		require.NotContains(t, b.events(e.ID), string(email.EventDeferred))
+	}
+	_, opened, _ = b.openBatch(batch.ID, 10)
+	require.Empty(t, opened, "they wait")
+	b.exec("UPDATE recipients SET next_attempt_at = now(); UPDATE emails SET next_action_at = now()")
+	owner, opened, _ = b.openBatch(batch.ID, 10)
+	require.Len(t, opened, 3)
+	rec, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+	require.NoError(t, err)
+	require.Equal(t, 3, rec.Statuses[email.StatusDelivered])
+}
