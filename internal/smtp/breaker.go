@@ -82,7 +82,7 @@ func (b *breaker) blocked(now time.Time) *email.RelayError {
 	if b.probing {
 		e.RetryAfter = max(b.until.Sub(now), firstBackoff)
 	}
-	e.Err = fmt.Errorf("not tried before %s: %w", now.Add(e.RetryAfter).UTC().Format(time.TimeOnly), b.last.Err)
+	e.Err = fmt.Errorf("%w (not tried before %s)", b.last.Err, now.Add(e.RetryAfter).UTC().Format(time.TimeOnly))
 	return &e
 }
 
