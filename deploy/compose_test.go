@@ -350,6 +350,7 @@ func TestCompose(t *testing.T) {
 	require.Equal(t, "postgres", file.Services["postgres"].Environment["POSTGRES_USER"])
 	require.Equal(t, "temporal", file.Services["temporal"].Environment["POSTGRES_USER"])
 	require.Equal(t, "temporal", file.Services["temporal-schema"].Environment["POSTGRES_USER"])
+	require.Equal(t, "false", file.Services["temporal-schema"].Environment["CREATE_DATABASES"], "its role may not (TestRoles)")
 	for _, name := range []string{"migrate", "api", "worker"} {
 		require.Contains(t, file.Services[name].Environment["DATABASE_URL"], "postgres://postrider:", name)
 		require.Equal(t, "${VERSION:-dev}", file.Services[name].Build.Args["VERSION"], name)

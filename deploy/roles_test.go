@@ -73,6 +73,8 @@ func TestRoles(t *testing.T) {
 		_, err := open("temporal", temporal, "temporal_visibility").ExecContext(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}
+	_, err = open("temporal", temporal, "temporal").ExecContext(t.Context(), "CREATE DATABASE temporal")
+	require.ErrorContains(t, err, "permission denied to create database", "schema.sh must not try")
 	for database, role := range map[string]string{"postrider": "temporal", "temporal": "postrider", "temporal_visibility": "postrider"} {
 		require.ErrorContains(t, open(role, map[string]string{"postrider": "first", "temporal": temporal}[role], database).PingContext(t.Context()), "permission denied for database", "%s in %s", role, database)
 	}

@@ -4,7 +4,8 @@
 # applies only what is new.
 #
 # POSTGRES_HOST POSTGRES_PORT POSTGRES_USER and SQL_PASSWORD say where; SCHEMA is
-# the directory with the image's schemas.
+# the directory with the image's schemas. CREATE_DATABASES=false is for a role that may
+# make no databases, where they exist: Postgres refuses it even for one that is there.
 set -eu
 : "${POSTGRES_HOST:?}" "${POSTGRES_USER:?}" "${SQL_PASSWORD:?}"
 
@@ -17,7 +18,7 @@ for name in temporal visibility; do
 		temporal-sql-tool --plugin postgres12 --ep "$POSTGRES_HOST" -p "${POSTGRES_PORT:-5432}" -u "$POSTGRES_USER" --db "$database" "$@"
 	}
 	echo "schema: $database"
-	tool create
+	[ "${CREATE_DATABASES:-true}" = false ] || tool create
 	tool setup-schema -v 0.0
 	tool update-schema -d "${SCHEMA:-/etc/temporal/schema}/postgresql/v12/$name/versioned"
 done

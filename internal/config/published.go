@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// published begins every password and key of docker-compose.yml, where everybody
+// published begins every password and key of deploy/dev.env, where everybody
 // can read it.
 const published = "dev-only-"
 
-// checkPublished refuses what everybody can read in this repository: the defaults
-// of docker-compose.yml and the examples of the documentation. POSTRIDER_SECRET_KEY_OLD
+// checkPublished refuses what everybody can read in this repository: the values
+// of deploy/dev.env and the examples of the documentation. POSTRIDER_SECRET_KEY_OLD
 // may be one: that is how an installation gets rid of it.
 func (c Config) checkPublished() Problems {
 	if c.Dev || c.AllowPublishedSecrets {

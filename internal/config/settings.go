@@ -45,7 +45,7 @@ var settings = []Setting{
 		Description: "The key before POSTRIDER_SECRET_KEY, while it is being replaced: what it sealed still opens, and it goes on sealing until `postrider secret rotate`. Not set, there is none.",
 		Example:     "the output of: openssl rand -base64 32"},
 	{Name: "POSTRIDER_ALLOW_PUBLISHED_SECRETS", Group: "Services", Default: "false", DevDefault: "true", Uses: all,
-		Description: "Start with the passwords and keys that docker-compose.yml and these pages have and everybody can read: for a trial on a machine that nobody else reaches.",
+		Description: "Start with the passwords and keys that deploy/dev.env and these pages have and everybody can read: for a trial on a machine that nobody else reaches.",
 		Example:     "true"},
 
 	{Name: "POSTRIDER_LISTEN", Group: "Addresses", Default: ":8080", DevDefault: "127.0.0.1:8080", Uses: api,
