@@ -119,6 +119,23 @@ func TestBothShapesMeanTheSame(t *testing.T) {
 	}
 }
 
+func TestAnInvitationComesBackOnASingleEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ics := "BEGIN:VCALENDAR\\nMETHOD:REQUEST\\nBEGIN:VEVENT\\nUID:1\\nEND:VEVENT\\nEND:VCALENDAR\\n"
+	body := `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":{"text":"t","calendar":{"method":"REQUEST","ics":"` + ics + `"}}}`
+	sent := b.as("POST", "/v1.0/emails", body)
+	require.Equal(t, 202, sent.status, sent.body)
+	require.Contains(t, sent.body, `"content_calendar":{"method":"REQUEST","ics":"BEGIN:VCALENDAR\r\nMETHOD`)
+	require.NotContains(t, b.as("GET", "/v1.0/emails", "").body, "content_calendar")
+	refused := b.as("POST", "/v1.0/emails", strings.Replace(body, `"method":"REQUEST"`, `"method":"CANCEL"`, 1))
+	require.Equal(t, 400, refused.status)
+	require.Contains(t, refused.body, "/content/calendar/method")
+	preview := b.as("POST", "/v1.0/emails/preview", body)
+	require.Equal(t, 200, preview.status, preview.body)
+	require.Contains(t, preview.body, "text/calendar; method=REQUEST; charset=utf-8")
+}
+
 func TestAttachmentsComeBackWithoutTheirBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -116,11 +116,21 @@ type emailJSON struct {
 // singleJSON is an Email by itself, with what a list leaves out.
 type singleJSON struct {
 	emailJSON
-	ContentHTML string `json:"content_html"`
+	ContentHTML     string        `json:"content_html"`
+	ContentCalendar *calendarJSON `json:"content_calendar,omitempty"`
+}
+
+type calendarJSON struct {
+	Method string `json:"method"`
+	ICS    string `json:"ics"`
 }
 
 func (s *Server) single(c *gin.Context, e email.Email) singleJSON {
-	return singleJSON{emailJSON: s.resource(c, e), ContentHTML: e.HTML}
+	out := singleJSON{emailJSON: s.resource(c, e), ContentHTML: e.HTML}
+	if e.Calendar.ICS != "" {
+		out.ContentCalendar = &calendarJSON{Method: e.Calendar.Method, ICS: e.Calendar.ICS}
+	}
+	return out
 }
 
 func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {

@@ -69,9 +69,11 @@ type Email struct {
 
 	Subject string `json:"subject"`
 	// Content is the text. ContentHTML is empty in lists.
-	Content     string         `json:"content"`
-	ContentHTML string         `json:"content_html"`
-	Attachments []AttachedFile `json:"attachments"`
+	Content     string `json:"content"`
+	ContentHTML string `json:"content_html"`
+	// ContentCalendar is nil where there is no invitation, and in lists.
+	ContentCalendar *Calendar      `json:"content_calendar,omitempty"`
+	Attachments     []AttachedFile `json:"attachments"`
 
 	Metadata  map[string]string `json:"metadata"`
 	Tags      []string          `json:"tags"`

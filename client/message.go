@@ -52,6 +52,15 @@ type Message struct {
 type Content struct {
 	Text string `json:"text,omitempty"`
 	HTML string `json:"html,omitempty"`
+	// Calendar is an invitation beside them; nil means none.
+	Calendar *Calendar `json:"calendar,omitempty"`
+}
+
+// Calendar is an iCalendar object that mail programs show as an invitation (RFC 6047).
+type Calendar struct {
+	// Method is that of iTIP, as REQUEST or CANCEL, and the same as METHOD in ICS.
+	Method string `json:"method"`
+	ICS    string `json:"ics"`
 }
 
 // Attachment is a file, or a reference to what is fetched when the message is due.
@@ -121,6 +130,9 @@ func (m Message) check() error {
 	text(m.Subject, "/subject")
 	text(m.Content.Text, "/content/text")
 	text(m.Content.HTML, "/content/html")
+	if c := m.Content.Calendar; c != nil {
+		text(c.ICS, "/content/calendar/ics")
+	}
 	for i, a := range m.Attachments {
 		text(a.Filename, "/attachments/%d/filename", i)
 		text(a.Type, "/attachments/%d/type", i)

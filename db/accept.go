@@ -245,7 +245,7 @@ func newRecipientRows(emailID string, m email.Message, now, due time.Time) []*re
 }
 
 func newContentRow(emailID string, m email.Message) *contentRow {
-	row := &contentRow{EmailID: emailID, Text: m.Text, TextFromHTML: m.TextFromHTML, HTML: m.HTML, Headers: []headerJSON{}}
+	row := &contentRow{EmailID: emailID, Text: m.Text, TextFromHTML: m.TextFromHTML, HTML: m.HTML, Method: m.Calendar.Method, Calendar: m.Calendar.ICS, Headers: []headerJSON{}}
 	for _, h := range m.Headers {
 		row.Headers = append(row.Headers, headerJSON(h))
 	}

@@ -218,7 +218,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		}
 		id := newID()
 		ml := a.newMail(id, a.customerID, m, a.wants, a.callbacks[m.CallbackURL])
-		bytes += len(m.Text) + len(m.HTML)
+		bytes += len(m.Text) + len(m.HTML) + len(m.Calendar.ICS)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {

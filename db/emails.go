@@ -163,6 +163,8 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 		Text         string          `bun:"body_text"`
 		TextFromHTML bool            `bun:"text_from_html"`
 		HTML         string          `bun:"body_html"`
+		Method       string          `bun:"calendar_method"`
+		Calendar     string          `bun:"calendar"`
 		Headers      []headerJSON    `bun:"headers,type:jsonb"`
 		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
 	}
@@ -188,7 +190,7 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 	out := make(map[string]email.Message, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		out[r.ID] = emailOf(&r.emailRow, r.Recipients, &contentRow{Text: r.Text, TextFromHTML: r.TextFromHTML, HTML: r.HTML, Headers: r.Headers}, attachments[r.ID]).Message
+		out[r.ID] = emailOf(&r.emailRow, r.Recipients, &contentRow{Text: r.Text, TextFromHTML: r.TextFromHTML, HTML: r.HTML, Method: r.Method, Calendar: r.Calendar, Headers: r.Headers}, attachments[r.ID]).Message
 	}
 	return out, nil
 }

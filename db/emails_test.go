@@ -30,6 +30,7 @@ func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
 	m.Bcc = []email.Address{{Email: "secret@x.test"}}
 	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
 	m.Subject, m.Text, m.HTML = "Größe ?0 ? $1 \\ ''", "text ?0 ?", "<p>'\\n'</p>"
+	m.Calendar = email.Calendar{Method: "REQUEST", ICS: "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"}
 	m.Headers = []email.Header{{Name: "X-One", Value: "1"}, {Name: "X-Two", Value: "zwei"}}
 	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
 	m.Tags = []string{"a", "b,c"}

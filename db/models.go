@@ -88,6 +88,8 @@ type contentRow struct {
 	Text         string       `bun:"body_text"`
 	TextFromHTML bool         `bun:"text_from_html"`
 	HTML         string       `bun:"body_html"`
+	Method       string       `bun:"calendar_method"`
+	Calendar     string       `bun:"calendar"`
 	Headers      []headerJSON `bun:"headers,type:jsonb"`
 }
 
@@ -277,6 +279,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 	}
 	if c != nil {
 		out.Text, out.TextFromHTML, out.HTML = c.Text, c.TextFromHTML, c.HTML
+		out.Calendar = email.Calendar{Method: c.Method, ICS: c.Calendar}
 		for _, h := range c.Headers {
 			out.Headers = append(out.Headers, email.Header(h))
 		}

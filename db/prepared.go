@@ -37,7 +37,7 @@ var prepared = []string{
 		(SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1))) FROM recipients AS r WHERE r.email_id = e.id) AS domains
 	FROM emails AS e WHERE e.id = $1`,
 
-	`find_messages(uuid[]) AS SELECT ` + emailColumns + `, c.body_text, c.text_from_html, c.body_html, c.headers,
+	`find_messages(uuid[]) AS SELECT ` + emailColumns + `, c.body_text, c.text_from_html, c.body_html, c.calendar_method, c.calendar, c.headers,
 		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients
 	FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ANY ($1)`,
 

@@ -139,6 +139,15 @@ type Header struct {
 	Value string
 }
 
+// Calendar is an iCalendar object (RFC 5545) that is sent as an alternative of the text, as
+// mail programs expect of an invitation (RFC 6047).
+type Calendar struct {
+	// Method is that of iTIP, in upper case, and the same as METHOD in ICS.
+	Method string
+	// ICS has lines that end in CRLF, 1 MiB at most.
+	ICS string
+}
+
 // Message is what a client asks to have sent, checked and normalised by
 // intake: addresses are well formed, recipients are unique, text holds neither
 // NUL nor invalid UTF-8, no header value holds CR or LF.
@@ -155,6 +164,8 @@ type Message struct {
 	Text         string
 	TextFromHTML bool
 	HTML         string
+	// Calendar goes beside them; zero means none.
+	Calendar Calendar
 
 	Attachments []Attachment
 	Headers     []Header
@@ -175,12 +186,13 @@ type Message struct {
 }
 
 // Size is the number of bytes that count against the message limit: text,
-// HTML and attachment contents, before any transfer encoding.
+// HTML, calendar and attachment contents, before any transfer encoding.
 func (m *Message) Size() int64 {
 	n := int64(len(m.Text)) + int64(len(m.HTML))
 	if m.TextFromHTML {
 		n = int64(len(m.HTML))
 	}
+	n += int64(len(m.Calendar.ICS))
 	for _, a := range m.Attachments {
 		n += max(a.Size, int64(len(a.Content)))
 	}

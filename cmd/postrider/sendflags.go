@@ -26,6 +26,7 @@ type sendFlags struct {
 	from                 string
 	to, cc, bcc, replyTo []string
 	subject, text, html  string
+	calendar             string
 	attach, inline       []string
 	headers, tags        []string
 	metadata             []string
@@ -48,6 +49,7 @@ func (f *sendFlags) define(cmd *cobra.Command) {
 	fl.StringVar(&f.subject, "subject", "", "the subject")
 	fl.StringVar(&f.text, "text", "", "the text, @FILE or - for standard input")
 	fl.StringVar(&f.html, "html", "", "the HTML, @FILE or - for standard input")
+	fl.StringVar(&f.calendar, "calendar", "", "an invitation: the iCalendar text with its METHOD, @FILE or - for standard input")
 	fl.StringArrayVar(&f.attach, "attach", nil, "a file to attach (can be repeated)")
 	fl.StringArrayVar(&f.inline, "inline", nil, "FILE=CID: a file that the HTML names as cid:CID (can be repeated)")
 	fl.StringArrayVar(&f.headers, "header", nil, "'X-Name: value': a header field (can be repeated)")
@@ -77,9 +79,14 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 	if f.from != "" {
 		m.From = address(f.from)
 	}
-	if f.text == "-" && f.html == "-" {
-		bad("--html: standard input is --text already; put one of them into a file")
-		stdin = strings.NewReader("")
+	var fromStdin string
+	for _, body := range []struct{ flag, value string }{{"--text", f.text}, {"--html", f.html}, {"--calendar", f.calendar}} {
+		if body.value == "-" && fromStdin != "" {
+			bad("%s: standard input is %s already; put one of them into a file", body.flag, fromStdin)
+			stdin = strings.NewReader("")
+		} else if body.value == "-" {
+			fromStdin = body.flag
+		}
 	}
 	for _, body := range []struct {
 		flag, value string
@@ -90,6 +97,13 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 			bad("%s: %w", body.flag, err)
 		}
 		*body.into = text
+	}
+	if f.calendar != "" {
+		ics, err := content(f.calendar, stdin)
+		if err != nil {
+			bad("--calendar: %w", err)
+		}
+		m.Content.Calendar = &client.Calendar{Method: calendarMethod(ics), ICS: ics}
 	}
 	for _, file := range f.attach {
 		data, err := os.ReadFile(file)
@@ -154,6 +168,17 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 		bad("--wait %s: give a time of at most %s, as 20s", f.wait, maxSendWait)
 	}
 	return m, errors.Join(wrong...)
+}
+
+// calendarMethod is what METHOD says in a calendar; empty if it is not there.
+func calendarMethod(ics string) string {
+	for line := range strings.Lines(ics) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name, _, _ = strings.Cut(name, ";"); strings.EqualFold(name, "METHOD") {
+			return strings.ToUpper(strings.TrimSpace(value))
+		}
+	}
+	return ""
 }
 
 // content is a flag's text: itself, a file's or standard input's.

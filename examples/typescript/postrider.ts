@@ -99,10 +99,20 @@ export type AttachmentInput = {
   url?: string;
 };
 
+/** An invitation beside text or HTML: it becomes a `text/calendar` part with its method in multipart/alternative (RFC 6047), which mail programs
+ * show with buttons to answer. In a batch all recipients get the same one, without variables. */
+export type CalendarInput = {
+  /** One iCalendar object (RFC 5545), at most 1048576 bytes. Line ends become CRLF. */
+  ics: string;
+  /** PUBLISH, REQUEST, REPLY, ADD, CANCEL, REFRESH, COUNTER or DECLINECOUNTER, the same as METHOD in `ics`. */
+  method: string;
+};
+
 /** The text, or text and HTML, one of which is not empty. Text is made from the HTML where there is only HTML. */
 export type ContentInput = ContentText | ContentParts;
 
 export type ContentParts = {
+  calendar?: CalendarInput;
   html?: string;
   text?: string;
 };

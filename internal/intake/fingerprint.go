@@ -56,6 +56,9 @@ func Fingerprint(m email.Message) string {
 	if m.CallbackURL != "" { // later than the others: messages without one keep their fingerprint
 		f.add("callback_url", m.CallbackURL)
 	}
+	if m.Calendar.ICS != "" { // the same
+		f.add("calendar", m.Calendar.Method, m.Calendar.ICS)
+	}
 	return f.sum()
 }
 

@@ -86,6 +86,9 @@ func requested(req request) int64 {
 	var n int64
 	if req.Content != nil {
 		n = int64(len(text(req.Content.Text))) + int64(len(text(req.Content.HTML)))
+		if req.Content.Calendar != nil {
+			n += int64(len(text(req.Content.Calendar.ICS)))
+		}
 	}
 	for _, a := range req.Attachments {
 		if a.Content != nil {
@@ -130,6 +133,7 @@ func (c *checker) content(m *email.Message, in *content) {
 		return
 	}
 	m.Text, m.HTML = text(in.Text), text(in.HTML)
+	m.Calendar = c.calendar(in.Calendar)
 	at := "/content/text"
 	if in.plain {
 		at = "/content"

@@ -108,6 +108,9 @@ func newTemplate(body jsontext.Value, l Limits) (*template, error) {
 		atText = "/content"
 	}
 	t.text, t.html = t.part(c, atText, plain), t.part(c, "/content/html", m.HTML)
+	if strings.Contains(m.Calendar.ICS, open) {
+		c.refuse("/content/calendar/ics", codeUnsupported, "variables are not filled in inside a calendar, which all recipients get alike; remove the {{, or send messages of their own")
+	}
 	for _, h := range m.Headers {
 		t.headers = append(t.headers, t.part(c, member("/headers", h.Name), h.Value))
 	}
@@ -240,7 +243,7 @@ func (t *template) fits(c *checker, vars, escaped map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(t.metadata)) {
 		within("a value of metadata", t.metadata[name].size(vars), maxMetadataValue)
 	}
-	files := email.Message{Attachments: t.base.Attachments}
+	files := email.Message{Attachments: t.base.Attachments, Calendar: t.base.Calendar}
 	within("text, HTML and attachments", t.bytes(vars, escaped)+files.Size(), t.limits.MaxMessageBytes)
 }
 

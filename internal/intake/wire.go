@@ -40,12 +40,19 @@ type address struct {
 	Detail     *string `json:"detail"`
 }
 
-// content is a string, or {"text","html"}.
+// content is a string, or {"text","html","calendar"}.
 type content struct {
-	Text *string `json:"text"`
-	HTML *string `json:"html"`
+	Text     *string   `json:"text"`
+	HTML     *string   `json:"html"`
+	Calendar *calendar `json:"calendar"`
 	// plain is the string form; its problems are at /content itself.
 	plain bool
+}
+
+// calendar is an invitation, beside text or HTML.
+type calendar struct {
+	Method *string `json:"method"`
+	ICS    *string `json:"ics"`
 }
 
 // attachment is content, a reference, or a URL.

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"mime/quotedprintable"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/email"
@@ -33,6 +34,10 @@ func tree(m email.Message, c Composition, s *shortening) *node {
 	}
 	if m.HTML != "" {
 		bodies = append(bodies, textNode("text/html", m.HTML))
+	}
+	if m.Calendar.ICS != "" {
+		// It comes last: Outlook and Gmail look for it there, and others show what they prefer.
+		bodies = append(bodies, textNode("text/calendar", m.Calendar.ICS, "method="+m.Calendar.Method))
 	}
 	inline, attached := []*node{group("alternative", bodies, c)}, []*node(nil)
 	for i, a := range m.Attachments {
@@ -90,7 +95,7 @@ func (n *node) write(out *bytes.Buffer) {
 // textNode is a text in quoted-printable, which keeps white space at line ends
 // and survives any relay. A text of few ASCII letters takes less room in base64,
 // and is as unreadable in either.
-func textNode(mediaType, text string) *node {
+func textNode(mediaType, text string, params ...string) *node {
 	n := &node{mediaType: mediaType}
 	encoding := "quoted-printable"
 	n.body = func(out *bytes.Buffer) { writeQuotedPrintable(out, text) }
@@ -100,7 +105,7 @@ func textNode(mediaType, text string) *node {
 	}
 	n.fields = [][2]string{
 		{"Content-Transfer-Encoding", encoding},
-		{"Content-Type", mediaType + "; charset=utf-8"},
+		{"Content-Type", strings.Join(slices.Concat([]string{mediaType}, params, []string{"charset=utf-8"}), "; ")},
 	}
 	return n
 }

@@ -93,3 +93,31 @@ func TestNamesThatAreQuoted(t *testing.T) {
 		require.Equal(t, name, params["filename"])
 	}
 }
+
+// Outlook and Gmail show an invitation with buttons where it is the last alternative, with its
+// method (RFC 6047).
+func TestAnInvitationIsAnAlternative(t *testing.T) {
+	t.Parallel()
+	ics := "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nSUMMARY:Zürich\\, 8004\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+	m := basic()
+	m.Calendar = email.Calendar{Method: "REQUEST", ICS: ics}
+	m.Attachments = []email.Attachment{{Filename: "invite.ics", Type: "text/calendar; charset=utf-8", Content: []byte(ics)}}
+	raw := rendered(t, m)
+	require.Equal(t, raw, rendered(t, m))
+	types, headers, bodies := parts(t, raw)
+	require.Equal(t, []string{"multipart/mixed", "multipart/alternative", "text/plain", "text/html", "text/calendar", "text/calendar"}, types)
+	require.Equal(t, "text/calendar; method=REQUEST; charset=utf-8", headers[2].Get("Content-Type"))
+	require.Empty(t, headers[2].Get("Content-Disposition"))
+	require.Equal(t, ics, string(bodies[2]))
+	require.Contains(t, headers[3].Get("Content-Disposition"), "invite.ics")
+
+	m.HTML, m.Attachments = "", nil
+	types, _, _ = parts(t, rendered(t, m))
+	require.Equal(t, []string{"multipart/alternative", "text/plain", "text/calendar"}, types)
+
+	for _, method := range []string{"", "REQUEST; x=y", "a\r\nb"} {
+		m.Calendar.Method = method
+		_, err := render.Render(m, composition)
+		require.ErrorIs(t, err, render.ErrUnsafe)
+	}
+}

@@ -2,7 +2,7 @@
 //
 //  1. What differs from one rendering to the next is given: Message-ID, Date,
 //     and the e-mail's id, from which the MIME boundaries are made.
-//  2. The structure is mixed(related(alternative(text, html), inline files),
+//  2. The structure is mixed(related(alternative(text, html, calendar), inline files),
 //     attachments); levels with one member are left out.
 //  3. Bcc recipients stand in no header.
 //
@@ -75,7 +75,7 @@ func render(m email.Message, c Composition, s *shortening) ([]byte, error) {
 // quoted-printable of ordinary text less: the buffer, which would be copied
 // whenever it grows, seldom has to.
 func grown(m email.Message, s *shortening) int {
-	n := len(m.Text) + len(m.HTML)
+	n := len(m.Text) + len(m.HTML) + len(m.Calendar.ICS)
 	for _, a := range m.Attachments {
 		if !s.leavesOut(a) {
 			n += len(a.Content)
@@ -112,6 +112,9 @@ func check(m email.Message, c Composition) error {
 				return fmt.Errorf("address: %w", ErrUnsafe)
 			}
 		}
+	}
+	if strings.Trim(m.Calendar.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" || m.Calendar.Method == "" && m.Calendar.ICS != "" {
+		return fmt.Errorf("calendar's method: %w", ErrUnsafe)
 	}
 	for i, h := range m.Headers {
 		if !fieldName(h.Name) || ours(h.Name) || !line(h.Value) {
