@@ -172,7 +172,7 @@ func tooMany(r email.Reply) bool {
 
 // saysUnknownMailbox: the reply names a mailbox or domain that does not exist.
 func saysUnknownMailbox(r email.Reply, words string) bool {
-	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words)
+	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words) && !saysOurs.in(words)
 }
 
 // tooLarge: the message, not a mailbox, is over a limit. A 552 whose enhanced

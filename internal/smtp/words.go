@@ -79,6 +79,8 @@ var (
 		`(benutzer|empf(ä|ae)nger|adresse|mailbox|postfach) (ist )?(unbekannt|existiert nicht|nicht (gefunden|vorhanden))|unbekannte?r? (benutzer|empf(ä|ae)nger|adresse)`, `usuario (desconocido|no existe|inexistente)|(buz(ó|o)n|cuenta|direcci(ó|o)n) (\S+ )?(no existe|inexistente|desconocida)`,
 		`(utilisateur|destinataire|adresse|bo(î|i)te) (\S+ )?(inconnue?|inexistante?)`, `(utente|destinatario|indirizzo|casella) (sconosciut[oa]|inesistente)`, `usu(á|a)rio (desconhecido|inexistente)`, `nie ma takiego|nie istnieje`, `не существует|не найден`, `不存在`,
 	)
+	// saysOurs: what is unknown is a name or an address of ours.
+	saysOurs = phrases(`\b(ip|client|your|helo|ehlo|sender|sender's|sending|source|from|return|ptr|dns|mx)( \S+)? (address|domain|host|hostname|name|account|user|record)\b`)
 	// saysFull: the mailbox exists, and takes nothing now.
 	saysFull = phrases(
 		`\b(mailbox|mail box|inbox|quota|user|account|disk|storage|recipient|maildir)( \S+){0,3}? (is |are )?(full|over ?quota)\b`, `\bover ?(the |its |disk )?quota|\bquota (has been |is |was )?(exceeded|full|exhausted)|exceed(s|ed|ing)?( \S+){0,3} quota`, `out of (disk |storage )?space`, `(exceed(s|ed|ing)?|insufficient)( \S+){0,2} (storage|disk)|storage (limit|full|allocation)`,
