@@ -55,7 +55,7 @@ var rules = map[string]rule{
 
 	"internal/header": {},
 	"internal/intake": {may: []string{"email", "internal/header"}},
-	"internal/render": {may: []string{"email", "internal/header"}},
+	"internal/render": {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
 	"internal/smtp":   {may: []string{"email"}},
 	"client":          {may: []string{"email"}, standardOnly: true},
 	// What it says depends on the message alone.

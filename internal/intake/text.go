@@ -2,6 +2,8 @@ package intake
 
 import (
 	"bytes"
+	"path"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -9,8 +11,9 @@ import (
 )
 
 // textOf makes the plain-text alternative of HTML: paragraphs are set apart by
-// empty lines, links follow their words in angle brackets, scripts and styles are
-// left out. It reads the document once, whatever its tags look like.
+// empty lines, links follow their words in angle brackets, items of lists have their
+// numbers and stand further in the deeper they are, images are their alternative text,
+// scripts and styles are left out. It reads the document once, whatever its tags look like.
 //
 // k3a/html2text is not used: its work grows with the square of the number of ">",
 // and with link texts kept it loses all that follows an <a> without href.
@@ -35,7 +38,7 @@ func textOf(doc string) string {
 // Elements by what they do to the text.
 var (
 	hidden     = words("script style title template noscript head")
-	paragraphs = words("p h1 h2 h3 h4 h5 h6 ul ol dl table blockquote pre hr form fieldset")
+	paragraphs = words("p h1 h2 h3 h4 h5 h6 ul ol menu dl table blockquote pre hr form fieldset")
 	lines      = words("div tr li dt dd section article header footer main nav aside address figure figcaption center caption")
 )
 
@@ -51,7 +54,22 @@ type textWriter struct {
 	// href belongs to the <a> we are in, whose text begins at from.
 	href string
 	from int
+	// image names an image without alternative text in that <a>, if it is a link to
+	// nothing else.
+	image string
+	// mark is where the text ends behind an item's number or dash: what follows stands
+	// on the same line.
+	mark int
+	// lists are the open <ol> and <ul>.
+	lists []list
 }
+
+// list is an open list: the number of its next item, and what the following adds. A step of
+// 0 is a list without numbers.
+type list struct{ next, step int }
+
+// maxIndent is how many levels of lists stand further in than the one around them.
+const maxIndent = 8
 
 func (w *textWriter) start(z *html.Tokenizer) {
 	raw, more := z.TagName()
@@ -67,8 +85,11 @@ func (w *textWriter) start(z *html.Tokenizer) {
 	for more {
 		var key, value []byte
 		key, value, more = z.TagAttr()
-		if k := string(key); k == "href" || k == "alt" {
-			attr[k] = string(value)
+		switch k := string(key); k {
+		case "href", "alt", "title", "aria-label", "src", "start", "value", "reversed":
+			if _, twice := attr[k]; !twice {
+				attr[k] = string(value)
+			}
 		}
 	}
 	switch {
@@ -77,16 +98,24 @@ func (w *textWriter) start(z *html.Tokenizer) {
 	case name == "br":
 		w.breaks = min(w.breaks+1, 2)
 	case name == "a":
-		w.href, w.from = strings.TrimSpace(attr["href"]), w.out.Len()
+		w.href, w.from, w.image = strings.TrimSpace(attr["href"]), w.out.Len(), firstOf(attr["aria-label"], attr["title"])
 	case name == "img":
-		w.text(attr["alt"])
+		w.text(firstOf(attr["alt"], attr["title"], attr["aria-label"]))
+		if _, decorative := attr["alt"]; !decorative && w.href != "" && w.image == "" {
+			w.image = imageName(attr["src"])
+		}
 	case name == "td" || name == "th":
 		w.space = true
 	}
 	w.block(name)
 	switch name {
+	case "ul", "menu":
+		w.lists = append(w.lists, list{})
+	case "ol":
+		_, reversed := attr["reversed"]
+		w.lists = append(w.lists, numbered(attr["start"], reversed))
 	case "li":
-		w.word("- ")
+		w.listItem(attr["value"])
 	case "hr":
 		w.word("---")
 		w.breaks = 2
@@ -108,12 +137,74 @@ func (w *textWriter) end(name string) {
 	if name == "a" && w.href != "" {
 		w.link()
 	}
+	if (name == "ul" || name == "ol" || name == "menu") && len(w.lists) > 0 {
+		w.lists = w.lists[:len(w.lists)-1]
+	}
 	w.block(name)
+}
+
+// numbered is a list of numbers. A reversed one without a start would have to be counted
+// before it is written: it counts upwards.
+func numbered(start string, reversed bool) list {
+	l := list{next: 1, step: 1}
+	if n, err := strconv.Atoi(strings.TrimSpace(start)); err == nil && abs(n) <= maxNumber {
+		l.next = n
+		if reversed {
+			l.step = -1
+		}
+	}
+	return l
+}
+
+// maxNumber bounds what an item's number may be given as.
+const maxNumber = 1_000_000
+
+func abs(n int) int { return max(n, -n) }
+
+// listItem writes what stands before an item.
+func (w *textWriter) listItem(value string) {
+	mark := "- "
+	if n := len(w.lists); n > 0 {
+		if l := &w.lists[n-1]; l.step != 0 {
+			if given, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && abs(given) <= maxNumber {
+				l.next = given
+			}
+			mark = strconv.Itoa(l.next) + ". "
+			l.next += l.step
+		}
+	}
+	w.mark = 0
+	w.word(strings.Repeat("   ", min(max(len(w.lists)-1, 0), maxIndent)) + mark)
+	w.mark = w.out.Len()
+}
+
+// imageName is the file's name of an image, in brackets; empty if it has none.
+func imageName(src string) string {
+	if strings.HasPrefix(src, "data:") {
+		return ""
+	}
+	src, _, _ = strings.Cut(src, "?")
+	src, _, _ = strings.Cut(src, "#")
+	if name := path.Base(src); strings.Trim(name, "./") != "" {
+		return "[" + name + "]"
+	}
+	return ""
+}
+
+func firstOf(texts ...string) string {
+	for _, s := range texts {
+		if strings.TrimSpace(s) != "" {
+			return s
+		}
+	}
+	return ""
 }
 
 // block sets an element apart from what came before.
 func (w *textWriter) block(name string) {
 	switch {
+	case len(w.lists) > 0 && (name == "ul" || name == "ol" || name == "menu"): // a list inside of one
+		w.breaks = max(w.breaks, 1)
 	case paragraphs[name]:
 		w.breaks = 2
 	case lines[name]:
@@ -134,6 +225,9 @@ func (w *textWriter) link() {
 	}
 	if said == href || said == rest || said == strings.TrimPrefix(rest, "//") {
 		return
+	}
+	if said == "" { // a link that shows nothing but an image
+		w.text(w.image)
 	}
 	w.space = true
 	w.word("<" + strings.Join(strings.Fields(clean(href)), "") + ">")
@@ -167,6 +261,7 @@ func (w *textWriter) word(s string) {
 	}
 	if n := w.out.Len(); n > 0 {
 		switch last := w.out.Bytes()[n-1]; {
+		case n == w.mark:
 		case w.breaks > 0:
 			w.out.WriteString("\n\n"[:w.breaks])
 		case w.space && last != ' ' && last != '\n':
