@@ -205,7 +205,11 @@ func (s *shown) add(p *mailread.Part, found *problems) {
 		return
 	}
 	// No charset takes more than four bytes for a character that is one in UTF-8.
-	text, problem := mailread.Text(head(content, 4*maxShownText), p.Charset())
+	charset := p.Charset()
+	if charset == "" && p.Type == "text/html" && !utf8.Valid(content) {
+		charset = mailread.MetaCharset(content)
+	}
+	text, problem := mailread.Text(head(content, 4*maxShownText), charset)
 	if problem != "" {
 		found.add("%s", problem)
 	}

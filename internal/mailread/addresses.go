@@ -14,6 +14,12 @@ import (
 func Addresses(value, hint string) (list []mailbox.Address, bad int) {
 	pending := "" // a first half of a name with a comma
 	for _, e := range entries(value) {
+		if specs := e.specs(); len(specs) > 1 {
+			for _, spec := range specs {
+				list = append(list, mailbox.Address{Email: plain(spec, hint)})
+			}
+			continue
+		}
 		a, ok := e.address(hint)
 		switch {
 		case ok && pending != "" && e.angle && a.Name != "":
@@ -50,7 +56,7 @@ func Sender(value, hint string) (list []mailbox.Address, bad int) {
 			name, local = strings.TrimSpace(Words(unquote(local), hint)+" "+name), ""
 		}
 		if name != "" || local != "" {
-			list = append(list, mailbox.Address{Name: tidy(name), Email: local})
+			list = append(list, mailbox.Address{Name: tidy(name), Email: plain(local, hint)})
 		}
 		if local != "" {
 			bad-- // an address without a domain (RFC 5321 §4.1.1.3 knows one, "postmaster")
@@ -69,6 +75,20 @@ type entry struct {
 
 func (e entry) isEmpty() bool {
 	return strings.TrimSpace(e.words) == "" && !e.angle && len(e.comments) == 0
+}
+
+// specs are addresses with nothing but white space between them.
+func (e entry) specs() []string {
+	if e.angle || strings.Count(e.words, "@") < 2 {
+		return nil
+	}
+	words := strings.Fields(e.words)
+	for _, w := range words {
+		if !isSpec(w) {
+			return nil
+		}
+	}
+	return words
 }
 
 // scanner parts a list into entries in one pass.

@@ -2,6 +2,7 @@ package mailread
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -58,6 +59,18 @@ func Text(b []byte, charset string) (text, problem string) {
 		return text, "charset: not " + Cut(strings.ToValidUTF8(charset, "?"), 40)
 	}
 	return strings.TrimPrefix(string(out), "\uFEFF"), ""
+}
+
+var metaCharset = regexp.MustCompile(`(?i)<meta\s[^>]*charset\s*=\s*["']?([\w.:-]+)`)
+
+// MetaCharset is the charset that HTML declares for itself in its first 2 KiB,
+// empty where it does not. It counts where the part declares none.
+func MetaCharset(html []byte) string {
+	// What can be searched like this is not UTF-16, whatever it says.
+	if m := metaCharset.FindSubmatch(html[:min(len(html), 2<<10)]); m != nil && !strings.HasPrefix(normal(string(m[1])), "utf16") {
+		return string(m[1])
+	}
+	return ""
 }
 
 // Known says whether Text can read a charset.

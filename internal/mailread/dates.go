@@ -73,6 +73,8 @@ func (d *dateReader) word(w string) bool {
 		return true
 	case strings.Contains(w, ":") && w[0] >= '0' && w[0] <= '9':
 		return d.clock(w)
+	case strings.Count(w, ".") == 2 && d.hour < 0 && strings.Trim(w, "0123456789.") == "":
+		return d.clock(strings.ReplaceAll(w, ".", ":"))
 	case upper == "AM" || upper == "PM":
 		d.twelve, d.afternoon = true, upper == "PM"
 		return d.hour >= 0
@@ -85,8 +87,8 @@ func (d *dateReader) word(w string) bool {
 		d.month = m
 		return true
 	}
-	if isWeekday(upper) || upper == "AT" {
-		return true
+	if isWeekday(upper) || upper == "AT" || d.day < 0 && d.month < 0 && d.hour < 0 && !strings.ContainsAny(w, "0123456789") {
+		return true // a weekday, perhaps of another language
 	}
 	return d.namedZone(upper)
 }

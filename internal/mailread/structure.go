@@ -246,8 +246,10 @@ func (o *opener) endHeader(body int) (int, error) {
 		return body, nil
 	}
 	boundary := strings.TrimRight(p.Params["boundary"].Value, " \t")
-	if boundary == "" {
-		boundary = o.guessBoundary(body)
+	if boundary == "" || !o.delimits(boundary, body) {
+		if guess := o.guessBoundary(body); guess != "" {
+			boundary = guess
+		}
 	}
 	if boundary == "" {
 		o.problem("structure: a multipart without a boundary")
@@ -267,10 +269,18 @@ func (o *opener) endHeader(body int) (int, error) {
 	return body, nil
 }
 
+// within is how far into a multipart its first delimiter is looked for, in bytes.
+const within = 16 << 10
+
+// delimits says whether a boundary's delimiter is at the start of a multipart.
+func (o *opener) delimits(boundary string, at int) bool {
+	block, delim := o.raw[at:min(len(o.raw), at+within)], []byte("--"+boundary)
+	return bytes.HasPrefix(block, delim) || bytes.Contains(block, append([]byte("\n"), delim...))
+}
+
 // guessBoundary looks for a delimiter line at the start of a multipart that names
-// none: the first line that begins with "--" and has a field of a part behind it.
+// none, or another than it uses: the first line that begins with "--" and has a field of a part behind it.
 func (o *opener) guessBoundary(at int) string {
-	const within = 16 << 10
 	block := o.raw[at:min(len(o.raw), at+within)]
 	for at := 0; at < len(block); {
 		next := lineEnd(block, at)
