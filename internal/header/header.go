@@ -151,7 +151,7 @@ var (
 	errNotASCII = errors.New("this header takes ASCII only; outside of comments, remove the other characters")
 	errID       = errors.New("the id between angle brackets has to be ASCII; only the name before it may have other characters")
 	errMailbox  = errors.New("the part of an address before the @ has to be ASCII here")
-	errURL      = errors.New("a URL with other characters than ASCII begins with its scheme, as https:")
+	errURL      = errors.New("a URL with other characters than ASCII begins with its scheme, as https://")
 	errDomain   = errors.New("the domain is not a valid domain name")
 	errOpen     = errors.New(`a quotation mark, a bracket or a parenthesis has no end; add it`)
 )
