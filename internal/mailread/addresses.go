@@ -101,7 +101,7 @@ type scanner struct {
 	closed   int  // the length of words where the angle brackets ended
 	lastSemi int  // the last semicolon: a colon before it may begin a group
 
-	noQuote, noAngle, noComment bool // no end follows any more
+	noQuote, noComment bool // no end follows any more
 }
 
 func entries(s string) []entry {
