@@ -279,8 +279,7 @@ func TestConnections(t *testing.T) {
 	t.Run("two addresses with all the connections they get leave some to others", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, Config{MaxConnections: 60, MaxConnectionsPerIP: 60})
-		var fill func(address string) int
-		fill = func(address string) (n int) {
+		fill := func(address string) (n int) {
 			for {
 				c := b.dialFrom(address)
 				if reply := c.reply(); !strings.HasPrefix(reply, "220 ") {
