@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +182,14 @@ func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
 	_, key, err := b.store.CreateAccessKey(ctx, account.AccessKey{CustomerID: c.ID, Name: "test"})
 	require.NoError(b.t, err)
 	return c, key
+}
+
+var nextAttempt = regexp.MustCompile(`"next_attempt_at": ?"[^"]*"`)
+
+// untimed is an answer without the times of next attempts: what is due is due now, each
+// time that somebody asks.
+func untimed(body string) string {
+	return nextAttempt.ReplaceAllString(body, `"next_attempt_at":"now"`)
 }
 
 // answer is what came back.

@@ -8,10 +8,6 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// beginsWithin is how long an attempt that is due may take to begin. Until then its time
-// is shown as it was given; after it, as now.
-const beginsWithin = 10 * time.Second
-
 // addRelayFaults says of e-mails that wait for a relay which one it is, since when and
 // why. Their next attempt is not in the past afterwards: what is due is due now, or when
 // its relay is probed next. Of other e-mails, what is overdue is due now.
@@ -32,7 +28,7 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	}
 	now := utc(states[0].TxNow)
 	for i, r := range rows {
-		e, due, from := &out[i], now, now.Add(-beginsWithin)
+		e, due, from := &out[i], now, now
 		switch {
 		case r.Status.Final():
 			continue
@@ -40,7 +36,6 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 			route := r.route()
 			e.RelayFault = &email.RelayFault{Reply: email.Reply{Text: fmt.Sprintf(
 				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
-			from = now
 		case e.Detail == email.DetailRelayDown:
 			if e.RelayFault = faultOf(r.RelayDownBy, states, now); e.RelayFault == nil {
 				if e.RelayFault, err = s.faultAt(ctx, r, now); err != nil {
