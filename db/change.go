@@ -35,6 +35,8 @@ type mail struct {
 	paced bool
 	was   email.Status
 	dirty bool
+	// fault is what the relay said that gave the recipients back in this change.
+	fault email.Reply
 }
 
 // change is one transaction's work on locked e-mails: the only writer of

@@ -297,11 +297,18 @@ func (c *change) dropOutbox(m *mail) {
 // state tells a workflow where an e-mail stands.
 func (c *change) state(m *mail) email.State {
 	st := stateOf(&m.emailRow, c.now)
+	if st.Waiting == "retry" && m.RelayDown && m.fault != (email.Reply{}) {
+		st.Last = m.fault
+		st.Last.Text = email.MaskText(st.Last.Text)
+		if m.RelayDownBy != "" {
+			st.Last.Text = "relay " + m.RelayDownBy + ": " + st.Last.Text
+		}
+	}
 	for _, r := range m.recipients {
 		if r.Status.Open() {
 			st.Open++
 		}
-		if st.Waiting == "retry" && r.Status == email.RecipientDeferred && st.Last.Code == 0 {
+		if st.Waiting == "retry" && r.Status == email.RecipientDeferred && st.Last == (email.Reply{}) {
 			st.Last = email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: email.MaskText(r.SMTPText, r.Address)}
 		}
 		if st.Final {

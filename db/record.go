@@ -190,13 +190,18 @@ func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email
 	}
 	c.move(m, r, to, r.Reason)
 	m.relayDown(email.Obstacle{RelayDown: true, Relay: relay.Name})
+	m.fault = o.Reply
 	switch {
 	case m.CancelRequested:
 		c.endUnsent(m, r, email.RecipientCanceled, "")
 	case c.expired(m):
 		c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 	default:
-		r.NextAttemptAt = c.now.Add(max(o.RetryAfter, email.RelayBackoff(m.Attempts-r.Attempts)))
+		wait := o.RetryAfter
+		if !o.Unasked {
+			wait = max(wait, email.RelayBackoff(m.Attempts-r.Attempts))
+		}
+		r.NextAttemptAt = c.now.Add(wait)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/postrider/postrider/email"
 )
 
@@ -27,6 +29,10 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 		return translate(err)
 	}
 	now := utc(states[0].TxNow)
+	since, err := s.refusedSince(ctx, rows)
+	if err != nil {
+		return err
+	}
 	for i, r := range rows {
 		e, due, from := &out[i], now, now
 		switch {
@@ -42,11 +48,18 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 					return err
 				}
 			}
+			if at := since[r.ID]; !at.IsZero() && (e.RelayFault.Since.IsZero() || at.Before(e.RelayFault.Since)) {
+				e.RelayFault.Since = at
+			}
 			due = e.RelayFault.NextAttemptAt
 			from = due
 		}
 		if e.NextAttemptAt.Before(from) {
 			e.NextAttemptAt = notBefore(due, e.NextAttemptAt)
+		}
+		if e.RelayFault != nil && e.NextAttemptAt.After(e.RelayFault.NextAttemptAt) {
+			// The relay may be asked earlier, by other mail.
+			e.RelayFault.NextAttemptAt = e.NextAttemptAt
 		}
 		for j := range e.Recipients {
 			if r := &e.Recipients[j]; r.NextAttemptAt.Before(from) {
@@ -55,6 +68,37 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 		}
 	}
 	return nil
+}
+
+// refusedSince is when the relay began to give back the e-mails that wait for one: the end
+// of the first attempt of those, without another between, that it ended so. A relay that
+// takes other mail meanwhile counts as failing only now and then.
+func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]time.Time, error) {
+	var ids []string
+	for _, r := range rows {
+		if r.RelayDown && r.Attempts > 0 {
+			ids = append(ids, r.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var found []struct {
+		EmailID string
+		Since   time.Time
+	}
+	err := s.db.NewRaw(`SELECT a.email_id, min(a.done_at) AS since FROM delivery_attempts AS a
+		WHERE a.email_id IN (?) AND a.phase = 'done' AND a.attempt > coalesce((SELECT max(b.attempt) FROM delivery_attempts AS b
+			WHERE b.email_id = a.email_id AND b.phase = 'done' AND NOT b.outcomes @> '[{"relay_fault":true}]'), 0)
+		GROUP BY a.email_id`, bun.List(ids)).Scan(ctx, &found)
+	if err != nil {
+		return nil, translate(err)
+	}
+	since := make(map[string]time.Time, len(found))
+	for _, f := range found {
+		since[f.EmailID] = utc(f.Since)
+	}
+	return since, nil
 }
 
 // faultOf is what is known of a relay by its name, nil if it does not fail. Of several with one name, the one

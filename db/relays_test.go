@@ -53,6 +53,10 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID), "it stays as evidence")
 	require.Equal(t, 1, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
 
+	since := e.RelayFault.Since
+	require.False(t, since.IsZero())
+	require.Equal(t, "relay primary: Insufficient system storage", st.Last.Text, "the run says which relay, and its words")
+
 	// Other attempts that end so are not told, and come ever less often.
 	var waits []time.Duration
 	for n := 2; n <= 8; n++ {
@@ -84,6 +88,31 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 
 func countOf(types []string, t email.EventType) int {
 	return len(slices.DeleteFunc(slices.Clone(types), func(s string) bool { return s != string(t) }))
+}
+
+// TestMailThatWasNotTriedFollowsItsRelay: an e-mail that met only the backoff of its relay
+// waits for that, however often it was given back before.
+func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	for n := 1; n <= 6; n++ {
+		b.refuse(e.ID, n, relayFault(false))
+		b.dueNow(e.ID)
+	}
+	since := b.get(e.ID).RelayFault.Since
+	unasked := relayFault(true)
+	b.refuse(e.ID, 7, func(r email.EnvelopeRecipient) email.Outcome {
+		o := unasked(r)
+		o.Unasked = true
+		return o
+	})
+	var wait float64
+	require.NoError(t, b.raw.QueryRowContext(b.ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
+	require.Equal(t, 10.0, wait)
+	got := b.get(e.ID)
+	require.Equal(t, since, got.RelayFault.Since, "it has waited since the first refusal")
+	require.Equal(t, got.NextAttemptAt, got.RelayFault.NextAttemptAt)
 }
 
 func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,6 +89,17 @@ func (b *bench) get(id string) email.Email {
 	b.t.Helper()
 	e, err := b.Email(b.ctx, b.customer, id)
 	require.NoError(b.t, err)
+	return e
+}
+
+// dueNow is an e-mail without the times of its next attempts: what is due is due now, each
+// time that somebody asks.
+func dueNow(e email.Email) email.Email {
+	e.NextAttemptAt = time.Time{}
+	e.Recipients = slices.Clone(e.Recipients)
+	for i := range e.Recipients {
+		e.Recipients[i].NextAttemptAt = time.Time{}
+	}
 	return e
 }
 

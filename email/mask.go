@@ -36,6 +36,18 @@ func MaskText(text string, addrs ...string) string {
 	return text
 }
 
+// MaskDomains replaces whole addresses in a text, and the domains given, for texts that
+// are shown with e-mails of other customers.
+func MaskDomains(text string, domains ...string) string {
+	text = addressLike.ReplaceAllString(text, "***")
+	for _, d := range domains {
+		if d != "" {
+			text = replaceFold(text, d, "***")
+		}
+	}
+	return text
+}
+
 // replaceFold replaces whole words of s equal to old under ASCII case folding.
 func replaceFold(s, old, with string) string {
 	// Most replies name nobody, and a pattern is dear to build.

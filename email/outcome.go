@@ -41,6 +41,9 @@ type Outcome struct {
 	// Untried, with RelayFault: no RCPT named the recipient, because the relay refused
 	// MAIL or gave no session. The time until expiry does not begin with such an attempt.
 	Untried bool `json:"untried,omitempty"`
+	// Unasked, with Untried: the relay was not spoken to, because it is left alone. The
+	// e-mail follows as soon as the relay is tried again.
+	Unasked bool `json:"unasked,omitempty"`
 	// Suppress: the address does not exist; further mail to it harms the sender.
 	Suppress bool `json:"suppress,omitempty"`
 }

@@ -52,6 +52,6 @@ type RelayFault struct {
 	// Since is when the relay began to fail; zero where that is not known.
 	Since time.Time
 	Reply Reply
-	// NextAttemptAt is when the relay is probed next; never in the past.
+	// NextAttemptAt is when the e-mail is tried next; never in the past.
 	NextAttemptAt time.Time
 }

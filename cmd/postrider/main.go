@@ -51,6 +51,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	defer refuseUnknown(cmd)
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
 		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
 		pauseCommand(), unpauseCommand(), pausesCommand(), secretCommand(), healthCommand())
@@ -67,4 +68,21 @@ func message(err error) string {
 		return f.Detail
 	}
 	return err.Error()
+}
+
+// refuseUnknown makes each command that only groups others refuse a word that names none of
+// them: cobra would print help and exit with 0, and a script would go on.
+func refuseUnknown(cmd *cobra.Command) {
+	for _, group := range cmd.Commands() {
+		refuseUnknown(group)
+		if group.Runnable() || !group.HasSubCommands() {
+			continue
+		}
+		group.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return fmt.Errorf("there is no command %q in %q; see %s --help", args[0], c.CommandPath(), c.CommandPath())
+		}
+	}
 }

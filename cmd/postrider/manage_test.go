@@ -95,3 +95,19 @@ func TestDurationsInLogsAreReadable(t *testing.T) {
 	newLog(&out, slog.LevelInfo).With("a", time.Minute).Info("m", "timeout", 150*time.Second, slog.Group("g", "b", time.Millisecond))
 	require.Contains(t, out.String(), `"a":"1m0s","timeout":"2m30s","g":{"b":"1ms"}`)
 }
+
+// TestUnknownSubcommandsAreRefused: a script with a slip of the pen does not go on.
+func TestUnknownSubcommandsAreRefused(t *testing.T) {
+	t.Parallel()
+	groups := 0
+	for _, group := range root().Commands() {
+		if !group.HasSubCommands() {
+			continue
+		}
+		groups++
+		cmd := root()
+		cmd.SetArgs([]string{group.Name(), "frobnicate"})
+		require.ErrorContains(t, cmd.ExecuteContext(t.Context()), `there is no command "frobnicate"`, group.Name())
+	}
+	require.GreaterOrEqual(t, groups, 5)
+}

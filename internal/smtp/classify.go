@@ -73,7 +73,9 @@ func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome
 	}
 	if isRelayFault(at, accepts, r, words) {
 		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
-		if saysAccount.in(words) {
+		if saysAccount.in(words) && class == 5 {
+			// A day's or a month's quota. What a relay says for now, as of a rate a
+			// minute, follows its backoff.
 			o.RetryAfter = max(accountWait, o.RetryAfter)
 		}
 		return o, blameRelay

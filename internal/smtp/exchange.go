@@ -57,7 +57,7 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 		if x.refusedMail {
 			mailFrom = &env.From
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, x.out.Final, mailFrom)
+		s.pool.finished(s, time.Since(begin), x.fault, x.forOthers(x.out.Final), mailFrom)
 	}
 	return x.out
 }
@@ -85,6 +85,17 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	if x.closing.Code != 0 {
 		x.hangUp()
 	}
+}
+
+// forOthers is a reply as other e-mails may show it that wait for the same relay: without
+// this one's addresses and domains.
+func (x *exchange) forOthers(r email.Reply) email.Reply {
+	domains := []string{email.DomainOf(x.env.From)}
+	for _, to := range x.env.Recipients {
+		domains = append(domains, email.DomainOf(to.Address))
+	}
+	r.Text = email.MaskDomains(r.Text, domains...)
+	return r
 }
 
 // mail begins the transaction. A session whose server has closed it meanwhile, or does
@@ -135,6 +146,7 @@ func (x *exchange) rcpt() bool {
 			x.out.Outcomes[i].Reply = rep
 			x.recipients++
 			x.pool.guard.accept(x.pool.opts.Now())
+			x.pool.guard.forget(x.guardKey(i))
 			continue
 		case !refusal(code):
 			x.cut("RCPT TO", nonsense(rep))

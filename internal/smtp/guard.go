@@ -14,9 +14,10 @@ const (
 	// guardRecipients is how many recipients a relay refuses alike, with none accepted
 	// between, before the refusals are its own; two suffice if their domains differ.
 	guardRecipients = 3
-	// guardRecent is how long an acceptance speaks for a relay: a recipient who is
-	// refused after it, and again a minute later, is refused for good.
-	guardRecent = 10 * time.Minute
+	// guardAcceptances is how often the relay has to accept others between two refusals of
+	// a recipient before the refusal is the recipient's own. One is not enough: a relay
+	// that is mended and breaks again looks the same.
+	guardAcceptances = 2
 	// guardTries and guardFor are how often and how long a recipient is asked again of
 	// whom nothing else is known, as where there is only one recipient at all.
 	guardTries = 4
@@ -39,16 +40,22 @@ type guard struct {
 	mu sync.Mutex
 	// accepted is when the relay last accepted a recipient.
 	accepted time.Time
-	// refused are the recipients refused, by address.
-	refused map[string]refusedRecipient
+	// refused are the recipients refused, each of one e-mail.
+	refused map[guardKey]refusedRecipient
 	// row are the addresses refused with the reply that rowKey stands for since accepted.
 	row    map[string]bool
 	rowKey string
 }
 
+// guardKey is a recipient of one e-mail. What a relay said of an address in another
+// e-mail, perhaps in another outage, does not count.
+type guardKey struct{ emailID, address string }
+
 type refusedRecipient struct {
-	first time.Time
-	tries int
+	first, last time.Time
+	tries       int
+	// acceptances counts the refusals before which the relay had accepted others.
+	acceptances int
 }
 
 // suspicion is how far a refusal may be about us.
@@ -57,10 +64,9 @@ type suspicion int
 const (
 	// suspicionNone: it says what is wrong with the recipient.
 	suspicionNone suspicion = iota
-	// suspicionSome: a code that servers use for both, without an enhanced one.
-	suspicionSome
-	// suspicionStrong: 5.7.x, which is about authorisation (RFC 3463 section 3.8).
-	suspicionStrong
+	// suspicionCode: 5.7.x, which is about authorisation (RFC 3463 section 3.8), or a code
+	// that says nothing, as 550 without an enhanced one.
+	suspicionCode
 	// suspicionWords: the very words that Postfix has for clients without a login.
 	suspicionWords
 )
@@ -76,10 +82,8 @@ func suspect(accepts email.AcceptMeans, o email.Outcome) suspicion {
 		return suspicionNone
 	case saysAccess.in(words):
 		return suspicionWords
-	case strings.HasPrefix(o.Enhanced, "5.7."):
-		return suspicionStrong
 	}
-	return suspicionSome
+	return suspicionCode
 }
 
 // ruling is what the guard makes of a refusal.
@@ -101,8 +105,15 @@ func (g *guard) accept(now time.Time) {
 	clear(g.row)
 }
 
+// forget drops what was said of a recipient: the relay accepts it now.
+func (g *guard) forget(k guardKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.refused, k)
+}
+
 // judge rules on the refusal of a recipient.
-func (g *guard) judge(now time.Time, address string, r email.Reply, how suspicion) ruling {
+func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) ruling {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	key := r.Enhanced
@@ -114,35 +125,35 @@ func (g *guard) judge(now time.Time, address string, r email.Reply, how suspicio
 	}
 	before := g.isPattern()
 	if len(g.row) < guardEntries {
-		g.row[address] = true
+		g.row[k.address] = true
 	}
 	rule := ruling{recipients: len(g.row), pattern: g.isPattern()}
 	rule.tripped = rule.pattern && !before
-	was, known := g.refused[address]
+	was, known := g.refused[k]
 	if !known {
 		was.first = now
+	} else if g.accepted.After(was.last) {
+		was.acceptances++
 	}
+	was.last = now
 	was.tries++
-	recent := !g.accepted.IsZero() && was.first.Sub(g.accepted) < guardRecent
 	switch {
-	case known && g.accepted.After(was.first):
-		rule.final = true
 	case rule.pattern:
-	case how == suspicionSome:
+	case was.acceptances >= guardAcceptances:
 		rule.final = true
 	case how == suspicionWords:
-	case recent && was.tries > 1, was.tries >= guardTries && now.Sub(was.first) >= guardFor:
+	case was.tries >= guardTries && now.Sub(was.first) >= guardFor:
 		rule.final = true
 	}
 	if rule.final {
-		delete(g.refused, address)
+		delete(g.refused, k)
 		return rule
 	}
 	rule.wait = guardWaits[min(was.tries, len(guardWaits))-1]
 	if rule.pattern || how == suspicionWords {
 		rule.wait = min(rule.wait, lastBackoff)
 	}
-	g.remember(now, address, was)
+	g.remember(now, k, was)
 	return rule
 }
 
@@ -159,21 +170,21 @@ func (g *guard) isPattern() bool {
 
 // remember keeps a recipient's refusal. Where there is no room those go that have not
 // been asked again for long, or this one is as new the next time.
-func (g *guard) remember(now time.Time, address string, was refusedRecipient) {
+func (g *guard) remember(now time.Time, k guardKey, was refusedRecipient) {
 	if g.refused == nil {
-		g.refused = map[string]refusedRecipient{}
+		g.refused = map[guardKey]refusedRecipient{}
 	}
-	if _, known := g.refused[address]; !known && len(g.refused) >= guardEntries {
-		for a, r := range g.refused {
-			if now.Sub(r.first) > 24*guardFor {
-				delete(g.refused, a)
+	if _, known := g.refused[k]; !known && len(g.refused) >= guardEntries {
+		for old, r := range g.refused {
+			if now.Sub(r.last) > guardFor {
+				delete(g.refused, old)
 			}
 		}
 		if len(g.refused) >= guardEntries {
 			return
 		}
 	}
-	g.refused[address] = was
+	g.refused[k] = was
 }
 
 // held is how many recipients are held back now.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,29 +142,21 @@ func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": answer}), ""))
-			held := send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0]
-			requireHeld(t, held)
-			require.Equal(t, time.Minute, held.RetryAfter)
-			c.move(time.Second)
-			send(t, rs, envelope("ok@y.test"), noMark)
-			require.Zero(t, rs.Held()["127.0.0.1"])
-			c.move(held.RetryAfter)
+			for _, wait := range []time.Duration{time.Minute, 5 * time.Minute} {
+				held := send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0]
+				requireHeld(t, held)
+				require.Equal(t, wait, held.RetryAfter)
+				c.move(time.Second)
+				send(t, rs, envelope("ok@y.test"), noMark)
+				require.Zero(t, rs.Held()["127.0.0.1"])
+				c.move(held.RetryAfter)
+			}
 			ex := send(t, rs, envelope("bad@y.test"), noMark)
 			require.Equal(t, email.RecipientBounced, ex.Outcomes[0].Status)
 			require.Equal(t, email.DetailBlock, ex.Outcomes[0].Reason)
 			require.False(t, ex.RelayFault)
 		})
 	}
-	t.Run("shown by one shortly before, and asked twice", func(t *testing.T) {
-		t.Parallel()
-		c := newClock()
-		rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": unknown571}), ""))
-		send(t, rs, envelope("ok@y.test"), noMark)
-		c.move(time.Minute)
-		requireHeld(t, send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0])
-		c.move(time.Minute)
-		require.Equal(t, email.DetailBlock, send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0].Reason)
-	})
 	t.Run("the only recipient there is does not wait for ever", func(t *testing.T) {
 		t.Parallel()
 		c := newClock()
@@ -185,10 +178,56 @@ func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
 	})
 }
 
+// TestARelayThatBreaksAgainBouncesNobody: the same recipients, in other e-mails, are
+// refused in one outage, accepted after it, and refused in the next.
+func TestARelayThatBreaksAgainBouncesNobody(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{accessDenied, unknown571, "550 Administrative prohibition"} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			var broken atomic.Bool
+			p := (&smtptest.Peer{Answer: func(line string) string {
+				if broken.Load() && strings.HasPrefix(line, "RCPT") {
+					return answer
+				}
+				return ""
+			}}).Start(t)
+			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			to := func(outage int, recipient string) email.Envelope {
+				env := envelope(recipient)
+				env.ID = fmt.Sprintf("%d %s", outage, recipient)
+				return env
+			}
+			recipients := []string{"p1@a.test", "p2@b.test"}
+			for outage := range 3 {
+				broken.Store(true)
+				for _, r := range recipients {
+					requireHeld(t, send(t, rs, to(outage, r), noMark).Outcomes[0])
+					c.move(6 * time.Minute)
+				}
+				broken.Store(false)
+				for _, r := range recipients {
+					require.Equal(t, email.RecipientDelivered, send(t, rs, to(outage, r), noMark).Outcomes[0].Status)
+				}
+			}
+			// A mail that waits when the relay breaks again has seen it work once.
+			broken.Store(true)
+			requireHeld(t, send(t, rs, to(3, "p1@a.test"), noMark).Outcomes[0])
+			c.move(6 * time.Minute)
+			broken.Store(false)
+			send(t, rs, to(4, "p2@b.test"), noMark)
+			broken.Store(true)
+			c.move(6 * time.Minute)
+			requireHeld(t, send(t, rs, to(3, "p1@a.test"), noMark).Outcomes[0])
+		})
+	}
+}
+
 func TestWhatIsRefusedForItselfIsNotHeldBack(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]email.Detail{
-		"550 5.1.1 no such user": email.DetailHard, "552 5.2.2 full": email.DetailSoft, "550 5.7.1 Blacklisted by recipient": email.DetailBlock, "554 Access denied": email.DetailBlock,
+		"550 5.1.1 no such user": email.DetailHard, "552 5.2.2 full": email.DetailSoft, "550 5.7.1 Blacklisted by recipient": email.DetailBlock,
 	} {
 		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
 		require.Equal(t, want, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, answer)
@@ -197,11 +236,31 @@ func TestWhatIsRefusedForItselfIsNotHeldBack(t *testing.T) {
 	require.Equal(t, email.DetailBlock, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, "its own server")
 }
 
-func TestASecondRefusalWithoutAnEnhancedCodeIsHeldBack(t *testing.T) {
+func TestARefusalWithoutAnEnhancedCodeIsHeldBack(t *testing.T) {
 	t.Parallel()
-	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": "554 Access denied"}), ""))
-	require.Equal(t, email.DetailBlock, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason)
-	requireHeld(t, send(t, rs, envelope("b@z.test"), noMark).Outcomes[0])
+	for _, answer := range []string{"554 Access denied", "550 Administrative prohibition"} {
+		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		for _, o := range send(t, rs, envelope("a@y.test", "b@z.test"), noMark).Outcomes {
+			requireHeld(t, o)
+		}
+	}
+}
+
+// TestARateAMinuteIsNotWaitedForByHalfAnHour: what a relay says of its rate for now
+// follows its backoff; a day's quota waits longer.
+func TestARateAMinuteIsNotWaitedForByHalfAnHour(t *testing.T) {
+	t.Parallel()
+	for answer, most := range map[string]time.Duration{
+		"450 4.7.1 <localhost[127.0.0.1]>: Error: too many recipients from 127.0.0.1": email.RelayBackoffMost,
+		"450 4.7.1 <localhost[127.0.0.1]>: Error: too much mail from 127.0.0.1":       email.RelayBackoffMost,
+		"550 5.4.5 Daily user sending limit exceeded":                                 30 * time.Minute,
+	} {
+		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
+		requireHeld(t, o)
+		require.LessOrEqual(t, o.RetryAfter, most, answer)
+		require.Equal(t, most > email.RelayBackoffMost, o.RetryAfter > email.RelayBackoffMost, answer)
+	}
 }
 
 func TestASenderThatTheRelayRefusesAtRCPT(t *testing.T) {

@@ -113,6 +113,11 @@ func (x *exchange) doubt(i int, o email.Outcome, who blame) {
 	}
 }
 
+// guardKey names a recipient of this e-mail to the guard.
+func (x *exchange) guardKey(i int) guardKey {
+	return guardKey{emailID: x.env.ID, address: strings.ToLower(x.env.Recipients[i].Address)}
+}
+
 // settleDoubts lets refusals stand that the relay cannot have meant for us, because it
 // accepted others in this transaction, and asks the guard about the rest.
 func (x *exchange) settleDoubts() {
@@ -123,7 +128,7 @@ func (x *exchange) settleDoubts() {
 	x.doubts = nil // once, also where the transaction was begun anew
 	for _, i := range slices.Sorted(maps.Keys(doubts)) {
 		rep := x.out.Outcomes[i].Reply
-		rule := x.pool.guard.judge(x.pool.opts.Now(), strings.ToLower(x.env.Recipients[i].Address), rep, doubts[i])
+		rule := x.pool.guard.judge(x.pool.opts.Now(), x.guardKey(i), rep, doubts[i])
 		if rule.final {
 			continue
 		}
