@@ -57,7 +57,7 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 		if e.NextAttemptAt.Before(from) {
 			e.NextAttemptAt = notBefore(due, e.NextAttemptAt)
 		}
-		if e.RelayFault != nil && e.NextAttemptAt.After(e.RelayFault.NextAttemptAt) {
+		if e.RelayFault != nil && e.Detail == email.DetailRelayDown && e.NextAttemptAt.After(e.RelayFault.NextAttemptAt) {
 			// The relay may be asked earlier, by other mail.
 			e.RelayFault.NextAttemptAt = e.NextAttemptAt
 		}
