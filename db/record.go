@@ -158,7 +158,6 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 	}
 	m.AttemptOpen, m.dirty = false, true
 	untried := row.DataSentAt.IsZero()
-	defer m.pinRelay(row)
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
 		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
@@ -177,6 +176,7 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 	if untried { // the time until expiry begins with an attempt that a relay lets begin
 		m.DateAt = time.Time{}
 	}
+	m.pinRelay(row)
 }
 
 // giveBack undoes what opening an attempt made of a recipient, because the relay was at
@@ -244,9 +244,9 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 	}
 }
 
-// pinRelay keeps a message whose fate is unknown at the relay of the attempt: another relay
-// could not recognise a second copy as one. It is free again when no recipient waits for
-// that reason.
+// pinRelay keeps a message whose fate is unknown at the relay of the attempt, because another
+// relay could not recognise a second copy as one. It ends that when no recipient waits for
+// that reason any more.
 func (m *mail) pinRelay(row attemptRow) {
 	waiting := slices.ContainsFunc(m.recipients, func(r *recipientRow) bool { return r.Status.Open() && r.Reason == email.DetailAmbiguous })
 	switch {

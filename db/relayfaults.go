@@ -34,7 +34,7 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 		return err
 	}
 	for i, r := range rows {
-		e, due, from := &out[i], now, now
+		e, due := &out[i], now
 		switch {
 		case r.Status.Final():
 			continue
@@ -43,36 +43,33 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 			e.RelayFault = &email.RelayFault{Reply: email.Reply{Text: fmt.Sprintf(
 				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
 		case e.Detail == email.DetailRelayDown:
-			if e.RelayFault = faultOf(r.RelayDownBy, states, now); e.RelayFault == nil {
-				if e.RelayFault, err = s.faultAt(ctx, r, now); err != nil {
+			fault := faultOf(r.RelayDownBy, states, now)
+			if fault == nil {
+				if fault, err = s.faultAt(ctx, r, now); err != nil {
 					return err
 				}
 			}
-			if at := since[r.ID]; !at.IsZero() && (e.RelayFault.Since.IsZero() || at.Before(e.RelayFault.Since)) {
-				e.RelayFault.Since = at
+			if at := since[r.ID]; !at.IsZero() && (fault.Since.IsZero() || at.Before(fault.Since)) {
+				fault.Since = at
 			}
-			due = e.RelayFault.NextAttemptAt
-			from = due
+			due = fault.NextAttemptAt
+			if e.NextAttemptAt.After(due) { // other mail probes the relay earlier
+				fault.NextAttemptAt = e.NextAttemptAt
+			}
+			e.RelayFault = fault
 		}
-		if e.NextAttemptAt.Before(from) {
-			e.NextAttemptAt = notBefore(due, e.NextAttemptAt)
-		}
-		if e.RelayFault != nil && e.Detail == email.DetailRelayDown && e.NextAttemptAt.After(e.RelayFault.NextAttemptAt) {
-			// The relay may be asked earlier, by other mail.
-			e.RelayFault.NextAttemptAt = e.NextAttemptAt
-		}
+		e.NextAttemptAt = notBefore(due, e.NextAttemptAt)
 		for j := range e.Recipients {
-			if r := &e.Recipients[j]; r.NextAttemptAt.Before(from) {
-				r.NextAttemptAt = notBefore(due, r.NextAttemptAt)
-			}
+			r := &e.Recipients[j]
+			r.NextAttemptAt = notBefore(due, r.NextAttemptAt)
 		}
 	}
 	return nil
 }
 
-// refusedSince is when the relay began to give back the e-mails that wait for one: the end
-// of the first attempt of those, without another between, that it ended so. A relay that
-// takes other mail meanwhile counts as failing only now and then.
+// refusedSince is when relays began to refuse e-mails that wait for one, by e-mail: the end
+// of the first of the latest attempts in a row that ended in a relay's fault. relay_states
+// does not know that of a relay that takes other mail meanwhile.
 func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]time.Time, error) {
 	var ids []string
 	for _, r := range rows {
@@ -126,7 +123,7 @@ func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email
 	for _, row := range rows {
 		for _, o := range row.Outcomes {
 			if o.RelayFault && row.Relay.Name == r.RelayDownBy {
-				fault.Since, fault.Reply = utc(row.DoneAt), o.Reply
+				fault.Reply = o.Reply
 			}
 		}
 	}

@@ -51,10 +51,10 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	defer refuseUnknown(cmd)
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
 		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
 		pauseCommand(), unpauseCommand(), pausesCommand(), secretCommand(), healthCommand())
+	refuseUnknown(cmd)
 	return cmd
 }
 

@@ -57,7 +57,11 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 		if x.refusedMail {
 			mailFrom = &env.From
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, x.forOthers(x.out.Final), mailFrom)
+		last := x.out.Final
+		if x.out.RelayFault {
+			last = x.forOthers(last)
+		}
+		s.pool.finished(s, time.Since(begin), x.fault, last, mailFrom)
 	}
 	return x.out
 }
@@ -87,8 +91,8 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	}
 }
 
-// forOthers is a reply as other e-mails may show it that wait for the same relay: without
-// this one's addresses and domains.
+// forOthers removes this e-mail's addresses and domains from a reply, because other
+// e-mails that wait for the same relay show it.
 func (x *exchange) forOthers(r email.Reply) email.Reply {
 	domains := []string{email.DomainOf(x.env.From)}
 	for _, to := range x.env.Recipients {
@@ -145,8 +149,7 @@ func (x *exchange) rcpt() bool {
 			x.accepted = append(x.accepted, i)
 			x.out.Outcomes[i].Reply = rep
 			x.recipients++
-			x.pool.guard.accept(x.pool.opts.Now())
-			x.pool.guard.forget(x.guardKey(i))
+			x.pool.guard.accept(x.pool.opts.Now(), x.guardKey(i))
 			continue
 		case !refusal(code):
 			x.cut("RCPT TO", nonsense(rep))

@@ -31,8 +31,8 @@ var guardWaits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute,
 
 // guard holds back the refusals of recipients that a relay may mean for us: Postfix
 // and others answer RCPT with what they hold against the client or its login. A refusal
-// is the recipient's own where the relay accepts others after it. It is the relay's
-// where it refuses several alike and accepts none.
+// is the recipient's own if the relay accepts others guardAcceptances times between
+// refusals of it. It is the relay's if the relay refuses several alike and accepts none.
 //
 // It belongs to one process, which forgets it when it ends: then a recipient who was
 // held back is asked again as for the first time, so nothing is bounced too early.
@@ -97,18 +97,12 @@ type ruling struct {
 	recipients int
 }
 
-// accept notes that the relay accepted a recipient.
-func (g *guard) accept(now time.Time) {
+// accept notes that the relay accepted a recipient, and forgets its earlier refusals.
+func (g *guard) accept(now time.Time, k guardKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.accepted = now
 	clear(g.row)
-}
-
-// forget drops what was said of a recipient: the relay accepts it now.
-func (g *guard) forget(k guardKey) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	delete(g.refused, k)
 }
 
@@ -159,13 +153,16 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) r
 
 // isPattern reports whether the recipients refused in a row have nothing in common.
 func (g *guard) isPattern() bool {
+	if len(g.row) >= guardRecipients {
+		return true
+	}
 	domains := map[string]bool{}
 	for a := range g.row {
 		if domains[a[strings.LastIndexByte(a, '@')+1:]] = true; len(domains) > 1 {
 			return true
 		}
 	}
-	return len(g.row) >= guardRecipients
+	return false
 }
 
 // remember keeps a recipient's refusal. Where there is no room those go that have not
