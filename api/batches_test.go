@@ -99,7 +99,7 @@ func permissive(body string) string { return strings.Replace(body, "{", `{"mode"
 func TestABatchOfMessages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	later := strings.Replace(basic, "{", `{"send_at":"`+ahead(3)+`",`, 1)
+	later := strings.Replace(basic, "{", `{"send_at":"`+b.ahead(3)+`",`, 1)
 	got := b.postBatch(messages(basic, later))
 	require.Equal(t, []any{"sending", "strict", 2, 2, 0}, []any{got.Status, got.Mode, got.Total, got.Accepted, got.Refused})
 	require.Equal(t, []string{"queued", "queued"}, []string{got.Items[0].Status, got.Items[1].Status})

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,9 +31,6 @@ type badRequest struct {
 	Answer json.RawMessage `json:"answer"`
 }
 
-// ahead is a time some days from now.
-func ahead(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
-
 // TestBadRequests sends every request of the golden file and compares the whole
 // answer; afterwards nothing may be stored or dispatched.
 func TestBadRequests(t *testing.T) {
@@ -57,7 +53,7 @@ func TestBadRequests(t *testing.T) {
 		many = strings.Replace(many, "n@", "u"+string(rune('a'+i%26))+string(rune('a'+i/26))+"@", 1)
 	}
 	fill := strings.NewReplacer("{id}", foreign, "{file}", file, "{many}", many, "{big}", strings.Repeat("A", 4*(maxBytes/3+10)), "{huge}", strings.Repeat("A", 3*maxBytes),
-		"{in1d}", ahead(1), "{in2d}", ahead(2), "{in10y}", ahead(3653))
+		"{in1d}", b.ahead(1), "{in2d}", b.ahead(2), "{in10y}", b.ahead(3653))
 	previewed := 0
 	for i, c := range cases {
 		body := fill.Replace(c.Body)

@@ -107,7 +107,7 @@ func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
 		{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/b"},
 	}
 	e := b.accept(m)
-	require.Equal(t, dueNow(e), dueNow(b.get(e.ID)))
+	require.Equal(t, untimed(e), untimed(b.get(e.ID)))
 	plan, err := b.Plan(b.ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.Room)

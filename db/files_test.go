@@ -224,7 +224,7 @@ func TestAnEmailSharesTheFilesBytes(t *testing.T) {
 	renamed.Filename, renamed.Type, renamed.ContentID = "r.bin", "application/octet-stream", "r"
 	m.Attachments = []email.Attachment{reference(f), renamed}
 	e := b.accept(m)
-	require.Equal(t, dueNow(e), dueNow(b.get(e.ID)))
+	require.Equal(t, untimed(e), untimed(b.get(e.ID)))
 	one, two := e.Attachments[0], e.Attachments[1]
 	require.Equal(t, email.Attachment{
 		ID: one.ID, ReferenceType: email.ReferenceFile, ReferenceID: f.ID, Filename: "report.pdf", Type: "application/pdf", BlobID: one.BlobID, Size: 8, SHA256: f.SHA256,

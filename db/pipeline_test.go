@@ -136,7 +136,7 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 	require.Nil(t, es[2])
 	for _, i := range []int{0, 3} {
 		got := b.get(es[i].ID)
-		require.Equal(t, dueNow(*es[i]), dueNow(got))
+		require.Equal(t, untimed(*es[i]), untimed(got))
 		require.Equal(t, email.WorkflowIDPrefix+got.ID, got.WorkflowID)
 		require.Equal(t, 1, b.count("SELECT count(*) FROM outbox WHERE email_id = ? AND lease_owner = ?", got.ID, owner))
 	}

@@ -92,9 +92,9 @@ func (b *bench) get(id string) email.Email {
 	return e
 }
 
-// dueNow is an e-mail without the times of its next attempts: what is due is due now, each
+// untimed is an e-mail without the times of its next attempts: what is due is due now, each
 // time that somebody asks.
-func dueNow(e email.Email) email.Email {
+func untimed(e email.Email) email.Email {
 	e.NextAttemptAt = time.Time{}
 	e.Recipients = slices.Clone(e.Recipients)
 	for i := range e.Recipients {
