@@ -55,9 +55,15 @@ func (s *Store) inPipeline(ctx context.Context, fn func(*pipeline) error) error 
 	return translate(err)
 }
 
-func (p *pipeline) connect(ctx context.Context) (err error) {
-	p.Conn, err = p.db.Conn(ctx)
-	return err
+// connect takes a connection of the pool. If none can be had, the transaction keeps the one
+// that it had, closed: using or closing that again is an error and does no harm.
+func (p *pipeline) connect(ctx context.Context) error {
+	conn, err := p.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	p.Conn = conn
+	return nil
 }
 
 // rollBackWithin is how long a server may take to forget what was done.

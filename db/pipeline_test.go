@@ -1,6 +1,8 @@
 package db_test
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,4 +190,45 @@ func TestManyLivesAtOnce(t *testing.T) {
 		require.Equal(t, email.StatusDelivered, b.get(id).Status)
 		require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.events(id))
 	}
+}
+
+// lateContext is a context that ends while a statement is being written, as it does in a
+// process that was stopped for longer than its deadline: the driver learns of the deadline
+// when it writes, and finds it passed.
+type lateContext struct {
+	context.Context
+	once sync.Once
+	done chan struct{}
+}
+
+func (c *lateContext) Deadline() (time.Time, bool) {
+	c.once.Do(func() { close(c.done) })
+	return time.Now().Add(-time.Second), true
+}
+
+func (c *lateContext) Done() <-chan struct{} { return c.done }
+
+func (c *lateContext) Err() error {
+	select {
+	case <-c.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// TestADeadlineThatPassesWhileAStatementIsWrittenIsAnError: the transaction's connection is
+// gone, and no other can be had. The process goes on.
+func TestADeadlineThatPassesWhileAStatementIsWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bob@x.test"))
+	obstacle := email.Obstacle{RelayDown: true, Relay: "primary"}
+	ctx := &lateContext{Context: t.Context(), done: make(chan struct{})}
+	_, err := b.Check(ctx, e.ID, obstacle)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Empty(t, b.get(e.ID).Detail, "nothing was written")
+	_, err = b.Check(b.ctx, e.ID, obstacle)
+	require.NoError(t, err)
+	require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
 }
