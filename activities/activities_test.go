@@ -77,7 +77,7 @@ func TestAMessageGoesByTheRelayThatFits(t *testing.T) {
 	require.Equal(t, 1, b.closed)
 	o := b.finishes[0].Outcomes[0]
 	require.Equal(t, email.RecipientDeferred, o.Status)
-	require.True(t, o.Uncounted && o.Untried && o.RelayFault)
+	require.True(t, o.Uncounted && o.RelayFault)
 	require.Equal(t, time.Minute, o.RetryAfter)
 	require.Contains(t, res.Text, "relay other: EOF")
 }

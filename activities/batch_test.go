@@ -205,7 +205,7 @@ func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
 	require.Equal(t, 30, b.closed, "each session once")
 	for _, e := range b.recorded {
 		if o := e.Outcomes[0]; o.Status != email.RecipientDelivered {
-			require.True(t, o.Uncounted && o.Untried && o.RelayFault)
+			require.True(t, o.Uncounted && o.RelayFault)
 			require.Equal(t, time.Minute, o.RetryAfter)
 			continue
 		}
@@ -281,7 +281,7 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 5)
-	refused := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Untried: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
+	refused := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
 	down := &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
 	b.onSession = func(n int) error {
 		if n == 1 {
@@ -297,7 +297,7 @@ func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
 	require.Len(t, b.recorded, 5)
 	for _, e := range b.recorded {
 		o := e.Outcomes[0]
-		require.True(t, o.RelayFault && o.Untried && o.Uncounted, "%+v", o)
+		require.True(t, o.RelayFault && o.Uncounted, "%+v", o)
 	}
 }
 

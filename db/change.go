@@ -255,13 +255,13 @@ func (c *change) settle(m *mail) {
 	case m.AttemptOpen:
 		m.NextActionAt = c.now.Add(email.Lease)
 	case m.Held, m.Paused:
-		m.NextActionAt = c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
+		m.NextActionAt = c.deadline(m)
 	default:
 		m.NextActionAt = next
 		if m.ThrottledUntil.After(next) {
 			m.NextActionAt = m.ThrottledUntil
 		}
-		if d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt); !d.IsZero() && d.Before(m.NextActionAt) {
+		if d := c.deadline(m); !d.IsZero() && d.Before(m.NextActionAt) {
 			m.NextActionAt = d
 		}
 	}

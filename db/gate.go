@@ -279,8 +279,18 @@ func (c *change) closed(m *mail) (email.State, bool) {
 }
 
 func (c *change) expired(m *mail) bool {
-	d := c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
+	d := c.deadline(m)
 	return !d.IsZero() && !c.now.Before(d)
+}
+
+// deadline is when an e-mail's attempts end; zero if nothing ends them. While it waits for
+// a relay that is what the message says itself, and nothing else: an outage takes none of
+// the installation's time away, and the attempt after it is made.
+func (c *change) deadline(m *mail) time.Time {
+	if m.RelayDown {
+		return m.ExpiresAt
+	}
+	return c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
 }
 
 func due(r *recipientRow, now time.Time) bool {
@@ -324,6 +334,9 @@ func (c *change) state(m *mail) email.State {
 // stateOf is as much of a State as the e-mail's own row holds.
 func stateOf(e *emailRow, now time.Time) email.State {
 	st := email.State{Status: e.Status, Detail: e.Detail, Final: e.Status.Final(), NextAttempt: e.Attempts + 1, OnlyRelay: e.AmbiguousRelay}
+	if e.RelayDown {
+		st.FaultyRelay = e.RelayDownBy
+	}
 	switch {
 	case st.Final:
 		st.NextAttempt = 0

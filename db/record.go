@@ -157,13 +157,13 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 		byID[r.ID] = r
 	}
 	m.AttemptOpen, m.dirty = false, true
-	untried := row.DataSentAt.IsZero()
+	faults := true
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
 		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
 			continue
 		}
-		untried = untried && o.Untried
+		faults = faults && o.RelayFault
 		if o.RelayFault {
 			c.giveBack(m, r, o, row.Relay)
 			continue
@@ -171,9 +171,9 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 		c.project(m, r, o, row.Relay)
 	}
 	for _, r := range m.recipients {
-		untried = untried && r.Attempts == 0
+		faults = faults && r.Attempts == 0
 	}
-	if untried { // the time until expiry begins with an attempt that a relay lets begin
+	if faults { // the time until expiry begins with the first attempt that is not the relay's fault
 		m.DateAt = time.Time{}
 	}
 	m.pinRelay(row)
@@ -197,12 +197,23 @@ func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email
 	case c.expired(m):
 		c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 	default:
-		wait := o.RetryAfter
-		if !o.Unasked {
-			wait = max(wait, email.RelayBackoff(m.Attempts-r.Attempts))
-		}
-		r.NextAttemptAt = c.now.Add(wait)
+		r.NextAttemptAt = c.now.Add(faultWait(o, m.Attempts-r.Attempts))
 	}
+}
+
+// faultWait is how long a recipient waits after so many attempts that ended in a relay's
+// fault. Where another relay takes the e-mail it goes there next, so the first wait is
+// short.
+func faultWait(o email.Outcome, faults int) time.Duration {
+	switch {
+	case o.Unasked:
+		return o.RetryAfter
+	case o.Elsewhere && faults <= 1:
+		return time.Second
+	case o.Elsewhere:
+		return email.RelayBackoff(faults - 1)
+	}
+	return max(o.RetryAfter, email.RelayBackoff(faults))
 }
 
 // project makes one outcome a recipient's state. A cancel or the end of time

@@ -11,11 +11,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-func relayFault(untried bool) func(email.EnvelopeRecipient) email.Outcome {
-	return func(email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Untried: untried, RetryAfter: 10 * time.Second,
-			Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}
-	}
+func relayFault(email.EnvelopeRecipient) email.Outcome {
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, RetryAfter: 10 * time.Second,
+		Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}
 }
 
 // refuse takes an e-mail through an attempt that ends before the final dot.
@@ -37,7 +35,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("a@x.test", "b@y.test"))
-	st := b.refuse(e.ID, 1, relayFault(true)).State
+	st := b.refuse(e.ID, 1, relayFault).State
 	require.Equal(t, email.DetailRelayDown, st.Detail)
 	require.Equal(t, "retry", st.Waiting)
 	require.Equal(t, 2, st.NextAttempt)
@@ -61,7 +59,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	var waits []time.Duration
 	for n := 2; n <= 8; n++ {
 		b.dueNow(e.ID)
-		b.refuse(e.ID, n, relayFault(true))
+		b.refuse(e.ID, n, relayFault)
 		var wait float64
 		require.NoError(t, b.raw.NewRaw("SELECT extract(epoch FROM next_action_at - moved_at) FROM emails AS e JOIN (SELECT email_id, max(status_at) AS moved_at FROM recipients GROUP BY 1) AS r ON r.email_id = e.id").Scan(t.Context(), &wait))
 		waits = append(waits, time.Duration(wait)*time.Second)
@@ -74,7 +72,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	b.dueNow(e.ID)
 	b.attempt(e.ID, 9, deferred)
 	b.dueNow(e.ID)
-	b.refuse(e.ID, 10, relayFault(false))
+	b.refuse(e.ID, 10, relayFault)
 	e = b.get(e.ID)
 	require.Equal(t, email.RecipientDeferred, e.Recipients[0].Status)
 	require.Equal(t, 1, e.Recipients[0].Attempts)
@@ -97,13 +95,12 @@ func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
 	for n := 1; n <= 6; n++ {
-		b.refuse(e.ID, n, relayFault(false))
+		b.refuse(e.ID, n, relayFault)
 		b.dueNow(e.ID)
 	}
 	since := b.get(e.ID).RelayFault.Since
-	unasked := relayFault(true)
 	b.refuse(e.ID, 7, func(r email.EnvelopeRecipient) email.Outcome {
-		o := unasked(r)
+		o := relayFault(r)
 		o.Unasked = true
 		return o
 	})
@@ -115,6 +112,57 @@ func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
 	require.Equal(t, got.NextAttemptAt, got.RelayFault.NextAttemptAt)
 }
 
+// TestARelaysFaultTakesNoTime: however long an outage lasts, mail is tried after it,
+// unless the message itself says until when.
+func TestARelaysFaultTakesNoTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	fresh, tried, limited := b.accept(message("a@x.test")), b.accept(message("b@x.test")), message("c@x.test")
+	limited.ExpiresAt = time.Now().Add(time.Hour)
+	ends := b.accept(limited)
+	b.attempt(tried.ID, 1, deferred)
+	b.dueNow(tried.ID)
+	for _, e := range []email.Email{fresh, ends} {
+		b.attempt(e.ID, 1, relayFault) // at the final dot
+	}
+	b.refuse(tried.ID, 2, relayFault)
+	require.Equal(t, 2, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
+	b.exec("UPDATE emails SET date_at = date_at - interval '100 hours'")
+	for _, e := range []email.Email{fresh, tried} {
+		require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
+		n := b.get(e.ID).Attempts + 1
+		b.dueNow(e.ID)
+		require.Equal(t, email.StatusDelivered, b.attempt(e.ID, n, delivered).State.Status)
+	}
+	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", ends.ID)
+	b.dueNow(ends.ID)
+	_, o := b.open(ends.ID, 2)
+	require.Equal(t, email.DetailExpired, o.State.Detail)
+}
+
+// TestWhereAnotherRelayTakesItAnEmailGoesThere: soon the first time, with the relay whose
+// fault it was to be avoided.
+func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	elsewhere := func(r email.EnvelopeRecipient) email.Outcome {
+		o := relayFault(r)
+		o.Elsewhere, o.RetryAfter = true, time.Hour
+		return o
+	}
+	var waits []float64
+	for n := 1; n <= 3; n++ {
+		st := b.refuse(e.ID, n, elsewhere).State
+		require.Equal(t, "primary", st.FaultyRelay)
+		var wait float64
+		require.NoError(t, b.raw.QueryRowContext(b.ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
+		waits = append(waits, wait)
+		b.dueNow(e.ID)
+	}
+	require.Equal(t, []float64{1, 10, 20}, waits)
+}
+
 func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -123,7 +171,7 @@ func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	})
 	b.dueNow(e.ID)
-	b.refuse(e.ID, 2, relayFault(true))
+	b.refuse(e.ID, 2, relayFault)
 	st, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	require.Equal(t, email.StatusCanceled, st.Status)
@@ -137,7 +185,7 @@ func TestACancelDuringARelayFaultIsCarriedOut(t *testing.T) {
 	owner, o := b.open(e.ID, 1)
 	_, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
-	out := relayFault(true)(o.Recipients[0])
+	out := relayFault(o.Recipients[0])
 	out.RecipientID = o.Recipients[0].ID
 	require.NoError(t, b.finish(e.ID, 1, owner, out))
 	require.Equal(t, email.StatusCanceled, b.record(e.ID, 1).State.Status)
@@ -212,7 +260,7 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 	batch, items := b.acceptBatch(batchOf(3, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 3)
-	rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, relayFault(true)))
+	rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, relayFault))
 	require.NoError(t, err)
 	require.Zero(t, rec.HandedOver)
 	require.Empty(t, rec.Statuses)

@@ -123,6 +123,8 @@ type State struct {
 	// OnlyRelay names the relay that the next attempt goes to, because its answer to the
 	// message never came. Empty means any.
 	OnlyRelay string `json:"only_relay,omitempty"`
+	// FaultyRelay names the relay that it waits for, because of the relay's fault.
+	FaultyRelay string `json:"faulty_relay,omitempty"`
 	// Last is the reply that best explains the wait, its addresses masked.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.

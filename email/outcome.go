@@ -38,10 +38,10 @@ type Outcome struct {
 	// RelayFault: the relay refused its business with us, not this recipient. The
 	// recipient returns to the state that it had before the attempt, without an event.
 	RelayFault bool `json:"relay_fault,omitempty"`
-	// Untried, with RelayFault: no RCPT named the recipient, because the relay refused
-	// MAIL or gave no session. The time until expiry does not begin with such an attempt.
-	Untried bool `json:"untried,omitempty"`
-	// Unasked, with Untried: the relay was not spoken to, because it is left alone. The
+	// Elsewhere, with RelayFault: another relay takes the e-mail, and the next attempt goes
+	// there.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Unasked, with RelayFault: the relay was not spoken to, because it is left alone. The
 	// e-mail follows as soon as the relay is tried again.
 	Unasked bool `json:"unasked,omitempty"`
 	// Suppress: the address does not exist; further mail to it harms the sender.
@@ -74,6 +74,9 @@ type Route struct {
 	// Relay names the only relay that the message may go to, if there is one of that name;
 	// empty means any.
 	Relay string `json:"relay,omitempty"`
+	// Avoid names the relay whose fault ended the last attempt; empty means none. Relays that
+	// work and others go before it.
+	Avoid string `json:"avoid,omitempty"`
 	// Turn is the place in a relay's queue that an earlier call was given.
 	Turn Turn `json:"turn,omitzero"`
 }

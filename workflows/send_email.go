@@ -127,7 +127,7 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 		return email.SendSMTPResult{}, nil
 	}
 	in := email.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
-	in.Route.Relay, in.Route.Turn = s.state.OnlyRelay, s.turn
+	in.Route.Relay, in.Route.Avoid, in.Route.Turn = s.state.OnlyRelay, s.state.FaultyRelay, s.turn
 	res, err := email.SendSMTPResult{HandOver: true}, error(nil)
 	if s.turn.Relay == "" { // a relay with a rate is never sent to inline
 		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(attempt(in)), in); err != nil && final(err) {

@@ -27,6 +27,9 @@ type exchange struct {
 	message     []byte
 	// doubts are the indexes of recipients whose refusals may be meant for us.
 	doubts map[int]suspicion
+	// failed are the indexes of recipients at whom the relay had a fault that may be
+	// theirs alone.
+	failed []int
 	// closing is the 421 to RCPT after which DATA is tried all the same, and
 	// closingWait how long those wait who get nothing because of it.
 	closing     email.Reply
@@ -322,6 +325,7 @@ func (x *exchange) dot() {
 		// It has taken mail: what it said of some recipient was about that one.
 		x.fault = faultNone
 		x.pool.rcpts.delivered()
+		x.pool.guard.took(x.pool.opts.Now(), x.env.ID)
 		for _, i := range x.accepted {
 			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})
 		}
@@ -379,7 +383,11 @@ func (x *exchange) refused(at stage, code int, text string) {
 func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
 	x.refusedMail = at == stageMail
-	o.RelayFault, o.Untried = true, x.refusedMail
+	if at > stageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}) {
+		itsOwn(o)
+		return
+	}
+	o.RelayFault, o.Elsewhere = true, x.elsewhereToo()
 	if faultCounts(at, rep) {
 		x.fault = faultDown
 		return
@@ -388,6 +396,14 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	if !x.alternative {
 		o.RetryAfter = max(o.RetryAfter, lastBackoff)
 	}
+}
+
+// elsewhereToo reports whether another relay takes the e-mail.
+func (x *exchange) elsewhereToo() bool { return x.alternative && !x.lastResort }
+
+// itsOwn makes of a relay's fault a deferral like others: the relay takes other mail.
+func itsOwn(o *email.Outcome) {
+	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, hint(o.Text)
 }
 
 func nonsense(rep email.Reply) error {
@@ -408,9 +424,17 @@ func (x *exchange) cut(where string, err error) {
 	}
 	// The message may be the reason: the same one does not come every 10 s.
 	x.end(cutFault(err), where, err)
+	own := x.fault == faultRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID})
+	if own {
+		x.fault = faultNone
+	}
 	for i := range x.out.Outcomes {
-		if x.out.Outcomes[i].RetryAfter == relayWait {
-			x.out.Outcomes[i].RetryAfter = cutWait
+		switch o := &x.out.Outcomes[i]; {
+		case o.RetryAfter != relayWait:
+		case own:
+			itsOwn(o)
+		default:
+			o.RetryAfter = cutWait
 		}
 	}
 }
@@ -437,7 +461,7 @@ func (x *exchange) end(f fault, where string, err error) {
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 	x.out.Final = rep
 	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
-		RelayFault: f != faultOurs, Untried: f != faultOurs && x.refusedMail})
+		RelayFault: f != faultOurs, Elsewhere: f != faultOurs && x.elsewhereToo()})
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {

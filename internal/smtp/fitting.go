@@ -156,7 +156,7 @@ func (x *exchange) tooLargeHere(o *email.Outcome) {
 	x.pool.learn(unspoken{bytes: int64(len(x.message))})
 	if x.alternative && !x.lastResort {
 		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
-		o.RelayFault, o.Untried = true, true
+		o.RelayFault = true
 	}
 }
 

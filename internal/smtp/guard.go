@@ -38,8 +38,8 @@ var guardWaits = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute,
 // held back is asked again as for the first time, so nothing is bounced too early.
 type guard struct {
 	mu sync.Mutex
-	// accepted is when the relay last accepted a recipient.
-	accepted time.Time
+	// accepted is when the relay last accepted a recipient, taken when it took a message.
+	accepted, taken time.Time
 	// refused are the recipients refused, each of one e-mail.
 	refused map[guardKey]refusedRecipient
 	// row are the addresses refused with the reply that rowKey stands for since accepted.
@@ -47,7 +47,7 @@ type guard struct {
 	rowKey string
 }
 
-// guardKey is a recipient of one e-mail. What a relay said of an address in another
+// guardKey is a recipient of one e-mail, or with no address the e-mail. What a relay said of an address in another
 // e-mail, perhaps in another outage, does not count.
 type guardKey struct{ emailID, address string }
 
@@ -95,6 +95,8 @@ type ruling struct {
 	pattern, tripped bool
 	// recipients have been refused alike in a row.
 	recipients int
+	// accepts: the relay has accepted others since the recipient's first refusal.
+	accepts bool
 }
 
 // accept notes that the relay accepted a recipient, and forgets its earlier refusals.
@@ -104,6 +106,31 @@ func (g *guard) accept(now time.Time, k guardKey) {
 	g.accepted = now
 	clear(g.row)
 	delete(g.refused, k)
+}
+
+// took notes that the relay took a message.
+func (g *guard) took(now time.Time, emailID string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taken = now
+	delete(g.refused, guardKey{emailID: emailID})
+}
+
+// own reports whether a fault that an e-mail, or one of its recipients, has met again is
+// its own: the relay has taken other mail guardAcceptances times between.
+func (g *guard) own(now time.Time, k guardKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was, known := g.refused[k]
+	if !known {
+		was.first = now
+	} else if g.taken.After(was.last) {
+		was.acceptances++
+	}
+	was.last = now
+	was.tries++
+	g.remember(now, k, was)
+	return was.acceptances >= guardAcceptances
 }
 
 // judge rules on the refusal of a recipient.
@@ -131,6 +158,7 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) r
 	}
 	was.last = now
 	was.tries++
+	rule.accepts = was.acceptances > 0
 	switch {
 	case rule.pattern:
 	case was.acceptances >= guardAcceptances:

@@ -150,7 +150,7 @@ func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) e
 	o := unsendable(reason, format, args...)
 	if x.elsewhere > 0 {
 		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, x.elsewhere
-		o.RelayFault, o.Untried = true, true
+		o.RelayFault = true
 		o.Reply.Text += "; another relay, which may take it, cannot be asked now"
 	}
 	return o

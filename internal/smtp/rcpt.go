@@ -102,6 +102,9 @@ func (x *exchange) close(rep email.Reply) bool {
 
 // doubt remembers a refusal that may be meant for us.
 func (x *exchange) doubt(i int, o email.Outcome, who blame) {
+	if who == blameRelay && mayBeOfOneMail(stageRcpt, o.Reply) {
+		x.failed = append(x.failed, i)
+	}
 	if who != blameRecipient {
 		return
 	}
@@ -118,9 +121,27 @@ func (x *exchange) guardKey(i int) guardKey {
 	return guardKey{emailID: x.env.ID, address: strings.ToLower(x.env.Recipients[i].Address)}
 }
 
+// settleFaults finds the relay's faults that are single recipients' own: the relay
+// accepted others in this transaction, or has taken other mail again and again.
+func (x *exchange) settleFaults() {
+	failed := x.failed
+	x.failed = nil // once, also where the transaction was begun anew
+	for _, i := range failed {
+		o := x.out.Outcomes[i]
+		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i))) {
+			itsOwn(&o)
+			x.decide(i, o)
+		}
+	}
+	if len(failed) > 0 && x.fault == faultRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
+		x.fault = faultNone
+	}
+}
+
 // settleDoubts lets refusals stand that the relay cannot have meant for us, because it
 // accepted others in this transaction, and asks the guard about the rest.
 func (x *exchange) settleDoubts() {
+	x.settleFaults()
 	if len(x.accepted) > 0 {
 		return
 	}
@@ -133,8 +154,12 @@ func (x *exchange) settleDoubts() {
 			continue
 		}
 		o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
-		if x.fault != faultOurs {
+		before := x.fault
+		if before != faultOurs {
 			x.blame(stageRcpt, rep, &o)
+		}
+		if rule.accepts && !rule.pattern { // it is most likely the recipient's, and not held against the relay
+			x.fault = before
 		}
 		o.RetryAfter = rule.wait
 		if rule.pattern && x.fault != faultOurs {

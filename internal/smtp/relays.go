@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -95,6 +96,15 @@ func (rs *Relays) takes(route email.Route) []*pool {
 	only := func(p *pool) bool { return p.relay.Name == route.Relay }
 	if slices.ContainsFunc(pools, only) {
 		pools = slices.DeleteFunc(pools, func(p *pool) bool { return !only(p) })
+	}
+	if route.Avoid != "" {
+		last := func(p *pool) int {
+			if p.relay.Name == route.Avoid || !p.breaker.up() {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(pools, func(a, b *pool) int { return cmp.Compare(last(a), last(b)) })
 	}
 	return pools
 }
