@@ -359,10 +359,13 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 		LastAt  time.Time `bun:"last_at"`
 	}
 	var counts []count
-	err := s.db.NewRaw(`SELECT batch_id, status, CASE WHEN status IN ('queued', 'sending') THEN status_detail ELSE '' END AS detail, count(*) AS emails,
-			count(*) FILTER (WHERE status NOT IN ('queued', 'sending', 'canceled') AND status_at > now() - ? * interval '1 second') AS fresh,
-			min(next_action_at) FILTER (WHERE NOT attempt_open AND next_action_at > now()) AS next_at, max(status_at) AS last_at
-		FROM emails WHERE batch_id IN (?) GROUP BY 1, 2, 3`, rateOver.Seconds(), bun.List(ids)).Scan(ctx, &counts)
+	// What is due and waits for a relay is tried when that is probed next.
+	err := s.db.NewRaw(`SELECT e.batch_id, e.status, CASE WHEN e.status IN ('queued', 'sending') THEN e.status_detail ELSE '' END AS detail, count(*) AS emails,
+			count(*) FILTER (WHERE e.status NOT IN ('queued', 'sending', 'canceled') AND e.status_at > now() - ? * interval '1 second') AS fresh,
+			min(CASE WHEN e.next_action_at > now() THEN e.next_action_at WHEN e.relay_down AND NOT e.held AND NOT e.paused THEN greatest(rs.next_at, now()) END)
+				FILTER (WHERE NOT e.attempt_open) AS next_at, max(e.status_at) AS last_at
+		FROM emails AS e LEFT JOIN (SELECT name, min(next_at) AS next_at FROM relay_states WHERE failures > 0 GROUP BY 1) AS rs ON e.relay_down AND rs.name = e.relay_down_by
+		WHERE e.batch_id IN (?) GROUP BY 1, 2, 3`, rateOver.Seconds(), bun.List(ids)).Scan(ctx, &counts)
 	if err != nil {
 		return nil, translate(err)
 	}

@@ -301,6 +301,13 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 	n, err = b.ObstructBatch(b.ctx, batch.ID, batchRoute, email.Obstacle{RelayDown: true}, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+	state, err := b.RelayFailed(b.ctx, email.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
+	require.NoError(t, err)
+	b.exec("UPDATE emails SET relay_down_by = 'primary' WHERE id = ?", items[2].EmailID)
+	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id <> ? AND status = 'queued'", items[2].EmailID)
+	p, err := b.Batch(b.ctx, b.customer.ID, batch.ID)
+	require.NoError(t, err)
+	require.WithinDuration(t, state.NextProbeAt, p.NextAt, time.Minute, "what is due waits for the relay's next probe")
 }
 
 func TestBatchesAreStartedAndFoundAgain(t *testing.T) {

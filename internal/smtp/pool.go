@@ -314,7 +314,7 @@ func (p *pool) unanswered(err error) {
 	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", printable(err.Error()))
 }
 
-var errFault = errors.New("it broke off or refused the last transaction")
+var errFault = errors.New("it refused the last transaction, or ended it")
 
 // fast reports whether 95 of 100 recent exchanges took 2 s at most. A relay
 // without recent ones counts as fast.
