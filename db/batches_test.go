@@ -305,7 +305,7 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 	require.NoError(t, err)
 	b.exec("UPDATE emails SET relay_down_by = 'primary' WHERE id = ?", items[2].EmailID)
 	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id <> ? AND status = 'queued'", items[2].EmailID)
-	p, err := b.Batch(b.ctx, b.customer.ID, batch.ID)
+	p, err := b.Batch(b.ctx, b.customer, batch.ID)
 	require.NoError(t, err)
 	require.WithinDuration(t, state.NextProbeAt, p.NextAt, time.Minute, "what is due waits for the relay's next probe")
 }
