@@ -42,8 +42,13 @@ var batchRoute = email.Route{Stream: email.StreamTransactional, SenderDomain: "a
 
 func (b *bench) openBatch(id string, limit int) (owner string, opened []email.BatchOpening, more bool) {
 	b.t.Helper()
+	return b.openBatchAt(id, batchRoute, limit)
+}
+
+func (b *bench) openBatchAt(id string, route email.Route, limit int) (owner string, opened []email.BatchOpening, more bool) {
+	b.t.Helper()
 	owner = uuid.NewString()
-	opened, more, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: batchRoute, Limit: limit})
+	opened, more, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: route, Limit: limit})
 	require.NoError(b.t, err)
 	return owner, opened, more
 }

@@ -34,16 +34,17 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	var ways []struct {
 		Stream email.Stream
 		Domain string
+		Avoid  string
 		Open   int
 		Due    int
 		NextAt time.Time `bun:"next_at,nullzero"`
 	}
 	// Attempts that are open are due when whoever has them is given up.
-	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, count(*) AS open,
+	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
 			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due,
 			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
-		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2`,
+		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
 		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
 	if err != nil {
 		return plan, translate(err)
@@ -53,7 +54,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 		plan.Stream = w.Stream
 		if w.Due > 0 {
 			plan.Due += w.Due
-			plan.Routes = append(plan.Routes, email.Route{Stream: w.Stream, SenderDomain: w.Domain})
+			plan.Routes = append(plan.Routes, email.Route{Stream: w.Stream, SenderDomain: w.Domain, Avoid: w.Avoid})
 		}
 		if !w.NextAt.IsZero() && (plan.NextAt.IsZero() || w.NextAt.Before(plan.NextAt)) {
 			plan.NextAt = w.NextAt.UTC()
@@ -64,6 +65,9 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	}
 	return plan, nil
 }
+
+// avoided is the relay whose fault an e-mail has met last: email.Route's Avoid.
+const avoided = "CASE WHEN e.relay_down THEN e.relay_down_by ELSE '' END"
 
 // SeenBatch notes that a batch's run is at work.
 func (s *Store) SeenBatch(ctx context.Context, id string) error {
@@ -115,12 +119,12 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 func (c *change) claimBatch(req email.BatchOpenRequest) ([]string, error) {
 	var ids []string
 	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
-			AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3
+			AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND `+avoided+` = ?5
 			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
 			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 				AND a.lease_until < now()))
 		ORDER BY e.next_action_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`,
-		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Limit).Scan(c.ctx, &ids)
+		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Limit, req.Route.Avoid).Scan(c.ctx, &ids)
 	if err != nil {
 		return nil, fmt.Errorf("claim e-mails of a batch: %w", err)
 	}

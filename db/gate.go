@@ -1,8 +1,10 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -228,11 +230,15 @@ func recorded(row attemptRow, outcomes []email.Outcome) email.Opening {
 // opening describes the attempt that m's sending recipients are part of.
 func (c *change) opening(m *mail) email.Opening {
 	o := email.Opening{Verdict: email.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
+	counted := map[string]int{}
 	for _, r := range m.recipients {
 		if r.Status == email.RecipientSending && r.Attempt == m.Attempts {
 			o.Recipients = append(o.Recipients, email.EnvelopeRecipient{ID: r.ID, Address: r.Address})
+			counted[r.ID] = r.Counted
 		}
 	}
+	// Who has been put off before may end the connection again: the others are named first.
+	slices.SortStableFunc(o.Recipients, func(a, b email.EnvelopeRecipient) int { return cmp.Compare(counted[a.ID], counted[b.ID]) })
 	return o
 }
 

@@ -163,6 +163,24 @@ func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
 	require.Equal(t, []float64{1, 10, 20}, waits)
 }
 
+// TestWhoWasPutOffBeforeIsNamedLast: a recipient at whom the relay ends the connection
+// would keep the others from being named, each time.
+func TestWhoWasPutOffBeforeIsNamedLast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("bad@x.test", "b@x.test", "c@x.test"))
+	b.refuse(e.ID, 1, func(r email.EnvelopeRecipient) email.Outcome {
+		return email.Outcome{Status: email.RecipientDeferred, Uncounted: r.Address != "bad@x.test", Reply: email.Reply{Code: 421}}
+	})
+	b.dueNow(e.ID)
+	_, o := b.open(e.ID, 2)
+	var addresses []string
+	for _, r := range o.Recipients {
+		addresses = append(addresses, r.Address)
+	}
+	require.Equal(t, []string{"b@x.test", "c@x.test", "bad@x.test"}, addresses)
+}
+
 func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -274,7 +292,12 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 	_, opened, _ = b.openBatch(batch.ID, 10)
 	require.Empty(t, opened, "they wait")
 	b.exec("UPDATE recipients SET next_attempt_at = now(); UPDATE emails SET next_action_at = now()")
-	owner, opened, _ = b.openBatch(batch.ID, 10)
+	avoiding := batchRoute
+	avoiding.Avoid = "primary"
+	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, []email.Route{avoiding}, plan.Routes, "another relay that works goes first")
+	owner, opened, _ = b.openBatchAt(batch.ID, avoiding, 10)
 	require.Len(t, opened, 3)
 	rec, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
 	require.NoError(t, err)
