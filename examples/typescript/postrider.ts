@@ -163,6 +163,8 @@ export type State = {
   /** OnlyRelay names the relay that the next attempt goes to, because its answer to the
    * message never came. Empty means any. */
   only_relay?: string;
+  /** FaultyRelay names the relay that it waits for, because of the relay's fault. */
+  faulty_relay?: string;
   /** Last is the reply that best explains the wait, its addresses masked. */
   last?: {
     /** Code is the three-digit reply code; 0 means that no reply came. */
