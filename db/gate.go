@@ -230,15 +230,15 @@ func recorded(row attemptRow, outcomes []email.Outcome) email.Opening {
 // opening describes the attempt that m's sending recipients are part of.
 func (c *change) opening(m *mail) email.Opening {
 	o := email.Opening{Verdict: email.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
-	counted := map[string]int{}
-	for _, r := range m.recipients {
+	// The relay may have closed the connection at a recipient that was deferred before, and
+	// may do so again: it is named after the others.
+	recipients := slices.Clone(m.recipients)
+	slices.SortStableFunc(recipients, func(a, b *recipientRow) int { return cmp.Compare(a.Counted, b.Counted) })
+	for _, r := range recipients {
 		if r.Status == email.RecipientSending && r.Attempt == m.Attempts {
 			o.Recipients = append(o.Recipients, email.EnvelopeRecipient{ID: r.ID, Address: r.Address})
-			counted[r.ID] = r.Counted
 		}
 	}
-	// Who has been put off before may end the connection again: the others are named first.
-	slices.SortStableFunc(o.Recipients, func(a, b email.EnvelopeRecipient) int { return cmp.Compare(counted[a.ID], counted[b.ID]) })
 	return o
 }
 
@@ -289,9 +289,9 @@ func (c *change) expired(m *mail) bool {
 	return !d.IsZero() && !c.now.Before(d)
 }
 
-// deadline is when an e-mail's attempts end; zero if nothing ends them. While it waits for
-// a relay that is what the message says itself, and nothing else: an outage takes none of
-// the installation's time away, and the attempt after it is made.
+// deadline is when an e-mail's attempts end; zero if nothing ends them. While the e-mail
+// waits for a relay, only its own expires_at counts, and not ExpireAfter: so it is tried
+// once more after an outage, however long that was.
 func (c *change) deadline(m *mail) time.Time {
 	if m.RelayDown {
 		return m.ExpiresAt

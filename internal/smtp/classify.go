@@ -199,8 +199,8 @@ func faultCounts(at stage, r email.Reply) bool {
 	return at == stageSession || at == stageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{530, 535, 538}, r.Code)
 }
 
-// mayBeOfOneMail: a fault that one recipient or message may meet at a relay that takes
-// others: a connection that ends, or 4.3.x, as where a filter fails at it.
+// mayBeOfOneMail reports whether a relay may have this fault at one recipient or message
+// and take all others: it closed the connection, or answered 4.3.x, as when its filter fails.
 func mayBeOfOneMail(at stage, r email.Reply) bool {
 	return !faultCounts(at, r) && (r.Code == 0 || strings.HasPrefix(r.Enhanced, "4.3."))
 }

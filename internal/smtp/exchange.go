@@ -387,7 +387,7 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 		itsOwn(o)
 		return
 	}
-	o.RelayFault, o.Elsewhere = true, x.elsewhereToo()
+	o.RelayFault, o.Elsewhere = true, x.hasAlternative()
 	if faultCounts(at, rep) {
 		x.fault = faultDown
 		return
@@ -398,10 +398,8 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	}
 }
 
-// elsewhereToo reports whether another relay takes the e-mail.
-func (x *exchange) elsewhereToo() bool { return x.alternative && !x.lastResort }
-
-// itsOwn makes of a relay's fault a deferral like others: the relay takes other mail.
+// itsOwn turns a relay's fault into a deferral as any other, because the relay takes other
+// mail.
 func itsOwn(o *email.Outcome) {
 	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, hint(o.Text)
 }
@@ -461,7 +459,7 @@ func (x *exchange) end(f fault, where string, err error) {
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 	x.out.Final = rep
 	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
-		RelayFault: f != faultOurs, Elsewhere: f != faultOurs && x.elsewhereToo()})
+		RelayFault: f != faultOurs, Elsewhere: f != faultOurs && x.hasAlternative()})
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {

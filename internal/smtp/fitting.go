@@ -154,7 +154,7 @@ func (x *exchange) tooLargeHere(o *email.Outcome) {
 		return
 	}
 	x.pool.learn(unspoken{bytes: int64(len(x.message))})
-	if x.alternative && !x.lastResort {
+	if x.hasAlternative() {
 		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
 		o.RelayFault = true
 	}

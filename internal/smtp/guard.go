@@ -47,8 +47,8 @@ type guard struct {
 	rowKey string
 }
 
-// guardKey is a recipient of one e-mail, or with no address the e-mail. What a relay said of an address in another
-// e-mail, perhaps in another outage, does not count.
+// guardKey is a recipient of one e-mail; without an address, it is the e-mail. What a relay
+// said of an address in another e-mail, perhaps in another outage, does not count.
 type guardKey struct{ emailID, address string }
 
 type refusedRecipient struct {
@@ -116,21 +116,28 @@ func (g *guard) took(now time.Time, emailID string) {
 	delete(g.refused, guardKey{emailID: emailID})
 }
 
-// own reports whether a fault that an e-mail, or one of its recipients, has met again is
-// its own: the relay has taken other mail guardAcceptances times between.
+// own notes that an e-mail, or one of its recipients, has met a fault of the relay. It
+// reports whether the fault is its own: the relay has taken other mail between two such
+// faults guardAcceptances times.
 func (g *guard) own(now time.Time, k guardKey) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	was := g.refusedAgain(now, k, g.taken)
+	g.remember(now, k, was)
+	return was.acceptances >= guardAcceptances
+}
+
+// refusedAgain counts a refusal. worked is when the relay last showed that it works.
+func (g *guard) refusedAgain(now time.Time, k guardKey, worked time.Time) refusedRecipient {
 	was, known := g.refused[k]
 	if !known {
 		was.first = now
-	} else if g.taken.After(was.last) {
+	} else if worked.After(was.last) {
 		was.acceptances++
 	}
 	was.last = now
 	was.tries++
-	g.remember(now, k, was)
-	return was.acceptances >= guardAcceptances
+	return was
 }
 
 // judge rules on the refusal of a recipient.
@@ -150,14 +157,7 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) r
 	}
 	rule := ruling{recipients: len(g.row), pattern: g.isPattern()}
 	rule.tripped = rule.pattern && !before
-	was, known := g.refused[k]
-	if !known {
-		was.first = now
-	} else if g.accepted.After(was.last) {
-		was.acceptances++
-	}
-	was.last = now
-	was.tries++
+	was := g.refusedAgain(now, k, g.accepted)
 	rule.accepts = was.acceptances > 0
 	switch {
 	case rule.pattern:

@@ -116,7 +116,7 @@ func (s *Session) forgo(parameters, text string) bool {
 		// Who needs it is not sent to; the others are.
 		named = append(named, "SMTPUTF8")
 		s.pool.learn(unspoken{utf8: true})
-		if s.alternative && !s.lastResort {
+		if s.hasAlternative() {
 			s.elsewhere = max(s.elsewhere, nextTransaction)
 		}
 	}

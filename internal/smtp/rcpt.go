@@ -100,7 +100,8 @@ func (x *exchange) close(rep email.Reply) bool {
 	return true
 }
 
-// doubt remembers a refusal that may be meant for us.
+// doubt remembers an answer to RCPT that may not mean what it says: a refusal of the
+// recipient may be meant for us, and a fault of the relay may be the recipient's own.
 func (x *exchange) doubt(i int, o email.Outcome, who blame) {
 	if who == blameRelay && mayBeOfOneMail(stageRcpt, o.Reply) {
 		x.failed = append(x.failed, i)
@@ -121,8 +122,8 @@ func (x *exchange) guardKey(i int) guardKey {
 	return guardKey{emailID: x.env.ID, address: strings.ToLower(x.env.Recipients[i].Address)}
 }
 
-// settleFaults finds the relay's faults that are single recipients' own: the relay
-// accepted others in this transaction, or has taken other mail again and again.
+// settleFaults defers the recipients whose faults are their own: the relay accepted others
+// in this transaction, or has taken other mail between their faults.
 func (x *exchange) settleFaults() {
 	failed := x.failed
 	x.failed = nil // once, also where the transaction was begun anew
@@ -158,7 +159,7 @@ func (x *exchange) settleDoubts() {
 		if before != faultOurs {
 			x.blame(stageRcpt, rep, &o)
 		}
-		if rule.accepts && !rule.pattern { // it is most likely the recipient's, and not held against the relay
+		if rule.accepts && !rule.pattern { // most likely it is the recipient's own, so the relay stays up
 			x.fault = before
 		}
 		o.RetryAfter = rule.wait

@@ -61,6 +61,9 @@ type Session struct {
 	conn net.Conn
 }
 
+// hasAlternative reports whether another relay may take the e-mail.
+func (s *Session) hasAlternative() bool { return s.alternative && !s.lastResort }
+
 // Relay names the server.
 func (s *Session) Relay() email.Relay { return s.relay.identity() }
 
