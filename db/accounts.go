@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -50,9 +51,18 @@ func (r *customerRow) customer() account.Customer {
 // CreateCustomer makes an active customer, and the secret that will sign its
 // webhooks.
 func (s *Store) CreateCustomer(ctx context.Context, name, detail, mail string) (out account.Customer, webhookSecret string, err error) {
-	row := customerRow{ID: newID(), Name: name, Detail: detail, Email: mail, Status: account.StatusActive}
+	return s.CreateCustomerWithID(ctx, newID(), name, detail, mail)
+}
+
+// CreateCustomerWithID is CreateCustomer under an id that the caller chooses. An id in
+// use is a conflict.
+func (s *Store) CreateCustomerWithID(ctx context.Context, id, name, detail, mail string) (out account.Customer, webhookSecret string, err error) {
+	row := customerRow{ID: id, Name: name, Detail: detail, Email: mail, Status: account.StatusActive}
 	err = s.inTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
+			if uniqueViolation(err) != "" {
+				return email.Fail(email.CodeConflict, "the customer id %s is in use", id)
+			}
 			return err
 		}
 		if webhookSecret, err = s.createCustomerEndpoint(ctx, tx, row.ID); err != nil {
@@ -88,17 +98,31 @@ func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery
 	return row, translate(err)
 }
 
-// CustomerByName finds the oldest customer of that name that is not deleted.
+// namesakesShown is how many customers of one name an error lists.
+const namesakesShown = 20
+
+// CustomerByName finds the customer of that name that is not deleted. Names need not be
+// unique: several customers of one name are a conflict, which lists their ids, oldest first.
 func (s *Store) CustomerByName(ctx context.Context, name string) (account.Customer, error) {
-	var id string
-	err := s.db.NewSelect().Model((*customerRow)(nil)).Column("id").Where("cu.name = ?", name).Where("cu.deleted_at IS NULL").Order("cu.created_at").Limit(1).Scan(ctx, &id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.Customer{}, notFound("customer")
-	}
-	if err != nil {
+	var rows []*customerRow
+	err := s.db.NewSelect().Model(&rows).Column("id", "created_at").Where("cu.name = ?", name).Where("cu.deleted_at IS NULL").
+		Order("cu.created_at", "cu.id").Limit(namesakesShown + 1).Scan(ctx)
+	switch {
+	case err != nil:
 		return account.Customer{}, translate(err)
+	case len(rows) == 0:
+		return account.Customer{}, notFound("customer")
+	case len(rows) == 1:
+		return s.Customer(ctx, rows[0].ID)
 	}
-	return s.Customer(ctx, id)
+	var ids strings.Builder
+	for _, r := range rows[:min(len(rows), namesakesShown)] {
+		fmt.Fprintf(&ids, "\n  %s  made %s", r.ID, utc(r.CreatedAt).Format(time.RFC3339))
+	}
+	if len(rows) > namesakesShown {
+		ids.WriteString("\n  and more: list them with `postrider customer list`")
+	}
+	return account.Customer{}, email.Fail(email.CodeConflict, "several customers have the name %q; give the id of one of them:%s", name, ids.String())
 }
 
 // Customers lists them all, newest first.

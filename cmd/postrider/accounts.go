@@ -30,22 +30,38 @@ func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), store, cmd.OutOrStdout()), store.Close())
+	ctx := context.WithValue(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), whoseKey{}, cmd.ErrOrStderr())
+	return errors.Join(do(ctx, store, cmd.OutOrStdout()), store.Close())
 }
+
+// whoseKey is, in a command's context, where findCustomer says whose things the command is
+// about: standard error, because scripts read standard output.
+type whoseKey struct{}
 
 // customerFlag names a customer by id or by name.
 func customerFlag(cmd *cobra.Command, value *string) {
-	cmd.Flags().StringVar(value, "customer", "", "the customer's id or name (required)")
+	cmd.Flags().StringVar(value, "customer", "", "the customer's id, or its name if no other customer has it (required)")
 	if err := cmd.MarkFlagRequired("customer"); err != nil {
 		panic(err) // the flag was defined the line before
 	}
 }
 
-func findCustomer(ctx context.Context, s *db.Store, idOrName string) (account.Customer, error) {
-	if _, err := uuid.Parse(idOrName); err == nil {
-		return s.Customer(ctx, idOrName)
+// findCustomer finds a customer by id or by a name that no other customer has, and prints
+// whose things the command reads or changes: the id and the name. A deleted customer is
+// found by id only.
+func findCustomer(ctx context.Context, s *db.Store, idOrName string) (c account.Customer, err error) {
+	if id, parsed := uuid.Parse(idOrName); parsed == nil {
+		c, err = s.Customer(ctx, id.String())
+	} else {
+		c, err = s.CustomerByName(ctx, idOrName)
 	}
-	return s.CustomerByName(ctx, idOrName)
+	if err != nil {
+		return c, err
+	}
+	if out, ok := ctx.Value(whoseKey{}).(io.Writer); ok {
+		fmt.Fprintf(out, "customer %s, %s\n", c.ID, printable(c.Name))
+	}
+	return c, nil
 }
 
 func customerCommand() *cobra.Command {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -27,21 +29,49 @@ const (
 // demo is what scripts and a newcomer need to use the demo customer.
 type demo struct {
 	customerID    string
+	username      string
 	mailboxID     string
 	accessKey     string
 	password      string
 	webhookSecret string
 }
 
+// demoID is the id of the demo customer. It is fixed, so that dev finds its customer
+// whatever the customer is called, and without dev.env. A customer of an older
+// installation has another id, which is in dev.env.
+const demoID = "0199a000-0000-7000-8000-00000000de30"
+
+// demoCustomerOf finds dev's customer by id, else makes it. Only one that the operator has
+// deleted is made anew with another id.
+func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Customer, error) {
+	id := demoID
+	for _, candidate := range []string{known, demoID} {
+		if _, err := uuid.Parse(candidate); err != nil {
+			continue
+		}
+		c, err := s.Customer(ctx, candidate)
+		switch {
+		case email.FailureCode(err) == email.CodeNotFound:
+			continue
+		case err != nil:
+			return account.Customer{}, err
+		case c.DeletedAt.IsZero():
+			return c, nil
+		case candidate == demoID:
+			id = uuid.Must(uuid.NewV7()).String()
+		}
+	}
+	c, _, err := s.CreateCustomerWithID(ctx, id, demoCustomer, "made by postrider dev", "")
+	return c, err
+}
+
 // makeDemo makes the demo customer, or finds it as an earlier start left it.
 // What can be shown only once is read back from dev.env, and made anew where
-// that is lost.
-func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error) {
+// that is lost. What another customer has taken meanwhile, the username or the domain,
+// does not keep dev from starting: out gets a line that says so.
+func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) (demo, error) {
 	known := readEnv(envPath(cfg))
-	cust, err := s.CustomerByName(ctx, demoCustomer)
-	if email.FailureCode(err) == email.CodeNotFound {
-		cust, _, err = s.CreateCustomer(ctx, demoCustomer, "made by postrider dev", "")
-	}
+	cust, err := demoCustomerOf(ctx, s, known["POSTRIDER_CUSTOMER_ID"])
 	if err == nil && cust.DefaultSource == nil { // so that a first mail takes no more than --to
 		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
 		cust, _, err = s.UpdateCustomer(ctx, cust)
@@ -49,7 +79,7 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 	if err != nil {
 		return demo{}, err
 	}
-	d := demo{customerID: cust.ID, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
+	d := demo{customerID: cust.ID, username: demoUser, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
 	if g, err := s.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !g.Admin() {
 		if err != nil && email.FailureCode(err) != email.CodeUnauthorized {
 			return demo{}, err
@@ -61,10 +91,22 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config) (demo, error)
 	if d.password == "" {
 		d.password = rand.Text()
 	}
-	if err := s.SetPassword(ctx, cust.ID, demoUser, d.password); err != nil {
+	err = s.SetPassword(ctx, cust.ID, d.username, d.password)
+	if email.FailureCode(err) == email.CodeConflict {
+		fmt.Fprintf(out, "the username %s is another customer's: the demo customer logs in as ", demoUser)
+		d.username = demoUser + "-" + cust.ID
+		fmt.Fprintln(out, d.username)
+		err = s.SetPassword(ctx, cust.ID, d.username, d.password)
+	}
+	if err != nil {
 		return demo{}, err
 	}
-	if _, err := s.AddDomain(ctx, cust.ID, demoDomain, true); err != nil {
+	_, err = s.AddDomain(ctx, cust.ID, demoDomain, true)
+	if email.FailureCode(err) == email.CodeConflict {
+		fmt.Fprintf(out, "another customer has verified the domain %s: mail of the demo customer from it is refused\n", demoDomain)
+		err = nil
+	}
+	if err != nil {
 		return demo{}, err
 	}
 	if d.webhookSecret, err = s.WebhookSecret(ctx, cust.ID); err != nil {
@@ -131,7 +173,7 @@ func (d demo) write(cfg config.Config, owned []string) error {
 	for _, kv := range [][2]string{
 		{"POSTRIDER_URL", localURL("http", cfg.Listen)},
 		{"POSTRIDER_ACCESSKEY", d.accessKey},
-		{"POSTRIDER_USERNAME", demoUser},
+		{"POSTRIDER_USERNAME", d.username},
 		{"POSTRIDER_PASSWORD", d.password},
 		{"POSTRIDER_FROM", demoFrom},
 		{"POSTRIDER_CUSTOMER_ID", d.customerID},

@@ -130,7 +130,7 @@ func dev(cmd *cobra.Command) (err error) {
 	if err := dispatch.EnsureSearchAttributes(ctx, a.temporal, a.namespace); err != nil {
 		return fmt.Errorf("temporal: %w", err)
 	}
-	d, err := makeDemo(ctx, a.store, cfg)
+	d, err := makeDemo(ctx, a.store, cfg, out)
 	if err != nil {
 		return fmt.Errorf("demo customer: %w", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -87,6 +88,46 @@ func TestAccountsAreManagedByCommand(t *testing.T) {
 	require.NotContains(t, d.run("", "customer", "list"), "Other")
 	create("Other")
 	d.run("long enough\n", "user", "create", "--customer", "ACME", "--username", "ann")
+}
+
+// TestANameOfSeveralCustomersDecidesNothing: each command that takes a customer refuses a
+// name that several have and lists their ids, and tells whose things it has changed.
+func TestANameOfSeveralCustomersDecidesNothing(t *testing.T) {
+	t.Parallel()
+	pg := startPostgres(t, devstack.PostgresOptions{})
+	d := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")
+	d.run("", "migrate", "up", "--skip-temporal")
+	create := func() string {
+		return regexp.MustCompile(`id +(\S+)`).FindStringSubmatch(d.run("", "customer", "create", "--name", "Twin"))[1]
+	}
+	first, second := create(), create()
+	commands := func(customer string) [][]string {
+		return [][]string{
+			{"key", "create", "--customer", customer}, {"key", "list", "--customer", customer},
+			{"user", "create", "--customer", customer, "--username", "ann"}, {"user", "delete", "ann", "--customer", customer},
+			{"domain", "add", "twin.test", "--customer", customer}, {"domain", "warmup", "twin.test", "--customer", customer, "--plan", "50"},
+			{"domain", "delete", "twin.test", "--customer", customer},
+			{"pause", "--customer", customer}, {"unpause", "--customer", customer},
+			{"customer", "disable", customer}, {"customer", "enable", customer}, {"customer", "show", customer},
+		}
+	}
+	for _, args := range commands("Twin") {
+		out, err := d.try("long enough\n", args...)
+		require.Error(t, err, args)
+		require.Regexp(t, `several customers have the name "Twin"; give the id of one of them:\n  `+first+`  made \S+\n  `+second+`  made \S+\n$`, out, args)
+	}
+	require.Contains(t, d.run("", "pauses"), "nothing is paused")
+	for _, customer := range []string{first, second} {
+		require.Regexp(t, `(?m)^keys +0$`, d.run("", "customer", "show", customer))
+	}
+	for _, args := range append(commands(second), []string{"customer", "delete", second}) {
+		cmd := exec.CommandContext(t.Context(), d.bin, args...)
+		var said bytes.Buffer
+		cmd.Env, cmd.Stdin, cmd.Stderr = d.env, strings.NewReader("long enough\n"), &said
+		require.NoError(t, cmd.Run(), args, said.String())
+		require.Contains(t, said.String(), "customer "+second+", Twin\n", args)
+	}
+	require.Contains(t, d.run("", "customer", "show", "Twin"), first, "a deleted namesake does not count")
 }
 
 func TestDurationsInLogsAreReadable(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 type pauseTarget struct{ customer, stream, relay string }
 
 func (t *pauseTarget) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.customer, "customer", "", "only this customer's mail, by id or name")
+	cmd.Flags().StringVar(&t.customer, "customer", "", "only this customer's mail, by id, or by name if no other customer has it")
 	cmd.Flags().StringVar(&t.stream, "stream", "", "only this stream: transactional or broadcast")
 	cmd.Flags().StringVar(&t.relay, "relay", "", "only mail on its way to this relay, by name")
 	cmd.MarkFlagsMutuallyExclusive("customer", "stream", "relay")

@@ -98,7 +98,10 @@ func (d *deployment) run(stdin string, args ...string) string {
 func (d *deployment) try(stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(d.t.Context(), d.bin, args...)
 	cmd.Env, cmd.Stdin = d.env, strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
+	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+		out = append(out, failed.Stderr...)
+	}
 	return string(out), err
 }
 
