@@ -28,6 +28,7 @@ type eventJSON struct {
 	EnhancedCode string          `json:"enhanced_code,omitempty"`
 	Text         string          `json:"text,omitempty"`
 	Reason       email.Detail    `json:"reason,omitempty"`
+	Holder       email.Holder    `json:"holder,omitempty"`
 	At           *string         `json:"at"`
 }
 
@@ -36,7 +37,7 @@ func eventsJSON(es []email.Event) []eventJSON {
 	for i, e := range es {
 		out[i] = eventJSON{
 			ID: e.ID, EmailID: e.EmailID, Sequence: e.Sequence, Type: e.Type, RecipientID: e.RecipientID, Attempt: e.Attempt,
-			SMTPCode: e.Code, EnhancedCode: e.Enhanced, Text: e.Text, Reason: e.Reason, At: moment(e.At),
+			SMTPCode: e.Code, EnhancedCode: e.Enhanced, Text: e.Text, Reason: e.Reason, Holder: e.Holder, At: moment(e.At),
 		}
 	}
 	return out

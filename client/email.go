@@ -54,6 +54,8 @@ type Email struct {
 	// the profile voipbin gets VoIPBIN's words for it, such as processed.
 	Status       email.Status `json:"status"`
 	StatusDetail email.Detail `json:"status_detail"`
+	// HeldBy is who keeps it while StatusDetail is held: each has to lift what is its own.
+	HeldBy []email.Holder `json:"held_by"`
 	// NextAttemptAt is zero where no attempt is due.
 	NextAttemptAt time.Time `json:"next_attempt_at"`
 	// RelayFault is why no relay takes it; nil unless StatusDetail is relay_down or no_relay.

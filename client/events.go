@@ -23,7 +23,9 @@ type Event struct {
 	EnhancedCode string       `json:"enhanced_code"`
 	Text         string       `json:"text"`
 	Reason       email.Detail `json:"reason"`
-	At           time.Time    `json:"at"`
+	// Holder is whose hold email.held and email.resumed are about; empty for others.
+	Holder email.Holder `json:"holder"`
+	At     time.Time    `json:"at"`
 }
 
 // Events lists what happened to one e-mail, in order.

@@ -21,11 +21,11 @@ type batchRow struct {
 	Mode       email.BatchMode `bun:"mode"`
 	Total      int             `bun:"total"`
 	Refused    []refusedJSON   `bun:"refused,type:jsonb"`
-	Held       bool            `bun:"held"`
-	LeaseOwner string          `bun:"lease_owner,type:uuid,nullzero"`
-	LeaseUntil time.Time       `bun:"lease_until,nullzero"`
-	SeenAt     time.Time       `bun:"seen_at"`
-	CreatedAt  time.Time       `bun:"created_at"`
+	holds
+	LeaseOwner string    `bun:"lease_owner,type:uuid,nullzero"`
+	LeaseUntil time.Time `bun:"lease_until,nullzero"`
+	SeenAt     time.Time `bun:"seen_at"`
+	CreatedAt  time.Time `bun:"created_at"`
 }
 
 type refusedJSON struct {
@@ -416,7 +416,7 @@ func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, acti
 	if _, err = s.batchRow(ctx, customerID, id); err != nil {
 		return p, nil, err
 	}
-	if own, err = s.ControlBatch(ctx, id, action); err != nil {
+	if own, err = s.controlBatch(ctx, id, action, email.HolderCustomer); err != nil {
 		return p, nil, err
 	}
 	p, err = s.Batch(ctx, customerID, id)
@@ -426,53 +426,99 @@ func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, acti
 // controlChunk is how many of a batch's e-mails are read and written together.
 const controlChunk = 250
 
-// ControlBatch cancels, holds or resumes all e-mails of a batch that are not
-// finished, those with runs of their own included: all of them, or none if it does not
+// ControlBatch cancels, holds or resumes for an operator all e-mails of a batch that are
+// not finished, those with runs of their own included: all of them, or none if it does not
 // come to its end. Nothing of the batch is opened meanwhile. Doing it again is harmless.
-// It gives those that have runs of their own, to be woken.
+// Resuming ends the holds that are the operator's own, and is refused if there are only
+// others'. It gives those that have runs of their own, to be woken.
 func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error) {
+	return s.controlBatch(ctx, id, action, email.HolderOperator)
+}
+
+func (s *Store) controlBatch(ctx context.Context, id string, action email.Action, by email.Holder) (own []email.Email, err error) {
 	err = s.inChange(ctx, func(c *change) error {
-		ids, err := c.lockBatch(id)
-		if err != nil {
-			return err
-		}
-		var customerID string
-		held := action == email.ActionHold && len(ids) > 0
-		err = c.tx.NewRaw("UPDATE batches SET held = ? WHERE id = ? RETURNING customer_id", held, id).Scan(ctx, &customerID)
-		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("batch")
-		}
-		if err != nil {
-			return fmt.Errorf("update batch: %w", err)
-		}
-		if err := audit(ctx, c.tx, customerID, "batch."+string(action), id, ""); err != nil {
-			return err
-		}
-		for chunk := range slices.Chunk(ids, controlChunk) {
-			c.mails = nil
-			if err := c.read(chunk); err != nil {
-				return err
+		_, err := c.controlBatch(id, action, by, func(m *mail) {
+			if !m.batched() {
+				own = append(own, emailOf(&m.emailRow, m.recipients, nil, nil))
 			}
-			for _, m := range c.mails {
-				if err := c.act(m, email.Control{Action: action}); err != nil {
-					return err
-				}
-			}
-			if err := c.flush(); err != nil {
-				return err
-			}
-			if err := c.tx.catchUp(ctx); err != nil { // what waits for the commit is in memory
-				return fmt.Errorf("control a batch: %w", err)
-			}
-			for _, m := range c.mails {
-				if !m.batched() {
-					own = append(own, emailOf(&m.emailRow, m.recipients, nil, nil))
-				}
-			}
-		}
-		return nil
+		})
+		return err
 	})
 	return own, err
+}
+
+// controlBatch does so, and tells which e-mails it changed. each may be nil.
+func (c *change) controlBatch(id string, action email.Action, by email.Holder, each func(*mail)) (changed []string, err error) {
+	ids, err := c.lockBatch(id)
+	if err != nil {
+		return nil, err
+	}
+	lifted, err := c.holdBatch(id, action, by, len(ids) > 0)
+	if err != nil {
+		return nil, err
+	}
+	kept := false
+	for chunk := range slices.Chunk(ids, controlChunk) {
+		c.mails = nil
+		if err := c.read(chunk); err != nil {
+			return nil, err
+		}
+		for _, m := range c.mails {
+			if action == email.ActionResume && m.Held && !m.mine(by) {
+				kept = true
+				continue
+			}
+			if err := c.act(m, email.Control{Action: action}, by); err != nil {
+				return nil, err
+			}
+			if m.dirty {
+				changed = append(changed, m.ID)
+			}
+		}
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+		if err := c.tx.catchUp(c.ctx); err != nil { // what waits for the commit is in memory
+			return nil, fmt.Errorf("control a batch: %w", err)
+		}
+		if each != nil {
+			for _, m := range c.mails {
+				each(m)
+			}
+		}
+	}
+	if kept && !lifted && len(changed) == 0 {
+		return nil, othersHold("batch", by)
+	}
+	return changed, nil
+}
+
+// holdBatch notes on the batch itself whether it is held and by whom. It reports whether a
+// hold has been lifted.
+func (c *change) holdBatch(id string, action email.Action, by email.Holder, open bool) (lifted bool, err error) {
+	var row batchRow
+	err = c.tx.NewRaw("SELECT * FROM batches WHERE id = ? FOR NO KEY UPDATE", id).Scan(c.ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, notFound("batch")
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock batch: %w", err)
+	}
+	switch {
+	case action == email.ActionResume:
+		if lifted = row.lift(by); !lifted && row.Held {
+			return false, othersHold("batch", by)
+		}
+	case action == email.ActionHold && open:
+		row.hold(by)
+	default:
+		row.holds = holds{}
+	}
+	_, err = c.tx.NewRaw("UPDATE batches SET held = ?, held_by_customer = ?, held_by_operator = ? WHERE id = ?", row.Held, row.HeldByCustomer, row.HeldByOperator, id).Exec(c.ctx)
+	if err != nil {
+		return false, fmt.Errorf("update batch: %w", err)
+	}
+	return lifted, audit(c.ctx, c.tx, row.CustomerID, "batch."+string(action), id, "")
 }
 
 // lockBatch locks the e-mails of a batch that are not finished, in the order that

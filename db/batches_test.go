@@ -206,7 +206,7 @@ func TestABatchIsSteered(t *testing.T) {
 	require.True(t, plan.Held)
 	require.Zero(t, plan.Due)
 	for _, action := range []email.Action{email.ActionResume, email.ActionRetryNow} {
-		err = b.control(items[0].EmailID, action)
+		err = b.as(items[0].EmailID, action)
 		require.Equal(t, email.CodeConflict, email.FailureCode(err), "%s of one of them would do nothing", action)
 		require.ErrorContains(t, err, "resume the batch, "+batch.ID)
 	}

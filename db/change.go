@@ -350,6 +350,8 @@ type emailPatch struct {
 	Detail          email.Detail      `json:"status_detail"`
 	StatusAt        time.Time         `json:"status_at"`
 	Held            bool              `json:"held"`
+	HeldByCustomer  bool              `json:"held_by_customer"`
+	HeldByOperator  bool              `json:"held_by_operator"`
 	Paused          bool              `json:"paused"`
 	PausedRelay     string            `json:"paused_relay"`
 	RelayDown       bool              `json:"relay_down"`
@@ -373,10 +375,10 @@ type emailPatch struct {
 // finds the rows whatever it plans: it cannot look into the JSON.
 const (
 	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, relay_down_by = v.relay_down_by, no_relay = v.no_relay, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
+		held = v.held, held_by_customer = v.held_by_customer, held_by_operator = v.held_by_operator, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, relay_down_by = v.relay_down_by, no_relay = v.no_relay, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
 		attempt_open = v.attempt_open, ambiguous_relay = v.ambiguous_relay, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
 		next_action_at = v.next_action_at, deleted_at = v.deleted_at
-		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean,
+		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean, held_by_customer boolean, held_by_operator boolean,
 			paused boolean, paused_relay text, relay_down boolean, relay_down_by text, no_relay boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, ambiguous_relay text, date_at timestamptz,
 			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
 		WHERE e.id = ANY ($3) AND e.id = v.id`
@@ -393,7 +395,7 @@ func (c *change) writeEmails(mails []*mail) error {
 	for i, m := range mails {
 		ids[i] = m.ID
 		patches[i] = emailPatch{
-			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, RelayDownBy: m.RelayDownBy, NoRelay: m.NoRelay, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
+			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, HeldByCustomer: m.HeldByCustomer, HeldByOperator: m.HeldByOperator, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, RelayDownBy: m.RelayDownBy, NoRelay: m.NoRelay, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
 			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, AmbiguousRelay: m.AmbiguousRelay, DateAt: orNull(m.DateAt),
 			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Control carries out what somebody wants done with an e-mail, on behalf of a run
+// Control carries out what an operator wants done with an e-mail, on behalf of a run
 // or of the dispatcher, and tells where it stands then. See email.Action.
 func (s *Store) Control(ctx context.Context, id string, control email.Control) (email.State, error) {
 	var st email.State
@@ -17,7 +17,7 @@ func (s *Store) Control(ctx context.Context, id string, control email.Control) (
 		if err != nil {
 			return err
 		}
-		if err := c.control(m, control); err != nil {
+		if err := c.control(m, control, email.HolderOperator); err != nil {
 			return err
 		}
 		c.settle(m)
@@ -34,7 +34,7 @@ func (s *Store) ControlFor(ctx context.Context, customerID, id string, control e
 		if err != nil {
 			return err
 		}
-		return c.control(m, control)
+		return c.control(m, control, email.HolderCustomer)
 	})
 	if err != nil {
 		return email.Email{}, err
@@ -74,12 +74,12 @@ func (c *change) ownMail(customerID, id string) (*mail, error) {
 	return m, err
 }
 
-// control carries out an action, and notes who wanted it.
-func (c *change) control(m *mail, control email.Control) error {
-	if err := c.keptByBatch(m, control.Action); err != nil {
+// control carries out an action of a customer's or an operator's, and notes who wanted it.
+func (c *change) control(m *mail, control email.Control, by email.Holder) error {
+	if err := c.keptByBatch(m, control.Action, by); err != nil {
 		return err
 	}
-	if err := c.act(m, control); err != nil || !m.dirty {
+	if err := c.act(m, control, by); err != nil || !m.dirty {
 		return err // what is in force already is nothing that somebody did
 	}
 	detail := ""
@@ -89,7 +89,7 @@ func (c *change) control(m *mail, control email.Control) error {
 	return audit(c.ctx, c.tx, m.CustomerID, "email."+string(control.Action), m.ID, detail)
 }
 
-func (c *change) act(m *mail, control email.Control) error {
+func (c *change) act(m *mail, control email.Control, by email.Holder) error {
 	if m.Status.Final() {
 		if control.Action == email.ActionCancel && m.Status == email.StatusCanceled {
 			return nil
@@ -100,11 +100,11 @@ func (c *change) act(m *mail, control email.Control) error {
 	case email.ActionCancel:
 		c.cancel(m)
 	case email.ActionHold:
-		c.hold(m, true, email.EventHeld)
+		c.hold(m, by)
 	case email.ActionResume:
-		return c.resume(m)
+		return c.resume(m, by)
 	case email.ActionRetryNow:
-		return c.retryNow(m)
+		return c.retryNow(m, by)
 	case email.ActionReschedule:
 		return c.reschedule(m, control.SendAt)
 	default:
@@ -127,19 +127,24 @@ func (c *change) cancel(m *mail) {
 	}
 }
 
-// hold begins or ends a hold. An open attempt is not touched by it.
-func (c *change) hold(m *mail, held bool, event email.EventType) {
-	if m.Held != held {
-		m.Held = held
-		c.tell(m, eventRow{Type: event})
+// hold begins a hold of its own for each who asks. An open attempt is not touched by it.
+func (c *change) hold(m *mail, by email.Holder) {
+	if m.hold(by) {
+		c.tell(m, eventRow{Type: email.EventHeld, Holder: by})
 	}
 }
 
-// resume ends a hold. What a pause keeps nevertheless says so at once, and not only when
-// it comes to the gate.
-func (c *change) resume(m *mail) error {
-	c.hold(m, false, email.EventResumed)
-	if m.Paused || m.AttemptOpen {
+// resume ends the hold of whoever asks. Where only another's is there it is refused. What
+// another's or a pause keeps nevertheless says so at once, and not only when it comes to
+// the gate.
+func (c *change) resume(m *mail, by email.Holder) error {
+	switch {
+	case m.lift(by):
+		c.tell(m, eventRow{Type: email.EventResumed, Holder: by})
+	case m.Held:
+		return othersHold("e-mail", by)
+	}
+	if m.Held || m.Paused || m.AttemptOpen {
 		return nil
 	}
 	paused, err := c.paused(m, "")
@@ -150,25 +155,31 @@ func (c *change) resume(m *mail) error {
 }
 
 // keptByBatch refuses what would have no effect: a batch that is held takes up none of
-// its e-mails.
-func (c *change) keptByBatch(m *mail, action email.Action) error {
+// its e-mails. Each may take back its own hold of one of them while only the other holds
+// the batch.
+func (c *change) keptByBatch(m *mail, action email.Action, by email.Holder) error {
 	if action != email.ActionResume && action != email.ActionRetryNow || !m.batched() || m.Status.Final() {
 		return nil
 	}
-	var held bool
-	if err := c.tx.NewRaw("SELECT held FROM batches WHERE id = ?", m.BatchID).Scan(c.ctx, &held); err != nil {
+	var whole holds
+	err := c.tx.NewRaw("SELECT held, held_by_customer, held_by_operator FROM batches WHERE id = ?", m.BatchID).Scan(c.ctx, &whole)
+	switch {
+	case err != nil:
 		return fmt.Errorf("read batch: %w", err)
-	}
-	if held {
+	case whole.mine(by):
 		return email.Fail(email.CodeConflict, "the whole batch of this e-mail is held: resume the batch, %s", m.BatchID)
+	case whole.Held && (action == email.ActionRetryNow || !m.mine(by)):
+		return othersHold("whole batch of this e-mail", by)
 	}
 	return nil
 }
 
 // retryNow makes deferred recipients due. While an attempt is open that is what
 // is happening anyway.
-func (c *change) retryNow(m *mail) error {
+func (c *change) retryNow(m *mail, by email.Holder) error {
 	switch {
+	case m.Held && !m.mine(by):
+		return othersHold("e-mail", by)
 	case m.Held:
 		return email.Fail(email.CodeConflict, "the e-mail is held: resume it instead")
 	case m.Attempts == 0 && m.SendAt.After(c.now):

@@ -102,7 +102,7 @@ func (s *Store) leaveWorkflowID(ctx context.Context, d email.DirectStart) error 
 			if m.Status.Final() {
 				continue
 			}
-			if err := c.control(m, email.Control{Action: email.ActionHold}); err != nil {
+			if err := c.control(m, email.Control{Action: email.ActionHold}, email.HolderOperator); err != nil {
 				return err
 			}
 			if _, err := c.tx.NewRaw("UPDATE emails SET workflow_id = ? WHERE id = ?", email.WorkflowIDPrefix+m.ID, m.ID).Exec(ctx); err != nil {

@@ -349,7 +349,7 @@ func stateOf(e *emailRow, now time.Time) email.State {
 	case e.AttemptOpen:
 		st.NextAttempt = e.Attempts
 	case e.Held:
-		st.Waiting, st.NextAt = "held", utc(e.NextActionAt)
+		st.Waiting, st.HeldBy, st.NextAt = "held", e.holders(), utc(e.NextActionAt)
 	case e.Paused:
 		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
 	case e.ThrottledUntil.After(now), e.ThrottledBy != "" && e.NextActionAt.After(now):

@@ -43,16 +43,16 @@ type emailRow struct {
 	SizeBytes   int64             `bun:"size_bytes"`
 	Attachments int               `bun:"attachments"`
 
-	Status         email.Status `bun:"status"`
-	Detail         email.Detail `bun:"status_detail"`
-	StatusAt       time.Time    `bun:"status_at"`
-	Held           bool         `bun:"held"`
-	Paused         bool         `bun:"paused"`
-	PausedRelay    string       `bun:"paused_relay"`
-	RelayDown      bool         `bun:"relay_down"`
-	RelayDownBy    string       `bun:"relay_down_by"`
-	NoRelay        bool         `bun:"no_relay"`
-	ThrottledUntil time.Time    `bun:"throttled_until,nullzero"`
+	Status   email.Status `bun:"status"`
+	Detail   email.Detail `bun:"status_detail"`
+	StatusAt time.Time    `bun:"status_at"`
+	holds
+	Paused         bool      `bun:"paused"`
+	PausedRelay    string    `bun:"paused_relay"`
+	RelayDown      bool      `bun:"relay_down"`
+	RelayDownBy    string    `bun:"relay_down_by"`
+	NoRelay        bool      `bun:"no_relay"`
+	ThrottledUntil time.Time `bun:"throttled_until,nullzero"`
 	// ThrottledBy is whose place the e-mail waits for: the relay's until ThrottledUntil,
 	// else that of the recipient who is next.
 	ThrottledBy     email.ThrottledBy `bun:"throttled_by"`
@@ -174,13 +174,14 @@ type eventRow struct {
 	Enhanced    string          `bun:"enhanced_code" json:"enhanced_code"`
 	SMTPText    string          `bun:"smtp_text" json:"smtp_text"`
 	Reason      email.Detail    `bun:"reason" json:"reason"`
+	Holder      email.Holder    `bun:"holder" json:"holder"`
 	At          time.Time       `bun:"at" json:"at"`
 }
 
 func (r *eventRow) event() email.Event {
 	return email.Event{
 		ID: r.ID, EmailID: r.EmailID, CustomerID: r.CustomerID, Sequence: r.Sequence, Type: r.Type,
-		RecipientID: r.RecipientID, Attempt: r.Attempt, Reason: r.Reason, At: r.At,
+		RecipientID: r.RecipientID, Attempt: r.Attempt, Reason: r.Reason, Holder: r.Holder, At: r.At,
 		Reply: email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: r.SMTPText},
 	}
 }
@@ -256,7 +257,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 			ReplyTo: addressesOf(e.ReplyTo), Subject: e.Subject, Metadata: e.Metadata, Tags: e.Tags,
 			SendAt: utc(e.SendAt), ExpiresAt: utc(e.ExpiresAt), OnAmbiguous: e.OnAmbiguous, Stream: e.Stream,
 		},
-		Status: e.Status, Detail: e.Detail, Attempts: e.Attempts,
+		Status: e.Status, Detail: e.Detail, HeldBy: e.holders(), Attempts: e.Attempts,
 		CreatedAt: utc(e.CreatedAt), StatusAt: utc(e.StatusAt), DeletedAt: utc(e.DeletedAt),
 	}
 	if !e.AttemptOpen && !e.Held && !e.Paused {

@@ -36,10 +36,10 @@ func (c *change) tell(m *mail, ev eventRow) {
 	c.events = append(c.events, ev)
 }
 
-const writeEvents = `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at)
-	SELECT id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, at
+const writeEvents = `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, holder, at)
+	SELECT id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, holder, at
 	FROM jsonb_to_recordset($1) AS v(id uuid, email_id uuid, customer_id uuid, sequence bigint, type text, recipient_id uuid, attempt integer,
-		smtp_code integer, enhanced_code text, smtp_text text, reason text, at timestamptz)`
+		smtp_code integer, enhanced_code text, smtp_text text, reason text, holder text, at timestamptz)`
 
 // writeEvents inserts the events, and a delivery for every endpoint that wants one.
 func (c *change) writeEvents(mails []*mail) error {

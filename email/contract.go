@@ -117,6 +117,8 @@ type State struct {
 	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
 	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
 	Waiting string `json:"waiting,omitempty"`
+	// HeldBy is who holds it, while it waits for that.
+	HeldBy []Holder `json:"held_by,omitempty"`
 	// ThrottledBy names what it waits for while throttled: "relay:NAME",
 	// "recipients:DOMAIN" or "warmup:DOMAIN".
 	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`

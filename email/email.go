@@ -12,8 +12,11 @@ type Email struct {
 	BatchID string
 	Message
 
-	Status     Status
-	Detail     Detail
+	Status Status
+	Detail Detail
+	// HeldBy is who keeps it from being attempted. Empty where nobody does, or where it was
+	// held by a version that did not note who.
+	HeldBy     []Holder
 	Recipients []Recipient
 	// Attempts is the number of the last attempt, 0 before the first.
 	Attempts int
@@ -62,7 +65,7 @@ func (e Email) AsAccepted() Email {
 	if e.SendAt.After(e.CreatedAt) {
 		due, e.Detail = e.SendAt, DetailScheduled
 	}
-	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt = 0, due, e.CreatedAt, time.Time{}
+	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt, e.HeldBy = 0, due, e.CreatedAt, time.Time{}, nil
 	recipients := make([]Recipient, len(e.Recipients))
 	for i, r := range e.Recipients {
 		recipients[i] = Recipient{ID: r.ID, Kind: r.Kind, Address: r.Address, Status: RecipientQueued, NextAttemptAt: due, StatusAt: e.CreatedAt}

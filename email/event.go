@@ -69,5 +69,8 @@ type Event struct {
 	Attempt     int
 	Reply
 	Reason Detail
+	// Holder is whose hold email.held and email.resumed are about; empty for others, and for
+	// holds of versions that did not know.
+	Holder Holder
 	At     time.Time
 }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,6 +94,7 @@ func (s *sendEmail) sayWaiting() {
 	next := s.waitingFor()
 	switch s.state.Waiting {
 	case "held":
+		open = s.heldBy() + open
 		next = "nothing before it is resumed" + s.expiry()
 	case "paused":
 		open = "an operator has paused mail like this; " + open
@@ -106,6 +108,20 @@ func (s *sendEmail) sayWaiting() {
 		}
 	}
 	s.details(s.standing(), open, next)
+}
+
+// heldBy names who holds it, and has to resume it.
+func (s *sendEmail) heldBy() string {
+	customer, operator := slices.Contains(s.state.HeldBy, email.HolderCustomer), slices.Contains(s.state.HeldBy, email.HolderOperator)
+	switch {
+	case customer && operator:
+		return "its customer and an operator hold it, and each has to resume it; "
+	case customer:
+		return "its customer holds it; "
+	case operator:
+		return "an operator holds it; "
+	}
+	return ""
 }
 
 func (s *sendEmail) expiry() string {

@@ -53,7 +53,8 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
 		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
-		pauseCommand(), unpauseCommand(), pausesCommand(), secretCommand(), healthCommand())
+		pauseCommand(), unpauseCommand(), pausesCommand(), holdCommand(), resumeCommand(), cancelCommand(),
+		secretCommand(), healthCommand())
 	refuseUnknown(cmd)
 	return cmd
 }

@@ -92,6 +92,7 @@ func TestOperators(t *testing.T) {
 	t.Run("the UI shows it", func(t *testing.T) { s.t = t; o.browse() })
 	t.Run("histories hold no bodies and no addresses", func(t *testing.T) { s.t = t; o.scan() })
 	t.Run("many at once", func(t *testing.T) { s.t = t; o.batch() })
+	t.Run("all mail of a customer or to a domain", func(t *testing.T) { s.t = t; o.reach() })
 	t.Run("and none afterwards either", func(t *testing.T) { s.t = t; o.scan() })
 }
 
@@ -188,7 +189,7 @@ func (o *operated) words() {
 		"bounced":   {"**bounced hard**: of its recipients 1 bounced, `550 5.1.1"},
 		"deferred":  {"**deferred**: one recipient waits, `451 4.7.1", "Next: attempt 2 at", "`retry_now` makes it at once"},
 		"partial":   {"**delivered partial**: of its recipients 1 delivered, 1 bounced"},
-		"held":      {"**held**: it waits.", "Next: nothing before it is resumed"},
+		"held":      {"**held**: its customer holds it; it waits.", "Next: nothing before it is resumed"},
 		"scheduled": {"**scheduled**: it waits.", "Next: first attempt at " + o.mails["scheduled"].SendAt.UTC().Format("2006-01-02 15:04 UTC")},
 		"no relay":  {"**relay_down**: no relay takes mail, `relay newsletters: dial", "tried every 10 s"},
 	} {
@@ -219,8 +220,13 @@ func (o *operated) batch() {
 	for _, name := range []string{"deferred", "deferred too"} {
 		require.Equal(o.t, email.DetailHeld, o.get(o.mails[name].ID).StatusDetail, "REST says so too")
 	}
-	signal("resume", held+` AND EmailRecipientDomains="example.net" AND EmailRelay="primary"`)
+	// Resuming all that is held lifts the operator's own holds.
+	signal("resume", held)
 	o.requireListed(deferred, "deferred", "deferred too")
+	require.Equal(o.t, []email.Holder{email.HolderCustomer}, o.get(o.mails["held"].ID).HeldBy)
+	update, err := o.temp.UpdateWorkflow(o.t.Context(), temporal.UpdateWorkflowOptions{WorkflowID: o.mails["held"].WorkflowID, UpdateName: "resume", WaitForStage: temporal.WorkflowUpdateStageCompleted})
+	require.NoError(o.t, err)
+	require.ErrorContains(o.t, update.Get(o.t.Context(), nil), "its customer holds the e-mail")
 	signal("retry_now", deferred)
 	for _, name := range []string{"deferred", "deferred too"} {
 		require.Eventually(o.t, func() bool { return o.get(o.mails[name].ID).Recipients[0].Attempts == 2 }, patience, 100*time.Millisecond)
@@ -232,6 +238,39 @@ func (o *operated) batch() {
 	require.Contains(o.t, o.temporalCLI("workflow", "cancel", "--query", `ExecutionStatus="Running" AND EmailStatus IN ("deferred","held")`, "--reason", "a test", "--yes"), "Started batch")
 	o.requireListed(`EmailStatus="canceled" AND ExecutionStatus="Completed"`, "deferred", "deferred too", "held", "no relay")
 	require.Equal(o.t, email.StatusCanceled, o.get(o.mails["no relay"].ID).Status)
+}
+
+// reach: the commands of the guide reach mail that no query of Temporal's knows.
+func (o *operated) reach() {
+	ctx := o.t.Context()
+	message := client.Message{From: client.Address{Email: "demo@example.com"}, Subject: "x", Content: client.Content{Text: "x"}}
+	to := func(local string) client.BatchRecipient {
+		return client.BatchRecipient{Address: client.Address{Email: local + "@example.net"}}
+	}
+	sent, err := o.api.SendBatch(ctx, client.Batch{Message: &message, Recipients: []client.BatchRecipient{to("grey"), to("fine")}})
+	require.NoError(o.t, err)
+	put := sent.Items[0].ID
+	require.Eventually(o.t, func() bool { return o.get(put).StatusDetail == email.DetailDeferred }, patience, 50*time.Millisecond)
+	o.await(sent.Items[1].ID, email.StatusDelivered)
+	require.Empty(o.t, o.list(`WorkflowId="email-`+put+`"`), "no run yet")
+	run := func(args string) string {
+		cmd := exec.CommandContext(ctx, "sh", "-c", `set -a; . "$1"; exec "$2" `+args, "sh", filepath.Join(o.dir, "dev.env"), binary(o.t))
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + o.t.TempDir()}
+		out, err := cmd.Output() // whose mail it is stands on standard error
+		require.NoError(o.t, err, string(out))
+		return string(out)
+	}
+	require.Equal(o.t, "2 e-mails held to example.net\n", run("hold --domain Example.NET"), "one is scheduled")
+	require.Equal(o.t, []email.Holder{email.HolderOperator}, o.get(put).HeldBy)
+	require.Eventually(o.t, func() bool { return len(o.list(`EmailStatus="held" AND WorkflowId="email-`+put+`"`)) == 1 }, patience, 100*time.Millisecond, "its run says so")
+	_, err = o.api.Resume(ctx, put)
+	require.ErrorContains(o.t, err, "an operator holds the e-mail")
+	require.Regexp(o.t, `^2 e-mails resumed of customer Demo \(\S+\)\n$`, run("resume --customer Demo"))
+	require.Eventually(o.t, func() bool { return len(o.list(`EmailStatus="deferred" AND WorkflowId="email-`+put+`"`)) == 1 }, patience, 100*time.Millisecond)
+	require.Regexp(o.t, `^2 e-mails canceled to example.net of customer Demo`, run("cancel --customer Demo --domain example.net"))
+	o.await(put, email.StatusCanceled)
+	require.Eventually(o.t, func() bool { return len(o.list(`EmailStatus="canceled" AND WorkflowId="email-`+put+`"`)) == 1 }, patience, 100*time.Millisecond, "its run ends")
+	o.mails["batched"] = o.get(put)
 }
 
 // scan looks for bodies and addresses in everything that Temporal keeps of every

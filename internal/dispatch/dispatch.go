@@ -32,12 +32,15 @@ type Outbox interface {
 	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
 	ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error)
+	// ClaimWakes leases orders to wake runs, Woken takes back those that were carried out.
+	ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]email.Wake, error)
+	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
 	// LeaveWorkflowID gives an unfinished e-mail a workflow id of our own.
 	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
-	// Control holds an e-mail whose run was terminated, ControlBatch a batch.
+	// Control holds an e-mail whose run was terminated, ControlBatch a batch: operators' holds.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 	ControlBatch(ctx context.Context, batchID string, action email.Action) (own []email.Email, err error)
 }
@@ -142,6 +145,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, d.outbox.ClaimBatches) })
 	})
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
+	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepWakes) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
 }
@@ -233,16 +237,21 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 // startAll starts several at once: a burst that did not fit into the queue comes this
 // way. It stops at the first that Temporal does not answer.
 func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
+	return abreast(starts, func(s email.Start) bool { return d.start(ctx, s) })
+}
+
+// abreast does several at once, and stops at the first that does not succeed.
+func abreast[T any](all []T, do func(T) bool) bool {
 	var wg sync.WaitGroup
 	var next, failed atomic.Int64
-	for range min(starters, len(starts)) {
+	for range min(starters, len(all)) {
 		wg.Go(func() {
 			for failed.Load() == 0 {
 				i := int(next.Add(1)) - 1
-				if i >= len(starts) {
+				if i >= len(all) {
 					return
 				}
-				if !d.start(ctx, starts[i]) {
+				if !do(all[i]) {
 					failed.Add(1)
 				}
 			}
@@ -318,6 +327,56 @@ func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// sweepWakes wakes the runs of e-mails that somebody changed who does not talk to
+// Temporal. An order is taken back when its run has the signal, so none is lost with its
+// process.
+func (d *Dispatcher) sweepWakes(ctx context.Context) error {
+	for {
+		wakes, err := d.outbox.ClaimWakes(ctx, sweepLease, sweepBatch)
+		if err != nil || len(wakes) == 0 {
+			return err
+		}
+		var done sync.Map
+		answers := abreast(wakes, func(w email.Wake) bool {
+			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+			defer cancel()
+			if !d.answered(ctx, "dispatch.wake", w.WorkflowID, d.rouse(callCtx, w)) {
+				return false
+			}
+			for _, id := range w.IDs {
+				done.Store(id, true)
+			}
+			return true
+		})
+		var ids []string
+		done.Range(func(id, _ any) bool { ids = append(ids, id.(string)); return true })
+		if len(ids) > 0 {
+			if err := d.outbox.Woken(ctx, ids); err != nil {
+				return err
+			}
+		}
+		if !answers {
+			return nil // Temporal is away: the rest is tried when its lease runs out
+		}
+	}
+}
+
+func (d *Dispatcher) rouse(ctx context.Context, w email.Wake) error {
+	if w.Ended {
+		return d.tell(ctx, w.WorkflowID)
+	}
+	return d.signal(ctx, w.Start)
+}
+
+// tell wakes a run that is there, and starts none.
+func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
+	err := d.client.SignalWorkflow(ctx, workflowID, "", email.SignalWake, nil)
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return nil
+	}
+	return err
 }
 
 // sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
@@ -402,11 +461,7 @@ func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 	if !e.Status.Final() {
 		return d.signal(ctx, email.RunOf(e))
 	}
-	err := d.client.SignalWorkflow(ctx, e.WorkflowID, "", email.SignalWake, nil)
-	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return nil
-	}
-	return err
+	return d.tell(ctx, e.WorkflowID)
 }
 
 // signal wakes a run, or starts it.

@@ -32,6 +32,8 @@ type outbox struct {
 	batches   []email.Start
 	endpoints []string
 	held      []string
+	wakes     []email.Wake
+	woken     []string
 }
 
 func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]email.Start, error) {
@@ -68,6 +70,21 @@ func (o *outbox) ClaimUnpaused(context.Context, int) ([]email.Start, error) {
 	return out, nil
 }
 
+func (o *outbox) ClaimWakes(context.Context, time.Duration, int) ([]email.Wake, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.wakes
+	o.wakes = nil
+	return out, nil
+}
+
+func (o *outbox) Woken(_ context.Context, ids []string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.woken = append(o.woken, ids...)
+	return nil
+}
+
 func (o *outbox) LeaveWorkflowID(_ context.Context, id string) (string, error) {
 	return email.WorkflowIDPrefix + id, nil
 }
@@ -102,6 +119,18 @@ func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {
 	out := o.endpoints
 	o.endpoints = nil
 	return out, nil
+}
+
+func (o *outbox) order(wakes ...email.Wake) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wakes = append(o.wakes, wakes...)
+}
+
+func (o *outbox) carriedOut() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]string(nil), o.woken...)
 }
 
 func (o *outbox) put(s email.Start) {
@@ -215,6 +244,15 @@ func TestDispatch(t *testing.T) {
 	resumed := start()
 	require.NoError(t, d.Wake(ctx, email.Email{ID: resumed.EmailID, WorkflowID: resumed.WorkflowID, CustomerID: resumed.CustomerID, Status: email.StatusSending}))
 	running(resumed.WorkflowID)
+	// Orders of somebody who does not talk to Temporal: a run for what goes on, none for
+	// what has ended, and the order is taken back when the run has its signal.
+	ordered, ended := start(), start()
+	box.order(email.Wake{IDs: []string{"1", "2"}, Start: ordered}, email.Wake{IDs: []string{"3"}, Start: ended, Ended: true},
+		email.Wake{IDs: []string{"4"}, Start: resumed, Ended: true})
+	running(ordered.WorkflowID)
+	require.Eventually(t, func() bool { return len(box.carriedOut()) == 4 }, patience, 20*time.Millisecond, log.String())
+	require.ElementsMatch(t, []string{"1", "2", "3", "4"}, box.carriedOut())
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, status(t, c, ended.WorkflowID))
 	endpoint := uuid.NewString()
 	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
 	require.NoError(t, d.WakeEndpoint(ctx, endpoint))

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// reachFlags say which mail an operator means.
+type reachFlags struct{ customer, domain, email string }
+
+// reach reads the flags, and says in words whose mail it is.
+func (f reachFlags) reach(ctx context.Context, s *db.Store) (r email.Reach, whose string, err error) {
+	if f.customer == "" && f.domain == "" && f.email == "" {
+		return r, "", errors.New("say which mail: --customer, --domain, both, or --email")
+	}
+	if f.email != "" {
+		if _, err := uuid.Parse(f.email); err != nil {
+			return r, "", errors.New("--email is the id of an e-mail")
+		}
+		r.EmailID, whose = f.email, " "+f.email
+	}
+	if f.domain != "" {
+		if r.RecipientDomain, err = intake.Domain(f.domain); err != nil {
+			return r, "", err
+		}
+		whose += " to " + r.RecipientDomain
+	}
+	if f.customer != "" {
+		c, err := findCustomer(ctx, s, f.customer)
+		if err != nil {
+			return r, "", err
+		}
+		r.CustomerID = c.ID
+		whose += fmt.Sprintf(" of customer %s (%s)", printable(c.Name), c.ID)
+	}
+	return r, whose, nil
+}
+
+const reachHelp = `All mail that is not finished and was accepted before: alone or in a batch, attempted or
+not, with a run in Temporal or without. --domain is a domain of recipients; an e-mail to
+several domains is meant as a whole. What is being transferred ends as it ends.
+
+It is done in transactions of 250 e-mails. Stopped in between, run it again: it goes on
+where it was. Temporal may be away meanwhile. For mail that is accepted later too, use pause.`
+
+func reachCommand(action email.Action, short, long, done string) *cobra.Command {
+	var f reachFlags
+	cmd := &cobra.Command{
+		Use: string(action), Short: short, Args: cobra.NoArgs, Long: long + "\n\n" + reachHelp,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+				reach, whose, err := f.reach(ctx, s)
+				if err != nil {
+					return err
+				}
+				n, err := s.ControlAll(ctx, reach, action, nil)
+				if n.Changed > 0 || err == nil {
+					fmt.Fprintf(out, "%s %s%s\n", emails(n.Changed), done, whose)
+				}
+				if n.Kept > 0 {
+					fmt.Fprintf(out, "%s left: their whole batch is held; resume it with --customer alone, or by the signal resume to its run\n", emails(n.Kept))
+				}
+				if err != nil {
+					return fmt.Errorf("not all was done, run it again: %w", err)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&f.customer, "customer", "", "mail of this customer, by id or name")
+	cmd.Flags().StringVar(&f.domain, "domain", "", "mail to this domain")
+	cmd.Flags().StringVar(&f.email, "email", "", "one e-mail, by id")
+	return cmd
+}
+
+func emails(n int) string {
+	if n == 1 {
+		return "1 e-mail"
+	}
+	return fmt.Sprintf("%d e-mails", n)
+}
+
+func holdCommand() *cobra.Command {
+	return reachCommand(email.ActionHold, "Keep mail of a customer or to a domain from being attempted, until resume",
+		`The hold is the operator's: only resume, or an operator's signal, lifts it. A customer's
+hold of the same mail stays what it is, and has to be lifted by the customer.`, "held")
+}
+
+func resumeCommand() *cobra.Command {
+	return reachCommand(email.ActionResume, "Lift an operator's hold from mail of a customer or to a domain",
+		`Mail that its customer holds too, or that a pause covers, goes on waiting for that.`, "resumed")
+}
+
+func cancelCommand() *cobra.Command {
+	return reachCommand(email.ActionCancel, "End mail of a customer or to a domain that was not sent; there is no way back",
+		`What the recipients' servers have taken stays delivered.`, "canceled")
+}
