@@ -43,7 +43,7 @@ const (
 const statusAbandoned = 499
 
 var (
-	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0")
+	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0 and described at /docs")
 	errNoMethod = email.Fail(codeMethodNotAllowed, "this path does not take that method")
 )
 

@@ -340,6 +340,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"PUT", "/v1.0/pauses", `{"scope":"relay","key":"primary","reason":"maintenance"}`, admin},
 		{"GET", "/v1.0/pauses", "", admin},
 		{"DELETE", "/v1.0/pauses?scope=relay&key=primary", "", admin},
+		{"GET", "/", "", nil},
 		{"GET", "/healthz", "", nil},
 		{"GET", "/readyz", "", nil},
 		{"GET", "/metrics", "", nil},

@@ -160,6 +160,9 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 		out.WorkflowURL = s.opts.WorkflowURL(e.WorkflowID)
 	}
 	for _, a := range e.Attachments {
+		if a.ReferenceType == email.ReferenceFile && a.ReferenceID == a.BlobID {
+			a.ReferenceType, a.ReferenceID = "", "" // it came in the message: there is no file to get
+		}
 		out.Attachments = append(out.Attachments, attachmentJSON{
 			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Filename: a.Filename, Type: a.Type, Size: a.Size,
 			SHA256: a.SHA256, ContentID: a.ContentID, Optional: a.Optional, Problem: a.Problem,

@@ -72,6 +72,8 @@ type Options struct {
 	Now func() time.Time
 	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
 	WorkflowURL func(workflowID string) string
+	// Home is what GET / tells besides the API's own addresses.
+	Home Home
 }
 
 // Server answers requests.
@@ -114,7 +116,7 @@ func New(deps Deps, opts Options) *Server {
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.Use(s.identify, s.logged, s.recovered, s.storable)
-	s.engine.NoRoute(func(c *gin.Context) { s.problem(c, errNoRoute) })
+	s.engine.NoRoute(s.noRoute)
 	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
 	s.routes()
 	return s
@@ -126,6 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.Se
 // routes is the API on one screen.
 func (s *Server) routes() {
 	//   method  path                                       needs     handler
+	s.routeRaw("GET", "/", open, s.home)
 	s.route("GET", "/healthz", open, s.healthz)
 	s.route("GET", "/readyz", open, s.readyz)
 	s.routeRaw("GET", "/metrics", open, gin.WrapH(s.deps.Metrics))

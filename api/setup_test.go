@@ -124,6 +124,8 @@ type setupOptions struct {
 	now time.Time
 	// parser reads received mail; nil is the real one.
 	parser api.Parser
+	// home is what GET / tells.
+	home api.Home
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
@@ -161,6 +163,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		RequestRate: o.requestRate,
 		Now:         now,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
+		Home:        o.home,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b

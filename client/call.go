@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -42,8 +43,12 @@ func (c *Client) do(ctx context.Context, r call, out any) (http.Header, error) {
 	if err := c.prepare(&r); err != nil {
 		return nil, err
 	}
+	unsent := true // by any try
 	for n := 1; ; n++ {
 		header, again, err := c.try(ctx, r, out)
+		if unsent = unsent && noConnection(err); unsent {
+			err = notSent{err}
+		}
 		if err == nil || !again || !r.repeatable() || n >= c.retry.Tries {
 			return header, err
 		}
@@ -59,6 +64,32 @@ func (c *Client) do(ctx context.Context, r call, out any) (http.Header, error) {
 			return nil, fmt.Errorf("%w, after %w", ended(ctx), err)
 		}
 	}
+}
+
+// notSent is an error of a call none of whose tries reached the server.
+type notSent struct{ error }
+
+func (e notSent) Unwrap() error { return e.error }
+
+// noConnection tells the errors that come before a request is written: the name was not
+// found, the connection was refused or not answered, the certificate was not trusted.
+func noConnection(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op == "dial"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*net.DNSError](err)
+	return ok
+}
+
+// NotSent reports that a call failed before any of its tries had a connection: the name was
+// not found, the connection was refused, or the certificate was not trusted. The server did nothing. Of any other
+// error that is not an *Error it is not known what the server did.
+func NotSent(err error) bool {
+	_, ok := errors.AsType[notSent](err)
+	return ok
 }
 
 // idShape is what an id or a number in a path looks like. Anything else, and most

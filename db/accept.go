@@ -198,7 +198,7 @@ func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bo
 		c.now = now
 	}
 	if c.s.opts.RequireVerifiedDomains && !verified {
-		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --verified`, or send from a verified domain", domain)
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
 	}
 	return wants, prepaid, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
@@ -246,4 +247,14 @@ func (s *Store) attach(ctx context.Context, a email.Attachment, blob *blobRow) (
 		return nil
 	})
 	return row.attachment(), err
+}
+
+// HasEmail reports whether id names an e-mail of any customer. What is no UUID names none.
+func (s *Store) HasEmail(ctx context.Context, id string) (bool, error) {
+	parsed, err := uuid.Parse(id)
+	if err != nil {
+		return false, nil
+	}
+	found, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", parsed).Exists(ctx)
+	return found, translate(err)
 }

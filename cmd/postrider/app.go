@@ -245,7 +245,17 @@ func (a *app) api(withWorker bool) http.Handler {
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
+		Home:        a.home(),
 	})
+}
+
+// home is what GET / tells: in development, where nobody else reaches the port, where the
+// Temporal UI and the inbox are.
+func (a *app) home() api.Home {
+	if !a.cfg.Dev {
+		return api.Home{}
+	}
+	return api.Home{TemporalUI: a.cfg.TemporalUIURL, Inbox: localURL("smtp", a.cfg.InboundListen)}
 }
 
 // loginTokens is the purpose of the keys that sign them.

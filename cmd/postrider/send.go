@@ -85,11 +85,11 @@ func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out, errOut io.Wr
 	}
 	m, err := f.message(stdin)
 	if err != nil {
-		return err
+		return errors.Join(err, f.refusal(out, "", &client.Error{Code: email.CodeInvalidRequest, Detail: err.Error()}))
 	}
 	sent, err := c.Send(ctx, m, client.IdempotencyKey(f.key), client.Wait(f.wait))
 	if err != nil {
-		return f.explain(url, sent.ID, err)
+		return errors.Join(f.explain(url, sent.ID, err), f.refusal(out, sent.ID, err))
 	}
 	if err := f.print(out, sent); err != nil {
 		return err
@@ -137,6 +137,45 @@ func (f *sendFlags) print(out io.Writer, sent client.Sent) error {
 		fmt.Fprintf(out, "%s %s\n", r.Address, recipientLine(r))
 	}
 	return nil
+}
+
+// failureJSON is what --json prints instead of an e-mail. Its code and errors are the
+// API's problem's; without an answer the code is one of the two below.
+type failureJSON struct {
+	Code   email.Code         `json:"code"`
+	Detail string             `json:"detail"`
+	Errors []email.FieldError `json:"errors,omitempty"`
+	// Status is HTTP's; 0 without an answer.
+	Status    int    `json:"status,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+	// ID is the e-mail's, if it was accepted and only its verdict is missing.
+	ID             string `json:"id,omitempty"`
+	IdempotencyKey string `json:"idempotency_key"`
+}
+
+// Codes of send's own.
+const (
+	// codeNotSent: there was no connection, so nothing was accepted.
+	codeNotSent email.Code = "not_sent"
+	// codeOutcomeUnknown: there was no answer. Sending again with the idempotency key is safe.
+	codeOutcomeUnknown email.Code = "outcome_unknown"
+)
+
+// refusal prints, with --json, why there is no e-mail to print.
+func (f *sendFlags) refusal(out io.Writer, id string, err error) error {
+	if !f.json {
+		return nil
+	}
+	j := failureJSON{Code: codeOutcomeUnknown, Detail: err.Error(), ID: id, IdempotencyKey: f.key}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		j.Code, j.Detail, j.Status, j.RequestID, j.Errors = e.Code, e.Detail, e.Status, e.RequestID, e.Fields
+	} else if client.NotSent(err) {
+		j.Code = codeNotSent
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(j)
 }
 
 func withDetail(status string, detail email.Detail) string {

@@ -165,7 +165,7 @@ func (r *batchRun) preview(ctx context.Context) error {
 func (r *batchRun) leaveOut(i int, err error) error {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || !r.permissive || !onlyRows(e) {
-		return r.explainPart(i, err)
+		return errors.Join(r.explainPart(i, err), r.refusal(r.out, "", err))
 	}
 	r.none = r.explainPart(i, err)
 	r.refused += len(r.parts[i])

@@ -64,7 +64,7 @@ func (f *sendFlags) define(cmd *cobra.Command) {
 	fl.StringVar(&f.batch, "batch", "", "a CSV file of recipients, or -: each gets a copy")
 	fl.BoolVar(&f.permissive, "permissive", false, "with --batch: leave out the rows that are refused, and send the others")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "with --batch: check the file and show the first copy; nothing is sent")
-	fl.BoolVar(&f.json, "json", false, "print the API's answer")
+	fl.BoolVar(&f.json, "json", false, "print the API's answer as JSON, of a refusal too")
 }
 
 // message builds what the flags describe, and reports all that is wrong with them
@@ -232,6 +232,8 @@ func (f *sendFlags) explain(url, id string, err error) error {
 	switch {
 	case id != "":
 		return fmt.Errorf("the e-mail is accepted as %s, but there was no answer about what became of it: %s", id, err.Error())
+	case !refused && client.NotSent(err):
+		return fmt.Errorf("no connection to %s: %s\nnothing was accepted: see that POSTRIDER_URL is right and that Postrider runs, and send again", url, err.Error())
 	case !refused:
 		return fmt.Errorf("no answer from %s: %s\nit is not known whether the e-mail was accepted; --idempotency-key %s makes it safe to send again", url, err.Error(), f.key)
 	case len(e.Fields) > 0:

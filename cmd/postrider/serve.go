@@ -149,8 +149,12 @@ func (a *app) workAlone(ctx context.Context) error {
 }
 
 func (a *app) inbound() *inbound.Server {
+	var own inbound.Own
+	if a.cfg.Dev {
+		own = a.store.HasEmail
+	}
 	return inbound.New(inbound.Config{
-		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev,
+		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own,
 		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir,
 		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
 		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),

@@ -20,6 +20,9 @@ var (
 	errDeferred       = &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 7, 1}, Message: "Deferred on request, come again"}
 	errSpool          = &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 3, 1}, Message: "Insufficient system storage, try again later"}
 	errNestedMail     = &gosmtp.SMTPError{Code: 503, EnhancedCode: gosmtp.EnhancedCode{5, 5, 1}, Message: "A transaction is open already; RSET ends it"}
+	// What a program reads that takes the port for one to send mail through.
+	errNoSubmission = &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 7, 1}, Message: "No mailbox here, and no relaying: this is the inbox of `postrider dev`, which sends nothing. Send with POST /v1.0/emails"}
+	errNoLogin      = &gosmtp.SMTPError{Code: 535, EnhancedCode: gosmtp.EnhancedCode{5, 7, 8}, Message: "No login here: this is the inbox of `postrider dev`, which sends nothing. Send with POST /v1.0/emails and the access key"}
 	// errClientGone answers a connection that is no longer there.
 	errClientGone = &gosmtp.SMTPError{Code: 421, EnhancedCode: gosmtp.EnhancedCode{4, 4, 2}, Message: "Connection lost"}
 )

@@ -42,6 +42,9 @@ type Store interface {
 	StoreMessages(ctx context.Context, messages []mailbox.Message, raw []byte) error
 }
 
+// Own reports whether an ENVID names an e-mail of this installation.
+type Own func(ctx context.Context, envelopeID string) (bool, error)
+
 // Config of a Server. Zero values mean the defaults.
 type Config struct {
 	// Addr is host:port. Port 0 picks a free one; Server.Addr tells.
@@ -92,6 +95,11 @@ type Config struct {
 
 	// Steer lets local parts choose outcomes. Only for development.
 	Steer bool
+	// Own, if set, keeps the catch-all mailbox for mail that Postrider itself delivers,
+	// which it knows by the ENVID (RFC 3461 §4.4). What anybody else sends to an address
+	// that is no mailbox gets a 550, and a login a 535; both say what the port is. Only for
+	// development: without it such mail seems sent, and is stored here.
+	Own Own
 	// SlowFor is how long slow@ waits. Defaults to 15 seconds.
 	SlowFor time.Duration
 }
@@ -167,6 +175,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 	s.smtp.WriteTimeout = cfg.WriteTimeout
 	s.smtp.EnableSMTPUTF8 = true
 	s.smtp.EnableDSN = true
+	s.smtp.AllowInsecureAuth = cfg.Own != nil // no login succeeds, so none is overheard
 	s.smtp.ErrorLog = errorLog{log}
 	return s
 }

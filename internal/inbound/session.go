@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/google/uuid"
 
@@ -53,7 +55,24 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 	if !ok {
 		return nil, errNotOurs
 	}
-	return &session{server: s, conn: client, helo: clean(c.Hostname(), maxHeloBytes)}, nil
+	own := &session{server: s, conn: client, helo: clean(c.Hostname(), maxHeloBytes)}
+	if s.cfg.Own != nil {
+		return noSubmission{own}, nil
+	}
+	return own, nil
+}
+
+// noSubmission is a session that offers a login and refuses it, so that a program which
+// wants to submit mail gets a reply that says what this port is.
+type noSubmission struct{ *session }
+
+// AuthMechanisms are those that mail programs choose.
+func (noSubmission) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// Auth refuses every login.
+func (s noSubmission) Auth(string) (sasl.Server, error) {
+	s.conn.faults.Add(1)
+	return nil, errNoLogin
 }
 
 // maxHeloBytes is the length of a domain name (RFC 5321 §4.5.3.1.2).
@@ -88,6 +107,10 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	if err != nil {
 		return err
 	}
+	box, err := s.mailboxFor(to)
+	if err != nil {
+		return err
+	}
 	var steered steering
 	if s.server.cfg.Steer {
 		steered = steer(to)
@@ -100,17 +123,6 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 		return errDeferred
 	}
 
-	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
-	defer cancel()
-	box, err := s.server.store.MailboxFor(ctx, to)
-	switch {
-	case errors.Is(err, mailbox.ErrNotFound):
-		s.conn.faults.Add(1)
-		return errUnknownMailbox
-	case err != nil:
-		s.server.log.Error("inbound.failed", "step", "find mailbox", "to", email.MaskAddress(to), "error", err)
-		return errStoreDown
-	}
 	s.tx.add(box, to)
 	s.tx.slow = s.tx.slow || steered.slow
 	s.tx.drop = s.tx.drop || steered.drop
@@ -119,6 +131,35 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 		s.tx.settled = append(s.tx.settled, key)
 	}
 	return nil
+}
+
+// mailboxFor finds the mailbox of a recipient. Its errors are replies.
+func (s *session) mailboxFor(to string) (mailbox.Mailbox, error) {
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
+	defer cancel()
+	failed := func(step string, err error) (mailbox.Mailbox, error) {
+		s.server.log.Error("inbound.failed", "step", step, "to", email.MaskAddress(to), "error", err)
+		return mailbox.Mailbox{}, errStoreDown
+	}
+	box, err := s.server.store.MailboxFor(ctx, to)
+	switch {
+	case errors.Is(err, mailbox.ErrNotFound):
+		s.conn.faults.Add(1)
+		return box, errUnknownMailbox
+	case err != nil:
+		return failed("find mailbox", err)
+	case s.server.cfg.Own == nil || !box.CatchAll || strings.EqualFold(box.Address, to):
+		return box, nil
+	}
+	own, err := s.server.cfg.Own(ctx, s.tx.envelopeID)
+	switch {
+	case err != nil:
+		return failed("find e-mail", err)
+	case !own:
+		s.conn.faults.Add(1)
+		return box, errNoSubmission
+	}
+	return box, nil
 }
 
 func (t *transaction) add(box mailbox.Mailbox, to string) {

@@ -1,6 +1,8 @@
 package inbound
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -141,5 +143,59 @@ func TestDefer(t *testing.T) {
 		now = now.Add(deferralLife)
 		require.True(t, d.refuse(key(maxDeferrals)))
 		require.Len(t, d.byKey, 1)
+	})
+}
+
+// TestTheInboxOfDevTakesNoSubmissions: what Postrider delivers is taken as ever; a program
+// that submits mail, with and without a login, reads what the port is.
+func TestTheInboxOfDevTakesNoSubmissions(t *testing.T) {
+	t.Parallel()
+	fault := errors.New("no database")
+	b := setup(t, Config{Steer: true, Own: func(_ context.Context, id string) (bool, error) {
+		if id == "down" {
+			return false, fault
+		}
+		return id == "ours", nil
+	}})
+	const why = "this is the inbox of `postrider dev`, which sends nothing. Send with POST /v1.0/emails"
+	t.Run("an address that is no mailbox", func(t *testing.T) {
+		c := b.hello()
+		c.cmd("MAIL FROM:<shop@x.test>", "250")
+		for _, to := range []string{"somebody@example.org", "bounce@example.org", "452@example.org"} {
+			require.Contains(t, c.cmd("RCPT TO:<"+to+">", "550 5.7.1 "), why)
+		}
+		c.cmd("DATA", "503")
+		c.cmd("RSET", "250")
+		c.cmd("MAIL FROM:<shop@x.test> ENVID=other", "250")
+		c.cmd("RCPT TO:<somebody@example.org>", "550 5.7.1 ")
+	})
+	t.Run("a login", func(t *testing.T) {
+		c := b.hello()
+		require.Contains(t, c.cmd("AUTH PLAIN AHNob3AAa2V5", "535 5.7.8 "), why)
+		require.Contains(t, c.cmd("AUTH LOGIN", "535 5.7.8 "), why)
+	})
+	t.Run("a mailbox takes anybody's mail", func(t *testing.T) {
+		c := b.hello()
+		c.envelope("a@x.test", "Inbox@dev.test")
+		c.send(note + ".\r\n")
+		c.expect("250")
+	})
+	t.Run("what Postrider delivers is taken and steered", func(t *testing.T) {
+		c := b.hello()
+		c.cmd("MAIL FROM:<a@x.test> RET=HDRS ENVID=ours", "250")
+		c.cmd("RCPT TO:<you@example.net>", "250")
+		c.cmd("RCPT TO:<452@example.net>", "452")
+		c.cmd("DATA", "354")
+		c.send(note + ".\r\n")
+		c.expect("250")
+	})
+	t.Run("while nobody can tell, the client comes again", func(t *testing.T) {
+		c := b.hello()
+		c.cmd("MAIL FROM:<a@x.test> ENVID=down", "250")
+		c.cmd("RCPT TO:<you@example.net>", "451")
+	})
+	t.Run("a server for mailboxes offers no login", func(t *testing.T) {
+		c := setup(t, Config{}).hello()
+		require.NotContains(t, c.cmd("EHLO again.test", "250"), "AUTH")
 	})
 }

@@ -1,0 +1,79 @@
+package api
+
+import (
+	"bytes"
+	"html/template"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Home is where everything else is, for GET /.
+type Home struct {
+	// TemporalUI is the address of Temporal's UI, and Inbox that of the server which
+	// receives mail. Both are empty outside of development: the answer is for anybody.
+	TemporalUI, Inbox string
+}
+
+// homeJSON has addresses only.
+type homeJSON struct {
+	API        string `json:"api"`
+	Docs       string `json:"docs"`
+	OpenAPI    string `json:"openapi"`
+	TemporalUI string `json:"temporal_ui,omitempty"`
+	Inbox      string `json:"inbox,omitempty"`
+	// Messages lists mailboxes, from which the messages are reached.
+	Messages string `json:"messages,omitempty"`
+}
+
+var homePage = template.Must(template.New("home").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Postrider</title></head>
+<body><h1>Postrider</h1>
+<ul>
+<li>API: <code>{{.API}}</code>, described at <a href="{{.Docs}}">{{.Docs}}</a> and <a href="{{.OpenAPI}}">{{.OpenAPI}}</a></li>
+{{- if .TemporalUI}}
+<li>Temporal UI: <a href="{{.TemporalUI}}">{{.TemporalUI}}</a></li>
+{{- end}}
+{{- if .Inbox}}
+<li>Inbox: <code>{{.Inbox}}</code>; every mail of the demo customer arrives in it. Read it with <code>GET {{.Messages}}</code> and <code>GET {{.Messages}}/{id}/messages</code>.</li>
+{{- end}}
+</ul></body></html>
+`))
+
+// home answers GET /: a page for a browser, else JSON.
+func (s *Server) home(c *gin.Context) {
+	base := s.opts.PublicURL
+	h := homeJSON{API: base + "/v1.0", Docs: base + "/docs", OpenAPI: base + "/openapi.json", TemporalUI: s.opts.Home.TemporalUI, Inbox: s.opts.Home.Inbox}
+	if h.Inbox != "" {
+		h.Messages = base + "/v1.0/mailboxes"
+	}
+	c.Header("Vary", "Accept")
+	c.Header("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Referrer-Policy", "no-referrer")
+	if !strings.Contains(c.GetHeader("Accept"), "text/html") {
+		c.JSON(http.StatusOK, h)
+		return
+	}
+	var page bytes.Buffer
+	if err := homePage.Execute(&page, h); err != nil {
+		s.problem(c, err)
+		return
+	}
+	c.Data(http.StatusOK, "text/html; charset=utf-8", page.Bytes())
+}
+
+// noRoute sends a GET of /docs/ or of /v1.0/…/ to the same path without the slash, and
+// answers anything else with 404.
+func (s *Server) noRoute(c *gin.Context) {
+	path := strings.TrimRight(c.Request.URL.Path, "/")
+	known := path == "/docs" || strings.HasPrefix(path, "/v1.0/")
+	if c.Request.Method != http.MethodGet || path == c.Request.URL.Path || !known {
+		s.problem(c, errNoRoute)
+		return
+	}
+	to := *c.Request.URL
+	to.Path, to.RawPath = path, strings.TrimRight(to.RawPath, "/")
+	c.Redirect(http.StatusPermanentRedirect, s.opts.PublicURL+to.RequestURI())
+}
