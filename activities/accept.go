@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,11 @@ func readable(f *email.Failure) string {
 }
 
 func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.DirectStart) (email.DirectEmail, error) {
+	if trimmed := bytes.TrimLeft(message, " \t\r\n"); len(trimmed) > 0 && trimmed[0] != '{' {
+		f := email.Fail(email.CodeMalformedJSON, "the input of SendEmail is not valid")
+		f.Fields = []email.FieldError{{Pointer: "message", Code: "malformed", Detail: "the message is not a JSON object; give it as an object, not as a string that holds JSON"}}
+		return email.DirectEmail{}, f
+	}
 	if err := checkStart(message, d); err != nil {
 		return email.DirectEmail{}, err
 	}

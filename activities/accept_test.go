@@ -131,7 +131,7 @@ func TestRefusalsOfADirectStart(t *testing.T) {
 		"an unknown customer": {set: func(d *door) { d.err = email.Fail(email.CodeNotFound, "there is no such customer") }, code: "not_found", pointers: []string{"customer_id"}, words: "no such customer"},
 		"a suspended one":     {set: func(d *door) { d.customer.Status = account.StatusSuspended }, code: "forbidden", words: "suspended"},
 		"too long":            {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(long)}, code: "too_large", pointers: []string{"message"}, words: "POST /v1.0/files"},
-		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{""}, words: "not a JSON object"},
+		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{"message"}, words: "the input of SendEmail is not valid; message: the message is not a JSON object; give it as an object, not as a string that holds JSON"},
 		"several faults":      {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"from":{"email":"a@acme.test"},"to":[{"email":"bob"}],"content":"x"}`)}, code: "invalid_request", pointers: []string{"/to/0/email", "/subject"}, words: "/subject: "},
 		"an unknown member":   {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"form":1}`)}, code: "invalid_request", pointers: []string{"/form"}, words: "no such member"},
 		"another message": {set: func(d *door) {

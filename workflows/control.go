@@ -25,15 +25,19 @@ var descriptions = map[email.Action]string{
 func (s *sendEmail) listen(ctx workflow.Context) error {
 	for _, action := range email.Actions() {
 		name := string(action)
-		err := workflow.SetUpdateHandlerWithOptions(ctx, name, func(ctx workflow.Context, in email.RescheduleInput) (email.State, error) {
+		// The SDK would refuse an argument that it cannot decode with an error type of its own
+		// and Go's names in it, so what comes is read here.
+		err := workflow.SetUpdateHandlerWithOptions(ctx, name, func(ctx workflow.Context, raw converter.RawValue) (email.State, error) {
+			in, err := updateInput(action, raw)
+			if err != nil {
+				return email.State{}, err
+			}
 			return s.control(ctx, action, in)
 		}, workflow.UpdateHandlerOptions{
 			Description: descriptions[action],
-			Validator: func(_ workflow.Context, in email.RescheduleInput) error {
-				if action == email.ActionReschedule && in.SendAt.IsZero() {
-					return errors.New("give the new time: {\"send_at\": \"2026-01-02T15:04:05Z\"}")
-				}
-				return nil
+			Validator: func(_ workflow.Context, raw converter.RawValue) error {
+				_, err := updateInput(action, raw)
+				return err
 			},
 		})
 		if err != nil {
@@ -55,6 +59,22 @@ func (s *sendEmail) listen(ctx workflow.Context) error {
 		}
 	})
 	return nil
+}
+
+// updateInput reads an update's argument. Only reschedule takes one; what comes with
+// another is not looked at.
+func updateInput(action email.Action, raw converter.RawValue) (in email.RescheduleInput, err error) {
+	if action != email.ActionReschedule {
+		return in, nil
+	}
+	if raw.Payload() != nil && converter.GetDefaultDataConverter().FromPayload(raw.Payload(), &in) != nil {
+		in = email.RescheduleInput{}
+	}
+	if in.SendAt.IsZero() {
+		const give = `give the new time as RFC 3339 has it: {"send_at": "2026-01-02T15:04:05Z"}`
+		return in, refused("reschedule: "+give, email.ErrorDetails{Errors: []email.FieldError{{Pointer: "send_at", Code: "invalid", Detail: give}}})
+	}
+	return in, nil
 }
 
 // signals begins an action for each of its signals. What comes with one is not decoded

@@ -65,6 +65,13 @@ func SendBatch(ctx workflow.Context, raw converter.RawValue) (email.SendBatchRes
 	if err != nil {
 		return email.SendBatchResult{}, err
 	}
+	res, err := b.run()
+	ignoreWakes(ctx)
+	return res, err
+}
+
+// run is the way of one batch.
+func (b *sendBatch) run() (email.SendBatchResult, error) {
 	for {
 		if err := b.look(); err != nil {
 			return email.SendBatchResult{}, err

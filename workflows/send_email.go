@@ -56,6 +56,13 @@ func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailRes
 	if err != nil {
 		return email.SendEmailResult{}, err
 	}
+	res, err := s.run()
+	ignoreWakes(ctx)
+	return res, err
+}
+
+// run is the way of one e-mail.
+func (s *sendEmail) run() (email.SendEmailResult, error) {
 	if err := s.accept(); err != nil {
 		return email.SendEmailResult{}, err
 	}
@@ -196,10 +203,7 @@ func (s *sendEmail) sendAtItsPace(in email.SendSMTPInput, before email.SendSMTPR
 func (s *sendEmail) record(sent email.SendSMTPResult) error {
 	in := email.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
 	s.problem = ""
-	summary := "status"
-	if !sent.Sent && in.Problem == "" {
-		summary = "status, nothing was sent"
-	}
+	summary := outcome(sent, in.Problem)
 	res, err := local(s.ctx, email.ActivityRecordStatus, act.RecordStatus, localOptions(summary), in)
 	if err != nil && final(err) {
 		return err

@@ -51,6 +51,14 @@ func wakeSignals(ctx workflow.Context) workflow.ReceiveChannel {
 	})
 }
 
+// ignoreWakes takes the wake-ups that a run no longer needs because it ends. The SDK
+// would warn of signals that nobody has received.
+func ignoreWakes(ctx workflow.Context) {
+	for wakes := wakeSignals(ctx); wakes.ReceiveAsync(nil); {
+		continue
+	}
+}
+
 // onWake adds to a selector what wakes a run: a signal, or what has happened within it.
 func onWake(ctx workflow.Context, sel workflow.Selector, woken workflow.ReceiveChannel, then func()) {
 	for _, ch := range []workflow.ReceiveChannel{wakeSignals(ctx), woken} {

@@ -38,6 +38,21 @@ func attempt(in email.SendSMTPInput) string {
 	return fmt.Sprintf("attempt %d", in.Attempt)
 }
 
+// outcome is the summary of RecordStatus, which tells what came of the attempt: the
+// summary of SendSMTP is written before it. It has the reply's codes and none of its words,
+// which histories do not hold.
+func outcome(sent email.SendSMTPResult, problem string) string {
+	switch {
+	case problem != "":
+		return "status, an attachment is missing"
+	case !sent.Sent:
+		return "status, nothing was sent"
+	case sent.Code == 0:
+		return fmt.Sprintf("attempt %d: no reply", sent.Attempt)
+	}
+	return strings.TrimSpace(fmt.Sprintf("attempt %d: %d %s", sent.Attempt, sent.Code, sent.Enhanced))
+}
+
 func (s *sendEmail) saySending(in email.SendSMTPInput) {
 	s.say(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
 }

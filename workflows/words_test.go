@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/workflows"
 )
 
 // metadata is what a run says of itself to the UI and the CLI.
@@ -196,4 +197,18 @@ func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
 	_, err := r.execute()
 	require.NoError(t, err)
 	require.Equal(t, []string{"sending", "delivered"}, *statuses)
+}
+
+// TestTheOutcomeOfAnAttemptIsASummary: the UI shows it beside RecordStatus.
+func TestTheOutcomeOfAnAttemptIsASummary(t *testing.T) {
+	t.Parallel()
+	for want, sent := range map[string]email.SendSMTPResult{
+		"attempt 1: 550 5.1.1":     {Attempt: 1, Sent: true, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user y@example.net"}},
+		"attempt 2: 250":           {Attempt: 2, Sent: true, Reply: email.Reply{Code: 250, Text: "OK"}},
+		"attempt 3: no reply":      {Attempt: 3, Sent: true},
+		"status, nothing was sent": {Attempt: 1},
+	} {
+		require.Equal(t, want, workflows.Outcome(sent, ""))
+	}
+	require.Equal(t, "status, an attachment is missing", workflows.Outcome(email.SendSMTPResult{}, "gone"))
 }

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	temporallog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
@@ -34,6 +35,7 @@ import (
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/webhook"
+	"github.com/postrider/postrider/workflows"
 )
 
 // app is a process's parts, wired.
@@ -83,6 +85,10 @@ func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, str
 	if payloads != nil {
 		payloads.Apply(&opts)
 	}
+	if opts.FailureConverter == nil {
+		opts.FailureConverter = temporal.GetDefaultFailureConverter()
+	}
+	opts.FailureConverter = workflows.Failures{FailureConverter: opts.FailureConverter}
 	// What goes between us and Temporal is small: packing it costs both sides more than
 	// the bytes do.
 	opts.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}

@@ -1,0 +1,37 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	failurepb "go.temporal.io/api/failure/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Failures makes of the SDK's refusal of an update that a workflow does not have one of
+// ours: invalid_request, with the updates that there are. The SDK has no error type for
+// it and asks no handler, so its text is what tells.
+type Failures struct{ converter.FailureConverter }
+
+// unknownUpdate is how the SDK's text begins; the name follows.
+const unknownUpdate = "unknown update "
+
+// ErrorToFailure implements converter.FailureConverter.
+func (f Failures) ErrorToFailure(err error) *failurepb.Failure {
+	if err != nil && errors.Unwrap(err) == nil {
+		if rest, ok := strings.CutPrefix(err.Error(), unknownUpdate); ok {
+			name, _, _ := strings.Cut(rest, ". KnownUpdates=")
+			var known []string
+			for _, a := range email.Actions() {
+				known = append(known, string(a))
+			}
+			words := fmt.Sprintf("there is no update %q: SendEmail takes %s, other workflows take none", name, strings.Join(known, ", "))
+			err = temporal.NewNonRetryableApplicationError(words, string(email.CodeInvalidRequest), nil)
+		}
+	}
+	return f.FailureConverter.ErrorToFailure(err)
+}
