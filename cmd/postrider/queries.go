@@ -32,7 +32,7 @@ func printQueries(w io.Writer, ui string) {
 	if ui == "" {
 		return
 	}
-	fmt.Fprintln(w, "What operators look at:")
+	fmt.Fprintln(w, "What operators look at (first add EmailStatus as a column, with the gear below the list):")
 	fmt.Fprintln(w)
 	for _, q := range queries {
 		fmt.Fprintf(w, "  %-16s %s\n", q.title, q.link(ui))
