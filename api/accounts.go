@@ -96,7 +96,7 @@ func (s *Server) putCustomer(c *gin.Context) (int, any, error) {
 	}
 	updated, secret, err := s.deps.Accounts.UpdateCustomer(c.Request.Context(), cust)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, atSender(err, "/default_source")
 	}
 	return http.StatusOK, customerResource(updated, secret), nil
 }

@@ -176,7 +176,12 @@ func TestEveryCredentialPlaceWorks(t *testing.T) {
 	require.Equal(t, 400, b.call("GET", "/v1.0/customer?accesskey="+b.key+"&token=other", "").status)
 	require.Equal(t, 401, b.call("GET", "/v1.0/customer", "").status)
 	require.Equal(t, 401, b.call("GET", "/v1.0/customer?token=eyJhbGciOiJub25lIn0.e30.", "").status, "an unsigned token is none")
-	require.Equal(t, 401, b.call("GET", "/v1.0/customer?accesskey=pr_nonsense", "").status)
+	for cred, want := range map[string]string{"accesskey=pr_nonsense": "access key", "accesskey=bad": "key create", "token=bad": "/auth/login", "accesskey=eyJhbGciOiJub25lIn0.e30.": "/auth/login"} {
+		refused := b.call("GET", "/v1.0/customer?"+cred, "")
+		require.Equal(t, 401, refused.status)
+		require.Contains(t, refused.field(t, "detail"), want, cred)
+		require.Equal(t, want != "/auth/login", !strings.Contains(refused.body, "/auth/login"), cred)
+	}
 }
 
 func TestAForeignCustomersThingsAreNotThere(t *testing.T) {
@@ -270,6 +275,17 @@ func TestACustomerChangesItself(t *testing.T) {
 	}
 	sent.decode(t, &got)
 	require.Equal(t, "Shop@acme.test", got.Source.Target, "the default source serves where the sender is left out")
+	refused := b.as("PUT", "/v1.0/customer", `{"default_source":{"email":"shop@unknown.test"}}`)
+	require.Equal(t, 403, refused.status, refused.body)
+	require.Contains(t, refused.body, `"pointer":"/default_source"`)
+	require.Contains(t, b.as("GET", "/v1.0/customer", "").body, "Shop@acme.test")
+	verified := func(to string) {
+		_, err := b.raw.ExecContext(t.Context(), "UPDATE domains SET verified_at = "+to)
+		require.NoError(t, err)
+	}
+	verified("NULL")
+	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"name":"ACME Ltd."}`).status, "one that is there keeps nobody from changing the rest")
+	verified("now()")
 	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"default_source":{"email":"","name":""}}`).status)
 	require.Equal(t, 400, b.as("POST", "/v1.0/emails", `{"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`).status)
 

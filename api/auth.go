@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +54,8 @@ func (s *Server) grant(c *gin.Context) (account.Grant, error) {
 	var grant account.Grant
 	if account.IsToken(cred) {
 		grant, err = s.deps.Accounts.GrantByToken(c.Request.Context(), cred)
+	} else if slices.Contains(c.Request.URL.Query()["accesskey"], cred) && strings.Count(cred, ".") != 2 {
+		err = errBadKey // no token in the wrong place either
 	} else {
 		var user string
 		if user, err = s.tokens.user(cred); err == nil {
@@ -102,6 +105,7 @@ var (
 	errNoCredential = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
 	errTwo          = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
 	errNotAdmin     = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
+	errBadKey       = email.Fail(email.CodeUnauthorized, "the access key is not valid: it begins with pr_ and is taken whole, as it was shown when it was made; the operator makes one with: postrider key create")
 	errBadToken     = email.Fail(email.CodeUnauthorized, "the token is not valid or has expired; get one from POST /auth/login")
 )
 

@@ -164,13 +164,32 @@ func (s *Store) GovernCustomer(ctx context.Context, id string, status account.St
 	return s.Customer(ctx, id)
 }
 
+// maySend refuses a new default source that no mail could be sent from.
+func (s *Store) maySend(ctx context.Context, tx bun.Tx, c account.Customer) error {
+	if !s.opts.RequireVerifiedDomains || c.DefaultSource == nil {
+		return nil
+	}
+	domain := email.DomainOf(c.DefaultSource.Email)
+	var fits bool
+	err := tx.NewRaw(`SELECT EXISTS (SELECT 1 FROM customers WHERE id = ?0 AND default_source ->> 'email' = ?1)
+		OR EXISTS (SELECT 1 FROM domains WHERE customer_id = ?0 AND name = ?2 AND verified_at IS NOT NULL)`, c.ID, c.DefaultSource.Email, domain).Scan(ctx, &fits)
+	if err == nil && !fits {
+		return email.Fail(email.CodeDomainUnverified, "mail without a sender could not be sent: the domain %s is not verified for this customer; use an address of a verified domain", domain)
+	}
+	return err
+}
+
 // UpdateCustomer writes what a customer may change of itself: name, detail,
-// e-mail, default source, profile and webhook. The second result is the webhook secret
+// e-mail, default source, profile and webhook. A default source that is new has to be of a
+// verified domain, where senders have to be: CodeDomainUnverified else. The second result is the webhook secret
 // where this turned the webhook on, else "".
 func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error) {
 	var out account.Customer
 	secret := ""
 	err := s.inTx(ctx, func(tx bun.Tx) error {
+		if err := s.maySend(ctx, tx, c); err != nil {
+			return err
+		}
 		row := customerRow{ID: c.ID, Name: c.Name, Detail: c.Detail, Email: c.Email, DefaultSource: c.DefaultSource, Profile: c.Profile}
 		res, err := tx.NewUpdate().Model(&row).WherePK().Column("name", "detail", "email", "default_source", "profile").Set("updated_at = now()").Exec(ctx)
 		if err != nil {

@@ -211,7 +211,7 @@ func (a *app) limits() intake.Limits {
 		serves = a.relays.Serves
 	}
 	return intake.Limits{Serves: serves, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
-		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL}
+		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL, NoRecordings: a.cfg.RecordingURL == ""}
 }
 
 // codecPath is where Temporal's UI and CLI have payloads decrypted.

@@ -72,10 +72,6 @@ func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Cus
 func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) (demo, error) {
 	known := readEnv(envPath(cfg))
 	cust, err := demoCustomerOf(ctx, s, known["POSTRIDER_CUSTOMER_ID"])
-	if err == nil && cust.DefaultSource == nil { // so that a first mail takes no more than --to
-		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
-		cust, _, err = s.UpdateCustomer(ctx, cust)
-	}
 	if err != nil {
 		return demo{}, err
 	}
@@ -105,6 +101,9 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer
 	if email.FailureCode(err) == email.CodeConflict {
 		fmt.Fprintf(out, "another customer has verified the domain %s: mail of the demo customer from it is refused\n", demoDomain)
 		err = nil
+	} else if err == nil && cust.DefaultSource == nil { // so that a first mail takes no more than --to
+		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
+		_, _, err = s.UpdateCustomer(ctx, cust)
 	}
 	if err != nil {
 		return demo{}, err

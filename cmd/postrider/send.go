@@ -57,6 +57,7 @@ goes, until every e-mail has come to its end or waits for a time, as a deferred 
 does; the codes are those of --wait. Files of more than 10,000 rows become several
 batches, with -1, -2 and so on behind the idempotency key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.subjectGiven = cmd.Flags().Changed("subject")
 			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

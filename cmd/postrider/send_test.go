@@ -70,7 +70,7 @@ func TestSendFlagsAreRefusedAtOnce(t *testing.T) {
 		start, _, _ := strings.Cut(line, ":")
 		starts = append(starts, start)
 	}
-	require.Equal(t, []string{"--html", "--attach", `--inline "logo.png"`, "--inline", `--header "x"`, `--metadata "y"`, `--metadata "a=2"`, `--send-at "soon"`, `--expires-at "2026-01-02"`, "--wait 1m1s"}, starts)
+	require.Equal(t, []string{"--html", "--attach", `--inline "logo.png"`, "--inline", `--header "x"`, `--metadata "y"`, `--metadata "a=2"`, `--send-at "soon"`, `--expires-at "2026-01-02"`, "--subject", "--wait 1m1s"}, starts)
 }
 
 func TestSendExplainsRefusals(t *testing.T) {
@@ -140,7 +140,7 @@ func TestSendIsInterrupted(t *testing.T) {
 	}))
 	t.Cleanup(api.Close)
 	var out strings.Builder
-	cmd := exec.CommandContext(t.Context(), binary(t), "send", "--to", "a@x.com")
+	cmd := exec.CommandContext(t.Context(), binary(t), "send", "--to", "a@x.com", "--subject", "s")
 	cmd.Env = []string{"POSTRIDER_URL=" + api.URL, "POSTRIDER_ACCESSKEY=k"}
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Start())
@@ -166,7 +166,7 @@ func TestSendKnowsWhereTo(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, ".postrider"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, ".postrider", "dev.env"), []byte("POSTRIDER_URL='"+api.URL+"'\nPOSTRIDER_ACCESSKEY='of-dev'\n"), 0o600))
 	run := func(in string, env ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), bin, "send", "--to", "a@x.com", "--text", "x")
+		cmd := exec.CommandContext(t.Context(), bin, "send", "--to", "a@x.com", "--subject", "", "--text", "x")
 		cmd.Dir, cmd.Env = in, env
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -281,4 +281,20 @@ func (s *stack) commandLine(bin string) {
 	require.NoError(s.t, json.Unmarshal([]byte(out), &answer))
 	require.Equal(s.t, "delivered", answer["status"])
 	require.Empty(s.t, unknownMembers(answer, reflect.TypeFor[client.Email](), ""), "the client knows the whole answer")
+}
+
+// A subject is given, as over REST: nobody sends without one by mistake.
+func TestSendNeedsASubject(t *testing.T) {
+	t.Parallel()
+	f := &sendFlags{to: []string{"a@x.com"}, text: "x"}
+	_, err := f.message(strings.NewReader(""))
+	require.EqualError(t, err, "--subject: give a subject; it may be empty")
+	f.subjectGiven = true
+	_, err = f.message(strings.NewReader(""))
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), binary(t), "send", "--to", "a@x.com", "--text", "x")
+	cmd.Env = []string{"POSTRIDER_URL=http://127.0.0.1:1", "POSTRIDER_ACCESSKEY=k"}
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Equal(t, "postrider: --subject: give a subject; it may be empty\n", string(out))
 }

@@ -57,13 +57,16 @@ func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url strin
 	if f.batch == "-" && (f.text == "-" || f.html == "-") {
 		csvErr = errors.New("--batch: standard input is --text or --html already; put one of them into a file")
 	} else {
-		file, csvErr = readCSV(f.batch, stdin)
+		file, csvErr = readCSV(f.batch, stdin, usesOf(m))
 	}
 	if csvErr == nil && (!f.permissive || len(file.rows) == 0) {
 		csvErr = file.whole()
 	}
 	if err := errors.Join(err, csvErr); err != nil {
 		return err
+	}
+	for _, note := range file.notes {
+		fmt.Fprintln(errOut, note)
 	}
 	r := &batchRun{sendFlags: f, api: api, url: url, out: out, aside: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
 		refused: len(file.bad), reasons: file.bad}

@@ -41,11 +41,13 @@ func TestParseCSV(t *testing.T) {
 		"quotes":            {"email,text\n\na@x.test,\"say \"\"hi\"\",\r\nAnn\"\nb@x.test,\"\"\n", []csvRow{row(3, "a@x.test", "", "text", "say \"hi\",\nAnn"), row(5, "b@x.test", "", "text", "")}},
 		"an empty name":     {"name,email\n,a@x.test\n", []csvRow{row(2, "a@x.test", "", "name", "")}},
 		"semicolons":        {"email;order\na@x.test;1,5\n", []csvRow{row(2, "a@x.test", "", "order", "1,5")}},
+		"any case":          {"EMail,NAME,kunde,Order\na@x.test,Ann,K,1\n", []csvRow{row(2, "a@x.test", "Ann", "Kunde", "K", "Order", "1")}},
+		"columns not used":  {"Email,first name,,2nd\na@x.test,Ann,x,y\n", []csvRow{row(2, "a@x.test", "")}},
 		"tabs":              {"email\torder\na@x.test\t1;2\n", []csvRow{row(2, "a@x.test", "", "order", "1;2")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := parseCSV([]byte(tt.text))
+			got, err := parseCSV([]byte(tt.text), uses{"Kunde"})
 			require.NoError(t, errors.Join(err, got.whole()))
 			require.Equal(t, tt.want, got.rows)
 		})
@@ -54,6 +56,7 @@ func TestParseCSV(t *testing.T) {
 		"":                                   "it is empty; its first line names the columns, as email,name,order",
 		"email,name\n":                       "it names columns, but no recipient",
 		"mail,name\na@x.test,A\n":            "line 1: no column is named email; there are mail, name",
+		"Email,email\na@x.test,b@x.test\n":   "line 1: column 2, \"email\": it is there twice; rename one of them",
 		"email,order no,email\na@x.test,1,2": "line 1: column 2, \"order no\": its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it\nline 1: column 3, \"email\": it is there twice; rename one of them",
 		"email,a\nx@x.test\n,1\ny@x.test,1,2": "line 2: it has 1 field, the first line names 2 columns\nline 3: the column email is empty\n" +
 			"line 4: it has 3 fields, the first line names 2 columns",
@@ -63,10 +66,10 @@ func TestParseCSV(t *testing.T) {
 		"email,a\rx@x.test,1\r":                           "its lines end with CR alone; save it with LF or CRLF",
 		"\xff\xfee\x00":                                   "it is UTF-16; save it as CSV in UTF-8",
 	} {
-		f, err := parseCSV([]byte(text))
+		f, err := parseCSV([]byte(text), uses{"order no"})
 		require.EqualError(t, errors.Join(err, f.whole()), want, "%q", text)
 	}
-	f, err := parseCSV([]byte("email\n" + strings.Repeat("\"\"\n", 100)))
+	f, err := parseCSV([]byte("email\n"+strings.Repeat("\"\"\n", 100)), nil)
 	require.NoError(t, err)
 	require.Len(t, f.bad, 100)
 	require.Len(t, strings.Split(f.whole().Error(), "\n"), maxCSVProblems)
@@ -144,7 +147,7 @@ func sendFile(t *testing.T, api *fakeBatches, csv string, change func(*sendFlags
 	t.Cleanup(srv.Close)
 	c, err := client.New(srv.URL, "pr_x", client.WithRetry(client.Retry{Tries: 1}))
 	require.NoError(t, err)
-	f := &sendFlags{from: "a@x.test", subject: "s", text: "{{name}}", batch: "-", key: "k"}
+	f := &sendFlags{from: "a@x.test", subject: "s", subjectGiven: true, text: "{{name}}", batch: "-", key: "k"}
 	if change != nil {
 		change(f)
 	}
@@ -311,7 +314,7 @@ func TestSendBatchFlags(t *testing.T) {
 	require.EqualError(t, err, "--batch: standard input is --text or --html already; put one of them into a file")
 	_, err = sendFile(t, api, "", func(f *sendFlags) { f.batch = "/nowhere.csv" })
 	require.ErrorContains(t, err, "--batch: open /nowhere.csv")
-	f := &sendFlags{permissive: true}
+	f := &sendFlags{permissive: true, subjectGiven: true}
 	_, err = f.message(nil)
 	require.EqualError(t, err, "--permissive, --dry-run: these go with --batch")
 	require.Empty(t, api.keys)

@@ -28,6 +28,8 @@ const maxCSVProblems = 20
 type csvFile struct {
 	rows []csvRow
 	bad  []string
+	// notes name the columns that are left out.
+	notes []string
 }
 
 // whole refuses a file with bad lines.
@@ -39,7 +41,7 @@ func (f csvFile) whole() error {
 }
 
 // readCSV reads a batch's recipients from a file, or standard input if it is -.
-func readCSV(file string, stdin io.Reader) (csvFile, error) {
+func readCSV(file string, stdin io.Reader, used uses) (csvFile, error) {
 	data, err := []byte(nil), error(nil)
 	if file == "-" {
 		data, err = io.ReadAll(stdin)
@@ -50,20 +52,25 @@ func readCSV(file string, stdin io.Reader) (csvFile, error) {
 		return csvFile{}, fmt.Errorf("--batch: %w", err)
 	}
 	place := "--batch " + file + ": "
-	f, err := parseCSV(data)
+	f, err := parseCSV(data, used)
 	if err != nil {
 		return f, errors.New(place + strings.ReplaceAll(err.Error(), "\n", "\n"+place))
 	}
 	for i := range f.bad {
 		f.bad[i] = place + f.bad[i]
 	}
+	for i := range f.notes {
+		f.notes[i] = place + f.notes[i]
+	}
 	return f, nil
 }
 
 // parseCSV reads comma-separated values (RFC 4180), or ones separated by semicolons
 // or tabs if the first line has no comma. The first line names the columns: email,
-// name if there are names, and variables. The error is why none of it can be read.
-func parseCSV(data []byte) (f csvFile, _ error) {
+// name if there are names, and variables, in capitals or not. A column that the message
+// does not use, and whose name no variable has, is left out with a note. The error is why
+// none of it can be read.
+func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return f, errors.New("it is UTF-16; save it as CSV in UTF-8")
@@ -89,7 +96,7 @@ func parseCSV(data []byte) (f csvFile, _ error) {
 	if err != nil {
 		return f, csvError(err)
 	}
-	if err := checkColumns(columns); err != nil {
+	if f.notes, err = used.columns(columns); err != nil {
 		return f, err
 	}
 	for {
@@ -108,6 +115,7 @@ func parseCSV(data []byte) (f csvFile, _ error) {
 		row := csvRow{line: line}
 		for i, value := range fields {
 			switch columns[i] {
+			case "": // left out
 			case "email":
 				row.Email = strings.TrimSpace(value)
 			case "name":
@@ -137,27 +145,71 @@ func parseCSV(data []byte) (f csvFile, _ error) {
 	return f, nil
 }
 
-var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
+var (
+	columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
+	usedName   = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
+)
 
-// checkColumns trims the names and refuses those that cannot be variables.
-func checkColumns(columns []string) error {
+// uses are the names between {{ and }} in a message.
+type uses []string
+
+// usesOf finds them in all that may have variables.
+func usesOf(m client.Message) (used uses) {
+	texts := []string{m.Subject, m.Content.Text, m.Content.HTML}
+	for _, h := range m.Headers {
+		texts = append(texts, h.Value)
+	}
+	for _, v := range m.Metadata {
+		texts = append(texts, v)
+	}
+	for _, text := range texts {
+		for _, match := range usedName.FindAllStringSubmatch(text, -1) {
+			used = append(used, strings.TrimSpace(match[1]))
+		}
+	}
+	return used
+}
+
+// name is what a column is called: email and name, and what the message calls it, where
+// that differs in capitals only.
+func (u uses) name(column string) string {
+	if slices.Contains(u, column) {
+		return column
+	}
+	for _, name := range append([]string{"email", "name"}, u...) {
+		if strings.EqualFold(name, column) {
+			return name
+		}
+	}
+	return column
+}
+
+// columns gives the columns their names, empties those that are left out and notes them,
+// and refuses those that cannot be variables.
+func (u uses) columns(columns []string) (notes []string, _ error) {
 	var wrong []error
 	seen := map[string]bool{}
-	for i, name := range columns {
-		name = strings.TrimSpace(name)
+	given := make([]string, len(columns))
+	for i, column := range columns {
+		given[i] = strings.TrimSpace(column)
+		name := u.name(given[i])
 		columns[i] = name
 		switch {
-		case !columnName.MatchString(name):
-			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it", i+1, name))
-		case seen[name]:
-			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: it is there twice; rename one of them", i+1, name))
+		case seen[name] && name != "":
+			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: it is there twice; rename one of them", i+1, given[i]))
+		case columnName.MatchString(name):
+		case slices.Contains(u, name):
+			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it", i+1, given[i]))
+		default:
+			columns[i] = ""
+			notes = append(notes, fmt.Sprintf("line 1: column %d, %q: it is left out: the message does not use it, and no variable can have its name", i+1, given[i]))
 		}
 		seen[name] = true
 	}
 	if !seen["email"] {
-		wrong = append(wrong, fmt.Errorf("line 1: no column is named email; there are %s", strings.Join(columns, ", ")))
+		wrong = append(wrong, fmt.Errorf("line 1: no column is named email; there are %s", strings.Join(given, ", ")))
 	}
-	return errors.Join(wrong...)
+	return notes, errors.Join(wrong...)
 }
 
 // csvError says in our words what the parser found.

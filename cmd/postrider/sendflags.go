@@ -26,6 +26,7 @@ type sendFlags struct {
 	from                 string
 	to, cc, bcc, replyTo []string
 	subject, text, html  string
+	subjectGiven         bool
 	calendar             string
 	attach, inline       []string
 	headers, tags        []string
@@ -46,7 +47,7 @@ func (f *sendFlags) define(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.cc, "cc", nil, "a recipient of a copy")
 	fl.StringArrayVar(&f.bcc, "bcc", nil, "a recipient whom the others do not see")
 	fl.StringArrayVar(&f.replyTo, "reply-to", nil, "where answers go")
-	fl.StringVar(&f.subject, "subject", "", "the subject")
+	fl.StringVar(&f.subject, "subject", "", "the subject; it may be empty, but has to be given")
 	fl.StringVar(&f.text, "text", "", "the text, @FILE or - for standard input")
 	fl.StringVar(&f.html, "html", "", "the HTML, @FILE or - for standard input")
 	fl.StringVar(&f.calendar, "calendar", "", "an invitation: the iCalendar text with its METHOD, @FILE or - for standard input")
@@ -160,6 +161,9 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 		if f.batch != "" && len(list.values) > 0 {
 			bad("%s: the recipients are in the file of --batch; remove it", list.flag)
 		}
+	}
+	if f.subject == "" && !f.subjectGiven {
+		bad("--subject: give a subject; it may be empty")
 	}
 	if f.batch == "" && (f.permissive || f.dryRun) {
 		bad("--permissive, --dry-run: these go with --batch")

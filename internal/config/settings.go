@@ -155,8 +155,8 @@ var settings = []Setting{
 		Description: "How often a worker probes a relay that has had no mail, and at its start: it connects, greets, signs in and says goodbye; 0 is never.",
 		Example:     "30s"},
 
-	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: worker,
-		Description: "Where recordings are fetched, with {id} and, if wanted, {customer_id} in it. Not set, attachments of that kind fail.",
+	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: process,
+		Description: "Where recordings are fetched, with {id} and, if wanted, {customer_id} in it; the same for API processes and workers. Not set, attachments of that kind are refused.",
 		Example:     "https://recordings.internal/v1/{customer_id}/{id}"},
 	{Name: "POSTRIDER_RECORDING_TOKEN", Group: "Recordings", Uses: worker, Secret: true,
 		Description: "The bearer token for POSTRIDER_RECORDING_URL. Not set, none is sent.",

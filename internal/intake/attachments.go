@@ -103,6 +103,9 @@ func (c *checker) reference(pointer string, a attachment) email.Attachment {
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
 	if out.ReferenceType == email.ReferenceRecording {
+		if c.limits.NoRecordings {
+			c.refuse(pointer+"/reference_type", codeUnsupported, "call recordings are not set up here; the operator does so with POSTRIDER_RECORDING_URL")
+		}
 		if text(a.Type) != "" {
 			c.refuse(pointer+"/type", codeUnsupported, "the type of a recording is found out; remove this member")
 		}

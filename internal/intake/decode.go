@@ -28,6 +28,8 @@ type Limits struct {
 	// made to it, without
 	// repeating it. Nil refuses all.
 	CheckURL func(string) error
+	// NoRecordings refuses attachments that are call recordings: nobody could fetch them.
+	NoRecordings bool
 	// Serves reports whether a relay is configured for mail of a stream and sender's domain.
 	// Nil takes all.
 	Serves func(email.Route) bool

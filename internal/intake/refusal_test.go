@@ -1,6 +1,7 @@
 package intake_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -237,4 +238,22 @@ func TestTooLargeGivesBothNumbersAndTheRemedy(t *testing.T) {
 	f = failure(t, err)
 	require.Equal(t, "/content", f.Fields[0].Pointer)
 	require.Contains(t, f.Detail, "have 11 bytes together, the limit is 10")
+}
+
+// Where nobody could fetch a recording it is refused at once, optional or not.
+func TestRecordingsThatAreNotSetUpAreRefused(t *testing.T) {
+	t.Parallel()
+	l := limits()
+	for _, more := range []string{"", `,"optional":true`} {
+		body := []byte(with(`"attachments":[{"reference_type":"recording","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411"` + more + `}]`))
+		l.NoRecordings = false
+		_, err := intake.Decode(body, l)
+		require.NoError(t, err)
+		l.NoRecordings = true
+		_, err = intake.Decode(body, l)
+		f, ok := errors.AsType[*email.Failure](err)
+		require.True(t, ok)
+		require.Equal(t, "/attachments/0/reference_type", f.Fields[0].Pointer)
+		require.Contains(t, f.Fields[0].Detail, "POSTRIDER_RECORDING_URL")
+	}
 }
