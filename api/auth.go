@@ -35,7 +35,7 @@ func (s *Server) authenticate(c *gin.Context) {
 	if err == nil {
 		c.Set(keyGrant, grant)
 		c.Set(keyCustomerID, grant.Customer.ID)
-		err = s.limit(c, grant.Actor)
+		err = s.limit(c, grant)
 	}
 	if err != nil {
 		s.problem(c, err)
@@ -90,9 +90,15 @@ func (s *Server) authorize(n need) gin.HandlerFunc {
 		case n.scope == account.ScopeAdmin && !grant.Admin():
 			s.problem(c, errNotAdmin)
 		case n.scope != "" && !grant.May(n.scope):
-			s.problem(c, email.Fail(email.CodeForbidden, "this access key lacks the scope %s", n.scope))
+			s.problem(c, lacks(n.scope))
+		case n.also != "" && !grant.May(n.also):
+			s.problem(c, lacks(n.also))
 		}
 	}
+}
+
+func lacks(s account.Scope) *email.Failure {
+	return email.Fail(email.CodeForbidden, "this access key lacks the scope %s", s)
 }
 
 // grantOf is what authenticate found.

@@ -152,6 +152,9 @@ func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("/name", "invalid", "give a domain, as example.com")
 	}
+	if !grantOf(c).MaySendFrom(name) {
+		return 0, nil, foreignSender(name, "/name")
+	}
 	d, err := s.deps.Customers.AddDomain(c.Request.Context(), k.ID, name, in.Verified)
 	if err != nil {
 		return 0, nil, err

@@ -200,7 +200,7 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	} else {
 		s.accepted(c, e)
 	}
-	return postStatus(c, e), s.single(c, e), nil
+	return postStatus(c, e), s.answered(c, e), nil
 }
 
 // idempotencyKey reads the client's name for the request, empty if it gave none.
@@ -248,7 +248,7 @@ func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, s.single(c, e), nil
+	return http.StatusOK, s.answered(c, e), nil
 }
 
 func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
@@ -263,7 +263,7 @@ func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	if wake {
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
 	}
-	return http.StatusOK, s.single(c, e), nil
+	return http.StatusOK, s.answered(c, e), nil
 }
 
 // rescheduleRequest is the body of reschedule; the other actions take none.
@@ -296,7 +296,7 @@ func (s *Server) control(action email.Action) handler {
 		}
 		s.deps.Log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
 		go s.wake(context.WithoutCancel(c.Request.Context()), e)
-		return http.StatusOK, s.single(c, e), nil
+		return http.StatusOK, s.answered(c, e), nil
 	}
 }
 

@@ -116,15 +116,15 @@ func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
-	if err := lasting(c); err != nil {
-		return 0, nil, err
-	}
 	var in accessKeyRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
 	}
 	wanted, err := in.wanted(grantOf(c), customerID, s.opts.Now())
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := covered(c, wanted); err != nil {
 		return 0, nil, err
 	}
 	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), wanted)
@@ -134,12 +134,29 @@ func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
 	return http.StatusOK, accessKey(key, token), nil
 }
 
-// lasting refuses keys that end: the token of another key would outlive them.
-func lasting(c *gin.Context) error {
-	if !grantOf(c).ExpiresAt.IsZero() {
-		return email.Fail(email.CodeForbidden, "an access key that ends makes no others: use a login, or a key that does not expire")
+// covered refuses a key that allows more than the credential of the request: whoever
+// makes or renews it would have its rights, and whoever ends it would take them.
+func covered(c *gin.Context, k account.AccessKey) error {
+	member, why := grantOf(c).Exceeded(k)
+	if member == "" {
+		return nil
 	}
-	return nil
+	f := email.Fail(email.CodeForbidden, "the access key would have more rights than this credential: %s", why)
+	f.Fields = []email.FieldError{{Pointer: "/" + member, Code: "forbidden", Detail: why}}
+	return f
+}
+
+// coveredKey reads a key of a customer that the credential covers.
+func (s *Server) coveredKey(c *gin.Context, customerID string) (account.AccessKey, error) {
+	id, err := pathID(c, "id", "access key")
+	if err != nil {
+		return account.AccessKey{}, err
+	}
+	k, err := s.deps.Keys.AccessKey(c.Request.Context(), customerID, id)
+	if err != nil {
+		return account.AccessKey{}, err
+	}
+	return k, covered(c, k)
 }
 
 // rotateRequest says how long the old key goes on, in seconds; a day where it
@@ -154,13 +171,6 @@ const (
 )
 
 func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "access key")
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := lasting(c); err != nil {
-		return 0, nil, err
-	}
 	in := rotateRequest{}
 	if c.Request.ContentLength != 0 {
 		if err := decode(c, &in); err != nil {
@@ -174,15 +184,11 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 	if overlap < 0 || overlap > maxOverlap {
 		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
 	}
-	// Whoever rotates a key is shown a token as good as it.
-	old, err := s.deps.Keys.AccessKey(c.Request.Context(), customerOf(c).ID, id)
+	old, err := s.coveredKey(c, customerOf(c).ID)
 	if err != nil {
 		return 0, nil, err
 	}
-	if slices.Contains(old.Scopes, account.ScopeAdmin) && !grantOf(c).Admin() {
-		return 0, nil, errNotAdmin
-	}
-	key, token, err := s.deps.Keys.RotateAccessKey(c.Request.Context(), customerOf(c).ID, id, time.Duration(overlap)*time.Second)
+	key, token, err := s.deps.Keys.RotateAccessKey(c.Request.Context(), customerOf(c).ID, old.ID, time.Duration(overlap)*time.Second)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -206,20 +212,23 @@ func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
-	return s.oneAccessKey(c, s.deps.Keys.AccessKey)
-}
-
-func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
-	return s.oneAccessKey(c, s.deps.Keys.DeleteAccessKey)
-}
-
-func (s *Server) oneAccessKey(c *gin.Context, do func(ctx context.Context, customerID, id string) (account.AccessKey, error)) (int, any, error) {
 	id, err := pathID(c, "id", "access key")
 	if err != nil {
 		return 0, nil, err
 	}
-	key, err := do(c.Request.Context(), customerOf(c).ID, id)
+	key, err := s.deps.Keys.AccessKey(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, accessKey(key, ""), nil
+}
+
+func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
+	key, err := s.coveredKey(c, customerOf(c).ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	if key, err = s.deps.Keys.DeleteAccessKey(c.Request.Context(), key.CustomerID, key.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, ""), nil

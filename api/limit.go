@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 )
 
 // limiters are token buckets by name, in this process. Those that are full again
@@ -50,22 +51,39 @@ func (l *limiters) bucket(name string) *rate.Limiter {
 // limit counts a request of a credential and refuses what is too much. Every
 // answer says how much is left, as the RateLimit headers of
 // draft-ietf-httpapi-ratelimit-headers-03 have it.
-func (s *Server) limit(c *gin.Context, actor string) error {
-	if s.requests == nil {
-		return nil
+// A customer's credentials share a limit besides, so that many keys are not many times
+// the rate. The headers tell of the limit of which less is left.
+func (s *Server) limit(c *gin.Context, grant account.Grant) error {
+	left := math.Inf(1)
+	for _, l := range []struct {
+		limiters *limiters
+		name     string
+		refusal  string
+	}{
+		{s.requests, grant.Actor, "this credential may make %.0f requests a second; wait a second, or send several mails at once"},
+		{s.customers, grant.Customer.ID, "all credentials of this customer together may make %.0f requests a second; wait a second, or send several mails at once"},
+	} {
+		if l.limiters == nil {
+			continue
+		}
+		b := l.limiters.bucket(l.name)
+		allowed := b.Allow()
+		if tokens := max(b.Tokens(), 0); tokens < left {
+			left = tokens
+			l.limiters.tell(c, left)
+		}
+		if !allowed {
+			c.Header("Retry-After", "1")
+			return email.Fail(email.CodeTooMany, l.refusal, float64(l.limiters.every))
+		}
 	}
-	b := s.requests.bucket(actor)
-	allowed := b.Allow()
-	left := max(b.Tokens(), 0)
-	reset := math.Ceil((float64(s.requests.burst) - left) / float64(s.requests.every))
-	c.Header("RateLimit-Limit", strconv.Itoa(s.requests.burst))
+	return nil
+}
+
+func (l *limiters) tell(c *gin.Context, left float64) {
+	c.Header("RateLimit-Limit", strconv.Itoa(l.burst))
 	c.Header("RateLimit-Remaining", strconv.Itoa(int(left)))
-	c.Header("RateLimit-Reset", strconv.Itoa(int(reset)))
-	if allowed {
-		return nil
-	}
-	c.Header("Retry-After", "1")
-	return email.Fail(email.CodeTooMany, "this credential may make %.0f requests a second; wait a second, or send several mails at once", float64(s.requests.every))
+	c.Header("RateLimit-Reset", strconv.Itoa(int(math.Ceil((float64(l.burst)-left)/float64(l.every)))))
 }
 
 // Logins that failed: ten of one name and fifty from one address at once, then one

@@ -96,6 +96,8 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 			needs = "none"
 		case r.Full:
 			needs = "full"
+		case r.Also != "":
+			needs = string(r.Scope) + " and " + string(r.Also)
 		case r.Scope != "":
 			needs = string(r.Scope)
 		}
@@ -134,8 +136,8 @@ func needs(t *testing.T, op *openapi3.Operation) string {
 	for _, alternative := range *op.Security {
 		for scheme, roles := range alternative {
 			require.Contains(t, []string{"bearer", "accesskey", "token"}, scheme)
-			require.Len(t, roles, 1)
-			scopes[roles[0]] = true
+			require.NotEmpty(t, roles)
+			scopes[strings.Join(roles, " and ")] = true
 		}
 	}
 	require.Len(t, scopes, 1, op.OperationID)

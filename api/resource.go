@@ -6,6 +6,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 )
 
 // stamp writes a tm_ member.
@@ -132,6 +133,22 @@ func (s *Server) single(c *gin.Context, e email.Email) singleJSON {
 		out.ContentCalendar = &calendarJSON{Method: e.Calendar.Method, ICS: e.Calendar.ICS}
 	}
 	return out
+}
+
+// answered is an Email by itself as the credential may see it. One that may not read
+// e-mails sees how it stands, and nothing of what it says and to whom.
+func (s *Server) answered(c *gin.Context, e email.Email) singleJSON {
+	out := s.single(c, e)
+	if grantOf(c).May(account.ScopeRead) {
+		return out
+	}
+	return singleJSON{emailJSON: emailJSON{
+		ID: out.ID, CustomerID: out.CustomerID, Source: address(email.Address{}), Destinations: []addressJSON{}, Status: out.Status,
+		Attachments: []attachmentJSON{}, TmCreate: out.TmCreate, TmUpdate: out.TmUpdate, TmDelete: out.TmDelete,
+		Cc: []addressJSON{}, Bcc: []addressJSON{}, ReplyTo: []addressJSON{}, StatusDetail: out.StatusDetail, NextAttemptAt: out.NextAttemptAt,
+		Counts: out.Counts, Recipients: []recipientJSON{}, Tags: []string{}, Metadata: map[string]string{}, SendAt: out.SendAt,
+		ExpiresAt: out.ExpiresAt, Stream: out.Stream, BatchID: out.BatchID, WorkflowID: out.WorkflowID, WorkflowURL: out.WorkflowURL,
+	}}
 }
 
 func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {

@@ -65,6 +65,8 @@ type Options struct {
 	// RequestRate is how many requests a second one credential may make, twice as many
 	// at once; 0 is any number.
 	RequestRate int
+	// CustomerRequestRate is the same for all credentials of a customer together.
+	CustomerRequestRate int
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Now is the clock of everything that a request says of times: what is in the past, how
@@ -86,7 +88,9 @@ type Server struct {
 	waiters waiters
 	// requests limits each credential; nil limits none.
 	requests *limiters
-	logins   logins
+	// customers limits each customer; nil limits none.
+	customers *limiters
+	logins    logins
 	// large is the memory that large requests share.
 	large *semaphore.Weighted
 	// description is what /openapi.json and /docs show.
@@ -105,6 +109,9 @@ func New(deps Deps, opts Options) *Server {
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
+	}
+	if opts.CustomerRequestRate > 0 {
+		s.customers = newLimiters(rate.Limit(opts.CustomerRequestRate), 2*opts.CustomerRequestRate)
 	}
 	proxies := make([]string, len(opts.TrustedProxies))
 	for i, p := range opts.TrustedProxies {
@@ -196,9 +203,9 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, s.oneWebhook(s.enableWebhook))
 	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, s.rotateSecret)
 	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, s.testWebhook)
-	s.route("POST", "/v1.0/webhooks/:id/replay", webhooks, s.replay)
+	s.route("POST", "/v1.0/webhooks/:id/replay", replays, s.replay)
 	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, s.listDeliveries)
-	s.route("POST", "/v1.0/deliveries/:id/retry", webhooks, s.retryDelivery)
+	s.route("POST", "/v1.0/deliveries/:id/retry", replays, s.retryDelivery)
 
 	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
 	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
@@ -216,6 +223,8 @@ type need struct {
 	open  bool
 	full  bool
 	scope account.Scope
+	// also is a second scope that it takes besides; empty is none.
+	also account.Scope
 }
 
 var (
@@ -227,7 +236,9 @@ var (
 	manage    = need{scope: account.ScopeManage}
 	webhooks  = need{scope: account.ScopeWebhooks}
 	mailboxes = need{scope: account.ScopeMailboxes}
-	admin     = need{scope: account.ScopeAdmin}
+	// replays send what happened in the past to an endpoint, which reads it.
+	replays = need{scope: account.ScopeWebhooks, also: account.ScopeRead}
+	admin   = need{scope: account.ScopeAdmin}
 	// some routes take any credential.
 	some = need{}
 	// full routes take one that may do all that its customer may.
@@ -250,7 +261,7 @@ func (s *Server) route(method, path string, n need, h handler) {
 
 // routeRaw is for answers that are not JSON.
 func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
-	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Scope: n.scope})
+	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Scope: n.scope, Also: n.also})
 	if n.open {
 		s.engine.Handle(method, path, h)
 		return
@@ -265,8 +276,9 @@ type Route struct {
 	Path string
 	// Open takes no credential, Full one that may do all that its customer may.
 	Open, Full bool
-	// Scope is empty where none is asked for.
-	Scope account.Scope
+	// Scope is empty where none is asked for. Also is a second one that the route takes
+	// besides; empty is none.
+	Scope, Also account.Scope
 }
 
 // Routes lists every route.

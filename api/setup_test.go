@@ -118,6 +118,10 @@ func setupWith(t testing.TB, maxBytes int64, requestRate int) *bench {
 type setupOptions struct {
 	maxBytes    int64
 	requestRate int
+	// customerRate limits each customer; 0 does not.
+	customerRate int
+	// anyDomain lets customers send from domains that nobody has verified.
+	anyDomain bool
 	// emails may stand before the store; nil lets it be.
 	emails func(api.Emails) api.Emails
 	// now is where the API's clock begins and the database's clock stands; zero is the real time.
@@ -139,7 +143,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		_, err := dbtest.SetUpClock(t.Context(), raw.DB, o.now)
 		require.NoError(t, err)
 	}
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: true, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: !o.anyDomain, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, raw.Close())
@@ -160,7 +164,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
-		RequestRate: o.requestRate,
+		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate,
 		Now:         now,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 		Home:        o.home,

@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -170,8 +171,13 @@ func (s *Server) putWebhook(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	var in webhookRequest
+	before := e.URL
 	if err = decode(c, &in); err == nil {
 		err = in.apply(&e, s.deps.CheckURL)
+	}
+	// What waits for the endpoint goes to the new address, and happened before.
+	if err == nil && e.URL != before && !grantOf(c).May(account.ScopeRead) {
+		err = lacks(account.ScopeRead)
 	}
 	if err != nil {
 		return 0, nil, err

@@ -232,7 +232,7 @@ func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool
 		fmt.Sprintf("POSTRIDER_SMTP_URLS=smtp://127.0.0.1:%d?name=sink&tls=none", st.sinkPort),
 		"POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32), "POSTRIDER_LISTEN=" + d.api,
 		// One key of one client is to be served as fast as it goes.
-		"POSTRIDER_REQUEST_RATE=0",
+		"POSTRIDER_REQUEST_RATE=0", "POSTRIDER_CUSTOMER_REQUEST_RATE=0",
 	}
 	if _, err := d.command(ctx, "migrate", "up", "--skip-temporal"); err != nil {
 		return nil, err

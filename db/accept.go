@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"time"
@@ -189,16 +190,19 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 // customer may send from the domain.
 func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
 	var now time.Time
-	var verified bool
-	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &verified, &prepaid)
+	var own sql.NullBool // NULL where nobody has verified the domain
+	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.now.IsZero() {
 		c.now = now
 	}
-	if c.s.opts.RequireVerifiedDomains && !verified {
+	if c.s.opts.RequireVerifiedDomains && !own.Bool {
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
+	}
+	if own.Valid && !own.Bool {
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer: send from a domain of your own", domain)
 	}
 	return wants, prepaid, nil
 }

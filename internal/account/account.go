@@ -104,7 +104,9 @@ const (
 	ScopeRead Scope = "emails:read"
 	// ScopeManage steers and deletes e-mails.
 	ScopeManage Scope = "emails:manage"
-	// ScopeWebhooks manages webhook endpoints.
+	// ScopeWebhooks manages webhook endpoints, which get the events of mail from then on.
+	// To have past events sent, or to move an endpoint with what waits for it, it takes
+	// ScopeRead besides.
 	ScopeWebhooks Scope = "webhooks"
 	// ScopeMailboxes reads received mail.
 	ScopeMailboxes Scope = "mailboxes"
@@ -152,6 +154,48 @@ func (g Grant) MaySendFrom(domain string) bool {
 // MayComeFrom reports whether it may be used from an address.
 func (g Grant) MayComeFrom(ip netip.Addr) bool {
 	return len(g.Networks) == 0 || slices.ContainsFunc(g.Networks, func(p netip.Prefix) bool { return p.Contains(ip.Unmap()) })
+}
+
+// Exceeded names the first member of a key that allows more than this credential does,
+// and says why. An empty member means that the credential allows all that the key does.
+// It is the one rule of giving and taking: a credential makes, renews and ends only keys
+// that it covers.
+func (g Grant) Exceeded(k AccessKey) (member, why string) {
+	if len(k.Scopes) == 0 && len(g.Scopes) > 0 && !g.Admin() {
+		return "scopes", "a key without scopes may do more than this credential: name scopes that this credential has"
+	}
+	for _, s := range k.Scopes {
+		if !g.May(s) {
+			return "scopes", "this credential lacks the scope " + string(s)
+		}
+	}
+	if len(g.SenderDomains) > 0 && (len(k.SenderDomains) == 0 || slices.ContainsFunc(k.SenderDomains, func(d string) bool { return !g.MaySendFrom(d) })) {
+		return "sender_domains", "this credential sends only from " + strings.Join(g.SenderDomains, ", ")
+	}
+	if len(g.Networks) > 0 && (len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return !g.holds(p) })) {
+		return "networks", "this credential may be used only from its own networks"
+	}
+	if !g.ExpiresAt.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(g.ExpiresAt)) {
+		return "expire", "this credential ends at " + g.ExpiresAt.UTC().Format(time.RFC3339)
+	}
+	return "", ""
+}
+
+// holds reports whether all addresses of a network are in one of the credential's.
+func (g Grant) holds(n netip.Prefix) bool {
+	n = unmapped(n)
+	return slices.ContainsFunc(g.Networks, func(own netip.Prefix) bool {
+		own = unmapped(own)
+		return own.Bits() <= n.Bits() && own.Contains(n.Addr())
+	})
+}
+
+// unmapped writes a network of IPv4-mapped IPv6 addresses as the IPv4 network that it is.
+func unmapped(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
 }
 
 // Domain is a domain that a customer sends from.

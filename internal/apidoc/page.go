@@ -225,11 +225,18 @@ func needs(security *yaml.Node) template.HTML {
 	var out template.HTML
 	for _, alternative := range alternatives {
 		members(alternative, func(_ string, roles *yaml.Node) {
+			var scopes []string
 			for _, role := range items(roles) {
-				out = "Takes the scope " + inline("`"+role.Value+"`") + ", or a credential without scopes."
-				if role.Value == "admin" {
-					out = "Takes the scope " + inline("`admin`") + "."
-				}
+				scopes = append(scopes, "`"+role.Value+"`")
+			}
+			switch {
+			case len(scopes) == 0:
+			case slices.Equal(scopes, []string{"`admin`"}):
+				out = "Takes the scope " + inline("`admin`") + "."
+			case len(scopes) == 1:
+				out = "Takes the scope " + inline(scopes[0]) + ", or a credential without scopes."
+			default:
+				out = "Takes the scopes " + inline(strings.Join(scopes, " and ")) + ", or a credential without scopes."
 			}
 		})
 	}

@@ -90,6 +90,8 @@ type Config struct {
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
 	// RequestRate is how many requests a second one credential may make; 0 is any number.
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
+	// CustomerRequestRate is the same for all credentials of a customer together.
+	CustomerRequestRate int `env:"POSTRIDER_CUSTOMER_REQUEST_RATE"`
 	// RecipientRates are how many recipients a domain may have in a time. Each domain is
 	// there once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`

@@ -1,0 +1,288 @@
+package api_test
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/mailbox"
+)
+
+// request is something that a route is asked for.
+type request struct {
+	path, body, contentType string
+	// owned says that the path names a thing of customer A.
+	owned bool
+	// beyond reports whether a credential that the route lets through asks for more than
+	// it has; nil is never.
+	beyond func(account.Grant) bool
+	// keys are those that the request may end.
+	keys []targetKey
+}
+
+type targetKey struct {
+	key   account.AccessKey
+	token string
+}
+
+// asking makes the requests of one route; what they need of customer A is made anew.
+type asking func(*rights) []request
+
+func plainGet(path string) asking { return func(*rights) []request { return []request{{path: path}} } }
+
+// on asks for something of customer A.
+func on(path func(*rights) string, body string) asking {
+	return func(r *rights) []request { return []request{{path: path(r), body: body, owned: true}} }
+}
+
+// rightsRows has a row for each line of the route table.
+func rightsRows() map[string]asking {
+	rows := map[string]asking{}
+	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), webhookRows(), mailboxRows()} {
+		for name, row := range add {
+			rows[name] = row
+		}
+	}
+	return rows
+}
+
+func openRows() map[string]asking {
+	login := func(path string) asking {
+		return func(r *rights) []request {
+			return []request{{path: path, body: `{"username":"user-B","password":"correct horse"}`}}
+		}
+	}
+	return map[string]asking{
+		"GET /": plainGet("/"), "GET /healthz": plainGet("/healthz"), "GET /readyz": plainGet("/readyz"), "GET /metrics": plainGet("/metrics"),
+		"GET /openapi.json": plainGet("/openapi.json"), "GET /openapi.yaml": plainGet("/openapi.yaml"), "GET /docs": plainGet("/docs"),
+		"POST /auth/login": login("/auth/login"), "POST /v1.0/auth/login": login("/v1.0/auth/login"),
+	}
+}
+
+// mail is a new e-mail of A; done is one that is canceled.
+func (r *rights) mail() string {
+	r.t.Helper()
+	return r.with(r.keyA, "POST", "/v1.0/emails", secretMail).field(r.t, "id")
+}
+
+func (r *rights) done() string {
+	r.t.Helper()
+	id := r.mail()
+	require.Equal(r.t, 200, r.with(r.keyA, "POST", "/v1.0/emails/"+id+"/cancel", "").status)
+	return id
+}
+
+func (r *rights) file() string {
+	r.t.Helper()
+	body, contentType := form(r.t, "SECRETFILE.txt", "text/plain", []byte("SECRETFILE"))
+	return r.call("POST", "/v1.0/files", body, "Content-Type", contentType, "Authorization", "Bearer "+r.keyA).field(r.t, "id")
+}
+
+func (r *rights) batch() string {
+	r.t.Helper()
+	return r.with(r.keyA, "POST", "/v1.0/emails/batch", messages(secretMail)).field(r.t, "id")
+}
+
+func emailRows() map[string]asking {
+	mail := func(action string) func(*rights) string {
+		return func(r *rights) string { return "/v1.0/emails/" + r.mail() + action }
+	}
+	batch := func(action string) func(*rights) string {
+		return func(r *rights) string { return "/v1.0/batches/" + r.batch() + action }
+	}
+	file := func(part string) func(*rights) string {
+		return func(r *rights) string { return "/v1.0/files/" + r.file() + part }
+	}
+	// Each customer sends from its own domain; one credential can.
+	posted := func(path string, body func(message string) string) asking {
+		return func(r *rights) (out []request) {
+			for _, c := range []account.Customer{r.a, r.b, r.operator} {
+				domain := strings.ToLower(c.Name) + ".test"
+				out = append(out, request{path: path, body: body(strings.ReplaceAll(basic, "acme.test", domain)), beyond: func(g account.Grant) bool {
+					return g.Customer.ID != c.ID || !g.MaySendFrom(domain)
+				}})
+			}
+			return out
+		}
+	}
+	plain := func(m string) string { return m }
+	at := time.Now().AddDate(0, 0, 3).UTC().Format(time.RFC3339)
+	return map[string]asking{
+		"POST /v1.0/emails": posted("/v1.0/emails", plain), "POST /v1.0/emails/preview": posted("/v1.0/emails/preview", plain),
+		"POST /v1.0/emails/batch": posted("/v1.0/emails/batch", func(m string) string { return messages(m) }),
+		"GET /v1.0/emails":        plainGet("/v1.0/emails"), "GET /v1.0/emails/stats": plainGet("/v1.0/emails/stats"),
+		"GET /v1.0/emails/:id": on(mail(""), ""), "DELETE /v1.0/emails/:id": on(mail(""), ""),
+		"POST /v1.0/emails/:id/cancel": on(mail("/cancel"), ""), "POST /v1.0/emails/:id/hold": on(mail("/hold"), ""),
+		"POST /v1.0/emails/:id/resume": on(func(r *rights) string {
+			id := r.mail()
+			require.Equal(r.t, 200, r.with(r.keyA, "POST", "/v1.0/emails/"+id+"/hold", "").status)
+			return "/v1.0/emails/" + id + "/resume"
+		}, ""),
+		"POST /v1.0/emails/:id/retry-now": on(mail("/retry-now"), ""), "POST /v1.0/emails/:id/reschedule": on(mail("/reschedule"), `{"send_at":"`+at+`"}`),
+		"POST /v1.0/emails/:id/resend": on(func(r *rights) string { return "/v1.0/emails/" + r.done() + "/resend" }, ""),
+		"GET /v1.0/emails/:id/events":  on(mail("/events"), ""), "GET /v1.0/emails/:id/attempts": on(mail("/attempts"), ""),
+		"GET /v1.0/events": plainGet("/v1.0/events"), "GET /v1.0/batches": plainGet("/v1.0/batches"), "GET /v1.0/batches/:id": on(batch(""), ""),
+		"POST /v1.0/batches/:id/cancel": on(batch("/cancel"), ""), "POST /v1.0/batches/:id/hold": on(batch("/hold"), ""),
+		"POST /v1.0/batches/:id/resume": on(batch("/resume"), ""),
+		"POST /v1.0/files": func(r *rights) []request {
+			body, contentType := form(r.t, "a.txt", "text/plain", []byte("a"))
+			return []request{{path: "/v1.0/files", body: body, contentType: contentType}}
+		},
+		"GET /v1.0/files/:id": on(file(""), ""), "DELETE /v1.0/files/:id": on(file(""), ""), "GET /v1.0/files/:id/content": on(file("/content"), ""),
+	}
+}
+
+// target makes a key of A that somebody may want to be rid of.
+func (r *rights) target(scopes ...account.Scope) targetKey {
+	r.t.Helper()
+	k, token, err := r.store.CreateAccessKey(r.t.Context(), account.AccessKey{CustomerID: r.a.ID, Name: "SECRETKEY", Scopes: scopes})
+	require.NoError(r.t, err)
+	return targetKey{k, token}
+}
+
+// keyRows ask for keys with all rights, too, and end keys of the operator.
+func keyRows() map[string]asking {
+	made := func(path func(*rights) string, owned bool) asking {
+		return func(r *rights) (out []request) {
+			for body, k := range map[string]account.AccessKey{
+				`{"name":"all"}`: {}, `{"scopes":["emails:send"]}`: {Scopes: []account.Scope{account.ScopeSend}},
+			} {
+				out = append(out, request{path: path(r), body: body, owned: owned, beyond: func(g account.Grant) bool {
+					member, _ := g.Exceeded(k)
+					return member != ""
+				}})
+			}
+			return out
+		}
+	}
+	ended := func(action string) asking {
+		return func(r *rights) (out []request) {
+			for _, k := range []targetKey{r.target(), r.target(account.ScopeAdmin), r.target(account.ScopeRead)} {
+				out = append(out, request{path: "/v1.0/accesskeys/" + k.key.ID + action, owned: true, keys: []targetKey{k}, beyond: func(g account.Grant) bool {
+					member, _ := g.Exceeded(k.key)
+					return member != ""
+				}})
+			}
+			return out
+		}
+	}
+	return map[string]asking{
+		"GET /v1.0/accesskeys": plainGet("/v1.0/accesskeys"), "POST /v1.0/accesskeys": made(func(*rights) string { return "/v1.0/accesskeys" }, false),
+		"GET /v1.0/accesskeys/:id":    on(func(r *rights) string { return "/v1.0/accesskeys/" + r.target().key.ID }, ""),
+		"DELETE /v1.0/accesskeys/:id": ended(""), "POST /v1.0/accesskeys/:id/rotate": ended("/rotate"),
+		"POST /v1.0/customers/:id/accesskeys": made(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + "/accesskeys" }, true),
+	}
+}
+
+func customerRows() map[string]asking {
+	customer := func(part, body string) asking {
+		return on(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + part }, body)
+	}
+	return map[string]asking{
+		"GET /v1.0/usage": plainGet("/v1.0/usage"), "GET /v1.0/audit": plainGet("/v1.0/audit"), "GET /v1.0/customer": plainGet("/v1.0/customer"), "GET /v1.0/customers": plainGet("/v1.0/customers"),
+		"PUT /v1.0/customer":      func(*rights) []request { return []request{{path: "/v1.0/customer", body: `{"detail":"x"}`}} },
+		"POST /v1.0/customers":    func(*rights) []request { return []request{{path: "/v1.0/customers", body: `{"name":"C"}`}} },
+		"GET /v1.0/customers/:id": customer("", ""), "PUT /v1.0/customers/:id": customer("", `{"credits":null}`),
+		"POST /v1.0/customers/:id/domains": func(r *rights) []request {
+			return []request{{path: "/v1.0/customers/" + r.a.ID + "/domains", body: `{"name":"a.test","verified":true}`, owned: true,
+				beyond: func(g account.Grant) bool { return !g.MaySendFrom("a.test") }}}
+		},
+		"GET /v1.0/customers/:id/domains/:domain/warmup":    customer("/domains/a.test/warmup", ""),
+		"PUT /v1.0/customers/:id/domains/:domain/warmup":    customer("/domains/a.test/warmup", `{"plan":[50]}`),
+		"DELETE /v1.0/customers/:id/domains/:domain/warmup": customer("/domains/a.test/warmup", ""),
+		"GET /v1.0/pauses": plainGet("/v1.0/pauses"),
+		"PUT /v1.0/pauses": func(*rights) []request {
+			return []request{{path: "/v1.0/pauses", body: `{"scope":"relay","key":"primary","reason":"test"}`}}
+		},
+		"DELETE /v1.0/pauses": func(r *rights) []request {
+			require.Less(r.t, r.with(r.credentialOf("Operator: admin"), "PUT", "/v1.0/pauses", `{"scope":"relay","key":"primary","reason":"test"}`).status, 300)
+			return []request{{path: "/v1.0/pauses?scope=relay&key=primary"}}
+		},
+	}
+}
+
+func (r *rights) credentialOf(name string) string {
+	r.t.Helper()
+	for _, c := range r.credentials {
+		if c.name == name {
+			return c.token
+		}
+	}
+	require.Fail(r.t, "no credential "+name)
+	return ""
+}
+
+// hook is a new endpoint of A, for events of no e-mail that these tests make.
+func (r *rights) hook() string {
+	r.t.Helper()
+	for len(r.hooks) > 2 { // a customer has so many at most
+		_, err := r.store.DeleteEndpoint(r.t.Context(), r.a.ID, r.hooks[0])
+		require.True(r.t, err == nil || email.FailureCode(err) == email.CodeNotFound, err)
+		r.hooks = r.hooks[1:]
+	}
+	id := r.with(r.keyA, "POST", "/v1.0/webhooks", `{"url":"https://secrethook.test/in","tags":["none"]}`).field(r.t, "id")
+	r.hooks = append(r.hooks, id)
+	return id
+}
+
+func webhookRows() map[string]asking {
+	hook := func(part string) func(*rights) string {
+		return func(r *rights) string {
+			id := r.hook()
+			return "/v1.0/webhooks/" + id + part
+		}
+	}
+	return map[string]asking{
+		"GET /v1.0/webhooks": plainGet("/v1.0/webhooks"),
+		"POST /v1.0/webhooks": func(*rights) []request {
+			return []request{{path: "/v1.0/webhooks", body: `{"url":"https://hooks.x.test/in","tags":["none"]}`}}
+		},
+		"GET /v1.0/webhooks/:id": on(hook(""), ""), "DELETE /v1.0/webhooks/:id": on(hook(""), ""),
+		"PUT /v1.0/webhooks/:id": func(r *rights) []request {
+			return []request{{path: hook("")(r), body: `{"tags":["other"]}`, owned: true},
+				{path: hook("")(r), body: `{"url":"https://elsewhere.test/"}`, owned: true, beyond: func(g account.Grant) bool { return !g.May(account.ScopeRead) }}}
+		},
+		"POST /v1.0/webhooks/:id/enable": on(hook("/enable"), ""), "POST /v1.0/webhooks/:id/rotate-secret": on(hook("/rotate-secret"), ""),
+		"POST /v1.0/webhooks/:id/test": on(hook("/test"), ""), "POST /v1.0/webhooks/:id/replay": on(hook("/replay"), `{"since":"2020-01-01T00:00:00Z"}`),
+		"GET /v1.0/webhooks/:id/deliveries": on(hook("/deliveries"), ""),
+		"POST /v1.0/deliveries/:id/retry": on(func(r *rights) string {
+			id := r.hook()
+			d, err := r.store.TestEndpoint(r.t.Context(), r.a.ID, id)
+			require.NoError(r.t, err)
+			due, err := r.store.ClaimForEndpoint(r.t.Context(), id, 1)
+			require.NoError(r.t, err)
+			require.NoError(r.t, r.store.SettleDelivery(r.t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503}))
+			return "/v1.0/deliveries/" + url.PathEscape(d.ID) + "/retry"
+		}, ""),
+	}
+}
+
+// receive stores a message in A's mailbox.
+func (r *rights) receive(raw string) {
+	r.t.Helper()
+	m, err := r.store.CatchAllMailbox(r.t.Context(), r.a.ID, "in@a.test")
+	require.NoError(r.t, err)
+	got := mailbox.Message{ID: uuid.New(), MailboxID: m.ID, CustomerID: m.CustomerID, EnvelopeFrom: "bob@x.test", EnvelopeTo: []string{"in@a.test"},
+		Size: int64(len(raw)), SHA256: strings.Repeat("0", 64), ReceivedAt: time.Now()}
+	require.NoError(r.t, r.store.StoreMessages(r.t.Context(), []mailbox.Message{got}, []byte(raw)))
+	r.mailbox, r.message = m.ID.String(), got.ID.String()
+}
+
+func mailboxRows() map[string]asking {
+	box := func(part string) asking {
+		return on(func(r *rights) string {
+			return "/v1.0/mailboxes/" + r.mailbox + strings.ReplaceAll(part, "MESSAGE", r.message)
+		}, "")
+	}
+	return map[string]asking{
+		"GET /v1.0/mailboxes": plainGet("/v1.0/mailboxes"), "GET /v1.0/mailboxes/:id/messages": box("/messages"),
+		"GET /v1.0/mailboxes/:id/messages/:message": box("/messages/MESSAGE"), "GET /v1.0/mailboxes/:id/messages/:message/raw": box("/messages/MESSAGE/raw"),
+		"GET /v1.0/mailboxes/:id/messages/:message/attachments/:index": box("/messages/MESSAGE/attachments/0"),
+	}
+}
