@@ -21,6 +21,7 @@ type Files interface {
 	// StoreFile reads content to its end. An error of content is in the chain of the
 	// one returned, and leaves nothing behind.
 	StoreFile(ctx context.Context, customerID string, f email.File, content io.Reader) (email.File, error)
+	Files(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.File, *email.Cursor, error)
 	File(ctx context.Context, customerID, id string) (email.File, error)
 	FileContent(ctx context.Context, customerID, id string) (email.File, io.Reader, error)
 	DeleteFile(ctx context.Context, customerID, id string) (email.File, error)
@@ -160,6 +161,22 @@ func fileTooLarge(limit int64) *email.Failure {
 	f := email.Fail(email.CodeTooLarge, "the file has more than %d bytes, which is the limit of a message: compress or split it, or put it where it can be downloaded and send the link", limit)
 	f.Fields = []email.FieldError{{Pointer: fieldFile, Code: string(email.CodeTooLarge), Detail: f.Detail}}
 	return f
+}
+
+func (s *Server) listFiles(c *gin.Context) (int, any, error) {
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	files, next, err := s.deps.Files.Files(c.Request.Context(), customerOf(c).ID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := listAnswer[fileJSON]{Result: make([]fileJSON, len(files)), NextPageToken: pageToken(next)}
+	for i, f := range files {
+		out.Result[i] = fileAnswer(f)
+	}
+	return http.StatusOK, out, nil
 }
 
 func (s *Server) getFile(c *gin.Context) (int, any, error) { return s.oneFile(c, s.deps.Files.File) }

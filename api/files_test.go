@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/memtest"
 )
 
@@ -295,4 +297,40 @@ func TestTheLargestUploadIsNeverInMemoryWhole(t *testing.T) {
 	require.Equal(t, size>>19, b.count("SELECT count(*) FROM blob_chunks"))
 	require.Less(t, content.peak-held, int64(8<<20))
 	t.Logf("held %d KiB", (content.peak-held)>>10)
+}
+
+// TestFilesAreListed: newest first, page by page, and no other customer's.
+func TestFilesAreListed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var ids []string
+	for _, name := range []string{"a.txt", "b.txt", "c.txt"} {
+		f, err := b.store.StoreFile(t.Context(), b.customer.ID, email.File{Filename: name, Type: "text/plain"}, strings.NewReader(name))
+		require.NoError(t, err)
+		ids = append([]string{f.ID}, ids...)
+	}
+	other, otherKey := b.newCustomer("Other", "other.test")
+	_, err := b.store.StoreFile(t.Context(), other.ID, email.File{Filename: "secret.txt", Type: "text/plain"}, strings.NewReader("s"))
+	require.NoError(t, err)
+	var page struct {
+		Result []struct {
+			ID string `json:"id"`
+		} `json:"result"`
+		NextPageToken string `json:"next_page_token"`
+	}
+	var got []string
+	for query := "?page_size=2"; ; query = "?page_size=2&page_token=" + url.QueryEscape(page.NextPageToken) {
+		page.Result = nil
+		b.as("GET", "/v1.0/files"+query, "").decode(t, &page)
+		for _, f := range page.Result {
+			got = append(got, f.ID)
+		}
+		if page.NextPageToken == "" {
+			break
+		}
+	}
+	require.Equal(t, ids, got)
+	theirs := b.call("GET", "/v1.0/files", "", "Authorization", "Bearer "+otherKey)
+	require.Contains(t, theirs.body, "secret.txt")
+	require.NotContains(t, theirs.body, ids[0])
 }

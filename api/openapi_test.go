@@ -299,6 +299,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"DELETE", one, "", nil},
 		{"GET", "/v1.0/events", "", nil},
 		{"POST", "/v1.0/files", upload, []string{"Content-Type", uploadType}},
+		{"GET", "/v1.0/files", "", nil},
 		{"GET", "/v1.0/files/" + file, "", nil},
 		{"GET", "/v1.0/files/" + file + "/content", "", nil},
 		{"DELETE", "/v1.0/files/" + file, "", nil},

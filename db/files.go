@@ -58,6 +58,20 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 	return row.file(), nil
 }
 
+// Files lists a customer's uploaded files, newest first.
+func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.File, next *email.Cursor, err error) {
+	var rows []*fileRow
+	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Order("f.created_at DESC", "f.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "f", "created_at")).Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	rows, next = page(rows, limit, func(r *fileRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	for _, r := range rows {
+		out = append(out, r.file())
+	}
+	return out, next, nil
+}
+
 // File reads what is known of a customer's file.
 func (s *Store) File(ctx context.Context, customerID, id string) (email.File, error) {
 	row, err := s.fileRow(ctx, customerID, id)
