@@ -169,7 +169,7 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/batches/:id/resume", manage, s.controlBatch(email.ActionResume))
 
 	s.route("POST", "/v1.0/files", send, s.postFile)
-	s.route("GET", "/v1.0/files", send, s.listFiles)
+	s.route("GET", "/v1.0/files", read, s.listFiles)
 	s.route("GET", "/v1.0/files/:id", send, s.getFile)
 	s.route("DELETE", "/v1.0/files/:id", send, s.deleteFile)
 	s.routeRaw("GET", "/v1.0/files/:id/content", send, s.getFileContent)
