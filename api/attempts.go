@@ -30,7 +30,14 @@ func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	as, err := s.deps.Events.Attempts(c.Request.Context(), customerOf(c).ID, id)
+	after, err := numberToken(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+		return 0, nil, err
+	}
+	as, next, err := s.deps.Events.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -42,5 +49,5 @@ func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
 			MessageSHA256: a.MessageSHA256, MessageBytes: a.MessageBytes, Transcript: append([]email.Step{}, a.Transcript...),
 		}
 	}
-	return http.StatusOK, gin.H{"result": out}, nil
+	return http.StatusOK, numberedAnswer[attemptJSON]{Result: out, NextPageToken: tokenOf(int64(next))}, nil
 }

@@ -79,7 +79,7 @@ const (
 
 func (s *Server) batch(b email.Batch, open int) batchJSON {
 	out := batchJSON{
-		ID: b.ID, CustomerID: b.CustomerID, Status: batchSending, Mode: b.Mode, Total: b.Total, Accepted: b.Accepted(), Refused: len(b.Refused),
+		ID: b.ID, CustomerID: b.CustomerID, Status: batchSending, Mode: b.Mode, Total: b.Total, Accepted: b.Accepted(), Refused: b.RefusedCount,
 		CreatedAt: moment(b.CreatedAt), WorkflowID: b.WorkflowID,
 	}
 	switch {
@@ -147,21 +147,27 @@ func refusedItems(refused []email.RefusedItem) []batchItemJSON {
 	return out
 }
 
-// acceptBatch stores the messages of a request. Its bytes are let go when it returns.
+// acceptBatch stores the messages of a request.
 func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
-	release, err := s.room(c)
-	if err != nil {
-		return b, nil, false, err
-	}
-	defer release()
 	body, err := readBody(c, maxBody(s.opts.Limits))
 	if err != nil {
 		return b, nil, false, err
 	}
+	release, err := borrow(c, s.budget.work, 3*int64(len(body)))
+	if err != nil {
+		return b, nil, false, err
+	}
+	defer release()
 	in, err := intake.DecodeBatch(body, s.limits(c))
 	if err != nil {
 		return b, nil, false, err
 	}
+	// An insert has the copies as they are, and as they are written.
+	copies, err := borrow(c, s.budget.copies, 3*min(in.Bytes(), batchInsertBytes))
+	if err != nil {
+		return b, nil, false, err
+	}
+	defer copies()
 	idem := email.Idempotency{Key: key}
 	if key != "" {
 		idem.Fingerprint = in.Fingerprint()
@@ -169,6 +175,9 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 	// The client may hang up; what it sent is accepted or not, never half.
 	return s.deps.Batches.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), s.deps.Dispatcher.Owner(), idem)
 }
+
+// batchInsertBytes is about the most that the store inserts of a batch at once.
+const batchInsertBytes = 4 << 20
 
 // batchRequest is a batch as the credential may send it.
 func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
@@ -202,6 +211,9 @@ func (s *Server) listBatches(c *gin.Context) (int, any, error) {
 	}
 	after, size, err := pageOf(c)
 	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
 		return 0, nil, err
 	}
 	bs, next, err := s.deps.Batches.Batches(c.Request.Context(), customerOf(c).ID, after, size)

@@ -3,7 +3,9 @@ package api
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -18,8 +20,11 @@ import (
 // maxSmallBody bounds every request body but a message's.
 const maxSmallBody = 64 << 10
 
-// readBody reads a JSON body of at most limit bytes. One that announces more is
-// refused before it is read.
+// bodyStart is what a body that does not announce its length is charged at first.
+const bodyStart = 64 << 10
+
+// readBody reads a JSON body of at most limit bytes into memory that the request holds
+// until it is answered. One that announces more is refused before it is read.
 func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")
@@ -30,16 +35,39 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if c.Request.ContentLength > limit {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
-	// A growing buffer would be copied, and take twice its size while it is.
-	buf := bytes.NewBuffer(make([]byte, 0, max(c.Request.ContentLength, 0)+bytes.MinRead))
-	_, err := buf.ReadFrom(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
-	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(0, big.Limit)
+	n := c.Request.ContentLength
+	if n < 0 {
+		n = min(limit, bodyStart)
 	}
-	if err != nil {
+	if _, err := hold(c, budgetOf(c).bodies, n); err != nil {
+		return nil, err
+	}
+	// A growing buffer would be copied, and take twice its size while it is: only a body
+	// that does not announce its length has one.
+	buf := make([]byte, 0, n+1)
+	for body := http.MaxBytesReader(c.Writer, c.Request.Body, limit); ; {
+		if len(buf) == cap(buf) {
+			if _, err := hold(c, budgetOf(c).bodies, int64(cap(buf))); err != nil {
+				return nil, err
+			}
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+		}
+		m, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+m]
+		if err == nil {
+			continue
+		}
+		if err == io.EOF { // not one that is wrapped: that body broke off
+			return buf, nil
+		}
+		if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, tooLarge(0, big.Limit)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, email.Fail(email.CodeMalformedJSON, "the body came too slowly: it must begin within 10 seconds, come at 8 KiB a second or more, and be whole in 5 minutes")
+		}
 		return nil, email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
 	}
-	return buf.Bytes(), nil
 }
 
 func tooLarge(size, limit int64) *email.Failure {

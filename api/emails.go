@@ -27,6 +27,8 @@ type Emails interface {
 	Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	// Settled tells which e-mails have had a verdict for every recipient.
 	Settled(ctx context.Context, ids []string) ([]string, error)
+	// ContentBytes is about what Email reads into memory.
+	ContentBytes(ctx context.Context, customerID, id string) (int64, error)
 }
 
 // Dispatcher starts and wakes runs, best effort.
@@ -64,6 +66,8 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	}
 	s.accepted(c, e)
 	if wait > 0 {
+		s.keepBody(c, 0)
+		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // read again after the wait
 		if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err
 		}
@@ -71,17 +75,17 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	return postStatus(c, e), s.single(c, e), nil
 }
 
-// accept stores the message of a request. Its bytes are let go when it returns.
+// accept stores the message of a request.
 func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
-	release, err := s.room(c)
-	if err != nil {
-		return email.Email{}, false, err
-	}
-	defer release()
 	body, err := readBody(c, maxBody(s.opts.Limits))
 	if err != nil {
 		return email.Email{}, false, err
 	}
+	release, err := borrow(c, s.budget.work, 2*int64(len(body)))
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	defer release()
 	m, sender, err := s.outgoing(c, body)
 	if err != nil {
 		return email.Email{}, false, err
@@ -130,33 +134,6 @@ func atSender(err error, sender string) error {
 	return err
 }
 
-// Large requests share so much memory: a request and what becomes of it takes up
-// to three times its length.
-const (
-	largeRequest     = 1 << 20
-	largeRequestsMax = 256 << 20
-	roomWait         = 10 * time.Second
-)
-
-// room waits until there is memory for a large request, so that many at once do
-// not take it all.
-func (s *Server) room(c *gin.Context) (release func(), err error) {
-	n := c.Request.ContentLength
-	if n < 0 {
-		n = maxBody(s.opts.Limits)
-	}
-	if n <= largeRequest {
-		return func() {}, nil
-	}
-	n = min(n, largeRequestsMax)
-	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
-	defer cancel()
-	if err := s.large.Acquire(ctx, n); err != nil {
-		return nil, email.Fail(email.CodeUnavailable, "too many large messages are being received; send it again")
-	}
-	return func() { s.large.Release(n) }, nil
-}
-
 // postStatus is the status of an answer: 202 while something is still to come.
 // VoIPBIN knows no such difference.
 func postStatus(c *gin.Context, e email.Email) int {
@@ -180,6 +157,9 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	}
 	key, err := idempotencyKey(c)
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := s.holdEmail(c, id); err != nil {
 		return 0, nil, err
 	}
 	first, err := s.deps.Emails.Email(c.Request.Context(), customerOf(c).ID, id)
@@ -224,6 +204,9 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+		return 0, nil, err
+	}
 	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)
 	if err != nil {
 		return 0, nil, err
@@ -254,6 +237,9 @@ func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := s.holdEmail(c, id); err != nil {
 		return 0, nil, err
 	}
 	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
@@ -289,6 +275,9 @@ func (s *Server) control(action email.Action) handler {
 				return 0, nil, invalid("/send_at", "missing", "give the new time as RFC 3339 has it: 2026-01-02T15:04:05Z")
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
+		}
+		if err := s.holdEmail(c, id); err != nil {
+			return 0, nil, err
 		}
 		e, err := s.deps.Emails.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
 		if err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -11,8 +12,10 @@ import (
 
 // Events keeps what happened. Every call is bounded by a customer.
 type Events interface {
-	EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error)
-	Attempts(ctx context.Context, customerID, emailID string) ([]email.Attempt, error)
+	// EmailEvents and Attempts read on after a number, and tell the one to go on after, 0
+	// at the end.
+	EmailEvents(ctx context.Context, customerID, emailID string, after int64) (es []email.Event, next int64, err error)
+	Attempts(ctx context.Context, customerID, emailID string, after int) (as []email.Attempt, next int, err error)
 	// Feed reads on from a place, which may be empty, and says where it got to.
 	Feed(ctx context.Context, customerID, after string, limit int) (es []email.Event, next string, err error)
 }
@@ -48,16 +51,54 @@ func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	es, err := s.deps.Events.EmailEvents(c.Request.Context(), customerOf(c).ID, id)
+	after, err := numberToken(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, gin.H{"result": eventsJSON(es)}, nil
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+		return 0, nil, err
+	}
+	es, next, err := s.deps.Events.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, numberedAnswer[eventJSON]{Result: eventsJSON(es), NextPageToken: tokenOf(next)}, nil
+}
+
+// numberedAnswer is a page of a list whose entries are numbered. Few have a second one.
+type numberedAnswer[T any] struct {
+	Result        []T    `json:"result"`
+	NextPageToken string `json:"next_page_token,omitempty"`
+}
+
+// numberToken reads the page_token of a list whose entries are numbered; 0 if there is
+// none.
+func numberToken(c *gin.Context) (int64, error) {
+	raw := c.Query("page_token")
+	if raw == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(raw, 10, 32)
+	if err != nil || n < 0 {
+		return 0, invalid("page_token", "invalid", "give the next_page_token of an earlier answer")
+	}
+	return n, nil
+}
+
+// tokenOf is what numberToken reads; 0 is the end of the list.
+func tokenOf(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 func (s *Server) feed(c *gin.Context) (int, any, error) {
 	size, err := pageSize(c)
 	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := s.deps.Events.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)

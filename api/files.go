@@ -46,10 +46,16 @@ const (
 	maxFormOverhead = 64 << 10
 	// sniffBytes tell a file's type.
 	sniffBytes = 512
+	// streamBytes is what one stream to or from Postgres holds: a chunk of it, and that as
+	// it is sent.
+	streamBytes = 1 << 20
 )
 
 // postFile stores an upload as it arrives.
 func (s *Server) postFile(c *gin.Context) (int, any, error) {
+	if _, err := hold(c, s.budget.bodies, streamBytes); err != nil {
+		return 0, nil, err
+	}
 	up, err := openUpload(c, s.opts.Limits.MaxMessageBytes)
 	if err != nil {
 		return 0, nil, err
@@ -203,6 +209,10 @@ func (s *Server) getFileContent(c *gin.Context) {
 		s.problem(c, err)
 		return
 	}
+	if _, err := s.holdAnswer(c, streamBytes); err != nil {
+		s.problem(c, err)
+		return
+	}
 	f, content, err := s.deps.Files.FileContent(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		s.problem(c, err)
@@ -210,11 +220,16 @@ func (s *Server) getFileContent(c *gin.Context) {
 	}
 	sandboxed(c)
 	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Filename}))
-	c.Header("Content-Type", f.Type)
-	c.Header("Content-Length", strconv.FormatInt(f.Size, 10))
+	s.stream(c, f.Type, f.Size, content)
+}
+
+// stream answers with bytes as they are read.
+func (s *Server) stream(c *gin.Context, contentType string, size int64, content io.Reader) {
+	c.Header("Content-Type", contentType)
+	c.Header("Content-Length", strconv.FormatInt(size, 10))
 	c.Status(http.StatusOK)
 	if _, err := io.Copy(c.Writer, content); err != nil {
 		// What is announced and does not come tells the client; the status is sent.
-		s.deps.Log.WarnContext(c.Request.Context(), "file.interrupted", "file_id", f.ID, "request_id", requestID(c), "error", err)
+		s.deps.Log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
 	}
 }

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -18,7 +20,8 @@ import (
 type Mailboxes interface {
 	Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mailbox, error)
 	Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error)
-	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, []byte, error)
+	// ReceivedMessage gives a message and a reader of its Size bytes.
+	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, io.Reader, error)
 }
 
 // Parser reads a message for display.
@@ -82,6 +85,9 @@ func (s *Server) listMessages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+		return 0, nil, err
+	}
 	ms, next, err := s.deps.Mailboxes.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)
 	if err != nil {
 		return 0, nil, err
@@ -133,8 +139,8 @@ type contentJSON struct {
 	Problems    []string     `json:"problems"`
 }
 
-// message reads the message that the path names.
-func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, error) {
+// message finds the message that the path names.
+func (s *Server) message(c *gin.Context) (mailbox.Message, io.Reader, error) {
 	box, err := pathID(c, "id", "mailbox")
 	if err != nil {
 		return mailbox.Message{}, nil, err
@@ -146,11 +152,33 @@ func (s *Server) message(c *gin.Context) (mailbox.Message, []byte, error) {
 	return s.deps.Mailboxes.ReceivedMessage(c.Request.Context(), customerOf(c).ID, box, id)
 }
 
+// wholeMessage reads the message that the path names into memory, to be taken apart
+// until release is called: the whole, its decoded parts, and one of them as an answer.
+func (s *Server) wholeMessage(c *gin.Context) (m mailbox.Message, raw []byte, release func(), err error) {
+	m, content, err := s.message(c)
+	if err != nil {
+		return m, nil, nil, err
+	}
+	if _, err := s.holdAnswer(c, 2*m.Size+smallAnswer); err != nil {
+		return m, nil, nil, err
+	}
+	if release, err = borrow(c, s.budget.work, 2*m.Size); err != nil {
+		return m, nil, nil, err
+	}
+	raw = make([]byte, m.Size)
+	if _, err := io.ReadFull(content, raw); err != nil {
+		release()
+		return m, nil, nil, fmt.Errorf("read message %s: %w", m.ID, err)
+	}
+	return m, raw, release, nil
+}
+
 func (s *Server) getMessage(c *gin.Context) (int, any, error) {
-	m, raw, err := s.message(c)
+	m, raw, release, err := s.wholeMessage(c)
 	if err != nil {
 		return 0, nil, err
 	}
+	defer release()
 	p, err := s.deps.Parser.Parse(raw)
 	if err != nil {
 		// The message is as its sender made it; what could be read of it is shown.
@@ -204,31 +232,44 @@ func sandboxed(c *gin.Context) {
 }
 
 func (s *Server) getRawMessage(c *gin.Context) {
-	_, raw, err := s.message(c)
+	if _, err := s.holdAnswer(c, streamBytes); err != nil {
+		s.problem(c, err)
+		return
+	}
+	m, content, err := s.message(c)
 	if err != nil {
 		s.problem(c, err)
 		return
 	}
 	sandboxed(c)
-	c.Data(http.StatusOK, "message/rfc822", raw)
+	s.stream(c, "message/rfc822", m.Size, content)
 }
 
 func (s *Server) getMessageAttachment(c *gin.Context) {
-	_, raw, err := s.message(c)
+	part, content, err := s.messageAttachment(c)
 	if err != nil {
 		s.problem(c, err)
 		return
 	}
+	sandboxed(c)
+	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
+	c.Data(http.StatusOK, "application/octet-stream", content)
+}
+
+// messageAttachment takes one attachment out of a message.
+func (s *Server) messageAttachment(c *gin.Context) (mailbox.Part, []byte, error) {
+	_, raw, release, err := s.wholeMessage(c)
+	if err != nil {
+		return mailbox.Part{}, nil, err
+	}
+	defer release()
 	index, err := strconv.Atoi(c.Param("index"))
 	if err != nil {
 		index = -1
 	}
 	part, content, err := s.deps.Parser.Attachment(raw, index)
 	if err != nil {
-		s.problem(c, attachmentFailure(err))
-		return
+		return part, nil, attachmentFailure(err)
 	}
-	sandboxed(c)
-	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
-	c.Data(http.StatusOK, "application/octet-stream", content)
+	return part, content, nil
 }

@@ -2,17 +2,23 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/memtest"
 )
 
@@ -75,31 +81,239 @@ func (s stuck) Read([]byte) (int, error) {
 	return 0, io.ErrUnexpectedEOF
 }
 
-// TestLargeRequestsShareMemory: one too many is told to come again, small ones
-// are not held up.
-func TestLargeRequestsShareMemory(t *testing.T) {
+// post sends a body of so many bytes as it says, with a key.
+func (b *bench) post(ctx context.Context, key, path string, body io.Reader, length int64) *httptest.ResponseRecorder {
+	req := httptest.NewRequestWithContext(ctx, "POST", path, body)
+	req.ContentLength = length
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+key)
+	rec := httptest.NewRecorder()
+	b.server.ServeHTTP(rec, req)
+	return rec
+}
+
+// TestACustomerThatHoldsItsShareDelaysNobodyElse: its own requests wait for it, and those
+// of another customer, large ones too, do not. All is given back.
+func TestACustomerThatHoldsItsShareDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
-	b := setupWith(t, 256<<20, 0)
-	post := func(ctx context.Context, body io.Reader, length int64) *httptest.ResponseRecorder {
-		req := httptest.NewRequestWithContext(ctx, "POST", "/v1.0/emails", body)
-		req.ContentLength = length
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "Bearer "+b.key)
-		rec := httptest.NewRecorder()
-		b.server.ServeHTTP(rec, req)
-		return rec
-	}
+	const large = 32 << 20
+	b := setupWith(t, large, 0)
+	_, other := b.newCustomer("Other", "other.test")
+	mail := strings.ReplaceAll(basic, "acme.test", "other.test")
 	first := stuck{make(chan struct{}), make(chan struct{})}
 	ended := make(chan int)
-	go func() { ended <- post(t.Context(), first, 256<<20).Code }()
+	go func() { ended <- b.post(t.Context(), b.key, "/v1.0/emails", first, large).Code }()
 	<-first.reading
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	second := post(ctx, strings.NewReader(basic), 2<<20)
+	second := b.post(ctx, b.key, "/v1.0/emails", strings.NewReader(basic), large)
 	require.Equal(t, http.StatusServiceUnavailable, second.Code, second.Body.String())
 	require.NotEmpty(t, second.Header().Get("Retry-After"))
-	require.Equal(t, http.StatusAccepted, post(t.Context(), strings.NewReader(basic), int64(len(basic))).Code)
+	require.Equal(t, http.StatusAccepted, b.post(t.Context(), b.key, "/v1.0/emails", strings.NewReader(basic), int64(len(basic))).Code, "a small one fits beside it")
+	require.Equal(t, http.StatusAccepted, b.post(t.Context(), other, "/v1.0/emails", strings.NewReader(mail), large).Code)
 	close(first.end)
 	require.Equal(t, http.StatusBadRequest, <-ended)
-	require.Equal(t, http.StatusAccepted, post(t.Context(), strings.NewReader(basic), 2<<20).Code)
+	require.Equal(t, http.StatusAccepted, b.post(t.Context(), b.key, "/v1.0/emails", strings.NewReader(basic), large).Code)
+}
+
+// TestSmallBodiesAreInTheBudget: 1500 bodies of 1 MiB that do not end, of one key, come
+// to half of the memory for bodies; the others are told to come again.
+func TestSmallBodiesAreInTheBudget(t *testing.T) {
+	t.Parallel()
+	const bodies = 1500
+	b := setupWith(t, 25<<20, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	reading, ended, answers := make(chan struct{}, bodies), make(chan struct{}), make(chan int, bodies)
+	for range bodies {
+		go func() {
+			body := &announced{reading: reading, end: ended}
+			answers <- b.post(ctx, b.key, "/v1.0/emails", body, 1<<20).Code
+		}()
+	}
+	const fit = 48 // half of 3/8 of 256 MiB
+	for range fit {
+		<-reading
+	}
+	cancel() // as their 10 seconds would
+	for range bodies - fit {
+		require.Contains(t, []int{http.StatusServiceUnavailable, 499}, <-answers) // 499 had not been authenticated
+	}
+	require.Empty(t, reading, "nobody else was read")
+	close(ended)
+	for range fit {
+		require.Equal(t, http.StatusBadRequest, <-answers)
+	}
+	require.Equal(t, http.StatusAccepted, b.as("POST", "/v1.0/emails", basic).status, "all is given back")
+}
+
+// announced says that it is read, and breaks off when told to.
+type announced struct {
+	once    sync.Once
+	reading chan<- struct{}
+	end     <-chan struct{}
+}
+
+func (a *announced) Read([]byte) (int, error) {
+	a.once.Do(func() { a.reading <- struct{}{} })
+	<-a.end
+	return 0, io.ErrUnexpectedEOF
+}
+
+// TestABodyOfUnknownLengthTakesMemoryAsItComes: many at once do not wait for what they
+// could have.
+func TestABodyOfUnknownLengthTakesMemoryAsItComes(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 25<<20, 0)
+	text := strings.Repeat("x", 5<<20)
+	body := `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"` + text + `"}`
+	answers := make(chan int, 20)
+	for range cap(answers) {
+		go func() {
+			answers <- b.post(t.Context(), b.key, "/v1.0/emails", io.MultiReader(strings.NewReader(basic)), -1).Code
+		}()
+	}
+	for range cap(answers) {
+		require.Equal(t, http.StatusAccepted, <-answers)
+	}
+	rec := b.post(t.Context(), b.key, "/v1.0/emails", io.MultiReader(strings.NewReader(body)), -1)
+	require.Equal(t, http.StatusAccepted, rec.Code)
+	e := answer{status: rec.Code, body: rec.Body.String()}
+	require.Equal(t, text, e.field(t, "content"))
+}
+
+// listing is a page of e-mails.
+type listing struct {
+	Result []struct {
+		ID               string `json:"id"`
+		Content          string `json:"content"`
+		ContentTruncated bool   `json:"content_truncated"`
+	} `json:"result"`
+	Next string `json:"next_page_token"`
+}
+
+// TestAListHasTheBeginningOfTexts and the single e-mail has the whole. Nothing is cut
+// inside a character.
+func TestAListHasTheBeginningOfTexts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, tc := range []struct {
+		text, listed string
+		cut          bool
+	}{
+		{text: strings.Repeat("x", 4096), listed: strings.Repeat("x", 4096)},
+		{text: strings.Repeat("x", 4097), listed: strings.Repeat("x", 4096), cut: true},
+		{text: strings.Repeat("x", 4095) + "é", listed: strings.Repeat("x", 4095), cut: true},
+		{text: strings.Repeat("x", 4094) + "é", listed: strings.Repeat("x", 4094) + "é"},
+		{text: strings.Repeat("é", 2049), listed: strings.Repeat("é", 2048), cut: true},
+		{text: strings.Repeat("🙂", 5000), listed: strings.Repeat("🙂", 1024), cut: true},
+		{text: "xx" + strings.Repeat("🙂", 1500), listed: "xx" + strings.Repeat("🙂", 1023), cut: true},
+	} {
+		body, err := json.Marshal(map[string]any{"from": map[string]string{"email": "a@acme.test"}, "to": []any{map[string]string{"email": "b@x.test"}}, "subject": "s", "content": tc.text})
+		require.NoError(t, err)
+		sent := b.as("POST", "/v1.0/emails", string(body))
+		require.Equal(t, http.StatusAccepted, sent.status, sent.body)
+		var page listing
+		b.as("GET", "/v1.0/emails?page_size=1", "").decode(t, &page)
+		require.Equal(t, tc.listed, page.Result[0].Content)
+		require.Equal(t, tc.cut, page.Result[0].ContentTruncated)
+		one := b.as("GET", "/v1.0/emails/"+sent.field(t, "id"), "")
+		require.Equal(t, tc.text, one.field(t, "content"))
+		require.NotContains(t, one.body, "content_truncated")
+	}
+}
+
+// TestAPageIsBoundedByBytes: pages with large entries are short, and the tokens lead
+// through all e-mails once, those of the same time too.
+func TestAPageIsBoundedByBytes(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 25<<20, 0)
+	metadata := map[string]string{}
+	for i := range 50 {
+		metadata[fmt.Sprintf("key%d", i)] = strings.Repeat("m", 512)
+	}
+	recipients := make([]any, 150)
+	for i := range recipients {
+		recipients[i] = map[string]string{"email": fmt.Sprintf("r%d@x.test", i)}
+	}
+	body, err := json.Marshal(map[string]any{"recipients": recipients, "message": map[string]any{"from": map[string]string{"email": "a@acme.test"}, "subject": "s",
+		"content": strings.Repeat("t", 8192), "metadata": metadata}})
+	require.NoError(t, err)
+	sent := b.as("POST", "/v1.0/emails/batch", string(body))
+	require.Equal(t, http.StatusAccepted, sent.status, sent.body)
+	seen, pages := map[string]bool{}, 0
+	for token := ""; ; pages++ {
+		got := b.as("GET", "/v1.0/emails?page_token="+url.QueryEscape(token), "")
+		require.Less(t, len(got.body), 2<<20)
+		var page listing
+		got.decode(t, &page)
+		require.NotEmpty(t, page.Result)
+		for _, e := range page.Result {
+			require.False(t, seen[e.ID], "no e-mail is listed twice")
+			seen[e.ID] = true
+		}
+		if token = page.Next; token == "" {
+			break
+		}
+		require.Less(t, len(page.Result), 100, "the bytes end a page, not the number")
+	}
+	require.Len(t, seen, len(recipients))
+	require.Greater(t, pages, 2)
+}
+
+// measured notes what the program holds whenever an answer is written.
+type measured struct {
+	http.ResponseWriter
+	held *int64
+	sum  int64
+}
+
+func (m *measured) Write(p []byte) (int, error) {
+	if *m.held == 0 || m.sum%(8<<20) == 0 {
+		*m.held = max(*m.held, memtest.Live())
+	}
+	m.sum += int64(len(p))
+	return len(p), nil
+}
+
+// Not parallel: other tests' memory would count.
+func TestAListOfLargeMailHoldsAPageAtMost(t *testing.T) {
+	const size = 20 << 20
+	b := setupWith(t, 25<<20, 0)
+	recipients := strings.Repeat(`{"email":"b@x.test"},`, 11) + `{"email":"b@x.test"}`
+	text := strings.Repeat("x", size)
+	for range 2 {
+		sent := b.as("POST", "/v1.0/emails/batch", `{"message":{"from":{"email":"a@acme.test"},"subject":"s","content":"`+text+`","tags":["amp"]},"recipients":[`+recipients+`]}`)
+		require.Equal(t, http.StatusAccepted, sent.status, sent.body[:min(len(sent.body), 500)])
+	}
+	req := httptest.NewRequest("GET", "/v1.0/emails?tag=amp", nil)
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	var held int64
+	before := memtest.Live()
+	w := &measured{ResponseWriter: httptest.NewRecorder(), held: &held}
+	b.server.ServeHTTP(w, req)
+	require.Less(t, w.sum, int64(2<<20), "24 e-mails without their bodies")
+	require.Greater(t, w.sum, int64(24*4096))
+	t.Logf("%d bytes", held-before)
+	require.Less(t, held-before, int64(8<<20))
+}
+
+// Not parallel: other tests' memory would count.
+func TestARawMessageIsSentAsItIsRead(t *testing.T) {
+	const size = 31 << 20
+	b := setup(t)
+	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
+	require.NoError(t, err)
+	m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.customer.ID), EnvelopeTo: []string{"a@x.test"},
+		Size: size, SHA256: strings.Repeat("a", 64), ReceivedAt: time.Now()}
+	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
+	req := httptest.NewRequest("GET", "/v1.0/mailboxes/"+box.ID.String()+"/messages/"+m.ID.String()+"/raw", nil)
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	var held int64
+	before := memtest.Live()
+	w := &measured{ResponseWriter: httptest.NewRecorder(), held: &held}
+	b.server.ServeHTTP(w, req)
+	require.EqualValues(t, size, w.sum)
+	t.Logf("%d bytes", held-before)
+	require.Less(t, held-before, int64(4<<20), "a chunk, not the message")
 }

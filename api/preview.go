@@ -71,11 +71,7 @@ type previewed struct {
 	batch      *previewedBatchJSON
 }
 
-func (s *Server) previewed(c *gin.Context) (p previewed, err error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
-	if err != nil {
-		return p, err
-	}
+func (s *Server) previewed(c *gin.Context, body []byte) (p previewed, err error) {
 	if !intake.IsBatch(body) {
 		p.message, p.sender, err = s.outgoing(c, body)
 		return p, err
@@ -110,12 +106,17 @@ func under(err error, place string) error {
 
 // preview shows what a POST of the same body would send.
 func (s *Server) preview(c *gin.Context) (int, any, error) {
-	release, err := s.room(c)
+	body, err := readBody(c, maxBody(s.opts.Limits))
+	if err != nil {
+		return 0, nil, err
+	}
+	// What is shown is in memory as a message, as its source, and as JSON.
+	release, err := borrow(c, s.budget.work, 4*int64(len(body)))
 	if err != nil {
 		return 0, nil, err
 	}
 	defer release()
-	p, err := s.previewed(c)
+	p, err := s.previewed(c, body)
 	if err != nil {
 		return 0, nil, err
 	}

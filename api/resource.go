@@ -83,17 +83,19 @@ type relayFaultJSON struct {
 
 // emailJSON is the seed API's Email, then what we add.
 type emailJSON struct {
-	ID           string           `json:"id"`
-	CustomerID   string           `json:"customer_id"`
-	Source       addressJSON      `json:"source"`
-	Destinations []addressJSON    `json:"destinations"`
-	Status       email.Status     `json:"status"`
-	Subject      string           `json:"subject"`
-	Content      string           `json:"content"`
-	Attachments  []attachmentJSON `json:"attachments"`
-	TmCreate     string           `json:"tm_create"`
-	TmUpdate     string           `json:"tm_update"`
-	TmDelete     string           `json:"tm_delete"`
+	ID           string        `json:"id"`
+	CustomerID   string        `json:"customer_id"`
+	Source       addressJSON   `json:"source"`
+	Destinations []addressJSON `json:"destinations"`
+	Status       email.Status  `json:"status"`
+	Subject      string        `json:"subject"`
+	Content      string        `json:"content"`
+	// ContentTruncated: Content is the beginning of what the single e-mail has.
+	ContentTruncated bool             `json:"content_truncated,omitempty"`
+	Attachments      []attachmentJSON `json:"attachments"`
+	TmCreate         string           `json:"tm_create"`
+	TmUpdate         string           `json:"tm_update"`
+	TmDelete         string           `json:"tm_delete"`
 
 	Cc            []addressJSON     `json:"cc"`
 	Bcc           []addressJSON     `json:"bcc"`
@@ -154,7 +156,7 @@ func (s *Server) answered(c *gin.Context, e email.Email) singleJSON {
 func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 	out := emailJSON{
 		ID: e.ID, CustomerID: e.CustomerID, Source: address(e.From), Destinations: addresses(e.To),
-		Status: e.Status, Subject: e.Subject, Content: e.Text, Attachments: []attachmentJSON{},
+		Status: e.Status, Subject: e.Subject, Content: e.Text, ContentTruncated: e.TextCut, Attachments: []attachmentJSON{},
 		TmCreate: stamp(e.CreatedAt), TmUpdate: stamp(e.StatusAt), TmDelete: stamp(e.DeletedAt),
 		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
 		StatusDetail: e.Detail, HeldBy: e.HeldBy, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),

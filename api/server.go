@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/email"
@@ -67,6 +66,9 @@ type Options struct {
 	RequestRate int
 	// CustomerRequestRate is the same for all credentials of a customer together.
 	CustomerRequestRate int
+	// MemoryBytes is what all requests and answers may hold together, in bytes; 0 means
+	// DefaultMemoryBytes. See budget.
+	MemoryBytes int64
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Now is the clock of everything that a request says of times: what is in the past, how
@@ -91,8 +93,7 @@ type Server struct {
 	// customers limits each customer; nil limits none.
 	customers *limiters
 	logins    logins
-	// large is the memory that large requests share.
-	large *semaphore.Weighted
+	budget    *budget
 	// description is what /openapi.json and /docs show.
 	description func() (description, error)
 	table       []Route
@@ -105,7 +106,7 @@ func New(deps Deps, opts Options) *Server {
 		opts.Now = time.Now
 	}
 	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), large: semaphore.NewWeighted(largeRequestsMax),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), budget: newBudget(opts.MemoryBytes),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
@@ -122,7 +123,7 @@ func New(deps Deps, opts Options) *Server {
 	}
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
-	s.engine.Use(s.identify, s.logged, s.recovered, s.storable)
+	s.engine.Use(s.identify, s.logged, s.accounted, s.recovered, s.storable)
 	s.engine.NoRoute(s.noRoute)
 	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
 	s.routes()
@@ -256,7 +257,7 @@ func (s *Server) route(method, path string, n need, h handler) {
 			s.problem(c, err)
 			return
 		}
-		c.JSON(status, body)
+		s.answer(c, status, body)
 	})
 }
 
@@ -284,16 +285,3 @@ type Route struct {
 
 // Routes lists every route.
 func (s *Server) Routes() []Route { return slices.Clone(s.table) }
-
-// Timeouts of the HTTP server: a header in 10 s; a whole request in 5 minutes,
-// which is 35 MB at 1 Mbit/s.
-const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 5 * time.Minute
-	idleTimeout       = 2 * time.Minute
-)
-
-// HTTPServer wraps a handler with the timeouts that a server in the open needs.
-func HTTPServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout}
-}

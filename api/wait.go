@@ -31,19 +31,34 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 
 // settled reads an e-mail, after waiting for a verdict on every recipient.
 func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
-	e, err := s.deps.Emails.Email(c.Request.Context(), customerID, id)
-	if err != nil || wait == 0 || e.Status.Final() {
-		return e, err
+	if wait > 0 {
+		if err := s.wait(c, customerID, id, wait); err != nil {
+			return email.Email{}, err
+		}
 	}
+	if err := s.holdEmail(c, id); err != nil {
+		return email.Email{}, err
+	}
+	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
+}
+
+// wait waits for a verdict on every recipient, and holds no content meanwhile.
+func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
+	if _, err := s.deps.Emails.ContentBytes(ctx, customerID, id); err != nil {
+		return err
+	}
+	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
+		return err
+	}
 	one := s.waiters.add(id)
 	select {
 	case <-one.done:
 	case <-ctx.Done():
 	}
 	s.waiters.leave(id, one)
-	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
+	return nil
 }
 
 // waiters are the requests that wait for e-mails. One poller asks for all of

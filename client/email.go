@@ -70,9 +70,11 @@ type Email struct {
 	ReplyTo      []Party `json:"reply_to"`
 
 	Subject string `json:"subject"`
-	// Content is the text. ContentHTML is empty in lists.
-	Content     string `json:"content"`
-	ContentHTML string `json:"content_html"`
+	// Content is the text. In lists it has at most 4096 bytes, with ContentTruncated where
+	// that is only the beginning, and ContentHTML is empty.
+	Content          string `json:"content"`
+	ContentTruncated bool   `json:"content_truncated,omitempty"`
+	ContentHTML      string `json:"content_html"`
 	// ContentCalendar is nil where there is no invitation, and in lists.
 	ContentCalendar *Calendar      `json:"content_calendar,omitempty"`
 	Attachments     []AttachedFile `json:"attachments"`

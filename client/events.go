@@ -30,11 +30,25 @@ type Event struct {
 
 // Events lists what happened to one e-mail, in order.
 func (c *Client) Events(ctx context.Context, emailID string) ([]Event, error) {
-	var out struct {
-		Result []Event `json:"result"`
+	return allPages[Event](ctx, c, "emails", emailID, "events")
+}
+
+// allPages reads a list to its end.
+func allPages[T any](ctx context.Context, c *Client, path ...string) (all []T, err error) {
+	query := url.Values{}
+	for {
+		var out struct {
+			Result []T    `json:"result"`
+			Next   string `json:"next_page_token"`
+		}
+		if _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query}, &out); err != nil {
+			return all, err
+		}
+		if all = append(all, out.Result...); out.Next == "" {
+			return all, nil
+		}
+		query.Set("page_token", out.Next)
 	}
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"emails", emailID, "events"}}, &out)
-	return out.Result, err
 }
 
 // Feed is a part of what happened to all of the customer's e-mails.
@@ -78,9 +92,5 @@ type Attempt struct {
 
 // Attempts lists an e-mail's attempts, with what was said to which relay.
 func (c *Client) Attempts(ctx context.Context, emailID string) ([]Attempt, error) {
-	var out struct {
-		Result []Attempt `json:"result"`
-	}
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"emails", emailID, "attempts"}}, &out)
-	return out.Result, err
+	return allPages[Attempt](ctx, c, "emails", emailID, "attempts")
 }

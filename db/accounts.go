@@ -312,6 +312,23 @@ func (r *domainRow) domain() account.Domain {
 	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: utc(r.VerifiedAt), CreatedAt: utc(r.CreatedAt)}
 }
 
+// pageBytes is about how many bytes the entries of a page have together, unless the
+// first alone has more: a page is in memory as a whole.
+const pageBytes = 1 << 20
+
+// within is how many of the rows, and of limit, a page holds: those that have at most
+// pageBytes together, and at least one.
+func within[R any](rows []R, limit int, bytes func(R) int64) int {
+	n, total := 0, int64(0)
+	for n < min(limit, len(rows)) {
+		if total += bytes(rows[n]); total > pageBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
 // page cuts a list that was read one row too long, and says where the next
 // page begins: by time alone, unless the row behind has the same time.
 func page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {

@@ -21,6 +21,8 @@ type batchRow struct {
 	Mode       email.BatchMode `bun:"mode"`
 	Total      int             `bun:"total"`
 	Refused    []refusedJSON   `bun:"refused,type:jsonb"`
+	// RefusedCount is how many there are, where they are not read.
+	RefusedCount int `bun:"refused_count,scanonly"`
 	holds
 	LeaseOwner string    `bun:"lease_owner,type:uuid,nullzero"`
 	LeaseUntil time.Time `bun:"lease_until,nullzero"`
@@ -51,7 +53,7 @@ func newRefused(index int, f *email.Failure) refusedJSON {
 
 func (r *batchRow) batch() email.Batch {
 	b := email.Batch{
-		ID: r.ID, CustomerID: r.CustomerID, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held,
+		ID: r.ID, CustomerID: r.CustomerID, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held, RefusedCount: max(r.RefusedCount, len(r.Refused)),
 		CreatedAt: utc(r.CreatedAt),
 	}
 	for _, f := range r.Refused {
@@ -64,8 +66,11 @@ func (r *batchRow) batch() email.Batch {
 	return b
 }
 
+// batchColumns are all but the refused items, of which there may be thousands.
+const batchColumns = "b.id, b.customer_id, b.mode, b.total, jsonb_array_length(b.refused) AS refused_count, b.held, b.held_by_customer, b.held_by_operator, b.created_at"
+
 // acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer
-// where their texts and HTML come to acceptChunkBytes.
+// where their texts, HTML, headers and metadata come to acceptChunkBytes.
 const (
 	acceptChunk      = 250
 	acceptChunkBytes = 4 << 20
@@ -109,8 +114,10 @@ type batchAcceptance struct {
 	row        batchRow
 	items      []email.BatchItem
 	recipients int
-	wants      wanted
-	prepaid    bool
+	// fields counts the problems of refused items.
+	fields  int
+	wants   wanted
+	prepaid bool
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
 	// What items have in common is looked up once: stored contents and callbacks.
@@ -149,6 +156,15 @@ func (a *batchAcceptance) accept(owner string) error {
 		}
 	}
 	return a.charge(a.customerID, len(a.items), a.recipients, a.prepaid)
+}
+
+// refuse notes why an item makes no e-mail.
+func (a *batchAcceptance) refuse(i int, f *email.Failure) {
+	r := newRefused(i, f)
+	if a.fields += len(r.Fields); a.fields > email.MaxBatchRefusedFields {
+		r.Fields = nil
+	}
+	a.row.Refused = append(a.row.Refused, r)
 }
 
 // hopeless: whatever comes, nothing of the batch is accepted. The rest is read for what
@@ -202,7 +218,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		i := next
 		m, err := a.message(i)
 		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {
-			a.row.Refused = append(a.row.Refused, newRefused(i, f))
+			a.refuse(i, f)
 			continue
 		}
 		if err != nil {
@@ -218,7 +234,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		}
 		id := newID()
 		ml := a.newMail(id, a.customerID, m, a.wants, a.callbacks[m.CallbackURL])
-		bytes += len(m.Text) + len(m.HTML) + len(m.Calendar.ICS)
+		bytes += storedBytes(m)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index
 		if ml.attachments, err = a.newAttachmentRows(id, a.customerID, m.Attachments, a.blobs); err != nil {
@@ -240,6 +256,18 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		return next, fmt.Errorf("insert e-mails: %w", err)
 	}
 	return next, nil
+}
+
+// storedBytes is the size of what is stored for each copy of a message.
+func storedBytes(m email.Message) int {
+	n := len(m.Text) + len(m.HTML) + len(m.Calendar.ICS) + len(m.Subject)
+	for _, h := range m.Headers {
+		n += len(h.Name) + len(h.Value)
+	}
+	for name, value := range m.Metadata {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // message makes an item's message and checks what only the store knows.
@@ -290,7 +318,7 @@ func unresolved(rows []*attachmentRow) bool {
 
 // acceptedBatch answers once more as the acceptance did.
 func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email.Batch, []email.BatchItem, error) {
-	row, err := s.batchRow(ctx, customerID, id)
+	row, err := s.batchRow(ctx, customerID, id, "b.*")
 	if err != nil {
 		return email.Batch{}, nil, err
 	}
@@ -315,9 +343,9 @@ func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email
 	return b, items, nil
 }
 
-func (s *Store) batchRow(ctx context.Context, customerID, id string) (*batchRow, error) {
+func (s *Store) batchRow(ctx context.Context, customerID, id, columns string) (*batchRow, error) {
 	var row batchRow
-	err := s.db.NewSelect().Model(&row).Where("b.id = ?", id).Where("b.customer_id = ?", customerID).Scan(ctx)
+	err := s.db.NewSelect().Model(&row).ColumnExpr(columns).Where("b.id = ?", id).Where("b.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, notFound("batch")
 	}
@@ -329,7 +357,7 @@ const rateOver = 10 * time.Second
 
 // Batch tells how far a customer's batch has come.
 func (s *Store) Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error) {
-	row, err := s.batchRow(ctx, customerID, id)
+	row, err := s.batchRow(ctx, customerID, id, batchColumns)
 	if err != nil {
 		return email.BatchProgress{}, err
 	}
@@ -402,7 +430,7 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 // Batches lists a customer's batches, newest first.
 func (s *Store) Batches(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.BatchProgress, next *email.Cursor, err error) {
 	var rows []*batchRow
-	q := s.db.NewSelect().Model(&rows).Where("b.customer_id = ?", customerID).Order("b.created_at DESC", "b.id DESC").Limit(int64(limit) + 1)
+	q := s.db.NewSelect().Model(&rows).ColumnExpr(batchColumns).Where("b.customer_id = ?", customerID).Order("b.created_at DESC", "b.id DESC").Limit(int64(limit) + 1)
 	if err := q.Apply(behind(after, "b", "created_at")).Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
@@ -413,7 +441,7 @@ func (s *Store) Batches(ctx context.Context, customerID string, after email.Curs
 
 // ControlBatchFor is ControlBatch on behalf of a customer.
 func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error) {
-	if _, err = s.batchRow(ctx, customerID, id); err != nil {
+	if _, err = s.batchRow(ctx, customerID, id, "b.id"); err != nil {
 		return p, nil, err
 	}
 	if own, err = s.controlBatch(ctx, id, action, email.HolderCustomer); err != nil {

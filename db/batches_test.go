@@ -119,7 +119,7 @@ func TestABatchIsManyEmails(t *testing.T) {
 	require.False(t, p.FinishedAt.IsZero())
 	require.Positive(t, p.Rate)
 	require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.events(items[3].EmailID))
-	attempts, err := b.Attempts(b.ctx, b.customer, items[3].EmailID)
+	attempts, _, err := b.Attempts(b.ctx, b.customer, items[3].EmailID, 0)
 	require.NoError(t, err)
 	require.Equal(t, email.PhaseDone, attempts[0].Phase)
 	require.NotEmpty(t, attempts[0].Transcript)
@@ -151,7 +151,7 @@ func TestABatchIsAllOrWhatIsGood(t *testing.T) {
 	require.Equal(t, []int{1, 3}, []int{items[0].Index, items[1].Index})
 	require.Equal(t, email.RefusedItem{Index: 4, Code: email.CodeInvalidRequest, Detail: "not good",
 		Fields: []email.FieldError{{Pointer: "/messages/4/subject", Code: "missing", Detail: "give it"}}}, batch.Refused[2])
-	require.Equal(t, batch.Refused, b.progress(batch.ID).Refused, "it is kept")
+	require.Equal(t, len(batch.Refused), b.progress(batch.ID).RefusedCount, "it is kept")
 
 	req.Len = 1
 	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})

@@ -23,14 +23,15 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 		return plan, notFound("batch")
 	}
 	var row batchRow
-	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ? RETURNING *`, id).Scan(ctx, &row)
+	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ?
+		RETURNING customer_id, total, held, jsonb_array_length(refused) AS refused_count`, id).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return plan, notFound("batch")
 	}
 	if err != nil {
 		return plan, translate(err)
 	}
-	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-len(row.Refused), row.Held
+	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-row.RefusedCount, row.Held
 	var ways []struct {
 		Stream email.Stream
 		Domain string

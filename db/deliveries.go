@@ -43,14 +43,21 @@ func (r *deliveryRow) delivery() endpoint.Delivery {
 
 const deliveryColumns = "d.id, d.endpoint_id, d.email_id, d.event_id, d.type, d.body, d.status, d.attempts, d.next_attempt_at, d.last_code, d.last_error, d.created_at"
 
-// Deliveries lists what an endpoint was or is to be told, newest first, with the
-// calls made for it. An empty status takes all.
+// listedDeliveryColumns leave out the body, which may have a whole message.
+const listedDeliveryColumns = "d.id, d.endpoint_id, d.email_id, d.event_id, d.type, d.status, d.attempts, d.next_attempt_at, d.last_code, d.last_error, d.created_at"
+
+// callsMax is how many of a delivery's calls a list shows, the last ones.
+const callsMax = 20
+
+// Deliveries lists what an endpoint was or is to be told, newest first, without the
+// bodies, with the last callsMax calls made for each. An empty status takes all. A page
+// ends after limit deliveries, or before the one that would take it past pageBytes.
 func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, status endpoint.Status, after email.Cursor, limit int) (out []endpoint.Delivery, next *email.Cursor, err error) {
 	if _, err := s.Endpoint(ctx, customerID, endpointID); err != nil {
 		return nil, nil, err
 	}
 	var rows []*deliveryRow
-	q := s.db.NewSelect().Model(&rows).ColumnExpr(deliveryColumns).Where("d.endpoint_id = ?", endpointID).
+	q := s.db.NewSelect().Model(&rows).ColumnExpr(listedDeliveryColumns).Where("d.endpoint_id = ?", endpointID).
 		Order("d.created_at DESC", "d.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "d", "created_at"))
 	if status != "" {
 		q = q.Where("d.status = ?", status)
@@ -58,7 +65,12 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
-	rows, next = page(rows, limit, func(r *deliveryRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	sizes, err := s.callBytes(ctx, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, next = page(rows, within(rows, limit, func(r *deliveryRow) int64 { return sizes[r.ID] + int64(len(r.LastError)) }),
+		func(r *deliveryRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
@@ -76,7 +88,7 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 		Error      string
 		Answer     string
 	}
-	err = s.db.NewRaw("SELECT delivery_id, attempt, at, code, ms, error, answer FROM webhook_attempts WHERE delivery_id IN (?) ORDER BY attempt", bun.List(ids)).Scan(ctx, &calls)
+	err = s.db.NewRaw(listedCalls+" ORDER BY a.attempt", bun.List(ids), callsMax).Scan(ctx, &calls)
 	if err != nil {
 		return nil, nil, translate(err)
 	}
@@ -88,6 +100,33 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 		}
 	}
 	return out, next, nil
+}
+
+// listedCalls are the calls of deliveries that a list shows. A delivery's calls are
+// numbered without gaps; it may have any number, for it can be replayed again and again.
+const listedCalls = `SELECT a.delivery_id, a.attempt, a.at, a.code, a.ms, a.error, a.answer FROM webhook_attempts AS a
+	JOIN webhook_deliveries AS d ON d.id = a.delivery_id WHERE a.delivery_id IN (?) AND a.attempt > d.attempts - ?`
+
+// callBytes is the size of the calls that a list shows, by the delivery's id.
+func (s *Store) callBytes(ctx context.Context, rows []*deliveryRow) (map[string]int64, error) {
+	out := make(map[string]int64, len(rows))
+	if len(rows) == 0 {
+		return out, nil
+	}
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	var sizes []struct {
+		DeliveryID string
+		Bytes      int64
+	}
+	err := s.db.NewRaw("SELECT c.delivery_id, sum(octet_length(c.error) + octet_length(c.answer) + 100)::bigint AS bytes FROM ("+listedCalls+") AS c GROUP BY 1",
+		bun.List(ids), callsMax).Scan(ctx, &sizes)
+	for _, size := range sizes {
+		out[size.DeliveryID] = size.Bytes
+	}
+	return out, translate(err)
 }
 
 // RetryDelivery makes a delivery due before all others, whatever has become of it,

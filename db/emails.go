@@ -26,25 +26,76 @@ func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, 
 	if err != nil {
 		return email.Email{}, translate(err)
 	}
-	out, err := s.assemble(ctx, []*emailRow{&row})
+	out, err := s.assemble(ctx, []*emailRow{&row}, whole)
 	if err != nil {
 		return email.Email{}, err
 	}
 	return out[0], nil
 }
 
+// headRow is an e-mail's place in a list, and about how many bytes its entry has.
+type headRow struct {
+	ID        string
+	CreatedAt time.Time
+	Bytes     int64
+}
+
 // Emails lists a customer's e-mails that a filter takes, newest first, without the
-// deleted ones. next is where the following page begins, nil on the last one.
+// deleted ones. An entry has no HTML, calendar or headers, and at most
+// email.MaxListedText bytes of the text. A page ends after limit e-mails, or before the
+// one that would take it past pageBytes. next is where the following page begins, nil
+// on the last one.
 func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
-	var rows []*emailRow
-	q := s.db.NewSelect().Model(&rows).Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
-		Apply(matching(f)).Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "e", "created_at")).Scan(ctx); err != nil {
+	place := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
+		Apply(matching(f)).Apply(behind(after, "e", "created_at")).Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
+	var heads []headRow
+	err = s.db.NewRaw(`WITH p AS MATERIALIZED (?0)
+		SELECT p.id, p.created_at, octet_length(e.subject) + octet_length(e.metadata::text) + octet_length(e.reply_to::text)
+			+ (SELECT least(octet_length(c.body_text), ?1) FROM contents AS c WHERE c.email_id = p.id)
+			+ (SELECT coalesce(sum(octet_length(r.address) + octet_length(r.name) + octet_length(r.label) + octet_length(r.detail)
+				+ octet_length(r.smtp_text) + coalesce(octet_length(r.accepted_by::text), 0)), 0) FROM recipients AS r WHERE r.email_id = p.id)
+			+ CASE WHEN e.attachments = 0 THEN 0 ELSE (SELECT coalesce(sum(octet_length(at.url) + octet_length(at.filename) + octet_length(at.problem)), 0)
+				FROM attachments AS at WHERE at.email_id = p.id) END AS bytes
+		FROM p JOIN emails AS e ON e.id = p.id ORDER BY p.created_at DESC, p.id DESC`, place, email.MaxListedText).Scan(ctx, &heads)
+	if err != nil {
 		return nil, nil, translate(err)
 	}
-	rows, next = page(rows, limit, func(r *emailRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	out, err = s.assemble(ctx, rows)
+	heads, next = page(heads, within(heads, limit, func(h headRow) int64 { return h.Bytes }), func(h headRow) (time.Time, string) { return h.CreatedAt, h.ID })
+	if len(heads) == 0 {
+		return nil, next, nil
+	}
+	ids := make([]string, len(heads))
+	for i, h := range heads {
+		ids[i] = h.ID
+	}
+	var rows []*emailRow
+	if err := s.db.NewSelect().Model(&rows).Where("e.id IN (?)", bun.List(ids)).Order("e.created_at DESC", "e.id DESC").Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
+	out, err = s.assemble(ctx, rows, listed)
+	for i := range out {
+		out[i].Text, out[i].TextCut = email.CutText(out[i].Text)
+	}
 	return out, next, err
+}
+
+// ContentBytes is the size of an e-mail's text, HTML and calendar, which Email reads
+// into memory.
+func (s *Store) ContentBytes(ctx context.Context, customerID, id string) (n int64, err error) {
+	err = s.db.NewRaw(`SELECT octet_length(c.body_text)::bigint + octet_length(c.body_html) + octet_length(c.calendar)
+		FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ? AND e.customer_id = ?`, id, customerID).Scan(ctx, &n)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, notFound("e-mail")
+	}
+	return n, translate(err)
+}
+
+// whole reads all of an e-mail's content, listed what a list shows of it.
+func whole(q *bun.SelectQuery) *bun.SelectQuery { return q }
+
+func listed(q *bun.SelectQuery) *bun.SelectQuery {
+	// left counts characters: no byte more than one of them is past the limit.
+	return q.ColumnExpr("c.email_id, left(c.body_text, ?) AS body_text", email.MaxListedText+1)
 }
 
 // behind narrows a list that runs from new to old to what follows a cursor.
@@ -61,8 +112,9 @@ func behind(c email.Cursor, alias, column string) func(*bun.SelectQuery) *bun.Se
 	}
 }
 
-// assemble adds recipients, content and attachments to e-mails' rows.
-func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, error) {
+// assemble adds recipients, attachments, and what content selects of the content to
+// e-mails' rows.
+func (s *Store) assemble(ctx context.Context, rows []*emailRow, content func(*bun.SelectQuery) *bun.SelectQuery) ([]email.Email, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
@@ -77,7 +129,7 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow) ([]email.Email, 
 		return nil, translate(err)
 	}
 	var cs []*contentRow
-	if err := s.db.NewSelect().Model(&cs).Where("c.email_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+	if err := s.db.NewSelect().Model(&cs).Apply(content).Where("c.email_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
 		return nil, translate(err)
 	}
 	var as []*attachmentRow

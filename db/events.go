@@ -11,16 +11,26 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// EmailEvents lists what happened to one e-mail of a customer, in order.
-func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string) ([]email.Event, error) {
+// eventsMax bounds the events of a page.
+const eventsMax = 1000
+
+// EmailEvents lists what happened to one e-mail of a customer after the event of a
+// sequence number, in order: as much as fits on a page. next is the number to go on
+// after, 0 at the end.
+func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string, after int64) (out []email.Event, next int64, err error) {
 	if err := s.known(ctx, customerID, emailID); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var rows []eventRow
-	if err := s.db.NewSelect().Model(&rows).Where("ev.email_id = ?", emailID).Order("ev.sequence").Scan(ctx); err != nil {
-		return nil, translate(err)
+	err = s.db.NewSelect().Model(&rows).Where("ev.email_id = ?", emailID).Where("ev.sequence > ?", after).Order("ev.sequence").Limit(eventsMax + 1).Scan(ctx)
+	if err != nil {
+		return nil, 0, translate(err)
 	}
-	return events(rows), nil
+	n := within(rows, eventsMax, func(r eventRow) int64 { return int64(len(r.SMTPText)) })
+	if n < len(rows) {
+		next = rows[n-1].Sequence
+	}
+	return events(rows[:n]), next, nil
 }
 
 // known makes sure that an e-mail is a customer's.

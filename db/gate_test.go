@@ -49,12 +49,12 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 	again := b.record(e.ID, 1)
 	require.Equal(t, rec.State, again.State, "recording again changes nothing")
 	require.Len(t, b.events(e.ID), 5)
-	attempts, err := b.Attempts(b.ctx, b.customer, e.ID)
+	attempts, _, err := b.Attempts(b.ctx, b.customer, e.ID, 0)
 	require.NoError(t, err)
 	require.Len(t, attempts, 1)
 	require.Equal(t, email.PhaseDone, attempts[0].Phase)
 	require.Equal(t, "MAIL FROM", attempts[0].Transcript[0].Command)
-	_, err = b.Attempts(b.ctx, uuid.NewString(), e.ID)
+	_, _, err = b.Attempts(b.ctx, uuid.NewString(), e.ID, 0)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 }
 

@@ -19,7 +19,7 @@ func (b *bench) as(id string, action email.Action) error {
 // holders are whose holds the events tell of, in order.
 func (b *bench) holders(id string) (out []string) {
 	b.t.Helper()
-	es, err := b.EmailEvents(b.ctx, b.customer, id)
+	es, _, err := b.EmailEvents(b.ctx, b.customer, id, 0)
 	require.NoError(b.t, err)
 	for _, e := range es {
 		if e.Type == email.EventHeld || e.Type == email.EventResumed {

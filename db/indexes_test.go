@@ -79,8 +79,8 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			return err
 		},
 		"one e-mail":          func(s *db.Store) error { _, err := s.Email(b.ctx, b.customer, old.ID); return err },
-		"an e-mail's events":  func(s *db.Store) error { _, err := s.EmailEvents(b.ctx, b.customer, old.ID); return err },
-		"an e-mail's journal": func(s *db.Store) error { _, err := s.Attempts(b.ctx, b.customer, old.ID); return err },
+		"an e-mail's events":  func(s *db.Store) error { _, _, err := s.EmailEvents(b.ctx, b.customer, old.ID, 0); return err },
+		"an e-mail's journal": func(s *db.Store) error { _, _, err := s.Attempts(b.ctx, b.customer, old.ID, 0); return err },
 		"the feed":            func(s *db.Store) error { _, _, err := s.Feed(b.ctx, b.customer, "", 100); return err },
 		"deliveries": func(s *db.Store) error {
 			_, _, err := s.Deliveries(b.ctx, b.customer, hook, "", email.Cursor{}, 100)

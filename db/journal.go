@@ -125,16 +125,39 @@ func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner st
 	return err
 }
 
-// Attempts lists the attempts of a customer's e-mail, oldest first.
-func (s *Store) Attempts(ctx context.Context, customerID, emailID string) ([]email.Attempt, error) {
+// attemptsMax bounds the attempts of a page.
+const attemptsMax = 100
+
+// Attempts lists the attempts of a customer's e-mail behind the one of a number, oldest
+// first: as many as fit on a page. next is the number to go on behind, 0 at the end.
+func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after int) (out []email.Attempt, next int, err error) {
 	if err := s.known(ctx, customerID, emailID); err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	type head struct {
+		Attempt int
+		Bytes   int64
+	}
+	var heads []head
+	err = s.db.NewRaw(`SELECT a.attempt, sum(coalesce(octet_length(a.transcript::text), 0))::bigint AS bytes FROM delivery_attempts AS a
+		WHERE a.email_id = ? AND a.attempt > ? GROUP BY 1 ORDER BY 1 LIMIT ?`, emailID, after, attemptsMax+1).Scan(ctx, &heads)
+	if err != nil {
+		return nil, 0, translate(err)
+	}
+	n := within(heads, attemptsMax, func(h head) int64 { return h.Bytes })
+	if n == 0 {
+		return nil, 0, nil
+	}
+	last := heads[n-1].Attempt
+	if n < len(heads) {
+		next = last
 	}
 	var rows []attemptRow
-	if err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", emailID).Order("a.attempt", "a.part").Scan(ctx); err != nil {
-		return nil, translate(err)
+	err = s.db.NewSelect().Model(&rows).Where("a.email_id = ?", emailID).Where("a.attempt > ?", after).Where("a.attempt <= ?", last).Order("a.attempt", "a.part").Scan(ctx)
+	if err != nil {
+		return nil, 0, translate(err)
 	}
-	out := make([]email.Attempt, len(rows))
+	out = make([]email.Attempt, len(rows))
 	for i, r := range rows {
 		out[i] = email.Attempt{
 			Number: r.Attempt, Phase: r.Phase, Relay: r.Relay, RecipientIDs: r.RecipientIDs,
@@ -142,7 +165,7 @@ func (s *Store) Attempts(ctx context.Context, customerID, emailID string) ([]ema
 			MessageSHA256: r.MessageSHA256, MessageBytes: r.MessageBytes, Transcript: r.Transcript,
 		}
 	}
-	return out, nil
+	return out, next, nil
 }
 
 func cleanOutcomes(os []email.Outcome) []email.Outcome {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -131,7 +132,8 @@ func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []b
 // parsedID reads a uuid column, which holds nothing else.
 func parsedID(s string) uuid.UUID { return uuid.MustParse(s) }
 
-// Messages lists a mailbox's messages, newest first.
+// Messages lists a mailbox's messages, newest first. A page ends after limit messages, or
+// before the one that would take it past pageBytes.
 func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error) {
 	known, err := s.db.NewSelect().Model((*mailboxRow)(nil)).Where("mb.id = ?", mailboxID).Where("mb.customer_id = ?", customerID).Exists(ctx)
 	if err != nil {
@@ -140,12 +142,30 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	if !known {
 		return nil, nil, notFound("mailbox")
 	}
-	var rows []*messageRow
-	q := s.db.NewSelect().Model(&rows).Where("ms.mailbox_id = ?", mailboxID).Order("ms.received_at DESC", "ms.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "ms", "received_at")).Scan(ctx); err != nil {
+	type head struct {
+		ID         string
+		ReceivedAt time.Time
+		Bytes      int64
+	}
+	var heads []head
+	q := s.db.NewSelect().Model((*messageRow)(nil)).Column("id", "received_at").
+		ColumnExpr("octet_length(ms.envelope_to::text) + octet_length(ms.subject) + octet_length(ms.header_to) + octet_length(ms.header_from) AS bytes").
+		Where("ms.mailbox_id = ?", mailboxID).Order("ms.received_at DESC", "ms.id DESC").Limit(int64(limit) + 1)
+	if err := q.Apply(behind(after, "ms", "received_at")).Scan(ctx, &heads); err != nil {
 		return nil, nil, translate(err)
 	}
-	rows, next := page(rows, limit, func(r *messageRow) (time.Time, string) { return r.ReceivedAt, r.ID })
+	heads, next := page(heads, within(heads, limit, func(h head) int64 { return h.Bytes }), func(h head) (time.Time, string) { return h.ReceivedAt, h.ID })
+	if len(heads) == 0 {
+		return nil, next, nil
+	}
+	ids := make([]string, len(heads))
+	for i, h := range heads {
+		ids[i] = h.ID
+	}
+	var rows []*messageRow
+	if err := s.db.NewSelect().Model(&rows).Where("ms.id IN (?)", bun.List(ids)).Order("ms.received_at DESC", "ms.id DESC").Scan(ctx); err != nil {
+		return nil, nil, translate(err)
+	}
 	out := make([]mailbox.Message, len(rows))
 	for i, r := range rows {
 		out[i] = r.message()
@@ -153,8 +173,9 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	return out, next, nil
 }
 
-// ReceivedMessage reads one message of a customer's mailbox with its bytes.
-func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, []byte, error) {
+// ReceivedMessage gives one message of a customer's mailbox with its Size bytes, which
+// are read from Postgres as the reader is.
+func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, io.Reader, error) {
 	var row messageRow
 	err := s.db.NewSelect().Model(&row).Where("ms.id = ?", id).Where("ms.mailbox_id = ?", mailboxID).Where("ms.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -163,6 +184,5 @@ func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id s
 	if err != nil {
 		return mailbox.Message{}, nil, translate(err)
 	}
-	raw, err := readBlob(ctx, s.db, row.BlobID, row.Size)
-	return row.message(), raw, translate(err)
+	return row.message(), &blobReader{ctx: ctx, db: s.db, id: row.BlobID, left: row.Size}, nil
 }

@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"bytes"
+	"io"
 	"testing"
 	"time"
 
@@ -34,7 +35,9 @@ func TestReceivedMail(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, next)
 	require.Equal(t, "a\uFFFDb\uFFFD", list[0].Subject)
-	_, back, err := b.ReceivedMessage(b.ctx, b.customer, box.ID.String(), m.ID.String())
+	_, content, err := b.ReceivedMessage(b.ctx, b.customer, box.ID.String(), m.ID.String())
+	require.NoError(t, err)
+	back, err := io.ReadAll(content)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(raw, back), "the bytes are as they came")
 

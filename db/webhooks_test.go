@@ -336,7 +336,9 @@ func TestTheListOfDeliveries(t *testing.T) {
 
 	again, err := b.RetryDelivery(b.ctx, b.customer, all[1].ID)
 	require.NoError(t, err)
-	require.Equal(t, all[1].Body, again.Body)
+	require.Equal(t, all[1].ID, again.ID)
+	require.Empty(t, all[1].Body, "a list has no bodies, which may hold whole messages")
+	require.NotEmpty(t, again.Body)
 	require.Equal(t, 1, again.Attempts)
 	require.Equal(t, 1, b.count("SELECT attempts - spent + 1 FROM webhook_deliveries WHERE spent > 0"), "with the whole schedule before it")
 	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)

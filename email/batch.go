@@ -9,11 +9,16 @@ const (
 	// MaxBatchRecipients bounds the recipients of one request with one message for
 	// all of them.
 	MaxBatchRecipients = 10000
-	// MaxBatchContentBytes bounds the texts and HTML of all e-mails of a batch
-	// together, once the variables are filled in.
+	// MaxBatchContentBytes bounds what is stored for all e-mails of a batch together, once
+	// the variables are filled in: subjects, texts, HTML, calendars, headers, metadata,
+	// tags, and names and addresses of recipients and attachments. The bytes of files are
+	// stored once and do not count.
 	MaxBatchContentBytes int64 = 256 << 20
 	// MaxBatchProblems bounds the problems that the refusal of a whole batch lists.
 	MaxBatchProblems = 100
+	// MaxBatchRefusedFields bounds the problems that a permissive batch keeps of its refused
+	// items. Past that an item has its code and detail only.
+	MaxBatchRefusedFields = 1000
 )
 
 // BatchMode says what becomes of a batch in which some items are refused.
@@ -51,8 +56,11 @@ type Batch struct {
 	WorkflowID string
 	Mode       BatchMode
 	// Total is how many items there were, refused ones included.
-	Total   int
-	Refused []RefusedItem
+	Total int
+	// RefusedCount is how many items were refused. Refused says why, in the answer to the
+	// acceptance only.
+	RefusedCount int
+	Refused      []RefusedItem
 	// Held: the whole batch was held and not resumed.
 	Held      bool
 	CreatedAt time.Time
@@ -61,7 +69,7 @@ type Batch struct {
 }
 
 // Accepted is how many e-mails it made.
-func (b Batch) Accepted() int { return b.Total - len(b.Refused) }
+func (b Batch) Accepted() int { return b.Total - b.RefusedCount }
 
 // RefusedItem is an item that made no e-mail.
 type RefusedItem struct {

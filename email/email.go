@@ -1,6 +1,10 @@
 package email
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+)
 
 // Email is a stored message with its life so far.
 type Email struct {
@@ -11,6 +15,8 @@ type Email struct {
 	// BatchID is the batch that it came in with; empty for none.
 	BatchID string
 	Message
+	// TextCut is set in lists where Text is only the beginning of the text.
+	TextCut bool
 
 	Status Status
 	Detail Detail
@@ -30,6 +36,22 @@ type Email struct {
 	StatusAt time.Time
 	// DeletedAt is zero unless the e-mail was deleted.
 	DeletedAt time.Time
+}
+
+// MaxListedText is how many bytes of its text an e-mail has in a list.
+const MaxListedText = 4 << 10
+
+// CutText is a text as lists show it: at most MaxListedText bytes, cut between two
+// characters, and whether it was cut.
+func CutText(s string) (string, bool) {
+	if len(s) <= MaxListedText {
+		return s, false
+	}
+	end := MaxListedText
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return strings.Clone(s[:end]), true
 }
 
 // Recipient is one recipient of an e-mail with its own state.

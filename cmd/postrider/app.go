@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/net/netutil"
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
@@ -249,7 +250,7 @@ func (a *app) api(withWorker bool) http.Handler {
 		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),
 		SigningKey:  a.store.SealingKey,
 		PublicURL:   a.cfg.PublicURL,
-		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, TrustedProxies: a.cfg.TrustedProxies,
+		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
 		Home:        a.home(),
 	})
@@ -325,7 +326,7 @@ const httpStopTimeout = 10 * time.Second
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := api.HTTPServer(h)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	go func() { done <- srv.Serve(netutil.LimitListener(l, api.MaxConnections)) }()
 	select {
 	case err := <-done:
 		return err

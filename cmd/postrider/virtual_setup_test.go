@@ -222,7 +222,7 @@ func (v *virtual) email(id string) email.Email {
 // happened are the times, since the start, of an e-mail's events of some types.
 func (v *virtual) happened(id string, types ...email.EventType) []time.Duration {
 	v.t.Helper()
-	events, err := v.store.EmailEvents(v.t.Context(), v.customer, id)
+	events, _, err := v.store.EmailEvents(v.t.Context(), v.customer, id, 0)
 	require.NoError(v.t, err)
 	var out []time.Duration
 	for _, ev := range events {

@@ -179,7 +179,7 @@ func TestVirtualAMessageGoesToTheRelayThatTakesIt(t *testing.T) {
 	v.requireDelivered(time.Hour, 2*time.Hour, ids...)
 	for _, id := range ids {
 		require.Empty(t, v.happened(id, email.EventDeferred), "a relay that is not there defers nobody")
-		attempts, err := v.store.Attempts(t.Context(), v.customer, id)
+		attempts, _, err := v.store.Attempts(t.Context(), v.customer, id, 0)
 		require.NoError(t, err)
 		require.Equal(t, "large", attempts[len(attempts)-1].Relay.Name)
 	}

@@ -19,7 +19,13 @@ type Batch struct {
 	tmpl       *template
 	recipients []recipient
 	limits     Limits
+	// stored is what Bytes tells.
+	stored int64
 }
+
+// Bytes is about how much is stored for all of its messages together; see
+// email.MaxBatchContentBytes.
+func (b *Batch) Bytes() int64 { return b.stored }
 
 type batchRequest struct {
 	Mode       *string           `json:"mode"`
@@ -69,6 +75,7 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 	case req.Messages != nil:
 		b.list = *req.Messages
 		c.count("/messages", len(b.list), email.MaxBatchMessages, "messages")
+		b.stored = int64(len(body))
 	case req.Message != nil || req.Recipients != nil:
 		b.template(c, req)
 	default:
@@ -125,16 +132,16 @@ func (b *Batch) template(c *checker, req batchRequest) {
 	if len(c.fields) > 0 {
 		return
 	}
-	if total := b.bytes(); total > email.MaxBatchContentBytes {
-		c.refuse("/recipients", codeTooLarge, "text and HTML of the %d copies have %d bytes together, the limit is %d: send several batches",
-			len(b.recipients), total, email.MaxBatchContentBytes)
+	if b.stored = b.bytes(); b.stored > email.MaxBatchContentBytes {
+		c.refuse("/recipients", codeTooLarge, "the %d copies have %d bytes together (subject, text, HTML, calendar, headers, metadata, tags, names), the limit is %d: send several batches",
+			len(b.recipients), b.stored, email.MaxBatchContentBytes)
 	}
 }
 
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
-// bytes is the size of the texts and HTML of all copies. What is not good is
-// refused with its recipient, and does not count.
+// bytes is the size of what is stored for all copies. What is not good is refused with
+// its recipient, and does not count.
 func (b *Batch) bytes() (total int64) {
 	for _, r := range b.recipients {
 		if r.refusal != nil {
@@ -146,7 +153,7 @@ func (b *Batch) bytes() (total int64) {
 				vars[name] = *v
 			}
 		}
-		total += b.tmpl.bytes(vars, b.tmpl.escape(vars))
+		total += b.tmpl.stored(vars, b.tmpl.escape(vars))
 	}
 	return total
 }

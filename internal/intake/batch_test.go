@@ -291,7 +291,7 @@ func FuzzDecodeBatch(f *testing.F) {
 				continue
 			}
 			holds(t, m)
-			total += int64(len(m.Text) + len(m.HTML))
+			total += stored(m)
 		}
 		require.Less(t, total, 2*email.MaxBatchContentBytes)
 		require.Equal(t, b.Fingerprint(), b.Fingerprint())

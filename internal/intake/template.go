@@ -40,6 +40,8 @@ type template struct {
 	metadata            map[string]*part
 	// names are those the message uses.
 	names map[string]bool
+	// each is what every copy has besides, in bytes.
+	each int64
 }
 
 // part is one text with places for variables.
@@ -98,7 +100,7 @@ func newTemplate(body jsontext.Value, l Limits) (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{base: m, limits: l, sender: SenderPointer(body), metadata: map[string]*part{}, names: map[string]bool{}}
+	t := &template{base: m, limits: l, sender: SenderPointer(body), metadata: map[string]*part{}, names: map[string]bool{}, each: fixedBytes(m)}
 	c = &checker{limits: l}
 	t.subject = t.part(c, "/subject", m.Subject)
 	plain, atText := m.Text, "/content/text"
@@ -157,6 +159,45 @@ var errVariableName = errors.New("not a variable's name")
 // bytes is the size of one recipient's text and HTML; without HTML's own text.
 func (t *template) bytes(vars, escaped map[string]string) int64 {
 	return t.text.size(vars) + t.html.size(escaped)
+}
+
+// stored is the size of what is stored for one recipient's copy. A text that is made from
+// HTML has about the variables that the HTML has, and the text of the rest.
+func (t *template) stored(vars, escaped map[string]string) int64 {
+	n := t.each + t.bytes(vars, escaped) + t.subject.size(vars) + int64(len(vars["email"])+len(vars["name"]))
+	if t.base.TextFromHTML {
+		n += int64(len(t.base.Text)) + t.html.size(escaped) - t.html.fixed
+	}
+	for _, h := range t.headers {
+		n += h.size(vars)
+	}
+	for _, p := range t.metadata {
+		n += p.size(vars)
+	}
+	return n
+}
+
+// fixedBytes is what is stored for each copy of a message and has no variables: the
+// calendar, tags, the names of headers and metadata, addresses, and what is known of each
+// attachment, 300 bytes besides its names.
+func fixedBytes(m email.Message) int64 {
+	n := len(m.Calendar.ICS) + len(m.From.Email) + len(m.From.Name)
+	for _, a := range m.ReplyTo {
+		n += len(a.Email) + len(a.Name)
+	}
+	for _, tag := range m.Tags {
+		n += len(tag)
+	}
+	for _, h := range m.Headers {
+		n += len(h.Name)
+	}
+	for name := range m.Metadata {
+		n += len(name)
+	}
+	for _, a := range m.Attachments {
+		n += len(a.Filename) + len(a.Type) + len(a.ContentID) + 300
+	}
+	return int64(n)
 }
 
 // escape makes variables fit for HTML, those that it uses.

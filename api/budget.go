@@ -1,0 +1,270 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/email"
+)
+
+// budget is the memory that all requests of the process share, in four parts:
+//
+//  1. bodies: what clients send, from the first byte until the request ends. Each
+//     customer has a share.
+//  2. work: what bodies and received messages become while they are decoded, stored or
+//     parsed, about twice their size. Clients cannot hold it.
+//  3. copies: what a batch makes of its message for one insert.
+//  4. answers: what is read from Postgres and sent. Each customer has a share.
+//
+// A request that gets no memory within roomWait is answered 503. One that needs more
+// than the part allows is charged what the part allows.
+type budget struct {
+	bodies, answers *shares
+	work, copies    *pool
+}
+
+const (
+	// DefaultMemoryBytes is the budget's size.
+	DefaultMemoryBytes = 256 << 20
+	roomWait           = 10 * time.Second
+)
+
+func newBudget(total int64) *budget {
+	if total == 0 {
+		total = DefaultMemoryBytes
+	}
+	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newPool(total / 4), copies: newPool(total / 8)}
+}
+
+// shares is memory of which every owner may have as much as is free afterwards: one
+// alone half of it, two a third each. There is always some left for who comes next. What
+// is asked for at once counts as a third of it at most: two owners may have that much.
+type shares struct {
+	total int64
+
+	mu      sync.Mutex
+	used    int64
+	of      map[string]int64
+	waiting []*waitingShare
+}
+
+type waitingShare struct {
+	owner string
+	n     int64
+	ready chan struct{}
+}
+
+func newShares(total int64) *shares { return &shares{total: total, of: map[string]int64{}} }
+
+// acquire waits until owner may have n bytes more, and tells how many it was charged.
+// It fails where ctx ends first.
+func (s *shares) acquire(ctx context.Context, owner string, n int64) (int64, error) {
+	n = min(n, s.total/3)
+	s.mu.Lock()
+	if s.fits(owner, n) {
+		s.take(owner, n)
+		s.mu.Unlock()
+		return n, nil
+	}
+	w := &waitingShare{owner: owner, n: n, ready: make(chan struct{})}
+	s.waiting = append(s.waiting, w)
+	s.mu.Unlock()
+	select {
+	case <-w.ready:
+		return n, nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.waiting {
+		if s.waiting[i] == w {
+			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+			return 0, ctx.Err()
+		}
+	}
+	return n, nil // it was given while ctx ended
+}
+
+func (s *shares) fits(owner string, n int64) bool { return s.of[owner]+n <= s.total-s.used-n }
+
+func (s *shares) take(owner string, n int64) {
+	s.used += n
+	s.of[owner] += n
+}
+
+// release gives bytes back, and whoever waits and fits now gets them.
+func (s *shares) release(owner string, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used -= n
+	if s.of[owner] -= n; s.of[owner] == 0 {
+		delete(s.of, owner)
+	}
+	left := s.waiting[:0]
+	for _, w := range s.waiting {
+		if s.fits(w.owner, w.n) {
+			s.take(w.owner, w.n)
+			close(w.ready)
+			continue
+		}
+		left = append(left, w)
+	}
+	clear(s.waiting[len(left):])
+	s.waiting = left
+}
+
+// pool is memory that is taken in turn.
+type pool struct {
+	total int64
+	*semaphore.Weighted
+}
+
+func newPool(total int64) *pool { return &pool{total: total, Weighted: semaphore.NewWeighted(total)} }
+
+// held is what a request has of a shares.
+type held struct {
+	from  *shares
+	owner string
+	n     int64
+}
+
+// shrink gives back what is more than n.
+func (h *held) shrink(n int64) {
+	if back := h.n - n; back > 0 {
+		h.n = n
+		h.from.release(h.owner, back)
+	}
+}
+
+const (
+	keyBudget = "budget"
+	keyHeld   = "held"
+)
+
+// accounted gives back what a request holds when it has been answered.
+func (s *Server) accounted(c *gin.Context) {
+	c.Set(keyBudget, s.budget)
+	defer func() {
+		for _, h := range heldOf(c) {
+			h.shrink(0)
+		}
+	}()
+	c.Next()
+}
+
+var errNoRoom = email.Fail(email.CodeUnavailable, "too much is being received or read at once; try again")
+
+// hold waits for memory of a part, which the request has until it is answered, or until
+// it is shrunk.
+func hold(c *gin.Context, from *shares, n int64) (*held, error) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
+	defer cancel()
+	h := &held{from: from, owner: shareOf(c)}
+	var err error
+	if h.n, err = from.acquire(ctx, h.owner, n); err != nil {
+		return nil, errNoRoom
+	}
+	c.Set(keyHeld, append(heldOf(c), h))
+	return h, nil
+}
+
+func heldOf(c *gin.Context) []*held {
+	hs, _ := c.Value(keyHeld).([]*held)
+	return hs
+}
+
+// keepBody gives back what a request holds of the bodies' memory, but for n bytes.
+func (s *Server) keepBody(c *gin.Context, n int64) {
+	for _, h := range heldOf(c) {
+		if h.from == s.budget.bodies {
+			h.shrink(n)
+			n -= h.n
+		}
+	}
+}
+
+func budgetOf(c *gin.Context) *budget { return c.MustGet(keyBudget).(*budget) }
+
+// holdAnswer is hold for what is read to be answered.
+func (s *Server) holdAnswer(c *gin.Context, n int64) (*held, error) {
+	return hold(c, s.budget.answers, n)
+}
+
+// holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
+func (s *Server) holdEmail(c *gin.Context, id string) error {
+	n, err := s.deps.Emails.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return err
+	}
+	_, err = s.holdAnswer(c, 3*n+smallAnswer)
+	return err
+}
+
+// borrow waits for memory of a pool.
+func borrow(c *gin.Context, from *pool, n int64) (release func(), err error) {
+	n = min(n, from.total)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
+	defer cancel()
+	if err := from.Acquire(ctx, n); err != nil {
+		return nil, errNoRoom
+	}
+	return func() { from.Release(n) }, nil
+}
+
+// smallAnswer is what an answer has besides contents, pageAnswer what a page of a list
+// takes, both as rows and as JSON, in bytes.
+const (
+	smallAnswer = 64 << 10
+	pageAnswer  = 4 << 20
+)
+
+// answer writes JSON. What the request holds of the answers' memory becomes the size of
+// that: what it was made of is let go.
+func (s *Server) answer(c *gin.Context, status int, body any) {
+	out, err := encoded(body)
+	if err != nil {
+		s.problem(c, fmt.Errorf("encode answer: %w", err))
+		return
+	}
+	for _, h := range heldOf(c) {
+		if h.from == s.budget.answers {
+			h.shrink(int64(len(out)))
+		}
+	}
+	c.Data(status, "application/json; charset=utf-8", out)
+}
+
+// encoded is JSON that leaves <, > and & as they are: HTML would be five times as large.
+func encoded(body any) ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	err := e.Encode(body)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+// shareOf names whose memory a request takes: its customer's, or before that is known
+// its address's, an IPv6 /64 being one.
+func shareOf(c *gin.Context) string {
+	if id := c.GetString(keyCustomerID); id != "" {
+		return id
+	}
+	ip, err := netip.ParseAddr(c.ClientIP())
+	if err != nil {
+		return ""
+	}
+	if ip = ip.Unmap(); ip.Is6() {
+		if p, err := ip.WithZone("").Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}

@@ -1,0 +1,129 @@
+package api_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+)
+
+// paced is a server with a short pace over a real socket.
+func paced(t *testing.T, h http.HandlerFunc) (dial func() net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.PacedServer(h, api.Pace{BodyGrace: 2 * time.Second, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 64 << 10, AnswerTime: 2 * time.Second})
+	go func() { _ = srv.Serve(l) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	return func() net.Conn {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+}
+
+// TestAClientThatReadsNothingIsDisconnected: the handler gets an error instead of waiting
+// for ever, and what it holds is let go.
+func TestAClientThatReadsNothingIsDisconnected(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	dial := paced(t, func(w http.ResponseWriter, _ *http.Request) {
+		// One write that no kernel's buffers take whole.
+		_, err := w.Write(make([]byte, 64<<20))
+		ended <- err
+	})
+	_, err := io.WriteString(dial(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-ended, os.ErrDeadlineExceeded)
+}
+
+// TestAReaderThatGoesOnGetsAll: the deadline moves with what is taken, so that the
+// whole may take much longer than one piece may.
+func TestAReaderThatGoesOnGetsAll(t *testing.T) {
+	t.Parallel()
+	const size = 16 << 20
+	ended := make(chan error, 1)
+	dial := paced(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, err := w.Write(make([]byte, size))
+		ended <- err
+	})
+	conn := dial()
+	for range 2 { // the connection is as good as new afterwards
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		n, err := io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		require.EqualValues(t, size, n)
+		require.NoError(t, <-ended)
+	}
+}
+
+// TestABodyThatDoesNotComeIsGivenUp, whatever its length says.
+func TestABodyThatDoesNotComeIsGivenUp(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	dial := paced(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		ended <- err
+	})
+	_, err := io.WriteString(dial(), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 37748736\r\n\r\n{")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-ended, os.ErrDeadlineExceeded)
+}
+
+// TestTheBodysDeadlineEndsWithTheBody: a handler may take its time after that.
+func TestTheBodysDeadlineEndsWithTheBody(t *testing.T) {
+	t.Parallel()
+	grace := time.NewTimer(3 * time.Second) // past BodyGrace
+	ended := make(chan error, 1)
+	dial := paced(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			ended <- err
+			return
+		}
+		select {
+		case <-r.Context().Done(): // the server took a deadline for the client's end
+			ended <- errors.New("the client is still there")
+		case <-grace.C:
+			_, err := fmt.Fprint(w, "done")
+			ended <- err
+		}
+	})
+	conn := dial()
+	_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{")
+	require.NoError(t, err)
+	require.NoError(t, <-ended)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "done", string(body))
+}
+
+func TestAHeaderIsBounded(t *testing.T) {
+	t.Parallel()
+	dial := paced(t, func(http.ResponseWriter, *http.Request) {})
+	conn := dial()
+	go func() {
+		_, _ = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 100<<10)) // the server closes
+	}()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+}
