@@ -140,22 +140,23 @@ type recipientCountsJSON struct {
 	Canceled  int `json:"canceled"`
 	Open      int `json:"open"`
 	Deferred  int `json:"deferred"`
-	// The rates are of all recipients, from 0 to 1.
+	// The rates go from 0 to 1: the bounced of those with a verdict, delivered, bounced or
+	// failed, the others of all.
 	DeliveredRate float64 `json:"delivered_rate"`
 	BouncedRate   float64 `json:"bounced_rate"`
 	DeferredRate  float64 `json:"deferred_rate"`
 }
 
 func recipientCounts(c email.RecipientCounts) recipientCountsJSON {
-	rate := func(n int) float64 {
-		if c.Total == 0 {
+	rate := func(n, of int) float64 {
+		if of == 0 {
 			return 0
 		}
-		return float64(n) / float64(c.Total)
+		return float64(n) / float64(of)
 	}
 	return recipientCountsJSON{
 		Total: c.Total, Delivered: c.Delivered, Bounced: c.Bounced, Failed: c.Failed, Canceled: c.Canceled, Open: c.Open, Deferred: c.Deferred,
-		DeliveredRate: rate(c.Delivered), BouncedRate: rate(c.Bounced), DeferredRate: rate(c.Deferred),
+		DeliveredRate: rate(c.Delivered, c.Total), BouncedRate: rate(c.Bounced, c.Delivered+c.Bounced+c.Failed), DeferredRate: rate(c.Deferred, c.Total),
 	}
 }
 

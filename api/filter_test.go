@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -80,4 +82,34 @@ func TestFindingMail(t *testing.T) {
 	require.Equal(t, 400, b.as("GET", "/v1.0/emails/stats?page_size=5", "").status)
 	empty := b.as("GET", "/v1.0/emails/stats?tag=none", "")
 	require.Contains(t, empty.body, `"days":[]`)
+}
+
+// What is open or canceled has no verdict, and says nothing of how much bounces.
+func TestTheBouncedRateIsOfThoseWithAVerdict(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var to []string
+	for i := range 10 {
+		to = append(to, fmt.Sprintf(`{"email":"r%d@x.test"}`, i))
+	}
+	sent := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[`+strings.Join(to, ",")+`],"subject":"s","content":"t"}`)
+	require.Equal(t, 202, sent.status, sent.body)
+	rates := func() (delivered, bounced float64) {
+		var got struct {
+			Recipients struct {
+				DeliveredRate float64 `json:"delivered_rate"`
+				BouncedRate   float64 `json:"bounced_rate"`
+			}
+		}
+		b.as("GET", "/v1.0/emails/stats", "").decode(t, &got)
+		return got.Recipients.DeliveredRate, got.Recipients.BouncedRate
+	}
+	_, bounced := rates()
+	require.Zero(t, bounced, "nobody has a verdict")
+	_, err := b.raw.ExecContext(t.Context(), `UPDATE recipients SET accepted_by = '{}', next_attempt_at = CASE WHEN position >= 6 THEN now() END,
+		status = (ARRAY['delivered', 'delivered', 'bounced', 'failed', 'canceled', 'canceled', 'queued', 'queued', 'queued', 'queued'])[position + 1]`)
+	require.NoError(t, err)
+	delivered, bounced := rates()
+	require.InDelta(t, 0.2, delivered, 1e-9)
+	require.InDelta(t, 0.25, bounced, 1e-9)
 }

@@ -29,7 +29,8 @@ type Stats struct {
 }
 
 // RecipientCounts counts recipients by where they stand. Deferred were put off at
-// least once, however they ended. The rates are of all, from 0 to 1.
+// least once, however they ended. The rates go from 0 to 1: BouncedRate is of those with a
+// verdict (delivered, bounced or failed), the others of all.
 type RecipientCounts struct {
 	Total         int     `json:"total"`
 	Delivered     int     `json:"delivered"`
