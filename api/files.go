@@ -46,9 +46,9 @@ const (
 	maxFormOverhead = 64 << 10
 	// sniffBytes tell a file's type.
 	sniffBytes = 512
-	// streamBytes is what one stream to or from Postgres holds: a chunk of it, and that as
-	// it is sent.
-	streamBytes = 1 << 20
+	// streamBytes is what one stream to or from Postgres holds: a chunk of 512 KiB, and that
+	// in hex as it is sent.
+	streamBytes = 2 << 20
 )
 
 // postFile stores an upload as it arrives.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -316,4 +317,48 @@ func TestARawMessageIsSentAsItIsRead(t *testing.T) {
 	require.EqualValues(t, size, w.sum)
 	t.Logf("%d bytes", held-before)
 	require.Less(t, held-before, int64(4<<20), "a chunk, not the message")
+}
+
+// TestFortyClientsThatReadNothing: what they may hold is bounded, all are disconnected, and
+// everything is given back. Not parallel: other tests' memory would count.
+func TestFortyClientsThatReadNothing(t *testing.T) {
+	const size, clients = 31 << 20, 40
+	b := setup(t)
+	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
+	require.NoError(t, err)
+	m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.customer.ID), EnvelopeTo: []string{"a@x.test"},
+		Size: size, SHA256: strings.Repeat("a", 64), ReceivedAt: time.Now()}
+	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.PacedServer(b.server, api.Pace{BodyGrace: time.Minute, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 128 << 10, AnswerTime: 2 * time.Second})
+	closed := make(chan struct{}, clients)
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	go func() { _ = srv.Serve(l) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	before, held := memtest.Live(), int64(0)
+	for range clients {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		_, err = fmt.Fprintf(conn, "GET /v1.0/mailboxes/%s/messages/%s/raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n", box.ID, m.ID, b.key)
+		require.NoError(t, err)
+	}
+	weigh := time.NewTicker(50 * time.Millisecond)
+	defer weigh.Stop()
+	for n := 0; n < clients; {
+		select {
+		case <-closed:
+			n++
+		case <-weigh.C:
+			held = max(held, memtest.Live()-before)
+		}
+	}
+	t.Logf("%d bytes", held)
+	require.Less(t, held, int64(96<<20), "a share of the memory for answers, not %d messages", clients)
+	require.Equal(t, http.StatusOK, b.as("GET", "/v1.0/emails", "").status, "all is given back")
 }
