@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -179,7 +180,7 @@ func (t tokens) user(token string) (string, error) {
 	var cl jwt.RegisteredClaims
 	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now))
-	if err != nil || cl.Subject == "" {
+	if err != nil || uuid.Validate(cl.Subject) != nil {
 		return "", errBadToken
 	}
 	return cl.Subject, nil

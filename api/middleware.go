@@ -21,7 +21,8 @@ const (
 
 var requestIDShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// identify gives every request an id: the caller's, if it is a harmless one.
+// identify gives every request an id: the caller's, if it is a harmless one. Answers hold
+// mail and tokens: no cache keeps them, and no browser guesses their type.
 func (s *Server) identify(c *gin.Context) {
 	id := c.GetHeader(headerRequestID)
 	if !requestIDShape.MatchString(id) {
@@ -29,6 +30,8 @@ func (s *Server) identify(c *gin.Context) {
 	}
 	c.Set(keyRequestID, id)
 	c.Header(headerRequestID, id)
+	c.Header("Cache-Control", "no-store")
+	c.Header("X-Content-Type-Options", "nosniff")
 }
 
 func requestID(c *gin.Context) string { return c.GetString(keyRequestID) }

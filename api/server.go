@@ -121,6 +121,7 @@ func New(deps Deps, opts Options) *Server {
 	if err := s.engine.SetTrustedProxies(proxies); err != nil {
 		panic(err) // a prefix is always one
 	}
+	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // proxies pass X-Real-IP on as clients send it
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.Use(s.identify, s.logged, s.accounted, s.recovered, s.storable)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -120,6 +121,8 @@ type setupOptions struct {
 	requestRate int
 	// customerRate limits each customer; 0 does not.
 	customerRate int
+	// proxies are those whose X-Forwarded-For is believed.
+	proxies []netip.Prefix
 	// anyDomain lets customers send from domains that nobody has verified.
 	anyDomain bool
 	// emails may stand before the store; nil lets it be.
@@ -164,7 +167,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
-		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate,
+		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate, TrustedProxies: o.proxies,
 		Now:         now,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 		Home:        o.home,

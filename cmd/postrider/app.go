@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -153,7 +154,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	}
 	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
-	a.http = newHTTP(cfg, 0)
+	a.http = newHTTP(cfg, 0, cfg.AllowPrivateCIDRs)
 	resolvers, err := newResolvers(cfg)
 	if err != nil {
 		return nil, errors.Join(err, a.close())
@@ -172,7 +173,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 
 // newResolvers open what attachments refer to, as far as this installation can.
 func newResolvers(cfg config.Config) (attachment.Resolvers, error) {
-	urls := attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout), version)
+	urls := attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)
 	out := attachment.Resolvers{
 		ByType:  map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: urls.Resolve, email.ReferenceRecording: noRecordings},
 		Blocked: email.Block(cfg.BlockedAttachments),
@@ -192,9 +193,23 @@ func noRecordings(context.Context, string, email.Attachment, int64) (attachment.
 	return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
 }
 
-// newHTTP calls addresses that customers give; 0 is the timeout for webhooks.
-func newHTTP(cfg config.Config, timeout time.Duration) *safehttp.Client {
-	return safehttp.New(safehttp.Options{AllowPrivate: cfg.AllowPrivateCIDRs, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback, Timeout: timeout})
+// customerClients fetch attachments of customers to whom private networks are opened.
+func customerClients(cfg config.Config) map[string]*safehttp.Client {
+	networks := map[string][]netip.Prefix{}
+	for _, n := range cfg.AttachmentNetworks {
+		networks[n.CustomerID] = append(networks[n.CustomerID], n.Network)
+	}
+	out := map[string]*safehttp.Client{}
+	for id, open := range networks {
+		out[id] = newHTTP(cfg, attachment.URLTimeout, open)
+	}
+	return out
+}
+
+// newHTTP calls addresses that customers give; 0 is the timeout for webhooks. private are
+// networks that it may reach although they are not public.
+func newHTTP(cfg config.Config, timeout time.Duration, private []netip.Prefix) *safehttp.Client {
+	return safehttp.New(safehttp.Options{AllowPrivate: private, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback, Timeout: timeout})
 }
 
 func (a *app) close() error {
@@ -212,7 +227,7 @@ func (a *app) limits() intake.Limits {
 		serves = a.relays.Serves
 	}
 	return intake.Limits{Serves: serves, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
-		Blocked: email.Block(a.cfg.BlockedAttachments), CheckURL: a.http.CheckURL, NoRecordings: a.cfg.RecordingURL == ""}
+		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, NoRecordings: a.cfg.RecordingURL == ""}
 }
 
 // codecPath is where Temporal's UI and CLI have payloads decrypted.

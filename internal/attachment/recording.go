@@ -24,7 +24,7 @@ const (
 // RecordingOptions say where call recordings are.
 type RecordingOptions struct {
 	// URL is POSTRIDER_RECORDING_URL: a template in which {id} and
-	// {customer_id} are replaced, percent-encoded. {id} is required.
+	// {customer_id} are replaced, percent-encoded. Both are required.
 	URL string
 	// Token is POSTRIDER_RECORDING_TOKEN, sent as a bearer token; empty means none.
 	Token string
@@ -49,6 +49,8 @@ func NewRecordings(opts RecordingOptions) (*Recordings, error) {
 		return nil, errors.New("the recording URL has to be an http or https URL with its placeholders behind the host")
 	case !strings.Contains(opts.URL, "{id}"):
 		return nil, errors.New("the recording URL has to contain {id}")
+	case !strings.Contains(opts.URL, "{customer_id}"):
+		return nil, errors.New("the recording URL has to contain {customer_id}: without it, the server cannot tell whose recording is asked for, and each customer could attach all others'")
 	case u.Fragment != "":
 		return nil, errors.New("the recording URL has a fragment (#…), which is never sent")
 	case strings.ContainsAny(opts.Token, "\r\n"):

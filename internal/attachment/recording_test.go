@@ -104,7 +104,7 @@ func TestWithoutATokenNoneIsSent(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
-	got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"}).Resolve(t.Context(), "c", ref("r1"))
+	got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"}).Resolve(t.Context(), "c", ref("r1"))
 	require.NoError(t, err)
 	require.NotNil(t, got.Content, "an empty recording is content")
 	require.Empty(t, got.Content)
@@ -119,7 +119,7 @@ func TestStatusDecidesWhetherToTryAgain(t *testing.T) {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			url := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-			_, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"}).Resolve(t.Context(), "c", ref("r1"))
+			_, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"}).Resolve(t.Context(), "c", ref("r1"))
 			require.ErrorContains(t, err, "r1")
 			require.Equal(t, code, email.FailureCode(err))
 		})
@@ -140,7 +140,7 @@ func TestSizeLimit(t *testing.T) {
 					w.Write(wav[:1])
 				}
 			})
-			rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+			rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"})
 			rs.limit = int64(len(wav)) - 1
 			got, err := rs.Resolve(t.Context(), "c", ref("fits"))
 			require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestSizeLimitWithinTheSniffedPart(t *testing.T) {
 		w.Write(wav)
 	})
 	for _, limit := range []int64{0, 10} {
-		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"})
 		rs.limit = limit
 		_, err := rs.Resolve(t.Context(), "c", ref("r1"))
 		require.Equal(t, email.CodeTooLarge, permanent(t, err))
@@ -178,7 +178,7 @@ func TestABrokenOffAnswerIsTriedAgain(t *testing.T) {
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	_, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"}).Resolve(t.Context(), "c", ref("r1"))
+	_, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"}).Resolve(t.Context(), "c", ref("r1"))
 	transient(t, err)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
@@ -189,7 +189,7 @@ func TestNetworkErrorsAreTriedAgainAndKeepSecrets(t *testing.T) {
 	require.NoError(t, err)
 	addr := ln.Addr().String()
 	require.NoError(t, ln.Close())
-	rs := recordings(t, attachment.RecordingOptions{URL: "http://" + addr + "/{id}?key=s3cret", Token: "t0ken"})
+	rs := recordings(t, attachment.RecordingOptions{URL: "http://" + addr + "/{id}?key=s3cret&c={customer_id}", Token: "t0ken"})
 	_, err = rs.Resolve(t.Context(), "c", ref("r1"))
 	transient(t, err)
 	for e := err; e != nil; e = errors.Unwrap(e) {
@@ -209,7 +209,7 @@ func TestAHangingServerIsTriedAgain(t *testing.T) {
 		<-release
 	})
 	t.Cleanup(func() { close(release) })
-	rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}", Timeout: 200 * time.Millisecond})
+	rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}", Timeout: 200 * time.Millisecond})
 	for _, id := range []string{"head", "body"} {
 		_, err := rs.Resolve(t.Context(), "c", ref(id))
 		transient(t, err)
@@ -235,7 +235,7 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 	})
 	store = strings.Replace(store, "127.0.0.1", "localhost", 1)
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, store+"/signed", http.StatusFound) })
-	got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}", Token: "t0ken"}).Resolve(t.Context(), "c", ref("r1"))
+	got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}", Token: "t0ken"}).Resolve(t.Context(), "c", ref("r1"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(wav, got.Content))
 	mu.Lock()
@@ -260,7 +260,7 @@ func TestBlockedContent(t *testing.T) {
 		w.Write(wav)
 	})
 	for _, id := range []string{"name", "type", "content"} {
-		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"})
+		rs := recordings(t, attachment.RecordingOptions{URL: url + "/{id}?c={customer_id}"})
 		_, err := rs.Resolve(t.Context(), "c", ref(id))
 		require.Equal(t, email.CodeBlocked, permanent(t, err), id)
 		named := ref(id)
@@ -289,12 +289,12 @@ func TestWhatIsNotSetUp(t *testing.T) {
 	_, err := source{}.Resolve(t.Context(), "c", ref("r1"))
 	require.Equal(t, email.CodeInvalidRequest, permanent(t, err))
 	require.ErrorContains(t, err, `"recording" are not set up`)
-	for _, url := range []string{"", "recordings/{id}", "ftp://x/{id}", "http:///{id}", "http://x/", "http://{id}.x/", "http://u:s3cret@x/{id}", "http://x/%zz{id}", "http://x/#{id}"} {
+	for _, url := range []string{"", "recordings/{id}", "ftp://x/{id}", "http:///{id}", "http://x/", "http://{id}.x/", "http://u:s3cret@x/{id}", "http://x/%zz{id}", "http://x/{customer_id}#{id}", "http://x/{id}"} {
 		_, err := attachment.NewRecordings(attachment.RecordingOptions{URL: url})
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "s3cret")
 	}
-	_, err = attachment.NewRecordings(attachment.RecordingOptions{URL: "http://x/{id}", Token: "s3cret\n"})
+	_, err = attachment.NewRecordings(attachment.RecordingOptions{URL: "http://x/{customer_id}/{id}", Token: "s3cret\n"})
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "s3cret")
 }

@@ -22,25 +22,32 @@ const URLTimeout = 2 * time.Minute
 // without credentials, and from public addresses only.
 type URLs struct {
 	client *safehttp.Client
+	// own are the clients of customers to whom the operator opened private networks.
+	own map[string]*safehttp.Client
 	// userAgent tells a server's operator who is asking.
 	userAgent string
 }
 
 // NewURLs makes a URLs. The client decides what may be called, and how long it may
 // take.
-func NewURLs(client *safehttp.Client, version string) *URLs {
-	return &URLs{client: client, userAgent: "postrider/" + version}
+// own has the clients of customers, by id, to whom the operator opened private networks.
+func NewURLs(client *safehttp.Client, own map[string]*safehttp.Client, version string) *URLs {
+	return &URLs{client: client, own: own, userAgent: "postrider/" + version}
 }
 
 // Resolve opens what is at an attachment's URL.
-func (u *URLs) Resolve(ctx context.Context, _ string, a email.Attachment, maxBytes int64) (Content, error) {
+func (u *URLs) Resolve(ctx context.Context, customerID string, a email.Attachment, maxBytes int64) (Content, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.URL, nil)
 	if err != nil { // its text holds the URL, which may hold a key
 		return Content{}, email.Fail(email.CodeInvalidRequest, "the attachment's URL is not one")
 	}
 	req.Header.Set("User-Agent", u.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
-	resp, err := u.client.Open(ctx, req)
+	client := u.client
+	if own, ok := u.own[customerID]; ok {
+		client = own
+	}
+	resp, err := client.Open(ctx, req)
 	if err != nil {
 		return Content{}, uncalled(err)
 	}

@@ -20,7 +20,7 @@ import (
 var local = safehttp.Options{AllowHTTP: true, AllowLoopback: true, Timeout: 5 * time.Second}
 
 func urls(opts safehttp.Options) source {
-	u := attachment.NewURLs(safehttp.New(opts), "1.2")
+	u := attachment.NewURLs(safehttp.New(opts), nil, "1.2")
 	return source{attachment.Resolvers{ByType: map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: u.Resolve}}, email.DefaultMaxMessageBytes}
 }
 
@@ -118,6 +118,18 @@ func TestAURLThatLeadsInsideIsRefusedForGood(t *testing.T) {
 	_, err = urls(safehttp.Options{AllowLoopback: true}).Resolve(t.Context(), "c", at(url))
 	require.Equal(t, email.CodeInvalidRequest, permanent(t, err))
 	require.ErrorContains(t, err, "https://")
+}
+
+// TestPrivateNetworksAreOpenedToOneCustomer: nobody else reads what hosts there answer.
+func TestPrivateNetworksAreOpenedToOneCustomer(t *testing.T) {
+	t.Parallel()
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "INTERNAL") })
+	u := attachment.NewURLs(safehttp.New(safehttp.Options{AllowHTTP: true}), map[string]*safehttp.Client{"ann": safehttp.New(local)}, "1.2")
+	_, err := u.Resolve(t.Context(), "bob", at(url), 1000)
+	require.Equal(t, email.CodeForbidden, permanent(t, err))
+	c, err := u.Resolve(t.Context(), "ann", at(url), 1000)
+	require.NoError(t, err)
+	require.NoError(t, c.Body.Close())
 }
 
 func TestSizeLimitOfAURL(t *testing.T) {

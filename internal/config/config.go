@@ -55,7 +55,8 @@ type Config struct {
 	// AllowPublishedSecrets lets the process start with a key or password that is
 	// written in the repository.
 	AllowPublishedSecrets bool `env:"POSTRIDER_ALLOW_PUBLISHED_SECRETS"`
-	// MetricsToken guards /metrics; empty means that it is open.
+	// MetricsToken guards /metrics; empty means that only loopback
+	// addresses read it.
 	MetricsToken Secret `env:"POSTRIDER_METRICS_TOKEN"`
 	// SMTPURLs are the relays, in the order they are tried. The first bytes of
 	// each are smtp:// or smtps://, and Checks.Relay took it.
@@ -84,8 +85,11 @@ type Config struct {
 	TemporalUIURL string `env:"POSTRIDER_TEMPORAL_UI_URL"`
 
 	RequireVerifiedDomains bool           `env:"POSTRIDER_REQUIRE_VERIFIED_DOMAINS"`
+	AllowRelayHeaders      bool           `env:"POSTRIDER_ALLOW_RELAY_HEADERS"`
 	AllowHTTP              bool           `env:"POSTRIDER_ALLOW_HTTP"`
 	AllowPrivateCIDRs      []netip.Prefix `env:"POSTRIDER_ALLOW_PRIVATE_CIDRS"`
+	// AttachmentNetworks are private networks that one customer's attachment URLs may reach.
+	AttachmentNetworks []CustomerNetwork `env:"POSTRIDER_ATTACHMENT_CIDRS"`
 	// MaxMessageBytes bounds text, HTML and decoded attachments together.
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
 	// RequestRate is how many requests a second one credential may make; 0 is any number.
@@ -149,6 +153,12 @@ type Config struct {
 
 // Count is how many of something there may be, 1 to 65535.
 type Count int
+
+// CustomerNetwork is a private network that is opened to one customer, by id.
+type CustomerNetwork struct {
+	CustomerID string
+	Network    netip.Prefix
+}
 
 // RecipientRate is the rate of a recipients' domain, in lower case; "*" is each of those
 // that are not named.

@@ -20,16 +20,17 @@ import (
 
 // parsers tell in our words what is wrong with a value of a type.
 var parsers = map[reflect.Type]env.ParserFunc{
-	reflect.TypeFor[bool]():            func(v string) (any, error) { return parseBool(v) },
-	reflect.TypeFor[int]():             func(v string) (any, error) { return parsePort(v) },
-	reflect.TypeFor[Count]():           func(v string) (any, error) { return parseCount(v) },
-	reflect.TypeFor[int64]():           func(v string) (any, error) { return parseBytes(v) },
-	reflect.TypeFor[time.Duration]():   func(v string) (any, error) { return parseDuration(v, true) },
-	reflect.TypeFor[Interval]():        func(v string) (any, error) { return parseInterval(v) },
-	reflect.TypeFor[[]time.Duration](): func(v string) (any, error) { return parseDurations(v) },
-	reflect.TypeFor[[]netip.Prefix]():  func(v string) (any, error) { return parsePrefixes(v) },
-	reflect.TypeFor[[]string]():        func(v string) (any, error) { return parseExtensions(v) },
-	reflect.TypeFor[[]RecipientRate](): func(v string) (any, error) { return parseRecipientRates(v) },
+	reflect.TypeFor[bool]():              func(v string) (any, error) { return parseBool(v) },
+	reflect.TypeFor[int]():               func(v string) (any, error) { return parsePort(v) },
+	reflect.TypeFor[Count]():             func(v string) (any, error) { return parseCount(v) },
+	reflect.TypeFor[int64]():             func(v string) (any, error) { return parseBytes(v) },
+	reflect.TypeFor[time.Duration]():     func(v string) (any, error) { return parseDuration(v, true) },
+	reflect.TypeFor[Interval]():          func(v string) (any, error) { return parseInterval(v) },
+	reflect.TypeFor[[]time.Duration]():   func(v string) (any, error) { return parseDurations(v) },
+	reflect.TypeFor[[]netip.Prefix]():    func(v string) (any, error) { return parsePrefixes(v) },
+	reflect.TypeFor[[]string]():          func(v string) (any, error) { return parseExtensions(v) },
+	reflect.TypeFor[[]CustomerNetwork](): func(v string) (any, error) { return parseCustomerNetworks(v) },
+	reflect.TypeFor[[]RecipientRate]():   func(v string) (any, error) { return parseRecipientRates(v) },
 }
 
 // texts are the checks of the settings that are texts.
@@ -267,6 +268,21 @@ var (
 	rateDomain = regexp.MustCompile(`^(\*|([a-z0-9_-]{1,63}\.)+[a-z0-9-]{1,63})$`)
 	rateShape  = regexp.MustCompile(`^([1-9][0-9]{0,5})/(s|m|h)$`)
 )
+
+func parseCustomerNetworks(v string) ([]CustomerNetwork, error) {
+	var out []CustomerNetwork
+	for part := range strings.SplitSeq(v, ",") {
+		id, network, _ := strings.Cut(strings.TrimSpace(part), "=")
+		p, err := netip.ParsePrefix(network)
+		if err != nil || p != p.Masked() || !customerID.MatchString(id) {
+			return nil, fmt.Errorf("has %q, need a customer's id and a network whose host bits are zero, as 01a20894-d574-79b4-a163-2c334f1ed74c=10.20.0.0/16", part)
+		}
+		out = append(out, CustomerNetwork{CustomerID: strings.ToLower(id), Network: p})
+	}
+	return out, nil
+}
+
+var customerID = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
 func parseRecipientRates(v string) ([]RecipientRate, error) {
 	var out []RecipientRate

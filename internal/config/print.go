@@ -81,6 +81,8 @@ func show(s Setting, value any) string {
 			return none
 		}
 		return orNotSet(strings.Join(value, ","))
+	case []CustomerNetwork:
+		return orNotSet(join(value, func(n CustomerNetwork) string { return n.CustomerID + "=" + n.Network.String() }))
 	case []RecipientRate:
 		return orNotSet(join(value, func(r RecipientRate) string { return r.Domain + "=" + r.Rate }))
 	case slog.Level:

@@ -43,6 +43,8 @@ type Limits struct {
 	DefaultSource *email.Address
 	// IgnoreUnknown skips unknown members instead of refusing them.
 	IgnoreUnknown bool
+	// AllowRelayHeaders takes header fields that relays obey.
+	AllowRelayHeaders bool
 }
 
 func (l Limits) withDefaults() Limits {

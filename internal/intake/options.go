@@ -41,6 +41,12 @@ var owned = map[string]string{
 // ownedPrefixes are families of them.
 var ownedPrefixes = []string{"content-", "resent-", "arc-", "x-postrider-"}
 
+// steering begins the names of headers that relays obey and take out of the message: they
+// add recipients, choose accounts and rules, or switch tracking on. SendGrid, Amazon SES,
+// Mailgun, Postmark, Mailjet, Mandrill, SparkPost, SMTP2GO, Brevo and Exchange.
+var steering = []string{"x-smtpapi", "x-ses-", "x-mailgun-", "x-pm-", "x-mj-", "x-mailjet-", "x-mc-", "x-msys-", "x-smtp2go-", "x-sib-", "x-mailin-",
+	"x-elasticemail", "x-ms-exchange-", "x-ms-oob-", "x-forefront-", "x-microsoft-antispam"}
+
 // callback checks the URL that is told of the e-mail.
 func (c *checker) callback(raw *string) string {
 	u := text(raw)
@@ -72,6 +78,7 @@ func (c *checker) headers(hs headers) []email.Header {
 		pointer, name, value := member("/headers", h.name), strings.ToLower(h.name), strings.TrimSpace(text(h.value))
 		instead, mine := owned[name]
 		mine = mine || slices.ContainsFunc(ownedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+		steers := !c.limits.AllowRelayHeaders && slices.ContainsFunc(steering, func(p string) bool { return strings.HasPrefix(name, p) })
 		switch {
 		case !headerName.MatchString(h.name):
 			c.refuse("/headers", codeInvalidName, "a header's name has 1 to 64 of the characters A-Z a-z 0-9 -")
@@ -79,6 +86,8 @@ func (c *checker) headers(hs headers) []email.Header {
 			c.refuse(pointer, codeReserved, "this header is written for you; use the member %s", instead)
 		case mine:
 			c.refuse(pointer, codeReserved, "this header is written by Postrider or by mail servers; remove it")
+		case steers:
+			c.refuse(pointer, codeReserved, "this header gives orders to a relay, such as other recipients; remove it, or have the operator set POSTRIDER_ALLOW_RELAY_HEADERS=true")
 		case seen[name]:
 			c.refuse(pointer, codeNamedTwice, "the header is named twice in different case; remove one of them")
 		case h.value == nil:

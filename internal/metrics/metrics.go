@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,8 @@ type Metrics struct {
 }
 
 // New makes Metrics over a store that is open and relays, which may be nil where
-// a process sends nothing. With a token, scrapes have to bear it.
+// a process sends nothing. With a token, scrapes have to bear
+// it; without one, they have to come from a loopback address.
 func New(store Store, relays Relays, token string, log *slog.Logger) *Metrics {
 	m := &Metrics{
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_emails_accepted_total",
@@ -86,19 +88,34 @@ func (m *Metrics) Observe(events []email.Event) {
 	}
 }
 
+// authorized lets those scrapes through that bear the token. Without one, only programs
+// of this machine scrape: a request from elsewhere, or passed on by a proxy, is refused.
 func authorized(token string, h http.Handler) http.Handler {
-	if token == "" {
-		return h
-	}
 	want := []byte("Bearer " + token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
+		switch {
+		case token == "" && local(r):
+		case token == "":
+			http.Error(w, "set POSTRIDER_METRICS_TOKEN: without it, only this machine's programs read /metrics", http.StatusForbidden)
+			return
+		case subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1:
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "this takes the token of POSTRIDER_METRICS_TOKEN: Authorization: Bearer …", http.StatusUnauthorized)
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// local reports whether a request comes from a loopback address, and from no proxy there.
+func local(r *http.Request) bool {
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
 var (

@@ -36,6 +36,7 @@ func (relays) Held() map[string]int         { return map[string]int{"primary": 5
 func scrape(t *testing.T, m *metrics.Metrics, token string) (int, string) {
 	t.Helper()
 	req := httptest.NewRequest("GET", "/metrics", nil)
+	req.RemoteAddr = "127.0.0.1:1234"
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -89,4 +90,28 @@ func TestATokenIsAskedFor(t *testing.T) {
 	}
 	code, _ := scrape(t, m, "s3cret")
 	require.Equal(t, 200, code)
+}
+
+// TestWithoutATokenOnlyThisMachineScrapes: a proxy of this machine passes on requests of
+// others.
+func TestWithoutATokenOnlyThisMachineScrapes(t *testing.T) {
+	t.Parallel()
+	m := metrics.New(&store{}, nil, "", slog.New(slog.DiscardHandler))
+	from := func(remote string, headers ...string) int {
+		req := httptest.NewRequest("GET", "/metrics", nil)
+		req.RemoteAddr = remote
+		for _, h := range headers {
+			req.Header.Set(h, "127.0.0.1")
+		}
+		rec := httptest.NewRecorder()
+		m.ServeHTTP(rec, req)
+		return rec.Code
+	}
+	require.Equal(t, 200, from("127.0.0.1:1"))
+	require.Equal(t, 200, from("[::1]:1"))
+	for _, remote := range []string{"192.0.2.1:1", "10.0.0.1:1", "[2001:db8::1]:1", "@", ""} {
+		require.Equal(t, 403, from(remote), remote)
+	}
+	require.Equal(t, 403, from("127.0.0.1:1", "X-Forwarded-For"))
+	require.Equal(t, 403, from("127.0.0.1:1", "Forwarded"))
 }

@@ -176,7 +176,8 @@ func (p place) fits(contentType string, body []byte) error {
 }
 
 // unlisted are headers that say nothing about this API.
-var unlisted = []string{"Content-Type", "Content-Length", "Content-Encoding", "Vary", "Date", "Connection", "Transfer-Encoding"}
+var unlisted = []string{"Content-Type", "Content-Length", "Content-Encoding", "Vary", "Date", "Connection", "Transfer-Encoding",
+	"Cache-Control", "X-Content-Type-Options"} // on every answer
 
 func (p place) headers(header http.Header) error {
 	documented, _ := p.in("headers")
