@@ -42,9 +42,9 @@ type NewAccessKey struct {
 	Networks      []string
 }
 
-// CreateAccessKey makes an access key. Its Token is shown this once.
-func (c *Client) CreateAccessKey(ctx context.Context, k NewAccessKey) (AccessKey, error) {
-	body := struct {
+// request is what the API takes.
+func (k NewAccessKey) request() any {
+	return struct {
 		Name          string   `json:"name,omitempty"`
 		Detail        string   `json:"detail,omitempty"`
 		Expire        int64    `json:"expire,omitempty"`
@@ -52,8 +52,12 @@ func (c *Client) CreateAccessKey(ctx context.Context, k NewAccessKey) (AccessKey
 		SenderDomains []string `json:"sender_domains,omitempty"`
 		Networks      []string `json:"networks,omitempty"`
 	}{k.Name, k.Detail, int64((k.Life + time.Second - 1) / time.Second), k.Scopes, k.SenderDomains, k.Networks}
+}
+
+// CreateAccessKey makes an access key. Its Token is shown this once.
+func (c *Client) CreateAccessKey(ctx context.Context, k NewAccessKey) (AccessKey, error) {
 	var out AccessKey
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"accesskeys"}, body: body}, &out)
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"accesskeys"}, body: k.request()}, &out)
 	return out, err
 }
 

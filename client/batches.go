@@ -177,6 +177,14 @@ func (c *Client) PreviewBatch(ctx context.Context, b Batch) (Preview, error) {
 	return out, err
 }
 
+// Preview checks a message and shows it as it would go out. An *Error is what Send would
+// be refused for. Nothing is sent.
+func (c *Client) Preview(ctx context.Context, m Message) (Preview, error) {
+	var out Preview
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"emails", "preview"}, body: m}, &out)
+	return out, err
+}
+
 // Batch reads how far a batch has come.
 func (c *Client) Batch(ctx context.Context, id string) (BatchProgress, error) {
 	var out BatchProgress

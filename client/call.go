@@ -25,6 +25,8 @@ type call struct {
 	query url.Values
 	// body becomes JSON; nil means there is none.
 	body any
+	// contentType of json, where body is a []byte that is sent as it is; empty is JSON.
+	contentType string
 	// key is the Idempotency-Key; empty means none.
 	key string
 	// wait is how long the server was asked to hold back its answer.
@@ -96,8 +98,15 @@ func NotSent(err error) bool {
 // of all an empty one, would name another resource.
 var idShape = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
 
+// domainShape is what a domain in a path looks like: labels with letters, digits and
+// hyphens, so that none is . or ..
+var domainShape = regexp.MustCompile(`^[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*$`)
+
 func (c *Client) prepare(r *call) error {
 	for i, element := range r.path {
+		if i%2 == 1 && r.path[i-1] == "domains" && domainShape.MatchString(element) {
+			continue
+		}
 		if i%2 == 1 && !idShape.MatchString(element) {
 			return fmt.Errorf("%s in /%s: %q is not an id", r.method, r.path[i-1], element)
 		}
@@ -115,6 +124,11 @@ func (c *Client) prepare(r *call) error {
 	if r.body == nil {
 		return nil
 	}
+	if raw, ok := r.body.([]byte); ok && r.contentType != "" {
+		r.json = raw
+		return nil
+	}
+	r.contentType = "application/json"
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // HTML mail would grow by a third
@@ -149,7 +163,7 @@ func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again
 	req.Header.Set("User-Agent", "postrider-go")
 	if r.json != nil {
 		req.ContentLength = int64(len(r.json))
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", r.contentType)
 	}
 	if r.key != "" {
 		req.Header.Set("Idempotency-Key", r.key)

@@ -1,8 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"iter"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"time"
@@ -23,6 +28,23 @@ type File struct {
 // yields.
 func (c *Client) Files(ctx context.Context, opts ...ListOption) iter.Seq2[File, error] {
 	return list[File](ctx, c, url.Values{}, opts, "files")
+}
+
+// UploadFile stores a file of that name, whose type is found out. content is read into
+// memory; the limit is that of a message. It is tried once: a second try might store it twice.
+func (c *Client) UploadFile(ctx context.Context, filename string, content io.Reader) (File, error) {
+	var out File
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	part, err := w.CreateFormFile("file", filename)
+	if err == nil {
+		_, err = io.Copy(part, content)
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		return out, fmt.Errorf("read %s: %w", filename, err)
+	}
+	_, err = c.do(ctx, call{method: http.MethodPost, path: []string{"files"}, body: form.Bytes(), contentType: w.FormDataContentType()}, &out)
+	return out, err
 }
 
 // File describes a file.

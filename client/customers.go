@@ -1,0 +1,163 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Login gives the token of a user's password, which New takes as a key.
+func (c *Client) Login(ctx context.Context, username, password string) (token string, err error) {
+	body := struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}{username, password}
+	var out struct {
+		Token string `json:"token"`
+	}
+	_, err = c.do(ctx, call{method: http.MethodPost, path: []string{"auth", "login"}, body: body}, &out)
+	return out.Token, err
+}
+
+// RotateAccessKey makes a key with the rights of another, which goes on for the overlap,
+// in whole seconds. The Token is shown this once.
+func (c *Client) RotateAccessKey(ctx context.Context, id string, overlap time.Duration) (AccessKey, error) {
+	body := map[string]int64{"overlap": int64(overlap / time.Second)}
+	var out AccessKey
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"accesskeys", id, "rotate"}, body: body}, &out)
+	return out, err
+}
+
+// Month is what was sent in a calendar month, in UTC.
+type Month struct {
+	Month      string `json:"month"`
+	Emails     int64  `json:"emails"`
+	Recipients int64  `json:"recipients"`
+}
+
+// Usage is what was sent, month by month. Credits are the recipients that may still be
+// sent to; nil is without limit.
+type Usage struct {
+	Result  []Month `json:"result"`
+	Credits *int64  `json:"credits"`
+}
+
+// Usage reads what the customer has sent.
+func (c *Client) Usage(ctx context.Context) (Usage, error) {
+	var out Usage
+	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"usage"}}, &out)
+	return out, err
+}
+
+// Audited is a change that somebody made.
+type Audited struct {
+	ID         string    `json:"id"`
+	At         time.Time `json:"at"`
+	CustomerID string    `json:"customer_id"`
+	Actor      string    `json:"actor"`
+	RemoteAddr string    `json:"remote_addr"`
+	RequestID  string    `json:"request_id"`
+	Action     string    `json:"action"`
+	Target     string    `json:"target"`
+	Detail     string    `json:"detail"`
+}
+
+// Audit walks through the changes, newest first. An error is the last thing it yields.
+func (c *Client) Audit(ctx context.Context, opts ...ListOption) iter.Seq2[Audited, error] {
+	return list[Audited](ctx, c, url.Values{}, opts, "audit")
+}
+
+// Customers walks through the customers: with an admin key all of them, newest first, else
+// the key's own. An error is the last thing it yields.
+func (c *Client) Customers(ctx context.Context, opts ...ListOption) iter.Seq2[Customer, error] {
+	return list[Customer](ctx, c, url.Values{}, opts, "customers")
+}
+
+func (c *Client) customer(ctx context.Context, method string, body any, path ...string) (Customer, error) {
+	var out Customer
+	_, err := c.do(ctx, call{method: method, path: append([]string{"customers"}, path...), body: body}, &out)
+	return out, err
+}
+
+// CreateCustomer makes a customer. This and the methods below take an admin key. The
+// WebhookSecret is shown this once.
+func (c *Client) CreateCustomer(ctx context.Context, name, detail, email string) (Customer, error) {
+	return c.customer(ctx, http.MethodPost, map[string]string{"name": name, "detail": detail, "email": email})
+}
+
+// CustomerByID reads any customer.
+func (c *Client) CustomerByID(ctx context.Context, id string) (Customer, error) {
+	return c.customer(ctx, http.MethodGet, nil, id)
+}
+
+// SetCustomerStatus makes a customer active or suspended.
+func (c *Client) SetCustomerStatus(ctx context.Context, id, status string) (Customer, error) {
+	return c.customer(ctx, http.MethodPut, map[string]string{"status": status}, id)
+}
+
+// SetCredits sets the recipients that a customer may still send to; nil is without limit.
+func (c *Client) SetCredits(ctx context.Context, id string, credits *int64) (Customer, error) {
+	return c.customer(ctx, http.MethodPut, map[string]*int64{"credits": credits}, id)
+}
+
+// CreateCustomerKey makes an access key of any customer. Its Token is shown this once.
+func (c *Client) CreateCustomerKey(ctx context.Context, customerID string, k NewAccessKey) (AccessKey, error) {
+	var out AccessKey
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"customers", customerID, "accesskeys"}, body: k.request()}, &out)
+	return out, err
+}
+
+// Domain is a sender domain; VerifiedAt is zero for one that is not verified.
+type Domain struct {
+	Name       string    `json:"name"`
+	VerifiedAt time.Time `json:"verified_at"`
+}
+
+// AddDomain gives a customer a sender domain.
+func (c *Client) AddDomain(ctx context.Context, customerID, name string, verified bool) (Domain, error) {
+	var out Domain
+	body := map[string]any{"name": name, "verified": verified}
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"customers", customerID, "domains"}, body: body}, &out)
+	return out, err
+}
+
+// Warmup is how far the plan of a new domain is. From is a day, as 2026-01-02, empty
+// without a plan; Limit is nil on a day without a limit.
+type Warmup struct {
+	Name            string `json:"name"`
+	Plan            []int  `json:"plan"`
+	From            string `json:"from"`
+	Day             int    `json:"day"`
+	Limit           *int   `json:"limit"`
+	Used            int    `json:"used"`
+	UsedByBroadcast int    `json:"used_by_broadcast"`
+	Waiting         int    `json:"waiting"`
+}
+
+func (c *Client) warmup(ctx context.Context, method, customerID, domain string, body any) (Warmup, error) {
+	var out Warmup
+	_, err := c.do(ctx, call{method: method, path: []string{"customers", customerID, "domains", domain, "warmup"}, body: body}, &out)
+	return out, err
+}
+
+// Warmup reads a domain's plan.
+func (c *Client) Warmup(ctx context.Context, customerID, domain string) (Warmup, error) {
+	return c.warmup(ctx, http.MethodGet, customerID, domain, nil)
+}
+
+// SetWarmup sets a domain's plan: the recipients of the first, second, … day. An empty
+// from is today.
+func (c *Client) SetWarmup(ctx context.Context, customerID, domain string, plan []int, from string) (Warmup, error) {
+	body := map[string]any{"plan": plan}
+	if from != "" {
+		body["from"] = from
+	}
+	return c.warmup(ctx, http.MethodPut, customerID, domain, body)
+}
+
+// EndWarmup ends a domain's plan.
+func (c *Client) EndWarmup(ctx context.Context, customerID, domain string) (Warmup, error) {
+	return c.warmup(ctx, http.MethodDelete, customerID, domain, nil)
+}
