@@ -134,7 +134,7 @@ func emailRows() map[string]asking {
 			body, contentType := form(r.t, "a.txt", "text/plain", []byte("a"))
 			return []request{{path: "/v1.0/files", body: body, contentType: contentType}}
 		},
-		"GET /v1.0/files/:id": on(file(""), ""), "DELETE /v1.0/files/:id": on(file(""), ""), "GET /v1.0/files/:id/content": on(file("/content"), ""),
+		"GET /v1.0/files": plainGet("/v1.0/files"), "GET /v1.0/files/:id": on(file(""), ""), "DELETE /v1.0/files/:id": on(file(""), ""), "GET /v1.0/files/:id/content": on(file("/content"), ""),
 	}
 }
 
