@@ -18,7 +18,13 @@ import (
 
 // Accounts knows who a credential stands for.
 type Accounts interface {
+	// Authenticate notes the login, or its failure, in the audit. With CodeUnauthorized, the
+	// user is who has the name, and zero if nobody has.
 	Authenticate(ctx context.Context, username, password string) (account.User, error)
+	// ChangePassword and RevokeUser end all login tokens of the user. A wrong present
+	// password is CodeForbidden.
+	ChangePassword(ctx context.Context, userID, present, password string) (account.User, error)
+	RevokeUser(ctx context.Context, customerID, userID string) (account.User, error)
 	GrantByToken(ctx context.Context, token string) (account.Grant, error)
 	GrantByUser(ctx context.Context, userID string) (account.Grant, error)
 	UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error)
@@ -58,13 +64,7 @@ func (s *Server) grant(c *gin.Context) (account.Grant, error) {
 	} else if slices.Contains(c.Request.URL.Query()["accesskey"], cred) && strings.Count(cred, ".") != 2 {
 		err = errBadKey // no token in the wrong place either
 	} else {
-		var user string
-		if user, err = s.tokens.user(cred); err == nil {
-			grant, err = s.deps.Accounts.GrantByUser(c.Request.Context(), user)
-		}
-		if email.FailureCode(err) == email.CodeNotFound {
-			err = errBadToken
-		}
+		grant, err = s.grantOfToken(c.Request.Context(), cred)
 	}
 	if err != nil {
 		return account.Grant{}, err
@@ -81,11 +81,27 @@ func (s *Server) grant(c *gin.Context) (account.Grant, error) {
 	return grant, nil
 }
 
+// grantOfToken finds what a login token stands for. One of before the user's password was
+// changed, or its logins were revoked, stands for nothing.
+func (s *Server) grantOfToken(ctx context.Context, token string) (account.Grant, error) {
+	user, version, err := s.tokens.user(token)
+	if err != nil {
+		return account.Grant{}, err
+	}
+	grant, err := s.deps.Accounts.GrantByUser(ctx, user)
+	if email.FailureCode(err) == email.CodeNotFound || err == nil && grant.TokenVersion != version {
+		return account.Grant{}, errBadToken
+	}
+	return grant, err
+}
+
 // authorize lets only those through whose credential may do what the route needs.
 func (s *Server) authorize(n need) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		grant := grantOf(c)
 		switch {
+		case n.login && grant.UserID == "":
+			s.problem(c, errNoLogin)
 		case n.full && !grant.Full():
 			s.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
 		case n.scope == account.ScopeAdmin && !grant.Admin():
@@ -113,7 +129,8 @@ var (
 	errTwo          = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
 	errNotAdmin     = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
 	errBadKey       = email.Fail(email.CodeUnauthorized, "the access key is not valid: it begins with pr_ and is taken whole, as it was shown when it was made; the operator makes one with: postrider key create")
-	errBadToken     = email.Fail(email.CodeUnauthorized, "the token is not valid or has expired; get one from POST /auth/login")
+	errNoLogin      = email.Fail(email.CodeForbidden, "this takes a token from POST /auth/login: an access key has no password")
+	errBadToken     = email.Fail(email.CodeUnauthorized, "the token is not valid, has expired or was revoked; get one from POST /auth/login")
 )
 
 // credentialOf finds the one credential of a request.
@@ -170,20 +187,27 @@ func (t tokens) issue(ctx context.Context, u account.User) (string, error) {
 		return "", err
 	}
 	now := t.now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{u.TokenVersion, jwt.RegisteredClaims{
 		Subject: u.ID, Issuer: "postrider", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-	}).SignedString(t.keys[key])
+	}}).SignedString(t.keys[key])
 }
 
-// user tells whose token it is.
-func (t tokens) user(token string) (string, error) {
-	var cl jwt.RegisteredClaims
-	_, err := jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
+// claims are what a token says.
+type claims struct {
+	// Version is the user's TokenVersion; 0 in tokens from before there was one.
+	Version int `json:"ver,omitempty"`
+	jwt.RegisteredClaims
+}
+
+// user tells whose token it is, and the version that it was issued with.
+func (t tokens) user(token string) (id string, version int, err error) {
+	var cl claims
+	_, err = jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
 		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now))
 	if err != nil || uuid.Validate(cl.Subject) != nil {
-		return "", errBadToken
+		return "", 0, errBadToken
 	}
-	return cl.Subject, nil
+	return cl.Subject, cl.Version, nil
 }
 
 // verifying is all keys: while one is being replaced, tokens of both are about.
@@ -193,48 +217,4 @@ func (t tokens) verifying() jwt.VerificationKeySet {
 		set.Keys = append(set.Keys, k)
 	}
 	return set
-}
-
-type loginRequest struct {
-	Username string `json:"username"`
-	Password string `json:"password"`
-}
-
-type loginAnswer struct {
-	Username string `json:"username"`
-	Token    string `json:"token"`
-}
-
-func (s *Server) login(c *gin.Context) (int, any, error) {
-	var in loginRequest
-	if err := decode(c, &in); err != nil {
-		return 0, nil, err
-	}
-	switch {
-	case in.Username == "":
-		return 0, nil, invalid("/username", "missing", "give the username")
-	case in.Password == "":
-		return 0, nil, invalid("/password", "missing", "give the password")
-	}
-	if err := s.logins.check(c, in.Username); err != nil {
-		return 0, nil, err
-	}
-	select {
-	case s.logins.slots <- struct{}{}:
-	case <-c.Request.Context().Done():
-		return 0, nil, c.Request.Context().Err()
-	}
-	user, err := s.deps.Accounts.Authenticate(c.Request.Context(), in.Username, in.Password)
-	<-s.logins.slots
-	if email.FailureCode(err) == email.CodeUnauthorized {
-		s.logins.failed(c, in.Username)
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	token, err := s.tokens.issue(c.Request.Context(), user)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, loginAnswer{Username: user.Username, Token: token}, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
-	"github.com/postrider/postrider/internal/intake"
 )
 
 // Customers are the operator's side of customers, and what is on record of them.
@@ -22,10 +21,8 @@ type Customers interface {
 	Customers(ctx context.Context, after email.Cursor, limit int) ([]account.Customer, *email.Cursor, error)
 	// GovernCustomer sets status and credits; nil credits are without limit.
 	GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
-	AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
-	Domain(ctx context.Context, customerID, name string) (account.Domain, error)
-	// SetWarmup replaces a domain's plan; an empty one is none.
-	SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error)
+	// DeleteCustomer ends a customer without mail, and what it has.
+	DeleteCustomer(ctx context.Context, id string) error
 	Usage(ctx context.Context, customerID string, months int) ([]account.Usage, error)
 	// Audit lists what was done to a customer's things; to everybody's for "".
 	Audit(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Audited, *email.Cursor, error)
@@ -121,45 +118,34 @@ func (s *Server) governCustomer(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(k, ""), nil
 }
 
+// deleteCustomer ends a customer, and with it keys and users: it takes a credential that
+// may do as much as each of them.
+func (s *Server) deleteCustomer(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	if k.ID == customerOf(c).ID {
+		return 0, nil, email.Fail(email.CodeForbidden, "that is the customer you act for: nobody could take it back")
+	}
+	if member, why := grantOf(c).Exceeded(account.AccessKey{Scopes: []account.Scope{account.ScopeAdmin}}); member != "" {
+		return 0, nil, email.Fail(email.CodeForbidden, "the customer's keys may have more rights than this credential: %s", why)
+	}
+	if err := s.deps.Customers.DeleteCustomer(c.Request.Context(), k.ID); err != nil {
+		return 0, nil, err
+	}
+	if k, err = s.deps.Customers.Customer(c.Request.Context(), k.ID); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, customerResource(k, ""), nil
+}
+
 func (s *Server) postCustomerKey(c *gin.Context) (int, any, error) {
 	k, err := s.named(c)
 	if err != nil {
 		return 0, nil, err
 	}
 	return s.makeKey(c, k.ID)
-}
-
-type domainRequest struct {
-	Name     string `json:"name"`
-	Verified bool   `json:"verified"`
-}
-
-type domainAnswer struct {
-	Name       string  `json:"name"`
-	VerifiedAt *string `json:"verified_at"`
-}
-
-func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	var in domainRequest
-	if err := decode(c, &in); err != nil {
-		return 0, nil, err
-	}
-	name, err := intake.Domain(in.Name)
-	if err != nil {
-		return 0, nil, invalid("/name", "invalid", "give a domain, as example.com")
-	}
-	if !grantOf(c).MaySendFrom(name) {
-		return 0, nil, foreignSender(name, "/name")
-	}
-	d, err := s.deps.Customers.AddDomain(c.Request.Context(), k.ID, name, in.Verified)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, domainAnswer{Name: d.Name, VerifiedAt: moment(d.VerifiedAt)}, nil
 }
 
 type warmupRequest struct {
@@ -197,21 +183,13 @@ func newWarmupAnswer(d account.Domain) warmupAnswer {
 // warmup answers for the domain that a path names, after a change if there is one.
 func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
-		k, err := s.named(c)
+		k, name, err := s.namedDomain(c)
 		if err != nil {
 			return 0, nil, err
-		}
-		name, err := intake.Domain(c.Param("domain"))
-		if err != nil {
-			return 0, nil, email.Fail(email.CodeNotFound, "there is no such domain")
 		}
 		d, err := change(c, k.ID, name)
 		return http.StatusOK, newWarmupAnswer(d), err
 	}
-}
-
-func (s *Server) getWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
-	return s.deps.Customers.Domain(c.Request.Context(), customerID, name)
 }
 
 func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
@@ -227,11 +205,11 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 	if w.From, err = w.Beginning(in.From, s.opts.Now()); err != nil {
 		return account.Domain{}, invalid("/from", "invalid", err.Error())
 	}
-	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, w)
+	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, w)
 }
 
 func (s *Server) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
-	return s.deps.Customers.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
+	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
 }
 
 // usageMonths is how far usage looks back.

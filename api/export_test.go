@@ -1,6 +1,11 @@
 package api
 
-import "github.com/postrider/postrider/email"
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
 
 // StatusOf is the table of problems, with what is a fault of our own.
 func StatusOf() map[email.Code]int {
@@ -13,3 +18,55 @@ func StatusOf() map[email.Code]int {
 
 // FilterNames are the query parameters that narrow a list of e-mails.
 var FilterNames = filterNames
+
+// Queue is the queue of passwords, without anybody who waits in it.
+type Queue struct{ h *hashing }
+
+// Turn is a place in it.
+type Turn struct{ t *hashTurn }
+
+// HashesAtOnce and HashesWaiting are its limits.
+const (
+	HashesAtOnce  = hashesAtOnce
+	HashesWaiting = hashesWaiting
+)
+
+// NewQueue makes one in which a request waits for so long.
+func NewQueue(patience time.Duration) Queue {
+	h := newHashing()
+	h.patience = patience
+	return Queue{h}
+}
+
+// Arrive takes a place.
+func (q Queue) Arrive(name, network string) Turn { return Turn{q.h.queue(name, network)} }
+
+// Enter waits for the turn.
+func (q Queue) Enter(ctx context.Context, name, network string) error {
+	return q.h.enter(ctx, name, network)
+}
+
+// Leave gives the turn to the next.
+func (q Queue) Leave() { q.h.leave() }
+
+// Succeeded remembers a login.
+func (q Queue) Succeeded(name, network string) { q.h.succeeded(name, network) }
+
+// Waiting is how many wait, and Running how many have their turn.
+func (q Queue) Waiting() int { return len(q.h.waiting) }
+
+// Running is how many have their turn.
+func (q Queue) Running() int { return q.h.running }
+
+// Begun reports whether the turn has come, or why it never will.
+func (t Turn) Begun() (bool, error) {
+	select {
+	case err := <-t.t.begins:
+		return err == nil, err
+	default:
+		return false, nil
+	}
+}
+
+// NetworkOf is whose guesses count together.
+func NetworkOf(ip string) string { return networkOf(ip) }

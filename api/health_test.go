@@ -30,7 +30,7 @@ func TestReadyzTellsOfTheWorkerBeside(t *testing.T) {
 	h := api.New(api.Deps{
 		Ready: fine, WorkerReady: func(context.Context) error { return idle }, Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
 		// The parts that a probe does not reach.
-		Emails: store, Batches: store, Events: store, Previews: store, Files: store, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store,
+		Emails: store, Batches: store, Events: store, Previews: store, Files: store, Accounts: store, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store,
 	}, api.Options{TokenKey: make([]byte, 32)})
 	status, body := get(t, h, "/readyz")
 	require.Equal(t, 200, status)

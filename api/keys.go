@@ -147,16 +147,21 @@ func covered(c *gin.Context, k account.AccessKey) error {
 }
 
 // coveredKey reads a key of a customer that the credential covers.
-func (s *Server) coveredKey(c *gin.Context, customerID string) (account.AccessKey, error) {
-	id, err := pathID(c, "id", "access key")
-	if err != nil {
-		return account.AccessKey{}, err
-	}
-	k, err := s.deps.Keys.AccessKey(c.Request.Context(), customerID, id)
+func (s *Server) coveredKey(c *gin.Context, customerID, param string) (account.AccessKey, error) {
+	k, err := s.pathKey(c, customerID, param)
 	if err != nil {
 		return account.AccessKey{}, err
 	}
 	return k, covered(c, k)
+}
+
+// pathKey reads a key of a customer that a parameter of the path names.
+func (s *Server) pathKey(c *gin.Context, customerID, param string) (account.AccessKey, error) {
+	id, err := pathID(c, param, "access key")
+	if err != nil {
+		return account.AccessKey{}, err
+	}
+	return s.deps.Keys.AccessKey(c.Request.Context(), customerID, id)
 }
 
 // rotateRequest says how long the old key goes on, in seconds; a day where it
@@ -184,7 +189,7 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 	if overlap < 0 || overlap > maxOverlap {
 		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
 	}
-	old, err := s.coveredKey(c, customerOf(c).ID)
+	old, err := s.coveredKey(c, customerOf(c).ID, "id")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -196,11 +201,15 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
+	return s.listKeys(c, customerOf(c).ID)
+}
+
+func (s *Server) listKeys(c *gin.Context, customerID string) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	keys, next, err := s.deps.Keys.AccessKeys(c.Request.Context(), customerOf(c).ID, after, size)
+	keys, next, err := s.deps.Keys.AccessKeys(c.Request.Context(), customerID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -212,11 +221,7 @@ func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "access key")
-	if err != nil {
-		return 0, nil, err
-	}
-	key, err := s.deps.Keys.AccessKey(c.Request.Context(), customerOf(c).ID, id)
+	key, err := s.pathKey(c, customerOf(c).ID, "id")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -224,7 +229,11 @@ func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
 }
 
 func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
-	key, err := s.coveredKey(c, customerOf(c).ID)
+	return s.deleteKey(c, customerOf(c).ID, "id")
+}
+
+func (s *Server) deleteKey(c *gin.Context, customerID, param string) (int, any, error) {
+	key, err := s.coveredKey(c, customerID, param)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -232,4 +241,34 @@ func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, ""), nil
+}
+
+// The operator's side: the keys of the customer that the path names.
+
+func (s *Server) listCustomerKeys(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.listKeys(c, k.ID)
+}
+
+func (s *Server) getCustomerKey(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	key, err := s.pathKey(c, k.ID, "key")
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, accessKey(key, ""), nil
+}
+
+func (s *Server) deleteCustomerKey(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.deleteKey(c, k.ID, "key")
 }

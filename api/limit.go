@@ -4,7 +4,6 @@ import (
 	"math"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/gin-gonic/gin"
 	"golang.org/x/time/rate"
@@ -84,43 +83,4 @@ func (l *limiters) tell(c *gin.Context, left float64) {
 	c.Header("RateLimit-Limit", strconv.Itoa(l.burst))
 	c.Header("RateLimit-Remaining", strconv.Itoa(int(left)))
 	c.Header("RateLimit-Reset", strconv.Itoa(int(math.Ceil((float64(l.burst)-left)/float64(l.every)))))
-}
-
-// Logins that failed: ten of one name and fifty from one address at once, then one
-// in half a minute and one in five seconds.
-const (
-	loginBurst, loginEvery         = 10, 30 * time.Second
-	loginAddrBurst, loginAddrEvery = 50, 5 * time.Second
-	// loginsAtOnce bounds the memory of password hashes: 64 MiB each.
-	loginsAtOnce = 4
-)
-
-// logins throttles guessing of passwords.
-type logins struct {
-	byName, byAddr *limiters
-	slots          chan struct{}
-}
-
-func newLogins() logins {
-	return logins{
-		byName: newLimiters(rate.Every(loginEvery), loginBurst), byAddr: newLimiters(rate.Every(loginAddrEvery), loginAddrBurst),
-		slots: make(chan struct{}, loginsAtOnce),
-	}
-}
-
-// check refuses somebody who has guessed too often. The name alone locks nobody out
-// for long, and the address is shared by many.
-func (l logins) check(c *gin.Context, name string) error {
-	for _, b := range []*rate.Limiter{l.byName.bucket(name), l.byAddr.bucket(c.ClientIP())} {
-		if b.Tokens() < 1 {
-			c.Header("Retry-After", strconv.Itoa(int(loginEvery/time.Second)))
-			return email.Fail(email.CodeTooMany, "too many logins have failed; wait half a minute")
-		}
-	}
-	return nil
-}
-
-func (l logins) failed(c *gin.Context, name string) {
-	l.byName.bucket(name).Allow()
-	l.byAddr.bucket(c.ClientIP()).Allow()
 }

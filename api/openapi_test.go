@@ -94,6 +94,8 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 			needs = "its own"
 		case r.Open:
 			needs = "none"
+		case r.Login:
+			needs = "login"
 		case r.Full:
 			needs = "full"
 		case r.Also != "":
@@ -124,6 +126,8 @@ func needs(t *testing.T, op *openapi3.Operation) string {
 	switch {
 	case op.Security == nil && strings.Contains(op.Description, "Takes a login, or an access key without scopes"):
 		return "full"
+	case op.Security == nil && strings.Contains(op.Description, "Takes a login's token, not an access key"):
+		return "login"
 	case op.Security == nil:
 		require.Contains(t, op.Description, "Any credential will do")
 		return "any"
@@ -255,7 +259,14 @@ func TestEveryOperationIsAnswered(t *testing.T) {
 
 func everyOperationIsAnswered(t *testing.T, b *bench) {
 	t.Helper()
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
+	user := "/v1.0/customers/" + b.customer.ID + "/users/" + b.user("ann", false).ID
+	b.user("bob", false)
+	login := func(username string) []string {
+		token := b.call("POST", "/auth/login", `{"username":"`+username+`","password":"correct horse"}`).field(t, "token")
+		return []string{"Authorization", "Bearer " + token}
+	}
+	spare := b.as("POST", "/v1.0/accesskeys", `{"name":"spare"}`).field(t, "id")
+	unused, _, err := b.store.CreateCustomer(t.Context(), "Unused", "", "")
 	require.NoError(t, err)
 	sent := b.as("POST", "/v1.0/emails", basic).field(t, "id")
 	b.becomes(sent, email.RecipientDelivered)
@@ -277,6 +288,8 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		method, path, body string
 		headers            []string
 	}{
+		{"POST", "/v1.0/auth/password", `{"password":"correct horse","new_password":"correct horse"}`, login("ann")},
+		{"POST", "/v1.0/auth/revoke", "", login("bob")},
 		{"POST", "/v1.0/emails", basic, nil},
 		{"GET", "/v1.0/emails", "", nil},
 		{"POST", "/v1.0/emails/preview", basic, nil},
@@ -336,10 +349,23 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"GET", "/v1.0/customers/" + b.customer.ID, "", admin},
 		{"PUT", "/v1.0/customers/" + b.customer.ID, `{"credits":1000}`, admin},
 		{"POST", "/v1.0/customers/" + b.customer.ID + "/accesskeys", `{"name":"first"}`, admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID + "/accesskeys", "", admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID + "/accesskeys/" + spare, "", admin},
+		{"DELETE", "/v1.0/customers/" + b.customer.ID + "/accesskeys/" + spare, "", admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID + "/users", "", admin},
+		{"GET", user, "", admin},
+		{"PUT", user + "/password", `{"password":"battery staple"}`, admin},
+		{"POST", user + "/revoke", "", admin},
+		{"DELETE", user, "", admin},
+		{"DELETE", "/v1.0/customers/" + unused.ID, "", admin},
 		{"POST", "/v1.0/customers/" + b.customer.ID + "/domains", `{"name":"more.test"}`, admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID + "/domains", "", admin},
+		{"GET", "/v1.0/customers/" + b.customer.ID + "/domains/more.test", "", admin},
+		{"PUT", "/v1.0/customers/" + b.customer.ID + "/domains/more.test", `{"verified":true}`, admin},
 		{"PUT", "/v1.0/customers/" + b.customer.ID + "/domains/more.test/warmup", `{"plan":[50,100],"from":"` + b.ahead(1)[:len(time.DateOnly)] + `"}`, admin},
 		{"GET", "/v1.0/customers/" + b.customer.ID + "/domains/more.test/warmup", "", admin},
 		{"DELETE", "/v1.0/customers/" + b.customer.ID + "/domains/more.test/warmup", "", admin},
+		{"DELETE", "/v1.0/customers/" + b.customer.ID + "/domains/more.test", "", admin},
 		{"PUT", "/v1.0/pauses", `{"scope":"relay","key":"primary","reason":"maintenance"}`, admin},
 		{"GET", "/v1.0/pauses", "", admin},
 		{"DELETE", "/v1.0/pauses?scope=relay&key=primary", "", admin},

@@ -24,6 +24,8 @@ type request struct {
 	beyond func(account.Grant) bool
 	// keys are those that the request may end.
 	keys []targetKey
+	// user is who the request may end; nil is nobody.
+	user *account.User
 }
 
 type targetKey struct {
@@ -44,7 +46,7 @@ func on(path func(*rights) string, body string) asking {
 // rightsRows has a row for each line of the route table.
 func rightsRows() map[string]asking {
 	rows := map[string]asking{}
-	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), webhookRows(), mailboxRows()} {
+	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), operatorRows(), webhookRows(), mailboxRows()} {
 		for name, row := range add {
 			rows[name] = row
 		}
@@ -161,10 +163,10 @@ func keyRows() map[string]asking {
 			return out
 		}
 	}
-	ended := func(action string) asking {
+	ended := func(prefix, action string) asking {
 		return func(r *rights) (out []request) {
 			for _, k := range []targetKey{r.target(), r.target(account.ScopeAdmin), r.target(account.ScopeRead)} {
-				out = append(out, request{path: "/v1.0/accesskeys/" + k.key.ID + action, owned: true, keys: []targetKey{k}, beyond: func(g account.Grant) bool {
+				out = append(out, request{path: strings.ReplaceAll(prefix, "CUSTOMER", r.a.ID) + "/accesskeys/" + k.key.ID + action, owned: true, keys: []targetKey{k}, beyond: func(g account.Grant) bool {
 					member, _ := g.Exceeded(k.key)
 					return member != ""
 				}})
@@ -175,8 +177,11 @@ func keyRows() map[string]asking {
 	return map[string]asking{
 		"GET /v1.0/accesskeys": plainGet("/v1.0/accesskeys"), "POST /v1.0/accesskeys": made(func(*rights) string { return "/v1.0/accesskeys" }, false),
 		"GET /v1.0/accesskeys/:id":    on(func(r *rights) string { return "/v1.0/accesskeys/" + r.target().key.ID }, ""),
-		"DELETE /v1.0/accesskeys/:id": ended(""), "POST /v1.0/accesskeys/:id/rotate": ended("/rotate"),
-		"POST /v1.0/customers/:id/accesskeys": made(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + "/accesskeys" }, true),
+		"DELETE /v1.0/accesskeys/:id": ended("/v1.0", ""), "POST /v1.0/accesskeys/:id/rotate": ended("/v1.0", "/rotate"),
+		"GET /v1.0/customers/:id/accesskeys":         on(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + "/accesskeys" }, ""),
+		"GET /v1.0/customers/:id/accesskeys/:key":    on(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + "/accesskeys/" + r.target().key.ID }, ""),
+		"DELETE /v1.0/customers/:id/accesskeys/:key": ended("/v1.0/customers/CUSTOMER", ""),
+		"POST /v1.0/customers/:id/accesskeys":        made(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + "/accesskeys" }, true),
 	}
 }
 

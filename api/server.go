@@ -30,6 +30,8 @@ type Deps struct {
 	Accounts   Accounts
 	Keys       Keys
 	Customers  Customers
+	Users      Users
+	Domains    Domains
 	Pauses     Pauses
 	Webhooks   Webhooks
 	Mailboxes  Mailboxes
@@ -92,7 +94,7 @@ type Server struct {
 	requests *limiters
 	// customers limits each customer; nil limits none.
 	customers *limiters
-	logins    logins
+	logins    *logins
 	budget    *budget
 	// description is what /openapi.json and /docs show.
 	description func() (description, error)
@@ -106,7 +108,7 @@ func New(deps Deps, opts Options) *Server {
 		opts.Now = time.Now
 	}
 	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(), budget: newBudget(opts.MemoryBytes),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now), budget: newBudget(opts.MemoryBytes),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
@@ -146,6 +148,8 @@ func (s *Server) routes() {
 	s.routeRaw("GET", "/docs", open, s.docs)
 	s.route("POST", "/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/login", open, s.login)
+	s.route("POST", "/v1.0/auth/password", login, s.changePassword)
+	s.route("POST", "/v1.0/auth/revoke", login, s.revokeLogins)
 
 	s.route("POST", "/v1.0/emails", send, s.postEmail)
 	s.route("POST", "/v1.0/emails/preview", send, s.preview)
@@ -192,9 +196,22 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/customers", admin, s.postCustomer)
 	s.route("GET", "/v1.0/customers/:id", admin, s.getCustomerByID)
 	s.route("PUT", "/v1.0/customers/:id", admin, s.governCustomer)
+	s.route("DELETE", "/v1.0/customers/:id", admin, s.deleteCustomer)
+	s.route("GET", "/v1.0/customers/:id/accesskeys", admin, s.listCustomerKeys)
 	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
+	s.route("GET", "/v1.0/customers/:id/accesskeys/:key", admin, s.getCustomerKey)
+	s.route("DELETE", "/v1.0/customers/:id/accesskeys/:key", admin, s.deleteCustomerKey)
+	s.route("GET", "/v1.0/customers/:id/users", admin, s.listCustomerUsers)
+	s.route("GET", "/v1.0/customers/:id/users/:user", admin, s.customerUser(nil))
+	s.route("DELETE", "/v1.0/customers/:id/users/:user", admin, s.customerUser(s.deleteUser))
+	s.route("PUT", "/v1.0/customers/:id/users/:user/password", admin, s.customerUser(s.setUserPassword))
+	s.route("POST", "/v1.0/customers/:id/users/:user/revoke", admin, s.customerUser(s.revokeUser))
+	s.route("GET", "/v1.0/customers/:id/domains", admin, s.listCustomerDomains)
 	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
-	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.getWarmup))
+	s.route("GET", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.getDomain))
+	s.route("PUT", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.putDomain))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.deleteDomain))
+	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.getDomain))
 	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.putWarmup))
 	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.deleteWarmup))
 
@@ -225,6 +242,7 @@ func (s *Server) routes() {
 type need struct {
 	open  bool
 	full  bool
+	login bool
 	scope account.Scope
 	// also is a second scope that it takes besides; empty is none.
 	also account.Scope
@@ -233,6 +251,8 @@ type need struct {
 var (
 	// open routes take no credential.
 	open = need{open: true}
+	// login routes take the token of a user.
+	login = need{login: true}
 	// The scopes.
 	send      = need{scope: account.ScopeSend}
 	read      = need{scope: account.ScopeRead}
@@ -264,7 +284,7 @@ func (s *Server) route(method, path string, n need, h handler) {
 
 // routeRaw is for answers that are not JSON.
 func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
-	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Scope: n.scope, Also: n.also})
+	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Login: n.login, Scope: n.scope, Also: n.also})
 	if n.open {
 		s.engine.Handle(method, path, h)
 		return
@@ -277,8 +297,9 @@ type Route struct {
 	Method string
 	// Path has parameters as :id.
 	Path string
-	// Open takes no credential, Full one that may do all that its customer may.
-	Open, Full bool
+	// Open takes no credential, Full one that may do all that its customer may, Login a
+	// user's token.
+	Open, Full, Login bool
 	// Scope is empty where none is asked for. Also is a second one that the route takes
 	// besides; empty is none.
 	Scope, Also account.Scope

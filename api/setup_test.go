@@ -129,6 +129,12 @@ type setupOptions struct {
 	emails func(api.Emails) api.Emails
 	// now is where the API's clock begins and the database's clock stands; zero is the real time.
 	now time.Time
+	// clock is the API's clock alone; nil is the one above.
+	clock func() time.Time
+	// accounts may stand before the store; nil lets it be.
+	accounts func(api.Accounts) api.Accounts
+	// log gets the API's lines; nil discards them.
+	log io.Writer
 	// parser reads received mail; nil is the real one.
 	parser api.Parser
 	// home is what GET / tells.
@@ -158,17 +164,28 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	if o.emails != nil {
 		emails = o.emails(store)
 	}
+	accounts := api.Accounts(store)
+	if o.accounts != nil {
+		accounts = o.accounts(store)
+	}
+	log := slog.New(slog.DiscardHandler)
+	if o.log != nil {
+		log = slog.New(slog.NewJSONHandler(o.log, nil))
+	}
+	if o.clock == nil {
+		o.clock = now
+	}
 	if o.parser == nil {
 		o.parser = inbound.Parser{}
 	}
 	b.server = api.New(api.Deps{
-		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: store, Keys: store, Customers: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
-		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: slog.New(slog.DiscardHandler),
+		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: accounts, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
+		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
 		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate, TrustedProxies: o.proxies,
-		Now:         now,
+		Now:         o.clock,
 		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
 		Home:        o.home,
 	})

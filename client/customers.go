@@ -21,6 +21,25 @@ func (c *Client) Login(ctx context.Context, username, password string) (token st
 	return out.Token, err
 }
 
+// ChangePassword gives the user of a login another password, and a token in place of all
+// of the user's, which end. It takes a token of Login.
+func (c *Client) ChangePassword(ctx context.Context, password, newPassword string) (token string, err error) {
+	body := map[string]string{"password": password, "new_password": newPassword}
+	var out struct {
+		Token string `json:"token"`
+	}
+	_, err = c.do(ctx, call{method: http.MethodPost, path: []string{"auth", "password"}, body: body}, &out)
+	return out.Token, err
+}
+
+// RevokeLogins ends all tokens of the user of a login, the client's too. It takes a token
+// of Login.
+func (c *Client) RevokeLogins(ctx context.Context) error {
+	var out User
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"auth", "revoke"}}, &out)
+	return err
+}
+
 // RotateAccessKey makes a key with the rights of another, which goes on for the overlap,
 // in whole seconds. The Token is shown this once.
 func (c *Client) RotateAccessKey(ctx context.Context, id string, overlap time.Duration) (AccessKey, error) {
@@ -109,18 +128,118 @@ func (c *Client) CreateCustomerKey(ctx context.Context, customerID string, k New
 	return out, err
 }
 
+// DeleteCustomer ends a customer that never had mail, with its users, keys, domains and
+// webhooks.
+func (c *Client) DeleteCustomer(ctx context.Context, id string) (Customer, error) {
+	return c.customer(ctx, http.MethodDelete, nil, id)
+}
+
+// CustomerKeys walks through the access keys of any customer, newest first. An error is the
+// last thing it yields.
+func (c *Client) CustomerKeys(ctx context.Context, customerID string, opts ...ListOption) iter.Seq2[AccessKey, error] {
+	return list[AccessKey](ctx, c, url.Values{}, opts, "customers", customerID, "accesskeys")
+}
+
+func (c *Client) customerKey(ctx context.Context, method, customerID, id string) (AccessKey, error) {
+	var out AccessKey
+	_, err := c.do(ctx, call{method: method, path: []string{"customers", customerID, "accesskeys", id}}, &out)
+	return out, err
+}
+
+// CustomerKey reads an access key of any customer.
+func (c *Client) CustomerKey(ctx context.Context, customerID, id string) (AccessKey, error) {
+	return c.customerKey(ctx, http.MethodGet, customerID, id)
+}
+
+// DeleteCustomerKey makes an access key of any customer worthless.
+func (c *Client) DeleteCustomerKey(ctx context.Context, customerID, id string) (AccessKey, error) {
+	return c.customerKey(ctx, http.MethodDelete, customerID, id)
+}
+
+// User logs in with a password. An Admin acts for the whole installation.
+type User struct {
+	ID         string    `json:"id"`
+	CustomerID string    `json:"customer_id"`
+	Username   string    `json:"username"`
+	Admin      bool      `json:"admin"`
+	CreatedAt  time.Time `json:"created_at"`
+}
+
+// Users walks through a customer's users, newest first. An error is the last thing it
+// yields.
+func (c *Client) Users(ctx context.Context, customerID string, opts ...ListOption) iter.Seq2[User, error] {
+	return list[User](ctx, c, url.Values{}, opts, "customers", customerID, "users")
+}
+
+func (c *Client) user(ctx context.Context, method string, body any, customerID string, path ...string) (User, error) {
+	var out User
+	_, err := c.do(ctx, call{method: method, path: append([]string{"customers", customerID, "users"}, path...), body: body}, &out)
+	return out, err
+}
+
+// User reads a customer's user.
+func (c *Client) User(ctx context.Context, customerID, id string) (User, error) {
+	return c.user(ctx, http.MethodGet, nil, customerID, id)
+}
+
+// DeleteUser ends a customer's user. The tokens of its logins end with it.
+func (c *Client) DeleteUser(ctx context.Context, customerID, id string) (User, error) {
+	return c.user(ctx, http.MethodDelete, nil, customerID, id)
+}
+
+// SetUserPassword gives a customer's user another password. All tokens of its logins end.
+func (c *Client) SetUserPassword(ctx context.Context, customerID, id, password string) (User, error) {
+	return c.user(ctx, http.MethodPut, map[string]string{"password": password}, customerID, id, "password")
+}
+
+// RevokeUser ends all tokens of a user's logins. The password stays.
+func (c *Client) RevokeUser(ctx context.Context, customerID, id string) (User, error) {
+	return c.user(ctx, http.MethodPost, nil, customerID, id, "revoke")
+}
+
 // Domain is a sender domain; VerifiedAt is zero for one that is not verified.
 type Domain struct {
 	Name       string    `json:"name"`
 	VerifiedAt time.Time `json:"verified_at"`
 }
 
-// AddDomain gives a customer a sender domain.
-func (c *Client) AddDomain(ctx context.Context, customerID, name string, verified bool) (Domain, error) {
+func (c *Client) domain(ctx context.Context, method string, body any, customerID string, path ...string) (Domain, error) {
 	var out Domain
-	body := map[string]any{"name": name, "verified": verified}
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"customers", customerID, "domains"}, body: body}, &out)
+	_, err := c.do(ctx, call{method: method, path: append([]string{"customers", customerID, "domains"}, path...), body: body}, &out)
 	return out, err
+}
+
+// AddDomain gives a customer a sender domain. A domain that is verified stays so:
+// VerifyDomain takes that back.
+func (c *Client) AddDomain(ctx context.Context, customerID, name string, verified bool) (Domain, error) {
+	body := map[string]any{"name": name}
+	if verified {
+		body["verified"] = true
+	}
+	return c.domain(ctx, http.MethodPost, body, customerID)
+}
+
+// Domains walks through a customer's sender domains, newest first. An error is the last
+// thing it yields.
+func (c *Client) Domains(ctx context.Context, customerID string, opts ...ListOption) iter.Seq2[Domain, error] {
+	return list[Domain](ctx, c, url.Values{}, opts, "customers", customerID, "domains")
+}
+
+// Domain reads a customer's sender domain.
+func (c *Client) Domain(ctx context.Context, customerID, name string) (Domain, error) {
+	return c.domain(ctx, http.MethodGet, nil, customerID, name)
+}
+
+// VerifyDomain verifies a customer's sender domain, or takes that back: then nobody sends
+// from it until it is verified for a customer.
+func (c *Client) VerifyDomain(ctx context.Context, customerID, name string, verified bool) (Domain, error) {
+	return c.domain(ctx, http.MethodPut, map[string]bool{"verified": verified}, customerID, name)
+}
+
+// DeleteDomain takes a sender domain from a customer. From one that was verified nobody
+// sends until it is verified for a customer.
+func (c *Client) DeleteDomain(ctx context.Context, customerID, name string) (Domain, error) {
+	return c.domain(ctx, http.MethodDelete, nil, customerID, name)
 }
 
 // Warmup is how far the plan of a new domain is. From is a day, as 2026-01-02, empty

@@ -202,7 +202,7 @@ func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bo
 		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
 	}
 	if own.Valid && !own.Bool {
-		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer: send from a domain of your own", domain)
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer, or was taken from one: send from a domain of your own", domain)
 	}
 	return wants, prepaid, nil
 }

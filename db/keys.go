@@ -186,24 +186,6 @@ func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, 
 	}, nil
 }
 
-// GrantByUser finds what a user's login stands for.
-func (s *Store) GrantByUser(ctx context.Context, userID string) (account.Grant, error) {
-	var u userRow
-	err := s.db.NewSelect().Model(&u).Where("u.id = ?", userID).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the user is gone; log in again")
-	}
-	if err != nil {
-		return account.Grant{}, translate(err)
-	}
-	g := account.Grant{Actor: "user:" + u.ID}
-	if u.Admin {
-		g.Scopes = []account.Scope{account.ScopeAdmin}
-	}
-	g.Customer, err = s.Customer(ctx, u.CustomerID)
-	return g, err
-}
-
 // lower makes domains comparable.
 func lower(domains []string) []string {
 	out := make([]string, len(domains))

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/uptrace/bun"
 
@@ -76,78 +75,4 @@ func (s *Store) DeleteCustomer(ctx context.Context, id string) error {
 		}
 		return audit(ctx, tx, id, "customer.deleted", id, name)
 	})
-}
-
-// Users lists a customer's users, newest first.
-func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.User, next *email.Cursor, err error) {
-	var rows []*userRow
-	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Order("u.created_at DESC", "u.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "u", "created_at")).Scan(ctx); err != nil {
-		return nil, nil, translate(err)
-	}
-	rows, next = page(rows, limit, func(r *userRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.user())
-	}
-	return out, next, nil
-}
-
-// User reads one user of a customer by username.
-func (s *Store) User(ctx context.Context, customerID, username string) (account.User, error) {
-	var row userRow
-	err := s.db.NewSelect().Model(&row).Where("u.customer_id = ?", customerID).Where("u.username = ?", username).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.User{}, notFound("user")
-	}
-	return row.user(), translate(err)
-}
-
-// DeleteUser ends a user of a customer by username. The tokens of its logins end with
-// it, and the username is free again.
-func (s *Store) DeleteUser(ctx context.Context, customerID, username string) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
-		var id string
-		err := tx.NewRaw("DELETE FROM users WHERE customer_id = ? AND username = ? RETURNING id", customerID, username).Scan(ctx, &id)
-		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("user")
-		}
-		if err != nil {
-			return err
-		}
-		return audit(ctx, tx, customerID, "user.deleted", id, username)
-	})
-}
-
-// Domains lists a customer's sender domains, newest first, without their warm-ups.
-func (s *Store) Domains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Domain, next *email.Cursor, err error) {
-	var rows []*domainRow
-	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).
-		Order("d.created_at DESC", "d.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "d", "created_at")).Scan(ctx); err != nil {
-		return nil, nil, translate(err)
-	}
-	rows, next = page(rows, limit, func(r *domainRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.domain())
-	}
-	return out, next, nil
-}
-
-// DeleteDomain takes a sender domain from a customer. Mail that is accepted already goes
-// on; what waits for a day of the domain's warm-up is looked at anew, within ten minutes.
-func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) error {
-	err := s.inTx(ctx, func(tx bun.Tx) error {
-		res, err := tx.NewRaw("DELETE FROM domains WHERE customer_id = ? AND name = ?", customerID, name).Exec(ctx)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, notFound("domain"))
-		}
-		return audit(ctx, tx, customerID, "domain.deleted", name, "")
-	})
-	if err != nil {
-		return err
-	}
-	return s.releaseWarmup(ctx, customerID, name)
 }

@@ -30,7 +30,8 @@ var prepared = []string{
 	`find_acceptance(uuid, text) AS SELECT now(),
 		(SELECT array_agg(DISTINCT w.format || ' ' || t) FROM webhook_endpoints AS w, unnest(w.events) AS t
 			WHERE w.customer_id = $1 AND w.disabled_at IS NULL AND w.kind <> 'callback'),
-		(SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
+		coalesce((SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
+			(SELECT false FROM domain_locks WHERE name = $2)),
 		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`,
 
 	`find_plan(uuid) AS SELECT ` + emailColumns + `, now() AS tx_now,

@@ -104,12 +104,9 @@ func userCommand() *cobra.Command {
 			if strings.TrimSpace(username) == "" {
 				return errors.New("--username is empty: give the user a name")
 			}
-			password, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-			if err != nil && !errors.Is(err, io.EOF) {
-				return fmt.Errorf("read the password from standard input: %w", err)
-			}
-			if password = strings.TrimRight(password, "\r\n"); len(password) < minPassword {
-				return fmt.Errorf("the password on standard input has %d characters, need at least %d", len(password), minPassword)
+			password, err := readPassword(cmd.InOrStdin())
+			if err != nil {
+				return err
 			}
 			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
@@ -136,8 +133,18 @@ func userCommand() *cobra.Command {
 	return cmd
 }
 
-// minPassword is the shortest password taken, in bytes (NIST SP 800-63B 5.1.1).
-const minPassword = 8
+// readPassword reads a new password: the first line of in.
+func readPassword(in io.Reader) (string, error) {
+	password, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password from standard input: %w", err)
+	}
+	password = strings.TrimRight(password, "\r\n")
+	if err := account.CheckPassword(password); err != nil {
+		return "", fmt.Errorf("standard input: %w", err)
+	}
+	return password, nil
+}
 
 func keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Manage access keys"}

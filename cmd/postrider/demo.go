@@ -87,12 +87,12 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer
 	if d.password == "" {
 		d.password = rand.Text()
 	}
-	err = s.SetPassword(ctx, cust.ID, d.username, d.password)
+	err = s.EnsureUser(ctx, cust.ID, d.username, d.password)
 	if email.FailureCode(err) == email.CodeConflict {
 		fmt.Fprintf(out, "the username %s is another customer's: the demo customer logs in as ", demoUser)
 		d.username = demoUser + "-" + cust.ID
 		fmt.Fprintln(out, d.username)
-		err = s.SetPassword(ctx, cust.ID, d.username, d.password)
+		err = s.EnsureUser(ctx, cust.ID, d.username, d.password)
 	}
 	if err != nil {
 		return demo{}, err

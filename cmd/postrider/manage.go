@@ -193,21 +193,53 @@ func manageUsers() []*cobra.Command {
 		})
 	show := ofCustomer("show USERNAME --customer CUSTOMER", "Show one user", cobra.ExactArgs(1),
 		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
-			u, err := s.User(ctx, c.ID, args[0])
+			u, err := s.UserByName(ctx, c.ID, args[0])
 			if err != nil {
 				return err
 			}
 			return fields(out, []string{"username", u.Username}, []string{"id", u.ID}, []string{"customer", u.CustomerID}, []string{"admin", fmt.Sprint(u.Admin)}, []string{"created", when(u.CreatedAt)})
 		})
-	remove := ofCustomer("delete USERNAME --customer CUSTOMER", "Delete a user; the tokens of its logins end with it", cobra.ExactArgs(1),
+	remove := userVerb("delete", "Delete a user; the tokens of its logins end with it", "is deleted", (*db.Store).DeleteUser)
+	revoke := userVerb("revoke", "End all tokens of a user's logins; the password stays", "is logged out everywhere", (*db.Store).RevokeUser)
+	return []*cobra.Command{list, show, passwordCommand(), revoke, remove}
+}
+
+// userVerb is a command about one user, named by its argument.
+func userVerb(use, short, done string, do func(s *db.Store, ctx context.Context, customerID, id string) (account.User, error)) *cobra.Command {
+	return ofCustomer(use+" USERNAME --customer CUSTOMER", short, cobra.ExactArgs(1),
 		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
-			if err := s.DeleteUser(ctx, c.ID, args[0]); err != nil {
+			u, err := s.UserByName(ctx, c.ID, args[0])
+			if err == nil {
+				u, err = do(s, ctx, c.ID, u.ID)
+			}
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s is deleted\n", args[0])
+			fmt.Fprintf(out, "%s %s\n", u.Username, done)
 			return nil
 		})
-	return []*cobra.Command{list, show, remove}
+}
+
+// passwordCommand reads the password before it opens the store.
+func passwordCommand() *cobra.Command {
+	var password string
+	cmd := ofCustomer("password USERNAME --customer CUSTOMER", "Give a user another password, read from standard input; the tokens of its logins end", cobra.ExactArgs(1),
+		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+			u, err := s.UserByName(ctx, c.ID, args[0])
+			if err == nil {
+				u, err = s.SetPassword(ctx, c.ID, u.ID, password)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s has a new password, and is logged out everywhere\n", u.Username)
+			return nil
+		})
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		password, err = readPassword(cmd.InOrStdin())
+		return err
+	}
+	return cmd
 }
 
 // findKey finds a key of a customer by id or by the beginning of its token, which the
@@ -322,11 +354,27 @@ func manageDomains() []*cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := s.DeleteDomain(ctx, c.ID, name); err != nil {
+			d, err := s.DeleteDomain(ctx, c.ID, name)
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s is deleted\n", name)
+			if !d.VerifiedAt.IsZero() {
+				fmt.Fprintf(out, "nobody sends from it until it is verified for a customer: postrider domain add %s --customer CUSTOMER --verified\n", name)
+			}
 			return nil
 		})
-	return []*cobra.Command{list, show, remove}
+	unverify := ofCustomer("unverify NAME --customer CUSTOMER", "Take the verification of a sender domain back; accepted mail goes on", cobra.ExactArgs(1),
+		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+			name, err := intake.Domain(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := s.VerifyDomain(ctx, c.ID, name, false); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s is not verified: mail from it is refused until it is verified for a customer\n", name)
+			return nil
+		})
+	return []*cobra.Command{list, show, unverify, remove}
 }

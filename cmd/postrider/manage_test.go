@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"log/slog"
 	"os/exec"
 	"regexp"
@@ -41,17 +42,50 @@ func TestAccountsAreManagedByCommand(t *testing.T) {
 	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "acme.test", "--customer", acme, "--verified"))
 	require.Regexp(t, `(?m)^verified +\S+Z$`, d.run("", "domain", "show", "acme.test", "--customer", "ACME"))
 	refused("there is no such domain", "domain", "delete", "acme.test", "--customer", "Other")
-	require.Equal(t, "acme.test is deleted", d.run("", "domain", "delete", "ACME.test", "--customer", "ACME"))
+	require.Contains(t, d.run("", "domain", "unverify", "ACME.test", "--customer", "ACME"), "acme.test is not verified")
+	require.Regexp(t, `(?m)^verified +-$`, d.run("", "domain", "show", "acme.test", "--customer", "ACME"))
+	d.run("", "domain", "add", "acme.test", "--customer", acme, "--verified")
+	require.Equal(t, "acme.test is deleted\nnobody sends from it until it is verified for a customer: postrider domain add acme.test --customer CUSTOMER --verified",
+		d.run("", "domain", "delete", "ACME.test", "--customer", "ACME"))
 	require.NotContains(t, d.run("", "domain", "list", "--customer", "ACME"), "acme.test")
 
 	d.run("long enough\n", "user", "create", "--customer", "ACME", "--username", "ann")
 	require.Regexp(t, `ann +\S+ +false +\S+Z$`, d.run("", "user", "list", "--customer", "ACME"))
 	require.Contains(t, d.run("", "user", "show", "ann", "--customer", "ACME"), acme)
-	refused("there is no such user", "user", "delete", "ann", "--customer", "Other")
+	for _, verb := range []string{"delete", "revoke"} {
+		refused("there is no such user", "user", verb, "ann", "--customer", "Other")
+	}
+	refused("the password has 0 bytes: give one of 8 to 1024", "user", "password", "ann", "--customer", "ACME")
+	login := func(password string) (status int, token string) {
+		t.Helper()
+		var out struct{ Token string }
+		status, _, body := d.call("POST", "/auth/login", `{"username":"ann","password":"`+password+`"}`)
+		require.NoError(t, json.Unmarshal(body, &out))
+		return status, out.Token
+	}
+	reads := func(token string) int {
+		t.Helper()
+		status, _, _ := d.call("GET", "/v1.0/customer?token="+token, "")
+		return status
+	}
+	first := d.serve()
+	_, token := login("long enough")
+	require.Equal(t, 200, reads(token))
+	require.Equal(t, "ann is logged out everywhere", d.run("", "user", "revoke", "ann", "--customer", "ACME"))
+	require.Equal(t, 401, reads(token))
+	_, token = login("long enough")
+	require.Equal(t, 200, reads(token))
+	require.Equal(t, "ann has a new password, and is logged out everywhere", d.run("still long enough\n", "user", "password", "ann", "--customer", "ACME"))
+	require.Equal(t, 401, reads(token))
+	status, _ := login("long enough")
+	require.Equal(t, 401, status)
+	status, _ = login("still long enough")
+	require.Equal(t, 200, status)
+	first.stop(t)
 	require.Equal(t, "ann is deleted", d.run("", "user", "delete", "ann", "--customer", "ACME"))
 	refused("there is no such user", "user", "show", "ann", "--customer", "ACME")
 
-	token := d.run("", "key", "create", "--customer", "ACME", "--name", "shop", "--scope", "emails:send")
+	token = d.run("", "key", "create", "--customer", "ACME", "--name", "shop", "--scope", "emails:send")
 	list := d.run("", "key", "list", "--customer", "ACME")
 	prefix := strings.Fields(strings.Split(list, "\n")[1])[1]
 	require.True(t, strings.HasPrefix(token, prefix))
@@ -106,7 +140,8 @@ func TestANameOfSeveralCustomersDecidesNothing(t *testing.T) {
 			{"key", "create", "--customer", customer}, {"key", "list", "--customer", customer},
 			{"user", "create", "--customer", customer, "--username", "ann"}, {"user", "delete", "ann", "--customer", customer},
 			{"domain", "add", "twin.test", "--customer", customer}, {"domain", "warmup", "twin.test", "--customer", customer, "--plan", "50"},
-			{"domain", "delete", "twin.test", "--customer", customer},
+			{"user", "create", "--customer", customer, "--username", "bob"}, {"user", "password", "bob", "--customer", customer}, {"user", "revoke", "bob", "--customer", customer},
+			{"domain", "unverify", "twin.test", "--customer", customer}, {"domain", "delete", "twin.test", "--customer", customer},
 			{"pause", "--customer", customer}, {"unpause", "--customer", customer},
 			{"customer", "disable", customer}, {"customer", "enable", customer}, {"customer", "show", customer},
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -67,8 +68,33 @@ type User struct {
 	CustomerID string
 	Username   string
 	// Admin users act for the whole installation.
-	Admin     bool
-	CreatedAt time.Time
+	Admin bool
+	// TokenVersion is in each login token; a token with a lower one has ended.
+	TokenVersion int
+	CreatedAt    time.Time
+}
+
+// Limits of a password in bytes. The shortest is as NIST SP 800-63B 5.1.1 has it.
+const (
+	MinPasswordBytes = 8
+	MaxPasswordBytes = 1024
+)
+
+// CheckPassword refuses a new password that is too short or too long.
+func CheckPassword(password string) error {
+	if len(password) < MinPasswordBytes || len(password) > MaxPasswordBytes {
+		return fmt.Errorf("the password has %d bytes: give one of %d to %d", len(password), MinPasswordBytes, MaxPasswordBytes)
+	}
+	return nil
+}
+
+// Rights is the user's login as an access key that may do as much: who gives a user a
+// password, or ends it, needs these rights.
+func (u User) Rights() AccessKey {
+	if u.Admin {
+		return AccessKey{Scopes: []Scope{ScopeAdmin}}
+	}
+	return AccessKey{}
 }
 
 // AccessKey acts for one customer. Its token is shown once, at creation.
@@ -124,6 +150,10 @@ type Grant struct {
 	Customer Customer
 	// Actor names the key or the user, for the audit and for limits.
 	Actor string
+	// UserID is empty for a key. TokenVersion is the user's: a login token with another
+	// one has ended.
+	UserID       string
+	TokenVersion int
 	// Scopes, SenderDomains and Networks are the key's; none for a user.
 	Scopes        []Scope
 	SenderDomains []string

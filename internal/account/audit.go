@@ -7,7 +7,8 @@ import (
 
 // Actor is who does something, and from where.
 type Actor struct {
-	// Name is "key:<id>", "user:<id>", "cli", "workflow" or "system".
+	// Name is "key:<id>", "user:<id>", "cli", "workflow", "system", or "anonymous" for who
+	// tried to log in.
 	Name       string
 	RemoteAddr string
 	RequestID  string

@@ -1,0 +1,146 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// Domains are the sender domains of customers.
+type Domains interface {
+	AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
+	Domains(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Domain, *email.Cursor, error)
+	Domain(ctx context.Context, customerID, name string) (account.Domain, error)
+	// VerifyDomain sets whether a domain is verified. It and DeleteDomain lock a domain
+	// that was verified: nobody sends from it until it is verified for a customer.
+	VerifyDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
+	DeleteDomain(ctx context.Context, customerID, name string) (account.Domain, error)
+	// SetWarmup replaces a domain's plan; an empty one is none.
+	SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error)
+}
+
+type domainRequest struct {
+	Name     string `json:"name"`
+	Verified *bool  `json:"verified"`
+}
+
+type domainAnswer struct {
+	Name       string  `json:"name"`
+	VerifiedAt *string `json:"verified_at"`
+}
+
+func newDomainAnswer(d account.Domain) domainAnswer {
+	return domainAnswer{Name: d.Name, VerifiedAt: moment(d.VerifiedAt)}
+}
+
+func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	var in domainRequest
+	if err := decode(c, &in); err != nil {
+		return 0, nil, err
+	}
+	name, err := intake.Domain(in.Name)
+	if err != nil {
+		return 0, nil, invalid("/name", "invalid", "give a domain, as example.com")
+	}
+	if !grantOf(c).MaySendFrom(name) {
+		return 0, nil, foreignSender(name, "/name")
+	}
+	d, err := s.deps.Domains.AddDomain(c.Request.Context(), k.ID, name, in.Verified != nil && *in.Verified)
+	if err != nil {
+		return 0, nil, err
+	}
+	if in.Verified != nil && !*in.Verified && !d.VerifiedAt.IsZero() {
+		return 0, nil, email.Fail(email.CodeConflict, `the domain is verified, and adding it again takes nothing back: PUT {"verified":false} to /v1.0/customers/%s/domains/%s, or DELETE that`, k.ID, name)
+	}
+	return http.StatusOK, newDomainAnswer(d), nil
+}
+
+func (s *Server) listCustomerDomains(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	domains, next, err := s.deps.Domains.Domains(c.Request.Context(), k.ID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := listAnswer[domainAnswer]{Result: make([]domainAnswer, len(domains)), NextPageToken: pageToken(next)}
+	for i, d := range domains {
+		out.Result[i] = newDomainAnswer(d)
+	}
+	return http.StatusOK, out, nil
+}
+
+// customerDomain answers for the domain that a path names, after a change if there is one.
+func (s *Server) customerDomain(do func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
+	return func(c *gin.Context) (int, any, error) {
+		k, name, err := s.namedDomain(c)
+		if err != nil {
+			return 0, nil, err
+		}
+		d, err := do(c, k.ID, name)
+		if err != nil {
+			return 0, nil, err
+		}
+		return http.StatusOK, newDomainAnswer(d), nil
+	}
+}
+
+// namedDomain reads the customer and the domain's name of a path.
+func (s *Server) namedDomain(c *gin.Context) (account.Customer, string, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return k, "", err
+	}
+	name, err := intake.Domain(c.Param("domain"))
+	if err != nil {
+		return k, "", email.Fail(email.CodeNotFound, "there is no such domain")
+	}
+	return k, name, nil
+}
+
+func (s *Server) getDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return s.deps.Domains.Domain(c.Request.Context(), customerID, name)
+}
+
+type verifyRequest struct {
+	Verified *bool `json:"verified"`
+}
+
+func (s *Server) putDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
+	var in verifyRequest
+	if err := decode(c, &in); err != nil {
+		return account.Domain{}, err
+	}
+	if in.Verified == nil {
+		return account.Domain{}, invalid("/verified", "missing", "give true, or false to take the verification back")
+	}
+	if !grantOf(c).MaySendFrom(name) {
+		return account.Domain{}, foreignDomain(name)
+	}
+	return s.deps.Domains.VerifyDomain(c.Request.Context(), customerID, name, *in.Verified)
+}
+
+func (s *Server) deleteDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
+	if !grantOf(c).MaySendFrom(name) {
+		return account.Domain{}, foreignDomain(name)
+	}
+	return s.deps.Domains.DeleteDomain(c.Request.Context(), customerID, name)
+}
+
+func foreignDomain(name string) error {
+	return email.Fail(email.CodeForbidden, "this access key may not send from %s, so it neither gives nor takes it", name)
+}

@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+// logins lets passwords be checked: few wrong ones, and few at once.
+type logins struct {
+	pairs, networks *guesses
+	hashing         *hashing
+	now             func() time.Time
+}
+
+func newLogins(now func() time.Time) *logins {
+	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(), now: now}
+}
+
+// check runs what checks the password of a name. Guesses are counted before anything is
+// hashed, by name and network together and by network: wrong guesses from elsewhere lock
+// nobody out. An error with the code wrong is a wrong password. The check goes on if the client goes away,
+// or its guess would not count.
+func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(context.Context) error) error {
+	network := networkOf(c.ClientIP())
+	pair, all := guessKey(name, network), guessKey("", network)
+	wait, ok := l.pairs.begin(pair, l.now())
+	if !ok {
+		return tooManyGuesses(c, wait)
+	}
+	if wait, ok = l.networks.begin(all, l.now()); !ok {
+		l.pairs.end(pair, l.now(), false)
+		return tooManyGuesses(c, wait)
+	}
+	failed := false
+	defer func() {
+		l.pairs.end(pair, l.now(), failed)
+		l.networks.end(all, l.now(), failed)
+	}()
+	if err := l.hashing.enter(c.Request.Context(), name, network); err != nil {
+		return err
+	}
+	defer l.hashing.leave()
+	err := do(context.WithoutCancel(c.Request.Context()))
+	failed = email.FailureCode(err) == wrong
+	if err == nil {
+		l.hashing.succeeded(name, network)
+	}
+	return err
+}
+
+// hash runs what makes a hash and checks no password.
+func (l *logins) hash(c *gin.Context, do func(context.Context) error) error {
+	if err := l.hashing.enter(c.Request.Context(), grantOf(c).Actor, networkOf(c.ClientIP())); err != nil {
+		return err
+	}
+	defer l.hashing.leave()
+	return do(c.Request.Context())
+}
+
+func tooManyGuesses(c *gin.Context, wait time.Duration) error {
+	seconds := int(wait / time.Second)
+	c.Header("Retry-After", strconv.Itoa(seconds))
+	return email.Fail(email.CodeTooMany, "too many logins from here have failed, or are being checked; wait %d s", seconds)
+}
+
+type loginRequest struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+type loginAnswer struct {
+	Username string `json:"username"`
+	Token    string `json:"token"`
+}
+
+func (s *Server) login(c *gin.Context) (int, any, error) {
+	var in loginRequest
+	if err := decode(c, &in); err != nil {
+		return 0, nil, err
+	}
+	switch {
+	case in.Username == "":
+		return 0, nil, invalid("/username", "missing", "give the username")
+	case in.Password == "":
+		return 0, nil, invalid("/password", "missing", "give the password")
+	}
+	c.Request = c.Request.WithContext(account.WithActor(c.Request.Context(), account.Actor{
+		Name: "anonymous", RemoteAddr: c.ClientIP(), RequestID: requestID(c),
+	}))
+	var user account.User
+	err := s.logins.check(c, in.Username, email.CodeUnauthorized, func(ctx context.Context) (err error) {
+		user, err = s.deps.Accounts.Authenticate(ctx, in.Username, in.Password)
+		return err
+	})
+	s.logLogin(c, user, err)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.loggedIn(c, user)
+}
+
+// loggedIn answers with a token of a user.
+func (s *Server) loggedIn(c *gin.Context, user account.User) (int, any, error) {
+	token, err := s.tokens.issue(c.Request.Context(), user)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, loginAnswer{Username: user.Username, Token: token}, nil
+}
+
+// logLogin writes a line for each try to log in. The name that was given is not in it: it
+// may be a password that was typed into the wrong field.
+func (s *Server) logLogin(c *gin.Context, user account.User, err error) {
+	level, message := slog.LevelInfo, "login.succeeded"
+	if err != nil {
+		level, message = slog.LevelWarn, "login.failed"
+	}
+	reason := email.FailureCode(err)
+	if err != nil && reason == "" {
+		reason = codeInternal
+		if errors.Is(err, context.Canceled) {
+			reason = "abandoned"
+		}
+	}
+	s.deps.Log.Log(c.Request.Context(), level, message, "request_id", requestID(c), "remote_addr", c.ClientIP(), "reason", reason, "user_id", user.ID, "customer_id", user.CustomerID)
+}
+
+type passwordRequest struct {
+	Password    string `json:"password"`
+	NewPassword string `json:"new_password"`
+}
+
+// changePassword gives the user of a login another password, and a token in place of all
+// that end with it.
+func (s *Server) changePassword(c *gin.Context) (int, any, error) {
+	var in passwordRequest
+	if err := decode(c, &in); err != nil {
+		return 0, nil, err
+	}
+	if in.Password == "" {
+		return 0, nil, invalid("/password", "missing", "give the present password")
+	}
+	if err := account.CheckPassword(in.NewPassword); err != nil {
+		return 0, nil, invalid("/new_password", "invalid", err.Error())
+	}
+	g := grantOf(c)
+	var user account.User
+	// The user's id stands for the name: guesses of a stolen token lock no login out.
+	err := s.logins.check(c, g.Actor, email.CodeForbidden, func(ctx context.Context) (err error) {
+		user, err = s.deps.Accounts.ChangePassword(ctx, g.UserID, in.Password, in.NewPassword)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.loggedIn(c, user)
+}
+
+// revokeLogins ends all tokens of the user of a login, this one too.
+func (s *Server) revokeLogins(c *gin.Context) (int, any, error) {
+	g := grantOf(c)
+	user, err := s.deps.Accounts.RevokeUser(c.Request.Context(), g.Customer.ID, g.UserID)
+	return http.StatusOK, newUserAnswer(user), err
+}

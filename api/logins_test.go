@@ -1,0 +1,357 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+// clock stands until it is moved.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// setupLogins is an API behind a proxy, with the user ann.
+func setupLogins(t *testing.T, o setupOptions) *bench {
+	t.Helper()
+	o.maxBytes, o.proxies = maxBytes, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	b := setupFor(t, o)
+	b.user("ann", false)
+	return b
+}
+
+func (b *bench) user(name string, admin bool) account.User {
+	b.t.Helper()
+	u, err := b.store.CreateUser(b.t.Context(), b.customer.ID, name, "correct horse", admin)
+	require.NoError(b.t, err)
+	return u
+}
+
+func (b *bench) loginFrom(ip, username, password string) answer {
+	b.t.Helper()
+	return b.call("POST", "/auth/login", fmt.Sprintf(`{"username":%q,"password":%q}`, username, password), "X-Forwarded-For", ip)
+}
+
+// TestGuessesAtOnceAreThrottled: many at once are no way around the throttle.
+func TestGuessesAtOnceAreThrottled(t *testing.T) {
+	t.Parallel()
+	at := newClock()
+	b := setupLogins(t, setupOptions{clock: at.Now})
+	got := map[int]int{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			a := b.loginFrom("198.51.100.1", "ann", "wrong")
+			mu.Lock()
+			defer mu.Unlock()
+			got[a.status]++
+		})
+	}
+	wg.Wait()
+	require.Equal(t, map[int]int{401: 10, 429: 90}, got)
+	refused := b.loginFrom("198.51.100.1", "ann", "correct horse")
+	require.Equal(t, 429, refused.status)
+	require.Equal(t, "30", refused.header.Get("Retry-After"))
+	at.pass(30 * time.Second)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status, "a right one does not count")
+}
+
+// TestGuessesFromElsewhereLockNobodyOut: neither one host nor many.
+func TestGuessesFromElsewhereLockNobodyOut(t *testing.T) {
+	t.Parallel()
+	b := setupLogins(t, setupOptions{clock: newClock().Now})
+	for i := range 11 {
+		want := 401
+		if i == 10 {
+			want = 429
+		}
+		require.Equal(t, want, b.loginFrom("198.51.100.1", "ann", "wrong").status)
+	}
+	for i := range 12 {
+		require.Equal(t, 401, b.loginFrom(fmt.Sprintf("198.51.100.%d", 100+i), "ann", "wrong").status)
+	}
+	require.Equal(t, 200, b.loginFrom("198.51.100.2", "ann", "correct horse").status)
+	require.Equal(t, 200, b.loginFrom("2001:db8::1", "ann", "correct horse").status)
+}
+
+// TestANetworkOfIPv6IsOneGuesser: a host has a /64 of addresses.
+func TestANetworkOfIPv6IsOneGuesser(t *testing.T) {
+	t.Parallel()
+	for a, want := range map[string]string{
+		"2001:db8:0:1::7": "2001:db8:0:1::/64", "2001:db8:0:1:ffff::7": "2001:db8:0:1::/64", "2001:db8:0:2::7": "2001:db8:0:2::/64",
+		"fe80::1%eth0": "fe80::/64", "::ffff:192.0.2.7": "192.0.2.7", "192.0.2.7": "192.0.2.7", "": "",
+	} {
+		require.Equal(t, want, api.NetworkOf(a), a)
+	}
+	b := setupLogins(t, setupOptions{clock: newClock().Now})
+	got := map[int]int{}
+	for i := range 70 {
+		got[b.loginFrom(fmt.Sprintf("2001:db8:0:1::%x", i+1), fmt.Sprintf("user%d", i), "wrong").status]++
+	}
+	require.Equal(t, map[int]int{401: 50, 429: 20}, got)
+	require.Equal(t, 200, b.loginFrom("2001:db8:0:2::1", "ann", "correct horse").status)
+}
+
+// gone cancels the request when its password is being checked.
+type gone struct {
+	api.Accounts
+	leave context.CancelFunc
+}
+
+func (g *gone) Authenticate(ctx context.Context, username, password string) (account.User, error) {
+	if g.leave != nil {
+		g.leave()
+	}
+	return g.Accounts.Authenticate(ctx, username, password)
+}
+
+// TestAGuessCountsIfNobodyWaitsForIt: whoever goes away has guessed, too.
+func TestAGuessCountsIfNobodyWaitsForIt(t *testing.T) {
+	t.Parallel()
+	g := &gone{}
+	b := setupLogins(t, setupOptions{clock: newClock().Now, accounts: func(a api.Accounts) api.Accounts { g.Accounts = a; return g }})
+	for range 10 {
+		ctx, cancel := context.WithCancel(t.Context())
+		g.leave = cancel
+		req := httptest.NewRequestWithContext(ctx, "POST", "/auth/login", strings.NewReader(`{"username":"ann","password":"wrong"}`))
+		req.Header.Set("X-Forwarded-For", "198.51.100.1")
+		b.server.ServeHTTP(httptest.NewRecorder(), req)
+	}
+	require.Equal(t, 429, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
+}
+
+// TestWhoFloodsTheQueueWaitsLonger: of a full queue, and of who goes first.
+func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
+	t.Parallel()
+	begun := func(turn api.Turn) bool {
+		t.Helper()
+		ok, err := turn.Begun()
+		require.NoError(t, err)
+		return ok
+	}
+	busy := func() api.Queue {
+		q := api.NewQueue(time.Hour)
+		for i := range api.HashesAtOnce {
+			require.True(t, begun(q.Arrive("first", fmt.Sprint(i))))
+		}
+		return q
+	}
+	t.Run("a name alone goes before a flood of another", func(t *testing.T) {
+		q := busy()
+		alone := q.Arrive("bob", "home")
+		for i := range 10 {
+			q.Arrive("ann", fmt.Sprint("bot", i))
+		}
+		q.Leave()
+		require.True(t, begun(alone))
+		require.Equal(t, api.HashesAtOnce, q.Running())
+	})
+	t.Run("a network alone goes before a flood from another", func(t *testing.T) {
+		q := busy()
+		alone := q.Arrive("bob", "home")
+		for i := range 10 {
+			q.Arrive(fmt.Sprint("name", i), "bot")
+		}
+		q.Leave()
+		require.True(t, begun(alone))
+	})
+	t.Run("who is known there goes before a flood of the same name", func(t *testing.T) {
+		q := busy()
+		q.Succeeded("ann", "home")
+		known := q.Arrive("ann", "home")
+		for i := range 10 {
+			q.Arrive("ann", fmt.Sprint("bot", i))
+		}
+		q.Leave()
+		require.True(t, begun(known))
+	})
+	t.Run("who comes last goes first among equals", func(t *testing.T) {
+		q := busy()
+		older, newer := q.Arrive("ann", "a"), q.Arrive("ann", "b")
+		q.Leave()
+		require.True(t, begun(newer))
+		require.False(t, begun(older))
+		q.Leave()
+		require.True(t, begun(older))
+		q.Leave()
+		q.Leave()
+		require.Zero(t, q.Running())
+	})
+	t.Run("a full queue sends the oldest of the flood away", func(t *testing.T) {
+		q := busy()
+		alone := q.Arrive("bob", "home")
+		oldest := q.Arrive("ann", "bot")
+		for i := range api.HashesWaiting - 2 {
+			q.Arrive("ann", fmt.Sprint("bot", i))
+		}
+		require.False(t, begun(oldest))
+		q.Arrive("ann", "one more")
+		_, err := oldest.Begun()
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(err))
+		require.Equal(t, api.HashesWaiting, q.Waiting())
+		q.Leave()
+		require.True(t, begun(alone))
+	})
+}
+
+// TestNobodyWaitsInTheQueueForever: patience ends, and so do requests.
+func TestNobodyWaitsInTheQueueForever(t *testing.T) {
+	t.Parallel()
+	q := api.NewQueue(time.Nanosecond)
+	for range api.HashesAtOnce {
+		q.Arrive("ann", "home")
+	}
+	require.Equal(t, email.CodeUnavailable, email.FailureCode(q.Enter(t.Context(), "bob", "home")))
+	q2 := api.NewQueue(time.Hour)
+	for range api.HashesAtOnce {
+		q2.Arrive("ann", "home")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, q2.Enter(ctx, "bob", "home"), context.Canceled)
+	for _, left := range []api.Queue{q, q2} {
+		require.Zero(t, left.Waiting())
+		for range api.HashesAtOnce {
+			left.Leave()
+		}
+		require.Zero(t, left.Running(), "no turn is lost")
+	}
+}
+
+// TestLoginsAreOnRecord: each one, with the address, and without what was typed.
+func TestLoginsAreOnRecord(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	b := setupLogins(t, setupOptions{log: &log})
+	ann, err := b.store.UserByName(t.Context(), b.customer.ID, "ann")
+	require.NoError(t, err)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
+	require.Equal(t, 401, b.loginFrom("198.51.100.2", "ann", "SECRETGUESS").status)
+	require.Equal(t, 401, b.loginFrom("198.51.100.3", "SECRETNAME", "SECRETGUESS").status)
+	type row struct{ Actor, Addr, Action, Target, Detail, Customer string }
+	var got []row
+	audited, _, err := b.store.Audit(t.Context(), "", email.Cursor{}, 3)
+	require.NoError(t, err)
+	for _, a := range audited {
+		require.NotEmpty(t, a.Actor.RequestID)
+		got = append(got, row{a.Actor.Name, a.Actor.RemoteAddr, a.Action, a.Target, a.Detail, a.CustomerID})
+	}
+	require.Equal(t, []row{
+		{"anonymous", "198.51.100.3", "user.login_failed", "", "unknown username", ""},
+		{"anonymous", "198.51.100.2", "user.login_failed", ann.ID, "wrong password", b.customer.ID},
+		{"user:" + ann.ID, "198.51.100.1", "user.login", ann.ID, "", b.customer.ID},
+	}, got)
+
+	type line struct {
+		Msg, Reason string
+		Addr        string `json:"remote_addr"`
+		User        string `json:"user_id"`
+	}
+	var lines []line
+	for text := range strings.Lines(log.String()) {
+		var l line
+		require.NoError(t, json.Unmarshal([]byte(text), &l))
+		if strings.HasPrefix(l.Msg, "login.") {
+			lines = append(lines, l)
+		}
+	}
+	require.Equal(t, []line{
+		{"login.succeeded", "", "198.51.100.1", ann.ID}, {"login.failed", "unauthorized", "198.51.100.2", ann.ID}, {"login.failed", "unauthorized", "198.51.100.3", ""},
+	}, lines)
+	require.NotContains(t, log.String(), "SECRET")
+	require.NotContains(t, log.String(), "correct horse")
+	list := b.as("GET", "/v1.0/audit", "").body
+	require.Contains(t, list, "198.51.100.2", "the customer sees guesses at its users")
+	require.NotContains(t, list, "198.51.100.3")
+}
+
+// TestAChangeEndsAllTokens: of the password, by the user or the operator, and others.
+func TestAChangeEndsAllTokens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.adminKey()
+	ann, bob := b.user("ann", false), b.user("bob", false)
+	users := "/v1.0/customers/" + b.customer.ID + "/users/"
+	login := func(name, password string) string {
+		t.Helper()
+		a := b.call("POST", "/auth/login", fmt.Sprintf(`{"username":%q,"password":%q}`, name, password))
+		require.Equal(t, 200, a.status, a.body)
+		return a.field(t, "token")
+	}
+	status := func(token string) int { return b.with(token, "GET", "/v1.0/customer", "").status }
+	bystander, old, other := login("bob", "correct horse"), login("ann", "correct horse"), login("ann", "correct horse")
+
+	wrong := b.with(old, "POST", "/v1.0/auth/password", `{"password":"wrong","new_password":"battery staple"}`)
+	require.Equal(t, 403, wrong.status, wrong.body)
+	require.Equal(t, 400, b.with(old, "POST", "/v1.0/auth/password", `{"password":"correct horse","new_password":"short"}`).status)
+	require.Equal(t, 403, b.as("POST", "/v1.0/auth/password", `{"password":"correct horse","new_password":"battery staple"}`).status, "a key has no password")
+	require.Equal(t, 200, status(old))
+	changed := b.with(old, "POST", "/v1.0/auth/password", `{"password":"correct horse","new_password":"battery staple"}`)
+	require.Equal(t, 200, changed.status, changed.body)
+	require.Equal(t, []int{401, 401, 200}, []int{status(old), status(other), status(changed.field(t, "token"))})
+	require.Equal(t, 401, b.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`).status)
+
+	token := login("ann", "battery staple")
+	require.Equal(t, 200, b.with(admin, "PUT", users+ann.ID+"/password", `{"password":"third password"}`).status)
+	require.Equal(t, 401, status(token))
+	token = login("ann", "third password")
+	require.Equal(t, 200, b.with(admin, "POST", users+ann.ID+"/revoke", "").status)
+	require.Equal(t, 401, status(token))
+	token = login("ann", "third password")
+	require.Equal(t, 200, b.with(token, "POST", "/v1.0/auth/revoke", "").status)
+	require.Equal(t, 401, status(token))
+	token = login("ann", "third password")
+	require.Equal(t, 200, b.with(admin, "DELETE", users+ann.ID, "").status)
+	require.Equal(t, 401, status(token))
+	require.Equal(t, 401, b.call("POST", "/auth/login", `{"username":"ann","password":"third password"}`).status)
+	require.Equal(t, 200, status(bystander), "of one user only")
+	require.Equal(t, 404, b.with(admin, "DELETE", users+ann.ID, "").status)
+	list := b.with(admin, "GET", strings.TrimSuffix(users, "/"), "")
+	require.Contains(t, list.body, bob.ID)
+	require.NotContains(t, list.body, ann.ID)
+}
+
+// TestGuessesOfThePresentPasswordAreThrottled: whoever has a token does not have the password.
+func TestGuessesOfThePresentPasswordAreThrottled(t *testing.T) {
+	t.Parallel()
+	b := setupLogins(t, setupOptions{clock: newClock().Now})
+	token := b.loginFrom("198.51.100.1", "ann", "correct horse").field(t, "token")
+	change := func(present string) answer {
+		return b.call("POST", "/v1.0/auth/password", fmt.Sprintf(`{"password":%q,"new_password":"battery staple"}`, present), "Authorization", "Bearer "+token, "X-Forwarded-For", "198.51.100.1")
+	}
+	for range 10 {
+		require.Equal(t, 403, change("wrong").status)
+	}
+	require.Equal(t, 429, change("correct horse").status)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status, "the user's own logins go on")
+}

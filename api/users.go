@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+// Users are the operator's side of customers' users.
+type Users interface {
+	Users(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.User, *email.Cursor, error)
+	User(ctx context.Context, customerID, id string) (account.User, error)
+	DeleteUser(ctx context.Context, customerID, id string) (account.User, error)
+	// SetPassword and RevokeUser end all login tokens of the user.
+	SetPassword(ctx context.Context, customerID, id, password string) (account.User, error)
+	RevokeUser(ctx context.Context, customerID, id string) (account.User, error)
+}
+
+type userAnswer struct {
+	ID         string  `json:"id"`
+	CustomerID string  `json:"customer_id"`
+	Username   string  `json:"username"`
+	Admin      bool    `json:"admin"`
+	CreatedAt  *string `json:"created_at"`
+}
+
+func newUserAnswer(u account.User) userAnswer {
+	return userAnswer{ID: u.ID, CustomerID: u.CustomerID, Username: u.Username, Admin: u.Admin, CreatedAt: moment(u.CreatedAt)}
+}
+
+func (s *Server) listCustomerUsers(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	users, next, err := s.deps.Users.Users(c.Request.Context(), k.ID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := listAnswer[userAnswer]{Result: make([]userAnswer, len(users)), NextPageToken: pageToken(next)}
+	for i, u := range users {
+		out.Result[i] = newUserAnswer(u)
+	}
+	return http.StatusOK, out, nil
+}
+
+// customerUser answers for the user that a path names, after a change if there is one.
+func (s *Server) customerUser(change func(c *gin.Context, u account.User) (account.User, error)) handler {
+	return func(c *gin.Context) (int, any, error) {
+		k, err := s.named(c)
+		if err != nil {
+			return 0, nil, err
+		}
+		id, err := pathID(c, "user", "user")
+		if err != nil {
+			return 0, nil, err
+		}
+		u, err := s.deps.Users.User(c.Request.Context(), k.ID, id)
+		if err == nil && change != nil {
+			if err = coveredUser(c, u); err == nil {
+				u, err = change(c, u)
+			}
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		return http.StatusOK, newUserAnswer(u), nil
+	}
+}
+
+// coveredUser refuses a change of a user who may do more than the credential of the
+// request: whoever sets the password could log in, and have the user's rights.
+func coveredUser(c *gin.Context, u account.User) error {
+	if member, why := grantOf(c).Exceeded(u.Rights()); member != "" {
+		return email.Fail(email.CodeForbidden, "the user has more rights than this credential: %s", why)
+	}
+	return nil
+}
+
+func (s *Server) deleteUser(c *gin.Context, u account.User) (account.User, error) {
+	return s.deps.Users.DeleteUser(c.Request.Context(), u.CustomerID, u.ID)
+}
+
+func (s *Server) revokeUser(c *gin.Context, u account.User) (account.User, error) {
+	return s.deps.Users.RevokeUser(c.Request.Context(), u.CustomerID, u.ID)
+}
+
+type newPasswordRequest struct {
+	Password string `json:"password"`
+}
+
+func (s *Server) setUserPassword(c *gin.Context, u account.User) (account.User, error) {
+	var in newPasswordRequest
+	if err := decode(c, &in); err != nil {
+		return account.User{}, err
+	}
+	if err := account.CheckPassword(in.Password); err != nil {
+		return account.User{}, invalid("/password", "invalid", err.Error())
+	}
+	err := s.logins.hash(c, func(ctx context.Context) (err error) {
+		u, err = s.deps.Users.SetPassword(ctx, u.CustomerID, u.ID, in.Password)
+		return err
+	})
+	return u, err
+}

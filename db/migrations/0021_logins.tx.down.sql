@@ -1,0 +1,2 @@
+DROP TABLE domain_locks;
+ALTER TABLE users DROP COLUMN token_version;
