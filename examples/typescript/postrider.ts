@@ -44,7 +44,7 @@ export type Message = {
   headers?: Record<string, string>;
   /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
   metadata?: Record<string, string>;
-  /** What happens if the server's answer to the message never came. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;
+  /** `retry` if left out. What happens if the server's answer to the message never came. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;
    * after the fifth copy without an answer the recipient ends as `failed` with the reason `ambiguous`. `fail` ends so after the first. */
   on_ambiguous?: "retry" | "fail";
   /** Addresses for the Reply-To header. */
@@ -53,6 +53,7 @@ export type Message = {
   send_at?: string;
   /** The sender; another name for `from`. */
   source?: AddressInput;
+  /** `transactional` if left out. */
   stream?: Stream;
   /** At most 998 bytes without control characters; may be empty. */
   subject: string;
@@ -157,6 +158,8 @@ export type State = {
   /** Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
    * "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due. */
   waiting?: string;
+  /** HeldBy is who holds it, while it waits for that. */
+  held_by?: string[];
   /** ThrottledBy names what it waits for while throttled: "relay:NAME",
    * "recipients:DOMAIN" or "warmup:DOMAIN". */
   throttled_by?: string;
