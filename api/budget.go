@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -257,14 +256,5 @@ func shareOf(c *gin.Context) string {
 	if id := c.GetString(keyCustomerID); id != "" {
 		return id
 	}
-	ip, err := netip.ParseAddr(c.ClientIP())
-	if err != nil {
-		return ""
-	}
-	if ip = ip.Unmap(); ip.Is6() {
-		if p, err := ip.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return ip.String()
+	return networkOf(c.ClientIP())
 }

@@ -136,6 +136,13 @@ func (h *hashing) crowd(t *hashTurn) int {
 	return max(names, networks)
 }
 
+// knows says whether a login of that name from that network has succeeded.
+func (h *hashing) knows(name, network string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.known[guessKey(name, network)]
+}
+
 // succeeded remembers a login.
 func (h *hashing) succeeded(name, network string) {
 	h.mu.Lock()

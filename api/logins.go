@@ -26,9 +26,10 @@ func newLogins(now func() time.Time) *logins {
 }
 
 // check runs what checks the password of a name. Guesses are counted before anything is
-// hashed, by name and network together and by network: wrong guesses from elsewhere lock
-// nobody out. An error with the code wrong is a wrong password. The check goes on if the client goes away,
-// or its guess would not count.
+// hashed, by name and network together and by network. Wrong guesses from elsewhere lock
+// nobody out, nor do those of other names from the same network anybody who has logged in
+// from there before. An error with the code wrong is a wrong password. The check goes on
+// if the client goes away, or its guess would not count.
 func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(context.Context) error) error {
 	network := networkOf(c.ClientIP())
 	pair, all := guessKey(name, network), guessKey("", network)
@@ -36,15 +37,14 @@ func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(co
 	if !ok {
 		return tooManyGuesses(c, wait)
 	}
-	if wait, ok = l.networks.begin(all, l.now()); !ok {
-		l.pairs.end(pair, l.now(), false)
-		return tooManyGuesses(c, wait)
-	}
 	failed := false
-	defer func() {
-		l.pairs.end(pair, l.now(), failed)
-		l.networks.end(all, l.now(), failed)
-	}()
+	defer func() { l.pairs.end(pair, l.now(), failed) }()
+	if !l.hashing.knows(name, network) {
+		if wait, ok = l.networks.begin(all, l.now()); !ok {
+			return tooManyGuesses(c, wait)
+		}
+		defer func() { l.networks.end(all, l.now(), failed) }()
+	}
 	if err := l.hashing.enter(c.Request.Context(), name, network); err != nil {
 		return err
 	}

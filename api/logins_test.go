@@ -122,6 +122,21 @@ func TestANetworkOfIPv6IsOneGuesser(t *testing.T) {
 	require.Equal(t, 200, b.loginFrom("2001:db8:0:2::1", "ann", "correct horse").status)
 }
 
+// TestAKnownLoginIsNotLockedOutByItsNetwork: a neighbour who guesses at many names stops
+// nobody who has logged in from there before.
+func TestAKnownLoginIsNotLockedOutByItsNetwork(t *testing.T) {
+	t.Parallel()
+	b := setupLogins(t, setupOptions{clock: newClock().Now})
+	b.user("bob", false)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
+	for i := range 50 {
+		require.Equal(t, 401, b.loginFrom("198.51.100.1", fmt.Sprintf("user%d", i), "wrong").status)
+	}
+	require.Equal(t, 429, b.loginFrom("198.51.100.1", "bob", "correct horse").status)
+	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
+	require.Equal(t, 200, b.loginFrom("198.51.100.2", "bob", "correct horse").status)
+}
+
 // gone cancels the request when its password is being checked.
 type gone struct {
 	api.Accounts
