@@ -33,9 +33,7 @@ const (
 
 // NewQueue makes one in which a request waits for so long.
 func NewQueue(patience time.Duration) Queue {
-	h := newHashing()
-	h.patience = patience
-	return Queue{h}
+	return Queue{newHashing(patience)}
 }
 
 // Arrive takes a place.

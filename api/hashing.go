@@ -45,8 +45,8 @@ type hashTurn struct {
 	begins chan error
 }
 
-func newHashing() *hashing {
-	return &hashing{known: map[[32]byte]bool{}, patience: hashPatience}
+func newHashing(patience time.Duration) *hashing {
+	return &hashing{known: map[[32]byte]bool{}, patience: patience}
 }
 
 // enter waits for the turn of a request. Whoever gets nil calls leave.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -21,8 +22,8 @@ type logins struct {
 	now             func() time.Time
 }
 
-func newLogins(now func() time.Time) *logins {
-	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(), now: now}
+func newLogins(now func() time.Time, patience time.Duration) *logins {
+	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience)), now: now}
 }
 
 // check runs what checks the password of a name. Guesses are counted before anything is

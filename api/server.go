@@ -73,6 +73,8 @@ type Options struct {
 	MemoryBytes int64
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// HashPatience is how long a login waits for its password to be checked; zero is 10 s.
+	HashPatience time.Duration
 	// Now is the clock of everything that a request says of times: what is in the past, how
 	// far ahead something may be, when a token ends. Defaults to time.Now.
 	Now func() time.Time
@@ -108,7 +110,7 @@ func New(deps Deps, opts Options) *Server {
 		opts.Now = time.Now
 	}
 	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now), budget: newBudget(opts.MemoryBytes),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now, opts.HashPatience), budget: newBudget(opts.MemoryBytes),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)

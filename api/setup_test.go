@@ -185,9 +185,10 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
 		TokenKey:    make([]byte, 32),
 		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate, TrustedProxies: o.proxies,
-		Now:         o.clock,
-		WorkflowURL: func(id string) string { return "http://ui.test/" + id },
-		Home:        o.home,
+		HashPatience: time.Hour,
+		Now:          o.clock,
+		WorkflowURL:  func(id string) string { return "http://ui.test/" + id },
+		Home:         o.home,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b
