@@ -45,7 +45,7 @@ func TestNameAndType(t *testing.T) {
 			})
 			a := ref("r1")
 			a.Filename = tc.own
-			got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{id}"}).Resolve(t.Context(), "c", a)
+			got, err := recordings(t, attachment.RecordingOptions{URL: url + "/{customer_id}/{id}"}).Resolve(t.Context(), "c", a)
 			require.NoError(t, err)
 			require.Equal(t, tc.filename, got.Filename)
 			require.Equal(t, tc.typ, got.Type)
