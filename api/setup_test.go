@@ -152,7 +152,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		_, err := dbtest.SetUpClock(t.Context(), raw.DB, o.now)
 		require.NoError(t, err)
 	}
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: !o.anyDomain, MaxMessageBytes: o.maxBytes, WebhookBody: webhook.Bodies})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: !o.anyDomain, MaxMessageBytes: o.maxBytes, PasswordMemory: 64, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, raw.Close())

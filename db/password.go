@@ -1,11 +1,13 @@
 package db
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -14,20 +16,33 @@ import (
 // environments: 64 MiB, 3 passes, 4 lanes.
 const (
 	argonTime    = 3
-	argonMemory  = 64 << 10 // KiB
+	argonMemory  = 64 << 10 // KiB, unless Options.PasswordMemory says otherwise
 	argonThreads = 4
 	argonKeyLen  = 32
 	argonSaltLen = 16
 )
 
-// hashPassword makes a PHC string: the parameters travel with the hash, so
-// that they may change.
-func hashPassword(password string) string {
+// passwords hashes with so much memory, in KiB.
+type passwords struct {
+	memory uint32
+	// absent is verified against when a username does not exist, so that the answer takes
+	// as long as for one that does.
+	absent func() string
+}
+
+func newPasswords(memory int) passwords {
+	p := passwords{memory: uint32(cmp.Or(memory, argonMemory))}
+	p.absent = sync.OnceValue(func() string { return p.hash("") })
+	return p
+}
+
+// hash makes a PHC string: the parameters travel with the hash, so that they may change.
+func (p passwords) hash(password string) string {
 	salt := make([]byte, argonSaltLen)
 	rand.Read(salt) // crypto/rand.Read never fails
-	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	key := argon2.IDKey([]byte(password), salt, argonTime, p.memory, argonThreads, argonKeyLen)
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.memory, argonTime, argonThreads,
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
@@ -50,7 +65,3 @@ func verifyPassword(phc, password string) bool {
 	got := argon2.IDKey([]byte(password), salt, uint32(passes), uint32(memory), uint8(lanes), uint32(len(want)))
 	return subtle.ConstantTimeCompare(got, want) == 1
 }
-
-// absentUser is verified against when a username does not exist, so that the
-// answer takes as long as for one that does.
-var absentUser = hashPassword("")

@@ -51,6 +51,9 @@ type Options struct {
 	MaxMessageBytes int64
 	// Blocked are the files that are not sent; zero means the built-in list.
 	Blocked email.Blocklist
+	// PasswordMemory is what hashing a password takes, in KiB. Defaults to 64 MiB, as RFC
+	// 9106 section 4 recommends; only tests, which hash many, take less.
+	PasswordMemory int
 	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
 	Schedule email.Schedule
 	// RecipientRates are how many recipients a domain may have in a time.
@@ -69,6 +72,7 @@ type Store struct {
 	db   *bun.DB
 	keys keyring
 	opts Options
+	passwords
 	together
 }
 
@@ -111,7 +115,7 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	sqldb.SetMaxIdleConns(opts.MaxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
 	// What a migration adds while this process runs is not its concern.
-	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), keys: keys, opts: opts}
+	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), keys: keys, opts: opts, passwords: newPasswords(opts.PasswordMemory)}
 	s.together = newTogether(s)
 	return s, nil
 }

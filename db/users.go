@@ -34,7 +34,7 @@ func (s *Store) CreateUser(ctx context.Context, customerID, username, password s
 	if _, err := s.Customer(ctx, customerID); err != nil {
 		return account.User{}, err
 	}
-	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: hashPassword(password), Admin: admin}
+	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: s.hash(password), Admin: admin}
 	err := s.inTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
 			if uniqueViolation(err) != "" {
@@ -104,7 +104,7 @@ func (s *Store) userWhere(ctx context.Context, customerID, where, value string) 
 // SetPassword gives a customer's user another password. All of its login tokens end.
 func (s *Store) SetPassword(ctx context.Context, customerID, id, password string) (account.User, error) {
 	return s.newVersion(ctx, customerID, id, "user.password_changed", func(q *bun.UpdateQuery) *bun.UpdateQuery {
-		return q.Set("password_hash = ?", hashPassword(password))
+		return q.Set("password_hash = ?", s.hash(password))
 	})
 }
 
@@ -127,7 +127,7 @@ func (s *Store) ChangePassword(ctx context.Context, id, present, password string
 	}
 	u, err := s.newVersion(ctx, row.CustomerID, id, "user.password_changed", func(q *bun.UpdateQuery) *bun.UpdateQuery {
 		// Of two changes at once, the second one's present password is no longer right.
-		return q.Set("password_hash = ?", hashPassword(password)).Where("u.password_hash = ?", row.PasswordHash)
+		return q.Set("password_hash = ?", s.hash(password)).Where("u.password_hash = ?", row.PasswordHash)
 	})
 	if email.FailureCode(err) == email.CodeNotFound {
 		return u, email.Fail(email.CodeConflict, "the password was changed at the same time; log in with the new one")
@@ -188,7 +188,7 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 	}
 	hash, why := row.PasswordHash, "wrong password"
 	if hash == "" {
-		hash, why = absentUser, "unknown username"
+		hash, why = s.absent(), "unknown username"
 	}
 	if !verifyPassword(hash, password) || row.ID == "" {
 		if err := audit(ctx, s.db, row.CustomerID, "user.login_failed", row.ID, why); err != nil {
