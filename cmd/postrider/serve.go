@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/api"
@@ -53,6 +54,10 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 		return nil, err
 	}
 	log := newLog(cmd.ErrOrStderr(), cfg.LogLevel)
+	heap := limitMemory(log, memlimit.FromCgroup)
+	if cfg.RequestMemoryBytes == 0 {
+		cfg.RequestMemoryBytes = requestMemory(heap)
+	}
 	cfg.Log(log)
 	a, err := newApp(cfg, log)
 	if err != nil {

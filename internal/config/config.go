@@ -96,7 +96,8 @@ type Config struct {
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
 	// CustomerRequestRate is the same for all credentials of a customer together.
 	CustomerRequestRate int `env:"POSTRIDER_CUSTOMER_REQUEST_RATE"`
-	// RequestMemoryBytes bounds what requests and answers hold together.
+	// RequestMemoryBytes bounds what requests and answers hold together; 0 is what suits
+	// the memory of the process.
 	RequestMemoryBytes int64 `env:"POSTRIDER_REQUEST_MEMORY_BYTES"`
 	// RecipientRates are how many recipients a domain may have in a time. Each domain is
 	// there once.
