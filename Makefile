@@ -17,6 +17,7 @@ step = @printf '[%s] %s\n' "$$(date +%H:%M:%S)" "$(1)"
 pinned = $(or $(shell awk '$$1 == "require" { $$1 = $$2; $$2 = $$3 } $$1 == "$(2)" { print substr($$2, 2); exit }' tools/$(1)/go.mod),$(error tools/$(1)/go.mod does not require $(2)))
 golangci_lint := $(cache)/golangci-lint-$(call pinned,golangci-lint,github.com/golangci/golangci-lint/v2)
 workflowcheck := $(cache)/workflowcheck-$(call pinned,workflowcheck,go.temporal.io/sdk/contrib/tools/workflowcheck)
+govulncheck := $(cache)/govulncheck-$(call pinned,govulncheck,golang.org/x/vuln)
 gotestsum := $(cache)/gotestsum-$(call pinned,gotestsum,gotest.tools/gotestsum)
 
 # build_tool builds the program $(2) of the module in tools/$(1). It appears when
@@ -102,9 +103,9 @@ bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 ma
 	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
 
 .PHONY: check
-check: ## Format, vet, lint, workflowcheck, tests with the race detector; changes no file
+check: ## Format, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
 	@before=$$($(state)); \
-	$(MAKE) format vet lint workflowcheck race || exit; \
+	$(MAKE) format vet lint workflowcheck vulncheck race || exit; \
 	after=$$($(state)); \
 	if [ "$$before" != "$$after" ]; then \
 		echo "make check: files have changed meanwhile:" >&2; \
@@ -143,6 +144,29 @@ workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	@$(workflowcheck) ./workflows/...
 	@cd examples && GOWORK=off $(CURDIR)/$(workflowcheck) ./approval ./digest ./drip ./nexus ./order
 
+# toolchain is what a release is built with. The standard library that vulncheck looks
+# at is that one's, whatever Go this machine has.
+toolchain = $(or $(shell awk '$$1 == "toolchain" { print $$2 }' go.mod),$(error go.mod names no toolchain))
+
+# vulncheck takes the database from the module golang.org/x/vulndb, as tools/vulndb
+# pins it: the Go proxy has it, and its checksum is known. A database that finds nothing
+# anywhere would pass too, so the first look is at a module with a known vulnerability.
+.PHONY: vulncheck
+vulncheck: $(govulncheck) ## Look for known vulnerabilities in what the program calls; two minutes
+	$(call step,vulncheck)
+	@database=$$(cd tools/vulndb && GOWORK=off GOFLAGS= go mod download -json golang.org/x/vulndb | sed -nE 's/^\t"Dir": "(.*)",$$/\1/p')/data/osv; \
+	[ -d "$$database" ] || { echo "vulncheck: no database: \`cd tools/vulndb && go mod download -x golang.org/x/vulndb\` says why" >&2; exit 1; }; \
+	scan() { GOWORK=off GOFLAGS= GOTOOLCHAIN=$(toolchain) "$(CURDIR)/$(govulncheck)" -db "file://$$database" ./...; }; \
+	known=$$(cd tools/govulncheck/testdata/vulnerable && scan 2>&1); code=$$?; \
+	if [ "$$code" -ne 3 ] || [[ "$$known" != *GO-2021-0113* ]]; then \
+		echo "vulncheck does not find GO-2021-0113 where it is (exit code $$code):" >&2; echo "$$known" >&2; exit 1; \
+	fi; \
+	scan || exit; \
+	built=$$(go env GOVERSION); \
+	if [ "$$built" != "$(toolchain)" ]; then \
+		echo "note: vulncheck looked at $(toolchain), which releases are built with; \`make build\` here uses $$built"; \
+	fi
+
 .PHONY: histories
 histories: temporal ## Record the histories that the replay tests read, from a real Temporal server; a minute
 	$(call step,histories)
@@ -166,6 +190,9 @@ $(golangci_lint):
 
 $(workflowcheck):
 	$(call build_tool,workflowcheck,go.temporal.io/sdk/contrib/tools/workflowcheck)
+
+$(govulncheck):
+	$(call build_tool,govulncheck,golang.org/x/vuln/cmd/govulncheck)
 
 $(gotestsum):
 	$(call build_tool,gotestsum,gotest.tools/gotestsum)

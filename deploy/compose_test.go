@@ -474,10 +474,12 @@ func TestDockerfile(t *testing.T) {
 	require.Empty(t, checkDockerfile(text))
 	gomod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	require.NoError(t, err)
-	language := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(gomod)
-	require.Contains(t, text, "golang:"+string(language[1])+".", "the toolchain that go.mod asks for")
+	toolchain := regexp.MustCompile(`(?m)^toolchain go(\d+\.\d+\.\d+)$`).FindSubmatch(gomod)
+	require.NotNil(t, toolchain)
+	image := "golang:" + string(toolchain[1])
+	require.Contains(t, text, image+" AS build", "the toolchain that go.mod names, which make vulncheck looks at")
 	for want, m := range map[string][2]string{
-		"image golang:latest is not pinned to a version": {"golang:1.26.8", "golang:latest"},
+		"image golang:latest is not pinned to a version": {image, "golang:latest"},
 		"image alpine is not pinned to a version":        {"FROM scratch", "FROM alpine"},
 		"runs as root":     {"USER 65532:65532\n", ""},
 		"no stage builder": {"--from=build /out/postrider", "--from=builder /out/postrider"},
