@@ -82,13 +82,18 @@ func (s *Session) exposesPassword() string {
 
 // runAuth is the conversation of a mechanism (RFC 4954 section 4). Neither what we say nor
 // what the server says meanwhile is kept: both may name the user.
-func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) error {
+//
+// The text of an error holds no credentials, also where the server repeats them.
+func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) (err error) {
+	said := credentials{string(s.relay.Password), base64.StdEncoding.EncodeToString([]byte(s.relay.Password))}
+	defer func() { err = said.hideIn(err) }()
 	name, initial, err := mechanism.Start(&gosmtp.ServerInfo{Name: s.relay.Host, TLS: s.encrypted, Auth: offered})
 	if err != nil {
 		return err
 	}
 	say := func(line string) (code int, text string, err error) {
-		s.opening.begin("AUTH " + name + " [redacted]")
+		said = append(said, strings.TrimPrefix(strings.TrimPrefix(line, "AUTH "+name), " "))
+		s.opening.begin("AUTH " + name + " " + redacted)
 		if code, text, err = s.command(untilCut, "%s", line); err == nil {
 			s.opening.end(email.Reply{Code: code, Enhanced: reply(code, text).Enhanced})
 		}
@@ -104,7 +109,7 @@ func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) error {
 			_, err := mechanism.Next([]byte(text), false)
 			return err
 		case code != 334:
-			return &answerError{"AUTH", reply(code, text)}
+			return &answerError{"AUTH", reply(code, said.hide(text))} // hidden first: a long text is cut off
 		}
 		challenge, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 		if err != nil {
@@ -117,6 +122,40 @@ func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) error {
 		line = base64.StdEncoding.EncodeToString(response)
 	}
 }
+
+// credentials are the password and what was made of it for a mechanism, in base64.
+type credentials []string
+
+// hideIn returns the error without them. What the error wraps can still be found.
+func (c credentials) hideIn(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := c.hide(err.Error()); text != err.Error() {
+		return &hiddenError{text, err}
+	}
+	return err
+}
+
+func (c credentials) hide(text string) string {
+	for _, secret := range slices.Backward(c) { // the password in base64 may be a part of a line
+		if secret != "" { // the answer to an empty challenge is
+			text = strings.ReplaceAll(text, secret, redacted)
+		}
+	}
+	return text
+}
+
+// hiddenError is an error in words that may be read.
+type hiddenError struct {
+	text string
+	err  error
+}
+
+func (e *hiddenError) Error() string { return e.text }
+
+// Unwrap gives the error, whose own text is not to be shown.
+func (e *hiddenError) Unwrap() error { return e.err }
 
 func (s *Session) mechanism(m mail.SMTPAuthType) gosmtp.Auth {
 	user, password := s.relay.User, string(s.relay.Password)

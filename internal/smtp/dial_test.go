@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -247,4 +248,35 @@ func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
 	// On this machine nobody stands in between.
 	send(t, relays(t, smtp.Options{}, "smtp://user:secret@127.0.0.1:"+port+"?tls=opportunistic"), envelope("b@y.test"), noMark)
 	require.Len(t, p.Messages(), 1)
+}
+
+// TestARelayThatRepeatsThePassword: some say what they were given when they refuse it. The
+// reply that is kept, the error and the log do not have it, cut off in the middle neither.
+func TestARelayThatRepeatsThePassword(t *testing.T) {
+	t.Parallel()
+	for _, padding := range []int{0, email.MaxReplyText - 6} {
+		p := (&smtptest.Peer{User: "user", Password: "other", Answer: func(line string) string {
+			initial, ok := strings.CutPrefix(line, "AUTH PLAIN ")
+			if !ok {
+				return ""
+			}
+			plain, err := base64.StdEncoding.DecodeString(initial)
+			if err != nil {
+				return "500 no base64"
+			}
+			return "535-5.7.8 " + strings.Repeat("x", padding) + strings.ReplaceAll(string(plain), "\x00", " ") + "\r\n535 5.7.8 " + initial
+		}}).Start(t)
+		var log bytes.Buffer
+		_, err := relays(t, smtp.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, "smtp://user:mistaken@"+p.Addr()+"?tls=none&auth=plain").Session(t.Context(), email.Route{})
+		relayErr, ok := errors.AsType[*email.RelayError](err)
+		require.True(t, ok, "%v", err)
+		require.Equal(t, 535, relayErr.Reply.Code)
+		if padding == 0 {
+			require.Equal(t, "user [redacted] [redacted]", relayErr.Reply.Text)
+		}
+		for _, text := range []string{relayErr.Reply.Text, err.Error(), log.String()} {
+			require.NotContains(t, text, "mist")
+			require.NotContains(t, text, base64.StdEncoding.EncodeToString([]byte("\x00user\x00mistaken")))
+		}
+	}
 }
