@@ -79,7 +79,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.D
 		return email.DirectEmail{}, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator")
 	}
 	limits := a.deps.Limits
-	limits.IgnoreUnknown = customer.Profile == account.ProfileVoIPBIN
+	limits.CustomerID, limits.IgnoreUnknown = d.CustomerID, customer.Profile == account.ProfileVoIPBIN
 	if src := customer.DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}

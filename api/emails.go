@@ -112,7 +112,7 @@ func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender 
 // limits are those of a request's messages.
 func (s *Server) limits(c *gin.Context) intake.Limits {
 	limits := s.opts.Limits
-	limits.Now, limits.CheckURL, limits.IgnoreUnknown = s.opts.Now(), s.deps.CheckURL, voipbin(c)
+	limits.Now, limits.CustomerID, limits.CheckURL, limits.IgnoreUnknown = s.opts.Now(), customerOf(c).ID, s.deps.CheckURL, voipbin(c)
 	if src := customerOf(c).DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}

@@ -53,7 +53,7 @@ type Deps struct {
 
 // Options of the API.
 type Options struct {
-	// Limits of a message. Now and DefaultSource are set per request.
+	// Limits of a message. What depends on the request is set for each.
 	Limits intake.Limits
 	// TokenKey signs and verifies login tokens; at least 32 bytes. OldTokenKey verifies
 	// them too, while the secret key is being replaced; empty means that it is not.

@@ -182,7 +182,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: accounts, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
 		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes},
+		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
 		TokenKey:    make([]byte, 32),
 		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate, TrustedProxies: o.proxies,
 		HashPatience: time.Hour,

@@ -58,7 +58,9 @@ type app struct {
 	drain      activities.Drain
 	// keyChecked: the secret key is the database's.
 	keyChecked bool
-	metrics    *metrics.Metrics
+	// attachmentURLs fetch what customers give addresses of.
+	attachmentURLs *attachment.URLs
+	metrics        *metrics.Metrics
 }
 
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
@@ -155,7 +157,8 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = newHTTP(cfg, 0, cfg.AllowPrivateCIDRs)
-	resolvers, err := newResolvers(cfg)
+	a.attachmentURLs = attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)
+	resolvers, err := newResolvers(cfg, a.attachmentURLs)
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
@@ -172,8 +175,7 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 }
 
 // newResolvers open what attachments refer to, as far as this installation can.
-func newResolvers(cfg config.Config) (attachment.Resolvers, error) {
-	urls := attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)
+func newResolvers(cfg config.Config, urls *attachment.URLs) (attachment.Resolvers, error) {
 	out := attachment.Resolvers{
 		ByType:  map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: urls.Resolve, email.ReferenceRecording: noRecordings},
 		Blocked: email.Block(cfg.BlockedAttachments),
@@ -227,7 +229,7 @@ func (a *app) limits() intake.Limits {
 		serves = a.relays.Serves
 	}
 	return intake.Limits{Serves: serves, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
-		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, NoRecordings: a.cfg.RecordingURL == ""}
+		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, CheckAttachmentURL: a.attachmentURLs.Check, NoRecordings: a.cfg.RecordingURL == ""}
 }
 
 // codecPath is where Temporal's UI and CLI have payloads decrypted.

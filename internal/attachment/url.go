@@ -28,11 +28,21 @@ type URLs struct {
 	userAgent string
 }
 
-// NewURLs makes a URLs. The client decides what may be called, and how long it may
-// take.
+// NewURLs makes a URLs. The client decides what may be called, and how long it may take.
 // own has the clients of customers, by id, to whom the operator opened private networks.
 func NewURLs(client *safehttp.Client, own map[string]*safehttp.Client, version string) *URLs {
 	return &URLs{client: client, own: own, userAgent: "postrider/" + version}
+}
+
+// Check refuses a URL of a customer that has a shape which cannot be fetched, or names an
+// address that may not be reached. It asks no name server.
+func (u *URLs) Check(customerID, raw string) error { return u.of(customerID).CheckURL(raw) }
+
+func (u *URLs) of(customerID string) *safehttp.Client {
+	if own, ok := u.own[customerID]; ok {
+		return own
+	}
+	return u.client
 }
 
 // Resolve opens what is at an attachment's URL.
@@ -43,11 +53,7 @@ func (u *URLs) Resolve(ctx context.Context, customerID string, a email.Attachmen
 	}
 	req.Header.Set("User-Agent", u.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
-	client := u.client
-	if own, ok := u.own[customerID]; ok {
-		client = own
-	}
-	resp, err := client.Open(ctx, req)
+	resp, err := u.of(customerID).Open(ctx, req)
 	if err != nil {
 		return Content{}, uncalled(err)
 	}

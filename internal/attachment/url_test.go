@@ -125,6 +125,8 @@ func TestPrivateNetworksAreOpenedToOneCustomer(t *testing.T) {
 	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "INTERNAL") })
 	u := attachment.NewURLs(safehttp.New(safehttp.Options{AllowHTTP: true}), map[string]*safehttp.Client{"ann": safehttp.New(local)}, "1.2")
+	require.Error(t, u.Check("bob", url), "a message is refused at once")
+	require.NoError(t, u.Check("ann", url))
 	_, err := u.Resolve(t.Context(), "bob", at(url), 1000)
 	require.Equal(t, email.CodeForbidden, permanent(t, err))
 	c, err := u.Resolve(t.Context(), "ann", at(url), 1000)

@@ -101,7 +101,7 @@ var settings = []Setting{
 	{Name: "POSTRIDER_ALLOW_PRIVATE_CIDRS", Group: "Limits", Uses: process,
 		Description: "Private networks that webhooks may reach, separated by commas. Not set, none.",
 		Example:     "10.20.0.0/16,fd00:20::/32"},
-	{Name: "POSTRIDER_ATTACHMENT_CIDRS", Group: "Limits", Uses: worker,
+	{Name: "POSTRIDER_ATTACHMENT_CIDRS", Group: "Limits", Uses: process,
 		Description: "Private networks that a customer's attachment URLs may reach, as customer-id=network separated by commas. That customer reads what all hosts there answer. Not set, none.",
 		Example:     "01a20894-d574-79b4-a163-2c334f1ed74c=10.20.0.0/16"},
 	{Name: "POSTRIDER_REQUEST_RATE", Group: "Limits", Default: "500", Uses: api,

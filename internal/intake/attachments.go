@@ -71,13 +71,13 @@ func (c *checker) attachment(pointer string, a attachment) email.Attachment {
 // linked reads an attachment that is fetched when the mail is due.
 func (c *checker) linked(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceURL, URL: text(a.URL)}
-	switch check := c.limits.CheckURL; {
+	switch check := c.limits.CheckAttachmentURL; {
 	case out.URL == "":
 		c.refuse(pointer+"/url", codeMissing, "give the URL to fetch")
 	case check == nil:
 		c.refuse(pointer+"/url", codeUnsupported, "attachments are not fetched here; give the content")
 	default:
-		if err := check(out.URL); err != nil {
+		if err := check(c.limits.CustomerID, out.URL); err != nil {
 			c.refuse(pointer+"/url", codeInvalid, "%s", err)
 		}
 	}

@@ -187,7 +187,7 @@ func TestAttachmentsByURL(t *testing.T) {
 		{ReferenceType: email.ReferenceURL, URL: "https://x.test/c", Filename: "logo.png", Type: "image/png", ContentID: "logo"},
 	}, m.Attachments)
 	closed := limits()
-	closed.CheckURL = nil
+	closed.CheckAttachmentURL = nil
 	_, err := intake.Decode([]byte(with(`"attachments":[{"url":"https://x.test/a"}]`)), closed)
 	require.Equal(t, "/attachments/0/url unsupported", failure(t, err).Fields[0].Pointer+" "+failure(t, err).Fields[0].Code)
 }

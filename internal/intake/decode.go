@@ -24,10 +24,14 @@ type Limits struct {
 	// MaxMessageBytes bounds text, HTML and decoded attachments together; 0 means
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
-	// CheckURL says why an attachment may not be fetched from a URL, or a callback
-	// made to it, without
-	// repeating it. Nil refuses all.
+	// CheckURL says why a callback may not be made to a URL, without repeating it. Nil
+	// refuses all.
 	CheckURL func(string) error
+	// CheckAttachmentURL says why an attachment of a customer may not be fetched from a URL,
+	// without repeating it. Nil refuses all.
+	CheckAttachmentURL func(customerID, url string) error
+	// CustomerID is whose message it is.
+	CustomerID string
 	// NoRecordings refuses attachments that are call recordings: nobody could fetch them.
 	NoRecordings bool
 	// Serves reports whether a relay is configured for mail of a stream and sender's domain.

@@ -15,12 +15,13 @@ import (
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func limits() intake.Limits {
-	return intake.Limits{MaxRecipients: 50, MaxMessageBytes: 1 << 20, Now: now, CheckURL: func(url string) error {
+	check := func(url string) error {
 		if strings.Contains(url, "blocked.test") {
 			return errors.New("the address is blocked")
 		}
 		return nil
-	}}
+	}
+	return intake.Limits{MaxRecipients: 50, MaxMessageBytes: 1 << 20, Now: now, CheckURL: check, CheckAttachmentURL: func(_, url string) error { return check(url) }}
 }
 
 func decode(t *testing.T, body string) email.Message {
