@@ -113,6 +113,12 @@ func (s *Server) applyCustomer(cust *account.Customer, in customerRequest) error
 	if err := checkTexts(map[string]string{"/name": cust.Name, "/detail": cust.Detail, "/email": cust.Email, "/webhook_uri": cust.WebhookURI}); err != nil {
 		return err
 	}
+	if in.Email != nil {
+		var err error
+		if cust.Email, err = customerEmail(cust.Email); err != nil {
+			return err
+		}
+	}
 	if cust.Name == "" {
 		return invalid("/name", "missing", "a customer needs a name")
 	}
@@ -142,6 +148,18 @@ func (s *Server) applyCustomer(cust *account.Customer, in customerRequest) error
 	}
 	cust.DefaultSource = &account.Source{Email: a.Email, Name: a.Name}
 	return nil
+}
+
+// customerEmail checks the address of who answers for a customer; empty is none.
+func customerEmail(addr string) (string, error) {
+	if addr == "" {
+		return "", nil
+	}
+	a, err := intake.Address(addr, "")
+	if err != nil {
+		return "", invalid("/email", "invalid", err.Error())
+	}
+	return a.Email, nil
 }
 
 // checkTexts bounds what is kept as it is given.

@@ -263,6 +263,15 @@ func TestACustomerChangesItself(t *testing.T) {
 	require.Equal(t, 200, res.status, res.body)
 	require.Equal(t, "ACME", res.field(t, "name"), "what is not named stays")
 	require.Regexp(t, `^whsec_`, res.field(t, "webhook_secret"))
+	for _, bad := range []string{"not an address", "@acme.test", "a@acme", "a@acme.test,b@acme.test", "A <a@acme.test>", " a@acme.test"} {
+		no := b.as("PUT", "/v1.0/customer", `{"email":"`+bad+`"}`)
+		require.Equal(t, 400, no.status, bad)
+		require.Contains(t, no.body, "/email")
+	}
+	mail := b.as("PUT", "/v1.0/customer", `{"email":"Post@ACME.test"}`)
+	require.Equal(t, 200, mail.status, mail.body)
+	require.Equal(t, "Post@acme.test", mail.field(t, "email"))
+	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"email":""}`).status, "an empty text takes it away")
 	again := b.as("PUT", "/v1.0/customer", `{"name":"ACME Inc."}`)
 	require.Equal(t, "https://hooks.example.com/in", again.field(t, "webhook_uri"))
 	require.NotContains(t, again.body, "webhook_secret")

@@ -40,6 +40,9 @@ func (s *Server) postCustomer(c *gin.Context) (int, any, error) {
 	if err == nil {
 		err = checkTexts(map[string]string{"/name": in.Name, "/detail": in.Detail, "/email": in.Email})
 	}
+	if err == nil {
+		in.Email, err = customerEmail(in.Email)
+	}
 	if err == nil && strings.TrimSpace(in.Name) == "" {
 		err = invalid("/name", "missing", "a customer needs a name")
 	}

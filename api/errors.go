@@ -44,6 +44,7 @@ const statusAbandoned = 499
 
 var (
 	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0 and described at /docs")
+	errSlash    = email.Fail(email.CodeNotFound, "there is no such path; leave out the slash at its end")
 	errNoMethod = email.Fail(codeMethodNotAllowed, "this path does not take that method")
 )
 

@@ -39,12 +39,13 @@ func TestASlashAtTheEndIsLeftOut(t *testing.T) {
 		b.server.ServeHTTP(rec, httptest.NewRequest(method, target, nil))
 		return rec.Code, rec.Header().Get("Location")
 	}
-	for from, to := range map[string]string{"/docs/": "/docs", "/v1.0/emails/?page_size=1&accesskey=k": "/v1.0/emails?page_size=1&accesskey=k", "/v1.0/batches//": "/v1.0/batches"} {
+	for from, to := range map[string]string{"/docs/": "/docs", "/v1.0/emails/?page_size=1&accesskey=k": "/v1.0/emails?page_size=1&accesskey=k", "/v1.0/batches//": "/v1.0/batches",
+		"/healthz/": "/healthz", "/openapi.json/": "/openapi.json", "/metrics/": "/metrics", "/v1.0/emails/x/events/": "/v1.0/emails/x/events"} {
 		status, got := location("GET", from)
 		require.Equal(t, http.StatusPermanentRedirect, status, from)
 		require.Equal(t, to, got)
 	}
-	for _, from := range []string{"http://x.test//evil.test/", "http://x.test//evil.test/docs/", "/elsewhere/", "http://x.test/\\evil.test/"} {
+	for _, from := range []string{"http://x.test//evil.test/", "http://x.test//evil.test/docs/", "/elsewhere/", "/v1.0/", "/v1.0/elsewhere/", "/v1.0/emails//events/", "/v1.0//emails/", "http://x.test/\\evil.test/"} {
 		status, got := location("GET", from)
 		require.Equal(t, http.StatusNotFound, status, from)
 		require.Empty(t, got)
@@ -52,4 +53,12 @@ func TestASlashAtTheEndIsLeftOut(t *testing.T) {
 	status, got := location("POST", "/v1.0/emails/")
 	require.Equal(t, http.StatusNotFound, status)
 	require.Empty(t, got)
+	require.Contains(t, b.call("POST", "/v1.0/emails/", "{}").field(t, "detail"), "leave out the slash at its end")
+	for _, r := range b.server.Routes() {
+		if r.Method == http.MethodGet && r.Path != "/" {
+			status, got := location("GET", r.Path+"/")
+			require.Equal(t, http.StatusPermanentRedirect, status, r.Path)
+			require.Equal(t, r.Path, got)
+		}
+	}
 }

@@ -100,7 +100,14 @@ func (c *change) pay(customerID string, recipients int) error {
 
 func affordable(recipients int, left int64) error {
 	if left < int64(recipients) {
-		return email.Fail(email.CodeCredits, "there are %d recipients, which takes as many credits, and %d are left; ask the operator for more", recipients, left)
+		needs, are := fmt.Sprintf("there are %d recipients, which take %d credits", recipients, recipients), "are"
+		if recipients == 1 {
+			needs = "there is 1 recipient, which takes 1 credit"
+		}
+		if left == 1 {
+			are = "is"
+		}
+		return email.Fail(email.CodeCredits, "%s, and %d %s left; ask the operator for more", needs, left, are)
 	}
 	return nil
 }

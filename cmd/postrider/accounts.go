@@ -277,7 +277,7 @@ func warmupCommand() *cobra.Command {
 				}
 				fmt.Fprintf(out, "%s %s\n", d.Name, d.Warmup.Today())
 				if d.Warmup.Waiting > 0 {
-					fmt.Fprintf(out, "%d e-mails wait for another day\n", d.Warmup.Waiting)
+					fmt.Fprintf(out, "%s for another day\n", plural(d.Warmup.Waiting, "e-mail waits", "e-mails wait"))
 				}
 				return nil
 			})

@@ -65,9 +65,9 @@ func migratePostgres(ctx context.Context, out io.Writer, databaseURL string) err
 	case len(applied) == 0:
 		fmt.Fprintln(out, "postgres: up to date, nothing was applied")
 	case applied[0].Step == 1:
-		fmt.Fprintf(out, "postgres: up to date; the database held no schema of postrider, %d migrations have made it\n", len(applied))
+		fmt.Fprintf(out, "postgres: up to date; the database held no schema of postrider, %s made it\n", plural(len(applied), "migration", "migrations"))
 	default:
-		fmt.Fprintf(out, "postgres: up to date, %d migrations were applied\n", len(applied))
+		fmt.Fprintf(out, "postgres: up to date, applied: %s\n", plural(len(applied), "migration", "migrations"))
 	}
 	return nil
 }

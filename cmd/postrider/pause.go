@@ -105,6 +105,6 @@ func listPauses(ctx context.Context, s *db.Store, out io.Writer) error {
 	if len(ps) == 0 {
 		fmt.Fprintln(out, "nothing is paused")
 	}
-	fmt.Fprintf(out, "%d e-mails wait\n", waiting)
+	fmt.Fprintf(out, "%s\n", plural(waiting, "e-mail waits", "e-mails wait"))
 	return nil
 }

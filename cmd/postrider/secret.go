@@ -62,12 +62,14 @@ func printSecretStatus(out io.Writer, st db.SecretKeyStatus, hasOld bool) {
 	if st.Replacing {
 		fmt.Fprintln(out, "being replaced                yes: run `postrider secret rotate` to its end")
 	}
-	fmt.Fprintf(out, "POSTRIDER_SECRET_KEY          %d secrets\n", st.Current)
+	fmt.Fprintf(out, "POSTRIDER_SECRET_KEY          %s\n", secrets(st.Current))
 	if hasOld {
-		fmt.Fprintf(out, "POSTRIDER_SECRET_KEY_OLD      %d secrets\n", st.Old)
+		fmt.Fprintf(out, "POSTRIDER_SECRET_KEY_OLD      %s\n", secrets(st.Old))
 	}
-	fmt.Fprintf(out, "open with no key that is set  %d secrets\n", st.Unreadable)
+	fmt.Fprintf(out, "open with no key that is set  %s\n", secrets(st.Unreadable))
 }
+
+func secrets(n int) string { return plural(n, "secret", "secrets") }
 
 func secretRotateCommand() *cobra.Command {
 	return &cobra.Command{
@@ -80,15 +82,15 @@ must have both keys before; they keep running. It may be stopped and run again.`
 				total := 0
 				n, err := s.RotateSecretKey(ctx, func(resealed int) {
 					total += resealed
-					fmt.Fprintf(out, "%d secrets sealed with POSTRIDER_SECRET_KEY\n", total)
+					fmt.Fprintf(out, "%s sealed with POSTRIDER_SECRET_KEY\n", secrets(total))
 				})
 				if err != nil {
 					return err
 				}
 				if n.Unreadable > 0 {
-					return fmt.Errorf("%d secrets open with no key that is set and were left as they are; POSTRIDER_SECRET_KEY seals the %d others", n.Unreadable, n.Current)
+					return fmt.Errorf("left as they are, because no key that is set opens them: %s; sealed with POSTRIDER_SECRET_KEY: %s", secrets(n.Unreadable), secrets(n.Current))
 				}
-				fmt.Fprintf(out, "done: POSTRIDER_SECRET_KEY seals all %d secrets; POSTRIDER_SECRET_KEY_OLD is not needed for them any more\n", n.Current)
+				fmt.Fprintf(out, "done: POSTRIDER_SECRET_KEY seals everything, %s; POSTRIDER_SECRET_KEY_OLD is not needed any more\n", secrets(n.Current))
 				return nil
 			})
 		},
@@ -110,7 +112,7 @@ by POST /v1.0/webhooks/{id}/rotate-secret.`,
 					return err
 				}
 				if !yes {
-					return fmt.Errorf("nothing was changed: %d secrets would be replaced; run it again with --yes-replace-secrets", st.Unreadable)
+					return fmt.Errorf("nothing was changed: %s would be replaced; run it again with --yes-replace-secrets", secrets(st.Unreadable))
 				}
 				changed, err := s.ResetSecretKey(ctx)
 				if err != nil {
@@ -119,7 +121,7 @@ by POST /v1.0/webhooks/{id}/rotate-secret.`,
 				for _, e := range changed {
 					fmt.Fprintf(out, "webhook %s of customer %s has a new secret  %s\n", e.ID, e.CustomerID, e.URL)
 				}
-				fmt.Fprintf(out, "%d secrets were replaced\n", len(changed))
+				fmt.Fprintf(out, "replaced: %s\n", secrets(len(changed)))
 				return nil
 			})
 		},

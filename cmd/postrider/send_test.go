@@ -73,6 +73,24 @@ func TestSendFlagsAreRefusedAtOnce(t *testing.T) {
 	require.Equal(t, []string{"--html", "--attach", `--inline "logo.png"`, "--inline", `--header "x"`, `--metadata "y"`, `--metadata "a=2"`, `--send-at "soon"`, `--expires-at "2026-01-02"`, "--subject", "--wait 1m1s"}, starts)
 }
 
+// TestSendTakesOneAddressForEachFlag: a list is not read as one address with a strange name.
+func TestSendTakesOneAddressForEachFlag(t *testing.T) {
+	t.Parallel()
+	for _, list := range []string{"a@example.net,b@example.net", "a@example.net; b@example.net", "A <a@example.net>, B <b@example.net>", "a@example.net b@example.net", `"A, B" <a@example.net>,<b@example.net>`} {
+		for flag, f := range map[string]sendFlags{"--to": {to: []string{list}}, "--cc": {cc: []string{list}}, "--bcc": {bcc: []string{list}}, "--reply-to": {replyTo: []string{list}}, "--from": {from: list}} {
+			f.subjectGiven = true
+			_, err := f.message(strings.NewReader(""))
+			require.ErrorContains(t, err, flag+" ", list)
+			require.ErrorContains(t, err, "there is more than one address; give one", list)
+		}
+	}
+	for _, one := range []string{"a@example.net", "Doe, Jane <jane@example.net>", `"me@home, \"x\"; Inc" <a@example.net>`, " a@example.net "} {
+		f := sendFlags{to: []string{one}, subjectGiven: true}
+		_, err := f.message(strings.NewReader(""))
+		require.NoError(t, err, one)
+	}
+}
+
 func TestSendExplainsRefusals(t *testing.T) {
 	t.Parallel()
 	f := parseSend(t, "--to", "a@x", "--to", "b", "--reply-to", "r", "--attach", "f.exe", "--inline", "l.png=logo", "--tag", "t 1", "--idempotency-key", "k")

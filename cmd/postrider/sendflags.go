@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +77,20 @@ func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
 	m := client.Message{
 		To: addresses(f.to), Cc: addresses(f.cc), Bcc: addresses(f.bcc), ReplyTo: addresses(f.replyTo), Subject: f.subject,
 		Tags: f.tags, Stream: email.Stream(f.stream), OnAmbiguous: email.OnAmbiguous(f.onAmbiguous),
+	}
+	for _, given := range []struct {
+		flag   string
+		values []string
+	}{{"--from", []string{f.from}}, {"--to", f.to}, {"--cc", f.cc}, {"--bcc", f.bcc}, {"--reply-to", f.replyTo}} {
+		for _, v := range given.values {
+			switch {
+			case !severalAddresses(v):
+			case given.flag == "--from":
+				bad("--from %q: there is more than one address; give one, and a name with a comma in quotes", v)
+			default:
+				bad("%s %q: there is more than one address; give one address for each %s, and a name with a comma in quotes", given.flag, v, given.flag)
+			}
+		}
 	}
 	if f.from != "" {
 		m.From = address(f.from)
@@ -205,6 +220,31 @@ func addresses(values []string) (out []client.Address) {
 		out = append(out, address(v))
 	}
 	return out
+}
+
+// severalAddresses reports a value that lists addresses, with commas, semicolons or space
+// between them: read as one, "A <a@x>, B <b@y>" would be a mail to b alone. What is in
+// quotes belongs to a name.
+func severalAddresses(value string) bool {
+	quoted, escaped, at, separated := false, false, 0, false
+	for _, r := range strings.TrimSpace(value) {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted && r == '\\':
+			escaped = true
+		case r == '"':
+			quoted = !quoted
+		case quoted:
+		case r == '@':
+			if at++; at > 1 && separated {
+				return true
+			}
+		case at > 0 && (r == ',' || r == ';' || unicode.IsSpace(r)):
+			separated = true
+		}
+	}
+	return false
 }
 
 // address reads you@example.net or Name <you@example.net>. Whether it is one is

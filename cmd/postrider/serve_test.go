@@ -247,7 +247,7 @@ func TestServeAndWorker(t *testing.T) {
 	require.Contains(t, d.run("", "pause", "--reason", "spam run"), "spam run")
 	_, err = c.Send(t.Context(), client.Message{From: client.Address{Email: "shop@acme.test"}, To: []client.Address{{Email: "paused@y.test"}}, Subject: "s", Content: client.Content{Text: "Hi"}})
 	require.NoError(t, err)
-	d.eventually("stopped", func() bool { return strings.Contains(d.run("", "pauses"), "1 e-mails wait") })
+	d.eventually("stopped", func() bool { return strings.Contains(d.run("", "pauses"), "1 e-mail waits") })
 	require.Len(t, relay.Messages(), 1)
 	require.Contains(t, d.run("", "unpause"), "nothing is paused")
 	d.eventually("delivered after the pause", func() bool { return len(relay.Messages()) == 2 })

@@ -62,6 +62,9 @@ const atext = "!#$%&'*+-/=?^_`{|}~"
 // addrSpec checks an address and writes its domain in the normal form. The local
 // part is the receiving server's to read, so it stays as it is.
 func addrSpec(addr string) (string, error) {
+	if severalAddresses(addr) {
+		return "", errors.New("there is more than one address; give each by itself")
+	}
 	i := strings.LastIndexByte(addr, '@')
 	if i <= 0 || i == len(addr)-1 {
 		return "", errors.New("an address looks like local@domain")
@@ -87,6 +90,19 @@ func addrSpec(addr string) (string, error) {
 		return "", fmt.Errorf("the address has %d bytes, the limit is %d", len(spec), maxAddress)
 	}
 	return spec, nil
+}
+
+// severalAddresses reports a list of addresses, separated by commas, semicolons or
+// space.
+func severalAddresses(addr string) bool {
+	parts := strings.FieldsFunc(addr, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) })
+	n := 0
+	for _, part := range parts {
+		if strings.Contains(part, "@") {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // notLocal reports a character that no local part may hold.

@@ -34,6 +34,14 @@ func TestAddressesAreNormalised(t *testing.T) {
 	}
 }
 
+func TestAListOfAddressesIsNoAddress(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"a@b.test,c@d.test", "a@b.test, c@d.test", "a@b.test;c@d.test", "a@b.test c@d.test", "a@b.test\tc@d.test"} {
+		_, err := intake.Address(in, "")
+		require.EqualError(t, err, "there is more than one address; give each by itself", in)
+	}
+}
+
 func TestBadAddresses(t *testing.T) {
 	t.Parallel()
 	label := strings.Repeat("b", 63)

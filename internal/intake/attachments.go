@@ -37,6 +37,9 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 	seen := map[string]bool{}
 	var out []email.Attachment
 	for i, a := range as {
+		if c.limits.IgnoreUnknown && a.none() {
+			continue
+		}
 		pointer := fmt.Sprintf("/attachments/%d", i)
 		got := c.attachment(pointer, a)
 		if got.ContentID != "" && seen[got.ContentID] {
@@ -46,6 +49,13 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 		out = append(out, got)
 	}
 	return out
+}
+
+// none reports an attachment of VoIPBIN's without a reference: its type is "" and its id
+// is left out, empty or the nil UUID, which is how its programs write that none is set.
+func (a attachment) none() bool {
+	id := text(a.ReferenceID)
+	return a.ReferenceType != nil && *a.ReferenceType == "" && (id == "" || id == uuid.Nil.String()) && a.Content == nil && text(a.URL) == ""
 }
 
 // attachment reads content, a reference or a URL. The seed's "reference_type": ""

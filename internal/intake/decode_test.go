@@ -166,6 +166,29 @@ func TestIgnoreUnknown(t *testing.T) {
 	require.Equal(t, email.CodeMalformedJSON, email.FailureCode(err), "what is unknown is still read strictly")
 }
 
+// TestVoIPBINsAttachmentWithoutAReference: type "" means that none is set. A reference
+// whose type was forgotten is still refused.
+func TestVoIPBINsAttachmentWithoutAReference(t *testing.T) {
+	t.Parallel()
+	voipbin := limits()
+	voipbin.IgnoreUnknown = true
+	for _, none := range []string{
+		`{"reference_type":"","reference_id":"00000000-0000-0000-0000-000000000000"}`,
+		`{"reference_type":"","reference_id":""}`, `{"reference_type":"","reference_id":null}`, `{"reference_type":""}`,
+	} {
+		body := []byte(with(`"attachments":[` + none + `,{"filename":"a.txt","content":"YQ=="}]`))
+		m, err := intake.Decode(body, voipbin)
+		require.NoError(t, err, none)
+		require.Len(t, m.Attachments, 1, none)
+		_, err = intake.Decode(body, limits())
+		require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), "%s: only in VoIPBIN's dialect", none)
+	}
+	for _, some := range []string{`{"reference_type":"","reference_id":"0ad1e1f5-9d3c-4f3a-8f50-2d9ac0b1ffb0"}`, `{"filename":"a.txt"}`, `{"reference_id":"00000000-0000-0000-0000-000000000000"}`} {
+		_, err := intake.Decode([]byte(with(`"attachments":[`+some+`]`)), voipbin)
+		require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), some)
+	}
+}
+
 func TestASendAtThatHasPassed(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"send_at":"2025-12-31T23:00:00Z","expires_at":"2026-01-01T00:00:01Z"`))
