@@ -38,11 +38,12 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 		Avoid  string
 		Open   int
 		Due    int
+		Held   int
 		NextAt time.Time `bun:"next_at,nullzero"`
 	}
 	// Attempts that are open are due when whoever has them is given up.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
-			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due,
+			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
 			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
@@ -50,8 +51,10 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	if err != nil {
 		return plan, translate(err)
 	}
+	held := 0
 	for _, w := range ways {
 		plan.Open += w.Open
+		held += w.Held
 		plan.Stream = w.Stream
 		if w.Due > 0 {
 			plan.Due += w.Due
@@ -64,6 +67,9 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	if plan.Held { // the gate takes none of them
 		plan.Due, plan.Routes = 0, nil
 	}
+	// Where each waits for a hold of its own or a pause, the batch is held all the same. One
+	// that expires meanwhile is due.
+	plan.Held = plan.Held || plan.Open > 0 && held == plan.Open
 	return plan, nil
 }
 

@@ -187,6 +187,86 @@ func TestAnOperatorsHoldOfAWholeBatchIsReached(t *testing.T) {
 	require.Len(t, opened, 3)
 }
 
+// One batch is reached by name: what has a run of its own, what its run has not attempted
+// yet, and a hold of the whole.
+func TestAnOperatorReachesOneBatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(3, nil))
+	other, _ := b.acceptBatch(batchOf(2, nil))
+	single := b.accept(message("bob@x.test"))
+	owner, opened, _ := b.openBatch(batch.ID, 1)
+	_, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, deferred))
+	require.NoError(t, err)
+	require.NoError(t, b.as(items[2].EmailID, email.ActionHold))
+
+	one := email.Reach{BatchID: batch.ID}
+	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionHold))
+	require.Equal(t, []email.Holder{email.HolderOperator}, b.get(opened[0].EmailID).HeldBy)
+	require.Equal(t, 3, b.count("SELECT count(*) FROM emails WHERE held_by_operator"))
+	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionResume))
+	require.Equal(t, []email.Holder{email.HolderCustomer}, b.get(items[2].EmailID).HeldBy, "the customer's own hold stays")
+
+	for _, id := range []string{batch.ID, other.ID} {
+		_, err = b.ControlBatch(b.ctx, id, email.ActionHold)
+		require.NoError(t, err)
+	}
+	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionResume), "a hold of the whole too")
+	require.False(t, b.progress(batch.ID).Held)
+	require.True(t, b.progress(other.ID).Held, "and of no other")
+
+	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionCancel))
+	require.Equal(t, 3, b.count("SELECT count(*) FROM emails WHERE status = 'canceled'"))
+	require.Equal(t, email.StatusQueued, b.get(single.ID).Status)
+}
+
+// A mistaken id is no success.
+func TestAnOperatorsMistakenIDIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(1, nil))
+	done, mine := b.accept(message("bob@x.test")), b.accept(message("bob@x.test"))
+	b.attempt(done.ID, 1, delivered)
+	for name, tt := range map[string]struct {
+		reach email.Reach
+		code  email.Code
+	}{
+		"no such e-mail":             {email.Reach{EmailID: uuid.NewString()}, email.CodeNotFound},
+		"no such batch":              {email.Reach{BatchID: uuid.NewString()}, email.CodeNotFound},
+		"another customer's e-mail":  {email.Reach{EmailID: mine.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
+		"another customer's batch":   {email.Reach{BatchID: batch.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
+		"an e-mail that is finished": {email.Reach{EmailID: done.ID}, email.CodeConflict},
+	} {
+		for _, action := range []email.Action{email.ActionHold, email.ActionResume, email.ActionCancel} {
+			_, err := b.ControlAll(b.ctx, tt.reach, action, nil)
+			require.Equal(t, tt.code, email.FailureCode(err), "%s: %s", action, name)
+		}
+	}
+	require.Zero(t, b.count("SELECT count(*) FROM emails WHERE held OR status = 'canceled'"))
+}
+
+// A batch whose e-mails all wait for a hold of their own or for a pause is held: its run
+// says so, and a query for held runs finds it.
+func TestABatchOfHeldMailIsHeld(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(2, nil))
+	held := func() bool {
+		t.Helper()
+		plan, err := b.PlanBatch(b.ctx, batch.ID)
+		require.NoError(t, err)
+		return plan.Held
+	}
+	require.False(t, held())
+	require.NoError(t, b.control(items[0].EmailID, email.ActionHold))
+	require.False(t, held(), "one of them goes on")
+	b.pause(email.Pause{Scope: email.PauseInstallation})
+	_, opened, _ := b.openBatch(batch.ID, 10)
+	require.Empty(t, opened)
+	require.True(t, held(), "one is held, the other is paused")
+	require.False(t, b.progress(batch.ID).Held, "nobody holds the batch as a whole")
+}
+
 // Whoever is killed between two transactions runs it again.
 func TestAnOperatorsActionGoesOnWhereItWasStopped(t *testing.T) {
 	t.Parallel()

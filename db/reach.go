@@ -2,6 +2,8 @@ package db
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,14 +16,19 @@ import (
 // of a reach that is not finished and was there when it began. It changes up to
 // controlChunk of them in one transaction, as Control would one by one, and orders in it
 // that their runs are woken. Whoever is stopped in between does it again: what is done
-// is passed over. A customer's batches that an operator holds as a whole are resumed with
-// it, each as a whole. progress may be nil; it is called after each transaction.
+// is passed over. Batches that an operator holds as a whole are resumed, each as a whole,
+// with all mail of their customer and by name. An e-mail or a batch that does not exist is
+// a CodeNotFound, an e-mail that is finished a CodeConflict. progress may be nil; it is
+// called after each transaction.
 func (s *Store) ControlAll(ctx context.Context, reach email.Reach, action email.Action, progress func(email.Reached)) (done email.Reached, err error) {
 	if !reach.Any() {
-		return done, email.Fail(email.CodeInvalidRequest, "name an e-mail, a customer or a domain")
+		return done, email.Fail(email.CodeInvalidRequest, "name an e-mail, a batch, a customer or a domain")
 	}
-	if action == email.ActionResume && reach.CustomerID != "" && reach.EmailID == "" && reach.RecipientDomain == "" {
-		if done.Changed, err = s.resumeBatches(ctx, reach.CustomerID); err != nil {
+	if err := s.named(ctx, reach); err != nil {
+		return done, err
+	}
+	if action == email.ActionResume && (reach.CustomerID != "" || reach.BatchID != "") && reach.EmailID == "" && reach.RecipientDomain == "" {
+		if done.Changed, err = s.resumeBatches(ctx, reach); err != nil {
 			return done, err
 		}
 	}
@@ -54,12 +61,50 @@ func (s *Store) ControlAll(ctx context.Context, reach email.Reach, action email.
 	}
 }
 
+// named looks whether the e-mail and the batch that a reach names are there, and whether
+// anything can be done about the e-mail: a mistaken id is no success.
+func (s *Store) named(ctx context.Context, reach email.Reach) error {
+	of := func(q *bun.SelectQuery) *bun.SelectQuery {
+		if reach.CustomerID != "" {
+			q = q.Where("customer_id = ?", reach.CustomerID)
+		}
+		return q
+	}
+	if reach.BatchID != "" {
+		found, err := of(s.db.NewSelect().Table("batches").Where("id = ?", reach.BatchID)).Exists(ctx)
+		if err != nil {
+			return translate(err)
+		}
+		if !found {
+			return notFound("batch")
+		}
+	}
+	if reach.EmailID == "" {
+		return nil
+	}
+	var status email.Status
+	err := of(s.db.NewSelect().Table("emails").Column("status").Where("id = ?", reach.EmailID)).Scan(ctx, &status)
+	if errors.Is(err, sql.ErrNoRows) {
+		return notFound("e-mail")
+	}
+	if err != nil {
+		return translate(err)
+	}
+	if status.Final() {
+		return email.Fail(email.CodeConflict, "the e-mail is %s: nothing will be attempted any more", status)
+	}
+	return nil
+}
+
 // reached finds the next e-mails of a reach, the oldest first.
 func (s *Store) reached(reach email.Reach, action email.Action, until time.Time, after email.Cursor) *bun.SelectQuery {
 	q := s.db.NewSelect().Model((*emailRow)(nil)).Column("e.id", "e.created_at").Where("e.status IN ('queued', 'sending')").
 		Where("e.created_at <= ?", until).Where("(e.created_at, e.id) > (?, ?)", after.At, after.ID).Order("e.created_at", "e.id").Limit(controlChunk)
 	if reach.EmailID != "" {
 		q = q.Where("e.id = ?", reach.EmailID)
+	}
+	if reach.BatchID != "" {
+		q = q.Where("e.batch_id = ?", reach.BatchID)
 	}
 	if reach.CustomerID != "" {
 		q = q.Where("e.customer_id = ?", reach.CustomerID)
@@ -120,12 +165,18 @@ func (c *change) wake(ids []string) error {
 	return nil
 }
 
-// resumeBatches ends an operator's hold of whole batches of a customer, and counts their
-// e-mails.
-func (s *Store) resumeBatches(ctx context.Context, customerID string) (emails int, err error) {
+// resumeBatches ends an operator's hold of whole batches, of all of a customer or of one,
+// and counts their e-mails.
+func (s *Store) resumeBatches(ctx context.Context, reach email.Reach) (emails int, err error) {
+	q := s.db.NewSelect().Table("batches").Column("id").Where("held AND (held_by_operator OR NOT held_by_customer)").Order("id")
+	if reach.CustomerID != "" {
+		q = q.Where("customer_id = ?", reach.CustomerID)
+	}
+	if reach.BatchID != "" {
+		q = q.Where("id = ?", reach.BatchID)
+	}
 	var ids []string
-	err = s.db.NewRaw("SELECT id FROM batches WHERE customer_id = ? AND held AND (held_by_operator OR NOT held_by_customer) ORDER BY id", customerID).Scan(ctx, &ids)
-	if err != nil {
+	if err := q.Scan(ctx, &ids); err != nil {
 		return 0, translate(err)
 	}
 	for _, id := range ids {

@@ -18,6 +18,7 @@ const (
 // is set has to be true of an e-mail; nothing set reaches none.
 type Reach struct {
 	EmailID    string
+	BatchID    string
 	CustomerID string
 	// RecipientDomain is a domain of one of its recipients, in lower case ASCII. A hold and a
 	// cancellation look at recipients that are open, resuming at all: one of them may have
@@ -26,7 +27,9 @@ type Reach struct {
 }
 
 // Any reports whether it reaches anything.
-func (r Reach) Any() bool { return r.EmailID != "" || r.CustomerID != "" || r.RecipientDomain != "" }
+func (r Reach) Any() bool {
+	return r.EmailID != "" || r.BatchID != "" || r.CustomerID != "" || r.RecipientDomain != ""
+}
 
 // Reached counts what became of the e-mails of a Reach.
 type Reached struct {

@@ -110,7 +110,7 @@ func (s *sendEmail) sayWaiting() {
 	switch s.state.Waiting {
 	case "held":
 		open = s.heldBy() + open
-		next = "nothing before it is resumed" + s.expiry()
+		next = "nothing before it is resumed" + s.alsoPaused() + s.expiry()
 	case "paused":
 		open = "an operator has paused mail like this; " + open
 		next = "nothing before the pause is lifted, see `postrider pauses`" + s.expiry()
@@ -137,6 +137,14 @@ func (s *sendEmail) heldBy() string {
 		return "an operator holds it; "
 	}
 	return ""
+}
+
+// alsoPaused tells of a pause that goes on covering it when it is resumed.
+func (s *sendEmail) alsoPaused() string {
+	if !slices.Contains(s.state.HeldBy, email.HolderPause) {
+		return ""
+	}
+	return " and the pause is lifted, see `postrider pauses`"
 }
 
 func (s *sendEmail) expiry() string {

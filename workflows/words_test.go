@@ -51,6 +51,8 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 			"**held**: 3 of its recipients wait.\n\nNext: nothing before it is resumed.", "held"},
 		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: "held", NextAt: start.Add(72 * time.Hour)},
 			"**held**: one recipient waits.\n\nNext: nothing before it is resumed; it expires at 2026-01-04 12:00 UTC.", "held"},
+		"held and paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: "held", HeldBy: []email.Holder{email.HolderOperator, email.HolderPause}},
+			"**held**: an operator holds it; one recipient waits.\n\nNext: nothing before it is resumed and the pause is lifted, see `postrider pauses`.", "held"},
 		"paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: "paused"},
 			"**held**: an operator has paused mail like this; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
 		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: "scheduled", NextAt: start.Add(48 * time.Hour)},

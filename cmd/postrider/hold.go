@@ -15,18 +15,25 @@ import (
 )
 
 // reachFlags say which mail an operator means.
-type reachFlags struct{ customer, domain, email string }
+type reachFlags struct{ customer, domain, batch, email string }
 
 // reach reads the flags, and says in words whose mail it is.
 func (f reachFlags) reach(ctx context.Context, s *db.Store) (r email.Reach, whose string, err error) {
-	if f.customer == "" && f.domain == "" && f.email == "" {
-		return r, "", errors.New("say which mail: --customer, --domain, both, or --email")
+	if f.customer == "" && f.domain == "" && f.batch == "" && f.email == "" {
+		return r, "", errors.New("say which mail: --customer, --domain, both, --batch, or --email")
 	}
 	if f.email != "" {
 		if _, err := uuid.Parse(f.email); err != nil {
 			return r, "", errors.New("--email is the id of an e-mail")
 		}
 		r.EmailID, whose = f.email, " "+f.email
+	}
+	if f.batch != "" {
+		if _, err := uuid.Parse(f.batch); err != nil {
+			return r, "", errors.New("--batch is the id of a batch")
+		}
+		r.BatchID = f.batch
+		whose += " of batch " + f.batch
 	}
 	if f.domain != "" {
 		if r.RecipientDomain, err = intake.Domain(f.domain); err != nil {
@@ -47,7 +54,7 @@ func (f reachFlags) reach(ctx context.Context, s *db.Store) (r email.Reach, whos
 
 const reachHelp = `All mail that is not finished and was accepted before: alone or in a batch, attempted or
 not, with a run in Temporal or without. --domain is a domain of recipients; an e-mail to
-several domains is meant as a whole. What is being transferred ends as it ends.
+several domains is meant as a whole. Of several flags all have to be true of an e-mail. What is being transferred ends as it ends.
 
 It is done in transactions of 250 e-mails. Stopped in between, run it again: it goes on
 where it was. Temporal may be away meanwhile. For mail that is accepted later too, use pause.`
@@ -67,7 +74,7 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 					fmt.Fprintf(out, "%s %s%s\n", emails(n.Changed), done, whose)
 				}
 				if n.Kept > 0 {
-					fmt.Fprintf(out, "%s left: their whole batch is held; resume it with --customer alone, or by the signal resume to its run\n", emails(n.Kept))
+					fmt.Fprintf(out, "%s left: their whole batch is held; resume it with --batch or --customer alone\n", emails(n.Kept))
 				}
 				if err != nil {
 					return fmt.Errorf("not all was done, run it again: %w", err)
@@ -76,8 +83,9 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 			})
 		},
 	}
-	cmd.Flags().StringVar(&f.customer, "customer", "", "mail of this customer, by id or name")
+	cmd.Flags().StringVar(&f.customer, "customer", "", "mail of this customer, by id, or by name if no other customer has it")
 	cmd.Flags().StringVar(&f.domain, "domain", "", "mail to this domain")
+	cmd.Flags().StringVar(&f.batch, "batch", "", "mail of one batch, by id")
 	cmd.Flags().StringVar(&f.email, "email", "", "one e-mail, by id")
 	return cmd
 }
@@ -90,17 +98,17 @@ func emails(n int) string {
 }
 
 func holdCommand() *cobra.Command {
-	return reachCommand(email.ActionHold, "Keep mail of a customer or to a domain from being attempted, until resume",
+	return reachCommand(email.ActionHold, "Keep mail of a customer, to a domain or of a batch from being attempted, until resume",
 		`The hold is the operator's: only resume, or an operator's signal, lifts it. A customer's
 hold of the same mail stays what it is, and has to be lifted by the customer.`, "held")
 }
 
 func resumeCommand() *cobra.Command {
-	return reachCommand(email.ActionResume, "Lift an operator's hold from mail of a customer or to a domain",
+	return reachCommand(email.ActionResume, "Lift an operator's hold from mail of a customer, to a domain or of a batch",
 		`Mail that its customer holds too, or that a pause covers, goes on waiting for that.`, "resumed")
 }
 
 func cancelCommand() *cobra.Command {
-	return reachCommand(email.ActionCancel, "End mail of a customer or to a domain that was not sent; there is no way back",
+	return reachCommand(email.ActionCancel, "End mail of a customer, to a domain or of a batch that was not sent; there is no way back",
 		`What the recipients' servers have taken stays delivered.`, "canceled")
 }

@@ -267,6 +267,8 @@ func (o *operated) reach() {
 	require.ErrorContains(o.t, err, "an operator holds the e-mail")
 	require.Regexp(o.t, `^2 e-mails resumed of customer Demo \(\S+\)\n$`, run("resume --customer Demo"))
 	require.Eventually(o.t, func() bool { return len(o.list(`EmailStatus="deferred" AND WorkflowId="email-`+put+`"`)) == 1 }, patience, 100*time.Millisecond)
+	require.Equal(o.t, "1 e-mail held of batch "+sent.ID+"\n", run("hold --batch "+sent.ID))
+	require.Equal(o.t, "1 e-mail resumed of batch "+sent.ID+"\n", run("resume --batch "+sent.ID))
 	require.Regexp(o.t, `^2 e-mails canceled to example.net of customer Demo`, run("cancel --customer Demo --domain example.net"))
 	o.await(put, email.StatusCanceled)
 	require.Eventually(o.t, func() bool { return len(o.list(`EmailStatus="canceled" AND WorkflowId="email-`+put+`"`)) == 1 }, patience, 100*time.Millisecond, "its run ends")
