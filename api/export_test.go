@@ -68,3 +68,6 @@ func (t Turn) Begun() (bool, error) {
 
 // NetworkOf is whose guesses count together.
 func NetworkOf(ip string) string { return networkOf(ip) }
+
+// LimitConnectionsTo is LimitConnections with fewer in all.
+var LimitConnectionsTo = limitConnections

@@ -32,10 +32,6 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// MaxConnections bounds the connections of a port. Each takes up to maxHeaderBytes and
-// about as much for the server.
-const MaxConnections = 4096
-
 // HTTPServer wraps a handler with the limits that a server in the open needs.
 func HTTPServer(h http.Handler) *http.Server { return PacedServer(h, defaultPace) }
 

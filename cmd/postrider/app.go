@@ -21,7 +21,6 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	temporallog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
-	"golang.org/x/net/netutil"
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
@@ -340,10 +339,10 @@ func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
 const httpStopTimeout = 10 * time.Second
 
 // serveHTTP answers on a listener until ctx ends, then lets open requests end.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := api.HTTPServer(h)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(netutil.LimitListener(l, api.MaxConnections)) }()
+	go func() { done <- srv.Serve(api.LimitConnections(l, a.cfg.MaxConnectionsPerIP, a.cfg.TrustedProxies)) }()
 	select {
 	case err := <-done:
 		return err

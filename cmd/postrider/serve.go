@@ -110,7 +110,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 		return err
 	}
 	ctx, s := newServices(ctx)
-	s.run("api", func() error { return serveHTTP(ctx, l, a.handler(withWorker)) })
+	s.run("api", func() error { return a.serveHTTP(ctx, l, a.handler(withWorker)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("secret key", func() error { return a.keyed(ctx) })
 	if a.cfg.InboundListen != "" {
@@ -145,7 +145,7 @@ func (a *app) workAlone(ctx context.Context) error {
 		s.cancel()
 		return errors.Join(err, l.Close(), s.wait())
 	}
-	s.run("health", func() error { return serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
+	s.run("health", func() error { return a.serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("relays", func() error { a.relays.Run(ctx); return nil })
 	s.run("secret key", func() error { return a.keyed(ctx) })

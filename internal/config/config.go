@@ -102,6 +102,9 @@ type Config struct {
 	// RecipientRates are how many recipients a domain may have in a time. Each domain is
 	// there once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
+	// MaxConnectionsPerIP is how many connections one client may have to a port; 0 is any
+	// number.
+	MaxConnectionsPerIP int `env:"POSTRIDER_MAX_CONNECTIONS_PER_IP"`
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `env:"POSTRIDER_TRUSTED_PROXIES"`
 	// BlockedAttachments are extensions in lower case, without a dot. Nil means

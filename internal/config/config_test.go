@@ -40,7 +40,7 @@ func TestLoadDefaults(t *testing.T) {
 	require.Equal(t, Config{
 		DatabaseURL: NewSecret(testDatabase), SecretKey: mustKey(t), SMTPURLs: RelayURLs{testRelay},
 		Listen: ":8080", HealthListen: ":8081",
-		RequireVerifiedDomains: true, MaxMessageBytes: 26214400, RequestRate: 500, CustomerRequestRate: 1000,
+		RequireVerifiedDomains: true, MaxMessageBytes: 26214400, RequestRate: 500, CustomerRequestRate: 1000, MaxConnectionsPerIP: 256,
 		RetrySchedule: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 12 * time.Hour},
 		ExpireAfter: 72 * time.Hour,

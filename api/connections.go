@@ -1,0 +1,123 @@
+package api
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/postrider/postrider/email"
+)
+
+// MaxConnections bounds the connections of a port. Each takes up to maxHeaderBytes and
+// about as much for the server. One more waits until another one ends.
+const MaxConnections = 4096
+
+// LimitConnections bounds what a listener accepts: MaxConnections in all, and perIP for an
+// IPv4 address or an IPv6 /64, where 0 is any number. An address has never more than half
+// as many as are free, and at least one, so that a few addresses do not lock the others
+// out. Connections of trusted proxies, which carry the requests of many, count in all only.
+//
+// One that is too many is answered 429 and closed.
+func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Listener {
+	return limitConnections(l, MaxConnections, perIP, proxies)
+}
+
+func limitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
+	return netutil.LimitListener(&perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}, maximum)
+}
+
+type perIPListener struct {
+	net.Listener
+	max, perIP int
+	proxies    []netip.Prefix
+
+	mu    sync.Mutex
+	total int
+	open  map[string]int
+}
+
+// tooManyConnections has the form of the API's other problems, without a request's id.
+var tooManyConnections = func() string {
+	const body = `{"type":"about:blank","title":"Too Many Requests","status":429,"code":"` + string(email.CodeTooMany) +
+		`","detail":"too many connections from this address; use fewer at once"}` + "\n"
+	return "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 5\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n" +
+		"Content-Type: application/problem+json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+}()
+
+// refusalTimeout is how long the refusal may take, which a new connection's buffer holds.
+const refusalTimeout = time.Second
+
+func (l *perIPListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		key := l.key(conn.RemoteAddr())
+		if l.add(key) {
+			return &countedConn{Conn: conn, release: func() { l.remove(key) }}, nil
+		}
+		if err := conn.SetWriteDeadline(time.Now().Add(refusalTimeout)); err == nil {
+			_, _ = io.WriteString(conn, tooManyConnections) // it is refused all the same
+		}
+		_ = conn.Close() // nothing was to come
+	}
+}
+
+// key is what a connection is counted by; empty for one that is not.
+func (l *perIPListener) key(addr net.Addr) string {
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil || l.perIP == 0 {
+		return ""
+	}
+	ip := peer.Addr().Unmap().WithZone("")
+	for _, p := range l.proxies {
+		if p.Contains(ip) {
+			return ""
+		}
+	}
+	return networkOf(ip.String())
+}
+
+func (l *perIPListener) add(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if key != "" {
+		if l.open[key] >= min(l.perIP, max(1, (l.max-l.total)/2)) {
+			return false
+		}
+		l.open[key]++
+	}
+	l.total++
+	return true
+}
+
+func (l *perIPListener) remove(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if key == "" {
+		return
+	}
+	if l.open[key]--; l.open[key] == 0 {
+		delete(l.open, key)
+	}
+}
+
+// countedConn is counted until it is closed.
+type countedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.release)
+	return err
+}

@@ -1,0 +1,107 @@
+package api_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+)
+
+// from is a listener whose clients come from an address of the test's choice.
+type from struct {
+	net.Listener
+	next chan string
+}
+
+type fromConn struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c fromConn) RemoteAddr() net.Addr { return c.addr }
+
+func (l from) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return fromConn{conn, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(<-l.next), 1))}, nil
+}
+
+// limited is a server with 40 connections in all and 8 for each address. The client asks
+// once over a connection, which stays open, and tells the status.
+func limited(t *testing.T) (client func(ip string) (conn net.Conn, status int)) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addresses := make(chan string, 1)
+	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	limited := api.LimitConnectionsTo(from{l, addresses}, 40, 8, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	go func() { _ = srv.Serve(limited) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	return func(ip string) (net.Conn, int) {
+		t.Helper()
+		addresses <- ip
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		in := bufio.NewReader(conn)
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil { // a refusal that the reset of the connection has overtaken
+			return conn, http.StatusTooManyRequests
+		}
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		if res.StatusCode == http.StatusTooManyRequests {
+			require.Contains(t, string(body), `"code":"too_many_requests"`)
+		}
+		return conn, res.StatusCode
+	}
+}
+
+// TestOneAddressLocksNobodyOut: idle connections of one address leave the others theirs,
+// the addresses of an IPv6 /64 are one, and what is closed is free again.
+func TestOneAddressLocksNobodyOut(t *testing.T) {
+	t.Parallel()
+	client := limited(t)
+	fill := func(ips ...string) (open []net.Conn) {
+		for i := 0; ; i++ {
+			require.Less(t, i, 40)
+			conn, status := client(ips[i%len(ips)])
+			if status == http.StatusTooManyRequests {
+				return open
+			}
+			require.Equal(t, http.StatusNoContent, status)
+			open = append(open, conn)
+		}
+	}
+	open := fill("192.0.2.1")
+	require.Len(t, open, 8)
+	require.Len(t, fill("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"), 8)
+	_, status := client("2001:db8:0:2::1")
+	require.Equal(t, http.StatusNoContent, status, "another /64")
+	_, status = client("::ffff:192.0.2.1")
+	require.Equal(t, http.StatusTooManyRequests, status, "the same IPv4 address")
+
+	require.NoError(t, open[0].Close())
+	require.Eventually(t, func() bool { _, status := client("192.0.2.1"); return status == http.StatusNoContent }, time.Minute, 10*time.Millisecond)
+	for range 10 {
+		_, status = client("10.1.2.3")
+		require.Equal(t, http.StatusNoContent, status, "a trusted proxy carries the requests of many")
+	}
+	// 27 of 40 are in use: new addresses get half of what is free, until each gets one.
+	require.Len(t, fill("198.51.100.1"), 4)
+	require.Len(t, fill("198.51.100.2"), 3)
+	require.Len(t, fill("198.51.100.3"), 2)
+	_, status = client("198.51.100.4")
+	require.Equal(t, http.StatusNoContent, status)
+}
