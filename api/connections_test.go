@@ -59,6 +59,7 @@ func limited(t *testing.T) (client func(ip string) (conn net.Conn, status int)) 
 		if err != nil { // a refusal that the reset of the connection has overtaken
 			return conn, http.StatusTooManyRequests
 		}
+		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		if res.StatusCode == http.StatusTooManyRequests {
