@@ -51,7 +51,8 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 	case isRelay && !in.RelayDown:
 		return relayDown(in, relay, start), nil
 	case isRelay:
-		a.deps.Log.Warn("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
+		// The pool warns of a relay that goes down, once; this line is each waiting mail's, each time.
+		a.deps.Log.Debug("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
 		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
 			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
 	}

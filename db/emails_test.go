@@ -111,6 +111,7 @@ func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
 	plan, err := b.Plan(b.ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.Room)
+	require.Equal(t, len(m.To)+len(m.Cc)+len(m.Bcc), plan.State.Open, "a run says how many recipients are open before its first attempt")
 	require.Equal(t, email.Attachment{ID: plan.Unresolved[0].ID, ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"}, plan.Unresolved[0])
 
 	_, err = b.StoreAttachment(b.ctx, b.customer, plan.Unresolved[0], io.MultiReader(bytes.NewReader(make([]byte, 1<<20)), iotest.ErrReader(io.ErrUnexpectedEOF)))

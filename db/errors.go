@@ -16,6 +16,9 @@ import (
 const (
 	sqlUniqueViolation = "23505"
 	sqlUndefinedTable  = "42P01"
+	// These are what a statement meets where a migration has not been applied.
+	sqlUndefinedColumn   = "42703"
+	sqlUndefinedFunction = "42883"
 )
 
 // notFound is what a query bounded by a customer says of everything outside
@@ -38,6 +41,10 @@ func translate(err error) error {
 		switch {
 		case state == sqlUndefinedTable:
 			f := email.Fail(email.CodeUnavailable, "the database has no schema yet: run `postrider migrate up`")
+			f.Err = err
+			return f
+		case state == sqlUndefinedColumn, state == sqlUndefinedFunction:
+			f := email.Fail(email.CodeUnavailable, "the database's schema is older than this program: run `postrider migrate up`")
 			f.Err = err
 			return f
 		case len(state) == 5 && (state[:2] == "08" || state[:2] == "53" || state[:2] == "57" || state[:2] == "58" || state == "55P03" || state == "40001" || state == "40P01"):

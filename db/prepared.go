@@ -35,7 +35,8 @@ var prepared = []string{
 		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`,
 
 	`find_plan(uuid) AS SELECT ` + emailColumns + `, now() AS tx_now,
-		(SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1))) FROM recipients AS r WHERE r.email_id = e.id) AS domains
+		(SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1))) FROM recipients AS r WHERE r.email_id = e.id) AS domains,
+		(SELECT count(*) FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending', 'deferred')) AS open
 	FROM emails AS e WHERE e.id = $1`,
 
 	`find_messages(uuid[]) AS SELECT ` + emailColumns + `, c.body_text, c.text_from_html, c.body_html, c.calendar_method, c.calendar, c.headers,

@@ -289,6 +289,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 		emailRow
 		TxNow   time.Time `bun:"tx_now"`
 		Domains []string  `bun:"domains,array"`
+		Open    int       `bun:"open"`
 	}
 	err := executed(s.db, "find_plan", emailID).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -301,6 +302,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
 		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, Room: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
 	}
+	p.State.Open = row.Open
 	switch {
 	case p.State.Final:
 		// The results are the recipients', and the run is about to return them.

@@ -101,6 +101,8 @@ func TestFailureKeepsItsCause(t *testing.T) {
 	require.Equal(t, email.CodeUnavailable, email.FailureCode(wrapped))
 	require.Equal(t, email.Code(""), email.FailureCode(cause))
 	require.Equal(t, "unavailable: try again in 5 s: boom", f.Error())
+	again := &email.Failure{Code: email.CodeUnavailable, Err: f}
+	require.Equal(t, "unavailable: try again in 5 s: boom", again.Error(), "a code is named once")
 }
 
 func TestCount(t *testing.T) {

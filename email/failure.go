@@ -69,7 +69,8 @@ func (f *Failure) Error() string {
 		fmt.Fprintf(&b, "; %s: %s", e.Pointer, e.Detail)
 	}
 	if f.Err != nil {
-		b.WriteString(": " + f.Err.Error())
+		// A cause of the same code does not name it again.
+		b.WriteString(": " + strings.TrimPrefix(f.Err.Error(), string(f.Code)+": "))
 	}
 	return b.String()
 }

@@ -81,14 +81,18 @@ func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
 		says     string
 		pointer  string
 	}{
-		"a string":           {email.WorkflowSendEmail, "hello", `the input is of the JSON type string: give either the message to send: {"customer_id"`, ""},
-		"a list":             {email.WorkflowSendEmail, []string{"hello"}, "the input is of the JSON type array: give either", ""},
-		"a member":           {email.WorkflowSendEmail, map[string]any{"customer_id": 5, "message": direct.Message}, "customer_id is of the JSON type number: give either", "customer_id"},
-		"bytes":              {email.WorkflowSendEmail, []byte("hello"), "not readable as JSON: give either", ""},
-		"a batch's":          {email.WorkflowSendBatch, "hello", `the input is of the JSON type string: give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`, ""},
-		"a batch's message":  {email.WorkflowSendBatch, map[string]any{"message": direct.Message}, "give the batch that POST", ""},
-		"no endpoint":        {email.WorkflowDeliverWebhooks, nil, "give the endpoint", ""},
-		"an endpoint's list": {email.WorkflowDeliverWebhooks, []int{5}, `the input is of the JSON type array: give the endpoint: {"endpoint_id": "…"}`, ""},
+		"a string":            {email.WorkflowSendEmail, "hello", `the input is of the JSON type string: give either the message to send: {"customer_id"`, ""},
+		"a list":              {email.WorkflowSendEmail, []string{"hello"}, "the input is of the JSON type array: give either", ""},
+		"a member":            {email.WorkflowSendEmail, map[string]any{"customer_id": 5, "message": direct.Message}, "customer_id is of the JSON type number: give either", "customer_id"},
+		"camel case":          {email.WorkflowSendEmail, map[string]any{"customerId": "x", "message": direct.Message}, "customerId: there is no such member; it is called customer_id", "customerId"},
+		"a key in camel case": {email.WorkflowSendEmail, map[string]any{"customer_id": direct.CustomerID, "message": direct.Message, "idempotencyKey": "k"}, "idempotencyKey: there is no such member; it is called idempotency_key", "idempotencyKey"},
+		"an id in camel case": {email.WorkflowSendEmail, map[string]any{"emailId": "x"}, "emailId: there is no such member; it is called email_id: give either", "emailId"},
+		"an unknown member":   {email.WorkflowSendEmail, map[string]any{"customer_id": direct.CustomerID, "message": direct.Message, "to": "x"}, "to: there is no such member; remove it", "to"},
+		"bytes":               {email.WorkflowSendEmail, []byte("hello"), "not readable as JSON: give either", ""},
+		"a batch's":           {email.WorkflowSendBatch, "hello", `the input is of the JSON type string: give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`, ""},
+		"a batch's message":   {email.WorkflowSendBatch, map[string]any{"message": direct.Message}, "give the batch that POST", ""},
+		"no endpoint":         {email.WorkflowDeliverWebhooks, nil, "give the endpoint", ""},
+		"an endpoint's list":  {email.WorkflowDeliverWebhooks, []int{5}, `the input is of the JSON type array: give the endpoint: {"endpoint_id": "…"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

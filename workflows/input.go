@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
 )
@@ -17,6 +21,12 @@ const (
 	takesBatch    = `give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`
 	takesEndpoint = `give the endpoint: {"endpoint_id": "…"}`
 )
+
+// maxUnknown is how many unknown members of an input are named.
+const maxUnknown = 10
+
+// changeOnlyKnown names the version from which a direct start with unknown members is refused.
+const changeOnlyKnown = "refuse-unknown-members"
 
 // input reads a workflow's input. The SDK would fail the run for one that does not
 // decode, with an error type of its own and Go's names in it. Nothing given is the zero
@@ -44,6 +54,40 @@ func input[I any](raw converter.RawValue, takes string) (in I, err error) {
 		details = append(details, email.ErrorDetails{Errors: []email.FieldError{field}})
 	}
 	return in, refused(what+": "+takes, details...)
+}
+
+// sendEmailMembers are those of an email.SendEmailInput.
+var sendEmailMembers = []string{"email_id", "customer_id", "message", "idempotency_key"}
+
+// onlyKnown refuses a direct start with members that there are not: one that is spelled in
+// another way, as idempotencyKey, would be ignored. A run that began before this check goes on.
+func onlyKnown(ctx workflow.Context, raw converter.RawValue, in email.SendEmailInput) error {
+	var members map[string]json.RawMessage
+	//workflowcheck:ignore it goes by the bytes alone, through reflection
+	if in.EmailID != "" || raw.Payload() == nil || json.Unmarshal(raw.Payload().GetData(), &members) != nil {
+		return nil
+	}
+	var unknown []email.FieldError
+	var why []string
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if slices.ContainsFunc(sendEmailMembers, func(m string) bool { return strings.EqualFold(m, name) }) {
+			continue
+		}
+		detail := "there is no such member; remove it"
+		for _, m := range sendEmailMembers {
+			if strings.EqualFold(strings.ReplaceAll(m, "_", ""), strings.NewReplacer("_", "", "-", "").Replace(name)) {
+				detail = "there is no such member; it is called " + m
+			}
+		}
+		unknown = append(unknown, email.FieldError{Pointer: name, Code: "unknown", Detail: detail})
+		if why = append(why, name+": "+detail); len(unknown) == maxUnknown {
+			break
+		}
+	}
+	if len(unknown) == 0 || workflow.GetVersion(ctx, changeOnlyKnown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	return refused(strings.Join(why, "; ")+": "+takesMessage, email.ErrorDetails{Errors: unknown})
 }
 
 // refused fails a run for its input.

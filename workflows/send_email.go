@@ -52,6 +52,9 @@ func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailRes
 	if err != nil {
 		return email.SendEmailResult{}, err
 	}
+	if err := onlyKnown(ctx, raw, in); err != nil {
+		return email.SendEmailResult{}, err
+	}
 	s, err := newSendEmail(ctx, in)
 	if err != nil {
 		return email.SendEmailResult{}, err

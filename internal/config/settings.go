@@ -155,7 +155,7 @@ var settings = []Setting{
 		Example:     "30m"},
 
 	{Name: "POSTRIDER_RETRY_SCHEDULE", Group: "Time", Default: "1m,5m,15m,30m,1h,2h,4h,8h,12h", Uses: process,
-		Description: "The waits between a recipient's attempts, separated by commas; the last one repeats until POSTRIDER_EXPIRE_AFTER.",
+		Description: "The waits between a recipient's attempts, separated by commas; the last one repeats until POSTRIDER_EXPIRE_AFTER. A full mailbox (4.2.2, or 452 without an enhanced code) is tried after 30 min at the earliest. If a reply names a wait, the next attempt comes after that wait.",
 		Example:     "1m,10m,1h,6h"},
 	{Name: "POSTRIDER_EXPIRE_AFTER", Group: "Time", Default: "72h", Uses: process,
 		Description: "How long a recipient is tried, from the first attempt, where the message sets no expires_at.",

@@ -202,10 +202,16 @@ func (d *Dispatcher) reachable() error {
 	return fmt.Errorf("temporal does not answer: %w", d.lastErr)
 }
 
-// every runs a sweep now and then, a little out of step with other processes.
+// every runs a sweep now and then, a little out of step with other processes. It warns
+// of an error once, until the sweep succeeds or fails otherwise.
 func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep func(context.Context) error) {
+	said := ""
 	for {
-		if err := sweep(ctx); err != nil && ctx.Err() == nil {
+		switch err := sweep(ctx); {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && err.Error() != said:
+			said = err.Error()
 			d.log.Warn("dispatch.sweep", "error", err)
 		}
 		select {

@@ -185,7 +185,7 @@ func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
 		}
 		e := relayError(p.relay, err)
 		e.RetryAfter = max(p.failed(e, broken{probe: probe}), time.Second)
-		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "error", email.MaskText(err.Error(), p.relay.User))
+		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", e.Reply.Code, "error", email.MaskText(err.Error(), p.relay.User))
 		return nil, e
 	}
 	p.answered()
