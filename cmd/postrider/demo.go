@@ -201,7 +201,7 @@ Postrider is running.
 
   API          %[1]s  (described at %[1]s/docs)
   Temporal UI  %[2]s
-  inbox        %[3]s  (every mail sent here arrives in it)
+  inbox        %[3]s  (mail that Postrider sends arrives in it; it takes none from other programs)
   log          %[4]s
   settings     %[5]s  (for scripts: set -a; . %[5]s)
 
