@@ -1,6 +1,7 @@
 package db
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,7 @@ func TestCreditsAreCounted(t *testing.T) {
 		{2, 1, "there are 2 recipients, which take 2 credits, and 1 is left; ask the operator for more"},
 		{5, 3, "there are 5 recipients, which take 5 credits, and 3 are left; ask the operator for more"},
 	} {
-		f, ok := affordable(c.recipients, c.left).(*email.Failure)
+		f, ok := errors.AsType[*email.Failure](affordable(c.recipients, c.left))
 		require.True(t, ok)
 		require.Equal(t, c.says, f.Detail)
 	}
