@@ -9,25 +9,23 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/email"
 )
 
 // budget is the memory that all requests of the process share, in four parts:
 //
-//  1. bodies: what clients send, from the first byte until the request ends. Each
-//     customer has a share.
+//  1. bodies: what clients send, from the first byte until the request ends.
 //  2. work: what bodies and received messages become while they are decoded, stored or
 //     parsed, about twice their size. Clients cannot hold it.
 //  3. copies: what a batch makes of its message for one insert.
-//  4. answers: what is read from Postgres and sent. Each customer has a share.
+//  4. answers: what is read from Postgres and sent.
 //
+// Each customer has a share of each.
 // A request that gets no memory within roomWait is answered 503. One that needs more
 // than the part allows is charged what the part allows.
 type budget struct {
-	bodies, answers *shares
-	work, copies    *pool
+	bodies, work, copies, answers *shares
 }
 
 const (
@@ -40,7 +38,7 @@ func newBudget(total int64) *budget {
 	if total == 0 {
 		total = DefaultMemoryBytes
 	}
-	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newPool(total / 4), copies: newPool(total / 8)}
+	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newShares(total / 4), copies: newShares(total / 8)}
 }
 
 // shares is memory of which every owner may have as much as is free afterwards: one
@@ -119,14 +117,6 @@ func (s *shares) release(owner string, n int64) {
 	clear(s.waiting[len(left):])
 	s.waiting = left
 }
-
-// pool is memory that is taken in turn.
-type pool struct {
-	total int64
-	*semaphore.Weighted
-}
-
-func newPool(total int64) *pool { return &pool{total: total, Weighted: semaphore.NewWeighted(total)} }
 
 // held is what a request has of a shares.
 type held struct {
@@ -207,15 +197,15 @@ func (s *Server) holdEmail(c *gin.Context, id string) error {
 	return err
 }
 
-// borrow waits for memory of a pool.
-func borrow(c *gin.Context, from *pool, n int64) (release func(), err error) {
-	n = min(n, from.total)
+// borrow waits for memory of a part until it is given back, before the answer.
+func borrow(c *gin.Context, from *shares, n int64) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
 	defer cancel()
-	if err := from.Acquire(ctx, n); err != nil {
+	owner := shareOf(c)
+	if n, err = from.acquire(ctx, owner, n); err != nil {
 		return nil, errNoRoom
 	}
-	return func() { from.Release(n) }, nil
+	return func() { from.release(owner, n) }, nil
 }
 
 // smallAnswer is what an answer has besides contents, pageAnswer what a page of a list

@@ -22,13 +22,14 @@ const MaxConnections = 4096
 // as many as are free, and at least one, so that a few addresses do not lock the others
 // out. Connections of trusted proxies, which carry the requests of many, count in all only.
 //
-// One that is too many is answered 429 and closed.
+// One that is too many is answered 429 and closed. A header of more than maxHeaderLines
+// lines ends its connection.
 func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Listener {
 	return limitConnections(l, MaxConnections, perIP, proxies)
 }
 
 func limitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
-	return netutil.LimitListener(&perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}, maximum)
+	return headerLines{netutil.LimitListener(&perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}, maximum)}
 }
 
 type perIPListener struct {

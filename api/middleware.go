@@ -12,6 +12,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/email"
 )
 
 const (
@@ -53,9 +55,20 @@ func probe(route string) bool {
 	return route == "/healthz" || route == "/readyz" || route == "/metrics"
 }
 
-// storable refuses parameters that Postgres takes for no text: NUL and what is not
-// UTF-8.
+// Bounds of a query. What parsing makes of a parameter of two bytes takes fifty times as
+// much memory, and stays while the request lasts.
+const (
+	maxQueryBytes = 8 << 10
+	maxParameters = 100
+)
+
+// storable refuses queries that are too long, before anything parses them, and parameters
+// that Postgres takes for no text: NUL and what is not UTF-8.
 func (s *Server) storable(c *gin.Context) {
+	if q := c.Request.URL.RawQuery; len(q) > maxQueryBytes || strings.Count(q, "&") >= maxParameters {
+		s.problem(c, email.Fail(email.CodeInvalidRequest, "the query is too long: give at most %d parameters and %d bytes", maxParameters, maxQueryBytes))
+		return
+	}
 	if !storableText(c.Request.URL.Path) {
 		s.problem(c, errNoRoute)
 		return

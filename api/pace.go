@@ -39,7 +39,7 @@ func HTTPServer(h http.Handler) *http.Server { return PacedServer(h, defaultPace
 func PacedServer(h http.Handler, p Pace) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(h, w, r) }),
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ConnContext: withHeaderConn,
 	}
 }
 
@@ -51,6 +51,7 @@ func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	}
 	answer := &pacedAnswer{ResponseWriter: w, pace: p, conn: conn}
 	h.ServeHTTP(answer, r)
+	nextHeader(r)
 	// The server now reads what is left of a body, and writes what is left of the answer.
 	now := time.Now()
 	if !body.ended {

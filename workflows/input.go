@@ -69,7 +69,9 @@ func onlyKnown(ctx workflow.Context, raw converter.RawValue, in email.SendEmailI
 	}
 	var unknown []email.FieldError
 	var why []string
-	for _, name := range slices.Sorted(maps.Keys(members)) {
+	//workflowcheck:ignore sorted, their order is always the same
+	names := slices.Sorted(maps.Keys(members))
+	for _, name := range names {
 		if slices.ContainsFunc(sendEmailMembers, func(m string) bool { return strings.EqualFold(m, name) }) {
 			continue
 		}

@@ -59,6 +59,9 @@ func newRecipient(body jsontext.Value, l Limits) recipient {
 // DecodeBatch reads a request for many messages. What is wrong with the request as a
 // whole is an *email.Failure here; what is wrong with an item is Message's to say.
 func DecodeBatch(body []byte, l Limits) (*Batch, error) {
+	if err := members(body, l); err != nil {
+		return nil, err
+	}
 	var req batchRequest
 	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
 		return nil, err
@@ -86,6 +89,9 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 
 // IsBatch tells a request for many messages from one for a single message.
 func IsBatch(body []byte) bool {
+	if members(body, Limits{}) != nil {
+		return false // Decode says what is wrong
+	}
 	var req struct {
 		Messages   jsontext.Value `json:"messages"`
 		Message    jsontext.Value `json:"message"`

@@ -67,6 +67,9 @@ func (l Limits) withDefaults() Limits {
 // Decode reads one message. The error is an *email.Failure. The message holds no
 // reference to body.
 func Decode(body []byte, l Limits) (email.Message, error) {
+	if err := members(body, l); err != nil {
+		return email.Message{}, err
+	}
 	var req request
 	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
 		return email.Message{}, err

@@ -1,0 +1,91 @@
+package api_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+)
+
+// TestAHeaderOfManyLinesEndsItsConnection: before a handler sees it, each line takes a
+// hundred bytes and more of memory.
+func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client sees that there is no answer
+		}
+		fmt.Fprintf(w, "%d headers, %d bytes", len(r.Header), len(body))
+	}))
+	go func() { _ = srv.Serve(api.LimitConnections(l, 0, nil)) }() // it ends with the test
+	t.Cleanup(func() { srv.Close() })
+	dial := func() (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return conn, bufio.NewReader(conn)
+	}
+	header := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "h%d:\r\n", i)
+		}
+		return b.String()
+	}
+	answer := func(r *bufio.Reader) string {
+		resp, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(body)
+	}
+
+	// Bodies have any number of lines, and each request a header of its own.
+	conn, r := dial()
+	body := strings.Repeat("\r\n", 50_000)
+	for _, before := range []string{"", "\r\n", ""} { // RFC 9112 section 2.2
+		_, err := fmt.Fprintf(conn, "%sPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", before, len(body), header(90), body)
+		require.NoError(t, err)
+		require.Equal(t, "91 headers, 100000 bytes", answer(r))
+	}
+	// Of a header without an end, no more is taken than the limit.
+	conn, r = dial()
+	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n%s", header(200))
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, r)
+	var timeout net.Error
+	require.NotErrorAs(t, err, &timeout, "the connection has ended, and not by a time-out")
+	// The second request of a connection is counted as the first one is.
+	conn, r = dial()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.Equal(t, "0 headers, 0 bytes", answer(r))
+	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n%s\r\n", header(200))
+	require.NoError(t, err)
+	_, err = r.ReadByte()
+	require.Error(t, err)
+}
+
+func TestALongQueryIsNotParsed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for path, want := range map[string]int{
+		"/v1.0/emails?page_size=1": 200, "/v1.0/emails?page_size=1" + strings.Repeat("&0", 100): 400,
+		"/v1.0/files?" + strings.Repeat("0&", 4000): 400, "/v1.0/emails?tag=" + strings.Repeat("a", 9000): 400,
+	} {
+		got := b.as("GET", path, "")
+		require.Equal(t, want, got.status, path[:20]+" "+got.body)
+	}
+	require.Contains(t, b.as("GET", "/v1.0/files?"+strings.Repeat("0&", 4000), "").body, "at most 100 parameters")
+}

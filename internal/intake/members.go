@@ -1,0 +1,60 @@
+package intake
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/postrider/postrider/email"
+)
+
+// maxMembers bounds the members of any array or object of a request, before it is decoded:
+// what decoding makes of a member of three bytes takes up to fifty times as much memory.
+// Each kind of member has a lower limit of its own, which says what it is about; those of a
+// batch's list may be more.
+const maxMembers = 1000
+
+// maxListed bounds a batch's list alike.
+const maxListed = 2 * email.MaxBatchRecipients
+
+// members refuses a body of which an array or object has too many. What else is wrong with
+// the body is not its business. It reads a buffer, which the decoder does not copy.
+func members(body []byte, l Limits) error {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	// limits are those of the arrays and objects that are open.
+	var limits []int64
+	name := "" // of the last member of the request itself
+	for {
+		t, err := d.ReadToken()
+		if err != nil {
+			return nil // the end, or what decoding will refuse
+		}
+		switch t.Kind() {
+		case '}', ']':
+			limits = limits[:len(limits)-1]
+			continue
+		case '{', '[':
+			limit := max(maxMembers, int64(l.MaxRecipients))
+			if len(limits) == 1 && t.Kind() == '[' && (name == "messages" || name == "recipients") {
+				limit = maxListed
+			}
+			limits = append(limits, limit)
+		}
+		for _, depth := range []int{d.StackDepth(), d.StackDepth() - 1} {
+			if depth < 1 {
+				continue
+			}
+			kind, n := d.StackIndex(depth)
+			if kind == '{' {
+				if depth == 1 && n%2 == 1 && d.StackDepth() == 1 {
+					name = t.String()
+				}
+				n /= 2
+			}
+			if n > limits[depth-1] {
+				return refused(d.StackPointer().Parent(), codeTooMany, fmt.Sprintf("there are more than %d", limits[depth-1]))
+			}
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package intake_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/memtest"
+)
+
+// Not parallel: other tests' memory would count.
+func TestMillionsOfMembersAreNotDecoded(t *testing.T) {
+	many := func(member string) string { return strings.Repeat(member+",", 8<<20/(len(member)+1)) + member }
+	named := func() string {
+		var b strings.Builder
+		for i := range 700_000 {
+			fmt.Fprintf(&b, `"n%d":"",`, i)
+		}
+		return b.String() + `"n":""`
+	}()
+	for name, tc := range map[string]struct{ body, pointer string }{
+		"recipients":         {`{"to":[` + many(`{}`) + `]}`, "/to"},
+		"tags":               {`{"tags":[` + many(`""`) + `]}`, "/tags"},
+		"attachments":        {`{"attachments":[` + many(`{}`) + `]}`, "/attachments"},
+		"destinations":       {`{"destinations":[` + many(`0`) + `]}`, "/destinations"},
+		"headers":            {`{"headers":{` + named + `}}`, "/headers"},
+		"members":            {`{` + named + `}`, ""},
+		"nested":             {`{"x":{"y":[` + many(`[]`) + `]}}`, "/x/y"},
+		"batch of messages":  {`{"messages":[` + many(`{}`) + `]}`, "/messages"},
+		"batch to many":      {`{"message":{},"recipients":[` + many(`{}`) + `]}`, "/recipients"},
+		"a copy's variables": {`{"message":{},"recipients":[{"email":"a@x.test","variables":{` + named + `}}]}`, "/recipients/0/variables"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := []byte(tc.body)
+			before := memtest.Allocated()
+			var err error
+			if strings.HasPrefix(tc.body, `{"message`) {
+				_, err = intake.DecodeBatch(body, limits())
+			} else {
+				_, err = intake.Decode(body, limits())
+			}
+			require.Less(t, memtest.Allocated()-before, int64(4<<20), "bytes, for a body of 8 MiB")
+			f := failure(t, err)
+			require.Equal(t, email.CodeInvalidRequest, f.Code)
+			require.Equal(t, tc.pointer+" too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+		})
+	}
+}
