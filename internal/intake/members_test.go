@@ -50,3 +50,20 @@ func TestMillionsOfMembersAreNotDecoded(t *testing.T) {
 		})
 	}
 }
+
+// TestTextOfHTMLIsNotManyTimesAsLong: numbers and indentation of items without words are.
+func TestTextOfHTMLIsNotManyTimesAsLong(t *testing.T) {
+	t.Parallel()
+	lists := strings.Repeat("<ol start=1000000>", 9)
+	content := func(html string) []byte {
+		return []byte(strings.Replace(with(`"tags":[]`), `"content":"t"`, `"content":{"html":"`+html+`"}`, 1))
+	}
+	m, err := intake.Decode(content(lists+strings.Repeat("<li>a", 100)), limits())
+	require.NoError(t, err)
+	require.Contains(t, m.Text, "1000099. a")
+	for _, html := range []string{lists + strings.Repeat("<li>a", 100_000), strings.Repeat("<ol><li>x", 100_000)} {
+		_, err = intake.Decode(content(html), limits())
+		f := failure(t, err)
+		require.Equal(t, "/content/html too_long", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+	}
+}

@@ -145,7 +145,11 @@ func (c *checker) content(m *email.Message, in *content) {
 		c.refuse("/content/html", codeControl, "remove the NUL characters")
 	}
 	if m.Text == "" && int64(len(m.HTML)) <= c.limits.MaxMessageBytes {
-		m.Text, m.TextFromHTML = textOf(m.HTML), true
+		var ok bool
+		if m.Text, ok = textOf(m.HTML); !ok {
+			c.refuse("/content/html", codeTooLong, textTooLong)
+		}
+		m.TextFromHTML = true
 	}
 }
 

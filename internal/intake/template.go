@@ -261,7 +261,10 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	case len(t.html.uses) == 0 && t.base.TextFromHTML:
 		m.Text = t.base.Text
 	default:
-		m.Text = textOf(m.HTML)
+		var ok bool
+		if m.Text, ok = textOf(m.HTML); !ok {
+			c.refuse("/variables", codeTooLong, "with these variables, "+textTooLong)
+		}
 	}
 	return m, c.refused()
 }

@@ -14,16 +14,18 @@ import (
 // empty lines, links follow their words in angle brackets, items of lists have their
 // numbers and stand further in the deeper they are, images are their alternative text,
 // scripts and styles are left out. It reads the document once, whatever its tags look like.
+// ok is false where the text would be more than twice as long as the document, and
+// textSlack: only the numbers and the indentation of list items without words make it so.
 //
 // k3a/html2text is not used: its work grows with the square of the number of ">",
 // and with link texts kept it loses all that follows an <a> without href.
-func textOf(doc string) string {
+func textOf(doc string) (text string, ok bool) {
 	w := &textWriter{}
 	z := html.NewTokenizer(strings.NewReader(doc))
-	for {
+	for w.out.Len() <= 2*len(doc)+textSlack {
 		switch z.Next() {
 		case html.ErrorToken: // io.EOF: a string ends in no other way
-			return strings.TrimSpace(w.out.String())
+			return strings.TrimSpace(w.out.String()), true
 		case html.TextToken:
 			w.text(string(z.Text()))
 		case html.StartTagToken, html.SelfClosingTagToken:
@@ -33,7 +35,13 @@ func textOf(doc string) string {
 			w.end(string(name))
 		}
 	}
+	return "", false
 }
+
+// textSlack is in bytes.
+const textSlack = 64 << 10
+
+const textTooLong = "the text made of the HTML would be more than twice as long as it: give the text, too"
 
 // Elements by what they do to the text.
 var (
