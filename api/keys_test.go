@@ -236,7 +236,7 @@ func TestCreditsUnderConcurrency(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, map[int]int{202: 7, 402: 13}, statuses)
 	refused := b.as("POST", "/v1.0/emails", two)
-	require.Contains(t, refused.field(t, "detail"), "1 are left")
+	require.Contains(t, refused.field(t, "detail"), "1 is left")
 	require.Equal(t, "credits_exhausted", refused.field(t, "code"))
 	require.Len(t, b.dispatch.accepted(), 7, "what was not paid is not sent")
 	var usage struct {
