@@ -333,7 +333,25 @@ func TestResolveAttachments(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "the attachment could not be fetched within 0s", res.Problem)
 
-	b.plan.State.Waiting = "scheduled"
+	// An e-mail that expires is looked at then, and nothing is fetched for it any more.
+	b.limits.resolveWindow = time.Hour
+	b.plan.Now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for left, want := range map[time.Duration]time.Duration{3 * time.Second: 3 * time.Second, time.Millisecond: time.Second, time.Hour: 0} {
+		b.plan.ExpiresAt = b.plan.Now.Add(left)
+		_, err = run(b, false)
+		var app *temporal.ApplicationError
+		require.ErrorAs(t, err, &app)
+		require.InDelta(t, want, app.NextRetryDelay(), float64(time.Second), left)
+	}
+	b.plan.ExpiresAt = b.plan.Now
+	for _, inline := range []bool{true, false} {
+		res, err = run(b, inline)
+		require.NoError(t, err)
+		require.Empty(t, res.Problem)
+		require.False(t, res.Remote)
+	}
+
+	b.plan.State.Waiting, b.plan.ExpiresAt = "scheduled", time.Time{}
 	res, err = run(b, false)
 	require.NoError(t, err)
 	require.Empty(t, res.Problem, "nothing is fetched before its time")

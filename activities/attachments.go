@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
 )
@@ -28,6 +29,11 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 		res.Took = since(start)
 		return res, nil
 	}
+	left, expires := plan.ExpiresAt.Sub(plan.Now), !plan.ExpiresAt.IsZero()
+	if expires && left <= 0 {
+		res.Took = since(start) // the attempt that follows ends it, before it needs any attachment
+		return res, nil
+	}
 	if in.Inline {
 		res.Remote, res.Took = true, since(start)
 		return res, nil
@@ -37,7 +43,11 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 		activity.RecordHeartbeat(ctx, res.Stored)
 		stored, problem, err := a.resolve(ctx, plan.CustomerID, att, room)
 		if err != nil {
-			return res, failed(ctx, a.deps.Log, "resolving an attachment", err)
+			err = failed(ctx, a.deps.Log, "resolving an attachment", err)
+			if expires {
+				err = retriedWithin(left-time.Since(start), activity.GetInfo(ctx).Attempt, err)
+			}
+			return res, err
 		}
 		if problem != "" {
 			res.Problem = problem
@@ -49,6 +59,16 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 	}
 	res.Took = since(start)
 	return res, nil
+}
+
+// retriedWithin has an error retried when the e-mail expires, where the run's retry policy
+// would wait for longer.
+func retriedWithin(left time.Duration, attempt int32, err error) error {
+	app, ok := errors.AsType[*temporal.ApplicationError](err)
+	if !ok || app.NonRetryable() || left >= min(email.FetchWaitFirst<<min(attempt-1, 10), email.FetchWaitMost) {
+		return err
+	}
+	return temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(), temporal.ApplicationErrorOptions{Category: app.Category(), NextRetryDelay: max(left, time.Second)})
 }
 
 // resolve fetches and stores one attachment. A problem is for good; an error is

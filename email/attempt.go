@@ -116,6 +116,13 @@ type Recorded struct {
 	Webhooks int
 }
 
+// An attachment that could not be fetched is tried again after FetchWaitFirst, then after
+// twice as long each time, at most FetchWaitMost.
+const (
+	FetchWaitFirst = 5 * time.Second
+	FetchWaitMost  = 5 * time.Minute
+)
+
 // Plan is what the first step of a run needs to know of an e-mail.
 type Plan struct {
 	State            State
@@ -127,6 +134,9 @@ type Plan struct {
 	Unresolved  []Attachment
 	// Room is how many bytes the message's limit leaves for these.
 	Room int64
+	// ExpiresAt is the e-mail's own, zero if it has none; Now is the time that Postgres
+	// compares it with.
+	ExpiresAt, Now time.Time
 }
 
 // Start is an e-mail, or a batch of them, that needs a run.

@@ -68,7 +68,7 @@ func regularFollow(summary string) workflow.ActivityOptions {
 func regularResolve(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = 10 * time.Minute
-	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: 5 * time.Second, BackoffCoefficient: 2, MaximumInterval: 5 * time.Minute}
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: email.FetchWaitFirst, BackoffCoefficient: 2, MaximumInterval: email.FetchWaitMost}
 	return o
 }
 

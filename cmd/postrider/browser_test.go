@@ -128,7 +128,7 @@ func (o *operated) browse() {
 			[]string{"broadcast e-mail", "Pending Activities 1", "Pending Activity Attempt", "Summary attempt 1, once a relay is there"},
 			[]string{"relay_down: no relay takes mail, relay newsletters: dial", "Next: attempt 1 as soon as one does"}},
 		{"bounced", "", "", []string{`"status_detail": "hard"`, `"smtp_code": 550`, "b***@example.net"}, []string{"bounced hard: of its recipients 1 bounced, 550 5.1.1"}},
-		{"held", "", "", []string{"transactional e-mail"}, []string{"held: its customer holds it; it waits.", "Next: nothing before it is resumed."}},
+		{"held", "", "", []string{"transactional e-mail"}, []string{"held: its customer holds it; one recipient waits.", "Next: nothing before it is resumed."}},
 	} {
 		page(t, ctx, o.get(o.mails[look.mail].ID).WorkflowURL, look.history...)
 		shoot(t, ctx, look.picture, 920)

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -128,6 +129,9 @@ func newLogRun(t *testing.T, secret hidden) *logRun {
 		"POSTRIDER_METRICS_TOKEN="+secret.new("metrics token"), "POSTRIDER_CODEC_TOKEN="+secret.new("codec token"),
 		"POSTRIDER_RECORDING_URL="+r.hooks.URL+"/recordings/{customer_id}/{id}", "POSTRIDER_RECORDING_TOKEN="+secret.new("recording token"))...)
 	secret["access key"] = r.key
+	customer := regexp.MustCompile(`(?m)^(\S+) +ACME `).FindStringSubmatch(r.run("", "customer", "list"))
+	require.Len(t, customer, 2)
+	r.env = append(r.env, "POSTRIDER_ATTACHMENT_CIDRS="+customer[1]+"=127.0.0.0/8")
 	r.serving, r.working = r.serve(), r.worker()
 	return r
 }

@@ -189,8 +189,8 @@ func (o *operated) words() {
 		"bounced":   {"**bounced hard**: of its recipients 1 bounced, `550 5.1.1"},
 		"deferred":  {"**deferred**: one recipient waits, `451 4.7.1", "Next: attempt 2 at", "`retry_now` makes it at once"},
 		"partial":   {"**delivered partial**: of its recipients 1 delivered, 1 bounced"},
-		"held":      {"**held**: its customer holds it; it waits.", "Next: nothing before it is resumed"},
-		"scheduled": {"**scheduled**: it waits.", "Next: first attempt at " + o.mails["scheduled"].SendAt.UTC().Format("2006-01-02 15:04 UTC")},
+		"held":      {"**held**: its customer holds it; one recipient waits.", "Next: nothing before it is resumed"},
+		"scheduled": {"**scheduled**: one recipient waits.", "Next: first attempt at " + o.mails["scheduled"].SendAt.UTC().Format("2006-01-02 15:04 UTC")},
 		"no relay":  {"**relay_down**: no relay takes mail, `relay newsletters: dial", "tried every 10 s"},
 	} {
 		said := o.temporalCLI("workflow", "metadata", "-w", o.mails[name].WorkflowID)

@@ -57,7 +57,7 @@ func TestAnotherSecretKeyDoesNotStart(t *testing.T) {
 		require.Contains(t, out, "POSTRIDER_SECRET_KEY is not the key that this database's secrets are sealed with", args)
 	}
 	require.Contains(t, other.run("", "secret", "status"), "a key that is not set here")
-	require.Regexp(t, `open with no key that is set +1 secret\n`, other.run("", "secret", "status"))
+	require.Regexp(t, `open with no key that is set +1 secret$`, other.run("", "secret", "status"))
 
 	// Without Postgres nobody can know: the process starts, is not ready, and ends once
 	// Postgres is back.

@@ -217,7 +217,7 @@ func TestServeAndWorker(t *testing.T) {
 		{"domain", "warmup", "acme.test", "--customer", "ACME", "--plan", "50", "--off"}, {"customer", "create", "--name", " "}} {
 		out, err := d.try("short\n", bad...)
 		require.Error(t, err, bad)
-		require.True(t, strings.HasPrefix(out, "postrider: "), out)
+		require.Regexp(t, `(?m)^postrider: `, out, bad)
 	}
 
 	api := d.start("serve")
