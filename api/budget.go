@@ -3,12 +3,14 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/postrider/postrider/email"
 )
@@ -23,9 +25,11 @@ import (
 //
 // Each customer has a share of each.
 // A request that gets no memory within roomWait is answered 503. One that needs more
-// than the part allows is charged what the part allows.
+// than a third of a part is charged a third, and is worked on alone: one such request at
+// a time may take more than it is charged.
 type budget struct {
 	bodies, work, copies, answers *shares
+	alone                         alone
 }
 
 const (
@@ -64,7 +68,7 @@ func newShares(total int64) *shares { return &shares{total: total, of: map[strin
 // acquire waits until owner may have n bytes more, and tells how many it was charged.
 // It fails where ctx ends first.
 func (s *shares) acquire(ctx context.Context, owner string, n int64) (int64, error) {
-	n = min(n, s.total/3)
+	n = min(n, s.most())
 	s.mu.Lock()
 	if s.fits(owner, n) {
 		s.take(owner, n)
@@ -89,6 +93,9 @@ func (s *shares) acquire(ctx context.Context, owner string, n int64) (int64, err
 	}
 	return n, nil // it was given while ctx ended
 }
+
+// most is what is charged at once at most.
+func (s *shares) most() int64 { return s.total / 3 }
 
 func (s *shares) fits(owner string, n int64) bool { return s.of[owner]+n <= s.total-s.used-n }
 
@@ -136,12 +143,14 @@ func (h *held) shrink(n int64) {
 const (
 	keyBudget = "budget"
 	keyHeld   = "held"
+	keyAlone  = "alone"
 )
 
 // accounted gives back what a request holds when it has been answered.
 func (s *Server) accounted(c *gin.Context) {
 	c.Set(keyBudget, s.budget)
 	defer func() {
+		company(c)
 		for _, h := range heldOf(c) {
 			h.shrink(0)
 		}
@@ -157,12 +166,38 @@ func hold(c *gin.Context, from *shares, n int64) (*held, error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
 	defer cancel()
 	h := &held{from: from, owner: shareOf(c)}
+	if err := withdrawn(ctx, c, from, n); err != nil {
+		return nil, err
+	}
 	var err error
 	if h.n, err = from.acquire(ctx, h.owner, n); err != nil {
 		return nil, errNoRoom
 	}
 	c.Set(keyHeld, append(heldOf(c), h))
 	return h, nil
+}
+
+// withdrawn waits until a request is alone, if it takes more of a part than its owner may
+// have at once. What clients send is not made larger before it is worked on.
+func withdrawn(ctx context.Context, c *gin.Context, from *shares, n int64) error {
+	b := budgetOf(c)
+	if c.Value(keyAlone) != nil || from == b.bodies || n <= from.most() {
+		return nil
+	}
+	done, err := b.alone.acquire(ctx, shareOf(c))
+	if err != nil {
+		return errNoRoom
+	}
+	c.Set(keyAlone, done)
+	return nil
+}
+
+// company ends that a request is alone: it waits for its client, or for an e-mail.
+func company(c *gin.Context) {
+	if done, is := c.Value(keyAlone).(func()); is {
+		done()
+		c.Set(keyAlone, nil)
+	}
 }
 
 func heldOf(c *gin.Context) []*held {
@@ -172,6 +207,9 @@ func heldOf(c *gin.Context) []*held {
 
 // keepBody gives back what a request holds of the bodies' memory, but for n bytes.
 func (s *Server) keepBody(c *gin.Context, n int64) {
+	if n == 0 {
+		company(c)
+	}
 	for _, h := range heldOf(c) {
 		if h.from == s.budget.bodies {
 			h.shrink(n)
@@ -202,6 +240,9 @@ func borrow(c *gin.Context, from *shares, n int64) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
 	defer cancel()
 	owner := shareOf(c)
+	if err := withdrawn(ctx, c, from, n); err != nil {
+		return nil, err
+	}
 	if n, err = from.acquire(ctx, owner, n); err != nil {
 		return nil, errNoRoom
 	}
@@ -228,16 +269,17 @@ func (s *Server) answer(c *gin.Context, status int, body any) {
 			h.shrink(int64(len(out)))
 		}
 	}
+	company(c)
 	c.Data(status, "application/json; charset=utf-8", out)
 }
 
-// encoded is JSON that leaves <, > and & as they are: HTML would be five times as large.
+// encoded is JSON as encoding/json writes it, but for what it escapes for HTML and
+// JavaScript: HTML would be five times as large, and no text is larger than it was in the
+// request that brought it.
 func encoded(body any) ([]byte, error) {
 	var buf bytes.Buffer
-	e := json.NewEncoder(&buf)
-	e.SetEscapeHTML(false)
-	err := e.Encode(body)
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+	err := json.MarshalWrite(&buf, body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(false))
+	return buf.Bytes(), err
 }
 
 // shareOf names whose memory a request takes: its customer's, or before that is known

@@ -35,6 +35,10 @@ type Rendering struct {
 // previewContent is the largest attachment that a preview shows, in bytes.
 const previewContent = 4 << 10
 
+// previewBody is how much text, HTML and calendar together a preview shows and checks, in
+// bytes. Gmail shows the first 102 KB of a message.
+const previewBody = 4 << 20
+
 type previewJSON struct {
 	Source string `json:"source"`
 	// Shortened points at the attachments that Source has a placeholder for.
@@ -120,6 +124,9 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if n := len(p.message.Text) + len(p.message.HTML) + len(p.message.Calendar.ICS); n > previewBody {
+		return 0, nil, previewTooLarge(n, p.at)
+	}
 	m, senders, err := s.deps.Previews.Preview(c.Request.Context(), customerOf(c).ID, p.message)
 	if err != nil {
 		return 0, nil, atSender(under(err, p.at), p.sender)
@@ -143,6 +150,12 @@ func (s *Server) preview(c *gin.Context) (int, any, error) {
 		out.Checks = append(out.Checks, checkJSON(check))
 	}
 	return http.StatusOK, out, nil
+}
+
+func previewTooLarge(n int, place string) *email.Failure {
+	f := email.Fail(email.CodeTooLarge, "text, HTML and calendar have %d bytes together, a preview takes %d: it can be sent, and not previewed", n, previewBody)
+	f.Fields = []email.FieldError{{Pointer: place + "/content", Code: string(email.CodeTooLarge), Detail: f.Detail}}
+	return f
 }
 
 // previewID stands where an e-mail's id would. The same message has the same, so that

@@ -146,6 +146,9 @@ func (a *batchAcceptance) accept(owner string) error {
 		if next, err = a.chunk(next, min(next+acceptChunk, a.req.Len), owner); err != nil {
 			return err
 		}
+		if err := a.ctx.Err(); err != nil { // a preview's: nobody waits for it any more
+			return err
+		}
 	}
 	if a.hopeless() || len(a.items) == 0 {
 		return a.refusal()

@@ -36,9 +36,9 @@ type batchRequest struct {
 
 // recipient is an address with the variables of its copy.
 type recipient struct {
-	Email     *string            `json:"email"`
-	Name      *string            `json:"name"`
-	Variables map[string]*string `json:"variables"`
+	Email     *string   `json:"email"`
+	Name      *string   `json:"name"`
+	Variables variables `json:"variables"`
 	// refusal is why it could not be read.
 	refusal error
 }
@@ -135,6 +135,9 @@ func (b *Batch) template(c *checker, req batchRequest) {
 		return
 	}
 	b.tmpl = t
+	if n := t.places() * int64(len(b.recipients)); n > maxFilledIn {
+		c.refuse("/message", codeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.recipients), maxFilledIn)
+	}
 	if len(c.fields) > 0 {
 		return
 	}
@@ -143,6 +146,9 @@ func (b *Batch) template(c *checker, req batchRequest) {
 			len(b.recipients), b.stored, email.MaxBatchContentBytes)
 	}
 }
+
+// maxFilledIn bounds how often a variable is filled in for all copies of a batch together.
+const maxFilledIn = 10_000_000
 
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
@@ -154,7 +160,7 @@ func (b *Batch) bytes() (total int64) {
 			continue
 		}
 		vars := map[string]string{"email": text(r.Email), "name": text(r.Name)}
-		for name, v := range r.Variables {
+		for name, v := range r.Variables.values {
 			if v != nil && len(*v) <= maxVariableBytes && b.tmpl.names[name] {
 				vars[name] = *v
 			}

@@ -51,6 +51,38 @@ func TestMillionsOfMembersAreNotDecoded(t *testing.T) {
 	}
 }
 
+// TestManyRecipientsVariables: each may have a few, and the product is bounded.
+func TestManyRecipientsVariables(t *testing.T) {
+	one := `{"email":"a@x.test","variables":{`
+	for i := range 900 {
+		one += fmt.Sprintf(`"n%d":"",`, i)
+	}
+	one += `"n":""}},`
+	body := `{"message":{"from":{"email":"a@y.test"},"subject":"","content":"x"},"recipients":[` + strings.Repeat(one, 1500)
+	body = body[:len(body)-1] + `]}`
+	before := memtest.Live()
+	b, err := intake.DecodeBatch([]byte(body), limits())
+	require.NoError(t, err)
+	require.Less(t, memtest.Live()-before, int64(2*len(body)), "bytes, for a body of %d", len(body))
+	_, err = b.Message(0)
+	f := failure(t, err)
+	require.Equal(t, "/recipients/0/variables there are 901 variables, the limit is 50", f.Fields[0].Pointer+" "+f.Fields[0].Detail)
+}
+
+// TestManyPlacesForVariables: what it takes to fill them in is bounded, however short the result.
+func TestManyPlacesForVariables(t *testing.T) {
+	t.Parallel()
+	batch := func(places, recipients int) error {
+		_, err := intake.DecodeBatch([]byte(`{"message":{"from":{"email":"a@y.test"},"subject":"","content":"x`+strings.Repeat("{{a}}", places)+`"},
+			"recipients":[`+strings.TrimSuffix(strings.Repeat(`{"email":"a@x.test","variables":{"a":""}},`, recipients), ",")+`]}`), limits())
+		return err
+	}
+	require.NoError(t, batch(1000, 10_000))
+	f := failure(t, batch(1001, 10_000))
+	require.Equal(t, "/message too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+	require.Contains(t, f.Fields[0].Detail, "1001 places")
+}
+
 // TestTextOfHTMLIsNotManyTimesAsLong: numbers and indentation of items without words are.
 func TestTextOfHTMLIsNotManyTimesAsLong(t *testing.T) {
 	t.Parallel()

@@ -146,7 +146,7 @@ func (c *checker) content(m *email.Message, in *content) {
 	}
 	if m.Text == "" && int64(len(m.HTML)) <= c.limits.MaxMessageBytes {
 		var ok bool
-		if m.Text, ok = textOf(m.HTML); !ok {
+		if m.Text, ok = textOf(m.HTML, c.limits.MaxMessageBytes); !ok {
 			c.refuse("/content/html", codeTooLong, textTooLong)
 		}
 		m.TextFromHTML = true

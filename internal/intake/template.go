@@ -62,6 +62,17 @@ func (p *part) size(vars map[string]string) int64 {
 	return n
 }
 
+// places is in how many places of the message variables stand.
+func (t *template) places() (n int64) {
+	parts := append([]*part{t.subject, t.text, t.html}, t.headers...)
+	for _, p := range slices.AppendSeq(parts, maps.Values(t.metadata)) {
+		for _, times := range p.uses {
+			n += times
+		}
+	}
+	return n
+}
+
 func (p *part) fill(vars map[string]string) string {
 	return p.template.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
 		return io.WriteString(w, vars[strings.TrimSpace(tag)])
@@ -262,7 +273,7 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 		m.Text = t.base.Text
 	default:
 		var ok bool
-		if m.Text, ok = textOf(m.HTML); !ok {
+		if m.Text, ok = textOf(m.HTML, t.limits.MaxMessageBytes); !ok {
 			c.refuse("/variables", codeTooLong, "with these variables, "+textTooLong)
 		}
 	}
@@ -294,16 +305,16 @@ func (t *template) fits(c *checker, vars, escaped map[string]string) {
 // variables are the recipient's own, and email and name where it sets none of that
 // name. Every one that the message uses has to be there.
 func (t *template) variables(c *checker, r recipient, to email.Address) map[string]string {
-	if len(r.Variables) > maxVariables {
-		c.refuse("/variables", codeTooMany, "there are %d variables, the limit is %d", len(r.Variables), maxVariables)
+	if r.Variables.n > maxVariables {
+		c.refuse("/variables", codeTooMany, "there are %d variables, the limit is %d", r.Variables.n, maxVariables)
 		return nil
 	}
 	vars := map[string]string{"email": to.Email}
 	if to.Name != "" {
 		vars["name"] = to.Name
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Variables)) {
-		pointer, v := member("/variables", name), r.Variables[name]
+	for _, name := range slices.Sorted(maps.Keys(r.Variables.values)) {
+		pointer, v := member("/variables", name), r.Variables.values[name]
 		switch {
 		case !variableName.MatchString(name):
 			c.refuse("/variables", codeInvalidName, "a variable's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
@@ -318,7 +329,7 @@ func (t *template) variables(c *checker, r recipient, to email.Address) map[stri
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.names)) {
-		_, given := r.Variables[name]
+		_, given := r.Variables.values[name]
 		given = given || name == "name" && text(r.Name) != "" // refused by itself, if it is not good
 		if _, ok := vars[name]; !ok && !given {
 			c.refuse(member("/variables", name), codeMissing, "the message uses this variable; give its value, which may be empty")

@@ -14,15 +14,17 @@ import (
 // empty lines, links follow their words in angle brackets, items of lists have their
 // numbers and stand further in the deeper they are, images are their alternative text,
 // scripts and styles are left out. It reads the document once, whatever its tags look like.
-// ok is false where the text would be more than twice as long as the document, and
-// textSlack: only the numbers and the indentation of list items without words make it so.
+// ok is false where the text would be more than twice as long as the document (only the
+// numbers and the indentation of list items without words make it so), or where the two
+// together would have more than limit bytes; textSlack is allowed besides.
 //
 // k3a/html2text is not used: its work grows with the square of the number of ">",
 // and with link texts kept it loses all that follows an <a> without href.
-func textOf(doc string) (text string, ok bool) {
+func textOf(doc string, limit int64) (text string, ok bool) {
 	w := &textWriter{}
 	z := html.NewTokenizer(strings.NewReader(doc))
-	for w.out.Len() <= 2*len(doc)+textSlack {
+	n := int64(len(doc))
+	for most := min(2*n, limit-n) + textSlack; int64(w.out.Len()) <= most; {
 		switch z.Next() {
 		case html.ErrorToken: // io.EOF: a string ends in no other way
 			return strings.TrimSpace(w.out.String()), true
@@ -41,7 +43,7 @@ func textOf(doc string) (text string, ok bool) {
 // textSlack is in bytes.
 const textSlack = 64 << 10
 
-const textTooLong = "the text made of the HTML would be more than twice as long as it: give the text, too"
+const textTooLong = "the text made of the HTML would be more than twice as long as it, or too long for one message with it: give the text, too"
 
 // Elements by what they do to the text.
 var (

@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"errors"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -131,6 +133,48 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 			return err
 		}
 		*h = append(*h, next)
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// variables are a recipient's. Only the first maxVariables are kept, all are counted: a
+// batch's recipients have as many together as its body has room for.
+type variables struct {
+	values map[string]*string
+	n      int
+}
+
+const wantVariables = typeError("the value has the wrong type; give an object")
+
+// UnmarshalJSONFrom reads an object of strings.
+func (v *variables) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case 'n':
+		return d.SkipValue()
+	case '{':
+	default:
+		return kindError(d, wantVariables)
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for v.values = map[string]*string{}; d.PeekKind() != '}'; v.n++ {
+		if v.n >= maxVariables {
+			if err := errors.Join(d.SkipValue(), d.SkipValue()); err != nil {
+				return err
+			}
+			continue
+		}
+		var name string
+		var value *string
+		if err := json.UnmarshalDecode(d, &name); err != nil {
+			return err
+		}
+		if err := json.UnmarshalDecode(d, &value); err != nil {
+			return err
+		}
+		v.values[name] = value
 	}
 	_, err := d.ReadToken()
 	return err
