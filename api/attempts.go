@@ -34,7 +34,7 @@ func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	as, next, err := s.deps.Events.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))

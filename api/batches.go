@@ -168,6 +168,9 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		return b, nil, false, err
 	}
 	defer copies()
+	if err := s.holdQuery(c); err != nil {
+		return b, nil, false, err
+	}
 	idem := email.Idempotency{Key: key}
 	if key != "" {
 		idem.Fingerprint = in.Fingerprint()
@@ -213,7 +216,7 @@ func (s *Server) listBatches(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	bs, next, err := s.deps.Batches.Batches(c.Request.Context(), customerOf(c).ID, after, size)

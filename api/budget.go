@@ -30,7 +30,13 @@ import (
 type budget struct {
 	bodies, work, copies, answers *shares
 	alone                         alone
+	// queries are connections to Postgres for what may take long there: lists, counts,
+	// batches and their previews. Other requests have the rest of the pool.
+	queries *shares
 }
+
+// longQueries is half of the pool: db.Options.MaxConns.
+const longQueries = 10
 
 const (
 	// DefaultMemoryBytes is the budget's size.
@@ -42,7 +48,7 @@ func newBudget(total int64) *budget {
 	if total == 0 {
 		total = DefaultMemoryBytes
 	}
-	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newShares(total / 4), copies: newShares(total / 8)}
+	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newShares(total / 4), copies: newShares(total / 8), queries: newShares(longQueries)}
 }
 
 // shares is memory of which every owner may have as much as is free afterwards: one
@@ -225,6 +231,21 @@ func (s *Server) holdAnswer(c *gin.Context, n int64) (*held, error) {
 	return hold(c, s.budget.answers, n)
 }
 
+// holdPage is holdAnswer for a page of a list, which takes a long query.
+func (s *Server) holdPage(c *gin.Context) error {
+	if err := s.holdQuery(c); err != nil {
+		return err
+	}
+	_, err := s.holdAnswer(c, pageAnswer)
+	return err
+}
+
+// holdQuery waits until the request may ask Postgres what may take long.
+func (s *Server) holdQuery(c *gin.Context) error {
+	_, err := hold(c, s.budget.queries, 1)
+	return err
+}
+
 // holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
 func (s *Server) holdEmail(c *gin.Context, id string) error {
 	n, err := s.deps.Emails.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
@@ -265,8 +286,11 @@ func (s *Server) answer(c *gin.Context, status int, body any) {
 		return
 	}
 	for _, h := range heldOf(c) {
-		if h.from == s.budget.answers {
+		switch h.from {
+		case s.budget.answers:
 			h.shrink(int64(len(out)))
+		case s.budget.queries:
+			h.shrink(0)
 		}
 	}
 	company(c)

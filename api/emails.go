@@ -204,7 +204,7 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)

@@ -55,7 +55,7 @@ func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := s.deps.Events.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
@@ -98,7 +98,7 @@ func (s *Server) feed(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := s.deps.Events.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)

@@ -71,3 +71,21 @@ func NetworkOf(ip string) string { return networkOf(ip) }
 
 // LimitConnectionsTo is LimitConnections with fewer in all.
 var LimitConnectionsTo = limitConnections
+
+// Turns is what large requests wait for.
+type Turns struct{ a *alone }
+
+// NewTurns makes one that nobody has.
+func NewTurns() Turns { return Turns{&alone{}} }
+
+// Acquire waits for a turn.
+func (t Turns) Acquire(ctx context.Context, owner string) (end func(), err error) {
+	return t.a.acquire(ctx, owner)
+}
+
+// Waiting is how many wait.
+func (t Turns) Waiting() int {
+	t.a.mu.Lock()
+	defer t.a.mu.Unlock()
+	return len(t.a.waiting)
+}

@@ -85,7 +85,7 @@ func (s *Server) listMessages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	ms, next, err := s.deps.Mailboxes.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)

@@ -300,7 +300,7 @@ func (s *Server) listDeliveries(c *gin.Context) (int, any, error) {
 	if status != "" && !slices.Contains([]endpoint.Status{endpoint.StatusPending, endpoint.StatusDelivered, endpoint.StatusFailed}, status) {
 		return 0, nil, invalid("status", "invalid", "give pending, delivered or failed")
 	}
-	if _, err := s.holdAnswer(c, pageAnswer); err != nil {
+	if err := s.holdPage(c); err != nil {
 		return 0, nil, err
 	}
 	ds, next, err := s.deps.Webhooks.Deliveries(c.Request.Context(), customerOf(c).ID, id, status, after, size)
