@@ -159,6 +159,10 @@ type Deps struct {
 	Poster   Poster
 	Waker    Waker
 	Log      *slog.Logger
+
+	// LargeBytes is how much large messages may have together that are being sent, before
+	// they are encoded; one alone may have more. 0 is DefaultLargeBytes.
+	LargeBytes int64
 }
 
 // Activities exports the activities and nothing else: registering it registers
@@ -193,7 +197,10 @@ func defaultLimits() limits {
 
 // New makes the activities and the Drain that lets their open exchanges end.
 func New(deps Deps) (*Activities, Drain) {
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(largeMessagesMax)}
+	if deps.LargeBytes == 0 {
+		deps.LargeBytes = DefaultLargeBytes
+	}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(deps.LargeBytes)}
 	return a, a.exchanges.drain
 }
 

@@ -181,12 +181,12 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	}
 }
 
-// Large messages share so much memory, counted before encoding: one that is
-// loaded, rendered and sent takes up to three times its size.
-const (
-	largeMessage     = 1 << 20
-	largeMessagesMax = 256 << 20
-)
+// Large messages share Deps.LargeBytes of memory, counted before encoding: one that is
+// loaded, rendered and sent takes about three times its size, text of many short lines five.
+const largeMessage = 1 << 20
+
+// DefaultLargeBytes is Deps.LargeBytes where memory is not short.
+const DefaultLargeBytes = 256 << 20
 
 // room waits until there is memory for a large message. It comes before the session
 // and the gate, where nobody else waits for this one.
@@ -194,7 +194,7 @@ func (a *Activities) room(ctx context.Context, n int64) (release func(), err err
 	if n <= largeMessage {
 		return func() {}, nil
 	}
-	n = min(n, largeMessagesMax)
+	n = min(n, a.deps.LargeBytes)
 	if err := a.large.Acquire(ctx, n); err != nil {
 		return nil, err
 	}

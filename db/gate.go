@@ -281,6 +281,10 @@ func (c *change) closed(m *mail) (email.State, bool) {
 			return email.State{}, false
 		}
 	}
+	if !m.NextActionAt.After(c.now) { // the end of its time was then: ExpireAfter has been raised since
+		m.dirty = true
+		c.settle(m)
+	}
 	return c.state(m), true
 }
 

@@ -240,6 +240,16 @@ func TestTheGateIsClosed(t *testing.T) {
 		require.NotEmpty(t, o.State.Waiting, "a run that is told to go on and finds the gate closed would spin")
 		require.False(t, o.State.NextAt.IsZero())
 	})
+	t.Run("at the end of its time, which is later by now", func(t *testing.T) {
+		e := b.accept(message("bob@x.test"))
+		next := b.attempt(e.ID, 1, deferred).State.NextAt
+		b.exec("UPDATE emails SET next_action_at = now() - interval '1 second' WHERE id = ?", e.ID) // as EXPIRE_AFTER was
+		_, o := b.open(e.ID, 2)
+		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, "retry", o.State.Waiting)
+		require.Equal(t, next, o.State.NextAt)
+		require.Equal(t, next, b.get(e.ID).NextAttemptAt.UTC())
+	})
 	t.Run("after the end", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		b.attempt(e.ID, 1, delivered)

@@ -40,6 +40,8 @@ type sendEmail struct {
 	turn email.Turn
 	// woken wakes a waiting run after something inside it changed the e-mail.
 	woken workflow.Channel
+	// rushed counts how often the same attempt has come to nothing without a wait.
+	rushed int
 	// controlling counts the actions under way: the run does not end before them.
 	controlling int
 }
@@ -82,6 +84,7 @@ func (s *sendEmail) run() (email.SendEmailResult, error) {
 			}
 			continue
 		}
+		attempt := s.state.NextAttempt
 		sent, err := s.send()
 		if err != nil {
 			return email.SendEmailResult{}, err
@@ -92,7 +95,32 @@ func (s *sendEmail) run() (email.SendEmailResult, error) {
 		if s.state.Final {
 			return s.finish()
 		}
+		s.slowDown(attempt)
 	}
+}
+
+const (
+	// changeSlowDown names the version from which a run waits that gets nowhere.
+	changeSlowDown = "wait-when-nothing-moves"
+	// rushes is how often an attempt may come to nothing without a wait, as when another
+	// process makes it. From then on the run waits for 2, 4, 8 … 300 s.
+	rushes     = 5
+	slowDownTo = 5 * time.Minute
+)
+
+// slowDown has the run wait if the same attempt is due again and again and is never made:
+// a fault of ours would otherwise fill the history as fast as the machine can.
+func (s *sendEmail) slowDown(attempt int) {
+	if s.state.Waiting != "" || s.state.NextAttempt != attempt {
+		s.rushed = 0
+		return
+	}
+	if s.rushed++; s.rushed <= rushes || workflow.GetVersion(s.ctx, changeSlowDown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return
+	}
+	s.log.Error("an attempt is due again and again and is never made", "attempt", attempt, "times", s.rushed)
+	wait := min(time.Second<<min(s.rushed-rushes, 20), slowDownTo)
+	s.state.Waiting, s.state.NextAt = "retry", workflow.Now(s.ctx).Add(wait)
 }
 
 func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {

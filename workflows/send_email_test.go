@@ -142,6 +142,30 @@ func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
 	require.Equal(t, 6*time.Minute, r.Now().Sub(start))
 }
 
+// TestARunThatGetsNowhereSlowsDown: the store says that an attempt is due, and its gate that
+// none is, for an hour.
+func TestARunThatGetsNowhereSlowsDown(t *testing.T) {
+	t.Parallel()
+	r := newRun(t)
+	resolved(r, ready)
+	tries := 0
+	on(r, email.ActivitySendSMTP, func(int, email.SendSMTPInput) (email.SendSMTPResult, error) {
+		tries++
+		return email.SendSMTPResult{Attempt: 1}, nil
+	})
+	on(r, email.ActivityRecordStatus, func(int, email.RecordStatusInput) (email.RecordStatusResult, error) {
+		if r.Now().Sub(start) > time.Hour {
+			return email.RecordStatusResult{State: deliveredState()}, nil
+		}
+		return email.RecordStatusResult{State: email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 1}}, nil
+	})
+	fired(r)
+	res, err := r.execute()
+	require.NoError(t, err)
+	require.Equal(t, email.StatusDelivered, res.Status)
+	require.Less(t, tries, 30)
+}
+
 func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)

@@ -131,7 +131,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 }
 
 // newApp wires everything but the listeners.
-func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
+func newApp(cfg config.Config, largeBytes int64, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log}
 	var err error
 	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
@@ -166,9 +166,10 @@ func newApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
 		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
-		Resolver: resolvers,
-		Poster:   webhook.NewPoster(a.http, version),
-		Log:      log,
+		Resolver:   resolvers,
+		Poster:     webhook.NewPoster(a.http, version),
+		Log:        log,
+		LargeBytes: largeBytes,
 	})
 	return a, nil
 }

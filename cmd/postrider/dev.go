@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun/driver/pgdriver"
 
+	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/devstack"
@@ -119,7 +120,7 @@ func dev(cmd *cobra.Command) (err error) {
 	if _, err := db.MigrateUp(ctx, cfg.DatabaseURL.Reveal()); err != nil {
 		return err
 	}
-	a, err := newApp(cfg, log)
+	a, err := newApp(cfg, activities.DefaultLargeBytes, log)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
+	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
 )
 
@@ -34,3 +35,13 @@ func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 // it: the API's default, but at most 7/16 of the heap, for what is in use is up to twice
 // as much until it is collected.
 func requestMemory(heap int64) int64 { return min(api.DefaultMemoryBytes, heap/16*7) }
+
+// largeMemory is what large messages that are being sent may have, in bytes before they are
+// encoded: a quarter of what requests leave of the heap, for each takes up to four times as much
+// and more. The least is what is sent one at a time.
+func largeMemory(heap, requests int64) int64 {
+	return min(activities.DefaultLargeBytes, max(8<<20, (heap-requests)/4-restOfHeap/4))
+}
+
+// restOfHeap is for all that is neither a request nor a large message.
+const restOfHeap = 96 << 20

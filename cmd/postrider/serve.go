@@ -58,8 +58,12 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 	if cfg.RequestMemoryBytes == 0 {
 		cfg.RequestMemoryBytes = requestMemory(heap)
 	}
+	requests := cfg.RequestMemoryBytes
+	if use == config.Worker {
+		requests = 0 // it answers nobody
+	}
 	cfg.Log(log)
-	a, err := newApp(cfg, log)
+	a, err := newApp(cfg, largeMemory(heap, requests), log)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -422,6 +423,12 @@ func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
 	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		return d.signal(ctx, s)
 	}
+	if wanted, err := d.terminatedBySomebody(ctx, info.GetExecution()); err != nil {
+		return err
+	} else if !wanted {
+		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run for its size; a new one goes on. Tell the developers.")
+		return d.signal(ctx, s)
+	}
 	if s.BatchID != "" {
 		_, err = d.outbox.ControlBatch(stop, s.BatchID, email.ActionHold)
 	} else {
@@ -431,6 +438,25 @@ func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
 	}
 	return nil
+}
+
+// byServer is who ends a run that has grown too large: Temporal's history service, in the
+// run's last event.
+const byServer = "history-service"
+
+// terminatedBySomebody tells a run that somebody terminated from one that Temporal did.
+func (d *Dispatcher) terminatedBySomebody(ctx context.Context, run *commonpb.WorkflowExecution) (bool, error) {
+	last := d.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
+	for last.HasNext() {
+		event, err := last.Next()
+		if err != nil {
+			return false, err
+		}
+		if event.GetWorkflowExecutionTerminatedEventAttributes().GetIdentity() == byServer {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // taken reports whether the workflow id of a direct start is another's by now: such

@@ -141,9 +141,15 @@ func (o *outbox) put(s email.Start) {
 
 func server(t *testing.T, dir string, port int) *devstack.Temporal {
 	t.Helper()
+	return serverWith(t, devstack.TemporalOptions{Dir: dir, Port: port})
+}
+
+func serverWith(t *testing.T, o devstack.TemporalOptions) *devstack.Temporal {
+	t.Helper()
 	cli, err := devstack.TemporalCLI(t.Context(), "../../tools/temporal", "../../.postrider/tools", nil)
 	require.NoError(t, err)
-	s, err := devstack.StartTemporal(t.Context(), devstack.TemporalOptions{CLI: cli, Dir: dir, Port: port, Headless: true})
+	o.CLI, o.Headless = cli, true
+	s, err := devstack.StartTemporal(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.WithoutCancel(t.Context()))) })
 	return s
@@ -273,11 +279,19 @@ func TestDispatch(t *testing.T) {
 
 func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	t.Parallel()
-	temporal := server(t, "", 0)
+	temporal := serverWith(t, devstack.TemporalOptions{DynamicConfig: map[string]string{"limit.historyCount.error": "20"}})
 	c := lazy(t, temporal.Address())
 	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
 	lost, stopped, stale := start(), start(), uuid.NewString()
-	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: stopped.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
+	// A run whose history is too large, which Temporal terminates itself.
+	exceeded := start()
+	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: exceeded.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_ = c.SignalWorkflow(t.Context(), exceeded.WorkflowID, "", email.SignalWake, nil) // the last one says that it is over
+		return status(t, c, exceeded.WorkflowID) == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED
+	}, patience, time.Millisecond)
+	_, err = c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: stopped.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
 	require.NoError(t, err)
 	require.NoError(t, c.TerminateWorkflow(t.Context(), stopped.WorkflowID, "", "enough"))
 	// The id of a direct start is its caller's, who may use it for something else.
@@ -287,11 +301,11 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
-	box := &outbox{overdue: []email.Start{stopped, lost, astray}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
+	box := &outbox{overdue: []email.Start{stopped, lost, astray, exceeded}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
-	for _, id := range []string{lost.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
+	for _, id := range []string{lost.WorkflowID, exceeded.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
 	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")
