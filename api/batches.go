@@ -238,6 +238,9 @@ func (s *Server) controlBatch(action email.Action) handler {
 		if err != nil {
 			return 0, nil, err
 		}
+		if err := s.holdQuery(c); err != nil {
+			return 0, nil, err
+		}
 		p, own, err := s.deps.Batches.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
 		if err != nil {
 			return 0, nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +31,9 @@ import (
 type budget struct {
 	bodies, work, copies, answers *shares
 	alone                         alone
-	// queries are connections to Postgres for what may take long there: lists, counts,
-	// batches and their previews. Other requests have the rest of the pool.
+	// queries are connections to Postgres for what may take long there, or wait for a row's
+	// lock: all but the acceptance of single e-mails, which share one, and what looks up
+	// credentials. Those have the rest of the pool.
 	queries *shares
 }
 
@@ -240,14 +242,20 @@ func (s *Server) holdPage(c *gin.Context) error {
 	return err
 }
 
-// holdQuery waits until the request may ask Postgres what may take long.
+// holdQuery waits until the request may ask Postgres what may take long, once.
 func (s *Server) holdQuery(c *gin.Context) error {
+	if slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == s.budget.queries && h.n > 0 }) {
+		return nil
+	}
 	_, err := hold(c, s.budget.queries, 1)
 	return err
 }
 
 // holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
 func (s *Server) holdEmail(c *gin.Context, id string) error {
+	if err := s.holdQuery(c); err != nil {
+		return err
+	}
 	n, err := s.deps.Emails.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return err

@@ -247,8 +247,8 @@ func TestTheGateIsClosed(t *testing.T) {
 		_, o := b.open(e.ID, 2)
 		require.Equal(t, email.VerdictClosed, o.Verdict)
 		require.Equal(t, "retry", o.State.Waiting)
-		require.Equal(t, next, o.State.NextAt)
-		require.Equal(t, next, b.get(e.ID).NextAttemptAt.UTC())
+		require.WithinDuration(t, next, o.State.NextAt, time.Microsecond)
+		require.WithinDuration(t, next, b.get(e.ID).NextAttemptAt, time.Microsecond)
 	})
 	t.Run("after the end", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
