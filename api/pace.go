@@ -24,12 +24,15 @@ type Pace struct {
 // 5 minutes, which is 1 Mbit/s.
 var defaultPace = Pace{BodyGrace: 10 * time.Second, BodyRate: 8 << 10, BodyMax: 5 * time.Minute, AnswerPiece: 128 << 10, AnswerTime: 20 * time.Second}
 
-// Limits of a connection besides its Pace: a header in 10 s and of at most 32 KiB, which
-// holds the query too; 2 minutes without a request.
+// Limits of a connection besides its Pace: a header in 10 s, 2 minutes without a request.
+//
+// A header, which holds the query too, has at most 12 KiB: net/http takes 4 KiB more than
+// it is told. Every connection may have one, before anybody knows whose it is, and keeps it
+// until the request is answered: MaxConnections of them fit a process of 512 MB.
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 32 << 10
+	maxHeaderBytes    = 8 << 10
 )
 
 // HTTPServer wraps a handler with the limits that a server in the open needs.
@@ -45,7 +48,8 @@ func PacedServer(h http.Handler, p Pace) *http.Server {
 
 func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
-	body := &pacedBody{ReadCloser: r.Body, pace: p, conn: conn, ended: r.Body == http.NoBody}
+	body := &pacedBody{ReadCloser: r.Body, pace: p, conn: conn, request: r, ended: r.Body == http.NoBody}
+	r.Trailer = nil // what the header announces
 	if !body.ended {
 		r.Body = body
 	}
@@ -60,14 +64,17 @@ func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	_ = conn.SetWriteDeadline(now.Add(p.AnswerTime)) // likewise
 }
 
-// pacedBody moves the connection's read deadline with what has come.
+// pacedBody moves the connection's read deadline with what has come. It drops the trailer
+// behind a chunked body, which nothing reads (RFC 9110 section 6.5.1): net/http makes a map
+// of its 4 KiB, twenty times as large, and keeps it as long as the request.
 type pacedBody struct {
 	io.ReadCloser
-	pace  Pace
-	conn  *http.ResponseController
-	since time.Time
-	got   int64
-	ended bool
+	pace    Pace
+	conn    *http.ResponseController
+	request *http.Request
+	since   time.Time
+	got     int64
+	ended   bool
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
@@ -86,6 +93,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		// The server watches for the client's end from now on; a deadline would look like one.
 		b.ended = true
+		b.request.Trailer = nil
 		if derr := b.conn.SetReadDeadline(time.Time{}); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
 			return n, derr
 		}

@@ -42,7 +42,8 @@ func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Durati
 	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
 }
 
-// wait waits for a verdict on every recipient, and holds no content meanwhile.
+// wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
+// header of the request, which nothing reads afterwards.
 func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
@@ -52,6 +53,7 @@ func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration)
 	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
+	clear(c.Request.Header)
 	one := s.waiters.add(id)
 	select {
 	case <-one.done:

@@ -1,0 +1,152 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
+)
+
+// inUse is what the process holds for heap and stacks, after a collection.
+func inUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// TestEveryConnectionMayHaveTheLargestHeader: a header comes before anybody knows whose it
+// is, and stays as long as its request. All that a port may have fit a process of 512 MB,
+// in any form, and with a trailer behind a chunked body too.
+//
+// Not parallel: other tests' memory would count.
+func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
+	const connections, bound = 200, 192 << 20
+	for name, header := range map[string]string{
+		"short lines":        shortLines(90),
+		"long lines":         strings.Repeat("a: "+strings.Repeat("b", 110)+"\r\n", 90),
+		"a trailer is named": "Trailer: " + manyNames(3000) + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var read sync.WaitGroup
+			read.Add(connections)
+			end, trailers := make(chan struct{}), make(chan int, connections)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			srv := api.HTTPServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				trailers <- len(r.Trailer)
+				read.Done()
+				<-end
+			}))
+			served := make(chan error, 1)
+			go func() { served <- srv.Serve(api.LimitConnections(l, 0, nil)) }()
+			t.Cleanup(func() { require.NoError(t, srv.Close()); require.ErrorIs(t, <-served, http.ErrServerClosed) })
+			request := "POST /?" + strings.Repeat("q", 1000) + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + header + "\r\n0\r\n" + shortLines(800) + "\r\n"
+
+			before := inUse()
+			for range connections {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				require.NoError(t, err)
+				defer conn.Close()
+				_, err = io.WriteString(conn, request)
+				require.NoError(t, err)
+			}
+			read.Wait()
+			each := (inUse() - before) / connections
+			close(end)
+			t.Logf("%d bytes of header: %d of memory for each connection", len(header), each)
+			require.Less(t, each*api.MaxConnections, int64(bound))
+			for range connections {
+				require.Zero(t, <-trailers)
+			}
+		})
+	}
+}
+
+// shortLines are n lines of five bytes.
+func shortLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%s:\r\n", shortName(i))
+	}
+	return b.String()
+}
+
+// manyNames are n names, separated by commas.
+func manyNames(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(shortName(i) + ",")
+	}
+	return b.String()
+}
+
+// shortName has two characters, and is another one for each i below 36*36; then it repeats.
+func shortName(i int) string {
+	const chars = "abcdefghijklmnopqrstuvwxyz0123456789"
+	return string([]byte{chars[i/len(chars)%len(chars)], chars[i%len(chars)]})
+}
+
+// TestAHeaderIsTwelveKiBAtMost, with its query.
+func TestAHeaderIsTwelveKiBAtMost(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	go func() { _ = srv.Serve(api.LimitConnections(l, 0, nil)) }() // it ends with the test
+	t.Cleanup(func() { srv.Close() })
+	for size, want := range map[int]int{11 << 10: http.StatusNoContent, 13 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "GET /?%s HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", strings.Repeat("q", size/2), strings.Repeat("b", size/2))
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, want, resp.StatusCode, size)
+		require.NoError(t, resp.Body.Close())
+		conn.Close()
+	}
+}
+
+// settling is a store whose e-mail has its verdict when it is asked for the second time.
+type settling struct {
+	store
+	header http.Header
+	left   []int // header fields that the request has at each call
+}
+
+func (s *settling) Settled(_ context.Context, ids []string) ([]string, error) {
+	if s.left = append(s.left, len(s.header)); len(s.left) == 1 {
+		return nil, nil
+	}
+	return ids, nil
+}
+
+func TestWhoWaitsHoldsNoHeader(t *testing.T) {
+	t.Parallel()
+	s := &settling{}
+	b := setupFor(t, setupOptions{maxBytes: maxBytes, emails: func(e api.Emails) api.Emails { s.store = e; return s }})
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	req, rec := httptest.NewRequest("GET", "/v1.0/emails/"+id+"?wait=60s", nil), httptest.NewRecorder()
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	req.Header.Set("X-Large", strings.Repeat("a", 4000))
+	s.header = req.Header
+	b.server.ServeHTTP(rec, req)
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	require.Equal(t, []int{2, 0}, s.left, "before and while it waits")
+}
