@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -88,6 +89,14 @@ func decode(c *gin.Context, into any) error {
 		return err
 	}
 	return noNUL(body)
+}
+
+// choices refuses a list of more than there is to choose from: some would be named twice.
+func choices(pointer string, given, known int) error {
+	if given > known {
+		return invalid(pointer, "too_many", fmt.Sprintf("there are only %d to choose from: name each once", known))
+	}
+	return nil
 }
 
 // noNUL refuses texts that Postgres takes for none. The body is JSON.

@@ -80,6 +80,9 @@ func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.T
 	if r.Expire > 0 {
 		k.ExpiresAt = now.Add(time.Duration(r.Expire) * time.Second)
 	}
+	if err := choices("/scopes", len(r.Scopes), len(account.Scopes())); err != nil {
+		return k, err
+	}
 	for i, scope := range r.Scopes {
 		switch {
 		case !slices.Contains(account.Scopes(), scope):

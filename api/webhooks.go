@@ -111,9 +111,19 @@ func (r webhookRequest) apply(e *endpoint.Endpoint, checkURL func(string) error)
 		return invalid("/url", "invalid", err.Error())
 	}
 	known := endpoint.Events(e.Format)
+	if r.Events != nil {
+		if err := choices("/events", len(e.Events), len(known)); err != nil {
+			return err
+		}
+	}
 	for i, name := range e.Events {
 		if !slices.Contains(known, name) {
 			return invalid("/events/"+strconv.Itoa(i), "unknown", "there is no such event in this format; docs/webhooks.md lists them")
+		}
+	}
+	if r.Streams != nil {
+		if err := choices("/streams", len(e.Streams), 2); err != nil {
+			return err
 		}
 	}
 	for i, s := range e.Streams {
@@ -350,8 +360,12 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	known := endpoint.Events(e.Format)
+	if err := choices("/types", len(in.Types), len(known)); err != nil {
+		return 0, nil, err
+	}
 	for i, name := range in.Types {
-		if !slices.Contains(endpoint.Events(e.Format), name) {
+		if !slices.Contains(known, name) {
 			return 0, nil, invalid("/types/"+strconv.Itoa(i), "unknown", "there is no such event in this format; docs/webhooks.md lists them")
 		}
 	}

@@ -96,10 +96,15 @@ func SenderPointer(body []byte) string {
 	return ""
 }
 
-// Unmarshal reads a JSON object strictly: unknown and repeated members, wrong
-// types and invalid UTF-8 are refused with a pointer to the place. The error is
-// an *email.Failure.
-func Unmarshal(body []byte, into any) error { return unmarshal(body, into, false) }
+// Unmarshal reads a JSON object that is no message strictly: unknown and repeated members,
+// wrong types, invalid UTF-8, and arrays and objects of more than 400 members are refused
+// with a pointer to the place. The error is an *email.Failure.
+func Unmarshal(body []byte, into any) error {
+	if err := boundMembers(body, maxSmallMembers, maxSmallMembers); err != nil {
+		return err
+	}
+	return unmarshal(body, into, false)
+}
 
 func unmarshal(body []byte, into any, ignoreUnknown bool) error {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 {

@@ -18,9 +18,19 @@ const maxMembers = 1000
 // maxListed bounds a batch's list alike.
 const maxListed = 2 * email.MaxBatchRecipients
 
-// members refuses a body of which an array or object has too many. What else is wrong with
-// the body is not its business. It reads a buffer, which the decoder does not copy.
+// maxSmallMembers bounds those of a request that is no message. The longest list is the plan
+// of a warm-up, which has a day more than a year.
+const maxSmallMembers = 400
+
+// members bounds a message's and a batch's.
 func members(body []byte, l Limits) error {
+	return boundMembers(body, max(maxMembers, int64(l.MaxRecipients)), maxListed)
+}
+
+// boundMembers refuses a body of which an array or object has more than so many, or a
+// batch's list more than listed. What else is wrong with the body is not its business. It
+// reads a buffer, which the decoder does not copy.
+func boundMembers(body []byte, most, listed int64) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	// limits are those of the arrays and objects that are open.
 	var limits []int64
@@ -35,9 +45,9 @@ func members(body []byte, l Limits) error {
 			limits = limits[:len(limits)-1]
 			continue
 		case '{', '[':
-			limit := max(maxMembers, int64(l.MaxRecipients))
+			limit := most
 			if len(limits) == 1 && t.Kind() == '[' && (name == "messages" || name == "recipients") {
-				limit = maxListed
+				limit = listed
 			}
 			limits = append(limits, limit)
 		}
