@@ -44,6 +44,9 @@ const (
 	fieldFile = "file"
 	// maxFormOverhead is what a form may have besides the file: boundaries and headers.
 	maxFormOverhead = 64 << 10
+	// maxPartHeader bounds what comes before the file, and behind it: boundaries and headers.
+	// mime/multipart takes 10 MB of a header.
+	maxPartHeader = 16 << 10
 	// sniffBytes tell a file's type.
 	sniffBytes = 512
 	// streamBytes is what one stream to or from Postgres holds: a chunk of 512 KiB, and that
@@ -82,6 +85,7 @@ func (s *Server) postFile(c *gin.Context) (int, any, error) {
 // upload is the file inside a form. It ends only where the form is whole, and
 // fails with an *email.Failure.
 type upload struct {
+	body  *formBody
 	form  *multipart.Reader
 	part  *multipart.Part
 	limit int64
@@ -95,12 +99,13 @@ func openUpload(c *gin.Context, limit int64) (*upload, error) {
 	if c.Request.ContentLength > limit+maxFormOverhead {
 		return nil, fileTooLarge(limit)
 	}
-	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, limit+maxFormOverhead)
+	body := &formBody{ReadCloser: http.MaxBytesReader(c.Writer, c.Request.Body, limit+maxFormOverhead)}
+	c.Request.Body = body
 	form, err := c.Request.MultipartReader()
 	if err != nil || c.ContentType() != "multipart/form-data" {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the file as multipart/form-data, in a field named file, as curl --form file=@report.pdf does")
 	}
-	up := &upload{form: form, limit: limit}
+	up := &upload{body: body, form: form, limit: limit}
 	switch up.part, err = up.next(); {
 	case err != nil:
 		return nil, err
@@ -144,7 +149,9 @@ func (u *upload) end() error {
 
 // next is the form's next part, nil at its end.
 func (u *upload) next() (*multipart.Part, error) {
+	u.body.inHeader, u.body.left = true, maxPartHeader
 	part, err := u.form.NextPart()
+	u.body.inHeader = false
 	if err == io.EOF { // not one that is wrapped: that form broke off
 		return nil, nil
 	}
@@ -155,12 +162,37 @@ func (u *upload) next() (*multipart.Part, error) {
 }
 
 func (u *upload) failed(err error) error {
+	if errors.Is(err, errPartHeader) {
+		return invalid(fieldFile, "too_long", "the header of a part of the form is larger than 16 KiB: give it a name, a file name and a type")
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fileTooLarge(u.limit)
 	}
 	f := email.Fail(email.CodeInvalidRequest, "the form did not arrive whole; send it again")
 	f.Err = err
 	return f
+}
+
+// formBody is a form as it comes. While a header is read it fails with errPartHeader after
+// left bytes.
+type formBody struct {
+	io.ReadCloser
+	inHeader bool
+	left     int
+}
+
+var errPartHeader = errors.New("the header of a part is too large")
+
+func (b *formBody) Read(p []byte) (int, error) {
+	if b.inHeader {
+		if b.left == 0 {
+			return 0, errPartHeader
+		}
+		p = p[:min(len(p), b.left)]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= n
+	return n, err
 }
 
 func fileTooLarge(limit int64) *email.Failure {

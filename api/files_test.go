@@ -334,3 +334,47 @@ func TestFilesAreListed(t *testing.T) {
 	require.Contains(t, theirs.body, "secret.txt")
 	require.NotContains(t, theirs.body, ids[0])
 }
+
+// counted counts what is read of it.
+type counted struct {
+	io.Reader
+	read int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read += n
+	return n, err
+}
+
+// TestAPartsHeaderIsBounded: mime/multipart keeps one of 10 MB while the file is stored.
+func TestAPartsHeaderIsBounded(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, 20<<20, 0)
+	file := strings.Repeat("x", 100<<10)
+	part := func(header, content string) string {
+		return "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n" + header + "\r\n" + content + "\r\n"
+	}
+	for name, tc := range map[string]struct {
+		form   string
+		status int
+		detail string
+	}{
+		"15 KiB":                {part("A: "+strings.Repeat("a", 15<<10)+"\r\n", file) + "--b--\r\n", 201, ""},
+		"one long line":         {part("A: "+strings.Repeat("a", 9<<20)+"\r\n", file) + "--b--\r\n", 400, "larger than 16 KiB"},
+		"many lines":            {part(strings.Repeat("a:\r\n", 1<<20), file) + "--b--\r\n", 400, "larger than 16 KiB"},
+		"a header with no end":  {part("A: "+strings.Repeat("a", 9<<20), ""), 400, "larger than 16 KiB"},
+		"what is before a part": {strings.Repeat("a\r\n", 1<<20) + part("", file) + "--b--\r\n", 400, "larger than 16 KiB"},
+		"behind the file":       {part("", file) + part("A: "+strings.Repeat("a", 9<<20)+"\r\n", "") + "--b--\r\n", 400, "larger than 16 KiB"},
+	} {
+		body := &counted{Reader: strings.NewReader(tc.form)}
+		req, rec := httptest.NewRequest("POST", "/v1.0/files", body), httptest.NewRecorder()
+		req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+		req.Header.Set("Authorization", "Bearer "+b.key)
+		b.server.ServeHTTP(rec, req)
+		require.Equal(t, tc.status, rec.Code, name+rec.Body.String())
+		require.Contains(t, rec.Body.String(), tc.detail, name)
+		require.LessOrEqual(t, body.read, len(file)+32<<10, name)
+	}
+	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
+}
