@@ -21,7 +21,7 @@ func TestTheDescriptionServesOtherTools(t *testing.T) {
 	require.NoError(t, err)
 	dir := nodetest.Install(t, "testdata/lint", map[string]string{"openapi.yaml": string(description)})
 	tool := func(script string, args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "node", append([]string{"node_modules/" + script}, args...)...)
 		// Nobody is to be told, or asked for a newer version.

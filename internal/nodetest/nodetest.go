@@ -18,7 +18,7 @@ import (
 const Required = "POSTRIDER_TEST_NODE"
 
 // patience is for one step: npm fetches, on a machine that is busy.
-const patience = 3 * time.Minute
+const patience = 12 * time.Minute
 
 // Build does what Install does and compiles what tsconfig.json names.
 func Build(t testing.TB, project string, more map[string]string) (dir string) {
