@@ -153,11 +153,18 @@ func credentialOf(r *http.Request) (string, error) {
 			cred = f
 		}
 	}
-	if cred == "" {
+	switch {
+	case cred == "":
 		return "", errNoCredential
+	case len(cred) > maxCredential:
+		return "", errBadToken
 	}
 	return cred, nil
 }
+
+// maxCredential is in bytes. A login's token has some 300; the claims of a token are
+// decoded before its signature is looked at.
+const maxCredential = 2 << 10
 
 // tokenLife is how long a login lasts, as in the seed API.
 const tokenLife = 7 * 24 * time.Hour
