@@ -285,23 +285,28 @@ const (
 	pageAnswer  = 4 << 20
 )
 
-// answer writes JSON. What the request holds of the answers' memory becomes the size of
-// that: what it was made of is let go.
+// ready says that all that is left is to write an answer of n bytes: what it was made of
+// is let go, and the request holds n bytes of the answers' memory.
+func (s *Server) ready(c *gin.Context, n int) {
+	for _, h := range heldOf(c) {
+		switch h.from {
+		case s.budget.answers:
+			h.shrink(int64(n))
+		case s.budget.queries:
+			h.shrink(0)
+		}
+	}
+	company(c)
+}
+
+// answer writes JSON.
 func (s *Server) answer(c *gin.Context, status int, body any) {
 	out, err := encoded(body)
 	if err != nil {
 		s.problem(c, fmt.Errorf("encode answer: %w", err))
 		return
 	}
-	for _, h := range heldOf(c) {
-		switch h.from {
-		case s.budget.answers:
-			h.shrink(int64(len(out)))
-		case s.budget.queries:
-			h.shrink(0)
-		}
-	}
-	company(c)
+	s.ready(c, len(out))
 	c.Data(status, "application/json; charset=utf-8", out)
 }
 

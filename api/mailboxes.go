@@ -24,7 +24,7 @@ type Mailboxes interface {
 	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, io.Reader, error)
 }
 
-// Parser reads a message for display.
+// Parser reads a message for display. It may change raw.
 type Parser interface {
 	// Parse returns what it could read even with an error, which is
 	// mailbox.ErrTooSlow.
@@ -152,17 +152,26 @@ func (s *Server) message(c *gin.Context) (mailbox.Message, io.Reader, error) {
 	return s.deps.Mailboxes.ReceivedMessage(c.Request.Context(), customerOf(c).ID, box, id)
 }
 
-// wholeMessage reads the message that the path names into memory, to be taken apart
-// until release is called: the whole, its decoded parts, and one of them as an answer.
-func (s *Server) wholeMessage(c *gin.Context) (m mailbox.Message, raw []byte, release func(), err error) {
+// What a message is charged that is taken apart, in bytes.
+const (
+	// parsedBytes is what reading takes beside the message at most.
+	parsedBytes = 40 << 20
+	// shownBytes is what is answered of a message at most, before it is JSON: 2 MiB of text
+	// and of HTML, and the header.
+	shownBytes = 5 << 20
+)
+
+// wholeMessage reads the message that the path names into memory, to be taken apart until
+// release is called. The answer may take as much as answer says of the message's size.
+func (s *Server) wholeMessage(c *gin.Context, answer func(size int64) int64) (m mailbox.Message, raw []byte, release func(), err error) {
 	m, content, err := s.message(c)
 	if err != nil {
 		return m, nil, nil, err
 	}
-	if _, err := s.holdAnswer(c, 2*m.Size+smallAnswer); err != nil {
+	if _, err := s.holdAnswer(c, answer(m.Size)+smallAnswer); err != nil {
 		return m, nil, nil, err
 	}
-	if release, err = borrow(c, s.budget.work, 2*m.Size); err != nil {
+	if release, err = borrow(c, s.budget.work, m.Size+min(3*m.Size, parsedBytes)); err != nil {
 		return m, nil, nil, err
 	}
 	raw = make([]byte, m.Size)
@@ -174,7 +183,8 @@ func (s *Server) wholeMessage(c *gin.Context) (m mailbox.Message, raw []byte, re
 }
 
 func (s *Server) getMessage(c *gin.Context) (int, any, error) {
-	m, raw, release, err := s.wholeMessage(c)
+	// What is shown, and that as JSON in a buffer that grows.
+	m, raw, release, err := s.wholeMessage(c, func(size int64) int64 { return 4 * min(size, shownBytes) })
 	if err != nil {
 		return 0, nil, err
 	}
@@ -253,12 +263,14 @@ func (s *Server) getMessageAttachment(c *gin.Context) {
 	}
 	sandboxed(c)
 	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
+	s.ready(c, len(content))
 	c.Data(http.StatusOK, "application/octet-stream", content)
 }
 
 // messageAttachment takes one attachment out of a message.
 func (s *Server) messageAttachment(c *gin.Context) (mailbox.Part, []byte, error) {
-	_, raw, release, err := s.wholeMessage(c)
+	// Lines that end in CR alone may become twice as large.
+	_, raw, release, err := s.wholeMessage(c, func(size int64) int64 { return 2 * size })
 	if err != nil {
 		return mailbox.Part{}, nil, err
 	}

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/postrider/postrider/internal/mailbox"
@@ -104,7 +105,9 @@ func Summary(raw []byte) (d Digest) {
 			d = Digest{} // a fault of the reader's must not refuse mail
 		}
 	}()
-	list := readHeader(mailread.Lines(raw)).shown
+	// Lines changes what it is given, and raw is stored as it is.
+	head, _ := mailread.Lines(bytes.Clone(raw[:min(len(raw), maxShownHeaderBytes)]))
+	list := readHeader(head).shown
 	column := func(s string) string { return clean(s, mailbox.SummaryBytes) }
 	return Digest{
 		Subject: column(first(list, "Subject")), From: column(first(list, "From")), To: column(first(list, "To")),

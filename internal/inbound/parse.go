@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,7 +35,8 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 	return Attachment(raw, index)
 }
 
-// Parse reads a message for people. Whatever is wrong with it ends up in
+// Parse reads a message for people, and may change raw. Beside raw it takes at most
+// 40 MiB of memory, and for a small message about three times its size. Whatever is wrong with it ends up in
 // Problems; the only error is mailbox.ErrTooSlow, after 5 seconds, and then
 // the headers are there. It keeps at most 2 MiB of text and of HTML, and of a
 // message of more than 500 parts or 20 levels the headers alone.
@@ -44,7 +46,9 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 // is an attachment, and no part is both.
 func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().Add(parseTimeout)) }
 
-// Attachment reads one attachment by the index that Parse gave it. Errors to
+// Attachment reads one attachment by the index that Parse gave it, and may change raw. The
+// content may be a part of it, of which it keeps no more than its own size again. It has no more bytes than raw, or twice as many if lines end
+// in CR alone. Errors to
 // tell apart: mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
 func Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 	return attachmentBy(raw, index, time.Now().Add(parseTimeout))
@@ -58,7 +62,8 @@ func attachmentBy(raw []byte, index int, deadline time.Time) (part mailbox.Part,
 			err = fmt.Errorf("parser gave up: %v: %w", fault, mailbox.ErrTooComplex)
 		}
 	}()
-	m, err := mailread.Open(mailread.Lines(raw), deadline)
+	lines, cr := mailread.Lines(raw)
+	m, err := mailread.Open(lines, cr, deadline)
 	if err != nil {
 		return mailbox.Part{}, nil, err
 	}
@@ -66,8 +71,12 @@ func attachmentBy(raw []byte, index int, deadline time.Time) (part mailbox.Part,
 	if index < 0 || index >= len(parts) {
 		return mailbox.Part{}, nil, fmt.Errorf("attachment %d of %d: %w", index, len(parts), mailbox.ErrNoAttachment)
 	}
-	content, _ = parts[index].Content()
-	return describe(index, parts[index], content), content, nil
+	part, _ = describe(index, parts[index])
+	content, _, _ = parts[index].Content(int(part.Size))
+	if len(content) < len(raw)/2 {
+		content = bytes.Clone(content) // of a large message a small part would keep all
+	}
+	return part, content, nil
 }
 
 // problems collects what could not be read, each sentence once.
@@ -88,7 +97,7 @@ func parseBy(raw []byte, deadline time.Time) (p mailbox.Parsed, err error) {
 		}
 		p.Problems = found
 	}()
-	raw = mailread.Lines(raw)
+	raw, cr := mailread.Lines(raw)
 	h := readHeader(raw)
 	p.Headers = h.shown
 	if h.odd {
@@ -99,7 +108,7 @@ func parseBy(raw []byte, deadline time.Time) (p mailbox.Parsed, err error) {
 	}
 	readFields(&p, h, &found)
 
-	m, err := mailread.Open(raw, deadline)
+	m, err := mailread.Open(raw, cr, deadline)
 	switch {
 	case errors.Is(err, mailbox.ErrTooSlow):
 		return p, err
@@ -128,11 +137,11 @@ func parseBy(raw []byte, deadline time.Time) (p mailbox.Parsed, err error) {
 			p.Attachments = nil
 			return p, mailbox.ErrTooSlow
 		}
-		content, problem := part.Content()
+		attachment, problem := describe(i, part)
 		if problem != "" {
 			found.add("%s", problem)
 		}
-		p.Attachments = append(p.Attachments, describe(i, part, content))
+		p.Attachments = append(p.Attachments, attachment)
 	}
 	return p, nil
 }
@@ -192,24 +201,34 @@ func split(m *mailread.Message) (bodies, attachments []*mailread.Part) {
 type shown struct {
 	name string
 	text strings.Builder
-	size int // of all the content
+	size int64 // of all the content
+	cut  bool  // not all of it is shown
 }
 
 func (s *shown) add(p *mailread.Part, found *problems) {
-	content, problem := p.Content()
+	// No charset takes more than four bytes for a character that is one in UTF-8.
+	left := maxShownText - s.text.Len()
+	content, size, problem := p.Content(4 * max(left, 0))
 	if problem != "" {
 		found.add("%s", problem)
 	}
-	s.size += len(content)
-	if s.text.Len() > maxShownText || len(content) == 0 {
+	s.size += size
+	if size == 0 {
 		return
 	}
-	// No charset takes more than four bytes for a character that is one in UTF-8.
-	charset := p.Charset()
+	if int64(len(content)) < size {
+		s.cut = true
+		content = mailread.Head(content, max(len(content)-1, 0)) // no half character at its end
+	}
+	if len(content) == 0 {
+		return
+	}
+	charset := p.Charset
 	if charset == "" && p.Type == "text/html" && !utf8.Valid(content) {
 		charset = mailread.MetaCharset(content)
 	}
-	text, problem := mailread.Text(head(content, 4*maxShownText), charset)
+	text, problem, cut := mailread.TextUpTo(content, charset, left+utf8.UTFMax)
+	s.cut = s.cut || cut
 	if problem != "" {
 		found.add("%s", problem)
 	}
@@ -222,33 +241,26 @@ func (s *shown) add(p *mailread.Part, found *problems) {
 func (s *shown) String(found *problems) string {
 	text := valid(s.text.String())
 	if len(text) > maxShownText {
-		text = mailread.Cut(text, maxShownText)
-		found.add("%s: %d bytes, of which the first %d are shown", s.name, s.size, maxShownText)
+		text, s.cut = strings.Clone(mailread.Cut(text, maxShownText)), true
+	}
+	if s.cut {
+		found.add("%s: %d bytes, of which the first %d are shown", s.name, s.size, len(text))
 	}
 	return text
 }
 
-// head is at most n bytes, without half a character of UTF-8 at its end.
-func head(b []byte, n int) []byte {
-	if len(b) <= n {
-		return b
-	}
-	for back := 0; back < utf8.UTFMax; back++ {
-		if utf8.RuneStart(b[n-back]) {
-			return b[:n-back]
-		}
-	}
-	return b[:n]
-}
-
-func describe(index int, p *mailread.Part, content []byte) mailbox.Part {
-	digest := sha256.Sum256(content)
+func describe(index int, p *mailread.Part) (part mailbox.Part, problem string) {
+	digest, size := sha256.New(), int64(0)
+	problem = p.Decode(func(piece []byte) {
+		size += int64(len(piece))
+		digest.Write(piece) // a hash never fails
+	})
 	return mailbox.Part{
 		Index: index, Filename: filename(p.Filename), Type: clean(p.Type, maxFilenameBytes),
 		ContentID:   clean(messageID(mailread.First(p.Header, "Content-ID")), maxFilenameBytes),
 		Disposition: p.Disposition,
-		Size:        int64(len(content)), SHA256: hex.EncodeToString(digest[:]),
-	}
+		Size:        size, SHA256: hex.EncodeToString(digest.Sum(nil)),
+	}, problem
 }
 
 // filename keeps the last element of what may be a path of any system.

@@ -2,6 +2,7 @@ package mailread
 
 import (
 	"bytes"
+	"io"
 	"regexp"
 	"strings"
 	"unicode/utf16"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/text/encoding/korean"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode/utf32"
+	"golang.org/x/text/transform"
 )
 
 // aliases are names that the registries lack or map to nothing.
@@ -34,14 +36,23 @@ var aliases = map[string]encoding.Encoding{
 // else windows-1252. problem says in English what had to be guessed or was lost;
 // it is empty where nothing was.
 func Text(b []byte, charset string) (text, problem string) {
+	text, problem, _ = TextUpTo(b, charset, 3*len(b)) // no charset makes more of a byte
+	return text, problem
+}
+
+// TextUpTo is Text of the beginning, which is about max bytes, so that no more is decoded.
+// cut says that there is more.
+func TextUpTo(b []byte, charset string, max int) (text, problem string, cut bool) {
 	name := normal(charset)
 	switch name {
 	case "", "usascii", "ascii", "ansix341968", "646", "iso646us", "8bit", "7bit", "binary", "unknown8bit", "default", "utf8", "utf8mb4", "unicode11utf8":
-		return utf8Text(b, name)
+		text, problem = utf8Text(Head(b, max), name)
+		return text, problem, len(b) > max
 	case "utf7", "unicode11utf7", "unicode20utf7", "xunicode20utf7", "csunicode11utf7":
-		return utf7Text(b), ""
+		return utf7Text(b[:min(len(b), 4*max)]), "", len(b) > 4*max
 	case "iso2022kr":
-		b, charset = shiftedKorean(b), "euc-kr"
+		cut = len(b) > 2*max
+		b, charset = shiftedKorean(b[:min(len(b), 2*max)]), "euc-kr"
 	case "utf16":
 		charset = "utf-16be" // RFC 2781 §4.3
 		if bytes.HasPrefix(b, []byte{0xff, 0xfe}) {
@@ -50,15 +61,15 @@ func Text(b []byte, charset string) (text, problem string) {
 	}
 	enc := lookup(normal(charset), charset)
 	if enc == nil {
-		text, _ = utf8Text(b, "")
-		return text, "charset: " + Cut(strings.ToValidUTF8(charset, "?"), 40) + " is not known"
+		text, _ = utf8Text(Head(b, max), "")
+		return text, "charset: " + Cut(strings.ToValidUTF8(charset, "?"), 40) + " is not known", len(b) > max
 	}
-	out, err := enc.NewDecoder().Bytes(b)
+	out, err := io.ReadAll(io.LimitReader(transform.NewReader(bytes.NewReader(b), enc.NewDecoder()), int64(max)+utf8.UTFMax))
 	if err != nil {
-		text, _ = utf8Text(b, "")
-		return text, "charset: not " + Cut(strings.ToValidUTF8(charset, "?"), 40)
+		text, _ = utf8Text(Head(b, max), "")
+		return text, "charset: not " + Cut(strings.ToValidUTF8(charset, "?"), 40), len(b) > max
 	}
-	return strings.TrimPrefix(string(out), "\uFEFF"), ""
+	return strings.TrimPrefix(string(Head(out, max)), "\uFEFF"), "", cut || len(out) > max
 }
 
 var metaCharset = regexp.MustCompile(`(?i)<meta\s[^>]*charset\s*=\s*["']?([\w.:-]+)`)
@@ -213,6 +224,19 @@ func shiftedKorean(b []byte) []byte {
 		}
 	}
 	return out
+}
+
+// Head is at most n bytes, without half a character of UTF-8 at its end.
+func Head(b []byte, n int) []byte {
+	if len(b) <= n {
+		return b
+	}
+	for back := 0; back < utf8.UTFMax && back <= n; back++ {
+		if utf8.RuneStart(b[n-back]) {
+			return b[:n-back]
+		}
+	}
+	return b[:n]
 }
 
 // Cut shortens valid UTF-8 to at most max bytes, between two characters.

@@ -19,7 +19,13 @@ type Field struct {
 // where a header ends without one, at the first line behind the last field that
 // is no field. A block without any field is text from its first byte.
 func Fields(block []byte) (list []Field, body int, odd bool) {
-	open, stray, at := false, -1, 0
+	return scanFields(block, func([]byte) bool { return true })
+}
+
+// scanFields is Fields, but lists those fields alone whose name is wanted.
+func scanFields(block []byte, wanted func(name []byte) bool) (list []Field, body int, odd bool) {
+	open, listed, stray, at := false, false, -1, 0
+	any := false // a field, listed or not
 	for at < len(block) {
 		next := lineEnd(block, at)
 		line := block[at:next]
@@ -28,31 +34,35 @@ func Fields(block []byte) (list []Field, body int, odd bool) {
 		}
 		if line[0] == ' ' || line[0] == '\t' {
 			if open { // a continuation: it lies directly behind what the field has so far
-				last := &list[len(list)-1]
-				last.Value = last.Value[:len(last.Value)+len(line)]
+				if listed {
+					last := &list[len(list)-1]
+					last.Value = last.Value[:len(last.Value)+len(line)]
+				}
 				at = next
 				continue
 			}
-			if len(list) == 0 {
+			if !any {
 				line = bytes.TrimLeft(line, " \t") // a first field that was indented
 			}
 		}
 		if name, value, ok := splitField(line); ok {
-			list = append(list, Field{Name: name, Value: value})
-			open, stray = true, -1
+			if listed = wanted(name); listed {
+				list = append(list, Field{Name: string(name), Value: value})
+			}
+			open, any, stray = true, true, -1
 		} else {
 			open, odd = false, true
 			if stray < 0 {
 				stray = at
 			}
-			if bytes.HasPrefix(line, []byte("--")) && len(list) > 0 {
+			if bytes.HasPrefix(line, []byte("--")) && any {
 				break // a delimiter line: the empty line before it is missing
 			}
 		}
 		at = next
 	}
 	switch {
-	case len(list) == 0 && odd:
+	case !any && odd:
 		return nil, 0, true
 	case stray >= 0:
 		return list, stray, true
@@ -65,18 +75,18 @@ func Fields(block []byte) (list []Field, body int, odd bool) {
 
 // splitField parts a line at its colon. White space before the colon is
 // obsolete syntax (RFC 5322 §4.5).
-func splitField(line []byte) (name string, value []byte, ok bool) {
+func splitField(line []byte) (name, value []byte, ok bool) {
 	n, value, ok := bytes.Cut(line, []byte(":"))
 	n = bytes.TrimRight(n, " \t")
 	if !ok || len(n) == 0 {
-		return "", nil, false
+		return nil, nil, false
 	}
 	for _, c := range n { // RFC 5322 §2.2: printable ASCII but the colon
 		if c <= ' ' || c >= 0x7f {
-			return "", nil, false
+			return nil, nil, false
 		}
 	}
-	return string(n), value, true
+	return n, value, true
 }
 
 // Unfold removes the line ends of a field's value (RFC 5322 §2.2.3). A tab that
@@ -100,9 +110,10 @@ func First(list []Field, name string) string {
 	return ""
 }
 
-// Lines gives a message whose lines end in CR alone CRLF instead, and takes a
-// byte order mark away. Any other message is returned as it is.
-func Lines(raw []byte) []byte {
+// Lines ends the lines of a message in LF that ends them in CR alone, in place, since it may
+// have 50 MB, and says so: such lines stand for ones that end in CRLF. It takes a byte order
+// mark away. Any other message is returned as it is.
+func Lines(raw []byte) (lines []byte, cr bool) {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	first := raw
 	if at := bytes.IndexByte(raw, '\n'); at >= 0 {
@@ -114,28 +125,23 @@ func Lines(raw []byte) []byte {
 		var line []byte
 		line, rest, found = bytes.Cut(rest, []byte("\r"))
 		if _, _, ok := splitField(line); ok || len(line) == 0 && found {
-			return crlf(raw)
+			endInLF(raw)
+			return raw, true
 		}
 		if len(line) == 0 || line[0] != ' ' && line[0] != '\t' {
 			break
 		}
 	}
-	return raw
+	return raw, false
 }
 
-// crlf makes CRLF of CR alone and of LF alone.
-func crlf(raw []byte) []byte {
-	out := make([]byte, 0, len(raw)+len(raw)/16)
+// endInLF makes LF of CR alone.
+func endInLF(raw []byte) {
 	for i, c := range raw {
-		switch {
-		case c == '\n' && i > 0 && raw[i-1] == '\r':
-		case c == '\r' || c == '\n':
-			out = append(out, '\r', '\n')
-		default:
-			out = append(out, c)
+		if c == '\r' && (i+1 == len(raw) || raw[i+1] != '\n') {
+			raw[i] = '\n'
 		}
 	}
-	return out
 }
 
 // lineEnd is the offset behind the line that begins at at.

@@ -60,11 +60,11 @@ func TestOpenKeepsTheLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Open(tt.within, later)
+			_, err := Open(tt.within, false, later)
 			require.NoError(t, err)
-			_, err = Open(tt.beyond, later)
+			_, err = Open(tt.beyond, false, later)
 			require.ErrorIs(t, err, mailbox.ErrTooComplex)
-			_, err = Open(tt.within, time.Now())
+			_, err = Open(tt.within, false, time.Now())
 			require.ErrorIs(t, err, mailbox.ErrTooSlow)
 		})
 	}
@@ -93,11 +93,12 @@ func TestDecoders(t *testing.T) {
 		require.Equal(t, want, string(got), in)
 	}
 	for in, want := range map[string]string{"a=\r\nb": "ab", "a=\nb": "ab", "a= \t\r\nb": "ab", "a=": "a", "a=3": "a=3", "a  \r\nb": "a\r\nb", "=e4=E4": "\xe4\xe4", "==41": "=A"} {
-		got, _ := QuotedPrintable([]byte(in))
+		var got []byte
+		quotedPrintableTo([]byte(in), false, func(piece []byte) { got = append(got, piece...) })
 		require.Equal(t, want, string(got), in)
 	}
-	got, ok := uuDecode([]byte("begin 644 a\r\n%2&5L;&\\\r\n`\r\nend\r\n"))
-	require.True(t, ok)
+	var got []byte
+	require.True(t, uuTo([]byte("begin 644 a\r\n%2&5L;&\\\r\n`\r\nend\r\n"), func(piece []byte) { got = append(got, piece...) }))
 	require.Equal(t, "Hello", string(got))
 }
 

@@ -19,6 +19,10 @@ var separators = map[string]bool{
 	"creation-date": true, "modification-date": true, "start": true, "protocol": true, "micalg": true, "method": true, "report-type": true,
 }
 
+// maxParams bounds the parameters that are read of a field. A file name in segments has the
+// most (RFC 2231 §3): 1,000 of them.
+const maxParams = 1100
+
 // Params reads the value of Content-Type or Content-Disposition (RFC 2045 §5.1,
 // RFC 2183): its first token in lower case and its parameters, names in lower
 // case. One malformed parameter does not cost the others: a value may lack its
@@ -27,7 +31,7 @@ var separators = map[string]bool{
 func Params(value string) (token string, params map[string]Param) {
 	p := paramReader{s: value, raw: map[string]string{}}
 	token = p.token()
-	for p.next() {
+	for n := 0; n < maxParams && p.next(); n++ {
 	}
 	return token, join2231(p.raw)
 }

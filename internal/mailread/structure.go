@@ -18,21 +18,25 @@ const (
 
 // Part is a message or a part of one.
 type Part struct {
+	// Header has the first Content-Type, -Disposition, -Transfer-Encoding and -ID, each up to 64 KiB.
 	Header []Field
 
 	// Type is the media type in lower case, "text/plain" where there is none that can
 	// be read (RFC 2045 §5.2).
-	Type   string
-	Params map[string]Param
+	Type string
+	// Charset is the declared charset, empty where there is none.
+	Charset string
 	// Disposition is "attachment", "inline" or empty. An unknown one is "attachment"
 	// (RFC 2183 §2.8).
 	Disposition string
-	// Filename is as the sender gave it, decoded, path and all.
+	// Filename is as the sender gave it, decoded, path and all, in valid UTF-8.
 	Filename string
 
 	// Raw is the content before its transfer encoding is undone, without the line end
 	// that belongs to the next delimiter. It is a slice of the message.
 	Raw []byte
+	// cr: its lines ended in CR alone, see Lines.
+	cr bool
 	// Children are the parts of a multipart. A multipart in which no delimiter
 	// occurs is a leaf of text.
 	Children []*Part
@@ -45,12 +49,29 @@ type Message struct {
 	Problems []string
 }
 
-// Charset is the declared charset, empty where there is none.
-func (p *Part) Charset() string { return strings.Trim(p.Params["charset"].Value, `"' `) }
+// Decode undoes the transfer encoding, and hands the content on in pieces that are only
+// valid until to returns. problem says what could not be read.
+func (p *Part) Decode(to func(piece []byte)) (problem string) {
+	t := transfer{encoding: encodingName(First(p.Header, "Content-Transfer-Encoding")), isText: strings.HasPrefix(p.Type, "text/"), cr: p.cr}
+	return t.decode(p.Raw, to)
+}
 
-// Content undoes the transfer encoding. problem says what could not be read.
-func (p *Part) Content() (content []byte, problem string) {
-	return decodeTransfer(p.Raw, encodingName(First(p.Header, "Content-Transfer-Encoding")), strings.HasPrefix(p.Type, "text/"))
+// Content is the first max bytes of the content, and the size of all of it. It may be a
+// slice of the message.
+func (p *Part) Content(max int) (content []byte, size int64, problem string) {
+	problem = p.Decode(func(piece []byte) {
+		size += int64(len(piece))
+		piece = piece[:min(len(piece), max-len(content))]
+		if content == nil && len(piece) > pieceBytes { // not decoded
+			content = piece[:len(piece):len(piece)]
+			return
+		}
+		if content == nil && len(piece) > 0 {
+			content = make([]byte, 0, min(2*len(p.Raw), max)) // twice if CRLF comes of LF
+		}
+		content = append(content, piece...)
+	})
+	return content, size, problem
 }
 
 // Leaves calls visit for every part without children, in order.
@@ -81,6 +102,7 @@ const (
 
 type opener struct {
 	raw      []byte
+	cr       bool
 	deadline time.Time
 
 	root     *Part
@@ -92,12 +114,13 @@ type opener struct {
 	problems []string
 }
 
-// Open takes a message apart in one pass over its lines; Lines has been called.
+// Open takes a message apart in one pass over its lines; raw and cr are of Lines. Of the
+// message it makes little more than slices, however many fields and parameters there are.
 // What was left open is closed by the delimiter of an outer part or the end.
 // Errors: mailbox.ErrTooComplex beyond the limits, mailbox.ErrTooSlow at the
 // deadline.
-func Open(raw []byte, deadline time.Time) (*Message, error) {
-	o := &opener{raw: raw, deadline: deadline}
+func Open(raw []byte, cr bool, deadline time.Time) (*Message, error) {
+	o := &opener{raw: raw, cr: cr, deadline: deadline}
 	if err := o.add(nil, "text/plain", 0); err != nil {
 		return nil, err
 	}
@@ -187,7 +210,7 @@ func (o *opener) add(parent *Part, kind string, begin int) error {
 	if o.parts++; o.parts > MaxParts {
 		return fmt.Errorf("more than %d parts: %w", MaxParts, mailbox.ErrTooComplex)
 	}
-	o.current = &Part{Type: kind}
+	o.current = &Part{Type: kind, cr: o.cr}
 	if parent != nil {
 		parent.Children = append(parent.Children, o.current)
 	}
@@ -234,18 +257,21 @@ func (o *opener) problem(s string) {
 // content begins.
 func (o *opener) endHeader(body int) (int, error) {
 	p := o.current
-	list, n, odd := Fields(o.raw[o.begin:body])
+	list, n, odd := scanFields(o.raw[o.begin:body], firstOf(partFields...))
+	for i := range list {
+		list[i].Value = list[i].Value[:min(len(list[i].Value), maxFieldBytes)]
+	}
 	if odd {
 		o.problem("header: some lines are no header fields")
 	}
 	body = o.begin + n
 	p.Header = list
 	o.state, o.begin = inBody, body
-	o.describe(p)
+	boundary := o.describe(p)
 	if !strings.HasPrefix(p.Type, "multipart/") {
 		return body, nil
 	}
-	boundary := strings.TrimRight(p.Params["boundary"].Value, " \t")
+	boundary = strings.TrimRight(boundary, " \t")
 	if boundary == "" || !o.delimits(boundary, body) {
 		if guess := o.guessBoundary(body); guess != "" {
 			boundary = guess
@@ -334,13 +360,33 @@ func trimLineEnd(b []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 }
 
-// describe reads what the header says of a part.
-func (o *opener) describe(p *Part) {
+// partFields are those that are read of a part, and maxFieldBytes how much of each.
+var partFields = []string{"Content-Type", "Content-Disposition", "Content-Transfer-Encoding", "Content-ID"}
+
+const maxFieldBytes = 64 << 10
+
+// firstOf wants the first field of each name, in any case.
+func firstOf(names ...string) (wanted func(name []byte) bool) {
+	had := make([]bool, len(names))
+	return func(name []byte) bool {
+		for i, n := range names {
+			if !had[i] && len(n) == len(name) && hasPrefixFold(name, n) {
+				had[i] = true
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// describe reads what the header says of a part, and the boundary of a multipart. The part
+// keeps no long text.
+func (o *opener) describe(p *Part) (boundary string) {
 	disposition, dparams := Params(First(p.Header, "Content-Disposition"))
 	token, params := Params(First(p.Header, "Content-Type"))
-	p.Params = params
+	p.Charset = kept(strings.Trim(params["charset"].Value, `"' `))
 	for _, name := range []Param{dparams["filename"], dparams["name"], params["name"], params["filename"]} {
-		if p.Filename = filenameOf(name); p.Filename != "" {
+		if p.Filename = kept(filenameOf(name)); p.Filename != "" {
 			break
 		}
 	}
@@ -357,13 +403,19 @@ func (o *opener) describe(p *Part) {
 	case token == "":
 		// the default stays
 	case ok && major != "" && minor != "" && !strings.ContainsAny(token, " \t\"<>@,"):
-		p.Type = token
+		p.Type = kept(token)
 	case p.Filename != "":
 		p.Type = "application/octet-stream" // RFC 2046 §4.5.1; as text its name would be lost
 	default:
 		p.Type = "text/plain"
 	}
+	return params["boundary"].Value
 }
+
+// keptBytes is how much of a name a part keeps. What is longer is nobody's name.
+const keptBytes = 4 << 10
+
+func kept(s string) string { return strings.Clone(Cut(s, keptBytes)) }
 
 // filenameOf decodes RFC 2047 words, which do not belong in a parameter (§5) and
 // are there all the same.
