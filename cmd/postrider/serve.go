@@ -164,7 +164,7 @@ func (a *app) inbound() *inbound.Server {
 	}
 	return inbound.New(inbound.Config{
 		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own,
-		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir,
+		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir, SpoolBytes: a.cfg.InboundSpoolBytes,
 		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
 		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),
 		MailTimeout: a.cfg.InboundMailTimeout, ReadTimeout: a.cfg.InboundReadTimeout, SessionTimeout: a.cfg.InboundSessionTimeout,

@@ -115,6 +115,7 @@ type Config struct {
 	InboundMaxMessageBytes     int64         `env:"POSTRIDER_INBOUND_MAX_MESSAGE_BYTES"`
 	InboundMemoryBytes         int64         `env:"POSTRIDER_INBOUND_MEMORY_BYTES"`
 	InboundSpoolDir            string        `env:"POSTRIDER_INBOUND_SPOOL_DIR"`
+	InboundSpoolBytes          int64         `env:"POSTRIDER_INBOUND_SPOOL_BYTES"`
 	InboundMaxConnections      Count         `env:"POSTRIDER_INBOUND_MAX_CONNECTIONS"`
 	InboundMaxConnectionsPerIP Count         `env:"POSTRIDER_INBOUND_MAX_CONNECTIONS_PER_IP"`
 	InboundMaxRecipients       Count         `env:"POSTRIDER_INBOUND_MAX_RECIPIENTS"`

@@ -47,7 +47,7 @@ func TestLoadDefaults(t *testing.T) {
 		WebhookSchedule: []time.Duration{0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour,
 			5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour},
 		DrainTimeout: 2 * time.Minute, RelayProbeInterval: Interval(time.Minute), DevDir: ".postrider",
-		InboundMaxMessageBytes: 50 << 20, InboundMemoryBytes: 64 << 20, InboundMaxConnections: 200, InboundMaxConnectionsPerIP: 50,
+		InboundMaxMessageBytes: 50 << 20, InboundMemoryBytes: 64 << 20, InboundSpoolBytes: 1 << 30, InboundMaxConnections: 200, InboundMaxConnectionsPerIP: 50,
 		InboundMaxRecipients: 1000, InboundMaxErrors: 100,
 		InboundMailTimeout: time.Minute, InboundReadTimeout: 5 * time.Minute, InboundSessionTimeout: time.Hour,
 		DevPostgresPort: 15432, DevTemporalPort: 17233, DevTemporalUIPort: 18233,

@@ -62,6 +62,10 @@ type Config struct {
 	// SpoolDir is where those files are; they have no names. Empty means the system's
 	// directory for temporary files.
 	SpoolDir string
+	// SpoolBytes is what all files may have together, and at least twice MaxMessageBytes.
+	// A message that finds no more gets 452 4.3.1; those of an IPv4 address or an IPv6 /64
+	// have at most as much as is free afterwards, which is half of it. Defaults to 1 GiB.
+	SpoolBytes int64
 	// MaxRecipients of one transaction; more get 452 4.5.3. Defaults to 1000; RFC 5321
 	// §4.5.3.1.8 asks for at least 100.
 	MaxRecipients int
@@ -114,6 +118,7 @@ func (c Config) withDefaults() Config {
 	}
 	fill(&c.MaxMessageBytes, 50<<20)
 	fill(&c.MemoryBytes, 64<<20)
+	fill(&c.SpoolBytes, 1<<30)
 	fill(&c.MaxRecipients, 1000)
 	fill(&c.MaxLineBytes, 8192)
 	fill(&c.MaxConnections, 200)

@@ -181,7 +181,7 @@ func (s *session) Data(r io.Reader) error {
 	tx := s.tx
 	s.mu.Unlock()
 
-	message := s.server.memory.spool(s.server.cfg.MaxMessageBytes)
+	message := s.server.memory.spool(s.conn.key, s.server.cfg.MaxMessageBytes)
 	defer func() {
 		if err := message.Close(); err != nil {
 			s.server.log.Error("inbound.failed", "step", "close spool", "error", err)

@@ -30,19 +30,45 @@ const (
 //     messages that are being stored leave enough room.
 //
 // Collecting takes at most budget bytes and a block for each connection; storing as many
-// again, or one message if that is larger.
+// again, or one message if that is larger. All files together take at most disk bytes, of
+// which an address has at most as many as are free afterwards, half of them if it is alone.
 type spoolMemory struct {
 	dir     string // for files; empty is the system's
 	storing *semaphore.Weighted
 	room    int64 // of storing
+	disk    int64
 
-	mu   sync.Mutex
-	free int64
+	mu     sync.Mutex
+	free   int64
+	onDisk int64
+	of     map[string]int64 // of onDisk, by address
 }
 
 func newSpoolMemory(cfg Config) *spoolMemory {
 	room := max(cfg.MemoryBytes, cfg.MaxMessageBytes)
-	return &spoolMemory{dir: cfg.SpoolDir, storing: semaphore.NewWeighted(room), room: room, free: cfg.MemoryBytes}
+	return &spoolMemory{dir: cfg.SpoolDir, storing: semaphore.NewWeighted(room), room: room, free: cfg.MemoryBytes,
+		disk: max(cfg.SpoolBytes, 2*cfg.MaxMessageBytes), of: map[string]int64{}}
+}
+
+// takeDisk counts n bytes that go to a file, if an address may have them.
+func (m *spoolMemory) takeDisk(address string, n int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of[address]+n > m.disk-m.onDisk-n {
+		return false
+	}
+	m.of[address] += n
+	m.onDisk += n
+	return true
+}
+
+func (m *spoolMemory) giveDisk(address string, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.onDisk -= n
+	if m.of[address] -= n; m.of[address] == 0 {
+		delete(m.of, address)
+	}
 }
 
 func (m *spoolMemory) take() bool {
@@ -92,21 +118,29 @@ func (m *spoolMemory) prepare() error {
 // spool collects one message, which is at most limit bytes. Close it on every way
 // out. It is for one goroutine.
 type spool struct {
-	memory *spoolMemory
-	limit  int64
+	memory  *spoolMemory
+	address string // whose message it is
+	limit   int64
 
 	size   int64
+	onDisk int64
 	blocks [][]byte // those but the last are full; each is counted in the budget
 	file   *os.File // has what comes before tail
 	tail   []byte   // what is not yet in the file
 }
 
-func (m *spoolMemory) spool(limit int64) *spool { return &spool{memory: m, limit: limit} }
+func (m *spoolMemory) spool(address string, limit int64) *spool {
+	return &spool{memory: m, address: address, limit: limit}
+}
 
-// errTooLarge: a message has more bytes than the limit.
-var errTooLarge = errors.New("message over the limit")
+var (
+	// errTooLarge: a message has more bytes than the limit.
+	errTooLarge = errors.New("message over the limit")
+	// errNoDisk: the files have all the bytes that they, or those of an address, may have.
+	errNoDisk = errors.New("files of messages over their limit (POSTRIDER_INBOUND_SPOOL_BYTES)")
+)
 
-// Write keeps p or fails for good: with errTooLarge, or with what the disk says.
+// Write keeps p or fails for good: with errTooLarge, errNoDisk, or with what the disk says.
 func (s *spool) Write(p []byte) (int, error) {
 	if s.size+int64(len(p)) > s.limit {
 		return 0, errTooLarge
@@ -159,8 +193,8 @@ func (s *spool) spill() error {
 		return fmt.Errorf("remove the name of a message's file: %w", err)
 	}
 	for _, b := range s.blocks {
-		if _, err := file.Write(b); err != nil {
-			return fmt.Errorf("write a message to its file: %w", err)
+		if err := s.writeFile(b); err != nil {
+			return err
 		}
 	}
 	s.freeBlocks()
@@ -168,10 +202,21 @@ func (s *spool) spill() error {
 }
 
 func (s *spool) flush() error {
-	if _, err := s.file.Write(s.tail); err != nil {
-		return fmt.Errorf("write a message to its file: %w", err)
+	if err := s.writeFile(s.tail); err != nil {
+		return err
 	}
 	s.tail = s.tail[:0]
+	return nil
+}
+
+func (s *spool) writeFile(b []byte) error {
+	if !s.memory.takeDisk(s.address, int64(len(b))) {
+		return errNoDisk
+	}
+	s.onDisk += int64(len(b))
+	if _, err := s.file.Write(b); err != nil {
+		return fmt.Errorf("write a message to its file: %w", err)
+	}
 	return nil
 }
 
@@ -213,7 +258,10 @@ func (s *spool) Close() error {
 	if file == nil {
 		return nil
 	}
-	if err := file.Close(); err != nil {
+	err := file.Close()
+	s.memory.giveDisk(s.address, s.onDisk)
+	s.onDisk = 0
+	if err != nil {
 		return fmt.Errorf("close a message's file: %w", err)
 	}
 	return nil

@@ -39,7 +39,7 @@ func TestSpool(t *testing.T) {
 			t.Parallel()
 			m := newSpoolMemory(Config{MemoryBytes: budget, MaxMessageBytes: 1 << 20, SpoolDir: t.TempDir()})
 			for _, size := range []int{0, 1, blockBytes - 1, blockBytes, blockBytes + 1, 2 * blockBytes, 3*blockBytes + 5, len(text)} {
-				s := m.spool(1 << 20)
+				s := m.spool("192.0.2.1", 1<<20)
 				for _, p := range pieces(text[:size], []byte{255, 0, 76}) {
 					_, err := s.Write([]byte(p))
 					require.NoError(t, err)
@@ -57,7 +57,7 @@ func TestSpool(t *testing.T) {
 	t.Run("over the limit", func(t *testing.T) {
 		t.Parallel()
 		m := newSpoolMemory(Config{MemoryBytes: 1 << 20, MaxMessageBytes: 100})
-		s := m.spool(100)
+		s := m.spool("192.0.2.1", 100)
 		_, err := s.Write(make([]byte, 60))
 		require.NoError(t, err)
 		_, err = s.Write(make([]byte, 41))
@@ -69,7 +69,7 @@ func TestSpool(t *testing.T) {
 	t.Run("one message does not take the memory of all", func(t *testing.T) {
 		t.Parallel()
 		m := newSpoolMemory(Config{MemoryBytes: 64 << 20, MaxMessageBytes: 64 << 20, SpoolDir: t.TempDir()})
-		s := m.spool(64 << 20)
+		s := m.spool("192.0.2.1", 64<<20)
 		_, err := s.Write(make([]byte, 8<<20))
 		require.NoError(t, err)
 		require.EqualValues(t, 64<<20, m.free)
@@ -78,7 +78,7 @@ func TestSpool(t *testing.T) {
 	t.Run("messages wait for each other to be stored", func(t *testing.T) {
 		t.Parallel()
 		m := newSpoolMemory(Config{MemoryBytes: 100, MaxMessageBytes: 100, SpoolDir: t.TempDir()})
-		one, two := m.spool(100), m.spool(100)
+		one, two := m.spool("192.0.2.1", 100), m.spool("192.0.2.1", 100)
 		for _, s := range []*spool{one, two} {
 			_, err := s.Write(make([]byte, 60))
 			require.NoError(t, err)
@@ -213,4 +213,63 @@ func TestManyLargeMessagesAtOnceStayWithinTheMemory(t *testing.T) {
 	require.Less(t, peak, int64(budget+24<<20+clients*2*blockBytes+4<<20))
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.NoError(t, <-served)
+}
+
+// TestFilesOfMessagesAreBounded: an address has half of what they may have, and another one
+// half of what is left.
+func TestFilesOfMessagesAreBounded(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	m := newSpoolMemory(Config{MemoryBytes: 1, MaxMessageBytes: 2 * mib, SpoolBytes: 12 * mib, SpoolDir: t.TempDir()})
+	var open []*spool
+	// taken fills messages of an address until one finds no more.
+	taken := func(address string) (n int64) {
+		for n < 20*mib {
+			s := m.spool(address, 2*mib)
+			open = append(open, s)
+			for s.size < 2*mib {
+				_, err := s.Write(make([]byte, blockBytes))
+				if err != nil {
+					require.ErrorIs(t, err, errNoDisk)
+					return n
+				}
+				n += blockBytes
+			}
+		}
+		return n
+	}
+	require.InDelta(t, 6*mib, taken("192.0.2.1"), 8*blockBytes)
+	require.InDelta(t, 3*mib, taken("192.0.2.2"), 8*blockBytes)
+	require.InDelta(t, 1.5*mib, taken("2001:db8::/64"), 8*blockBytes)
+	require.LessOrEqual(t, m.onDisk, int64(12*mib))
+	for _, s := range open {
+		require.NoError(t, s.Close())
+		require.NoError(t, s.Close())
+	}
+	require.Zero(t, m.onDisk)
+	require.Empty(t, m.of)
+}
+
+func TestAMessageThatFindsNoDiskComesAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{SpoolDir: t.TempDir(), MemoryBytes: 1, MaxMessageBytes: 1 << 20, SpoolBytes: 1})
+	large := strings.Repeat(strings.Repeat("x", 998)+"\r\n", 900)
+	first := b.hello()
+	first.envelope("a@x.test", "b@dev.test")
+	first.send(large)
+	require.Eventually(t, func() bool {
+		b.server.memory.mu.Lock()
+		defer b.server.memory.mu.Unlock()
+		return b.server.memory.onDisk > 800_000
+	}, patience, time.Millisecond)
+	second := b.hello()
+	second.envelope("c@x.test", "b@dev.test")
+	second.send(large + ".\r\n")
+	second.expect("452 4.3.1 ")
+	first.send(".\r\n")
+	first.expect("250")
+	second.envelope("c@x.test", "b@dev.test")
+	second.send(large + ".\r\n")
+	second.expect("250")
+	require.Len(t, b.store.all(), 2)
 }
