@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +23,10 @@ const MaxConnections = 4096
 // as many as are free, and at least one, so that a few addresses do not lock the others
 // out. Connections of trusted proxies, which carry the requests of many, count in all only.
 //
+// The addresses of an IPv6 /48, which one household or server may have, have four times
+// perIP together. While more than half of MaxConnections are open, idle ones are closed,
+// those that have been so for the longest time first, but for proxies'.
+//
 // One that is too many is answered 429 and closed. A header of more than maxHeaderLines
 // lines ends its connection.
 func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Listener {
@@ -29,7 +34,8 @@ func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Lis
 }
 
 func limitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
-	return headerLines{netutil.LimitListener(&perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}, maximum)}
+	counted := &perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}
+	return headerLines{netutil.LimitListener(counted, maximum), &idleConnections{most: maximum / 2}, counted.isProxy}
 }
 
 type perIPListener struct {
@@ -59,9 +65,9 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := l.key(conn.RemoteAddr())
-		if l.add(key) {
-			return &countedConn{Conn: conn, release: func() { l.remove(key) }}, nil
+		keys := l.keys(conn.RemoteAddr())
+		if l.add(keys) {
+			return &countedConn{Conn: conn, release: func() { l.remove(keys) }}, nil
 		}
 		if err := conn.SetWriteDeadline(time.Now().Add(refusalTimeout)); err == nil {
 			_, _ = io.WriteString(conn, tooManyConnections) // it is refused all the same
@@ -70,43 +76,60 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 	}
 }
 
-// key is what a connection is counted by; empty for one that is not.
-func (l *perIPListener) key(addr net.Addr) string {
+// perSite is how many times perIP the addresses of an IPv6 /48 have together.
+const perSite = 4
+
+// keys are what a connection is counted by: its address or /64, and its /48 of IPv6; none
+// for one that is not.
+func (l *perIPListener) keys(addr net.Addr) []string {
 	peer, err := netip.ParseAddrPort(addr.String())
-	if err != nil || l.perIP == 0 {
-		return ""
+	if err != nil || l.perIP == 0 || l.isProxy(addr) {
+		return nil
 	}
 	ip := peer.Addr().Unmap().WithZone("")
-	for _, p := range l.proxies {
-		if p.Contains(ip) {
-			return ""
-		}
+	keys := []string{networkOf(ip.String())}
+	if site, err := ip.Prefix(48); err == nil && ip.Is6() {
+		keys = append(keys, site.String())
 	}
-	return networkOf(ip.String())
+	return keys
 }
 
-func (l *perIPListener) add(key string) bool {
+func (l *perIPListener) isProxy(addr net.Addr) bool {
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return false
+	}
+	ip := peer.Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+func (l *perIPListener) add(keys []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if key != "" {
-		if l.open[key] >= min(l.perIP, max(1, (l.max-l.total)/2)) {
+	for i, key := range keys {
+		limit := l.perIP
+		if i > 0 {
+			limit *= perSite
+		}
+		if l.open[key] >= min(limit, max(1, (l.max-l.total)/2)) {
 			return false
 		}
+	}
+	for _, key := range keys {
 		l.open[key]++
 	}
 	l.total++
 	return true
 }
 
-func (l *perIPListener) remove(key string) {
+func (l *perIPListener) remove(keys []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if key == "" {
-		return
-	}
-	if l.open[key]--; l.open[key] == 0 {
-		delete(l.open, key)
+	for _, key := range keys {
+		if l.open[key]--; l.open[key] == 0 {
+			delete(l.open, key)
+		}
 	}
 }
 

@@ -35,15 +35,25 @@ func (l from) Accept() (net.Conn, error) {
 	return fromConn{conn, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(<-l.next), 1))}, nil
 }
 
-// limited is a server with 40 connections in all and 8 for each address. The client asks
-// once over a connection, which stays open, and tells the status.
-func limited(t *testing.T) (client func(ip string) (conn net.Conn, status int)) {
+// limited is a server with 40 connections in all and perIP for each address. The client asks
+// once over a connection, which stays open, and tells the status. The path /busy is answered
+// at once, too, and keeps its connection busy.
+func limited(t *testing.T, path string, perIP int) (client func(ip string) (conn net.Conn, status int)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addresses := make(chan string, 1)
-	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	limited := api.LimitConnectionsTo(from{l, addresses}, 40, 8, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+		if r.URL.Path != "/busy" {
+			return
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		<-r.Context().Done()
+	}))
+	limited := api.LimitConnectionsTo(from{l, addresses}, 40, perIP, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
 	go func() { _ = srv.Serve(limited) }() // closed below
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	return func(ip string) (net.Conn, int) {
@@ -53,7 +63,7 @@ func limited(t *testing.T) (client func(ip string) (conn net.Conn, status int)) 
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() })
 		in := bufio.NewReader(conn)
-		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
 		require.NoError(t, err)
 		res, err := http.ReadResponse(in, nil)
 		if err != nil { // a refusal that the reset of the connection has overtaken
@@ -69,11 +79,11 @@ func limited(t *testing.T) (client func(ip string) (conn net.Conn, status int)) 
 	}
 }
 
-// TestOneAddressLocksNobodyOut: idle connections of one address leave the others theirs,
+// TestOneAddressLocksNobodyOut: connections of one address leave the others theirs,
 // the addresses of an IPv6 /64 are one, and what is closed is free again.
 func TestOneAddressLocksNobodyOut(t *testing.T) {
 	t.Parallel()
-	client := limited(t)
+	client := limited(t, "/busy", 8)
 	fill := func(ips ...string) (open []net.Conn) {
 		for i := 0; ; i++ {
 			require.Less(t, i, 40)
@@ -105,4 +115,70 @@ func TestOneAddressLocksNobodyOut(t *testing.T) {
 	require.Len(t, fill("198.51.100.3"), 2)
 	_, status = client("198.51.100.4")
 	require.Equal(t, http.StatusNoContent, status)
+}
+
+// TestIdleConnectionsLeaveTheOthersPlaces: from however many addresses they come.
+func TestIdleConnectionsLeaveTheOthersPlaces(t *testing.T) {
+	t.Parallel()
+	client := limited(t, "/", 8)
+	proxy, status := client("10.1.2.3")
+	require.Equal(t, http.StatusNoContent, status)
+	var first net.Conn
+	for i := range 120 {
+		conn, status := client(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).String())
+		require.Equal(t, http.StatusNoContent, status, i)
+		if i == 0 {
+			first = conn
+		}
+	}
+	_, err := first.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "the oldest one is closed")
+	_, err = io.WriteString(proxy, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	_, err = http.ReadResponse(bufio.NewReader(proxy), nil)
+	require.NoError(t, err, "a proxy's stays")
+}
+
+// TestASiteOfIPv6HasFourTimesAsMany: its /64s are as many as it likes.
+func TestASiteOfIPv6HasFourTimesAsMany(t *testing.T) {
+	t.Parallel()
+	client := limited(t, "/busy", 2)
+	var open int
+	for i := range 40 {
+		ip := netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, byte(i), 15: 1}).String()
+		if _, status := client(ip); status == http.StatusNoContent {
+			open++
+		}
+	}
+	require.Equal(t, 8, open)
+	_, status := client("2001:db8:2::1")
+	require.Equal(t, http.StatusNoContent, status, "another site")
+}
+
+// TestSilentConnectionsLeaveTheOthersPlaces: those that never sent anything.
+func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	go func() { _ = srv.Serve(api.LimitConnectionsTo(l, 40, 0, nil)) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	var first net.Conn
+	for range 60 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		if first == nil {
+			first = conn
+		}
+	}
+	_, err = first.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	_, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
 }

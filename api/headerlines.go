@@ -1,11 +1,13 @@
 package api
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // maxHeaderLines bounds the lines of a request's header, the request line included.
@@ -16,14 +18,21 @@ const maxHeaderLines = 100
 var errHeaderLines = errors.New("the request's header has too many lines")
 
 // headerLines counts what comes of the header of each request of a connection.
-type headerLines struct{ net.Listener }
+type headerLines struct {
+	net.Listener
+	idle *idleConnections
+	// keep says whose connections are not closed when they are idle.
+	keep func(net.Addr) bool
+}
 
 func (l headerLines) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &headerConn{Conn: conn}, nil
+	c := &headerConn{Conn: conn, owner: l.idle, keep: l.keep(conn.RemoteAddr()), since: time.Now()}
+	c.owner.opened(c)
+	return c, nil
 }
 
 // headerConn ends when a header has more than maxHeaderLines lines.
@@ -35,10 +44,28 @@ type headerConn struct {
 	// uses them.
 	lines int
 	blank bool
+
+	owner *idleConnections
+	keep  bool      // it is not closed when it is idle
+	since time.Time // it was accepted
+	// waits is its place in one of the owner's lists, nil while it is in none. gone: it is
+	// closed. All are under the owner's lock.
+	in    *list.List
+	waits *list.Element
+	gone  bool
+}
+
+// Close is net.Conn's.
+func (c *headerConn) Close() error {
+	c.owner.closed(c)
+	return c.Conn.Close()
 }
 
 func (c *headerConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if n > 0 && !c.beyond.Load() {
+		c.owner.active(c)
+	}
 	for _, b := range p[:n] {
 		if c.beyond.Load() {
 			break

@@ -42,7 +42,7 @@ func HTTPServer(h http.Handler) *http.Server { return PacedServer(h, defaultPace
 func PacedServer(h http.Handler, p Pace) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(h, w, r) }),
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ConnContext: withHeaderConn,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ConnContext: withHeaderConn, ConnState: connState,
 	}
 }
 

@@ -114,7 +114,7 @@ var settings = []Setting{
 		Description: "What the bodies of all requests, what becomes of them, and large answers may hold in memory together, in bytes, of which one customer has at most half of each part; past that requests wait 10 seconds, then get 503. At least 10 times POSTRIDER_MAX_MESSAGE_BYTES, or two customers' largest messages do not fit. Not set, 256 MiB, in a container of less than about 690 MiB 3/8 of its memory.",
 		Example:     "536870912"},
 	{Name: "POSTRIDER_MAX_CONNECTIONS_PER_IP", Group: "Limits", Default: "256", Uses: process,
-		Description: "Connections that an IPv4 address or an IPv6 /64 may have to a port of the API or of a worker at once, of 4096 in all, and never more than half as many as are free; one more gets 429. Those of POSTRIDER_TRUSTED_PROXIES are not counted by address. 0 is any number.",
+		Description: "Connections that an IPv4 address or an IPv6 /64 may have to a port of the API or of a worker at once, of 4096 in all, and never more than half as many as are free; one more gets 429. An IPv6 /48 has four times as many. While more than 2048 are open, idle ones are closed. Those of POSTRIDER_TRUSTED_PROXIES are not counted by address, nor closed. 0 is any number.",
 		Example:     "64"},
 	{Name: "POSTRIDER_RECIPIENT_RATES", Group: "Limits", Uses: worker,
 		Description: "How many recipients a domain may have in a time, over all processes, separated by commas; `*` is each domain that is not named. Not set, any number.",
