@@ -135,8 +135,9 @@ func TestIdleConnectionsLeaveTheOthersPlaces(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "the oldest one is closed")
 	_, err = io.WriteString(proxy, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	_, err = http.ReadResponse(bufio.NewReader(proxy), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(proxy), nil)
 	require.NoError(t, err, "a proxy's stays")
+	require.NoError(t, resp.Body.Close())
 }
 
 // TestASiteOfIPv6HasFourTimesAsMany: its /64s are as many as it likes.
@@ -179,6 +180,7 @@ func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
 	defer conn.Close()
 	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	_, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
 }
