@@ -116,7 +116,7 @@ func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
 		"disk full": "452 4.3.1 Insufficient system storage", "wants TLS": "530 5.7.0 Must issue a STARTTLS command first",
-		"closing": "421 4.3.2 shutting down", "cut": smtptest.Drop,
+		"closing": "421 4.3.2 shutting down", "cut": smtptest.Drop, "milter away": "451 4.7.1 Service unavailable - try again later", "spool full": "452 Space shortage, please try later",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -113,6 +113,8 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 	switch {
 	case at == stageSession, r.Code == 421 && at != stageFinal:
 		return true
+	case at == stageMail && isTemporary(r):
+		return !namesSender(r, words)
 	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
 		// After the message these are used for what was found in it.
 		return at != stageFinal || !saysContent.in(words) && !saysPolicy.in(words)
@@ -128,7 +130,7 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return saysCredentials.in(words) || !saysSender.in(words)
 	case at == stageFinal && saysContent.in(words) && !saysAccount.in(words):
 		return false
-	case saysCredentials.in(words):
+	case saysCredentials.in(words), speaksOfServer(r, words):
 		return true
 	}
 	// A recipient's own server that refuses our address speaks for its recipients only.
@@ -136,6 +138,35 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return false
 	}
 	return r.Enhanced == "5.4.5" || saysAccount.in(words) && !saysReceiving.in(words) || blamesClient(r, words)
+}
+
+// isTemporary: the reply says that another try may fare better. Where the codes
+// contradict each other the enhanced one wins, as in classify.
+func isTemporary(r email.Reply) bool {
+	if c := firstDigit(r.Enhanced); c == 4 || c == 5 {
+		return c == 4
+	}
+	return r.Code/100 == 4
+}
+
+// namesSender: a temporary refusal of MAIL says that it is about the return-path or the
+// sender's domain. Any other is about the server, which takes nobody's mail for now.
+func namesSender(r email.Reply, words string) bool {
+	return in(r.Enhanced, "4.1.7", "4.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
+}
+
+// mayBeOfOneSender reports whether a relay's fault at MAIL may be this return-path's alone:
+// it is temporary, and neither code nor words say that it is the server's, or ours.
+func mayBeOfOneSender(r email.Reply) bool {
+	words := plain(r.Text)
+	return isTemporary(r) && r.Code != 421 && !strings.HasPrefix(r.Enhanced, "4.3.") && !faultCounts(stageRcpt, r) && r.Code != 454 &&
+		!speaksOfServer(r, words) && !blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
+}
+
+// speaksOfServer: a temporary refusal says in words what 4.3.x says as a code: the server
+// is full, busy or not in service.
+func speaksOfServer(r email.Reply, words string) bool {
+	return isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !saysOneRecipient.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
 }
 
 // blamesClient: the reply is about our address, name or reputation, and does not say
@@ -200,9 +231,10 @@ func faultCounts(at stage, r email.Reply) bool {
 }
 
 // mayBeOfOneMail reports whether a relay may have this fault at one recipient or message
-// and take all others: it closed the connection, or answered 4.3.x, as when its filter fails.
+// and take all others: it closed the connection, or answered 4.3.x or in words that say as
+// much, as when its filter fails.
 func mayBeOfOneMail(at stage, r email.Reply) bool {
-	return !faultCounts(at, r) && (r.Code == 0 || strings.HasPrefix(r.Enhanced, "4.3."))
+	return !faultCounts(at, r) && (r.Code == 0 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
 }
 
 // deferral fills in when to try again.

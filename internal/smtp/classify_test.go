@@ -42,12 +42,14 @@ func TestClassify(t *testing.T) {
 		{stageRcpt, email.Reply{Code: 550, Text: "relaying denied"}, deferred, "", blameRelay, false, relayWait, false},
 		{stageRcpt, email.Reply{Code: 550, Text: "we do not relay"}, deferred, "", blameRelay, false, relayWait, false},
 		{stageMail, email.Reply{Code: 421, Text: "too busy, try again in 5 minutes"}, deferred, "", blameRelay, false, 5 * time.Minute, false},
+		{stageMail, email.Reply{Code: 450}, deferred, "", blameRelay, false, relayWait, false},
+		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, "", blameRelay, false, 2 * time.Hour, false},
 		// 421 after the dot is about the message: the connection was good enough to take it.
 		{stageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", blameRecipient, false, 0, true},
 		// The sender.
-		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, email.DetailSenderRejected, blameSender, false, 2 * time.Hour, true},
+		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "sender rejected, try again in 2 hours"}, deferred, email.DetailSenderRejected, blameSender, false, 2 * time.Hour, true},
 		{stageMail, email.Reply{Code: 550, Text: "banned for 2 hours"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
-		{stageMail, email.Reply{Code: 450}, deferred, email.DetailSenderRejected, blameSender, false, 0, true},
+		{stageMail, email.Reply{Code: 450, Enhanced: "4.1.8"}, deferred, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageMail, email.Reply{Code: 550}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.1.8"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
 		{stageFinal, email.Reply{Code: 550, Enhanced: "5.1.7"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},

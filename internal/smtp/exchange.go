@@ -365,7 +365,10 @@ func (x *exchange) refused(at stage, code int, text string) {
 	o, who := classify(at, x.relay.Accepts, rep)
 	x.tooLargeHere(&o)
 	x.out.Final = rep
-	if who == blameRelay {
+	switch {
+	case who == blameRelay && at == stageMail && x.env.From != "" && mayBeOfOneSender(rep) && x.takesNullSender():
+		o = email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailSenderRejected, RetryAfter: hint(rep.Text), Reply: rep}
+	case who == blameRelay:
 		x.blame(at, rep, &o)
 	}
 	x.ofAll(rep, &o)
@@ -375,6 +378,13 @@ func (x *exchange) refused(at stage, code int, text string) {
 		return
 	}
 	x.reset()
+}
+
+// takesNullSender reports whether the relay, which has just put off a return-path, takes the
+// empty one (RFC 5321 section 4.5.5): then it takes mail, and not this sender's.
+func (x *exchange) takesNullSender() bool {
+	code, _, err := x.step(x.timeouts.Command, "MAIL FROM:<>")
+	return err == nil && code/100 == 2
 }
 
 // blame notes that the relay is at fault. Where it may be so for this mail alone,

@@ -23,15 +23,20 @@ func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
 		from = ""
 	}
 	code, text, err := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<%s>%s", from, parameters)
+	rep := reply(code, text)
+	others := false // the relay takes MAIL of others, as in takesNullSender
+	if err == nil && from != "" && refusal(code) && mayBeOfOneSender(rep) {
+		null, _, nerr := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<>")
+		others = nerr == nil && null/100 == 2
+	}
 	if !stop() {
 		s.hangUp()
 		return context.Cause(ctx)
 	}
-	rep := reply(code, text)
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
 		_, who := classify(stageMail, s.relay.Accepts, rep)
-		relays = who == blameRelay
+		relays = who == blameRelay && !others
 	}
 	if !relays {
 		if s.reset(); !s.broken {

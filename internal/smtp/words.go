@@ -69,6 +69,17 @@ var (
 	)
 	// saysClientURL: the page of a list of addresses.
 	saysClientURL = phrases(`spamhaus\.org/(query|lookup|sbl|xbl|pbl|zen|.{0,20}ip)`, `spamhaus\.org/?$`, `spamcop\.net`, `barracudacentral\.org`, `sorbs\.net`, `csi\.cloudmark\.com`, `ipcheck\.proofpoint\.com`, `uceprotect\.net`, `sender\.office\.com`)
+	// saysServer: a server that is full, busy or not in service. It is asked of temporary
+	// refusals only.
+	saysServer = phrases(
+		`\bservice (is )?(currently |temporarily )?not available`, `\bspace shortage\b`, `\binsufficient (system |server |queue |disk )+(storage|space|resources)`, `\bsystem storage\b`, `\b(no|not enough|low on|out of) (free |disk )*space (left|on|in)? ?(the )?(device|spool|queue|server|system)`, `\b(not enough|low on) disk space\b`,
+		`\b(server|system|service|host|mta|queue)( is| are)? (currently |temporarily |too |very )*(busy|overloaded|unavailable|full|shutting down|going down|out of (memory|resources))`, `\b(load|system load|load average)( is)? too high\b|\bload average\b`, `\btoo many (concurrent |simultaneous |open )?(connections|sessions|processes)\b`, `\b(temporary|internal) (server|system|service) (error|failure|problem)`,
+		`\b(server|system)( \S+){0,2} (error|problem)\b`, `\b(resources|memory) (are |is )?(temporarily )?(unavailable|exhausted)`, `\btoo busy\b`, `queue file write error`, `\bserver configuration (problem|error)`,
+	)
+	// saysOneRecipient: Postfix's words before the reason why it refuses a recipient.
+	saysOneRecipient = phrases(`\brecipient address rejected\b`)
+	// saysGreylisting: a first try is put off on purpose.
+	saysGreylisting = phrases(`\bgr[ea]y-? ?list`)
 	// saysUnknown: there is no such mailbox or domain.
 	saysUnknown = phrases(
 		`\b(user|mailbox|mail box|recipient|address|addressee|account|alias|destination|e-?mail|person|customer|subscriber|login|mail ?drop)( address| account| name| id)?( \S+){0,3}? (is |was |has been |are |is now )?(unknown|unavailable|not (found|known|exist|existing|recogni[sz]ed|listed|defined|active|activated|available|a (valid|known|local))|does(n't| not) exist|did not exist|inactive|disabled|deactivated|closed|expired|discontinued|terminated|no longer (valid|available|exists?|in use|active|on server|accepts?))`,
