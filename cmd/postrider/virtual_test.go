@@ -37,6 +37,8 @@ func TestVirtualOutages(t *testing.T) {
 		answer string
 		// within is how long after the outage the last mail may be delivered.
 		within time.Duration
+		// quiet: no recipient is deferred.
+		quiet bool
 	}{
 		// The attempts at about 0, 30, 60, 90 and 120 minutes; the one after an hour more.
 		"452 mailbox full":        {lasts: 2 * time.Hour, verb: "RCPT", answer: "452 4.2.2 mailbox full", within: 66 * time.Minute},
@@ -48,6 +50,9 @@ func TestVirtualOutages(t *testing.T) {
 		"554 client rejected":     {lasts: time.Hour, verb: "RCPT", answer: "554 5.7.1 <box[192.0.2.1]>: Client host rejected: Access denied", within: relayAsked},
 		"550 refused for no word": {lasts: time.Hour, verb: "RCPT", answer: "550 5.7.1 no", within: relayAsked},
 		"550 quota":               {lasts: time.Hour, verb: "RCPT", answer: "550 5.4.5 Daily user sending limit exceeded", within: 36 * time.Minute},
+		"421 to all recipients":   {lasts: time.Hour, verb: "RCPT", answer: "421 4.3.2 shutting down", within: relayAsked, quiet: true},
+		"closed at RCPT":          {lasts: time.Hour, verb: "RCPT", answer: smtptest.Drop, within: relayAsked, quiet: true},
+		"521 to all recipients":   {lasts: time.Hour, verb: "RCPT", answer: smtptest.ThenDrop("521 5.7.1 go away"), within: relayAsked, quiet: true},
 		"closed after a greeting": {lasts: virtualDay, verb: "EHLO", answer: smtptest.Drop, within: relayAsked},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +65,9 @@ func TestVirtualOutages(t *testing.T) {
 			require.Contains(t, v.heard(tt.verb), time.Duration(0), "it was refused first")
 			for _, id := range ids {
 				require.LessOrEqual(t, v.email(id).Attempts, 2*int(tt.lasts/(5*time.Minute)), "nobody is asked all the time")
+				if tt.quiet {
+					require.Empty(t, v.happened(id, email.EventDeferred))
+				}
 			}
 			v.requireDelivered(tt.lasts, tt.lasts+tt.within, ids...)
 		})

@@ -231,10 +231,10 @@ func faultCounts(at stage, r email.Reply) bool {
 }
 
 // mayBeOfOneMail reports whether a relay may have this fault at one recipient or message
-// and take all others: it closed the connection, or answered 4.3.x or in words that say as
-// much, as when its filter fails.
+// and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
+// as much, as when its filter fails.
 func mayBeOfOneMail(at stage, r email.Reply) bool {
-	return !faultCounts(at, r) && (r.Code == 0 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
+	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
 }
 
 // deferral fills in when to try again.

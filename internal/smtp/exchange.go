@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -34,6 +34,12 @@ type exchange struct {
 	// closingWait how long those wait who get nothing because of it.
 	closing     email.Reply
 	closingWait time.Duration
+	// closer is the recipient at whom the relay closed the connection, spared are those who
+	// have no answer because of it.
+	closer int
+	spared []int
+	// closed: it did so by 421 or without a word, which may be meant for us.
+	closed bool
 	// redialed: the transaction has been begun anew on another connection.
 	redialed bool
 }
@@ -132,14 +138,12 @@ func (x *exchange) mail(message []byte) bool {
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
-	defer x.settleDoubts()
+	defer x.settle()
 	limit := x.rcptLimit()
-	for i, r := range x.env.Recipients {
-		if x.decided[i] {
-			continue
-		}
+	for _, i := range x.order() {
+		r := x.env.Recipients[i]
 		if limit > 0 && len(x.accepted) >= limit {
-			x.decideUnasked(i, beyondLimit(limit))
+			x.decideUnasked(beyondLimit(limit))
 			break
 		}
 		code, text, err := x.step(x.timeouts.Command, "RCPT TO:<%s>", r.Address)
@@ -178,19 +182,18 @@ func (x *exchange) rcpt() bool {
 			// nobody fitted, the next transaction would fare no better.
 			if len(x.accepted) > 0 {
 				x.limitSaid(rep, len(x.accepted))
-				x.decideUnasked(i, o)
+				x.decideUnasked(o)
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
 		}
-		if code == 421 {
-			// It may be the reason, so it waits by its own schedule: the others go without it.
-			o.RetryAfter, o.Uncounted, o.RelayFault = hint(o.Text), false, false
+		if code == 421 || code == 521 { // RFC 5321 section 3.8, RFC 7504 section 3
 			x.decide(i, o)
-			return x.close(rep)
+			x.doubt(i, o, who)
+			return x.close(i, rep)
 		}
 		if who == blameRelay && isAccountFault(rep) { // the others would hear the same
-			x.decideUnasked(i, o)
+			x.decideUnasked(o)
 			break
 		}
 		x.decide(i, o)
@@ -204,31 +207,6 @@ func (x *exchange) rcpt() bool {
 	}
 	x.reset()
 	return false
-}
-
-// lost ends a transaction whose connection ended while the i-th recipient was named.
-// It may be the reason, so it waits by its schedule; the others go without it.
-func (x *exchange) lost(i int, err error) {
-	if x.ctx.Err() != nil {
-		x.abandon("RCPT TO", context.Cause(x.ctx))
-		return
-	}
-	x.hangUp()
-	x.fault = max(x.fault, cutFault(err))
-	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
-	x.out.Final = rep
-	x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
-	x.spare(rep, x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, false))
-}
-
-// spare decides those who have no answer of their own because the connection ended
-// at somebody else's.
-func (x *exchange) spare(why email.Reply, wait time.Duration) {
-	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
-	if why.Code == 0 {
-		text = "not tried: " + why.Text + ", at another recipient"
-	}
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}})
 }
 
 func (x *exchange) data() bool {
@@ -486,11 +464,11 @@ func (x *exchange) decideRest(o email.Outcome) {
 	}
 }
 
-// decideUnasked decides the recipients from the i-th on: their RCPT was not, or
-// need not be, tried.
-func (x *exchange) decideUnasked(i int, o email.Outcome) {
-	for ; i < len(x.env.Recipients); i++ {
-		if !x.decided[i] {
+// decideUnasked decides the recipients who have no answer, not even that they are accepted:
+// their RCPT was not, or need not be, tried.
+func (x *exchange) decideUnasked(o email.Outcome) {
+	for i := range x.env.Recipients {
+		if !x.decided[i] && !slices.Contains(x.accepted, i) {
 			x.decide(i, o)
 		}
 	}

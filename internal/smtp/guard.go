@@ -127,6 +127,15 @@ func (g *guard) own(now time.Time, k guardKey) bool {
 	return was.acceptances >= guardAcceptances
 }
 
+// remembers reports whether the relay had a fault at a recipient of an e-mail, or refused it,
+// and has not accepted it since.
+func (g *guard) remembers(k guardKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, known := g.refused[k]
+	return known
+}
+
 // refusedAgain counts a refusal. worked is when the relay last showed that it works.
 func (g *guard) refusedAgain(now time.Time, k guardKey, worked time.Time) refusedRecipient {
 	was, known := g.refused[k]

@@ -78,28 +78,6 @@ func (x *exchange) again() bool {
 	return x.mail(x.message) && x.rcpt()
 }
 
-// close handles a 421 to RCPT (RFC 5321 section 3.8) whose recipient is decided. The
-// next transactions have fewer recipients. Where some were accepted and the connection
-// lives, these get the message; it reports whether DATA may be tried.
-func (x *exchange) close(rep email.Reply) bool {
-	wait := x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, true)
-	if len(x.accepted) == 0 {
-		x.spare(rep, wait)
-		x.hangUp()
-		return false
-	}
-	x.closing, x.closingWait = rep, wait
-	taken := x.accepted
-	for _, i := range taken {
-		x.decided[i] = true
-	}
-	x.spare(rep, wait)
-	for _, i := range taken {
-		x.decided[i] = false
-	}
-	return true
-}
-
 // doubt remembers an answer to RCPT that may not mean what it says: a refusal of the
 // recipient may be meant for us, and a fault of the relay may be the recipient's own.
 func (x *exchange) doubt(i int, o email.Outcome, who blame) {
@@ -123,18 +101,22 @@ func (x *exchange) guardKey(i int) guardKey {
 }
 
 // settleFaults defers the recipients whose faults are their own: the relay accepted others
-// in this transaction, or has taken other mail between their faults.
+// in this transaction, or has taken other mail between their faults. A connection that it
+// closed counts against it all the same, until it has taken other mail.
 func (x *exchange) settleFaults() {
 	failed := x.failed
 	x.failed = nil // once, also where the transaction was begun anew
+	cleared := len(failed) > 0
 	for _, i := range failed {
+		own := x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i))
+		cleared = cleared && (own || !x.closed)
 		o := x.out.Outcomes[i]
-		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i))) {
+		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || own) {
 			itsOwn(&o)
 			x.decide(i, o)
 		}
 	}
-	if len(failed) > 0 && x.fault == faultRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
+	if cleared && x.fault == faultRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
 		x.fault = faultNone
 	}
 }
