@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -299,6 +300,27 @@ func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
 		o := e.Outcomes[0]
 		require.True(t, o.RelayFault && o.Uncounted, "%+v", o)
 	}
+}
+
+// TestASessionIsAskedForByTheNameOfWhatIsSent: a relay that is down because of other mail it
+// refused lets through what it has not.
+func TestASessionIsAskedForByTheNameOfWhatIsSent(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 3)
+	_, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, "B", b.askedFor[0], "the first is for whatever the batch has")
+	var ids []string
+	for _, e := range b.recorded {
+		ids = append(ids, e.EmailID)
+	}
+	named := slices.DeleteFunc(slices.Clone(b.askedFor), func(of string) bool { return of == "B" })
+	require.Len(t, named, 2, "one of them takes the first")
+	require.Subset(t, ids, named)
+	one := setup(t)
+	_, err = one.smtp(t, false)
+	require.NoError(t, err)
+	require.Equal(t, []string{"E"}, one.askedFor)
 }
 
 func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {

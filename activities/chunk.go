@@ -69,6 +69,7 @@ func (c *chunk) run(ctx, drained context.Context) error {
 // lot sends one. A session comes first, so that a relay that is not there touches
 // no recipient.
 func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
+	c.in.Route.For = c.in.BatchID
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
 	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
 		c.result.Turn, c.result.More = throttled.Turn, true
@@ -86,7 +87,9 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	// An appointment is for one lot: others stand in the line, too.
 	defer func() { c.in.Route.Turn = email.Turn{} }()
 	owner := uuid.NewString()
-	limit := min(lotSize, c.deps.Relays.Lot(c.in.Route, lotAhead))
+	route := c.in.Route
+	route.Relay = c.result.Relay.Name // the lot is for the relay of the session
+	limit := min(lotSize, c.deps.Relays.Lot(route, lotAhead))
 	opened, more, err := c.deps.BatchGate.OpenBatch(ctx, email.BatchOpenRequest{BatchID: c.in.BatchID, Owner: owner, Relay: c.result.Relay, Route: c.in.Route, Limit: limit})
 	if err != nil || len(opened) == 0 {
 		return more, err
@@ -193,7 +196,9 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 	}
 	session := first.take()
 	if session == nil {
-		if session, err = c.deps.Relays.Session(ctx, c.in.Route); err != nil {
+		route := c.in.Route
+		route.For = o.EmailID
+		if session, err = c.deps.Relays.Session(ctx, route); err != nil {
 			e.Outcomes = notTried(o.Recipients, err).Outcomes
 			return
 		}

@@ -142,6 +142,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		return res, false, err
 	}
 	defer release()
+	in.Route.For = in.EmailID
 	if a.deps.Relays.Paced(in.Route) {
 		// A place in the relay's queue is not for mail that has to wait elsewhere.
 		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {

@@ -21,6 +21,7 @@ const inlineMaxBytes int64 = 256 << 10
 // own backoff.
 func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
 	start := time.Now()
+	in.Route.For = in.EmailID
 	if in.Inline && (in.Route.Bytes > inlineMaxBytes || !a.deps.Relays.Fast(in.Route)) {
 		if down := a.deps.Relays.Down(in.Route); down != nil {
 			return relayDown(in, down, start), nil

@@ -38,12 +38,14 @@ type world struct {
 	relayErr error
 	// onSession decides on the n-th session; nil gives them all.
 	onSession func(n int) error
-	sessions  atomic.Int64
-	down      *email.RelayError
-	slow      bool
-	onSend    func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
-	sends     int
-	closed    int
+	// askedFor is what sessions were asked for.
+	askedFor []string
+	sessions atomic.Int64
+	down     *email.RelayError
+	slow     bool
+	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
+	sends    int
+	closed   int
 
 	onResolve func(email.Attachment) (io.Reader, error)
 	rooms     []int64
@@ -130,7 +132,10 @@ func (w *world) Control(context.Context, string, email.Control) (email.State, er
 	return email.State{Status: email.StatusCanceled}, nil
 }
 
-func (w *world) Session(context.Context, email.Route) (Session, error) {
+func (w *world) Session(_ context.Context, route email.Route) (Session, error) {
+	w.mu.Lock()
+	w.askedFor = append(w.askedFor, route.For)
+	w.mu.Unlock()
 	if w.relayErr != nil {
 		return nil, w.relayErr
 	}

@@ -77,6 +77,9 @@ type Route struct {
 	// Avoid names the relay whose fault ended the last attempt; empty means none. Relays that
 	// work and others go before it.
 	Avoid string `json:"avoid,omitempty"`
+	// For names what is to be sent: an e-mail, or a batch. A relay that is down because it
+	// refused other mail lets through what it has not refused yet; empty waits with the others.
+	For string `json:"-"`
 	// Turn is the place in a relay's queue that an earlier call was given.
 	Turn Turn `json:"turn,omitzero"`
 }

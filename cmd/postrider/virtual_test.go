@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -216,6 +217,40 @@ func (p *twoProcesses) Down(route email.Route) *email.RelayError {
 }
 
 // Workers share what they know of a relay: its backoff grows whoever probes it.
+// TestVirtualMailThatARelayRefusesHoldsBackNoOther: twelve recipients are refused for an hour, as by
+// an access table, and others are taken.
+func TestVirtualMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	const lasts = time.Hour
+	v.listen(nil, "", until(lasts, "RCPT TO:<bad", "554 5.7.1 <bad@y.test>: Recipient address rejected: Access denied"))
+	v.connect("", v.peer.Addr())
+	var bad, good []string
+	for n := range 12 {
+		bad = append(bad, v.accept(time.Time{}, fmt.Sprintf("bad%d@d%d.test", n, n)))
+	}
+	starts := []time.Duration{0, 20 * time.Second, 90 * time.Second, 6 * time.Minute, 20 * time.Minute}
+	for _, after := range starts {
+		at := time.Time{}
+		if after > 0 {
+			at = virtualStart.Add(after)
+		}
+		good = append(good, v.accept(at, "good@y.test"))
+	}
+	v.send(append(slices.Clone(bad), good...)...)
+	for i, after := range starts {
+		delivered := v.happened(good[i], email.EventDelivered)
+		require.Len(t, delivered, 1)
+		require.GreaterOrEqual(t, delivered[0], after)
+		require.LessOrEqual(t, delivered[0], after+15*time.Second, "the %d. good one", i+1)
+	}
+	for _, id := range bad {
+		e := v.email(id)
+		require.True(t, e.Status.Final())
+		require.LessOrEqual(t, e.Attempts, 24, "nobody is asked all the time")
+	}
+}
+
 func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 	t.Parallel()
 	const lasts = 2 * time.Hour

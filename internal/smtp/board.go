@@ -44,8 +44,8 @@ var everywhere = []int{432, 454, 530, 534, 535, 538}
 
 // admit lets a caller through; probe says that it is the one who finds out, for all
 // processes where they know of the fault.
-func (p *pool) admit(ctx context.Context) (probe bool, down *email.RelayError) {
-	probe, down = p.breaker.admit(p.opts.Now())
+func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.RelayError) {
+	probe, down = p.breaker.admit(p.opts.Now(), fresh)
 	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() {
 		return probe, down
 	}
@@ -66,7 +66,7 @@ func (p *pool) admit(ctx context.Context) (probe bool, down *email.RelayError) {
 	if p.breaker.adopt(p.opts.Now(), p.relay.identity(), st) {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
 	}
-	return p.breaker.admit(p.opts.Now())
+	return p.breaker.admit(p.opts.Now(), fresh)
 }
 
 // abstain ends a probe that found nothing out.

@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -168,4 +169,30 @@ func TestAFailingConnectionIsNotShared(t *testing.T) {
 	require.Equal(t, email.RecipientDelivered, sendOne(t, other).Status)
 	require.NoError(t, other.sync(t.Context()))
 	require.Zero(t, b.state.Failures, "who sends by it says that it works")
+}
+
+// What a relay may have refused for the mails' own sake stops no other process: it is noted.
+func TestRefusedRecipientsAreEachProcessesOwnMatter(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		if strings.HasPrefix(line, "RCPT TO:<bad") {
+			return "550 5.7.1 no"
+		}
+		return ""
+	}}).Start(t)
+	now, b := time.Unix(1000, 0), &board{}
+	one, two := process(t, p, b, &now), process(t, p, b, &now)
+	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
+	for _, address := range []string{"bad@y.test", "bad@z.test"} {
+		s, err := one.Session(t.Context(), email.Route{})
+		require.NoError(t, err)
+		s.Send(t.Context(), email.Envelope{ID: address, From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: address}}}, nil, nil)
+		s.Close()
+	}
+	require.NotNil(t, one.Down(email.Route{}))
+	require.Equal(t, 1, b.state.Failures, "for those who ask why mail waits")
+	require.False(t, b.state.Shared)
+	now = now.Add(time.Minute)
+	require.NoError(t, two.sync(t.Context()))
+	require.Nil(t, two.Down(email.Route{}))
 }

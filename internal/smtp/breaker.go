@@ -19,6 +19,20 @@ const (
 // that it never takes is not to hold back all the others.
 const refusalsInARow = 3
 
+// Mail that a relay has not refused yet, while the relay is down because it refused other
+// mail, is let through one after the other.
+const (
+	// freshAtOnce are let through without a pause. The relay that refuses more than that in
+	// a row does so to everybody: the pause doubles from freshPause to longestPause.
+	freshAtOnce  = 50
+	freshPause   = time.Second
+	longestPause = 15 * time.Second
+	// freshWait is how long others wait while one is under way, freshEvery how much later
+	// each of them comes than the one before, so that many do not ask all the time.
+	freshWait  = time.Second
+	freshEvery = 50 * time.Millisecond
+)
+
 // fault says what was wrong with an exchange.
 type fault int
 
@@ -46,6 +60,14 @@ type breaker struct {
 	// mailFrom is the return-path of the MAIL command that the relay refused; nil where
 	// something else failed. A probe repeats the command before an attempt is opened.
 	mailFrom *string
+	// doubtful: what the relay refused may be about those mails alone. Mail that it has not
+	// refused yet (fresh) is let through as a probe from freshAt on, however long the others
+	// wait. freshRefused counts those that were refused as well, freshNext is when the last
+	// that had to wait comes again.
+	doubtful     bool
+	freshAt      time.Time
+	freshNext    time.Time
+	freshRefused int
 	// shared: other processes know of the fault, and one of all probes.
 	shared   bool
 	refusals int
@@ -60,37 +82,52 @@ type broken struct {
 	inTransaction bool
 	// mailFrom is the return-path of the refused MAIL command; nil if it was not MAIL.
 	mailFrom *string
-	// perhaps: it may have been about the mails alone that were refused.
+	// perhaps: it may have been about the mails alone that were refused. Mail that the relay
+	// has not refused yet need not wait, and other processes need not know.
 	perhaps bool
-	// probe: the caller was the one to find out.
-	probe bool
+	// probe: the caller was the one to find out, fresh: and was let through with mail that had
+	// not been refused.
+	probe, fresh bool
 }
 
-// down tells why the relay is not tried now; nil if it is.
-func (b *breaker) down(now time.Time) *email.RelayError {
+// down tells why the relay is not tried now; nil if it is. fresh: for mail that it has not
+// refused yet.
+func (b *breaker) down(now time.Time, fresh bool) *email.RelayError {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.blocked(now)
+	return b.blocked(now, fresh)
 }
 
-func (b *breaker) blocked(now time.Time) *email.RelayError {
-	if b.failures == 0 || (!now.Before(b.until) && !b.probing) {
+func (b *breaker) blocked(now time.Time, fresh bool) *email.RelayError {
+	fresh = fresh && b.doubtful
+	at := b.until
+	if fresh {
+		at = b.freshAt
+	}
+	if b.failures == 0 || (!now.Before(at) && !b.probing) {
 		return nil
 	}
 	e := b.last
-	e.RetryAfter = max(b.until.Sub(now), time.Second)
-	if b.probing {
-		e.RetryAfter = max(b.until.Sub(now), firstBackoff)
+	e.RetryAfter = max(at.Sub(now), time.Second)
+	switch {
+	case fresh:
+		b.freshNext = b.freshNext.Add(freshEvery)
+		if first := now.Add(freshWait); b.freshNext.Before(first) {
+			b.freshNext = first
+		}
+		e.RetryAfter = max(e.RetryAfter, min(b.freshNext.Sub(now), lastBackoff))
+	case b.probing:
+		e.RetryAfter = max(at.Sub(now), firstBackoff)
 	}
 	e.Err = fmt.Errorf("%w (not tried before %s)", b.last.Err, now.Add(e.RetryAfter).UTC().Format(time.TimeOnly))
 	return &e
 }
 
 // admit lets a caller through; probe says that it is the one who finds out.
-func (b *breaker) admit(now time.Time) (probe bool, down *email.RelayError) {
+func (b *breaker) admit(now time.Time, fresh bool) (probe bool, down *email.RelayError) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := b.blocked(now); e != nil {
+	if e := b.blocked(now, fresh); e != nil {
 		return false, e
 	}
 	b.probing = b.failures > 0
@@ -119,6 +156,7 @@ func (b *breaker) connected() bool {
 // clear notes that the relay works.
 func (b *breaker) clear() {
 	b.failures, b.probing, b.inTransaction, b.mailFrom, b.shared = 0, false, false, nil, false
+	b.doubtful, b.freshAt, b.freshNext, b.freshRefused = false, time.Time{}, time.Time{}, 0
 }
 
 // succeeded notes an exchange that says nothing against the relay. It reports
@@ -132,26 +170,22 @@ func (b *breaker) succeeded() bool {
 	return back
 }
 
-// refused notes a refusal that may be about one mail only. It reports whether
-// the relay is down for it. The backoff does not grow: what is refused may be
-// the only mail there is.
-func (b *breaker) refused(now time.Time, e *email.RelayError) bool {
+// refused notes a refusal that may be about one mail only. It reports whether the relay is
+// down for it, and how long it is left alone.
+func (b *breaker) refused(now time.Time, e *email.RelayError, how broken) (wait time.Duration, down bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.refusals++
-	if b.refusals < refusalsInARow && b.failures == 0 {
-		return false
+	few := b.refusals < refusalsInARow && b.failures == 0
+	b.mu.Unlock()
+	if few {
+		return 0, false
 	}
-	if b.failures == 0 {
-		b.since = now
-	}
-	b.failures, b.inTransaction, b.mailFrom, b.probing, b.last = 1, true, nil, false, *e
-	b.until = now.Add(firstBackoff)
-	return true
+	return b.failed(now, e, how)
 }
 
-// failed notes that the relay is not there. Those who were already talking to it
-// when it went away count as one: first is false for them, and nobody needs to be told.
+// failed notes that the relay is not there, or does not take mail. Those who were already
+// talking to it when it went away count as one: first is false for them, and nobody needs
+// to be told.
 func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait time.Duration, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,8 +197,21 @@ func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait t
 		b.since = now
 	}
 	b.probing = false
-	b.failures++
 	b.inTransaction, b.mailFrom = how.inTransaction, how.mailFrom
+	was := b.doubtful
+	b.doubtful = how.perhaps
+	switch {
+	case !how.perhaps:
+		b.freshAt, b.freshRefused = time.Time{}, 0
+	case how.fresh && was: // the others' wait is their own
+		if n := b.freshRefused - freshAtOnce; n >= 0 {
+			wait = min(freshPause<<min(n, 10), longestPause)
+		}
+		b.freshRefused++
+		b.freshAt = now.Add(wait)
+		return wait, true
+	}
+	b.failures++
 	wait = email.RelayBackoff(b.failures)
 	b.until = now.Add(wait)
 	return wait, true
@@ -200,7 +247,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 	if changed {
 		b.since = now
 	}
-	b.failures, b.inTransaction, b.mailFrom, b.shared = st.Failures, true, st.MailFrom, true
+	b.failures, b.inTransaction, b.mailFrom, b.shared, b.doubtful = st.Failures, true, st.MailFrom, true, false
 	b.until = now.Add(st.RetryAfter)
 	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
 	return changed

@@ -18,19 +18,19 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
 	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
-		probe, e := b.admit(now)
+		probe, e := b.admit(now, false)
 		require.Nil(t, e)
 		wait, _ := b.failed(now, fails(), broken{probe: probe})
 		require.Equal(t, want*time.Second, wait)
-		e = b.down(now.Add(want*time.Second - time.Nanosecond))
+		e = b.down(now.Add(want*time.Second-time.Nanosecond), false)
 		require.NotNil(t, e)
 		require.Equal(t, 535, e.Reply.Code, "the cause stays visible while nothing is tried")
 		require.ErrorContains(t, e, "refused")
-		require.Equal(t, want*time.Second, b.down(now).RetryAfter)
+		require.Equal(t, want*time.Second, b.down(now, false).RetryAfter)
 		now = now.Add(want * time.Second)
-		require.Nil(t, b.down(now))
+		require.Nil(t, b.down(now, false))
 	}
-	_, e := b.admit(now)
+	_, e := b.admit(now, false)
 	require.Nil(t, e)
 	require.True(t, b.succeeded())
 	require.True(t, b.up())
@@ -44,14 +44,14 @@ func TestOneProbeAtATime(t *testing.T) {
 	b, now := &breaker{}, time.Unix(0, 0)
 	b.failed(now, fails(), broken{})
 	now = now.Add(firstBackoff)
-	probe, e := b.admit(now)
+	probe, e := b.admit(now, false)
 	require.True(t, probe)
 	require.Nil(t, e)
-	_, e = b.admit(now)
+	_, e = b.admit(now, false)
 	require.NotNil(t, e)
 	require.Equal(t, firstBackoff, e.RetryAfter)
 	b.abstain()
-	probe, e = b.admit(now)
+	probe, e = b.admit(now, false)
 	require.True(t, probe)
 	require.Nil(t, e)
 }
@@ -63,7 +63,7 @@ func TestManyThatBreakOffAtOnceCountAsOne(t *testing.T) {
 		wait, _ := b.failed(now, fails(), broken{inTransaction: true})
 		require.Equal(t, firstBackoff, wait)
 	}
-	require.Nil(t, b.down(now.Add(firstBackoff)))
+	require.Nil(t, b.down(now.Add(firstBackoff), false))
 }
 
 func TestAConnectionHealsOnlyWhatAConnectionBroke(t *testing.T) {
@@ -81,22 +81,77 @@ func TestAConnectionHealsOnlyWhatAConnectionBroke(t *testing.T) {
 func TestOneRefusedMailDoesNotCloseARelay(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
+	refused := func(how broken) bool {
+		how.perhaps, how.inTransaction = true, true
+		_, down := b.refused(now, fails(), how)
+		return down
+	}
 	for range 10 {
-		require.False(t, b.refused(now, fails()))
-		require.False(t, b.refused(now, fails()))
+		require.False(t, refused(broken{}))
+		require.False(t, refused(broken{}))
 		b.succeeded()
 	}
 	require.True(t, b.up())
-	b.refused(now, fails())
-	b.refused(now, fails())
-	require.True(t, b.refused(now, fails()), "the third in a row does")
-	require.Equal(t, firstBackoff, b.down(now).RetryAfter)
+	refused(broken{})
+	refused(broken{})
+	require.True(t, refused(broken{}), "the third in a row does")
+	require.Equal(t, firstBackoff, b.down(now, false).RetryAfter)
 	now = now.Add(firstBackoff)
-	probe, e := b.admit(now)
+	probe, e := b.admit(now, false)
 	require.True(t, probe)
 	require.Nil(t, e)
-	require.True(t, b.refused(now, fails()))
-	require.Equal(t, firstBackoff, b.down(now).RetryAfter, "its backoff does not grow")
+	require.True(t, refused(broken{probe: true}))
+	require.Equal(t, 2*firstBackoff, b.down(now, false).RetryAfter)
+}
+
+// TestMailThatWasNotRefusedYetGoesFirst: it waits neither for the backoff nor for the probes
+// of what was refused.
+func TestMailThatWasNotRefusedYetGoesFirst(t *testing.T) {
+	t.Parallel()
+	b, now := &breaker{}, time.Unix(0, 0)
+	pattern := broken{inTransaction: true, perhaps: true}
+	b.failed(now, fails(), pattern)
+	require.NotNil(t, b.down(now, false))
+	require.Nil(t, b.down(now, true))
+
+	pattern.probe = true
+	for range 6 { // what was refused is refused again
+		now = now.Add(lastBackoff)
+		probe, e := b.admit(now, false)
+		require.True(t, probe)
+		require.Nil(t, e)
+		require.Equal(t, freshWait, b.down(now, true).RetryAfter, "one at a time")
+		require.Equal(t, freshWait+freshEvery, b.down(now, true).RetryAfter, "one after the other")
+		b.failed(now, fails(), pattern)
+		require.Nil(t, b.down(now, true))
+	}
+	require.Equal(t, lastBackoff, b.down(now, false).RetryAfter)
+
+	pattern.fresh = true
+	begin := now
+	for n := range freshAtOnce + 6 { // what is new is refused as well
+		probe, e := b.admit(now, true)
+		require.True(t, probe)
+		require.Nil(t, e)
+		want := time.Duration(0)
+		if n >= freshAtOnce {
+			want = min(time.Second<<(n-freshAtOnce), 15*time.Second)
+		}
+		wait, _ := b.failed(now, fails(), pattern)
+		require.Equal(t, want, wait)
+		require.Equal(t, want > 0, b.down(now, true) != nil)
+		now = now.Add(want)
+	}
+	require.Equal(t, lastBackoff-now.Sub(begin), b.down(now, false).RetryAfter, "which is nothing to the others")
+
+	probe, e := b.admit(now, true)
+	require.True(t, probe)
+	require.Nil(t, e)
+	require.True(t, b.succeeded())
+	require.Nil(t, b.down(now, false), "the relay takes mail")
+
+	b.failed(now, fails(), broken{})
+	require.NotNil(t, b.down(now, true), "one that is not there is there for nobody")
 }
 
 func TestFastForgets(t *testing.T) {

@@ -38,6 +38,8 @@ type exchange struct {
 	// have no answer because of it.
 	closer int
 	spared []int
+	// pattern: the relay is down because it refused recipients who have nothing in common.
+	pattern bool
 	// closed: it did so by 421 or without a word, which may be meant for us.
 	closed bool
 	// redialed: the transaction has been begun anew on another connection.
@@ -59,6 +61,9 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 	begin := time.Now()
 	x.run(message, mark)
 	x.out.RelayFault = x.fault == faultRefused || x.fault == faultDown
+	if x.out.RelayFault || slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
+		s.pool.guard.met(s.pool.opts.Now(), env.ID)
+	}
 	s.messages++
 	s.reused = false
 	if len(x.out.Transcript) > 0 {
@@ -70,7 +75,7 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 		if x.out.RelayFault {
 			last = x.forOthers(last)
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, last, mailFrom)
+		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mailFrom: mailFrom, perhaps: x.fault == faultRefused || x.pattern})
 	}
 	return x.out
 }

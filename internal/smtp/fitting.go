@@ -32,6 +32,7 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 	if len(pools) < 2 {
 		return s, nil
 	}
+	route = patient(route, pools)
 	best, most := s.pool, s.fit(env, message)
 	if most == fitsAll {
 		return s, nil

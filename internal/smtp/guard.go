@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +43,8 @@ type guard struct {
 	accepted, taken time.Time
 	// refused are the recipients refused, each of one e-mail.
 	refused map[guardKey]refusedRecipient
+	// emails are those that have met a fault or a refusal that may be the relay's, and when.
+	emails map[string]time.Time
 	// row are the addresses refused with the reply that rowKey stands for since accepted.
 	row    map[string]bool
 	rowKey string
@@ -114,6 +117,30 @@ func (g *guard) took(now time.Time, emailID string) {
 	defer g.mu.Unlock()
 	g.taken = now
 	delete(g.refused, guardKey{emailID: emailID})
+	delete(g.emails, emailID)
+}
+
+// met notes that an e-mail was refused for what may be a fault of the relay.
+func (g *guard) met(now time.Time, emailID string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.emails == nil {
+		g.emails = map[string]time.Time{}
+	}
+	if len(g.emails) >= guardEntries {
+		maps.DeleteFunc(g.emails, func(_ string, last time.Time) bool { return now.Sub(last) > guardFor })
+	}
+	if len(g.emails) < guardEntries {
+		g.emails[emailID] = now
+	}
+}
+
+// fresh reports whether the relay has not refused an e-mail yet.
+func (g *guard) fresh(emailID string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, met := g.emails[emailID]
+	return !met
 }
 
 // own notes that an e-mail, or one of its recipients, has met a fault of the relay. It

@@ -90,14 +90,14 @@ var errClosed = errors.New("this process is shutting down")
 // so that no turn is spent on a relay that is not there.
 func (p *pool) session(ctx context.Context, route email.Route) (*Session, error) {
 	// A relay that is down is no reason to wait for one of its slots.
-	if e := p.breaker.down(p.opts.Now()); e != nil {
+	if e := p.breaker.down(p.opts.Now(), p.fresh(route)); e != nil {
 		return nil, e
 	}
 	vacate, err := p.occupy(ctx, route.Stream)
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.open(ctx)
+	s, err := p.open(ctx, p.fresh(route))
 	if err != nil {
 		vacate()
 		return nil, err
@@ -110,10 +110,14 @@ func (p *pool) session(ctx context.Context, route email.Route) (*Session, error)
 	return s, nil
 }
 
+// fresh reports whether it is known what the route is for, and that the relay has not
+// refused that yet.
+func (p *pool) fresh(route email.Route) bool { return route.For != "" && p.guard.fresh(route.For) }
+
 // open takes an idle session or dials one. A session that probes a relay which refused
 // MAIL has repeated that command: only what the relay takes touches an e-mail.
-func (p *pool) open(ctx context.Context) (*Session, error) {
-	probe, e := p.admit(ctx)
+func (p *pool) open(ctx context.Context, fresh bool) (*Session, error) {
+	probe, e := p.admit(ctx, fresh)
 	if e != nil {
 		return nil, e
 	}
@@ -127,7 +131,7 @@ func (p *pool) open(ctx context.Context) (*Session, error) {
 		}
 		return nil, err
 	}
-	s.probe = probe
+	s.probe, s.fresh = probe, probe && fresh
 	return s, nil
 }
 
@@ -275,10 +279,10 @@ func (p *pool) sweepIdle() {
 	p.sweep = nil
 }
 
-// finished notes how an exchange went. mailFrom is the return-path of a MAIL command
-// that the relay refused for a fault of its own, else nil.
-func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply, mailFrom *string) {
-	now, probe := p.opts.Now(), s.probe
+// finished notes how an exchange went, and in what way where the relay was at fault.
+func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply, how broken) {
+	now := p.opts.Now()
+	how.probe, how.fresh = s.probe, s.fresh
 	if f != faultOurs {
 		s.probe = false
 	}
@@ -287,13 +291,13 @@ func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Repl
 	case faultOurs:
 		return
 	case faultDown:
-		wait := p.failed(e, broken{inTransaction: true, mailFrom: mailFrom, probe: probe})
+		wait := p.failed(e, how)
 		p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
 		return
 	case faultRefused:
-		if p.breaker.refused(now, e) {
-			p.report(e, broken{inTransaction: true, perhaps: true})
-			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", firstBackoff, "code", last.Code, "enhanced", last.Enhanced)
+		if wait, down := p.breaker.refused(now, e, how); down {
+			p.report(e, how)
+			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
 		}
 		return
 	}

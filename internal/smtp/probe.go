@@ -104,7 +104,7 @@ func (p *pool) probe(ctx context.Context) {
 	if p.breaker.up() && p.tried.Load() && now.Sub(time.Unix(0, p.answeredAt.Load())) < p.opts.ProbeEvery {
 		return
 	}
-	if p.breaker.down(now) != nil {
+	if p.breaker.down(now, false) != nil {
 		return
 	}
 	select {
@@ -119,7 +119,7 @@ func (p *pool) probe(ctx context.Context) {
 	if closed {
 		return
 	}
-	probe, down := p.admit(ctx)
+	probe, down := p.admit(ctx, false)
 	if down != nil {
 		return
 	}

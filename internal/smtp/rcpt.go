@@ -146,6 +146,7 @@ func (x *exchange) settleDoubts() {
 		}
 		o.RetryAfter = rule.wait
 		if rule.pattern && x.fault != faultOurs {
+			x.pattern = x.pattern || x.fault != faultDown
 			x.fault = faultDown
 		}
 		x.decide(i, o)

@@ -67,6 +67,7 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	if len(pools) == 0 {
 		return nil, &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
 	}
+	route = patient(route, pools)
 	var failed *email.RelayError
 	for _, p := range pools {
 		s, err := p.session(ctx, route)
@@ -84,6 +85,15 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 		failed = e
 	}
 	return nil, failed
+}
+
+// patient lets a route that has a relay which works not go to another before its backoff
+// is over.
+func patient(route email.Route, pools []*pool) email.Route {
+	if slices.ContainsFunc(pools, func(p *pool) bool { return p.breaker.up() }) {
+		route.For = ""
+	}
+	return route
 }
 
 func (rs *Relays) takes(route email.Route) []*pool {
@@ -125,7 +135,7 @@ func (rs *Relays) Unanswered() map[string]int64 {
 func (rs *Relays) Fast(route email.Route) bool {
 	now := rs.now()
 	for _, p := range rs.takes(route) {
-		if p.breaker.down(now) == nil {
+		if p.breaker.down(now, false) == nil {
 			return p.relay.Pace == 0 && p.breaker.up() && p.fast(now)
 		}
 	}
@@ -133,14 +143,18 @@ func (rs *Relays) Fast(route email.Route) bool {
 }
 
 // Lot is how many transactions with the route's first relay that is not down its rate
-// lets begin within a time; at least 1, and as many as one likes without a rate.
+// lets begin within a time; at least 1, and as many as one likes without a rate. It is 1
+// where the route names a relay that is down: the caller has the session that probes it.
 func (rs *Relays) Lot(route email.Route, within time.Duration) int {
 	now := rs.now()
 	for _, p := range rs.takes(route) {
-		if p.breaker.down(now) == nil && p.relay.Pace > 0 {
+		if p.relay.Name == route.Relay && !p.breaker.up() {
+			return 1
+		}
+		if p.breaker.down(now, false) == nil && p.relay.Pace > 0 {
 			return max(1, int(within/p.relay.Pace))
 		}
-		if p.breaker.down(now) == nil {
+		if p.breaker.down(now, false) == nil {
 			break
 		}
 	}
@@ -159,9 +173,10 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 	if len(pools) == 0 {
 		return &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
 	}
+	route = patient(route, pools)
 	var down *email.RelayError
 	for _, p := range pools {
-		if down = p.breaker.down(now); down == nil {
+		if down = p.breaker.down(now, p.fresh(route)); down == nil {
 			return nil
 		}
 	}
@@ -170,9 +185,10 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 
 // Paced reports whether the route's first relay that is not down has a rate.
 func (rs *Relays) Paced(route email.Route) bool {
-	now := rs.now()
-	for _, p := range rs.takes(route) {
-		if p.breaker.down(now) == nil {
+	now, pools := rs.now(), rs.takes(route)
+	route = patient(route, pools)
+	for _, p := range pools {
+		if p.breaker.down(now, p.fresh(route)) == nil {
 			return p.relay.Pace > 0
 		}
 	}

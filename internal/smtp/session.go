@@ -33,6 +33,8 @@ type Session struct {
 	// and this session is to find out whether it still is.
 	pool  *pool
 	probe bool
+	// fresh: it was given for what the relay had not refused yet.
+	fresh bool
 	// vacate gives its slot back.
 	vacate func()
 	// alternative: another relay takes this mail too.
