@@ -108,7 +108,7 @@ func TestAPreviewIsOfWhatPeopleRead(t *testing.T) {
 		batch := b.as("POST", "/v1.0/emails/preview", fmt.Sprintf(`{"messages":[%s]}`, single))
 		require.Equal(t, want, batch.status, n)
 		if want != http.StatusOK {
-			require.Contains(t, string(batch.body), `"pointer":"/messages/0/content"`)
+			require.Contains(t, batch.body, `"pointer":"/messages/0/content"`)
 		}
 	}
 }
