@@ -29,7 +29,7 @@ func TestAContainersMemoryBoundsTheHeap(t *testing.T) {
 	require.Contains(t, out.String(), "memory.limited")
 	require.EqualValues(t, 199648869, requestMemory(heap), "190 MiB of 512")
 
-	require.EqualValues(t, 39<<20, largeMemory(heap, requestMemory(heap))>>20<<20, "of serve --worker")
+	require.EqualValues(t, 37<<20, largeMemory(heap, requestMemory(heap))>>20<<20, "of serve --worker")
 	require.EqualValues(t, 84<<20, largeMemory(heap, 0)>>20<<20, "of a worker")
 	require.EqualValues(t, 8<<20, largeMemory(128<<20, 64<<20), "one at a time")
 

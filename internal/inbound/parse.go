@@ -47,9 +47,9 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().Add(parseTimeout)) }
 
 // Attachment reads one attachment by the index that Parse gave it, and may change raw. The
-// content may be a part of it, of which it keeps no more than its own size again. It has no more bytes than raw, or twice as many if lines end
-// in CR alone. Errors to
-// tell apart: mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
+// content may be a part of raw, and keeps no more than its own size of it from being freed
+// besides. It has no more bytes than raw, or twice as many if lines end in CR alone. Errors
+// to tell apart: mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
 func Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 	return attachmentBy(raw, index, time.Now().Add(parseTimeout))
 }
