@@ -189,6 +189,15 @@ func TestAJournalThatCannotBeWritten(t *testing.T) {
 	require.Equal(t, email.RecipientDelivered, res.Unrecorded[0].Status)
 	require.Equal(t, "queued for ***@y.test", res.Unrecorded[0].Text)
 
+	// Temporal may have given up the activity that had that result: the next one has it, too,
+	// and nothing is sent twice.
+	again, err := b.smtp(t, false)
+	require.NoError(t, err)
+	require.Equal(t, res.Unrecorded, again.Unrecorded)
+	require.Equal(t, 1, b.sends)
+	_, err = b.env.ExecuteActivity(b.RecordStatus, email.RecordStatusInput{EmailID: "E", Attempt: 1, Unrecorded: res.Unrecorded})
+	require.NoError(t, err)
+
 	n := 0
 	b.onFinish = func() error {
 		if n++; n < 2 {

@@ -32,9 +32,13 @@ type exchange struct {
 
 // exchanges are those under way in this process.
 type exchanges struct {
-	mu     sync.Mutex
-	open   map[exchangeKey]*exchange
-	closed bool
+	mu   sync.Mutex
+	open map[exchangeKey]*exchange
+	// unrecorded have ended, and their outcomes are known to nobody else: Postgres was away.
+	// The activity that waited for one may have been given up by Temporal; the next one of
+	// the attempt gets its result.
+	unrecorded map[exchangeKey]*exchange
+	closed     bool
 	// ctx ends with the process's patience: it cuts what has not reached the
 	// final dot.
 	ctx    context.Context
@@ -43,8 +47,12 @@ type exchanges struct {
 
 func newExchanges() *exchanges {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &exchanges{open: map[exchangeKey]*exchange{}, ctx: ctx, cancel: cancel}
+	return &exchanges{open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}, ctx: ctx, cancel: cancel}
 }
+
+// keepUnrecorded is how long a process remembers outcomes that it could not write and that
+// no run has written since.
+const keepUnrecorded = time.Hour
 
 var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
 
@@ -53,6 +61,9 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	if x, ok := xs.open[key]; ok {
+		return x, nil
+	}
+	if x, ok := xs.unrecorded[key]; ok {
 		return x, nil
 	}
 	if xs.closed {
@@ -64,10 +75,21 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 		x.result, x.err = run(xs.ctx)
 		xs.mu.Lock()
 		delete(xs.open, key)
+		if len(x.result.Unrecorded) > 0 {
+			xs.unrecorded[key] = x
+			time.AfterFunc(keepUnrecorded, func() { xs.recorded(key) })
+		}
 		xs.mu.Unlock()
 		close(x.done)
 	}()
 	return x, nil
+}
+
+// recorded forgets the outcomes of an attempt: they are written, or too old.
+func (xs *exchanges) recorded(key exchangeKey) {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	delete(xs.unrecorded, key)
 }
 
 // enter runs other work that a drain has to wait for, with the context that cuts

@@ -16,6 +16,7 @@ func (a *Activities) RecordStatus(ctx context.Context, in email.RecordStatusInpu
 	if err != nil {
 		return email.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
 	}
+	a.exchanges.recorded(exchangeKey{in.EmailID, in.Attempt})
 	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
 		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
 	return email.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
