@@ -160,8 +160,9 @@ type Deps struct {
 	Waker    Waker
 	Log      *slog.Logger
 
-	// LargeBytes is how much large messages may have together that are being sent, before
-	// they are encoded; one alone may have more. 0 is DefaultLargeBytes.
+	// LargeBytes bounds the large messages that are being sent at the same time: the sum of
+	// their sizes in bytes before encoding. A larger message is sent without other large
+	// ones. 0 is DefaultLargeBytes.
 	LargeBytes int64
 }
 

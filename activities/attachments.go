@@ -61,8 +61,8 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 	return res, nil
 }
 
-// retriedWithin has an error retried when the e-mail expires, where the run's retry policy
-// would wait for longer.
+// retriedWithin sets the next retry to the e-mail's expiry, which is left away, where the
+// run's retry policy would wait longer.
 func retriedWithin(left time.Duration, attempt int32, err error) error {
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || app.NonRetryable() || left >= min(email.FetchWaitFirst<<min(attempt-1, 10), email.FetchWaitMost) {

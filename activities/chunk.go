@@ -51,6 +51,7 @@ type chunk struct {
 // wanted (ctx), or the process is to stop (drained).
 func (c *chunk) run(ctx, drained context.Context) error {
 	begin := time.Now()
+	c.in.Route.For = c.in.BatchID
 	for {
 		switch {
 		case ctx.Err() != nil:
@@ -69,7 +70,6 @@ func (c *chunk) run(ctx, drained context.Context) error {
 // lot sends one. A session comes first, so that a relay that is not there touches
 // no recipient.
 func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
-	c.in.Route.For = c.in.BatchID
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
 	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
 		c.result.Turn, c.result.More = throttled.Turn, true

@@ -34,9 +34,9 @@ type exchange struct {
 type exchanges struct {
 	mu   sync.Mutex
 	open map[exchangeKey]*exchange
-	// unrecorded have ended, and their outcomes are known to nobody else: Postgres was away.
-	// The activity that waited for one may have been given up by Temporal; the next one of
-	// the attempt gets its result.
+	// unrecorded have ended, and Postgres was away: only this process knows their outcomes.
+	// Temporal may have given up the activity that waited for one. The next activity of the
+	// attempt gets the result.
 	unrecorded map[exchangeKey]*exchange
 	closed     bool
 	// ctx ends with the process's patience: it cuts what has not reached the
@@ -164,7 +164,6 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 		return res, false, err
 	}
 	defer release()
-	in.Route.For = in.EmailID
 	if a.deps.Relays.Paced(in.Route) {
 		// A place in the relay's queue is not for mail that has to wait elsewhere.
 		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {
@@ -204,8 +203,9 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	}
 }
 
-// Large messages share Deps.LargeBytes of memory, counted before encoding: one that is
-// loaded, rendered and sent takes about three times its size, text of many short lines five.
+// largeMessage is the size in bytes, before encoding, above which messages share
+// Deps.LargeBytes of memory. Loading, rendering and sending a message takes about three times
+// its size, and five times where its text has many short lines.
 const largeMessage = 1 << 20
 
 // DefaultLargeBytes is Deps.LargeBytes where memory is not short.

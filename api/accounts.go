@@ -65,11 +65,7 @@ func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[customerJSON]{Result: make([]customerJSON, len(ks)), NextPageToken: pageToken(next)}
-	for i, k := range ks {
-		out.Result[i] = customerResource(k, "")
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(ks, next, func(k account.Customer) customerJSON { return customerResource(k, "") }), nil
 }
 
 // customerRequest changes what it names and leaves the rest.

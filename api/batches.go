@@ -223,11 +223,7 @@ func (s *Server) listBatches(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[batchProgressJSON]{Result: make([]batchProgressJSON, len(bs)), NextPageToken: pageToken(next)}
-	for i, p := range bs {
-		out.Result[i] = s.progress(p)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(bs, next, s.progress), nil
 }
 
 // controlBatch carries out an action on all e-mails of a batch, in the store first.

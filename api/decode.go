@@ -195,3 +195,12 @@ type listAnswer[T any] struct {
 	Result        []T    `json:"result"`
 	NextPageToken string `json:"next_page_token"`
 }
+
+// listed makes a page of what was read, each thing as its answer.
+func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer[A] {
+	out := listAnswer[A]{Result: make([]A, len(read)), NextPageToken: pageToken(next)}
+	for i, r := range read {
+		out.Result[i] = answer(r)
+	}
+	return out
+}

@@ -77,11 +77,7 @@ func (s *Server) listCustomerDomains(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[domainAnswer]{Result: make([]domainAnswer, len(domains)), NextPageToken: pageToken(next)}
-	for i, d := range domains {
-		out.Result[i] = newDomainAnswer(d)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(domains, next, newDomainAnswer), nil
 }
 
 // customerDomain answers for the domain that a path names, after a change if there is one.

@@ -211,11 +211,7 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[emailJSON]{Result: make([]emailJSON, len(es)), NextPageToken: pageToken(next)}
-	for i, e := range es {
-		out.Result[i] = s.resource(c, e)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(es, next, func(e email.Email) emailJSON { return s.resource(c, e) }), nil
 }
 
 func (s *Server) getEmail(c *gin.Context) (int, any, error) {

@@ -210,11 +210,7 @@ func (s *Server) listFiles(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[fileJSON]{Result: make([]fileJSON, len(files)), NextPageToken: pageToken(next)}
-	for i, f := range files {
-		out.Result[i] = fileAnswer(f)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(files, next, fileAnswer), nil
 }
 
 func (s *Server) getFile(c *gin.Context) (int, any, error) { return s.oneFile(c, s.deps.Files.File) }

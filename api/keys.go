@@ -216,11 +216,7 @@ func (s *Server) listKeys(c *gin.Context, customerID string) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[accessKeyJSON]{Result: make([]accessKeyJSON, len(keys)), NextPageToken: pageToken(next)}
-	for i, k := range keys {
-		out.Result[i] = accessKey(k, "")
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(keys, next, func(k account.AccessKey) accessKeyJSON { return accessKey(k, "") }), nil
 }
 
 func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {

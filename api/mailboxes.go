@@ -92,11 +92,7 @@ func (s *Server) listMessages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[messageJSON]{Result: make([]messageJSON, len(ms)), NextPageToken: pageToken(next)}
-	for i, m := range ms {
-		out.Result[i] = receivedMessage(m)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(ms, next, receivedMessage), nil
 }
 
 type headerJSON struct {

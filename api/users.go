@@ -45,11 +45,7 @@ func (s *Server) listCustomerUsers(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[userAnswer]{Result: make([]userAnswer, len(users)), NextPageToken: pageToken(next)}
-	for i, u := range users {
-		out.Result[i] = newUserAnswer(u)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(users, next, newUserAnswer), nil
 }
 
 // customerUser answers for the user that a path names, after a change if there is one.

@@ -317,11 +317,7 @@ func (s *Server) listDeliveries(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[deliveryJSON]{Result: make([]deliveryJSON, len(ds)), NextPageToken: pageToken(next)}
-	for i, d := range ds {
-		out.Result[i] = delivery(d)
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(ds, next, delivery), nil
 }
 
 func (s *Server) retryDelivery(c *gin.Context) (int, any, error) {

@@ -131,7 +131,7 @@ func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (o
 	err = s.db.NewSelect().Model(&rows).ColumnExpr("cu.*").
 		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
 		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
-		Order("cu.created_at DESC", "cu.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "cu", "created_at")).Scan(ctx)
+		Apply(newestFirst("cu", "created_at", after, limit)).Scan(ctx)
 	if err != nil {
 		return nil, nil, translate(err)
 	}
@@ -207,35 +207,4 @@ func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account
 		return audit(ctx, tx, c.ID, "customer.updated", c.ID, "")
 	})
 	return out, secret, err
-}
-
-// pageBytes is about how many bytes the entries of a page have together, unless the
-// first alone has more: a page is in memory as a whole.
-const pageBytes = 1 << 20
-
-// within is how many of the rows, and of limit, a page holds: those that have at most
-// pageBytes together, and at least one.
-func within[R any](rows []R, limit int, bytes func(R) int64) int {
-	n, total := 0, int64(0)
-	for n < min(limit, len(rows)) {
-		if total += bytes(rows[n]); total > pageBytes && n > 0 {
-			break
-		}
-		n++
-	}
-	return n
-}
-
-// page cuts a list that was read one row too long, and says where the next
-// page begins: by time alone, unless the row behind has the same time.
-func page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
-	if len(rows) <= limit {
-		return rows, nil
-	}
-	at, id := place(rows[limit-1])
-	next := &email.Cursor{At: at.UTC()}
-	if behindAt, _ := place(rows[limit]); behindAt.Equal(at) {
-		next.ID = id
-	}
-	return rows[:limit], next
 }

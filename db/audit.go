@@ -43,7 +43,7 @@ func audit(ctx context.Context, idb bun.IDB, customerID, action, target, detail 
 // everybody's where customerID is empty.
 func (s *Store) Audit(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
 	var rows []*auditRow
-	q := s.db.NewSelect().Model(&rows).Order("au.at DESC", "au.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "au", "at"))
+	q := s.db.NewSelect().Model(&rows).Apply(newestFirst("au", "at", after, limit))
 	if customerID != "" {
 		q = q.Where("au.customer_id = ?", customerID)
 	}

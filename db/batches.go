@@ -433,8 +433,8 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 // Batches lists a customer's batches, newest first.
 func (s *Store) Batches(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.BatchProgress, next *email.Cursor, err error) {
 	var rows []*batchRow
-	q := s.db.NewSelect().Model(&rows).ColumnExpr(batchColumns).Where("b.customer_id = ?", customerID).Order("b.created_at DESC", "b.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "b", "created_at")).Scan(ctx); err != nil {
+	q := s.db.NewSelect().Model(&rows).ColumnExpr(batchColumns).Where("b.customer_id = ?", customerID).Apply(newestFirst("b", "created_at", after, limit))
+	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *batchRow) (time.Time, string) { return r.CreatedAt, r.ID })

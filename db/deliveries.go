@@ -58,7 +58,7 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 	}
 	var rows []*deliveryRow
 	q := s.db.NewSelect().Model(&rows).ColumnExpr(listedDeliveryColumns).Where("d.endpoint_id = ?", endpointID).
-		Order("d.created_at DESC", "d.id DESC").Limit(int64(limit) + 1).Apply(behind(after, "d", "created_at"))
+		Apply(newestFirst("d", "created_at", after, limit))
 	if status != "" {
 		q = q.Where("d.status = ?", status)
 	}

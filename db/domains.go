@@ -117,9 +117,8 @@ func unlockDomain(ctx context.Context, tx bun.Tx, name string) error {
 // Domains lists a customer's sender domains, newest first, without their warm-ups.
 func (s *Store) Domains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Domain, next *email.Cursor, err error) {
 	var rows []*domainRow
-	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).
-		Order("d.created_at DESC", "d.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "d", "created_at")).Scan(ctx); err != nil {
+	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).Apply(newestFirst("d", "created_at", after, limit))
+	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *domainRow) (time.Time, string) { return r.CreatedAt, r.ID })

@@ -47,7 +47,7 @@ type headRow struct {
 // on the last one.
 func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
 	place := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
-		Apply(matching(f)).Apply(behind(after, "e", "created_at")).Order("e.created_at DESC", "e.id DESC").Limit(int64(limit) + 1)
+		Apply(matching(f)).Apply(newestFirst("e", "created_at", after, limit))
 	var heads []headRow
 	err = s.db.NewRaw(`WITH p AS MATERIALIZED (?0)
 		SELECT p.id, p.created_at, octet_length(e.subject) + octet_length(e.metadata::text) + octet_length(e.reply_to::text)
@@ -96,20 +96,6 @@ func whole(q *bun.SelectQuery) *bun.SelectQuery { return q }
 func listed(q *bun.SelectQuery) *bun.SelectQuery {
 	// left counts characters: no byte more than one of them is past the limit.
 	return q.ColumnExpr("c.email_id, left(c.body_text, ?) AS body_text", email.MaxListedText+1)
-}
-
-// behind narrows a list that runs from new to old to what follows a cursor.
-func behind(c email.Cursor, alias, column string) func(*bun.SelectQuery) *bun.SelectQuery {
-	return func(q *bun.SelectQuery) *bun.SelectQuery {
-		at := bun.SafeQuery("?.?", bun.Ident(alias), bun.Ident(column))
-		switch {
-		case c.At.IsZero():
-			return q
-		case c.ID == "":
-			return q.Where("? < ?", at, c.At)
-		}
-		return q.Where("(?, ?.id) < (?, ?)", at, bun.Ident(alias), c.At, c.ID)
-	}
 }
 
 // assemble adds recipients, attachments, and what content selects of the content to

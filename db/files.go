@@ -61,8 +61,8 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 // Files lists a customer's uploaded files, newest first.
 func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.File, next *email.Cursor, err error) {
 	var rows []*fileRow
-	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Order("f.created_at DESC", "f.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "f", "created_at")).Scan(ctx); err != nil {
+	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Apply(newestFirst("f", "created_at", after, limit))
+	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *fileRow) (time.Time, string) { return r.CreatedAt, r.ID })

@@ -119,9 +119,8 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 // AccessKeys lists a customer's keys, newest first, without the deleted ones.
 func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
 	var rows []*accessKeyRow
-	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
-		Order("k.created_at DESC", "k.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "k", "created_at")).Scan(ctx); err != nil {
+	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").Apply(newestFirst("k", "created_at", after, limit))
+	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })

@@ -150,8 +150,8 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	var heads []head
 	q := s.db.NewSelect().Model((*messageRow)(nil)).Column("id", "received_at").
 		ColumnExpr("octet_length(ms.envelope_to::text) + octet_length(ms.subject) + octet_length(ms.header_to) + octet_length(ms.header_from) AS bytes").
-		Where("ms.mailbox_id = ?", mailboxID).Order("ms.received_at DESC", "ms.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "ms", "received_at")).Scan(ctx, &heads); err != nil {
+		Where("ms.mailbox_id = ?", mailboxID).Apply(newestFirst("ms", "received_at", after, limit))
+	if err := q.Scan(ctx, &heads); err != nil {
 		return nil, nil, translate(err)
 	}
 	heads, next := page(heads, within(heads, limit, func(h head) int64 { return h.Bytes }), func(h head) (time.Time, string) { return h.ReceivedAt, h.ID })

@@ -71,8 +71,8 @@ func (s *Store) EnsureUser(ctx context.Context, customerID, username, password s
 // Users lists a customer's users, newest first.
 func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.User, next *email.Cursor, err error) {
 	var rows []*userRow
-	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Order("u.created_at DESC", "u.id DESC").Limit(int64(limit) + 1)
-	if err := q.Apply(behind(after, "u", "created_at")).Scan(ctx); err != nil {
+	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Apply(newestFirst("u", "created_at", after, limit))
+	if err := q.Scan(ctx); err != nil {
 		return nil, nil, translate(err)
 	}
 	rows, next = page(rows, limit, func(r *userRow) (time.Time, string) { return r.CreatedAt, r.ID })

@@ -36,12 +36,13 @@ func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 // as much until it is collected.
 func requestMemory(heap int64) int64 { return min(api.DefaultMemoryBytes, heap/16*7) }
 
-// largeMemory is what large messages that are being sent may have, in bytes before they are
-// encoded: a quarter of what requests leave of the heap, for each takes up to four times as much
-// and more. The least is what is sent one at a time.
+// largeMemory is what large messages that are being sent may have together, in bytes before
+// they are encoded: a quarter of what requests and restOfHeap leave of the heap, because
+// sending a message takes about four times its size. 8 MiB is the least; larger messages are
+// then sent one at a time.
 func largeMemory(heap, requests int64) int64 {
-	return min(activities.DefaultLargeBytes, max(8<<20, (heap-requests)/4-restOfHeap/4))
+	return min(activities.DefaultLargeBytes, max(8<<20, (heap-requests-restOfHeap)/4))
 }
 
-// restOfHeap is for all that is neither a request nor a large message.
+// restOfHeap is for all that is neither a request nor a large message, in bytes.
 const restOfHeap = 96 << 20

@@ -33,7 +33,7 @@ type Outbox interface {
 	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
 	ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error)
-	// ClaimWakes leases orders to wake runs, Woken takes back those that were carried out.
+	// ClaimWakes leases requests to signal a run. Woken deletes those whose run has the signal.
 	ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]email.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
@@ -244,11 +244,12 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 // startAll starts several at once: a burst that did not fit into the queue comes this
 // way. It stops at the first that Temporal does not answer.
 func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
-	return abreast(starts, func(s email.Start) bool { return d.start(ctx, s) })
+	return concurrently(starts, func(s email.Start) bool { return d.start(ctx, s) })
 }
 
-// abreast does several at once, and stops at the first that does not succeed.
-func abreast[T any](all []T, do func(T) bool) bool {
+// concurrently calls do for several elements at once. It starts no more after the first
+// that returns false, and reports whether none did.
+func concurrently[T any](all []T, do func(T) bool) bool {
 	var wg sync.WaitGroup
 	var next, failed atomic.Int64
 	for range min(starters, len(all)) {
@@ -336,31 +337,30 @@ func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 	}
 }
 
-// sweepWakes wakes the runs of e-mails that somebody changed who does not talk to
-// Temporal. An order is taken back when its run has the signal, so none is lost with its
-// process.
+// sweepWakes signals the runs of e-mails that a process without a Temporal client has
+// changed. A request is deleted after its run has the signal, so a process that dies loses
+// none.
 func (d *Dispatcher) sweepWakes(ctx context.Context) error {
 	for {
 		wakes, err := d.outbox.ClaimWakes(ctx, sweepLease, sweepBatch)
 		if err != nil || len(wakes) == 0 {
 			return err
 		}
-		var done sync.Map
-		answers := abreast(wakes, func(w email.Wake) bool {
+		var mu sync.Mutex
+		var done []string // ids
+		answers := concurrently(wakes, func(w email.Wake) bool {
 			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
 			defer cancel()
-			if !d.answered(ctx, "dispatch.wake", w.WorkflowID, d.rouse(callCtx, w)) {
+			if !d.answered(ctx, "dispatch.wake", w.WorkflowID, d.wakeRun(callCtx, w)) {
 				return false
 			}
-			for _, id := range w.IDs {
-				done.Store(id, true)
-			}
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, w.IDs...)
 			return true
 		})
-		var ids []string
-		done.Range(func(id, _ any) bool { ids = append(ids, id.(string)); return true })
-		if len(ids) > 0 {
-			if err := d.outbox.Woken(ctx, ids); err != nil {
+		if len(done) > 0 {
+			if err := d.outbox.Woken(ctx, done); err != nil {
 				return err
 			}
 		}
@@ -370,7 +370,7 @@ func (d *Dispatcher) sweepWakes(ctx context.Context) error {
 	}
 }
 
-func (d *Dispatcher) rouse(ctx context.Context, w email.Wake) error {
+func (d *Dispatcher) wakeRun(ctx context.Context, w email.Wake) error {
 	if w.Ended {
 		return d.tell(ctx, w.WorkflowID)
 	}
@@ -423,10 +423,12 @@ func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
 	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
 		return d.signal(ctx, s)
 	}
-	if wanted, err := d.terminatedBySomebody(ctx, info.GetExecution()); err != nil {
+	wanted, err := d.terminatedByUser(ctx, info.GetExecution())
+	if err != nil {
 		return err
-	} else if !wanted {
-		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run for its size; a new one goes on. Tell the developers.")
+	}
+	if !wanted {
+		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run because of its size; a new run continues. Please report this.")
 		return d.signal(ctx, s)
 	}
 	if s.BatchID != "" {
@@ -440,12 +442,12 @@ func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
 	return nil
 }
 
-// byServer is who ends a run that has grown too large: Temporal's history service, in the
-// run's last event.
+// byServer is the identity in the last event of a run that Temporal's history service
+// terminated because it was too large.
 const byServer = "history-service"
 
-// terminatedBySomebody tells a run that somebody terminated from one that Temporal did.
-func (d *Dispatcher) terminatedBySomebody(ctx context.Context, run *commonpb.WorkflowExecution) (bool, error) {
+// terminatedByUser reports whether a user or a program terminated a run, and not Temporal.
+func (d *Dispatcher) terminatedByUser(ctx context.Context, run *commonpb.WorkflowExecution) (bool, error) {
 	last := d.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
 	for last.HasNext() {
 		event, err := last.Next()

@@ -35,11 +35,11 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 	return Attachment(raw, index)
 }
 
-// Parse reads a message for people, and may change raw. Beside raw it takes at most
-// 40 MiB of memory, and for a small message about three times its size. Whatever is wrong with it ends up in
-// Problems; the only error is mailbox.ErrTooSlow, after 5 seconds, and then
-// the headers are there. It keeps at most 2 MiB of text and of HTML, and of a
-// message of more than 500 parts or 20 levels the headers alone.
+// Parse reads a message for people, and may change raw. Beside raw it takes at most 40 MiB
+// of memory, and for a small message about three times its size. Problems lists whatever is
+// wrong with the message. The only error is mailbox.ErrTooSlow, after 5 seconds; the headers
+// are returned then. Parse keeps at most 2 MiB of text and of HTML. Of a message of more
+// than 500 parts or 20 levels it keeps the headers alone.
 //
 // Text and HTML are the text/plain and text/html parts that are not declared
 // attachments, each kind joined by CRLF in the message's order. Every other part
@@ -47,9 +47,10 @@ func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().Add(parseTimeout)) }
 
 // Attachment reads one attachment by the index that Parse gave it, and may change raw. The
-// content may be a part of raw, and keeps no more than its own size of it from being freed
-// besides. It has no more bytes than raw, or twice as many if lines end in CR alone. Errors
-// to tell apart: mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
+// content is a slice of raw where it has at least half of raw's size, and else may be a copy:
+// a small attachment does not keep a large message in memory. It has at most as many bytes
+// as raw, or twice as many if lines end in CR alone. Errors to tell apart:
+// mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
 func Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
 	return attachmentBy(raw, index, time.Now().Add(parseTimeout))
 }

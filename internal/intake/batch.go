@@ -19,7 +19,7 @@ type Batch struct {
 	tmpl       *template
 	recipients []recipient
 	limits     Limits
-	// stored is what Bytes tells.
+	// stored is the result of Bytes.
 	stored int64
 }
 

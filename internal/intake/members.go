@@ -15,14 +15,14 @@ import (
 // batch's list may be more.
 const maxMembers = 1000
 
-// maxListed bounds a batch's list alike.
+// maxListed bounds the list of a batch, messages or recipients.
 const maxListed = 2 * email.MaxBatchRecipients
 
-// maxSmallMembers bounds those of a request that is no message. The longest list is the plan
+// maxSmallMembers bounds the members of any array or object of a request that is no message. The longest list is the plan
 // of a warm-up, which has a day more than a year.
 const maxSmallMembers = 400
 
-// members bounds a message's and a batch's.
+// members applies the bounds of messages and batches.
 func members(body []byte, l Limits) error {
 	return boundMembers(body, max(maxMembers, int64(l.MaxRecipients)), maxListed)
 }
@@ -40,6 +40,7 @@ func boundMembers(body []byte, most, listed int64) error {
 		if err != nil {
 			return nil // the end, or what decoding will refuse
 		}
+		depth := d.StackDepth() // of the array or object that has t as a member
 		switch t.Kind() {
 		case '}', ']':
 			limits = limits[:len(limits)-1]
@@ -50,21 +51,20 @@ func boundMembers(body []byte, most, listed int64) error {
 				limit = listed
 			}
 			limits = append(limits, limit)
+			depth--
 		}
-		for _, depth := range []int{d.StackDepth(), d.StackDepth() - 1} {
-			if depth < 1 {
-				continue
+		if depth == 0 {
+			continue // the request itself
+		}
+		kind, n := d.StackIndex(depth)
+		if kind == '{' {
+			if depth == 1 && n%2 == 1 { // t is a name, not its value
+				name = t.String()
 			}
-			kind, n := d.StackIndex(depth)
-			if kind == '{' {
-				if depth == 1 && n%2 == 1 && d.StackDepth() == 1 {
-					name = t.String()
-				}
-				n /= 2
-			}
-			if n > limits[depth-1] {
-				return refused(d.StackPointer().Parent(), codeTooMany, fmt.Sprintf("there are more than %d", limits[depth-1]))
-			}
+			n /= 2
+		}
+		if n > limits[depth-1] {
+			return refused(d.StackPointer().Parent(), codeTooMany, fmt.Sprintf("there are more than %d", limits[depth-1]))
 		}
 	}
 }

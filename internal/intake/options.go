@@ -64,6 +64,10 @@ func (c *checker) callback(raw *string) string {
 	return u
 }
 
+func hasPrefixOf(name string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
 // headers checks the client's own header fields and keeps their order.
 func (c *checker) headers(hs headers) []email.Header {
 	if len(hs) > maxHeaders {
@@ -77,8 +81,8 @@ func (c *checker) headers(hs headers) []email.Header {
 		size += len(h.name) + len(text(h.value))
 		pointer, name, value := member("/headers", h.name), strings.ToLower(h.name), strings.TrimSpace(text(h.value))
 		instead, mine := owned[name]
-		mine = mine || slices.ContainsFunc(ownedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
-		steers := !c.limits.AllowRelayHeaders && slices.ContainsFunc(steering, func(p string) bool { return strings.HasPrefix(name, p) })
+		mine = mine || hasPrefixOf(name, ownedPrefixes)
+		steers := !c.limits.AllowRelayHeaders && hasPrefixOf(name, steering)
 		switch {
 		case !headerName.MatchString(h.name):
 			c.refuse("/headers", codeInvalidName, "a header's name has 1 to 64 of the characters A-Z a-z 0-9 -")

@@ -25,7 +25,7 @@ func Fields(block []byte) (list []Field, body int, odd bool) {
 // scanFields is Fields, but lists those fields alone whose name is wanted.
 func scanFields(block []byte, wanted func(name []byte) bool) (list []Field, body int, odd bool) {
 	open, listed, stray, at := false, false, -1, 0
-	any := false // a field, listed or not
+	found := false // a field, listed or not
 	for at < len(block) {
 		next := lineEnd(block, at)
 		line := block[at:next]
@@ -41,7 +41,7 @@ func scanFields(block []byte, wanted func(name []byte) bool) (list []Field, body
 				at = next
 				continue
 			}
-			if !any {
+			if !found {
 				line = bytes.TrimLeft(line, " \t") // a first field that was indented
 			}
 		}
@@ -49,20 +49,20 @@ func scanFields(block []byte, wanted func(name []byte) bool) (list []Field, body
 			if listed = wanted(name); listed {
 				list = append(list, Field{Name: string(name), Value: value})
 			}
-			open, any, stray = true, true, -1
+			open, found, stray = true, true, -1
 		} else {
 			open, odd = false, true
 			if stray < 0 {
 				stray = at
 			}
-			if bytes.HasPrefix(line, []byte("--")) && any {
+			if bytes.HasPrefix(line, []byte("--")) && found {
 				break // a delimiter line: the empty line before it is missing
 			}
 		}
 		at = next
 	}
 	switch {
-	case !any && odd:
+	case !found && odd:
 		return nil, 0, true
 	case stray >= 0:
 		return list, stray, true

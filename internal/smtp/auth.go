@@ -146,7 +146,7 @@ func (c credentials) hide(text string) string {
 	return text
 }
 
-// hiddenError is an error in words that may be read.
+// hiddenError is an error whose text has no credentials.
 type hiddenError struct {
 	text string
 	err  error

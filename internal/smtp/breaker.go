@@ -90,8 +90,9 @@ type broken struct {
 	probe, fresh bool
 }
 
-// down tells why the relay is not tried now; nil if it is. fresh: for mail that it has not
-// refused yet.
+// down returns why the relay is not tried now; nil if it is. fresh: the relay has not refused
+// this mail yet. While the fault is doubtful, each call that blocks such mail takes the next
+// time to try again (freshNext), so that one comes after the other.
 func (b *breaker) down(now time.Time, fresh bool) *email.RelayError {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,10 +1,8 @@
 package smtp
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,20 +12,17 @@ import (
 // order is the order in which recipients are named. Those at whom the relay had a fault, or
 // whom it refused, are named last: it may have closed the connection there, and do so again.
 func (x *exchange) order() []int {
-	var order []int
+	var first, last []int
 	for i := range x.env.Recipients {
-		if !x.decided[i] {
-			order = append(order, i)
+		switch {
+		case x.decided[i]:
+		case x.pool.guard.remembers(x.guardKey(i)):
+			last = append(last, i)
+		default:
+			first = append(first, i)
 		}
 	}
-	last := func(i int) int {
-		if x.pool.guard.remembers(x.guardKey(i)) {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(last(a), last(b)) })
-	return order
+	return append(first, last...)
 }
 
 // lost ends a transaction whose connection ended while the i-th recipient was named. It may
@@ -39,15 +34,15 @@ func (x *exchange) lost(i int, err error) {
 	}
 	x.hangUp()
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
-	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
+	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.blame(stageRcpt, rep, &o)
 	wait := x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, false)
 	o.RetryAfter = wait
 	x.fault = max(x.fault, cutFault(err))
 	x.decide(i, o)
 	x.doubt(i, o, blameRelay)
-	x.closer, x.closed = i, true
-	x.spare(rep, wait)
+	x.closed = true
+	x.spare(i, rep, wait)
 }
 
 // close handles a 421 (RFC 5321 section 3.8) or 521 (RFC 7504) to RCPT, the i-th recipient's
@@ -62,9 +57,9 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 			o.RetryAfter = max(wait, hint(o.Text))
 		}
 	}
-	x.closer, x.closed = i, rep.Code == 421
+	x.closed = rep.Code == 421
 	if len(x.accepted) == 0 {
-		x.spare(rep, wait)
+		x.spare(i, rep, wait)
 		x.hangUp()
 		return false
 	}
@@ -74,8 +69,9 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 }
 
 // spare decides those who have no answer of their own because the connection ended at
-// somebody else's.
-func (x *exchange) spare(why email.Reply, wait time.Duration) {
+// closer's.
+func (x *exchange) spare(closer int, why email.Reply, wait time.Duration) {
+	x.closer = closer
 	for i := range x.env.Recipients {
 		if !x.decided[i] {
 			x.spared = append(x.spared, i)

@@ -34,14 +34,14 @@ type exchange struct {
 	// closingWait how long those wait who get nothing because of it.
 	closing     email.Reply
 	closingWait time.Duration
-	// closer is the recipient at whom the relay closed the connection, spared are those who
-	// have no answer because of it.
+	// closer is the recipient at whose RCPT the relay closed the connection. spared are the
+	// recipients who have no reply because of that.
 	closer int
 	spared []int
+	// closed: the relay closed that connection by 421 or without a reply. The reason may be us.
+	closed bool
 	// pattern: the relay is down because it refused recipients who have nothing in common.
 	pattern bool
-	// closed: it did so by 421 or without a word, which may be meant for us.
-	closed bool
 	// redialed: the transaction has been begun anew on another connection.
 	redialed bool
 }
@@ -179,7 +179,7 @@ func (x *exchange) rcpt() bool {
 			x.fault = max(x.fault, faultRefused)
 			x.out.Final = rep
 			x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
-			x.spare(rep, relayWait)
+			x.decideRest(notTried(rep, relayWait))
 			return false
 		}
 		if full := o.Uncounted && who == blameRecipient; full {
@@ -218,7 +218,7 @@ func (x *exchange) data() bool {
 	code, text, err := x.step(x.timeouts.DataInit, "DATA")
 	switch {
 	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
-		x.spare(x.closing, x.closingWait)
+		x.decideRest(notTried(x.closing, x.closingWait))
 	case err != nil:
 		x.cut("DATA", err)
 	case code == 354:

@@ -127,12 +127,13 @@ func (g *guard) met(now time.Time, emailID string) {
 	if g.emails == nil {
 		g.emails = map[string]time.Time{}
 	}
-	if len(g.emails) >= guardEntries {
+	if _, known := g.emails[emailID]; !known && len(g.emails) >= guardEntries {
 		maps.DeleteFunc(g.emails, func(_ string, last time.Time) bool { return now.Sub(last) > guardFor })
+		if len(g.emails) >= guardEntries {
+			return
+		}
 	}
-	if len(g.emails) < guardEntries {
-		g.emails[emailID] = now
-	}
+	g.emails[emailID] = now
 }
 
 // fresh reports whether the relay has not refused an e-mail yet.
@@ -236,11 +237,7 @@ func (g *guard) remember(now time.Time, k guardKey, was refusedRecipient) {
 		g.refused = map[guardKey]refusedRecipient{}
 	}
 	if _, known := g.refused[k]; !known && len(g.refused) >= guardEntries {
-		for old, r := range g.refused {
-			if now.Sub(r.last) > guardFor {
-				delete(g.refused, old)
-			}
-		}
+		maps.DeleteFunc(g.refused, func(_ guardKey, r refusedRecipient) bool { return now.Sub(r.last) > guardFor })
 		if len(g.refused) >= guardEntries {
 			return
 		}

@@ -87,8 +87,8 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	return nil, failed
 }
 
-// patient lets a route that has a relay which works not go to another before its backoff
-// is over.
+// patient makes a route's mail wait for the backoff of a relay that is down, however fresh
+// it is, while another relay of the route works.
 func patient(route email.Route, pools []*pool) email.Route {
 	if slices.ContainsFunc(pools, func(p *pool) bool { return p.breaker.up() }) {
 		route.For = ""
@@ -151,12 +151,13 @@ func (rs *Relays) Lot(route email.Route, within time.Duration) int {
 		if p.relay.Name == route.Relay && !p.breaker.up() {
 			return 1
 		}
-		if p.breaker.down(now, false) == nil && p.relay.Pace > 0 {
+		if p.breaker.down(now, false) != nil {
+			continue
+		}
+		if p.relay.Pace > 0 {
 			return max(1, int(within/p.relay.Pace))
 		}
-		if p.breaker.down(now, false) == nil {
-			break
-		}
+		break
 	}
 	return math.MaxInt
 }

@@ -1,0 +1,56 @@
+package db
+
+import (
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/email"
+)
+
+// newestFirst orders a list from new to old, begins behind a cursor, and reads one row more
+// than limit, by which page knows that there is another page.
+func newestFirst(alias, column string, after email.Cursor, limit int) func(*bun.SelectQuery) *bun.SelectQuery {
+	return func(q *bun.SelectQuery) *bun.SelectQuery {
+		at, id := bun.SafeQuery("?.?", bun.Ident(alias), bun.Ident(column)), bun.SafeQuery("?.id", bun.Ident(alias))
+		q = q.OrderExpr("? DESC, ? DESC", at, id).Limit(int64(limit) + 1)
+		switch {
+		case after.At.IsZero():
+			return q
+		case after.ID == "":
+			return q.Where("? < ?", at, after.At)
+		}
+		return q.Where("(?, ?) < (?, ?)", at, id, after.At, after.ID)
+	}
+}
+
+// pageBytes is about how many bytes the entries of a page have together, unless the
+// first alone has more: a page is in memory as a whole.
+const pageBytes = 1 << 20
+
+// within is how many of the rows, and of limit, a page holds: those that have at most
+// pageBytes together, and at least one.
+func within[R any](rows []R, limit int, bytes func(R) int64) int {
+	n, total := 0, int64(0)
+	for n < min(limit, len(rows)) {
+		if total += bytes(rows[n]); total > pageBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// page cuts a list that was read one row too long, and says where the next
+// page begins: by time alone, unless the row behind has the same time.
+func page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
+	if len(rows) <= limit {
+		return rows, nil
+	}
+	at, id := place(rows[limit-1])
+	next := &email.Cursor{At: at.UTC()}
+	if behindAt, _ := place(rows[limit]); behindAt.Equal(at) {
+		next.ID = id
+	}
+	return rows[:limit], next
+}
