@@ -190,7 +190,9 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 // customer may send from the domain.
 func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
 	var now time.Time
-	var own sql.NullBool // NULL where nobody has verified the domain
+	// own: the customer has verified the domain. False: another customer has, or the domain
+	// is locked. NULL: nobody has verified it and it is not locked.
+	var own sql.NullBool
 	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)

@@ -146,7 +146,7 @@ func (a *batchAcceptance) accept(owner string) error {
 		if next, err = a.chunk(next, min(next+acceptChunk, a.req.Len), owner); err != nil {
 			return err
 		}
-		if err := a.ctx.Err(); err != nil { // a preview's: nobody waits for it any more
+		if err := a.ctx.Err(); err != nil { // the client of a preview has gone
 			return err
 		}
 	}
@@ -478,7 +478,8 @@ func (s *Store) controlBatch(ctx context.Context, id string, action email.Action
 	return own, err
 }
 
-// controlBatch does so, and tells which e-mails it changed. each may be nil.
+// controlBatch carries out an action on a batch in c's transaction, and returns the ids of the
+// e-mails that it changed. It calls each, which may be nil, for every unfinished e-mail.
 func (c *change) controlBatch(id string, action email.Action, by email.Holder, each func(*mail)) (changed []string, err error) {
 	ids, err := c.lockBatch(id)
 	if err != nil {
@@ -528,7 +529,7 @@ func (c *change) controlBatch(id string, action email.Action, by email.Holder, e
 // hold has been lifted.
 func (c *change) holdBatch(id string, action email.Action, by email.Holder, open bool) (lifted bool, err error) {
 	var row batchRow
-	err = c.tx.NewRaw("SELECT * FROM batches WHERE id = ? FOR NO KEY UPDATE", id).Scan(c.ctx, &row)
+	err = c.tx.NewRaw("SELECT customer_id, held, held_by_customer, held_by_operator FROM batches WHERE id = ? FOR NO KEY UPDATE", id).Scan(c.ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, notFound("batch")
 	}

@@ -94,7 +94,8 @@ func (s *Store) ContentBytes(ctx context.Context, customerID, id string) (n int6
 func whole(q *bun.SelectQuery) *bun.SelectQuery { return q }
 
 func listed(q *bun.SelectQuery) *bun.SelectQuery {
-	// left counts characters: no byte more than one of them is past the limit.
+	// left counts characters, each of at least one byte: one more than the limit shows that
+	// the text is longer.
 	return q.ColumnExpr("c.email_id, left(c.body_text, ?) AS body_text", email.MaxListedText+1)
 }
 

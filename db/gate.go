@@ -281,7 +281,7 @@ func (c *change) closed(m *mail) (email.State, bool) {
 			return email.State{}, false
 		}
 	}
-	if !m.NextActionAt.After(c.now) { // the end of its time was then: ExpireAfter has been raised since
+	if !m.NextActionAt.After(c.now) { // that was the old deadline; ExpireAfter has been raised since
 		m.dirty = true
 		c.settle(m)
 	}

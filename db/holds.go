@@ -48,6 +48,9 @@ func (h *holds) mine(by email.Holder) bool {
 	return trial.lift(by)
 }
 
+// operatorMayLift is mine(email.HolderOperator) in SQL.
+const operatorMayLift = "held AND (held_by_operator OR NOT held_by_customer)"
+
 // holders are those who keep an e-mail.
 func (r *emailRow) holders() (out []email.Holder) {
 	if r.Status.Final() {

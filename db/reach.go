@@ -120,7 +120,7 @@ func (s *Store) reached(reach email.Reach, action email.Action, until time.Time,
 	case email.ActionHold:
 		q = q.Where("NOT (e.held AND e.held_by_operator)")
 	case email.ActionResume:
-		q = q.Where("e.held AND (e.held_by_operator OR NOT e.held_by_customer)")
+		q = q.Where(operatorMayLift)
 	}
 	return q
 }
@@ -168,7 +168,7 @@ func (c *change) wake(ids []string) error {
 // resumeBatches ends an operator's hold of whole batches, of all of a customer or of one,
 // and counts their e-mails.
 func (s *Store) resumeBatches(ctx context.Context, reach email.Reach) (emails int, err error) {
-	q := s.db.NewSelect().Table("batches").Column("id").Where("held AND (held_by_operator OR NOT held_by_customer)").Order("id")
+	q := s.db.NewSelect().Table("batches").Column("id").Where(operatorMayLift).Order("id")
 	if reach.CustomerID != "" {
 		q = q.Where("customer_id = ?", reach.CustomerID)
 	}

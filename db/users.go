@@ -103,13 +103,15 @@ func (s *Store) userWhere(ctx context.Context, customerID, where, value string) 
 
 // SetPassword gives a customer's user another password. All of its login tokens end.
 func (s *Store) SetPassword(ctx context.Context, customerID, id, password string) (account.User, error) {
+	hash := s.hash(password) // before the transaction: hashing takes long
 	return s.newVersion(ctx, customerID, id, "user.password_changed", func(q *bun.UpdateQuery) *bun.UpdateQuery {
-		return q.Set("password_hash = ?", s.hash(password))
+		return q.Set("password_hash = ?", hash)
 	})
 }
 
 // ChangePassword gives a user another password if the present one is right: CodeForbidden
-// else, which the audit notes. CodeConflict means that it was changed at the same time. All login tokens of the user end.
+// else, which the audit notes. CodeConflict means that it was changed at the same time. All
+// login tokens of the user end.
 func (s *Store) ChangePassword(ctx context.Context, id, present, password string) (account.User, error) {
 	var row userRow
 	err := s.db.NewSelect().Model(&row).Where("u.id = ?", id).Scan(ctx)
@@ -125,9 +127,10 @@ func (s *Store) ChangePassword(ctx context.Context, id, present, password string
 		}
 		return account.User{}, email.Fail(email.CodeForbidden, "the present password is wrong")
 	}
+	hash := s.hash(password) // before the transaction: hashing takes long
 	u, err := s.newVersion(ctx, row.CustomerID, id, "user.password_changed", func(q *bun.UpdateQuery) *bun.UpdateQuery {
 		// Of two changes at once, the second one's present password is no longer right.
-		return q.Set("password_hash = ?", s.hash(password)).Where("u.password_hash = ?", row.PasswordHash)
+		return q.Set("password_hash = ?", hash).Where("u.password_hash = ?", row.PasswordHash)
 	})
 	if email.FailureCode(err) == email.CodeNotFound {
 		return u, email.Fail(email.CodeConflict, "the password was changed at the same time; log in with the new one")

@@ -100,10 +100,10 @@ func (s *sendEmail) run() (email.SendEmailResult, error) {
 }
 
 const (
-	// changeSlowDown names the version from which a run waits that gets nowhere.
+	// changeSlowDown names the version from which a run waits if the same attempt stays due.
 	changeSlowDown = "wait-when-nothing-moves"
-	// rushes is how often an attempt may come to nothing without a wait, as when another
-	// process makes it. From then on the run waits for 2, 4, 8 … 300 s.
+	// rushes is how often in a row an attempt may stay due without a wait, as it does without
+	// a fault while another process makes it. From then on the run waits for 2, 4, 8 … 300 s.
 	rushes     = 5
 	slowDownTo = 5 * time.Minute
 )

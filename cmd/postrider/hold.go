@@ -52,12 +52,13 @@ func (f reachFlags) reach(ctx context.Context, s *db.Store) (r email.Reach, whos
 	return r, whose, nil
 }
 
-const reachHelp = `All mail that is not finished and was accepted before: alone or in a batch, attempted or
-not, with a run in Temporal or without. --domain is a domain of recipients; an e-mail to
-several domains is meant as a whole. Of several flags all have to be true of an e-mail. What is being transferred ends as it ends.
+const reachHelp = `The command reaches all mail that is not finished and was accepted before it began: alone
+or in a batch, attempted or not, with a run in Temporal or without. --domain is a domain of
+recipients; an e-mail to several domains is changed as a whole. With several flags, an
+e-mail has to match all of them. An attempt that is under way is not interrupted.
 
-It is done in transactions of 250 e-mails. Stopped in between, run it again: it goes on
-where it was. Temporal may be away meanwhile. For mail that is accepted later too, use pause.`
+The command changes 250 e-mails in one transaction. If it is stopped, run it again: it
+continues. Temporal need not be running. To stop mail that is accepted later too, use pause.`
 
 func reachCommand(action email.Action, short, long, done string) *cobra.Command {
 	var f reachFlags
@@ -90,12 +91,7 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 	return cmd
 }
 
-func emails(n int) string {
-	if n == 1 {
-		return "1 e-mail"
-	}
-	return fmt.Sprintf("%d e-mails", n)
-}
+func emails(n int) string { return plural(n, "e-mail", "e-mails") }
 
 func holdCommand() *cobra.Command {
 	return reachCommand(email.ActionHold, "Keep mail of a customer, to a domain or of a batch from being attempted, until resume",

@@ -17,8 +17,8 @@ const heapRatio = 0.85
 
 // limitMemory tells the garbage collector the limit of the container (cgroup v1 or v2)
 // that the process runs in: without it, garbage may grow to as much as is in use. GOMEMLIMIT
-// in the environment goes before it, and AUTOMEMLIMIT=off leaves it out. It returns the
-// limit in bytes, math.MaxInt64 for none. A limit that cannot be read is none.
+// in the environment overrides the container's limit; AUTOMEMLIMIT=off sets none. It returns
+// the limit in bytes, math.MaxInt64 if there is none or it cannot be read.
 func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 	limit, err := memlimit.Set(memlimit.WithProvider(container), memlimit.WithRatio(heapRatio))
 	switch {
@@ -32,8 +32,8 @@ func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 }
 
 // requestMemory is what requests and answers may hold, in bytes, where no setting says
-// it: the API's default, but at most 7/16 of the heap, for what is in use is up to twice
-// as much until it is collected.
+// it: the API's default, but at most 7/16 of the heap, because garbage
+// can double what is in use until it is collected.
 func requestMemory(heap int64) int64 { return min(api.DefaultMemoryBytes, heap/16*7) }
 
 // largeMemory is what large messages that are being sent may have together, in bytes before

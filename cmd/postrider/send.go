@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -128,10 +127,7 @@ func apiAccess() (url, key string, err error) {
 // print shows the e-mail and each recipient, a line each.
 func (f *sendFlags) print(out io.Writer, sent client.Sent) error {
 	if f.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(sent.JSON())
+		return writeJSON(out, sent.JSON())
 	}
 	fmt.Fprintf(out, "%s %s\n", sent.ID, withDetail(string(sent.Status), sent.StatusDetail))
 	for _, r := range sent.Recipients {
@@ -173,10 +169,7 @@ func (f *sendFlags) refusal(out io.Writer, id string, err error) error {
 	} else if client.NotSent(err) {
 		j.Code = codeNotSent
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(j)
+	return writeJSON(out, j)
 }
 
 func withDetail(status string, detail email.Detail) string {

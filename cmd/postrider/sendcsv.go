@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postrider/postrider/client"
+	"github.com/postrider/postrider/internal/intake"
 )
 
 // csvRow is a recipient and the line it is on.
@@ -145,10 +146,7 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 	return f, nil
 }
 
-var (
-	columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
-	usedName   = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
-)
+var usedName = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
 
 // uses are the names between {{ and }} in a message.
 type uses []string
@@ -197,7 +195,7 @@ func (u uses) columns(columns []string) (notes []string, _ error) {
 		switch {
 		case seen[name] && name != "":
 			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: it is there twice; rename one of them", i+1, given[i]))
-		case columnName.MatchString(name):
+		case intake.VariableName.MatchString(name):
 		case slices.Contains(u, name):
 			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it", i+1, given[i]))
 		default:

@@ -25,7 +25,8 @@ const (
 	maxNames         = maxVariables + 2
 )
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
+// VariableName matches the names that variables may have.
+var VariableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
 
 // template is a message with places for variables, {{name}}, in its subject, text,
 // HTML, and in the values of headers and metadata. HTML gets them escaped.
@@ -146,7 +147,7 @@ func (t *template) part(c *checker, pointer, s string) *part {
 	}
 	_, err = p.template.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
 		name := strings.TrimSpace(tag)
-		if !variableName.MatchString(name) {
+		if !VariableName.MatchString(name) {
 			return 0, errVariableName
 		}
 		p.fixed -= int64(len(open) + len(tag) + len(end))
@@ -316,7 +317,7 @@ func (t *template) variables(c *checker, r recipient, to email.Address) map[stri
 	for _, name := range slices.Sorted(maps.Keys(r.Variables.values)) {
 		pointer, v := member("/variables", name), r.Variables.values[name]
 		switch {
-		case !variableName.MatchString(name):
+		case !VariableName.MatchString(name):
 			c.refuse("/variables", codeInvalidName, "a variable's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
 		case v == nil:
 			c.refuse(pointer, codeWrongType, "the value has the wrong type; give a string")
