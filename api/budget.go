@@ -158,7 +158,7 @@ const (
 func (s *Server) accounted(c *gin.Context) {
 	c.Set(keyBudget, s.budget)
 	defer func() {
-		company(c)
+		endTurn(c)
 		for _, h := range heldOf(c) {
 			h.shrink(0)
 		}
@@ -170,24 +170,24 @@ var errNoRoom = email.Fail(email.CodeUnavailable, "too much is being received or
 
 // hold waits for memory of a part, which the request has until it is answered, or until
 // it is shrunk.
-func hold(c *gin.Context, from *shares, n int64) (*held, error) {
+func hold(c *gin.Context, from *shares, n int64) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
 	defer cancel()
-	h := &held{from: from, owner: shareOf(c)}
-	if err := withdrawn(ctx, c, from, n); err != nil {
-		return nil, err
+	if err := takeTurn(ctx, c, from, n); err != nil {
+		return err
 	}
-	var err error
-	if h.n, err = from.acquire(ctx, h.owner, n); err != nil {
-		return nil, errNoRoom
+	owner := shareOf(c)
+	n, err := from.acquire(ctx, owner, n)
+	if err != nil {
+		return errNoRoom
 	}
-	c.Set(keyHeld, append(heldOf(c), h))
-	return h, nil
+	c.Set(keyHeld, append(heldOf(c), &held{from: from, owner: owner, n: n}))
+	return nil
 }
 
-// withdrawn waits until a request is alone, if it takes more of a part than its owner may
-// have at once. What clients send is not made larger before it is worked on.
-func withdrawn(ctx context.Context, c *gin.Context, from *shares, n int64) error {
+// takeTurn waits until no other large request is worked on, if this one takes more of a part
+// than is charged at once. Bodies need no turn: a client holds them, however long it takes.
+func takeTurn(ctx context.Context, c *gin.Context, from *shares, n int64) error {
 	b := budgetOf(c)
 	if c.Value(keyAlone) != nil || from == b.bodies || n <= from.most() {
 		return nil
@@ -200,8 +200,9 @@ func withdrawn(ctx context.Context, c *gin.Context, from *shares, n int64) error
 	return nil
 }
 
-// company ends that a request is alone: it waits for its client, or for an e-mail.
-func company(c *gin.Context) {
+// endTurn lets the next large request be worked on. This one is answered, or waits for an
+// e-mail.
+func endTurn(c *gin.Context) {
 	if done, is := c.Value(keyAlone).(func()); is {
 		done()
 		c.Set(keyAlone, nil)
@@ -213,15 +214,11 @@ func heldOf(c *gin.Context) []*held {
 	return hs
 }
 
-// keepBody gives back what a request holds of the bodies' memory, but for n bytes.
-func (s *Server) keepBody(c *gin.Context, n int64) {
-	if n == 0 {
-		company(c)
-	}
+// shrinkTo gives back what is more than n of each of a request's shares of a part.
+func shrinkTo(c *gin.Context, from *shares, n int64) {
 	for _, h := range heldOf(c) {
-		if h.from == s.budget.bodies {
+		if h.from == from {
 			h.shrink(n)
-			n -= h.n
 		}
 	}
 }
@@ -229,7 +226,7 @@ func (s *Server) keepBody(c *gin.Context, n int64) {
 func budgetOf(c *gin.Context) *budget { return c.MustGet(keyBudget).(*budget) }
 
 // holdAnswer is hold for what is read to be answered.
-func (s *Server) holdAnswer(c *gin.Context, n int64) (*held, error) {
+func (s *Server) holdAnswer(c *gin.Context, n int64) error {
 	return hold(c, s.budget.answers, n)
 }
 
@@ -238,8 +235,7 @@ func (s *Server) holdPage(c *gin.Context) error {
 	if err := s.holdQuery(c); err != nil {
 		return err
 	}
-	_, err := s.holdAnswer(c, pageAnswer)
-	return err
+	return s.holdAnswer(c, pageAnswer)
 }
 
 // holdQuery waits until the request may ask Postgres what may take long, once.
@@ -247,8 +243,7 @@ func (s *Server) holdQuery(c *gin.Context) error {
 	if slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == s.budget.queries && h.n > 0 }) {
 		return nil
 	}
-	_, err := hold(c, s.budget.queries, 1)
-	return err
+	return hold(c, s.budget.queries, 1)
 }
 
 // holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
@@ -260,8 +255,7 @@ func (s *Server) holdEmail(c *gin.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.holdAnswer(c, 3*n+smallAnswer)
-	return err
+	return s.holdAnswer(c, 3*n+smallAnswer)
 }
 
 // borrow waits for memory of a part until it is given back, before the answer.
@@ -269,7 +263,7 @@ func borrow(c *gin.Context, from *shares, n int64) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
 	defer cancel()
 	owner := shareOf(c)
-	if err := withdrawn(ctx, c, from, n); err != nil {
+	if err := takeTurn(ctx, c, from, n); err != nil {
 		return nil, err
 	}
 	if n, err = from.acquire(ctx, owner, n); err != nil {
@@ -288,15 +282,9 @@ const (
 // ready says that all that is left is to write an answer of n bytes: what it was made of
 // is let go, and the request holds n bytes of the answers' memory.
 func (s *Server) ready(c *gin.Context, n int) {
-	for _, h := range heldOf(c) {
-		switch h.from {
-		case s.budget.answers:
-			h.shrink(int64(n))
-		case s.budget.queries:
-			h.shrink(0)
-		}
-	}
-	company(c)
+	shrinkTo(c, s.budget.answers, int64(n))
+	shrinkTo(c, s.budget.queries, 0)
+	endTurn(c)
 }
 
 // answer writes JSON.

@@ -40,7 +40,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if n < 0 {
 		n = min(limit, bodyStart)
 	}
-	if _, err := hold(c, budgetOf(c).bodies, n); err != nil {
+	if err := hold(c, budgetOf(c).bodies, n); err != nil {
 		return nil, err
 	}
 	// A growing buffer would be copied, and take twice its size while it is: only a body
@@ -48,7 +48,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	buf := make([]byte, 0, n+1)
 	for body := http.MaxBytesReader(c.Writer, c.Request.Body, limit); ; {
 		if len(buf) == cap(buf) {
-			if _, err := hold(c, budgetOf(c).bodies, int64(cap(buf))); err != nil {
+			if err := hold(c, budgetOf(c).bodies, int64(cap(buf))); err != nil {
 				return nil, err
 			}
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)

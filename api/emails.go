@@ -66,7 +66,8 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	}
 	s.accepted(c, e)
 	if wait > 0 {
-		s.keepBody(c, 0)
+		shrinkTo(c, s.budget.bodies, 0)
+		endTurn(c)
 		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // read again after the wait
 		if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err

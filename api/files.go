@@ -56,7 +56,7 @@ const (
 
 // postFile stores an upload as it arrives.
 func (s *Server) postFile(c *gin.Context) (int, any, error) {
-	if _, err := hold(c, s.budget.bodies, streamBytes); err != nil {
+	if err := hold(c, s.budget.bodies, streamBytes); err != nil {
 		return 0, nil, err
 	}
 	up, err := openUpload(c, s.opts.Limits.MaxMessageBytes)
@@ -237,7 +237,7 @@ func (s *Server) getFileContent(c *gin.Context) {
 		s.problem(c, err)
 		return
 	}
-	if _, err := s.holdAnswer(c, streamBytes); err != nil {
+	if err := s.holdAnswer(c, streamBytes); err != nil {
 		s.problem(c, err)
 		return
 	}

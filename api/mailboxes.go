@@ -164,7 +164,7 @@ func (s *Server) wholeMessage(c *gin.Context, answer func(size int64) int64) (m 
 	if err != nil {
 		return m, nil, nil, err
 	}
-	if _, err := s.holdAnswer(c, answer(m.Size)+smallAnswer); err != nil {
+	if err := s.holdAnswer(c, answer(m.Size)+smallAnswer); err != nil {
 		return m, nil, nil, err
 	}
 	if release, err = borrow(c, s.budget.work, m.Size+min(3*m.Size, parsedBytes)); err != nil {
@@ -238,7 +238,7 @@ func sandboxed(c *gin.Context) {
 }
 
 func (s *Server) getRawMessage(c *gin.Context) {
-	if _, err := s.holdAnswer(c, streamBytes); err != nil {
+	if err := s.holdAnswer(c, streamBytes); err != nil {
 		s.problem(c, err)
 		return
 	}
