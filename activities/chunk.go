@@ -51,7 +51,7 @@ type chunk struct {
 // wanted (ctx), or the process is to stop (drained).
 func (c *chunk) run(ctx, drained context.Context) error {
 	begin := time.Now()
-	c.in.Route.For = c.in.BatchID
+	c.in.Route.ForBatch = c.in.BatchID
 	for {
 		switch {
 		case ctx.Err() != nil:
@@ -197,7 +197,7 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 	session := first.take()
 	if session == nil {
 		route := c.in.Route
-		route.For = o.EmailID
+		route.For, route.ForBatch = o.EmailID, ""
 		if session, err = c.deps.Relays.Session(ctx, route); err != nil {
 			e.Outcomes = notTried(o.Recipients, err).Outcomes
 			return

@@ -134,7 +134,7 @@ func (w *world) Control(context.Context, string, email.Control) (email.State, er
 
 func (w *world) Session(_ context.Context, route email.Route) (Session, error) {
 	w.mu.Lock()
-	w.askedFor = append(w.askedFor, route.For)
+	w.askedFor = append(w.askedFor, route.For+route.ForBatch)
 	w.mu.Unlock()
 	if w.relayErr != nil {
 		return nil, w.relayErr

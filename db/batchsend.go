@@ -73,6 +73,24 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 	return plan, nil
 }
 
+// onRoute are the e-mails of a batch that are due and go one way: ?2 is the route's stream,
+// ?3 its sender's domain, ?4 what it avoids.
+const onRoute = "e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND " + avoided + " = ?4"
+
+// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. The
+// size is a lower bound. sql.ErrNoRows says that there is none.
+func (s *Store) MailOf(ctx context.Context, route email.Route) (email.MailCommand, error) {
+	var m email.MailCommand
+	var err error
+	if route.ForBatch == "" {
+		err = s.db.NewRaw("SELECT from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &m.From, &m.Bytes)
+	} else {
+		err = s.db.NewRaw(`SELECT e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now() AND `+onRoute+`
+			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &m.From, &m.Bytes)
+	}
+	return m, translate(err)
+}
+
 // avoided is the relay whose fault an e-mail has met last: email.Route's Avoid.
 const avoided = "CASE WHEN e.relay_down THEN e.relay_down_by ELSE '' END"
 
@@ -126,12 +144,12 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 func (c *change) claimBatch(req email.BatchOpenRequest) ([]string, error) {
 	var ids []string
 	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
-			AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND `+avoided+` = ?5
+			AND `+onRoute+`
 			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
 			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 				AND a.lease_until < now()))
-		ORDER BY e.next_action_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`,
-		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Limit, req.Route.Avoid).Scan(c.ctx, &ids)
+		ORDER BY e.next_action_at LIMIT ?5 FOR UPDATE OF e SKIP LOCKED`,
+		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Route.Avoid, req.Limit).Scan(c.ctx, &ids)
 	if err != nil {
 		return nil, fmt.Errorf("claim e-mails of a batch: %w", err)
 	}

@@ -27,18 +27,23 @@ type relayStateRow struct {
 	Enhanced  string  `bun:"enhanced"`
 	ReplyText string  `bun:"reply_text"`
 	MailFrom  *string `bun:"mail_from"`
+	MailBytes int64   `bun:"mail_bytes"`
 	// TxNow is the database's time.
 	TxNow time.Time `bun:"tx_now,scanonly"`
 }
 
 // relayStateColumns are those that are read.
-const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, now() AS tx_now"
+const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, rs.mail_bytes, now() AS tx_now"
 
 func (r *relayStateRow) state() email.RelayState {
-	return email.RelayState{
+	st := email.RelayState{
 		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: utc(r.Since), NextProbeAt: utc(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
-		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared, MailFrom: r.MailFrom,
+		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared,
 	}
+	if r.MailFrom != nil {
+		st.Mail = &email.MailCommand{From: *r.MailFrom, Bytes: r.MailBytes}
+	}
+	return st
 }
 
 // RelayFailed notes that a relay fails, and answers with what stands there then. The
@@ -48,6 +53,11 @@ func (s *Store) RelayFailed(ctx context.Context, st email.RelayState, owner stri
 	var row relayStateRow
 	reply := recipientRow{}
 	reply.setReply(st.Reply)
+	var from *string
+	var bytes int64
+	if st.Mail != nil {
+		from, bytes = &st.Mail.From, st.Mail.Bytes
+	}
 	err := s.inTx(ctx, func(tx bun.Tx) error {
 		// The row is there and locked afterwards, whoever else comes.
 		var grows bool
@@ -65,9 +75,9 @@ func (s *Store) RelayFailed(ctx context.Context, st email.RelayState, owner stri
 				next_at = CASE WHEN rs.failures = ?0 THEN rs.next_at ELSE now() + ?1 * interval '1 second' END,
 				changed_at = CASE WHEN rs.failures = 0 THEN now() ELSE rs.changed_at END,
 				probe_owner = CASE WHEN rs.failures = ?0 THEN rs.probe_owner END, probe_until = CASE WHEN rs.failures = ?0 THEN rs.probe_until END,
-				shared = ?2, mail_from = ?3, reply_code = ?4, enhanced = ?5, reply_text = ?6
-			WHERE rs.name = ?7 AND rs.address = ?8 RETURNING `+relayStateColumns,
-			failures, email.RelayBackoff(failures).Seconds(), st.Shared, st.MailFrom, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
+				shared = ?2, mail_from = ?3, mail_bytes = ?4, reply_code = ?5, enhanced = ?6, reply_text = ?7
+			WHERE rs.name = ?8 AND rs.address = ?9 RETURNING `+relayStateColumns,
+			failures, email.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
 	})
 	return row.state(), translate(err)
 }
@@ -102,6 +112,13 @@ func (s *Store) ClaimProbe(ctx context.Context, name, address, owner string, lea
 // ReleaseProbe gives the right to probe back.
 func (s *Store) ReleaseProbe(ctx context.Context, name, address, owner string) error {
 	_, err := s.db.NewRaw("UPDATE relay_states SET probe_owner = NULL, probe_until = NULL WHERE name = ? AND address = ? AND probe_owner = ?", name, address, owner).Exec(ctx)
+	return translate(err)
+}
+
+// ForgetRelay removes what is known of a relay's address that nobody has probed for so long
+// after its backoff: it stands in nobody's settings any more.
+func (s *Store) ForgetRelay(ctx context.Context, name, address string, after time.Duration) error {
+	_, err := s.db.NewRaw("DELETE FROM relay_states WHERE name = ? AND address = ? AND next_at < now() - ? * interval '1 second'", name, address, after.Seconds()).Exec(ctx)
 	return translate(err)
 }
 

@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"database/sql"
 	"slices"
 	"testing"
 	"time"
@@ -213,8 +214,8 @@ func TestACancelDuringARelayFaultIsCarriedOut(t *testing.T) {
 func TestRelayStatesAreShared(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	from := "shop@acme.test"
-	st := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, MailFrom: &from, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
+	mail := email.MailCommand{From: "shop@acme.test", Bytes: 20_000}
+	st := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
 	one, two := uuid.NewString(), uuid.NewString()
 	failed := func(owner string) email.RelayState {
 		got, err := b.RelayFailed(t.Context(), st, owner)
@@ -253,7 +254,7 @@ func TestRelayStatesAreShared(t *testing.T) {
 	list, err := b.RelayStates(t.Context())
 	require.NoError(t, err)
 	require.Len(t, list, 1)
-	require.Equal(t, from, *list[0].MailFrom)
+	require.Equal(t, mail, *list[0].Mail)
 	require.Equal(t, st.Reply, list[0].Reply)
 	require.True(t, list[0].Shared)
 
@@ -268,6 +269,17 @@ func TestRelayStatesAreShared(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, list)
 	require.Equal(t, 10*time.Second, failed(one).RetryAfter, "it begins anew")
+
+	forget := func() int {
+		require.NoError(t, b.ForgetRelay(t.Context(), st.Name, st.Address, 10*time.Minute))
+		list, err := b.RelayStates(t.Context())
+		require.NoError(t, err)
+		return len(list)
+	}
+	b.exec("UPDATE relay_states SET next_at = now() - interval '9 minutes'")
+	require.Equal(t, 1, forget(), "somebody may still probe it")
+	b.exec("UPDATE relay_states SET next_at = now() - interval '11 minutes'")
+	require.Equal(t, 0, forget())
 }
 
 // A batch's copies that a relay's fault ended stay with the batch, and do not count as
@@ -302,4 +314,17 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 	rec, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
 	require.NoError(t, err)
 	require.Equal(t, 3, rec.Statuses[email.StatusDelivered])
+}
+
+// TestMailOf: a relay that refused MAIL is asked with the command that an e-mail will say.
+func TestMailOf(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	m, err := b.MailOf(t.Context(), email.Route{For: e.ID})
+	require.NoError(t, err)
+	require.Equal(t, e.From.Email, m.From)
+	require.Positive(t, m.Bytes)
+	_, err = b.MailOf(t.Context(), email.Route{For: uuid.NewString()})
+	require.ErrorIs(t, err, sql.ErrNoRows)
 }

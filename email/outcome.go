@@ -77,9 +77,11 @@ type Route struct {
 	// Avoid names the relay whose fault ended the last attempt; empty means none. Relays that
 	// work and others go before it.
 	Avoid string `json:"avoid,omitempty"`
-	// For names what is to be sent: an e-mail, or a batch. A relay that is down because it
-	// refused other mail lets through what it has not refused yet; empty waits with the others.
-	For string `json:"-"`
+	// For names the e-mail to be sent, or ForBatch the batch whose e-mails are. A relay that is
+	// down because it refused other mail lets through what it has not refused yet; what has no
+	// name waits with the others.
+	For      string `json:"-"`
+	ForBatch string `json:"-"`
 	// Turn is the place in a relay's queue that an earlier call was given.
 	Turn Turn `json:"turn,omitzero"`
 }

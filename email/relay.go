@@ -40,9 +40,16 @@ type RelayState struct {
 	// Shared: the fault is the same from every process: the relay refused a transaction
 	// or our credentials. Without it, only the process that met it leaves the relay alone.
 	Shared bool
-	// MailFrom is the return-path of a refused MAIL command, which a probe repeats; nil
-	// where MAIL was not what failed.
-	MailFrom *string
+	// Mail is the refused MAIL command; nil where MAIL was not what failed.
+	Mail *MailCommand
+}
+
+// MailCommand is what a MAIL command says of an e-mail (RFC 5321 section 4.1.1.2, RFC 1870).
+type MailCommand struct {
+	// From is the return-path.
+	From string
+	// Bytes is the size of the message, or a lower bound of it; 0 is not known.
+	Bytes int64
 }
 
 // RelayFault tells an e-mail's owner why no relay takes it.

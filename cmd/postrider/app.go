@@ -153,7 +153,7 @@ func newApp(cfg config.Config, largeBytes int64, log *slog.Logger) (*app, error)
 		}
 		relays = append(relays, r)
 	}
-	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
+	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, MailOf: a.store.MailOf, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = newHTTP(cfg, 0, cfg.AllowPrivateCIDRs)
 	a.attachmentURLs = attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)

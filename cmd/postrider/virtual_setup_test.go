@@ -159,7 +159,7 @@ func (v *virtual) connect(user, addr string) {
 	}
 	relay, err := smtp.ParseRelay("smtp://" + user + addr + "?tls=none&name=peer")
 	require.NoError(v.t, err)
-	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now})
+	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, MailOf: v.store.MailOf})
 	v.t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 }

@@ -180,7 +180,7 @@ func TestVirtualAMessageGoesToTheRelayThatTakesIt(t *testing.T) {
 		require.NoError(t, err)
 		list = append(list, r)
 	}
-	relays := smtp.New(list, smtp.Options{Now: v.Now, Board: v.store})
+	relays := smtp.New(list, smtp.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
 	t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test")}
@@ -260,7 +260,7 @@ func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 	require.NoError(t, err)
 	var two twoProcesses
 	for i := range two.of {
-		two.of[i] = relaySessions{smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, Board: v.store})}
+		two.of[i] = relaySessions{smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})}
 		t.Cleanup(two.of[i].Close)
 	}
 	v.work(&two)

@@ -23,9 +23,15 @@ type Board interface {
 	ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (granted bool, st email.RelayState, err error)
 	// ReleaseProbe gives the right back where nothing was found out.
 	ReleaseProbe(ctx context.Context, name, address, owner string) error
+	// ForgetRelay removes what nobody has probed for so long after its backoff.
+	ForgetRelay(ctx context.Context, name, address string, after time.Duration) error
 	// RelayStates lists the relays that fail.
 	RelayStates(ctx context.Context) ([]email.RelayState, error)
 }
+
+// forgetAfter is how long a failing relay of one of our names, at an address that is not
+// ours, is taken for another process's that is away.
+const forgetAfter = 10 * time.Minute
 
 const (
 	// boardTimeout bounds a call of the board: an exchange's end waits for it.
@@ -43,10 +49,11 @@ const (
 var everywhere = []int{432, 454, 530, 534, 535, 538}
 
 // admit lets a caller through; probe says that it is the one who finds out, for all
-// processes where they know of the fault.
+// processes where they know of the fault. Mail that the relay has not refused yet needs no
+// leave of the others.
 func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.RelayError) {
 	probe, down = p.breaker.admit(p.opts.Now(), fresh)
-	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() {
+	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() || fresh && p.breaker.isDoubtful() {
 		return probe, down
 	}
 	ctx, cancel := context.WithTimeout(ctx, boardTimeout)
@@ -63,10 +70,20 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.R
 	if st.Failures > 0 {
 		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // somebody else is probing it
 	}
-	if p.breaker.adopt(p.opts.Now(), p.relay.identity(), st) {
+	if p.adopt(st) {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
 	}
 	return p.breaker.admit(p.opts.Now(), fresh)
+}
+
+// adopt takes over what all processes know. It reports whether the relay went down or came
+// back for this process.
+func (p *pool) adopt(st email.RelayState) (changed bool) {
+	now := p.opts.Now()
+	if st.Failures > 0 && st.Mail != nil {
+		p.guard.met(now, "", keyOfMail(*st.Mail))
+	}
+	return p.breaker.adopt(now, p.relay.identity(), st)
 }
 
 // abstain ends a probe that found nothing out.
@@ -107,8 +124,8 @@ func (p *pool) report(e *email.RelayError, how broken) time.Duration {
 	}
 	reply.Text = email.MaskText(reply.Text, p.relay.User)
 	st, err := p.opts.Board.RelayFailed(ctx, email.RelayState{
-		Name: p.relay.Name, Address: p.relay.addr(), Reply: reply, MailFrom: how.mailFrom,
-		Shared: how.inTransaction && !how.perhaps || slices.Contains(everywhere, e.Reply.Code),
+		Name: p.relay.Name, Address: p.relay.addr(), Reply: reply, Mail: how.mail,
+		Shared: how.inTransaction && (!how.perhaps || how.mail != nil) || slices.Contains(everywhere, e.Reply.Code),
 	}, p.owner)
 	if err != nil {
 		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
@@ -117,7 +134,7 @@ func (p *pool) report(e *email.RelayError, how broken) time.Duration {
 	if !st.Shared {
 		return 0
 	}
-	p.breaker.adopt(p.opts.Now(), p.relay.identity(), st)
+	p.adopt(st)
 	return st.RetryAfter
 }
 
@@ -151,8 +168,14 @@ func (rs *Relays) sync(ctx context.Context) error {
 	for _, p := range rs.pools {
 		var st email.RelayState // of one that is not listed: it works
 		for _, s := range states {
-			if s.Name == p.relay.Name && s.Address == p.relay.addr() {
+			switch {
+			case s.Name != p.relay.Name:
+			case s.Address == p.relay.addr():
 				st = s
+			default: // it has moved, or another process finds it elsewhere
+				if err := rs.opts.Board.ForgetRelay(ctx, s.Name, s.Address, forgetAfter); err != nil {
+					return err
+				}
 			}
 		}
 		p.sync(ctx, st)
@@ -171,7 +194,7 @@ func (p *pool) sync(ctx context.Context, st email.RelayState) {
 	if fresh {
 		st.RetryAfter = 0
 	}
-	if !p.breaker.adopt(now, p.relay.identity(), st) {
+	if !p.adopt(st) {
 		return
 	}
 	if fresh {

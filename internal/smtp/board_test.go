@@ -19,7 +19,8 @@ type board struct {
 	mu    sync.Mutex
 	state email.RelayState
 	// holder is who probes.
-	holder string
+	holder    string
+	forgotten []string
 }
 
 func (b *board) RelayFailed(_ context.Context, st email.RelayState, _ string) (email.RelayState, error) {
@@ -66,6 +67,28 @@ func (b *board) RelayStates(context.Context) ([]email.RelayState, error) {
 		return nil, nil
 	}
 	return []email.RelayState{b.state}, nil
+}
+
+func (b *board) ForgetRelay(_ context.Context, name, address string, _ time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgotten = append(b.forgotten, name+" "+address)
+	return nil
+}
+
+// TestAnAddressThatARelayHasLeftIsForgotten: what it said there is no reason any more.
+func TestAnAddressThatARelayHasLeftIsForgotten(t *testing.T) {
+	t.Parallel()
+	b := &board{state: email.RelayState{Name: "primary", Address: "127.0.0.1:1", Failures: 3, Reply: email.Reply{Text: "connection refused"}}}
+	now := time.Now()
+	rs := process(t, (&smtptest.Peer{}).Start(t), b, &now)
+	require.NoError(t, rs.sync(t.Context()))
+	require.Equal(t, []string{"primary 127.0.0.1:1"}, b.forgotten)
+	require.Nil(t, rs.Down(email.Route{}))
+
+	b.state.Name, b.forgotten = "another", nil
+	require.NoError(t, rs.sync(t.Context()))
+	require.Empty(t, b.forgotten, "it is not ours")
 }
 
 // process is one process's relays on a board.
@@ -134,6 +157,49 @@ func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
 	require.NoError(t, one.sync(t.Context()))
 	require.Nil(t, one.Down(email.Route{}), "it is back for all")
+	require.Equal(t, map[string]bool{"primary": true}, one.Up())
+}
+
+// TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother: the fault is known to all, and so is
+// what brings the relay back.
+func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		if strings.HasPrefix(line, "MAIL FROM:<odd@") {
+			return "451 4.7.1 Service unavailable - try again later"
+		}
+		return ""
+	}}).Start(t)
+	now, b := time.Unix(1000, 0), &board{}
+	one, two := process(t, p, b, &now), process(t, p, b, &now)
+	of := func(_ context.Context, route email.Route) (email.MailCommand, error) {
+		return email.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
+	}
+	one.pools[0].opts.MailOf, two.pools[0].opts.MailOf = of, of
+	sendFor := func(rs *Relays, who string) (email.Outcome, error) {
+		s, err := rs.Session(t.Context(), email.Route{For: who})
+		if err != nil {
+			return email.Outcome{}, err
+		}
+		defer s.Close()
+		env := email.Envelope{ID: who, From: who + "@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}}
+		return s.Send(t.Context(), env, []byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []email.Outcome) error { return nil }).Outcomes[0], nil
+	}
+	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
+	o, err := sendFor(one, "odd")
+	require.NoError(t, err)
+	require.True(t, o.RelayFault)
+	require.NoError(t, two.sync(t.Context()))
+	require.Equal(t, map[string]bool{"primary": false}, two.Up())
+	b.holder = "somebody else"
+	dialed := p.Dialed()
+	_, err = sendFor(two, "odd")
+	require.Error(t, err)
+	require.Equal(t, dialed, p.Dialed(), "it was refused there")
+	o, err = sendFor(two, "good")
+	require.NoError(t, err)
+	require.Equal(t, email.RecipientDelivered, o.Status)
+	require.NoError(t, one.sync(t.Context()))
 	require.Equal(t, map[string]bool{"primary": true}, one.Up())
 }
 

@@ -57,9 +57,9 @@ type breaker struct {
 	probing  bool
 	// inTransaction: a mere connection does not show that it is up again.
 	inTransaction bool
-	// mailFrom is the return-path of the MAIL command that the relay refused; nil where
-	// something else failed. A probe repeats the command before an attempt is opened.
-	mailFrom *string
+	// mail is the MAIL command that the relay refused; nil where something else failed. A
+	// probe says MAIL before an attempt is opened.
+	mail *email.MailCommand
 	// doubtful: what the relay refused may be about those mails alone. Mail that it has not
 	// refused yet (fresh) is let through as a probe from freshAt on, however long the others
 	// wait. freshRefused counts those that were refused as well, freshNext is when the last
@@ -80,10 +80,10 @@ type breaker struct {
 type broken struct {
 	// inTransaction: a connection alone does not show that the relay works again.
 	inTransaction bool
-	// mailFrom is the return-path of the refused MAIL command; nil if it was not MAIL.
-	mailFrom *string
+	// mail is the refused MAIL command; nil if it was not MAIL.
+	mail *email.MailCommand
 	// perhaps: it may have been about the mails alone that were refused. Mail that the relay
-	// has not refused yet need not wait, and other processes need not know.
+	// has not refused yet need not wait.
 	perhaps bool
 	// probe: the caller was the one to find out, fresh: and was let through with mail that had
 	// not been refused.
@@ -156,7 +156,7 @@ func (b *breaker) connected() bool {
 
 // clear notes that the relay works.
 func (b *breaker) clear() {
-	b.failures, b.probing, b.inTransaction, b.mailFrom, b.shared = 0, false, false, nil, false
+	b.failures, b.probing, b.inTransaction, b.mail, b.shared = 0, false, false, nil, false
 	b.doubtful, b.freshAt, b.freshNext, b.freshRefused = false, time.Time{}, time.Time{}, 0
 }
 
@@ -198,7 +198,7 @@ func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait t
 		b.since = now
 	}
 	b.probing = false
-	b.inTransaction, b.mailFrom = how.inTransaction, how.mailFrom
+	b.inTransaction, b.mail = how.inTransaction, how.mail
 	was := b.doubtful
 	b.doubtful = how.perhaps
 	switch {
@@ -218,14 +218,14 @@ func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait t
 	return wait, true
 }
 
-// mailProbe is the return-path that a probe has to try, if the relay refused MAIL.
-func (b *breaker) mailProbe() (from string, ok bool) {
+// refusedMail is the MAIL command that the relay refused, if that is why it is down.
+func (b *breaker) refusedMail() (m email.MailCommand, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures == 0 || b.mailFrom == nil {
-		return "", false
+	if b.failures == 0 || b.mail == nil {
+		return email.MailCommand{}, false
 	}
-	return *b.mailFrom, true
+	return *b.mail, true
 }
 
 // adopt takes over what all processes know of the relay: the fault, or that it works
@@ -248,7 +248,8 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 	if changed {
 		b.since = now
 	}
-	b.failures, b.inTransaction, b.mailFrom, b.shared, b.doubtful = st.Failures, true, st.MailFrom, true, false
+	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, true, st.Mail, true
+	b.doubtful = st.Mail != nil && mayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
 	return changed
@@ -266,6 +267,13 @@ func (b *breaker) isShared() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failures > 0 && b.shared
+}
+
+// isDoubtful reports whether what the relay refused may be about those mails alone.
+func (b *breaker) isDoubtful() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.doubtful
 }
 
 // up reports whether nothing is known against the relay.

@@ -155,12 +155,27 @@ func namesSender(r email.Reply, words string) bool {
 	return in(r.Enhanced, "4.1.7", "4.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
 }
 
-// mayBeOfOneSender reports whether a relay's fault at MAIL may be this return-path's alone:
-// it is temporary, and neither code nor words say that it is the server's, or ours.
+// mayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
+// this size, alone: it closed the connection, or the reply is temporary and neither code nor
+// words say that it is about us. What is said of the server may be meant for one sender:
+// Postfix says "Service unavailable" for a milter that puts one sender off.
 func mayBeOfOneSender(r email.Reply) bool {
 	words := plain(r.Text)
-	return isTemporary(r) && r.Code != 421 && !strings.HasPrefix(r.Enhanced, "4.3.") && !faultCounts(stageRcpt, r) && r.Code != 454 &&
-		!speaksOfServer(r, words) && !blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
+	return r.Code == 0 || isTemporary(r) && !faultCounts(stageRcpt, r) && r.Code != 454 &&
+		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
+}
+
+// ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
+// size. What the relay says of itself is a reason to go to another relay.
+func ofOneSender(r email.Reply, alternative bool) email.Outcome {
+	o := email.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
+	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)); {
+	case ofServer && alternative:
+		o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = true, true, true, relayWait
+	case !ofServer:
+		o.Reason = email.DetailSenderRejected
+	}
+	return o
 }
 
 // speaksOfServer: a temporary refusal says in words what 4.3.x says as a code: the server

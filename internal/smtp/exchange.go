@@ -22,9 +22,9 @@ type exchange struct {
 	// accepted are the indexes of the recipients the dot will stand for.
 	accepted []int
 	decided  []bool
-	// refusedMail: the relay's fault ended MAIL.
-	refusedMail bool
-	message     []byte
+	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
+	refusedMail, perhapsMail bool
+	message                  []byte
 	// doubts are the indexes of recipients whose refusals may be meant for us.
 	doubts map[int]suspicion
 	// failed are the indexes of recipients at whom the relay had a fault that may be
@@ -62,20 +62,24 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 	x.run(message, mark)
 	x.out.RelayFault = x.fault == faultRefused || x.fault == faultDown
 	if x.out.RelayFault || slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
-		s.pool.guard.met(s.pool.opts.Now(), env.ID)
+		key := mailKey("")
+		if x.refusedMail {
+			key = x.mailKey()
+		}
+		s.pool.guard.met(s.pool.opts.Now(), env.ID, key)
 	}
 	s.messages++
 	s.reused = false
 	if len(x.out.Transcript) > 0 {
-		var mailFrom *string
+		var refused *email.MailCommand
 		if x.refusedMail {
-			mailFrom = &env.From
+			refused = new(x.mailCommand())
 		}
 		last := x.out.Final
 		if x.out.RelayFault {
 			last = x.forOthers(last)
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mailFrom: mailFrom, perhaps: x.fault == faultRefused || x.pattern})
+		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mail: refused, perhaps: x.fault == faultRefused || x.pattern || x.perhapsMail})
 	}
 	return x.out
 }
@@ -134,12 +138,20 @@ func (x *exchange) mail(message []byte) bool {
 	case err != nil:
 		x.cut("MAIL FROM", err)
 	case code/100 == 2:
+		x.pool.guard.tookMail(x.mailKey())
 		return true
 	default:
 		x.refused(stageMail, code, text)
 	}
 	return false
 }
+
+// mailCommand is what MAIL says of this e-mail.
+func (x *exchange) mailCommand() email.MailCommand {
+	return email.MailCommand{From: x.env.From, Bytes: int64(len(x.message))}
+}
+
+func (x *exchange) mailKey() mailKey { return keyOfMail(x.mailCommand()) }
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
@@ -348,10 +360,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 	o, who := classify(at, x.relay.Accepts, rep)
 	x.tooLargeHere(&o)
 	x.out.Final = rep
-	switch {
-	case who == blameRelay && at == stageMail && x.env.From != "" && mayBeOfOneSender(rep) && x.takesNullSender():
-		o = email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailSenderRejected, RetryAfter: hint(rep.Text), Reply: rep}
-	case who == blameRelay:
+	if who == blameRelay {
 		x.blame(at, rep, &o)
 	}
 	x.ofAll(rep, &o)
@@ -363,19 +372,15 @@ func (x *exchange) refused(at stage, code int, text string) {
 	x.reset()
 }
 
-// takesNullSender reports whether the relay, which has just put off a return-path, takes the
-// empty one (RFC 5321 section 4.5.5): then it takes mail, and not this sender's.
-func (x *exchange) takesNullSender() bool {
-	code, _, err := x.step(x.timeouts.Command, "MAIL FROM:<>")
-	return err == nil && code/100 == 2
-}
-
 // blame notes that the relay is at fault. Where it may be so for this mail alone,
 // and no other relay takes it, the breaker does not hold it back for long: so the
 // outcome does, or the same message would come every 10 s.
 func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
-	x.refusedMail = at == stageMail
+	if at == stageMail && x.ownMail(rep) {
+		*o = ofOneSender(rep, x.hasAlternative())
+		return
+	}
 	if at > stageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}) {
 		itsOwn(o)
 		return
@@ -389,6 +394,15 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	if !x.alternative {
 		o.RetryAfter = max(o.RetryAfter, lastBackoff)
 	}
+}
+
+// ownMail notes that the relay refused MAIL, or closed the connection there, and reports
+// whether it does so to this return-path, or this size, alone.
+func (x *exchange) ownMail(rep email.Reply) bool {
+	x.perhapsMail = mayBeOfOneSender(rep)
+	own := x.perhapsMail && x.pool.guard.own(x.pool.opts.Now(), guardKey{address: string(x.mailKey())})
+	x.refusedMail = !own
+	return own
 }
 
 // itsOwn turns a relay's fault into a deferral as any other, because the relay takes other
@@ -409,8 +423,14 @@ func (x *exchange) cut(where string, err error) {
 		return
 	}
 	if where == "MAIL FROM" {
-		x.refusedMail = true
-		x.end(faultDown, where, err)
+		if f := cutFault(err); f == faultDown || !x.ownMail(email.Reply{}) {
+			x.refusedMail = true
+			x.end(faultDown, where, err)
+			return
+		}
+		x.hangUp()
+		x.out.Final = ended(where, err)
+		x.decideRest(ofOneSender(x.out.Final, x.hasAlternative()))
 		return
 	}
 	// The message may be the reason: the same one does not come every 10 s.
@@ -449,10 +469,14 @@ func (x *exchange) abandon(where string, err error) { x.end(faultOurs, where, er
 func (x *exchange) end(f fault, where string, err error) {
 	x.hangUp()
 	x.fault = f
-	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
+	rep := ended(where, err)
 	x.out.Final = rep
 	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
 		RelayFault: f != faultOurs, Elsewhere: f != faultOurs && x.hasAlternative()})
+}
+
+func ended(where string, err error) email.Reply {
+	return email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {

@@ -32,7 +32,7 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 	if len(pools) < 2 {
 		return s, nil
 	}
-	route = patient(route, pools)
+	patient := anyUp(pools)
 	best, most := s.pool, s.fit(env, message)
 	if most == fitsAll {
 		return s, nil
@@ -44,7 +44,7 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 		if p == first {
 			continue
 		}
-		other, err := p.sessionSoon(ctx, route)
+		other, err := p.sessionSoon(ctx, route, patient)
 		if ctx.Err() != nil {
 			if err == nil {
 				other.Close()
@@ -67,7 +67,7 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 		}
 		other.Close()
 	}
-	s, err := best.session(ctx, route)
+	s, err := best.session(ctx, route, patient)
 	if err != nil {
 		return nil, err
 	}
@@ -170,9 +170,9 @@ const (
 )
 
 // sessionSoon is session, and waits for a turn that is not far off.
-func (p *pool) sessionSoon(ctx context.Context, route email.Route) (*Session, error) {
+func (p *pool) sessionSoon(ctx context.Context, route email.Route, patient bool) (*Session, error) {
 	for {
-		s, err := p.session(ctx, route)
+		s, err := p.session(ctx, route, patient)
 		throttled, ok := errors.AsType[*email.Throttled](err)
 		if !ok {
 			return s, err

@@ -1,7 +1,9 @@
 package smtp
 
 import (
+	"fmt"
 	"maps"
+	"math/bits"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +25,9 @@ const (
 	// whom nothing else is known, as where there is only one recipient at all.
 	guardTries = 4
 	guardFor   = time.Hour
+	// mailRefusedFor is how long a MAIL command that a relay refused stands for all e-mails
+	// that say the same. It is longer than the longest backoff.
+	mailRefusedFor = lastBackoff + time.Minute
 	// guardEntries bounds what is remembered of one relay.
 	guardEntries = 10_000
 )
@@ -43,16 +48,33 @@ type guard struct {
 	accepted, taken time.Time
 	// refused are the recipients refused, each of one e-mail.
 	refused map[guardKey]refusedRecipient
-	// emails are those that have met a fault or a refusal that may be the relay's, and when.
-	emails map[string]time.Time
+	// emails are those that have met a fault or a refusal that may be the relay's.
+	emails map[string]metFault
+	// mails are the MAIL commands refused, and when.
+	mails map[mailKey]time.Time
 	// row are the addresses refused with the reply that rowKey stands for since accepted.
 	row    map[string]bool
 	rowKey string
 }
 
-// guardKey is a recipient of one e-mail; without an address, it is the e-mail. What a relay
+// guardKey is a recipient of one e-mail; without an address, it is the e-mail; without an
+// e-mail, the address is a mailKey. What a relay
 // said of an address in another e-mail, perhaps in another outage, does not count.
 type guardKey struct{ emailID, address string }
+
+// metFault is when an e-mail met a relay's fault, and at which MAIL command; empty if at another.
+type metFault struct {
+	at   time.Time
+	mail mailKey
+}
+
+// mailKey stands for MAIL commands that a relay treats alike: those of one return-path whose
+// sizes have the same power of two.
+type mailKey string
+
+func keyOfMail(m email.MailCommand) mailKey {
+	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<2^%d", m.From, bits.Len64(uint64(max(m.Bytes, 0)))))
+}
 
 type refusedRecipient struct {
 	first, last time.Time
@@ -120,31 +142,52 @@ func (g *guard) took(now time.Time, emailID string) {
 	delete(g.emails, emailID)
 }
 
-// met notes that an e-mail was refused for what may be a fault of the relay.
-func (g *guard) met(now time.Time, emailID string) {
+// met notes that an e-mail was refused for what may be a fault of the relay; mail is empty
+// where it was not the MAIL command that was refused.
+func (g *guard) met(now time.Time, emailID string, mail mailKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.emails == nil {
-		g.emails = map[string]time.Time{}
+		g.emails, g.mails = map[string]metFault{}, map[mailKey]time.Time{}
 	}
-	if _, known := g.emails[emailID]; !known && len(g.emails) >= guardEntries {
-		maps.DeleteFunc(g.emails, func(_ string, last time.Time) bool { return now.Sub(last) > guardFor })
-		if len(g.emails) >= guardEntries {
-			return
-		}
+	if emailID != "" && hasRoom(g.emails, emailID, func(f metFault) bool { return now.Sub(f.at) > guardFor }) {
+		g.emails[emailID] = metFault{now, mail}
 	}
-	g.emails[emailID] = now
+	if mail != "" && hasRoom(g.mails, mail, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
+		g.mails[mail] = now
+	}
 }
 
-// fresh reports whether the relay has not refused an e-mail yet.
-func (g *guard) fresh(emailID string) bool {
+// fresh reports whether the relay has not refused an e-mail yet: where the MAIL command was
+// refused, none like it for mailRefusedFor.
+func (g *guard) fresh(now time.Time, emailID string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, met := g.emails[emailID]
-	return !met
+	fault, met := g.emails[emailID]
+	return !met || fault.mail != "" && !g.refusedOfLate(now, fault.mail)
 }
 
-// own notes that an e-mail, or one of its recipients, has met a fault of the relay. It
+func (g *guard) refusedOfLate(now time.Time, m mailKey) bool {
+	last, refused := g.mails[m]
+	return refused && now.Sub(last) < mailRefusedFor
+}
+
+// refusesMail reports whether the relay refused such a MAIL command less than mailRefusedFor ago.
+func (g *guard) refusesMail(now time.Time, m mailKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refusedOfLate(now, m)
+}
+
+// tookMail notes that the relay took a MAIL command, and forgets that it refused such.
+func (g *guard) tookMail(m mailKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.mails, m)
+	delete(g.refused, guardKey{address: string(m)})
+}
+
+// own notes that an e-mail, one of its recipients or a MAIL command has met a fault of the relay. It
 // reports whether the fault is its own: the relay has taken other mail between two such
 // faults guardAcceptances times.
 func (g *guard) own(now time.Time, k guardKey) bool {
@@ -236,13 +279,19 @@ func (g *guard) remember(now time.Time, k guardKey, was refusedRecipient) {
 	if g.refused == nil {
 		g.refused = map[guardKey]refusedRecipient{}
 	}
-	if _, known := g.refused[k]; !known && len(g.refused) >= guardEntries {
-		maps.DeleteFunc(g.refused, func(_ guardKey, r refusedRecipient) bool { return now.Sub(r.last) > guardFor })
-		if len(g.refused) >= guardEntries {
-			return
-		}
+	if hasRoom(g.refused, k, func(r refusedRecipient) bool { return now.Sub(r.last) > guardFor }) {
+		g.refused[k] = was
 	}
-	g.refused[k] = was
+}
+
+// hasRoom reports whether a map may hold what k stands for: it does already, or has fewer than
+// guardEntries once the old ones are gone.
+func hasRoom[K comparable, V any](m map[K]V, k K, old func(V) bool) bool {
+	if _, known := m[k]; known || len(m) < guardEntries {
+		return true
+	}
+	maps.DeleteFunc(m, func(_ K, v V) bool { return old(v) })
+	return len(m) < guardEntries
 }
 
 // held is how many recipients are held back now.

@@ -88,16 +88,18 @@ var errClosed = errors.New("this process is shutting down")
 // session takes an idle session or dials one. It waits while all of the relay's
 // connections are in use, and for its turn where the relay has a rate: last of all,
 // so that no turn is spent on a relay that is not there.
-func (p *pool) session(ctx context.Context, route email.Route) (*Session, error) {
+//
+// patient mail waits for the backoff of a relay that is down, however fresh it is.
+func (p *pool) session(ctx context.Context, route email.Route, patient bool) (*Session, error) {
 	// A relay that is down is no reason to wait for one of its slots.
-	if e := p.breaker.down(p.opts.Now(), p.fresh(route)); e != nil {
+	if e := p.down(route, patient); e != nil {
 		return nil, e
 	}
 	vacate, err := p.occupy(ctx, route.Stream)
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.open(ctx, p.fresh(route))
+	s, err := p.open(ctx, route, p.fresh(route, patient))
 	if err != nil {
 		vacate()
 		return nil, err
@@ -110,20 +112,47 @@ func (p *pool) session(ctx context.Context, route email.Route) (*Session, error)
 	return s, nil
 }
 
+// down says why the relay is not tried for the route now; nil if it would be.
+func (p *pool) down(route email.Route, patient bool) *email.RelayError {
+	return p.breaker.down(p.opts.Now(), p.fresh(route, patient))
+}
+
 // fresh reports whether it is known what the route is for, and that the relay has not
 // refused that yet.
-func (p *pool) fresh(route email.Route) bool { return route.For != "" && p.guard.fresh(route.For) }
+func (p *pool) fresh(route email.Route, patient bool) bool {
+	id := idOf(route)
+	return !patient && id != "" && p.guard.fresh(p.opts.Now(), id)
+}
+
+// idOf names what a route is for: an e-mail, or those of a batch that have one sender's domain;
+// empty where that is not known.
+func idOf(route email.Route) string {
+	if route.ForBatch != "" {
+		return route.ForBatch + " " + route.SenderDomain
+	}
+	return route.For
+}
 
 // open takes an idle session or dials one. A session that probes a relay which refused
-// MAIL has repeated that command: only what the relay takes touches an e-mail.
-func (p *pool) open(ctx context.Context, fresh bool) (*Session, error) {
+// MAIL has said MAIL: only what the relay takes touches an e-mail.
+func (p *pool) open(ctx context.Context, route email.Route, fresh bool) (*Session, error) {
 	probe, e := p.admit(ctx, fresh)
 	if e != nil {
 		return nil, e
 	}
+	var mail email.MailCommand
+	var own, refused bool
+	if probe {
+		mail, own, refused = p.probeMail(ctx, route)
+	}
+	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, keyOfMail(mail)) { // it looked fresh
+		p.guard.met(now, idOf(route), keyOfMail(mail))
+		p.abstain()
+		return p.open(ctx, route, false)
+	}
 	s, err := p.connect(ctx, probe)
-	if from, ok := p.breaker.mailProbe(); err == nil && probe && ok {
-		err = p.tryMail(ctx, s, from)
+	if err == nil && refused {
+		err = p.tryMail(ctx, s, mail, idOf(route), fresh)
 	}
 	if err != nil {
 		if probe {

@@ -11,24 +11,40 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// tryMail repeats the MAIL command that the relay refused. Where it is taken the relay
-// works again. A refusal that is about the return-path says the same: it is no fault of
-// the relay's.
-func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
+// probeMail is the MAIL command that finds out whether a relay which refused one takes mail
+// again: the command of the caller's e-mail where that is known (own), else the refused one. ok
+// is false where MAIL was not what failed.
+func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCommand, own, ok bool) {
+	m, ok = p.breaker.refusedMail()
+	if !ok || idOf(route) == "" || p.opts.MailOf == nil {
+		return m, false, ok
+	}
+	mine, err := p.opts.MailOf(ctx, route)
+	if err != nil {
+		p.opts.Log.WarnContext(ctx, "relay.probe", "relay", p.relay.Name, "error", err)
+		return m, false, true
+	}
+	return mine, true, true
+}
+
+// tryMail says MAIL before an attempt is opened. Where it is taken the relay works again. A
+// refusal that is about the return-path says the same: it is no fault of the relay's.
+//
+// id names what the caller wants to send, and fresh says that the relay has not refused that yet.
+func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id string, fresh bool) error {
 	stop := context.AfterFunc(ctx, s.cutSocket)
 	parameters := ""
+	if _, ok := s.extension("SIZE"); ok && m.Bytes > 0 {
+		parameters = fmt.Sprintf(" SIZE=%d", m.Bytes)
+	}
+	from := m.From
 	if _, ok := s.extension("SMTPUTF8"); ok && !ascii(from) {
-		parameters = " SMTPUTF8"
+		parameters += " SMTPUTF8"
 	} else if !ascii(from) {
 		from = ""
 	}
 	code, text, err := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<%s>%s", from, parameters)
 	rep := reply(code, text)
-	others := false // the relay takes MAIL of others, as in takesNullSender
-	if err == nil && from != "" && refusal(code) && mayBeOfOneSender(rep) {
-		null, _, nerr := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<>")
-		others = nerr == nil && null/100 == 2
-	}
 	if !stop() {
 		s.hangUp()
 		return context.Cause(ctx)
@@ -36,10 +52,11 @@ func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
 		_, who := classify(stageMail, s.relay.Accepts, rep)
-		relays = who == blameRelay && !others
+		relays = who == blameRelay
 	}
 	if !relays {
 		if s.reset(); !s.broken {
+			p.guard.tookMail(keyOfMail(m))
 			p.answered()
 			if p.breaker.succeeded() {
 				p.recovered()
@@ -49,13 +66,16 @@ func (p *pool) tryMail(ctx context.Context, s *Session, from string) error {
 		err = errors.New("the connection ended after MAIL FROM")
 	}
 	e := &email.RelayError{Relay: p.relay.identity(), Reply: rep, Err: errFault}
+	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: mayBeOfOneSender(rep)}
 	if err != nil {
 		e.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
+		how.perhaps = cutFault(err) != faultDown
 		s.hangUp()
 	} else {
 		s.quit()
 	}
-	e.RetryAfter = max(p.failed(e, broken{inTransaction: true, mailFrom: &from, probe: true}), time.Second)
+	p.guard.met(p.opts.Now(), id, keyOfMail(m))
+	e.RetryAfter = max(p.failed(e, how), time.Second)
 	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", rep.Code, "enhanced", rep.Enhanced)
 	return e
 }
@@ -124,8 +144,8 @@ func (p *pool) probe(ctx context.Context) {
 		return
 	}
 	s, err := p.dialed(ctx, probe)
-	if from, ok := p.breaker.mailProbe(); err == nil && probe && ok {
-		err = p.tryMail(ctx, s, from)
+	if m, ok := p.breaker.refusedMail(); err == nil && probe && ok {
+		err = p.tryMail(ctx, s, m, "", false)
 	}
 	if probe {
 		p.abstain()

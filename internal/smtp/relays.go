@@ -21,6 +21,10 @@ type Options struct {
 	Now func() time.Time
 	// Board shares faults and probes among processes. nil: each process finds out by itself.
 	Board Board
+	// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. A
+	// relay that refused MAIL is asked with it before an attempt is opened; nil: with the
+	// command that it refused.
+	MailOf func(ctx context.Context, route email.Route) (email.MailCommand, error)
 	// ProbeEvery is how often Run probes a relay that has no mail; 0 is never.
 	ProbeEvery time.Duration
 	// Ledger is asked by relays with a rate, and required for those.
@@ -67,10 +71,10 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	if len(pools) == 0 {
 		return nil, &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
 	}
-	route = patient(route, pools)
+	patient := anyUp(pools)
 	var failed *email.RelayError
 	for _, p := range pools {
-		s, err := p.session(ctx, route)
+		s, err := p.session(ctx, route, patient)
 		if err == nil {
 			s.alternative = len(pools) > 1
 			return s, nil
@@ -87,13 +91,10 @@ func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, err
 	return nil, failed
 }
 
-// patient makes a route's mail wait for the backoff of a relay that is down, however fresh
-// it is, while another relay of the route works.
-func patient(route email.Route, pools []*pool) email.Route {
-	if slices.ContainsFunc(pools, func(p *pool) bool { return p.breaker.up() }) {
-		route.For = ""
-	}
-	return route
+// anyUp reports whether a relay works. Then mail waits for the backoff of one that does not,
+// however fresh it is.
+func anyUp(pools []*pool) bool {
+	return slices.ContainsFunc(pools, func(p *pool) bool { return p.breaker.up() })
 }
 
 func (rs *Relays) takes(route email.Route) []*pool {
@@ -169,15 +170,14 @@ func (rs *Relays) Serves(route email.Route) bool { return len(rs.takes(route)) >
 // Down says why no relay of the route would be tried now; nil if one would. It
 // dials nobody.
 func (rs *Relays) Down(route email.Route) *email.RelayError {
-	now := rs.now()
 	pools := rs.takes(route)
 	if len(pools) == 0 {
 		return &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
 	}
-	route = patient(route, pools)
+	patient := anyUp(pools)
 	var down *email.RelayError
 	for _, p := range pools {
-		if down = p.breaker.down(now, p.fresh(route)); down == nil {
+		if down = p.down(route, patient); down == nil {
 			return nil
 		}
 	}
@@ -186,10 +186,10 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 
 // Paced reports whether the route's first relay that is not down has a rate.
 func (rs *Relays) Paced(route email.Route) bool {
-	now, pools := rs.now(), rs.takes(route)
-	route = patient(route, pools)
+	pools := rs.takes(route)
+	patient := anyUp(pools)
 	for _, p := range pools {
-		if p.breaker.down(now, p.fresh(route)) == nil {
+		if p.down(route, patient) == nil {
 			return p.relay.Pace > 0
 		}
 	}

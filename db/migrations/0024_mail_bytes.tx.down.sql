@@ -1,0 +1,1 @@
+ALTER TABLE relay_states DROP COLUMN mail_bytes;
