@@ -301,13 +301,23 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 
-	// Who waits for a relay is late for a reason.
-	for minutes, want := range map[int]int{59: 0, 61: 1} {
-		b.exec(fmt.Sprintf("UPDATE emails SET relay_down = true, next_action_at = now() - interval '%d minutes'", minutes))
-		got, err = b.ClaimOverdue(b.ctx, 10)
+	// Who waits for a relay is late for a reason, as long as the relay fails.
+	failed := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
+	_, err = b.RelayFailed(b.ctx, failed, uuid.NewString())
+	require.NoError(t, err)
+	claimed := func(minutes int) int {
+		b.exec(fmt.Sprintf("UPDATE emails SET relay_down = true, relay_down_by = 'primary', next_action_at = now() - interval '%d minutes'", minutes))
+		got, err := b.ClaimOverdue(b.ctx, 10)
 		require.NoError(t, err)
-		require.Len(t, got, want, "%d minutes", minutes)
+		return len(got)
 	}
+	require.Equal(t, 0, claimed(59))
+	require.Equal(t, 1, claimed(61))
+	require.NoError(t, b.RelayRecovered(b.ctx, failed.Name, failed.Address))
+	require.Equal(t, 0, claimed(11), "its run follows within six minutes")
+	b.exec("UPDATE relay_states SET changed_at = now() - interval '7 minutes'")
+	require.Equal(t, 0, claimed(9))
+	require.Equal(t, 1, claimed(11), "the relay works, and its run does not try")
 }
 
 func TestIdempotencyKeysAreForgotten(t *testing.T) {

@@ -26,6 +26,7 @@ func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Durati
 
 // overdueAfter is how late something has to be before its run is taken for lost.
 // One whose relay is down is expected to be late: a pending activity tries it.
+// When the relay works again, that is over within afterOutage.
 const (
 	overdueAfter     = 10 * time.Minute
 	overdueRelayDown = time.Hour
@@ -39,13 +40,14 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 	var rows []*emailRow
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT e.id FROM emails AS e WHERE e.next_action_at < now() - ?0 * interval '1 second'
-			AND (NOT e.relay_down OR e.next_action_at < now() - ?3 * interval '1 second')
+			AND (NOT e.relay_down OR e.next_action_at < now() - ?3 * interval '1 second' OR NOT e.no_relay AND NOT EXISTS (
+				SELECT 1 FROM relay_states AS rs WHERE rs.name = e.relay_down_by AND (rs.failures > 0 OR rs.changed_at > now() - ?4 * interval '1 second')))
 			AND (e.batch_id IS NULL OR NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = e.batch_id AND b.seen_at > now() - ?0 * interval '1 second'
 				AND e.workflow_id = ?2 || b.id::text))
 			ORDER BY e.next_action_at LIMIT ?1 FOR UPDATE OF e SKIP LOCKED),
 		seen AS (UPDATE batches AS b SET seen_at = now() FROM emails AS e, due WHERE e.id = due.id AND b.id = e.batch_id)
 		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id RETURNING e.*`,
-		overdueAfter.Seconds(), limit, email.BatchWorkflowIDPrefix, overdueRelayDown.Seconds()).Scan(ctx, &rows)
+		overdueAfter.Seconds(), limit, email.BatchWorkflowIDPrefix, overdueRelayDown.Seconds(), afterOutage.Seconds()).Scan(ctx, &rows)
 	if err != nil {
 		return nil, translate(err)
 	}

@@ -24,7 +24,7 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	// One row at the least: the time.
 	var states []*relayStateRow
 	err := s.db.NewRaw(`SELECT v.at AS tx_now, rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from
-		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON rs.failures > 0 ORDER BY rs.since`).Scan(ctx, &states)
+		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON rs.failures > 0`).Scan(ctx, &states)
 	if err != nil {
 		return translate(err)
 	}
@@ -98,16 +98,22 @@ func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]
 	return since, nil
 }
 
-// faultOf is what is known of a relay by its name, nil if it does not fail. Of several with one name, the one
-// that has failed for longest stands for all.
-func faultOf(name string, states []*relayStateRow, now time.Time) *email.RelayFault {
+// faultOf is what is known of a relay by its name, nil if it does not fail. Of several
+// addresses with one name, the one that failed last stands for all: the relay may have left
+// the others.
+func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.RelayFault) {
+	var last time.Time
 	for _, rs := range states {
-		if rs.Name == name && rs.Failures > 0 {
-			st := rs.state()
-			return &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
+		if rs.Name != name || rs.Failures == 0 {
+			continue
+		}
+		st := rs.state()
+		if at := st.NextProbeAt.Add(-email.RelayBackoff(st.Failures)); fault == nil || at.After(last) {
+			last = at
+			fault = &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
 		}
 	}
-	return nil
+	return fault
 }
 
 // faultAt is what is known where the relay takes other mail: its words at the e-mail's

@@ -321,10 +321,30 @@ func TestMailOf(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
-	m, err := b.MailOf(t.Context(), email.Route{For: e.ID})
+	id, m, err := b.MailOf(t.Context(), email.Route{For: e.ID})
 	require.NoError(t, err)
+	require.Equal(t, e.ID, id)
 	require.Equal(t, e.From.Email, m.From)
 	require.Positive(t, m.Bytes)
-	_, err = b.MailOf(t.Context(), email.Route{For: uuid.NewString()})
+	_, _, err = b.MailOf(t.Context(), email.Route{For: uuid.NewString()})
 	require.ErrorIs(t, err, sql.ErrNoRows)
+}
+
+// TestAFaultIsThatOfTheAddressThatFailedLast: a relay that has moved fails where it is now.
+func TestAFaultIsThatOfTheAddressThatFailedLast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.accept(message("a@x.test"))
+	b.exec("UPDATE emails SET status = 'queued', status_detail = 'relay_down', relay_down = true, relay_down_by = 'primary'")
+	old := email.RelayState{Name: "primary", Address: "old.test:25", Reply: email.Reply{Text: "connection refused"}}
+	for range 3 {
+		_, err := b.RelayFailed(t.Context(), old, uuid.NewString())
+		require.NoError(t, err)
+		b.exec("UPDATE relay_states SET next_at = now() - interval '2 seconds', since = now() - interval '1 hour'")
+	}
+	require.Equal(t, "connection refused", b.get(e.ID).RelayFault.Reply.Text)
+	moved := email.RelayState{Name: "primary", Address: "new.test:25", Reply: email.Reply{Code: 421, Text: "closing"}}
+	_, err := b.RelayFailed(t.Context(), moved, uuid.NewString())
+	require.NoError(t, err)
+	require.Equal(t, 421, b.get(e.ID).RelayFault.Reply.Code)
 }

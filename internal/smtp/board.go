@@ -48,6 +48,12 @@ const (
 // does not take our credentials, or wants some (RFC 4954 section 6).
 var everywhere = []int{432, 454, 530, 534, 535, 538}
 
+// ofLogin reports whether a fault is that the relay does not take our credentials: who has
+// signed in knows better.
+func ofLogin(st email.RelayState) bool {
+	return st.Mail == nil && slices.Contains([]int{432, 454, 534, 535, 538}, st.Reply.Code)
+}
+
 // admit lets a caller through; probe says that it is the one who finds out, for all
 // processes where they know of the fault. Mail that the relay has not refused yet needs no
 // leave of the others.
@@ -81,7 +87,7 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.R
 func (p *pool) adopt(st email.RelayState) (changed bool) {
 	now := p.opts.Now()
 	if st.Failures > 0 && st.Mail != nil {
-		p.guard.met(now, "", keyOfMail(*st.Mail))
+		p.guard.met(now, "", st.Mail)
 	}
 	return p.breaker.adopt(now, p.relay.identity(), st)
 }
@@ -185,19 +191,21 @@ func (rs *Relays) sync(ctx context.Context) error {
 
 func (p *pool) sync(ctx context.Context, st email.RelayState) {
 	now := p.opts.Now()
-	if st.Failures > 0 && !st.Shared && p.breaker.up() && now.Sub(time.Unix(0, p.answeredAt.Load())) < syncEvery {
+	answered := p.breaker.up() && now.Sub(time.Unix(0, p.answeredAt.Load())) < syncEvery
+	// A process that has just started may have better credentials: it finds out at once, or
+	// has done so already.
+	first := !p.synced.Swap(true) && (answered || !p.tried.Load())
+	if st.Failures > 0 && answered && (!st.Shared || first && ofLogin(st)) {
 		p.recovered() // whoever met the fault may be gone
 		return
 	}
-	// A process that has just started may have better credentials: it finds out at once.
-	fresh := !p.tried.Load()
-	if fresh {
+	if first {
 		st.RetryAfter = 0
 	}
 	if !p.adopt(st) {
 		return
 	}
-	if fresh {
+	if first {
 		p.breaker.own()
 	}
 	if st.Failures == 0 {

@@ -129,6 +129,7 @@ func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
 	}}).Start(t)
 	now, b := time.Unix(1000, 0), &board{}
 	one, two := process(t, p, b, &now), process(t, p, b, &now)
+	require.NoError(t, two.sync(t.Context()))
 	full.Delete("full")
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
 	full.Store("full", true)
@@ -172,10 +173,11 @@ func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) 
 	}}).Start(t)
 	now, b := time.Unix(1000, 0), &board{}
 	one, two := process(t, p, b, &now), process(t, p, b, &now)
-	of := func(_ context.Context, route email.Route) (email.MailCommand, error) {
-		return email.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
+	of := func(_ context.Context, route email.Route) (string, email.MailCommand, error) {
+		return route.For, email.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
 	}
 	one.pools[0].opts.MailOf, two.pools[0].opts.MailOf = of, of
+	require.NoError(t, two.sync(t.Context()))
 	sendFor := func(rs *Relays, who string) (email.Outcome, error) {
 		s, err := rs.Session(t.Context(), email.Route{For: who})
 		if err != nil {
@@ -217,6 +219,25 @@ func TestANewProcessProbesAtOnce(t *testing.T) {
 	_, err := fresh.Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "452", "by the MAIL that was refused, without an attempt")
 	require.Equal(t, 5*time.Minute, fresh.Down(email.Route{}).RetryAfter)
+}
+
+// TestANewProcessWithTheRightPasswordBringsTheRelayBack, whether it signs in or hears of the fault first.
+func TestANewProcessWithTheRightPasswordBringsTheRelayBack(t *testing.T) {
+	t.Parallel()
+	for _, probesFirst := range []bool{true, false} {
+		p := (&smtptest.Peer{}).Start(t)
+		now, b := time.Unix(1000, 0), &board{}
+		fresh := process(t, p, b, &now)
+		b.state = email.RelayState{Name: "primary", Address: p.Addr(), Shared: true, Failures: 7, RetryAfter: 5 * time.Minute, Reply: email.Reply{Code: 535, Enhanced: "5.7.8"}}
+		if probesFirst {
+			fresh.pools[0].probe(t.Context())
+		}
+		require.NoError(t, fresh.sync(t.Context()))
+		fresh.pools[0].probe(t.Context())
+		require.Nil(t, fresh.Down(email.Route{}), "probes first: %v", probesFirst)
+		require.Equal(t, map[string]bool{"primary": true}, fresh.Up())
+		require.Zero(t, b.state.Failures, "the others hear of it")
+	}
 }
 
 // A connection that fails is a process's own matter: one without a network stops nobody.

@@ -248,7 +248,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 	if changed {
 		b.since = now
 	}
-	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, true, st.Mail, true
+	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !ofLogin(st), st.Mail, true
 	b.doubtful = st.Mail != nil && mayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}

@@ -149,10 +149,16 @@ func isTemporary(r email.Reply) bool {
 	return r.Code/100 == 4
 }
 
-// namesSender: a temporary refusal of MAIL says that it is about the return-path or the
+// namesSender: a refusal of MAIL says that it is about the return-path or the
 // sender's domain. Any other is about the server, which takes nobody's mail for now.
+//
+// A 4.3.x speaks of the server, whatever stands before it: "<a@x.test>: Sender address rejected:
+// Server configuration problem".
 func namesSender(r email.Reply, words string) bool {
-	return in(r.Enhanced, "4.1.7", "4.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
+	if strings.HasPrefix(r.Enhanced, "4.3.") {
+		return false
+	}
+	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
 }
 
 // mayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
@@ -161,7 +167,7 @@ func namesSender(r email.Reply, words string) bool {
 // Postfix says "Service unavailable" for a milter that puts one sender off.
 func mayBeOfOneSender(r email.Reply) bool {
 	words := plain(r.Text)
-	return r.Code == 0 || isTemporary(r) && !faultCounts(stageRcpt, r) && r.Code != 454 &&
+	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(stageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
 
@@ -169,19 +175,41 @@ func mayBeOfOneSender(r email.Reply) bool {
 // size. What the relay says of itself is a reason to go to another relay.
 func ofOneSender(r email.Reply, alternative bool) email.Outcome {
 	o := email.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
+	if r.Code != 0 && !isTemporary(r) {
+		o.Status = email.RecipientFailed
+	}
 	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)); {
 	case ofServer && alternative:
+		o.Status = email.RecipientDeferred
 		o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = true, true, true, relayWait
-	case !ofServer:
+	case !ofServer, o.Status == email.RecipientFailed:
 		o.Reason = email.DetailSenderRejected
 	}
 	return o
 }
 
+// saysNothing: a permanent refusal of MAIL that names neither the sender nor the client. It may
+// be meant for everybody: Postfix answers all with "550 5.5.0 Service unavailable" whose
+// milter is away, if it is told to reject then, and a milter that rejects says "5.7.1 Command
+// rejected".
+func saysNothing(r email.Reply) bool {
+	words := plain(r.Text)
+	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
+		return false
+	}
+	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || saysOutOfService.in(words)
+}
+
+// meansUs reports whether a refusal of MAIL that classify takes for the sender's may be meant
+// for everybody. A recipient's own server speaks for its recipients only.
+func meansUs(accepts email.AcceptMeans, r email.Reply) bool {
+	return accepts == email.AcceptsRelay && saysNothing(r)
+}
+
 // speaksOfServer: a temporary refusal says in words what 4.3.x says as a code: the server
-// is full, busy or not in service.
+// is full, busy or not in service. That alone, and nothing else, a permanent one may say too.
 func speaksOfServer(r email.Reply, words string) bool {
-	return isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !saysOneRecipient.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
+	return saysOutOfService.in(words) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !saysOneRecipient.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
 }
 
 // blamesClient: the reply is about our address, name or reputation, and does not say

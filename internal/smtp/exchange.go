@@ -62,24 +62,16 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 	x.run(message, mark)
 	x.out.RelayFault = x.fault == faultRefused || x.fault == faultDown
 	if x.out.RelayFault || slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
-		key := mailKey("")
-		if x.refusedMail {
-			key = x.mailKey()
-		}
-		s.pool.guard.met(s.pool.opts.Now(), env.ID, key)
+		s.pool.guard.met(s.pool.opts.Now(), env.ID, x.refusedCommand())
 	}
 	s.messages++
 	s.reused = false
 	if len(x.out.Transcript) > 0 {
-		var refused *email.MailCommand
-		if x.refusedMail {
-			refused = new(x.mailCommand())
-		}
 		last := x.out.Final
 		if x.out.RelayFault {
 			last = x.forOthers(last)
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mail: refused, perhaps: x.fault == faultRefused || x.pattern || x.perhapsMail})
+		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mail: x.refusedCommand(), perhaps: x.fault == faultRefused || x.pattern || x.perhapsMail})
 	}
 	return x.out
 }
@@ -138,7 +130,7 @@ func (x *exchange) mail(message []byte) bool {
 	case err != nil:
 		x.cut("MAIL FROM", err)
 	case code/100 == 2:
-		x.pool.guard.tookMail(x.mailKey())
+		x.pool.guard.tookMail(x.mailCommand())
 		return true
 	default:
 		x.refused(stageMail, code, text)
@@ -151,7 +143,13 @@ func (x *exchange) mailCommand() email.MailCommand {
 	return email.MailCommand{From: x.env.From, Bytes: int64(len(x.message))}
 }
 
-func (x *exchange) mailKey() mailKey { return keyOfMail(x.mailCommand()) }
+// refusedCommand is the MAIL command that the relay's fault ended; nil if it ended another.
+func (x *exchange) refusedCommand() *email.MailCommand {
+	if !x.refusedMail {
+		return nil
+	}
+	return new(x.mailCommand())
+}
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
@@ -360,7 +358,11 @@ func (x *exchange) refused(at stage, code int, text string) {
 	o, who := classify(at, x.relay.Accepts, rep)
 	x.tooLargeHere(&o)
 	x.out.Final = rep
-	if who == blameRelay {
+	switch {
+	case who == blameRelay:
+		x.blame(at, rep, &o)
+	case at == stageMail && meansUs(x.relay.Accepts, rep):
+		o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
 		x.blame(at, rep, &o)
 	}
 	x.ofAll(rep, &o)
@@ -378,7 +380,7 @@ func (x *exchange) refused(at stage, code int, text string) {
 func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
 	if at == stageMail && x.ownMail(rep) {
-		*o = ofOneSender(rep, x.hasAlternative())
+		*o = ofOneSender(rep, x.hasAnotherTry())
 		return
 	}
 	if at > stageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}) {
@@ -400,7 +402,7 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 // whether it does so to this return-path, or this size, alone.
 func (x *exchange) ownMail(rep email.Reply) bool {
 	x.perhapsMail = mayBeOfOneSender(rep)
-	own := x.perhapsMail && x.pool.guard.own(x.pool.opts.Now(), guardKey{address: string(x.mailKey())})
+	own := x.perhapsMail && x.pool.guard.own(x.pool.opts.Now(), guardKey{address: string(keyOfMail(x.mailCommand()))})
 	x.refusedMail = !own
 	return own
 }
@@ -430,7 +432,7 @@ func (x *exchange) cut(where string, err error) {
 		}
 		x.hangUp()
 		x.out.Final = ended(where, err)
-		x.decideRest(ofOneSender(x.out.Final, x.hasAlternative()))
+		x.decideRest(ofOneSender(x.out.Final, x.hasAnotherTry()))
 		return
 	}
 	// The message may be the reason: the same one does not come every 10 s.

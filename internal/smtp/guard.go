@@ -62,18 +62,22 @@ type guard struct {
 // said of an address in another e-mail, perhaps in another outage, does not count.
 type guardKey struct{ emailID, address string }
 
-// metFault is when an e-mail met a relay's fault, and at which MAIL command; empty if at another.
+// metFault is when an e-mail met a relay's fault, and at which MAIL command; nil if at another.
 type metFault struct {
 	at   time.Time
-	mail mailKey
+	mail *email.MailCommand
 }
 
 // mailKey stands for MAIL commands that a relay treats alike: those of one return-path whose
-// sizes have the same power of two.
+// sizes, in units of mailUnit, have the same power of two.
 type mailKey string
 
+// mailUnit is less than any limit of a relay's: what a header and an encoding add to a small
+// message makes no difference.
+const mailUnit = 4096
+
 func keyOfMail(m email.MailCommand) mailKey {
-	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<2^%d", m.From, bits.Len64(uint64(max(m.Bytes, 0)))))
+	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<%d*2^%d", m.From, mailUnit, bits.Len64(uint64(max(m.Bytes, 0)/mailUnit))))
 }
 
 type refusedRecipient struct {
@@ -142,9 +146,9 @@ func (g *guard) took(now time.Time, emailID string) {
 	delete(g.emails, emailID)
 }
 
-// met notes that an e-mail was refused for what may be a fault of the relay; mail is empty
+// met notes that an e-mail was refused for what may be a fault of the relay; mail is nil
 // where it was not the MAIL command that was refused.
-func (g *guard) met(now time.Time, emailID string, mail mailKey) {
+func (g *guard) met(now time.Time, emailID string, mail *email.MailCommand) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.emails == nil {
@@ -153,8 +157,11 @@ func (g *guard) met(now time.Time, emailID string, mail mailKey) {
 	if emailID != "" && hasRoom(g.emails, emailID, func(f metFault) bool { return now.Sub(f.at) > guardFor }) {
 		g.emails[emailID] = metFault{now, mail}
 	}
-	if mail != "" && hasRoom(g.mails, mail, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
-		g.mails[mail] = now
+	if mail == nil {
+		return
+	}
+	if k := keyOfMail(*mail); hasRoom(g.mails, k, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
+		g.mails[k] = now
 	}
 }
 
@@ -164,7 +171,14 @@ func (g *guard) fresh(now time.Time, emailID string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fault, met := g.emails[emailID]
-	return !met || fault.mail != "" && !g.refusedOfLate(now, fault.mail)
+	return !met || fault.mail != nil && !g.refusedOfLate(now, keyOfMail(*fault.mail))
+}
+
+// mailOf is the MAIL command of an e-mail that the relay refused; nil if it did not.
+func (g *guard) mailOf(emailID string) *email.MailCommand {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.emails[emailID].mail
 }
 
 func (g *guard) refusedOfLate(now time.Time, m mailKey) bool {
@@ -173,18 +187,19 @@ func (g *guard) refusedOfLate(now time.Time, m mailKey) bool {
 }
 
 // refusesMail reports whether the relay refused such a MAIL command less than mailRefusedFor ago.
-func (g *guard) refusesMail(now time.Time, m mailKey) bool {
+func (g *guard) refusesMail(now time.Time, m email.MailCommand) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.refusedOfLate(now, m)
+	return g.refusedOfLate(now, keyOfMail(m))
 }
 
 // tookMail notes that the relay took a MAIL command, and forgets that it refused such.
-func (g *guard) tookMail(m mailKey) {
+func (g *guard) tookMail(m email.MailCommand) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.mails, m)
-	delete(g.refused, guardKey{address: string(m)})
+	k := keyOfMail(m)
+	delete(g.mails, k)
+	delete(g.refused, guardKey{address: string(k)})
 }
 
 // own notes that an e-mail, one of its recipients or a MAIL command has met a fault of the relay. It

@@ -71,11 +71,13 @@ func TestATemporaryRefusalOfMAILIsTheRelays(t *testing.T) {
 
 // mailbag are e-mails that wait, by their ids: what a relay is asked with.
 type mailbag struct {
-	mu     sync.Mutex
-	sends  map[string]email.Envelope
-	bytes  map[string]int
-	clock  *clock
-	relays *smtp.Relays
+	mu    sync.Mutex
+	sends map[string]email.Envelope
+	bytes map[string]int
+	// accepted are the sizes that are known before a message is made, where they differ.
+	accepted map[string]int
+	clock    *clock
+	relays   *smtp.Relays
 }
 
 func newMailbag(t *testing.T, p *smtptest.Peer) *mailbag {
@@ -85,10 +87,14 @@ func newMailbag(t *testing.T, p *smtptest.Peer) *mailbag {
 	return m
 }
 
-func (m *mailbag) mailOf(_ context.Context, route email.Route) (email.MailCommand, error) {
+func (m *mailbag) mailOf(_ context.Context, route email.Route) (string, email.MailCommand, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return email.MailCommand{From: m.sends[route.For].From, Bytes: int64(m.bytes[route.For])}, nil
+	size, ok := m.accepted[route.For]
+	if !ok {
+		size = m.bytes[route.For]
+	}
+	return route.For, email.MailCommand{From: m.sends[route.For].From, Bytes: int64(size)}, nil
 }
 
 // mail is one more e-mail, of about so many bytes.
@@ -291,4 +297,156 @@ func TestARelayThatSaysInWordsThatItHasAFault(t *testing.T) {
 			require.True(t, o.Elsewhere)
 		})
 	}
+}
+
+// TestASenderWhomAllRelaysPutOffIsDeferred, though each says that it is out of service, and the
+// other may be down: an e-mail is not handed to and fro without end.
+func TestASenderWhomAllRelaysPutOffIsDeferred(t *testing.T) {
+	t.Parallel()
+	for _, secondWorks := range []bool{true, false} {
+		var works atomic.Bool
+		works.Store(secondWorks)
+		odd := "451 4.7.1 Service unavailable - try again later"
+		first := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL FROM:<odd@": odd})}).Start(t)
+		second := (&smtptest.Peer{Answer: func(line string) string {
+			if strings.HasPrefix(line, "MAIL FROM:<odd@") || strings.HasPrefix(line, "MAIL") && !works.Load() {
+				return odd
+			}
+			return ""
+		}}).Start(t)
+		m := newMailbag(t, first)
+		m.relays = relays(t, smtp.Options{Now: m.clock.now, MailOf: m.mailOf}, url(first, "name=first"), url(second, "name=second"))
+		id := m.mail("odd@x.test", 100)
+		deferred, attempts, avoid := 0, 0, ""
+		for range 200 {
+			s, err := m.relays.Session(t.Context(), email.Route{For: id, Avoid: avoid})
+			if err == nil {
+				attempts++
+				o := s.Send(t.Context(), m.sends[id], []byte("\r\n"), noMark).Outcomes[0]
+				avoid = ""
+				if o.RelayFault {
+					avoid = s.Relay().Name
+				} else {
+					require.False(t, o.Uncounted)
+					deferred++
+				}
+				s.Close()
+			}
+			m.clock.move(time.Second)
+			for _, relay := range []string{"first", "second"} { // others keep both busy
+				good := m.mail("good@x.test", 100)
+				s, err := m.relays.Session(t.Context(), email.Route{For: good, Relay: relay})
+				if err == nil {
+					s.Send(t.Context(), m.sends[good], []byte("\r\n"), noMark)
+					s.Close()
+				}
+			}
+			m.clock.move(time.Minute)
+		}
+		require.Greater(t, deferred, 50, "second works: %v, of %d attempts", secondWorks, attempts)
+	}
+}
+
+// sayNothing are permanent refusals of MAIL that do not say of whom.
+var sayNothing = []string{"550 5.5.0 Service unavailable", "550 5.7.1 Command rejected", "554 5.7.1 Denied by policy", "550 Service unavailable", "550"}
+
+// TestAPermanentRefusalOfEverybodysMAILIsTheRelays, as of a Postfix whose milter is away and that
+// is told to reject then: nobody's mail ends, and the next relay gets it.
+func TestAPermanentRefusalOfEverybodysMAILIsTheRelays(t *testing.T) {
+	t.Parallel()
+	for _, answer := range sayNothing {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			first := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": answer})}).Start(t)
+			second := (&smtptest.Peer{}).Start(t)
+			both := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+			o := send(t, both, envelope("a@y.test"), noMark).Outcomes[0]
+			requireHeld(t, o)
+			require.True(t, o.Elsewhere)
+			require.Equal(t, email.RecipientDelivered, send(t, both, envelope("a@y.test"), noMark).Outcomes[0].Status)
+
+			m := newMailbag(t, first)
+			opened := 0
+			var waits []string
+			for n := range 4 {
+				waits = append(waits, m.mail(fmt.Sprintf("s%d@x.test", n), 100))
+			}
+			for range 60 {
+				for _, id := range waits {
+					if o, ok := m.send(t, id); ok {
+						requireHeld(t, o)
+						opened++
+					}
+				}
+				m.clock.move(time.Minute)
+			}
+			require.Equal(t, 1, opened)
+		})
+	}
+}
+
+// TestAPermanentRefusalOfOneSendersMAILEndsItsMail once others were taken; at once where the reply
+// names the sender.
+func TestAPermanentRefusalOfOneSendersMAILEndsItsMail(t *testing.T) {
+	t.Parallel()
+	for answer, tries := range map[string]int{
+		sayNothing[0]: 3, sayNothing[1]: 3, sayNothing[2]: 3, sayNothing[3]: 3, sayNothing[4]: 3,
+		"553 5.7.1 <odd@x.test>: Sender address rejected: not owned by user u": 1, "550 banned": 1, "501 5.1.7 Bad sender address syntax": 1, "550 5.1.8 no such domain": 1,
+	} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL FROM:<odd@": answer})}).Start(t)
+			m := newMailbag(t, p)
+			odd := m.mail("odd@x.test", 100)
+			for n := 1; ; n++ {
+				o, ok := m.send(t, odd)
+				require.True(t, ok)
+				if n == tries {
+					require.Equal(t, email.RecipientFailed, o.Status)
+					require.Equal(t, email.DetailSenderRejected, o.Reason)
+					require.False(t, o.RelayFault || o.Uncounted)
+					return
+				}
+				requireHeld(t, o)
+				m.clock.move(time.Minute)
+				good, ok := m.send(t, m.mail("good@x.test", 100))
+				require.True(t, ok)
+				require.Equal(t, email.RecipientDelivered, good.Status)
+				m.clock.move(time.Minute)
+			}
+		})
+	}
+}
+
+// TestAPermanentServiceUnavailableIsTheServersWherever it is said.
+func TestAPermanentServiceUnavailableIsTheServersWhereverItIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"RCPT", "DATA", "."} {
+		rs := relays(t, smtp.Options{}, url((&smtptest.Peer{Answer: answers(map[string]string{where: "550 5.5.0 Service unavailable"})}).Start(t), "name=first"))
+		requireHeld(t, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0])
+	}
+}
+
+// TestAProbeNamesTheSizeOfTheWholeMessage, which encoding makes larger than what was accepted.
+func TestAProbeNamesTheSizeOfTheWholeMessage(t *testing.T) {
+	t.Parallel()
+	const limit = 10_000
+	p := (&smtptest.Peer{Extensions: []string{"SIZE 1000000"}, Answer: func(line string) string {
+		_, size, _ := strings.Cut(line, " SIZE=")
+		if n, err := strconv.Atoi(strings.Fields(size + " 0")[0]); strings.HasPrefix(line, "MAIL") && err == nil && n > limit {
+			return "452 4.3.1 Insufficient system storage"
+		}
+		return ""
+	}}).Start(t)
+	m := newMailbag(t, p)
+	id := m.mail("shop@x.test", limit+1000)
+	m.accepted = map[string]int{id: limit - 1000}
+	opened := 0
+	for range 60 {
+		if _, ok := m.send(t, id); ok {
+			opened++
+		}
+		m.clock.move(10 * time.Second)
+	}
+	require.Equal(t, 1, opened)
 }

@@ -44,6 +44,8 @@ type pool struct {
 	owner string
 	// tried: it is known whether the relay answers.
 	tried atomic.Bool
+	// synced: this process has heard what the others know of the relay.
+	synced atomic.Bool
 	// answeredAt is when it last did, in Unix nanoseconds.
 	answeredAt atomic.Int64
 	// slots bounds the sessions in use. A session is dialled only when none is
@@ -104,7 +106,7 @@ func (p *pool) session(ctx context.Context, route email.Route, patient bool) (*S
 		vacate()
 		return nil, err
 	}
-	s.vacate, s.elsewhere, s.lastResort = vacate, 0, false
+	s.vacate, s.elsewhere, s.lastResort, s.avoids = vacate, 0, false, route.Avoid
 	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err
@@ -145,8 +147,8 @@ func (p *pool) open(ctx context.Context, route email.Route, fresh bool) (*Sessio
 	if probe {
 		mail, own, refused = p.probeMail(ctx, route)
 	}
-	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, keyOfMail(mail)) { // it looked fresh
-		p.guard.met(now, idOf(route), keyOfMail(mail))
+	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, mail) { // it looked fresh
+		p.guard.met(now, idOf(route), &mail)
 		p.abstain()
 		return p.open(ctx, route, false)
 	}

@@ -19,10 +19,13 @@ func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCo
 	if !ok || idOf(route) == "" || p.opts.MailOf == nil {
 		return m, false, ok
 	}
-	mine, err := p.opts.MailOf(ctx, route)
+	emailID, mine, err := p.opts.MailOf(ctx, route)
 	if err != nil {
 		p.opts.Log.WarnContext(ctx, "relay.probe", "relay", p.relay.Name, "error", err)
 		return m, false, true
+	}
+	if said := p.guard.mailOf(emailID); said != nil {
+		mine = *said // it has the size of the whole message
 	}
 	return mine, true, true
 }
@@ -52,11 +55,11 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id 
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
 		_, who := classify(stageMail, s.relay.Accepts, rep)
-		relays = who == blameRelay
+		relays = who == blameRelay || meansUs(s.relay.Accepts, rep)
 	}
 	if !relays {
 		if s.reset(); !s.broken {
-			p.guard.tookMail(keyOfMail(m))
+			p.guard.tookMail(m)
 			p.answered()
 			if p.breaker.succeeded() {
 				p.recovered()
@@ -74,7 +77,7 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id 
 	} else {
 		s.quit()
 	}
-	p.guard.met(p.opts.Now(), id, keyOfMail(m))
+	p.guard.met(p.opts.Now(), id, &m)
 	e.RetryAfter = max(p.failed(e, how), time.Second)
 	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", rep.Code, "enhanced", rep.Enhanced)
 	return e

@@ -24,7 +24,7 @@ type Options struct {
 	// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. A
 	// relay that refused MAIL is asked with it before an attempt is opened; nil: with the
 	// command that it refused.
-	MailOf func(ctx context.Context, route email.Route) (email.MailCommand, error)
+	MailOf func(ctx context.Context, route email.Route) (emailID string, m email.MailCommand, err error)
 	// ProbeEvery is how often Run probes a relay that has no mail; 0 is never.
 	ProbeEvery time.Duration
 	// Ledger is asked by relays with a rate, and required for those.
@@ -110,7 +110,10 @@ func (rs *Relays) takes(route email.Route) []*pool {
 	}
 	if route.Avoid != "" {
 		last := func(p *pool) int {
-			if p.relay.Name == route.Avoid || !p.breaker.up() {
+			switch {
+			case p.relay.Name == route.Avoid:
+				return 2
+			case !p.breaker.up():
 				return 1
 			}
 			return 0

@@ -44,6 +44,8 @@ type Session struct {
 	elsewhere time.Duration
 	// lastResort: every relay of the route was judged, and none takes all of the message.
 	lastResort bool
+	// avoids names the relay whose fault ended the last attempt, as email.Route's Avoid.
+	avoids string
 
 	dialedAt time.Time
 	idleAt   time.Time
@@ -65,6 +67,10 @@ type Session struct {
 
 // hasAlternative reports whether another relay may take the e-mail.
 func (s *Session) hasAlternative() bool { return s.alternative && !s.lastResort }
+
+// hasAnotherTry reports whether another relay may take the e-mail and no relay's fault ended the
+// attempt before: relays that all put it off would hand it on for ever.
+func (s *Session) hasAnotherTry() bool { return s.hasAlternative() && s.avoids == "" }
 
 // Relay names the server.
 func (s *Session) Relay() email.Relay { return s.relay.identity() }

@@ -76,6 +76,8 @@ var (
 		`\b(server|system|service|host|mta|queue)( is| are)? (currently |temporarily |too |very )*(busy|overloaded|unavailable|full|shutting down|going down|out of (memory|resources))`, `\b(load|system load|load average)( is)? too high\b|\bload average\b`, `\btoo many (concurrent |simultaneous |open )?(connections|sessions|processes)\b`, `\b(temporary|internal) (server|system|service) (error|failure|problem)`,
 		`\b(server|system)( \S+){0,2} (error|problem)\b`, `\b(resources|memory) (are |is )?(temporarily )?(unavailable|exhausted)`, `\btoo busy\b`, `queue file write error`, `\bserver configuration (problem|error)`,
 	)
+	// saysOutOfService: Postfix's whole answer when its milter is away.
+	saysOutOfService = phrases(`^service (is )?(currently |temporarily )?unavailable\.?$`)
 	// saysOneRecipient: Postfix's words before the reason why it refuses a recipient.
 	saysOneRecipient = phrases(`\brecipient address rejected\b`)
 	// saysGreylisting: a first try is put off on purpose.
