@@ -60,7 +60,7 @@ type change struct {
 	told []eventRow
 	// opened and ended are attempts, started are the e-mails that have a run, starts
 	// those that need one.
-	opened  []attemptRow
+	opened  []openedAttempt
 	ended   []attemptRow
 	started []string
 	starts  []outboxRow
@@ -299,14 +299,10 @@ func (c *change) flush() error {
 }
 
 // openAttempts and endAttempts are prepared.
-const (
-	openAttempts = `INSERT INTO delivery_attempts (email_id, attempt, phase, owner, lease_until, recipient_ids, relay, opened_at)
-		SELECT email_id, attempt, phase, owner, lease_until, recipient_ids, relay, opened_at
-		FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, phase text, owner uuid, lease_until timestamptz, recipient_ids uuid[], relay jsonb, opened_at timestamptz)`
-	endAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
-			transcript = coalesce(v.transcript, a.transcript), done_at = now()
-		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb, transcript jsonb) LIMIT $2) AS v
-		WHERE a.email_id = ANY ($3) AND a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.phase <> 'done'`
+var (
+	openAttempts = insertOf[openedAttempt]("delivery_attempts")
+	endAttempts  = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
+			transcript = coalesce(v.transcript, a.transcript), done_at = now()` + attemptsPatched + ` AND a.phase <> 'done'`
 )
 
 // writeAttempts inserts the attempts that were opened and ends those that ended.
@@ -344,7 +340,7 @@ func (c *change) writeOutbox() error {
 
 // emailPatch is the part of an e-mail's row that changes.
 type emailPatch struct {
-	ID              string            `json:"id"`
+	ID              string            `json:"id" sql:"uuid"`
 	WorkflowID      string            `json:"workflow_id"`
 	Status          email.Status      `json:"status"`
 	Detail          email.Detail      `json:"status_detail"`
@@ -371,34 +367,20 @@ type emailPatch struct {
 }
 
 // writeEmails and writeRecipients are prepared. Their LIMIT tells the planner how many
-// rows the JSON has: it would expect 100. The ids stand beside them so that an index
-// finds the rows whatever it plans: it cannot look into the JSON.
-const (
-	writeEmails = `UPDATE emails AS e SET workflow_id = v.workflow_id, status = v.status, status_detail = v.status_detail, status_at = v.status_at,
-		held = v.held, held_by_customer = v.held_by_customer, held_by_operator = v.held_by_operator, paused = v.paused, paused_relay = v.paused_relay, relay_down = v.relay_down, relay_down_by = v.relay_down_by, no_relay = v.no_relay, throttled_until = v.throttled_until, throttled_by = v.throttled_by, cancel_requested = v.cancel_requested, attempts = v.attempts,
-		attempt_open = v.attempt_open, ambiguous_relay = v.ambiguous_relay, date_at = v.date_at, send_at = v.send_at, sequence = v.sequence,
-		next_action_at = v.next_action_at, deleted_at = v.deleted_at
-		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, workflow_id text, status text, status_detail text, status_at timestamptz, held boolean, held_by_customer boolean, held_by_operator boolean,
-			paused boolean, paused_relay text, relay_down boolean, relay_down_by text, no_relay boolean, throttled_until timestamptz, throttled_by text, cancel_requested boolean, attempts integer, attempt_open boolean, ambiguous_relay text, date_at timestamptz,
-			send_at timestamptz, sequence bigint, next_action_at timestamptz, deleted_at timestamptz) LIMIT $2) AS v
-		WHERE e.id = ANY ($3) AND e.id = v.id`
-	writeRecipients = `UPDATE recipients AS r SET status = v.status, reason = v.reason, status_at = v.status_at, attempt = v.attempt,
-		attempts = v.attempts, counted = v.counted, ambiguous = v.ambiguous, next_attempt_at = v.next_attempt_at, smtp_code = v.smtp_code,
-		enhanced_code = v.enhanced_code, smtp_text = v.smtp_text, accepted_by = v.accepted_by, turn = v.turn
-		FROM (SELECT * FROM jsonb_to_recordset($1) AS v(id uuid, before text, status text, reason text, status_at timestamptz, attempt integer,
-			attempts integer, counted integer, ambiguous integer, next_attempt_at timestamptz, smtp_code integer, enhanced_code text, smtp_text text, accepted_by jsonb, turn jsonb) LIMIT $2) AS v
-		WHERE r.id = ANY ($3) AND r.id = v.id AND r.status = v.before`
+// rows to expect; their second condition has it look them up by id.
+var (
+	writeEmails     = updateOf[emailPatch]("emails", "e", "id")
+	writeRecipients = updateOf[recipientPatch]("recipients", "r", "id", "before") + " AND r.status = v.before"
+
+	openedOf         = copier[attemptRow, openedAttempt]()
+	patchOfEmail     = copier[emailRow, emailPatch]()
+	patchOfRecipient = copier[recipientRow, recipientPatch]("Before")
 )
 
 func (c *change) writeEmails(mails []*mail) error {
 	patches, ids := make([]emailPatch, len(mails)), make([]string, len(mails))
 	for i, m := range mails {
-		ids[i] = m.ID
-		patches[i] = emailPatch{
-			ID: m.ID, WorkflowID: m.WorkflowID, Status: m.Status, Detail: m.Detail, StatusAt: m.StatusAt, Held: m.Held, HeldByCustomer: m.HeldByCustomer, HeldByOperator: m.HeldByOperator, Paused: m.Paused, PausedRelay: m.PausedRelay, RelayDown: m.RelayDown, RelayDownBy: m.RelayDownBy, NoRelay: m.NoRelay, ThrottledUntil: orNull(m.ThrottledUntil), ThrottledBy: m.ThrottledBy,
-			CancelRequested: m.CancelRequested, Attempts: m.Attempts, AttemptOpen: m.AttemptOpen, AmbiguousRelay: m.AmbiguousRelay, DateAt: orNull(m.DateAt),
-			SendAt: orNull(m.SendAt), Sequence: m.Sequence, NextActionAt: orNull(m.NextActionAt), DeletedAt: orNull(m.DeletedAt),
-		}
+		ids[i], patches[i] = m.ID, patchOfEmail(&m.emailRow)
 	}
 	return c.write("write_emails", ids, patches)
 }
@@ -406,7 +388,7 @@ func (c *change) writeEmails(mails []*mail) error {
 // recipientPatch is the part of a recipient's row that changes, with the state
 // it has to be in for that.
 type recipientPatch struct {
-	ID            string                `json:"id"`
+	ID            string                `json:"id" sql:"uuid"`
 	Before        email.RecipientStatus `json:"before"`
 	Status        email.RecipientStatus `json:"status"`
 	Reason        email.Detail          `json:"reason"`
@@ -435,11 +417,9 @@ func (c *change) writeRecipients(mails []*mail) error {
 				continue
 			}
 			ids = append(ids, r.ID)
-			patches = append(patches, recipientPatch{
-				ID: r.ID, Before: m.before[r.ID], Status: r.Status, Reason: r.Reason, StatusAt: r.StatusAt, Attempt: r.Attempt,
-				Attempts: r.Attempts, Counted: r.Counted, Ambiguous: r.Ambiguous, NextAttemptAt: orNull(r.NextAttemptAt), SMTPCode: r.SMTPCode,
-				Enhanced: r.Enhanced, SMTPText: r.SMTPText, AcceptedBy: r.AcceptedBy, Turn: r.Turn,
-			})
+			p := patchOfRecipient(r)
+			p.Before = m.before[r.ID]
+			patches = append(patches, p)
 		}
 	}
 	return c.write("write_recipients", ids, patches)

@@ -176,7 +176,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 	if !again {
 		c.tell(m, eventRow{Type: email.EventSending, Attempt: req.Attempt})
 	}
-	c.opened = append(c.opened, row)
+	c.opened = append(c.opened, openedOf(&row))
 	c.dropOutbox(m)
 	return c.opening(m), nil
 }

@@ -5,17 +5,30 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
 )
 
+// openedAttempt is the part of an attempt's row that it begins with.
+type openedAttempt struct {
+	EmailID      string             `json:"email_id" sql:"uuid"`
+	Attempt      int                `json:"attempt"`
+	Phase        email.JournalPhase `json:"phase"`
+	Owner        string             `json:"owner" sql:"uuid"`
+	LeaseUntil   time.Time          `json:"lease_until"`
+	RecipientIDs []string           `json:"recipient_ids" sql:"uuid[]"`
+	Relay        email.Relay        `json:"relay"`
+	OpenedAt     time.Time          `json:"opened_at"`
+}
+
 // attemptPatch is what changes of one attempt, and on whose behalf.
 type attemptPatch struct {
-	EmailID    string          `json:"email_id"`
+	EmailID    string          `json:"email_id" sql:"uuid"`
 	Attempt    int             `json:"attempt"`
-	Owner      string          `json:"owner"`
+	Owner      string          `json:"owner" sql:"uuid"`
 	Relay      email.Relay     `json:"relay"`
 	Outcomes   []email.Outcome `json:"outcomes"`
 	Transcript []email.Step    `json:"transcript,omitempty"`
@@ -24,18 +37,16 @@ type attemptPatch struct {
 }
 
 // markAttempts and finishAttempts are prepared.
-const (
+var (
 	markAttempts = `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
 		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'` +
-		patched + ` AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`
+		attemptsPatched + ` AND a.owner = v.owner AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`
 	finishAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
-		transcript = v.transcript, done_at = now()` + patched + ` AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`
-)
+		transcript = v.transcript, done_at = now()` + attemptsPatched + ` AND a.owner = v.owner AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`
 
-// patched is the source of an update over attemptPatches, and what joins it.
-const patched = ` FROM (SELECT * FROM jsonb_to_recordset($1) AS v(email_id uuid, attempt integer, owner uuid, relay jsonb, outcomes jsonb,
-		transcript jsonb, message_sha256 text, message_bytes bigint) LIMIT $2) AS v
-	WHERE a.email_id = ANY ($3) AND a.email_id = v.email_id AND a.attempt = v.attempt AND a.part = 1 AND a.owner = v.owner`
+	// attemptsPatched joins attemptPatches to the attempts that they are of.
+	attemptsPatched = patched[attemptPatch]("a", "email_id") + " AND a.attempt = v.attempt AND a.part = 1"
+)
 
 // MarkSent notes that final dots are about to be written. Those of the attempts
 // it does not name as ours must not be: somebody else has them. Nor may any after an

@@ -194,7 +194,7 @@ var (
 	dropColumn  = regexp.MustCompile(`\bDROP COLUMN ([a-z0-9_]+)`)
 	deleteRows  = regexp.MustCompile(`^DELETE FROM ([a-z0-9_]+)(?: WHERE (.+))?$`)
 	updateRows  = regexp.MustCompile(`^UPDATE ([a-z0-9_]+) SET .+? WHERE (.+)$`)
-	losesNoRows = regexp.MustCompile(`^(DROP INDEX|CREATE INDEX|CREATE UNIQUE INDEX) `)
+	losesNoRows = regexp.MustCompile(`^(DROP INDEX|CREATE INDEX|CREATE UNIQUE INDEX|DROP FUNCTION) `)
 )
 
 // losses reads a down migration. A statement that it does not know is an error: it

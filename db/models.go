@@ -163,12 +163,12 @@ type attemptRow struct {
 type eventRow struct {
 	bun.BaseModel `bun:"table:email_events,alias:ev" json:"-"`
 
-	ID          string          `bun:"id,pk,type:uuid" json:"id"`
-	EmailID     string          `bun:"email_id,type:uuid" json:"email_id"`
-	CustomerID  string          `bun:"customer_id,type:uuid" json:"customer_id"`
+	ID          string          `bun:"id,pk,type:uuid" json:"id" sql:"uuid"`
+	EmailID     string          `bun:"email_id,type:uuid" json:"email_id" sql:"uuid"`
+	CustomerID  string          `bun:"customer_id,type:uuid" json:"customer_id" sql:"uuid"`
 	Sequence    int64           `bun:"sequence" json:"sequence"`
 	Type        email.EventType `bun:"type" json:"type"`
-	RecipientID string          `bun:"recipient_id,type:uuid,nullzero" json:"recipient_id,omitempty"`
+	RecipientID string          `bun:"recipient_id,type:uuid,nullzero" json:"recipient_id,omitempty" sql:"uuid"`
 	Attempt     int             `bun:"attempt" json:"attempt"`
 	SMTPCode    int             `bun:"smtp_code" json:"smtp_code"`
 	Enhanced    string          `bun:"enhanced_code" json:"enhanced_code"`

@@ -63,11 +63,11 @@ var prepared = []string{
 	WHERE a.email_id = $1 AND a.attempt = $2 AND a.part = 1 FOR UPDATE`,
 
 	"open_attempts(jsonb) AS " + openAttempts,
-	"end_attempts(jsonb, bigint, uuid[]) AS " + counted(endAttempts), forOne("end_attempts(jsonb, bigint, uuid[]) AS " + counted(endAttempts)),
+	"end_attempts(jsonb, bigint, uuid[]) AS " + counted(endAttempts, "delivery_attempts", "a.email_id"), forOne("end_attempts(jsonb, bigint, uuid[]) AS " + counted(endAttempts, "delivery_attempts", "a.email_id")),
 	"mark_attempts(jsonb, bigint, uuid[], float8) AS " + markAttempts, forOne("mark_attempts(jsonb, bigint, uuid[], float8) AS " + markAttempts),
 	"finish_attempts(jsonb, bigint, uuid[]) AS " + finishAttempts, forOne("finish_attempts(jsonb, bigint, uuid[]) AS " + finishAttempts),
-	"write_emails(jsonb, bigint, uuid[]) AS " + counted(writeEmails), forOne("write_emails(jsonb, bigint, uuid[]) AS " + counted(writeEmails)),
-	"write_recipients(jsonb, bigint, uuid[]) AS " + counted(writeRecipients), forOne("write_recipients(jsonb, bigint, uuid[]) AS " + counted(writeRecipients)),
+	"write_emails(jsonb, bigint, uuid[]) AS " + counted(writeEmails, "emails", "e.id"), forOne("write_emails(jsonb, bigint, uuid[]) AS " + counted(writeEmails, "emails", "e.id")),
+	"write_recipients(jsonb, bigint, uuid[]) AS " + counted(writeRecipients, "recipients", "r.id"), forOne("write_recipients(jsonb, bigint, uuid[]) AS " + counted(writeRecipients, "recipients", "r.id")),
 	"write_events(jsonb) AS " + writeEvents,
 	"write_deliveries(jsonb) AS " + writeDeliveries,
 	`write_usage(uuid, integer, bigint, bigint) AS ` + writeUsage,
@@ -90,10 +90,11 @@ func sized(name string, rows int) string {
 	return name
 }
 
-// counted makes an update fail that does not change as many rows as $2: a division
-// by zero is an error, and nothing is committed.
-func counted(update string) string {
-	return "WITH changed AS (" + update + " RETURNING 1) SELECT 1 / (count(*) = $2)::integer AS nobody_wrote_past_the_lock FROM changed"
+// counted makes an update fail that does not change the $2 rows whose keys are $3. The error
+// names those that it did not change, and nothing is committed.
+func counted(update, table, key string) string {
+	return "WITH changed AS (" + update + " RETURNING " + key + " AS key) SELECT CASE WHEN (SELECT count(*) FROM changed) = $2 THEN 1 " +
+		"ELSE rows_not_written('" + table + "', $2, ARRAY(SELECT unnest($3) EXCEPT SELECT key FROM changed)) END"
 }
 
 // The columns of rows that prepared statements read.

@@ -17,11 +17,11 @@ import (
 
 // webhookBody is an event on its way to every endpoint that wants it.
 type webhookBody struct {
-	EventID    string          `json:"event_id"`
-	EmailID    string          `json:"email_id"`
-	CustomerID string          `json:"customer_id"`
-	CallbackID *string         `json:"callback_id"`
-	Tags       []string        `json:"tags"`
+	EventID    string          `json:"event_id" sql:"uuid"`
+	EmailID    string          `json:"email_id" sql:"uuid"`
+	CustomerID string          `json:"customer_id" sql:"uuid"`
+	CallbackID *string         `json:"callback_id" sql:"uuid"`
+	Tags       []string        `json:"tags" sql:"text[]"`
 	Stream     email.Stream    `json:"stream"`
 	Format     endpoint.Format `json:"format"`
 	Type       string          `json:"type"`
@@ -36,10 +36,7 @@ func (c *change) tell(m *mail, ev eventRow) {
 	c.events = append(c.events, ev)
 }
 
-const writeEvents = `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, holder, at)
-	SELECT id, email_id, customer_id, sequence, type, recipient_id, attempt, smtp_code, enhanced_code, smtp_text, reason, holder, at
-	FROM jsonb_to_recordset($1) AS v(id uuid, email_id uuid, customer_id uuid, sequence bigint, type text, recipient_id uuid, attempt integer,
-		smtp_code integer, enhanced_code text, smtp_text text, reason text, holder text, at timestamptz)`
+var writeEvents = insertOf[eventRow]("email_events")
 
 // writeEvents inserts the events, and a delivery for every endpoint that wants one.
 func (c *change) writeEvents(mails []*mail) error {
@@ -77,9 +74,9 @@ func (c *change) writeEvents(mails []*mail) error {
 
 // writeDeliveries makes ids that begin with the time of their event's, as all others
 // do: random ones would be scattered over their index.
-const writeDeliveries = `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
+var writeDeliveries = `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 	SELECT overlay(gen_random_uuid()::text PLACING left(v.event_id::text, 18) FROM 1)::uuid, w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
-	FROM jsonb_to_recordset($1::jsonb) AS v(event_id uuid, email_id uuid, customer_id uuid, callback_id uuid, tags text[], stream text, format text, type text, body text)
+	FROM ` + recordset[webhookBody]() + `
 	JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
 		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`
 

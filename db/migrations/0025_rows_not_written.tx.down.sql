@@ -1,0 +1,1 @@
+DROP FUNCTION rows_not_written(text, bigint, uuid[]);
