@@ -103,9 +103,9 @@ bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 ma
 	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
 
 .PHONY: check
-check: ## Format, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
+check: ## Format, modules, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
 	@before=$$($(state)); \
-	$(MAKE) format vet lint workflowcheck vulncheck race || exit; \
+	$(MAKE) format modules vet lint workflowcheck vulncheck race || exit; \
 	after=$$($(state)); \
 	if [ "$$before" != "$$after" ]; then \
 		echo "make check: files have changed meanwhile:" >&2; \
@@ -125,6 +125,11 @@ format: ## Check that the code is formatted
 .PHONY: fmt
 fmt: ## Format the code
 	@gofmt -l -w $(sources) bench examples
+
+.PHONY: modules
+modules: ## Check that go.mod and go.sum are tidy, and that the modules are those whose sums they hold
+	$(call step,modules)
+	@for module in . bench examples; do (cd $$module && GOWORK=off go mod tidy -diff && GOWORK=off go mod verify >/dev/null) || exit; done
 
 .PHONY: vet
 vet: ## Run go vet

@@ -3,7 +3,12 @@ package activities
 import (
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,18 +23,34 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-func TestRegisteringExportsTheActivitiesAlone(t *testing.T) {
+// TestTheRegisteredActivitiesAreThePublishedOnes: a worker registers every exported method of
+// Activities under its name, and runs of older versions ask for activities by name.
+func TestTheRegisteredActivitiesAreThePublishedOnes(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	names := []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks"}
-	for _, name := range names {
-		_, err := b.env.ExecuteActivity(name, struct{}{})
-		if err != nil {
-			require.NotContains(t, err.Error(), "unable to find", name)
-		}
+	var registered []string
+	for m := range reflect.TypeFor[*Activities]().Methods() {
+		registered = append(registered, m.Name)
 	}
-	require.Equal(t, []string{email.ActivityAccept, email.ActivityResolveAttachments, email.ActivitySendSMTP, email.ActivityRecordStatus, email.ActivityFireWebhooks,
-		email.ActivityControl, email.ActivityFollow, email.ActivityDeliverWebhooks}, names, "the published names")
+	file, err := parser.ParseFile(token.NewFileSet(), "../email/contract.go", nil, 0)
+	require.NoError(t, err)
+	var published []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for i, name := range spec.Names {
+			if strings.HasPrefix(name.Name, "Activity") {
+				text, err := strconv.Unquote(spec.Values[i].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				published = append(published, text)
+			}
+		}
+		return true
+	})
+	require.ElementsMatch(t, published, registered)
+	require.ElementsMatch(t, []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks",
+		"PlanBatch", "SendBatchChunk", "RecordBatchChunk", "ControlBatch"}, published, "runs that are under way ask for these names")
 }
 
 func TestADeliveredAttempt(t *testing.T) {

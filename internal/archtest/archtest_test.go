@@ -14,6 +14,7 @@ func TestTheTree(t *testing.T) {
 	wrong, seen, err := check("../..", rules)
 	require.NoError(t, err)
 	require.Empty(t, wrong)
+	require.Empty(t, stale(rules, seen))
 	for _, pkg := range []string{"email", "internal/archtest", "internal/config"} {
 		require.Contains(t, seen, pkg, "the walk reaches the tree")
 	}
@@ -121,7 +122,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
-			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/advice, internal/web, " +
+			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/advice, " +
 				"internal/apidoc, but not db"},
 		},
 		"the root": {
@@ -144,6 +145,16 @@ func TestCheckGoesRed(t *testing.T) {
 		_, _, err := check(tree(t, map[string]string{"api/a.go": "pakcage api"}), rules)
 		require.Error(t, err)
 	})
+}
+
+func TestARuleWithoutAPackageIsRefused(t *testing.T) {
+	t.Parallel()
+	root := tree(t, map[string]string{"email/a.go": "package email"})
+	table := map[string]rule{"email": {standardOnly: true}, "internal/gone": {}}
+	wrong, seen, err := check(root, table)
+	require.NoError(t, err)
+	require.Empty(t, wrong)
+	require.Equal(t, []string{"internal/gone is in the table of internal/archtest and not in the tree: take it out"}, stale(table, seen))
 }
 
 // tree makes files in a directory of their own.
