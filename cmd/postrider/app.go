@@ -228,7 +228,7 @@ func (a *app) limits() intake.Limits {
 	if len(a.cfg.SMTPURLs) > 0 {
 		serves = a.relays.Serves
 	}
-	return intake.Limits{Serves: serves, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: a.cfg.MaxMessageBytes,
+	return intake.Limits{Serves: serves, MaxRecipients: int(a.cfg.MaxRecipients), MaxMessageBytes: a.cfg.MaxMessageBytes,
 		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, CheckAttachmentURL: a.attachmentURLs.Check, NoRecordings: a.cfg.RecordingURL == ""}
 }
 

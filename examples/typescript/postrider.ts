@@ -21,7 +21,7 @@ export type SendEmailInput = {
 };
 
 /** An e-mail to send. It takes a sender, unless the customer has a `default_source`, at least one recipient in `to`, `destinations`,
- * `cc` or `bcc`, a subject and a content. To, cc and bcc may list 50 recipients together, by default. */
+ * `cc` or `bcc`, a subject and a content. To, cc and bcc may list 50 recipients together, by default (`POSTRIDER_MAX_RECIPIENTS`). */
 export type Message = {
   /** Text, HTML and decoded attachments together may have 26214400 bytes by default, uploaded and fetched ones included. Programs
    * and other files that mail servers refuse are refused (`attachment_blocked`). */

@@ -92,6 +92,8 @@ type Config struct {
 	AttachmentNetworks []CustomerNetwork `env:"POSTRIDER_ATTACHMENT_CIDRS"`
 	// MaxMessageBytes bounds text, HTML and decoded attachments together.
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
+	// MaxRecipients bounds what to, cc and bcc of a message list together.
+	MaxRecipients Count `env:"POSTRIDER_MAX_RECIPIENTS"`
 	// RequestRate is how many requests a second one credential may make; 0 is any number.
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
 	// CustomerRequestRate is the same for all credentials of a customer together.

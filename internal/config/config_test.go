@@ -40,7 +40,7 @@ func TestLoadDefaults(t *testing.T) {
 	require.Equal(t, Config{
 		DatabaseURL: NewSecret(testDatabase), SecretKey: mustKey(t), SMTPURLs: RelayURLs{testRelay},
 		Listen: ":8080", HealthListen: ":8081",
-		RequireVerifiedDomains: true, MaxMessageBytes: 26214400, RequestRate: 500, CustomerRequestRate: 1000, MaxConnectionsPerIP: 256,
+		RequireVerifiedDomains: true, MaxMessageBytes: 26214400, MaxRecipients: 50, RequestRate: 500, CustomerRequestRate: 1000, MaxConnectionsPerIP: 256,
 		RetrySchedule: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 12 * time.Hour},
 		ExpireAfter: 72 * time.Hour,
@@ -198,6 +198,9 @@ func TestLoadTellsWhatIsWrong(t *testing.T) {
 		{"POSTRIDER_ALLOW_PRIVATE_CIDRS=10.0.0.5/8", `has "10.0.0.5/8", whose address has bits beyond /8; did you mean 10.0.0.0/8?`},
 		{"POSTRIDER_MAX_MESSAGE_BYTES=25MB", `is "25MB", need a number of bytes above 0, without a unit`},
 		{"POSTRIDER_MAX_MESSAGE_BYTES=0", `is "0", need a number of bytes above 0, without a unit`},
+		{"POSTRIDER_MAX_RECIPIENTS=0", `is "0", need a number from 1 to 1000`},
+		{"POSTRIDER_MAX_RECIPIENTS=1001", `is "1001", need a number from 1 to 1000`},
+		{"POSTRIDER_MAX_RECIPIENTS=many", `is "many", need a number from 1 to 1000`},
 		{"POSTRIDER_RETRY_SCHEDULE=1m,,5m", `has "", need a duration with its unit: s, m or h`},
 		{"POSTRIDER_RETRY_SCHEDULE=0s", `has "0s", need 1s or more`},
 		{"POSTRIDER_EXPIRE_AFTER=3d", `has "3d", need a duration with its unit: s, m or h`},

@@ -46,6 +46,7 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_LOG_LEVEL":              checkLevel,
 	"POSTRIDER_RETRY_SCHEDULE":         checkRetrySchedule,
 	"POSTRIDER_INBOUND_SPOOL_DIR":      checkDirectory,
+	"POSTRIDER_MAX_RECIPIENTS":         checkMaxRecipients,
 	"POSTRIDER_INBOUND_MAX_RECIPIENTS": checkRecipients,
 	"POSTRIDER_CODEC_TOKEN":            checkToken,
 	"POSTRIDER_DEPLOYMENT":             checkDeployment,
@@ -160,6 +161,14 @@ func checkRecipients(v string) error {
 	}
 	if n < 100 {
 		return fmt.Errorf("is %q, need 100 or more", v)
+	}
+	return nil
+}
+
+// checkMaxRecipients: more than 1000 are a batch. A relay takes some 100 at a time.
+func checkMaxRecipients(v string) error {
+	if n, err := parseCount(v); err != nil || n > 1000 {
+		return fmt.Errorf("is %q, need a number from 1 to 1000", v)
 	}
 	return nil
 }
