@@ -114,6 +114,9 @@ func (a *Activities) RecordBatchChunk(ctx context.Context, in email.RecordChunkI
 	if err != nil {
 		return email.RecordChunkResult{}, failed(ctx, a.deps.Log, "recording a batch", err)
 	}
+	for _, u := range in.Attempts {
+		a.exchanges.recorded(exchangeKey{u.EmailID, u.Attempt})
+	}
 	return email.RecordChunkResult{Sent: batchCounts(rec.Statuses), HandedOver: rec.HandedOver, Took: since(start)}, nil
 }
 

@@ -357,6 +357,63 @@ func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
 	require.Equal(t, res.Unrecorded[0].Owner, b.recorded[0].Owner)
 }
 
+// TestAChunkThatCannotRecordKeepsItsOutcomes: Temporal may have given up the activity that
+// returns them. The next one writes them before it opens a lot, and nothing is sent twice.
+func TestAChunkThatCannotRecordKeepsItsOutcomes(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 2)
+	b.onRecord = func(int) error { return errors.New("no database") }
+	lost, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Len(t, lost.Unrecorded, 2)
+	b.waiting = []string{"e2"}
+
+	again, err := b.chunk(t)
+	require.NoError(t, err)
+	require.ElementsMatch(t, lost.Unrecorded, again.Unrecorded, "the next activity returns them, too")
+	require.True(t, again.More)
+	require.Equal(t, 1, b.opens, "no lot is opened before they are written: the gate would take their attempts over")
+	require.Equal(t, 2, b.sends)
+
+	b.opening = func(int) email.Opening { t.Error("an attempt of the lot was opened again"); return email.Opening{} }
+	val, err := b.env.ExecuteActivity(b.a.SendSMTP, email.SendSMTPInput{EmailID: "e0", Attempt: 1})
+	require.NoError(t, err, "an e-mail that has a run of its own by now")
+	var one email.SendSMTPResult
+	require.NoError(t, val.Get(&one))
+	require.True(t, one.Sent)
+	require.Equal(t, email.RecipientDelivered, one.Unrecorded[0].Status)
+
+	b.onRecord = nil
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 3, res.Sent.Delivered)
+	require.Empty(t, res.Unrecorded)
+	require.Equal(t, 3, b.sends)
+	require.Len(t, b.recorded, 3)
+	for i, id := range []string{"e0", "e1", "e2"} {
+		require.Equal(t, id, b.recorded[i].EmailID)
+	}
+	require.Equal(t, lost.Unrecorded[0].Owner, b.recorded[0].Owner, "as the attempt's owner")
+
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Len(t, b.recorded, 3, "what is written is forgotten")
+}
+
+func TestOutcomesThatTheRunWroteAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 2)
+	b.onRecord = func(int) error { return errors.New("no database") }
+	lost, err := b.chunk(t)
+	require.NoError(t, err)
+	b.onRecord = nil
+	_, err = b.env.ExecuteActivity(b.a.RecordBatchChunk, email.RecordChunkInput{BatchID: "B", Attempts: lost.Unrecorded})
+	require.NoError(t, err)
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Len(t, b.recorded, 2)
+}
+
 func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 3)

@@ -60,6 +60,9 @@ func (c *chunk) run(ctx, drained context.Context) error {
 			c.result.More = true
 			return nil
 		}
+		if err := c.recordKept(ctx); err != nil {
+			return err
+		}
 		more, err := c.lot(ctx, drained)
 		if err != nil || !more {
 			return err
@@ -298,11 +301,26 @@ func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error)
 	return failed
 }
 
+// recordKept writes the outcomes of earlier lots of the batch that this process could not
+// write. It comes before the next lot is opened: the gate would take over an attempt whose
+// lease has run out, as one whose answer never came, and the mail would be sent again.
+func (c *chunk) recordKept(ctx context.Context) error {
+	var some []ended
+	for _, u := range c.exchanges.lotUnrecorded(c.in.BatchID) {
+		some = append(some, ended{Ending: email.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}})
+	}
+	if len(some) == 0 {
+		return nil
+	}
+	_, err := c.record(ctx, c.limits.finishWithin, some, c.deps.BatchJournal.RecordBatch)
+	return err
+}
+
 // recorder is RecordBatch or RecordFree.
 type recorder func(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
 
 // record writes some ends, trying for a while. What cannot be written goes to the run,
-// which has longer; what write leaves is given back.
+// which has longer, and is kept for the next activity; what write leaves is given back.
 func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, write recorder) (left []ended, _ error) {
 	endings := make([]email.Ending, len(some))
 	for i, e := range some {
@@ -322,6 +340,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 				c.endpoints[id] = true
 			}
 			for _, e := range some {
+				c.exchanges.recorded(exchangeKey{e.EmailID, e.Attempt})
 				if slices.ContainsFunc(rec.Left, func(l email.Ending) bool { return l.EmailID == e.EmailID }) {
 					left = append(left, e)
 				}
@@ -334,11 +353,14 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 		case <-wait.Done():
 		}
 		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(some), "error", err)
-		for _, e := range some {
-			c.result.Unrecorded = append(c.result.Unrecorded, email.UnrecordedAttempt{
+		lost := make([]email.UnrecordedAttempt, len(some))
+		for i, e := range some {
+			lost[i] = email.UnrecordedAttempt{
 				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(e.opening.Recipients)),
-			})
+			}
 		}
+		c.exchanges.keepLot(c.in.BatchID, lost) // Temporal may have given up the activity that returns them
+		c.result.Unrecorded = append(c.result.Unrecorded, lost...)
 		c.result.More = true
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +30,9 @@ type exchange struct {
 	// result and err are set when done is closed.
 	result email.SendSMTPResult
 	err    error
+	// batchID and owner are set where an attempt of a batch's lot is kept in
+	// exchanges.unrecorded; otherwise they are empty.
+	batchID, owner string
 }
 
 // exchanges are those under way in this process.
@@ -76,8 +81,7 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 		xs.mu.Lock()
 		delete(xs.open, key)
 		if len(x.result.Unrecorded) > 0 {
-			xs.unrecorded[key] = x
-			time.AfterFunc(keepUnrecorded, func() { xs.recorded(key) })
+			xs.keep(key, x)
 		}
 		xs.mu.Unlock()
 		close(x.done)
@@ -85,7 +89,45 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 	return x, nil
 }
 
-// recorded forgets the outcomes of an attempt: they are written, or too old.
+// keep remembers an exchange whose outcomes could not be written. xs.mu is held.
+func (xs *exchanges) keep(key exchangeKey, x *exchange) {
+	if _, ok := xs.unrecorded[key]; ok {
+		return
+	}
+	xs.unrecorded[key] = x
+	time.AfterFunc(keepUnrecorded, func() { xs.recorded(key) })
+}
+
+// keepLot remembers the attempts of a batch's lot whose outcomes could not be written.
+func (xs *exchanges) keepLot(batchID string, lost []email.UnrecordedAttempt) {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	for _, u := range lost {
+		x := &exchange{done: make(chan struct{}), batchID: batchID, owner: u.Owner,
+			result: email.SendSMTPResult{Attempt: u.Attempt, Relay: u.Relay, Sent: true, Unrecorded: u.Outcomes}}
+		if len(u.Outcomes) > 0 {
+			x.result.Reply = u.Outcomes[0].Reply
+		}
+		close(x.done)
+		xs.keep(exchangeKey{u.EmailID, u.Attempt}, x)
+	}
+}
+
+// lotUnrecorded gives the attempts of a batch's lots that keepLot remembers, in the order of
+// their e-mails' ids.
+func (xs *exchanges) lotUnrecorded(batchID string) (lost []email.UnrecordedAttempt) {
+	xs.mu.Lock()
+	defer xs.mu.Unlock()
+	for key, x := range xs.unrecorded {
+		if x.batchID == batchID {
+			lost = append(lost, email.UnrecordedAttempt{EmailID: key.emailID, Attempt: key.attempt, Owner: x.owner, Relay: x.result.Relay, Outcomes: x.result.Unrecorded})
+		}
+	}
+	slices.SortFunc(lost, func(a, b email.UnrecordedAttempt) int { return strings.Compare(a.EmailID, b.EmailID) })
+	return lost
+}
+
+// recorded forgets the outcomes of an attempt: they are written, or keepUnrecorded has passed.
 func (xs *exchanges) recorded(key exchangeKey) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
