@@ -427,7 +427,7 @@ func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
 	b.outgoing = errors.New("no database")
 	_, err = b.chunk(t)
 	require.NoError(t, err)
-	require.Equal(t, email.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
+	require.Equal(t, email.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
 		b.recorded[0].Outcomes[0])
 	require.Zero(t, b.sends)
 }

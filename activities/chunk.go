@@ -172,7 +172,7 @@ func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened 
 // recipient's.
 func giveBack(e *email.Ending, o email.BatchOpening, after time.Duration, why string) {
 	for _, r := range o.Recipients {
-		e.Outcomes = append(e.Outcomes, email.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
+		e.Outcomes = append(e.Outcomes, email.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
 	}
 }
 

@@ -361,7 +361,7 @@ func notTried(rs []email.EnvelopeRecipient, err error) email.Exchange {
 	for i, r := range rs {
 		ex.Outcomes[i] = email.Outcome{
 			RecipientID: r.ID, Status: email.RecipientDeferred, Reply: ex.Final, RetryAfter: max(retryAfter(err), time.Second), Uncounted: true,
-			RelayFault: ex.RelayFault, Unasked: ex.RelayFault, // no relay has seen any of them
+			RelayFault: ex.RelayFault, Unasked: true, // no relay has seen any of them
 		}
 	}
 	return ex

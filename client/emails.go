@@ -182,7 +182,7 @@ func (c *Client) Resume(ctx context.Context, id string) (Email, error) {
 	return c.act(ctx, id, "resume", nil)
 }
 
-// RetryNow makes deferred recipients due.
+// RetryNow makes due who is deferred, or waits for its turn in a later transaction.
 func (c *Client) RetryNow(ctx context.Context, id string) (Email, error) {
 	return c.act(ctx, id, "retry-now", nil)
 }

@@ -174,7 +174,7 @@ func (c *change) keptByBatch(m *mail, action email.Action, by email.Holder) erro
 	return nil
 }
 
-// retryNow makes deferred recipients due. While an attempt is open that is what
+// retryNow makes due who is deferred, or waits for its turn in a later transaction. While an attempt is open that is what
 // is happening anyway.
 func (c *change) retryNow(m *mail, by email.Holder) error {
 	switch {
@@ -191,7 +191,8 @@ func (c *change) retryNow(m *mail, by email.Holder) error {
 		return email.Fail(email.CodeConflict, "mail like this is paused (%s): it goes on when an operator lifts the pause", scope)
 	}
 	for _, r := range m.recipients {
-		if r.Status == email.RecipientDeferred && r.NextAttemptAt.After(c.now) && !r.waits(c.now) {
+		passedOver := r.Status == email.RecipientQueued && m.Attempts > 0 && !m.RelayDown
+		if (r.Status == email.RecipientDeferred || passedOver) && r.NextAttemptAt.After(c.now) && !r.waits(c.now) {
 			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
 		}
 	}

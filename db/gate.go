@@ -324,12 +324,16 @@ func (c *change) state(m *mail) email.State {
 			st.Last.Text = "relay " + m.RelayDownBy + ": " + st.Last.Text
 		}
 	}
+	var turn email.Reply // of one that waits for its turn
 	for _, r := range m.recipients {
 		if r.Status.Open() {
 			st.Open++
 		}
+		if r.Status == email.RecipientQueued && turn == (email.Reply{}) {
+			turn = r.lastReply()
+		}
 		if st.Waiting == "retry" && r.Status == email.RecipientDeferred && st.Last == (email.Reply{}) {
-			st.Last = email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: email.MaskText(r.SMTPText, r.Address)}
+			st.Last = r.lastReply()
 		}
 		if st.Final {
 			st.Results = append(st.Results, email.RecipientResult{
@@ -338,7 +342,15 @@ func (c *change) state(m *mail) email.State {
 			})
 		}
 	}
+	if st.Waiting == "retry" && st.Last == (email.Reply{}) {
+		st.Last = turn
+	}
 	return st
+}
+
+// lastReply is fit for a history.
+func (r *recipientRow) lastReply() email.Reply {
+	return email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: email.MaskText(r.SMTPText, r.Address)}
 }
 
 // stateOf is as much of a State as the e-mail's own row holds.

@@ -164,8 +164,12 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 			continue
 		}
 		faults = faults && o.RelayFault
-		if o.RelayFault {
+		switch {
+		case o.RelayFault:
 			c.giveBack(m, r, o, row.Relay)
+			continue
+		case o.Unasked && o.Status == email.RecipientDeferred:
+			c.passOver(m, r, o)
 			continue
 		}
 		c.project(m, r, o, row.Relay)
@@ -183,22 +187,57 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 // fault. There is no event. The e-mail waits for the relay; the wait grows with the
 // attempts that ended so, for a relay that takes other mail meanwhile.
 func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email.Relay) {
+	c.unopen(m, r)
+	m.relayDown(email.Obstacle{RelayDown: true, Relay: relay.Name})
+	m.fault = o.Reply
+	c.waitUntouched(m, r, faultWait(o, m.faults(r)))
+}
+
+// passOver undoes what opening an attempt made of a recipient that did not fit into the
+// transaction, or was not named in it. There is no event: it waits for its turn, and says so
+// where no server has said anything of it yet.
+func (c *change) passOver(m *mail, r *recipientRow, o email.Outcome) {
+	c.unopen(m, r)
+	if r.Attempts == 0 {
+		r.setReply(o.Reply)
+	}
+	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, jitter()))
+}
+
+// unopen takes back the attempt that has opened at a recipient.
+func (c *change) unopen(m *mail, r *recipientRow) {
 	r.Attempts--
 	to := email.RecipientQueued
 	if r.Attempts > 0 {
 		to = email.RecipientDeferred
 	}
 	c.move(m, r, to, r.Reason)
-	m.relayDown(email.Obstacle{RelayDown: true, Relay: relay.Name})
-	m.fault = o.Reply
+}
+
+// waitUntouched has a recipient whose attempt was taken back wait. A cancel or the end of time
+// that came while the attempt was open is carried out.
+func (c *change) waitUntouched(m *mail, r *recipientRow, wait time.Duration) {
 	switch {
 	case m.CancelRequested:
 		c.endUnsent(m, r, email.RecipientCanceled, "")
 	case c.expired(m):
 		c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 	default:
-		r.NextAttemptAt = c.now.Add(faultWait(o, m.Attempts-r.Attempts))
+		r.NextAttemptAt = c.now.Add(wait)
 	}
+}
+
+// faults is how many attempts at a recipient have ended in a relay's fault since the e-mail
+// last came to something: an attempt of its own that counts, or one that ended another
+// recipient.
+func (m *mail) faults(r *recipientRow) int {
+	since := r.Attempts
+	for _, other := range m.recipients {
+		if !other.Status.Open() && other.Attempt < m.Attempts {
+			since = max(since, other.Attempt)
+		}
+	}
+	return m.Attempts - since
 }
 
 // faultWait is how long a recipient waits after so many attempts that ended in a relay's

@@ -43,6 +43,10 @@ type Outcome struct {
 	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Unasked, with RelayFault: the relay was not spoken to, because it is left alone. The
 	// e-mail follows as soon as the relay is tried again.
+	//
+	// Unasked, with RecipientDeferred alone: the recipient waits for its turn, because it did
+	// not fit into the transaction or was not named in it. It returns to the state that it had
+	// before the attempt, without an event, and the attempt is none of its own.
 	Unasked bool `json:"unasked,omitempty"`
 	// Suppress: the address does not exist; further mail to it harms the sender.
 	Suppress bool `json:"suppress,omitempty"`
