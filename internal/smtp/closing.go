@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,11 +37,12 @@ func (x *exchange) lost(i int, err error) {
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
 	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.blame(stageRcpt, rep, &o)
-	wait := x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, false)
+	wait, cause := x.limitCut(i, false)
 	o.RetryAfter = wait
 	x.fault = max(x.fault, cutFault(err))
 	x.decide(i, o)
 	x.doubt(i, o, blameRelay)
+	x.acquit(i, cause, wait)
 	x.closed = true
 	x.spare(i, rep, wait)
 }
@@ -52,10 +54,12 @@ func (x *exchange) lost(i int, err error) {
 func (x *exchange) close(i int, rep email.Reply) bool {
 	wait := nextTransaction
 	if rep.Code == 421 {
-		wait = x.pool.rcpts.cut(x.pool.opts.Now(), len(x.accepted), x.recipients, true)
+		var cause cutCause
+		wait, cause = x.limitCut(i, true)
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
 			o.RetryAfter = max(wait, hint(o.Text))
 		}
+		x.acquit(i, cause, max(wait, hint(rep.Text)))
 	}
 	x.closed = rep.Code == 421
 	if len(x.accepted) == 0 {
@@ -66,6 +70,34 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 	x.closing, x.closingWait = rep, wait
 	x.decideUnasked(notTried(rep, wait))
 	return true
+}
+
+// limitCut notes what a connection that was closed at the i-th recipient says of the relay's
+// limits.
+func (x *exchange) limitCut(i int, said421 bool) (wait time.Duration, cause cutCause) {
+	again := x.pool.guard.remembers(x.guardKey(i)) || x.redialed && len(x.accepted) == 0
+	return x.pool.rcpts.cut(x.pool.opts.Now(), rcptCut{
+		accepted: len(x.accepted), wanted: len(x.env.Recipients), session: x.recipients, again: again, said421: said421,
+	})
+}
+
+// acquit takes a closed connection off the i-th recipient, which is decided, where others were
+// accepted before it and a limit of the relay's is the cause.
+func (x *exchange) acquit(i int, cause cutCause, wait time.Duration) {
+	o := x.out.Outcomes[i]
+	if cause == cutUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
+		return
+	}
+	x.decide(i, oneTooMany(o.Reply, wait))
+	if cause == cutTransaction {
+		x.failed = slices.DeleteFunc(x.failed, func(j int) bool { return j == i })
+	}
+}
+
+// oneTooMany is the outcome of a recipient that did not fit into the transaction, in the
+// relay's words.
+func oneTooMany(rep email.Reply, wait time.Duration) email.Outcome {
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: rep}
 }
 
 // spare decides those who have no answer of their own because the connection ended at
@@ -85,7 +117,7 @@ func notTried(why email.Reply, wait time.Duration) email.Outcome {
 	if why.Code == 0 {
 		text = "not tried: " + why.Text + ", at another recipient"
 	}
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}}
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}}
 }
 
 // settle rules on all that may not mean what it says, once every recipient named has an

@@ -197,7 +197,8 @@ func (x *exchange) rcpt() bool {
 			// nobody fitted, the next transaction would fare no better.
 			if len(x.accepted) > 0 {
 				x.limitSaid(rep, len(x.accepted))
-				x.decideUnasked(o)
+				x.decide(i, oneTooMany(rep, o.RetryAfter))
+				x.decideUnasked(beyondLimit(len(x.accepted)))
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
@@ -317,7 +318,7 @@ func (x *exchange) dot() {
 	if code/100 == 2 {
 		// It has taken mail: what it said of some recipient was about that one.
 		x.fault = faultNone
-		x.pool.rcpts.delivered()
+		x.pool.rcpts.delivered(x.pool.opts.Now(), len(x.accepted), x.recipients, x.closing.Code != 0)
 		x.pool.guard.took(x.pool.opts.Now(), x.env.ID)
 		for _, i := range x.accepted {
 			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})

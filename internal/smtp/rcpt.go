@@ -28,13 +28,13 @@ func (s *Session) full() bool {
 
 // beyondLimit is the outcome of those who wait for the next transaction.
 func beyondLimit(limit int) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: nextTransaction,
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: nextTransaction,
 		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
 }
 
 // limitSaid remembers that the relay takes n recipients in a transaction.
 func (x *exchange) limitSaid(rep email.Reply, n int) {
-	x.pool.rcpts.said(x.pool.opts.Now(), n)
+	x.pool.rcpts.sayLimit(x.pool.opts.Now(), n)
 	x.pool.opts.Log.Info("relay.recipients_limited", "relay", x.relay.Name, "recipients", n, "code", rep.Code, "enhanced", rep.Enhanced)
 }
 
@@ -48,7 +48,7 @@ func (x *exchange) ofAll(rep email.Reply, o *email.Outcome) {
 	switch {
 	case tooMany(rep):
 		x.limitSaid(rep, len(x.accepted)/2)
-		*o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: nextTransaction, Reply: rep}
+		*o = oneTooMany(rep, nextTransaction)
 	case o.Reason == email.DetailHard:
 		o.Reason, o.Suppress = email.DetailOther, false
 	}
@@ -69,7 +69,7 @@ func (x *exchange) usedUp() bool {
 // again begins the transaction anew on another connection.
 func (x *exchange) again() bool {
 	x.redialed = true
-	x.pool.rcpts.cut(x.pool.opts.Now(), 0, x.recipients, true)
+	x.pool.rcpts.cut(x.pool.opts.Now(), rcptCut{session: x.recipients, said421: true})
 	if err := x.redial(x.ctx); err != nil {
 		x.cut("RCPT TO", err)
 		return false

@@ -12,15 +12,66 @@ const (
 	guessedLimitFor = 10 * time.Minute
 )
 
+// provedLimitTries is after how many transactions that filled a proved limit, and went well,
+// a larger one is tried. A limit that is not proved is doubled after each.
+const provedLimitTries = 8
+
 // rcptLimit remembers how many recipients a relay takes in a transaction, and on a
 // connection, so that the next mails name no more. It belongs to one process.
 type rcptLimit struct {
 	mu sync.Mutex
-	// transaction and session are the limits; 0 until their times means none.
-	transaction, session           int
-	transactionUntil, sessionUntil time.Time
+	// said is the limit of a transaction in the relay's words; 0 until saidUntil means none.
+	said      int
+	saidUntil time.Time
+	// transaction and session are limits that closed connections let us guess.
+	transaction, session limitGuess
 	// closed counts the transactions in a row that the relay ended at RCPT.
 	closed int
+}
+
+// limitGuess is a limit of recipients concluded from a connection that the relay closed at
+// RCPT. The recipient named there may be the reason instead, so the guess begins at half of
+// what was to be named. A second recipient after the same number proves that number. A
+// transaction that takes more refutes it.
+type limitGuess struct {
+	// limit holds until a time; the zero time means that there is none.
+	limit int
+	until time.Time
+	// at is how many recipients had been accepted when the relay closed the connection.
+	at int
+	// proved: it did so at two recipients after that number.
+	proved bool
+	// filled counts the transactions that had as many recipients as the limit and went well.
+	filled int
+}
+
+// closed notes that the relay closed the connection after n recipients, of wanted that were
+// to be named. It reports whether that proves the limit n.
+func (g *limitGuess) closed(now time.Time, n, wanted int) bool {
+	proved := false
+	if now.Before(g.until) {
+		wanted = min(wanted, g.limit)
+		proved = n == g.at
+	}
+	limit := max(n, wanted/2)
+	if proved {
+		limit = n
+	}
+	*g = limitGuess{limit: limit, until: now.Add(guessedLimitFor), at: n, proved: proved}
+	return proved
+}
+
+// delivered notes that the relay took a message for n recipients.
+func (g *limitGuess) delivered(now time.Time, n int) {
+	switch {
+	case !now.Before(g.until):
+	case n > g.at:
+		*g = limitGuess{}
+	case n >= g.limit:
+		if g.filled++; !g.proved || g.filled >= provedLimitTries {
+			g.limit, g.filled = 2*g.limit, 0
+		}
+	}
 }
 
 // perTransaction is how many recipients a transaction may have; 0 means that no limit is
@@ -28,10 +79,14 @@ type rcptLimit struct {
 func (l *rcptLimit) perTransaction(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Before(l.transactionUntil) {
-		return l.transaction
+	limit := 0
+	if now.Before(l.saidUntil) {
+		limit = l.said
 	}
-	return 0
+	if now.Before(l.transaction.until) && (limit == 0 || l.transaction.limit < limit) {
+		limit = l.transaction.limit
+	}
+	return limit
 }
 
 // perSession is how many recipients a connection may have over all its transactions; 0
@@ -39,41 +94,81 @@ func (l *rcptLimit) perTransaction(now time.Time) int {
 func (l *rcptLimit) perSession(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Before(l.sessionUntil) {
-		return l.session
+	if now.Before(l.session.until) {
+		return l.session.limit
 	}
 	return 0
 }
 
-// said notes that the relay refused a recipient as one too many, n having been accepted.
-func (l *rcptLimit) said(now time.Time, n int) {
+// sayLimit notes that the relay refused a recipient as one too many, n having been accepted.
+func (l *rcptLimit) sayLimit(now time.Time, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.transaction, l.transactionUntil = max(1, n), now.Add(saidLimitFor)
+	l.said, l.saidUntil = max(1, n), now.Add(saidLimitFor)
 }
 
-// cut notes that the relay closed the connection at RCPT, n recipients having been
-// accepted in the transaction and session of them on the connection. It answers how
-// long those wait who had no part in it: longer with each time in a row. Without a
-// 421 the recipient may be the reason, so a first time is no limit yet.
-func (l *rcptLimit) cut(now time.Time, n, session int, said421 bool) time.Duration {
+// rcptCut is a connection that the relay closed at RCPT.
+type rcptCut struct {
+	// accepted are the recipients accepted in the transaction, of wanted that were to be
+	// named. session are those accepted on the connection, over all its transactions.
+	accepted, wanted, session int
+	// again: the relay has failed at this recipient before, and has not accepted it since.
+	again bool
+	// said421: it answered 421. Without that the recipient may be the reason, so a first
+	// time is no limit yet.
+	said421 bool
+}
+
+// cutCause is why a relay most likely closed a connection at RCPT.
+type cutCause int
+
+const (
+	// cutUnknown: because of the recipient, a limit, or the relay itself.
+	cutUnknown cutCause = iota
+	// cutConnection: the connection has had recipients in other transactions. The recipient
+	// is asked again on another one, and is the cause if that is closed as well.
+	cutConnection
+	// cutTransaction: the recipient was one too many for a transaction.
+	cutTransaction
+)
+
+// cut notes that the relay closed the connection at RCPT. It answers how long those wait who
+// had no part in it, longer with each time in a row, and the cause.
+func (l *rcptLimit) cut(now time.Time, c rcptCut) (wait time.Duration, cause cutCause) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limited := said421 || l.closed > 0
-	if n > 0 && limited && (now.After(l.transactionUntil) || n < l.transaction) {
-		l.transaction, l.transactionUntil = n, now.Add(guessedLimitFor)
+	earlier := c.session - c.accepted
+	switch {
+	case c.again: // at another place it is that recipient's, and no limit
+		if c.accepted != l.transaction.at {
+			l.transaction = limitGuess{}
+		}
+		if c.session != l.session.at {
+			l.session = limitGuess{}
+		}
+	case !c.said421 && l.closed == 0:
+	case earlier > 0 && (c.accepted != l.transaction.at || !now.Before(l.transaction.until)):
+		l.session.closed(now, c.session, earlier+c.wanted)
+		cause = cutConnection
+	case c.accepted > 0 && l.transaction.closed(now, c.accepted, c.wanted):
+		cause = cutTransaction
 	}
-	if session > 0 && limited {
-		l.session, l.sessionUntil = session, now.Add(guessedLimitFor)
-	}
-	wait := min(relayWait<<min(l.closed, 10), lastBackoff)
+	wait = min(relayWait<<min(l.closed, 10), lastBackoff)
 	l.closed++
-	return wait
+	return wait, cause
 }
 
-// delivered notes that the relay took a message.
-func (l *rcptLimit) delivered() {
+// delivered notes that the relay took a message for n recipients, on a connection on which
+// it has accepted session. closing: it closes that connection, at one recipient more.
+func (l *rcptLimit) delivered(now time.Time, n, session int, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = 0
+	if closing {
+		return
+	}
+	l.transaction.delivered(now, n)
+	if session > l.session.at {
+		l.session = limitGuess{}
+	}
 }
