@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 // cliPackage is the program the module in tools/temporal pins.
@@ -28,22 +32,29 @@ var cliVersion = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/temporal
 // TemporalCLI returns a temporal program: the one on PATH if it knows the flags
 // we need, else the one built before in cacheDir, else it builds the version that
 // the module in moduleDir pins. The first build takes minutes, which log is told
-// every 10 s. Processes that need it at the same time wait for the first.
+// every 10 s. Processes that need it at the same time wait for the first. Where there
+// is no moduleDir, outside a clone, it takes the newest that was built in cacheDir.
 func TemporalCLI(ctx context.Context, moduleDir, cacheDir string, log io.Writer) (path string, err error) {
 	log = orDiscard(log)
 	if path, ok := installedCLI(ctx, log); ok {
 		return path, nil
 	}
+	if cacheDir, err = filepath.Abs(cacheDir); err != nil {
+		return "", err
+	}
 	gomod, err := os.ReadFile(filepath.Join(moduleDir, "go.mod"))
+	if errors.Is(err, fs.ErrNotExist) { // outside a clone
+		if path, ok := builtCLI(ctx, cacheDir, log); ok {
+			return path, nil
+		}
+		return "", fmt.Errorf("temporal is not on PATH, not in %s, and cannot be built outside a clone of Postrider: put it on PATH: %w", cacheDir, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("temporal is not on PATH and cannot be built: %w", err)
 	}
 	match := cliVersion.FindSubmatch(gomod)
 	if match == nil {
 		return "", fmt.Errorf("temporal is not on PATH and cannot be built: %s/go.mod does not require github.com/temporalio/cli", moduleDir)
-	}
-	if cacheDir, err = filepath.Abs(cacheDir); err != nil {
-		return "", err
 	}
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return "", fmt.Errorf("build temporal: %w", err)
@@ -76,18 +87,41 @@ func installedCLI(ctx context.Context, log io.Writer) (string, bool) {
 	if err != nil {
 		return "", false
 	}
+	return path, suitable(ctx, path, log)
+}
+
+// builtCLI finds the newest suitable temporal in cacheDir, by the version in its name.
+func builtCLI(ctx context.Context, cacheDir string, log io.Writer) (string, bool) {
+	const prefix = "temporal-"
+	paths, err := filepath.Glob(filepath.Join(cacheDir, prefix+"*"))
+	if err != nil {
+		return "", false // cacheDir is no pattern
+	}
+	version := func(path string) string { return "v" + strings.TrimPrefix(filepath.Base(path), prefix) }
+	paths = slices.DeleteFunc(paths, func(path string) bool { return !semver.IsValid(version(path)) || !executable(path) })
+	slices.SortFunc(paths, func(a, b string) int { return semver.Compare(version(b), version(a)) })
+	for _, path := range paths {
+		if suitable(ctx, path, log) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// suitable says whether a temporal knows the flags we need.
+func suitable(ctx context.Context, path string, log io.Writer) bool {
 	help, err := exec.CommandContext(ctx, path, "server", "start-dev", "--help").CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(log, "temporal: %s is not used, its help fails: %v\n", path, err)
-		return "", false
+		return false
 	}
 	for _, flag := range cliFlags {
 		if !strings.Contains(string(help), flag+" ") && !strings.Contains(string(help), flag+".") {
 			fmt.Fprintf(log, "temporal: %s is not used, it has no flag %s\n", path, flag)
-			return "", false
+			return false
 		}
 	}
-	return path, true
+	return true
 }
 
 // buildCLI builds into path, which appears when it is complete. The caller holds

@@ -124,6 +124,32 @@ func TestTemporalCLIOnPath(t *testing.T) {
 	})
 }
 
+// Outside a clone there is no version to look for, and nothing to build.
+func TestTemporalCLIOutsideAClone(t *testing.T) {
+	know := "cat <<'X'\n  " + strings.Join(cliFlags, " string\n  ") + " int\nX\n"
+	t.Run("the newest that was built before is used", func(t *testing.T) {
+		fakePath(t, nil)
+		var log syncWriter
+		cache := t.TempDir()
+		for name, script := range map[string]string{
+			"temporal-1.5.1": know, "temporal-1.10.0": know, "temporal-1.11.0": "echo '--db-filename string'", "temporal-1.12.0.building": "exit 1",
+		} {
+			require.NoError(t, os.WriteFile(filepath.Join(cache, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(cache, "temporal-1.13.0"), nil, 0o644))
+		path, err := TemporalCLI(t.Context(), "/nonexistent", cache, &log)
+		require.NoError(t, err)
+		require.Equal(t, filepath.Join(cache, "temporal-1.10.0"), path)
+		require.Contains(t, log.String(), "temporal-1.11.0 is not used, it has no flag --dynamic-config-value")
+	})
+	t.Run("without one, the error says what to do", func(t *testing.T) {
+		fakePath(t, nil)
+		cache := t.TempDir()
+		_, err := TemporalCLI(t.Context(), "/nonexistent", cache, nil)
+		require.ErrorContains(t, err, "temporal is not on PATH, not in "+cache+", and cannot be built outside a clone of Postrider: put it on PATH: ")
+	})
+}
+
 func TestProgressSaysHowLongItHasBeen(t *testing.T) {
 	t.Parallel()
 	lines := make(chan string, 1)
