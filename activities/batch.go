@@ -97,7 +97,12 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput
 		if err := c.obstruct(ctx, relay); err != nil {
 			a.deps.Log.WarnContext(ctx, "batch.obstruct", "batch_id", in.BatchID, "error", err)
 		}
-		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
+		why := email.MaskText(relay.Error())
+		if in.TellRelayDown {
+			res.Relay, res.RelayDown, res.NoRelay, res.More = relay.Relay, why, errors.Is(relay, email.ErrNoRelay), true
+			return res, nil
+		}
+		return res, temporal.NewApplicationErrorWithOptions(why, errRelayUnavailable,
 			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
 	}
 	return res, failed(ctx, a.deps.Log, "sending a batch", err)

@@ -269,6 +269,18 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Zero(t, b.opens)
 	require.Equal(t, 1, b.obstructed, "the e-mails say what they wait for")
 
+	// A run that can say so is told first; the failure is what it asks for next.
+	b.relayErr = &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused robert@y.test")}
+	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, email.SendChunkInput{BatchID: "B", TellRelayDown: true})
+	require.NoError(t, err)
+	var told email.SendChunkResult
+	require.NoError(t, val.Get(&told))
+	require.Equal(t, "relay primary: refused ***@y.test", told.RelayDown)
+	require.True(t, told.More)
+	require.False(t, told.NoRelay)
+	require.Zero(t, b.opens)
+	require.Equal(t, 2, b.obstructed)
+
 	b.relayErr = &email.Throttled{Turn: email.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}}
 	res, err := b.chunk(t)
 	require.NoError(t, err)

@@ -57,6 +57,9 @@ type PlanBatchResult struct {
 type SendChunkInput struct {
 	BatchID string `json:"batch_id"`
 	Route   Route  `json:"route"`
+	// TellRelayDown: the run takes SendChunkResult.RelayDown, and does not say yet that
+	// no relay is there. Without, that is an error, which the server retries.
+	TellRelayDown bool `json:"tell_relay_down,omitempty"`
 }
 
 // SendChunkResult is what a chunk came to.
@@ -69,6 +72,11 @@ type SendChunkResult struct {
 	More bool `json:"more,omitempty"`
 	// Turn is when the relay's rate lets the next one begin.
 	Turn Turn `json:"turn,omitzero"`
+	// RelayDown: no relay takes the mail, in the words of why. Nothing was attempted. Call
+	// again without TellRelayDown once the run says so.
+	RelayDown string `json:"relay_down,omitempty"`
+	// NoRelay, with RelayDown: no configured relay takes mail like this.
+	NoRelay bool `json:"no_relay,omitempty"`
 	// Unrecorded are attempts whose ends could not be written: RecordBatchChunk writes
 	// them, however long it takes.
 	Unrecorded []UnrecordedAttempt `json:"unrecorded,omitempty"`

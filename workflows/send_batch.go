@@ -43,12 +43,20 @@ type sendBatch struct {
 	running int
 	turns   map[email.Route]email.Turn
 	dry     map[email.Route]time.Time
+	// down are the ways that no relay takes, as far as the run was told.
+	down map[email.Route]unreachable
 	// woken wakes the run: an activity has ended, or somebody did something.
 	woken workflow.Channel
 	// controlling counts the actions under way.
 	controlling int
 	failed      error
 	published   string
+}
+
+// unreachable is why no relay takes a way's mail.
+type unreachable struct {
+	why     string
+	noRelay bool
 }
 
 // SendBatch works through a batch's e-mails until it answers for none any more: each
@@ -89,7 +97,8 @@ func (b *sendBatch) run() (email.SendBatchResult, error) {
 func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, error) {
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	b := &sendBatch{ctx: steps, in: in, log: workflow.GetLogger(ctx), sent: in.Sent, woken: workflow.NewBufferedChannel(ctx, 1),
-		active: map[email.Route]int{}, turns: map[email.Route]email.Turn{}, dry: map[email.Route]time.Time{}}
+		active: map[email.Route]int{}, turns: map[email.Route]email.Turn{}, dry: map[email.Route]time.Time{},
+		down: map[email.Route]unreachable{}}
 	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.PlanBatchResult, error) { return b.plan, nil },
 		workflow.QueryHandlerOptions{Description: "Where the batch stands, as this run last saw it"})
 	if err != nil {
@@ -171,13 +180,22 @@ func (b *sendBatch) chunk(ctx workflow.Context, route email.Route) {
 	for more := true; more && b.failed == nil; {
 		in := email.SendChunkInput{BatchID: b.in.BatchID, Route: route}
 		in.Route.Turn = b.turns[route]
+		_, said := b.down[way(route)]
+		in.TellRelayDown = !said
 		if at := in.Route.Turn.At; at.After(workflow.Now(ctx)) {
 			summary := fmt.Sprintf("next at %s: the rate of relay %s", at.UTC().Format("15:04:05"), in.Route.Turn.Relay)
 			if err := workflow.NewTimerWithOptions(ctx, at.Sub(workflow.Now(ctx)), workflow.TimerOptions{Summary: summary}).Get(ctx, nil); err != nil {
 				return
 			}
 		}
-		res, err := regular(ctx, email.ActivitySendChunk, act.SendBatchChunk, regularChunk(fmt.Sprintf("%s from %s", route.Stream, route.SenderDomain)), in)
+		summary := fmt.Sprintf("%s from %s", route.Stream, route.SenderDomain)
+		if said {
+			summary += ", once a relay is there"
+		}
+		res, err := regular(ctx, email.ActivitySendChunk, act.SendBatchChunk, regularChunk(summary), in)
+		if err == nil {
+			err = b.reached(route, res)
+		}
 		if err != nil {
 			b.failed = err
 			return
@@ -202,6 +220,27 @@ func (b *sendBatch) chunk(ctx workflow.Context, route email.Route) {
 		}
 		more = res.More && !workflow.GetInfo(ctx).GetContinueAsNewSuggested()
 	}
+}
+
+// way is what of a route stays the same while a batch is sent.
+func way(route email.Route) email.Route {
+	return email.Route{Stream: route.Stream, SenderDomain: route.SenderDomain}
+}
+
+// reached notes whether a relay takes a way's mail, and says so where that has changed.
+// Histories of runs that did not ask for it have no change, and no command for it.
+func (b *sendBatch) reached(route email.Route, res email.SendChunkResult) error {
+	_, was := b.down[way(route)]
+	switch {
+	case res.RelayDown != "":
+		b.down[way(route)] = unreachable{why: res.RelayDown, noRelay: res.NoRelay}
+	case was:
+		delete(b.down, way(route))
+	default:
+		return nil
+	}
+	b.details()
+	return b.publish(b.words())
 }
 
 func (b *sendBatch) add(sent email.BatchCounts, handedOver int) {
@@ -242,12 +281,34 @@ func (b *sendBatch) words() string {
 	switch {
 	case b.plan.Held:
 		return string(email.DetailHeld)
+	case b.noWay():
+		return string(b.obstacle())
 	case b.running > 0 || b.plan.Due > 0:
 		return string(email.StatusSending)
 	case b.sent.Attempted() == 0 && !b.plan.NextAt.IsZero():
 		return string(email.DetailScheduled)
 	}
 	return string(email.StatusSending)
+}
+
+// noWay: all that is being sent waits for a relay.
+func (b *sendBatch) noWay() bool {
+	for _, route := range b.plan.Routes {
+		if _, down := b.down[way(route)]; !down {
+			return false
+		}
+	}
+	return b.running > 0 && len(b.plan.Routes) > 0
+}
+
+// obstacle is no_relay only where no way has one: an outage ends by itself.
+func (b *sendBatch) obstacle() email.Detail {
+	for _, route := range b.plan.Routes {
+		if !b.down[way(route)].noRelay {
+			return email.DetailRelayDown
+		}
+	}
+	return email.DetailNoRelay
 }
 
 // publish puts that into the search attributes, where it has changed.
@@ -263,6 +324,11 @@ func (b *sendBatch) details() {
 	words := fmt.Sprintf("%d of %d attempted, %d delivered, %d go on in runs of their own", b.sent.Attempted(), b.plan.Total, b.sent.Delivered, b.handedOver)
 	if b.relay != "" {
 		words += "; relay " + b.relay
+	}
+	for _, route := range b.plan.Routes {
+		if down, ok := b.down[way(route)]; ok {
+			words += fmt.Sprintf("; no relay takes %s mail from %s, %s, tried every 10 s to 5 min", route.Stream, route.SenderDomain, quoted(down.why))
+		}
 	}
 	if b.plan.Held {
 		words += "; held"

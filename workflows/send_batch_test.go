@@ -173,3 +173,42 @@ func TestALongBatchGoesOnInANewRun(t *testing.T) {
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(cont.Input, &in))
 	require.Equal(t, email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 3}}, in)
 }
+
+// TestABatchSaysThatNoRelayIsThere: its run says so itself, in the search attribute and in
+// the current details, and only then leaves the waiting to the activity.
+func TestABatchSaysThatNoRelayIsThere(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status  string
+		noRelay bool
+	}{{"relay_down", false}, {"no_relay", true}} {
+		t.Run(tt.status, func(t *testing.T) {
+			t.Parallel()
+			r := newBatchRun(t)
+			planning(r, due(2), email.PlanBatchResult{Total: 2})
+			statuses := r.statuses()
+			var waiting string
+			var told []bool
+			on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+				told = append(told, in.TellRelayDown)
+				switch n {
+				case 1:
+					return email.SendChunkResult{RelayDown: "relay primary: connection refused", NoRelay: tt.noRelay, Relay: email.Relay{Name: "primary"}, More: true}, nil
+				case 2:
+					return email.SendChunkResult{}, temporal.NewApplicationErrorWithOptions("relay primary: connection refused", "relay_unavailable",
+						temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute})
+				}
+				return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}, Relay: email.Relay{Name: "primary"}}, nil
+			})
+			r.RegisterDelayedCallback(func() { waiting = r.metadata().GetCurrentDetails() }, 30*time.Second)
+			res, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+			require.NoError(t, err)
+			require.Equal(t, 2, res.Sent.Delivered)
+			require.Equal(t, []bool{true, false, false}, told, "an activity that retries is not told to say it again")
+			require.Equal(t, []string{"sending", tt.status, "sending", "completed"}, *statuses)
+			require.Equal(t, "0 of 2 attempted, 0 delivered, 0 go on in runs of their own; relay primary; "+
+				"no relay takes broadcast mail from acme.test, `relay primary: connection refused`, tried every 10 s to 5 min", waiting)
+			require.Equal(t, "2 of 2 attempted, 2 delivered, 0 go on in runs of their own; relay primary", r.metadata().GetCurrentDetails())
+		})
+	}
+}
