@@ -59,6 +59,10 @@ type Config struct {
 	// together; what goes beyond is held in files. Those that are being stored hold as
 	// much again, or one message if that is larger. Defaults to 64 MiB.
 	MemoryBytes int64
+	// Alone, if set, is asked before a message of more than MemoryBytes is in memory, and
+	// waits until nothing else of its size is; done ends that. nil lets one of them be stored
+	// at a time.
+	Alone func(ctx context.Context, owner string) (done func(), err error)
 	// SpoolDir is where those files are; they have no names. Empty means the system's
 	// directory for temporary files.
 	SpoolDir string
@@ -200,7 +204,7 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("listen for mail on %s (POSTRIDER_INBOUND_LISTEN): %w", s.cfg.Addr, err)
 	}
-	if err := s.memory.prepare(); err != nil {
+	if err := s.memory.Prepare(); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	s.listener = &listener{Listener: l, conns: s.conns}

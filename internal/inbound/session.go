@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/spool"
 )
 
 // session is one client's conversation.
@@ -181,7 +182,7 @@ func (s *session) Data(r io.Reader) error {
 	tx := s.tx
 	s.mu.Unlock()
 
-	message := s.server.memory.spool(s.conn.key, s.server.cfg.MaxMessageBytes)
+	message := s.server.memory.Spool(s.conn.key, s.server.cfg.MaxMessageBytes)
 	defer func() {
 		if err := message.Close(); err != nil {
 			s.server.log.Error("inbound.failed", "step", "close spool", "error", err)
@@ -193,7 +194,7 @@ func (s *session) Data(r io.Reader) error {
 	messages, err := s.store(tx, message, start)
 	if err != nil {
 		s.server.log.Error("inbound.failed", "step", "store message", "from", maskSender(tx.from),
-			"bytes", message.size, "remote", s.conn.RemoteAddr().String(), "error", err)
+			"bytes", message.Size(), "remote", s.conn.RemoteAddr().String(), "error", err)
 		return errStoreDown
 	}
 	s.conn.faults.Store(0)
@@ -203,10 +204,10 @@ func (s *session) Data(r io.Reader) error {
 }
 
 // store holds the whole message in memory no longer than it takes.
-func (s *session) store(tx transaction, message *spool, start time.Time) ([]mailbox.Message, error) {
+func (s *session) store(tx transaction, message *spool.Spool, start time.Time) ([]mailbox.Message, error) {
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.cfg.StoreTimeout)
 	defer cancel()
-	raw, done, err := message.load(ctx)
+	raw, done, err := s.server.memory.load(ctx, s.conn.key, message)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +224,7 @@ func (s *session) store(tx transaction, message *spool, start time.Time) ([]mail
 // receive takes the whole message, from the connection itself after DATA and from r
 // with BDAT. Its errors are replies. After DATA the client has sent all of it then,
 // whatever the reply.
-func (s *session) receive(r io.Reader, message *spool) error {
+func (s *session) receive(r io.Reader, message *spool.Spool) error {
 	var stored, read error
 	if s.conn.data.Swap(false) {
 		stored, read = s.conn.readData(message)
@@ -233,10 +234,10 @@ func (s *session) receive(r io.Reader, message *spool) error {
 	switch {
 	case read != nil: // the end of the connection, or RSET between two chunks: nobody reads this reply
 		return errClientGone
-	case errors.Is(stored, errTooLarge):
+	case errors.Is(stored, spool.ErrTooLarge):
 		return tooLarge(s.server.cfg.MaxMessageBytes)
 	case stored != nil:
-		s.server.log.Error("inbound.failed", "step", "spool message", "bytes", message.size, "error", stored)
+		s.server.log.Error("inbound.failed", "step", "spool message", "bytes", message.Size(), "error", stored)
 		return errSpool
 	}
 	return nil
@@ -244,7 +245,7 @@ func (s *session) receive(r io.Reader, message *spool) error {
 
 // copyChunks copies until the end of src or the first error, and tells whose it is.
 func copyChunks(dst io.Writer, src io.Reader) (stored, read error) {
-	buf := make([]byte, blockBytes)
+	buf := make([]byte, spool.BlockBytes)
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {

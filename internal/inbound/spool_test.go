@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/memtest"
+	"github.com/postrider/postrider/internal/spool"
 )
 
 func names(t *testing.T, dir string) (out []string) {
@@ -29,74 +30,6 @@ func names(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-func TestSpool(t *testing.T) {
-	t.Parallel()
-	text := strings.Repeat("0123456789abcdef", 10_000)
-	for name, budget := range map[string]int64{
-		"in memory": 1 << 20, "in a file from the start": 1, "first in memory, then in a file": 2 * blockBytes,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := newSpoolMemory(Config{MemoryBytes: budget, MaxMessageBytes: 1 << 20, SpoolDir: t.TempDir()})
-			for _, size := range []int{0, 1, blockBytes - 1, blockBytes, blockBytes + 1, 2 * blockBytes, 3*blockBytes + 5, len(text)} {
-				s := m.spool("192.0.2.1", 1<<20)
-				for _, p := range pieces(text[:size], []byte{255, 0, 76}) {
-					_, err := s.Write([]byte(p))
-					require.NoError(t, err)
-				}
-				require.Empty(t, names(t, m.dir), "a file has no name")
-				raw, done, err := s.load(t.Context())
-				require.NoError(t, err)
-				require.Equal(t, text[:size], string(raw))
-				done()
-				require.NoError(t, s.Close())
-				require.Equal(t, budget, m.free)
-			}
-		})
-	}
-	t.Run("over the limit", func(t *testing.T) {
-		t.Parallel()
-		m := newSpoolMemory(Config{MemoryBytes: 1 << 20, MaxMessageBytes: 100})
-		s := m.spool("192.0.2.1", 100)
-		_, err := s.Write(make([]byte, 60))
-		require.NoError(t, err)
-		_, err = s.Write(make([]byte, 41))
-		require.ErrorIs(t, err, errTooLarge)
-		require.NoError(t, s.Close())
-		require.NoError(t, s.Close())
-		require.EqualValues(t, 1<<20, m.free)
-	})
-	t.Run("one message does not take the memory of all", func(t *testing.T) {
-		t.Parallel()
-		m := newSpoolMemory(Config{MemoryBytes: 64 << 20, MaxMessageBytes: 64 << 20, SpoolDir: t.TempDir()})
-		s := m.spool("192.0.2.1", 64<<20)
-		_, err := s.Write(make([]byte, 8<<20))
-		require.NoError(t, err)
-		require.EqualValues(t, 64<<20, m.free)
-		require.NoError(t, s.Close())
-	})
-	t.Run("messages wait for each other to be stored", func(t *testing.T) {
-		t.Parallel()
-		m := newSpoolMemory(Config{MemoryBytes: 100, MaxMessageBytes: 100, SpoolDir: t.TempDir()})
-		one, two := m.spool("192.0.2.1", 100), m.spool("192.0.2.1", 100)
-		for _, s := range []*spool{one, two} {
-			_, err := s.Write(make([]byte, 60))
-			require.NoError(t, err)
-			defer s.Close()
-		}
-		_, done, err := one.load(t.Context())
-		require.NoError(t, err)
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, _, err = two.load(ended)
-		require.ErrorIs(t, err, context.Canceled)
-		done()
-		_, done, err = two.load(t.Context())
-		require.NoError(t, err)
-		done()
-	})
-}
-
 func TestFilesOfAProcessThatWasKilledAreRemovedAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -105,6 +38,58 @@ func TestFilesOfAProcessThatWasKilledAreRemovedAtTheStart(t *testing.T) {
 	}
 	setup(t, Config{SpoolDir: dir})
 	require.Equal(t, []string{"other-123.spool"}, names(t, dir))
+}
+
+// TestMessagesWaitForEachOtherToBeStored: those that have room together, and a larger one
+// until nothing else of its size is in memory.
+func TestMessagesWaitForEachOtherToBeStored(t *testing.T) {
+	t.Parallel()
+	turn := make(chan struct{}, 1)
+	alone := func(ctx context.Context, _ string) (func(), error) {
+		select {
+		case turn <- struct{}{}:
+			return func() { <-turn }, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	for name, tc := range map[string]struct {
+		cfg  Config
+		size int
+	}{
+		"room for one": {Config{MemoryBytes: 100, MaxMessageBytes: 100}, 60},
+		"a larger one": {Config{MemoryBytes: 10, MaxMessageBytes: 100}, 60},
+		"alone":        {Config{MemoryBytes: 50, MaxMessageBytes: 100, Alone: alone}, 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.cfg.SpoolDir = t.TempDir()
+			m := newSpoolMemory(tc.cfg)
+			m.Pool = spool.New(spool.Config{Dir: tc.cfg.SpoolDir, MemoryBytes: 1 << 20})
+			one, two, small := m.Spool("192.0.2.1", 100), m.Spool("192.0.2.1", 100), m.Spool("192.0.2.1", 100)
+			for _, s := range []*spool.Spool{one, two} {
+				_, err := s.Write(make([]byte, tc.size))
+				require.NoError(t, err)
+			}
+			_, done, err := m.load(t.Context(), "192.0.2.1", one)
+			require.NoError(t, err)
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, _, err = m.load(ended, "192.0.2.1", two)
+			require.ErrorIs(t, err, context.Canceled)
+			_, err = small.Write(make([]byte, 10))
+			require.NoError(t, err)
+			if tc.cfg.Alone != nil {
+				_, small, err := m.load(t.Context(), "192.0.2.1", small)
+				require.NoError(t, err, "small ones go on beside it")
+				small()
+			}
+			done()
+			raw, done, err := m.load(t.Context(), "192.0.2.1", two)
+			require.NoError(t, err)
+			require.Len(t, raw, tc.size)
+			done()
+		})
+	}
 }
 
 func TestADirectoryThatCannotBeWrittenStopsTheStart(t *testing.T) {
@@ -136,7 +121,7 @@ func TestAMessageThatIsNotFinishedLeavesNothing(t *testing.T) {
 	for name, start := range map[string]string{"DATA": "DATA\r\n", "BDAT": "BDAT 500000\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const budget = 4 * blockBytes
+			const budget = 4 * spool.BlockBytes
 			b := setup(t, Config{SpoolDir: t.TempDir(), MemoryBytes: budget})
 			c := b.hello()
 			c.cmd("MAIL FROM:<a@x.test>", "250")
@@ -152,9 +137,7 @@ func TestAMessageThatIsNotFinishedLeavesNothing(t *testing.T) {
 			require.NoError(t, b.server.Shutdown(t.Context()))
 			require.Zero(t, b.store.calls)
 			require.Eventually(t, func() bool { // with BDAT go-smtp does not wait for the session
-				b.server.memory.mu.Lock()
-				defer b.server.memory.mu.Unlock()
-				return b.server.memory.free == budget
+				return b.server.memory.Use().FreeMemory == budget
 			}, patience, time.Millisecond)
 			require.Empty(t, names(t, b.server.cfg.SpoolDir))
 		})
@@ -210,44 +193,9 @@ func TestManyLargeMessagesAtOnceStayWithinTheMemory(t *testing.T) {
 	ends.Wait()
 	t.Logf("%d messages of %d MB: %.1f MB at most", clients, size>>20, float64(peak)/(1<<20))
 	require.Greater(t, peak, int64(size), "it was measured while a message was stored")
-	require.Less(t, peak, int64(budget+24<<20+clients*2*blockBytes+4<<20))
+	require.Less(t, peak, int64(budget+24<<20+clients*2*spool.BlockBytes+4<<20))
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.NoError(t, <-served)
-}
-
-// TestFilesOfMessagesAreBounded: an address has half of what they may have, and another one
-// half of what is left.
-func TestFilesOfMessagesAreBounded(t *testing.T) {
-	t.Parallel()
-	const mib = 1 << 20
-	m := newSpoolMemory(Config{MemoryBytes: 1, MaxMessageBytes: 2 * mib, SpoolBytes: 12 * mib, SpoolDir: t.TempDir()})
-	var open []*spool
-	// taken fills messages of an address until one finds no more.
-	taken := func(address string) (n int64) {
-		for n < 20*mib {
-			s := m.spool(address, 2*mib)
-			open = append(open, s)
-			for s.size < 2*mib {
-				_, err := s.Write(make([]byte, blockBytes))
-				if err != nil {
-					require.ErrorIs(t, err, errNoDisk)
-					return n
-				}
-				n += blockBytes
-			}
-		}
-		return n
-	}
-	require.InDelta(t, 6*mib, taken("192.0.2.1"), 8*blockBytes)
-	require.InDelta(t, 3*mib, taken("192.0.2.2"), 8*blockBytes)
-	require.InDelta(t, 1.5*mib, taken("2001:db8::/64"), 8*blockBytes)
-	require.LessOrEqual(t, m.onDisk, int64(12*mib))
-	for _, s := range open {
-		require.NoError(t, s.Close())
-		require.NoError(t, s.Close())
-	}
-	require.Zero(t, m.onDisk)
-	require.Empty(t, m.of)
 }
 
 func TestAMessageThatFindsNoDiskComesAgain(t *testing.T) {
@@ -258,9 +206,7 @@ func TestAMessageThatFindsNoDiskComesAgain(t *testing.T) {
 	first.envelope("a@x.test", "b@dev.test")
 	first.send(large)
 	require.Eventually(t, func() bool {
-		b.server.memory.mu.Lock()
-		defer b.server.memory.mu.Unlock()
-		return b.server.memory.onDisk > 800_000
+		return b.server.memory.Use().Disk > 800_000
 	}, patience, time.Millisecond)
 	second := b.hello()
 	second.envelope("c@x.test", "b@dev.test")
