@@ -123,11 +123,17 @@ func (c *change) insert(mails []*mail) error {
 		rows        []*emailRow
 		recipients  []*recipientRow
 		contents    []*contentRow
+		large       []*contentRow
 		attachments []*attachmentRow
 	)
 	for _, m := range mails {
 		rows, recipients = append(rows, &m.emailRow), append(recipients, m.recipients...)
-		contents, attachments = append(contents, m.content), append(attachments, m.attachments...)
+		attachments = append(attachments, m.attachments...)
+		if m.content.large() {
+			large = append(large, m.content)
+		} else {
+			contents = append(contents, m.content)
+		}
 	}
 	if err := insertLate(c, "e-mails", rows); err != nil {
 		return err
@@ -137,6 +143,11 @@ func (c *change) insert(mails []*mail) error {
 	}
 	if err := insertLate(c, "contents", contents); err != nil {
 		return err
+	}
+	for _, content := range large {
+		if err := c.copyContent(content); err != nil {
+			return err
+		}
 	}
 	if err := insertLate(c, "attachments", attachments); err != nil {
 		return err

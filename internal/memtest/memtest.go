@@ -4,7 +4,10 @@
 // count.
 package memtest
 
-import "runtime"
+import (
+	"runtime"
+	"time"
+)
 
 // Live is how many bytes the heap holds that something still refers to.
 func Live() int64 {
@@ -19,4 +22,25 @@ func Allocated() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.TotalAlloc)
+}
+
+// Peak is the most that the heap holds while do runs, besides what it held before, as far as
+// it is seen by looking all the time.
+func Peak(do func()) (held int64) {
+	before, stop, stopped := Live(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			held = max(held, Live()-before)
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	do()
+	close(stop)
+	<-stopped
+	return held
 }
