@@ -164,6 +164,11 @@ type Deps struct {
 	// their sizes in bytes before encoding. A larger message is sent without other large
 	// ones. 0 is DefaultLargeBytes.
 	LargeBytes int64
+	// Alone, if set, is asked before a message of more than LargeBytes is loaded and encoded,
+	// and waits until nothing else of its size is in memory; done ends that. Aside takes the
+	// encoded message out of the process's memory, until free.
+	Alone func(ctx context.Context, owner string) (done func(), err error)
+	Aside func(message []byte) (same []byte, free func() error, err error)
 }
 
 // Activities exports the activities and nothing else: registering it registers

@@ -450,3 +450,45 @@ func TestLargeMessagesShareMemory(t *testing.T) {
 	require.NoError(t, err, "one that is larger than all there is goes alone")
 	all()
 }
+
+// TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent: it is made while nothing else
+// of its size is, which has ended when the relay gets it.
+func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T) {
+	t.Parallel()
+	for name, asideErr := range map[string]error{"aside": nil, "without a disk it is sent as it is": io.ErrShortWrite} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var steps []string
+			step := func(s string) { steps = append(steps, s) }
+			b.deps.LargeBytes = 4 << 20
+			b.deps.Alone = func(context.Context, string) (func(), error) {
+				step("alone")
+				return func() { step("not alone") }, nil
+			}
+			b.deps.Aside = func(message []byte) ([]byte, func() error, error) {
+				step("aside " + string(message))
+				return message, func() error { step("free"); return nil }, asideErr
+			}
+			b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+				step("send")
+				return deliver(ctx, mark)
+			}
+			for bytes, want := range map[int64][]string{
+				4 << 20:   {"send"},
+				4<<20 + 1: {"alone", "aside m", "not alone", "send", "free"},
+			} {
+				steps = nil
+				val, err := b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "E", Attempt: 1, Route: email.Route{Bytes: bytes}})
+				require.NoError(t, err)
+				var res email.SendSMTPResult
+				require.NoError(t, val.Get(&res))
+				require.Equal(t, 250, res.Code)
+				if asideErr != nil && len(want) > 1 {
+					want = want[:4]
+				}
+				require.Equal(t, want, steps, "%d bytes", bytes)
+			}
+		})
+	}
+}

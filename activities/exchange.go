@@ -315,18 +315,21 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	}()
 	res := email.SendSMTPResult{Attempt: in.Attempt, Relay: session.Relay(), Sent: true}
 	ending := email.Ending{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}
-	message, unsendable, err := a.render(ctx, in.EmailID, o.Date)
+	sendCtx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	stop := sync.OnceFunc(a.keepLease(ctx, in, owner, cut))
+	defer stop()
+	message, free, unsendable, err := a.render(sendCtx, in, o.Date)
 	if err != nil {
 		return res, err
 	}
+	defer free()
 	if unsendable != nil {
+		stop()
 		ending.Outcomes = unsendableOutcomes(o.Recipients, unsendable)
 		return res, owned(a.deps.Journal.Finish(ctx, []email.Ending{ending}))
 	}
 
-	sendCtx, cut := context.WithCancelCause(ctx)
-	defer cut(nil)
-	stop := a.keepLease(ctx, in, owner, cut)
 	env := email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}
 	fitting, err := a.deps.Relays.Fitting(sendCtx, in.Route, session, env, message)
 	closing = fitting
@@ -405,13 +408,36 @@ func owned(ours []bool, err error) error {
 
 // render makes the message's bytes. unsendable is for good; err is worth
 // another try, by whoever takes the attempt over.
-func (a *Activities) render(ctx context.Context, emailID string, date time.Time) (message []byte, unsendable, err error) {
-	m, err := a.deps.Mail.Message(ctx, emailID)
-	if err != nil {
-		return nil, nil, err
+func (a *Activities) render(ctx context.Context, in email.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
+	// What is more than large messages have together is made while nothing else of its size
+	// is, and not in memory while the relay takes it.
+	aside := in.Route.Bytes > a.deps.LargeBytes && a.deps.Alone != nil
+	if aside {
+		done, err := a.deps.Alone(ctx, "worker")
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("wait for memory for a message of %d bytes: %w", in.Route.Bytes, err)
+		}
+		defer done()
 	}
-	message, unsendable = a.deps.Render(m, emailID, date)
-	return message, unsendable, nil
+	m, err := a.deps.Mail.Message(ctx, in.EmailID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	free = func() {}
+	message, unsendable = a.deps.Render(m, in.EmailID, date)
+	if !aside || unsendable != nil {
+		return message, free, unsendable, nil
+	}
+	mapped, unmap, err := a.deps.Aside(message)
+	if err != nil { // it is sent as it is
+		a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(message), "error", err)
+		return message, free, nil, nil
+	}
+	return mapped, func() {
+		if err := unmap(); err != nil {
+			a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(mapped), "error", err)
+		}
+	}, nil, nil
 }
 
 // finish writes the attempt's end, trying for a while: the server has answered,

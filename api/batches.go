@@ -149,25 +149,18 @@ func refusedItems(refused []email.RefusedItem) []batchItemJSON {
 
 // acceptBatch stores the messages of a request.
 func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
+	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 4)
 	if err != nil {
 		return b, nil, false, err
 	}
-	release, err := borrow(c, s.budget.work, 3*int64(len(body)))
-	if err != nil {
-		return b, nil, false, err
-	}
-	defer release()
 	in, err := intake.DecodeBatch(body, s.limits(c))
 	if err != nil {
 		return b, nil, false, err
 	}
 	// An insert has the copies as they are, and as they are written.
-	copies, err := borrow(c, s.budget.copies, 3*min(in.Bytes(), batchInsertBytes))
-	if err != nil {
+	if err := hold(c, s.budget.copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
-	defer copies()
 	if err := s.holdQuery(c); err != nil {
 		return b, nil, false, err
 	}

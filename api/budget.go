@@ -1,36 +1,40 @@
 package api
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/spool"
+	"github.com/postrider/postrider/internal/turns"
 )
 
 // budget is the memory that all requests of the process share, in four parts:
 //
-//  1. bodies: what clients send, from the first byte until the request ends.
-//  2. work: what bodies and received messages become while they are decoded, stored or
-//     parsed, about twice their size. Clients cannot hold it.
+//  1. bodies: what is in memory of a body while its client sends it, 64 KiB at most; the rest
+//     is in a file.
+//  2. work: bodies that are whole, and what they and received messages become while they are
+//     decoded, stored or parsed. Clients cannot hold it.
 //  3. copies: what a batch makes of its message for one insert.
-//  4. answers: what is read from Postgres and sent.
+//  4. answers: what is read from Postgres, until the answer is made. While its client reads
+//     it, 64 KiB of it are in memory at most; a larger one is in a file.
 //
-// Each customer has a share of each.
-// A request that gets no memory within roomWait is answered 503. One that needs more
-// than a third of a part is charged a third, and is worked on alone: one such request at
-// a time may take more than it is charged.
+// Each customer has a share of each. A request that gets no memory within roomWait is answered
+// 503.
+//
+// A request that needs more than a third of a part is charged nothing. It takes a turn instead:
+// one such request is worked on at a time, from when its body is whole until its answer is
+// made. The process has room for it beside the budget.
 type budget struct {
 	bodies, work, copies, answers *shares
-	alone                         alone
+	turns                         *turns.Turns
+	// spool is for bodies and answers at their clients' pace.
+	spool *spool.Pool
 	// queries are connections to Postgres for what may take long there, or wait for a row's
 	// lock: all but the acceptance of single e-mails, which share one, and what looks up
 	// credentials. Those have the rest of the pool.
@@ -44,13 +48,36 @@ const (
 	// DefaultMemoryBytes is the budget's size.
 	DefaultMemoryBytes = 256 << 20
 	roomWait           = 10 * time.Second
+	// turnWait is longer: a request that waits for its turn holds no memory.
+	turnWait = 30 * time.Second
+	// inMemory is the largest body that is in memory while its client sends it, and the
+	// largest answer that is while its client reads it, in bytes.
+	inMemory = 64 << 10
+	// LargestRequest is the most memory that a request with the turn takes, in bytes, with a
+	// message of 25 MiB or a received one of 50 MiB.
+	LargestRequest = 128 << 20
+	// DefaultSpoolBytes is what the files of requests have together.
+	DefaultSpoolBytes = 1 << 30
 )
 
-func newBudget(total int64) *budget {
-	if total == 0 {
-		total = DefaultMemoryBytes
+// NewSpool makes the files for what clients send and read slowly. dir is where they are, empty
+// the system's directory for temporary files; all have at most limit bytes.
+func NewSpool(dir string, limit int64) *spool.Pool {
+	return spool.New(spool.Config{Name: "postrider-request", Dir: dir, DiskBytes: limit,
+		DirSetting: "POSTRIDER_REQUEST_SPOOL_DIR", DiskSetting: "POSTRIDER_REQUEST_SPOOL_BYTES"})
+}
+
+func newBudget(opts Options) *budget {
+	total := cmp.Or(opts.MemoryBytes, DefaultMemoryBytes)
+	b := &budget{bodies: newShares(total / 4), answers: newShares(total / 4), work: newShares(total * 3 / 8), copies: newShares(total / 8), queries: newShares(longQueries),
+		turns: opts.Turns, spool: opts.Spool}
+	if b.turns == nil {
+		b.turns = &turns.Turns{}
 	}
-	return &budget{bodies: newShares(total * 3 / 8), answers: newShares(total / 4), work: newShares(total / 4), copies: newShares(total / 8), queries: newShares(longQueries)}
+	if b.spool == nil {
+		b.spool = NewSpool("", DefaultSpoolBytes)
+	}
+	return b
 }
 
 // shares is memory of which every owner may have as much as is free afterwards: one
@@ -140,42 +167,37 @@ type held struct {
 	n     int64
 }
 
-// shrink gives back what is more than n.
-func (h *held) shrink(n int64) {
-	if back := h.n - n; back > 0 {
-		h.n = n
-		h.from.release(h.owner, back)
+// release gives it back; a second call does nothing.
+func (h *held) release() {
+	if n := h.n; n > 0 {
+		h.n = 0
+		h.from.release(h.owner, n)
 	}
 }
 
 const (
 	keyBudget = "budget"
 	keyHeld   = "held"
-	keyAlone  = "alone"
+	keyTurn   = "turn"
 )
 
 // accounted gives back what a request holds when it has been answered.
 func (s *Server) accounted(c *gin.Context) {
 	c.Set(keyBudget, s.budget)
-	defer func() {
-		endTurn(c)
-		for _, h := range heldOf(c) {
-			h.shrink(0)
-		}
-	}()
+	defer releaseAll(c)
 	c.Next()
 }
 
 var errNoRoom = email.Fail(email.CodeUnavailable, "too much is being received or read at once; try again")
 
-// hold waits for memory of a part, which the request has until it is answered, or until
-// it is shrunk.
+// hold waits for memory of a part, or for connections, which the request has until its answer
+// is made, or until they are given back.
 func hold(c *gin.Context, from *shares, n int64) error {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
-	defer cancel()
-	if err := takeTurn(ctx, c, from, n); err != nil {
+	if has, err := takeTurn(c, from, n); has || err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
+	defer cancel()
 	owner := shareOf(c)
 	n, err := from.acquire(ctx, owner, n)
 	if err != nil {
@@ -185,28 +207,42 @@ func hold(c *gin.Context, from *shares, n int64) error {
 	return nil
 }
 
-// takeTurn waits until no other large request is worked on, if this one takes more of a part
-// than is charged at once. Bodies need no turn: a client holds them, however long it takes.
-func takeTurn(ctx context.Context, c *gin.Context, from *shares, n int64) error {
+// takeTurn says whether the request has the turn of large requests. It waits for the turn if the
+// request takes more of a part than is charged at once. Bodies and connections need no turn: a
+// client sends a body as slowly as it likes.
+func takeTurn(c *gin.Context, from *shares, n int64) (bool, error) {
 	b := budgetOf(c)
-	if c.Value(keyAlone) != nil || from == b.bodies || n <= from.most() {
-		return nil
+	if from == b.queries || from == b.bodies {
+		return false, nil
 	}
-	done, err := b.alone.acquire(ctx, shareOf(c))
+	if hasTurn(c) {
+		return true, nil
+	}
+	if n <= from.most() {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
+	defer cancel()
+	done, err := b.turns.Acquire(ctx, shareOf(c))
 	if err != nil {
-		return errNoRoom
+		return false, errNoRoom
 	}
-	c.Set(keyAlone, done)
-	return nil
+	c.Set(keyTurn, done)
+	return true, nil
 }
 
 // endTurn lets the next large request be worked on. This one is answered, or waits for an
 // e-mail.
 func endTurn(c *gin.Context) {
-	if done, is := c.Value(keyAlone).(func()); is {
+	if done, is := c.Value(keyTurn).(func()); is {
 		done()
-		c.Set(keyAlone, nil)
+		c.Set(keyTurn, nil)
 	}
+}
+
+func hasTurn(c *gin.Context) bool {
+	_, is := c.Value(keyTurn).(func())
+	return is
 }
 
 func heldOf(c *gin.Context) []*held {
@@ -214,11 +250,19 @@ func heldOf(c *gin.Context) []*held {
 	return hs
 }
 
-// shrinkTo gives back what is more than n of each of a request's shares of a part.
-func shrinkTo(c *gin.Context, from *shares, n int64) {
+// releaseAll gives back all that a request holds: it has nothing large in memory any more.
+func releaseAll(c *gin.Context) {
+	for _, h := range heldOf(c) {
+		h.release()
+	}
+	endTurn(c)
+}
+
+// release gives back what a request holds of a part.
+func release(c *gin.Context, from *shares) {
 	for _, h := range heldOf(c) {
 		if h.from == from {
-			h.shrink(n)
+			h.release()
 		}
 	}
 }
@@ -258,54 +302,12 @@ func (s *Server) holdEmail(c *gin.Context, id string) error {
 	return s.holdAnswer(c, 3*n+smallAnswer)
 }
 
-// borrow waits for memory of a part until it is given back, before the answer.
-func borrow(c *gin.Context, from *shares, n int64) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), roomWait)
-	defer cancel()
-	owner := shareOf(c)
-	if err := takeTurn(ctx, c, from, n); err != nil {
-		return nil, err
-	}
-	if n, err = from.acquire(ctx, owner, n); err != nil {
-		return nil, errNoRoom
-	}
-	return func() { from.release(owner, n) }, nil
-}
-
 // smallAnswer is what an answer has besides contents, pageAnswer what a page of a list
 // takes, both as rows and as JSON, in bytes.
 const (
 	smallAnswer = 64 << 10
 	pageAnswer  = 4 << 20
 )
-
-// ready says that all that is left is to write an answer of n bytes: what it was made of
-// is let go, and the request holds n bytes of the answers' memory.
-func (s *Server) ready(c *gin.Context, n int) {
-	shrinkTo(c, s.budget.answers, int64(n))
-	shrinkTo(c, s.budget.queries, 0)
-	endTurn(c)
-}
-
-// answer writes JSON.
-func (s *Server) answer(c *gin.Context, status int, body any) {
-	out, err := encoded(body)
-	if err != nil {
-		s.problem(c, fmt.Errorf("encode answer: %w", err))
-		return
-	}
-	s.ready(c, len(out))
-	c.Data(status, "application/json; charset=utf-8", out)
-}
-
-// encoded is JSON as encoding/json writes it, but for what it escapes for HTML and
-// JavaScript: HTML would be five times as large, and no text is larger than it was in the
-// request that brought it.
-func encoded(body any) ([]byte, error) {
-	var buf bytes.Buffer
-	err := json.MarshalWrite(&buf, body, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(false))
-	return buf.Bytes(), err
-}
 
 // shareOf names whose memory a request takes: its customer's, or before that is known
 // its address's, an IPv6 /64 being one.

@@ -18,6 +18,9 @@ import (
 // about as much for the server. One more waits until another one ends.
 const MaxConnections = 4096
 
+// ConnectionBytes is what a connection takes at most with the largest header, in bytes.
+const ConnectionBytes = 48 << 10
+
 // LimitConnections bounds what a listener accepts: MaxConnections in all, and perIP for an
 // IPv4 address or an IPv6 /64, where 0 is any number. An address has never more than half
 // as many as are free, and at least one, so that a few addresses do not lock the others
@@ -30,10 +33,11 @@ const MaxConnections = 4096
 // One that is too many is answered 429 and closed. A header of more than maxHeaderLines
 // lines ends its connection.
 func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Listener {
-	return limitConnections(l, MaxConnections, perIP, proxies)
+	return LimitConnectionsTo(l, MaxConnections, perIP, proxies)
 }
 
-func limitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
+// LimitConnectionsTo is LimitConnections with another maximum.
+func LimitConnectionsTo(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
 	counted := &perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}
 	return headerLines{netutil.LimitListener(counted, maximum), &idleConnections{most: maximum / 2}, counted.isProxy}
 }

@@ -21,12 +21,11 @@ import (
 // maxSmallBody bounds every request body but a message's.
 const maxSmallBody = 64 << 10
 
-// bodyStart is what a body that does not announce its length is charged at first.
-const bodyStart = 64 << 10
-
-// readBody reads a JSON body of at most limit bytes into memory that the request holds
-// until it is answered. One that announces more is refused before it is read.
-func readBody(c *gin.Context, limit int64) ([]byte, error) {
+// readBody reads a JSON body of at most limit bytes. One that announces more is refused
+// before it is read. While its client sends it, one of more than inMemory is in a file; it
+// is in memory when it is whole, and there is room for times its size, for itself and what is
+// made of it, which the request has until its answer is made.
+func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")
 	}
@@ -37,38 +36,75 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
 	n := c.Request.ContentLength
-	if n < 0 {
-		n = min(limit, bodyStart)
+	if n < 0 || n > inMemory {
+		n = inMemory
 	}
 	if err := hold(c, budgetOf(c).bodies, n); err != nil {
 		return nil, err
 	}
-	// A growing buffer would be copied, and take twice its size while it is: only a body
-	// that does not announce its length has one.
-	buf := make([]byte, 0, n+1)
-	for body := http.MaxBytesReader(c.Writer, c.Request.Body, limit); ; {
-		if len(buf) == cap(buf) {
-			if err := hold(c, budgetOf(c).bodies, int64(cap(buf))); err != nil {
-				return nil, err
-			}
-			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+	source := &incoming{from: http.MaxBytesReader(c.Writer, c.Request.Body, limit)}
+	start := make([]byte, n+1)
+	switch n, err := io.ReadFull(source, start); {
+	case source.err != nil:
+		return nil, bodyFailure(source.err)
+	case err != nil: // the end
+		if times > 0 {
+			err = hold(c, budgetOf(c).work, times*int64(n))
+			return start[:n], err
 		}
-		m, err := body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+m]
-		if err == nil {
-			continue
-		}
-		if err == io.EOF { // not one that is wrapped: that body broke off
-			return buf, nil
-		}
-		if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, tooLarge(0, big.Limit)
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, email.Fail(email.CodeMalformedJSON, "the body came too slowly: it must begin within 10 seconds, come at 8 KiB a second or more, and be whole in 5 minutes")
-		}
-		return nil, email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
+		return start[:n], nil
 	}
+	defer release(c, budgetOf(c).bodies)
+	collected := budgetOf(c).spool.Spool(shareOf(c), limit)
+	defer func() { err = errors.Join(err, collected.Close()) }()
+	_, err = collected.Write(start)
+	if start = nil; err == nil {
+		_, err = collected.ReadFrom(source)
+	}
+	switch {
+	case source.err != nil:
+		return nil, bodyFailure(source.err)
+	case err != nil:
+		return nil, noDisk(err)
+	}
+	if err := hold(c, budgetOf(c).work, times*collected.Size()); err != nil {
+		return nil, err
+	}
+	if body, err = collected.Bytes(); err != nil {
+		return nil, noDisk(err)
+	}
+	return body, nil
+}
+
+// incoming notes what its source ended with, unless that is its end.
+type incoming struct {
+	from io.Reader
+	err  error
+}
+
+func (i *incoming) Read(p []byte) (int, error) {
+	n, err := i.from.Read(p)
+	if err != nil && err != io.EOF { // not one that is wrapped: that body broke off
+		i.err = err
+	}
+	return n, err
+}
+
+func bodyFailure(err error) error {
+	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(0, big.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return email.Fail(email.CodeMalformedJSON, "the body came too slowly: it must begin within 10 seconds, come at 8 KiB a second or more, and be whole in 5 minutes")
+	}
+	return email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
+}
+
+// noDisk is the answer where a file cannot be written. The log has the reason.
+func noDisk(err error) error {
+	f := email.Fail(email.CodeUnavailable, "there is no room for a request or an answer of this size at the moment; try again")
+	f.Err = err
+	return f
 }
 
 func tooLarge(size, limit int64) *email.Failure {
@@ -81,7 +117,7 @@ func tooLarge(size, limit int64) *email.Failure {
 // decode reads a small JSON object strictly: unknown and duplicate members and
 // wrong types are refused with a pointer.
 func decode(c *gin.Context, into any) error {
-	body, err := readBody(c, maxSmallBody)
+	body, err := readBody(c, maxSmallBody, 0)
 	if err != nil {
 		return err
 	}

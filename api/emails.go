@@ -42,9 +42,9 @@ type Dispatcher interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
 }
 
-// maxBody is how large a message's request may be: base64 makes four bytes of
-// three, and JSON needs a little room.
-func maxBody(l intake.Limits) int64 { return l.MaxMessageBytes*14/10 + 1<<20 }
+// MaxBody is how large the request of a message may be of so many bytes: base64 makes four
+// bytes of three, and JSON needs a little room.
+func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
 func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	key, err := idempotencyKey(c)
@@ -66,9 +66,8 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	}
 	s.accepted(c, e)
 	if wait > 0 {
-		shrinkTo(c, s.budget.bodies, 0)
-		endTurn(c)
 		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // read again after the wait
+		releaseAll(c)
 		if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err
 		}
@@ -78,15 +77,11 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 
 // accept stores the message of a request.
 func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
+	// The body, the message, and what is sent to Postgres of it.
+	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 3)
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	release, err := borrow(c, s.budget.work, 2*int64(len(body)))
-	if err != nil {
-		return email.Email{}, false, err
-	}
-	defer release()
 	m, sender, err := s.outgoing(c, body)
 	if err != nil {
 		return email.Email{}, false, err

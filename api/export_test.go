@@ -27,13 +27,13 @@ type Turn struct{ t *hashTurn }
 
 // HashesAtOnce and HashesWaiting are its limits.
 const (
-	HashesAtOnce  = hashesAtOnce
+	HashesAtOnce  = defaultHashesAtOnce
 	HashesWaiting = hashesWaiting
 )
 
 // NewQueue makes one in which a request waits for so long.
 func NewQueue(patience time.Duration) Queue {
-	return Queue{newHashing(patience)}
+	return Queue{newHashing(patience, 0)}
 }
 
 // Arrive takes a place.
@@ -68,24 +68,3 @@ func (t Turn) Begun() (bool, error) {
 
 // NetworkOf is whose guesses count together.
 func NetworkOf(ip string) string { return networkOf(ip) }
-
-// LimitConnectionsTo is LimitConnections with fewer in all.
-var LimitConnectionsTo = limitConnections
-
-// Turns is what large requests wait for.
-type Turns struct{ a *alone }
-
-// NewTurns makes one that nobody has.
-func NewTurns() Turns { return Turns{&alone{}} }
-
-// Acquire waits for a turn.
-func (t Turns) Acquire(ctx context.Context, owner string) (end func(), err error) {
-	return t.a.acquire(ctx, owner)
-}
-
-// Waiting is how many wait.
-func (t Turns) Waiting() int {
-	t.a.mu.Lock()
-	defer t.a.mu.Unlock()
-	return len(t.a.waiting)
-}

@@ -8,7 +8,6 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -49,21 +48,22 @@ const (
 	maxPartHeader = 16 << 10
 	// sniffBytes tell a file's type.
 	sniffBytes = 512
-	// streamBytes is what one stream to or from Postgres holds: a chunk of 512 KiB, and that
-	// in hex as it is sent.
-	streamBytes = 2 << 20
+	// streamBytes is what one stream to or from Postgres holds: a chunk of 512 KiB, that in hex
+	// as it is sent, and what the driver makes of it.
+	streamBytes = 4 << 20
 )
 
-// postFile stores an upload as it arrives.
-func (s *Server) postFile(c *gin.Context) (int, any, error) {
-	if err := hold(c, s.budget.bodies, streamBytes); err != nil {
+// postFile stores an upload when it has arrived.
+func (s *Server) postFile(c *gin.Context) (status int, answer any, err error) {
+	if err := hold(c, s.budget.bodies, inMemory); err != nil {
 		return 0, nil, err
 	}
 	up, err := openUpload(c, s.opts.Limits.MaxMessageBytes)
 	if err != nil {
 		return 0, nil, err
 	}
-	content := bufio.NewReaderSize(up, sniffBytes)
+	source := &incoming{from: up}
+	content := bufio.NewReaderSize(source, sniffBytes)
 	head, err := content.Peek(sniffBytes)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, nil, err
@@ -72,8 +72,23 @@ func (s *Server) postFile(c *gin.Context) (int, any, error) {
 	if f.Filename, f.Type, err = intake.Upload(up.part.FileName(), up.part.Header.Get("Content-Type"), head, s.opts.Limits); err != nil {
 		return 0, nil, err
 	}
-	// A client that hangs up is noticed by reading, and then all is taken away.
-	f, err = s.deps.Files.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, content)
+	// A client that hangs up is noticed by reading, before anything is stored.
+	collected := s.budget.spool.Spool(shareOf(c), s.opts.Limits.MaxMessageBytes)
+	defer func() { err = errors.Join(err, collected.Close()) }()
+	if _, err := collected.ReadFrom(content); err != nil {
+		if source.err != nil {
+			return 0, nil, err
+		}
+		return 0, nil, noDisk(err)
+	}
+	if err := collected.Settle(); err != nil {
+		return 0, nil, noDisk(err)
+	}
+	release(c, s.budget.bodies)
+	if err := hold(c, s.budget.work, streamBytes); err != nil {
+		return 0, nil, err
+	}
+	f, err = s.deps.Files.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, collected.Reader())
 	if err != nil {
 		return 0, nil, err
 	}
@@ -249,15 +264,4 @@ func (s *Server) getFileContent(c *gin.Context) {
 	sandboxed(c)
 	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Filename}))
 	s.stream(c, f.Type, f.Size, content)
-}
-
-// stream answers with bytes as they are read.
-func (s *Server) stream(c *gin.Context, contentType string, size int64, content io.Reader) {
-	c.Header("Content-Type", contentType)
-	c.Header("Content-Length", strconv.FormatInt(size, 10))
-	c.Status(http.StatusOK)
-	if _, err := io.Copy(c.Writer, content); err != nil {
-		// What is announced and does not come tells the client; the status is sent.
-		s.deps.Log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
-	}
 }

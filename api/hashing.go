@@ -12,7 +12,7 @@ import (
 
 // Limits of hashing passwords. A hash takes 64 MiB and about 0.15 s of two cores.
 const (
-	hashesAtOnce = 2
+	defaultHashesAtOnce = 2
 	// hashesWaiting are those behind them; past that one of them is sent away.
 	hashesWaiting = 64
 	// hashPatience is how long a request waits at most.
@@ -28,6 +28,7 @@ var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being
 // first; among equals, who has logged in from there before, then who came last: who came
 // first in a flood has most likely gone. Who would be last is sent away when it is full.
 type hashing struct {
+	atOnce   int
 	mu       sync.Mutex
 	running  int
 	arrivals int
@@ -45,8 +46,8 @@ type hashTurn struct {
 	begins chan error
 }
 
-func newHashing(patience time.Duration) *hashing {
-	return &hashing{known: map[[32]byte]bool{}, patience: patience}
+func newHashing(patience time.Duration, atOnce int) *hashing {
+	return &hashing{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, patience: patience}
 }
 
 // enter waits for the turn of a request. Whoever gets nil calls leave.
@@ -80,7 +81,7 @@ func (h *hashing) queue(name, network string) *hashTurn {
 	defer h.mu.Unlock()
 	h.arrivals++
 	t := &hashTurn{name: name, network: network, known: h.known[guessKey(name, network)], arrival: h.arrivals, begins: make(chan error, 1)}
-	if h.running < hashesAtOnce {
+	if h.running < h.atOnce {
 		h.running++
 		t.begins <- nil
 		return t

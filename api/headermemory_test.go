@@ -32,7 +32,7 @@ func inUse() int64 {
 //
 // Not parallel: other tests' memory would count.
 func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
-	const connections, bound = 200, 192 << 20
+	const connections = 200
 	for name, header := range map[string]string{
 		"short lines":        shortLines(90),
 		"long lines":         strings.Repeat("a: "+strings.Repeat("b", 110)+"\r\n", 90),
@@ -70,7 +70,7 @@ func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
 			each := (inUse() - before) / connections
 			close(end)
 			t.Logf("%d bytes of header: %d of memory for each connection", len(header), each)
-			require.Less(t, each*api.MaxConnections, int64(bound))
+			require.Less(t, each, int64(api.ConnectionBytes))
 			for range connections {
 				require.Zero(t, <-trailers)
 			}

@@ -22,8 +22,8 @@ type logins struct {
 	now             func() time.Time
 }
 
-func newLogins(now func() time.Time, patience time.Duration) *logins {
-	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience)), now: now}
+func newLogins(now func() time.Time, patience time.Duration, hashesAtOnce int) *logins {
+	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience), hashesAtOnce), now: now}
 }
 
 // check runs what checks the password of a name. Guesses are counted before anything is

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -157,34 +158,29 @@ const (
 	shownBytes = 5 << 20
 )
 
-// wholeMessage reads the message that the path names into memory, to be taken apart until
-// release is called. The answer may take as much as answer says of the message's size.
-func (s *Server) wholeMessage(c *gin.Context, answer func(size int64) int64) (m mailbox.Message, raw []byte, release func(), err error) {
+// wholeMessage reads the message that the path names into memory, to be taken apart. The
+// answer may take as much as answer says of the message's size.
+func (s *Server) wholeMessage(c *gin.Context, answer func(size int64) int64) (m mailbox.Message, raw []byte, err error) {
 	m, content, err := s.message(c)
 	if err != nil {
-		return m, nil, nil, err
+		return m, nil, err
 	}
-	if err := s.holdAnswer(c, answer(m.Size)+smallAnswer); err != nil {
-		return m, nil, nil, err
-	}
-	if release, err = borrow(c, s.budget.work, m.Size+min(3*m.Size, parsedBytes)); err != nil {
-		return m, nil, nil, err
+	if err := hold(c, s.budget.work, m.Size+min(3*m.Size, parsedBytes)+answer(m.Size)+smallAnswer); err != nil {
+		return m, nil, err
 	}
 	raw = make([]byte, m.Size)
 	if _, err := io.ReadFull(content, raw); err != nil {
-		release()
-		return m, nil, nil, fmt.Errorf("read message %s: %w", m.ID, err)
+		return m, nil, fmt.Errorf("read message %s: %w", m.ID, err)
 	}
-	return m, raw, release, nil
+	return m, raw, nil
 }
 
 func (s *Server) getMessage(c *gin.Context) (int, any, error) {
 	// What is shown, and that as JSON in a buffer that grows.
-	m, raw, release, err := s.wholeMessage(c, func(size int64) int64 { return 4 * min(size, shownBytes) })
+	m, raw, err := s.wholeMessage(c, func(size int64) int64 { return 4 * min(size, shownBytes) })
 	if err != nil {
 		return 0, nil, err
 	}
-	defer release()
 	p, err := s.deps.Parser.Parse(raw)
 	if err != nil {
 		// The message is as its sender made it; what could be read of it is shown.
@@ -259,18 +255,16 @@ func (s *Server) getMessageAttachment(c *gin.Context) {
 	}
 	sandboxed(c)
 	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
-	s.ready(c, len(content))
-	c.Data(http.StatusOK, "application/octet-stream", content)
+	s.stream(c, "application/octet-stream", int64(len(content)), bytes.NewReader(content))
 }
 
 // messageAttachment takes one attachment out of a message.
 func (s *Server) messageAttachment(c *gin.Context) (mailbox.Part, []byte, error) {
 	// Lines that end in CR alone may become twice as large.
-	_, raw, release, err := s.wholeMessage(c, func(size int64) int64 { return 2 * size })
+	_, raw, err := s.wholeMessage(c, func(size int64) int64 { return 2 * size })
 	if err != nil {
 		return mailbox.Part{}, nil, err
 	}
-	defer release()
 	index, err := strconv.Atoi(c.Param("index"))
 	if err != nil {
 		index = -1

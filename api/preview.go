@@ -113,16 +113,11 @@ func under(err error, place string) error {
 
 // preview shows what a POST of the same body would send.
 func (s *Server) preview(c *gin.Context) (int, any, error) {
-	body, err := readBody(c, maxBody(s.opts.Limits))
-	if err != nil {
-		return 0, nil, err
-	}
 	// What is shown is in memory as a message, as its source, and as JSON.
-	release, err := borrow(c, s.budget.work, 4*int64(len(body)))
+	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 5)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer release()
 	p, err := s.previewed(c, body)
 	if err != nil {
 		return 0, nil, err

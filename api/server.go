@@ -17,6 +17,8 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/spool"
+	"github.com/postrider/postrider/internal/turns"
 )
 
 // Deps are what the API works with. All are required.
@@ -71,6 +73,14 @@ type Options struct {
 	// MemoryBytes is what all requests and answers may hold together, in bytes; 0 means
 	// DefaultMemoryBytes. See budget.
 	MemoryBytes int64
+	// Turns is what large requests wait for, which one thing in the process has at a time;
+	// nil means that nothing but requests is large.
+	Turns *turns.Turns
+	// Spool has what is sent and read at clients' pace; nil is NewSpool in the system's
+	// directory, of DefaultSpoolBytes.
+	Spool *spool.Pool
+	// HashesAtOnce is how many passwords are hashed at the same time, each with 64 MiB; 0 is 2.
+	HashesAtOnce int
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// HashPatience is how long a login waits for its password to be checked; zero is 10 s.
@@ -110,7 +120,7 @@ func New(deps Deps, opts Options) *Server {
 		opts.Now = time.Now
 	}
 	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now, opts.HashPatience), budget: newBudget(opts.MemoryBytes),
+		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce), budget: newBudget(opts),
 		description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)

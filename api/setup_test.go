@@ -31,6 +31,7 @@ import (
 	"github.com/postrider/postrider/internal/openapitest"
 	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/safehttp"
+	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/webhook"
 )
 
@@ -139,6 +140,10 @@ type setupOptions struct {
 	parser api.Parser
 	// home is what GET / tells.
 	home api.Home
+	// spool is for large requests; nil is the system's directory.
+	spool *spool.Pool
+	// memory is Options.MemoryBytes.
+	memory int64
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
@@ -189,6 +194,8 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Now:          o.clock,
 		WorkflowURL:  func(id string) string { return "http://ui.test/" + id },
 		Home:         o.home,
+		Spool:        o.spool,
+		MemoryBytes:  o.memory,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b

@@ -35,6 +35,8 @@ import (
 	"github.com/postrider/postrider/internal/metrics"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/spool"
+	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/workflows"
 )
@@ -60,6 +62,11 @@ type app struct {
 	// attachmentURLs fetch what customers give addresses of.
 	attachmentURLs *attachment.URLs
 	metrics        *metrics.Metrics
+	// memory is how the process divides it, and turns what those parts wait for that take more.
+	memory memory
+	turns  *turns.Turns
+	// spool has large requests and answers at clients' pace.
+	spool *spool.Pool
 }
 
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
@@ -131,8 +138,9 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 }
 
 // newApp wires everything but the listeners.
-func newApp(cfg config.Config, largeBytes int64, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log}
+func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
+	a := &app{cfg: cfg, log: log, memory: m, turns: &turns.Turns{}}
+	a.spool = api.NewSpool(cfg.RequestSpoolDir, max(cfg.RequestSpoolBytes, 2*api.MaxBody(a.cfg.MaxMessageBytes)))
 	var err error
 	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
 		return nil, err
@@ -169,7 +177,9 @@ func newApp(cfg config.Config, largeBytes int64, log *slog.Logger) (*app, error)
 		Resolver:   resolvers,
 		Poster:     webhook.NewPoster(a.http, version),
 		Log:        log,
-		LargeBytes: largeBytes,
+		LargeBytes: m.large,
+		Alone:      a.turns.Acquire,
+		Aside:      func(message []byte) ([]byte, func() error, error) { return a.spool.Map("worker", message) },
 	})
 	return a, nil
 }
@@ -267,7 +277,7 @@ func (a *app) api(withWorker bool) http.Handler {
 		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),
 		SigningKey:  a.store.SealingKey,
 		PublicURL:   a.cfg.PublicURL,
-		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, TrustedProxies: a.cfg.TrustedProxies,
+		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, Turns: a.turns, Spool: a.spool, HashesAtOnce: a.memory.hashes, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
 		Home:        a.home(),
 	})
@@ -343,7 +353,9 @@ const httpStopTimeout = 10 * time.Second
 func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := api.HTTPServer(h)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(api.LimitConnections(l, a.cfg.MaxConnectionsPerIP, a.cfg.TrustedProxies)) }()
+	go func() {
+		done <- srv.Serve(api.LimitConnectionsTo(l, a.memory.connections, a.cfg.MaxConnectionsPerIP, a.cfg.TrustedProxies))
+	}()
 	select {
 	case err := <-done:
 		return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun/driver/pgdriver"
 
-	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/devstack"
@@ -120,7 +120,9 @@ func dev(cmd *cobra.Command) (err error) {
 	if _, err := db.MigrateUp(ctx, cfg.DatabaseURL.Reveal()); err != nil {
 		return err
 	}
-	a, err := newApp(cfg, activities.DefaultLargeBytes, log)
+	m := divide(math.MaxInt64, cfg, config.ServeWorker)
+	m.fill(&cfg)
+	a, err := newApp(cfg, m, log)
 	if err != nil {
 		return err
 	}

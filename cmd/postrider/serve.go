@@ -55,15 +55,10 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 	}
 	log := newLog(cmd.ErrOrStderr(), cfg.LogLevel)
 	heap := limitMemory(log, memlimit.FromCgroup)
-	if cfg.RequestMemoryBytes == 0 {
-		cfg.RequestMemoryBytes = requestMemory(heap)
-	}
-	requests := cfg.RequestMemoryBytes
-	if use == config.Worker {
-		requests = 0 // it answers nobody
-	}
+	m := divide(heap, cfg, use)
+	m.fill(&cfg)
 	cfg.Log(log)
-	a, err := newApp(cfg, largeMemory(heap, requests), log)
+	a, err := newApp(cfg, m, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +104,9 @@ func (a *app) keyed(ctx context.Context) error {
 // for, and a worker if wanted, until ctx ends. It calls listening when its ports
 // are open.
 func (a *app) serve(ctx context.Context, withWorker bool, listening func()) error {
+	if err := a.spool.Prepare(); err != nil {
+		return err
+	}
 	l, err := listen(ctx, a.cfg.Listen, "POSTRIDER_LISTEN")
 	if err != nil {
 		return err
@@ -163,7 +161,7 @@ func (a *app) inbound() *inbound.Server {
 		own = a.store.HasEmail
 	}
 	return inbound.New(inbound.Config{
-		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own,
+		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own, Alone: a.turns.Acquire,
 		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir, SpoolBytes: a.cfg.InboundSpoolBytes,
 		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
 		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),

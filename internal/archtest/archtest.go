@@ -54,6 +54,8 @@ var rules = map[string]rule{
 	"internal/safehttp": {},
 
 	"internal/header": {},
+	"internal/spool":  {},
+	"internal/turns":  {},
 	"internal/intake": {may: []string{"email", "internal/header"}},
 	"internal/render": {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
 	"internal/smtp":   {may: []string{"email"}},
@@ -68,14 +70,14 @@ var rules = map[string]rule{
 	"internal/dispatch":   {may: domain},
 	"internal/codec":      {},
 	"db":                  {may: domain},
-	"internal/inbound":    {may: join(domain, "internal/mailread")},
+	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool")},
 	"internal/mailread":   {may: []string{"internal/mailbox"}},
 	"internal/metrics":    {may: domain},
 	"internal/attachment": {may: join(domain, "internal/safehttp")},
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc"),
+		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns"),
 		tests: []string{"db", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc": {},

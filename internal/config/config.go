@@ -101,6 +101,10 @@ type Config struct {
 	// RequestMemoryBytes bounds what requests and answers hold together; 0 is what suits
 	// the memory of the process.
 	RequestMemoryBytes int64 `env:"POSTRIDER_REQUEST_MEMORY_BYTES"`
+	// RequestSpoolDir has the files of large requests, of RequestSpoolBytes together; empty
+	// is the system's.
+	RequestSpoolDir   string `env:"POSTRIDER_REQUEST_SPOOL_DIR"`
+	RequestSpoolBytes int64  `env:"POSTRIDER_REQUEST_SPOOL_BYTES"`
 	// RecipientRates are how many recipients a domain may have in a time. Each domain is
 	// there once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
@@ -113,7 +117,8 @@ type Config struct {
 	// the built-in list, empty none.
 	BlockedAttachments []string `env:"POSTRIDER_BLOCKED_ATTACHMENTS"`
 
-	// The limits of the SMTP server for mailboxes; see inbound.Config.
+	// The limits of the SMTP server for mailboxes; see inbound.Config. InboundMemoryBytes is 0
+	// for what suits the memory of the process.
 	InboundMaxMessageBytes     int64         `env:"POSTRIDER_INBOUND_MAX_MESSAGE_BYTES"`
 	InboundMemoryBytes         int64         `env:"POSTRIDER_INBOUND_MEMORY_BYTES"`
 	InboundSpoolDir            string        `env:"POSTRIDER_INBOUND_SPOOL_DIR"`

@@ -47,6 +47,7 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_RETRY_SCHEDULE":         checkRetrySchedule,
 	"POSTRIDER_INBOUND_SPOOL_DIR":      checkDirectory,
 	"POSTRIDER_MAX_RECIPIENTS":         checkMaxRecipients,
+	"POSTRIDER_REQUEST_SPOOL_DIR":      checkDirectory,
 	"POSTRIDER_INBOUND_MAX_RECIPIENTS": checkRecipients,
 	"POSTRIDER_CODEC_TOKEN":            checkToken,
 	"POSTRIDER_DEPLOYMENT":             checkDeployment,

@@ -188,18 +188,18 @@ func (s *Spool) ReadFrom(r io.Reader) (read int64, err error) {
 		if err != nil {
 			return read, err
 		}
-		n, err := r.Read((*room)[len(*room):cap(*room)])
+		n, ended := r.Read((*room)[len(*room):cap(*room)])
 		if s.size+int64(n) > s.limit {
 			return read, ErrTooLarge
 		}
 		*room = (*room)[:len(*room)+n]
 		s.size += int64(n)
 		read += int64(n)
-		if err == io.EOF { // not one that is wrapped: that one broke off
+		if ended == io.EOF { // not one that is wrapped: that one broke off
 			return read, nil
 		}
-		if err != nil {
-			return read, err
+		if ended != nil {
+			return read, ended
 		}
 	}
 }

@@ -146,3 +146,20 @@ func TestOldFilesAreRemoved(t *testing.T) {
 	require.Equal(t, []string{"other-123.spool"}, names(t, dir))
 	require.ErrorContains(t, New(Config{Name: "mine", Dir: filepath.Join(dir, "missing"), DirSetting: "THE_DIR"}).Prepare(), "THE_DIR")
 }
+
+// TestMappedBytesAreNoMemoryOfTheProcess and are the same.
+func TestMappedBytesAreNoMemoryOfTheProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := New(Config{Dir: dir, DiskBytes: 4 << 20, MemoryBytes: 4 << 20})
+	text := strings.Repeat("0123456789abcdef", 70_000)
+	mapped, free, err := p.Map("a", []byte(text))
+	require.NoError(t, err)
+	require.Equal(t, text, string(mapped))
+	require.Equal(t, Use{FreeMemory: 4 << 20, Disk: int64(len(text))}, p.Use())
+	require.Empty(t, names(t, dir))
+	_, _, err = p.Map("a", make([]byte, 2<<20))
+	require.ErrorIs(t, err, ErrNoDisk)
+	require.NoError(t, free())
+	require.Zero(t, p.Use().Disk)
+}
