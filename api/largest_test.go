@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/api"
@@ -37,14 +38,7 @@ func TestWhatTheLargestTake(t *testing.T) {
 	const limit = 25 << 20
 	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30)})
 	call := func(method, path string, body func() io.Reader) (answer *unkept, held int64) {
-		answer = &unkept{ResponseRecorder: httptest.NewRecorder()}
-		held = memtest.Peak(func() {
-			req := httptest.NewRequest(method, path, body())
-			req.ContentLength = -1
-			req.Header.Set("Content-Type", "application/json")
-			req.Header.Set("Authorization", "Bearer "+b.key)
-			b.server.ServeHTTP(answer, req)
-		})
+		answer, held = b.weighed(method, path, body())
 		require.Less(t, answer.Code, 400, answer.Body.String())
 		return answer, held
 	}
@@ -96,6 +90,51 @@ func TestWhatTheLargestTake(t *testing.T) {
 	weigh("attachment of a received message", held)
 	_, held = call("GET", path+"/raw", none)
 	weigh("received message as it came", held)
+}
+
+// weighed is the answer to a request, and the most that it took in memory, in bytes.
+func (b *bench) weighed(method, path string, body io.Reader) (answer *unkept, held int64) {
+	answer = &unkept{ResponseRecorder: httptest.NewRecorder()}
+	held = memtest.Peak(func() {
+		req := httptest.NewRequest(method, path, body)
+		req.ContentLength = -1
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+b.key)
+		b.server.ServeHTTP(answer, req)
+	})
+	return answer, held
+}
+
+// TestHostileHTMLTakesNoMore: HTML that is made to take memory takes no more than there is for a
+// request that is alone. Not parallel: other tests' memory would count.
+func TestHostileHTMLTakesNoMore(t *testing.T) {
+	const limit = 24 << 20
+	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30)})
+	var names strings.Builder
+	for i := 0; names.Len() < limit-1000; i++ {
+		fmt.Fprintf(&names, "a%x=1 ", i)
+	}
+	fill := func(text string, size int) string { return strings.Repeat(text, size/len(text)) }
+	for name, tc := range map[string]struct {
+		html string
+		code int
+	}{
+		"attributes":           {"<p " + names.String() + ">", http.StatusBadRequest},
+		"attributes of an end": {"</p " + names.String() + ">", http.StatusBadRequest},
+		"one name":             {"<p " + fill("a", limit-1000) + "=1>", http.StatusBadRequest},
+		"words":                {fill("a ", limit/2-1000), http.StatusAccepted},
+		"script":               {"x<script>" + fill("a", limit-1000) + "</script>", http.StatusAccepted},
+		"image":                {"x<img src='data:image/png;base64," + fill("A", limit-1000) + "'>", http.StatusAccepted},
+		"link":                 {"x<a href='https:" + fill("a ", limit-1000) + "'>x</a>", http.StatusAccepted},
+		"lists":                {fill("<ul>", limit-1000) + "x", http.StatusAccepted},
+		"entities":             {fill("&lt;", limit*3/4), http.StatusAccepted},
+	} {
+		body := `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@x.test"}],"subject":"s","send_at":"` + b.now().AddDate(0, 0, 1).UTC().Format(time.RFC3339) + `","content":{"html":"` + tc.html + `"}}`
+		answer, held := b.weighed("POST", "/v1.0/emails", strings.NewReader(body))
+		t.Logf("%s: %d, %d MB", name, answer.Code, held>>20)
+		assert.Equal(t, tc.code, answer.Code, "%s: %s", name, answer.Body)
+		assert.Less(t, held, int64(api.LargestRequest), name)
+	}
 }
 
 // receivedLargest stores the largest message that is received: a long HTML part and an

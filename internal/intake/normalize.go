@@ -144,7 +144,14 @@ func (c *checker) content(m *email.Message, in *content) {
 	if strings.ContainsRune(m.HTML, 0) {
 		c.refuse("/content/html", codeControl, "remove the NUL characters")
 	}
-	if m.Text == "" && int64(len(m.HTML)) <= c.limits.MaxMessageBytes {
+	if int64(len(m.HTML)) > c.limits.MaxMessageBytes {
+		return // refused for its size
+	}
+	if !tagsFit(m.HTML) {
+		c.refuse("/content/html", codeTooLong, tagTooLong, maxTagBytes)
+		return
+	}
+	if m.Text == "" {
 		var ok bool
 		if m.Text, ok = textOf(m.HTML, c.limits.MaxMessageBytes); !ok {
 			c.refuse("/content/html", codeTooLong, textTooLong)

@@ -70,13 +70,34 @@ type textWriter struct {
 	// mark is where the text ends behind an item's number or dash: what follows stands
 	// on the same line.
 	mark int
-	// lists are the open <ol> and <ul>.
-	lists []list
+	// lists are the open <ol> and <ul>, up to maxLists; deeper counts those inside of them.
+	lists  []list
+	deeper int
 }
 
 // list is an open list: the number of its next item, and what the following adds. A step of
 // 0 is a list without numbers.
 type list struct{ next, step int }
+
+// maxLists is how many lists inside of each other have numbers of their own.
+const maxLists = 1000
+
+func (w *textWriter) beginList(l list) {
+	if len(w.lists) == maxLists {
+		w.deeper++
+		return
+	}
+	w.lists = append(w.lists, l)
+}
+
+func (w *textWriter) endList() {
+	switch {
+	case w.deeper > 0:
+		w.deeper--
+	case len(w.lists) > 0:
+		w.lists = w.lists[:len(w.lists)-1]
+	}
+}
 
 // maxIndent is how many levels of lists stand further in than the one around them.
 const maxIndent = 8
@@ -97,7 +118,7 @@ func (w *textWriter) start(z *html.Tokenizer) {
 		key, value, more = z.TagAttr()
 		switch k := string(key); k {
 		case "href", "alt", "title", "aria-label", "src", "start", "value", "reversed":
-			if _, twice := attr[k]; !twice {
+			if _, twice := attr[k]; !twice && !(len(value) > maxURL && (k == "href" || k == "src")) {
 				attr[k] = string(value)
 			}
 		}
@@ -120,10 +141,10 @@ func (w *textWriter) start(z *html.Tokenizer) {
 	w.block(name)
 	switch name {
 	case "ul", "menu":
-		w.lists = append(w.lists, list{})
+		w.beginList(list{})
 	case "ol":
 		_, reversed := attr["reversed"]
-		w.lists = append(w.lists, numbered(attr["start"], reversed))
+		w.beginList(numbered(attr["start"], reversed))
 	case "li":
 		w.listItem(attr["value"])
 	case "hr":
@@ -147,8 +168,8 @@ func (w *textWriter) end(name string) {
 	if name == "a" && w.href != "" {
 		w.link()
 	}
-	if (name == "ul" || name == "ol" || name == "menu") && len(w.lists) > 0 {
-		w.lists = w.lists[:len(w.lists)-1]
+	if name == "ul" || name == "ol" || name == "menu" {
+		w.endList()
 	}
 	w.block(name)
 }
@@ -165,6 +186,9 @@ func numbered(start string, reversed bool) list {
 	}
 	return l
 }
+
+// maxURL is the longest address of a link or an image that the text may name, in bytes.
+const maxURL = 8 << 10
 
 // maxNumber bounds what an item's number may be given as.
 const maxNumber = 1_000_000
@@ -240,7 +264,12 @@ func (w *textWriter) link() {
 		w.text(w.image)
 	}
 	w.space = true
-	w.word("<" + strings.Join(strings.Fields(clean(href)), "") + ">")
+	w.word("<" + strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, href) + ">")
 }
 
 // text writes running text: white space of any length is one space, but in <pre>.
@@ -252,11 +281,11 @@ func (w *textWriter) text(s string) {
 		w.word(strings.ReplaceAll(s, "\r", ""))
 		return
 	}
-	for i, word := range strings.FieldsFunc(s, htmlSpace) {
-		if i > 0 || htmlSpace(rune(s[0])) {
-			w.space = true
-		}
+	first := true
+	for word := range strings.FieldsFuncSeq(s, htmlSpace) {
+		w.space = w.space || !first || htmlSpace(rune(s[0]))
 		w.word(word)
+		first = false
 	}
 	if s != "" && htmlSpace(rune(s[len(s)-1])) {
 		w.space = true

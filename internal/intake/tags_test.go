@@ -1,0 +1,78 @@
+package intake_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
+
+	"github.com/postrider/postrider/internal/intake"
+)
+
+// TestATagHasItsLimit: whatever stands around it, and wherever its values begin and end.
+func TestATagHasItsLimit(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", intake.MaxTagBytes+1)
+	var names strings.Builder
+	for i := 0; names.Len() <= intake.MaxTagBytes; i++ {
+		fmt.Fprintf(&names, "a%x ", i)
+	}
+	for doc, want := range map[string]bool{
+		"<p " + names.String() + ">":              false,
+		"</p " + names.String() + ">":             false,
+		"<p " + names.String():                    false,
+		"<" + long + ">":                          false,
+		"<p a=" + long + ">":                      false,
+		"<p a=\"" + long + "\" b='" + long + "'>": true,
+		"<p a = \"" + long:                        true,
+		"<p a\"" + long + "\">":                   false,
+		"<p " + names.String()[:60<<10] + ">":     true,
+		"x" + long + "<p>" + long + "</p><!--<p " + long + "--><?x " + long + ">":             true,
+		"<style>" + long + "</style><script>a<b " + long + "</script>":                        true,
+		"<script><!--<script>" + long + "</script><a b=\"</script><p " + names.String() + ">": false,
+		"<script>" + long + "</script><p " + names.String() + ">":                             false,
+		"<title x='" + long + "'><p " + long + "</title><p " + names.String() + ">":           false,
+		"<title x='" + long + "'><p " + names.String() + "</title>":                           true,
+		long + "<!--" + long + "<a b=\" --><p " + names.String() + ">":                        false,
+		"<p a=\"" + long + ">\"><p b='\"'" + names.String() + ">":                             false,
+		strings.Repeat("<b>x</b>", 100_000) + "<p " + names.String() + ">":                    false,
+		strings.Repeat("<b c=d>x</b>", 100_000):                                               true,
+	} {
+		require.Equal(t, want, intake.TagsFit(doc), "%.60s (%d bytes)", doc, len(doc))
+	}
+}
+
+// TestATagEndsWhereTheTokenizerSays: for tags of pieces that mean something.
+func TestATagEndsWhereTheTokenizerSays(t *testing.T) {
+	t.Parallel()
+	pieces := []string{" ", "\n", "\f", "/", "=", "'", "\"", "<", ">", "a", "b=c", "d='e'", `f="g"`, "h=", "ä", "&quot;", "\v"}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200_000 {
+		doc := "<" + []string{"p", "/p", "P-x"}[random.IntN(3)]
+		for range random.IntN(12) {
+			doc += pieces[random.IntN(len(pieces))]
+		}
+		z := html.NewTokenizer(strings.NewReader(doc))
+		want := len(doc)
+		if z.Next() != html.ErrorToken {
+			want = len(z.Raw())
+		}
+		require.Equal(t, want, intake.TagLength(doc), doc)
+	}
+}
+
+// TestAMessageWithTooLongATag is refused, with and without a text of its own.
+func TestAMessageWithTooLongATag(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", `"text":"t",`} {
+		_, err := intake.Decode([]byte(`{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{`+text+`"html":"<p `+strings.Repeat("x ", 40_000)+`>"}}`), limits())
+		f := failure(t, err)
+		require.Len(t, f.Fields, 1)
+		require.Equal(t, "/content/html", f.Fields[0].Pointer)
+		require.Equal(t, "too_long", f.Fields[0].Code)
+		require.Contains(t, f.Fields[0].Detail, "65536 bytes besides its quoted values")
+	}
+}
