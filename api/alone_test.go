@@ -41,20 +41,25 @@ func TestLargeRequestsAreWorkedOnOneAtATime(t *testing.T) {
 	_, other := b.newCustomer("Other", "other.test")
 	large := strings.Replace(basic, `"content":`, `"metadata":{},"content":`, 1)
 	large = large[:strings.Index(large, `"content":`)] + `"content":"` + strings.Repeat("x", 12<<20) + `"}`
-	post := func(ctx context.Context, key, body string) int {
-		return b.post(ctx, key, "/v1.0/emails", strings.NewReader(body), int64(len(body))).Code
+	post := func(ctx context.Context, key, body string) *httptest.ResponseRecorder {
+		return b.post(ctx, key, "/v1.0/emails", strings.NewReader(body), int64(len(body)))
 	}
 	first := make(chan int)
-	go func() { first <- post(t.Context(), b.key, large) }()
+	go func() { first <- post(t.Context(), b.key, large).Code }()
 	<-late.arrived
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	theirs := strings.ReplaceAll(large, "acme.test", "other.test")
-	require.Equal(t, http.StatusServiceUnavailable, post(ctx, other, theirs))
-	require.Equal(t, http.StatusAccepted, post(t.Context(), other, strings.ReplaceAll(basic, "acme.test", "other.test")))
+	refused := post(ctx, other, theirs)
+	require.Equal(t, http.StatusServiceUnavailable, refused.Code)
+	require.Equal(t, "5", refused.Header().Get("Retry-After"))
+	require.Contains(t, refused.Body.String(), "one at a time")
+	small := post(t.Context(), other, strings.ReplaceAll(basic, "acme.test", "other.test"))
+	require.Equal(t, http.StatusAccepted, small.Code)
+	require.Equal(t, http.StatusOK, b.with(other, "GET", small.Header().Get("Location"), "").status)
 	close(late.free)
 	require.Equal(t, http.StatusAccepted, <-first)
-	require.Equal(t, http.StatusAccepted, post(t.Context(), other, theirs))
+	require.Equal(t, http.StatusAccepted, post(t.Context(), other, theirs).Code)
 }
 
 // TestAPreviewIsOfWhatPeopleRead: what nobody would read is not shown, and not checked.

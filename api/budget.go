@@ -48,8 +48,9 @@ const (
 	// DefaultMemoryBytes is the budget's size.
 	DefaultMemoryBytes = 256 << 20
 	roomWait           = 10 * time.Second
-	// turnWait is longer: a request that waits for its turn holds no memory.
-	turnWait = 30 * time.Second
+	// turnWait is longer: a request that waits for its turn holds no memory. A turn does not
+	// wait for clients, only for Postgres, where a statement ends after 30 s.
+	turnWait = 60 * time.Second
 	// inMemory is the largest body that is in memory while its client sends it, and the
 	// largest answer that is while its client reads it, in bytes.
 	inMemory = 64 << 10
@@ -190,6 +191,8 @@ func (s *Server) accounted(c *gin.Context) {
 
 var errNoRoom = email.Fail(email.CodeUnavailable, "too much is being received or read at once; try again")
 
+var errNoTurn = email.Fail(email.CodeUnavailable, "other requests of this size are being worked on, one at a time; try again, or send smaller ones")
+
 // hold waits for memory of a part, or for connections, which the request has until its answer
 // is made, or until they are given back.
 func hold(c *gin.Context, from *shares, n int64) error {
@@ -225,7 +228,7 @@ func takeTurn(c *gin.Context, from *shares, n int64) (bool, error) {
 	defer cancel()
 	done, err := b.turns.Acquire(ctx, shareOf(c))
 	if err != nil {
-		return false, errNoRoom
+		return false, errNoTurn
 	}
 	c.Set(keyTurn, done)
 	return true, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOwnersTakeTurns: who has had the last turn comes after the others.
+// TestOwnersTakeTurns: who has had a turn comes after the others, however many wait for it.
 func TestOwnersTakeTurns(t *testing.T) {
 	t.Parallel()
 	var turns Turns
@@ -18,7 +18,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 	var order []string
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for i, owner := range []string{"a", "a", "b", "c", "b"} {
+	for i, owner := range []string{"a", "a", "b", "b", "b", "a", "c"} {
 		all.Go(func() {
 			end, err := turns.Acquire(t.Context(), owner)
 			if err == nil {
@@ -36,14 +36,14 @@ func TestOwnersTakeTurns(t *testing.T) {
 		_, err := turns.Acquire(ctx, "d")
 		gone <- err
 	}()
-	require.Eventually(t, func() bool { return turns.Waiting() == 6 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return turns.Waiting() == 8 }, time.Minute, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-gone, context.Canceled)
-	require.Equal(t, 5, turns.Waiting())
+	require.Equal(t, 7, turns.Waiting())
 	end()
 	end() // once is enough
 	all.Wait()
-	require.Equal(t, []string{"b", "a", "c", "a", "b"}, order)
+	require.Equal(t, []string{"b", "a", "c", "b", "a", "b", "a"}, order, "c came last, and waits for one turn of each other")
 	end, err = turns.Acquire(t.Context(), "a")
 	require.NoError(t, err, "nobody has it")
 	end()
