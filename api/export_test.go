@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -33,7 +34,7 @@ const (
 
 // NewQueue makes one in which a request waits for so long.
 func NewQueue(patience time.Duration) Queue {
-	return Queue{newHashing(patience, 0)}
+	return Queue{newHashing(patience, 0, time.Now)}
 }
 
 // Arrive takes a place.
@@ -46,6 +47,23 @@ func (q Queue) Enter(ctx context.Context, name, network string) error {
 
 // Leave gives the turn to the next.
 func (q Queue) Leave() { q.h.leave() }
+
+// Failed is a wrong password.
+func (q Queue) Failed(name, network string) { q.h.failed(name, network) }
+
+// Seen says whether a password of that name waits to be checked.
+func (s *Server) Seen(name string) bool {
+	s.logins.hashing.mu.Lock()
+	defer s.logins.hashing.mu.Unlock()
+	return slices.ContainsFunc(s.logins.hashing.waiting, func(t *hashTurn) bool { return t.name == name })
+}
+
+// PasswordsWaiting is how many passwords wait to be checked.
+func (s *Server) PasswordsWaiting() int {
+	s.logins.hashing.mu.Lock()
+	defer s.logins.hashing.mu.Unlock()
+	return len(s.logins.hashing.waiting)
+}
 
 // Succeeded remembers a login.
 func (q Queue) Succeeded(name, network string) { q.h.succeeded(name, network) }

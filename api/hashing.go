@@ -17,16 +17,20 @@ const (
 	hashesWaiting = 64
 	// hashPatience is how long a request waits at most.
 	hashPatience = 10 * time.Second
-	// maxKnown bounds how many logins are remembered.
+	// maxKnown bounds how many logins are remembered, right ones and wrong ones.
 	maxKnown = 10_000
+	// failureKept is how long a wrong password counts in the queue.
+	failureKept = 10 * time.Minute
 )
 
 var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being checked; try again in a few seconds")
 
 // hashing is the queue in which passwords are hashed. Somebody who floods it waits longer
-// than others: whoever has the fewest requests in the queue, by name and by network, goes
-// first; among equals, who has logged in from there before, then who came last: who came
-// first in a flood has most likely gone. Who would be last is sent away when it is full.
+// than others: the network with the fewest wrong passwords in the last ten minutes goes first;
+// among equals, whoever has the fewest requests in the queue, by name and by network; then who
+// has logged in from there before, then who came first. Who would be last is sent away when it
+// is full. So a network that has not guessed waits until each one that guesses has had one
+// wrong password checked, at most.
 type hashing struct {
 	atOnce   int
 	mu       sync.Mutex
@@ -34,20 +38,31 @@ type hashing struct {
 	arrivals int
 	waiting  []*hashTurn
 	// known are names and networks of logins that succeeded.
-	known    map[[32]byte]bool
+	known map[[32]byte]bool
+	// wrong are the wrong passwords of networks, and of names from a network.
+	wrong    map[[32]byte]failures
 	patience time.Duration
+	now      func() time.Time
+}
+
+type failures struct {
+	n    int
+	last time.Time
 }
 
 type hashTurn struct {
 	name, network string
-	known         bool
-	arrival       int
+	// failed is where its wrong passwords are counted: a network's, or if the login is known
+	// only those of its name from there.
+	failed  [32]byte
+	known   bool
+	arrival int
 	// begins gets nil when it is the turn's, or why it never is; it holds one.
 	begins chan error
 }
 
-func newHashing(patience time.Duration, atOnce int) *hashing {
-	return &hashing{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, patience: patience}
+func newHashing(patience time.Duration, atOnce int, now func() time.Time) *hashing {
+	return &hashing{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, wrong: map[[32]byte]failures{}, patience: patience, now: now}
 }
 
 // enter waits for the turn of a request. Whoever gets nil calls leave.
@@ -80,7 +95,10 @@ func (h *hashing) queue(name, network string) *hashTurn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.arrivals++
-	t := &hashTurn{name: name, network: network, known: h.known[guessKey(name, network)], arrival: h.arrivals, begins: make(chan error, 1)}
+	t := &hashTurn{name: name, network: network, failed: guessKey("", network), arrival: h.arrivals, begins: make(chan error, 1)}
+	if pair := guessKey(name, network); h.known[pair] {
+		t.known, t.failed = true, pair
+	}
 	if h.running < h.atOnce {
 		h.running++
 		t.begins <- nil
@@ -113,13 +131,22 @@ func (h *hashing) take(t *hashTurn) *hashTurn {
 // order is which of two goes first.
 func (h *hashing) order(a, b *hashTurn) int {
 	known := map[bool]int{true: 0, false: 1}
-	return cmp.Or(cmp.Compare(h.crowd(a), h.crowd(b)), cmp.Compare(known[a.known], known[b.known]), cmp.Compare(b.arrival, a.arrival))
+	return cmp.Or(cmp.Compare(h.failures(a), h.failures(b)), cmp.Compare(h.crowd(a), h.crowd(b)), cmp.Compare(known[a.known], known[b.known]), cmp.Compare(a.arrival, b.arrival))
 }
 
-// crowd is how many wait with the same name, or from the same network. What others send
-// does not count against one who is known.
+// failures is how many wrong passwords count against a turn.
+func (h *hashing) failures(t *hashTurn) int {
+	f := h.wrong[t.failed]
+	if h.now().Sub(f.last) >= failureKept {
+		return 0
+	}
+	return f.n
+}
+
+// crowd is how many wait with the same name, or from the same network. For one who is known,
+// only those count who are known with that name.
 func (h *hashing) crowd(t *hashTurn) int {
-	names, networks, both := 0, 0, 0
+	names, networks, known := 0, 0, 0
 	for _, w := range h.waiting {
 		if w.name == t.name {
 			names++
@@ -127,12 +154,12 @@ func (h *hashing) crowd(t *hashTurn) int {
 		if w.network == t.network {
 			networks++
 		}
-		if w.name == t.name && w.network == t.network {
-			both++
+		if w.name == t.name && w.known {
+			known++
 		}
 	}
 	if t.known {
-		return both
+		return known
 	}
 	return max(names, networks)
 }
@@ -148,11 +175,35 @@ func (h *hashing) knows(name, network string) bool {
 func (h *hashing) succeeded(name, network string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.known) >= maxKnown {
-		for key := range h.known { // any: it costs a place in the queue, no more
-			delete(h.known, key)
-			break
-		}
-	}
+	forgetOne(h.known)
 	h.known[guessKey(name, network)] = true
+}
+
+// failed remembers a wrong password.
+func (h *hashing) failed(name, network string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, key := range [][32]byte{guessKey("", network), guessKey(name, network)} {
+		f := h.wrong[key]
+		if now := h.now(); now.Sub(f.last) < failureKept {
+			f.n++
+			f.last = now
+		} else {
+			forgetOne(h.wrong)
+			f = failures{1, now}
+		}
+		h.wrong[key] = f
+	}
+}
+
+// forgetOne makes room for another login to be remembered. Any one is forgotten: it costs a
+// place in the queue, no more.
+func forgetOne[V any](logins map[[32]byte]V) {
+	if len(logins) < maxKnown {
+		return
+	}
+	for key := range logins {
+		delete(logins, key)
+		return
+	}
 }

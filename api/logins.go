@@ -23,7 +23,7 @@ type logins struct {
 }
 
 func newLogins(now func() time.Time, patience time.Duration, hashesAtOnce int) *logins {
-	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience), hashesAtOnce), now: now}
+	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience), hashesAtOnce, now), now: now}
 }
 
 // check runs what checks the password of a name. Guesses are counted before anything is
@@ -52,7 +52,10 @@ func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(co
 	defer l.hashing.leave()
 	err := do(context.WithoutCancel(c.Request.Context()))
 	failed = email.FailureCode(err) == wrong
-	if err == nil {
+	switch {
+	case failed:
+		l.hashing.failed(name, network)
+	case err == nil:
 		l.hashing.succeeded(name, network)
 	}
 	return err

@@ -210,33 +210,129 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(known))
 	})
-	t.Run("who comes last goes first among equals", func(t *testing.T) {
+	t.Run("who comes first goes first among equals", func(t *testing.T) {
 		q := busy()
 		older, newer := q.Arrive("ann", "a"), q.Arrive("ann", "b")
 		q.Leave()
-		require.True(t, begun(newer))
-		require.False(t, begun(older))
-		q.Leave()
 		require.True(t, begun(older))
+		require.False(t, begun(newer))
+		q.Leave()
+		require.True(t, begun(newer))
 		q.Leave()
 		q.Leave()
 		require.Zero(t, q.Running())
 	})
-	t.Run("a full queue sends the oldest of the flood away", func(t *testing.T) {
+	t.Run("a full queue sends the newest of the flood away", func(t *testing.T) {
 		q := busy()
 		alone := q.Arrive("bob", "home")
 		oldest := q.Arrive("ann", "bot")
 		for i := range api.HashesWaiting - 2 {
 			q.Arrive("ann", fmt.Sprint("bot", i))
 		}
-		require.False(t, begun(oldest))
-		q.Arrive("ann", "one more")
-		_, err := oldest.Begun()
+		newest := q.Arrive("ann", "one more")
+		_, err := newest.Begun()
 		require.Equal(t, email.CodeUnavailable, email.FailureCode(err))
+		require.False(t, begun(oldest))
 		require.Equal(t, api.HashesWaiting, q.Waiting())
 		q.Leave()
 		require.True(t, begun(alone))
 	})
+	t.Run("a network without wrong passwords goes before any number that guess", func(t *testing.T) {
+		q := busy()
+		bot := func(i int) api.Turn {
+			name, network := fmt.Sprint("name", i), fmt.Sprint("bot", i)
+			q.Failed(name, network)
+			return q.Arrive(name, network)
+		}
+		for i := range api.HashesWaiting {
+			bot(i)
+		}
+		alone := q.Arrive("bob", "home")
+		for i := range 1000 {
+			bot(api.HashesWaiting + i)
+		}
+		q.Leave()
+		require.True(t, begun(alone))
+	})
+	t.Run("one who mistyped goes before those who guess", func(t *testing.T) {
+		q := busy()
+		for i := range api.HashesWaiting {
+			for range 2 {
+				q.Failed("ann", fmt.Sprint("bot", i))
+			}
+			q.Arrive(fmt.Sprint("name", i), fmt.Sprint("bot", i))
+		}
+		q.Failed("bob", "home")
+		mistyped := q.Arrive("bob", "home")
+		q.Leave()
+		require.True(t, begun(mistyped))
+	})
+	t.Run("a neighbour's guesses do not count against who is known there", func(t *testing.T) {
+		q := busy()
+		q.Succeeded("ann", "home")
+		other := q.Arrive("bob", "elsewhere")
+		for i := range 10 {
+			q.Failed(fmt.Sprint("name", i), "home")
+		}
+		known := q.Arrive("ann", "home")
+		q.Leave()
+		require.True(t, begun(known))
+		require.False(t, begun(other))
+	})
+}
+
+// heldLogins notes whose passwords are checked, and lets none go on before it is told.
+type heldLogins struct {
+	api.Accounts
+	began chan string
+	free  chan struct{}
+}
+
+func (h *heldLogins) Authenticate(ctx context.Context, username, password string) (account.User, error) {
+	h.began <- username
+	<-h.free
+	return h.Accounts.Authenticate(ctx, username, password)
+}
+
+// TestAFirstLoginIsCheckedAmidGuesses: from more addresses than the queue has places, each with
+// one wrong password before.
+func TestAFirstLoginIsCheckedAmidGuesses(t *testing.T) {
+	t.Parallel()
+	h := &heldLogins{began: make(chan string), free: make(chan struct{})}
+	b := setupLogins(t, setupOptions{clock: newClock().Now, accounts: func(a api.Accounts) api.Accounts { h.Accounts = a; return h }})
+	const addresses = 80
+	address := func(i int) string { return fmt.Sprintf("198.51.100.%d", i+1) }
+	var guesses sync.WaitGroup
+	guess := func(i int) {
+		guesses.Go(func() { b.loginFrom(address(i), fmt.Sprint("bot", i), "wrong") })
+	}
+	for i := range addresses {
+		guess(i)
+		<-h.began
+		h.free <- struct{}{}
+		guesses.Wait()
+	}
+	for i := range addresses {
+		guess(i)
+	}
+	for range api.HashesAtOnce {
+		<-h.began
+	}
+	require.Eventually(t, func() bool { return b.server.PasswordsWaiting() == api.HashesWaiting }, time.Minute, time.Millisecond)
+	right := make(chan answer)
+	go func() { right <- b.loginFrom("203.0.113.1", "ann", "correct horse") }()
+	// Whoever is sent away for it is answered.
+	require.Eventually(t, func() bool { return b.server.Seen("ann") }, time.Minute, time.Millisecond)
+	h.free <- struct{}{}
+	require.Equal(t, "ann", <-h.began)
+	close(h.free)
+	go func() {
+		for range h.began {
+		}
+	}()
+	require.Equal(t, 200, (<-right).status)
+	guesses.Wait()
+	close(h.began)
 }
 
 // TestNobodyWaitsInTheQueueForever: patience ends, and so do requests.
