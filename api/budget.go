@@ -130,6 +130,17 @@ func (s *shares) acquire(ctx context.Context, owner string, n int64) (int64, err
 	return n, nil // it was given while ctx ended
 }
 
+// try is acquire without waiting; it says whether owner has n bytes more.
+func (s *shares) try(owner string, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.fits(owner, n) {
+		return false
+	}
+	s.take(owner, n)
+	return true
+}
+
 // most is what is charged at once at most.
 func (s *shares) most() int64 { return s.total / 3 }
 

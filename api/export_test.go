@@ -58,6 +58,16 @@ func (s *Server) Seen(name string) bool {
 	return slices.ContainsFunc(s.logins.hashing.waiting, func(t *hashTurn) bool { return t.name == name })
 }
 
+// Waiting is how many requests wait for e-mails.
+func (s *Server) Waiting() (n int) {
+	s.waiters.mu.Lock()
+	defer s.waiters.mu.Unlock()
+	for _, w := range s.waiters.waiting {
+		n += w.requests
+	}
+	return n
+}
+
 // PasswordsWaiting is how many passwords wait to be checked.
 func (s *Server) PasswordsWaiting() int {
 	s.logins.hashing.mu.Lock()

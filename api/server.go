@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -79,6 +80,9 @@ type Options struct {
 	// Spool has what is sent and read at clients' pace; nil is NewSpool in the system's
 	// directory, of DefaultSpoolBytes.
 	Spool *spool.Pool
+	// Connections is how many the API's port has at once; 0 is MaxConnections. Half of them may
+	// wait for e-mails (?wait=).
+	Connections int
 	// HashesAtOnce is how many passwords are hashed at the same time, each with 64 MiB; 0 is 2.
 	HashesAtOnce int
 	// TrustedProxies are those whose X-Forwarded-For is believed.
@@ -102,6 +106,8 @@ type Server struct {
 	engine *gin.Engine
 	// waiters are those of ?wait=.
 	waiters waiters
+	// waits are how many requests may wait for e-mails.
+	waits *shares
 	// requests limits each credential; nil limits none.
 	requests *limiters
 	// customers limits each customer; nil limits none.
@@ -121,7 +127,7 @@ func New(deps Deps, opts Options) *Server {
 	}
 	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
 		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce), budget: newBudget(opts),
-		description: describe(opts.PublicURL)}
+		waits: newShares(int64(cmp.Or(opts.Connections, MaxConnections)) / 2), description: describe(opts.PublicURL)}
 	if opts.RequestRate > 0 {
 		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
 	}

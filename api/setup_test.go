@@ -142,6 +142,8 @@ type setupOptions struct {
 	home api.Home
 	// spool is for large requests; nil is the system's directory.
 	spool *spool.Pool
+	// connections is Options.Connections.
+	connections int
 	// memory is Options.MemoryBytes.
 	memory int64
 }
@@ -196,6 +198,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Home:         o.home,
 		Spool:        o.spool,
 		MemoryBytes:  o.memory,
+		Connections:  o.connections,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b

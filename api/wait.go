@@ -43,7 +43,8 @@ func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Durati
 }
 
 // wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
-// header of the request, which nothing reads afterwards.
+// header of the request, which nothing reads afterwards. It does not wait where as many requests
+// of the customer do as may: they would hold the connections of others.
 func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
@@ -53,6 +54,10 @@ func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration)
 	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
+	if !s.waits.try(customerID, 1) {
+		return nil
+	}
+	defer s.waits.release(customerID, 1)
 	clear(c.Request.Header)
 	one := s.waiters.add(id)
 	select {

@@ -277,7 +277,7 @@ func (a *app) api(withWorker bool) http.Handler {
 		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),
 		SigningKey:  a.store.SealingKey,
 		PublicURL:   a.cfg.PublicURL,
-		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, Turns: a.turns, Spool: a.spool, HashesAtOnce: a.memory.hashes, TrustedProxies: a.cfg.TrustedProxies,
+		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, Turns: a.turns, Spool: a.spool, HashesAtOnce: a.memory.hashes, Connections: a.memory.connections, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,
 		Home:        a.home(),
 	})
