@@ -30,6 +30,7 @@ import (
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/endpoint"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/missing"
 )
 
 // Acceptor takes in the messages of direct starts, each once.
@@ -135,7 +136,7 @@ type Waker interface {
 	Wake(ctx context.Context, e email.Email) error
 }
 
-// Deps are what the activities work with. All are required.
+// Deps are what the activities work with. All are required that do not say otherwise.
 type Deps struct {
 	Acceptor Acceptor
 	// Limits of a direct start's message, as those of the API; Now, DefaultSource and
@@ -201,13 +202,17 @@ func defaultLimits() limits {
 	return limits{inlineBudget: 5 * time.Second, finishWithin: 10 * time.Second, busyPoll: time.Second, heartbeatEvery: 5 * time.Second, resolveWindow: time.Hour}
 }
 
-// New makes the activities and the Drain that lets their open exchanges end.
-func New(deps Deps) (*Activities, Drain) {
+// New makes the activities and the Drain that lets their open exchanges end. It fails where a
+// dependency is missing.
+func New(deps Deps) (*Activities, Drain, error) {
+	if err := missing.Of(deps, "Alone", "Aside"); err != nil {
+		return nil, nil, err
+	}
 	if deps.LargeBytes == 0 {
 		deps.LargeBytes = DefaultLargeBytes
 	}
 	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(deps.LargeBytes)}
-	return a, a.exchanges.drain
+	return a, a.exchanges.drain, nil
 }
 
 // Drain stops new exchanges and waits for those under way, until ctx ends. An

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"log/slog"
 	"reflect"
 	"strconv"
 	"strings"
@@ -51,6 +52,12 @@ func TestTheRegisteredActivitiesAreThePublishedOnes(t *testing.T) {
 	require.ElementsMatch(t, published, registered)
 	require.ElementsMatch(t, []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks",
 		"PlanBatch", "SendBatchChunk", "RecordBatchChunk", "ControlBatch"}, published, "runs that are under way ask for these names")
+}
+
+func TestActivitiesNameWhatTheyLack(t *testing.T) {
+	t.Parallel()
+	_, _, err := New(Deps{Log: slog.New(slog.DiscardHandler), Gate: &world{}})
+	require.ErrorContains(t, err, "activities.Deps lacks Acceptor, Mail, Journal")
 }
 
 func TestADeliveredAttempt(t *testing.T) {

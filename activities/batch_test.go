@@ -148,12 +148,13 @@ func setupBatch(t *testing.T, mails int) *batchBench {
 	for i := range mails {
 		p.waiting = append(p.waiting, fmt.Sprintf("e%d", i))
 	}
-	a, drain := New(Deps{
-		Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+	a, drain, err := New(Deps{
+		Acceptor: &door{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(m email.Message, _ string, _ time.Time) ([]byte, error) { return []byte(m.Subject), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),
 	})
+	require.NoError(t, err)
 	a.limits = limits{finishWithin: 300 * time.Millisecond, heartbeatEvery: 5 * time.Millisecond}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()

@@ -259,11 +259,14 @@ type bench struct {
 func setup(t *testing.T) *bench {
 	t.Helper()
 	w := &world{opening: opened, onSend: deliver, settled: map[string]endpoint.Verdict{}}
-	a, drain := New(Deps{
-		Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+	p := &post{world: w}
+	a, drain, err := New(Deps{
+		Acceptor: &door{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),
 	})
+	require.NoError(t, err)
 	a.limits = limits{inlineBudget: 200 * time.Millisecond, finishWithin: 300 * time.Millisecond, busyPoll: time.Millisecond, heartbeatEvery: 5 * time.Millisecond, resolveWindow: time.Hour}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()

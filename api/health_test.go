@@ -3,7 +3,6 @@ package api_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -11,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/api"
-	"github.com/postrider/postrider/db"
 )
 
 func get(t *testing.T, h http.Handler, path string) (int, string) {
@@ -26,12 +24,9 @@ func TestReadyzTellsOfTheWorkerBeside(t *testing.T) {
 	t.Parallel()
 	fine := func(context.Context) error { return nil }
 	var idle error
-	store := new(db.Store)
-	h := api.New(api.Deps{
-		Ready: fine, WorkerReady: func(context.Context) error { return idle }, Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
-		// The parts that a probe does not reach.
-		Emails: store, Batches: store, Events: store, Previews: store, Files: store, Accounts: store, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store,
-	}, api.Options{TokenKey: make([]byte, 32)})
+	deps := stubs()
+	deps.Ready, deps.WorkerReady = fine, func(context.Context) error { return idle }
+	h := newServer(t, deps, api.Options{TokenKey: make([]byte, 32)})
 	status, body := get(t, h, "/readyz")
 	require.Equal(t, 200, status)
 	require.JSONEq(t, `{"status":"ready","worker":"ready"}`, body)
@@ -39,6 +34,14 @@ func TestReadyzTellsOfTheWorkerBeside(t *testing.T) {
 	status, body = get(t, h, "/readyz")
 	require.Equal(t, 200, status)
 	require.JSONEq(t, `{"status":"ready","worker":"unavailable"}`, body, "without addresses: everybody may ask")
+}
+
+func TestAServerNamesWhatItLacks(t *testing.T) {
+	t.Parallel()
+	deps := stubs()
+	deps.Emails, deps.Log, deps.WorkerReady = nil, nil, nil
+	_, err := api.New(deps, api.Options{})
+	require.EqualError(t, err, "api.Deps lacks Emails, Log")
 }
 
 // A worker's own port says why it is not ready.

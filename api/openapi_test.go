@@ -39,7 +39,7 @@ func served(t *testing.T, s *api.Server, path string) *httptest.ResponseRecorder
 
 func document(t *testing.T) *openapi3.T {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(served(t, api.New(stubs(), api.Options{}), "/openapi.json").Body.Bytes())
+	doc, err := openapi3.NewLoader().LoadFromData(served(t, newServer(t, stubs(), api.Options{}), "/openapi.json").Body.Bytes())
 	require.NoError(t, err)
 	return doc
 }
@@ -62,7 +62,7 @@ func TestTheDescriptionIsOpenAPI(t *testing.T) {
 
 func TestTheServedFormsAgree(t *testing.T) {
 	t.Parallel()
-	server := api.New(stubs(), api.Options{PublicURL: "https://mail.example.com/x"})
+	server := newServer(t, stubs(), api.Options{PublicURL: "https://mail.example.com/x"})
 	asJSON, asYAML := served(t, server, "/openapi.json"), served(t, server, "/openapi.yaml")
 	require.Equal(t, "application/json", asJSON.Header().Get("Content-Type"))
 	require.Equal(t, "application/yaml", asYAML.Header().Get("Content-Type"))
@@ -87,7 +87,7 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 	t.Parallel()
 	parameter := regexp.MustCompile(`:(\w+)`)
 	want := map[string]string{}
-	for _, r := range api.New(stubs(), api.Options{}).Routes() {
+	for _, r := range newServer(t, stubs(), api.Options{}).Routes() {
 		needs := "any"
 		switch {
 		case r.Path == "/metrics":
@@ -429,7 +429,7 @@ a,b
 // server, has no script, and every link in it leads somewhere.
 func TestTheDocsWorkOffline(t *testing.T) {
 	t.Parallel()
-	rec := served(t, api.New(stubs(), api.Options{}), "/docs")
+	rec := served(t, newServer(t, stubs(), api.Options{}), "/docs")
 	require.Equal(t, "text/html; charset=utf-8", rec.Header().Get("Content-Type"))
 	require.Regexp(t, `^default-src 'none'; style-src 'sha256-[\w+/]+='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'$`, rec.Header().Get("Content-Security-Policy"))
 	require.Less(t, rec.Body.Len(), 1<<20)

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/missing"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 )
@@ -120,7 +121,10 @@ type Server struct {
 }
 
 // New makes a Server.
-func New(deps Deps, opts Options) *Server {
+func New(deps Deps, opts Options) (*Server, error) {
+	if err := missing.Of(deps, "WorkerReady"); err != nil {
+		return nil, err
+	}
 	gin.SetMode(gin.ReleaseMode)
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -139,7 +143,7 @@ func New(deps Deps, opts Options) *Server {
 		proxies[i] = p.String()
 	}
 	if err := s.engine.SetTrustedProxies(proxies); err != nil {
-		panic(err) // a prefix is always one
+		return nil, err
 	}
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // proxies pass X-Real-IP on as clients send it
 	s.engine.HandleMethodNotAllowed = true
@@ -148,7 +152,7 @@ func New(deps Deps, opts Options) *Server {
 	s.engine.NoRoute(s.noRoute)
 	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
 	s.routes()
-	return s
+	return s, nil
 }
 
 // ServeHTTP implements http.Handler.

@@ -98,8 +98,20 @@ var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 
 // stubs are dependencies for what needs none.
 func stubs() api.Deps {
-	var none *db.Store
-	return api.Deps{Emails: none, Webhooks: none, Metrics: metrics, Log: slog.New(slog.DiscardHandler)}
+	none := new(db.Store)
+	return api.Deps{
+		Emails: none, Batches: none, Events: none, Previews: none, Files: none, Dispatcher: &dispatcher{}, Accounts: none, Keys: none, Customers: none, Users: none, Domains: none, Pauses: none,
+		Webhooks: none, Mailboxes: none, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
+		CheckURL: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// newServer is api.New where nothing is missing.
+func newServer(t testing.TB, deps api.Deps, opts api.Options) *api.Server {
+	t.Helper()
+	s, err := api.New(deps, opts)
+	require.NoError(t, err)
+	return s
 }
 
 // maxBytes keeps the tests of limits small.
@@ -185,7 +197,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	if o.parser == nil {
 		o.parser = inbound.Parser{}
 	}
-	b.server = api.New(api.Deps{
+	b.server = newServer(t, api.Deps{
 		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: accounts, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
 		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{

@@ -169,7 +169,7 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
-	a.activities, a.drain = activities.New(activities.Deps{
+	a.activities, a.drain, err = activities.New(activities.Deps{
 		Acceptor: a.store, Limits: a.limits(),
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
 		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
@@ -181,6 +181,9 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 		Alone:      a.turns.Acquire,
 		Aside:      func(message []byte) ([]byte, func() error, error) { return a.spool.Map("worker", message) },
 	})
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
 	return a, nil
 }
 
@@ -246,19 +249,20 @@ func (a *app) limits() intake.Limits {
 const codecPath = "/codec"
 
 // handler is all that the API's port answers.
-func (a *app) handler(withWorker bool) http.Handler {
+func (a *app) handler(withWorker bool) (http.Handler, error) {
+	server, err := a.api(withWorker)
 	token := a.cfg.CodecToken.Reveal()
-	if a.codec == nil || token == "" {
-		return a.api(withWorker)
+	if err != nil || a.codec == nil || token == "" {
+		return server, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", a.api(withWorker))
+	mux.Handle("/", server)
 	mux.Handle(codecPath+"/", a.codec.Handler(token, a.cfg.TemporalUIURL))
-	return mux
+	return mux, nil
 }
 
 // api is the HTTP API, of a process with or without a worker.
-func (a *app) api(withWorker bool) http.Handler {
+func (a *app) api(withWorker bool) (http.Handler, error) {
 	var workerReady func(context.Context) error
 	if withWorker {
 		workerReady = a.readiness.Check

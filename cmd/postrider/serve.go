@@ -111,8 +111,12 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 	if err != nil {
 		return err
 	}
+	handler, err := a.handler(withWorker)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	ctx, s := newServices(ctx)
-	s.run("api", func() error { return a.serveHTTP(ctx, l, a.handler(withWorker)) })
+	s.run("api", func() error { return a.serveHTTP(ctx, l, handler) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("secret key", func() error { return a.keyed(ctx) })
 	if a.cfg.InboundListen != "" {

@@ -27,7 +27,9 @@ import (
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/attachment"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 	"github.com/postrider/postrider/internal/webhook"
@@ -167,10 +169,17 @@ func (v *virtual) connect(user, addr string) {
 // work registers what a worker consists of, with its relays.
 func (v *virtual) work(relays activities.Relays) {
 	v.t.Helper()
-	acts, drain := activities.New(activities.Deps{
-		Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
+	if v.poster == nil { // who sets them asks for webhooks
+		v.poster = webhook.NewPoster(safehttp.New(safehttp.Options{}), "test")
+	}
+	if v.waker == nil {
+		v.waker = wakeRoot{v}
+	}
+	acts, drain, err := activities.New(activities.Deps{
+		Acceptor: v.store, BatchGate: v.store, BatchMail: v.store, BatchJournal: v.store, BatchController: v.store, Resolver: attachment.Resolvers{}, Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
 		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
+	require.NoError(v.t, err)
 	v.t.Cleanup(func() { require.NoError(v.t, drain(context.WithoutCancel(v.t.Context()))) })
 	worker.Register(v, acts)
 }

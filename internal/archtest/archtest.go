@@ -53,17 +53,18 @@ var rules = map[string]rule{
 	"internal/mailbox":  {standardOnly: true},
 	"internal/safehttp": {},
 
-	"internal/header": {},
-	"internal/spool":  {},
-	"internal/turns":  {},
-	"internal/intake": {may: []string{"email", "internal/header"}},
-	"internal/render": {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
-	"internal/smtp":   {may: []string{"email"}},
-	"client":          {may: []string{"email"}, standardOnly: true},
+	"internal/header":  {},
+	"internal/spool":   {},
+	"internal/missing": {standardOnly: true},
+	"internal/turns":   {},
+	"internal/intake":  {may: []string{"email", "internal/header"}},
+	"internal/render":  {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
+	"internal/smtp":    {may: []string{"email"}},
+	"client":           {may: []string{"email"}, standardOnly: true},
 	// What it says depends on the message alone.
 	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
-	"activities": {may: join(domain, "internal/intake")},
+	"activities": {may: join(domain, "internal/intake", "internal/missing")},
 	"workflows":  {may: []string{"email", "activities"}}, // method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
@@ -77,7 +78,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns"),
+		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing"),
 		tests: []string{"db", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc": {},
