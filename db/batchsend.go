@@ -78,13 +78,16 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 const onRoute = "e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND " + avoided + " = ?4"
 
 // MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. The
-// size is a lower bound. sql.ErrNoRows says that there is none.
+// size is a lower bound. emailID is empty where there is none.
 func (s *Store) MailOf(ctx context.Context, route email.Route) (emailID string, m email.MailCommand, err error) {
 	if route.ForBatch == "" {
 		err = s.db.NewRaw("SELECT id, from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &emailID, &m.From, &m.Bytes)
 	} else {
 		err = s.db.NewRaw(`SELECT e.id, e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now() AND `+onRoute+`
 			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &emailID, &m.From, &m.Bytes)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", m, nil
 	}
 	return emailID, m, translate(err)
 }

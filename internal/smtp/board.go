@@ -109,6 +109,10 @@ func (p *pool) abstain() {
 // failed notes that the relay does not work. It answers how long it is left alone.
 func (p *pool) failed(e *email.RelayError, how broken) time.Duration {
 	p.tried.Store(true)
+	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
+		// That the relay cannot be reached now does not say that it takes MAIL again.
+		how.inTransaction, how.mail = true, &m
+	}
 	wait, first := p.breaker.failed(p.opts.Now(), e, how)
 	if !first {
 		return wait

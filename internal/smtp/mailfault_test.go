@@ -450,3 +450,31 @@ func TestAProbeNamesTheSizeOfTheWholeMessage(t *testing.T) {
 	}
 	require.Equal(t, 1, opened)
 }
+
+// TestARelayThatRefusedMAILAndWasAwayIsAskedWithMAIL: that it can be reached again says nothing.
+func TestARelayThatRefusedMAILAndWasAwayIsAskedWithMAIL(t *testing.T) {
+	t.Parallel()
+	var greets atomic.Bool
+	greets.Store(true)
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		switch {
+		case strings.HasPrefix(line, "EHLO") && !greets.Load():
+			return smtptest.Drop
+		case strings.HasPrefix(line, "MAIL"):
+			return "550 5.7.1 Command rejected"
+		}
+		return ""
+	}}).Start(t)
+	m := newMailbag(t, p)
+	id := m.mail("a@x.test", 100)
+	o, ok := m.send(t, id)
+	require.True(t, ok)
+	requireHeld(t, o)
+	for n := range 20 {
+		greets.Store(n%2 == 0)
+		m.clock.move(10 * time.Minute)
+		_, ok := m.send(t, id)
+		require.False(t, ok, "no attempt is opened")
+		require.Equal(t, map[string]bool{"primary": false}, m.relays.Up())
+	}
+}

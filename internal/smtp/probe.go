@@ -22,6 +22,8 @@ func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCo
 	emailID, mine, err := p.opts.MailOf(ctx, route)
 	if err != nil {
 		p.opts.Log.WarnContext(ctx, "relay.probe", "relay", p.relay.Name, "error", err)
+	}
+	if emailID == "" {
 		return m, false, true
 	}
 	if said := p.guard.mailOf(emailID); said != nil {

@@ -23,7 +23,7 @@ type Options struct {
 	Board Board
 	// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. A
 	// relay that refused MAIL is asked with it before an attempt is opened; nil: with the
-	// command that it refused.
+	// command that it refused. emailID is empty where there is none.
 	MailOf func(ctx context.Context, route email.Route) (emailID string, m email.MailCommand, err error)
 	// ProbeEvery is how often Run probes a relay that has no mail; 0 is never.
 	ProbeEvery time.Duration
