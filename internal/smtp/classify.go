@@ -130,7 +130,7 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return saysCredentials.in(words) || !saysSender.in(words)
 	case at == stageFinal && saysContent.in(words) && !saysAccount.in(words):
 		return false
-	case saysCredentials.in(words), speaksOfServer(r, words):
+	case saysCredentials.in(words), speaksOfServer(r, words), accepts == email.AcceptsRelay && refusesDATA(at, words):
 		return true
 	}
 	// A recipient's own server that refuses our address speaks for its recipients only.
@@ -265,6 +265,10 @@ func tooLarge(at stage, r email.Reply) bool {
 	return (r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")) && !tooMany(r) && !saysFull.in(words)
 }
 
+// refusesDATA: a relay refuses the DATA command itself, as Postfix does by
+// smtpd_data_restrictions=reject: nothing has been said of the message.
+func refusesDATA(at stage, words string) bool { return at == stageData && saysDATA.in(words) }
+
 // faultCounts says whether a relay's fault closes it for all mail at once:
 // without a connection, credentials or a sender nobody's mail goes there. Any
 // other may be one recipient's or one message's bad luck, a closed connection too:
@@ -277,7 +281,7 @@ func faultCounts(at stage, r email.Reply) bool {
 // and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
 // as much, as when its filter fails.
 func mayBeOfOneMail(at stage, r email.Reply) bool {
-	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
+	return !faultCounts(at, r) && (r.Code == 0 || refusesDATA(at, plain(r.Text)) || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
 }
 
 // deferral fills in when to try again.

@@ -403,9 +403,17 @@ func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
 // whether it does so to this return-path, or this size, alone.
 func (x *exchange) ownMail(rep email.Reply) bool {
 	x.perhapsMail = mayBeOfOneSender(rep)
-	own := x.perhapsMail && x.pool.guard.own(x.pool.opts.Now(), guardKey{address: string(keyOfMail(x.mailCommand()))})
+	own := x.perhapsMail && x.isOwn(rep, guardKey{address: string(keyOfMail(x.mailCommand()))})
 	x.refusedMail = !own
 	return own
+}
+
+// isOwn notes a relay's fault and reports whether it is that of k alone.
+func (x *exchange) isOwn(rep email.Reply, k guardKey) bool {
+	if rep.Code == 0 || isTemporary(rep) {
+		return x.pool.guard.own(x.pool.opts.Now(), k)
+	}
+	return x.pool.guard.ownForGood(x.pool.opts.Now(), k)
 }
 
 // itsOwn turns a relay's fault into a deferral as any other, because the relay takes other

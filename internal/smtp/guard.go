@@ -25,6 +25,9 @@ const (
 	// whom nothing else is known, as where there is only one recipient at all.
 	guardTries = 4
 	guardFor   = time.Hour
+	// guardPermanent is for how long a permanent refusal that names nobody has to last, besides,
+	// before it ends an e-mail: one dead node of a relay that has several refuses at random.
+	guardPermanent = 10 * time.Minute
 	// mailRefusedFor is how long a MAIL command that a relay refused stands for all e-mails
 	// that say the same. It is longer than the longest backoff.
 	mailRefusedFor = lastBackoff + time.Minute
@@ -211,6 +214,15 @@ func (g *guard) own(now time.Time, k guardKey) bool {
 	was := g.refusedAgain(now, k, g.taken)
 	g.remember(now, k, was)
 	return was.acceptances >= guardAcceptances
+}
+
+// ownForGood is own for a fault that would end the e-mail.
+func (g *guard) ownForGood(now time.Time, k guardKey) bool {
+	own := g.own(now, k)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.refused[k]
+	return own && was.tries >= guardTries && now.Sub(was.first) >= guardPermanent
 }
 
 // remembers reports whether the relay had a fault at a recipient of an e-mail, or refused it,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -385,12 +386,12 @@ func TestAPermanentRefusalOfEverybodysMAILIsTheRelays(t *testing.T) {
 	}
 }
 
-// TestAPermanentRefusalOfOneSendersMAILEndsItsMail once others were taken; at once where the reply
-// names the sender.
+// TestAPermanentRefusalOfOneSendersMAILEndsItsMail once others were taken for ten minutes; at once
+// where the reply names the sender.
 func TestAPermanentRefusalOfOneSendersMAILEndsItsMail(t *testing.T) {
 	t.Parallel()
 	for answer, tries := range map[string]int{
-		sayNothing[0]: 3, sayNothing[1]: 3, sayNothing[2]: 3, sayNothing[3]: 3, sayNothing[4]: 3,
+		sayNothing[0]: 6, sayNothing[1]: 6, sayNothing[2]: 6, sayNothing[3]: 6, sayNothing[4]: 6, // after ten minutes
 		"553 5.7.1 <odd@x.test>: Sender address rejected: not owned by user u": 1, "550 banned": 1, "501 5.1.7 Bad sender address syntax": 1, "550 5.1.8 no such domain": 1,
 	} {
 		t.Run(answer, func(t *testing.T) {
@@ -476,5 +477,62 @@ func TestARelayThatRefusedMAILAndWasAwayIsAskedWithMAIL(t *testing.T) {
 		_, ok := m.send(t, id)
 		require.False(t, ok, "no attempt is opened")
 		require.Equal(t, map[string]bool{"primary": false}, m.relays.Up())
+	}
+}
+
+// TestARelayOfWhichOneNodeRefusesEndsNobodysMail: what it refuses at random goes at another try.
+func TestARelayOfWhichOneNodeRefusesEndsNobodysMail(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"MAIL", "DATA"} {
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(1, 2))
+		p := (&smtptest.Peer{Answer: func(line string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.HasPrefix(line, where) && random.IntN(10) < 4 {
+				return "550 5.5.0 Service unavailable"
+			}
+			return ""
+		}}).Start(t)
+		m := newMailbag(t, p)
+		var waits []string
+		for n := range 150 {
+			waits = append(waits, m.mail(fmt.Sprintf("s%d@x.test", n%3), 100))
+		}
+		for n := 0; n < 10_000 && len(waits) > 0; n++ {
+			id := waits[0]
+			waits = waits[1:]
+			o, ok := m.send(t, id)
+			if ok && o.Status == email.RecipientDelivered {
+				continue
+			}
+			if ok && o.RelayFault {
+				requireHeld(t, o)
+			}
+			require.NotEqual(t, email.RecipientFailed, o.Status, "at %s", where)
+			require.NotEqual(t, email.RecipientBounced, o.Status, "at %s", where)
+			waits = append(waits, id)
+			m.clock.move(time.Second)
+		}
+		require.Empty(t, waits, "all went, at %s", where)
+	}
+}
+
+// TestARefusalOfDATAForEverybodyIsTheRelays: nothing was said of the message yet.
+func TestARefusalOfDATAForEverybodyIsTheRelays(t *testing.T) {
+	t.Parallel()
+	const answer = "554 5.7.1 <DATA>: Data command rejected: Access denied"
+	first := (&smtptest.Peer{Answer: answers(map[string]string{"DATA": answer})}).Start(t)
+	second := (&smtptest.Peer{}).Start(t)
+	both := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+	o := send(t, both, envelope("a@y.test"), noMark).Outcomes[0]
+	requireHeld(t, o)
+	require.True(t, o.Elsewhere)
+	m := newMailbag(t, first)
+	for n := range 20 {
+		if o, ok := m.send(t, m.mail(fmt.Sprintf("s%d@x.test", n), 100)); ok {
+			requireHeld(t, o)
+		}
+		m.clock.move(time.Minute)
 	}
 }

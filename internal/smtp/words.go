@@ -78,6 +78,8 @@ var (
 	)
 	// saysOutOfService: Postfix's whole answer when its milter is away.
 	saysOutOfService = phrases(`^service (is )?(currently |temporarily )?unavailable\.?$`)
+	// saysDATA: Postfix's words for a client whose DATA it refuses.
+	saysDATA = phrases(`\bdata command rejected: access denied`)
 	// saysOneRecipient: Postfix's words before the reason why it refuses a recipient.
 	saysOneRecipient = phrases(`\brecipient address rejected\b`)
 	// saysGreylisting: a first try is put off on purpose.
