@@ -36,8 +36,8 @@ type budget struct {
 	// spool is for bodies and answers at their clients' pace.
 	spool *spool.Pool
 	// queries are connections to Postgres for what may take long there, or wait for a row's
-	// lock: all but the acceptance of single e-mails, which share one, and what looks up
-	// credentials. Those have the rest of the pool.
+	// lock: all changes but the acceptance of single e-mails that have no key, no callback and no
+	// attachment, which share one, and what looks up credentials. Those have the rest of the pool.
 	queries *shares
 }
 
@@ -298,10 +298,25 @@ func (s *Server) holdPage(c *gin.Context) error {
 
 // holdQuery waits until the request may ask Postgres what may take long, once.
 func (s *Server) holdQuery(c *gin.Context) error {
-	if slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == s.budget.queries && h.n > 0 }) {
+	if has(c, s.budget.queries) {
 		return nil
 	}
 	return hold(c, s.budget.queries, 1)
+}
+
+// holdChange waits until the request may change what is in Postgres, where it may wait for the
+// lock of a row that others of its customer change as well. A request without a credential is
+// not held up: others could keep its place.
+func holdChange(c *gin.Context) error {
+	if c.GetString(keyCustomerID) == "" || has(c, budgetOf(c).queries) {
+		return nil
+	}
+	return hold(c, budgetOf(c).queries, 1)
+}
+
+// has says whether a request has something of a part.
+func has(c *gin.Context, from *shares) bool {
+	return slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == from && h.n > 0 })
 }
 
 // holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.

@@ -115,7 +115,8 @@ func tooLarge(size, limit int64) *email.Failure {
 }
 
 // decode reads a small JSON object strictly: unknown and duplicate members and
-// wrong types are refused with a pointer.
+// wrong types are refused with a pointer. What the request changes by it may wait for a row's
+// lock: it has a connection's share afterwards.
 func decode(c *gin.Context, into any) error {
 	body, err := readBody(c, maxSmallBody, 0)
 	if err != nil {
@@ -124,7 +125,10 @@ func decode(c *gin.Context, into any) error {
 	if err := intake.Unmarshal(body, into); err != nil {
 		return err
 	}
-	return noNUL(body)
+	if err := noNUL(body); err != nil {
+		return err
+	}
+	return holdChange(c)
 }
 
 // choices refuses a list of more than there is to choose from: some would be named twice.

@@ -86,6 +86,11 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 	if err != nil {
 		return email.Email{}, false, err
 	}
+	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for another request of its customer
+		if err := holdChange(c); err != nil {
+			return email.Email{}, false, err
+		}
+	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, replayed, err = s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})

@@ -295,7 +295,15 @@ type handler func(*gin.Context) (int, any, error)
 
 func (s *Server) route(method, path string, n need, h handler) {
 	s.routeRaw(method, path, n, func(c *gin.Context) {
-		status, body, err := h(c)
+		var status int
+		var body any
+		var err error
+		if method != http.MethodGet && c.Request.ContentLength == 0 { // else when the body is there
+			err = holdChange(c)
+		}
+		if err == nil {
+			status, body, err = h(c)
+		}
 		if err != nil {
 			s.problem(c, err)
 			return
