@@ -121,6 +121,9 @@ func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.
 func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email.RelayFault, error) {
 	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, utc(r.NextActionAt)),
 		Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}}
+	if fault.NextAttemptAt.Sub(now) > email.RelayBackoffMost {
+		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
+	}
 	var rows []attemptRow
 	err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", r.ID).Where("a.attempt = ?", r.Attempts).Where("a.part = 1").Where("a.phase = 'done'").Scan(ctx)
 	if err != nil {
