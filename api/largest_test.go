@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/memtest"
 )
@@ -36,7 +37,7 @@ func (c *unkept) Write(p []byte) (int, error) {
 // is alone. Not parallel: other tests' memory would count.
 func TestWhatTheLargestTake(t *testing.T) {
 	const limit = 25 << 20
-	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30)})
+	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30), parser: inbound.Parser{Timeout: time.Hour}})
 	call := func(method, path string, body func() io.Reader) (answer *unkept, held int64) {
 		answer, held = b.weighed(method, path, body())
 		require.Less(t, answer.Code, 400, answer.Body.String())
@@ -110,7 +111,7 @@ func (b *bench) weighed(method, path string, body io.Reader) (answer *unkept, he
 // half, because small buffers double more coarsely. Not parallel: other tests' memory would count.
 func TestHostileHTMLTakesNoMore(t *testing.T) {
 	const limit = 6 << 20
-	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30)})
+	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30), parser: inbound.Parser{Timeout: time.Hour}})
 	var names strings.Builder
 	for i := 0; names.Len() < limit-1000; i++ {
 		fmt.Fprintf(&names, "a%x=1 ", i)

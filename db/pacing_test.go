@@ -305,7 +305,8 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 	})
 	t.Run("for a recipient's domain", func(t *testing.T) {
 		t.Parallel()
-		b := paced(t, email.Rates{"slow.test": 20 * time.Millisecond})
+		// Half an hour: on the slowest machine most of them still wait when the last has come.
+		b := paced(t, email.Rates{"slow.test": time.Second})
 		var ids []string
 		for i := range 2000 {
 			ids = append(ids, b.accept(broadcast(fmt.Sprintf("u%d@slow.test", i))).ID)
@@ -316,7 +317,7 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		require.Greater(t, b.count("SELECT count(*) FROM emails WHERE status_detail = 'throttled'"), 1000)
 		_, o := b.open(b.accept(message("a@slow.test")).ID, 1)
 		if o.Verdict != email.VerdictOpened {
-			require.Less(t, o.State.NextAt, time.Now().Add(2*time.Second))
+			require.Less(t, o.State.NextAt, time.Now().Add(10*time.Second))
 		}
 	})
 }

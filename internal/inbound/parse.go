@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,15 +26,20 @@ const (
 )
 
 // Parser is Parse and Attachment for whoever wants them as an interface.
-type Parser struct{}
+type Parser struct {
+	// Timeout is how long it reads a message; 0 is 5 seconds.
+	Timeout time.Duration
+}
 
 // Parse is the function of this name.
-func (Parser) Parse(raw []byte) (mailbox.Parsed, error) { return Parse(raw) }
+func (p Parser) Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, p.deadline()) }
 
 // Attachment is the function of this name.
-func (Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
-	return Attachment(raw, index)
+func (p Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
+	return attachmentBy(raw, index, p.deadline())
 }
+
+func (p Parser) deadline() time.Time { return time.Now().Add(cmp.Or(p.Timeout, parseTimeout)) }
 
 // Parse reads a message for people, and may change raw. Beside raw it takes at most 40 MiB
 // of memory, and for a small message about three times its size. Problems lists whatever is
