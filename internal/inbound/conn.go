@@ -163,6 +163,9 @@ func (c *conn) readChunk(b []byte) (int, error) {
 // pending. A line without its end is no command: a client that was cut off has not
 // meant what is left of it.
 func (c *conn) readCommand() error {
+	if c.closed.Load() {
+		return net.ErrClosed // what is buffered has no reader of its replies
+	}
 	if !c.inMessage.Load() && c.owner.isStopping() {
 		return c.hangUp(replyStopping)
 	}
@@ -271,8 +274,18 @@ func (c *conn) hangUp(reply string) error {
 // lastWordTimeout is the patience with a client that is cut off anyway.
 const lastWordTimeout = time.Second
 
-// Write is called by go-smtp, at least once for each line of a reply.
+// Write is called by go-smtp, at least once for each line of a reply. go-smtp does not look at
+// its error. A client that takes no reply is gone: the commands that it has sent are not
+// carried out, however many of them there are.
 func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.writeReply(b)
+	if err != nil {
+		_ = c.Close() // it is no use any more
+	}
+	return n, err
+}
+
+func (c *conn) writeReply(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}

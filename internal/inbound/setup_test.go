@@ -21,6 +21,8 @@ import (
 
 // memory is the Store interface that this package owns, in memory.
 type memory struct {
+	// find, if set, is called for each address that is looked up.
+	find     func()
 	mu       sync.Mutex
 	boxes    map[string]mailbox.Mailbox // by lower-case address
 	catchAll *mailbox.Mailbox
@@ -42,6 +44,9 @@ func newMemory() *memory {
 }
 
 func (m *memory) MailboxFor(_ context.Context, address string) (mailbox.Mailbox, error) {
+	if m.find != nil {
+		m.find()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.findErr != nil {
