@@ -161,7 +161,7 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 	if err := hold(c, s.budget.copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
-	if err := s.holdQuery(c); err != nil {
+	if err := holdQuery(c); err != nil {
 		return b, nil, false, err
 	}
 	idem := email.Idempotency{Key: key}
@@ -227,7 +227,7 @@ func (s *Server) controlBatch(action email.Action) handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		if err := s.holdQuery(c); err != nil {
+		if err := holdQuery(c); err != nil {
 			return 0, nil, err
 		}
 		p, own, err := s.deps.Batches.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)

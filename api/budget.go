@@ -290,38 +290,45 @@ func (s *Server) holdAnswer(c *gin.Context, n int64) error {
 
 // holdPage is holdAnswer for a page of a list, which takes a long query.
 func (s *Server) holdPage(c *gin.Context) error {
-	if err := s.holdQuery(c); err != nil {
+	if err := holdQuery(c); err != nil {
 		return err
 	}
 	return s.holdAnswer(c, pageAnswer)
 }
 
 // holdQuery waits until the request may ask Postgres what may take long, once.
-func (s *Server) holdQuery(c *gin.Context) error {
-	if has(c, s.budget.queries) {
+func holdQuery(c *gin.Context) error {
+	queries := budgetOf(c).queries
+	if slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == queries && h.n > 0 }) {
 		return nil
 	}
-	return hold(c, s.budget.queries, 1)
+	return hold(c, queries, 1)
 }
 
 // holdChange waits until the request may change what is in Postgres, where it may wait for the
-// lock of a row that others of its customer change as well. A request without a credential is
-// not held up: others could keep its place.
+// lock of a row that other requests of its customer change. A request without a credential does
+// not wait: it would wait for all others without one.
 func holdChange(c *gin.Context) error {
-	if c.GetString(keyCustomerID) == "" || has(c, budgetOf(c).queries) {
+	if c.GetString(keyCustomerID) == "" {
 		return nil
 	}
-	return hold(c, budgetOf(c).queries, 1)
+	return holdQuery(c)
 }
 
-// has says whether a request has something of a part.
-func has(c *gin.Context, from *shares) bool {
-	return slices.ContainsFunc(heldOf(c), func(h *held) bool { return h.from == from && h.n > 0 })
+// change is a handler that changes something and reads no body: the request waits as in
+// holdChange. Where there is a body, decode waits once it is whole.
+func change(h handler) handler {
+	return func(c *gin.Context) (int, any, error) {
+		if err := holdChange(c); err != nil {
+			return 0, nil, err
+		}
+		return h(c)
+	}
 }
 
 // holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
 func (s *Server) holdEmail(c *gin.Context, id string) error {
-	if err := s.holdQuery(c); err != nil {
+	if err := holdQuery(c); err != nil {
 		return err
 	}
 	n, err := s.deps.Emails.ContentBytes(c.Request.Context(), customerOf(c).ID, id)

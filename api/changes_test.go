@@ -15,15 +15,32 @@ import (
 // half of the connections for changes at most, and others' go on.
 func TestACustomersChangesLeaveConnectionsToOthers(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	t.Run("with a body", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		b.changesWait(t, "customers WHERE id = ?", func() { b.as("PUT", "/v1.0/customer", `{"name":"ACME"}`) })
+	})
+	t.Run("without a body, whose length is not announced", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		hook := b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail"}`).field(t, "id")
+		b.changesWait(t, "webhook_endpoints WHERE customer_id = ?", func() {
+			b.post(t.Context(), b.key, "/v1.0/webhooks/"+hook+"/rotate-secret", strings.NewReader(""), -1)
+		})
+	})
+}
+
+// changesWait makes 40 changes by the bench's customer that wait for the lock of its row.
+func (b *bench) changesWait(t *testing.T, row string, change func()) {
+	t.Helper()
 	_, other := b.newCustomer("Other", "other.test")
 	tx, err := b.raw.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = tx.ExecContext(t.Context(), "SELECT 1 FROM customers WHERE id = ? FOR UPDATE", b.customer.ID)
+	_, err = tx.ExecContext(t.Context(), "SELECT 1 FROM "+row+" FOR UPDATE", b.customer.ID)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for range 40 {
-		wg.Go(func() { b.as("PUT", "/v1.0/customer", `{"name":"ACME"}`) })
+		wg.Go(change)
 	}
 	waiting := func() (n int) {
 		require.NoError(t, b.raw.NewRaw("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(t.Context(), &n))

@@ -215,7 +215,7 @@ func (s *Server) emailStats(c *gin.Context) (int, any, error) {
 	if f.CreatedBefore.Sub(f.CreatedFrom) > statsMaxDays*24*time.Hour {
 		return 0, nil, invalid("created_from", "invalid", "ask for a year at most")
 	}
-	if err := s.holdQuery(c); err != nil {
+	if err := holdQuery(c); err != nil {
 		return 0, nil, err
 	}
 	st, err := s.deps.Emails.Stats(c.Request.Context(), customerOf(c).ID, f)

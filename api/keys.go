@@ -184,6 +184,8 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 		if err := decode(c, &in); err != nil {
 			return 0, nil, err
 		}
+	} else if err := holdChange(c); err != nil {
+		return 0, nil, err
 	}
 	overlap := int64(defaultOverlap)
 	if in.Overlap != nil {

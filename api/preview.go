@@ -84,7 +84,7 @@ func (s *Server) previewed(c *gin.Context, body []byte) (p previewed, err error)
 	if err != nil {
 		return p, err
 	}
-	if err := s.holdQuery(c); err != nil {
+	if err := holdQuery(c); err != nil {
 		return p, err
 	}
 	refused, first, err := s.deps.Batches.PreviewBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in))

@@ -23,7 +23,7 @@ import (
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// Deps are what the API works with. All are required.
+// Deps are what the API works with. All are required that do not say otherwise.
 type Deps struct {
 	Emails     Emails
 	Batches    Batches
@@ -171,7 +171,7 @@ func (s *Server) routes() {
 	s.route("POST", "/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/login", open, s.login)
 	s.route("POST", "/v1.0/auth/password", login, s.changePassword)
-	s.route("POST", "/v1.0/auth/revoke", login, s.revokeLogins)
+	s.route("POST", "/v1.0/auth/revoke", login, change(s.revokeLogins))
 
 	s.route("POST", "/v1.0/emails", send, s.postEmail)
 	s.route("POST", "/v1.0/emails/preview", send, s.preview)
@@ -179,13 +179,13 @@ func (s *Server) routes() {
 	s.route("GET", "/v1.0/emails", read, s.listEmails)
 	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
 	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)
-	s.route("DELETE", "/v1.0/emails/:id", manage, s.deleteEmail)
+	s.route("DELETE", "/v1.0/emails/:id", manage, change(s.deleteEmail))
 	s.route("POST", "/v1.0/emails/:id/cancel", manage, s.control(email.ActionCancel))
 	s.route("POST", "/v1.0/emails/:id/hold", manage, s.control(email.ActionHold))
 	s.route("POST", "/v1.0/emails/:id/resume", manage, s.control(email.ActionResume))
 	s.route("POST", "/v1.0/emails/:id/retry-now", manage, s.control(email.ActionRetryNow))
 	s.route("POST", "/v1.0/emails/:id/reschedule", manage, s.control(email.ActionReschedule))
-	s.route("POST", "/v1.0/emails/:id/resend", send, s.resend)
+	s.route("POST", "/v1.0/emails/:id/resend", send, change(s.resend))
 	s.route("GET", "/v1.0/emails/:id/events", read, s.emailEvents)
 	s.route("GET", "/v1.0/emails/:id/attempts", read, s.emailAttempts)
 	s.route("GET", "/v1.0/events", read, s.feed)
@@ -199,13 +199,13 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/files", send, s.postFile)
 	s.route("GET", "/v1.0/files", read, s.listFiles)
 	s.route("GET", "/v1.0/files/:id", send, s.getFile)
-	s.route("DELETE", "/v1.0/files/:id", send, s.deleteFile)
+	s.route("DELETE", "/v1.0/files/:id", send, change(s.deleteFile))
 	s.routeRaw("GET", "/v1.0/files/:id/content", send, s.getFileContent)
 
 	s.route("GET", "/v1.0/accesskeys", full, s.listAccessKeys)
 	s.route("POST", "/v1.0/accesskeys", full, s.postAccessKey)
 	s.route("GET", "/v1.0/accesskeys/:id", full, s.getAccessKey)
-	s.route("DELETE", "/v1.0/accesskeys/:id", full, s.deleteAccessKey)
+	s.route("DELETE", "/v1.0/accesskeys/:id", full, change(s.deleteAccessKey))
 
 	s.route("POST", "/v1.0/accesskeys/:id/rotate", full, s.rotateAccessKey)
 	s.route("GET", "/v1.0/usage", read, s.usage)
@@ -218,40 +218,40 @@ func (s *Server) routes() {
 	s.route("POST", "/v1.0/customers", admin, s.postCustomer)
 	s.route("GET", "/v1.0/customers/:id", admin, s.getCustomerByID)
 	s.route("PUT", "/v1.0/customers/:id", admin, s.governCustomer)
-	s.route("DELETE", "/v1.0/customers/:id", admin, s.deleteCustomer)
+	s.route("DELETE", "/v1.0/customers/:id", admin, change(s.deleteCustomer))
 	s.route("GET", "/v1.0/customers/:id/accesskeys", admin, s.listCustomerKeys)
 	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
 	s.route("GET", "/v1.0/customers/:id/accesskeys/:key", admin, s.getCustomerKey)
-	s.route("DELETE", "/v1.0/customers/:id/accesskeys/:key", admin, s.deleteCustomerKey)
+	s.route("DELETE", "/v1.0/customers/:id/accesskeys/:key", admin, change(s.deleteCustomerKey))
 	s.route("GET", "/v1.0/customers/:id/users", admin, s.listCustomerUsers)
 	s.route("GET", "/v1.0/customers/:id/users/:user", admin, s.customerUser(nil))
-	s.route("DELETE", "/v1.0/customers/:id/users/:user", admin, s.customerUser(s.deleteUser))
+	s.route("DELETE", "/v1.0/customers/:id/users/:user", admin, change(s.customerUser(s.deleteUser)))
 	s.route("PUT", "/v1.0/customers/:id/users/:user/password", admin, s.customerUser(s.setUserPassword))
-	s.route("POST", "/v1.0/customers/:id/users/:user/revoke", admin, s.customerUser(s.revokeUser))
+	s.route("POST", "/v1.0/customers/:id/users/:user/revoke", admin, change(s.customerUser(s.revokeUser)))
 	s.route("GET", "/v1.0/customers/:id/domains", admin, s.listCustomerDomains)
 	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
 	s.route("GET", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.getDomain))
 	s.route("PUT", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.putDomain))
-	s.route("DELETE", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.deleteDomain))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain", admin, change(s.customerDomain(s.deleteDomain)))
 	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.getDomain))
 	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.putWarmup))
-	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.deleteWarmup))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, change(s.warmup(s.deleteWarmup)))
 
 	s.route("GET", "/v1.0/webhooks", webhooks, s.listWebhooks)
 	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)
 	s.route("GET", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.Endpoint))
 	s.route("PUT", "/v1.0/webhooks/:id", webhooks, s.putWebhook)
-	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deleteWebhook))
-	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, s.oneWebhook(s.enableWebhook))
-	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, s.rotateSecret)
-	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, s.testWebhook)
+	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, change(s.oneWebhook(s.deleteWebhook)))
+	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, change(s.oneWebhook(s.enableWebhook)))
+	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, change(s.rotateSecret))
+	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, change(s.testWebhook))
 	s.route("POST", "/v1.0/webhooks/:id/replay", replays, s.replay)
 	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, s.listDeliveries)
-	s.route("POST", "/v1.0/deliveries/:id/retry", replays, s.retryDelivery)
+	s.route("POST", "/v1.0/deliveries/:id/retry", replays, change(s.retryDelivery))
 
 	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
 	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
-	s.route("DELETE", "/v1.0/pauses", admin, s.deletePause)
+	s.route("DELETE", "/v1.0/pauses", admin, change(s.deletePause))
 
 	s.route("GET", "/v1.0/mailboxes", mailboxes, s.listMailboxes)
 	s.route("GET", "/v1.0/mailboxes/:id/messages", mailboxes, s.listMessages)
@@ -295,15 +295,7 @@ type handler func(*gin.Context) (int, any, error)
 
 func (s *Server) route(method, path string, n need, h handler) {
 	s.routeRaw(method, path, n, func(c *gin.Context) {
-		var status int
-		var body any
-		var err error
-		if method != http.MethodGet && c.Request.ContentLength == 0 { // else when the body is there
-			err = holdChange(c)
-		}
-		if err == nil {
-			status, body, err = h(c)
-		}
+		status, body, err := h(c)
 		if err != nil {
 			s.problem(c, err)
 			return
