@@ -46,17 +46,20 @@ const (
 
 // everywhere are the codes of answers that mean the same for every process: the relay
 // does not take our credentials, or wants some (RFC 4954 section 6).
-var everywhere = []int{432, 454, 530, 534, 535, 538}
+var everywhere = []int{432, 454, wantsLogin, 534, 535, 538}
 
-// ofLogin reports whether a fault is that the relay does not take our credentials: who has
-// signed in knows better.
+// wantsLogin is the one of these that a relay gives to commands after the greeting as well.
+const wantsLogin = 530
+
+// ofLogin reports whether a fault is that the relay does not take our credentials. A process
+// that has signed in knows that it does.
 func ofLogin(st email.RelayState) bool {
-	return st.Mail == nil && slices.Contains([]int{432, 454, 534, 535, 538}, st.Reply.Code)
+	return st.Mail == nil && st.Reply.Code != wantsLogin && slices.Contains(everywhere, st.Reply.Code)
 }
 
 // admit lets a caller through; probe says that it is the one who finds out, for all
-// processes where they know of the fault. Mail that the relay has not refused yet needs no
-// leave of the others.
+// processes where they know of the fault. Mail that the relay has not refused yet may probe
+// without asking them.
 func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.RelayError) {
 	probe, down = p.breaker.admit(p.opts.Now(), fresh)
 	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() || fresh && p.breaker.isDoubtful() {

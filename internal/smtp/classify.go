@@ -171,11 +171,14 @@ func mayBeOfOneSender(r email.Reply) bool {
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
 
+// isPermanent: there is a reply, and it says that another try will fare no better.
+func isPermanent(r email.Reply) bool { return r.Code != 0 && !isTemporary(r) }
+
 // ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
 // size. What the relay says of itself is a reason to go to another relay.
 func ofOneSender(r email.Reply, alternative bool) email.Outcome {
 	o := email.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
-	if r.Code != 0 && !isTemporary(r) {
+	if isPermanent(r) {
 		o.Status = email.RecipientFailed
 	}
 	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)); {
@@ -281,7 +284,8 @@ func faultCounts(at stage, r email.Reply) bool {
 // and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
 // as much, as when its filter fails.
 func mayBeOfOneMail(at stage, r email.Reply) bool {
-	return !faultCounts(at, r) && (r.Code == 0 || refusesDATA(at, plain(r.Text)) || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)))
+	words := plain(r.Text)
+	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesDATA(at, words))
 }
 
 // deferral fills in when to try again.

@@ -101,17 +101,6 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	}
 }
 
-// forOthers removes this e-mail's addresses and domains from a reply, because other
-// e-mails that wait for the same relay show it.
-func (x *exchange) forOthers(r email.Reply) email.Reply {
-	domains := []string{email.DomainOf(x.env.From)}
-	for _, to := range x.env.Recipients {
-		domains = append(domains, email.DomainOf(to.Address))
-	}
-	r.Text = email.MaskDomains(r.Text, domains...)
-	return r
-}
-
 // mail begins the transaction. A session whose server has closed it meanwhile, or does
 // not expect MAIL on it, is replaced once: nothing was said on it yet.
 func (x *exchange) mail(message []byte) bool {
@@ -136,19 +125,6 @@ func (x *exchange) mail(message []byte) bool {
 		x.refused(stageMail, code, text)
 	}
 	return false
-}
-
-// mailCommand is what MAIL says of this e-mail.
-func (x *exchange) mailCommand() email.MailCommand {
-	return email.MailCommand{From: x.env.From, Bytes: int64(len(x.message))}
-}
-
-// refusedCommand is the MAIL command that the relay's fault ended; nil if it ended another.
-func (x *exchange) refusedCommand() *email.MailCommand {
-	if !x.refusedMail {
-		return nil
-	}
-	return new(x.mailCommand())
 }
 
 // rcpt names the recipients. It reports whether any was accepted.
@@ -375,53 +351,6 @@ func (x *exchange) refused(at stage, code int, text string) {
 	x.reset()
 }
 
-// blame notes that the relay is at fault. Where it may be so for this mail alone,
-// and no other relay takes it, the breaker does not hold it back for long: so the
-// outcome does, or the same message would come every 10 s.
-func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
-	x.out.Final = rep
-	if at == stageMail && x.ownMail(rep) {
-		*o = ofOneSender(rep, x.hasAnotherTry())
-		return
-	}
-	if at > stageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}) {
-		itsOwn(o)
-		return
-	}
-	o.RelayFault, o.Elsewhere = true, x.hasAlternative()
-	if faultCounts(at, rep) {
-		x.fault = faultDown
-		return
-	}
-	x.fault = max(x.fault, faultRefused)
-	if !x.alternative {
-		o.RetryAfter = max(o.RetryAfter, lastBackoff)
-	}
-}
-
-// ownMail notes that the relay refused MAIL, or closed the connection there, and reports
-// whether it does so to this return-path, or this size, alone.
-func (x *exchange) ownMail(rep email.Reply) bool {
-	x.perhapsMail = mayBeOfOneSender(rep)
-	own := x.perhapsMail && x.isOwn(rep, guardKey{address: string(keyOfMail(x.mailCommand()))})
-	x.refusedMail = !own
-	return own
-}
-
-// isOwn notes a relay's fault and reports whether it is that of k alone.
-func (x *exchange) isOwn(rep email.Reply, k guardKey) bool {
-	if rep.Code == 0 || isTemporary(rep) {
-		return x.pool.guard.own(x.pool.opts.Now(), k)
-	}
-	return x.pool.guard.ownForGood(x.pool.opts.Now(), k)
-}
-
-// itsOwn turns a relay's fault into a deferral as any other, because the relay takes other
-// mail.
-func itsOwn(o *email.Outcome) {
-	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, hint(o.Text)
-}
-
 func nonsense(rep email.Reply) error {
 	return fmt.Errorf("an answer that does not belong there: %d %s", rep.Code, rep.Text)
 }
@@ -446,7 +375,7 @@ func (x *exchange) cut(where string, err error) {
 	}
 	// The message may be the reason: the same one does not come every 10 s.
 	x.end(cutFault(err), where, err)
-	own := x.fault == faultRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID})
+	own := x.fault == faultRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false)
 	if own {
 		x.fault = faultNone
 	}

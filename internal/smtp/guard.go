@@ -25,8 +25,8 @@ const (
 	// whom nothing else is known, as where there is only one recipient at all.
 	guardTries = 4
 	guardFor   = time.Hour
-	// guardPermanent is for how long a permanent refusal that names nobody has to last, besides,
-	// before it ends an e-mail: one dead node of a relay that has several refuses at random.
+	// guardPermanent is for how long, and over guardTries tries, a permanent refusal that names
+	// nobody has to last before it ends an e-mail: a relay with one dead node refuses at random.
 	guardPermanent = 10 * time.Minute
 	// mailRefusedFor is how long a MAIL command that a relay refused stands for all e-mails
 	// that say the same. It is longer than the longest backoff.
@@ -61,8 +61,8 @@ type guard struct {
 }
 
 // guardKey is a recipient of one e-mail; without an address, it is the e-mail; without an
-// e-mail, the address is a mailKey. What a relay
-// said of an address in another e-mail, perhaps in another outage, does not count.
+// e-mail, the address is a mailKey. What a relay said of an address in another e-mail, perhaps
+// in another outage, does not count.
 type guardKey struct{ emailID, address string }
 
 // metFault is when an e-mail met a relay's fault, and at which MAIL command; nil if at another.
@@ -205,24 +205,17 @@ func (g *guard) tookMail(m email.MailCommand) {
 	delete(g.refused, guardKey{address: string(k)})
 }
 
-// own notes that an e-mail, one of its recipients or a MAIL command has met a fault of the relay. It
-// reports whether the fault is its own: the relay has taken other mail between two such
-// faults guardAcceptances times.
-func (g *guard) own(now time.Time, k guardKey) bool {
+// own notes that an e-mail, one of its recipients or a MAIL command has met a fault of the
+// relay. It reports whether the fault is its own: the relay has taken other mail between two
+// such faults guardAcceptances times. One that would end the e-mail (permanent) has to last,
+// besides: see guardPermanent.
+func (g *guard) own(now time.Time, k guardKey, permanent bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.refusedAgain(now, k, g.taken)
 	g.remember(now, k, was)
-	return was.acceptances >= guardAcceptances
-}
-
-// ownForGood is own for a fault that would end the e-mail.
-func (g *guard) ownForGood(now time.Time, k guardKey) bool {
-	own := g.own(now, k)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	was := g.refused[k]
-	return own && was.tries >= guardTries && now.Sub(was.first) >= guardPermanent
+	lasts := was.tries >= guardTries && now.Sub(was.first) >= guardPermanent
+	return was.acceptances >= guardAcceptances && (!permanent || lasts)
 }
 
 // remembers reports whether the relay had a fault at a recipient of an e-mail, or refused it,

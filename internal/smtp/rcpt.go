@@ -108,7 +108,7 @@ func (x *exchange) settleFaults() {
 	x.failed = nil // once, also where the transaction was begun anew
 	cleared := len(failed) > 0
 	for _, i := range failed {
-		own := x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i))
+		own := x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i), false)
 		cleared = cleared && (own || !x.closed)
 		o := x.out.Outcomes[i]
 		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || own) {
