@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -87,51 +85,6 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.
 		close(x.done)
 	}()
 	return x, nil
-}
-
-// keep remembers an exchange whose outcomes could not be written. xs.mu is held.
-func (xs *exchanges) keep(key exchangeKey, x *exchange) {
-	if _, ok := xs.unrecorded[key]; ok {
-		return
-	}
-	xs.unrecorded[key] = x
-	time.AfterFunc(keepUnrecorded, func() { xs.recorded(key) })
-}
-
-// keepLot remembers the attempts of a batch's lot whose outcomes could not be written.
-func (xs *exchanges) keepLot(batchID string, lost []email.UnrecordedAttempt) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	for _, u := range lost {
-		x := &exchange{done: make(chan struct{}), batchID: batchID, owner: u.Owner,
-			result: email.SendSMTPResult{Attempt: u.Attempt, Relay: u.Relay, Sent: true, Unrecorded: u.Outcomes}}
-		if len(u.Outcomes) > 0 {
-			x.result.Reply = u.Outcomes[0].Reply
-		}
-		close(x.done)
-		xs.keep(exchangeKey{u.EmailID, u.Attempt}, x)
-	}
-}
-
-// lotUnrecorded gives the attempts of a batch's lots that keepLot remembers, in the order of
-// their e-mails' ids.
-func (xs *exchanges) lotUnrecorded(batchID string) (lost []email.UnrecordedAttempt) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	for key, x := range xs.unrecorded {
-		if x.batchID == batchID {
-			lost = append(lost, email.UnrecordedAttempt{EmailID: key.emailID, Attempt: key.attempt, Owner: x.owner, Relay: x.result.Relay, Outcomes: x.result.Unrecorded})
-		}
-	}
-	slices.SortFunc(lost, func(a, b email.UnrecordedAttempt) int { return strings.Compare(a.EmailID, b.EmailID) })
-	return lost
-}
-
-// recorded forgets the outcomes of an attempt: they are written, or keepUnrecorded has passed.
-func (xs *exchanges) recorded(key exchangeKey) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	delete(xs.unrecorded, key)
 }
 
 // enter runs other work that a drain has to wait for, with the context that cuts

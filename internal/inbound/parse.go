@@ -50,7 +50,7 @@ func (p Parser) deadline() time.Time { return time.Now().Add(cmp.Or(p.Timeout, p
 // Text and HTML are the text/plain and text/html parts that are not declared
 // attachments, each kind joined by CRLF in the message's order. Every other part
 // is an attachment, and no part is both.
-func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().Add(parseTimeout)) }
+func Parse(raw []byte) (mailbox.Parsed, error) { return Parser{}.Parse(raw) }
 
 // Attachment reads one attachment by the index that Parse gave it, and may change raw. The
 // content is a slice of raw where it has at least half of raw's size, and else may be a copy:
@@ -58,7 +58,7 @@ func Parse(raw []byte) (mailbox.Parsed, error) { return parseBy(raw, time.Now().
 // as raw, or twice as many if lines end in CR alone. Errors to tell apart:
 // mailbox.ErrNoAttachment, ErrTooComplex, ErrTooSlow.
 func Attachment(raw []byte, index int) (mailbox.Part, []byte, error) {
-	return attachmentBy(raw, index, time.Now().Add(parseTimeout))
+	return Parser{}.Attachment(raw, index)
 }
 
 // attachmentBy is Attachment. A reader that panics on a message has found it too

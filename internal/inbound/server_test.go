@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -596,31 +595,4 @@ func TestAClientsOwnWordsAreNoReplyCode(t *testing.T) {
 		c.expect("250 2.0.0 OK: stored")
 		require.Equal(t, "..\r\n", string(b.store.all()[0].Raw))
 	}
-}
-
-// TestTheCommandsOfAClientThatIsGoneAreNotCarriedOut, however many it has sent.
-func TestTheCommandsOfAClientThatIsGoneAreNotCarriedOut(t *testing.T) {
-	t.Parallel()
-	b := setup(t, Config{})
-	var lookups atomic.Int32
-	first, gone := make(chan struct{}), make(chan struct{})
-	b.store.find = func() {
-		if lookups.Add(1) == 1 {
-			close(first)
-			<-gone
-		}
-	}
-	c := b.hello()
-	_, err := io.WriteString(c, "MAIL FROM:<a@x.test>\r\n"+strings.Repeat("RCPT TO:<b@y.test>\r\n", 500))
-	require.NoError(t, err)
-	<-first
-	require.NoError(t, c.Conn.(*net.TCPConn).SetLinger(0))
-	require.NoError(t, c.Conn.Close())
-	close(gone)
-	require.Eventually(t, func() bool {
-		b.server.conns.mu.Lock()
-		defer b.server.conns.mu.Unlock()
-		return len(b.server.conns.open) == 0
-	}, patience, time.Millisecond)
-	require.Less(t, lookups.Load(), int32(10))
 }
