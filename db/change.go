@@ -12,6 +12,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/pacing"
 )
 
 // mail is a locked e-mail with its recipients, changed in memory and written
@@ -230,10 +231,10 @@ func (c *change) settle(m *mail) {
 	var by email.ThrottledBy
 	for _, r := range m.recipients {
 		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
-		facts.Throttled = facts.Throttled || r.waits(c.now)
+		facts.Throttled = facts.Throttled || r.Turn.Waits(c.now)
 		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
 			next, by = r.NextAttemptAt, ""
-			if r.waits(c.now) {
+			if r.Turn.Waits(c.now) {
 				by = r.Turn.For
 			}
 		}
@@ -402,7 +403,7 @@ type recipientPatch struct {
 	Enhanced      string                `json:"enhanced_code"`
 	SMTPText      string                `json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
-	Turn          *turn                 `json:"turn"`
+	Turn          *pacing.Turn          `json:"turn"`
 }
 
 // writeRecipients writes back every recipient of a changed e-mail, each only

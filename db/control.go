@@ -192,7 +192,7 @@ func (c *change) retryNow(m *mail, by email.Holder) error {
 	}
 	for _, r := range m.recipients {
 		passedOver := r.Status == email.RecipientQueued && m.Attempts > 0 && !m.RelayDown
-		if (r.Status == email.RecipientDeferred || passedOver) && r.NextAttemptAt.After(c.now) && !r.waits(c.now) {
+		if (r.Status == email.RecipientDeferred || passedOver) && r.NextAttemptAt.After(c.now) && !r.Turn.Waits(c.now) {
 			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
 		}
 	}

@@ -169,7 +169,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 			again = again && r.Attempts < req.Attempt-1
 			r.Attempt, r.NextAttemptAt = req.Attempt, time.Time{}
 			r.Attempts++
-			r.usedTurn()
+			r.spendTurn()
 			row.RecipientIDs = append(row.RecipientIDs, r.ID)
 		}
 	}
@@ -304,7 +304,7 @@ func (c *change) deadline(m *mail) time.Time {
 }
 
 func due(r *recipientRow, now time.Time) bool {
-	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin)) && !r.waits(now)
+	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin)) && !r.Turn.Waits(now)
 }
 
 // dropOutbox: whoever got here is a run, so none has to be started.

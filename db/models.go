@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/pacing"
 )
 
 // addressJSON is how an address without a row of its own is kept.
@@ -124,7 +125,7 @@ type recipientRow struct {
 	Enhanced      string            `bun:"enhanced_code" json:"enhanced_code"`
 	SMTPText      string            `bun:"smtp_text" json:"smtp_text"`
 	AcceptedBy    *email.Acceptance `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
-	Turn          *turn             `bun:"turn,type:jsonb,nullzero" json:"turn"`
+	Turn          *pacing.Turn      `bun:"turn,type:jsonb,nullzero" json:"turn"`
 
 	// changed: the row is to be written though its state is the same.
 	changed bool

@@ -5,44 +5,27 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/pacing"
 )
 
-// turn is a recipient's place in a queue: the gate lets it through at its time, and
-// then needs no second one.
-type turn struct {
-	// For is the queue; empty for none.
-	For email.ThrottledBy `json:"for,omitempty"`
-	At  time.Time         `json:"at,omitzero"`
-	// Firm: it is a place. Otherwise it is an appointment.
-	Firm bool `json:"firm,omitempty"`
-	// Day is the one of its sender's warm-up plan that the recipient is counted on.
-	Day string `json:"day,omitempty"`
-}
-
-// waits reports whether a recipient's turn is still to come.
-func (r *recipientRow) waits(now time.Time) bool {
-	return r.Turn != nil && r.Turn.For != "" && r.Turn.At.After(now.Add(opensEarly))
-}
-
-// setTurn gives a recipient a turn, and makes it due then.
-func (r *recipientRow) setTurn(t turn, now time.Time) {
+// setTurn gives a recipient a turn, and makes it due then. A zero turn is none.
+func (r *recipientRow) setTurn(t pacing.Turn, now time.Time) {
 	r.Turn, r.changed = &t, true
 	switch {
-	case r.waits(now):
+	case r.Turn.Waits(now):
 		r.NextAttemptAt = t.At
 	case r.NextAttemptAt.After(now):
 		r.NextAttemptAt = now
 	}
-	if t == (turn{}) {
+	if t == (pacing.Turn{}) {
 		r.Turn = nil
 	}
 }
 
-// pace gives recipients that are due the places they need before an attempt may be
-// opened at them: on a day of their sender's warm-up plan, and in the queue of their
-// own domain. Those that have to wait are not due any more. For many e-mails it takes
-// as many statements as for one. What it locks comes last in the order of locks:
-// e-mails, domains, rates.
+// pace gives recipients that are due the turns they need before an attempt may be opened:
+// a day of their sender's warm-up plan, and a slot of the rate of their own domain.
+// Recipients that have to wait are not due any more. The number of statements does not
+// grow with the number of e-mails. The order of locks is: e-mails, domains, rates.
 func (c *change) pace(reqs []email.OpenRequest) error {
 	var ready []*mail
 	for _, req := range reqs {
@@ -64,7 +47,7 @@ func (c *change) pace(reqs []email.OpenRequest) error {
 	if err := c.warmUp(ready); err != nil {
 		return err
 	}
-	if err := c.queueUp(ready); err != nil {
+	if err := c.takeSlots(ready); err != nil {
 		return err
 	}
 	for _, m := range ready {
@@ -92,85 +75,84 @@ func (c *change) mayOpen(m *mail, req email.OpenRequest) (bool, error) {
 	return !paused, err
 }
 
-// candidates are the recipients that need places: who is due, and who waits for a
-// turn, since the queue may have become shorter.
+// candidates are the recipients that need turns: those that are due, and those that
+// wait for a turn, since a sooner one may have become free.
 func (c *change) candidates(m *mail) []*recipientRow {
 	var out []*recipientRow
 	for _, r := range m.recipients {
-		if due(r, c.now) || r.waits(c.now) {
+		if due(r, c.now) || r.Turn.Waits(c.now) {
 			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// queuer is one e-mail's recipients at one domain with one turn: they need places
-// together.
-type queuer struct {
+// paceGroup is one e-mail's recipients at one domain that have the same turn: they take
+// slots together.
+type paceGroup struct {
 	m          *mail
 	recipients []*recipientRow
-	queue      email.ThrottledBy
+	rate       email.ThrottledBy
 	pace       time.Duration
 }
 
-// queueUp sees to the rates of recipients' domains.
-func (c *change) queueUp(mails []*mail) error {
-	var waiting []queuer
+// turn is what all of them have at the moment.
+func (g paceGroup) turn() *pacing.Turn { return g.recipients[0].Turn }
+
+// takeSlots gives recipients slots, or estimates, of the rates of their domains.
+func (c *change) takeSlots(mails []*mail) error {
+	var waiting []paceGroup
 	paces := map[string]time.Duration{}
 	for _, m := range mails {
-		for _, q := range c.queuers(m) {
-			if c.hasTurn(q) {
+		for _, g := range c.paceGroups(m) {
+			if g.turn().HasSlot(g.rate, m.ThrottledUntil, c.now) {
 				continue
 			}
-			waiting = append(waiting, q)
-			paces[string(q.queue)] = q.pace
+			waiting = append(waiting, g)
+			paces[string(g.rate)] = g.pace
 		}
 	}
 	if len(waiting) == 0 {
 		return nil
 	}
-	queues, err := lockQueues(c.ctx, c.tx, paces)
+	rates, err := lockRates(c.ctx, c.tx, paces)
 	if err != nil {
 		return err
 	}
-	for _, w := range waiting {
-		q, had, sooner := queues[string(w.queue)], w.recipients[0].Turn, time.Time{}
-		came := had != nil && had.For == w.queue && !had.Firm && !w.recipients[0].waits(c.now)
-		if had != nil && had.For == w.queue && w.recipients[0].waits(c.now) {
-			sooner = had.At
-		}
-		at, firm, ok := q.draw(w.m.Stream, len(w.recipients), came, sooner)
+	for _, g := range waiting {
+		r := rates[string(g.rate)]
+		slot, ok := r.clock.Take(r.now, g.turn().Request(g.rate, g.m.Stream, len(g.recipients), c.now))
 		if !ok {
 			continue
 		}
-		for _, r := range w.recipients {
-			r.setTurn(turn{For: w.queue, At: at, Firm: firm, Day: r.day()}, c.now)
+		for _, rec := range g.recipients {
+			rec.setTurn(pacing.Turn{For: g.rate, At: slot.At, Reserved: slot.Reserved, Day: rec.Turn.CountedOn()}, c.now)
 		}
 	}
-	return writeQueues(c.ctx, c.late, queues)
+	return writeRates(c.ctx, c.late, rates)
 }
 
-// queuers are an e-mail's recipients whose domains have a rate. Those whose domain has
-// none any more are let go.
-func (c *change) queuers(m *mail) []queuer {
+// paceGroups are an e-mail's recipients whose domains have a rate. Recipients whose
+// domain has none any more lose their turn.
+func (c *change) paceGroups(m *mail) []paceGroup {
 	type key struct {
 		domain string
-		turn   turn
+		turn   pacing.Turn
 	}
 	var keys []key
 	groups := map[key][]*recipientRow{}
 	for _, r := range c.candidates(m) {
-		had := turn{}
+		had := pacing.Turn{}
 		if r.Turn != nil {
 			had = *r.Turn
 		}
 		domain := email.DomainOf(r.Address)
-		if had.For == email.WarmupOf(email.DomainOf(m.FromEmail)) && r.waits(c.now) {
+		if had.For == email.WarmupOf(email.DomainOf(m.FromEmail)) && r.Turn.Waits(c.now) {
 			continue // another day
 		}
 		if c.s.opts.RecipientRates.Of(domain) == 0 {
 			if had.For != "" {
-				r.setTurn(turn{Day: had.Day}, c.now)
+				r.setTurn(pacing.Turn{Day: had.Day}, c.now)
 			}
 			continue
 		}
@@ -181,42 +163,16 @@ func (c *change) queuers(m *mail) []queuer {
 		}
 		groups[k] = append(groups[k], r)
 	}
-	out := make([]queuer, len(keys))
+	out := make([]paceGroup, len(keys))
 	for i, k := range keys {
-		out[i] = queuer{m, groups[k], email.RecipientRate(k.domain), c.s.opts.RecipientRates.Of(k.domain)}
+		out[i] = paceGroup{m, groups[k], email.RecipientRate(k.domain), c.s.opts.RecipientRates.Of(k.domain)}
 	}
 	return out
 }
 
-// hasTurn reports whether they have a place and it is their turn. One that came for
-// it too late needs another, unless it was the relay that took so long.
-func (c *change) hasTurn(q queuer) bool {
-	r := q.recipients[0]
-	if r.Turn == nil || r.Turn.For != q.queue || !r.Turn.Firm || r.waits(c.now) {
-		return false
+// spendTurn takes a recipient's turn away, because it is being tried.
+func (r *recipientRow) spendTurn() {
+	if r.Turn != nil {
+		r.Turn, r.changed = r.Turn.Spent(), true
 	}
-	at := r.Turn.At
-	if q.m.ThrottledUntil.After(at) {
-		at = q.m.ThrottledUntil
-	}
-	return c.now.Sub(at) < placeKept
-}
-
-// usedTurn: a retry needs another place, but is not counted twice on a day.
-func (r *recipientRow) usedTurn() {
-	if r.Turn == nil {
-		return
-	}
-	day := r.Turn.Day
-	r.Turn, r.changed = nil, true
-	if day != "" {
-		r.Turn = &turn{Day: day}
-	}
-}
-
-func (r *recipientRow) day() string {
-	if r.Turn == nil {
-		return ""
-	}
-	return r.Turn.Day
 }

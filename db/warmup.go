@@ -13,11 +13,8 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/pacing"
 )
-
-// spread is the time at the begin of a day over which those who waited for it are let
-// through, so that they do not all come at midnight.
-const spread = time.Hour
 
 // warmupRow is a domain that is being warmed up.
 type warmupRow struct {
@@ -28,7 +25,7 @@ type warmupRow struct {
 	From       time.Time `bun:"warmup_from"`
 }
 
-// warmupDay is how many places of a day are given away.
+// warmupDay is a row of the table warmup_days: how many recipients are counted on a day.
 type warmupDay struct {
 	DomainID      string `json:"domain_id" bun:"domain_id"`
 	Day           string `json:"day" bun:"day"`
@@ -36,64 +33,16 @@ type warmupDay struct {
 	Broadcast     int    `json:"broadcast" bun:"broadcast"`
 }
 
-func (d *warmupDay) take(stream email.Stream) {
-	if stream == email.StreamBroadcast {
-		d.Broadcast++
-		return
-	}
-	d.Transactional++
+// lockedPlan is the plan of a locked domain.
+type lockedPlan struct {
+	pacing.Plan
+	domainID string
 }
 
-// plan is a locked domain with its days.
-type plan struct {
-	warmupRow
-	days map[string]*warmupDay
-	// changed are the days to write.
-	changed map[string]*warmupDay
-}
-
-func midnight(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
-
-// place finds the first day, from today on, that has room. After the last one there
-// is no limit, but those who wait for that are spread as on the last.
-func (p *plan) place(stream email.Stream, today time.Time) turn {
-	w := account.Warmup{Plan: p.Plan}
-	from := midnight(p.From)
-	first := int(today.Sub(from)/(24*time.Hour)) + 1
-	for n := first; ; n++ {
-		start := from.AddDate(0, 0, n-1)
-		day := p.day(start)
-		room, last := w.Plan[min(n, len(w.Plan))-1], n > len(w.Plan)
-		if !last && (day.Transactional+day.Broadcast >= room || stream == email.StreamBroadcast && day.Broadcast >= w.BroadcastLimit(n)) {
-			continue
-		}
-		before := day.Transactional + day.Broadcast
-		day.take(stream)
-		p.changed[day.Day] = day
-		t := turn{Day: day.Day}
-		if n > first {
-			// A second late: whoever comes early still finds the day before.
-			t.For, t.Firm = email.WarmupOf(p.Name), true
-			t.At = start.Add(time.Second + spread/time.Duration(room)*time.Duration(before))
-		}
-		return t
-	}
-}
-
-func (p *plan) day(start time.Time) *warmupDay {
-	name := start.Format(time.DateOnly)
-	d := p.days[name]
-	if d == nil {
-		d = &warmupDay{DomainID: p.ID, Day: name}
-		p.days[name] = d
-	}
-	return d
-}
-
-// warmUp sees to the plans of senders' domains. Each recipient is counted once for
-// every day on which it is tried.
+// warmUp counts recipients on the days of their senders' warm-up plans. Each recipient
+// is counted once for every day on which it is tried.
 func (c *change) warmUp(mails []*mail) error {
-	today := midnight(c.now)
+	today := pacing.Midnight(c.now)
 	type key struct {
 		CustomerID string `json:"customer_id"`
 		Domain     string `json:"name"`
@@ -105,10 +54,10 @@ func (c *change) warmUp(mails []*mail) error {
 		k := key{m.CustomerID, email.DomainOf(m.FromEmail)}
 		for _, r := range c.candidates(m) {
 			switch {
-			case r.day() == today.Format(time.DateOnly), r.waits(c.now):
+			case r.Turn.CountedOn() == today.Format(time.DateOnly), r.Turn.Waits(c.now):
 				continue
 			case !m.anyWarmup:
-				r.count(turn{}, c.now)
+				r.count(pacing.Turn{}, c.now)
 				continue
 			}
 			if wanting[k] == nil {
@@ -132,9 +81,9 @@ func (c *change) warmUp(mails []*mail) error {
 	for _, k := range order {
 		p := plans[k.CustomerID+" "+k.Domain]
 		for _, r := range wanting[k] {
-			t := turn{}
+			t := pacing.Turn{}
 			if p != nil {
-				t = p.place(streams[r], today)
+				t = p.Assign(streams[r], today)
 			}
 			r.count(t, c.now)
 		}
@@ -142,19 +91,16 @@ func (c *change) warmUp(mails []*mail) error {
 	return c.writePlans(plans)
 }
 
-// count notes the day of a plan that a recipient is counted on, or that it has to wait
-// for that. Otherwise it keeps the turn that it has elsewhere.
-func (r *recipientRow) count(t turn, now time.Time) {
-	if had := r.Turn; t.For == "" && had != nil && had.For != "" && !had.For.IsWarmup() {
-		t.For, t.At, t.Firm = had.For, had.At, had.Firm
-	}
-	if r.Turn != nil || t != (turn{}) {
+// count gives a recipient the turn that its sender's plan assigned.
+func (r *recipientRow) count(assigned pacing.Turn, now time.Time) {
+	t := r.Turn.Counted(assigned)
+	if r.Turn != nil || t != (pacing.Turn{}) {
 		r.setTurn(t, now)
 	}
 }
 
 // plans locks the domains, by customer and name, that are being warmed up today.
-func (c *change) plans(wants string, today time.Time) (map[string]*plan, error) {
+func (c *change) plans(wants string, today time.Time) (map[string]*lockedPlan, error) {
 	var rows []warmupRow
 	err := c.tx.NewRaw(`SELECT d.id, d.customer_id, d.name, d.warmup_plan, d.warmup_from FROM domains AS d
 		JOIN jsonb_to_recordset(?0::jsonb) AS v(customer_id uuid, name text) ON v.customer_id = d.customer_id AND v.name = d.name
@@ -163,17 +109,17 @@ func (c *change) plans(wants string, today time.Time) (map[string]*plan, error) 
 	if err != nil || len(rows) == 0 {
 		return nil, wrapped("lock warm-up plans", err)
 	}
-	byID, out := map[string]*plan{}, map[string]*plan{}
+	byID, out := map[string]*lockedPlan{}, map[string]*lockedPlan{}
 	ids := make([]string, len(rows))
 	for i, r := range rows {
-		p := &plan{warmupRow: r, days: map[string]*warmupDay{}, changed: map[string]*warmupDay{}}
+		p := &lockedPlan{pacing.Plan{Domain: r.Name, Limits: account.Warmup{Plan: r.Plan, From: r.From}, Days: map[string]*pacing.DayCount{}}, r.ID}
 		ids[i], byID[r.ID], out[r.CustomerID+" "+r.Name] = r.ID, p, p
 	}
 	var days []*warmupDay
 	err = c.tx.NewRaw(`SELECT domain_id, to_char(day, 'YYYY-MM-DD') AS day, transactional, broadcast FROM warmup_days
 		WHERE domain_id IN (?) AND day >= ?::date`, bun.List(ids), today.Format(time.DateOnly)).Scan(c.ctx, &days)
 	for _, d := range days {
-		byID[d.DomainID].days[d.Day] = d
+		byID[d.DomainID].Days[d.Day] = &pacing.DayCount{Day: d.Day, Transactional: d.Transactional, Broadcast: d.Broadcast}
 	}
 	return out, wrapped("read warm-up days", err)
 }
@@ -185,11 +131,11 @@ func wrapped(what string, err error) error {
 	return nil
 }
 
-func (c *change) writePlans(plans map[string]*plan) error {
-	var days []*warmupDay
+func (c *change) writePlans(plans map[string]*lockedPlan) error {
+	var days []warmupDay
 	for _, p := range plans {
-		for _, d := range p.changed {
-			days = append(days, d)
+		for _, d := range p.Changed {
+			days = append(days, warmupDay{p.domainID, d.Day, d.Transactional, d.Broadcast})
 		}
 	}
 	if len(days) == 0 {
@@ -215,8 +161,8 @@ func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w accoun
 		if err := w.Check(); err != nil {
 			return account.Domain{}, email.Fail(email.CodeInvalidRequest, "%s", err)
 		}
-		detail = fmt.Sprintf("%d days from %s", len(w.Plan), midnight(w.From).Format(time.DateOnly))
-		plan, from = pgdialect.Array(w.Plan), midnight(w.From).Format(time.DateOnly)
+		detail = fmt.Sprintf("%d days from %s", len(w.Plan), pacing.Midnight(w.From).Format(time.DateOnly))
+		plan, from = pgdialect.Array(w.Plan), pacing.Midnight(w.From).Format(time.DateOnly)
 	}
 	err := s.inTx(ctx, func(tx bun.Tx) error {
 		// Days of another plan that begins on another day count as they are: what has
@@ -286,8 +232,8 @@ func (s *Store) releaseWarmup(ctx context.Context, customerID, name string) erro
 		err = s.change(ctx, ids, func(c *change) error {
 			for _, m := range c.mails {
 				for _, r := range m.recipients {
-					if r.Turn != nil && r.Turn.For == email.WarmupOf(name) && r.waits(c.now) {
-						r.setTurn(turn{}, c.now)
+					if r.Turn != nil && r.Turn.For == email.WarmupOf(name) && r.Turn.Waits(c.now) {
+						r.setTurn(pacing.Turn{}, c.now)
 						m.Paused, m.dirty = true, true
 					}
 				}

@@ -59,6 +59,7 @@ var rules = map[string]rule{
 	"internal/turns":   {},
 	"internal/intake":  {may: []string{"email", "internal/header"}},
 	"internal/render":  {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
+	"internal/pacing":  {may: []string{"email", "internal/account"}, standardOnly: true},
 	"internal/smtp":    {may: []string{"email"}},
 	"client":           {may: []string{"email"}, standardOnly: true},
 	// What it says depends on the message alone.
@@ -70,7 +71,7 @@ var rules = map[string]rule{
 
 	"internal/dispatch":   {may: domain},
 	"internal/codec":      {},
-	"db":                  {may: domain},
+	"db":                  {may: join(domain, "internal/pacing")},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool")},
 	"internal/mailread":   {may: []string{"internal/mailbox"}},
 	"internal/metrics":    {may: domain},
