@@ -143,6 +143,11 @@ lint: $(golangci_lint) ## Run golangci-lint
 	@$(golangci_lint) run ./...
 	@cd examples && GOWORK=off $(CURDIR)/$(golangci_lint) run --config ../.golangci.yml ./...
 
+.PHONY: prose
+prose: ## Look for words and sentences that are hard to understand, in comments and docs
+	$(call step,prose)
+	@go run ./tools/prose .
+
 .PHONY: workflowcheck
 workflowcheck: $(workflowcheck) ## Look for what a workflow must not do
 	$(call step,workflowcheck)

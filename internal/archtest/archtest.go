@@ -95,6 +95,7 @@ var rules = map[string]rule{
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
 
+	"tools/prose":       {},
 	"tools/temporalcli": {may: []string{"internal/devstack"}},
 	"deploy":            {may: []string{"internal/config", "internal/devstack", "db"}}, // tests of the compose file and its scripts
 	"docs/schema":       {may: []string{"email"}},                                      // a test that makes the schemas
