@@ -46,8 +46,8 @@ func TestRun(t *testing.T) {
 		"an inversion": {
 			"a.md", "First. What ends, ends once.\n\n# What this page says of it\n\nWhat is it that ends? Who comes late has to wait.\n\n| What | Who pays |\n",
 			[]string{
-				`a.md:1: a sentence begins with "what": begin with the subject`,
-				`a.md:5: a sentence begins with "who": begin with the subject`,
+				`a.md:1: a sentence begins with "What": begin with the subject`,
+				`a.md:5: a sentence begins with "Who": begin with the subject`,
 			},
 		},
 		"descriptions of an OpenAPI file": {

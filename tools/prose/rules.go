@@ -12,8 +12,8 @@ const (
 	// maxWords is how many words a sentence may have. Code in backticks counts as one
 	// word; a colon and a semicolon end a sentence.
 	maxWords = 25
-	// minInverted is from how many words on a sentence must not begin with "who" or
-	// "what": a shorter one is a title.
+	// minInverted is from how many words on a sentence must not begin with "Who" or
+	// "What": a shorter one is a title.
 	minInverted = 4
 )
 
@@ -104,7 +104,7 @@ func (s *sentence) add(t string, line int) {
 		return
 	}
 	if s.words++; s.words == 1 {
-		s.line, s.first = line, strings.ToLower(strings.Trim(t, "*_\"'()"))
+		s.line, s.first = line, strings.Trim(t, "*_\"'()")
 	}
 }
 
@@ -114,7 +114,7 @@ func (s *sentence) end() (out []finding) {
 		out = append(out, finding{s.line, fmt.Sprintf("a sentence of %d words, at most %d: make two of it", s.words, maxWords)})
 	}
 	question := strings.Contains(s.last, "?")
-	if (s.first == "who" || s.first == "what") && s.words >= minInverted && !question && !s.heading {
+	if (s.first == "Who" || s.first == "What") && s.words >= minInverted && !question && !s.heading {
 		out = append(out, finding{s.line, fmt.Sprintf("a sentence begins with %q: begin with the subject", s.first)})
 	}
 	*s = sentence{heading: s.heading}
