@@ -196,7 +196,7 @@ func (d *deployment) round(ctx context.Context) (s sample, err error) {
 	return s, err
 }
 
-// acceptRound only has them accepted; nobody starts their runs.
+// acceptRound only has them accepted; no process starts their runs.
 func (d *deployment) acceptRound(ctx context.Context) (s sample, err error) {
 	begin := time.Now()
 	s.n = d.st.mails * acceptFactor
@@ -205,8 +205,8 @@ func (d *deployment) acceptRound(ctx context.Context) (s sample, err error) {
 	return s, err
 }
 
-// idle sends n mails one after the other and returns how long each took from the
-// request to the end of the transaction that made it delivered, sorted.
+// idle sends n mails one after the other. It returns how long each took, sorted: from the
+// request to the end of the transaction that made it delivered.
 func (d *deployment) idle(ctx context.Context, n int) (took []time.Duration, err error) {
 	for range n {
 		begin := time.Now()

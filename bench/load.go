@@ -98,7 +98,7 @@ func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body stri
 }
 
 // open is how many e-mails have not ended. The query finds them by an index of
-// the open ones, whatever else there is.
+// the open ones, so its cost does not grow with the others.
 func (d *deployment) open(ctx context.Context) (n int, err error) {
 	err = d.pool.QueryRow(ctx, "SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')").Scan(&n)
 	return n, err

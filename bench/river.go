@@ -93,7 +93,7 @@ func newQueue(ctx context.Context, st *stack) (*queue, error) {
 	return q, err
 }
 
-// insert makes n jobs that nobody works on: what a queue accepts at best.
+// insert makes n jobs without a worker: the most that a queue accepts.
 func (q *queue) insert(ctx context.Context, n, clients int) error {
 	return together(ctx, n, clients, func(ctx context.Context) error {
 		_, err := q.client.Insert(ctx, sendArgs{}, &river.InsertOpts{Queue: "unworked"})

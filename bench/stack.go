@@ -202,8 +202,8 @@ type deployment struct {
 }
 
 // deploy makes a database of that many old e-mails and runs postrider over it, a
-// process for each of the commands. Where it does not deliver, Temporal's address
-// is one where nobody listens.
+// process for each of the commands. Without delivers, Temporal's address
+// is one where no server listens.
 func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
 	say("deploying %s", name)
 	d = &deployment{st: st, name: name}

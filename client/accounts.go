@@ -81,7 +81,7 @@ func (c *Client) DeleteAccessKey(ctx context.Context, id string) (AccessKey, err
 	return out, err
 }
 
-// Customer is the record of whoever the access key belongs to.
+// Customer is the customer that the access key belongs to.
 type Customer struct {
 	ID            string `json:"id"`
 	Name          string `json:"name"`

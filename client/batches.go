@@ -27,7 +27,7 @@ type Batch struct {
 	Recipients []BatchRecipient `json:"recipients,omitempty"`
 }
 
-// BatchRecipient is somebody who gets a copy of a Batch's Message.
+// BatchRecipient is a person who gets a copy of a Batch's Message.
 type BatchRecipient struct {
 	Address
 	// Variables are what the message has places for. email and name are there by
@@ -120,8 +120,8 @@ func (p BatchProgress) Open() int {
 	return p.Count(email.StatusQueued) + p.Count(email.StatusSending)
 }
 
-// SendBatch has a batch accepted, once, however often it has to be tried. What was
-// said of Send holds here, too. In permissive mode, Items say what was refused. A Wait
+// SendBatch has a batch accepted once, even if it takes several tries. The rules of Send
+// hold here, too. In permissive mode, Items name the messages that were refused. A Wait
 // does nothing: see WatchBatch.
 func (c *Client) SendBatch(ctx context.Context, b Batch, opts ...SendOption) (SentBatch, error) {
 	if err := b.check("/v1.0/emails/batch"); err != nil {

@@ -241,7 +241,7 @@ func (r Retry) pause(n int, err error) (_ time.Duration, ok bool) {
 	if !isAnswer || e.RetryAfter == 0 {
 		return d, true
 	}
-	// Whoever was sent away at once shall not come back at once.
+	// Clients that were refused at the same time must not come back at the same time.
 	return max(d, e.RetryAfter+jitter(r.First)), e.RetryAfter <= r.Max
 }
 

@@ -3,10 +3,10 @@
 //
 //  1. A Client has a base URL and an access key. It may be used by any number of
 //     goroutines; every call takes a context, which ends it.
-//  2. What can be repeated without harm is: every GET, and Send, which always goes
-//     with an Idempotency-Key. It is tried again when there is no answer, and on
-//     429, 502, 503 and 504; see Retry for how often. Nothing else is: what a lost
-//     answer to Cancel or Resend said, only the caller can find out.
+//  2. Calls that are safe to repeat are repeated: every GET, and Send, which always goes
+//     with an Idempotency-Key. They are tried again when there is no answer, and on
+//     429, 502, 503 and 504; see Retry for how often. No other call is repeated. Only
+//     the caller can find out what a lost answer to Cancel or Resend said.
 //  3. A Send without a key of its own gets a random one, the same for all its
 //     tries: it never sends twice. Calling Send again is another matter. A program
 //     that may die and start over has to give a key that it can make again, such as
@@ -27,7 +27,7 @@ import (
 )
 
 // DefaultTimeout is for how long nothing may move, either way, before a try is
-// given up. What is asked for with Wait comes on top.
+// given up. The time of a Wait comes on top.
 const DefaultTimeout = 30 * time.Second
 
 // Retry says how often a call is tried that can be repeated.
@@ -38,9 +38,9 @@ type Retry struct {
 	// the wait is between half of it and all. 0 means 500ms: with 6 tries, the last
 	// one comes 8 to 16 s after the first, if the answers come at once.
 	First time.Duration
-	// Max bounds the waits. What a server asks for (Retry-After) is kept to; one that
-	// asks for more than Max gets no other try: the Error says for what it asked.
-	// 0 means 30s.
+	// Max bounds the waits; 0 means 30s. A wait that the server asks for (Retry-After)
+	// is kept. A server that asks for more than Max gets no other try: the Error holds
+	// the time that it asked for.
 	Max time.Duration
 }
 
@@ -115,7 +115,7 @@ func New(baseURL, accessKey string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Format keeps the access key out of logs, whatever the verb.
+// Format keeps the access key out of logs for every verb.
 func (c *Client) Format(f fmt.State, _ rune) {
-	_, _ = io.WriteString(f, "postrider client of "+c.base.String()) // fmt has nobody to tell
+	_, _ = io.WriteString(f, "postrider client of "+c.base.String()) // fmt takes no error
 }

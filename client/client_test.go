@@ -144,7 +144,7 @@ func TestIDsAreChecked(t *testing.T) {
 	require.Empty(t, s.requests())
 }
 
-// JSON would hold another text, and nobody would be told.
+// JSON would hold another text, without an error.
 func TestTextsAreUTF8(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answer(202, anEmail))

@@ -70,7 +70,7 @@ func (c *Client) Usage(ctx context.Context) (Usage, error) {
 	return out, err
 }
 
-// Audited is a change that somebody made.
+// Audited is a change in the audit list, with its actor.
 type Audited struct {
 	ID         string    `json:"id"`
 	At         time.Time `json:"at"`
@@ -230,14 +230,14 @@ func (c *Client) Domain(ctx context.Context, customerID, name string) (Domain, e
 	return c.domain(ctx, http.MethodGet, nil, customerID, name)
 }
 
-// VerifyDomain verifies a customer's sender domain, or takes that back: then nobody sends
-// from it until it is verified for a customer.
+// VerifyDomain verifies a customer's sender domain, or takes that back. After that no
+// customer may send from the domain until it is verified for one.
 func (c *Client) VerifyDomain(ctx context.Context, customerID, name string, verified bool) (Domain, error) {
 	return c.domain(ctx, http.MethodPut, map[string]bool{"verified": verified}, customerID, name)
 }
 
-// DeleteDomain takes a sender domain from a customer. From one that was verified nobody
-// sends until it is verified for a customer.
+// DeleteDomain takes a sender domain from a customer. If it was verified, no customer may
+// send from it until it is verified for one.
 func (c *Client) DeleteDomain(ctx context.Context, customerID, name string) (Domain, error) {
 	return c.domain(ctx, http.MethodDelete, nil, customerID, name)
 }

@@ -39,7 +39,7 @@ func Example() {
 	}
 }
 
-// What did not arrive today.
+// This lists the e-mails of today that did not arrive.
 func ExampleClient_List() {
 	c, err := client.New("https://mail.example.com", os.Getenv("POSTRIDER_ACCESSKEY"))
 	if err != nil {

@@ -43,7 +43,7 @@ type Message struct {
 	// OnAmbiguous is retry if it is empty, Stream transactional.
 	OnAmbiguous email.OnAmbiguous `json:"on_ambiguous,omitempty"`
 	Stream      email.Stream      `json:"stream,omitempty"`
-	// CallbackURL is told what becomes of this message, besides the customer's webhook.
+	// CallbackURL gets the outcome of this message, in addition to the customer's webhook.
 	CallbackURL string `json:"callback_url,omitempty"`
 }
 
@@ -105,8 +105,8 @@ func (hs Headers) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// check finds the texts that are not UTF-8: as JSON they would become others,
-// without anybody being told.
+// check refuses texts that are not UTF-8: the JSON encoder would change them without an
+// error.
 func (m Message) check() error {
 	e := &Error{Method: http.MethodPost, Path: "/v1.0/emails", Code: email.CodeInvalidRequest, Detail: "the message is not valid; nothing was sent"}
 	text := func(s, pointer string, args ...any) {

@@ -41,8 +41,8 @@ func (c *Client) Pause(ctx context.Context, p Pause) (Pause, error) {
 	return out, err
 }
 
-// Unpause lets mail go on, and answers with what is still paused. What is not
-// paused is an *Error with the code not_found.
+// Unpause lets mail go on and returns the pauses that are left. For a scope that is not
+// paused it returns an *Error with the code not_found.
 func (c *Client) Unpause(ctx context.Context, scope email.PauseScope, key string) (Pauses, error) {
 	query := url.Values{"scope": {string(scope)}}
 	if key != "" {

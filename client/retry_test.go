@@ -81,7 +81,7 @@ func TestSendIsRepeated(t *testing.T) {
 	})
 }
 
-// The answer to a replay is the first one; whoever waits wants the verdict.
+// The answer to a replay is the first one; a client that waits wants the verdict.
 func TestReplayIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	delivered := `{"id":"` + anID + `","status":"delivered"}`

@@ -90,7 +90,7 @@ func checkCompose(text []byte, dir string) ([]string, error) {
 	}
 	var wrong []string
 	report := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-	oneShots := map[string]bool{} // somebody waits for them to complete
+	oneShots := map[string]bool{} // another service waits for them to complete
 	for _, s := range file.Services {
 		for target, c := range s.DependsOn {
 			oneShots[target] = oneShots[target] || c.Condition == completed
@@ -172,8 +172,8 @@ func checkLimits(name string, s service, report func(string, ...any)) {
 	}
 }
 
-// checkEnds wants a health check of what runs on, and of what ends that it may
-// be tried again and that somebody waits for it.
+// checkEnds wants a health check of each service that runs on. A service that ends must
+// be safe to repeat, and another one must wait for it.
 func checkEnds(name string, s service, oneShot bool, report func(string, ...any)) {
 	switch {
 	case s.Healthcheck == nil && !oneShot:

@@ -66,7 +66,7 @@ func buildContext(t *testing.T, dir string) (names []string) {
 }
 
 // The image's binary is built by the Dockerfile's own command, from exactly the files
-// that its build context holds, and knows the commit that compose passes.
+// of its build context. It knows the commit that compose passes.
 func TestTheImageBuilds(t *testing.T) {
 	t.Parallel()
 	src, out := t.TempDir(), t.TempDir()

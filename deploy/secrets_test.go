@@ -12,8 +12,8 @@ import (
 	"github.com/postrider/postrider/internal/config"
 )
 
-// Each of our services starts with the env file for a trial, refuses its passwords and
-// keys by name without the setting for a trial, and nothing has a default secret.
+// Each of our services starts with the env file for a trial. Without the setting for a
+// trial it refuses that file's passwords and keys by name. No secret has a default.
 func TestComposeSecretsOfATrialAreRefusedAsPublished(t *testing.T) {
 	t.Parallel()
 	var file composeFile

@@ -5,19 +5,19 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// The numbers that a worker is tuned by. What was measured, and how, is in
-// docs/operating.md; there is no setting for them, as none of them is what bounds
-// an installation: a mail costs about 10 ms of CPU, the rest is waiting.
+// These numbers tune a worker. docs/operating.md has the measurements. There is no setting
+// for them, since none of them bounds an installation: a mail costs about 10 ms of CPU, the
+// rest is waiting.
 const (
 	// slots is how many workflow tasks, local activities and activities run at once,
 	// each. A fresh e-mail holds a workflow task and a local activity while its relay
 	// answers. 50 suffice for relays that answer at once. 200 keep two cores busy where
-	// an answer takes 100 ms and more, and are few enough that an attempt gets one of a
+	// an answer takes 100 ms and more. They are few enough that an attempt gets one of a
 	// relay's 10 connections (max_conns) well within the 5 s that it has inline: 200
-	// mails of 100 ms on 10 connections are 2 s. With 1000 they would be 10 s, and most
-	// of a burst be handed over to regular activities, at seven events each. Postgres
-	// sees at most 20 of them at a time (db.Options.MaxConns): a transaction never waits
-	// for a second connection, so they queue for milliseconds and cannot starve.
+	// mails of 100 ms on 10 connections are 2 s. With 1000 they would be 10 s. Most of a
+	// burst would then become regular activities, at seven events each. Postgres sees at
+	// most 20 of them at a time (db.Options.MaxConns). A transaction never waits for a
+	// second connection, so they queue for milliseconds and cannot starve.
 	slots = 200
 
 	// stickyRuns is how many runs a process keeps in memory between their workflow
@@ -42,11 +42,11 @@ func pollers(initial, least, most int) worker.PollerBehavior {
 
 // options of the SDK's worker. The drain has no number here: what an exchange may
 // take is up to the installation's relays (POSTRIDER_DRAIN_TIMEOUT).
-func (o Options) options(room *Room) worker.Options {
+func (o Options) options(free *Slots) worker.Options {
 	out := worker.Options{
 		WorkerStopTimeout:          o.DrainTimeout,
 		OnFatalError:               o.OnFatalError,
-		Tuner:                      tuner(room),
+		Tuner:                      tuner(free),
 		WorkflowTaskPollerBehavior: workflowPollers(),
 		ActivityTaskPollerBehavior: activityPollers(),
 	}
@@ -60,10 +60,10 @@ func (o Options) options(room *Room) worker.Options {
 	return out
 }
 
-// tuner gives out slots of each kind, those for workflow tasks from the room.
-func tuner(room *Room) worker.WorkerTuner {
+// tuner gives out slots of each kind, those for workflow tasks from free.
+func tuner(free *Slots) worker.WorkerTuner {
 	t, err := worker.NewCompositeTuner(worker.CompositeTunerOptions{
-		WorkflowSlotSupplier: room, ActivitySlotSupplier: fixed(slots), LocalActivitySlotSupplier: fixed(slots),
+		WorkflowSlotSupplier: free, ActivitySlotSupplier: fixed(slots), LocalActivitySlotSupplier: fixed(slots),
 		NexusSlotSupplier: fixed(slots), SessionActivitySlotSupplier: fixed(slots),
 	})
 	if err != nil {

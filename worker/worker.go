@@ -29,13 +29,13 @@ type Options struct {
 // New makes a worker for our task queue. Its client decides whether starts are
 // eager: where it is the one that dispatch starts runs with, they are.
 //
-// The Room tells those who start runs when there is some.
-func New(c client.Client, a *activities.Activities, opts Options) (worker.Worker, *Room) {
+// Slots.Await lets starters wait until this worker has free slots.
+func New(c client.Client, a *activities.Activities, opts Options) (worker.Worker, *Slots) {
 	worker.SetStickyWorkflowCacheSize(stickyRuns) // the process's; it holds from its first worker on
-	room := newRoom(slots)
-	w := worker.New(c, email.TaskQueue, opts.options(room))
+	free := newSlots(slots)
+	w := worker.New(c, email.TaskQueue, opts.options(free))
 	Register(w, a)
-	return w, room
+	return w, free
 }
 
 // Register puts everything a SendEmail run needs into a registry.

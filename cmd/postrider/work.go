@@ -45,7 +45,7 @@ func (a *app) work(ctx context.Context) error {
 			return nil // only ctx ends the wait
 		}
 		failed := make(chan error, 1)
-		w, room := worker.New(a.temporal, a.activities, worker.Options{
+		w, free := worker.New(a.temporal, a.activities, worker.Options{
 			DrainTimeout: a.cfg.DrainTimeout, Deployment: a.cfg.Deployment, BuildID: a.buildID(),
 			OnFatalError: func(err error) {
 				select {
@@ -56,7 +56,7 @@ func (a *app) work(ctx context.Context) error {
 		})
 		err := w.Start()
 		if err == nil {
-			a.dispatcher.StartWhen(room.Await)
+			a.dispatcher.StartWhen(free.Await)
 			a.readiness.SetPolling(true)
 			a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", a.buildID())
 			err = a.watch(ctx, failed)

@@ -1,4 +1,4 @@
-// Command approval sends a mail once somebody has approved it:
+// Command approval sends a mail after a person has approved it:
 //
 //	go run ./approval -customer ID -from demo@example.com -to you@example.net
 //	temporal workflow update execute --workflow-id announcement --name decide --input '{"Approved":true,"By":"ann"}'

@@ -37,8 +37,8 @@ const maxItems = 500
 func Collect(ctx workflow.Context, d Digest) error {
 	signals := workflow.GetSignalChannelWithOptions(ctx, "add", workflow.SignalChannelOptions{Description: "One more item for the digest"})
 	items := d.Items
-	// What a signal brings is decoded here. The SDK drops one that it cannot decode and
-	// waits for the next, and the run would hear nothing else meanwhile, not even its timer.
+	// A signal's payload is decoded here. Receive drops a signal that it cannot decode and
+	// waits for the next one; meanwhile the run would not even see its timer.
 	receive := func(c workflow.ReceiveChannel, _ bool) {
 		var raw converter.RawValue
 		var item string
@@ -50,7 +50,7 @@ func Collect(ctx workflow.Context, d Digest) error {
 		items = append(items, item)
 	}
 	for first := workflow.NewSelector(ctx).AddReceive(signals, receive); len(items) == 0; {
-		first.Select(ctx) // nothing to tell is not told
+		first.Select(ctx) // without a text there is no mail
 	}
 	dayEnds := workflow.NewTimerWithOptions(ctx, d.For, workflow.TimerOptions{Summary: "the digest is sent"})
 	over := false

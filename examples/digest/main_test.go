@@ -50,8 +50,8 @@ func TestWhatCameTooLateIsInTheNext(t *testing.T) {
 	require.Equal(t, mailtest.Start.Add(24*time.Hour), e.At[0])
 }
 
-// A signal is anybody's: one that holds no text is left out, and what comes after it heard.
-func TestWhatIsNoTextDeafensNobody(t *testing.T) {
+// Any program can send a signal. One without a text is left out; those after it count.
+func TestASignalWithoutATextIsLeftOut(t *testing.T) {
 	e := mailtest.New(t, mailtest.Delivered)
 	for i, item := range []any{42, "thing 1", nil, "thing 3", map[string]string{"thing": "4"}} {
 		e.RegisterDelayedCallback(func() { e.SignalWorkflow("add", item) }, time.Duration(i+1)*time.Hour)

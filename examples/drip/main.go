@@ -39,7 +39,7 @@ func Welcome(ctx workflow.Context, s Series) (Sent, error) {
 	stop := workflow.GetSignalChannelWithOptions(ctx, "stop", workflow.SignalChannelOptions{Description: "The reader has had enough"})
 	for i, text := range s.Mails {
 		if i > 0 {
-			// Whichever comes first: the time, or the wish to stop.
+			// The time or the wish to stop comes first.
 			if stopped, _ := stop.ReceiveWithTimeout(ctx, s.Every, nil); stopped {
 				sent.End = "stopped by the reader"
 				return sent, nil
@@ -47,7 +47,7 @@ func Welcome(ctx workflow.Context, s Series) (Sent, error) {
 		}
 		in, err := s.Input(client.Message{
 			To: []client.Address{{Email: s.To}}, Subject: fmt.Sprintf("Welcome, part %d", i+1), Content: client.Content{Text: text},
-			Stream: email.StreamBroadcast, // it may wait for mail that somebody is waiting for
+			Stream: email.StreamBroadcast, // it may wait for mail that a person is waiting for
 			Tags:   []string{"welcome"},
 		})
 		if err != nil {

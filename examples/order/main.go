@@ -29,10 +29,10 @@ type Order struct {
 // news.
 const patience = time.Hour
 
-// ConfirmOrder says how the customer was told. Reset or started again it tells nobody
-// twice by mail: the child's id is the message's name, and nothing in the message depends
-// on when it was made. An expires_at counted from now would: that is another message
-// under the same name, and refused.
+// ConfirmOrder returns how the customer was informed. A run that is reset or started again
+// sends no second mail: the child's id is the message's name. So the message must not
+// depend on the time when it was made. With an expires_at counted from now it would be
+// another message under the same name, and refused.
 func ConfirmOrder(ctx workflow.Context, o Order) (string, error) {
 	in, err := o.Input(client.Message{
 		To: []client.Address{{Email: o.To}}, Subject: "Order " + o.Number, Content: client.Content{Text: "Thank you for your order."},
@@ -56,7 +56,7 @@ func ConfirmOrder(ctx workflow.Context, o Order) (string, error) {
 	workflow.NewSelector(ctx).AddFuture(sending, func(workflow.Future) {}).AddFuture(late, func(workflow.Future) { callOff() }).Select(ctx)
 	var sent email.SendEmailResult
 	// An error means that the message itself is not good, or the account: nothing to
-	// retry. What becomes of a good one is in the result.
+	// retry. The result holds the outcome of a good one.
 	if err := sending.Get(ctx, &sent); err != nil {
 		return "", err
 	}

@@ -233,14 +233,14 @@ type Domain struct {
 	ID         string
 	CustomerID string
 	Name       string
-	// VerifiedAt is zero while nobody has shown that the domain is the customer's.
+	// VerifiedAt is zero while the domain is not verified to be the customer's.
 	VerifiedAt time.Time
 	Warmup     Warmup
 	CreatedAt  time.Time
 }
 
-// tokenPrefix marks an access key's token, so that it is told from a JWT and
-// found by secret scanners.
+// tokenPrefix marks an access key's token: it cannot be a JWT, and secret scanners
+// find it.
 const tokenPrefix = "pr_"
 
 // NewToken makes an access key's token: "pr_" and 256 random bits.

@@ -14,7 +14,7 @@ type Actor struct {
 	RequestID  string
 }
 
-// Audited is one thing that somebody did.
+// Audited is one action of an actor.
 type Audited struct {
 	ID string
 	At time.Time
@@ -34,7 +34,7 @@ func WithActor(ctx context.Context, a Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
-// ActorOf tells on whose behalf a call is made; the system's, where nobody said.
+// ActorOf is the actor on whose behalf a call is made; the system if none is set.
 func ActorOf(ctx context.Context) Actor {
 	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
 		return a

@@ -61,7 +61,7 @@ func (w Warmup) Beginning(text string, now time.Time) (time.Time, error) {
 }
 
 // BroadcastLimit is how many of a day's places broadcast mail may have, the day
-// counted from 1. It leaves a fifth to transactional mail, which nobody can plan.
+// counted from 1. It leaves a fifth to transactional mail, which cannot be planned.
 func (w Warmup) BroadcastLimit(day int) int { return max(1, w.Plan[day-1]*4/5) }
 
 // Today says it in words.

@@ -1,8 +1,8 @@
 // Package advice reads a message as its recipients' programs will, and says what
 // to do about what they will not show, or not let pass.
 //
-//  1. page.go reads the HTML once, in time that grows with its length, whatever
-//     its tags look like; css.go does the same with styles.
+//  1. page.go reads the HTML once. For any tags the time grows linearly with the
+//     length. css.go does the same with styles.
 //  2. The checks below judge what was found, each in the file of its group. They
 //     refuse nothing: what must not be sent is refused by intake.
 //

@@ -51,7 +51,7 @@ func (l *letter) attachmentReferences() verdict {
 
 func pointer(i int) string { return fmt.Sprintf("/attachments/%d", i) }
 
-// refused are the files that servers refuse, whatever an operator lets pass here.
+// refused are the files that servers refuse, even if an operator allows them here.
 var refused email.Blocklist
 
 // Other formats by what servers make of them.

@@ -87,8 +87,8 @@ type sheet struct {
 	inline bool
 	where  string
 	depth  int
-	// skipped is the depth of the conditional block we are in; 0 is none. What
-	// stands there is for programs that understand it.
+	// skipped is the depth of the conditional block we are in; 0 is none. Its styles
+	// are for programs that understand the condition.
 	skipped int
 }
 

@@ -127,7 +127,7 @@ func (r *reader) start(z *html.Tokenizer) {
 	if r.unread != "" {
 		return
 	}
-	// What follows changes the tag's bytes.
+	// The next calls change the tag's bytes.
 	r.tag = append(r.tag[:0], z.Raw()[:min(maxExcerpt+utf8.UTFMax, len(z.Raw()))]...)
 	raw, more := z.TagName()
 	name := string(raw)

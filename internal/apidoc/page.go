@@ -39,7 +39,7 @@ func (d Document) Page() (html []byte, policy string, err error) {
 	return out.Bytes(), policy, nil
 }
 
-// What the template shows.
+// These types are the template's data.
 type (
 	pageView struct {
 		Title, Summary, Version string

@@ -1,7 +1,7 @@
-// Package archtest keeps the module's rooms apart: its test reads the import
-// declarations of the whole tree and compares them with the table below, which
-// is the one in the design. A package that is not in the table fails the test,
-// so nobody adds a room without saying whom it may know.
+// Package archtest keeps the module's packages apart: its test reads the import
+// declarations of the whole tree and compares them with the table below. A package
+// that is not in the table fails the test: each new package has to say what it may
+// import.
 package archtest
 
 import (
@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"internal/pacing":  {may: []string{"email", "internal/account"}, standardOnly: true},
 	"internal/smtp":    {may: []string{"email"}},
 	"client":           {may: []string{"email"}, standardOnly: true},
-	// What it says depends on the message alone.
+	// Its advice depends on the message alone.
 	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
 	"activities": {may: join(domain, "internal/intake", "internal/missing")},
@@ -101,7 +101,7 @@ var rules = map[string]rule{
 	"docs/schema":       {may: []string{"email"}},                                      // a test that makes the schemas
 }
 
-// onlyBy names the packages that few may import, whatever their own rule says.
+// onlyBy names the packages that only a few others may import; no other rule allows more.
 var onlyBy = map[string][]string{
 	"internal/config": {"cmd/postrider", "deploy"},
 }

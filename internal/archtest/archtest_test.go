@@ -20,7 +20,7 @@ func TestTheTree(t *testing.T) {
 	}
 }
 
-// The API knows no adapter: whatever it does goes through interfaces of its own.
+// The API knows no adapter: all it does goes through interfaces of its own.
 func TestTheAPIKnowsNoAdapter(t *testing.T) {
 	t.Parallel()
 	for _, pkg := range []string{"workflows", "activities", "internal/smtp", "db", "internal/dispatch"} {

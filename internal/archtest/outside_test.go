@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// deps are the packages that end up in whatever imports some of ours, but for the
+// deps are the packages that a program gets with an import of some of ours, without the
 // standard library's.
 func deps(t *testing.T, pkgs ...string) []string {
 	t.Helper()
@@ -28,7 +28,7 @@ func TestOutsideProgramsInheritNothing(t *testing.T) {
 	require.ElementsMatch(t, []string{"github.com/google/uuid", module + "/email", module + "/client"}, deps(t, "./client"))
 }
 
-// What only tests and generators need is not in the binary.
+// TestTheBinaryHoldsNoTools: packages for tests and generators are not in the binary.
 func TestTheBinaryHoldsNoTools(t *testing.T) {
 	t.Parallel()
 	have := deps(t, "./cmd/postrider")

@@ -38,8 +38,8 @@ type Resolver func(ctx context.Context, customerID string, a email.Attachment, m
 type Resolvers struct {
 	// ByType holds a Resolver for each kind of reference that is set up.
 	ByType map[email.ReferenceType]Resolver
-	// Blocked are the files that are not sent. What a source calls its content, and
-	// what that is, is known only here.
+	// Blocked are the files that are not sent. Only the fetched answer shows the name and
+	// the type of a source's content.
 	Blocked email.Blocklist
 }
 

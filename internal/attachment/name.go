@@ -11,7 +11,7 @@ import (
 // maxFilenameBytes is what file systems take.
 const maxFilenameBytes = 255
 
-// maxTypeBytes bounds a media type; longer ones are nobody's.
+// maxTypeBytes bounds a media type; no registered one is longer.
 const maxTypeBytes = 255
 
 const octetStream = "application/octet-stream"

@@ -97,7 +97,7 @@ func (r *Recordings) Resolve(ctx context.Context, customerID string, a email.Att
 	}
 	c, err := r.content(resp, id, maxBytes)
 	if err != nil {
-		// What is left of the answer is of no use, and so is an error in closing it.
+		// The rest of the answer is of no use, and so is an error in closing it.
 		_ = resp.Body.Close()
 		return Content{}, err
 	}

@@ -243,7 +243,7 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 	require.Equal(t, []string{""}, seen)
 }
 
-// What a source calls its content, and what that is, is known only now.
+// TestBlockedContent: only the answer shows the name and the type of a source's content.
 func TestBlockedContent(t *testing.T) {
 	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -65,7 +65,7 @@ func (u *URLs) Resolve(ctx context.Context, customerID string, a email.Attachmen
 	return c, nil
 }
 
-// uncalled words why no answer came. What the client says may be shown.
+// uncalled words why no answer came. The client's own errors may be shown.
 func uncalled(err error) error {
 	f := email.Fail(email.CodeUnavailable, "the attachment could not be fetched: %s", err)
 	if _, ok := errors.AsType[*safehttp.URLError](err); ok {
@@ -82,7 +82,7 @@ func fetched(resp safehttp.Stream, from *url.URL, maxBytes int64) (Content, erro
 	if err := judgeURL(resp.Status, from.Host); err != nil {
 		return Content{}, err
 	}
-	// Nobody asked for it, and nobody behind a mail would undo it.
+	// The request did not ask for it, and mail programs would not decode it.
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return Content{}, email.Fail(email.CodeInvalidRequest, "%s sent the attachment compressed, although it was asked not to (Content-Encoding)", from.Host)
 	}

@@ -120,7 +120,7 @@ func TestAURLThatLeadsInsideIsRefusedForGood(t *testing.T) {
 	require.ErrorContains(t, err, "https://")
 }
 
-// TestPrivateNetworksAreOpenedToOneCustomer: nobody else reads what hosts there answer.
+// TestPrivateNetworksAreOpenedToOneCustomer: no other customer reads the answers of hosts there.
 func TestPrivateNetworksAreOpenedToOneCustomer(t *testing.T) {
 	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "INTERNAL") })

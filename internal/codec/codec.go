@@ -5,8 +5,8 @@
 //     in the metadata, and as data a nonce of 12 bytes followed by AES-256-GCM over
 //     the payload as it was. Temporal's own samples write the same form, so that
 //     starters in other languages need no code of ours.
-//  2. The first key encrypts, every key decrypts. What is not encrypted is read as
-//     it is: keys may be set where runs exist already.
+//  2. The first key encrypts, every key decrypts. Payloads that are not encrypted are
+//     read as they are: keys may be set where runs exist already.
 //  3. Search attributes, workflow ids and the names of activities and signals are
 //     not payloads, or not encoded: they stay readable.
 package codec
@@ -78,8 +78,8 @@ func (c *Codec) Apply(opts *client.Options) {
 	opts.FailureConverter = temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{DataConverter: dc, EncodeCommonAttributes: true})
 }
 
-// Encode encrypts. What is encrypted already stays as it is: the UI sends back
-// what it was shown.
+// Encode encrypts. Payloads that are encrypted already stay as they are: the UI sends
+// them back in that form.
 func (c *Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	return each(payloads, func(p *commonpb.Payload) (*commonpb.Payload, error) {
 		if encrypted(p) {

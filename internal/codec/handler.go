@@ -13,10 +13,9 @@ import (
 // maxRequestBytes bounds a request: a page of a history.
 const maxRequestBytes = 16 << 20
 
-// Handler answers Temporal's remote codec protocol, POST /encode and /decode, for
-// whoever has the token: as `Authorization: Bearer`, which the CLI sends, or as
-// the path's element before /decode, which is all that the UI can send where
-// nobody signs in to it. uiURL is the UI whose pages may call; empty means none.
+// Handler answers Temporal's remote codec protocol, POST /encode and /decode, to clients
+// that have the token. The CLI sends it as `Authorization: Bearer`. A UI without sign-in
+// can only send it as the path's element before /decode. uiURL is the UI whose pages may call; empty means none.
 func (c *Codec) Handler(token, uiURL string) http.Handler {
 	codec := converter.NewPayloadCodecHTTPHandler(c)
 	ui := origin(uiURL)

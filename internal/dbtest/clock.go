@@ -10,8 +10,7 @@ import (
 // Clock is what a database says when a statement asks for now().
 type Clock struct{ db *sql.DB }
 
-// SetUpClock makes a database show the given time for every now(), whatever the real time
-// is. It stands still until Set moves it. Sessions that are open already are not affected,
+// SetUpClock makes a database show the given time for every now(). It stands still until Set moves it. Sessions that are open already are not affected,
 // so call it before the store is opened. clock_timestamp() and CURRENT_TIMESTAMP go on
 // showing the real time.
 func SetUpClock(ctx context.Context, db *sql.DB, at time.Time) (*Clock, error) {

@@ -13,9 +13,9 @@ import (
 // fillChunk bounds one statement.
 const fillChunk = 50_000
 
-// Fill gives a customer so many delivered e-mails of the last 90 days, each with
-// all the rows that one sent to a single recipient leaves behind. The caller has to
-// be a superuser, as private servers' users are: foreign keys are not checked.
+// Fill gives a customer so many delivered e-mails of the last 90 days. Each has all the
+// rows of an e-mail that was sent to a single recipient. The caller has to be a superuser,
+// as private servers' users are: foreign keys are not checked.
 func Fill(ctx context.Context, databaseURL, customerID string, emails int) error {
 	if err := FillUnseen(ctx, databaseURL, customerID, emails); err != nil {
 		return err

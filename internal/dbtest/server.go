@@ -140,8 +140,8 @@ func (s *server) address(database string) string {
 }
 
 // newName makes a name that needs no quoting and that no other process, on the
-// same external server, makes too. It sorts by time, for whoever finds one that a
-// killed process left there.
+// same external server, makes too. It sorts by time: so the names that
+// killed processes left there show their age.
 func newName(kind string) string {
 	return fmt.Sprintf("postrider_%s_%s_%s", kind, time.Now().UTC().Format("20060102150405"), strings.ToLower(rand.Text()[:12]))
 }

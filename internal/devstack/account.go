@@ -19,8 +19,8 @@ type account struct {
 	uid, gid int
 }
 
-// unprivileged returns nil for an ordinary user. For root it is the user
-// postgres, whom distributions create with the package, else nobody.
+// unprivileged returns nil for an ordinary user. For root it returns the user
+// `postgres`, which distributions create with the package, else the user `nobody`.
 func unprivileged() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -57,7 +57,7 @@ func (a *account) String() string {
 	return "user " + a.name
 }
 
-// own makes a file or directory belong to the account and to nobody else.
+// own makes the account the only owner of a file or directory.
 func (a *account) own(path string, mode os.FileMode) error {
 	if a != nil {
 		if err := os.Chown(path, a.uid, a.gid); err != nil {

@@ -182,8 +182,8 @@ func (c *cluster) dataVersion() (string, error) {
 
 // clearStale removes the postmaster.pid of a server that was killed. Postgres does
 // so too, but not if its number meanwhile belongs to another process, as is
-// common in containers. We hold the lock, so only a server that somebody started
-// by hand can be running here.
+// common in containers. We hold the lock, so only a server that was started by
+// hand can be running here.
 func (c *cluster) clearStale(log io.Writer) error {
 	pid := c.postmaster()
 	if pid == 0 || !alive(pid) {

@@ -47,14 +47,14 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 }
 
 // unlockDir gives up our part of the lock of a server that has ended. Without an
-// owner, whoever finds the lock still held waits for what is left of the server's
+// owner, a process that finds the lock still held waits for the server's remaining
 // processes instead of giving up.
 func unlockDir(lock *os.File) error {
 	return errors.Join(lock.Truncate(0), lock.Close())
 }
 
-// waitLock takes an exclusive lock on the file, asking held each time it is held
-// by somebody else.
+// waitLock takes an exclusive lock on the file. It calls held each time another
+// process holds the lock.
 func waitLock(ctx context.Context, file *os.File, held func() error) error {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
@@ -99,7 +99,7 @@ func lockOwner(path string) int {
 	return pid
 }
 
-// alive reports whether a process exists, whoever owns it.
+// alive reports whether a process of any user exists.
 func alive(pid int) bool {
 	if pid <= 0 {
 		return false

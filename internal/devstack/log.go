@@ -13,10 +13,10 @@ const (
 	tailBytes = 8 << 10
 )
 
-// serverLog takes what a server prints, for its errors and for whoever looks.
+// serverLog keeps a server's output, for our errors and for the developer.
 type serverLog struct {
 	file *os.File
-	path string // empty for a log that nobody can open by name
+	path string // empty for a log without a name
 }
 
 // openLog opens the log at path anew; the one of the run before is kept as

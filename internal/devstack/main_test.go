@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// help starts the server, prints its port, and blocks for ever.
+// help starts the server, prints its port, and blocks until it is killed.
 func help(kind, dir, cli string) error {
 	ctx := context.Background()
 	switch kind {

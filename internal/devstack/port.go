@@ -13,17 +13,16 @@ import (
 // them between the choice and the server's bind.
 const portAttempts = 5
 
-// Free ports are looked for below the range that systems take the ports of
-// outgoing connections from (Linux begins at 32768, IANA at 49152): there nobody
-// but servers gets in between.
+// Free ports are looked for below the range of ephemeral ports (Linux begins at 32768,
+// IANA at 49152): no outgoing connection takes a port there.
 const (
 	firstFreePort = 20000
 	lastFreePort  = 32000
 )
 
 // FreePort returns a TCP port of 127.0.0.1 that was free a moment ago. Another
-// process may take it before the caller does; whoever binds it must be ready to
-// try another, as StartPostgres and StartTemporal do for a port of 0.
+// process may take it before the caller does. The caller must be ready to try
+// another, as StartPostgres and StartTemporal do for a port of 0.
 func FreePort() (int, error) {
 	var err error
 	for range 100 {

@@ -55,9 +55,12 @@ type Postgres struct {
 // the start only; the server runs until Stop, or until the current process ends
 // in any way. Data in Dir survives.
 //
-// It fails, saying what to do, if the port is taken, if a server is running in
-// Dir, if Dir was made by another major version than the one found, if the
-// unprivileged user may not enter Dir, or if no Postgres is found or downloaded.
+// Errors say what to do. StartPostgres fails if
+//   - the port is taken,
+//   - a server is running in Dir,
+//   - another major version than the one found made Dir,
+//   - the unprivileged user may not enter Dir, or
+//   - no Postgres is found or downloaded.
 func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, error) {
 	log := orDiscard(options.Log)
 	if options.Port != 0 {
@@ -86,8 +89,8 @@ func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, err
 			fmt.Fprintf(log, "postgres: %s on %s as %s, %s\n", binaries.version, localAddress(port), cluster.account, cluster.dir)
 			return p, nil
 		}
-		// A port that was free and is not now was taken by somebody else, since
-		// our server is gone.
+		// Our server is gone. If the port that was free is not now, another process
+		// took it.
 		if taken := checkPort("postgres", port, options.PortSetting); taken == nil || attempt == portAttempts {
 			return nil, errors.Join(fmt.Errorf("postgres: %w", err), cluster.close())
 		} else if options.Port != 0 {

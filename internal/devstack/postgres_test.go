@@ -248,7 +248,7 @@ func TestPostgresAfterAHardEnd(t *testing.T) {
 		p := startPostgres(t, PostgresOptions{Dir: dir})
 		require.NoError(t, p.Stop(t.Context()))
 		stale := p.cluster.path("data", "postmaster.pid")
-		// Of the same user: Postgres itself takes anybody else's for stale.
+		// A process of the same user: Postgres takes the file of another user's for stale.
 		other := exec.Command("sleep", "60")
 		other.Dir, other.SysProcAttr = "/", &syscall.SysProcAttr{Credential: p.cluster.account.credential()}
 		require.NoError(t, other.Start())

@@ -19,7 +19,7 @@ type server struct {
 	process *process
 	log     *serverLog
 	free    func() error  // gives back its directory, once it has ended
-	exited  chan struct{} // closed after free if nobody had asked it to end
+	exited  chan struct{} // closed after free if the server ended without Stop
 	closed  chan struct{} // closed after free
 	err     error         // of free; valid once closed is closed
 }

@@ -76,8 +76,8 @@ func StartTemporal(ctx context.Context, options TemporalOptions) (*Temporal, err
 			fmt.Fprintf(options.Log, "temporal: %s\n", strings.TrimSpace(t.Address()+" "+t.UIURL()))
 			return t, nil
 		}
-		// The server takes further ports, of its own choice, for its internal
-		// services: whichever was taken in between, a new start chooses again.
+		// The server chooses further ports for its internal services. If one of
+		// them was taken meanwhile, another start chooses others.
 		if taken := options.checkPorts(); taken != nil {
 			return nil, errors.Join(taken, giveBack(lock))
 		}

@@ -29,11 +29,11 @@ var cliFlags = []string{"--db-filename", "--dynamic-config-value", "--headless",
 
 var cliVersion = regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/temporalio/cli\s+v(\S+)`)
 
-// TemporalCLI returns a temporal program: the one on PATH if it knows the flags
-// we need, else the one built before in cacheDir, else it builds the version that
-// the module in moduleDir pins. The first build takes minutes, which log is told
-// every 10 s. Processes that need it at the same time wait for the first. Where there
-// is no moduleDir, outside a clone, it takes the newest that was built in cacheDir.
+// TemporalCLI returns the path of a temporal program. It prefers the one on PATH if that
+// knows the flags we need, then the one built before in cacheDir. Otherwise it builds the
+// version that the module in moduleDir pins. The first build takes minutes; log gets a
+// line every 10 s. Processes that need it at the same time wait for the first. Without a
+// moduleDir (outside a clone) it takes the newest program in cacheDir.
 func TemporalCLI(ctx context.Context, moduleDir, cacheDir string, log io.Writer) (path string, err error) {
 	log = orDiscard(log)
 	if path, ok := installedCLI(ctx, log); ok {

@@ -73,7 +73,7 @@ type process struct {
 	name  string
 	cmd   *exec.Cmd
 	leash *os.File      // nil once let go
-	ended chan struct{} // closed when the program has ended, for whatever reason
+	ended chan struct{} // closed when the program has ended, for any reason
 
 	// Valid once ended is closed.
 	asked bool  // by stop

@@ -76,8 +76,8 @@ type Dispatcher struct {
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
-	// room waits for room in this process's worker; nil where there is none.
-	room atomic.Pointer[func(context.Context)]
+	// awaitSlots waits for free slots of this process's worker; nil without a worker.
+	awaitSlots atomic.Pointer[func(context.Context)]
 
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
@@ -101,14 +101,14 @@ func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(email.RunOf(e)) }
 // AcceptedBatch does so for a batch.
 func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(email.RunOfBatch(b)) }
 
-// StartWhen has starts wait until await returns: for room in this process's worker,
-// which takes them over at once. nil has them wait for nothing.
+// StartWhen makes each start wait until await returns: until this process's worker has free
+// slots, and executes the start's first task at once. With nil, starts do not wait.
 func (d *Dispatcher) StartWhen(await func(context.Context)) {
 	if await == nil {
-		d.room.Store(nil)
+		d.awaitSlots.Store(nil)
 		return
 	}
-	d.room.Store(&await)
+	d.awaitSlots.Store(&await)
 }
 
 func (d *Dispatcher) enqueue(s email.Start) {
@@ -118,8 +118,8 @@ func (d *Dispatcher) enqueue(s email.Start) {
 	}
 }
 
-// Run starts what is queued and sweeps until ctx ends. What is still queued
-// then is left to the sweep of another process, or of the next one here.
+// Run starts the queued runs and sweeps until ctx ends. The runs that are still queued
+// then are started by the sweep of another process, or of the next one here.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -151,9 +151,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
 }
 
-// connect waits for Temporal's first answer, in one goroutine: the SDK's client
-// writes down what the server can do at its first call, and reads that without
-// a lock when it starts a run eagerly. Nobody calls before.
+// connect waits for Temporal's first answer, in one goroutine, before any other call.
+// The SDK's client stores the server's capabilities at its first call. It reads them
+// without a lock when it starts a run eagerly.
 func (d *Dispatcher) connect(ctx context.Context) bool {
 	for {
 		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -171,8 +171,8 @@ func (d *Dispatcher) connect(ctx context.Context) bool {
 	}
 }
 
-// Connected is closed once Temporal has answered Run for the first time. Whoever
-// else uses its client waits for it.
+// Connected is closed once Temporal has answered Run for the first time. Other users of
+// its client wait for that.
 func (d *Dispatcher) Connected() <-chan struct{} { return d.connected }
 
 // errNotConnected: nothing is lost by it, the sweeps make up for it.
@@ -272,8 +272,8 @@ func concurrently[T any](all []T, do func(T) bool) bool {
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
 func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
-	if room := d.room.Load(); room != nil {
-		(*room)(ctx)
+	if await := d.awaitSlots.Load(); await != nil {
+		(*await)(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -387,8 +387,8 @@ func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
 }
 
 // sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
-// those whose run is gone. One that was terminated is held: somebody wanted it
-// to stop.
+// those whose run is gone. It holds the e-mail of a run that
+// was terminated: an operator wanted it to stop.
 func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
 	if err != nil {
@@ -484,8 +484,8 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 }
 
 // Wake makes an e-mail's run look at its row again. Where there is none, one is
-// started, unless the e-mail is finished and needs none: a run that somebody
-// terminated comes back only by somebody's wish.
+// started, unless the e-mail is finished and needs none. A run that an operator
+// terminated comes back only when a caller asks for it.
 func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 	if err := d.ready(); err != nil {
 		return err

@@ -250,8 +250,8 @@ func TestDispatch(t *testing.T) {
 	resumed := start()
 	require.NoError(t, d.Wake(ctx, email.Email{ID: resumed.EmailID, WorkflowID: resumed.WorkflowID, CustomerID: resumed.CustomerID, Status: email.StatusSending}))
 	running(resumed.WorkflowID)
-	// Orders of somebody who does not talk to Temporal: a run for what goes on, none for
-	// what has ended, and the order is taken back when the run has its signal.
+	// Orders of a process that does not talk to Temporal: an open e-mail gets a run, a
+	// finished one gets none, and the order is deleted when the run has its signal.
 	ordered, ended := start(), start()
 	box.order(email.Wake{IDs: []string{"1", "2"}, Start: ordered}, email.Wake{IDs: []string{"3"}, Start: ended, Ended: true},
 		email.Wake{IDs: []string{"4"}, Start: resumed, Ended: true})

@@ -55,7 +55,7 @@ type Readiness struct {
 }
 
 // NewReadiness looks with the dispatcher's client. A worker without a deployment has
-// the zero Version, whatever its build.
+// the zero Version.
 func NewReadiness(d *Dispatcher, namespace string, own Version) *Readiness {
 	if own.Deployment == "" {
 		own = Version{}

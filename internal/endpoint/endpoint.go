@@ -1,10 +1,10 @@
-// Package endpoint is the domain of webhooks: who is told, what is still to be
-// told, when it is tried again, and what an answer means.
+// Package endpoint is the domain of webhooks: the endpoints, the deliveries to them,
+// the retry schedule, and the meaning of an answer.
 //
 //  1. An Endpoint is a URL of a customer with the secrets that sign for it.
 //  2. A Delivery is one event on its way to one endpoint. It is written in the
 //     transaction that changed the status, and its body never changes.
-//  3. Judge says what an answer makes of an attempt, Schedule when the next one is.
+//  3. Classify classifies the answer to an attempt. Schedule says when the next one is.
 package endpoint
 
 import (
@@ -39,10 +39,11 @@ const (
 
 // How long an endpoint may fail without a success between.
 const (
-	// DisableAfter: then it is disabled, but not before LastWarning has passed since its
-	// customer was told.
+	// DisableAfter is how long it fails until it is disabled, but not before LastWarning
+	// has passed since the warning to its customer.
 	DisableAfter = 5 * 24 * time.Hour
-	// WarnAfter: then its customer is told, and again LastWarning before the end.
+	// WarnAfter is how long it fails until its customer gets a warning. Another one follows
+	// LastWarning before the end.
 	WarnAfter   = 24 * time.Hour
 	LastWarning = 24 * time.Hour
 )
@@ -82,11 +83,11 @@ const (
 	ReasonGone = "gone"
 	// ReasonFailing: it failed for DisableAfter.
 	ReasonFailing = "failing"
-	// ReasonDeleted: somebody deleted it.
+	// ReasonDeleted: a user deleted it.
 	ReasonDeleted = "deleted"
 )
 
-// Endpoint is a URL that is told of events.
+// Endpoint is a URL that gets events.
 type Endpoint struct {
 	ID         string
 	CustomerID string
@@ -100,28 +101,28 @@ type Endpoint struct {
 	// ValidUntil.
 	Secrets []Secret
 	Format  Format
-	// Events are the types it is told of, as "email.delivered".
+	// Events are the types it gets, as "email.delivered".
 	Events []string
-	// Tags and Streams narrow the e-mails it is told of; none is all. Any of the tags
-	// is enough.
+	// Tags and Streams narrow the e-mails whose events it gets; none is all. Any of the
+	// tags is enough.
 	Tags    []string
 	Streams []string
 
-	// Disabled endpoints get nothing until somebody enables them.
+	// Disabled endpoints get nothing until a user enables them.
 	Disabled       bool
 	DisabledReason string
 	// Failures in a row, since FailingSince; while BlockedUntil has not come it is left alone.
 	Failures     int
 	FailingSince time.Time
 	BlockedUntil time.Time
-	// WarnedAt is when the customer was last told that it fails, LastError why it does.
+	// WarnedAt is when the customer last got a warning that it fails, LastError why it does.
 	WarnedAt  time.Time
 	LastError string
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// Wants reports whether the endpoint is to be told of an event of that type.
+// Wants reports whether the endpoint is to get an event of that type.
 func (e Endpoint) Wants(eventType string) bool {
 	return !e.Disabled && slices.Contains(e.Events, eventType)
 }
@@ -168,7 +169,7 @@ const (
 	StatusFailed Status = "failed"
 )
 
-// TypeTest is the type of a delivery that somebody asked for to try an endpoint.
+// TypeTest is the type of a delivery that tests an endpoint at a user's request.
 const TypeTest = "webhook.test"
 
 // TypeFailing and TypeDisabled tell a customer's other endpoints that one keeps

@@ -86,7 +86,7 @@ func TestRetryAfterMovesTheNextAttempt(t *testing.T) {
 	require.Equal(t, 9*24*time.Hour, worst)
 }
 
-func TestJudge(t *testing.T) {
+func TestClassify(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 	for name, tc := range map[string]struct {
@@ -118,7 +118,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			verdict, wait := endpoint.Judge(tc.status, tc.retryAfter, now)
+			verdict, wait := endpoint.Classify(tc.status, tc.retryAfter, now)
 			require.Equal(t, tc.verdict, verdict)
 			require.Equal(t, tc.wait, wait)
 		})

@@ -54,5 +54,5 @@ func DefaultEvents(f Format) []string {
 	return append(Outcomes(), TypeFailing, TypeDisabled)
 }
 
-// Outcomes are what a callback is told of.
+// Outcomes are the types of events that a callback gets.
 func Outcomes() []string { return append([]string(nil), defaultEvents...) }

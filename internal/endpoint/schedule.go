@@ -13,11 +13,11 @@ var defaultSteps = []time.Duration{
 	5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
 }
 
-// Schedule spaces the attempts of a delivery. The zero value is the default:
-// ten attempts, at 0 s, 5 s, 5 min 5 s, 35 min 5 s and then 2:35, 7:35, 17:35,
-// 31:35, 51:35 and 75:35 hours (and 5 s) after the event. With every wait at its
-// longest the last one is 90 h 42 min 6 s after the event; if an endpoint asks
-// for 24 h with each of nine answers, 9 days. Calls take up to 15 s more each.
+// Schedule spaces the attempts of a delivery. The zero value is the default: ten
+// attempts. They come 0 s, 5 s, 5 min 5 s and 35 min 5 s after the event. The others come
+// 2:35, 7:35, 17:35, 31:35, 51:35 and 75:35 hours (and 5 s) after it. With every wait at
+// its longest the last attempt is 90 h 42 min 6 s after the event. If an endpoint asks
+// for 24 h with each of nine answers, it is 9 days. Calls take up to 15 s more each.
 type Schedule struct {
 	// Steps are the waits before the first, second, … attempt; there are as many
 	// attempts as steps.

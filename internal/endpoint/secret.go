@@ -24,8 +24,8 @@ const (
 // Secret signs deliveries. Printing, logging or encoding it shows [redacted];
 // only Reveal and Key show it. The zero value signs nothing.
 type Secret struct {
-	// key sits behind two pointers because fmt asks no method of a value in an
-	// unexported field, and follows one pointer when the verb does not fit.
+	// key sits behind two pointers: fmt calls no method of a value in an unexported
+	// field. It follows one pointer when the verb does not fit.
 	key **[]byte
 	// ValidUntil is when it stops signing; zero means never.
 	ValidUntil time.Time

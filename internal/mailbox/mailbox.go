@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// What callers branch on.
+// These are the errors that callers branch on.
 var (
 	// ErrNotFound: no mailbox takes this address, or there is no such message.
 	ErrNotFound = errors.New("mailbox: not found")
@@ -66,7 +66,7 @@ type Message struct {
 	SHA256 string
 
 	// Subject, From and To are the decoded headers, cut to SummaryBytes each; empty
-	// means absent. Whoever wrote the message chose them.
+	// means absent. The message's author chose them: do not trust them.
 	Subject string
 	From    string
 	To      string
@@ -83,8 +83,8 @@ type Message struct {
 // UTF-8. A longer one is cut between two characters.
 const SummaryBytes = 500
 
-// Parsed is a message read for people. What is hostile or broken never makes
-// it fail: it is left out, and Problems says so.
+// Parsed is a message read for people. Hostile or broken parts never make it fail: they
+// are left out, and Problems says so.
 type Parsed struct {
 	// Headers are in the order of the message, repeated ones included.
 	Headers []Header

@@ -6,11 +6,11 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// Addresses reads a list of addresses (RFC 5322 §3.4, §4.4), the value of a field
-// unfolded but not decoded: decoded first, a comma in a name would part it in two.
-// hint is as in Words. Entries that are no address cost nobody else; bad is their
-// number. Commas and semicolons part entries; a name may have a comma in it
-// without being quoted, and groups lose their name.
+// Addresses reads a list of addresses (RFC 5322 §3.4, §4.4) from the value of a field,
+// unfolded but not decoded: a comma in a decoded name would divide the entry. hint is
+// as in Words. Addresses skips entries that are no address; bad is their number. Commas
+// and semicolons separate entries. A name may have a comma in it without being quoted,
+// and groups lose their name.
 func Addresses(value, hint string) (list []mailbox.Address, bad int) {
 	pending := "" // a first half of a name with a comma
 	for _, e := range entries(value) {

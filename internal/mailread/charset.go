@@ -77,7 +77,7 @@ var metaCharset = regexp.MustCompile(`(?i)<meta\s[^>]*charset\s*=\s*["']?([\w.:-
 // MetaCharset is the charset that HTML declares for itself in its first 2 KiB,
 // empty where it does not. It counts where the part declares none.
 func MetaCharset(html []byte) string {
-	// What can be searched like this is not UTF-16, whatever it says.
+	// A text in which this search finds anything is not UTF-16, even if it says so.
 	if m := metaCharset.FindSubmatch(html[:min(len(html), 2<<10)]); m != nil && !strings.HasPrefix(normal(string(m[1])), "utf16") {
 		return string(m[1])
 	}
@@ -170,7 +170,7 @@ func utf8Text(b []byte, declared string) (text, problem string) {
 
 const base64Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
-// utf7Text reads UTF-7 (RFC 2152). What is no such sequence stays as it is.
+// utf7Text reads UTF-7 (RFC 2152). Invalid sequences stay as they are.
 func utf7Text(b []byte) string {
 	var out strings.Builder
 	for i := 0; i < len(b); i++ {

@@ -15,9 +15,9 @@ type Field struct {
 // lines that are no fields, such as the "From " line of an mbox; odd says that
 // there are such lines.
 //
-// body is where the text begins: behind the empty line (RFC 5322 §2.1), or,
-// where a header ends without one, at the first line behind the last field that
-// is no field. A block without any field is text from its first byte.
+// body is where the text begins: behind the empty line (RFC 5322 §2.1). Where a header
+// ends without one, the text begins at the first line behind the last field. A block
+// without any field is text from its first byte.
 func Fields(block []byte) (list []Field, body int, odd bool) {
 	return scanFields(block, func([]byte) bool { return true })
 }
@@ -110,9 +110,10 @@ func First(list []Field, name string) string {
 	return ""
 }
 
-// Lines ends the lines of a message in LF that ends them in CR alone, in place, since it may
-// have 50 MB, and says so: such lines stand for ones that end in CRLF. It takes a byte order
-// mark away. Any other message is returned as it is.
+// Lines replaces the line ends of a message whose lines end in CR alone by LF, and cr
+// reports that. It works in place, since a message may have 50 MB. Such lines stand for
+// ones that end in CRLF. Lines removes a byte order mark. It returns any other message as
+// it is.
 func Lines(raw []byte) (lines []byte, cr bool) {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	first := raw

@@ -112,8 +112,7 @@ func TestDatesInAllZones(t *testing.T) {
 	}
 }
 
-// FuzzSyntax: what is read of a field is valid UTF-8 wherever somebody shows it, and
-// nothing panics.
+// FuzzSyntax: the texts read of a field are valid UTF-8, and nothing panics.
 func FuzzSyntax(f *testing.F) {
 	f.Add("Bob <bob@b.test>, \"a\" (b) <c@d>, g: e@f;", "koi8-r")
 	f.Add("attachment; filename*0*=utf-8''a%20; filename*1=\"b.pdf\"", "utf-7")

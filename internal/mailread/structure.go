@@ -97,7 +97,7 @@ type state int
 const (
 	inHeader state = iota
 	inBody
-	inBetween // preamble and epilogue: nobody reads them (RFC 2046 §5.1.1)
+	inBetween // preamble and epilogue: programs ignore them (RFC 2046 §5.1.1)
 )
 
 type opener struct {
@@ -116,7 +116,7 @@ type opener struct {
 
 // Open takes a message apart in one pass over its lines; raw and cr are of Lines. Of the
 // message it makes little more than slices, however many fields and parameters there are.
-// What was left open is closed by the delimiter of an outer part or the end.
+// The delimiter of an outer part, or the end, closes the parts that are still open.
 // Errors: mailbox.ErrTooComplex beyond the limits, mailbox.ErrTooSlow at the
 // deadline.
 func Open(raw []byte, cr bool, deadline time.Time) (*Message, error) {
@@ -284,7 +284,7 @@ func (o *opener) endHeader(body int) (int, error) {
 	}
 	switch encodingName(First(list, "Content-Transfer-Encoding")) {
 	case "", "7bit", "8bit", "binary":
-	default: // RFC 2045 §6.4 forbids it, and nobody encodes the parts once more
+	default: // RFC 2045 §6.4 forbids it, and no program encodes the parts once more
 		o.problem("structure: a multipart with a transfer encoding")
 	}
 	if len(o.levels) == MaxDepth {
@@ -412,7 +412,7 @@ func (o *opener) describe(p *Part) (boundary string) {
 	return params["boundary"].Value
 }
 
-// keptBytes is how much of a name a part keeps. What is longer is nobody's name.
+// keptBytes is how much of a name a part keeps. A longer text is no name.
 const keptBytes = 4 << 10
 
 func kept(s string) string { return strings.Clone(Cut(s, keptBytes)) }

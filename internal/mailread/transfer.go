@@ -108,10 +108,9 @@ func isBase64(line []byte) bool {
 	return true
 }
 
-// quotedPrintableTo decodes quoted-printable (RFC 2045 §6.7). An "=" that begins
-// nothing stays as it is, a soft line break may have white space behind it, and
-// white space at the end of a line is dropped. clean is false where an "=" stayed. cr is
-// that of Lines.
+// quotedPrintableTo decodes quoted-printable (RFC 2045 §6.7). An "=" that begins no
+// valid sequence stays as it is, and clean is false then. A soft line break may have
+// white space behind it. White space at the end of a line is dropped. cr is that of Lines.
 func quotedPrintableTo(b []byte, cr bool, to func([]byte)) (clean bool) {
 	out := newPieces(b, to)
 	clean = true

@@ -5,13 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// Words decodes the encoded words of a field's value (RFC 2047) to UTF-8, in
-// quotes and without white space around them too, with too little or too much
-// base64 padding, with a language (RFC 2231 §5) and with raw bytes. White space
-// between two words is dropped; a character that is split between two words of one
-// charset is put together. A word of an unknown charset stays as it is written.
+// Words decodes the encoded words of a field's value (RFC 2047) to UTF-8. It also takes
+// words in quotes or without white space around them, and too little or too much base64
+// padding. Words may have a language (RFC 2231 §5) and raw bytes. White space between two words
+// is dropped. A character that is split between two words of one charset is put together.
+// A word of an unknown charset stays as it is written.
 //
-// Bytes outside of words are UTF-8 where they are valid as such, else of the
+// Bytes outside of words are UTF-8 where they are valid as such. Otherwise they are of the
 // charset that hint names, else windows-1252.
 func Words(s, hint string) string {
 	if !strings.Contains(s, "=?") {

@@ -1,7 +1,6 @@
-// Package memtest measures what something costs in memory, at moments of a test's
-// choice and after a collection, so that it does not depend on when the garbage
-// collector gets to run. Tests that use it are not parallel: others' memory would
-// count.
+// Package memtest measures memory at times of a test's choice, after a collection. So the
+// figure does not depend on when the garbage collector runs. Tests that use it are not
+// parallel: others' memory would count.
 package memtest
 
 import (
@@ -31,8 +30,8 @@ func Allocated() int64 {
 	return int64(m.TotalAlloc)
 }
 
-// Peak is the most that the heap holds while do runs, besides what it held before, as far as
-// it is seen by looking all the time.
+// Peak is the most that the heap holds while do runs, without the bytes that it held
+// before. It samples the heap without a pause.
 func Peak(do func()) (held int64) {
 	before, stop, stopped := Idle(), make(chan struct{}), make(chan struct{})
 	go func() {

@@ -14,8 +14,8 @@ const Horizon = time.Second
 // the same.
 const resolution = time.Microsecond
 
-// Clock is the state of one rate: the virtual clock of a leaky bucket (the generic cell
-// rate algorithm of ITU-T I.371, Annex A) with a burst of one, for two classes of mail.
+// Clock is the state of one rate, for two classes of mail. It is the virtual clock of a
+// leaky bucket with a burst of one: the generic cell rate algorithm of ITU-T I.371, Annex A.
 //
 // Slots are one Pace apart. Transactional mail reserves the next free slot, however far
 // ahead it is. Broadcast mail gets an estimate behind all estimates given before, and

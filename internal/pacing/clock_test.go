@@ -13,7 +13,7 @@ import (
 var start = time.Unix(1_000_000, 0).UTC()
 
 // TestBroadcastWaitsBehindTransactional: 2,000 broadcast mails that wait delay
-// transactional mail by the Horizon at most, each of them gets a slot, each slot is
+// transactional mail by the Horizon at most. Each of them gets a slot, each slot is
 // used once, and few are lost.
 func TestBroadcastWaitsBehindTransactional(t *testing.T) {
 	t.Parallel()

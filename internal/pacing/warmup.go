@@ -7,8 +7,8 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// spread is the time at the beginning of a day over which the recipients that waited
-// for it are let through, so that they do not all come at midnight.
+// spread is the time at the beginning of a day over which the slots of the recipients
+// that waited for that day are spread. Otherwise all of them would come at midnight.
 const spread = time.Hour
 
 // Midnight is the beginning of a day in UTC.

@@ -138,11 +138,11 @@ func fileNode(a email.Attachment, disposition string, c Composition) *node {
 	return n
 }
 
-// filename is a file's name as a parameter: as it is, or as RFC 2231 has it where it
-// is not ASCII. What looks like an encoded word would be decoded by many programs,
-// against RFC 2047 section 5, and be another name, another extension perhaps. Three
-// characters that RFC 2231 gives a meaning to are quoted: Python's email package reads no
-// name from a token that has one.
+// filename is a file's name as a parameter: as it is, or in the form of RFC 2231 if it is
+// not ASCII or looks like an encoded word. Many programs decode an encoded word there,
+// against RFC 2047 section 5: the name, and perhaps the extension, would be another one.
+// Three characters that have a meaning in RFC 2231 are quoted: Python's email package reads
+// no name from a token that has one.
 func filename(name string) string {
 	switch {
 	case name == "":
@@ -166,13 +166,13 @@ func escaped(s string) int {
 	return n
 }
 
-// lines ends every line with CRLF, whatever it ended with.
+// lines ends every line with CRLF, in place of CRLF, CR or LF.
 var lines = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n")
 
 // chunk is how much text is turned into bytes at a time.
 const chunk = 32 << 10
 
-// writeQuotedPrintable writes text with CRLF line ends, whatever they were.
+// writeQuotedPrintable writes text with CRLF in place of all its line ends.
 func writeQuotedPrintable(out *bytes.Buffer, text string) {
 	w := quotedprintable.NewWriter(out)
 	for text != "" {

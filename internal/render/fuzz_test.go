@@ -14,8 +14,8 @@ import (
 	"github.com/postrider/postrider/internal/render"
 )
 
-// FuzzRender looks for a header that nobody named, and for anything that does
-// not come back as it was given.
+// FuzzRender looks for a header that the message does not name, and for values that a
+// parser does not return as they were given.
 func FuzzRender(f *testing.F) {
 	f.Add("Subject", "Name", "text", "<p>html</p>", "X-Value", "file.pdf", "application/pdf", []byte("content"))
 	f.Add("Größe\t 📦 ", `"q" <a@b>`, ".\r\n..\n\r--=_x", "", strings.Repeat("v ", 300), "Ü?;=\".pdf", "text/plain; charset=x", []byte("\r\n.\r\n"))

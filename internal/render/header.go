@@ -81,8 +81,8 @@ func unstructured(name, s string) header.Pieces {
 	return pieces
 }
 
-// printable reports whether a text may stand in a header as it is. What looks
-// like an encoded word must not: it would be decoded.
+// printable reports whether a text may stand in a header as it is. A text that looks
+// like an encoded word must not: programs would decode it.
 func printable(s string) bool {
 	return strings.TrimSpace(s) == s && !strings.Contains(s, "=?") &&
 		strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0

@@ -13,7 +13,7 @@ const messageType = "message/rfc822"
 // carriedAsMessage reports whether content can be a part of the type message/rfc822. Such a
 // part has no other encoding than 7bit, 8bit or binary (RFC 2046 section 5.2.1). Only 7bit is
 // used: a relay without 8BITMIME would refuse 8bit, or convert it, which breaks signatures.
-// What needs more goes as a file of no known type, in base64, and loses nothing.
+// Other content goes as a file of no known type, in base64, and loses nothing.
 func carriedAsMessage(content []byte, c Composition) bool {
 	line := 0
 	for i, b := range content {

@@ -22,8 +22,8 @@ type Preview struct {
 }
 
 // MakePreview renders a message without the contents of more than maxContent
-// bytes. What is not resolved is left open instead of being refused. The error is
-// ErrUnsafe.
+// bytes. Contents that are not resolved are left out instead of being refused. The error
+// is ErrUnsafe.
 func MakePreview(m email.Message, c Composition, maxContent int) (Preview, error) {
 	s := &shortening{maxContent: maxContent}
 	source, err := render(m, c, s)

@@ -1,7 +1,7 @@
 // Package render makes the bytes of a message, the same for every attempt.
 //
-//  1. What differs from one rendering to the next is given: Message-ID, Date,
-//     and the e-mail's id, from which the MIME boundaries are made.
+//  1. The caller gives the values that no rendering may choose: Message-ID, Date, and
+//     the e-mail's id, from which the MIME boundaries are made.
 //  2. The structure is mixed(related(alternative(text, html, calendar), inline files),
 //     attachments); levels with one member are left out.
 //  3. Bcc recipients stand in no header.
@@ -97,8 +97,7 @@ func NeedsSMTPUTF8(m email.Message) bool {
 	return false
 }
 
-// check refuses what would write a header that nobody asked for, or a message
-// that lacks something.
+// check refuses values that would inject a header, and messages that lack something.
 func check(m email.Message, c Composition) error {
 	if !id(c.MessageID) {
 		return fmt.Errorf("message id: %w", ErrUnsafe)

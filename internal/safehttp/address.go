@@ -35,8 +35,8 @@ func ranges(reason string, prefixes ...string) []named {
 	return out
 }
 
-// never is blocked whatever an operator lists: addresses under which clouds
-// hand out credentials to whoever asks, and addresses that are no host's.
+// never is blocked even if an operator lists it: addresses at which clouds hand out
+// credentials to any client, and addresses that are no host's.
 var never = slices.Concat(
 	ranges("link-local", "169.254.0.0/16", "fe80::/10"),
 	ranges("metadata",

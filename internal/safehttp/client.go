@@ -7,8 +7,8 @@
 //     Control hook, after the last name lookup and before the first packet. A
 //     name that resolves differently the next time is judged again.
 //  3. IPv4 addresses wrapped in IPv6 ones are unwrapped first.
-//  4. Metadata and link-local addresses are out of reach whatever is listed;
-//     private ones unless the operator lists their range.
+//  4. Metadata and link-local addresses are always out of reach. Private ones are,
+//     unless the operator lists their range.
 //  5. No redirect is followed, no proxy asked, no certificate left unverified.
 package safehttp
 
@@ -113,7 +113,7 @@ type Response struct {
 	Body      []byte
 	Truncated bool
 	// Private: the answer came from a range that only the operator's list makes
-	// reachable. What it says is not for customers to read.
+	// reachable. Customers must not read it.
 	Private bool
 }
 
@@ -190,8 +190,8 @@ func (b *streamBody) Close() error {
 	return b.body.Close()
 }
 
-// private reports whether only the operator's list lets us talk to remote; what
-// cannot be told counts as private.
+// private reports whether only the operator's list lets us talk to remote. An unknown
+// address counts as private.
 func (c *Client) private(remote any) bool {
 	s, _ := remote.(string)
 	ap, err := netip.ParseAddrPort(s)

@@ -87,7 +87,7 @@ func (c *Client) checkHost(host string) error {
 	labels := strings.Split(name, ".")
 	if last := labels[len(labels)-1]; numeric(last) {
 		// 2130706433, 0x7f.1 and 017700000001 are 127.0.0.1 to inet_aton and so
-		// to some resolvers. Whoever writes that wants to get past somebody.
+		// to some resolvers. Such a form has no use but to get past a check.
 		addr, err := netip.ParseAddr(host)
 		if err != nil {
 			return &URLError{"the host looks like an IPv4 address but is not one; write it as four decimal numbers"}

@@ -201,7 +201,7 @@ func (p *Peer) accept() {
 		if err != nil {
 			return // closed
 		}
-		// What is written and not read shall not disappear in buffers: a client
+		// Bytes that are written and not read shall not disappear in buffers: a client
 		// that is cut off inside a message of some megabytes notices.
 		if tcp, ok := conn.(*net.TCPConn); ok && tcp.SetReadBuffer(64<<10) != nil {
 			return // closed

@@ -66,8 +66,8 @@ type bounce struct {
 }
 
 // Body makes the body of the deliveries of an event, from the e-mail as the
-// event's transaction leaves it. It holds no message bodies. What would exceed
-// MaxBodyBytes loses, in this order and until it fits: metadata, the longest
+// event's transaction leaves it. It holds no message bodies. A body that would
+// exceed MaxBodyBytes loses, in this order and until it fits: metadata, the longest
 // entries first; tags, from the last; the end of the subject; the end of the
 // server's text.
 func Body(ev email.Event, e email.Email) ([]byte, error) {

@@ -42,8 +42,8 @@ func (p *Poster) WithClock(now func() time.Time) *Poster {
 }
 
 // Post makes one attempt. A timeout of 0 means DefaultTimeout. It may be
-// repeated: receivers know a repetition by its webhook-id. Whatever goes wrong
-// is in the Result.
+// repeated: receivers know a repetition by its webhook-id. The Result holds every
+// failure.
 func (p *Poster) Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result {
 	start := time.Now()
 	res := p.attempt(ctx, due, cmp.Or(timeout, DefaultTimeout), p.now())
@@ -60,7 +60,7 @@ func (p *Poster) attempt(ctx context.Context, due endpoint.Due, timeout time.Dur
 	}
 	resp, err := p.client.Do(ctx, req, maxAnswerBytes)
 	res := endpoint.Result{Status: resp.Status}
-	res.Verdict, res.RetryAfter = endpoint.Judge(resp.Status, resp.Header.Get("Retry-After"), now)
+	res.Verdict, res.RetryAfter = endpoint.Classify(resp.Status, resp.Header.Get("Retry-After"), now)
 	if !resp.Private {
 		res.BodyExcerpt = excerpt(resp.Body)
 	}

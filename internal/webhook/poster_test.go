@@ -28,7 +28,7 @@ type call struct {
 	body   []byte
 }
 
-// receiver is a customer's server: it answers as told and keeps what it got.
+// receiver is a customer's server: it sends the given answers and keeps the requests.
 type receiver struct {
 	*httptest.Server
 	mu    sync.Mutex

@@ -4,7 +4,7 @@
 //  1. Body is built once, in the transaction that wrote the event, and stored.
 //  2. Every attempt sends those bytes under the same webhook-id, with a
 //     timestamp and so a signature of its own.
-//  3. What the answer means is for endpoint.Judge.
+//  3. endpoint.Classify classifies the answer.
 package webhook
 
 import (

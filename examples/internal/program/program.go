@@ -1,5 +1,5 @@
-// Package program runs one workflow of an example, with its worker in the same
-// process, so that each example is a command that can be tried.
+// Package program runs one workflow of an example, with its worker in the same process.
+// So each example is a command that can be tried.
 package program
 
 import (

@@ -22,10 +22,10 @@ const (
 // httpTimes are the formats of an HTTP date (RFC 9110 section 5.6.7).
 var httpTimes = []string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 MST", time.ANSIC}
 
-// Judge decides on an answer by its HTTP status and its Retry-After header; a
+// Classify decides on an answer by its HTTP status and its Retry-After header; a
 // status of 0 says that none came. Success is 2xx and nothing else: a redirect
 // is not followed, because behind it may be a login page that answers 200.
-func Judge(status int, retryAfter string, now time.Time) (Verdict, time.Duration) {
+func Classify(status int, retryAfter string, now time.Time) (Verdict, time.Duration) {
 	switch {
 	case status >= 200 && status <= 299:
 		return VerdictDelivered, 0
@@ -38,7 +38,7 @@ func Judge(status int, retryAfter string, now time.Time) (Verdict, time.Duration
 }
 
 // parseRetryAfter reads seconds or an HTTP date (RFC 9110 section 10.2.3),
-// capped at MaxRetryAfter. What it cannot read, and what has passed, is 0.
+// capped at MaxRetryAfter. An unreadable value and a date in the past give 0.
 func parseRetryAfter(s string, now time.Time) time.Duration {
 	s = strings.TrimSpace(s)
 	if s == "" {
