@@ -93,9 +93,9 @@ func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) (err error) {
 	}
 	say := func(line string) (code int, text string, err error) {
 		said = append(said, strings.TrimPrefix(strings.TrimPrefix(line, "AUTH "+name), " "))
-		s.opening.begin("AUTH " + name + " " + redacted)
+		s.log.begin("AUTH " + name + " " + redacted)
 		if code, text, err = s.command(untilCut, "%s", line); err == nil {
-			s.opening.end(email.Reply{Code: code, Enhanced: reply(code, text).Enhanced})
+			s.log.end(email.Reply{Code: code, Enhanced: reply(code, text).Enhanced})
 		}
 		return code, text, err
 	}

@@ -33,20 +33,6 @@ const (
 	freshEvery = 50 * time.Millisecond
 )
 
-// fault says what was wrong with an exchange.
-type fault int
-
-const (
-	faultNone fault = iota
-	// faultOurs: we broke it off, and know nothing about the relay.
-	faultOurs
-	// faultRefused: the relay refused what may be its whole business with us, or
-	// this mail alone.
-	faultRefused
-	// faultDown: the relay is not there, or has no use for us.
-	faultDown
-)
-
 // breaker keeps mail away from a relay that does not take it. While it is down
 // one caller at a time, once its backoff is over, probes it.
 type breaker struct {

@@ -8,32 +8,6 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// stage is where in a transaction a reply came.
-type stage int
-
-const (
-	// stageSession is everything before MAIL: connect, TLS, greeting, AUTH.
-	stageSession stage = iota
-	stageMail
-	stageRcpt
-	// stageData is the answer to the DATA command.
-	stageData
-	// stageFinal is the answer to the final dot.
-	stageFinal
-)
-
-// blame says whose fault a refusal is, which decides how far it reaches.
-type blame int
-
-const (
-	// blameRelay: ours or the relay's; no recipient's state suffers.
-	blameRelay blame = iota
-	// blameSender: all recipients share the fate.
-	blameSender
-	// blameRecipient: this recipient alone, or all the dot stood for.
-	blameRecipient
-)
-
 // Waits that a kind of refusal calls for.
 const (
 	// mailboxFullWait is the least wait for a full mailbox: emptying takes time.
@@ -56,7 +30,7 @@ const (
 //
 // hard needs a reply that says that the mailbox or the domain does not exist, and one
 // to RCPT: the same code after the message is about the message.
-func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome, blame) {
+func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome, Attribution) {
 	class, enhanced := r.Code/100, r.Enhanced
 	if c := firstDigit(enhanced); c == 4 || c == 5 {
 		class = c
@@ -66,10 +40,10 @@ func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome
 		o.Status = email.RecipientDeferred
 	}
 	words := plain(r.Text)
-	if at == stageRcpt && tooMany(r) {
+	if at == StageRcpt && tooMany(r) {
 		// RFC 5321 section 4.5.3.1.10: 552 is to be read as temporary here.
 		o.Status, o.RetryAfter, o.Uncounted = email.RecipientDeferred, nextTransaction, true
-		return o, blameRecipient
+		return o, OfRecipient
 	}
 	if isRelayFault(at, accepts, r, words) {
 		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
@@ -78,11 +52,11 @@ func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome
 			// minute, follows its backoff.
 			o.RetryAfter = max(accountWait, o.RetryAfter)
 		}
-		return o, blameRelay
+		return o, OfRelay
 	}
 	if tooLarge(at, r) {
 		o.Status, o.Reason = email.RecipientFailed, email.DetailTooLarge
-		return o, blameSender
+		return o, OfSender
 	}
 	if isSenderRefused(at, accepts, r, words) {
 		if o.Status == email.RecipientBounced {
@@ -92,33 +66,33 @@ func classify(at stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome
 		if o.Status == email.RecipientDeferred {
 			o.RetryAfter = hint(r.Text)
 		}
-		return o, blameSender
+		return o, OfSender
 	}
 	if o.Status == email.RecipientBounced && saysAccount.in(words) && !saysReceiving.in(words) {
 		// The recipient's own server takes no more from us for now.
 		o.Status, o.RetryAfter, o.AtLeast = email.RecipientDeferred, accountWait, true
-		return o, blameRecipient
+		return o, OfRecipient
 	}
 	if o.Status == email.RecipientDeferred {
 		deferral(&o)
-		return o, blameRecipient
+		return o, OfRecipient
 	}
 	o.Reason = bounce(at, r, words)
 	o.Suppress = o.Reason == email.DetailHard
-	return o, blameRecipient
+	return o, OfRecipient
 }
 
 // isRelayFault: the relay would not have anybody's mail, or not ours.
-func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
+func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
-	case at == stageSession, r.Code == 421 && at != stageFinal:
+	case at == StageSession, r.Code == 421 && at != StageFinal:
 		return true
-	case at == stageMail && isTemporary(r):
+	case at == StageMail && isTemporary(r):
 		return !namesSender(r, words)
 	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
 		// After the message these are used for what was found in it.
-		return at != stageFinal || !saysContent.in(words) && !saysPolicy.in(words)
-	case at == stageMail && r.Code == 503 && in(r.Enhanced, "", "5.5.0", "5.5.1"):
+		return at != StageFinal || !saysContent.in(words) && !saysPolicy.in(words)
+	case at == StageMail && r.Code == 503 && in(r.Enhanced, "", "5.5.0", "5.5.1"):
 		return true // a bad sequence of commands: it is about the session
 	case r.Code == 530 && saysSender.in(words):
 		return false
@@ -128,7 +102,7 @@ func isRelayFault(at stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return false
 	case saysRelaying.in(words):
 		return saysCredentials.in(words) || !saysSender.in(words)
-	case at == stageFinal && saysContent.in(words) && !saysAccount.in(words):
+	case at == StageFinal && saysContent.in(words) && !saysAccount.in(words):
 		return false
 	case saysCredentials.in(words), speaksOfServer(r, words), accepts == email.AcceptsRelay && refusesDATA(at, words):
 		return true
@@ -167,7 +141,7 @@ func namesSender(r email.Reply, words string) bool {
 // Postfix says "Service unavailable" for a milter that puts one sender off.
 func mayBeOfOneSender(r email.Reply) bool {
 	words := plain(r.Text)
-	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(stageRcpt, r) && r.Code != 454 &&
+	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
 
@@ -226,17 +200,17 @@ func blamesClient(r email.Reply, words string) bool {
 
 // isSenderRefused: the reply is about the return-path or the sender's domain. What a
 // relay says of SPF before it has seen the message is about these.
-func isSenderRefused(at stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
+func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
 	case in(r.Enhanced, "5.1.7", "5.1.8", "4.1.7", "4.1.8"):
 		return true
-	case at == stageMail:
+	case at == StageMail:
 		return !blamesClient(r, words) || accepts == email.AcceptsFinal
 	case saysByRecipient.in(words):
 		return false
 	case saysMessageAuth.in(words):
-		return at == stageRcpt && accepts == email.AcceptsRelay
-	case at == stageRcpt && saysDomainList.in(words):
+		return at == StageRcpt && accepts == email.AcceptsRelay
+	case at == StageRcpt && saysDomainList.in(words):
 		return accepts == email.AcceptsRelay
 	}
 	return saysSender.in(words)
@@ -257,11 +231,11 @@ func saysUnknownMailbox(r email.Reply, words string) bool {
 // tooLarge: the message, not a mailbox, is over a limit. A 552 whose enhanced
 // code speaks of a mailbox (x.2.x), of content (x.6.x) or of policy (x.7.x) means
 // that instead.
-func tooLarge(at stage, r email.Reply) bool {
+func tooLarge(at Stage, r email.Reply) bool {
 	if in(r.Enhanced, "5.3.4", "5.2.3") {
 		return true
 	}
-	if at == stageRcpt || r.Code != 552 {
+	if at == StageRcpt || r.Code != 552 {
 		return false
 	}
 	words := plain(r.Text)
@@ -270,20 +244,20 @@ func tooLarge(at stage, r email.Reply) bool {
 
 // refusesDATA: a relay refuses the DATA command itself, as Postfix does by
 // smtpd_data_restrictions=reject: nothing has been said of the message.
-func refusesDATA(at stage, words string) bool { return at == stageData && saysDATA.in(words) }
+func refusesDATA(at Stage, words string) bool { return at == StageData && saysDATA.in(words) }
 
 // faultCounts says whether a relay's fault closes it for all mail at once:
 // without a connection, credentials or a sender nobody's mail goes there. Any
 // other may be one recipient's or one message's bad luck, a closed connection too:
 // if the relay is really gone, the next dial says so.
-func faultCounts(at stage, r email.Reply) bool {
-	return at == stageSession || at == stageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{530, 535, 538}, r.Code)
+func faultCounts(at Stage, r email.Reply) bool {
+	return at == StageSession || at == StageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{530, 535, 538}, r.Code)
 }
 
 // mayBeOfOneMail reports whether a relay may have this fault at one recipient or message
 // and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
 // as much, as when its filter fails.
-func mayBeOfOneMail(at stage, r email.Reply) bool {
+func mayBeOfOneMail(at Stage, r email.Reply) bool {
 	words := plain(r.Text)
 	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesDATA(at, words))
 }
@@ -300,13 +274,13 @@ func deferral(o *email.Outcome) {
 }
 
 // bounce tells kinds of permanent refusals apart.
-func bounce(at stage, r email.Reply, words string) email.Detail {
+func bounce(at Stage, r email.Reply, words string) email.Detail {
 	unknown := saysUnknownMailbox(r, words)
 	unsaid := r.Enhanced == "" || in(r.Enhanced, "5.0.0", "5.0.1", "5.3.0", "5.5.0")
 	refused := blamesClient(r, words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysByRecipient.in(words) || saysContent.in(words) ||
 		saysPolicy.in(words) && (unsaid || in(r.Enhanced[:min(4, len(r.Enhanced))], "5.1.", "5.2.", "5.7."))
 	switch {
-	case at != stageRcpt && tooMany(r):
+	case at != StageRcpt && tooMany(r):
 		return email.DetailOther
 	case r.Enhanced == "5.2.2" || (saysFull.in(words) || saysReceiving.in(words)) && r.Enhanced != "5.1.1":
 		return email.DetailSoft
@@ -314,14 +288,14 @@ func bounce(at stage, r email.Reply, words string) email.Detail {
 		return email.DetailBlock
 	case in(r.Enhanced, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1") && !blamesClient(r, words) && (unknown || !saysMessageAuth.in(words) && !saysContent.in(words) && !saysBlocked.in(words)):
 		return email.DetailHard
-	case unknown && !blamesClient(r, words) && (at == stageRcpt || strings.HasPrefix(r.Enhanced, "5.1.")):
+	case unknown && !blamesClient(r, words) && (at == StageRcpt || strings.HasPrefix(r.Enhanced, "5.1.")):
 		// Behind RCPT only a code says that the words are about a mailbox.
 		return email.DetailHard
 	case r.Code == 552 && r.Enhanced == "" && !refused:
 		return email.DetailSoft
 	case strings.HasPrefix(r.Enhanced, "5.7."), r.Code == 554 && unsaid, refused:
 		return email.DetailBlock
-	case at == stageRcpt && r.Enhanced == "" && words == "" && slices.Contains([]int{550, 551, 553, 556}, r.Code), r.Code == 556 && at == stageRcpt:
+	case at == StageRcpt && r.Enhanced == "" && words == "" && slices.Contains([]int{550, 551, 553, 556}, r.Code), r.Code == 556 && at == StageRcpt:
 		return email.DetailHard
 	}
 	return email.DetailOther

@@ -18,84 +18,84 @@ func TestClassify(t *testing.T) {
 		failed   = email.RecipientFailed
 	)
 	for _, tc := range []struct {
-		at       stage
+		at       Stage
 		reply    email.Reply
 		status   email.RecipientStatus
 		reason   email.Detail
-		who      blame
+		who      Attribution
 		suppress bool
 		wait     time.Duration
 		counted  bool
 	}{
 		// Relay faults, wherever they come.
-		{stageSession, email.Reply{Code: 554}, deferred, "", blameRelay, false, relayWait, false},
-		{stageMail, email.Reply{Code: 421}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageMail, email.Reply{Code: 530, Enhanced: "5.7.0"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 535}, deferred, "", blameRelay, false, relayWait, false},
-		{stageMail, email.Reply{Code: 538}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.7.8"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.7.9"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 452, Enhanced: "4.3.1"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 550, Text: "relaying denied"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageRcpt, email.Reply{Code: 550, Text: "we do not relay"}, deferred, "", blameRelay, false, relayWait, false},
-		{stageMail, email.Reply{Code: 421, Text: "too busy, try again in 5 minutes"}, deferred, "", blameRelay, false, 5 * time.Minute, false},
-		{stageMail, email.Reply{Code: 450}, deferred, "", blameRelay, false, relayWait, false},
-		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, "", blameRelay, false, 2 * time.Hour, false},
+		{StageSession, email.Reply{Code: 554}, deferred, "", OfRelay, false, relayWait, false},
+		{StageMail, email.Reply{Code: 421}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageMail, email.Reply{Code: 530, Enhanced: "5.7.0"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 535}, deferred, "", OfRelay, false, relayWait, false},
+		{StageMail, email.Reply{Code: 538}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.7.8"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.7.9"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 452, Enhanced: "4.3.1"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 550, Text: "relaying denied"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageRcpt, email.Reply{Code: 550, Text: "we do not relay"}, deferred, "", OfRelay, false, relayWait, false},
+		{StageMail, email.Reply{Code: 421, Text: "too busy, try again in 5 minutes"}, deferred, "", OfRelay, false, 5 * time.Minute, false},
+		{StageMail, email.Reply{Code: 450}, deferred, "", OfRelay, false, relayWait, false},
+		{StageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, "", OfRelay, false, 2 * time.Hour, false},
 		// 421 after the dot is about the message: the connection was good enough to take it.
-		{stageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", blameRecipient, false, 0, true},
+		{StageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", OfRecipient, false, 0, true},
 		// The sender.
-		{stageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "sender rejected, try again in 2 hours"}, deferred, email.DetailSenderRejected, blameSender, false, 2 * time.Hour, true},
-		{stageMail, email.Reply{Code: 550, Text: "banned for 2 hours"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
-		{stageMail, email.Reply{Code: 450, Enhanced: "4.1.8"}, deferred, email.DetailSenderRejected, blameSender, false, 0, true},
-		{stageMail, email.Reply{Code: 550}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.1.8"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
-		{stageFinal, email.Reply{Code: 550, Enhanced: "5.1.7"}, failed, email.DetailSenderRejected, blameSender, false, 0, true},
+		{StageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "sender rejected, try again in 2 hours"}, deferred, email.DetailSenderRejected, OfSender, false, 2 * time.Hour, true},
+		{StageMail, email.Reply{Code: 550, Text: "banned for 2 hours"}, failed, email.DetailSenderRejected, OfSender, false, 0, true},
+		{StageMail, email.Reply{Code: 450, Enhanced: "4.1.8"}, deferred, email.DetailSenderRejected, OfSender, false, 0, true},
+		{StageMail, email.Reply{Code: 550}, failed, email.DetailSenderRejected, OfSender, false, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.1.8"}, failed, email.DetailSenderRejected, OfSender, false, 0, true},
+		{StageFinal, email.Reply{Code: 550, Enhanced: "5.1.7"}, failed, email.DetailSenderRejected, OfSender, false, 0, true},
 		// One recipient, for now.
-		{stageRcpt, email.Reply{Code: 450, Enhanced: "4.2.0"}, deferred, "", blameRecipient, false, 0, true},
-		{stageRcpt, email.Reply{Code: 452, Enhanced: "4.2.2"}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
-		{stageRcpt, email.Reply{Code: 452}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
-		{stageRcpt, email.Reply{Code: 452, Enhanced: "4.5.3"}, deferred, "", blameRecipient, false, nextTransaction, false},
-		{stageRcpt, email.Reply{Code: 452, Text: "Too many recipients"}, deferred, "", blameRecipient, false, nextTransaction, false},
-		{stageRcpt, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, try again in 300 seconds"}, deferred, "", blameRecipient, false, 5 * time.Minute, true},
-		{stageFinal, email.Reply{Code: 451, Text: "please wait 15 minutes"}, deferred, "", blameRecipient, false, 15 * time.Minute, true},
-		{stageRcpt, email.Reply{Code: 450, Text: "wait 1 second"}, deferred, "", blameRecipient, false, 10 * time.Second, true},
-		{stageRcpt, email.Reply{Code: 450, Text: "come back in 99 hours"}, deferred, "", blameRecipient, false, 12 * time.Hour, true},
+		{StageRcpt, email.Reply{Code: 450, Enhanced: "4.2.0"}, deferred, "", OfRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 452, Enhanced: "4.2.2"}, deferred, "", OfRecipient, false, 30 * time.Minute, true},
+		{StageRcpt, email.Reply{Code: 452}, deferred, "", OfRecipient, false, 30 * time.Minute, true},
+		{StageRcpt, email.Reply{Code: 452, Enhanced: "4.5.3"}, deferred, "", OfRecipient, false, nextTransaction, false},
+		{StageRcpt, email.Reply{Code: 452, Text: "Too many recipients"}, deferred, "", OfRecipient, false, nextTransaction, false},
+		{StageRcpt, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, try again in 300 seconds"}, deferred, "", OfRecipient, false, 5 * time.Minute, true},
+		{StageFinal, email.Reply{Code: 451, Text: "please wait 15 minutes"}, deferred, "", OfRecipient, false, 15 * time.Minute, true},
+		{StageRcpt, email.Reply{Code: 450, Text: "wait 1 second"}, deferred, "", OfRecipient, false, 10 * time.Second, true},
+		{StageRcpt, email.Reply{Code: 450, Text: "come back in 99 hours"}, deferred, "", OfRecipient, false, 12 * time.Hour, true},
 		// The enhanced code wins.
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "4.2.2"}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
-		{stageRcpt, email.Reply{Code: 450, Enhanced: "5.1.1"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "2.1.5"}, bounced, email.DetailOther, blameRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "4.2.2"}, deferred, "", OfRecipient, false, 30 * time.Minute, true},
+		{StageRcpt, email.Reply{Code: 450, Enhanced: "5.1.1"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "2.1.5"}, bounced, email.DetailOther, OfRecipient, false, 0, true},
 		// Addresses that do not exist.
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.1.1"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.1.2"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 553, Enhanced: "5.1.3"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 551, Enhanced: "5.1.6"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 556, Enhanced: "5.1.10"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.2.1"}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 550}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 551}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 553}, bounced, email.DetailHard, blameRecipient, true, 0, true},
-		{stageRcpt, email.Reply{Code: 556}, bounced, email.DetailHard, blameRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.1.1"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.1.2"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 553, Enhanced: "5.1.3"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 551, Enhanced: "5.1.6"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 556, Enhanced: "5.1.10"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.2.1"}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 550}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 551}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 553}, bounced, email.DetailHard, OfRecipient, true, 0, true},
+		{StageRcpt, email.Reply{Code: 556}, bounced, email.DetailHard, OfRecipient, true, 0, true},
 		// Mailboxes that are full for good.
-		{stageRcpt, email.Reply{Code: 552, Enhanced: "5.2.2"}, bounced, email.DetailSoft, blameRecipient, false, 0, true},
-		{stageRcpt, email.Reply{Code: 552}, bounced, email.DetailSoft, blameRecipient, false, 0, true},
-		{stageFinal, email.Reply{Code: 552, Enhanced: "5.2.2"}, bounced, email.DetailSoft, blameRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 552, Enhanced: "5.2.2"}, bounced, email.DetailSoft, OfRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 552}, bounced, email.DetailSoft, OfRecipient, false, 0, true},
+		{StageFinal, email.Reply{Code: 552, Enhanced: "5.2.2"}, bounced, email.DetailSoft, OfRecipient, false, 0, true},
 		// Policy.
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.7.1"}, bounced, email.DetailBlock, blameRecipient, false, 0, true},
-		{stageFinal, email.Reply{Code: 554}, bounced, email.DetailBlock, blameRecipient, false, 0, true},
-		{stageRcpt, email.Reply{Code: 521}, bounced, email.DetailBlock, blameRecipient, false, 0, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.5.0"}, bounced, email.DetailOther, blameRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.7.1"}, bounced, email.DetailBlock, OfRecipient, false, 0, true},
+		{StageFinal, email.Reply{Code: 554}, bounced, email.DetailBlock, OfRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 521}, bounced, email.DetailBlock, OfRecipient, false, 0, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.5.0"}, bounced, email.DetailOther, OfRecipient, false, 0, true},
 		// Too large.
-		{stageMail, email.Reply{Code: 552}, failed, email.DetailTooLarge, blameSender, false, 0, true},
-		{stageFinal, email.Reply{Code: 552}, failed, email.DetailTooLarge, blameSender, false, 0, true},
-		{stageRcpt, email.Reply{Code: 552, Enhanced: "5.3.4"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
-		{stageFinal, email.Reply{Code: 552, Enhanced: "5.3.0"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
-		{stageFinal, email.Reply{Code: 552, Enhanced: "5.7.0", Text: "a blocked attachment"}, bounced, email.DetailBlock, blameRecipient, false, 0, true},
-		{stageFinal, email.Reply{Code: 552, Enhanced: "4.2.2"}, deferred, "", blameRecipient, false, 30 * time.Minute, true},
-		{stageRcpt, email.Reply{Code: 550, Enhanced: "5.2.3"}, failed, email.DetailTooLarge, blameSender, false, 0, true},
-		{stageData, email.Reply{Code: 451}, deferred, "", blameRecipient, false, 0, true},
+		{StageMail, email.Reply{Code: 552}, failed, email.DetailTooLarge, OfSender, false, 0, true},
+		{StageFinal, email.Reply{Code: 552}, failed, email.DetailTooLarge, OfSender, false, 0, true},
+		{StageRcpt, email.Reply{Code: 552, Enhanced: "5.3.4"}, failed, email.DetailTooLarge, OfSender, false, 0, true},
+		{StageFinal, email.Reply{Code: 552, Enhanced: "5.3.0"}, failed, email.DetailTooLarge, OfSender, false, 0, true},
+		{StageFinal, email.Reply{Code: 552, Enhanced: "5.7.0", Text: "a blocked attachment"}, bounced, email.DetailBlock, OfRecipient, false, 0, true},
+		{StageFinal, email.Reply{Code: 552, Enhanced: "4.2.2"}, deferred, "", OfRecipient, false, 30 * time.Minute, true},
+		{StageRcpt, email.Reply{Code: 550, Enhanced: "5.2.3"}, failed, email.DetailTooLarge, OfSender, false, 0, true},
+		{StageData, email.Reply{Code: 451}, deferred, "", OfRecipient, false, 0, true},
 	} {
 		o, who := classify(tc.at, email.AcceptsRelay, tc.reply)
 		name := func(what string) string {
@@ -136,18 +136,18 @@ func TestAReplysTextIsFitToBeStored(t *testing.T) {
 func TestWhichFaultsCloseARelayForAllMail(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		at    stage
+		at    Stage
 		reply email.Reply
 		all   bool
 	}{
-		{stageSession, email.Reply{Code: 554}, true},
-		{stageMail, email.Reply{Code: 451, Enhanced: "4.3.0"}, true},
-		{stageRcpt, email.Reply{Code: 421}, false},
-		{stageRcpt, email.Reply{Code: 530}, true},
-		{stageFinal, email.Reply{Code: 550, Enhanced: "5.7.8"}, true},
-		{stageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, false},
-		{stageRcpt, email.Reply{Code: 451, Enhanced: "4.3.0", Text: "temporary lookup failure"}, false},
-		{stageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, false},
+		{StageSession, email.Reply{Code: 554}, true},
+		{StageMail, email.Reply{Code: 451, Enhanced: "4.3.0"}, true},
+		{StageRcpt, email.Reply{Code: 421}, false},
+		{StageRcpt, email.Reply{Code: 530}, true},
+		{StageFinal, email.Reply{Code: 550, Enhanced: "5.7.8"}, true},
+		{StageRcpt, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}, false},
+		{StageRcpt, email.Reply{Code: 451, Enhanced: "4.3.0", Text: "temporary lookup failure"}, false},
+		{StageFinal, email.Reply{Code: 451, Enhanced: "4.3.0"}, false},
 	} {
 		require.Equal(t, tc.all, faultCounts(tc.at, tc.reply), "%+v", tc)
 	}

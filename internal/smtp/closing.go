@@ -26,25 +26,25 @@ func (x *exchange) order() []int {
 	return append(first, last...)
 }
 
-// lost ends a transaction whose connection ended while the i-th recipient was named. It may
+// connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was named. It may
 // be the reason, or the relay does so to everybody: the guard knows.
-func (x *exchange) lost(i int, err error) {
+func (x *exchange) connectionLostAtRcpt(i int, err error) {
 	if x.ctx.Err() != nil {
-		x.abandon("RCPT TO", context.Cause(x.ctx))
+		x.abortOurs("RCPT TO", context.Cause(x.ctx))
 		return
 	}
-	x.hangUp()
+	x.closeHard()
 	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
 	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
-	x.blame(stageRcpt, rep, &o)
+	x.attributeToRelay(StageRcpt, rep, &o)
 	wait, cause := x.limitCut(i, false)
 	o.RetryAfter = wait
-	x.fault = max(x.fault, cutFault(err))
+	x.verdict = max(x.verdict, cutVerdict(err))
 	x.decide(i, o)
-	x.doubt(i, o, blameRelay)
-	x.acquit(i, cause, wait)
+	x.doubt(i, o, OfRelay)
+	x.clearOfLimit(i, cause, wait)
 	x.closed = true
-	x.spare(i, rep, wait)
+	x.deferRest(i, rep, wait)
 }
 
 // close handles a 421 (RFC 5321 section 3.8) or 521 (RFC 7504) to RCPT, the i-th recipient's
@@ -59,12 +59,12 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
 			o.RetryAfter = max(wait, hint(o.Text))
 		}
-		x.acquit(i, cause, max(wait, hint(rep.Text)))
+		x.clearOfLimit(i, cause, max(wait, hint(rep.Text)))
 	}
 	x.closed = rep.Code == 421
 	if len(x.accepted) == 0 {
-		x.spare(i, rep, wait)
-		x.hangUp()
+		x.deferRest(i, rep, wait)
+		x.closeHard()
 		return false
 	}
 	x.closing, x.closingWait = rep, wait
@@ -81,9 +81,9 @@ func (x *exchange) limitCut(i int, said421 bool) (wait time.Duration, cause cutC
 	})
 }
 
-// acquit takes a closed connection off the i-th recipient, which is decided, where others were
+// clearOfLimit takes a closed connection off the i-th recipient, which is decided, where others were
 // accepted before it and a limit of the relay's is the cause.
-func (x *exchange) acquit(i int, cause cutCause, wait time.Duration) {
+func (x *exchange) clearOfLimit(i int, cause cutCause, wait time.Duration) {
 	o := x.out.Outcomes[i]
 	if cause == cutUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
 		return
@@ -102,7 +102,7 @@ func oneTooMany(rep email.Reply, wait time.Duration) email.Outcome {
 
 // spare decides those who have no answer of their own because the connection ended at
 // closer's.
-func (x *exchange) spare(closer int, why email.Reply, wait time.Duration) {
+func (x *exchange) deferRest(closer int, why email.Reply, wait time.Duration) {
 	x.closer = closer
 	for i := range x.env.Recipients {
 		if !x.decided[i] {
@@ -120,9 +120,9 @@ func notTried(why email.Reply, wait time.Duration) email.Outcome {
 	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}}
 }
 
-// settle rules on all that may not mean what it says, once every recipient named has an
+// rule decides on all that may not mean what it says, once every recipient named has an
 // answer.
-func (x *exchange) settle() {
+func (x *exchange) rule() {
 	x.settleDoubts()
 	spared := x.spared
 	x.spared = nil

@@ -27,7 +27,7 @@ func dial(parent context.Context, relay Relay, timeouts Timeouts) (*Session, err
 	}
 	s.cutSocket()
 	if parent.Err() == nil && ctx.Err() != nil {
-		err = fmt.Errorf("no session within %s: waited for %s: %w", timeouts.Connect, s.opening.awaited(), ctx.Err())
+		err = fmt.Errorf("no session within %s: waited for %s: %w", timeouts.Connect, s.log.awaited(), ctx.Err())
 		if s.silent && relay.TLS != TLSImplicit {
 			err = fmt.Errorf("%w; %s", err, expectsTLS)
 		}
@@ -67,12 +67,12 @@ func (s *Session) reach(ctx context.Context) error {
 	if s.relay.LocalAddr.IsValid() {
 		dialer.LocalAddr = &net.TCPAddr{IP: s.relay.LocalAddr.AsSlice()}
 	}
-	s.opening.begin("connect " + s.relay.addr())
+	s.log.begin("connect " + s.relay.addr())
 	conn, err := dialer.DialContext(ctx, "tcp", s.relay.addr())
 	if err != nil {
 		return err
 	}
-	s.opening.end(email.Reply{})
+	s.log.end(email.Reply{})
 	s.mu.Lock()
 	s.conn = conn
 	s.mu.Unlock()

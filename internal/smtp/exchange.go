@@ -15,10 +15,10 @@ import (
 type exchange struct {
 	*Session
 	// ctx is Send's: an exchange lives within one call of it.
-	ctx   context.Context
-	env   email.Envelope
-	out   email.Exchange
-	fault fault
+	ctx     context.Context
+	env     email.Envelope
+	out     email.Exchange
+	verdict RelayVerdict
 	// accepted are the indexes of the recipients the dot will stand for.
 	accepted []int
 	decided  []bool
@@ -26,7 +26,7 @@ type exchange struct {
 	refusedMail, perhapsMail bool
 	message                  []byte
 	// doubts are the indexes of recipients whose refusals may be meant for us.
-	doubts map[int]suspicion
+	doubts map[int]Suspicion
 	// failed are the indexes of recipients at whom the relay had a fault that may be
 	// theirs alone.
 	failed []int
@@ -60,7 +60,7 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 	}
 	begin := time.Now()
 	x.run(message, mark)
-	x.out.RelayFault = x.fault == faultRefused || x.fault == faultDown
+	x.out.RelayFault = x.verdict == VerdictRefused || x.verdict == VerdictDown
 	if x.out.RelayFault || slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
 		s.pool.guard.met(s.pool.opts.Now(), env.ID, x.refusedCommand())
 	}
@@ -71,7 +71,7 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 		if x.out.RelayFault {
 			last = x.forOthers(last)
 		}
-		s.pool.finished(s, time.Since(begin), x.fault, last, broken{inTransaction: true, mail: x.refusedCommand(), perhaps: x.fault == faultRefused || x.pattern || x.perhapsMail})
+		s.pool.finished(s, time.Since(begin), x.verdict, last, broken{inTransaction: true, mail: x.refusedCommand(), perhaps: x.verdict == VerdictRefused || x.pattern || x.perhapsMail})
 	}
 	return x.out
 }
@@ -87,17 +87,17 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 	undisturbed := stop()
 	switch {
 	case !undisturbed && !sent: // decided, but the socket is gone or going
-		x.hangUp()
+		x.closeHard()
 	case !undisturbed:
-		x.abandon("the final dot", context.Cause(x.ctx))
+		x.abortOurs("the final dot", context.Cause(x.ctx))
 	case !sent:
 	case err != nil:
-		x.abandon("the final dot", err)
+		x.abortOurs("the final dot", err)
 	default:
 		x.dot()
 	}
 	if x.closing.Code != 0 {
-		x.hangUp()
+		x.closeHard()
 	}
 }
 
@@ -117,19 +117,19 @@ func (x *exchange) mail(message []byte) bool {
 	}
 	switch {
 	case err != nil:
-		x.cut("MAIL FROM", err)
+		x.connectionLost("MAIL FROM", err)
 	case code/100 == 2:
 		x.pool.guard.tookMail(x.mailCommand())
 		return true
 	default:
-		x.refused(stageMail, code, text)
+		x.rejectedWholly(StageMail, code, text)
 	}
 	return false
 }
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
-	defer x.settle()
+	defer x.rule()
 	limit := x.rcptLimit()
 	for _, i := range x.order() {
 		r := x.env.Recipients[i]
@@ -141,7 +141,7 @@ func (x *exchange) rcpt() bool {
 		rep := reply(code, text)
 		switch {
 		case err != nil:
-			x.lost(i, err)
+			x.connectionLostAtRcpt(i, err)
 			return false
 		case code/100 == 2:
 			x.accepted = append(x.accepted, i)
@@ -150,25 +150,25 @@ func (x *exchange) rcpt() bool {
 			x.pool.guard.accept(x.pool.opts.Now(), x.guardKey(i))
 			continue
 		case !refusal(code):
-			x.cut("RCPT TO", nonsense(rep))
+			x.connectionLost("RCPT TO", nonsense(rep))
 			return false
 		}
 		if code == 421 && x.usedUp() {
-			return x.again()
+			return x.redo()
 		}
-		o, who := classify(stageRcpt, x.relay.Accepts, rep)
+		o, who := classify(StageRcpt, x.relay.Accepts, rep)
 		switch {
-		case who == blameRelay:
-			x.blame(stageRcpt, rep, &o)
+		case who == OfRelay:
+			x.attributeToRelay(StageRcpt, rep, &o)
 		case o.Status == email.RecipientBounced && outOfStep(rep):
-			x.hangUp()
-			x.fault = max(x.fault, faultRefused)
+			x.closeHard()
+			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
 			x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
 			x.decideRest(notTried(rep, relayWait))
 			return false
 		}
-		if full := o.Uncounted && who == blameRecipient; full {
+		if full := o.Uncounted && who == OfRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where
 			// nobody fitted, the next transaction would fare no better.
 			if len(x.accepted) > 0 {
@@ -184,7 +184,7 @@ func (x *exchange) rcpt() bool {
 			x.doubt(i, o, who)
 			return x.close(i, rep)
 		}
-		if who == blameRelay && isAccountFault(rep) { // the others would hear the same
+		if who == OfRelay && isAccountFault(rep) { // the others would hear the same
 			x.decideUnasked(o)
 			break
 		}
@@ -207,7 +207,7 @@ func (x *exchange) data() bool {
 	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
 		x.decideRest(notTried(x.closing, x.closingWait))
 	case err != nil:
-		x.cut("DATA", err)
+		x.connectionLost("DATA", err)
 	case code == 354:
 		return true
 	case code/100 == 2:
@@ -215,9 +215,9 @@ func (x *exchange) data() bool {
 		for i, o := range x.out.Outcomes {
 			x.decided[i] = x.decided[i] && o.Code == 0
 		}
-		x.cut("DATA", nonsense(reply(code, text)))
+		x.connectionLost("DATA", nonsense(reply(code, text)))
 	default:
-		x.refused(stageData, code, text)
+		x.rejectedWholly(StageData, code, text)
 	}
 	return false
 }
@@ -239,7 +239,7 @@ func (x *exchange) body(message []byte) bool {
 		return true
 	}
 	st.Error = err.Error()
-	defer x.hangUp() // whatever it says, half a message stands on this socket
+	defer x.closeHard() // whatever it says, half a message stands on this socket
 	if x.ctx.Err() == nil && x.conn.SetReadDeadline(time.Now().Add(earlyAnswer)) == nil {
 		if code, text, rerr := readReply(x.text.R); rerr == nil && refusal(code) {
 			st.Reply = reply(code, text)
@@ -247,14 +247,14 @@ func (x *exchange) body(message []byte) bool {
 	}
 	x.out.Transcript = append(x.out.Transcript, st)
 	if st.Code == 0 || st.Code == 421 {
-		x.cut("the message", err)
+		x.connectionLost("the message", err)
 		return false
 	}
-	o, who := classify(stageFinal, x.relay.Accepts, st.Reply)
+	o, who := classify(StageFinal, x.relay.Accepts, st.Reply)
 	x.tooLargeHere(&o)
 	x.out.Final = st.Reply
-	if who == blameRelay {
-		x.blame(stageFinal, st.Reply, &o)
+	if who == OfRelay {
+		x.attributeToRelay(StageFinal, st.Reply, &o)
 	}
 	x.decideRest(o)
 	return false
@@ -285,15 +285,15 @@ func (x *exchange) dot() {
 		err = nonsense(rep)
 	}
 	if err != nil {
-		x.out.Outcomes, x.fault = silent, cutFault(err)
+		x.out.Outcomes, x.verdict = silent, cutVerdict(err)
 		x.pool.unanswered(err)
-		x.hangUp()
+		x.closeHard()
 		return
 	}
 	x.out.Final = rep
 	if code/100 == 2 {
 		// It has taken mail: what it said of some recipient was about that one.
-		x.fault = faultNone
+		x.verdict = VerdictNone
 		x.pool.rcpts.delivered(x.pool.opts.Now(), len(x.accepted), x.recipients, x.closing.Code != 0)
 		x.pool.guard.took(x.pool.opts.Now(), x.env.ID)
 		for _, i := range x.accepted {
@@ -301,15 +301,15 @@ func (x *exchange) dot() {
 		}
 		return
 	}
-	o, who := classify(stageFinal, x.relay.Accepts, rep)
+	o, who := classify(StageFinal, x.relay.Accepts, rep)
 	x.tooLargeHere(&o)
-	if who == blameRelay {
-		x.blame(stageFinal, rep, &o)
+	if who == OfRelay {
+		x.attributeToRelay(StageFinal, rep, &o)
 	}
 	x.ofAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
-		x.hangUp()
+		x.closeHard()
 	}
 }
 
@@ -321,31 +321,31 @@ func (x *exchange) step(timeout time.Duration, format string, args ...any) (int,
 	if err != nil {
 		st.Error = printable(err.Error())
 	}
-	x.out.Transcript = append(append(x.out.Transcript, x.opening.take()...), st)
+	x.out.Transcript = append(append(x.out.Transcript, x.log.take()...), st)
 	return code, text, err
 }
 
-// refused ends a transaction that the server refused as a whole.
-func (x *exchange) refused(at stage, code int, text string) {
+// rejectedWholly ends a transaction that the server refused as a whole.
+func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	rep := reply(code, text)
 	if !refusal(code) {
-		x.cut(map[stage]string{stageMail: "MAIL FROM", stageData: "DATA"}[at], nonsense(rep))
+		x.connectionLost(map[Stage]string{StageMail: "MAIL FROM", StageData: "DATA"}[at], nonsense(rep))
 		return
 	}
 	o, who := classify(at, x.relay.Accepts, rep)
 	x.tooLargeHere(&o)
 	x.out.Final = rep
 	switch {
-	case who == blameRelay:
-		x.blame(at, rep, &o)
-	case at == stageMail && meansUs(x.relay.Accepts, rep):
+	case who == OfRelay:
+		x.attributeToRelay(at, rep, &o)
+	case at == StageMail && meansUs(x.relay.Accepts, rep):
 		o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
-		x.blame(at, rep, &o)
+		x.attributeToRelay(at, rep, &o)
 	}
 	x.ofAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
-		x.hangUp()
+		x.closeHard()
 		return
 	}
 	x.reset()
@@ -355,29 +355,29 @@ func nonsense(rep email.Reply) error {
 	return fmt.Errorf("an answer that does not belong there: %d %s", rep.Code, rep.Text)
 }
 
-// cut ends a transaction before the dot because the connection did: nothing was
+// connectionLost ends a transaction before the dot because the connection did: nothing was
 // sent, and what the socket would say next is not known.
-func (x *exchange) cut(where string, err error) {
+func (x *exchange) connectionLost(where string, err error) {
 	if x.ctx.Err() != nil {
-		x.abandon(where, context.Cause(x.ctx))
+		x.abortOurs(where, context.Cause(x.ctx))
 		return
 	}
 	if where == "MAIL FROM" {
-		if f := cutFault(err); f == faultDown || !x.ownMail(email.Reply{}) {
+		if f := cutVerdict(err); f == VerdictDown || !x.ownMail(email.Reply{}) {
 			x.refusedMail = true
-			x.end(faultDown, where, err)
+			x.finishWith(VerdictDown, where, err)
 			return
 		}
-		x.hangUp()
+		x.closeHard()
 		x.out.Final = ended(where, err)
 		x.decideRest(ofOneSender(x.out.Final, x.hasAnotherTry()))
 		return
 	}
 	// The message may be the reason: the same one does not come every 10 s.
-	x.end(cutFault(err), where, err)
-	own := x.fault == faultRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false)
+	x.finishWith(cutVerdict(err), where, err)
+	own := x.verdict == VerdictRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false)
 	if own {
-		x.fault = faultNone
+		x.verdict = VerdictNone
 	}
 	for i := range x.out.Outcomes {
 		switch o := &x.out.Outcomes[i]; {
@@ -390,29 +390,29 @@ func (x *exchange) cut(where string, err error) {
 	}
 }
 
-// cutFault judges a connection that ended in a transaction: one that was closed may
+// cutVerdict judges a connection that ended in a transaction: one that was closed may
 // be for this mail alone, and if the relay is gone the next dial says so; one that
 // was silent until our time ran out is not tried with all the others.
-func cutFault(err error) fault {
+func cutVerdict(err error) RelayVerdict {
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return faultDown
+		return VerdictDown
 	}
-	return faultRefused
+	return VerdictRefused
 }
 
 // cutWait is how long a message waits whose transaction was cut off.
 const cutWait = time.Minute
 
-// abandon ends a transaction before the dot for a reason of our own.
-func (x *exchange) abandon(where string, err error) { x.end(faultOurs, where, err) }
+// abortOurs ends a transaction before the dot for a reason of our own.
+func (x *exchange) abortOurs(where string, err error) { x.finishWith(VerdictOurs, where, err) }
 
-func (x *exchange) end(f fault, where string, err error) {
-	x.hangUp()
-	x.fault = f
+func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
+	x.closeHard()
+	x.verdict = v
 	rep := ended(where, err)
 	x.out.Final = rep
 	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
-		RelayFault: f != faultOurs, Elsewhere: f != faultOurs && x.hasAlternative()})
+		RelayFault: v != VerdictOurs, Elsewhere: v != VerdictOurs && x.hasAlternative()})
 }
 
 func ended(where string, err error) email.Reply {

@@ -90,34 +90,6 @@ type refusedRecipient struct {
 	acceptances int
 }
 
-// suspicion is how far a refusal may be about us.
-type suspicion int
-
-const (
-	// suspicionNone: it says what is wrong with the recipient.
-	suspicionNone suspicion = iota
-	// suspicionCode: 5.7.x, which is about authorisation (RFC 3463 section 3.8), or a code
-	// that says nothing, as 550 without an enhanced one.
-	suspicionCode
-	// suspicionWords: the very words that Postfix has for clients without a login.
-	suspicionWords
-)
-
-// suspect judges a reply to RCPT that classify takes for a refusal of the recipient.
-func suspect(accepts email.AcceptMeans, o email.Outcome) suspicion {
-	if accepts != email.AcceptsRelay || o.Status != email.RecipientBounced || (o.Reason != email.DetailBlock && o.Reason != email.DetailOther) {
-		return suspicionNone
-	}
-	words := plain(o.Text)
-	switch {
-	case saysByRecipient.in(words):
-		return suspicionNone
-	case saysAccess.in(words):
-		return suspicionWords
-	}
-	return suspicionCode
-}
-
 // ruling is what the guard makes of a refusal.
 type ruling struct {
 	// final: the refusal stands. Else the recipient is asked again after wait.
@@ -241,7 +213,7 @@ func (g *guard) refusedAgain(now time.Time, k guardKey, worked time.Time) refuse
 }
 
 // judge rules on the refusal of a recipient.
-func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) ruling {
+func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how Suspicion) ruling {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	key := r.Enhanced
@@ -263,7 +235,7 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) r
 	case rule.pattern:
 	case was.acceptances >= guardAcceptances:
 		rule.final = true
-	case how == suspicionWords:
+	case how == SuspicionWords:
 	case was.tries >= guardTries && now.Sub(was.first) >= guardFor:
 		rule.final = true
 	}
@@ -272,7 +244,7 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how suspicion) r
 		return rule
 	}
 	rule.wait = guardWaits[min(was.tries, len(guardWaits))-1]
-	if rule.pattern || how == suspicionWords {
+	if rule.pattern || how == SuspicionWords {
 		rule.wait = min(rule.wait, lastBackoff)
 	}
 	g.remember(now, k, was)

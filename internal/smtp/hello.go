@@ -15,7 +15,7 @@ import (
 // greet reads the server's first reply (RFC 5321 section 4.3.1).
 // Where none comes, a second connection finds out whether the server waits for TLS.
 func (s *Session) greet(ctx context.Context) error {
-	s.opening.await("the greeting")
+	s.log.await("the greeting")
 	timeout := cmp.Or(s.relay.Greeting, s.timeouts.Greeting)
 	suspected := s.suspectTLS(ctx)
 	code, text, err := s.answer(timeout)
@@ -111,10 +111,10 @@ func heloName(host string, local net.Addr) string {
 
 // say sends a command of the opening and keeps it with its answer.
 func (s *Session) say(command string) (code int, text string, err error) {
-	s.opening.begin(command)
+	s.log.begin(command)
 	code, text, err = s.command(untilCut, "%s", command)
 	if err == nil {
-		s.opening.end(reply(code, text))
+		s.log.end(reply(code, text))
 	}
 	return code, text, err
 }

@@ -203,7 +203,7 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 		if !s.unasked() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.alive(ctx) && !s.unasked()) {
 			return s, nil
 		}
-		s.hangUp()
+		s.closeHard()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -282,7 +282,7 @@ func (p *pool) release(s *Session) {
 	case s.broken:
 	case p.closed || s.messages >= maxMessages || s.unasked():
 		// Close may be waiting for the others already, so this one goes without a word.
-		s.hangUp()
+		s.closeHard()
 	case s.full():
 		p.quits.Go(s.quit)
 	default:
@@ -311,21 +311,21 @@ func (p *pool) sweepIdle() {
 }
 
 // finished notes how an exchange went, and in what way where the relay was at fault.
-func (p *pool) finished(s *Session, took time.Duration, f fault, last email.Reply, how broken) {
+func (p *pool) finished(s *Session, took time.Duration, v RelayVerdict, last email.Reply, how broken) {
 	now := p.opts.Now()
 	how.probe, how.fresh = s.probe, s.fresh
-	if f != faultOurs {
+	if v != VerdictOurs {
 		s.probe = false
 	}
 	e := &email.RelayError{Relay: p.relay.identity(), Reply: last, Err: errFault}
-	switch f {
-	case faultOurs:
+	switch v {
+	case VerdictOurs:
 		return
-	case faultDown:
+	case VerdictDown:
 		wait := p.failed(e, how)
 		p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
 		return
-	case faultRefused:
+	case VerdictRefused:
 		if wait, down := p.breaker.refused(now, e, how); down {
 			p.report(e, how)
 			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)

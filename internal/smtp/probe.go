@@ -51,13 +51,13 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id 
 	code, text, err := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<%s>%s", from, parameters)
 	rep := reply(code, text)
 	if !stop() {
-		s.hangUp()
+		s.closeHard()
 		return context.Cause(ctx)
 	}
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
-		_, who := classify(stageMail, s.relay.Accepts, rep)
-		relays = who == blameRelay || meansUs(s.relay.Accepts, rep)
+		_, who := classify(StageMail, s.relay.Accepts, rep)
+		relays = who == OfRelay || meansUs(s.relay.Accepts, rep)
 	}
 	if !relays {
 		if s.reset(); !s.broken {
@@ -74,8 +74,8 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id 
 	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: mayBeOfOneSender(rep)}
 	if err != nil {
 		e.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
-		how.perhaps = cutFault(err) != faultDown
-		s.hangUp()
+		how.perhaps = cutVerdict(err) != VerdictDown
+		s.closeHard()
 	} else {
 		s.quit()
 	}

@@ -66,12 +66,12 @@ func (x *exchange) usedUp() bool {
 		!slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.Code != 0 })
 }
 
-// again begins the transaction anew on another connection.
-func (x *exchange) again() bool {
+// redo begins the transaction anew on another connection.
+func (x *exchange) redo() bool {
 	x.redialed = true
 	x.pool.rcpts.cut(x.pool.opts.Now(), rcptCut{session: x.recipients, said421: true})
 	if err := x.redial(x.ctx); err != nil {
-		x.cut("RCPT TO", err)
+		x.connectionLost("RCPT TO", err)
 		return false
 	}
 	clear(x.decided)
@@ -80,16 +80,16 @@ func (x *exchange) again() bool {
 
 // doubt remembers an answer to RCPT that may not mean what it says: a refusal of the
 // recipient may be meant for us, and a fault of the relay may be the recipient's own.
-func (x *exchange) doubt(i int, o email.Outcome, who blame) {
-	if who == blameRelay && mayBeOfOneMail(stageRcpt, o.Reply) {
+func (x *exchange) doubt(i int, o email.Outcome, who Attribution) {
+	if who == OfRelay && mayBeOfOneMail(StageRcpt, o.Reply) {
 		x.failed = append(x.failed, i)
 	}
-	if who != blameRecipient {
+	if who != OfRecipient {
 		return
 	}
-	if how := suspect(x.relay.Accepts, o); how != suspicionNone {
+	if how := suspect(x.relay.Accepts, o); how != SuspicionNone {
 		if x.doubts == nil {
-			x.doubts = map[int]suspicion{}
+			x.doubts = map[int]Suspicion{}
 		}
 		x.doubts[i] = how
 	}
@@ -116,8 +116,8 @@ func (x *exchange) settleFaults() {
 			x.decide(i, o)
 		}
 	}
-	if cleared && x.fault == faultRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
-		x.fault = faultNone
+	if cleared && x.verdict == VerdictRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
+		x.verdict = VerdictNone
 	}
 }
 
@@ -137,17 +137,17 @@ func (x *exchange) settleDoubts() {
 			continue
 		}
 		o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
-		before := x.fault
-		if before != faultOurs {
-			x.blame(stageRcpt, rep, &o)
+		before := x.verdict
+		if before != VerdictOurs {
+			x.attributeToRelay(StageRcpt, rep, &o)
 		}
 		if rule.accepts && !rule.pattern { // most likely it is the recipient's own, so the relay stays up
-			x.fault = before
+			x.verdict = before
 		}
 		o.RetryAfter = rule.wait
-		if rule.pattern && x.fault != faultOurs {
-			x.pattern = x.pattern || x.fault != faultDown
-			x.fault = faultDown
+		if rule.pattern && x.verdict != VerdictOurs {
+			x.pattern = x.pattern || x.verdict != VerdictDown
+			x.verdict = VerdictDown
 		}
 		x.decide(i, o)
 		log := x.pool.opts.Log.Info

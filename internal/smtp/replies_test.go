@@ -19,7 +19,7 @@ func TestTheRepliesOfRealServers(t *testing.T) {
 	f, err := os.Open("testdata/replies.tsv")
 	require.NoError(t, err)
 	defer f.Close()
-	stages := map[string]stage{"mail": stageMail, "rcpt": stageRcpt, "data": stageData, "dot": stageFinal}
+	stages := map[string]Stage{"mail": StageMail, "rcpt": StageRcpt, "data": StageData, "dot": StageFinal}
 	accepts := map[string][]email.AcceptMeans{"relay": {email.AcceptsRelay}, "final": {email.AcceptsFinal}, "any": {email.AcceptsRelay, email.AcceptsFinal}}
 	rows := 0
 	lines := bufio.NewScanner(f)
@@ -63,17 +63,17 @@ func parseReply(t *testing.T, raw string) email.Reply {
 }
 
 // verdict names an outcome as the table does.
-func verdict(o email.Outcome, who blame) string {
+func verdict(o email.Outcome, who Attribution) string {
 	switch {
-	case who == blameRelay && o.Status == email.RecipientDeferred && o.Uncounted:
+	case who == OfRelay && o.Status == email.RecipientDeferred && o.Uncounted:
 		return "relay"
-	case who == blameSender && o.Status == email.RecipientDeferred:
+	case who == OfSender && o.Status == email.RecipientDeferred:
 		return "sender-later"
-	case who == blameSender && o.Reason == email.DetailSenderRejected && o.Status == email.RecipientFailed:
+	case who == OfSender && o.Reason == email.DetailSenderRejected && o.Status == email.RecipientFailed:
 		return "sender"
 	case o.Status == email.RecipientDeferred && o.Uncounted && o.RetryAfter == nextTransaction:
 		return "split"
-	case o.Status == email.RecipientDeferred && who == blameRecipient && !o.Uncounted:
+	case o.Status == email.RecipientDeferred && who == OfRecipient && !o.Uncounted:
 		return "deferred"
 	}
 	return string(o.Reason)

@@ -53,7 +53,7 @@ type Session struct {
 	// recipients have been accepted on it, over all its transactions.
 	recipients int
 	// opening is what was said before the first MAIL, until a transcript takes it.
-	opening opening
+	log sessionLog
 	// reused: it came from the pool, so its server may have closed it meanwhile.
 	reused bool
 	// broken: the socket is closed, or what it would say next is not known.
@@ -98,7 +98,7 @@ func (s *Session) redial(ctx context.Context) error {
 	s.cutSocket()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.text, s.opening = fresh.conn, fresh.text, fresh.opening
+	s.conn, s.text, s.log = fresh.conn, fresh.text, fresh.log
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
 	s.forgone = nil
 	if s.alternative {
@@ -108,8 +108,8 @@ func (s *Session) redial(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// hangUp closes the socket without a word.
-func (s *Session) hangUp() {
+// closeHard closes the socket without a word.
+func (s *Session) closeHard() {
 	s.broken = true
 	s.cutSocket()
 }
@@ -118,7 +118,7 @@ func (s *Session) hangUp() {
 func (s *Session) quit() {
 	// A server that does not hear it notices the closed socket.
 	_, _, _ = s.command(s.timeouts.Reset, "QUIT")
-	s.hangUp()
+	s.closeHard()
 }
 
 // maxLeft is how much of a reply is read that is not needed.
@@ -131,7 +131,7 @@ func (s *Session) leave() {
 	if s.limit(s.timeouts.Reset) == nil && s.text.PrintfLine("QUIT") == nil {
 		_, _ = io.CopyN(io.Discard, s.text.R, maxLeft)
 	}
-	s.hangUp()
+	s.closeHard()
 }
 
 // alive asks a session that has rested whether its server is still there.
@@ -144,7 +144,7 @@ func (s *Session) alive(ctx context.Context) bool {
 // reset makes the session good for the next transaction, or gives it up.
 func (s *Session) reset() {
 	if code, _, err := s.command(s.timeouts.Reset, "RSET"); err != nil || code/100 != 2 {
-		s.hangUp()
+		s.closeHard()
 	}
 }
 

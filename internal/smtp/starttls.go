@@ -41,7 +41,7 @@ func (s *Session) startTLS(ctx context.Context) error {
 // encrypt makes the TLS handshake. What had been read of the socket in the clear, behind
 // the answer to STARTTLS, is dropped.
 func (s *Session) encrypt(ctx context.Context) error {
-	s.opening.await("the TLS handshake")
+	s.log.await("the TLS handshake")
 	conn := tls.Client(s.conn, s.tlsConfig())
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
@@ -53,8 +53,8 @@ func (s *Session) encrypt(ctx context.Context) error {
 	if s.unverified != nil {
 		how += ", certificate not verified: " + s.unverified.Error()
 	}
-	s.opening.begin("TLS")
-	s.opening.end(email.Reply{Text: printable(how)})
+	s.log.begin("TLS")
+	s.log.end(email.Reply{Text: printable(how)})
 	return nil
 }
 

@@ -4,25 +4,25 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// blame notes that the relay is at fault. Where it may be so for this mail alone,
+// attributeToRelay notes that the relay is at fault. Where it may be so for this mail alone,
 // and no other relay takes it, the breaker does not hold it back for long: so the
 // outcome does, or the same message would come every 10 s.
-func (x *exchange) blame(at stage, rep email.Reply, o *email.Outcome) {
+func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *email.Outcome) {
 	x.out.Final = rep
-	if at == stageMail && x.ownMail(rep) {
+	if at == StageMail && x.ownMail(rep) {
 		*o = ofOneSender(rep, x.hasAnotherTry())
 		return
 	}
-	if at > stageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false) {
+	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false) {
 		itsOwn(o)
 		return
 	}
 	o.RelayFault, o.Elsewhere = true, x.hasAlternative()
 	if faultCounts(at, rep) {
-		x.fault = faultDown
+		x.verdict = VerdictDown
 		return
 	}
-	x.fault = max(x.fault, faultRefused)
+	x.verdict = max(x.verdict, VerdictRefused)
 	if !x.alternative {
 		o.RetryAfter = max(o.RetryAfter, lastBackoff)
 	}
