@@ -8,13 +8,13 @@ import (
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/render"
-	"github.com/postrider/postrider/internal/smtp"
 )
 
-// relaySessions lends smtp.Relays to the activities' interface: Go does not see
-// that a method returning *smtp.Session returns a Session.
-type relaySessions struct{ *smtp.Relays }
+// relaySessions lends relay.Relays to the activities' interface: Go does not see
+// that a method returning *relay.Session returns a Session.
+type relaySessions struct{ *relay.Relays }
 
 func (r relaySessions) Session(ctx context.Context, route email.Route) (activities.Session, error) {
 	s, err := r.Relays.Session(ctx, route)
@@ -25,7 +25,7 @@ func (r relaySessions) Session(ctx context.Context, route email.Route) (activiti
 }
 
 func (r relaySessions) Fitting(ctx context.Context, route email.Route, s activities.Session, env email.Envelope, message []byte) (activities.Session, error) {
-	session, ok := s.(*smtp.Session)
+	session, ok := s.(*relay.Session)
 	if !ok {
 		return s, nil
 	}

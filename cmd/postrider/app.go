@@ -33,8 +33,8 @@ import (
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/metrics"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
-	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
@@ -53,7 +53,7 @@ type app struct {
 	dispatcher *dispatch.Dispatcher
 	// readiness tells whether this process's worker gets work.
 	readiness  *dispatch.Readiness
-	relays     *smtp.Relays
+	relays     *relay.Relays
 	http       *safehttp.Client
 	activities *activities.Activities
 	drain      activities.Drain
@@ -153,15 +153,15 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	}
 	a.dispatcher = dispatch.New(a.temporal, a.store, log)
 	a.readiness = dispatch.NewReadiness(a.dispatcher, a.namespace, dispatch.Version{Deployment: cfg.Deployment, BuildID: a.buildID()})
-	var relays []smtp.Relay
+	var relays []relay.Relay
 	for _, raw := range cfg.SMTPURLs {
-		r, err := smtp.ParseRelay(raw)
+		r, err := relay.Parse(raw)
 		if err != nil {
 			return nil, errors.Join(err, a.close())
 		}
 		relays = append(relays, r)
 	}
-	a.relays = smtp.New(relays, smtp.Options{Log: log, Ledger: a.store, Board: a.store, MailOf: a.store.MailOf, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
+	a.relays = relay.New(relays, relay.Options{Log: log, Ledger: a.store, Board: a.store, MailOf: a.store.MailOf, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
 	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = newHTTP(cfg, 0, cfg.AllowPrivateCIDRs)
 	a.attachmentURLs = attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)
@@ -376,7 +376,7 @@ func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) err
 // loadConfig reads the environment for a command.
 func loadConfig(use config.Use) (config.Config, error) {
 	return config.Load(os.Environ(), use, config.Checks{Relay: func(raw string) error {
-		_, err := smtp.ParseRelay(raw)
+		_, err := relay.Parse(raw)
 		return err
 	}})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/memtest"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 )
 
 // sink is an SMTP server that keeps nothing.
@@ -70,9 +70,9 @@ func TestALargeAttachmentCostsTheWorkerAtMostFourTimesItsSize(t *testing.T) {
 		Attachments: []email.Attachment{{Filename: "i.bin", Type: "application/octet-stream", Content: make([]byte, size)}},
 	}, uuid.NewString(), email.Idempotency{})
 	require.NoError(t, err)
-	relay, err := smtp.ParseRelay("smtp://" + sink(t) + "?tls=none")
+	peer, err := relay.Parse("smtp://" + sink(t) + "?tls=none")
 	require.NoError(t, err)
-	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Log: slog.New(slog.DiscardHandler)})
+	relays := relay.New([]relay.Relay{peer}, relay.Options{Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(relays.Close)
 	before, held := memtest.Live(), int64(0)
 	weigh := func() { held = max(held, memtest.Live()-before) }

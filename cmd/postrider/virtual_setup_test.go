@@ -29,8 +29,8 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/attachment"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
-	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/worker"
@@ -159,9 +159,9 @@ func (v *virtual) connect(user, addr string) {
 	if user != "" {
 		user += ":secret@"
 	}
-	relay, err := smtp.ParseRelay("smtp://" + user + addr + "?tls=none&name=peer")
+	peer, err := relay.Parse("smtp://" + user + addr + "?tls=none&name=peer")
 	require.NoError(v.t, err)
-	relays := smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, MailOf: v.store.MailOf})
+	relays := relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, MailOf: v.store.MailOf})
 	v.t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -174,13 +174,13 @@ func TestVirtualAMessageGoesToTheRelayThatTakesIt(t *testing.T) {
 	v := newVirtual(t)
 	v.listen(nil, "", until(time.Hour, "MAIL", "452 4.3.1 Insufficient system storage"))
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 100"}}).Start(t)
-	var list []smtp.Relay
+	var list []relay.Relay
 	for _, u := range []string{small.Addr() + "?tls=none&name=small", v.peer.Addr() + "?tls=none&name=large"} {
-		r, err := smtp.ParseRelay("smtp://" + u)
+		r, err := relay.Parse("smtp://" + u)
 		require.NoError(t, err)
 		list = append(list, r)
 	}
-	relays := smtp.New(list, smtp.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
+	relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
 	t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test")}
@@ -256,11 +256,11 @@ func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 	const lasts = 2 * time.Hour
 	v := newVirtual(t)
 	v.listen(nil, "", until(lasts, "MAIL", "452 4.3.1 Insufficient system storage"))
-	relay, err := smtp.ParseRelay("smtp://" + v.peer.Addr() + "?tls=none&name=peer")
+	peer, err := relay.Parse("smtp://" + v.peer.Addr() + "?tls=none&name=peer")
 	require.NoError(t, err)
 	var two twoProcesses
 	for i := range two.of {
-		two.of[i] = relaySessions{smtp.New([]smtp.Relay{relay}, smtp.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})}
+		two.of[i] = relaySessions{relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})}
 		t.Cleanup(two.of[i].Close)
 	}
 	v.work(&two)

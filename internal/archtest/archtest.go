@@ -60,8 +60,10 @@ var rules = map[string]rule{
 	"internal/intake":  {may: []string{"email", "internal/header"}},
 	"internal/render":  {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
 	"internal/pacing":  {may: []string{"email", "internal/account"}, standardOnly: true},
-	"internal/smtp":    {may: []string{"email"}},
-	"client":           {may: []string{"email"}, standardOnly: true},
+	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
+	"internal/smtp":  {may: []string{"email"}, tests: []string{"internal/relay"}},
+	"internal/relay": {may: []string{"email", "internal/smtp"}},
+	"client":         {may: []string{"email"}, standardOnly: true},
 	// Its advice depends on the message alone.
 	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 

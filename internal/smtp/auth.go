@@ -27,7 +27,7 @@ func (s *Session) authenticate() error {
 	offered := strings.Fields(strings.ToUpper(params))
 	hidden := func(m mail.SMTPAuthType) bool { return slices.Contains(hidesPassword, m) }
 	exposed := s.exposesPassword()
-	mechanism := s.relay.Auth
+	mechanism := s.server.Auth
 	switch {
 	case !offersAuth:
 		return fmt.Errorf("AUTH: of what the relay offers (%s) nothing may be used: AUTH is not among it%s", s.offer(), s.withoutSTARTTLS())
@@ -56,13 +56,13 @@ func (s *Session) offer() string {
 	for _, keyword := range slices.Sorted(maps.Keys(s.extensions)) {
 		out = append(out, strings.TrimSpace(keyword+" "+s.extensions[keyword]))
 	}
-	return printable(strings.Join(out, ", "))
+	return Printable(strings.Join(out, ", "))
 }
 
 // withoutSTARTTLS is a hint: most servers offer AUTH on encrypted connections only.
 func (s *Session) withoutSTARTTLS() string {
 	if _, offered := s.extension("STARTTLS"); offered && !s.encrypted {
-		return " before STARTTLS, which tls=" + string(s.relay.TLS) + " does not use"
+		return " before STARTTLS, which tls=" + string(s.server.TLS) + " does not use"
 	}
 	return ""
 }
@@ -71,10 +71,10 @@ func (s *Session) withoutSTARTTLS() string {
 // connection; empty if nobody could, or the operator has asked for plain text in so many words.
 func (s *Session) exposesPassword() string {
 	switch {
-	case s.relay.TLS == TLSNone || loopback(s.relay.Host) || s.encrypted && s.unverified == nil:
+	case s.server.TLS == TLSNone || s.server.Loopback() || s.encrypted && s.unverified == nil:
 		return ""
 	case s.encrypted:
-		return fmt.Sprintf(" on a connection without TLS to a verified server (%s): name its authority with tls_ca=", printable(s.unverified.Error()))
+		return fmt.Sprintf(" on a connection without TLS to a verified server (%s): name its authority with tls_ca=", Printable(s.unverified.Error()))
 	default:
 		return " on a connection without TLS"
 	}
@@ -85,9 +85,9 @@ func (s *Session) exposesPassword() string {
 //
 // The text of an error holds no credentials, also where the server repeats them.
 func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) (err error) {
-	said := credentials{string(s.relay.Password), base64.StdEncoding.EncodeToString([]byte(s.relay.Password))}
+	said := credentials{string(s.server.Password), base64.StdEncoding.EncodeToString([]byte(s.server.Password))}
 	defer func() { err = said.hideIn(err) }()
-	name, initial, err := mechanism.Start(&gosmtp.ServerInfo{Name: s.relay.Host, TLS: s.encrypted, Auth: offered})
+	name, initial, err := mechanism.Start(&gosmtp.ServerInfo{Name: s.server.Host, TLS: s.encrypted, Auth: offered})
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (e *hiddenError) Error() string { return e.text }
 func (e *hiddenError) Unwrap() error { return e.err }
 
 func (s *Session) mechanism(m mail.SMTPAuthType) gosmtp.Auth {
-	user, password := s.relay.User, string(s.relay.Password)
+	user, password := s.server.User, string(s.server.Password)
 	switch m {
 	case mail.SMTPAuthSCRAMSHA256:
 		return gosmtp.ScramSHA256Auth(user, password)
@@ -169,8 +169,8 @@ func (s *Session) mechanism(m mail.SMTPAuthType) gosmtp.Auth {
 	case mail.SMTPAuthXOAUTH2:
 		return gosmtp.XOAuth2Auth(user, password)
 	case mail.SMTPAuthLogin:
-		return gosmtp.LoginAuth(user, password, s.relay.Host, true)
+		return gosmtp.LoginAuth(user, password, s.server.Host, true)
 	default: // exposesPassword has judged the connection; go-mail need not
-		return gosmtp.PlainAuth("", user, password, s.relay.Host, true)
+		return gosmtp.PlainAuth("", user, password, s.server.Host, true)
 	}
 }

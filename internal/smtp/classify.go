@@ -135,11 +135,11 @@ func namesSender(r email.Reply, words string) bool {
 	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
 }
 
-// mayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
+// MayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
 // this size, alone: it closed the connection, or the reply is temporary and neither code nor
 // words say that it is about us. What is said of the server may be meant for one sender:
 // Postfix says "Service unavailable" for a milter that puts one sender off.
-func mayBeOfOneSender(r email.Reply) bool {
+func MayBeOfOneSender(r email.Reply) bool {
 	words := plain(r.Text)
 	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)

@@ -17,7 +17,7 @@ func (x *exchange) order() []int {
 	for i := range x.env.Recipients {
 		switch {
 		case x.decided[i]:
-		case x.pool.guard.remembers(x.guardKey(i)):
+		case x.history.NameLast(i):
 			last = append(last, i)
 		default:
 			first = append(first, i)
@@ -27,17 +27,17 @@ func (x *exchange) order() []int {
 }
 
 // connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was named. It may
-// be the reason, or the relay does so to everybody: the guard knows.
+// be the reason, or the relay does so to everybody: the history knows.
 func (x *exchange) connectionLostAtRcpt(i int, err error) {
 	if x.ctx.Err() != nil {
 		x.abortOurs("RCPT TO", context.Cause(x.ctx))
 		return
 	}
 	x.closeHard()
-	rep := email.Reply{Text: printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
+	rep := email.Reply{Text: Printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
 	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.attributeToRelay(StageRcpt, rep, &o)
-	wait, cause := x.limitCut(i, false)
+	wait, cause := x.closedAt(i, false)
 	o.RetryAfter = wait
 	x.verdict = max(x.verdict, cutVerdict(err))
 	x.decide(i, o)
@@ -54,8 +54,8 @@ func (x *exchange) connectionLostAtRcpt(i int, err error) {
 func (x *exchange) close(i int, rep email.Reply) bool {
 	wait := nextTransaction
 	if rep.Code == 421 {
-		var cause cutCause
-		wait, cause = x.limitCut(i, true)
+		var cause CloseCause
+		wait, cause = x.closedAt(i, true)
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
 			o.RetryAfter = max(wait, hint(o.Text))
 		}
@@ -72,24 +72,24 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 	return true
 }
 
-// limitCut notes what a connection that was closed at the i-th recipient says of the relay's
+// closedAt notes what a connection that was closed at the i-th recipient says of the relay's
 // limits.
-func (x *exchange) limitCut(i int, said421 bool) (wait time.Duration, cause cutCause) {
-	again := x.pool.guard.remembers(x.guardKey(i)) || x.redialed && len(x.accepted) == 0
-	return x.pool.rcpts.cut(x.pool.opts.Now(), rcptCut{
-		accepted: len(x.accepted), wanted: len(x.env.Recipients), session: x.recipients, again: again, said421: said421,
+func (x *exchange) closedAt(i int, said421 bool) (wait time.Duration, cause CloseCause) {
+	return x.history.ClosedAtRcpt(RcptClose{
+		Recipient: i, Accepted: len(x.accepted), Wanted: len(x.env.Recipients), OnConnection: x.recipients,
+		Redialed: x.restarted && len(x.accepted) == 0, Said421: said421,
 	})
 }
 
 // clearOfLimit takes a closed connection off the i-th recipient, which is decided, where others were
 // accepted before it and a limit of the relay's is the cause.
-func (x *exchange) clearOfLimit(i int, cause cutCause, wait time.Duration) {
+func (x *exchange) clearOfLimit(i int, cause CloseCause, wait time.Duration) {
 	o := x.out.Outcomes[i]
-	if cause == cutUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
+	if cause == CauseUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
 		return
 	}
 	x.decide(i, oneTooMany(o.Reply, wait))
-	if cause == cutTransaction {
+	if cause == CauseTransaction {
 		x.failed = slices.DeleteFunc(x.failed, func(j int) bool { return j == i })
 	}
 }
@@ -117,7 +117,7 @@ func notTried(why email.Reply, wait time.Duration) email.Outcome {
 	if why.Code == 0 {
 		text = "not tried: " + why.Text + ", at another recipient"
 	}
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: printable(text)}}
+	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: Printable(text)}}
 }
 
 // rule decides on all that may not mean what it says, once every recipient named has an
@@ -131,7 +131,7 @@ func (x *exchange) rule() {
 	}
 	for _, i := range spared { // the relay's fault is theirs to wait for as well
 		o := x.out.Outcomes[i]
-		o.RelayFault, o.Elsewhere = true, x.hasAlternative()
+		o.RelayFault, o.Elsewhere = true, x.others.MayTakeIt
 		o.Unasked = !x.closed // after a 521 they follow without the one who got it
 		x.decide(i, o)
 	}

@@ -10,13 +10,15 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// dial connects, encrypts, greets and authenticates. What it does not finish within
-// timeouts.Connect is cut off.
-func dial(parent context.Context, relay Relay, timeouts Timeouts) (*Session, error) {
-	timeouts.Connect += relay.Greeting // a time of its own, which the relay's options ask for
-	ctx, cancel := context.WithTimeout(parent, timeouts.Connect)
+// Dial opens a session: it connects, encrypts, greets and authenticates. What it does not
+// finish within Timeouts.Connect, and the server's Greeting, is cut off. ReplyOf gives the
+// reply of an error that is one.
+func Dial(parent context.Context, server Server, timeouts Timeouts) (*Session, error) {
+	timeouts = timeouts.orDefaults()
+	limit := timeouts.Connect + server.Greeting // a time of its own, which the server's options ask for
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
-	s := &Session{relay: relay, timeouts: timeouts}
+	s := &Session{server: server, timeouts: timeouts}
 	stop := context.AfterFunc(ctx, s.cutSocket)
 	err := s.connect(ctx)
 	if !stop() && err == nil { // the socket is closed, or about to be
@@ -27,8 +29,8 @@ func dial(parent context.Context, relay Relay, timeouts Timeouts) (*Session, err
 	}
 	s.cutSocket()
 	if parent.Err() == nil && ctx.Err() != nil {
-		err = fmt.Errorf("no session within %s: waited for %s: %w", timeouts.Connect, s.log.awaited(), ctx.Err())
-		if s.silent && relay.TLS != TLSImplicit {
+		err = fmt.Errorf("no session within %s: waited for %s: %w", limit, s.log.awaited(), ctx.Err())
+		if s.silent && server.TLS != TLSImplicit {
 			err = fmt.Errorf("%w; %s", err, expectsTLS)
 		}
 	}
@@ -41,7 +43,7 @@ func (s *Session) connect(ctx context.Context) error {
 		return err
 	}
 	s.text = textproto.NewConn(s.conn)
-	if s.relay.TLS == TLSImplicit {
+	if s.server.TLS == TLSImplicit {
 		if err := s.encrypt(ctx); err != nil {
 			return err
 		}
@@ -55,7 +57,7 @@ func (s *Session) connect(ctx context.Context) error {
 	if err := s.startTLS(ctx); err != nil {
 		return err
 	}
-	if s.relay.User == "" {
+	if s.server.User == "" {
 		return nil
 	}
 	return s.authenticate()
@@ -64,11 +66,11 @@ func (s *Session) connect(ctx context.Context) error {
 // reach opens the TCP connection.
 func (s *Session) reach(ctx context.Context) error {
 	var dialer net.Dialer
-	if s.relay.LocalAddr.IsValid() {
-		dialer.LocalAddr = &net.TCPAddr{IP: s.relay.LocalAddr.AsSlice()}
+	if s.server.LocalAddr.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: s.server.LocalAddr.AsSlice()}
 	}
-	s.log.begin("connect " + s.relay.addr())
-	conn, err := dialer.DialContext(ctx, "tcp", s.relay.addr())
+	s.log.begin("connect " + s.server.Addr())
+	conn, err := dialer.DialContext(ctx, "tcp", s.server.Addr())
 	if err != nil {
 		return err
 	}
@@ -96,11 +98,10 @@ func (e *answerError) Error() string {
 	return s
 }
 
-// relayError translates what dialling said.
-func relayError(r Relay, err error) *email.RelayError {
-	out := &email.RelayError{Relay: r.identity(), Err: err}
+// ReplyOf is the reply that ended Dial; the zero Reply where none did.
+func ReplyOf(err error) email.Reply {
 	if a, ok := errors.AsType[*answerError](err); ok {
-		out.Reply = a.reply
+		return a.reply
 	}
-	return out
+	return email.Reply{}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -53,10 +54,10 @@ func TestAuth(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{TLS: server, Implicit: tc.implicit, User: "user", Password: "p:w/d", Mechanisms: tc.offered}).Start(t)
 			scheme := map[bool]string{false: "smtp", true: "smtps"}[tc.implicit]
-			relay := func(password string) string {
+			link := func(password string) string {
 				return scheme + "://user:" + password + "@" + p.Addr() + "?auth=" + tc.mechanism + "&" + trust + map[bool]string{false: "&tls=starttls"}[tc.implicit]
 			}
-			ex := send(t, relays(t, smtp.Options{}, relay("p%3Aw%2Fd")), envelope("b@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, link("p%3Aw%2Fd")), envelope("b@y.test"), noMark)
 			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 			require.Equal(t, "user", p.Messages()[0].User)
 			i := slices.IndexFunc(p.Lines(), func(l string) bool { return strings.HasPrefix(l, "AUTH") })
@@ -68,7 +69,7 @@ func TestAuth(t *testing.T) {
 			}
 
 			var log bytes.Buffer
-			_, err := relays(t, smtp.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, relay("mistaken")).Session(t.Context(), email.Route{})
+			_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, link("mistaken")).Session(t.Context(), email.Route{})
 			relayErr, ok := errors.AsType[*email.RelayError](err)
 			require.True(t, ok)
 			require.Equal(t, email.Reply{Code: 535, Enhanced: "5.7.8", Text: "wrong credentials"}, relayErr.Reply, "%v", err)
@@ -105,7 +106,7 @@ func TestTheTranscriptBeginsWithTheSession(t *testing.T) {
 		}
 		return ""
 	}}).Start(t)
-	rs := relays(t, smtp.Options{}, "smtp://user:secret@"+p.Addr()+"?tls=starttls&helo=us.test&"+trust)
+	rs := relays(t, relay.Options{}, "smtp://user:secret@"+p.Addr()+"?tls=starttls&helo=us.test&"+trust)
 	said := func() (out []string) {
 		for _, s := range send(t, rs, envelope("b@y.test"), noMark).Transcript {
 			out = append(out, fmt.Sprintf("%s -> %d", s.Command, s.Code))
@@ -128,10 +129,10 @@ func TestTheTranscriptBeginsWithTheSession(t *testing.T) {
 func TestAuthThatIsNotOffered(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: "PLAIN"}).Start(t)
-	_, err := relays(t, smtp.Options{}, "smtp://user:secret@"+p.Addr()+"?auth=cram-md5").Session(t.Context(), email.Route{})
+	_, err := relays(t, relay.Options{}, "smtp://user:secret@"+p.Addr()+"?auth=cram-md5").Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "the relay offers (PLAIN), not CRAM-MD5")
 	plain := (&smtptest.Peer{}).Start(t)
-	_, err = relays(t, smtp.Options{}, "smtp://user:secret@"+plain.Addr()).Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{}, "smtp://user:secret@"+plain.Addr()).Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "nothing may be used")
 }
 
@@ -155,7 +156,7 @@ func TestNoPasswordGoesInTheClear(t *testing.T) {
 			p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: tc.offered}).Start(t)
 			_, port, err := net.SplitHostPort(p.Addr())
 			require.NoError(t, err)
-			s, err := relays(t, smtp.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls="+tc.tls+"&auth="+tc.mechanism).Session(t.Context(), email.Route{})
+			s, err := relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls="+tc.tls+"&auth="+tc.mechanism).Session(t.Context(), email.Route{})
 			if tc.ok {
 				require.NoError(t, err)
 				s.Close()
@@ -209,7 +210,7 @@ func TestTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := tc.peer.Start(t)
-			rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Connect: 3 * time.Second}}, tc.scheme+"://"+p.Addr()+"?"+map[bool]string{true: "tls_ca=" + other, false: trust}[tc.peer.TLS == otherName]+"&"+tc.options)
+			rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: 3 * time.Second}}, tc.scheme+"://"+p.Addr()+"?"+map[bool]string{true: "tls_ca=" + other, false: trust}[tc.peer.TLS == otherName]+"&"+tc.options)
 			s, err := rs.Session(t.Context(), email.Route{})
 			if !tc.ok {
 				_, isRelay := errors.AsType[*email.RelayError](err)
@@ -241,12 +242,12 @@ func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
 	p := (&smtptest.Peer{TLS: foreign, User: "user", Password: "secret", Mechanisms: "PLAIN LOGIN"}).Start(t)
 	_, port, err := net.SplitHostPort(p.Addr())
 	require.NoError(t, err)
-	_, err = relays(t, smtp.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls=opportunistic").Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls=opportunistic").Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "without TLS to a verified server")
 	require.ErrorContains(t, err, "tls_ca=")
 	require.NotContains(t, strings.Join(p.Lines(), " "), "AUTH")
 	// On this machine nobody stands in between.
-	send(t, relays(t, smtp.Options{}, "smtp://user:secret@127.0.0.1:"+port+"?tls=opportunistic"), envelope("b@y.test"), noMark)
+	send(t, relays(t, relay.Options{}, "smtp://user:secret@127.0.0.1:"+port+"?tls=opportunistic"), envelope("b@y.test"), noMark)
 	require.Len(t, p.Messages(), 1)
 }
 
@@ -267,7 +268,7 @@ func TestARelayThatRepeatsThePassword(t *testing.T) {
 			return "535-5.7.8 " + strings.Repeat("x", padding) + strings.ReplaceAll(string(plain), "\x00", " ") + "\r\n535 5.7.8 " + initial
 		}}).Start(t)
 		var log bytes.Buffer
-		_, err := relays(t, smtp.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, "smtp://user:mistaken@"+p.Addr()+"?tls=none&auth=plain").Session(t.Context(), email.Route{})
+		_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, "smtp://user:mistaken@"+p.Addr()+"?tls=none&auth=plain").Session(t.Context(), email.Route{})
 		relayErr, ok := errors.AsType[*email.RelayError](err)
 		require.True(t, ok, "%v", err)
 		require.Equal(t, 535, relayErr.Reply.Code)

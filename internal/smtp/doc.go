@@ -1,22 +1,80 @@
-// Package smtp takes a rendered message to a relay.
+// Package smtp speaks SMTP to one server. It knows nothing of other servers, nor of what a
+// server did before: package relay chooses the server, keeps the connections, and remembers.
 //
-//  1. A Relay is where mail goes (relay.go). Relays picks one for a route, in
-//     order (relays.go), and passes over those that do not answer (breaker.go).
-//  2. A Session is one connection to it: TCP, greeting, EHLO (hello.go), STARTTLS
-//     (starttls.go), AUTH (auth.go), in the order of dial.go. The AUTH mechanisms are
-//     go-mail's. The conversation is ours: go-mail reads replies of any length, takes
-//     keywords in upper case only and a reply's last line only with a text. Sessions
-//     are kept and used again (pool.go).
-//  3. Send runs one transaction (exchange.go): MAIL, RCPT for each recipient,
-//     DATA to those accepted. go-mail's own Send gives up on a message when one
-//     RCPT is refused, and hides who said what; its data writer ends a message
-//     that broke off in the middle with a dot, at the next command. So the
-//     commands are ours, over the connection's textproto, and the dot is a
-//     command like any other.
-//  4. classify judges every refusal, in one table.
+//  1. A Server is an address and how to sign in there (server.go). Dial opens a Session: TCP,
+//     greeting, EHLO (hello.go), STARTTLS (starttls.go), AUTH (auth.go). The AUTH mechanisms
+//     are go-mail's. The conversation is ours: go-mail reads replies of any length, takes
+//     keywords in upper case only and a reply's last line only with a text.
+//  2. Send runs one transaction (exchange.go): MAIL (prepare.go), RCPT for each recipient
+//     (rcpt.go, closing.go), DATA to those accepted. go-mail's own Send gives up on a message
+//     when one RCPT is refused, and does not tell which. Its data writer ends a message that
+//     broke off in the middle with a dot, at the next command. So the commands are ours, over
+//     the connection's textproto, and the dot is a command like any other.
+//  3. classify judges every refusal, in one table (classify.go, words.go). Stage, Attribution
+//     and RelayVerdict are the words for its judgements (verdict.go).
+//  4. Result says what became of each recipient and what the transaction shows about the
+//     server. The caller decides what follows from that. Where one reply can mean several
+//     things, Send asks a History (history.go).
 //
-// The message is rendered before MAIL FROM. Its last line, the dot that hands it
-// over, is written only after the caller has noted that it will be; after any
-// error past 354 the socket is closed hard, so that a server never takes half a
-// message for a whole one.
+// The message is rendered before MAIL FROM. Its last line, the dot that hands it over, is
+// written only after the caller has noted that it will be. After any error past 354 the
+// socket is closed without QUIT, so that a server never takes half a message for a whole one.
+//
+// # What an event does
+//
+// Uncounted means that no recipient's tries or time until expiry suffer. The verdict is the
+// RelayVerdict. "All" are the recipients without a reply of their own.
+//
+//	event                        recipients                               verdict          socket
+//	ctx ends before the dot,     all: deferred, uncounted, 10 s           Ours             closed
+//	or Mark fails
+//
+//	MAIL: about the sender       all: failed, or deferred at 4xx          None             RSET
+//	MAIL: the relay's (4xx,      all: deferred, uncounted, a relay's      Down             RSET;
+//	530, 503, 5xx that names     fault                                                     421: closed
+//	nobody)
+//	the same, and History says   all: deferred or failed, counted         None             the same
+//	that it takes other mail
+//	MAIL: closed, or no reply    all: deferred, uncounted, a relay's      Down             closed; a rested
+//	                             fault                                                     session is dialled
+//	                                                                                       again first, once
+//	MAIL: 501, 504, 555 about    nobody                                   None             MAIL again without
+//	parameters                                                                             them
+//
+//	RCPT: 2xx                    accepted: it gets the message            None             goes on
+//	RCPT: about the recipient    it: bounced or deferred                  None             goes on
+//	the same, perhaps about us,  it: as History rules; held back it is    Refused; Down    RSET
+//	and nobody was accepted      uncounted                                for a pattern
+//	RCPT: too many (x.5.3)       it and those not named: deferred,        None             DATA
+//	                             uncounted, 1 s
+//	RCPT: our account's quota    it and those not named: deferred,        Refused          DATA
+//	                             uncounted, 30 min or more
+//	RCPT: another fault of the   it: deferred; uncounted unless others    Refused; Down    goes on
+//	relay (4.3.x, relaying ...)  were accepted                            for 530, 535
+//	RCPT: 421                    it: deferred. Those not named: deferred, Refused; None    DATA if others were
+//	                             uncounted. Those accepted: the message   if DATA goes     accepted; then
+//	                             if the connection lives, else deferred,  well             closed
+//	                             uncounted
+//	RCPT: 421 at the first of a  nobody                                   None             dialled again, once
+//	connection used before
+//	RCPT: 521                    it: bounced. The others: as for 421      as for 421       as for 421
+//	RCPT: 500, 502, 503          it: deferred. The others: deferred,      Refused          closed
+//	                             uncounted, 10 s
+//	RCPT: closed, or no reply    it and all: deferred, uncounted          Refused; Down    closed
+//	                                                                      if it was silent
+//	any: not a reply, or not     all: deferred, uncounted, 1 min          Refused          closed
+//	one to this command
+//
+//	DATA, message: refused       those accepted: as classify says         None, or as for  RSET;
+//	                                                                      RCPT             421: closed
+//	DATA: 2xx                    all, whatever was said to RCPT:          Refused          closed
+//	                             deferred, uncounted
+//	DATA, message: closed, or    all: deferred, uncounted, 1 min          Refused; Down    closed
+//	no reply                                                              if it was silent
+//
+//	dot: 2xx                     those accepted: delivered                None             kept
+//	dot: refused                 those accepted: as classify says         None, or as for  kept;
+//	                                                                      RCPT             421: closed
+//	dot: closed, no reply, or    those accepted: deferred, ambiguous      Refused; Down    closed
+//	not one to it                                                         if it was silent
 package smtp

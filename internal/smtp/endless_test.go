@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -34,7 +34,7 @@ func TestTheCodeDecidesAnEndlessReplyToTheDot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{".": tc.answer})}).Start(t)
-			rs := relays(t, smtp.Options{}, url(p, ""))
+			rs := relays(t, relay.Options{}, url(p, ""))
 			o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
 			require.Equal(t, tc.status, o.Status)
 			require.Equal(t, tc.reason, o.Reason)

@@ -17,14 +17,19 @@ type exchange struct {
 	// ctx is Send's: an exchange lives within one call of it.
 	ctx     context.Context
 	env     email.Envelope
-	out     email.Exchange
+	message []byte
+	history History
+	others  OtherRelays
+	// rested: nothing was said on the connection since it was idle.
+	rested bool
+
+	out     Result
 	verdict RelayVerdict
 	// accepted are the indexes of the recipients the dot will stand for.
 	accepted []int
 	decided  []bool
 	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
 	refusedMail, perhapsMail bool
-	message                  []byte
 	// doubts are the indexes of recipients whose refusals may be meant for us.
 	doubts map[int]Suspicion
 	// failed are the indexes of recipients at whom the relay had a fault that may be
@@ -42,37 +47,36 @@ type exchange struct {
 	closed bool
 	// pattern: the relay is down because it refused recipients who have nothing in common.
 	pattern bool
-	// redialed: the transaction has been begun anew on another connection.
-	redialed bool
+	// restarted: the transaction has been begun anew on another connection.
+	restarted bool
 }
 
 // Send runs one transaction: MAIL, RCPT for each recipient, DATA for those
 // accepted. It always answers with one outcome per recipient, in order.
 //
-// Before the final dot, mark is called with the outcomes that hold if the server
+// Before the final dot, Mark is called with the outcomes that hold if the server
 // is never heard of again. If it fails, or ctx ends before, the socket is closed
 // hard and nothing was sent. After it, ctx is ignored: the answer is waited for.
-func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
-	x := &exchange{Session: s, ctx: ctx, env: env, message: message, decided: make([]bool, len(env.Recipients))}
-	x.out.Outcomes = make([]email.Outcome, len(env.Recipients))
-	for i, r := range env.Recipients {
+func (s *Session) Send(ctx context.Context, t Transaction) Result {
+	x := &exchange{
+		Session: s, ctx: ctx, env: t.Envelope, message: t.Message, history: t.History, others: t.Others, rested: t.Rested,
+		decided: make([]bool, len(t.Envelope.Recipients)),
+	}
+	if x.history == nil {
+		x.history = noHistory{}
+	}
+	x.out.Outcomes = make([]email.Outcome, len(x.env.Recipients))
+	for i, r := range x.env.Recipients {
 		x.out.Outcomes[i].RecipientID = r.ID
 	}
 	begin := time.Now()
-	x.run(message, mark)
+	x.run(t.Message, t.Mark)
+	s.transactions++
+	x.out.Took = time.Since(begin)
+	x.out.Verdict = x.verdict
 	x.out.RelayFault = x.verdict == VerdictRefused || x.verdict == VerdictDown
-	if x.out.RelayFault || slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
-		s.pool.guard.met(s.pool.opts.Now(), env.ID, x.refusedCommand())
-	}
-	s.messages++
-	s.reused = false
-	if len(x.out.Transcript) > 0 {
-		last := x.out.Final
-		if x.out.RelayFault {
-			last = x.forOthers(last)
-		}
-		s.pool.finished(s, time.Since(begin), x.verdict, last, broken{inTransaction: true, mail: x.refusedCommand(), perhaps: x.verdict == VerdictRefused || x.pattern || x.perhapsMail})
-	}
+	x.out.Doubtful = x.verdict == VerdictRefused || x.pattern || x.perhapsMail
+	x.out.RefusedMail, x.out.AskOthersIn = x.refusedMail, x.others.AskAgainIn
 	return x.out
 }
 
@@ -105,9 +109,9 @@ func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcom
 // not expect MAIL on it, is replaced once: nothing was said on it yet.
 func (x *exchange) mail(message []byte) bool {
 	code, text, ok, err := x.sayMail(message)
-	stale := x.reused && (err != nil || code == 421)
+	stale := x.rested && (err != nil || code == 421)
 	// 503: the server has forgotten that it was greeted, or expects something else.
-	if ok && (stale || code == 503) && x.ctx.Err() == nil && x.redial(x.ctx) == nil {
+	if ok && (stale || code == 503) && x.ctx.Err() == nil && x.replace() == nil {
 		// The new server may offer less than the old one.
 		clear(x.decided)
 		code, text, ok, err = x.sayMail(message)
@@ -119,7 +123,7 @@ func (x *exchange) mail(message []byte) bool {
 	case err != nil:
 		x.connectionLost("MAIL FROM", err)
 	case code/100 == 2:
-		x.pool.guard.tookMail(x.mailCommand())
+		x.history.TookMail()
 		return true
 	default:
 		x.rejectedWholly(StageMail, code, text)
@@ -127,10 +131,22 @@ func (x *exchange) mail(message []byte) bool {
 	return false
 }
 
+// replace goes on with another connection.
+func (x *exchange) replace() error {
+	if err := x.redial(x.ctx); err != nil {
+		return err
+	}
+	x.rested, x.out.Redialed = false, true
+	if x.others.Exist {
+		x.others.AskAgainIn = max(x.others.AskAgainIn, time.Second) // the new server may offer less
+	}
+	return nil
+}
+
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
 	defer x.rule()
-	limit := x.rcptLimit()
+	limit := x.history.RecipientLimit(x.recipients)
 	for _, i := range x.order() {
 		r := x.env.Recipients[i]
 		if limit > 0 && len(x.accepted) >= limit {
@@ -147,7 +163,7 @@ func (x *exchange) rcpt() bool {
 			x.accepted = append(x.accepted, i)
 			x.out.Outcomes[i].Reply = rep
 			x.recipients++
-			x.pool.guard.accept(x.pool.opts.Now(), x.guardKey(i))
+			x.history.Accepted(i)
 			continue
 		case !refusal(code):
 			x.connectionLost("RCPT TO", nonsense(rep))
@@ -156,7 +172,7 @@ func (x *exchange) rcpt() bool {
 		if code == 421 && x.usedUp() {
 			return x.redo()
 		}
-		o, who := classify(StageRcpt, x.relay.Accepts, rep)
+		o, who := classify(StageRcpt, x.server.Accepts, rep)
 		switch {
 		case who == OfRelay:
 			x.attributeToRelay(StageRcpt, rep, &o)
@@ -250,7 +266,7 @@ func (x *exchange) body(message []byte) bool {
 		x.connectionLost("the message", err)
 		return false
 	}
-	o, who := classify(StageFinal, x.relay.Accepts, st.Reply)
+	o, who := classify(StageFinal, x.server.Accepts, st.Reply)
 	x.tooLargeHere(&o)
 	x.out.Final = st.Reply
 	if who == OfRelay {
@@ -266,7 +282,7 @@ func (x *exchange) ifSilent() []email.Outcome {
 	for _, i := range x.accepted {
 		out[i] = email.Outcome{
 			RecipientID: out[i].RecipientID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous,
-			Reply: email.Reply{Text: fmt.Sprintf("the message was sent to relay %s, and its answer never came", x.relay.Name)},
+			Reply: email.Reply{Text: fmt.Sprintf("the message was sent to relay %s, and its answer never came", x.server.Name)},
 		}
 	}
 	return out
@@ -286,7 +302,7 @@ func (x *exchange) dot() {
 	}
 	if err != nil {
 		x.out.Outcomes, x.verdict = silent, cutVerdict(err)
-		x.pool.unanswered(err)
+		x.out.Unanswered = err
 		x.closeHard()
 		return
 	}
@@ -294,14 +310,13 @@ func (x *exchange) dot() {
 	if code/100 == 2 {
 		// It has taken mail: what it said of some recipient was about that one.
 		x.verdict = VerdictNone
-		x.pool.rcpts.delivered(x.pool.opts.Now(), len(x.accepted), x.recipients, x.closing.Code != 0)
-		x.pool.guard.took(x.pool.opts.Now(), x.env.ID)
+		x.out.Delivered, x.out.Closing = len(x.accepted), x.closing.Code != 0
 		for _, i := range x.accepted {
 			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})
 		}
 		return
 	}
-	o, who := classify(StageFinal, x.relay.Accepts, rep)
+	o, who := classify(StageFinal, x.server.Accepts, rep)
 	x.tooLargeHere(&o)
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, rep, &o)
@@ -319,7 +334,7 @@ func (x *exchange) step(timeout time.Duration, format string, args ...any) (int,
 	code, text, err := x.command(timeout, format, args...)
 	st := email.Step{Command: fmt.Sprintf(format, args...), MS: time.Since(begin).Milliseconds(), Reply: reply(code, text)}
 	if err != nil {
-		st.Error = printable(err.Error())
+		st.Error = Printable(err.Error())
 	}
 	x.out.Transcript = append(append(x.out.Transcript, x.log.take()...), st)
 	return code, text, err
@@ -332,13 +347,13 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 		x.connectionLost(map[Stage]string{StageMail: "MAIL FROM", StageData: "DATA"}[at], nonsense(rep))
 		return
 	}
-	o, who := classify(at, x.relay.Accepts, rep)
+	o, who := classify(at, x.server.Accepts, rep)
 	x.tooLargeHere(&o)
 	x.out.Final = rep
 	switch {
 	case who == OfRelay:
 		x.attributeToRelay(at, rep, &o)
-	case at == StageMail && meansUs(x.relay.Accepts, rep):
+	case at == StageMail && meansUs(x.server.Accepts, rep):
 		o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
 		x.attributeToRelay(at, rep, &o)
 	}
@@ -370,12 +385,12 @@ func (x *exchange) connectionLost(where string, err error) {
 		}
 		x.closeHard()
 		x.out.Final = ended(where, err)
-		x.decideRest(ofOneSender(x.out.Final, x.hasAnotherTry()))
+		x.decideRest(ofOneSender(x.out.Final, x.others.AfterFault))
 		return
 	}
 	// The message may be the reason: the same one does not come every 10 s.
 	x.finishWith(cutVerdict(err), where, err)
-	own := x.verdict == VerdictRefused && x.pool.guard.own(x.pool.opts.Now(), guardKey{emailID: x.env.ID}, false)
+	own := x.verdict == VerdictRefused && x.history.OwnFault(StageFinal, 0, false)
 	if own {
 		x.verdict = VerdictNone
 	}
@@ -412,11 +427,11 @@ func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
 	rep := ended(where, err)
 	x.out.Final = rep
 	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
-		RelayFault: v != VerdictOurs, Elsewhere: v != VerdictOurs && x.hasAlternative()})
+		RelayFault: v != VerdictOurs, Elsewhere: v != VerdictOurs && x.others.MayTakeIt})
 }
 
 func ended(where string, err error) email.Reply {
-	return email.Reply{Text: printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
+	return email.Reply{Text: Printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 }
 
 func (x *exchange) decide(i int, o email.Outcome) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -18,7 +19,7 @@ import (
 func TestWhatARelayCannotTake(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Extensions: []string{"SIZE 1000"}}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for name, tc := range map[string]struct {
 		env     email.Envelope
 		message string
@@ -48,7 +49,7 @@ func TestWhatARelayCannotTake(t *testing.T) {
 func TestOneAddressThatARelayCannotTakeHoldsBackNobody(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("jürgen@y.test", "b@y.test", "c@y.test> NOTIFY=NEVER"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("jürgen@y.test", "b@y.test", "c@y.test> NOTIFY=NEVER"), noMark)
 	require.Equal(t, email.RecipientFailed, ex.Outcomes[0].Status)
 	require.Equal(t, email.DetailUnsendable, ex.Outcomes[0].Reason)
 	require.Contains(t, ex.Outcomes[0].Text, "SMTPUTF8")
@@ -60,7 +61,7 @@ func TestOneAddressThatARelayCannotTakeHoldsBackNobody(t *testing.T) {
 func TestParametersAreSentWhereTheyAreNeededAndOffered(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Extensions: []string{"8BITMIME", "SMTPUTF8"}}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for _, tc := range []struct{ to, message, want string }{
 		{"b@y.test", "A: b\r\n\r\nx\r\n", "MAIL FROM:<a@x.test>"},
 		{"b@y.test", "A: b\r\n\r\nü\r\n", "MAIL FROM:<a@x.test> BODY=8BITMIME"},
@@ -82,7 +83,7 @@ func TestTheNullReturnPath(t *testing.T) {
 	p := (&smtptest.Peer{}).Start(t)
 	env := envelope("b@y.test")
 	env.From = ""
-	send(t, relays(t, smtp.Options{}, url(p, "")), env, noMark)
+	send(t, relays(t, relay.Options{}, url(p, "")), env, noMark)
 	require.Contains(t, p.Lines(), "MAIL FROM:<>")
 }
 
@@ -106,7 +107,7 @@ func TestTooManyRecipients(t *testing.T) {
 				}
 				return ""
 			}}).Start(t)
-			ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("a@y.test", "b@y.test", "c@y.test", "d@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test", "b@y.test", "c@y.test", "d@y.test"), noMark)
 			for i, o := range ex.Outcomes {
 				require.Equal(t, tc.want[i], o.Status)
 				if o.Status == email.RecipientDeferred {
@@ -137,7 +138,7 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"<data>": smtptest.ThenDrop(tc.answer)})}).Start(t)
-			rs := relays(t, smtp.Options{}, url(p, ""))
+			rs := relays(t, relay.Options{}, url(p, ""))
 			s, err := rs.Session(t.Context(), email.Route{})
 			require.NoError(t, err)
 			message := rendered + large
@@ -162,7 +163,7 @@ func TestAServerThatClosesAmidTheRecipients(t *testing.T) {
 	p := (&smtptest.Peer{Answer: answers(map[string]string{
 		"RCPT TO:<gone@": "550 5.1.1 no such user", "RCPT TO:<last@": "421 4.3.2 shutting down",
 	})}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("ok@y.test", "gone@y.test", "last@y.test", "unasked@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("ok@y.test", "gone@y.test", "last@y.test", "unasked@y.test"), noMark)
 	require.Equal(t, email.DetailHard, ex.Outcomes[1].Reason, "it keeps its own answer")
 	require.Equal(t, 421, ex.Outcomes[2].Code)
 	require.False(t, ex.Outcomes[2].Uncounted, "it may be the reason, and waits by its schedule")
@@ -193,7 +194,7 @@ func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {
 					}
 					return ""
 				}}).Start(t)
-				ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("b@y.test"), noMark)
+				ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("b@y.test"), noMark)
 				require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status)
 				require.Equal(t, reason, ex.Outcomes[0].Reason)
 				require.True(t, ex.RelayFault)
@@ -206,7 +207,7 @@ func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {
 func TestWhatWeBreakOffIsNotTheRelaysFault(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for name, mark := range map[string]func(context.CancelCauseFunc) error{
 		"the mark cannot be written":        func(context.CancelCauseFunc) error { return errors.New("Postgres is down") },
 		"the attempt is superseded":         func(context.CancelCauseFunc) error { return email.ErrSuperseded },
@@ -256,7 +257,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 				}
 				return ""
 			}}).Start(t)
-			rs := relays(t, smtp.Options{Timeouts: tc.timeouts}, url(p, ""))
+			rs := relays(t, relay.Options{Timeouts: tc.timeouts}, url(p, ""))
 			s, err := rs.Session(t.Context(), email.Route{})
 			require.NoError(t, err)
 			message := rendered
@@ -280,7 +281,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 		t.Parallel()
 		ended := make(chan struct{})
 		p := (&smtptest.Peer{Answer: func(string) string { <-ended; return "" }}).Start(t)
-		_, err := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Connect: short}}, url(p, "")).Session(t.Context(), email.Route{})
+		_, err := relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: short}}, url(p, "")).Session(t.Context(), email.Route{})
 		close(ended)
 		require.ErrorContains(t, err, "no session within 30ms")
 	})
@@ -290,7 +291,7 @@ func TestTheEndOfTheContextWhileConnecting(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := (&smtptest.Peer{Answer: func(string) string { cancel(); return "250 peer.test" }}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	_, err := rs.Session(ctx, email.Route{})
 	if err != nil { // the answer may have been faster
 		require.ErrorIs(t, err, context.Canceled)

@@ -16,7 +16,7 @@ import (
 // Where none comes, a second connection finds out whether the server waits for TLS.
 func (s *Session) greet(ctx context.Context) error {
 	s.log.await("the greeting")
-	timeout := cmp.Or(s.relay.Greeting, s.timeouts.Greeting)
+	timeout := cmp.Or(s.server.Greeting, s.timeouts.Greeting)
 	suspected := s.suspectTLS(ctx)
 	code, text, err := s.answer(timeout)
 	s.silent = err != nil
@@ -24,7 +24,7 @@ func (s *Session) greet(ctx context.Context) error {
 	switch wantsTLS := suspected(); {
 	case err != nil && wantsTLS:
 		return fmt.Errorf("no greeting within %s: %s; it answered a TLS handshake", s.timeouts.Silence, expectsTLS)
-	case isNet && netErr.Timeout() && s.relay.TLS != TLSImplicit:
+	case isNet && netErr.Timeout() && s.server.TLS != TLSImplicit:
 		return fmt.Errorf("no greeting within %s: %s", timeout, expectsTLS)
 	case isNet && netErr.Timeout():
 		return fmt.Errorf("no greeting within %s", timeout)
@@ -40,7 +40,7 @@ func (s *Session) greet(ctx context.Context) error {
 // is greeted with HELO, and offers nothing (RFC 5321 section 3.2).
 func (s *Session) hello() error {
 	s.extensions = nil
-	name := s.relay.HELO
+	name := s.server.HELO
 	if name == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -67,7 +68,7 @@ func TestHowServersOpenASession(t *testing.T) {
 			if tc.options == "" {
 				tc.options = "tls=none"
 			}
-			ex := send(t, relays(t, smtp.Options{}, "smtp://"+p.Addr()+"?"+trust+"&"+tc.options), envelope("b@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, "smtp://"+p.Addr()+"?"+trust+"&"+tc.options), envelope("b@y.test"), noMark)
 			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status, "%+v", ex)
 			require.Contains(t, "\n"+strings.Join(p.Lines(), "\n"), "\n"+tc.said)
 			require.Equal(t, tc.tls, strings.Contains(fmt.Sprint(ex.Transcript), "{TLS "))
@@ -97,7 +98,7 @@ func TestAuthInEveryForm(t *testing.T) {
 				script[k] = v
 			}
 			p := (&smtptest.Peer{User: "user", Password: "secret", Answer: answers(script)}).Start(t)
-			ex := send(t, relays(t, smtp.Options{}, "smtp://user:secret@"+p.Addr()+"?tls=none&"+tc.options), envelope("b@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, "smtp://user:secret@"+p.Addr()+"?tls=none&"+tc.options), envelope("b@y.test"), noMark)
 			require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 			require.Contains(t, strings.Join(p.Lines(), "\n"), tc.used)
 		})
@@ -129,7 +130,7 @@ func TestASessionThatDoesNotOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := tc.peer.Start(t)
-			_, err := relays(t, smtp.Options{}, "smtp://"+tc.userAt+p.Addr()+"?tls=none").Session(t.Context(), email.Route{})
+			_, err := relays(t, relay.Options{}, "smtp://"+tc.userAt+p.Addr()+"?tls=none").Session(t.Context(), email.Route{})
 			relayErr, ok := errors.AsType[*email.RelayError](err)
 			require.True(t, ok, "%v", err)
 			require.ErrorContains(t, err, tc.says)
@@ -176,7 +177,7 @@ func TestRepliesBeforeMAILAreBounded(t *testing.T) {
 					}
 				}
 			}()
-			_, err = relays(t, smtp.Options{}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
+			_, err = relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
 			require.ErrorContains(t, err, "more than 65536 bytes")
 			<-ended
 			require.Less(t, wrote.Load(), int64(64<<20), "what is more than socket buffers hold was not read")
@@ -189,7 +190,7 @@ func TestASilentServerMayExpectTLS(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	_, err = relays(t, smtp.Options{Timeouts: smtp.Timeouts{Connect: 30 * time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: 30 * time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "waited for the greeting")
 	require.ErrorContains(t, err, "does the server expect TLS at once?")
 }
@@ -201,7 +202,7 @@ func TestAServerThatExpectsTLSIsFoundOut(t *testing.T) {
 	server, _ := smtptest.Certificate(t, "127.0.0.1")
 	p := (&smtptest.Peer{TLS: server, Implicit: true}).Start(t)
 	for _, mode := range []string{"none", "opportunistic", "starttls"} {
-		rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Silence: time.Millisecond, Greeting: time.Hour, Connect: time.Hour}}, "smtp://"+p.Addr()+"?tls="+mode)
+		rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Silence: time.Millisecond, Greeting: time.Hour, Connect: time.Hour}}, "smtp://"+p.Addr()+"?tls="+mode)
 		_, err := rs.Session(t.Context(), email.Route{})
 		require.ErrorContains(t, err, "does the server expect TLS at once? then write smtps://", mode)
 		require.ErrorContains(t, err, "it answered a TLS handshake", mode)
@@ -214,7 +215,7 @@ func TestASilentServerHasATimeToGreet(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Greeting: 30 * time.Millisecond, Silence: time.Hour}}, "smtp://"+l.Addr().String()+"?tls=none")
+	rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Greeting: 30 * time.Millisecond, Silence: time.Hour}}, "smtp://"+l.Addr().String()+"?tls=none")
 	_, err = rs.Session(t.Context(), email.Route{})
 	require.ErrorContains(t, err, "no greeting within 30ms: does the server expect TLS at once?")
 	require.NotContains(t, err.Error(), "\n")
@@ -254,7 +255,7 @@ func TestASlowGreetingIsWaitedFor(t *testing.T) {
 			return errors.Join(err, second.Close())
 		}()
 	}()
-	rs := relays(t, smtp.Options{Timeouts: smtp.Timeouts{Greeting: time.Hour, Connect: time.Hour, Silence: time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none")
+	rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Greeting: time.Hour, Connect: time.Hour, Silence: time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none")
 	s, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	s.Close()
@@ -302,7 +303,7 @@ func TestWhatFollowsSTARTTLSInTheClearIsDropped(t *testing.T) {
 			}
 		}
 	}()
-	s, err := relays(t, smtp.Options{}, "smtp://"+l.Addr().String()+"?tls=starttls&"+trust).Session(t.Context(), email.Route{})
+	s, err := relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=starttls&"+trust).Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 	s.Close()

@@ -100,7 +100,7 @@ var dispensable = []struct {
 
 // forgo does without what a relay refused: what its text names, or all that was said. It
 // reports false where nothing is left to do without.
-func (s *Session) forgo(parameters, text string) bool {
+func (x *exchange) forgo(parameters, text string) bool {
 	var said, named []string
 	words := strings.FieldsFunc(strings.ToUpper(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 	for _, d := range dispensable {
@@ -115,19 +115,19 @@ func (s *Session) forgo(parameters, text string) bool {
 	if utf8 := strings.Contains(parameters, " SMTPUTF8"); utf8 && (slices.Contains(words, "SMTPUTF8") || len(said) == 0) {
 		// Who needs it is not sent to; the others are.
 		named = append(named, "SMTPUTF8")
-		s.pool.learn(unspoken{utf8: true})
-		if s.hasAlternative() {
-			s.elsewhere = max(s.elsewhere, nextTransaction)
+		x.out.Refuses.UTF8 = true
+		if x.others.MayTakeIt {
+			x.others.AskAgainIn = max(x.others.AskAgainIn, nextTransaction)
 		}
 	}
 	if len(named) == 0 {
 		named = said
 	}
 	for _, extension := range named {
-		if s.forgone == nil {
-			s.forgone = map[string]bool{}
+		if x.forgone == nil {
+			x.forgone = map[string]bool{}
 		}
-		s.forgone[extension] = true
+		x.forgone[extension] = true
 	}
 	return len(named) > 0
 }
@@ -148,8 +148,8 @@ func outOfStep(r email.Reply) bool {
 // a relay that may.
 func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) email.Outcome {
 	o := unsendable(reason, format, args...)
-	if x.elsewhere > 0 {
-		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, x.elsewhere
+	if x.others.AskAgainIn > 0 {
+		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, x.others.AskAgainIn
 		o.RelayFault = true
 		o.Reply.Text += "; another relay, which may take it, cannot be asked now"
 	}
@@ -158,4 +158,17 @@ func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) e
 
 func unsendable(reason email.Detail, format string, args ...any) email.Outcome {
 	return email.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
+}
+
+// tooLargeHere is called where the relay refuses a message for its size that EHLO did not
+// speak of. If another relay may take it, the recipients wait for that one.
+func (x *exchange) tooLargeHere(o *email.Outcome) {
+	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
+		return
+	}
+	x.out.Refuses.Bytes = int64(len(x.message))
+	if x.others.MayTakeIt {
+		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
+		o.RelayFault = true
+	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -40,7 +40,7 @@ func TestParametersThatWereOfferedAndAreRefusedAreLeftOut(t *testing.T) {
 				}
 				return ""
 			}}).Start(t)
-			rs := relays(t, smtp.Options{}, url(p, ""))
+			rs := relays(t, relay.Options{}, url(p, ""))
 			var mails []string
 			for range 2 {
 				s, err := rs.Session(t.Context(), email.Route{})

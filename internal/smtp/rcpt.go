@@ -4,27 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/postrider/postrider/email"
 )
-
-// rcptLimit is how many recipients this transaction may have, as far as the relay has
-// let us know; 0 means that no limit is known.
-func (x *exchange) rcptLimit() int {
-	now := x.pool.opts.Now()
-	limit := x.pool.rcpts.perTransaction(now)
-	if session := x.pool.rcpts.perSession(now) - x.recipients; session > 0 && (limit == 0 || session < limit) {
-		limit = session
-	}
-	return limit
-}
-
-// full reports whether the connection has had as many recipients as the relay allows.
-func (s *Session) full() bool {
-	limit := s.pool.rcpts.perSession(s.pool.opts.Now())
-	return limit > 0 && s.recipients >= limit
-}
 
 // beyondLimit is the outcome of those who wait for the next transaction.
 func beyondLimit(limit int) email.Outcome {
@@ -32,11 +14,8 @@ func beyondLimit(limit int) email.Outcome {
 		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
 }
 
-// limitSaid remembers that the relay takes n recipients in a transaction.
-func (x *exchange) limitSaid(rep email.Reply, n int) {
-	x.pool.rcpts.sayLimit(x.pool.opts.Now(), n)
-	x.pool.opts.Log.Info("relay.recipients_limited", "relay", x.relay.Name, "recipients", n, "code", rep.Code, "enhanced", rep.Enhanced)
-}
+// limitSaid notes that the relay takes n recipients in a transaction.
+func (x *exchange) limitSaid(rep email.Reply, n int) { x.out.RecipientLimit, x.out.LimitReply = n, rep }
 
 // ofAll corrects what the answer to the message, or to DATA, means for the recipients
 // accepted. One that counts them splits them. One that says that a mailbox does not
@@ -62,15 +41,15 @@ func isAccountFault(rep email.Reply) bool {
 // usedUp reports whether a 421 to RCPT may be about the connection, which has had
 // transactions before, and nothing has come of this one yet.
 func (x *exchange) usedUp() bool {
-	return x.ctx.Err() == nil && x.messages > 0 && len(x.accepted) == 0 && !x.redialed &&
+	return x.ctx.Err() == nil && x.transactions > 0 && len(x.accepted) == 0 && !x.restarted &&
 		!slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.Code != 0 })
 }
 
 // redo begins the transaction anew on another connection.
 func (x *exchange) redo() bool {
-	x.redialed = true
-	x.pool.rcpts.cut(x.pool.opts.Now(), rcptCut{session: x.recipients, said421: true})
-	if err := x.redial(x.ctx); err != nil {
+	x.restarted = true
+	x.history.ClosedAtRcpt(RcptClose{Recipient: -1, OnConnection: x.recipients, Said421: true})
+	if err := x.replace(); err != nil {
 		x.connectionLost("RCPT TO", err)
 		return false
 	}
@@ -87,17 +66,12 @@ func (x *exchange) doubt(i int, o email.Outcome, who Attribution) {
 	if who != OfRecipient {
 		return
 	}
-	if how := suspect(x.relay.Accepts, o); how != SuspicionNone {
+	if how := suspect(x.server.Accepts, o); how != SuspicionNone {
 		if x.doubts == nil {
 			x.doubts = map[int]Suspicion{}
 		}
 		x.doubts[i] = how
 	}
-}
-
-// guardKey names a recipient of this e-mail to the guard.
-func (x *exchange) guardKey(i int) guardKey {
-	return guardKey{emailID: x.env.ID, address: strings.ToLower(x.env.Recipients[i].Address)}
 }
 
 // settleFaults defers the recipients whose faults are their own: the relay accepted others
@@ -108,7 +82,7 @@ func (x *exchange) settleFaults() {
 	x.failed = nil // once, also where the transaction was begun anew
 	cleared := len(failed) > 0
 	for _, i := range failed {
-		own := x.pool.guard.own(x.pool.opts.Now(), x.guardKey(i), false)
+		own := x.history.OwnFault(StageRcpt, i, false)
 		cleared = cleared && (own || !x.closed)
 		o := x.out.Outcomes[i]
 		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || own) {
@@ -122,7 +96,7 @@ func (x *exchange) settleFaults() {
 }
 
 // settleDoubts lets refusals stand that the relay cannot have meant for us, because it
-// accepted others in this transaction, and asks the guard about the rest.
+// accepted others in this transaction, and asks the history about the rest.
 func (x *exchange) settleDoubts() {
 	x.settleFaults()
 	if len(x.accepted) > 0 {
@@ -132,8 +106,8 @@ func (x *exchange) settleDoubts() {
 	x.doubts = nil // once, also where the transaction was begun anew
 	for _, i := range slices.Sorted(maps.Keys(doubts)) {
 		rep := x.out.Outcomes[i].Reply
-		rule := x.pool.guard.judge(x.pool.opts.Now(), x.guardKey(i), rep, doubts[i])
-		if rule.final {
+		rule := x.history.Refused(i, rep, doubts[i])
+		if rule.Final {
 			continue
 		}
 		o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
@@ -141,19 +115,14 @@ func (x *exchange) settleDoubts() {
 		if before != VerdictOurs {
 			x.attributeToRelay(StageRcpt, rep, &o)
 		}
-		if rule.accepts && !rule.pattern { // most likely it is the recipient's own, so the relay stays up
+		if rule.Accepts && !rule.Pattern { // most likely it is the recipient's own, so the relay stays up
 			x.verdict = before
 		}
-		o.RetryAfter = rule.wait
-		if rule.pattern && x.verdict != VerdictOurs {
+		o.RetryAfter = rule.Wait
+		if rule.Pattern && x.verdict != VerdictOurs {
 			x.pattern = x.pattern || x.verdict != VerdictDown
 			x.verdict = VerdictDown
 		}
 		x.decide(i, o)
-		log := x.pool.opts.Log.Info
-		if rule.tripped {
-			log = x.pool.opts.Log.Warn
-		}
-		log("relay.refusal_held", "relay", x.relay.Name, "code", rep.Code, "enhanced", rep.Enhanced, "recipients", rule.recipients, "relays_fault", rule.pattern, "retry_in", rule.wait)
 	}
 }

@@ -36,7 +36,7 @@ func reply(code int, text string) email.Reply {
 			}
 			line = line[len(m):]
 		}
-		if line = strings.TrimSpace(printable(line)); line != "" {
+		if line = strings.TrimSpace(Printable(line)); line != "" {
 			parts = append(parts, line)
 		}
 	}
@@ -50,10 +50,10 @@ func reply(code int, text string) email.Reply {
 	return r
 }
 
-// printable makes text fit for a database, a log and a screen: valid UTF-8 on one line.
+// Printable makes text fit for a database, a log and a screen: valid UTF-8 on one line.
 // White space becomes a space. What is not seen and changes how the rest is read is
 // escaped: control characters (\x1b), marks of direction and zero width (\u202e).
-func printable(s string) string {
+func Printable(s string) string {
 	var b strings.Builder
 	for _, c := range strings.ToValidUTF8(s, "\uFFFD") {
 		switch {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -46,7 +46,7 @@ func TestTheFormsOfReplies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(tc.answers)}).Start(t)
-			ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("a@y.test", "b@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test", "b@y.test"), noMark)
 			for i, o := range ex.Outcomes {
 				require.Equal(t, tc.statuses[i], o.Status, "%+v", o)
 				require.Equal(t, strings.ToValidUTF8(o.Text, ""), o.Text)
@@ -97,7 +97,7 @@ func TestRepliesInPieces(t *testing.T) {
 			}
 		}
 	}()
-	rs := relays(t, smtp.Options{}, "smtp://"+l.Addr().String()+"?tls=none")
+	rs := relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=none")
 	require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Status)
 	require.Len(t, peer.Messages(), 1)
 }

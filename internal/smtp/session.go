@@ -9,13 +9,11 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/postrider/postrider/email"
 )
 
-// Session is one connection to a relay, used by one goroutine at a time.
+// Session is one connection to a server, used by one goroutine at a time.
 type Session struct {
-	relay    Relay
+	server   Server
 	timeouts Timeouts
 	text     *textproto.Conn
 	// extensions are what EHLO offered: parameters by keyword in upper case.
@@ -29,57 +27,33 @@ type Session struct {
 	// silent: the server has not said anything yet.
 	silent bool
 
-	// pool is where it comes from and goes back to. probe: the relay was down,
-	// and this session is to find out whether it still is.
-	pool  *pool
-	probe bool
-	// fresh: it was given for what the relay had not refused yet.
-	fresh bool
-	// vacate gives its slot back.
-	vacate func()
-	// alternative: another relay takes this mail too.
-	alternative bool
-	// elsewhere: a relay that may take what this one cannot is asked again after that time.
-	// 0: there is none.
-	elsewhere time.Duration
-	// lastResort: every relay of the route was judged, and none takes all of the message.
-	lastResort bool
-	// avoids names the relay whose fault ended the last attempt, as email.Route's Avoid.
-	avoids string
-
-	dialedAt time.Time
-	idleAt   time.Time
-	messages int
+	transactions int
 	// recipients have been accepted on it, over all its transactions.
 	recipients int
-	// opening is what was said before the first MAIL, until a transcript takes it.
+	// log is what was said before the first MAIL, until a transcript takes it.
 	log sessionLog
-	// reused: it came from the pool, so its server may have closed it meanwhile.
-	reused bool
 	// broken: the socket is closed, or what it would say next is not known.
 	broken bool
 
-	// mu guards conn against the one who cuts it from outside. It is the TCP
+	// mu guards conn against the goroutine that cuts it from outside. It is the TCP
 	// connection, whether or not TLS runs over it.
 	mu   sync.Mutex
 	conn net.Conn
 }
 
-// hasAlternative reports whether another relay may take the e-mail.
-func (s *Session) hasAlternative() bool { return s.alternative && !s.lastResort }
+// Server is the server at the other end.
+func (s *Session) Server() Server { return s.server }
 
-// hasAnotherTry reports whether another relay may take the e-mail and no relay's fault ended the
-// attempt before: relays that all put it off would hand it on for ever.
-func (s *Session) hasAnotherTry() bool { return s.hasAlternative() && s.avoids == "" }
+// Transactions counts the transactions of this connection.
+func (s *Session) Transactions() int { return s.transactions }
 
-// Relay names the server.
-func (s *Session) Relay() email.Relay { return s.relay.identity() }
+// Recipients counts the recipients accepted on this connection, over all its transactions.
+func (s *Session) Recipients() int { return s.recipients }
 
-// Close gives the session back, for others to use if it is still good. It is
-// theirs from then on: Close is called once, and nothing after it.
-func (s *Session) Close() { s.pool.release(s) }
+// Closed reports whether the connection is of no more use.
+func (s *Session) Closed() bool { return s.broken }
 
-// cutSocket wakes whoever waits on the socket, for good.
+// cutSocket closes the socket, also while another goroutine waits on it.
 func (s *Session) cutSocket() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +65,7 @@ func (s *Session) cutSocket() {
 
 // redial replaces the connection.
 func (s *Session) redial(ctx context.Context) error {
-	fresh, err := dial(ctx, s.relay, s.timeouts)
+	fresh, err := Dial(ctx, s.server, s.timeouts)
 	if err != nil {
 		return err
 	}
@@ -101,10 +75,7 @@ func (s *Session) redial(ctx context.Context) error {
 	s.conn, s.text, s.log = fresh.conn, fresh.text, fresh.log
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
 	s.forgone = nil
-	if s.alternative {
-		s.elsewhere = max(s.elsewhere, time.Second) // the new server may offer less
-	}
-	s.dialedAt, s.messages, s.recipients, s.reused = s.pool.opts.Now(), 0, 0, false
+	s.transactions, s.recipients = 0, 0
 	return ctx.Err()
 }
 
@@ -114,8 +85,11 @@ func (s *Session) closeHard() {
 	s.cutSocket()
 }
 
-// quit says goodbye and closes.
-func (s *Session) quit() {
+// Close closes the socket without a word. It may be called again.
+func (s *Session) Close() { s.closeHard() }
+
+// Quit says goodbye and closes. It waits for the answer for Timeouts.Reset at most.
+func (s *Session) Quit() {
 	// A server that does not hear it notices the closed socket.
 	_, _, _ = s.command(s.timeouts.Reset, "QUIT")
 	s.closeHard()
@@ -134,8 +108,8 @@ func (s *Session) leave() {
 	s.closeHard()
 }
 
-// alive asks a session that has rested whether its server is still there.
-func (s *Session) alive(ctx context.Context) bool {
+// Alive asks with NOOP whether the server of a session that has rested is still there.
+func (s *Session) Alive(ctx context.Context) bool {
 	stop := context.AfterFunc(ctx, s.cutSocket)
 	code, _, err := s.command(s.timeouts.Reset, "NOOP")
 	return stop() && err == nil && code/100 == 2

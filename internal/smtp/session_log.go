@@ -19,7 +19,7 @@ type sessionLog struct {
 func (l *sessionLog) begin(command string) {
 	l.await("the answer to " + command)
 	l.began = time.Now()
-	l.steps = append(l.steps, email.Step{Command: printable(command)})
+	l.steps = append(l.steps, email.Step{Command: Printable(command)})
 }
 
 // end notes the answer to the last step.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -19,15 +19,15 @@ const rendered = "From: a@x.test\r\nTo: b@y.test\r\nMessage-ID: <m@x.test>\r\n\r
 // large is more text than the buffers of two sockets hold.
 var large = strings.Repeat(strings.Repeat("x", 70)+"\r\n", 120_000)
 
-func relays(t *testing.T, opts smtp.Options, urls ...string) *smtp.Relays {
+func relays(t *testing.T, opts relay.Options, urls ...string) *relay.Relays {
 	t.Helper()
-	var list []smtp.Relay
+	var list []relay.Relay
 	for _, u := range urls {
-		r, err := smtp.ParseRelay(u)
+		r, err := relay.Parse(u)
 		require.NoError(t, err)
 		list = append(list, r)
 	}
-	rs := smtp.New(list, opts)
+	rs := relay.New(list, opts)
 	t.Cleanup(rs.Close)
 	return rs
 }
@@ -47,7 +47,7 @@ func envelope(to ...string) email.Envelope {
 func noMark(context.Context, []email.Outcome) error { return nil }
 
 // send takes a session and runs one transaction.
-func send(t *testing.T, rs *smtp.Relays, env email.Envelope, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.Context, []email.Outcome) error) email.Exchange {
 	t.Helper()
 	s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
 	require.NoError(t, err)
@@ -80,7 +80,7 @@ func answers(m map[string]string) func(string) string {
 func TestAMessageArrivesByteForByte(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Extensions: []string{"SIZE 1000000", "8BITMIME", "DSN", "SMTPUTF8"}}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("b@y.test", "c@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("b@y.test", "c@y.test"), noMark)
 	require.Equal(t, []smtptest.Message{{From: "a@x.test", To: []string{"b@y.test", "c@y.test"}, Data: rendered}}, p.Messages())
 	for _, o := range ex.Outcomes {
 		require.Equal(t, email.RecipientDelivered, o.Status)
@@ -96,7 +96,7 @@ func TestOneBadRecipientHoldsBackNobody(t *testing.T) {
 	p := (&smtptest.Peer{Answer: answers(map[string]string{
 		"RCPT TO:<gone@": "550 5.1.1 no such user", "RCPT TO:<later@": "450 4.2.0 try later",
 	})}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("gone@y.test", "ok@y.test", "later@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("gone@y.test", "ok@y.test", "later@y.test"), noMark)
 	require.Equal(t, email.RecipientBounced, ex.Outcomes[0].Status)
 	require.Equal(t, email.DetailHard, ex.Outcomes[0].Reason)
 	require.True(t, ex.Outcomes[0].Suppress)
@@ -110,7 +110,7 @@ func TestOneBadRecipientHoldsBackNobody(t *testing.T) {
 func TestNobodyAcceptedMeansNoData(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": "550 5.1.1 no such user"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	send(t, rs, envelope("gone@y.test"), func(context.Context, []email.Outcome) error {
 		require.Fail(t, "there is no dot to mark")
 		return nil
@@ -152,7 +152,7 @@ func TestRefusalsOfTheWholeTransaction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(tc.answers)}).Start(t)
-			ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("b@y.test", "c@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("b@y.test", "c@y.test"), noMark)
 			for _, o := range ex.Outcomes {
 				require.Equal(t, tc.status, o.Status)
 				require.Equal(t, tc.reason, o.Reason)
@@ -169,7 +169,7 @@ func TestRefusalsOfTheWholeTransaction(t *testing.T) {
 func TestACutInsideTheMessageSendsNothing(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"<data>": smtptest.Drop})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	s, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	defer s.Close()
@@ -186,7 +186,7 @@ func TestACutInsideTheMessageSendsNothing(t *testing.T) {
 func TestTheMarkIsBeforeTheDot(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<gone@": "550 5.1.1 no such user"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	var marked []email.Outcome
 	send(t, rs, envelope("gone@y.test", "ok@y.test"), func(_ context.Context, ifSilent []email.Outcome) error {
 		require.Empty(t, p.Messages())
@@ -219,7 +219,7 @@ func TestTheEndOfTheContext(t *testing.T) {
 			}
 			return ""
 		}}).Start(t)
-		rs := relays(t, smtp.Options{}, url(p, ""))
+		rs := relays(t, relay.Options{}, url(p, ""))
 		s, err := rs.Session(ctx, email.Route{})
 		require.NoError(t, err)
 		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), noMark)
@@ -239,7 +239,7 @@ func TestTheEndOfTheContext(t *testing.T) {
 			}
 			return ""
 		}}).Start(t)
-		rs := relays(t, smtp.Options{}, url(p, ""))
+		rs := relays(t, relay.Options{}, url(p, ""))
 		s, err := rs.Session(ctx, email.Route{})
 		require.NoError(t, err)
 		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), noMark)

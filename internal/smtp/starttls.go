@@ -15,11 +15,11 @@ import (
 // (RFC 3207). Where STARTTLS is offered and fails, the session ends: it never goes on in
 // the clear.
 func (s *Session) startTLS(ctx context.Context) error {
-	if s.relay.TLS == TLSNone || s.relay.TLS == TLSImplicit {
+	if s.server.TLS == TLSNone || s.server.TLS == TLSImplicit {
 		return nil
 	}
 	if _, offered := s.extension("STARTTLS"); !offered {
-		if s.relay.TLS == TLSRequired {
+		if s.server.TLS == TLSRequired {
 			return errNoSTARTTLS
 		}
 		return nil
@@ -54,7 +54,7 @@ func (s *Session) encrypt(ctx context.Context) error {
 		how += ", certificate not verified: " + s.unverified.Error()
 	}
 	s.log.begin("TLS")
-	s.log.end(email.Reply{Text: printable(how)})
+	s.log.end(email.Reply{Text: Printable(how)})
 	return nil
 }
 
@@ -62,24 +62,24 @@ func (s *Session) encrypt(ctx context.Context) error {
 // takes any certificate and any version, because it sends in the clear to a server without
 // TLS (RFC 7435 section 3). Whether the certificate was good is noted all the same.
 func (s *Session) tlsConfig() *tls.Config {
-	config := &tls.Config{ServerName: s.relay.Host, MinVersion: tls.VersionTLS12, RootCAs: s.relay.RootCAs}
-	if s.relay.TLS != TLSOpportunistic {
+	config := &tls.Config{ServerName: s.server.Host, MinVersion: tls.VersionTLS12, RootCAs: s.server.RootCAs}
+	if s.server.TLS != TLSOpportunistic {
 		return config
 	}
 	config.MinVersion, config.InsecureSkipVerify = tls.VersionTLS10, true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		s.unverified = verify(state.PeerCertificates, s.relay)
+		s.unverified = verify(state.PeerCertificates, s.server)
 		return nil
 	}
 	return config
 }
 
 // verify checks a certificate as TLS itself does.
-func verify(chain []*x509.Certificate, relay Relay) error {
+func verify(chain []*x509.Certificate, server Server) error {
 	if len(chain) == 0 {
 		return errors.New("the server has none")
 	}
-	opts := x509.VerifyOptions{DNSName: relay.Host, Roots: relay.RootCAs, Intermediates: x509.NewCertPool()}
+	opts := x509.VerifyOptions{DNSName: server.Host, Roots: server.RootCAs, Intermediates: x509.NewCertPool()}
 	for _, c := range chain[1:] {
 		opts.Intermediates.AddCert(c)
 	}

@@ -19,7 +19,7 @@ const handshakeTimeout = 5 * time.Second
 // that waits for TLS never greets (RFC 8314 section 3.3). stop ends the watch and
 // reports whether that was so.
 func (s *Session) suspectTLS(ctx context.Context) (stop func() bool) {
-	if s.relay.TLS == TLSImplicit {
+	if s.server.TLS == TLSImplicit {
 		return func() bool { return false }
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -51,15 +51,15 @@ func (s *Session) speaksTLS(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	if s.relay.LocalAddr.IsValid() {
-		dialer.LocalAddr = &net.TCPAddr{IP: s.relay.LocalAddr.AsSlice()}
+	if s.server.LocalAddr.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: s.server.LocalAddr.AsSlice()}
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", s.relay.addr())
+	conn, err := dialer.DialContext(ctx, "tcp", s.server.Addr())
 	if err != nil {
 		return false
 	}
 	defer func() { _ = conn.Close() }() // it has told what it was for
-	err = tls.Client(conn, &tls.Config{ServerName: s.relay.Host, RootCAs: s.relay.RootCAs, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx)
+	err = tls.Client(conn, &tls.Config{ServerName: s.server.Host, RootCAs: s.server.RootCAs, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx)
 	if err == nil {
 		return true
 	}

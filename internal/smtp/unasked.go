@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// unasked reports whether a session between two transactions is not as it was left: the
+// Unasked reports whether a session between two transactions is not as it was left: the
 // server has said something, or has closed the connection. Such a session is given up.
 // Went it on, each command would be answered by what was meant for the one before, and
 // one recipient's verdict would be another's.
-func (s *Session) unasked() bool {
+func (s *Session) Unasked() bool {
 	if s.text.R.Buffered() > 0 || s.conn.SetDeadline(time.Time{}) != nil || pending(s.conn) {
 		return true
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -35,7 +35,7 @@ func TestARestingSessionWithAnUnaskedReplyIsNotUsedAgain(t *testing.T) {
 			t.Parallel()
 			p := tc.peer.Start(t)
 			now := time.Now()
-			rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, "smtp://"+p.Addr()+"?"+trust+"&tls="+tc.tls)
+			rs := relays(t, relay.Options{Now: func() time.Time { return now }}, "smtp://"+p.Addr()+"?"+trust+"&tls="+tc.tls)
 			send(t, rs, envelope("a@y.test"), noMark)
 			p.Say(tc.late)
 			if tc.rested {
@@ -57,7 +57,7 @@ func TestAReplyBehindTheAnswerToTheDot(t *testing.T) {
 	server, trust := trusted(t)
 	for _, options := range []string{"tls=none", "tls=starttls"} {
 		p := (&smtptest.Peer{TLS: server, Answer: answers(map[string]string{".": "250 ok\r\n250 late"})}).Start(t)
-		rs := relays(t, smtp.Options{}, "smtp://"+p.Addr()+"?"+trust+"&"+options)
+		rs := relays(t, relay.Options{}, "smtp://"+p.Addr()+"?"+trust+"&"+options)
 		for range 2 {
 			require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Status)
 		}
@@ -69,7 +69,7 @@ func TestAReplyBehindTheAnswerToTheDot(t *testing.T) {
 func TestVerdictsOutOfStepAreNobodys(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "250 late\r\n250 ok", "RCPT TO:<bad@": "550 5.1.1 nobody"})}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("bad@y.test", "a@y.test", "b@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("bad@y.test", "a@y.test", "b@y.test"), noMark)
 	for _, o := range ex.Outcomes {
 		require.Equal(t, email.RecipientDeferred, o.Status, "%+v", o)
 		require.True(t, o.Uncounted)
@@ -84,7 +84,7 @@ func TestARefusalThatIsAboutTheSession(t *testing.T) {
 		t.Run("RCPT "+answer, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<b@": answer})}).Start(t)
-			ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("a@y.test", "b@y.test", "c@y.test"), noMark)
+			ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test", "b@y.test", "c@y.test"), noMark)
 			require.Empty(t, p.Messages())
 			for i, o := range ex.Outcomes {
 				require.Equal(t, email.RecipientDeferred, o.Status)
@@ -96,7 +96,7 @@ func TestARefusalThatIsAboutTheSession(t *testing.T) {
 	}
 	for answer, reason := range map[string]email.Detail{"501 5.1.3 bad address": email.DetailHard, "550 5.1.1 nobody": email.DetailHard} {
 		p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": answer})}).Start(t)
-		o := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("a@y.test"), noMark).Outcomes[0]
+		o := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test"), noMark).Outcomes[0]
 		require.Equal(t, reason, o.Reason, "this one is about the address")
 	}
 }
@@ -112,11 +112,11 @@ func TestAServerThatWantsEHLOAtMAILIsDialledAgain(t *testing.T) {
 		}
 		return ""
 	}}).Start(t)
-	require.Equal(t, email.RecipientDelivered, send(t, relays(t, smtp.Options{}, url(p, "")), envelope("a@y.test"), noMark).Outcomes[0].Status)
+	require.Equal(t, email.RecipientDelivered, send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test"), noMark).Outcomes[0].Status)
 	require.Equal(t, 2, p.Dialed())
 
 	always := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "503 5.5.1 send HELO/EHLO first"})}).Start(t)
-	ex := send(t, relays(t, smtp.Options{}, url(always, "")), envelope("a@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(always, "")), envelope("a@y.test"), noMark)
 	require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status)
 	require.True(t, ex.Outcomes[0].Uncounted)
 	require.True(t, ex.RelayFault)

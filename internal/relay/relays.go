@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"cmp"
@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Options of Relays.
 type Options struct {
-	Timeouts Timeouts
+	Timeouts smtp.Timeouts
 	Log      *slog.Logger
 	// Now is the clock of backoffs and limits. Defaults to time.Now.
 	Now func() time.Time
@@ -52,7 +53,6 @@ func New(relays []Relay, opts Options) *Relays {
 	if opts.MaxIdle == 0 {
 		opts.MaxIdle = defaultMaxIdle
 	}
-	opts.Timeouts = opts.Timeouts.orDefaults()
 	rs := &Relays{now: opts.Now, opts: opts}
 	for _, r := range relays {
 		rs.pools = append(rs.pools, newPool(r, opts))

@@ -1,23 +1,12 @@
-package smtp
+package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/postrider/postrider/email"
-)
-
-// fit is how well a relay takes a message.
-type fit int
-
-const (
-	fitsNobody fit = iota
-	// fitsSome: some of the recipients; or all, but the message has 8-bit bytes and the
-	// relay does not offer 8BITMIME.
-	fitsSome
-	fitsAll
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Fitting returns the session to send a message with: s, or one with another relay of the
@@ -33,8 +22,8 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 		return s, nil
 	}
 	patient := anyUp(pools)
-	best, most := s.pool, s.fit(env, message)
-	if most == fitsAll {
+	best, most := s.pool, s.fits(env, message)
+	if most == smtp.FitsAll {
 		return s, nil
 	}
 	first := s.pool
@@ -57,8 +46,8 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 			}
 			continue
 		}
-		f := other.fit(env, message)
-		if f == fitsAll {
+		f := other.fits(env, message)
+		if f == smtp.FitsAll {
 			other.alternative = true
 			return other, nil
 		}
@@ -75,90 +64,34 @@ func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, en
 	return s, nil
 }
 
-// fit judges by what EHLO offered, and by what the relay has refused of late.
-func (s *Session) fit(env email.Envelope, message []byte) fit {
-	if limit := s.sizeLimit(); limit > 0 && int64(len(message)) > limit {
-		return fitsNobody
-	}
-	limits := s.pool.unspoken()
-	if limits.bytes > 0 && int64(len(message)) >= limits.bytes {
-		return fitsNobody
-	}
-	if s.uses("SMTPUTF8") && !limits.utf8 {
-		return fitsAll // a server that offers it takes eight bits (RFC 6531 section 3.1)
-	}
-	all := fitsAll
-	if _, offered := s.extension("8BITMIME"); !offered && !ascii(message) {
-		all = fitsSome
-	}
-	if needsUTF8(env.From, message) {
-		return fitsNobody
-	}
-	taken := 0
-	for _, r := range env.Recipients {
-		if ascii(r.Address) {
-			taken++
-		}
-	}
-	switch taken {
-	case len(env.Recipients):
-		return all
-	case 0:
-		return fitsNobody
-	}
-	return fitsSome
-}
-
-// needsUTF8 reports whether a message can be sent with SMTPUTF8 only (RFC 6531),
-// whoever its recipients are.
-func needsUTF8(from string, message []byte) bool {
-	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
-	return !ascii(from) || !ascii(header)
-}
-
-// unspoken are limits that a relay does not state: they are known by its refusals.
+// unspoken are limits that the relay does not state, and when it showed one last.
 type unspoken struct {
-	// bytes is the size of the smallest message refused for its size; 0: none was.
-	bytes int64
-	// utf8: SMTPUTF8 was offered, and refused.
-	utf8 bool
-	at   time.Time
+	smtp.Limits
+	at time.Time
 }
 
 // unspokenFor is how long such a limit is believed. A relay that takes more by then gets
 // that mail again.
 const unspokenFor = time.Hour
 
-func (p *pool) unspoken() unspoken {
+func (p *pool) unspoken() smtp.Limits {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.opts.Now().Sub(p.limits.at) >= unspokenFor {
 		p.limits = unspoken{}
 	}
-	return p.limits
+	return p.limits.Limits
 }
 
-func (p *pool) learn(l unspoken) {
+func (p *pool) learn(l smtp.Limits) {
 	known := p.unspoken()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if known.bytes > 0 && (l.bytes == 0 || known.bytes < l.bytes) {
-		l.bytes = known.bytes
+	if known.Bytes > 0 && (l.Bytes == 0 || known.Bytes < l.Bytes) {
+		l.Bytes = known.Bytes
 	}
-	p.limits = unspoken{bytes: l.bytes, utf8: l.utf8 || known.utf8, at: p.opts.Now()}
-}
-
-// tooLargeHere is called where the relay refuses a message for its size that EHLO did not
-// speak of. If another relay may take it, the recipients wait for that one.
-func (x *exchange) tooLargeHere(o *email.Outcome) {
-	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
-		return
-	}
-	x.pool.learn(unspoken{bytes: int64(len(x.message))})
-	if x.hasAlternative() {
-		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
-		o.RelayFault = true
-	}
+	l.UTF8 = l.UTF8 || known.UTF8
+	p.limits = unspoken{l, p.opts.Now()}
 }
 
 // Waits for the turn at a relay that mail goes to because the first one cannot take it.
@@ -194,7 +127,7 @@ func (p *pool) sessionSoon(ctx context.Context, route email.Route, patient bool)
 
 // notBefore is when a relay that gave no session is to be asked again, at least a second.
 func notBefore(err error, now time.Time) time.Duration {
-	wait := relayWait
+	wait := firstBackoff
 	if relay, ok := errors.AsType[*email.RelayError](err); ok {
 		wait = relay.RetryAfter
 	} else if throttled, ok := errors.AsType[*email.Throttled](err); ok {

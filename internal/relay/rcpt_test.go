@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -31,7 +31,7 @@ func fits(t *testing.T, n int, answer string, stays ...bool) *smtptest.Peer {
 
 // deliver sends until nobody is open, and gives the number of transactions. The clock
 // moves by what the outcomes ask for.
-func deliver(t *testing.T, rs *smtp.Relays, c *clock, to ...string) (transactions int) {
+func deliver(t *testing.T, rs *relay.Relays, c *clock, to ...string) (transactions int) {
 	t.Helper()
 	for len(to) > 0 {
 		require.Less(t, transactions, 20)
@@ -63,7 +63,7 @@ func TestTooManyRecipientsInAnyCode(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			p := fits(t, 2, answer)
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
 			require.Equal(t, 3, deliver(t, rs, c, "r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test", "r4@y.test"), "2+2+1")
 			refused := func() (n int) {
 				rcpts := 0
@@ -110,7 +110,7 @@ func TestTooManyRecipientsSaidOfTheMessage(t *testing.T) {
 				}
 				return ""
 			}}).Start(t)
-			require.Equal(t, 3, deliver(t, relays(t, smtp.Options{Now: c.now}, url(p, "")), c, "r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), "none, 2, 2")
+			require.Equal(t, 3, deliver(t, relays(t, relay.Options{Now: c.now}, url(p, "")), c, "r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), "none, 2, 2")
 		})
 	}
 }
@@ -136,7 +136,7 @@ func TestARelayThatClosesAfterSomeRecipients(t *testing.T) {
 		t.Parallel()
 		c := newClock()
 		p := perConnection(t, smtptest.ThenDrop("421 4.7.0 too many for you"))
-		rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+		rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
 		require.LessOrEqual(t, deliver(t, rs, c, "r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), 3)
 		dialed := p.Dialed()
 		require.LessOrEqual(t, dialed, 3)
@@ -146,7 +146,7 @@ func TestARelayThatClosesAfterSomeRecipients(t *testing.T) {
 	t.Run("and leaves the connection open gets the message for those", func(t *testing.T) {
 		t.Parallel()
 		p := fits(t, 2, "421 4.7.0 too many for you", true)
-		ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
+		ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
 		require.Equal(t, []string{"r0@y.test", "r1@y.test"}, p.Messages()[0].To)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 		require.False(t, ex.RelayFault)
@@ -157,7 +157,7 @@ func TestARelayThatClosesAfterSomeRecipients(t *testing.T) {
 	t.Run("and takes none at all is asked less and less often", func(t *testing.T) {
 		t.Parallel()
 		c := newClock()
-		rs := relays(t, smtp.Options{Now: c.now}, url(fits(t, 0, smtptest.ThenDrop("421 4.7.0 not now")), ""))
+		rs := relays(t, relay.Options{Now: c.now}, url(fits(t, 0, smtptest.ThenDrop("421 4.7.0 not now")), ""))
 		var waits []time.Duration
 		for range 7 {
 			ex := send(t, rs, envelope("r0@y.test", "r1@y.test"), noMark)
@@ -171,7 +171,7 @@ func TestARelayThatClosesAfterSomeRecipients(t *testing.T) {
 func TestASendingQuotaIsNoRecipientsFault(t *testing.T) {
 	t.Parallel()
 	p := fits(t, 2, "550 5.4.5 Daily user sending limit exceeded")
-	ex := send(t, relays(t, smtp.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
 	for i, o := range ex.Outcomes {
 		if i < 2 {
 			require.Equal(t, email.RecipientDelivered, o.Status)
@@ -187,7 +187,7 @@ func TestASendingQuotaIsNoRecipientsFault(t *testing.T) {
 func TestOneAnswerForSeveralRecipientsSuppressesNone(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{".": "550 5.1.1 user unknown"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for _, o := range send(t, rs, envelope("a@y.test", "b@y.test"), noMark).Outcomes {
 		require.Equal(t, email.DetailOther, o.Reason)
 		require.False(t, o.Suppress)

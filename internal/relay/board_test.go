@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"context"
@@ -94,7 +94,7 @@ func TestAnAddressThatARelayHasLeftIsForgotten(t *testing.T) {
 // process is one process's relays on a board.
 func process(t *testing.T, p *smtptest.Peer, b Board, now *time.Time) *Relays {
 	t.Helper()
-	r, err := ParseRelay("smtp://" + p.Addr() + "?tls=none&name=primary")
+	r, err := Parse("smtp://" + p.Addr() + "?tls=none&name=primary")
 	require.NoError(t, err)
 	rs := New([]Relay{r}, Options{Board: b, Now: func() time.Time { return *now }, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(rs.Close)

@@ -1,11 +1,9 @@
-package smtp
+package relay
 
 import (
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -18,48 +16,12 @@ import (
 	mail "github.com/wneessen/go-mail"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
-// TLSMode says how a relay's connection is encrypted.
-type TLSMode string
-
-// The modes. Certificates are verified in all but opportunistic. Nothing ever falls back
-// from starttls or implicit to plain text, nor from a STARTTLS that was offered and failed.
-const (
-	// TLSNone sends in the clear; credentials too, if there are any.
-	TLSNone TLSMode = "none"
-	// TLSOpportunistic encrypts where the server offers STARTTLS, whatever its certificate
-	// (RFC 7435). It hides mail from who reads along, not from who stands in between.
-	TLSOpportunistic TLSMode = "opportunistic"
-	// TLSVerify encrypts where the server offers STARTTLS and refuses a certificate that
-	// cannot be verified. Where STARTTLS is not offered it sends in the clear.
-	TLSVerify TLSMode = "verify"
-	// TLSRequired refuses a server that does not offer STARTTLS (RFC 3207).
-	TLSRequired TLSMode = "starttls"
-	// TLSImplicit speaks TLS from the first byte (RFC 8314 section 3.3).
-	TLSImplicit TLSMode = "implicit"
-)
-
-// Relay is one server that takes our mail.
+// Relay is a server that takes our mail, and which mail goes there.
 type Relay struct {
-	// Name tells relays apart in logs, answers and search attributes. Defaults
-	// to the host.
-	Name string
-	Host string
-	Port int
-
-	// User is empty where the relay asks for no credentials.
-	User     string
-	Password Password
-	// Auth is the mechanism; AuthAuto picks the strongest one offered.
-	Auth mail.SMTPAuthType
-
-	TLS TLSMode
-	// RootCAs replaces the system's; nil means those.
-	RootCAs *x509.CertPool
-
-	// Accepts says what the relay's 250 stands for. Defaults to relay.
-	Accepts email.AcceptMeans
+	smtp.Server
 	// MaxConns bounds the connections of this process. Defaults to 10.
 	MaxConns int
 	// Pace is the least time between two transactions, over all processes; 0 is
@@ -69,44 +31,7 @@ type Relay struct {
 	// sender's domain. Empty means any.
 	Streams []email.Stream
 	Domains []string
-	// LocalAddr is the address to connect from; invalid means any.
-	LocalAddr netip.Addr
-	// Greeting is how long the server may take to greet. Defaults to Timeouts.Greeting.
-	Greeting time.Duration
-	// HELO is the name we greet with. Defaults to the machine's where that is a full domain
-	// name, or else to the connection's own address: [192.0.2.1].
-	HELO string
 }
-
-// Password prints as [redacted], whatever prints it.
-type Password string
-
-const redacted = "[redacted]"
-
-// String hides the password.
-func (Password) String() string { return redacted }
-
-// Format hides the password from every verb of fmt.
-func (Password) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
-
-// LogValue hides the password from slog.
-func (Password) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText hides the password from encoders, slog's JSON handler among them.
-func (Password) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// String names the relay as an operator knows it.
-func (r Relay) String() string { return fmt.Sprintf("%s (%s, tls=%s)", r.Name, r.addr(), r.TLS) }
-
-// LogValue keeps a relay in a log short.
-func (r Relay) LogValue() slog.Value { return slog.StringValue(r.String()) }
-
-// identity is the relay as answers name it.
-func (r Relay) identity() email.Relay {
-	return email.Relay{Name: r.Name, Host: r.Host, Accepts: r.Accepts}
-}
-
-func (r Relay) addr() string { return net.JoinHostPort(r.Host, strconv.Itoa(r.Port)) }
 
 // takes reports whether mail of that route may go to this relay.
 func (r Relay) takes(route email.Route) bool {
@@ -137,8 +62,8 @@ var relayOptions = map[string]func(*Relay, string) error{
 		return nil
 	},
 	"tls": func(r *Relay, v string) error {
-		r.TLS = TLSMode(v)
-		if !slices.Contains([]TLSMode{TLSNone, TLSOpportunistic, TLSVerify, TLSRequired, TLSImplicit}, r.TLS) {
+		r.TLS = smtp.TLSMode(v)
+		if !slices.Contains([]smtp.TLSMode{smtp.TLSNone, smtp.TLSOpportunistic, smtp.TLSVerify, smtp.TLSRequired, smtp.TLSImplicit}, r.TLS) {
 			return fmt.Errorf("%q is not one of none, opportunistic, verify, starttls, implicit", v)
 		}
 		return nil
@@ -216,7 +141,7 @@ var relayOptions = map[string]func(*Relay, string) error{
 	},
 }
 
-// ParseRelay reads a relay's URL:
+// Parse reads a relay's URL:
 //
 //	smtp://user:password@host:587?name=primary&tls=starttls&accepts=relay&max_conns=10&rate=50/s
 //	smtps://host
@@ -225,17 +150,20 @@ var relayOptions = map[string]func(*Relay, string) error{
 // tls=opportunistic, where nobody stands in between; smtps:// to port 465 and
 // tls=implicit. Port 587 is for submission (RFC 6409): a server's own port 25 is
 // written out. Errors name the option, never the password.
-func ParseRelay(raw string) (Relay, error) {
+func Parse(raw string) (Relay, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "smtp" && u.Scheme != "smtps") || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
 		return Relay{}, fmt.Errorf("not a relay: expected smtp://user:password@host:587?tls=starttls or smtps://host")
 	}
-	r := Relay{Name: u.Hostname(), Host: u.Hostname(), Port: 587, TLS: TLSRequired, Accepts: email.AcceptsRelay, MaxConns: defaultMaxConns, Auth: mail.SMTPAuthAutoDiscover}
-	if loopback(r.Host) {
-		r.TLS = TLSOpportunistic
+	r := Relay{
+		Server:   smtp.Server{Name: u.Hostname(), Host: u.Hostname(), Port: 587, TLS: smtp.TLSRequired, Accepts: email.AcceptsRelay, Auth: mail.SMTPAuthAutoDiscover},
+		MaxConns: defaultMaxConns,
+	}
+	if r.Loopback() {
+		r.TLS = smtp.TLSOpportunistic
 	}
 	if u.Scheme == "smtps" {
-		r.Port, r.TLS = 465, TLSImplicit
+		r.Port, r.TLS = 465, smtp.TLSImplicit
 	}
 	if p := u.Port(); p != "" {
 		if r.Port, err = strconv.Atoi(p); err != nil || r.Port < 1 || r.Port > 65535 {
@@ -245,7 +173,7 @@ func ParseRelay(raw string) (Relay, error) {
 	if u.User != nil {
 		r.User = u.User.Username()
 		password, _ := u.User.Password()
-		r.Password = Password(password)
+		r.Password = smtp.Password(password)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -263,14 +191,8 @@ func ParseRelay(raw string) (Relay, error) {
 			return Relay{}, fmt.Errorf("relay %s: %s: %w", r.Host, name, err)
 		}
 	}
-	if u.Scheme == "smtps" && r.TLS != TLSImplicit {
+	if u.Scheme == "smtps" && r.TLS != smtp.TLSImplicit {
 		return Relay{}, fmt.Errorf("relay %s: smtps:// means tls=implicit", r.Host)
 	}
 	return r, nil
-}
-
-// loopback reports whether a host is this machine by its name alone.
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && ip.IsLoopback())
 }

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -60,7 +60,7 @@ func TestARateIsKept(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	q := &queue{now: time.Now()}
-	rs := relays(t, smtp.Options{Ledger: q, Now: q.Now, MaxIdle: time.Hour}, url(p, "name=metered&rate=1/m"), url((&smtptest.Peer{}).Start(t), "name=other"))
+	rs := relays(t, relay.Options{Ledger: q, Now: q.Now, MaxIdle: time.Hour}, url(p, "name=metered&rate=1/m"), url((&smtptest.Peer{}).Start(t), "name=other"))
 	require.False(t, rs.Fast(email.Route{}), "inline is not for waiting")
 	take := func(turn email.Turn) (email.Turn, error) {
 		s, err := rs.Session(t.Context(), email.Route{Turn: turn})
@@ -120,7 +120,7 @@ func TestBroadcastComesAgainForAPlace(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	a := &appointments{queue: queue{now: time.Now()}}
-	rs := relays(t, smtp.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
+	rs := relays(t, relay.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
 	require.True(t, rs.Paced(email.Route{}))
 	take := func(turn email.Turn) email.Turn {
 		_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast, Turn: turn})

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"context"
@@ -14,14 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 func TestSessionsAreUsedAgain(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, "max_conns=3"))
+	rs := relays(t, relay.Options{}, url(p, "max_conns=3"))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -46,7 +46,7 @@ func TestSessionsAreUsedAgain(t *testing.T) {
 func TestAStaleSessionIsReplacedSilently(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	send(t, rs, envelope("one@y.test"), noMark)
 	p.Hangup()
 	ex := send(t, rs, envelope("two@y.test"), noMark)
@@ -62,7 +62,7 @@ func TestSessionsRetire(t *testing.T) {
 	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{Now: clock}, url(p, ""))
+	rs := relays(t, relay.Options{Now: clock}, url(p, ""))
 	count := func(line string) int {
 		n := 0
 		for _, l := range p.Lines() {
@@ -95,7 +95,7 @@ func TestAnIdleSessionThatDiedIsReplacedBeforeItIsUsed(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(p, ""))
+	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(p, ""))
 	send(t, rs, envelope("b@y.test"), noMark)
 	p.Hangup()
 	now = now.Add(11 * time.Second)
@@ -107,7 +107,7 @@ func TestAnIdleSessionThatDiedIsReplacedBeforeItIsUsed(t *testing.T) {
 func TestUnusedSessionsAreSweptAway(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{MaxIdle: 5 * time.Millisecond}, url(p, ""))
+	rs := relays(t, relay.Options{MaxIdle: 5 * time.Millisecond}, url(p, ""))
 	send(t, rs, envelope("b@y.test"), noMark)
 	p.Await("the session's end", func() bool { return p.Open() == 0 && slices.Contains(p.Lines(), "QUIT") })
 }
@@ -115,14 +115,14 @@ func TestUnusedSessionsAreSweptAway(t *testing.T) {
 func TestWaitingForAConnection(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, "max_conns=1"))
+	rs := relays(t, relay.Options{}, url(p, "max_conns=1"))
 	held, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err = rs.Session(ctx, email.Route{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	got := make(chan *smtp.Session)
+	got := make(chan *relay.Session)
 	go func() {
 		s, err := rs.Session(t.Context(), email.Route{})
 		if err != nil {
@@ -142,7 +142,7 @@ func TestWaitingForAConnection(t *testing.T) {
 func TestASessionGivenBackAfterCloseIsClosed(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	s, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	rs.Close()
@@ -162,7 +162,7 @@ func TestAReplacedSessionIsJudgedByItsOwnExtensions(t *testing.T) {
 		return ""
 	}
 	p.Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	send(t, rs, envelope("b@y.test"), noMark)
 	p.Hangup()
 	ex := send(t, rs, envelope("b@y.test"), noMark)
@@ -182,7 +182,7 @@ func TestASessionThatSaysItIsClosingIsReplaced(t *testing.T) {
 		return ""
 	}
 	p.Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	send(t, rs, envelope("b@y.test"), noMark)
 	ex := send(t, rs, envelope("b@y.test"), noMark)
 	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
@@ -192,7 +192,7 @@ func TestASessionThatSaysItIsClosingIsReplaced(t *testing.T) {
 func TestTheSessionUsedLastIsUsedFirst(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	one, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	two, err := rs.Session(t.Context(), email.Route{})
@@ -208,7 +208,7 @@ func TestTheSessionUsedLastIsUsedFirst(t *testing.T) {
 func TestASessionIsUsedForAThousandMessages(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for range 1000 {
 		send(t, rs, envelope("b@y.test"), noMark)
 	}
@@ -220,7 +220,7 @@ func TestASessionIsUsedForAThousandMessages(t *testing.T) {
 func TestASessionThatSaysMoreThanItWasAskedIsNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{".": "250 2.0.0 ok\r\n550 5.1.1 for whom?"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for range 2 {
 		require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
 	}
@@ -230,7 +230,7 @@ func TestASessionThatSaysMoreThanItWasAskedIsNotUsedAgain(t *testing.T) {
 func TestNobodyWaitsForARelayThatIsDown(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "421 4.3.2 shutting down"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, "max_conns=1"))
+	rs := relays(t, relay.Options{}, url(p, "max_conns=1"))
 	held, err := rs.Session(t.Context(), email.Route{})
 	require.NoError(t, err)
 	defer held.Close()
@@ -249,7 +249,7 @@ func TestAProbeThatFindsNothingOutIsFollowedByAnother(t *testing.T) {
 		}
 		return ""
 	}}).Start(t)
-	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(p, ""))
+	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(p, ""))
 	require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
 	now = now.Add(10 * time.Second)
 	canceled, cancel := context.WithCancel(t.Context())
@@ -271,11 +271,11 @@ func TestAProbeThatFindsNothingOutIsFollowedByAnother(t *testing.T) {
 
 func BenchmarkSend(b *testing.B) {
 	p := (&smtptest.Peer{}).Start(b)
-	r, err := smtp.ParseRelay(url(p, ""))
+	r, err := relay.Parse(url(p, ""))
 	require.NoError(b, err)
 	for name, idle := range map[string]time.Duration{"pooled": time.Minute, "dialled": time.Nanosecond} {
 		b.Run(name, func(b *testing.B) {
-			rs := smtp.New([]smtp.Relay{r}, smtp.Options{MaxIdle: idle})
+			rs := relay.New([]relay.Relay{r}, relay.Options{MaxIdle: idle})
 			defer rs.Close()
 			for b.Loop() {
 				s, err := rs.Session(b.Context(), email.Route{})
@@ -296,9 +296,9 @@ func TestBroadcastLeavesConnections(t *testing.T) {
 		t.Run(fmt.Sprint(maxConns), func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{}).Start(t)
-			rs := relays(t, smtp.Options{}, url(p, fmt.Sprintf("max_conns=%d", maxConns)))
+			rs := relays(t, relay.Options{}, url(p, fmt.Sprintf("max_conns=%d", maxConns)))
 			newsletter := email.Route{Stream: email.StreamBroadcast}
-			var held []*smtp.Session
+			var held []*relay.Session
 			for range atMost {
 				s, err := rs.Session(t.Context(), newsletter)
 				require.NoError(t, err)

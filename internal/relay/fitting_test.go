@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // sendFitting is what a worker does: take a session, then the one that fits, then send.
-func sendFitting(t *testing.T, rs *smtp.Relays, route email.Route, env email.Envelope, message string) (email.Exchange, string) {
+func sendFitting(t *testing.T, rs *relay.Relays, route email.Route, env email.Envelope, message string) (email.Exchange, string) {
 	t.Helper()
 	s, err := rs.Session(t.Context(), route)
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestAMessageGoesToTheFirstRelayThatCanTakeIt(t *testing.T) {
 				}
 				urls = append(urls, url(p, "max_conns=1&name=r"+string(rune('1'+i))))
 			}
-			rs := relays(t, smtp.Options{}, urls...)
+			rs := relays(t, relay.Options{}, urls...)
 			for range 2 { // every connection was given back
 				ex, relay := sendFitting(t, rs, email.Route{}, envelope(tc.to...), tc.message)
 				require.Equal(t, tc.relay, relay)
@@ -90,7 +90,7 @@ func TestAMessageStaysWithTheOnlyRelayItMayGoTo(t *testing.T) {
 	t.Parallel()
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
 	large := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(small, "name=small"), url(large, "name=large"))
+	rs := relays(t, relay.Options{}, url(small, "name=small"), url(large, "name=large"))
 	ex, relay := sendFitting(t, rs, email.Route{Relay: "small"}, envelope("a@y.test"), rendered)
 	require.Equal(t, "small", relay)
 	require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
@@ -101,7 +101,7 @@ func TestTheEndOfTheContextEndsTheSearchForARelay(t *testing.T) {
 	t.Parallel()
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
 	large := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(small, "name=small&max_conns=1"), url(large, "name=large&max_conns=1"))
+	rs := relays(t, relay.Options{}, url(small, "name=small&max_conns=1"), url(large, "name=large&max_conns=1"))
 	held, err := rs.Session(t.Context(), email.Route{Relay: "large"})
 	require.NoError(t, err)
 	s, err := rs.Session(t.Context(), email.Route{})
@@ -138,7 +138,7 @@ func TestWhatARelayRefusesUnannouncedGoesElsewhereNextTime(t *testing.T) {
 			t.Parallel()
 			first := (&smtptest.Peer{Extensions: tc.offer, Answer: answers(tc.answers)}).Start(t)
 			second := (&smtptest.Peer{Extensions: tc.second}).Start(t)
-			rs := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+			rs := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
 			ex, relay := sendFitting(t, rs, email.Route{}, envelope("a@y.test"), tc.message)
 			require.Equal(t, "first", relay)
 			require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status, "%+v", ex)
@@ -157,7 +157,7 @@ func TestWhatARelayRefusesUnannouncedGoesElsewhereNextTime(t *testing.T) {
 	t.Run("only who needs SMTPUTF8", func(t *testing.T) {
 		t.Parallel()
 		p := (&smtptest.Peer{Extensions: []string{"SMTPUTF8"}, Answer: answers(map[string]string{"MAIL FROM:<a@x.test> SMTPUTF8": "555 5.5.4 SMTPUTF8"})}).Start(t)
-		ex, _ := sendFitting(t, relays(t, smtp.Options{}, url(p, "")), email.Route{}, envelope("用户@y.test", "a@y.test"), rendered)
+		ex, _ := sendFitting(t, relays(t, relay.Options{}, url(p, "")), email.Route{}, envelope("用户@y.test", "a@y.test"), rendered)
 		require.Equal(t, email.DetailUnsendable, ex.Outcomes[0].Reason)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
 	})

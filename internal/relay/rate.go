@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"context"
@@ -11,9 +11,10 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Ledger hands out the places in a relay's queue, each once, to all processes.
+// Ledger hands out the slots of a relay's rate, each once, to all processes.
 type Ledger interface {
-	// Draw reports false where it took none, for none was sooner.
+	// Draw takes slots. ok is false if there is none earlier than Demand.Sooner: then it has
+	// taken none.
 	Draw(ctx context.Context, d email.Demand) (place email.Place, ok bool, err error)
 }
 
@@ -41,9 +42,9 @@ type meter struct {
 type lot struct {
 	stream email.Stream
 	came   bool
-	// waiting are those who want a place now: a lot is as large as that.
+	// waiting is the number of callers that want a slot: so many are drawn at once.
 	waiting atomic.Int64
-	// mine guards the rest.
+	// mine is a mutex for the fields below. It is a channel, so that ctx can interrupt it.
 	mine chan struct{}
 	next time.Time
 	left int

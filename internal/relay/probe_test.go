@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // running runs relays until the test ends.
-func running(t *testing.T, rs *smtp.Relays) {
+func running(t *testing.T, rs *relay.Relays) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -50,7 +50,7 @@ func TestRelaysAreProbedWithoutMail(t *testing.T) {
 		}
 		return ""
 	}}).Start(t)
-	rs := relays(t, smtp.Options{Now: hasty(), ProbeEvery: time.Millisecond}, "smtp://shop:secret@"+p.Addr()+"?tls=none&name=primary")
+	rs := relays(t, relay.Options{Now: hasty(), ProbeEvery: time.Millisecond}, "smtp://shop:secret@"+p.Addr()+"?tls=none&name=primary")
 	require.Empty(t, rs.Up(), "nothing is known before it was tried")
 	running(t, rs)
 	p.Await("a probe at the start", func() bool { return slices.Contains(p.Lines(), "QUIT") })
@@ -71,9 +71,9 @@ func TestWhatIsNotProbed(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	busy, idle := (&smtptest.Peer{}).Start(t), (&smtptest.Peer{}).Start(t)
-	with := relays(t, smtp.Options{Now: func() time.Time { return now }, ProbeEvery: time.Minute}, url(busy, ""))
+	with := relays(t, relay.Options{Now: func() time.Time { return now }, ProbeEvery: time.Minute}, url(busy, ""))
 	send(t, with, envelope("b@y.test"), noMark)
-	without := relays(t, smtp.Options{}, url(idle, ""))
+	without := relays(t, relay.Options{}, url(idle, ""))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); with.Run(ctx) }()
@@ -95,7 +95,7 @@ func TestAProbeWithoutMailRepeatsTheRefusedMAIL(t *testing.T) {
 		}
 		return ""
 	}}).Start(t)
-	rs := relays(t, smtp.Options{Now: hasty(), ProbeEvery: time.Millisecond}, url(p, "name=primary"))
+	rs := relays(t, relay.Options{Now: hasty(), ProbeEvery: time.Millisecond}, url(p, "name=primary"))
 	out := send(t, rs, envelope("b@y.test"), noMark).Outcomes[0]
 	require.True(t, out.RelayFault && out.Uncounted)
 	mails := func() int {

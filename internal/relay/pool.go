@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Limits of a kept session.
@@ -200,10 +201,10 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			break
 		}
 		s.reused = true
-		if !s.unasked() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.alive(ctx) && !s.unasked()) {
+		if !s.conn.Unasked() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Unasked()) {
 			return s, nil
 		}
-		s.closeHard()
+		s.conn.Close()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -213,12 +214,12 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 
 // dialed dials a session and notes how that went.
 func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
-	s, err := dial(ctx, p.relay, p.opts.Timeouts)
+	conn, err := smtp.Dial(ctx, p.relay.Server, p.opts.Timeouts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		e := relayError(p.relay, err)
+		e := &email.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
 		e.RetryAfter = max(p.failed(e, broken{probe: probe}), time.Second)
 		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", e.Reply.Code, "error", email.MaskText(err.Error(), p.relay.User))
 		return nil, e
@@ -227,8 +228,8 @@ func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
 	if p.breaker.connected() {
 		p.recovered()
 	}
-	s.pool, s.dialedAt, s.idleAt = p, p.opts.Now(), p.opts.Now()
-	return s, nil
+	now := p.opts.Now()
+	return &Session{conn: conn, pool: p, dialedAt: now, idleAt: now}, nil
 }
 
 // take finds the session that was used last; nil if there is none. For a probe there is
@@ -237,7 +238,7 @@ func (p *pool) take(probe bool) (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, &email.RelayError{Relay: p.relay.identity(), RetryAfter: time.Second, Err: errClosed}
+		return nil, &email.RelayError{Relay: p.relay.Identity(), RetryAfter: time.Second, Err: errClosed}
 	}
 	p.retire()
 	if probe {
@@ -254,7 +255,7 @@ func (p *pool) take(probe bool) (*Session, error) {
 // dropIdle takes leave of all idle sessions.
 func (p *pool) dropIdle() {
 	for _, s := range p.idle {
-		p.quits.Go(s.quit)
+		p.quits.Go(s.conn.Quit)
 	}
 	p.idle = nil
 }
@@ -266,7 +267,7 @@ func (p *pool) retire() {
 		if now.Sub(s.idleAt) < p.opts.MaxIdle && now.Sub(s.dialedAt) < maxAge {
 			return false
 		}
-		p.quits.Go(s.quit)
+		p.quits.Go(s.conn.Quit)
 		return true
 	})
 }
@@ -279,12 +280,12 @@ func (p *pool) release(s *Session) {
 	}
 	p.mu.Lock()
 	switch {
-	case s.broken:
-	case p.closed || s.messages >= maxMessages || s.unasked():
+	case s.conn.Closed():
+	case p.closed || s.conn.Transactions() >= maxMessages || s.conn.Unasked():
 		// Close may be waiting for the others already, so this one goes without a word.
-		s.closeHard()
+		s.conn.Close()
 	case s.full():
-		p.quits.Go(s.quit)
+		p.quits.Go(s.conn.Quit)
 	default:
 		s.idleAt = p.opts.Now()
 		p.idle = append(p.idle, s)
@@ -311,21 +312,21 @@ func (p *pool) sweepIdle() {
 }
 
 // finished notes how an exchange went, and in what way where the relay was at fault.
-func (p *pool) finished(s *Session, took time.Duration, v RelayVerdict, last email.Reply, how broken) {
+func (p *pool) finished(s *Session, took time.Duration, v smtp.RelayVerdict, last email.Reply, how broken) {
 	now := p.opts.Now()
 	how.probe, how.fresh = s.probe, s.fresh
-	if v != VerdictOurs {
+	if v != smtp.VerdictOurs {
 		s.probe = false
 	}
-	e := &email.RelayError{Relay: p.relay.identity(), Reply: last, Err: errFault}
+	e := &email.RelayError{Relay: p.relay.Identity(), Reply: last, Err: errFault}
 	switch v {
-	case VerdictOurs:
+	case smtp.VerdictOurs:
 		return
-	case VerdictDown:
+	case smtp.VerdictDown:
 		wait := p.failed(e, how)
 		p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
 		return
-	case VerdictRefused:
+	case smtp.VerdictRefused:
 		if wait, down := p.breaker.refused(now, e, how); down {
 			p.report(e, how)
 			p.opts.Log.Warn("relay.down", "relay", p.relay.Name, "retry_in", wait, "code", last.Code, "enhanced", last.Enhanced)
@@ -346,7 +347,7 @@ func (p *pool) finished(s *Session, took time.Duration, v RelayVerdict, last ema
 // unanswered notes that the relay has a message and nobody could read what it said to it.
 func (p *pool) unanswered(err error) {
 	p.unread.Add(1)
-	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", printable(err.Error()))
+	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", smtp.Printable(err.Error()))
 }
 
 var errFault = errors.New("it refused the last transaction, or ended it")

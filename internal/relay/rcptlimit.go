@@ -1,8 +1,10 @@
-package smtp
+package relay
 
 import (
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // How long a relay's limit of recipients is believed. What it said in words holds
@@ -107,53 +109,29 @@ func (l *rcptLimit) sayLimit(now time.Time, n int) {
 	l.said, l.saidUntil = max(1, n), now.Add(saidLimitFor)
 }
 
-// rcptCut is a connection that the relay closed at RCPT.
-type rcptCut struct {
-	// accepted are the recipients accepted in the transaction, of wanted that were to be
-	// named. session are those accepted on the connection, over all its transactions.
-	accepted, wanted, session int
-	// again: the relay has failed at this recipient before, and has not accepted it since.
-	again bool
-	// said421: it answered 421. Without that the recipient may be the reason, so a first
-	// time is no limit yet.
-	said421 bool
-}
-
-// cutCause is why a relay most likely closed a connection at RCPT.
-type cutCause int
-
-const (
-	// cutUnknown: because of the recipient, a limit, or the relay itself.
-	cutUnknown cutCause = iota
-	// cutConnection: the connection has had recipients in other transactions. The recipient
-	// is asked again on another one, and is the cause if that is closed as well.
-	cutConnection
-	// cutTransaction: the recipient was one too many for a transaction.
-	cutTransaction
-)
-
-// cut notes that the relay closed the connection at RCPT. It answers how long those wait who
-// had no part in it, longer with each time in a row, and the cause.
-func (l *rcptLimit) cut(now time.Time, c rcptCut) (wait time.Duration, cause cutCause) {
+// closedAt notes that the relay closed the connection at RCPT; again: it has failed at this
+// recipient before, and has not accepted it since. It answers how long those wait who had no
+// part in it, longer with each time in a row, and the cause.
+func (l *rcptLimit) closedAt(now time.Time, c smtp.RcptClose, again bool) (wait time.Duration, cause smtp.CloseCause) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	earlier := c.session - c.accepted
+	earlier := c.OnConnection - c.Accepted
 	switch {
-	case c.again: // at another place it is that recipient's, and no limit
-		if c.accepted != l.transaction.at {
+	case again: // at another place it is that recipient's, and no limit
+		if c.Accepted != l.transaction.at {
 			l.transaction = limitGuess{}
 		}
-		if c.session != l.session.at {
+		if c.OnConnection != l.session.at {
 			l.session = limitGuess{}
 		}
-	case !c.said421 && l.closed == 0:
-	case earlier > 0 && (c.accepted != l.transaction.at || !now.Before(l.transaction.until)):
-		l.session.closed(now, c.session, earlier+c.wanted)
-		cause = cutConnection
-	case c.accepted > 0 && l.transaction.closed(now, c.accepted, c.wanted):
-		cause = cutTransaction
+	case !c.Said421 && l.closed == 0: // the recipient may be the reason: the first time is no limit yet
+	case earlier > 0 && (c.Accepted != l.transaction.at || !now.Before(l.transaction.until)):
+		l.session.closed(now, c.OnConnection, earlier+c.Wanted)
+		cause = smtp.CauseConnection
+	case c.Accepted > 0 && l.transaction.closed(now, c.Accepted, c.Wanted):
+		cause = smtp.CauseTransaction
 	}
-	wait = min(relayWait<<min(l.closed, 10), lastBackoff)
+	wait = min(firstBackoff<<min(l.closed, 10), lastBackoff)
 	l.closed++
 	return wait, cause
 }

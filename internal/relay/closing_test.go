@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -35,7 +35,7 @@ func TestARelayThatClosesAtEveryRecipientIsAtFault(t *testing.T) {
 			c := newClock()
 			first := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": answer})}).Start(t)
 			second := (&smtptest.Peer{}).Start(t)
-			rs := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
+			rs := relays(t, relay.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
 			for n := range 5 {
 				env := to(fmt.Sprint("two relays ", n), "a@y.test", "b@z.test")
 				outcomes := send(t, rs, env, noMark).Outcomes
@@ -55,7 +55,7 @@ func TestARelayThatClosesAtEveryRecipientIsAtFault(t *testing.T) {
 				c.move(6 * time.Minute)
 			}
 
-			alone := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"))
+			alone := relays(t, relay.Options{Now: c.now}, url(first, "name=first"))
 			for n := range 6 {
 				for _, o := range send(t, alone, to(fmt.Sprint("alone ", n), "a@y.test", "b@z.test"), noMark).Outcomes {
 					requireHeld(t, o)
@@ -74,7 +74,7 @@ func TestWhereTheRelayClosesAtOneRecipientTheOthersAreNamedFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t)
-			rs := relays(t, smtp.Options{}, url(p, ""))
+			rs := relays(t, relay.Options{}, url(p, ""))
 			for _, o := range send(t, rs, to("1", "bad@y.test", "a@y.test", "b@y.test"), noMark).Outcomes {
 				requireHeld(t, o)
 				require.Equal(t, 10*time.Second, o.RetryAfter)
@@ -100,7 +100,7 @@ func TestARecipientAtWhomTheRelayClosesIsItsOwnWhereOthersGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newClock()
-			rs := relays(t, smtp.Options{Now: c.now}, url((&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t), "name=primary"))
+			rs := relays(t, relay.Options{Now: c.now}, url((&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t), "name=primary"))
 			try := func(id, address string) email.Outcome {
 				c.move(6 * time.Minute)
 				return send(t, rs, to(id, address), noMark).Outcomes[0]
@@ -134,7 +134,7 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 	t.Run("behind others", func(t *testing.T) {
 		t.Parallel()
 		p := peer(t, false)
-		rs := relays(t, smtp.Options{}, url(p, "name=primary"))
+		rs := relays(t, relay.Options{}, url(p, "name=primary"))
 		ex := send(t, rs, to("1", "a@y.test", "bad@y.test", "b@y.test"), noMark)
 		require.Equal(t, email.RecipientBounced, ex.Outcomes[1].Status)
 		require.Equal(t, email.DetailBlock, ex.Outcomes[1].Reason)
@@ -153,7 +153,7 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 	t.Run("before others", func(t *testing.T) {
 		t.Parallel()
 		p := peer(t, false)
-		rs := relays(t, smtp.Options{}, url(p, "name=primary"))
+		rs := relays(t, relay.Options{}, url(p, "name=primary"))
 		ex := send(t, rs, to("1", "bad@y.test", "a@y.test", "b@y.test"), noMark)
 		for i, o := range ex.Outcomes {
 			requireHeld(t, o)
@@ -168,14 +168,14 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 	t.Run("and leaves it open gives those accepted the message", func(t *testing.T) {
 		t.Parallel()
 		p := peer(t, true)
-		ex := send(t, relays(t, smtp.Options{}, url(p, "")), to("1", "a@y.test", "bad@y.test", "b@y.test"), noMark)
+		ex := send(t, relays(t, relay.Options{}, url(p, "")), to("1", "a@y.test", "bad@y.test", "b@y.test"), noMark)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 		require.Equal(t, email.RecipientBounced, ex.Outcomes[1].Status)
 		require.Equal(t, []string{"a@y.test"}, p.Messages()[0].To)
 	})
 	t.Run("of the recipient's own server", func(t *testing.T) {
 		t.Parallel()
-		ex := send(t, relays(t, smtp.Options{}, url(peer(t, false), "accepts=final")), to("1", "bad@y.test", "a@y.test"), noMark)
+		ex := send(t, relays(t, relay.Options{}, url(peer(t, false), "accepts=final")), to("1", "bad@y.test", "a@y.test"), noMark)
 		require.Equal(t, email.DetailBlock, ex.Outcomes[0].Reason)
 		require.True(t, ex.Outcomes[1].Uncounted)
 		require.False(t, ex.RelayFault)

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -42,7 +42,7 @@ func TestATemporaryRefusalOfMAILIsTheRelays(t *testing.T) {
 				return ""
 			}}).Start(t)
 			second := (&smtptest.Peer{}).Start(t)
-			rs := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
+			rs := relays(t, relay.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
 			ex := send(t, rs, envelope("a@y.test", "b@z.test"), noMark)
 			require.True(t, ex.RelayFault)
 			for _, o := range ex.Outcomes {
@@ -54,7 +54,7 @@ func TestATemporaryRefusalOfMAILIsTheRelays(t *testing.T) {
 			require.Len(t, second.Messages(), 1)
 
 			// Alone, it is probed with MAIL, less and less often.
-			alone := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"))
+			alone := relays(t, relay.Options{Now: c.now}, url(first, "name=first"))
 			require.True(t, send(t, alone, envelope("a@y.test"), noMark).RelayFault)
 			for _, wait := range []time.Duration{20 * time.Second, 40 * time.Second} {
 				c.move(wait)
@@ -77,13 +77,13 @@ type mailbag struct {
 	// accepted are the sizes that are known before a message is made, where they differ.
 	accepted map[string]int
 	clock    *clock
-	relays   *smtp.Relays
+	relays   *relay.Relays
 }
 
 func newMailbag(t *testing.T, p *smtptest.Peer) *mailbag {
 	t.Helper()
 	m := &mailbag{sends: map[string]email.Envelope{}, bytes: map[string]int{}, clock: newClock()}
-	m.relays = relays(t, smtp.Options{Now: m.clock.now, MailOf: m.mailOf}, url(p, "name=primary"))
+	m.relays = relays(t, relay.Options{Now: m.clock.now, MailOf: m.mailOf}, url(p, "name=primary"))
 	return m
 }
 
@@ -297,7 +297,7 @@ func TestARelayThatSaysInWordsThatItHasAFault(t *testing.T) {
 			t.Parallel()
 			first := (&smtptest.Peer{Answer: answers(map[string]string{where: answer})}).Start(t)
 			second := (&smtptest.Peer{}).Start(t)
-			rs := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+			rs := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
 			o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
 			requireHeld(t, o)
 			require.True(t, o.Elsewhere)
@@ -321,7 +321,7 @@ func TestASenderWhomAllRelaysPutOffIsDeferred(t *testing.T) {
 			return ""
 		}}).Start(t)
 		m := newMailbag(t, first)
-		m.relays = relays(t, smtp.Options{Now: m.clock.now, MailOf: m.mailOf}, url(first, "name=first"), url(second, "name=second"))
+		m.relays = relays(t, relay.Options{Now: m.clock.now, MailOf: m.mailOf}, url(first, "name=first"), url(second, "name=second"))
 		id := m.mail("odd@x.test", 100)
 		deferred, attempts, avoid := 0, 0, ""
 		for range 200 {

@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Bounds of how long a refusal that may be the relay's is held back.
@@ -92,15 +93,11 @@ type refusedRecipient struct {
 
 // ruling is what the guard makes of a refusal.
 type ruling struct {
-	// final: the refusal stands. Else the recipient is asked again after wait.
-	final bool
-	wait  time.Duration
-	// pattern: it is the relay. tripped: and this refusal was the one that showed it.
-	pattern, tripped bool
+	smtp.Ruling
+	// tripped: this refusal was the one that showed a pattern.
+	tripped bool
 	// recipients have been refused alike in a row.
 	recipients int
-	// accepts: the relay has accepted others since the recipient's first refusal.
-	accepts bool
 }
 
 // accept notes that the relay accepted a recipient, and forgets its earlier refusals.
@@ -213,7 +210,7 @@ func (g *guard) refusedAgain(now time.Time, k guardKey, worked time.Time) refuse
 }
 
 // judge rules on the refusal of a recipient.
-func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how Suspicion) ruling {
+func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how smtp.Suspicion) ruling {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	key := r.Enhanced
@@ -227,25 +224,25 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how Suspicion) r
 	if len(g.row) < guardEntries {
 		g.row[k.address] = true
 	}
-	rule := ruling{recipients: len(g.row), pattern: g.isPattern()}
-	rule.tripped = rule.pattern && !before
+	rule := ruling{recipients: len(g.row), Ruling: smtp.Ruling{Pattern: g.isPattern()}}
+	rule.tripped = rule.Pattern && !before
 	was := g.refusedAgain(now, k, g.accepted)
-	rule.accepts = was.acceptances > 0
+	rule.Accepts = was.acceptances > 0
 	switch {
-	case rule.pattern:
+	case rule.Pattern:
 	case was.acceptances >= guardAcceptances:
-		rule.final = true
-	case how == SuspicionWords:
+		rule.Final = true
+	case how == smtp.SuspicionWords:
 	case was.tries >= guardTries && now.Sub(was.first) >= guardFor:
-		rule.final = true
+		rule.Final = true
 	}
-	if rule.final {
+	if rule.Final {
 		delete(g.refused, k)
 		return rule
 	}
-	rule.wait = guardWaits[min(was.tries, len(guardWaits))-1]
-	if rule.pattern || how == SuspicionWords {
-		rule.wait = min(rule.wait, lastBackoff)
+	rule.Wait = guardWaits[min(was.tries, len(guardWaits))-1]
+	if rule.Pattern || how == smtp.SuspicionWords {
+		rule.Wait = min(rule.Wait, lastBackoff)
 	}
 	g.remember(now, k, was)
 	return rule

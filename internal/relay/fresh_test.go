@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"errors"
@@ -9,12 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // attempt sends an e-mail that the relays are told the name of; false if none takes it now.
-func attempt(t *testing.T, rs *smtp.Relays, env email.Envelope) (email.Outcome, bool) {
+func attempt(t *testing.T, rs *relay.Relays, env email.Envelope) (email.Outcome, bool) {
 	t.Helper()
 	s, err := rs.Session(t.Context(), email.Route{For: env.ID})
 	if err != nil {
@@ -38,7 +38,7 @@ func TestMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad": answer})}).Start(t)
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, "name=primary"))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
 			bad := func(n int) email.Envelope { return to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)) }
 			for round := range 5 {
 				for n := range 20 {
@@ -64,7 +64,7 @@ func TestMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
 func TestARelayThatRefusesAllMailIsNotAskedAllTheTime(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"": unknown571}), "name=primary"))
+	rs := relays(t, relay.Options{Now: c.now}, url(refusing(t, map[string]string{"": unknown571}), "name=primary"))
 	asked := 0
 	for n := range 1000 {
 		if o, ok := attempt(t, rs, to(fmt.Sprint(n), fmt.Sprintf("a%d@d%d.test", n, n))); ok {
@@ -81,7 +81,7 @@ func TestARelayThatRefusesAllMailIsNotAskedAllTheTime(t *testing.T) {
 // TestOneMailAtATimeProbesARelayThatRefusesMail.
 func TestOneMailAtATimeProbesARelayThatRefusesMail(t *testing.T) {
 	t.Parallel()
-	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"bad": unknown571}), "name=primary"))
+	rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"bad": unknown571}), "name=primary"))
 	for n := range 2 {
 		_, ok := attempt(t, rs, to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)))
 		require.True(t, ok)
@@ -108,7 +108,7 @@ func TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses(t *testing.T) 
 	c := newClock()
 	first := refusing(t, map[string]string{"bad": unknown571})
 	second := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
+	rs := relays(t, relay.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
 	for n := range 2 {
 		o, ok := attempt(t, rs, to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)))
 		require.True(t, ok && o.Elsewhere)
@@ -130,7 +130,7 @@ func TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses(t *testing.T) 
 func TestARelayThatIsGoneIsGoneForAllMail(t *testing.T) {
 	t.Parallel()
 	p := refusing(t, map[string]string{"bad": unknown571})
-	rs := relays(t, smtp.Options{}, url(p, "name=primary"))
+	rs := relays(t, relay.Options{}, url(p, "name=primary"))
 	for n := range 2 {
 		_, ok := attempt(t, rs, to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)))
 		require.True(t, ok)

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -66,7 +66,7 @@ type carried struct {
 // carry sends an e-mail as the service does: each recipient waits for the time that its
 // outcome asks for, 5 minutes where it leaves that to the schedule, and who has no answer
 // of its own is not counted. It ends when nobody is open but never@z.test.
-func carry(t *testing.T, rs *smtp.Relays, c *clock, id string, to ...string) carried {
+func carry(t *testing.T, rs *relay.Relays, c *clock, id string, to ...string) carried {
 	t.Helper()
 	out := carried{within: map[string]int{}}
 	due, tries := map[string]time.Time{}, map[string]int{}
@@ -121,7 +121,7 @@ func TestARecipientAtWhomTheRelayClosesIsNoLimit(t *testing.T) {
 				t.Parallel()
 				c := newClock()
 				p := (&smtptest.Peer{Stays: stays, Answer: answers(map[string]string{"RCPT TO:<never@": closing(stays)})}).Start(t)
-				rs := relays(t, smtp.Options{Now: c.now}, url(p, "name=primary"))
+				rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
 				to := people(40)
 				to[place] = never
 				got := carry(t, rs, c, "1", to...)
@@ -151,7 +151,7 @@ func TestARelayThatClosesAfterSoManyRecipientsGetsThatMany(t *testing.T) {
 				c := newClock()
 				var limit atomic.Int64
 				limit.Store(n)
-				rs := relays(t, smtp.Options{Now: c.now}, url(closesAfter(t, &limit, "MAIL", stays), "name=primary"))
+				rs := relays(t, relay.Options{Now: c.now}, url(closesAfter(t, &limit, "MAIL", stays), "name=primary"))
 				got := carry(t, rs, c, "1", people(40)...)
 				require.Len(t, got.within, 40)
 				fewest := (40 + int(n) - 1) / int(n)
@@ -174,7 +174,7 @@ func TestALimitThatIsLiftedIsFoundOut(t *testing.T) {
 			c := newClock()
 			var limit atomic.Int64
 			limit.Store(2)
-			rs := relays(t, smtp.Options{Now: c.now}, url(closesAfter(t, &limit, "MAIL", stays), "name=primary"))
+			rs := relays(t, relay.Options{Now: c.now}, url(closesAfter(t, &limit, "MAIL", stays), "name=primary"))
 			carry(t, rs, c, "1", people(6)...)
 			limit.Store(1000)
 			c.move(time.Second)
@@ -196,7 +196,7 @@ func TestARelayThatClosesAfterSoManyRecipientsOfAConnection(t *testing.T) {
 			var limit atomic.Int64
 			limit.Store(50)
 			p := closesAfter(t, &limit, "EHLO", stays)
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, "name=primary"))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
 			for n := range 6 {
 				got := carry(t, rs, c, fmt.Sprint(n), people(40)...)
 				require.Len(t, got.within, 40)

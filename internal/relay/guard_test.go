@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -89,7 +89,7 @@ func TestARelayThatRefusesEverybodyAtRCPTBouncesNobody(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			p := refusing(t, map[string]string{"": answer})
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
 			for i := range 6 {
 				ex := send(t, rs, envelope(fmt.Sprintf("u%d@d%d.test", i, i)), noMark)
 				requireHeld(t, ex.Outcomes[0])
@@ -106,7 +106,7 @@ func TestTheSameRefusalOfSeveralClosesTheRelay(t *testing.T) {
 	c := newClock()
 	var log lockedBuffer
 	p := refusing(t, map[string]string{"": unknown571})
-	rs := relays(t, smtp.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&log, nil))}, url(p, ""))
+	rs := relays(t, relay.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&log, nil))}, url(p, ""))
 	send(t, rs, envelope("a@y.test"), noMark)
 	require.Nil(t, rs.Down(email.Route{}), "one recipient may be the reason")
 	require.NotContains(t, log.String(), "level=WARN")
@@ -119,7 +119,7 @@ func TestTheSameRefusalOfSeveralClosesTheRelay(t *testing.T) {
 func TestThreeRecipientsOfOneDomainAreAPatternToo(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"": unknown571}), ""))
+	rs := relays(t, relay.Options{Now: c.now}, url(refusing(t, map[string]string{"": unknown571}), ""))
 	ex := send(t, rs, envelope("a@y.test", "b@y.test", "c@y.test"), noMark)
 	for _, o := range ex.Outcomes {
 		requireHeld(t, o)
@@ -132,7 +132,7 @@ func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
 	for _, answer := range []string{accessDenied, unknown571} {
 		t.Run("in one transaction: "+answer, func(t *testing.T) {
 			t.Parallel()
-			rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"bad@": answer}), ""))
+			rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"bad@": answer}), ""))
 			ex := send(t, rs, envelope("bad@y.test", "ok@y.test"), noMark)
 			require.Equal(t, email.RecipientBounced, ex.Outcomes[0].Status)
 			require.Equal(t, email.DetailBlock, ex.Outcomes[0].Reason)
@@ -141,7 +141,7 @@ func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
 		t.Run("shown by a later mail: "+answer, func(t *testing.T) {
 			t.Parallel()
 			c := newClock()
-			rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": answer}), ""))
+			rs := relays(t, relay.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": answer}), ""))
 			for _, wait := range []time.Duration{time.Minute, 5 * time.Minute} {
 				held := send(t, rs, envelope("bad@y.test"), noMark).Outcomes[0]
 				requireHeld(t, held)
@@ -161,7 +161,7 @@ func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
 		t.Parallel()
 		c := newClock()
 		begin := c.now()
-		rs := relays(t, smtp.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": unknown571}), ""))
+		rs := relays(t, relay.Options{Now: c.now}, url(refusing(t, map[string]string{"bad@": unknown571}), ""))
 		tries := 0
 		for {
 			require.Less(t, tries, 10)
@@ -193,7 +193,7 @@ func TestARelayThatBreaksAgainBouncesNobody(t *testing.T) {
 				}
 				return ""
 			}}).Start(t)
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
 			to := func(outage int, recipient string) email.Envelope {
 				env := envelope(recipient)
 				env.ID = fmt.Sprintf("%d %s", outage, recipient)
@@ -229,17 +229,17 @@ func TestWhatIsRefusedForItselfIsNotHeldBack(t *testing.T) {
 	for answer, want := range map[string]email.Detail{
 		"550 5.1.1 no such user": email.DetailHard, "552 5.2.2 full": email.DetailSoft, "550 5.7.1 Blacklisted by recipient": email.DetailBlock,
 	} {
-		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
 		require.Equal(t, want, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, answer)
 	}
-	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": accessDenied}), "accepts=final"))
+	rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": accessDenied}), "accepts=final"))
 	require.Equal(t, email.DetailBlock, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0].Reason, "its own server")
 }
 
 func TestARefusalWithoutAnEnhancedCodeIsHeldBack(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"554 Access denied", "550 Administrative prohibition"} {
-		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
 		for _, o := range send(t, rs, envelope("a@y.test", "b@z.test"), noMark).Outcomes {
 			requireHeld(t, o)
 		}
@@ -255,7 +255,7 @@ func TestARateAMinuteIsNotWaitedForByHalfAnHour(t *testing.T) {
 		"450 4.7.1 <localhost[127.0.0.1]>: Error: too much mail from 127.0.0.1":       email.RelayBackoffMost,
 		"550 5.4.5 Daily user sending limit exceeded":                                 30 * time.Minute,
 	} {
-		rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
+		rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
 		o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
 		requireHeld(t, o)
 		require.LessOrEqual(t, o.RetryAfter, most, answer)
@@ -265,7 +265,7 @@ func TestARateAMinuteIsNotWaitedForByHalfAnHour(t *testing.T) {
 
 func TestASenderThatTheRelayRefusesAtRCPT(t *testing.T) {
 	t.Parallel()
-	rs := relays(t, smtp.Options{}, url(refusing(t, map[string]string{"": "553 5.7.1 <ann@mism.test>: Sender address rejected: not owned by user relayuser@relay.test"}), ""))
+	rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": "553 5.7.1 <ann@mism.test>: Sender address rejected: not owned by user relayuser@relay.test"}), ""))
 	ex := send(t, rs, envelope("a@y.test", "b@z.test"), noMark)
 	for _, o := range ex.Outcomes {
 		require.Equal(t, email.RecipientFailed, o.Status)

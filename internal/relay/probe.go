@@ -1,14 +1,14 @@
-package smtp
+package relay
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // probeMail is the MAIL command that finds out whether a relay which refused one takes mail
@@ -37,51 +37,23 @@ func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCo
 //
 // id names what the caller wants to send, and fresh says that the relay has not refused that yet.
 func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id string, fresh bool) error {
-	stop := context.AfterFunc(ctx, s.cutSocket)
-	parameters := ""
-	if _, ok := s.extension("SIZE"); ok && m.Bytes > 0 {
-		parameters = fmt.Sprintf(" SIZE=%d", m.Bytes)
-	}
-	from := m.From
-	if _, ok := s.extension("SMTPUTF8"); ok && !ascii(from) {
-		parameters += " SMTPUTF8"
-	} else if !ascii(from) {
-		from = ""
-	}
-	code, text, err := s.command(min(s.timeouts.Command, probeCommand), "MAIL FROM:<%s>%s", from, parameters)
-	rep := reply(code, text)
-	if !stop() {
-		s.closeHard()
-		return context.Cause(ctx)
-	}
-	relays := err != nil || (code/100 != 2 && !refusal(code))
-	if !relays && refusal(code) {
-		_, who := classify(StageMail, s.relay.Accepts, rep)
-		relays = who == OfRelay || meansUs(s.relay.Accepts, rep)
-	}
-	if !relays {
-		if s.reset(); !s.broken {
-			p.guard.tookMail(m)
-			p.answered()
-			if p.breaker.succeeded() {
-				p.recovered()
-			}
-			return nil
-		}
-		err = errors.New("the connection ended after MAIL FROM")
-	}
-	e := &email.RelayError{Relay: p.relay.identity(), Reply: rep, Err: errFault}
-	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: mayBeOfOneSender(rep)}
+	a, err := s.conn.AskMail(ctx, m, probeCommand)
 	if err != nil {
-		e.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
-		how.perhaps = cutVerdict(err) != VerdictDown
-		s.closeHard()
-	} else {
-		s.quit()
+		return err
 	}
+	if a.Taken {
+		p.guard.tookMail(m)
+		p.answered()
+		if p.breaker.succeeded() {
+			p.recovered()
+		}
+		return nil
+	}
+	e := &email.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errFault)}
+	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: a.Doubtful}
 	p.guard.met(p.opts.Now(), id, &m)
 	e.RetryAfter = max(p.failed(e, how), time.Second)
-	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", rep.Code, "enhanced", rep.Enhanced)
+	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", a.Reply.Code, "enhanced", a.Reply.Enhanced)
 	return e
 }
 
@@ -156,7 +128,7 @@ func (p *pool) probe(ctx context.Context) {
 		p.abstain()
 	}
 	if err == nil {
-		s.quit()
+		s.conn.Quit()
 	}
 }
 
@@ -165,5 +137,5 @@ func oneLine(err error) string {
 	if err == nil {
 		return ""
 	}
-	return strings.Join(strings.Fields(printable(err.Error())), " ")
+	return strings.Join(strings.Fields(smtp.Printable(err.Error())), " ")
 }

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -40,7 +40,7 @@ func TestAFaultAtOneMailIsItsOwnWhereOthersGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newClock()
-			rs := relays(t, smtp.Options{Now: c.now}, url(failsFor(t, where, "451 4.3.0 Temporary lookup failure"), "name=primary"))
+			rs := relays(t, relay.Options{Now: c.now}, url(failsFor(t, where, "451 4.3.0 Temporary lookup failure"), "name=primary"))
 			to := func(address string) email.Outcome {
 				env := envelope(address)
 				env.ID = address
@@ -69,7 +69,7 @@ func TestAFaultAtOneMailIsItsOwnWhereOthersGo(t *testing.T) {
 // TestAFaultAtOneRecipientIsItsOwnWhereOthersAreAccepted, at once.
 func TestAFaultAtOneRecipientIsItsOwnWhereOthersAreAccepted(t *testing.T) {
 	t.Parallel()
-	rs := relays(t, smtp.Options{}, url(failsFor(t, "RCPT", "451 4.3.2 Internal error"), "name=primary"))
+	rs := relays(t, relay.Options{}, url(failsFor(t, "RCPT", "451 4.3.2 Internal error"), "name=primary"))
 	for _, order := range [][]string{{"bad@y.test", "good@y.test"}, {"good@y.test", "bad@y.test"}} {
 		byAddress := map[string]email.Outcome{}
 		for i, o := range send(t, rs, envelope(order...), noMark).Outcomes {
@@ -101,7 +101,7 @@ func TestWhatARelayRefusesGoesToTheNextThatWorks(t *testing.T) {
 			}}).Start(t)
 			second := (&smtptest.Peer{}).Start(t)
 			c := newClock()
-			rs := relays(t, smtp.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
+			rs := relays(t, relay.Options{Now: c.now}, url(first, "name=first"), url(second, "name=second"))
 			for n := range 6 {
 				env := envelope("b@y.test")
 				env.ID = string(rune('a' + n))
@@ -128,7 +128,7 @@ func TestWhatARelayRefusesGoesToTheNextThatWorks(t *testing.T) {
 func TestARefusalThatIsMostLikelyTheRecipientsIsNotHeldAgainstTheRelay(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	rs := relays(t, smtp.Options{Now: c.now}, url(failsFor(t, "RCPT", "554 5.7.1 not here"), "name=primary"))
+	rs := relays(t, relay.Options{Now: c.now}, url(failsFor(t, "RCPT", "554 5.7.1 not here"), "name=primary"))
 	to := func(id, address string) email.Outcome {
 		env := envelope(address)
 		env.ID = id

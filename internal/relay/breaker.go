@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Backoff of a relay that does not answer: doubling from the first to the last.
@@ -235,7 +236,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 		b.since = now
 	}
 	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !ofLogin(st), st.Mail, true
-	b.doubtful = st.Mail != nil && mayBeOfOneSender(st.Reply)
+	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
 	return changed

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"bytes"
@@ -8,27 +8,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 func TestParseRelay(t *testing.T) {
 	t.Parallel()
-	r, err := smtp.ParseRelay("smtp://user:secret@mail.example.com?name=primary&max_conns=3&accepts=final&streams=transactional,broadcast&domains=X.com&local_addr=127.0.0.1")
+	r, err := relay.Parse("smtp://user:secret@mail.example.com?name=primary&max_conns=3&accepts=final&streams=transactional,broadcast&domains=X.com&local_addr=127.0.0.1")
 	require.NoError(t, err)
 	require.Equal(t, 587, r.Port)
 	require.Equal(t, smtp.TLSRequired, r.TLS)
 	require.Equal(t, []string{"x.com"}, r.Domains)
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("relay", "relay", r, "password", r.Password, "in", struct{ P smtp.Password }{r.Password})
-	printed := fmt.Sprintf("%v %+v %#v %s %d %x %q %v", r, r, r, r, r.Password, r.Password, r.Password, struct{ R smtp.Relay }{r}) + log.String()
+	printed := fmt.Sprintf("%v %+v %#v %s %d %x %q %v", r, r, r, r, r.Password, r.Password, r.Password, struct{ R relay.Relay }{r}) + log.String()
 	require.NotContains(t, printed, "secret")
 	require.NotContains(t, printed, fmt.Sprintf("%x", "secret"))
 	require.Contains(t, printed, "primary (mail.example.com:587, tls=starttls)")
-	r, err = smtp.ParseRelay("smtps://[::1]")
+	r, err = relay.Parse("smtps://[::1]")
 	require.NoError(t, err)
 	require.Equal(t, 465, r.Port)
 	require.Equal(t, smtp.TLSImplicit, r.TLS)
-	r, err = smtp.ParseRelay("smtp://localhost:2525")
+	r, err = relay.Parse("smtp://localhost:2525")
 	require.NoError(t, err)
 	require.Equal(t, smtp.TLSOpportunistic, r.TLS)
 	for raw, want := range map[string]string{
@@ -58,7 +59,7 @@ func TestParseRelay(t *testing.T) {
 		"smtp://h?a;b":                    "name=value",
 		"smtp://u:secret@h/path":          "expected smtp://",
 	} {
-		_, err := smtp.ParseRelay(raw)
+		_, err := relay.Parse(raw)
 		require.ErrorContains(t, err, want, raw)
 		require.NotContains(t, err.Error(), "secret", raw)
 	}

@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // ledgerFunc is a Ledger.
@@ -27,7 +28,7 @@ func TestManyShareALot(t *testing.T) {
 	var m *meter
 	var draws []int
 	drawn := 0
-	m = newMeter(Relay{Name: "r", Pace: pace}, Options{Now: func() time.Time { return now }, Ledger: ledgerFunc(func(n int) time.Duration {
+	m = newMeter(Relay{Server: smtp.Server{Name: "r"}, Pace: pace}, Options{Now: func() time.Time { return now }, Ledger: ledgerFunc(func(n int) time.Duration {
 		if drawn == 0 { // until all the others wait
 			require.Eventually(t, func() bool { return m.transactional.waiting.Load() == 50 }, 10*time.Second, time.Millisecond)
 		}

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -28,7 +28,7 @@ func TestAPermanentRefusalOfEverybodysMAILIsTheRelays(t *testing.T) {
 			t.Parallel()
 			first := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": answer})}).Start(t)
 			second := (&smtptest.Peer{}).Start(t)
-			both := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+			both := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
 			o := send(t, both, envelope("a@y.test"), noMark).Outcomes[0]
 			requireHeld(t, o)
 			require.True(t, o.Elsewhere)
@@ -91,7 +91,7 @@ func TestAPermanentRefusalOfOneSendersMAILEndsItsMail(t *testing.T) {
 func TestAPermanentServiceUnavailableIsTheServersWhereverItIsSaid(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"RCPT", "DATA", "."} {
-		rs := relays(t, smtp.Options{}, url((&smtptest.Peer{Answer: answers(map[string]string{where: "550 5.5.0 Service unavailable"})}).Start(t), "name=first"))
+		rs := relays(t, relay.Options{}, url((&smtptest.Peer{Answer: answers(map[string]string{where: "550 5.5.0 Service unavailable"})}).Start(t), "name=first"))
 		requireHeld(t, send(t, rs, envelope("a@y.test"), noMark).Outcomes[0])
 	}
 }
@@ -186,7 +186,7 @@ func TestARefusalOfDATAForEverybodyIsTheRelays(t *testing.T) {
 	const answer = "554 5.7.1 <DATA>: Data command rejected: Access denied"
 	first := (&smtptest.Peer{Answer: answers(map[string]string{"DATA": answer})}).Start(t)
 	second := (&smtptest.Peer{}).Start(t)
-	both := relays(t, smtp.Options{}, url(first, "name=first"), url(second, "name=second"))
+	both := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
 	o := send(t, both, envelope("a@y.test"), noMark).Outcomes[0]
 	requireHeld(t, o)
 	require.True(t, o.Elsewhere)

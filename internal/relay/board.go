@@ -1,4 +1,4 @@
-package smtp
+package relay
 
 import (
 	"cmp"
@@ -67,7 +67,7 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.R
 	}
 	ctx, cancel := context.WithTimeout(ctx, boardTimeout)
 	defer cancel()
-	granted, st, err := p.opts.Board.ClaimProbe(ctx, p.relay.Name, p.relay.addr(), p.owner, probeLease)
+	granted, st, err := p.opts.Board.ClaimProbe(ctx, p.relay.Name, p.relay.Addr(), p.owner, probeLease)
 	if err != nil { // the database is away: this process finds out by itself
 		p.opts.Log.WarnContext(ctx, "relay.board", "relay", p.relay.Name, "error", err)
 		return true, nil
@@ -92,7 +92,7 @@ func (p *pool) adopt(st email.RelayState) (changed bool) {
 	if st.Failures > 0 && st.Mail != nil {
 		p.guard.met(now, "", st.Mail)
 	}
-	return p.breaker.adopt(now, p.relay.identity(), st)
+	return p.breaker.adopt(now, p.relay.Identity(), st)
 }
 
 // abstain ends a probe that found nothing out.
@@ -104,7 +104,7 @@ func (p *pool) abstain() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
 	defer cancel()
-	if err := p.opts.Board.ReleaseProbe(ctx, p.relay.Name, p.relay.addr(), p.owner); err != nil {
+	if err := p.opts.Board.ReleaseProbe(ctx, p.relay.Name, p.relay.Addr(), p.owner); err != nil {
 		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
 	}
 }
@@ -137,7 +137,7 @@ func (p *pool) report(e *email.RelayError, how broken) time.Duration {
 	}
 	reply.Text = email.MaskText(reply.Text, p.relay.User)
 	st, err := p.opts.Board.RelayFailed(ctx, email.RelayState{
-		Name: p.relay.Name, Address: p.relay.addr(), Reply: reply, Mail: how.mail,
+		Name: p.relay.Name, Address: p.relay.Addr(), Reply: reply, Mail: how.mail,
 		Shared: how.inTransaction && (!how.perhaps || how.mail != nil) || slices.Contains(everywhere, e.Reply.Code),
 	}, p.owner)
 	if err != nil {
@@ -165,7 +165,7 @@ func (p *pool) recovered() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), boardTimeout)
 	defer cancel()
-	if err := p.opts.Board.RelayRecovered(ctx, p.relay.Name, p.relay.addr()); err != nil {
+	if err := p.opts.Board.RelayRecovered(ctx, p.relay.Name, p.relay.Addr()); err != nil {
 		p.opts.Log.Warn("relay.board", "relay", p.relay.Name, "error", err)
 	}
 }
@@ -183,7 +183,7 @@ func (rs *Relays) sync(ctx context.Context) error {
 		for _, s := range states {
 			switch {
 			case s.Name != p.relay.Name:
-			case s.Address == p.relay.addr():
+			case s.Address == p.relay.Addr():
 				st = s
 			default: // it has moved, or another process finds it elsewhere
 				if err := rs.opts.Board.ForgetRelay(ctx, s.Name, s.Address, forgetAfter); err != nil {

@@ -1,4 +1,4 @@
-package smtp_test
+package relay_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/smtp"
+	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -18,7 +18,7 @@ func TestRelaysTakeOverFromEachOther(t *testing.T) {
 	clock := func() time.Time { return now }
 	down := (&smtptest.Peer{Greeting: "421 4.3.2 overloaded"}).Start(t)
 	up := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{Now: clock}, url(down, "name=first"), url(up, "name=second"))
+	rs := relays(t, relay.Options{Now: clock}, url(down, "name=first"), url(up, "name=second"))
 	for range 3 {
 		send(t, rs, envelope("b@y.test"), noMark)
 	}
@@ -34,7 +34,7 @@ func TestRelaysTakeOverFromEachOther(t *testing.T) {
 	up.Close()
 	var err error
 	for err == nil { // an idle session is found dead when it is used
-		var s *smtp.Session
+		var s *relay.Session
 		if s, err = rs.Session(t.Context(), email.Route{}); err == nil {
 			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 			require.True(t, ex.RelayFault)
@@ -50,7 +50,7 @@ func TestRelaysTakeOverFromEachOther(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	bulk, special, rest := (&smtptest.Peer{}).Start(t), (&smtptest.Peer{}).Start(t), (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{}, url(bulk, "name=bulk&streams=broadcast"), url(special, "name=special&domains=x.test,y.test"), url(rest, "name=rest&streams=transactional&accepts=final"))
+	rs := relays(t, relay.Options{}, url(bulk, "name=bulk&streams=broadcast"), url(special, "name=special&domains=x.test,y.test"), url(rest, "name=rest&streams=transactional&accepts=final"))
 	for _, tc := range []struct {
 		route email.Route
 		want  string
@@ -71,7 +71,7 @@ func TestRoutes(t *testing.T) {
 		require.Equal(t, want, s.Relay().Name, "a message stays at the relay %s, as long as there is one of that name", relay)
 		s.Close()
 	}
-	only := relays(t, smtp.Options{}, url(bulk, "streams=broadcast"))
+	only := relays(t, relay.Options{}, url(bulk, "streams=broadcast"))
 	_, err := only.Session(t.Context(), email.Route{Stream: email.StreamTransactional})
 	require.ErrorContains(t, err, "no relay takes this mail")
 }
@@ -81,7 +81,7 @@ func TestARelayThatRefusesEverythingIsPassedOver(t *testing.T) {
 	now := time.Unix(0, 0)
 	denies := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": "554 5.7.1 Relay access denied"})}).Start(t)
 	takes := (&smtptest.Peer{}).Start(t)
-	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(denies, "name=first"), url(takes, "name=second"))
+	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(denies, "name=first"), url(takes, "name=second"))
 	for range 3 {
 		ex := send(t, rs, envelope("b@y.test"), noMark)
 		require.True(t, ex.RelayFault)
@@ -97,7 +97,7 @@ func TestARelayThatRefusesEverythingIsPassedOver(t *testing.T) {
 func TestOneRecipientThatARelayRefusesHoldsBackNobody(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<odd@": "550 5.7.1 Unable to relay"})}).Start(t)
-	rs := relays(t, smtp.Options{}, url(p, ""))
+	rs := relays(t, relay.Options{}, url(p, ""))
 	for range 4 {
 		ex := send(t, rs, envelope("odd@z.test"), noMark)
 		require.True(t, ex.RelayFault)
@@ -122,7 +122,7 @@ func TestAFaultInATransactionLeadsToTheNextRelay(t *testing.T) {
 			t.Parallel()
 			ill := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": tc.answer})}).Start(t)
 			well := (&smtptest.Peer{}).Start(t)
-			rs := relays(t, smtp.Options{}, url(ill, "name=ill"), url(well, "name=well"))
+			rs := relays(t, relay.Options{}, url(ill, "name=ill"), url(well, "name=well"))
 			for range tc.times {
 				require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
 			}
@@ -139,7 +139,7 @@ func TestAllRelaysDown(t *testing.T) {
 	now := time.Unix(0, 0)
 	one := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
 	two := (&smtptest.Peer{Greeting: smtptest.Drop}).Start(t)
-	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two"))
+	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two"))
 	for _, want := range []time.Duration{10, 20, 40} {
 		_, err := rs.Session(t.Context(), email.Route{})
 		relay, ok := errors.AsType[*email.RelayError](err)
@@ -161,7 +161,7 @@ func TestAllRelaysDown(t *testing.T) {
 func TestRelaysOfOneNameAreKeptApart(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{User: "user", Password: "p"}).Start(t)
-	rs := relays(t, smtp.Options{}, "smtp://"+p.Addr()+"?tls=none&streams=broadcast", "smtp://user:p@"+p.Addr()+"?tls=none&streams=transactional")
+	rs := relays(t, relay.Options{}, "smtp://"+p.Addr()+"?tls=none&streams=broadcast", "smtp://user:p@"+p.Addr()+"?tls=none&streams=transactional")
 	for _, stream := range []email.Stream{email.StreamBroadcast, email.StreamTransactional, email.StreamBroadcast, email.StreamTransactional} {
 		s, err := rs.Session(t.Context(), email.Route{Stream: stream})
 		require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestTheEarliestProbeCounts(t *testing.T) {
 	now := time.Unix(0, 0)
 	one := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
 	two := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
-	rs := relays(t, smtp.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two&streams=transactional"))
+	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two&streams=transactional"))
 	_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast})
 	require.Error(t, err)
 	now = now.Add(4 * time.Second)
@@ -201,7 +201,7 @@ func TestOneRecipientThatEndsConnectionsHoldsBackNobody(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t)
 			c := newClock()
-			rs := relays(t, smtp.Options{Now: c.now}, url(p, ""))
+			rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
 			ex := send(t, rs, envelope("a@y.test", "bad@y.test", "c@y.test"), noMark)
 			require.Zero(t, ex.Outcomes[1].RetryAfter, "it waits by its schedule")
 			for _, i := range []int{0, 2} {

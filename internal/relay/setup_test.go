@@ -1,0 +1,75 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/relay"
+	"github.com/postrider/postrider/internal/smtptest"
+)
+
+const rendered = "From: a@x.test\r\nTo: b@y.test\r\nMessage-ID: <m@x.test>\r\n\r\n.a line with a dot\r\n..two\r\n.\r\nend\r\n"
+
+func relays(t *testing.T, opts relay.Options, urls ...string) *relay.Relays {
+	t.Helper()
+	var list []relay.Relay
+	for _, u := range urls {
+		r, err := relay.Parse(u)
+		require.NoError(t, err)
+		list = append(list, r)
+	}
+	rs := relay.New(list, opts)
+	t.Cleanup(rs.Close)
+	return rs
+}
+
+func url(p *smtptest.Peer, options string) string {
+	return "smtp://" + p.Addr() + "?tls=none&" + options
+}
+
+func envelope(to ...string) email.Envelope {
+	env := email.Envelope{ID: "e-1", From: "a@x.test"}
+	for i, a := range to {
+		env.Recipients = append(env.Recipients, email.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
+	}
+	return env
+}
+
+func noMark(context.Context, []email.Outcome) error { return nil }
+
+// send takes a session and runs one transaction.
+func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	t.Helper()
+	s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
+	require.NoError(t, err)
+	defer s.Close()
+	ex := s.Send(t.Context(), env, []byte(rendered), mark)
+	require.Len(t, ex.Outcomes, len(env.Recipients))
+	for i, o := range ex.Outcomes {
+		require.Equal(t, env.Recipients[i].ID, o.RecipientID)
+		require.NotEmpty(t, o.Status)
+	}
+	return ex
+}
+
+// transaction is a transcript from MAIL on.
+func transaction(ex email.Exchange) []email.Step {
+	return ex.Transcript[max(slices.IndexFunc(ex.Transcript, func(s email.Step) bool { return strings.HasPrefix(s.Command, "MAIL") }), 0):]
+}
+
+func answers(m map[string]string) func(string) string {
+	return func(line string) string {
+		for prefix, a := range m {
+			if strings.HasPrefix(line, prefix) {
+				return a
+			}
+		}
+		return ""
+	}
+}
