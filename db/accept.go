@@ -26,6 +26,9 @@ const startLease = 10 * time.Second
 // With an idempotency key the same message is accepted once, however often and
 // however concurrently it comes: replayed says that the e-mail is an earlier one.
 // Another message under the same key is a Failure with CodeIdempotencyConflict.
+//
+// Customers whose messages wait to be stored take turns. Where too many wait, the error is a
+// Failure with CodeUnavailable, at once.
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	if simple(m, idem) {
 		e, alone, err := s.accepts.do(ctx, acceptance{customerID, m, owner})
@@ -36,6 +39,11 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return out, false, err
 		}
 	}
+	release, err := s.lone.acquire(ctx, customerID)
+	if err != nil {
+		return out, false, err
+	}
+	defer release()
 	return s.acceptAlone(ctx, customerID, m, owner, idem)
 }
 

@@ -42,6 +42,11 @@ func (s *Store) DirectEmail(ctx context.Context, d email.DirectStart) (*email.Di
 // however concurrently it comes; another one is a Failure with CodeIdempotencyConflict.
 // It refuses what Accept refuses.
 func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d email.DirectStart) (out email.DirectEmail, err error) {
+	release, err := s.lone.acquire(ctx, d.CustomerID)
+	if err != nil {
+		return out, err
+	}
+	defer release()
 	if err := s.leaveWorkflowID(ctx, d); err != nil {
 		return out, err
 	}

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"testing"
 
 	"github.com/postrider/postrider/email"
 )
@@ -26,7 +27,7 @@ func (s *Store) RecordChunks(ctx context.Context, chunks [][]email.Ending) ([]em
 }
 
 // MarksWait waits until so many marks are waiting behind those that are being written.
-func (s *Store) MarksWait(n int) { s.marks.wait(n) }
+func (s *Store) MarksWait(t *testing.T, n int) { s.marks.wait(t, n) }
 
 // AcceptMany accepts messages of customers.
 func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string, ms []email.Message) ([]*email.Email, error) {

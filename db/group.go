@@ -6,17 +6,28 @@ import (
 	"time"
 )
 
-// group has calls of one kind made together: those that come while one is under way
-// wait for its end and go with the next, in one transaction. Under load a mail so
-// costs a fraction of one; alone it waits for nobody.
+// group makes calls of one kind together (group commit): those that come while one lot is
+// under way wait for its end and go with the next lot, in one transaction. Under load an
+// e-mail costs a fraction of a transaction; alone it waits for no other.
+//
+// Owners take turns: a lot has one call of each owner that waits, then a second one of
+// each, until it is full. So an owner that waits is in the next lot, or, where more owners
+// wait than one lot holds, in one of the next.
 type group[Q, A any] struct {
 	// call answers every question at its place. For several it may leave an answer
 	// out; see do.
 	call func(ctx context.Context, qs []Q) ([]A, error)
+	// owner is whose turn a question takes. nil: all have one line.
+	owner func(Q) string
+	// weight is what a question adds to its lot, and heaviest what a lot has at most, unless
+	// its first question alone has more. nil: a lot is bounded by groupMax alone.
+	weight   func(Q) int
+	heaviest int
 
 	mu      sync.Mutex
-	waiting []*question[Q, A]
+	waiting fairQueue[*question[Q, A]]
 	running bool
+	refused int64
 }
 
 // question is one call, and once done is closed its answer.
@@ -37,13 +48,22 @@ const (
 )
 
 // do asks q. alone is false where it went together with others: an error, or an
-// answer that is left out, is then worth asking for again by oneself.
+// answer that is left out, is then worth asking for again by oneself. Where too many wait,
+// the error is errBacklog, at once.
 //
 // If ctx ends first, the call may still be made.
 func (g *group[Q, A]) do(ctx context.Context, q Q) (answer A, alone bool, err error) {
 	x := &question[Q, A]{ctx: ctx, q: q, done: make(chan struct{})}
+	owner := ""
+	if g.owner != nil {
+		owner = g.owner(q)
+	}
 	g.mu.Lock()
-	g.waiting = append(g.waiting, x)
+	if refused, full := g.waiting.push(owner, x); full {
+		g.refused++
+		refused.alone, refused.err = true, errBacklog()
+		close(refused.done)
+	}
 	if !g.running {
 		g.running = true
 		go g.run()
@@ -53,6 +73,9 @@ func (g *group[Q, A]) do(ctx context.Context, q Q) (answer A, alone bool, err er
 	case <-x.done:
 		return x.answer, x.alone, x.err
 	case <-ctx.Done():
+		g.mu.Lock()
+		g.waiting.remove(owner, x)
+		g.mu.Unlock()
 		return answer, true, context.Cause(ctx)
 	}
 }
@@ -67,19 +90,25 @@ func (g *group[Q, A]) run() {
 	}
 }
 
-// take takes who waits, or notes that nobody does.
+// take takes the next lot, or notes that none waits.
 func (g *group[Q, A]) take() (xs []*question[Q, A]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := min(len(g.waiting), groupMax)
-	for _, x := range g.waiting[:n] {
-		if x.ctx.Err() == nil {
-			xs = append(xs, x)
+	weight := 0
+	for len(xs) < groupMax {
+		_, x, ok := g.waiting.pop(func(_ string, x *question[Q, A]) bool {
+			return len(xs) == 0 || g.weight == nil || weight+g.weight(x.q) <= g.heaviest
+		})
+		if !ok {
+			break
 		}
-	}
-	g.waiting = append([]*question[Q, A](nil), g.waiting[n:]...)
-	if len(xs) == 0 && len(g.waiting) > 0 { // all of them had gone
-		xs, g.waiting = g.waiting[:1:1], g.waiting[1:]
+		if x.ctx.Err() != nil { // its caller has gone
+			continue
+		}
+		if g.weight != nil {
+			weight += g.weight(x.q)
+		}
+		xs = append(xs, x)
 	}
 	g.running = len(xs) > 0
 	return xs
@@ -103,4 +132,11 @@ func (g *group[Q, A]) ask(xs []*question[Q, A]) {
 		}
 		close(x.done)
 	}
+}
+
+// count tells how many wait, and how many have been refused.
+func (g *group[Q, A]) count() (waiting int, refused int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.waiting.n, g.refused
 }

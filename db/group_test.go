@@ -3,9 +3,13 @@ package db
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
 )
 
 // counter is what a group calls: it says how many were asked for, and answers when
@@ -49,15 +53,9 @@ func ask(t *testing.T, ctx context.Context, g *group[int, int], qs ...int) <-cha
 }
 
 // wait waits until so many are waiting behind the call that is under way.
-func (g *group[Q, A]) wait(n int) {
-	for {
-		g.mu.Lock()
-		have := len(g.waiting)
-		g.mu.Unlock()
-		if have == n {
-			return
-		}
-	}
+func (g *group[Q, A]) wait(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { waiting, _ := g.count(); return waiting == n }, time.Minute, time.Millisecond)
 }
 
 func TestGroup(t *testing.T) {
@@ -69,7 +67,7 @@ func TestGroup(t *testing.T) {
 		first := ask(t, t.Context(), g, 1)
 		require.Equal(t, 1, <-c.asked)
 		rest := ask(t, t.Context(), g, 2, 3, 4, 5)
-		g.wait(4)
+		g.wait(t, 4)
 		c.let <- nil
 		require.Equal(t, groupAnswer{q: 1, a: 10, alone: true}, <-first)
 		require.Equal(t, 4, <-c.asked)
@@ -90,7 +88,7 @@ func TestGroup(t *testing.T) {
 		first := ask(t, t.Context(), g, 1)
 		<-c.asked
 		rest := ask(t, t.Context(), g, 2, 3)
-		g.wait(2)
+		g.wait(t, 2)
 		broken := errors.New("broken")
 		c.let <- broken
 		require.Equal(t, groupAnswer{q: 1, alone: true, err: broken}, <-first)
@@ -110,16 +108,147 @@ func TestGroup(t *testing.T) {
 		<-c.asked
 		ctx, cancel := context.WithCancelCause(t.Context())
 		gone := ask(t, ctx, g, 2)
-		g.wait(1)
+		g.wait(t, 1)
 		why := errors.New("gone")
 		cancel(why)
 		require.ErrorIs(t, (<-gone).err, why)
+		g.wait(t, 0)
 		stays := ask(t, t.Context(), g, 3)
-		g.wait(2)
+		g.wait(t, 1)
 		c.let <- nil
 		<-first
 		require.Equal(t, 1, <-c.asked)
 		c.let <- nil
 		require.Equal(t, 30, (<-stays).a)
 	})
+}
+
+// ownedCall is a question of an owner.
+type ownedCall struct {
+	owner  string
+	weight int
+}
+
+// lots is what a group calls: it tells the questions of each lot, and answers when it is let.
+type lots struct {
+	asked chan []ownedCall
+	let   chan struct{}
+}
+
+func (l *lots) call(_ context.Context, qs []ownedCall) ([]bool, error) {
+	l.asked <- slices.Clone(qs)
+	<-l.let
+	return make([]bool, len(qs)), nil
+}
+
+// flood is a group whose first lot is held, so that what is asked next waits.
+type flood struct {
+	*lots
+	*group[ownedCall, bool]
+	t    *testing.T
+	errs chan error
+}
+
+func newFlood(t *testing.T, heaviest int, most backlogMax) *flood {
+	t.Helper()
+	l := &lots{asked: make(chan []ownedCall), let: make(chan struct{})}
+	g := &group[ownedCall, bool]{call: l.call, owner: func(c ownedCall) string { return c.owner }}
+	if heaviest > 0 {
+		g.weight, g.heaviest = func(c ownedCall) int { return c.weight }, heaviest
+	}
+	f := &flood{lots: l, group: g, t: t, errs: make(chan error, 10_000)}
+	f.ask("first", 1, 1)
+	<-l.asked
+	g.waiting.max = most
+	return f
+}
+
+// ask asks n questions of an owner at the same time.
+func (f *flood) ask(owner string, n, weight int) {
+	for range n {
+		go func() {
+			_, _, err := f.do(f.t.Context(), ownedCall{owner, weight})
+			f.errs <- err
+		}()
+	}
+}
+
+// next lets the lot that is under way end, and tells how many of the next one are whose.
+func (f *flood) next() map[string]int {
+	f.let <- struct{}{}
+	of := map[string]int{}
+	for _, c := range <-f.asked {
+		of[c.owner]++
+	}
+	return of
+}
+
+func TestOwnersTakeTurnsInLots(t *testing.T) {
+	t.Parallel()
+	t.Run("who comes after another's flood is in the next lot", func(t *testing.T) {
+		t.Parallel()
+		f := newFlood(t, 0, backlogMax{})
+		f.ask("a", 500, 1)
+		f.wait(t, 500)
+		f.ask("b", 1, 1)
+		f.wait(t, 501)
+		require.Equal(t, map[string]int{"a": groupMax - 1, "b": 1}, f.next())
+		require.Equal(t, map[string]int{"a": groupMax}, f.next())
+	})
+	t.Run("a lot is shared alike", func(t *testing.T) {
+		t.Parallel()
+		f := newFlood(t, 0, backlogMax{})
+		f.ask("a", 500, 1)
+		f.ask("b", 40, 1)
+		f.ask("c", 10, 1)
+		f.wait(t, 550)
+		require.Equal(t, map[string]int{"a": 27, "b": 27, "c": 10}, f.next())
+		require.Equal(t, map[string]int{"a": 51, "b": 13}, f.next())
+	})
+	t.Run("more owners than a lot holds go in order", func(t *testing.T) {
+		t.Parallel()
+		f := newFlood(t, 0, backlogMax{})
+		for i := range groupMax + 10 {
+			f.ask(string(rune('a'+i)), 5, 1)
+		}
+		f.wait(t, 5*(groupMax+10))
+		first, second := f.next(), f.next()
+		require.Len(t, first, groupMax)
+		require.Len(t, second, groupMax)
+		for owner := range first {
+			delete(second, owner)
+		}
+		require.Len(t, second, 10, "those that were not in the first lot")
+	})
+	t.Run("a lot is bounded by weight", func(t *testing.T) {
+		t.Parallel()
+		f := newFlood(t, 100, backlogMax{})
+		f.ask("a", 5, 50)
+		f.wait(t, 5)
+		f.ask("b", 1, 1)
+		f.ask("huge", 1, 1000)
+		f.wait(t, 7)
+		require.Equal(t, map[string]int{"a": 1, "b": 1}, f.next())
+		require.Equal(t, map[string]int{"huge": 1}, f.next(), "what is heavier than a lot goes alone, in its turn")
+		require.Equal(t, map[string]int{"a": 2}, f.next())
+	})
+}
+
+func TestTheBacklogOfALotIsBounded(t *testing.T) {
+	t.Parallel()
+	f := newFlood(t, 0, backlogMax{owner: 4, all: 6})
+	f.ask("a", 6, 1)
+	for range 2 {
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs), "a has as many as it may")
+	}
+	f.ask("b", 2, 1)
+	f.wait(t, 6)
+	f.ask("c", 1, 1)
+	require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs))
+	f.ask("b", 1, 1)
+	require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs))
+	f.wait(t, 6)
+	require.Equal(t, map[string]int{"a": 3, "b": 2, "c": 1}, f.next(), "there is room for others where one has most, and none for more than that")
+	_, refused := f.count()
+	require.EqualValues(t, 4, refused)
 }

@@ -55,11 +55,11 @@ func TestMarksAreCommittedTogether(t *testing.T) {
 	ended, cancel := context.WithCancel(b.ctx)
 	cancel()
 	require.ErrorIs(t, (<-ask(ended, 1)).err, context.Canceled, "who has gone is told so")
-	b.MarksWait(1)
+	b.MarksWait(t, 0)
 	for i := 1; i < n; i++ {
 		answers[i] = ask(b.ctx, i)
 	}
-	b.MarksWait(n)
+	b.MarksWait(t, n-1)
 	require.NoError(t, tx.Rollback())
 	for i, out := range answers {
 		require.Equal(t, answer{ours: []bool{i != taken}}, <-out, "each has its own answer")

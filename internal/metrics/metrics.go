@@ -23,6 +23,10 @@ import (
 // Store tells what waits.
 type Store interface {
 	Backlog(ctx context.Context) (email.Backlog, error)
+	// Waiting tells, by kind, how many calls wait in this process for a transaction.
+	Waiting() map[string]int
+	// Refused counts, by kind, the calls that were refused because too many were waiting.
+	Refused() map[string]int64
 }
 
 // Relays tells which relays answered when they were tried last; those that were not tried
@@ -62,7 +66,7 @@ func New(store Store, relays Relays, token string, log *slog.Logger) *Metrics {
 			Help: "E-mails whose end this process has recorded, by the detail of their status: none, partial, ambiguous or the common reason."}, []string{"detail"}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.accepted, m.recipients, m.completed, &backlog{store: store, log: log},
+	reg.MustRegister(m.accepted, m.recipients, m.completed, &backlog{store: store, log: log}, storeCollector{store},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if relays != nil {
 		reg.MustRegister(relayCollector{relays})
@@ -128,6 +132,8 @@ var (
 	startsDesc = prometheus.NewDesc("postrider_starts_waiting",
 		"Accepted e-mails whose run should have begun and has not; growing means that Temporal is away.", nil, nil)
 	webhooksDesc   = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
+	waitingDesc    = prometheus.NewDesc("postrider_store_waiting", "Calls of this process that wait for their transaction, by kind; accept and accept_alone are e-mails that clients wait to have accepted.", []string{"call"}, nil)
+	refusedDesc    = prometheus.NewDesc("postrider_store_refused_total", "Calls that this process has refused, with 503 over HTTP, because too many were waiting.", []string{"call"}, nil)
 	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
 	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if the relay answered this process when it was tried last, by mail or by a probe, else 0. Left out until it was tried, and by processes that send no mail.", []string{"relay"}, nil)
 	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
@@ -184,6 +190,23 @@ func (b *backlog) read() (email.Backlog, error) {
 		b.log.Warn("metrics.backlog", "error", b.err)
 	}
 	return b.last, b.err
+}
+
+// storeCollector tells what waits inside the process: it asks no database.
+type storeCollector struct{ store Store }
+
+func (c storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- waitingDesc
+	ch <- refusedDesc
+}
+
+func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
+	for call, n := range c.store.Waiting() {
+		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(n), call)
+	}
+	for call, n := range c.store.Refused() {
+		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), call)
+	}
 }
 
 type relayCollector struct{ relays Relays }

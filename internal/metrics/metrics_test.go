@@ -27,6 +27,9 @@ func (s *store) Backlog(context.Context) (email.Backlog, error) {
 	}, s.err
 }
 
+func (*store) Waiting() map[string]int   { return map[string]int{"accept": 7} }
+func (*store) Refused() map[string]int64 { return map[string]int64{"accept": 3} }
+
 type relays map[string]bool
 
 func (r relays) Up() map[string]bool        { return r }
@@ -62,6 +65,7 @@ func TestAScrape(t *testing.T) {
 			`postrider_recipient_outcomes_total{outcome="bounced",reason="hard"} 2`, `postrider_emails_completed_total{detail="partial"} 1`,
 			`postrider_emails_open{detail="",status="queued"} 3`, `postrider_emails_open{detail="deferred",status="sending"} 2`,
 			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
+			`postrider_store_waiting{call="accept"} 7`, `postrider_store_refused_total{call="accept"} 3`,
 			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, "process_open_fds ",
 		} {
 			require.Contains(t, "\n"+body, "\n"+line)
