@@ -14,6 +14,9 @@ import (
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+	"golang.org/x/time/rate"
+
+	"github.com/postrider/postrider/internal/spool"
 )
 
 // conn is a client's connection. It stands between the network and go-smtp and
@@ -44,6 +47,8 @@ type conn struct {
 	// goroutine of go-smtp that reads; with BDAT the session has a second one, which
 	// does not.
 	in *bufio.Reader
+	// rate is how fast the connection may send messages.
+	rate *rate.Limiter
 	// pending is what Read returns before anything else.
 	pending []byte
 	// chunk is how many bytes of a BDAT chunk are still to come.
@@ -225,7 +230,7 @@ var bareMaster = regexp.MustCompile(`(?i)^RCPT[ \t]+TO:[ \t]*<postmaster>`)
 // readData reads the message after DATA into dst (copyData), and leaves to go-smtp
 // nothing but an end: its own reader of messages misses some, and takes away bytes.
 func (c *conn) readData(dst io.Writer) (stored, read error) {
-	stored, read = copyData(dst, c.in)
+	stored, read = copyData(dst, c.in, c.owner.rest)
 	if read == nil {
 		c.pending = []byte(".\r\n")
 	}
@@ -244,7 +249,12 @@ func (c network) Read(b []byte) (int, error) {
 	} else if c.owner.isStopping() {
 		return 0, c.hangUp(replyStopping)
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.Conn.Read(b[:min(len(b), paidBytes)])
+	if inMessage && err == nil {
+		if err := c.owner.pace.pay(c.owner.ctx, c.rate, c.key, n); err != nil {
+			return n, errors.Join(net.ErrClosed, err) // the server has stopped
+		}
+	}
 	var timeout net.Error
 	if err == nil || !errors.As(err, &timeout) || !timeout.Timeout() {
 		return n, err
@@ -258,6 +268,19 @@ func (c network) Read(b []byte) (int, error) {
 		return n, c.hangUp(replyStopping)
 	}
 	return n, err // go-smtp answers 421 itself
+}
+
+// restAfterNoDisk is how much of a message is read to its end that finds no room, in bytes: its
+// client comes again anyway, and gets a 452 if it sends no more, else a 421.
+const restAfterNoDisk = 1 << 20
+
+// rest is how much of a message is still read that cannot be stored for a reason. One that is
+// too large gets its 552 if it is not more than twice as large: other clients would send it again.
+func (s *connections) rest(stored error) int64 {
+	if errors.Is(stored, spool.ErrTooLarge) {
+		return max(s.maxMessage, restAfterNoDisk)
+	}
+	return restAfterNoDisk
 }
 
 // hangUp says a last word and closes. What it returns looks to go-smtp like a

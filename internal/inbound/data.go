@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 )
@@ -16,37 +17,98 @@ import (
 //   - Of any other line that begins with a dot, that dot is taken away.
 //
 // Lines have no limit in length: BDAT has none, and the same message has to be stored
-// either way.
+// either way. copyData does not look at lines, only at those that begin with a dot: it
+// writes what src has buffered in one piece up to the next of them.
 //
 // src stands behind the end of the message afterwards, also where dst failed: what
 // the client sends next is a command. The error of dst is stored, that of src read; a
 // message with either is not whole. The end of src before the end of the message is
 // io.ErrUnexpectedEOF.
-func copyData(dst io.Writer, src *bufio.Reader) (stored, read error) {
-	lineStart := true
-	afterCR := false // the last byte before this fragment is a CR of the same line
-	for {
-		// A fragment ends in LF or fills the buffer, so that the end of the message,
-		// three bytes, is never in two fragments.
-		fragment, err := src.ReadSlice('\n')
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+//
+// Once dst has failed, what is left of the message is read and thrown away, as many bytes
+// as rest says for that error; a longer rest is errRestTooLong.
+func copyData(dst io.Writer, src *bufio.Reader, rest func(stored error) int64) (stored, read error) {
+	var left int64
+	write := func(p []byte) error {
+		if stored == nil {
+			if _, stored = dst.Write(p); stored != nil {
+				left = rest(stored)
 			}
+		} else if left -= int64(len(p)); left < 0 {
+			return errRestTooLong
+		}
+		_, err := src.Discard(len(p))
+		return err
+	}
+	for lineStart := true; ; {
+		if lineStart {
+			ended, err := afterDot(src)
+			if ended || err != nil {
+				return stored, err
+			}
+			lineStart = false
+		}
+		buffered, err := atLeast(src, 1)
+		if err != nil {
 			return stored, err
 		}
-		if lineStart && string(fragment) == ".\r\n" {
-			return stored, nil
+		n := len(buffered)
+		if i := bytes.Index(buffered, lineWithDot); i >= 0 {
+			n, lineStart = i+len(lineEnd), true
+		} else if bytes.HasSuffix(buffered, lineEnd) {
+			lineStart = true
+		} else if buffered[n-1] == '\r' { // its LF may be to come
+			if n--; n == 0 {
+				if buffered, err = atLeast(src, 2); err != nil {
+					return stored, err
+				}
+				n = 1
+				if buffered[1] == '\n' {
+					n, lineStart = 2, true
+				}
+			}
 		}
-		kept := fragment
-		if lineStart && fragment[0] == '.' {
-			kept = fragment[1:]
-		}
-		n := len(fragment)
-		lineStart = fragment[n-1] == '\n' && (n > 1 && fragment[n-2] == '\r' || n == 1 && afterCR)
-		afterCR = fragment[n-1] == '\r'
-		if stored == nil {
-			_, stored = dst.Write(kept)
+		if err := write(buffered[:n]); err != nil {
+			return stored, err
 		}
 	}
+}
+
+var (
+	lineEnd     = []byte("\r\n")
+	lineWithDot = []byte("\r\n.")
+	dataEnd     = []byte(".\r\n")
+)
+
+// errRestTooLong: a message that is not stored goes on for too long to be read to its end.
+var errRestTooLong = errors.New("the rest of a message that is not stored is too long")
+
+// afterDot reads the dot at the beginning of a line, if there is one. ended says that the line
+// was the end of the message, which is read, too.
+func afterDot(src *bufio.Reader) (ended bool, err error) {
+	start, err := atLeast(src, 1)
+	if err != nil || start[0] != '.' {
+		return false, err
+	}
+	// No message ends before two more bytes.
+	if start, err = atLeast(src, len(dataEnd)); err != nil {
+		return false, err
+	}
+	n := 1
+	if bytes.HasPrefix(start, dataEnd) {
+		n, ended = len(dataEnd), true
+	}
+	_, err = src.Discard(n)
+	return ended, err
+}
+
+// atLeast is what src has buffered, at least n bytes. It waits only until there are as many.
+func atLeast(src *bufio.Reader, n int) ([]byte, error) {
+	if _, err := src.Peek(n); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return src.Peek(src.Buffered())
 }

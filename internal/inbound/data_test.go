@@ -76,7 +76,7 @@ func FuzzDataAgainstTheModel(f *testing.F) {
 			}
 			src := bufio.NewReaderSize(io.MultiReader(readers...), buffer)
 			var got bytes.Buffer
-			stored, read := copyData(&got, src)
+			stored, read := copyData(&got, src, func(error) int64 { return 0 })
 			require.NoError(t, stored)
 			if !ended {
 				require.ErrorIs(t, read, io.ErrUnexpectedEOF)
@@ -106,7 +106,7 @@ func (w *bounded) Write(p []byte) (int, error) {
 func TestWhatCannotBeStoredIsReadToItsEnd(t *testing.T) {
 	t.Parallel()
 	src := bufio.NewReader(strings.NewReader("one\r\ntwo\r\nthree\r\n.\r\nQUIT\r\n"))
-	stored, read := copyData(&bounded{room: 6}, src)
+	stored, read := copyData(&bounded{room: 6}, src, func(error) int64 { return 1 << 10 })
 	require.ErrorIs(t, stored, errFull)
 	require.NoError(t, read)
 	rest, err := io.ReadAll(src)

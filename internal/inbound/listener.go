@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,10 @@ type connections struct {
 	mail, crowdedMail        time.Duration
 	maxLine                  int
 	hostname                 string
+	maxMessage               int64
+	pace                     *pace
+	// ctx ends with the server.
+	ctx context.Context
 
 	mu       sync.Mutex
 	open     map[*conn]struct{}
@@ -26,8 +31,9 @@ type connections struct {
 	stopping bool
 }
 
-func newConnections(cfg Config) *connections {
+func newConnections(ctx context.Context, cfg Config) *connections {
 	return &connections{
+		ctx: ctx, pace: newPace(cfg), maxMessage: cfg.MaxMessageBytes,
 		max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP, maxFaults: cfg.MaxErrors,
 		readTimeout: cfg.ReadTimeout, session: cfg.SessionTimeout, mail: cfg.MailTimeout, crowdedMail: crowdedMailTimeout, maxLine: cfg.MaxLineBytes, hostname: cfg.Hostname,
 		open: map[*conn]struct{}{}, perKey: map[string]int{},
@@ -41,7 +47,7 @@ func (s *connections) admit(nc net.Conn) (*conn, string) {
 		Conn: nc, owner: s, key: countKey(nc.RemoteAddr()), maxLine: s.maxLine,
 		readTimeout: s.readTimeout, endsAt: now.Add(s.session), idleSince: now,
 	}
-	c.in = bufio.NewReader(network{c})
+	c.in, c.rate = bufio.NewReaderSize(network{c}, readBytes), s.pace.connection()
 	refusal, crowded := s.add(c)
 	if refusal != "" {
 		return nil, refusal

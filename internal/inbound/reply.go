@@ -34,6 +34,13 @@ func tooLarge(limit int64) error {
 	return &gosmtp.SMTPError{Code: 552, EnhancedCode: gosmtp.EnhancedCode{5, 3, 4}, Message: fmt.Sprintf("Message too large, limit %d bytes", limit)}
 }
 
+// Replies to a client that is cut off because it goes on sending what is not stored.
+const replyNoRoom = "421 4.3.1 Insufficient system storage, try again later\r\n"
+
+func replyTooLarge(limit int64) string {
+	return fmt.Sprintf("552 5.3.4 Message too large, limit %d bytes\r\n", limit)
+}
+
 func replyTooManyErrors(limit int) string {
 	return fmt.Sprintf("421 4.7.0 Too many errors, limit %d\r\n", limit)
 }

@@ -70,6 +70,10 @@ type Config struct {
 	// A message that finds no more gets 452 4.3.1; those of an IPv4 address or an IPv6 /64
 	// have at most as much as is free afterwards, which is half of it. Defaults to 1 GiB.
 	SpoolBytes int64
+	// EachRate and TotalRate are how many bytes of messages the server reads a second, of one
+	// connection and of all of them, addresses in turn. They default to 8 MiB, and to 16 MiB for
+	// each processor that the process may use.
+	EachRate, TotalRate int64
 	// MaxRecipients of one transaction; more get 452 4.5.3. Defaults to 1000; RFC 5321
 	// §4.5.3.1.8 asks for at least 100.
 	MaxRecipients int
@@ -123,6 +127,8 @@ func (c Config) withDefaults() Config {
 	fill(&c.MaxMessageBytes, 50<<20)
 	fill(&c.MemoryBytes, 64<<20)
 	fill(&c.SpoolBytes, 1<<30)
+	fill(&c.EachRate, eachRate)
+	fill(&c.TotalRate, defaultTotalRate())
 	fill(&c.MaxRecipients, 1000)
 	fill(&c.MaxLineBytes, 8192)
 	fill(&c.MaxConnections, 200)
@@ -172,7 +178,7 @@ func New(cfg Config, store Store, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, store: store, log: log,
-		conns: newConnections(cfg), memory: newSpoolMemory(cfg), deferrals: newDeferrals(time.Now),
+		conns: newConnections(ctx, cfg), memory: newSpoolMemory(cfg), deferrals: newDeferrals(time.Now),
 		ctx: ctx, cancel: cancel, stopping: make(chan struct{}),
 	}
 	s.smtp = gosmtp.NewServer(gosmtp.BackendFunc(s.newSession))

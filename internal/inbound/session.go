@@ -95,6 +95,9 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	if s.tx.open {
 		return errNestedMail
 	}
+	if !s.server.memory.Room(s.conn.key, opts.Size) {
+		return errSpool
+	}
 	s.tx = transaction{open: true, from: from, envelopeID: opts.EnvelopeID, utf8: opts.UTF8}
 	s.conn.began()
 	return nil
@@ -232,6 +235,10 @@ func (s *session) receive(r io.Reader, message *spool.Spool) error {
 		stored, read = copyChunks(message, r)
 	}
 	switch {
+	case errors.Is(read, errRestTooLong) && errors.Is(stored, spool.ErrTooLarge):
+		return s.giveUp(stored, replyTooLarge(s.server.cfg.MaxMessageBytes))
+	case errors.Is(read, errRestTooLong):
+		return s.giveUp(stored, replyNoRoom)
 	case read != nil: // the end of the connection, or RSET between two chunks: nobody reads this reply
 		return errClientGone
 	case errors.Is(stored, spool.ErrTooLarge):
@@ -241,6 +248,13 @@ func (s *session) receive(r io.Reader, message *spool.Spool) error {
 		return errSpool
 	}
 	return nil
+}
+
+// giveUp ends the connection of a client that goes on sending a message which is not stored.
+func (s *session) giveUp(why error, reply string) error {
+	s.server.log.Warn("inbound.gave_up", "remote", s.conn.RemoteAddr().String(), "error", why)
+	_ = s.conn.hangUp(reply) // net.ErrClosed, always
+	return errClientGone
 }
 
 // copyChunks copies until the end of src or the first error, and tells whose it is.

@@ -78,6 +78,18 @@ func (p *Pool) takeDisk(owner string, n int64) bool {
 	return true
 }
 
+// Room says whether a spool of an owner would find room for n bytes now, in memory or in a
+// file. For n = 0, whose size is not known yet, it says whether there is room for anything.
+func (p *Pool) Room(owner string, n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n = max(n, 1)
+	if n <= min(p.free, MaxBlocks*BlockBytes) && p.free >= BlockBytes {
+		return true
+	}
+	return p.of[owner]+n <= p.cfg.DiskBytes-p.onDisk-n
+}
+
 func (p *Pool) giveDisk(owner string, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
