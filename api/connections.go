@@ -27,8 +27,8 @@ const ConnectionBytes = 48 << 10
 // out. Connections of trusted proxies, which carry the requests of many, count in all only.
 //
 // The addresses of an IPv6 /48, which one household or server may have, have four times
-// perIP together. While more than half of MaxConnections are open, idle ones are closed,
-// those that have been so for the longest time first, but for proxies'.
+// perIP together. While more than half of MaxConnections are open, those that wait for their
+// clients are closed, in the order that idleConnections has, but for proxies'.
 //
 // One that is too many is answered 429 and closed. A header of more than maxHeaderLines
 // lines ends its connection.
@@ -39,7 +39,7 @@ func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Lis
 // LimitConnectionsTo is LimitConnections with another maximum.
 func LimitConnectionsTo(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
 	counted := &perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}
-	return headerLines{netutil.LimitListener(counted, maximum), &idleConnections{most: maximum / 2}, counted.isProxy}
+	return headerLines{netutil.LimitListener(counted, maximum), newIdleConnections(maximum), counted.isProxy}
 }
 
 type perIPListener struct {
@@ -96,6 +96,20 @@ func (l *perIPListener) keys(addr net.Addr) []string {
 		keys = append(keys, site.String())
 	}
 	return keys
+}
+
+// siteOf is what a connection is counted by where the connections of an address or of a site of
+// IPv6, a /48, are compared with others'.
+func siteOf(addr net.Addr) string {
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	ip := peer.Addr().Unmap().WithZone("")
+	if site, err := ip.Prefix(48); err == nil && ip.Is6() {
+		return site.String()
+	}
+	return ip.String()
 }
 
 func (l *perIPListener) isProxy(addr net.Addr) bool {

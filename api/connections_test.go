@@ -184,3 +184,93 @@ func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 }
+
+// TestConnectionsWithoutProgressLeaveTheOthersPlaces: from however many addresses they come, and
+// whatever they wait for.
+func TestConnectionsWithoutProgressLeaveTheOthersPlaces(t *testing.T) {
+	t.Parallel()
+	const post = "POST /read HTTP/1.1\r\nHost: x\r\n"
+	for name, sends := range map[string]string{
+		"a header that has begun":      "GET / HTTP/1.1\r\nHost: ",
+		"a body that does not come":    post + "Content-Length: 10\r\n\r\n",
+		"chunks that do not come":      post + "Transfer-Encoding: chunked\r\n\r\n",
+		"a body that has begun":        post + "Content-Length: 10\r\n\r\n{",
+		"a body that is not asked for": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"a body after 100 Continue":    post + "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n",
+		"an answer that is not read":   "GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			srv := api.PacedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/read":
+					if _, err := io.ReadAll(r.Body); err != nil {
+						return
+					}
+				case "/large":
+					_, _ = w.Write(make([]byte, 64<<20)) // the client is cut off
+					return
+				}
+				w.WriteHeader(http.StatusNoContent)
+			}), api.Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
+			srv.ReadHeaderTimeout = time.Hour
+			go func() { _ = srv.Serve(api.LimitConnectionsTo(l, 40, 0, nil)) }() // closed below
+			t.Cleanup(func() { require.NoError(t, srv.Close()) })
+			connect := func(sends string) net.Conn {
+				conn, err := net.Dial("tcp", l.Addr().String())
+				require.NoError(t, err)
+				t.Cleanup(func() { conn.Close() })
+				_, err = io.WriteString(conn, sends)
+				require.NoError(t, err)
+				return conn
+			}
+			for range 60 {
+				connect(sends)
+			}
+			conn := connect("POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusNoContent, resp.StatusCode)
+		})
+	}
+}
+
+// TestARefusalDoesNotWaitForTheBody, and ends the connection: on every route that takes a
+// credential, without one.
+func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, stubs(), api.Options{TokenKey: make([]byte, 32)})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := api.PacedServer(s, api.Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
+	go func() { _ = srv.Serve(l) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	for _, r := range s.Routes() {
+		if r.Open {
+			continue
+		}
+		t.Run(r.Method+" "+r.Path, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+			_, err = io.WriteString(conn, r.Method+" "+r.Path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+			require.NoError(t, err)
+			in := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(in, nil)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+			require.True(t, resp.Close)
+			_, err = in.ReadByte()
+			require.ErrorIs(t, err, io.EOF)
+		})
+	}
+}

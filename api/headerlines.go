@@ -1,7 +1,6 @@
 package api
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"net"
@@ -26,11 +25,12 @@ type headerLines struct {
 }
 
 func (l headerLines) Accept() (net.Conn, error) {
+	defer l.idle.whileFull()()
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &headerConn{Conn: conn, owner: l.idle, keep: l.keep(conn.RemoteAddr()), since: time.Now()}
+	c := &headerConn{Conn: conn, owner: l.idle, keep: l.keep(conn.RemoteAddr()), key: siteOf(conn.RemoteAddr())}
 	c.owner.opened(c)
 	return c, nil
 }
@@ -46,13 +46,17 @@ type headerConn struct {
 	blank bool
 
 	owner *idleConnections
-	keep  bool      // it is not closed when it is idle
-	since time.Time // it was accepted
-	// waits is its place in one of the owner's lists, nil while it is in none. gone: it is
-	// closed. All are under the owner's lock.
-	in    *list.List
-	waits *list.Element
-	gone  bool
+	keep  bool   // it is not closed while it waits for its client
+	key   string // the address or site that it is counted by
+
+	// What follows is under the owner's lock. since is until when its client has sent or taken
+	// enough of what the connection waits for.
+	waits waits
+	since time.Time
+	// lag is how far its client is behind with lagOf, while the server works.
+	lag   time.Duration
+	lagOf waits
+	gone  bool // it is closed
 }
 
 // Close is net.Conn's.
@@ -63,9 +67,7 @@ func (c *headerConn) Close() error {
 
 func (c *headerConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && !c.beyond.Load() {
-		c.owner.active(c)
-	}
+	ofHeader := n > 0 && !c.beyond.Load()
 	for _, b := range p[:n] {
 		if c.beyond.Load() {
 			break
@@ -86,7 +88,29 @@ func (c *headerConn) Read(p []byte) (int, error) {
 			c.blank = false
 		}
 	}
+	switch {
+	case ofHeader && c.beyond.Load():
+		c.owner.busy(c)
+	case ofHeader:
+		c.owner.came(c, n)
+	}
 	return n, err
+}
+
+// writtenBytes is how much of an answer is given to the kernel at once, so that a client that
+// takes it slowly is told from one that takes nothing.
+const writtenBytes = 16 << 10
+
+// Write is net.Conn's, in pieces.
+func (c *headerConn) Write(p []byte) (written int, err error) {
+	for {
+		before := c.owner.begin(c, forReader)
+		n, err := c.Conn.Write(p[written:min(len(p), written+writtenBytes)])
+		c.owner.end(c, n, before)
+		if written += n; err != nil || written == len(p) {
+			return written, err
+		}
+	}
 }
 
 type headerConnKey struct{}
@@ -96,9 +120,15 @@ func withHeaderConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, headerConnKey{}, c)
 }
 
+// connOf is the connection of a request; nil if its listener does not count connections.
+func connOf(r *http.Request) *headerConn {
+	c, _ := r.Context().Value(headerConnKey{}).(*headerConn)
+	return c
+}
+
 // nextHeader says that a request has been answered, and the next header may come.
 func nextHeader(r *http.Request) {
-	if c, ok := r.Context().Value(headerConnKey{}).(*headerConn); ok {
+	if c := connOf(r); c != nil {
 		c.beyond.Store(false)
 	}
 }

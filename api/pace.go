@@ -48,21 +48,31 @@ func PacedServer(h http.Handler, p Pace) *http.Server {
 
 func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
-	body := &pacedBody{ReadCloser: r.Body, pace: p, conn: conn, request: r, ended: r.Body == http.NoBody}
+	body := &pacedBody{on: connOf(r), ReadCloser: r.Body, pace: p, conn: conn, request: r, ended: r.Body == http.NoBody}
 	r.Trailer = nil // what the header announces
 	if !body.ended {
 		r.Body = body
 	}
-	answer := &pacedAnswer{ResponseWriter: w, pace: p, conn: conn}
+	answer := &pacedAnswer{ResponseWriter: w, pace: p, conn: conn, body: body}
 	h.ServeHTTP(answer, r)
 	nextHeader(r)
 	// The server now reads what is left of a body, and writes what is left of the answer.
 	now := time.Now()
 	if !body.ended {
-		_ = conn.SetReadDeadline(now.Add(p.BodyGrace)) // an error means that the connection is closed
+		if body.on != nil {
+			body.on.owner.begin(body.on, forBody)
+		}
+		grace := p.BodyGrace
+		if answer.refused {
+			grace = min(grace, refusedGrace)
+		}
+		_ = conn.SetReadDeadline(now.Add(grace)) // an error means that the connection is closed
 	}
 	_ = conn.SetWriteDeadline(now.Add(p.AnswerTime)) // likewise
 }
+
+// refusedGrace is how long the rest of a body may take that the answer did not wait for.
+const refusedGrace = time.Second
 
 // pacedBody moves the connection's read deadline with what has come. It drops the trailer
 // behind a chunked body, which nothing reads (RFC 9110 section 6.5.1): net/http makes a map
@@ -72,6 +82,7 @@ type pacedBody struct {
 	pace    Pace
 	conn    *http.ResponseController
 	request *http.Request
+	on      *headerConn // nil if nothing counts the connection
 	since   time.Time
 	got     int64
 	ended   bool
@@ -88,7 +99,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	if err := b.conn.SetReadDeadline(b.since.Add(allowed)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	b.got += int64(n)
 	if errors.Is(err, io.EOF) {
 		// The server watches for the client's end from now on; a deadline would look like one.
@@ -101,11 +112,34 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pacedAnswer writes in pieces and moves the connection's write deadline with each.
+func (b *pacedBody) read(p []byte) (int, error) {
+	if b.on == nil {
+		return b.ReadCloser.Read(p)
+	}
+	before := b.on.owner.begin(b.on, forBody)
+	n, err := b.ReadCloser.Read(p)
+	b.on.owner.end(b.on, n, before)
+	return n, err
+}
+
+// pacedAnswer writes in pieces and moves the connection's write deadline with each. A request
+// that is refused before its body has come whole is answered at once, and its connection closed:
+// net/http would wait for the body first.
 type pacedAnswer struct {
 	http.ResponseWriter
-	pace Pace
-	conn *http.ResponseController
+	pace    Pace
+	conn    *http.ResponseController
+	body    *pacedBody
+	refused bool
+}
+
+// WriteHeader is http.ResponseWriter's.
+func (a *pacedAnswer) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && !a.body.ended {
+		a.refused = true
+		a.Header().Set("Connection", "close")
+	}
+	a.ResponseWriter.WriteHeader(status)
 }
 
 func (a *pacedAnswer) Write(p []byte) (written int, err error) {

@@ -123,7 +123,7 @@ var settings = []Setting{
 		Description: "What all those files may have together, in bytes; never less than twice the largest request. A request that finds no more gets 503. The files of a customer have at most as much as they leave free, which is half of it if there are no others.",
 		Example:     "4294967296"},
 	{Name: "POSTRIDER_MAX_CONNECTIONS_PER_IP", Group: "Limits", Default: "256", Uses: process,
-		Description: "Connections that an IPv4 address or an IPv6 /64 may have to a port of the API or of a worker at once, of 4096 in all, fewer in a container of less than 2 GB, and never more than half as many as are free; one more gets 429. An IPv6 /48 has four times as many. While more than half of all are open, idle ones are closed. Those of POSTRIDER_TRUSTED_PROXIES are not counted by address, nor closed. 0 is any number.",
+		Description: "Connections that an IPv4 address or an IPv6 /64 may have to a port of the API or of a worker at once, of 4096 in all, fewer in a container of less than 2 GB, and never more than half as many as are free; one more gets 429. An IPv6 /48 has four times as many. While more than half of all are open, those that wait for their clients are closed for new ones. Those of POSTRIDER_TRUSTED_PROXIES are not counted by address, nor closed. 0 is any number.",
 		Example:     "64"},
 	{Name: "POSTRIDER_RECIPIENT_RATES", Group: "Limits", Uses: worker,
 		Description: "How many recipients a domain may have in a time, over all processes, separated by commas; `*` is each domain that is not named. Not set, any number.",
