@@ -1,17 +1,37 @@
-// Package turns lets one at a time in a process do what takes much memory.
+// Package turns lets one at a time in a process do what takes much memory, or a few what takes
+// a processor.
 package turns
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
+	"time"
 )
 
-// Turns is what they wait for. Owners take turns, however many turns each of them waits for:
-// every owner that waits gets one before an owner gets its second.
+// Turns is what they wait for. Owners take turns, however many turns each of them waits for.
+// The next turn goes to the owner
+//
+//  1. that has the fewest now, then
+//  2. whose turns took the least time of late, in steps of a quarter of a second, so that one with
+//     long turns does not delay one with short turns more than once, then
+//  3. that did not have the last one, then
+//  4. that has waited longest since its own last one.
+//
+// The zero value gives one turn at a time.
 type Turns struct {
-	mu   sync.Mutex
-	busy bool
+	// AtOnce is how many have a turn at the same time; 0 is one.
+	AtOnce int
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+
+	mu      sync.Mutex
+	running map[string]int
+	given   int
+	// spent is how long the turns of owners took of late.
+	spent map[string]spent
 	// last had the last turn.
 	last string
 	// owners wait, in the order in which they get a turn; each for those in waiting, the first
@@ -20,22 +40,42 @@ type Turns struct {
 	waiting map[string][]*waitingTurn
 }
 
-type waitingTurn struct{ ready chan struct{} }
+// waitingTurn is told when its turn begins; ready holds one.
+type waitingTurn struct{ ready chan time.Time }
+
+// spent is a time, half of which is forgotten in halfLife.
+type spent struct {
+	time time.Duration
+	at   time.Time
+}
+
+const (
+	halfLife = 30 * time.Second
+	// step is the least difference of times spent that counts.
+	step = 250 * time.Millisecond
+	// maxSpent is how many owners are remembered before those of less than a step are forgotten.
+	maxSpent = 1000
+)
+
+func (s spent) left(now time.Time) time.Duration {
+	return time.Duration(float64(s.time) * math.Exp2(-float64(now.Sub(s.at))/float64(halfLife)))
+}
 
 // Acquire waits for a turn; done ends it, once. It fails where ctx ends first.
 func (t *Turns) Acquire(ctx context.Context, owner string) (done func(), err error) {
-	done = sync.OnceFunc(t.next)
+	var began time.Time // set when the turn is given, before done can be called
+	done = sync.OnceFunc(func() { t.end(owner, began) })
 	t.mu.Lock()
-	if !t.busy {
-		t.busy, t.last = true, owner
+	if t.given < max(1, t.AtOnce) {
+		began = t.give(owner)
 		t.mu.Unlock()
 		return done, nil
 	}
-	w := &waitingTurn{ready: make(chan struct{})}
+	w := &waitingTurn{ready: make(chan time.Time, 1)}
 	t.add(owner, w)
 	t.mu.Unlock()
 	select {
-	case <-w.ready:
+	case began = <-w.ready:
 		return done, nil
 	case <-ctx.Done():
 	}
@@ -44,6 +84,7 @@ func (t *Turns) Acquire(ctx context.Context, owner string) (done func(), err err
 	if t.take(owner, w) {
 		return nil, ctx.Err()
 	}
+	began = <-w.ready
 	return done, nil // it was given while ctx ended
 }
 
@@ -57,22 +98,60 @@ func (t *Turns) Waiting() (n int) {
 	return n
 }
 
-// next ends a turn and gives it to who waits.
-func (t *Turns) next() {
+func (t *Turns) now() time.Time {
+	if t.Now != nil {
+		return t.Now()
+	}
+	return time.Now()
+}
+
+// give notes a turn of an owner; t.mu is held.
+func (t *Turns) give(owner string) (began time.Time) {
+	if t.running == nil {
+		t.running, t.spent = map[string]int{}, map[string]spent{}
+	}
+	t.given++
+	t.running[owner]++
+	t.last = owner
+	return t.now()
+}
+
+// end ends a turn and gives it to who comes next.
+func (t *Turns) end(owner string, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.now()
+	t.given--
+	if t.running[owner]--; t.running[owner] == 0 {
+		delete(t.running, owner)
+	}
+	t.spent[owner] = spent{t.spent[owner].left(now) + now.Sub(began), now}
+	if len(t.spent) > maxSpent {
+		for o, s := range t.spent {
+			if s.left(now) < step {
+				delete(t.spent, o)
+			}
+		}
+	}
 	if len(t.owners) == 0 {
-		t.busy = false
 		return
 	}
-	i := max(0, slices.IndexFunc(t.owners, func(owner string) bool { return owner != t.last }))
-	t.last = t.owners[i]
-	w := t.waiting[t.last][0]
-	t.take(t.last, w)
-	if len(t.waiting[t.last]) > 0 { // its next comes after the others'
-		t.owners = append(slices.Delete(t.owners, i, i+1), t.last)
+	next := slices.MinFunc(t.owners, func(a, b string) int { // the first of equal ones
+		return cmp.Or(cmp.Compare(t.running[a], t.running[b]), cmp.Compare(t.spent[a].left(now)/step, t.spent[b].left(now)/step), t.wasLast(a)-t.wasLast(b))
+	})
+	w := t.waiting[next][0]
+	t.take(next, w)
+	if i := slices.Index(t.owners, next); i >= 0 { // its next comes after the others'
+		t.owners = append(slices.Delete(t.owners, i, i+1), next)
 	}
-	close(w.ready)
+	w.ready <- t.give(next)
+}
+
+func (t *Turns) wasLast(owner string) int {
+	if owner == t.last {
+		return 1
+	}
+	return 0
 }
 
 func (t *Turns) add(owner string, w *waitingTurn) {
