@@ -3,7 +3,6 @@ package intake
 import (
 	"fmt"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/postrider/postrider/email"
@@ -50,7 +49,8 @@ func newRecipient(body jsontext.Value, l Limits) recipient {
 		return recipient{refusal: refused("", codeWrongType, wantRecipient)}
 	}
 	var r recipient
-	if err := unmarshal(body, &r, l.IgnoreUnknown); err != nil {
+	// That no name is there twice has been seen with the whole request.
+	if err := unmarshal(body, &r, l.IgnoreUnknown, jsontext.AllowDuplicateNames(true)); err != nil {
 		return recipient{refusal: err}
 	}
 	return r
@@ -89,15 +89,12 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 
 // IsBatch tells a request for many messages from one for a single message.
 func IsBatch(body []byte) bool {
-	if members(body, Limits{}) != nil {
-		return false // Decode says what is wrong
+	for name := range ownMembers(body) {
+		if name == "messages" || name == "message" || name == "recipients" {
+			return true
+		}
 	}
-	var req struct {
-		Messages   jsontext.Value `json:"messages"`
-		Message    jsontext.Value `json:"message"`
-		Recipients jsontext.Value `json:"recipients"`
-	}
-	return json.Unmarshal(body, &req) == nil && (req.Messages != nil || req.Message != nil || req.Recipients != nil)
+	return false
 }
 
 func (c *checker) count(pointer string, n, limit int, what string) {
@@ -115,12 +112,6 @@ func (b *Batch) template(c *checker, req batchRequest) {
 	} else {
 		c.count("/recipients", len(*req.Recipients), email.MaxBatchRecipients, "recipients")
 	}
-	if len(c.fields) == 0 {
-		b.list = *req.Recipients
-		for _, r := range b.list {
-			b.recipients = append(b.recipients, newRecipient(r, b.limits))
-		}
-	}
 	if req.Message == nil {
 		c.refuse("/message", codeMissing, "give the message that the recipients are to get")
 		return
@@ -135,11 +126,18 @@ func (b *Batch) template(c *checker, req batchRequest) {
 		return
 	}
 	b.tmpl = t
-	if n := t.places() * int64(len(b.recipients)); n > maxFilledIn {
-		c.refuse("/message", codeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.recipients), maxFilledIn)
+	if req.Recipients == nil {
+		return
+	}
+	b.list = *req.Recipients
+	if n := t.places() * int64(len(b.list)); n > maxFilledIn { // before any of them is read
+		c.refuse("/message", codeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.list), maxFilledIn)
 	}
 	if len(c.fields) > 0 {
 		return
+	}
+	for _, r := range b.list {
+		b.recipients = append(b.recipients, newRecipient(r, b.limits))
 	}
 	if b.stored = b.bytes(); b.stored > email.MaxBatchContentBytes {
 		c.refuse("/recipients", codeTooLarge, "the %d copies have %d bytes together (subject, text, HTML, calendar, headers, metadata, tags, names), the limit is %d: send several batches",

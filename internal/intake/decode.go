@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"iter"
 	"reflect"
 	"regexp"
 	"strings"
@@ -80,20 +81,33 @@ func Decode(body []byte, l Limits) (email.Message, error) {
 // SenderPointer is where a request that Decode accepted names its sender; empty
 // where it left that to the default source.
 func SenderPointer(body []byte) string {
-	var req struct {
-		From   jsontext.Value `json:"from"`
-		Source jsontext.Value `json:"source"`
+	sender := ""
+	for name := range ownMembers(body) {
+		switch name {
+		case "from":
+			return "/from"
+		case "source":
+			sender = "/source"
+		}
 	}
-	if err := json.Unmarshal(body, &req); err != nil {
-		return ""
+	return sender
+}
+
+// ownMembers are the names of a request's own members, up to where it is broken. What they hold
+// is passed over, and not copied.
+func ownMembers(body []byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+		if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+			return
+		}
+		for {
+			t, err := d.ReadToken()
+			if err != nil || t.Kind() != '"' || !yield(t.String()) || d.SkipValue() != nil {
+				return
+			}
+		}
 	}
-	switch {
-	case req.From != nil:
-		return "/from"
-	case req.Source != nil:
-		return "/source"
-	}
-	return ""
 }
 
 // Unmarshal reads a JSON object that is no message strictly: unknown and repeated members,
@@ -106,13 +120,13 @@ func Unmarshal(body []byte, into any) error {
 	return unmarshal(body, into, false)
 }
 
-func unmarshal(body []byte, into any, ignoreUnknown bool) error {
+func unmarshal(body []byte, into any, ignoreUnknown bool, also ...json.Options) error {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 {
 		return malformed("", codeMalformed, "the body is empty; send a JSON object")
 	} else if trimmed[0] != '{' {
 		return malformed("", codeMalformed, "the body is not a JSON object; it begins with {")
 	}
-	err := json.Unmarshal(body, into, json.RejectUnknownMembers(!ignoreUnknown))
+	err := json.Unmarshal(body, into, append(also, json.RejectUnknownMembers(!ignoreUnknown))...)
 	if err == nil {
 		return nil
 	}

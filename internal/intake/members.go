@@ -18,6 +18,14 @@ const maxMembers = 1000
 // maxListed bounds the list of a batch, messages or recipients.
 const maxListed = 2 * email.MaxBatchRecipients
 
+// maxRecipientMembers bounds an array or object of one recipient of a batch. It may give
+// maxVariables of them; who gives a few more is told so for that recipient alone.
+const maxRecipientMembers = 2 * maxVariables
+
+// maxTokens bounds the names and values of a request, and the ends of its arrays and objects, in
+// all: work goes by them. A batch of 10,000 recipients with 50 variables each has 1.1 million.
+const maxTokens = 2_000_000
+
 // maxSmallMembers bounds the members of any array or object of a request that is no message. The longest list is the plan
 // of a warm-up, which has a day more than a year.
 const maxSmallMembers = 400
@@ -35,7 +43,10 @@ func boundMembers(body []byte, most, listed int64) error {
 	// limits are those of the arrays and objects that are open.
 	var limits []int64
 	name := "" // of the last member of the request itself
-	for {
+	for tokens := 0; ; tokens++ {
+		if tokens == maxTokens {
+			return refused("", codeTooMany, fmt.Sprintf("there are more than %d names and values: send several requests", maxTokens))
+		}
 		t, err := d.ReadToken()
 		if err != nil {
 			return nil // the end, or what decoding will refuse
@@ -49,6 +60,8 @@ func boundMembers(body []byte, most, listed int64) error {
 			limit := most
 			if len(limits) == 1 && t.Kind() == '[' && (name == "messages" || name == "recipients") {
 				limit = listed
+			} else if len(limits) > 2 && name == "recipients" {
+				limit = min(limit, maxRecipientMembers)
 			}
 			limits = append(limits, limit)
 			depth--
