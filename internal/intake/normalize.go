@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/htmltext"
 )
 
 // maxFields bounds the problems of one refusal; a client that has more mends
@@ -125,6 +126,11 @@ func (c *checker) subject(s *string) string {
 	return ""
 }
 
+const (
+	textTooLong = "the text made of the HTML would be more than twice as long as it, or too long for one message with it: give the text, too"
+	tagTooLong  = "a tag has more than %d bytes besides its quoted values: give it fewer attributes, and put long values in quotes"
+)
+
 // content reads text and HTML. Where there is only HTML, text is made from it
 // once, here, so that every attempt and every answer has the same.
 func (c *checker) content(m *email.Message, in *content) {
@@ -147,13 +153,13 @@ func (c *checker) content(m *email.Message, in *content) {
 	if int64(len(m.HTML)) > c.limits.MaxMessageBytes {
 		return // refused for its size
 	}
-	if !tagsFit(m.HTML) {
-		c.refuse("/content/html", codeTooLong, tagTooLong, maxTagBytes)
+	if !htmltext.TagsFit(m.HTML) {
+		c.refuse("/content/html", codeTooLong, tagTooLong, htmltext.MaxTagBytes)
 		return
 	}
 	if m.Text == "" {
 		var ok bool
-		if m.Text, ok = textOf(m.HTML, c.limits.MaxMessageBytes); !ok {
+		if m.Text, ok = htmltext.Convert(m.HTML, c.limits.MaxMessageBytes); !ok {
 			c.refuse("/content/html", codeTooLong, textTooLong)
 		}
 		m.TextFromHTML = true

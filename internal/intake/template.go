@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/header"
+	"github.com/postrider/postrider/internal/htmltext"
 )
 
 // Limits of variables. Those that a message may use are as many as a recipient may
@@ -274,7 +275,7 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 		m.Text = t.base.Text
 	default:
 		var ok bool
-		if m.Text, ok = textOf(m.HTML, t.limits.MaxMessageBytes); !ok {
+		if m.Text, ok = htmltext.Convert(m.HTML, t.limits.MaxMessageBytes); !ok {
 			c.refuse("/variables", codeTooLong, "with these variables, "+textTooLong)
 		}
 	}

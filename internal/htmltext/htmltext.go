@@ -1,4 +1,13 @@
-package intake
+// Package htmltext makes plain text of HTML. It is for e-mails, whose HTML comes from outside:
+// its work and its memory grow with the length of the document alone, whatever the tags are.
+//
+//  1. taglimit.go says whether each tag is short enough to be read: an HTML reader keeps all
+//     attributes of one tag in memory.
+//  2. htmltext.go makes the text, in one pass over the document's tokens.
+//
+// k3a/html2text is not used: its work grows with the square of the number of ">",
+// and with link texts kept it loses all that follows an <a> without href.
+package htmltext
 
 import (
 	"bytes"
@@ -10,21 +19,19 @@ import (
 	"golang.org/x/net/html"
 )
 
-// textOf makes the plain-text alternative of HTML: paragraphs are set apart by
+// Convert makes the plain-text alternative of HTML: paragraphs are set apart by
 // empty lines, links follow their words in angle brackets, items of lists have their
 // numbers and stand further in the deeper they are, images are their alternative text,
 // scripts and styles are left out. It reads the document once, whatever its tags look like.
 // ok is false where the text would be more than twice as long as the document (only the
 // numbers and the indentation of list items without words make it so), or where the two
-// together would have more than limit bytes; textSlack is allowed besides.
-//
-// k3a/html2text is not used: its work grows with the square of the number of ">",
-// and with link texts kept it loses all that follows an <a> without href.
-func textOf(doc string, limit int64) (text string, ok bool) {
-	w := &textWriter{}
+// together would have more than limit bytes; slack is allowed besides. The text holds no
+// control characters but line feeds and tabs. The caller checks TagsFit first.
+func Convert(doc string, limit int64) (text string, ok bool) {
+	w := &writer{}
 	z := html.NewTokenizer(strings.NewReader(doc))
 	n := int64(len(doc))
-	for most := min(2*n, limit-n) + textSlack; int64(w.out.Len()) <= most; {
+	for most := min(2*n, limit-n) + slack; int64(w.out.Len()) <= most; {
 		switch z.Next() {
 		case html.ErrorToken: // io.EOF: a string ends in no other way
 			return strings.TrimSpace(w.out.String()), true
@@ -40,10 +47,8 @@ func textOf(doc string, limit int64) (text string, ok bool) {
 	return "", false
 }
 
-// textSlack is in bytes.
-const textSlack = 64 << 10
-
-const textTooLong = "the text made of the HTML would be more than twice as long as it, or too long for one message with it: give the text, too"
+// slack is in bytes.
+const slack = 64 << 10
 
 // Elements by what they do to the text.
 var (
@@ -52,7 +57,7 @@ var (
 	lines      = words("div tr li dt dd section article header footer main nav aside address figure figcaption center caption")
 )
 
-type textWriter struct {
+type writer struct {
 	out bytes.Buffer
 	// breaks is how many line breaks are due before the next word; space says
 	// that at least a space is.
@@ -82,7 +87,7 @@ type list struct{ next, step int }
 // maxLists is how many lists inside of each other have numbers of their own.
 const maxLists = 1000
 
-func (w *textWriter) beginList(l list) {
+func (w *writer) beginList(l list) {
 	if len(w.lists) == maxLists {
 		w.deeper++
 		return
@@ -90,7 +95,7 @@ func (w *textWriter) beginList(l list) {
 	w.lists = append(w.lists, l)
 }
 
-func (w *textWriter) endList() {
+func (w *writer) endList() {
 	switch {
 	case w.deeper > 0:
 		w.deeper--
@@ -102,7 +107,7 @@ func (w *textWriter) endList() {
 // maxIndent is how many levels of lists stand further in than the one around them.
 const maxIndent = 8
 
-func (w *textWriter) start(z *html.Tokenizer) {
+func (w *writer) start(z *html.Tokenizer) {
 	raw, more := z.TagName()
 	name := string(raw)
 	if w.skip != "" {
@@ -155,7 +160,7 @@ func (w *textWriter) start(z *html.Tokenizer) {
 	}
 }
 
-func (w *textWriter) end(name string) {
+func (w *writer) end(name string) {
 	if w.skip != "" {
 		if name == w.skip {
 			w.skip = ""
@@ -196,7 +201,7 @@ const maxNumber = 1_000_000
 func abs(n int) int { return max(n, -n) }
 
 // listItem writes what stands before an item.
-func (w *textWriter) listItem(value string) {
+func (w *writer) listItem(value string) {
 	mark := "- "
 	if n := len(w.lists); n > 0 {
 		if l := &w.lists[n-1]; l.step != 0 {
@@ -235,7 +240,7 @@ func firstOf(texts ...string) string {
 }
 
 // block sets an element apart from what came before.
-func (w *textWriter) block(name string) {
+func (w *writer) block(name string) {
 	switch {
 	case len(w.lists) > 0 && (name == "ul" || name == "ol" || name == "menu"): // a list inside of one
 		w.breaks = max(w.breaks, 1)
@@ -247,7 +252,7 @@ func (w *textWriter) block(name string) {
 }
 
 // link writes where a link goes, unless its own text says that.
-func (w *textWriter) link() {
+func (w *writer) link() {
 	said := strings.TrimSpace(string(w.out.Bytes()[min(w.from, w.out.Len()):]))
 	href := w.href
 	w.href = ""
@@ -273,7 +278,7 @@ func (w *textWriter) link() {
 }
 
 // text writes running text: white space of any length is one space, but in <pre>.
-func (w *textWriter) text(s string) {
+func (w *writer) text(s string) {
 	if w.skip != "" {
 		return
 	}
@@ -293,7 +298,7 @@ func (w *textWriter) text(s string) {
 }
 
 // word writes what is due, and s.
-func (w *textWriter) word(s string) {
+func (w *writer) word(s string) {
 	s = clean(s)
 	if s == "" {
 		return

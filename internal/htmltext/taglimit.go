@@ -1,4 +1,4 @@
-package intake
+package htmltext
 
 import (
 	"errors"
@@ -9,22 +9,20 @@ import (
 	"golang.org/x/net/html"
 )
 
-// maxTagBytes is how long a tag of HTML may be, in bytes, without its quoted values. An HTML
+// MaxTagBytes is how long a tag of HTML may be, in bytes, without its quoted values. An HTML
 // reader keeps every attribute of a tag, and some 15 bytes of memory for each byte.
-const maxTagBytes = 64 << 10
-
-const tagTooLong = "a tag has more than %d bytes besides its quoted values: give it fewer attributes, and put long values in quotes"
+const MaxTagBytes = 64 << 10
 
 // rawText are the elements whose content has no tags.
 var rawText = words("iframe noembed noframes noscript plaintext script style textarea title xmp")
 
-// tagsFit says whether each tag of HTML has at most maxTagBytes without its quoted values. It
+// TagsFit says whether each tag of HTML has at most MaxTagBytes without its quoted values. It
 // reads the document once, and keeps no attributes.
-func tagsFit(doc string) bool {
-	for raw := ""; len(doc) > maxTagBytes; {
+func TagsFit(doc string) bool {
+	for raw := ""; len(doc) > MaxTagBytes; {
 		var at int
 		at, raw = smallTokens(doc, raw)
-		if doc = doc[at:]; len(doc) <= maxTagBytes {
+		if doc = doc[at:]; len(doc) <= MaxTagBytes {
 			return true
 		}
 		if raw == "" && beginsTag(doc) {
@@ -46,18 +44,18 @@ func tagsFit(doc string) bool {
 	return true
 }
 
-// smallTokens is the length of what stands before a document's first token of maxTagBytes or
+// smallTokens is the length of what stands before a document's first token of MaxTagBytes or
 // more, and the element of rawText that it is in there. raw is that of its beginning.
 func smallTokens(doc, raw string) (n int, in string) {
 	z := tokenizer(doc, raw)
-	z.SetMaxBuf(maxTagBytes)
+	z.SetMaxBuf(MaxTagBytes)
 	for {
 		kind := z.Next()
 		token := len(z.Raw())
 		switch {
 		case kind == html.ErrorToken && !errors.Is(z.Err(), html.ErrBufferExceeded):
 			return len(doc), ""
-		case kind == html.ErrorToken || token >= maxTagBytes:
+		case kind == html.ErrorToken || token >= MaxTagBytes:
 			return n, raw
 		}
 		n, raw = n+token, ""
@@ -90,7 +88,7 @@ func beginsTag(doc string) bool {
 }
 
 // tagLength is the length of the tag at the beginning of a text, its ">" included; all of the
-// text if the tag has no end. It is -1 for a tag of more than maxTagBytes without quoted values.
+// text if the tag has no end. It is -1 for a tag of more than MaxTagBytes without quoted values.
 // Where values begin and end is as in HTML (WHATWG 13.2.5.8 and 13.2.5.32 to 13.2.5.39).
 func tagLength(doc string) int {
 	i, quoted := 1, 0
@@ -112,7 +110,7 @@ func tagLength(doc string) int {
 	}
 	until(" \n\r\t\f/>")
 	for skipSpace(); i < len(doc); skipSpace() {
-		if i-quoted > maxTagBytes {
+		if i-quoted > MaxTagBytes {
 			return -1
 		}
 		if next('>') {
@@ -142,7 +140,7 @@ func tagLength(doc string) int {
 		}
 		until(" \n\r\t\f>")
 	}
-	if i-quoted > maxTagBytes {
+	if i-quoted > MaxTagBytes {
 		return -1
 	}
 	return i

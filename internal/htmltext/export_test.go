@@ -1,0 +1,4 @@
+package htmltext
+
+// What tests look at.
+var TagLength = tagLength

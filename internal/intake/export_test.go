@@ -1,9 +1,0 @@
-package intake
-
-// What tests look at.
-var (
-	TagLength = tagLength
-	TagsFit   = tagsFit
-)
-
-const MaxTagBytes = maxTagBytes
