@@ -87,14 +87,14 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.D
 		// What was in time, and had a relay, then is the same message now.
 		limits.Now, limits.Serves = earlier.AcceptedAt, nil
 	}
-	m, err := intake.Decode(message, limits)
+	in, err := intake.Decode(message, limits)
 	if err != nil {
 		return email.DirectEmail{}, err
 	}
-	d.Fingerprint = intake.Fingerprint(m)
-	got, err := a.deps.Acceptor.AcceptDirect(ctx, m, d)
+	d.Fingerprint = intake.Fingerprint(in.Message)
+	got, err := a.deps.Acceptor.AcceptDirect(ctx, in.Message, d)
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
-		f.Fields = []email.FieldError{{Pointer: intake.SenderPointer(message), Code: string(f.Code), Detail: "use an address of a verified domain"}}
+		f.Fields = []email.FieldError{{Pointer: in.SenderPointer, Code: string(f.Code), Detail: "use an address of a verified domain"}}
 	}
 	return got, err
 }

@@ -100,10 +100,11 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 // outgoing reads a message that the credential may send, and where the request
 // names its sender.
 func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
-	if m, err = intake.Decode(body, s.limits(c)); err != nil {
+	in, err := intake.Decode(body, s.limits(c))
+	if err != nil {
 		return email.Message{}, "", err
 	}
-	sender = intake.SenderPointer(body)
+	m, sender = in.Message, in.SenderPointer
 	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
 		return email.Message{}, "", foreignSender(domain, sender)
 	}

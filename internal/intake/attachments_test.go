@@ -17,7 +17,8 @@ func attach(t *testing.T, filename, mediaType string, content []byte) (email.Mes
 	t.Helper()
 	a, err := json.Marshal([]map[string]string{{"filename": filename, "type": mediaType, "content": base64.StdEncoding.EncodeToString(content)}})
 	require.NoError(t, err)
-	return intake.Decode([]byte(with(`"attachments":`+string(a))), limits())
+	m, err := intake.Decode([]byte(with(`"attachments":`+string(a))), limits())
+	return m.Message, err
 }
 
 func TestAttachmentsAreMadeSafe(t *testing.T) {

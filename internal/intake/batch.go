@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,6 +19,8 @@ type Batch struct {
 	tmpl       *template
 	recipients []recipient
 	limits     Limits
+	// senders are where the messages of a list name theirs, once Message has read them.
+	senders []string
 	// stored is the result of Bytes.
 	stored int64
 }
@@ -77,6 +80,7 @@ func DecodeBatch(body []byte, l Limits) (*Batch, error) {
 		c.refuse("/messages", codeNamedTwice, "give messages, or one message with recipients, not both")
 	case req.Messages != nil:
 		b.list = *req.Messages
+		b.senders = make([]string, len(b.list))
 		c.count("/messages", len(b.list), email.MaxBatchMessages, "messages")
 		b.stored = int64(len(body))
 	case req.Message != nil || req.Recipients != nil:
@@ -202,21 +206,19 @@ func (b *Batch) Place(i int) string {
 	return fmt.Sprintf("/messages/%d", i)
 }
 
-// Sender is where the request names the sender of the i-th message, or could.
+// Sender is where the request names the sender of the i-th message, or could. Of a list's
+// message it is known when Message has read it; before that it is /from.
 func (b *Batch) Sender(i int) string {
 	pointer := ""
 	if b.tmpl != nil {
 		pointer = b.tmpl.sender
 	} else {
-		pointer = SenderPointer(b.list[i])
+		pointer = b.senders[i]
 	}
-	if pointer == "" {
-		pointer = "/from"
-	}
-	return b.Place(i) + pointer
+	return b.Place(i) + cmp.Or(pointer, "/from")
 }
 
-// Message makes the i-th message, the same each time. The error is an
+// Message makes the i-th message, the same each time; not for several goroutines at once. The error is an
 // *email.Failure whose pointers are into the whole request.
 func (b *Batch) Message(i int) (email.Message, error) { return b.message(i, true) }
 
@@ -231,7 +233,9 @@ func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
 		place, err = b.Place(i), refused("", codeWrongType, wantMessage)
 	default:
 		place = b.Place(i)
-		m, err = Decode(b.list[i], b.limits)
+		var d Decoded
+		d, err = Decode(b.list[i], b.limits)
+		m, b.senders[i] = d.Message, d.SenderPointer
 	}
 	if err != nil {
 		f := at(err, place)

@@ -65,32 +65,25 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Decode reads one message. The error is an *email.Failure. The message holds no
-// reference to body.
-func Decode(body []byte, l Limits) (email.Message, error) {
+// Decoded is one message, and what a later refusal needs of its request.
+type Decoded struct {
+	email.Message
+	// SenderPointer is where the request names the sender, /from or /source; empty where the
+	// sender is Limits.DefaultSource.
+	SenderPointer string
+}
+
+// Decode reads one message, and parses its body once. The error is an *email.Failure. The
+// message holds no reference to body.
+func Decode(body []byte, l Limits) (Decoded, error) {
 	if err := members(body, l); err != nil {
-		return email.Message{}, err
+		return Decoded{}, err
 	}
 	var req request
 	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
-		return email.Message{}, err
+		return Decoded{}, err
 	}
 	return normalize(req, l.withDefaults())
-}
-
-// SenderPointer is where a request that Decode accepted names its sender; empty
-// where it left that to the default source.
-func SenderPointer(body []byte) string {
-	sender := ""
-	for name := range ownMembers(body) {
-		switch name {
-		case "from":
-			return "/from"
-		case "source":
-			sender = "/source"
-		}
-	}
-	return sender
 }
 
 // ownMembers are the names of a request's own members, up to where it is broken. What they hold

@@ -28,7 +28,7 @@ func decode(t *testing.T, body string) email.Message {
 	t.Helper()
 	m, err := intake.Decode([]byte(body), limits())
 	require.NoError(t, err, "%.300s", body)
-	return m
+	return m.Message
 }
 
 // failure is the refusal that an error is.
@@ -203,4 +203,23 @@ func TestZeroLimitsAreTheDefaults(t *testing.T) {
 	require.NoError(t, err)
 	_, err = intake.Decode([]byte(strings.Replace(body, `"cc":[`, `"cc":[{"email":"b@x.test"},`, 1)), intake.Limits{})
 	require.Equal(t, "too_many", failure(t, err).Fields[0].Code)
+}
+
+// TestDecodeNamesWhereTheSenderIs, for refusals that come after it; null is absent.
+func TestDecodeNamesWhereTheSenderIs(t *testing.T) {
+	t.Parallel()
+	l := limits()
+	l.DefaultSource = &email.Address{Email: "d@example.com"}
+	for members, want := range map[string]string{
+		`"from":{"email":"a@example.com"},`:                "/from",
+		`"source":{"target":"a@example.com"},`:             "/source",
+		`"from":null,"source":{"target":"a@example.com"},`: "/source",
+		`"from":{"email":"a@example.com"},"source":null,`:  "/from",
+		`"from":null,`: "",
+		``:             "",
+	} {
+		m, err := intake.Decode([]byte(`{`+members+`"to":[{"email":"b@example.net"}],"subject":"s","content":"t"}`), l)
+		require.NoError(t, err, members)
+		require.Equal(t, want, m.SenderPointer, members)
+	}
 }

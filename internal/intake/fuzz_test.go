@@ -46,7 +46,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		holds(t, m)
+		holds(t, m.Message)
 	})
 }
 

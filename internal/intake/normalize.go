@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -25,14 +26,15 @@ func (c *checker) refuse(pointer, code, format string, args ...any) {
 }
 
 // normalize brings the two shapes together and checks the result.
-func normalize(req request, l Limits) (email.Message, error) {
+func normalize(req request, l Limits) (Decoded, error) {
 	c := &checker{limits: l}
-	var m email.Message
+	var m Decoded
 	m.From = c.sender(req)
-	c.recipients(&m, req)
+	m.SenderPointer = req.senderPointer()
+	c.recipients(&m.Message, req)
 	m.ReplyTo = c.replyTo(req.ReplyTo)
 	m.Subject = c.subject(req.Subject)
-	c.content(&m, req.Content)
+	c.content(&m.Message, req.Content)
 	m.Attachments = c.attachments(req.Attachments)
 	m.Headers = c.headers(req.Headers)
 	m.Metadata = c.metadata(req.Metadata)
@@ -41,12 +43,12 @@ func normalize(req request, l Limits) (email.Message, error) {
 	m.OnAmbiguous = oneOf(c, "/on_ambiguous", req.OnAmbiguous, email.AmbiguousRetry, email.AmbiguousFail)
 	m.CallbackURL = c.callback(req.CallbackURL)
 	m.Stream = oneOf(c, "/stream", req.Stream, email.StreamTransactional, email.StreamBroadcast)
-	c.route(m, req)
+	c.route(m.Message, req)
 	if size := requested(req); size > l.MaxMessageBytes {
-		return email.Message{}, c.tooLarge(size, len(req.Attachments) > 0)
+		return Decoded{}, c.tooLarge(size, len(req.Attachments) > 0)
 	}
 	if err := c.refused(); err != nil {
-		return email.Message{}, err
+		return Decoded{}, err
 	}
 	return m, nil
 }
@@ -64,11 +66,7 @@ func (c *checker) route(m email.Message, req request) {
 			return
 		}
 	}
-	pointer := "/from"
-	if req.Source != nil {
-		pointer = "/source"
-	}
-	c.refuse(pointer, codeNoRelay, "no relay takes mail from %s: give another sender, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with domains= and streams=", route.SenderDomain)
+	c.refuse(cmp.Or(req.senderPointer(), "/from"), codeNoRelay, "no relay takes mail from %s: give another sender, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with domains= and streams=", route.SenderDomain)
 }
 
 // refused is what was found wrong, if anything.

@@ -9,14 +9,25 @@ import (
 // maxReplyTo bounds the addresses of Reply-To.
 const maxReplyTo = 10
 
+// senderPointer is where the request names the sender; empty where it does not.
+func (r request) senderPointer() string {
+	switch {
+	case r.From != nil:
+		return "/from"
+	case r.Source != nil:
+		return "/source"
+	}
+	return ""
+}
+
 func (c *checker) sender(req request) email.Address {
 	switch {
 	case req.From != nil && req.Source != nil:
 		c.refuse("/source", codeNamedTwice, "the sender is named by from and by source; give one of them")
 	case req.From != nil:
-		return c.address("/from", *req.From)
+		return c.address(req.senderPointer(), *req.From)
 	case req.Source != nil:
-		return c.address("/source", *req.Source)
+		return c.address(req.senderPointer(), *req.Source)
 	case c.limits.DefaultSource != nil:
 		return *c.limits.DefaultSource
 	default:

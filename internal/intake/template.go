@@ -113,7 +113,7 @@ func newTemplate(body jsontext.Value, l Limits) (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &template{base: m, limits: l, sender: SenderPointer(body), metadata: map[string]*part{}, names: map[string]bool{}, each: fixedBytes(m)}
+	t := &template{base: m.Message, limits: l, sender: m.SenderPointer, metadata: map[string]*part{}, names: map[string]bool{}, each: fixedBytes(m.Message)}
 	c = &checker{limits: l}
 	t.subject = t.part(c, "/subject", m.Subject)
 	plain, atText := m.Text, "/content/text"

@@ -61,7 +61,7 @@ func TestSpamAssassinFindsNothing(t *testing.T) {
 			require.NoError(t, err)
 			m, err := intake.Decode(text, intake.Limits{})
 			require.NoError(t, err)
-			raw, err := render.Render(m, composition)
+			raw, err := render.Render(m.Message, composition)
 			require.NoError(t, err)
 			cmd := exec.CommandContext(t.Context(), program, "-L", "-t")
 			cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "LC_ALL=C")
