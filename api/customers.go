@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -143,134 +142,19 @@ func (s *Server) deleteCustomer(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(k, ""), nil
 }
 
-func (s *Server) postCustomerKey(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
-	if err != nil {
-		return 0, nil, err
+// listCustomers is a list of one, but for the operator: a credential sees its own
+// customer only.
+func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
+	if !grantOf(c).Admin() {
+		return http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}}, nil
 	}
-	return s.makeKey(c, k.ID)
-}
-
-type warmupRequest struct {
-	Plan []int  `json:"plan"`
-	From string `json:"from"`
-}
-
-type warmupAnswer struct {
-	Name string `json:"name"`
-	Plan []int  `json:"plan"`
-	// From is a day in UTC; null without a plan, as is Limit on a day without a limit.
-	From            *string `json:"from"`
-	Day             int     `json:"day"`
-	Limit           *int    `json:"limit"`
-	Used            int     `json:"used"`
-	UsedByBroadcast int     `json:"used_by_broadcast"`
-	Waiting         int     `json:"waiting"`
-}
-
-func newWarmupAnswer(d account.Domain) warmupAnswer {
-	w := d.Warmup
-	out := warmupAnswer{Name: d.Name, Plan: w.Plan, Day: w.Day, Used: w.Used, UsedByBroadcast: w.UsedByBroadcast, Waiting: w.Waiting}
-	if len(w.Plan) == 0 {
-		out.Plan = []int{}
-		return out
-	}
-	from := w.From.Format(time.DateOnly)
-	out.From = &from
-	if w.Day >= 1 && w.Day <= len(w.Plan) {
-		out.Limit = &w.Plan[w.Day-1]
-	}
-	return out
-}
-
-// warmup answers for the domain that a path names, after a change if there is one.
-func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
-	return func(c *gin.Context) (int, any, error) {
-		k, name, err := s.namedDomain(c)
-		if err != nil {
-			return 0, nil, err
-		}
-		d, err := change(c, k.ID, name)
-		return http.StatusOK, newWarmupAnswer(d), err
-	}
-}
-
-func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
-	var in warmupRequest
-	if err := decode(c, &in); err != nil {
-		return account.Domain{}, err
-	}
-	w := account.Warmup{Plan: in.Plan}
-	if err := w.Check(); err != nil {
-		return account.Domain{}, invalid("/plan", "invalid", err.Error())
-	}
-	var err error
-	if w.From, err = w.Beginning(in.From, s.opts.Now()); err != nil {
-		return account.Domain{}, invalid("/from", "invalid", err.Error())
-	}
-	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, w)
-}
-
-func (s *Server) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
-	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
-}
-
-// usageMonths is how far usage looks back.
-const usageMonths = 24
-
-type usageJSON struct {
-	Month      string `json:"month"`
-	Emails     int64  `json:"emails"`
-	Recipients int64  `json:"recipients"`
-}
-
-// usage counts what was accepted, by month in UTC.
-func (s *Server) usage(c *gin.Context) (int, any, error) {
-	us, err := s.deps.Customers.Usage(c.Request.Context(), customerOf(c).ID, usageMonths)
-	if err != nil {
-		return 0, nil, err
-	}
-	out := make([]usageJSON, len(us))
-	for i, u := range us {
-		out[i] = usageJSON{Month: u.Month.Format("2006-01"), Emails: u.Emails, Recipients: u.Recipients}
-	}
-	return http.StatusOK, gin.H{"result": out, "credits": customerOf(c).Credits}, nil
-}
-
-type auditJSON struct {
-	ID         string  `json:"id"`
-	At         *string `json:"at"`
-	CustomerID string  `json:"customer_id,omitempty"`
-	Actor      string  `json:"actor"`
-	RemoteAddr string  `json:"remote_addr,omitempty"`
-	RequestID  string  `json:"request_id,omitempty"`
-	Action     string  `json:"action"`
-	Target     string  `json:"target,omitempty"`
-	Detail     string  `json:"detail,omitempty"`
-}
-
-// listAudit shows a customer what was done to its things, the operator all with
-// ?all=true.
-func (s *Server) listAudit(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	customerID := customerOf(c).ID
-	if c.Query("all") == "true" {
-		if !grantOf(c).Admin() {
-			return 0, nil, errNotAdmin
-		}
-		customerID = ""
-	}
-	as, next, err := s.deps.Customers.Audit(c.Request.Context(), customerID, after, size)
+	ks, next, err := s.deps.Customers.Customers(c.Request.Context(), after, size)
 	if err != nil {
 		return 0, nil, err
 	}
-	out := listAnswer[auditJSON]{Result: make([]auditJSON, len(as)), NextPageToken: pageToken(next)}
-	for i, a := range as {
-		out.Result[i] = auditJSON{ID: a.ID, At: moment(a.At), CustomerID: a.CustomerID, Actor: a.Actor.Name, RemoteAddr: a.Actor.RemoteAddr,
-			RequestID: a.Actor.RequestID, Action: a.Action, Target: a.Target, Detail: a.Detail}
-	}
-	return http.StatusOK, out, nil
+	return http.StatusOK, listed(ks, next, func(k account.Customer) customerJSON { return customerResource(k, "") }), nil
 }

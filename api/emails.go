@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -41,10 +40,6 @@ type Dispatcher interface {
 	// WakeEndpoint has a webhook endpoint's run look.
 	WakeEndpoint(ctx context.Context, endpointID string) error
 }
-
-// MaxBody is how large the request of a message may be of so many bytes: base64 makes four
-// bytes of three, and JSON needs a little room.
-func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
 func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	key, err := idempotencyKey(c)
@@ -95,45 +90,6 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 	e, replayed, err = s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
 	return e, replayed, atSender(err, sender)
-}
-
-// outgoing reads a message that the credential may send, and where the request
-// names its sender.
-func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
-	in, err := intake.Decode(body, s.limits(c))
-	if err != nil {
-		return email.Message{}, "", err
-	}
-	m, sender = in.Message, in.SenderPointer
-	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
-		return email.Message{}, "", foreignSender(domain, sender)
-	}
-	return m, sender, nil
-}
-
-// limits are those of a request's messages.
-func (s *Server) limits(c *gin.Context) intake.Limits {
-	limits := s.opts.Limits
-	limits.Now, limits.CustomerID, limits.CheckURL, limits.IgnoreUnknown = s.opts.Now(), customerOf(c).ID, s.deps.CheckURL, voipbin(c)
-	if src := customerOf(c).DefaultSource; src != nil {
-		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
-	}
-	return limits
-}
-
-// foreignSender refuses a sender that the credential is not for.
-func foreignSender(domain, pointer string) *email.Failure {
-	f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
-	f.Fields = []email.FieldError{{Pointer: pointer, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
-	return f
-}
-
-// atSender points at the sender where its domain is what was refused.
-func atSender(err error, sender string) error {
-	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
-		f.Fields = []email.FieldError{{Pointer: sender, Code: string(f.Code), Detail: "use an address of a verified domain"}}
-	}
-	return err
 }
 
 // postStatus is the status of an answer: 202 while something is still to come.
@@ -292,4 +248,43 @@ func (s *Server) wake(ctx context.Context, e email.Email) {
 	if err := s.deps.Dispatcher.Wake(ctx, e); err != nil {
 		s.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
 	}
+}
+
+// settled reads an e-mail, after waiting for a verdict on every recipient.
+func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
+	if wait > 0 {
+		if err := s.wait(c, customerID, id, wait); err != nil {
+			return email.Email{}, err
+		}
+	}
+	if err := s.holdEmail(c, id); err != nil {
+		return email.Email{}, err
+	}
+	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
+}
+
+// wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
+// header of the request, which nothing reads afterwards. It does not wait where as many requests
+// of the customer do as may: they would hold the connections of others.
+func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+	defer cancel()
+	if _, err := s.deps.Emails.ContentBytes(ctx, customerID, id); err != nil {
+		return err
+	}
+	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
+		return err
+	}
+	if !s.waits.try(customerID, 1) {
+		return nil
+	}
+	defer s.waits.release(customerID, 1)
+	clear(c.Request.Header)
+	one := s.waiters.add(id)
+	select {
+	case <-one.done:
+	case <-ctx.Done():
+	}
+	s.waiters.leave(id, one)
+	return nil
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -63,34 +62,6 @@ func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, numberedAnswer[eventJSON]{Result: eventsJSON(es), NextPageToken: tokenOf(next)}, nil
-}
-
-// numberedAnswer is a page of a list whose entries are numbered. Few have a second one.
-type numberedAnswer[T any] struct {
-	Result        []T    `json:"result"`
-	NextPageToken string `json:"next_page_token,omitempty"`
-}
-
-// numberToken reads the page_token of a list whose entries are numbered; 0 if there is
-// none.
-func numberToken(c *gin.Context) (int64, error) {
-	raw := c.Query("page_token")
-	if raw == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(raw, 10, 32)
-	if err != nil || n < 0 {
-		return 0, invalid("page_token", "invalid", "give the next_page_token of an earlier answer")
-	}
-	return n, nil
-}
-
-// tokenOf is what numberToken reads; 0 is the end of the list.
-func tokenOf(n int64) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.FormatInt(n, 10)
 }
 
 func (s *Server) feed(c *gin.Context) (int, any, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"html/template"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -63,30 +62,4 @@ func (s *Server) home(c *gin.Context) {
 		return
 	}
 	c.Data(http.StatusOK, "text/html; charset=utf-8", page.Bytes())
-}
-
-// noRoute sends a GET of a route's path with a slash at its end to the path without it. It
-// answers anything else with 404: not every client sends a body twice.
-func (s *Server) noRoute(c *gin.Context) {
-	path := strings.TrimRight(c.Request.URL.Path, "/")
-	switch get := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead; {
-	case path == c.Request.URL.Path || !s.hasPath(path):
-		s.problem(c, errNoRoute)
-	case !get:
-		s.problem(c, errSlash)
-	default:
-		to := *c.Request.URL
-		to.Path, to.RawPath = path, strings.TrimRight(to.RawPath, "/")
-		c.Redirect(http.StatusPermanentRedirect, s.opts.PublicURL+to.RequestURI())
-	}
-}
-
-// hasPath reports whether a route of any method has the path.
-func (s *Server) hasPath(path string) bool {
-	parts := strings.Split(path, "/")
-	return slices.ContainsFunc(s.table, func(r Route) bool {
-		return slices.EqualFunc(strings.Split(r.Path, "/"), parts, func(pattern, part string) bool {
-			return pattern == part || strings.HasPrefix(pattern, ":") && part != ""
-		})
-	})
 }

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-
-	"github.com/postrider/postrider/email"
 )
 
 // maxWait bounds ?wait=.
@@ -27,45 +25,6 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 		return 0, invalid("wait", "invalid", "give a time of at most 60s, as wait=20s")
 	}
 	return d, nil
-}
-
-// settled reads an e-mail, after waiting for a verdict on every recipient.
-func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
-	if wait > 0 {
-		if err := s.wait(c, customerID, id, wait); err != nil {
-			return email.Email{}, err
-		}
-	}
-	if err := s.holdEmail(c, id); err != nil {
-		return email.Email{}, err
-	}
-	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
-}
-
-// wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
-// header of the request, which nothing reads afterwards. It does not wait where as many requests
-// of the customer do as may: they would hold the connections of others.
-func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
-	defer cancel()
-	if _, err := s.deps.Emails.ContentBytes(ctx, customerID, id); err != nil {
-		return err
-	}
-	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
-		return err
-	}
-	if !s.waits.try(customerID, 1) {
-		return nil
-	}
-	defer s.waits.release(customerID, 1)
-	clear(c.Request.Header)
-	one := s.waiters.add(id)
-	select {
-	case <-one.done:
-	case <-ctx.Done():
-	}
-	s.waiters.leave(id, one)
-	return nil
 }
 
 // waiters are the requests that wait for e-mails. One poller asks for all of

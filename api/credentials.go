@@ -6,11 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -165,63 +162,3 @@ func credentialOf(r *http.Request) (string, error) {
 // maxCredential is in bytes. A login's token has some 300; the claims of a token are
 // decoded before its signature is looked at.
 const maxCredential = 2 << 10
-
-// tokenLife is how long a login lasts, as in the seed API.
-const tokenLife = 7 * 24 * time.Hour
-
-// tokens makes and checks login tokens: JWTs with HS256 (RFC 7519).
-type tokens struct {
-	// keys all verify; signing says which of them signs.
-	keys    [][]byte
-	signing func(context.Context) (int, error)
-	now     func() time.Time
-}
-
-func newTokens(opts Options) tokens {
-	t := tokens{keys: [][]byte{opts.TokenKey}, signing: opts.SigningKey, now: opts.Now}
-	if len(opts.OldTokenKey) > 0 {
-		t.keys = append(t.keys, opts.OldTokenKey)
-	}
-	if t.signing == nil {
-		t.signing = func(context.Context) (int, error) { return 0, nil }
-	}
-	return t
-}
-
-func (t tokens) issue(ctx context.Context, u account.User) (string, error) {
-	key, err := t.signing(ctx)
-	if err != nil {
-		return "", err
-	}
-	now := t.now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{u.TokenVersion, jwt.RegisteredClaims{
-		Subject: u.ID, Issuer: "postrider", IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
-	}}).SignedString(t.keys[key])
-}
-
-// claims are what a token says.
-type claims struct {
-	// Version is the user's TokenVersion; 0 in tokens from before there was one.
-	Version int `json:"ver,omitempty"`
-	jwt.RegisteredClaims
-}
-
-// user tells whose token it is, and the version that it was issued with.
-func (t tokens) user(token string) (id string, version int, err error) {
-	var cl claims
-	_, err = jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
-		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer("postrider"), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now))
-	if err != nil || uuid.Validate(cl.Subject) != nil {
-		return "", 0, errBadToken
-	}
-	return cl.Subject, cl.Version, nil
-}
-
-// verifying is all keys: while one is being replaced, tokens of both are about.
-func (t tokens) verifying() jwt.VerificationKeySet {
-	var set jwt.VerificationKeySet
-	for _, k := range t.keys {
-		set.Keys = append(set.Keys, k)
-	}
-	return set
-}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 
@@ -9,14 +8,6 @@ import (
 
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
-)
-
-// Limits of the small texts that customers give their things.
-const (
-	maxNameBytes   = 255
-	maxDetailBytes = 2048
-	// maxExpire is ten years, in seconds.
-	maxExpire = 10 * 365 * 24 * 3600
 )
 
 // customerJSON is the seed API's Customer. WebhookSecret is shown once, in the
@@ -49,23 +40,6 @@ func customerResource(k account.Customer, secret string) customerJSON {
 
 func (s *Server) getCustomer(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(customerOf(c), ""), nil
-}
-
-// listCustomers is a list of one, but for the operator: a credential sees its own
-// customer only.
-func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
-	if !grantOf(c).Admin() {
-		return http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}}, nil
-	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	ks, next, err := s.deps.Customers.Customers(c.Request.Context(), after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(ks, next, func(k account.Customer) customerJSON { return customerResource(k, "") }), nil
 }
 
 // customerRequest changes what it names and leaves the rest.
@@ -156,23 +130,4 @@ func customerEmail(addr string) (string, error) {
 		return "", invalid("/email", "invalid", err.Error())
 	}
 	return a.Email, nil
-}
-
-// checkTexts bounds what is kept as it is given.
-func checkTexts(texts map[string]string) error {
-	for _, pointer := range slices.Sorted(maps.Keys(texts)) {
-		limit := maxNameBytes
-		if pointer == "/detail" || pointer == "/webhook_uri" {
-			limit = maxDetailBytes
-		}
-		if len(texts[pointer]) > limit {
-			return invalid(pointer, "too_long", "shorten it")
-		}
-		for _, r := range texts[pointer] {
-			if r == 0 || r == '\r' || r == '\n' {
-				return invalid(pointer, "control_character", "remove line breaks and NUL")
-			}
-		}
-	}
-	return nil
 }

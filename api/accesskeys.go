@@ -273,3 +273,11 @@ func (s *Server) deleteCustomerKey(c *gin.Context) (int, any, error) {
 	}
 	return s.deleteKey(c, k.ID, "key")
 }
+
+func (s *Server) postCustomerKey(c *gin.Context) (int, any, error) {
+	k, err := s.named(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.makeKey(c, k.ID)
+}

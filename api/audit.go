@@ -1,0 +1,45 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+type auditJSON struct {
+	ID         string  `json:"id"`
+	At         *string `json:"at"`
+	CustomerID string  `json:"customer_id,omitempty"`
+	Actor      string  `json:"actor"`
+	RemoteAddr string  `json:"remote_addr,omitempty"`
+	RequestID  string  `json:"request_id,omitempty"`
+	Action     string  `json:"action"`
+	Target     string  `json:"target,omitempty"`
+	Detail     string  `json:"detail,omitempty"`
+}
+
+// listAudit shows a customer what was done to its things, the operator all with
+// ?all=true.
+func (s *Server) listAudit(c *gin.Context) (int, any, error) {
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	customerID := customerOf(c).ID
+	if c.Query("all") == "true" {
+		if !grantOf(c).Admin() {
+			return 0, nil, errNotAdmin
+		}
+		customerID = ""
+	}
+	as, next, err := s.deps.Customers.Audit(c.Request.Context(), customerID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := listAnswer[auditJSON]{Result: make([]auditJSON, len(as)), NextPageToken: pageToken(next)}
+	for i, a := range as {
+		out.Result[i] = auditJSON{ID: a.ID, At: moment(a.At), CustomerID: a.CustomerID, Actor: a.Actor.Name, RemoteAddr: a.Actor.RemoteAddr,
+			RequestID: a.Actor.RequestID, Action: a.Action, Target: a.Target, Detail: a.Detail}
+	}
+	return http.StatusOK, out, nil
+}

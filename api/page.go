@@ -1,0 +1,120 @@
+package api
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"github.com/postrider/postrider/email"
+)
+
+// Page sizes of lists, as in the seed API: larger ones are clamped.
+const maxPageSize = 100
+
+// pageSize reads page_size; a larger one is clamped.
+func pageSize(c *gin.Context) (int, error) {
+	raw := c.Query("page_size")
+	if raw == "" {
+		return maxPageSize, nil
+	}
+	n, err := parsePositive(raw)
+	if err != nil {
+		return 0, invalid("page_size", "invalid", "give a whole number from 1 to 100")
+	}
+	return min(n, maxPageSize), nil
+}
+
+// pageOf reads page_size and page_token.
+func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
+	if size, err = pageSize(c); err != nil {
+		return after, 0, err
+	}
+	raw := c.Query("page_token")
+	if raw == "" {
+		return after, size, nil
+	}
+	bad := invalid("page_token", "invalid", "give the next_page_token of an earlier answer, or a time like 2025-03-14 19:04:01.160250")
+	at, id, tied := strings.Cut(raw, ",")
+	if after.At, err = time.Parse("2006-01-02 15:04:05.999999", at); err != nil || !storableTime(after.At) {
+		return after, 0, bad
+	}
+	if tied {
+		u, err := uuid.Parse(id)
+		if err != nil {
+			return after, 0, bad
+		}
+		after.ID = u.String()
+	}
+	return after, size, nil
+}
+
+// pageToken writes a cursor; nil is the end of the list.
+func pageToken(next *email.Cursor) string {
+	switch {
+	case next == nil:
+		return ""
+	case next.ID == "":
+		return next.At.UTC().Format(email.TimestampLayout)
+	}
+	return next.At.UTC().Format(email.TimestampLayout) + "," + next.ID
+}
+
+func parsePositive(s string) (int, error) {
+	n := 0
+	for _, r := range s {
+		if r < '0' || r > '9' || n > 1_000_000 {
+			return 0, errors.New("not a positive number")
+		}
+		n = n*10 + int(r-'0')
+	}
+	if n == 0 {
+		return 0, errors.New("not a positive number")
+	}
+	return n, nil
+}
+
+// listAnswer is a page of a list.
+type listAnswer[T any] struct {
+	Result        []T    `json:"result"`
+	NextPageToken string `json:"next_page_token"`
+}
+
+// listed makes a page of what was read, each thing as its answer.
+func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer[A] {
+	out := listAnswer[A]{Result: make([]A, len(read)), NextPageToken: pageToken(next)}
+	for i, r := range read {
+		out.Result[i] = answer(r)
+	}
+	return out
+}
+
+// numberedAnswer is a page of a list whose entries are numbered. Few have a second one.
+type numberedAnswer[T any] struct {
+	Result        []T    `json:"result"`
+	NextPageToken string `json:"next_page_token,omitempty"`
+}
+
+// numberToken reads the page_token of a list whose entries are numbered; 0 if there is
+// none.
+func numberToken(c *gin.Context) (int64, error) {
+	raw := c.Query("page_token")
+	if raw == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(raw, 10, 32)
+	if err != nil || n < 0 {
+		return 0, invalid("page_token", "invalid", "give the next_page_token of an earlier answer")
+	}
+	return n, nil
+}
+
+// tokenOf is what numberToken reads; 0 is the end of the list.
+func tokenOf(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}

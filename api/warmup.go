@@ -1,0 +1,73 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/postrider/postrider/internal/account"
+)
+
+type warmupRequest struct {
+	Plan []int  `json:"plan"`
+	From string `json:"from"`
+}
+
+type warmupAnswer struct {
+	Name string `json:"name"`
+	Plan []int  `json:"plan"`
+	// From is a day in UTC; null without a plan, as is Limit on a day without a limit.
+	From            *string `json:"from"`
+	Day             int     `json:"day"`
+	Limit           *int    `json:"limit"`
+	Used            int     `json:"used"`
+	UsedByBroadcast int     `json:"used_by_broadcast"`
+	Waiting         int     `json:"waiting"`
+}
+
+func newWarmupAnswer(d account.Domain) warmupAnswer {
+	w := d.Warmup
+	out := warmupAnswer{Name: d.Name, Plan: w.Plan, Day: w.Day, Used: w.Used, UsedByBroadcast: w.UsedByBroadcast, Waiting: w.Waiting}
+	if len(w.Plan) == 0 {
+		out.Plan = []int{}
+		return out
+	}
+	from := w.From.Format(time.DateOnly)
+	out.From = &from
+	if w.Day >= 1 && w.Day <= len(w.Plan) {
+		out.Limit = &w.Plan[w.Day-1]
+	}
+	return out
+}
+
+// warmup answers for the domain that a path names, after a change if there is one.
+func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
+	return func(c *gin.Context) (int, any, error) {
+		k, name, err := s.namedDomain(c)
+		if err != nil {
+			return 0, nil, err
+		}
+		d, err := change(c, k.ID, name)
+		return http.StatusOK, newWarmupAnswer(d), err
+	}
+}
+
+func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	var in warmupRequest
+	if err := decode(c, &in); err != nil {
+		return account.Domain{}, err
+	}
+	w := account.Warmup{Plan: in.Plan}
+	if err := w.Check(); err != nil {
+		return account.Domain{}, invalid("/plan", "invalid", err.Error())
+	}
+	var err error
+	if w.From, err = w.Beginning(in.From, s.opts.Now()); err != nil {
+		return account.Domain{}, invalid("/from", "invalid", err.Error())
+	}
+	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, w)
+}
+
+func (s *Server) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
+}
