@@ -25,6 +25,12 @@ type Keys interface {
 	DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
 }
 
+// accessKeyHandlers answer /v1.0/accesskeys.
+type accessKeyHandlers struct {
+	store Keys
+	now   func() time.Time
+}
+
 // accessKeyJSON is the seed API's Accesskey, then what we add. Token is shown once,
 // when made.
 type accessKeyJSON struct {
@@ -114,23 +120,23 @@ func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.T
 	return k, nil
 }
 
-func (s *Server) postAccessKey(c *gin.Context) (int, any, error) {
-	return s.makeKey(c, customerOf(c).ID)
+func (h *accessKeyHandlers) post(c *gin.Context) (int, any, error) {
+	return h.make(c, customerOf(c).ID)
 }
 
-func (s *Server) makeKey(c *gin.Context, customerID string) (int, any, error) {
+func (h *accessKeyHandlers) make(c *gin.Context, customerID string) (int, any, error) {
 	var in accessKeyRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
 	}
-	wanted, err := in.wanted(grantOf(c), customerID, s.opts.Now())
+	wanted, err := in.wanted(grantOf(c), customerID, h.now())
 	if err != nil {
 		return 0, nil, err
 	}
 	if err := covered(c, wanted); err != nil {
 		return 0, nil, err
 	}
-	key, token, err := s.deps.Keys.CreateAccessKey(c.Request.Context(), wanted)
+	key, token, err := h.store.CreateAccessKey(c.Request.Context(), wanted)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -150,8 +156,8 @@ func covered(c *gin.Context, k account.AccessKey) error {
 }
 
 // coveredKey reads a key of a customer that the credential covers.
-func (s *Server) coveredKey(c *gin.Context, customerID, param string) (account.AccessKey, error) {
-	k, err := s.pathKey(c, customerID, param)
+func (h *accessKeyHandlers) covered(c *gin.Context, customerID, param string) (account.AccessKey, error) {
+	k, err := h.named(c, customerID, param)
 	if err != nil {
 		return account.AccessKey{}, err
 	}
@@ -159,12 +165,12 @@ func (s *Server) coveredKey(c *gin.Context, customerID, param string) (account.A
 }
 
 // pathKey reads a key of a customer that a parameter of the path names.
-func (s *Server) pathKey(c *gin.Context, customerID, param string) (account.AccessKey, error) {
+func (h *accessKeyHandlers) named(c *gin.Context, customerID, param string) (account.AccessKey, error) {
 	id, err := pathID(c, param, "access key")
 	if err != nil {
 		return account.AccessKey{}, err
 	}
-	return s.deps.Keys.AccessKey(c.Request.Context(), customerID, id)
+	return h.store.AccessKey(c.Request.Context(), customerID, id)
 }
 
 // rotateRequest says how long the old key goes on, in seconds; a day where it
@@ -178,7 +184,7 @@ const (
 	maxOverlap     = 30 * 24 * 3600
 )
 
-func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
+func (h *accessKeyHandlers) rotate(c *gin.Context) (int, any, error) {
 	in := rotateRequest{}
 	if c.Request.ContentLength != 0 {
 		if err := decode(c, &in); err != nil {
@@ -194,90 +200,94 @@ func (s *Server) rotateAccessKey(c *gin.Context) (int, any, error) {
 	if overlap < 0 || overlap > maxOverlap {
 		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
 	}
-	old, err := s.coveredKey(c, customerOf(c).ID, "id")
+	old, err := h.covered(c, customerOf(c).ID, "id")
 	if err != nil {
 		return 0, nil, err
 	}
-	key, token, err := s.deps.Keys.RotateAccessKey(c.Request.Context(), customerOf(c).ID, old.ID, time.Duration(overlap)*time.Second)
+	key, token, err := h.store.RotateAccessKey(c.Request.Context(), customerOf(c).ID, old.ID, time.Duration(overlap)*time.Second)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, token), nil
 }
 
-func (s *Server) listAccessKeys(c *gin.Context) (int, any, error) {
-	return s.listKeys(c, customerOf(c).ID)
+func (h *accessKeyHandlers) list(c *gin.Context) (int, any, error) {
+	return h.listOf(c, customerOf(c).ID)
 }
 
-func (s *Server) listKeys(c *gin.Context, customerID string) (int, any, error) {
+func (h *accessKeyHandlers) listOf(c *gin.Context, customerID string) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	keys, next, err := s.deps.Keys.AccessKeys(c.Request.Context(), customerID, after, size)
+	keys, next, err := h.store.AccessKeys(c.Request.Context(), customerID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, listed(keys, next, func(k account.AccessKey) accessKeyJSON { return accessKey(k, "") }), nil
 }
 
-func (s *Server) getAccessKey(c *gin.Context) (int, any, error) {
-	key, err := s.pathKey(c, customerOf(c).ID, "id")
+func (h *accessKeyHandlers) get(c *gin.Context) (int, any, error) {
+	key, err := h.named(c, customerOf(c).ID, "id")
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, ""), nil
 }
 
-func (s *Server) deleteAccessKey(c *gin.Context) (int, any, error) {
-	return s.deleteKey(c, customerOf(c).ID, "id")
+func (h *accessKeyHandlers) delete(c *gin.Context) (int, any, error) {
+	return h.deleteOf(c, customerOf(c).ID, "id")
 }
 
-func (s *Server) deleteKey(c *gin.Context, customerID, param string) (int, any, error) {
-	key, err := s.coveredKey(c, customerID, param)
+func (h *accessKeyHandlers) deleteOf(c *gin.Context, customerID, param string) (int, any, error) {
+	key, err := h.covered(c, customerID, param)
 	if err != nil {
 		return 0, nil, err
 	}
-	if key, err = s.deps.Keys.DeleteAccessKey(c.Request.Context(), key.CustomerID, key.ID); err != nil {
+	if key, err = h.store.DeleteAccessKey(c.Request.Context(), key.CustomerID, key.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, ""), nil
 }
 
-// The operator's side: the keys of the customer that the path names.
-
-func (s *Server) listCustomerKeys(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	return s.listKeys(c, k.ID)
+// customerKeyHandlers answer /v1.0/customers/:id/accesskeys, for the operator.
+type customerKeyHandlers struct {
+	customer pathCustomer
+	keys     *accessKeyHandlers
 }
 
-func (s *Server) getCustomerKey(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerKeyHandlers) list(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	key, err := s.pathKey(c, k.ID, "key")
+	return h.keys.listOf(c, k.ID)
+}
+
+func (h *customerKeyHandlers) get(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	key, err := h.keys.named(c, k.ID, "key")
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, accessKey(key, ""), nil
 }
 
-func (s *Server) deleteCustomerKey(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerKeyHandlers) delete(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.deleteKey(c, k.ID, "key")
+	return h.keys.deleteOf(c, k.ID, "key")
 }
 
-func (s *Server) postCustomerKey(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerKeyHandlers) post(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.makeKey(c, k.ID)
+	return h.keys.make(c, k.ID)
 }

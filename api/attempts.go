@@ -25,7 +25,7 @@ type attemptJSON struct {
 }
 
 // emailAttempts shows what was said to which relay, and what it answered.
-func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
+func (h *eventHandlers) attempts(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
 		return 0, nil, err
@@ -34,10 +34,10 @@ func (s *Server) emailAttempts(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdPage(c); err != nil {
+	if err := holdPage(c); err != nil {
 		return 0, nil, err
 	}
-	as, next, err := s.deps.Events.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))
+	as, next, err := h.store.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))
 	if err != nil {
 		return 0, nil, err
 	}

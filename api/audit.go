@@ -1,10 +1,23 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 )
+
+// Audit lists what was done.
+type Audit interface {
+	// Audit lists what was done to a customer's things; to everybody's for "".
+	Audit(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Audited, *email.Cursor, error)
+}
+
+// auditHandlers answer /v1.0/audit.
+type auditHandlers struct{ store Audit }
 
 type auditJSON struct {
 	ID         string  `json:"id"`
@@ -20,7 +33,7 @@ type auditJSON struct {
 
 // listAudit shows a customer what was done to its things, the operator all with
 // ?all=true.
-func (s *Server) listAudit(c *gin.Context) (int, any, error) {
+func (h *auditHandlers) list(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
@@ -32,7 +45,7 @@ func (s *Server) listAudit(c *gin.Context) (int, any, error) {
 		}
 		customerID = ""
 	}
-	as, next, err := s.deps.Customers.Audit(c.Request.Context(), customerID, after, size)
+	as, next, err := h.store.Audit(c.Request.Context(), customerID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}

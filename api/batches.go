@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"net/http"
 	"slices"
@@ -16,13 +17,29 @@ import (
 type Batches interface {
 	// AcceptBatch stores many messages as e-mails of their own, once per idempotency key.
 	AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error)
-	// PreviewBatch refuses what AcceptBatch would refuse, and stores nothing. It tells
-	// which items would be refused, and the first that would not.
-	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
 	Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error)
 	Batches(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.BatchProgress, *email.Cursor, error)
 	// ControlBatchFor gives the e-mails that have runs of their own, too.
 	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error)
+}
+
+// BatchStarter starts and wakes the runs of batches, and of e-mails of batches that have runs
+// of their own, best effort.
+type BatchStarter interface {
+	// Owner names this process in the leases of the outbox.
+	Owner() string
+	AcceptedBatch(b email.Batch)
+	WakeBatch(ctx context.Context, b email.Batch) error
+	Wake(ctx context.Context, e email.Email) error
+}
+
+// batchHandlers answer /v1.0/batches and POST /v1.0/emails/batch.
+type batchHandlers struct {
+	store       Batches
+	starter     BatchStarter
+	submissions submissions
+	links       links
+	log         *slog.Logger
 }
 
 type batchErrorJSON struct {
@@ -77,7 +94,7 @@ const (
 	batchFinished = "finished"
 )
 
-func (s *Server) batch(b email.Batch, open int) batchJSON {
+func (h *batchHandlers) batch(b email.Batch, open int) batchJSON {
 	out := batchJSON{
 		ID: b.ID, CustomerID: b.CustomerID, Status: batchSending, Mode: b.Mode, Total: b.Total, Accepted: b.Accepted(), Refused: b.RefusedCount,
 		CreatedAt: moment(b.CreatedAt), WorkflowID: b.WorkflowID,
@@ -88,15 +105,13 @@ func (s *Server) batch(b email.Batch, open int) batchJSON {
 	case b.Held:
 		out.Status = batchHeld
 	}
-	if s.opts.WorkflowURL != nil {
-		out.WorkflowURL = s.opts.WorkflowURL(b.WorkflowID)
-	}
+	out.WorkflowURL = h.links.workflow(b.WorkflowID)
 	return out
 }
 
-func (s *Server) progress(p email.BatchProgress) batchProgressJSON {
+func (h *batchHandlers) progress(p email.BatchProgress) batchProgressJSON {
 	open := p.Emails[email.StatusQueued] + p.Emails[email.StatusSending]
-	out := batchProgressJSON{batchJSON: s.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: math.Round(p.Rate*100) / 100, NextAt: moment(p.NextAt)}
+	out := batchProgressJSON{batchJSON: h.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: math.Round(p.Rate*100) / 100, NextAt: moment(p.NextAt)}
 	if open > 0 && p.Details[email.DetailHeld] == open {
 		out.Status = batchHeld // one by one, or by a pause
 	}
@@ -106,7 +121,7 @@ func (s *Server) progress(p email.BatchProgress) batchProgressJSON {
 	return out
 }
 
-func (s *Server) postBatch(c *gin.Context) (int, any, error) {
+func (h *batchHandlers) post(c *gin.Context) (int, any, error) {
 	if err := parameters(c, "a batch is watched at GET /v1.0/batches/{id}"); err != nil {
 		return 0, nil, err
 	}
@@ -114,19 +129,19 @@ func (s *Server) postBatch(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	b, items, replayed, err := s.acceptBatch(c, key)
+	b, items, replayed, err := h.accept(c, key)
 	if err != nil {
 		return 0, nil, err
 	}
-	c.Header("Location", s.opts.PublicURL+"/v1.0/batches/"+b.ID)
+	c.Header("Location", h.links.location("/v1.0/batches/"+b.ID))
 	if replayed {
 		c.Header("Idempotent-Replayed", "true")
 	} else {
-		s.deps.Dispatcher.AcceptedBatch(b)
-		s.deps.Log.InfoContext(c.Request.Context(), "batch.accepted", "batch_id", b.ID, "customer_id", b.CustomerID, "request_id", requestID(c),
+		h.starter.AcceptedBatch(b)
+		h.log.InfoContext(c.Request.Context(), "batch.accepted", "batch_id", b.ID, "customer_id", b.CustomerID, "request_id", requestID(c),
 			"accepted", b.Accepted(), "refused", len(b.Refused))
 	}
-	out := acceptedBatchJSON{batchJSON: s.batch(b, 1), Items: make([]batchItemJSON, 0, b.Total)}
+	out := acceptedBatchJSON{batchJSON: h.batch(b, 1), Items: make([]batchItemJSON, 0, b.Total)}
 	queued := email.StatusQueued
 	if voipbin(c) {
 		queued = email.Status(email.VoIPBINStatus(email.Email{Status: queued}))
@@ -148,17 +163,17 @@ func refusedItems(refused []email.RefusedItem) []batchItemJSON {
 }
 
 // acceptBatch stores the messages of a request.
-func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
-	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 4)
+func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
+	body, err := h.submissions.body(c, 4)
 	if err != nil {
 		return b, nil, false, err
 	}
-	in, err := intake.DecodeBatch(body, s.limits(c))
+	in, err := intake.DecodeBatch(body, h.submissions.limitsOf(c))
 	if err != nil {
 		return b, nil, false, err
 	}
 	// An insert has the copies as they are, and as they are written.
-	if err := hold(c, s.budget.copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
+	if err := hold(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
 	if err := holdQuery(c); err != nil {
@@ -169,39 +184,25 @@ func (s *Server) acceptBatch(c *gin.Context, key string) (b email.Batch, items [
 		idem.Fingerprint = in.Fingerprint()
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
-	return s.deps.Batches.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), s.deps.Dispatcher.Owner(), idem)
+	return h.store.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)
 }
 
 // batchInsertBytes is about the most that the store inserts of a batch at once.
 const batchInsertBytes = 4 << 20
 
-// batchRequest is a batch as the credential may send it.
-func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
-	grant := grantOf(c)
-	return email.BatchRequest{
-		Mode: in.Mode, Len: in.Len(), Message: in.Message, Place: in.Place, Sender: in.Sender,
-		Refuse: func(i int, m email.Message) *email.Failure {
-			if grant.MaySendFrom(m.From.Domain()) {
-				return nil
-			}
-			return foreignSender(m.From.Domain(), in.Sender(i))
-		},
-	}
-}
-
-func (s *Server) getBatch(c *gin.Context) (int, any, error) {
+func (h *batchHandlers) get(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "batch")
 	if err != nil {
 		return 0, nil, err
 	}
-	p, err := s.deps.Batches.Batch(c.Request.Context(), customerOf(c).ID, id)
+	p, err := h.store.Batch(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, s.progress(p), nil
+	return http.StatusOK, h.progress(p), nil
 }
 
-func (s *Server) listBatches(c *gin.Context) (int, any, error) {
+func (h *batchHandlers) list(c *gin.Context) (int, any, error) {
 	if err := parameters(c, "there are page_size and page_token", "page_size", "page_token"); err != nil {
 		return 0, nil, err
 	}
@@ -209,19 +210,19 @@ func (s *Server) listBatches(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdPage(c); err != nil {
+	if err := holdPage(c); err != nil {
 		return 0, nil, err
 	}
-	bs, next, err := s.deps.Batches.Batches(c.Request.Context(), customerOf(c).ID, after, size)
+	bs, next, err := h.store.Batches(c.Request.Context(), customerOf(c).ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, listed(bs, next, s.progress), nil
+	return http.StatusOK, listed(bs, next, h.progress), nil
 }
 
 // controlBatch carries out an action on all e-mails of a batch, in the store first.
 // The runs that are not told find out at the gate.
-func (s *Server) controlBatch(action email.Action) handler {
+func (h *batchHandlers) control(action email.Action) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "batch")
 		if err != nil {
@@ -230,23 +231,25 @@ func (s *Server) controlBatch(action email.Action) handler {
 		if err := holdQuery(c); err != nil {
 			return 0, nil, err
 		}
-		p, own, err := s.deps.Batches.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
+		p, own, err := h.store.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
 		if err != nil {
 			return 0, nil, err
 		}
-		s.deps.Log.InfoContext(c.Request.Context(), "batch.controlled", "batch_id", id, "action", action, "request_id", requestID(c))
-		go s.wakeBatch(context.WithoutCancel(c.Request.Context()), p.Batch, own)
-		return http.StatusOK, s.progress(p), nil
+		h.log.InfoContext(c.Request.Context(), "batch.controlled", "batch_id", id, "action", action, "request_id", requestID(c))
+		go h.wake(context.WithoutCancel(c.Request.Context()), p.Batch, own)
+		return http.StatusOK, h.progress(p), nil
 	}
 }
 
 // wakeBatch is wake for a batch's run, and for those of e-mails that have their own.
-func (s *Server) wakeBatch(ctx context.Context, b email.Batch, own []email.Email) {
-	if err := s.deps.Dispatcher.WakeBatch(ctx, b); err != nil {
-		s.deps.Log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
+func (h *batchHandlers) wake(ctx context.Context, b email.Batch, own []email.Email) {
+	if err := h.starter.WakeBatch(ctx, b); err != nil {
+		h.log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
 		return // Temporal is away: the runs find out by themselves
 	}
 	for _, e := range own {
-		s.wake(ctx, e)
+		if err := h.starter.Wake(ctx, e); err != nil {
+			h.log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
+		}
 	}
 }

@@ -194,8 +194,8 @@ const (
 )
 
 // accounted gives back what a request holds when it has been answered.
-func (s *Server) accounted(c *gin.Context) {
-	c.Set(keyBudget, s.budget)
+func (b *budget) accounted(c *gin.Context) {
+	c.Set(keyBudget, b)
 	defer releaseAll(c)
 	c.Next()
 }
@@ -284,16 +284,16 @@ func release(c *gin.Context, from *shares) {
 func budgetOf(c *gin.Context) *budget { return c.MustGet(keyBudget).(*budget) }
 
 // holdAnswer is hold for what is read to be answered.
-func (s *Server) holdAnswer(c *gin.Context, n int64) error {
-	return hold(c, s.budget.answers, n)
+func holdAnswer(c *gin.Context, n int64) error {
+	return hold(c, budgetOf(c).answers, n)
 }
 
 // holdPage is holdAnswer for a page of a list, which takes a long query.
-func (s *Server) holdPage(c *gin.Context) error {
+func holdPage(c *gin.Context) error {
 	if err := holdQuery(c); err != nil {
 		return err
 	}
-	return s.holdAnswer(c, pageAnswer)
+	return holdAnswer(c, pageAnswer)
 }
 
 // holdQuery waits until the request may ask Postgres what may take long, once.
@@ -324,18 +324,6 @@ func change(h handler) handler {
 		}
 		return h(c)
 	}
-}
-
-// holdEmail is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
-func (s *Server) holdEmail(c *gin.Context, id string) error {
-	if err := holdQuery(c); err != nil {
-		return err
-	}
-	n, err := s.deps.Emails.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
-	if err != nil {
-		return err
-	}
-	return s.holdAnswer(c, 3*n+smallAnswer)
 }
 
 // smallAnswer is what an answer has besides contents, pageAnswer what a page of a list

@@ -13,18 +13,18 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Accounts knows who a credential stands for.
-type Accounts interface {
-	// Authenticate notes the login, or its failure, in the audit. With CodeUnauthorized, the
-	// user is who has the name, and zero if nobody has.
-	Authenticate(ctx context.Context, username, password string) (account.User, error)
-	// ChangePassword and RevokeUser end all login tokens of the user. A wrong present
-	// password is CodeForbidden.
-	ChangePassword(ctx context.Context, userID, present, password string) (account.User, error)
-	RevokeUser(ctx context.Context, customerID, userID string) (account.User, error)
+// Credentials knows who a credential stands for.
+type Credentials interface {
 	GrantByToken(ctx context.Context, token string) (account.Grant, error)
 	GrantByUser(ctx context.Context, userID string) (account.Grant, error)
-	UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error)
+}
+
+// credentials finds out who a request acts for, and what it may do.
+type credentials struct {
+	store   Credentials
+	tokens  tokens
+	limits  requestLimits
+	respond responder
 }
 
 const (
@@ -34,15 +34,15 @@ const (
 
 // authenticate finds out whom a request acts for. The seed API takes a key in
 // ?accesskey= and a token in ?token=; either goes into Authorization too.
-func (s *Server) authenticate(c *gin.Context) {
-	grant, err := s.grant(c)
+func (cr *credentials) authenticate(c *gin.Context) {
+	grant, err := cr.grant(c)
 	if err == nil {
 		c.Set(keyGrant, grant)
 		c.Set(keyCustomerID, grant.Customer.ID)
-		err = s.limit(c, grant)
+		err = cr.limits.allow(c, grant)
 	}
 	if err != nil {
-		s.problem(c, err)
+		cr.respond.problem(c, err)
 		return
 	}
 	c.Request = c.Request.WithContext(account.WithActor(c.Request.Context(), account.Actor{
@@ -50,18 +50,18 @@ func (s *Server) authenticate(c *gin.Context) {
 	}))
 }
 
-func (s *Server) grant(c *gin.Context) (account.Grant, error) {
+func (cr *credentials) grant(c *gin.Context) (account.Grant, error) {
 	cred, err := credentialOf(c.Request)
 	if err != nil {
 		return account.Grant{}, err
 	}
 	var grant account.Grant
 	if account.IsToken(cred) {
-		grant, err = s.deps.Accounts.GrantByToken(c.Request.Context(), cred)
+		grant, err = cr.store.GrantByToken(c.Request.Context(), cred)
 	} else if slices.Contains(c.Request.URL.Query()["accesskey"], cred) && strings.Count(cred, ".") != 2 {
 		err = errBadKey // no token in the wrong place either
 	} else {
-		grant, err = s.grantOfToken(c.Request.Context(), cred)
+		grant, err = cr.grantOfToken(c.Request.Context(), cred)
 	}
 	if err != nil {
 		return account.Grant{}, err
@@ -80,12 +80,12 @@ func (s *Server) grant(c *gin.Context) (account.Grant, error) {
 
 // grantOfToken finds what a login token stands for. One of before the user's password was
 // changed, or its logins were revoked, stands for nothing.
-func (s *Server) grantOfToken(ctx context.Context, token string) (account.Grant, error) {
-	user, version, err := s.tokens.user(token)
+func (cr *credentials) grantOfToken(ctx context.Context, token string) (account.Grant, error) {
+	user, version, err := cr.tokens.user(token)
 	if err != nil {
 		return account.Grant{}, err
 	}
-	grant, err := s.deps.Accounts.GrantByUser(ctx, user)
+	grant, err := cr.store.GrantByUser(ctx, user)
 	if email.FailureCode(err) == email.CodeNotFound || err == nil && grant.TokenVersion != version {
 		return account.Grant{}, errBadToken
 	}
@@ -93,20 +93,20 @@ func (s *Server) grantOfToken(ctx context.Context, token string) (account.Grant,
 }
 
 // authorize lets only those through whose credential may do what the route needs.
-func (s *Server) authorize(n need) gin.HandlerFunc {
+func (cr *credentials) authorize(n need) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		grant := grantOf(c)
 		switch {
 		case n.login && grant.UserID == "":
-			s.problem(c, errNoLogin)
+			cr.respond.problem(c, errNoLogin)
 		case n.full && !grant.Full():
-			s.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
+			cr.respond.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
 		case n.scope == account.ScopeAdmin && !grant.Admin():
-			s.problem(c, errNotAdmin)
+			cr.respond.problem(c, errNotAdmin)
 		case n.scope != "" && !grant.May(n.scope):
-			s.problem(c, lacks(n.scope))
+			cr.respond.problem(c, lacks(n.scope))
 		case n.also != "" && !grant.May(n.also):
-			s.problem(c, lacks(n.also))
+			cr.respond.problem(c, lacks(n.also))
 		}
 	}
 }

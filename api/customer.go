@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -9,6 +10,18 @@ import (
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
 )
+
+// OwnCustomer changes the customer of a credential.
+type OwnCustomer interface {
+	// UpdateCustomer gives the secret of the customer's webhook endpoint if it made one.
+	UpdateCustomer(ctx context.Context, c account.Customer) (out account.Customer, webhookSecret string, err error)
+}
+
+// ownCustomerHandlers answer /v1.0/customer.
+type ownCustomerHandlers struct {
+	store    OwnCustomer
+	checkURL func(string) error
+}
 
 // customerJSON is the seed API's Customer. WebhookSecret is shown once, in the
 // answer that made the endpoint.
@@ -38,7 +51,7 @@ func customerResource(k account.Customer, secret string) customerJSON {
 	}
 }
 
-func (s *Server) getCustomer(c *gin.Context) (int, any, error) {
+func (h *ownCustomerHandlers) get(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(customerOf(c), ""), nil
 }
 
@@ -54,24 +67,24 @@ type customerRequest struct {
 	Profile *account.Profile `json:"profile"`
 }
 
-func (s *Server) putCustomer(c *gin.Context) (int, any, error) {
+func (h *ownCustomerHandlers) put(c *gin.Context) (int, any, error) {
 	var in customerRequest
 	err := decode(c, &in)
 	cust := customerOf(c)
 	if err == nil {
-		err = s.applyCustomer(&cust, in)
+		err = h.apply(&cust, in)
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	updated, secret, err := s.deps.Accounts.UpdateCustomer(c.Request.Context(), cust)
+	updated, secret, err := h.store.UpdateCustomer(c.Request.Context(), cust)
 	if err != nil {
 		return 0, nil, atSender(err, "/default_source")
 	}
 	return http.StatusOK, customerResource(updated, secret), nil
 }
 
-func (s *Server) applyCustomer(cust *account.Customer, in customerRequest) error {
+func (h *ownCustomerHandlers) apply(cust *account.Customer, in customerRequest) error {
 	for _, set := range []struct{ from, to *string }{
 		{in.Name, &cust.Name}, {in.Detail, &cust.Detail}, {in.Email, &cust.Email},
 		{in.WebhookMethod, &cust.WebhookMethod}, {in.WebhookURI, &cust.WebhookURI},
@@ -96,7 +109,7 @@ func (s *Server) applyCustomer(cust *account.Customer, in customerRequest) error
 		return invalid("/webhook_method", "invalid", "give POST, GET, PUT or DELETE")
 	}
 	if in.WebhookURI != nil && cust.WebhookURI != "" {
-		if err := s.deps.CheckURL(cust.WebhookURI); err != nil {
+		if err := h.checkURL(cust.WebhookURI); err != nil {
 			return invalid("/webhook_uri", "invalid", err.Error())
 		}
 	}

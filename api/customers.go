@@ -13,19 +13,31 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Customers are the operator's side of customers, and what is on record of them.
+// CustomerByID reads a customer for the operator.
+type CustomerByID interface {
+	Customer(ctx context.Context, id string) (account.Customer, error)
+}
+
+// Customers are the operator's side of customers.
 type Customers interface {
 	CreateCustomer(ctx context.Context, name, detail, mail string) (c account.Customer, webhookSecret string, err error)
-	Customer(ctx context.Context, id string) (account.Customer, error)
+	CustomerByID
 	Customers(ctx context.Context, after email.Cursor, limit int) ([]account.Customer, *email.Cursor, error)
 	// GovernCustomer sets status and credits; nil credits are without limit.
 	GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
 	// DeleteCustomer ends a customer without mail, and what it has.
 	DeleteCustomer(ctx context.Context, id string) error
-	Usage(ctx context.Context, customerID string, months int) ([]account.Usage, error)
-	// Audit lists what was done to a customer's things; to everybody's for "".
-	Audit(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Audited, *email.Cursor, error)
 }
+
+// customerHandlers answer /v1.0/customers. Keys, users and domains of a customer have handlers
+// of their own.
+type customerHandlers struct {
+	store    Customers
+	customer pathCustomer
+}
+
+// pathCustomer reads the customer that the path of an operator's route names.
+type pathCustomer struct{ store CustomerByID }
 
 type newCustomerRequest struct {
 	Name   string `json:"name"`
@@ -33,7 +45,7 @@ type newCustomerRequest struct {
 	Email  string `json:"email"`
 }
 
-func (s *Server) postCustomer(c *gin.Context) (int, any, error) {
+func (h *customerHandlers) post(c *gin.Context) (int, any, error) {
 	var in newCustomerRequest
 	err := decode(c, &in)
 	if err == nil {
@@ -48,24 +60,23 @@ func (s *Server) postCustomer(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	k, secret, err := s.deps.Customers.CreateCustomer(c.Request.Context(), in.Name, in.Detail, in.Email)
+	k, secret, err := h.store.CreateCustomer(c.Request.Context(), in.Name, in.Detail, in.Email)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, customerResource(k, secret), nil
 }
 
-// named reads the customer that a path names.
-func (s *Server) named(c *gin.Context) (account.Customer, error) {
+func (p pathCustomer) read(c *gin.Context) (account.Customer, error) {
 	id, err := pathID(c, "id", "customer")
 	if err != nil {
 		return account.Customer{}, err
 	}
-	return s.deps.Customers.Customer(c.Request.Context(), id)
+	return p.store.Customer(c.Request.Context(), id)
 }
 
-func (s *Server) getCustomerByID(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerHandlers) get(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	return http.StatusOK, customerResource(k, ""), err
 }
 
@@ -91,8 +102,8 @@ func (n *optionalNumber) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, &n.value)
 }
 
-func (s *Server) governCustomer(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerHandlers) put(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -114,7 +125,7 @@ func (s *Server) governCustomer(c *gin.Context) (int, any, error) {
 	case k.Credits != nil && *k.Credits < 0:
 		return 0, nil, invalid("/credits", "invalid", "give the recipients that may still be sent to, or null for no limit")
 	}
-	if k, err = s.deps.Customers.GovernCustomer(c.Request.Context(), k.ID, k.Status, k.Credits); err != nil {
+	if k, err = h.store.GovernCustomer(c.Request.Context(), k.ID, k.Status, k.Credits); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, customerResource(k, ""), nil
@@ -122,8 +133,8 @@ func (s *Server) governCustomer(c *gin.Context) (int, any, error) {
 
 // deleteCustomer ends a customer, and with it keys and users: it takes a credential that
 // may do as much as each of them.
-func (s *Server) deleteCustomer(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *customerHandlers) delete(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -133,10 +144,10 @@ func (s *Server) deleteCustomer(c *gin.Context) (int, any, error) {
 	if member, why := grantOf(c).Exceeded(account.AccessKey{Scopes: []account.Scope{account.ScopeAdmin}}); member != "" {
 		return 0, nil, email.Fail(email.CodeForbidden, "the customer's keys may have more rights than this credential: %s", why)
 	}
-	if err := s.deps.Customers.DeleteCustomer(c.Request.Context(), k.ID); err != nil {
+	if err := h.store.DeleteCustomer(c.Request.Context(), k.ID); err != nil {
 		return 0, nil, err
 	}
-	if k, err = s.deps.Customers.Customer(c.Request.Context(), k.ID); err != nil {
+	if k, err = h.store.Customer(c.Request.Context(), k.ID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, customerResource(k, ""), nil
@@ -144,7 +155,7 @@ func (s *Server) deleteCustomer(c *gin.Context) (int, any, error) {
 
 // listCustomers is a list of one, but for the operator: a credential sees its own
 // customer only.
-func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
+func (h *customerHandlers) list(c *gin.Context) (int, any, error) {
 	if !grantOf(c).Admin() {
 		return http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}}, nil
 	}
@@ -152,7 +163,7 @@ func (s *Server) listCustomers(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	ks, next, err := s.deps.Customers.Customers(c.Request.Context(), after, size)
+	ks, next, err := h.store.Customers(c.Request.Context(), after, size)
 	if err != nil {
 		return 0, nil, err
 	}

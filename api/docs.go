@@ -16,6 +16,12 @@ import (
 //go:embed openapi.yaml
 var openapiDocument []byte
 
+// docHandlers answer /docs and /openapi.json and .yaml.
+type docHandlers struct {
+	description func() (description, error)
+	respond     responder
+}
+
 // description is the API's own, in the forms that are served.
 type description struct {
 	json, yaml, page []byte
@@ -47,30 +53,30 @@ func describe(publicURL string) func() (description, error) {
 }
 
 // described answers with one form of the description.
-func (s *Server) described(contentType string, form func(description) []byte) gin.HandlerFunc {
+func (h *docHandlers) form(contentType string, form func(description) []byte) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		d, err := s.description()
+		d, err := h.description()
 		if err != nil {
-			s.problem(c, err)
+			h.respond.problem(c, err)
 			return
 		}
 		c.Data(http.StatusOK, contentType, form(d))
 	}
 }
 
-func (s *Server) openapiJSON() gin.HandlerFunc {
-	return s.described("application/json", func(d description) []byte { return d.json })
+func (h *docHandlers) openapiJSON() gin.HandlerFunc {
+	return h.form("application/json", func(d description) []byte { return d.json })
 }
 
-func (s *Server) openapiYAML() gin.HandlerFunc {
-	return s.described("application/yaml", func(d description) []byte { return d.yaml })
+func (h *docHandlers) openapiYAML() gin.HandlerFunc {
+	return h.form("application/yaml", func(d description) []byte { return d.yaml })
 }
 
 // docs answers with a page that may load nothing, from nowhere.
-func (s *Server) docs(c *gin.Context) {
-	d, err := s.description()
+func (h *docHandlers) page(c *gin.Context) {
+	d, err := h.description()
 	if err != nil {
-		s.problem(c, err)
+		h.respond.problem(c, err)
 		return
 	}
 	c.Header("Content-Security-Policy", d.policy)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -24,6 +25,13 @@ type Domains interface {
 	SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error)
 }
 
+// domainHandlers answer /v1.0/customers/:id/domains, and the warm-up of a domain.
+type domainHandlers struct {
+	customer pathCustomer
+	store    Domains
+	now      func() time.Time
+}
+
 type domainRequest struct {
 	Name     string `json:"name"`
 	Verified *bool  `json:"verified"`
@@ -38,8 +46,8 @@ func newDomainAnswer(d account.Domain) domainAnswer {
 	return domainAnswer{Name: d.Name, VerifiedAt: moment(d.VerifiedAt)}
 }
 
-func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *domainHandlers) post(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -54,7 +62,7 @@ func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
 	if !grantOf(c).MaySendFrom(name) {
 		return 0, nil, foreignSender(name, "/name")
 	}
-	d, err := s.deps.Domains.AddDomain(c.Request.Context(), k.ID, name, in.Verified != nil && *in.Verified)
+	d, err := h.store.AddDomain(c.Request.Context(), k.ID, name, in.Verified != nil && *in.Verified)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -64,8 +72,8 @@ func (s *Server) postCustomerDomain(c *gin.Context) (int, any, error) {
 	return http.StatusOK, newDomainAnswer(d), nil
 }
 
-func (s *Server) listCustomerDomains(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *domainHandlers) list(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -73,7 +81,7 @@ func (s *Server) listCustomerDomains(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	domains, next, err := s.deps.Domains.Domains(c.Request.Context(), k.ID, after, size)
+	domains, next, err := h.store.Domains(c.Request.Context(), k.ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -81,9 +89,9 @@ func (s *Server) listCustomerDomains(c *gin.Context) (int, any, error) {
 }
 
 // customerDomain answers for the domain that a path names, after a change if there is one.
-func (s *Server) customerDomain(do func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
+func (h *domainHandlers) one(do func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
-		k, name, err := s.namedDomain(c)
+		k, name, err := h.named(c)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -96,8 +104,8 @@ func (s *Server) customerDomain(do func(c *gin.Context, customerID, name string)
 }
 
 // namedDomain reads the customer and the domain's name of a path.
-func (s *Server) namedDomain(c *gin.Context) (account.Customer, string, error) {
-	k, err := s.named(c)
+func (h *domainHandlers) named(c *gin.Context) (account.Customer, string, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return k, "", err
 	}
@@ -108,15 +116,15 @@ func (s *Server) namedDomain(c *gin.Context) (account.Customer, string, error) {
 	return k, name, nil
 }
 
-func (s *Server) getDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
-	return s.deps.Domains.Domain(c.Request.Context(), customerID, name)
+func (h *domainHandlers) get(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return h.store.Domain(c.Request.Context(), customerID, name)
 }
 
 type verifyRequest struct {
 	Verified *bool `json:"verified"`
 }
 
-func (s *Server) putDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
+func (h *domainHandlers) put(c *gin.Context, customerID, name string) (account.Domain, error) {
 	var in verifyRequest
 	if err := decode(c, &in); err != nil {
 		return account.Domain{}, err
@@ -127,14 +135,14 @@ func (s *Server) putDomain(c *gin.Context, customerID, name string) (account.Dom
 	if !grantOf(c).MaySendFrom(name) {
 		return account.Domain{}, foreignDomain(name)
 	}
-	return s.deps.Domains.VerifyDomain(c.Request.Context(), customerID, name, *in.Verified)
+	return h.store.VerifyDomain(c.Request.Context(), customerID, name, *in.Verified)
 }
 
-func (s *Server) deleteDomain(c *gin.Context, customerID, name string) (account.Domain, error) {
+func (h *domainHandlers) delete(c *gin.Context, customerID, name string) (account.Domain, error) {
 	if !grantOf(c).MaySendFrom(name) {
 		return account.Domain{}, foreignDomain(name)
 	}
-	return s.deps.Domains.DeleteDomain(c.Request.Context(), customerID, name)
+	return h.store.DeleteDomain(c.Request.Context(), customerID, name)
 }
 
 func foreignDomain(name string) error {

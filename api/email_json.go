@@ -129,8 +129,8 @@ type calendarJSON struct {
 	ICS    string `json:"ics"`
 }
 
-func (s *Server) single(c *gin.Context, e email.Email) singleJSON {
-	out := singleJSON{emailJSON: s.resource(c, e), ContentHTML: e.HTML}
+func (h *emailHandlers) single(c *gin.Context, e email.Email) singleJSON {
+	out := singleJSON{emailJSON: h.item(c, e), ContentHTML: e.HTML}
 	if e.Calendar.ICS != "" {
 		out.ContentCalendar = &calendarJSON{Method: e.Calendar.Method, ICS: e.Calendar.ICS}
 	}
@@ -139,8 +139,8 @@ func (s *Server) single(c *gin.Context, e email.Email) singleJSON {
 
 // answered is an Email by itself as the credential may see it. One that may not read
 // e-mails sees how it stands, and nothing of what it says and to whom.
-func (s *Server) answered(c *gin.Context, e email.Email) singleJSON {
-	out := s.single(c, e)
+func (h *emailHandlers) answered(c *gin.Context, e email.Email) singleJSON {
+	out := h.single(c, e)
 	if grantOf(c).May(account.ScopeRead) {
 		return out
 	}
@@ -153,7 +153,7 @@ func (s *Server) answered(c *gin.Context, e email.Email) singleJSON {
 	}}
 }
 
-func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
+func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 	out := emailJSON{
 		ID: e.ID, CustomerID: e.CustomerID, Source: address(e.From), Destinations: addresses(e.To),
 		Status: e.Status, Subject: e.Subject, Content: e.Text, ContentTruncated: e.TextCut, Attachments: []attachmentJSON{},
@@ -175,9 +175,7 @@ func (s *Server) resource(c *gin.Context, e email.Email) emailJSON {
 	if out.Metadata == nil {
 		out.Metadata = map[string]string{}
 	}
-	if s.opts.WorkflowURL != nil {
-		out.WorkflowURL = s.opts.WorkflowURL(e.WorkflowID)
-	}
+	out.WorkflowURL = h.links.workflow(e.WorkflowID)
 	for _, a := range e.Attachments {
 		if a.ReferenceType == email.ReferenceFile && a.ReferenceID == a.BlobID {
 			a.ReferenceType, a.ReferenceID = "", "" // it came in the message: there is no file to get

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -18,7 +19,6 @@ type Emails interface {
 	Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	Email(ctx context.Context, customerID, id string) (email.Email, error)
 	Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
-	Stats(ctx context.Context, customerID string, f email.Filter) (email.Stats, error)
 	// Delete also cancels what is not sent; wake says that a run may wait for that.
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
@@ -30,18 +30,27 @@ type Emails interface {
 	ContentBytes(ctx context.Context, customerID, id string) (int64, error)
 }
 
-// Dispatcher starts and wakes runs, best effort.
-type Dispatcher interface {
+// EmailStarter starts and wakes the runs of e-mails, best effort.
+type EmailStarter interface {
+	// Owner names this process in the leases of the outbox.
 	Owner() string
 	Accepted(e email.Email)
-	AcceptedBatch(b email.Batch)
-	WakeBatch(ctx context.Context, b email.Batch) error
 	Wake(ctx context.Context, e email.Email) error
-	// WakeEndpoint has a webhook endpoint's run look.
-	WakeEndpoint(ctx context.Context, endpointID string) error
 }
 
-func (s *Server) postEmail(c *gin.Context) (int, any, error) {
+// emailHandlers answer /v1.0/emails and what is below one e-mail, but for its events.
+type emailHandlers struct {
+	store       Emails
+	starter     EmailStarter
+	submissions submissions
+	links       links
+	// waiters are the requests with ?wait=, waits how many there may be.
+	waiters *waiters
+	waits   *shares
+	log     *slog.Logger
+}
+
+func (h *emailHandlers) post(c *gin.Context) (int, any, error) {
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return 0, nil, err
@@ -50,34 +59,34 @@ func (s *Server) postEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, replayed, err := s.accept(c, key)
+	e, replayed, err := h.accept(c, key)
 	if err != nil {
 		return 0, nil, err
 	}
-	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
+	c.Header("Location", h.links.location("/v1.0/emails/"+e.ID))
 	if replayed {
 		c.Header("Idempotent-Replayed", "true")
-		return postStatus(c, e), s.single(c, e), nil
+		return postStatus(c, e), h.single(c, e), nil
 	}
-	s.accepted(c, e)
+	h.accepted(c, e)
 	if wait > 0 {
 		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // read again after the wait
 		releaseAll(c)
-		if e, err = s.settled(c, e.CustomerID, e.ID, wait); err != nil {
+		if e, err = h.settled(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err
 		}
 	}
-	return postStatus(c, e), s.single(c, e), nil
+	return postStatus(c, e), h.single(c, e), nil
 }
 
 // accept stores the message of a request.
-func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
+func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
 	// The body, the message, and what is sent to Postgres of it.
-	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 3)
+	body, err := h.submissions.body(c, 3)
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	m, sender, err := s.outgoing(c, body)
+	m, sender, err := h.submissions.message(c, body)
 	if err != nil {
 		return email.Email{}, false, err
 	}
@@ -87,7 +96,7 @@ func (s *Server) accept(c *gin.Context, key string) (e email.Email, replayed boo
 		}
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
-	e, replayed, err = s.deps.Emails.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, s.deps.Dispatcher.Owner(),
+	e, replayed, err = h.store.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, h.starter.Owner(),
 		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
 	return e, replayed, atSender(err, sender)
 }
@@ -102,13 +111,13 @@ func postStatus(c *gin.Context, e email.Email) int {
 }
 
 // accepted starts the run of a new e-mail.
-func (s *Server) accepted(c *gin.Context, e email.Email) {
-	s.deps.Dispatcher.Accepted(e)
-	s.deps.Log.InfoContext(c.Request.Context(), "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
+func (h *emailHandlers) accepted(c *gin.Context, e email.Email) {
+	h.starter.Accepted(e)
+	h.log.InfoContext(c.Request.Context(), "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
 		"recipients", len(e.Recipients), "bytes", e.Size(), "stream", e.Stream)
 }
 
-func (s *Server) resend(c *gin.Context) (int, any, error) {
+func (h *emailHandlers) resend(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
 		return 0, nil, err
@@ -117,43 +126,31 @@ func (s *Server) resend(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdEmail(c, id); err != nil {
+	if err := h.holdContent(c, id); err != nil {
 		return 0, nil, err
 	}
-	first, err := s.deps.Emails.Email(c.Request.Context(), customerOf(c).ID, id)
+	first, err := h.store.Email(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
 	if domain := first.From.Domain(); !grantOf(c).MaySendFrom(domain) {
 		return 0, nil, email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
 	}
-	e, replayed, err := s.deps.Emails.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, s.deps.Dispatcher.Owner(),
+	e, replayed, err := h.store.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, h.starter.Owner(),
 		email.Idempotency{Key: key, Fingerprint: "resend " + id})
 	if err != nil {
 		return 0, nil, err
 	}
-	c.Header("Location", s.opts.PublicURL+"/v1.0/emails/"+e.ID)
+	c.Header("Location", h.links.location("/v1.0/emails/"+e.ID))
 	if replayed {
 		c.Header("Idempotent-Replayed", "true")
 	} else {
-		s.accepted(c, e)
+		h.accepted(c, e)
 	}
-	return postStatus(c, e), s.answered(c, e), nil
+	return postStatus(c, e), h.answered(c, e), nil
 }
 
-// idempotencyKey reads the client's name for the request, empty if it gave none.
-func idempotencyKey(c *gin.Context) (string, error) {
-	keys := c.Request.Header.Values("Idempotency-Key")
-	if len(keys) == 0 {
-		return "", nil
-	}
-	if len(keys) > 1 || !email.ValidIdempotencyKey(keys[0]) {
-		return "", invalid("Idempotency-Key", "invalid", "give one key of 1 to 256 printable ASCII characters")
-	}
-	return keys[0], nil
-}
-
-func (s *Server) listEmails(c *gin.Context) (int, any, error) {
+func (h *emailHandlers) list(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
@@ -162,17 +159,17 @@ func (s *Server) listEmails(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdPage(c); err != nil {
+	if err := holdPage(c); err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Emails.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)
+	es, next, err := h.store.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, listed(es, next, func(e email.Email) emailJSON { return s.resource(c, e) }), nil
+	return http.StatusOK, listed(es, next, func(e email.Email) emailJSON { return h.item(c, e) }), nil
 }
 
-func (s *Server) getEmail(c *gin.Context) (int, any, error) {
+func (h *emailHandlers) get(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
 		return 0, nil, err
@@ -181,29 +178,29 @@ func (s *Server) getEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := s.settled(c, customerOf(c).ID, id, wait)
+	e, err := h.settled(c, customerOf(c).ID, id, wait)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, s.answered(c, e), nil
+	return http.StatusOK, h.answered(c, e), nil
 }
 
-func (s *Server) deleteEmail(c *gin.Context) (int, any, error) {
+func (h *emailHandlers) delete(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdEmail(c, id); err != nil {
+	if err := h.holdContent(c, id); err != nil {
 		return 0, nil, err
 	}
-	e, wake, err := s.deps.Emails.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
+	e, wake, err := h.store.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
 	if wake {
-		go s.wake(context.WithoutCancel(c.Request.Context()), e)
+		go h.wake(context.WithoutCancel(c.Request.Context()), e)
 	}
-	return http.StatusOK, s.answered(c, e), nil
+	return http.StatusOK, h.answered(c, e), nil
 }
 
 // rescheduleRequest is the body of reschedule; the other actions take none.
@@ -213,7 +210,7 @@ type rescheduleRequest struct {
 
 // control carries out an action: in the store first, so that it works whatever
 // Temporal does, then by waking the run.
-func (s *Server) control(action email.Action) handler {
+func (h *emailHandlers) control(action email.Action) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "e-mail")
 		if err != nil {
@@ -230,61 +227,73 @@ func (s *Server) control(action email.Action) handler {
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
 		}
-		if err := s.holdEmail(c, id); err != nil {
+		if err := h.holdContent(c, id); err != nil {
 			return 0, nil, err
 		}
-		e, err := s.deps.Emails.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
+		e, err := h.store.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
 		if err != nil {
 			return 0, nil, err
 		}
-		s.deps.Log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
-		go s.wake(context.WithoutCancel(c.Request.Context()), e)
-		return http.StatusOK, s.answered(c, e), nil
+		h.log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
+		go h.wake(context.WithoutCancel(c.Request.Context()), e)
+		return http.StatusOK, h.answered(c, e), nil
 	}
 }
 
 // wake tells a run that its e-mail changed. It is best effort: the gate knows.
-func (s *Server) wake(ctx context.Context, e email.Email) {
-	if err := s.deps.Dispatcher.Wake(ctx, e); err != nil {
-		s.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
+func (h *emailHandlers) wake(ctx context.Context, e email.Email) {
+	if err := h.starter.Wake(ctx, e); err != nil {
+		h.log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
 	}
 }
 
 // settled reads an e-mail, after waiting for a verdict on every recipient.
-func (s *Server) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
+func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
 	if wait > 0 {
-		if err := s.wait(c, customerID, id, wait); err != nil {
+		if err := h.wait(c, customerID, id, wait); err != nil {
 			return email.Email{}, err
 		}
 	}
-	if err := s.holdEmail(c, id); err != nil {
+	if err := h.holdContent(c, id); err != nil {
 		return email.Email{}, err
 	}
-	return s.deps.Emails.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
+	return h.store.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
 }
 
 // wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
 // header of the request, which nothing reads afterwards. It does not wait where as many requests
 // of the customer do as may: they would hold the connections of others.
-func (s *Server) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
+func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
-	if _, err := s.deps.Emails.ContentBytes(ctx, customerID, id); err != nil {
+	if _, err := h.store.ContentBytes(ctx, customerID, id); err != nil {
 		return err
 	}
-	if settled, err := s.deps.Emails.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
+	if settled, err := h.store.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
-	if !s.waits.try(customerID, 1) {
+	if !h.waits.try(customerID, 1) {
 		return nil
 	}
-	defer s.waits.release(customerID, 1)
+	defer h.waits.release(customerID, 1)
 	clear(c.Request.Header)
-	one := s.waiters.add(id)
+	one := h.waiters.add(id)
 	select {
 	case <-one.done:
 	case <-ctx.Done():
 	}
-	s.waiters.leave(id, one)
+	h.waiters.leave(id, one)
 	return nil
+}
+
+// holdContent is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
+func (h *emailHandlers) holdContent(c *gin.Context, id string) error {
+	if err := holdQuery(c); err != nil {
+		return err
+	}
+	n, err := h.store.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return err
+	}
+	return holdAnswer(c, 3*n+smallAnswer)
 }

@@ -19,6 +19,9 @@ type Events interface {
 	Feed(ctx context.Context, customerID, after string, limit int) (es []email.Event, next string, err error)
 }
 
+// eventHandlers answer /v1.0/events and the events and attempts of an e-mail.
+type eventHandlers struct{ store Events }
+
 type eventJSON struct {
 	ID           string          `json:"id"`
 	EmailID      string          `json:"email_id"`
@@ -45,7 +48,7 @@ func eventsJSON(es []email.Event) []eventJSON {
 	return out
 }
 
-func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
+func (h *eventHandlers) ofEmail(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
 		return 0, nil, err
@@ -54,25 +57,25 @@ func (s *Server) emailEvents(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdPage(c); err != nil {
+	if err := holdPage(c); err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Events.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
+	es, next, err := h.store.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, numberedAnswer[eventJSON]{Result: eventsJSON(es), NextPageToken: tokenOf(next)}, nil
 }
 
-func (s *Server) feed(c *gin.Context) (int, any, error) {
+func (h *eventHandlers) feed(c *gin.Context) (int, any, error) {
 	size, err := pageSize(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := s.holdPage(c); err != nil {
+	if err := holdPage(c); err != nil {
 		return 0, nil, err
 	}
-	es, next, err := s.deps.Events.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)
+	es, next, err := h.store.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -53,16 +54,16 @@ func (q Queue) Failed(name, network string) { q.h.failed(name, network) }
 
 // Seen says whether a password of that name waits to be checked.
 func (s *Server) Seen(name string) bool {
-	s.logins.hashing.mu.Lock()
-	defer s.logins.hashing.mu.Unlock()
-	return slices.ContainsFunc(s.logins.hashing.waiting, func(t *hashTurn) bool { return t.name == name })
+	s.handlers.auth.passwords.hashing.mu.Lock()
+	defer s.handlers.auth.passwords.hashing.mu.Unlock()
+	return slices.ContainsFunc(s.handlers.auth.passwords.hashing.waiting, func(t *hashTurn) bool { return t.name == name })
 }
 
 // Waiting is how many requests wait for e-mails.
 func (s *Server) Waiting() (n int) {
-	s.waiters.mu.Lock()
-	defer s.waiters.mu.Unlock()
-	for _, w := range s.waiters.waiting {
+	s.handlers.emails.waiters.mu.Lock()
+	defer s.handlers.emails.waiters.mu.Unlock()
+	for _, w := range s.handlers.emails.waiters.waiting {
 		n += w.requests
 	}
 	return n
@@ -70,9 +71,9 @@ func (s *Server) Waiting() (n int) {
 
 // PasswordsWaiting is how many passwords wait to be checked.
 func (s *Server) PasswordsWaiting() int {
-	s.logins.hashing.mu.Lock()
-	defer s.logins.hashing.mu.Unlock()
-	return len(s.logins.hashing.waiting)
+	s.handlers.auth.passwords.hashing.mu.Lock()
+	defer s.handlers.auth.passwords.hashing.mu.Unlock()
+	return len(s.handlers.auth.passwords.hashing.waiting)
 }
 
 // Succeeded remembers a login.
@@ -96,3 +97,15 @@ func (t Turn) Begun() (bool, error) {
 
 // NetworkOf is whose guesses count together.
 func NetworkOf(ip string) string { return networkOf(ip) }
+
+// HandlerTypes are the structs of handlers by the resource that they answer for.
+func HandlerTypes() map[string]reflect.Type {
+	out := map[string]reflect.Type{}
+	all := reflect.TypeFor[handlers]()
+	for i := range all.NumField() {
+		if f := all.Field(i); f.Type.Kind() == reflect.Pointer {
+			out[f.Name] = f.Type.Elem()
+		}
+	}
+	return out
+}

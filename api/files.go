@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -24,6 +25,15 @@ type Files interface {
 	File(ctx context.Context, customerID, id string) (email.File, error)
 	FileContent(ctx context.Context, customerID, id string) (email.File, io.Reader, error)
 	DeleteFile(ctx context.Context, customerID, id string) (email.File, error)
+}
+
+// fileHandlers answer /v1.0/files.
+type fileHandlers struct {
+	store   Files
+	limits  intake.Limits
+	links   links
+	respond responder
+	log     *slog.Logger
 }
 
 type fileJSON struct {
@@ -54,11 +64,11 @@ const (
 )
 
 // postFile stores an upload when it has arrived.
-func (s *Server) postFile(c *gin.Context) (status int, answer any, err error) {
-	if err := hold(c, s.budget.bodies, inMemory); err != nil {
+func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) {
+	if err := hold(c, budgetOf(c).bodies, inMemory); err != nil {
 		return 0, nil, err
 	}
-	up, err := openUpload(c, s.opts.Limits.MaxMessageBytes)
+	up, err := openUpload(c, h.limits.MaxMessageBytes)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -69,11 +79,11 @@ func (s *Server) postFile(c *gin.Context) (status int, answer any, err error) {
 		return 0, nil, err
 	}
 	var f email.File
-	if f.Filename, f.Type, err = intake.Upload(up.part.FileName(), up.part.Header.Get("Content-Type"), head, s.opts.Limits); err != nil {
+	if f.Filename, f.Type, err = intake.Upload(up.part.FileName(), up.part.Header.Get("Content-Type"), head, h.limits); err != nil {
 		return 0, nil, err
 	}
 	// A client that hangs up is noticed by reading, before anything is stored.
-	collected := s.budget.spool.Spool(shareOf(c), s.opts.Limits.MaxMessageBytes)
+	collected := budgetOf(c).spool.Spool(shareOf(c), h.limits.MaxMessageBytes)
 	defer func() { err = errors.Join(err, collected.Close()) }()
 	if _, err := collected.ReadFrom(content); err != nil {
 		if source.err != nil {
@@ -84,16 +94,16 @@ func (s *Server) postFile(c *gin.Context) (status int, answer any, err error) {
 	if err := collected.Settle(); err != nil {
 		return 0, nil, noDisk(err)
 	}
-	release(c, s.budget.bodies)
-	if err := hold(c, s.budget.work, streamBytes); err != nil {
+	release(c, budgetOf(c).bodies)
+	if err := hold(c, budgetOf(c).work, streamBytes); err != nil {
 		return 0, nil, err
 	}
-	f, err = s.deps.Files.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, collected.Reader())
+	f, err = h.store.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, collected.Reader())
 	if err != nil {
 		return 0, nil, err
 	}
-	s.deps.Log.InfoContext(c.Request.Context(), "file.stored", "file_id", f.ID, "customer_id", f.CustomerID, "request_id", requestID(c), "bytes", f.Size)
-	c.Header("Location", s.opts.PublicURL+"/v1.0/files/"+f.ID)
+	h.log.InfoContext(c.Request.Context(), "file.stored", "file_id", f.ID, "customer_id", f.CustomerID, "request_id", requestID(c), "bytes", f.Size)
+	c.Header("Location", h.links.location("/v1.0/files/"+f.ID))
 	return http.StatusCreated, fileAnswer(f), nil
 }
 
@@ -216,25 +226,25 @@ func fileTooLarge(limit int64) *email.Failure {
 	return f
 }
 
-func (s *Server) listFiles(c *gin.Context) (int, any, error) {
+func (h *fileHandlers) list(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
-	files, next, err := s.deps.Files.Files(c.Request.Context(), customerOf(c).ID, after, size)
+	files, next, err := h.store.Files(c.Request.Context(), customerOf(c).ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, listed(files, next, fileAnswer), nil
 }
 
-func (s *Server) getFile(c *gin.Context) (int, any, error) { return s.oneFile(c, s.deps.Files.File) }
+func (h *fileHandlers) get(c *gin.Context) (int, any, error) { return h.one(c, h.store.File) }
 
-func (s *Server) deleteFile(c *gin.Context) (int, any, error) {
-	return s.oneFile(c, s.deps.Files.DeleteFile)
+func (h *fileHandlers) delete(c *gin.Context) (int, any, error) {
+	return h.one(c, h.store.DeleteFile)
 }
 
-func (s *Server) oneFile(c *gin.Context, do func(ctx context.Context, customerID, id string) (email.File, error)) (int, any, error) {
+func (h *fileHandlers) one(c *gin.Context, do func(ctx context.Context, customerID, id string) (email.File, error)) (int, any, error) {
 	id, err := pathID(c, "id", "file")
 	if err != nil {
 		return 0, nil, err
@@ -246,22 +256,22 @@ func (s *Server) oneFile(c *gin.Context, do func(ctx context.Context, customerID
 	return http.StatusOK, fileAnswer(f), nil
 }
 
-func (s *Server) getFileContent(c *gin.Context) {
+func (h *fileHandlers) content(c *gin.Context) {
 	id, err := pathID(c, "id", "file")
 	if err != nil {
-		s.problem(c, err)
+		h.respond.problem(c, err)
 		return
 	}
-	if err := s.holdAnswer(c, streamBytes); err != nil {
-		s.problem(c, err)
+	if err := holdAnswer(c, streamBytes); err != nil {
+		h.respond.problem(c, err)
 		return
 	}
-	f, content, err := s.deps.Files.FileContent(c.Request.Context(), customerOf(c).ID, id)
+	f, content, err := h.store.FileContent(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
-		s.problem(c, err)
+		h.respond.problem(c, err)
 		return
 	}
 	sandboxed(c)
 	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Filename}))
-	s.stream(c, f.Type, f.Size, content)
+	h.respond.stream(c, f.Type, f.Size, content)
 }

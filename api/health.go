@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -13,28 +14,36 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
+// healthHandlers answer /healthz and /readyz.
+type healthHandlers struct {
+	// ready reports whether Postgres answers, workerReady whether the worker of this process
+	// gets work; nil where the process runs none.
+	ready, workerReady func(context.Context) error
+	log                *slog.Logger
+}
+
 // readyTimeout is how long Postgres and, for a worker, Temporal may take together to
 // answer a probe. `postrider health` waits longer, so that it gets the reason.
 const readyTimeout = 3 * time.Second
 
 // healthz says that the process answers; nothing else.
-func (s *Server) healthz(*gin.Context) (int, any, error) {
+func (h *healthHandlers) healthz(*gin.Context) (int, any, error) {
 	return http.StatusOK, gin.H{"status": "ok"}, nil
 }
 
 // readyz says whether mail can be accepted: that takes Postgres, not Temporal. The
 // worker that the process may run as well is told beside it: mail is accepted without.
-func (s *Server) readyz(c *gin.Context) (int, any, error) {
+func (h *healthHandlers) readyz(c *gin.Context) (int, any, error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
-	if err := s.deps.Ready(ctx); err != nil {
+	if err := h.ready(ctx); err != nil {
 		return 0, nil, unready(err)
 	}
 	out := gin.H{"status": "ready"}
-	if s.deps.WorkerReady != nil {
+	if h.workerReady != nil {
 		out["worker"] = "ready"
-		if err := s.deps.WorkerReady(ctx); err != nil {
-			s.deps.Log.DebugContext(ctx, "worker.unready", "reason", err)
+		if err := h.workerReady(ctx); err != nil {
+			h.log.DebugContext(ctx, "worker.unready", "reason", err)
 			out["worker"] = "unavailable"
 		}
 	}

@@ -16,6 +16,13 @@ type Home struct {
 	TemporalUI, Inbox string
 }
 
+// homeHandlers answer /.
+type homeHandlers struct {
+	home    Home
+	links   links
+	respond responder
+}
+
 // homeJSON has addresses only.
 type homeJSON struct {
 	API        string `json:"api"`
@@ -42,23 +49,23 @@ var homePage = template.Must(template.New("home").Parse(`<!DOCTYPE html>
 `))
 
 // home answers GET /: a page for a browser, else JSON.
-func (s *Server) home(c *gin.Context) {
-	base := s.opts.PublicURL
-	h := homeJSON{API: base + "/v1.0", Docs: base + "/docs", OpenAPI: base + "/openapi.json", TemporalUI: s.opts.Home.TemporalUI, Inbox: s.opts.Home.Inbox}
-	if h.Inbox != "" {
-		h.Messages = base + "/v1.0/mailboxes"
+func (h *homeHandlers) get(c *gin.Context) {
+	base := h.links.publicURL
+	out := homeJSON{API: base + "/v1.0", Docs: base + "/docs", OpenAPI: base + "/openapi.json", TemporalUI: h.home.TemporalUI, Inbox: h.home.Inbox}
+	if out.Inbox != "" {
+		out.Messages = base + "/v1.0/mailboxes"
 	}
 	c.Header("Vary", "Accept")
 	c.Header("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	c.Header("X-Content-Type-Options", "nosniff")
 	c.Header("Referrer-Policy", "no-referrer")
 	if !strings.Contains(c.GetHeader("Accept"), "text/html") {
-		c.JSON(http.StatusOK, h)
+		c.JSON(http.StatusOK, out)
 		return
 	}
 	var page bytes.Buffer
-	if err := homePage.Execute(&page, h); err != nil {
-		s.problem(c, err)
+	if err := homePage.Execute(&page, out); err != nil {
+		h.respond.problem(c, err)
 		return
 	}
 	c.Data(http.StatusOK, "text/html; charset=utf-8", page.Bytes())

@@ -47,20 +47,34 @@ func (l *limiters) bucket(name string) *rate.Limiter {
 	return b
 }
 
-// limit counts a request of a credential and refuses what is too much. Every
+// requestLimits are how many requests a second a credential and a customer may make; nil is
+// any number.
+type requestLimits struct{ credentials, customers *limiters }
+
+func newRequestLimits(perCredential, perCustomer int) (l requestLimits) {
+	if perCredential > 0 {
+		l.credentials = newLimiters(rate.Limit(perCredential), 2*perCredential)
+	}
+	if perCustomer > 0 {
+		l.customers = newLimiters(rate.Limit(perCustomer), 2*perCustomer)
+	}
+	return l
+}
+
+// allow counts a request of a credential and refuses what is too much. Every
 // answer says how much is left, as the RateLimit headers of
 // draft-ietf-httpapi-ratelimit-headers-03 have it.
 // A customer's credentials share a limit besides, so that many keys are not many times
 // the rate. The headers tell of the limit of which less is left.
-func (s *Server) limit(c *gin.Context, grant account.Grant) error {
+func (l requestLimits) allow(c *gin.Context, grant account.Grant) error {
 	left := math.Inf(1)
 	for _, l := range []struct {
 		limiters *limiters
 		name     string
 		refusal  string
 	}{
-		{s.requests, grant.Actor, "this credential may make %.0f requests a second; wait a second, or send several mails at once"},
-		{s.customers, grant.Customer.ID, "all credentials of this customer together may make %.0f requests a second; wait a second, or send several mails at once"},
+		{l.credentials, grant.Actor, "this credential may make %.0f requests a second; wait a second, or send several mails at once"},
+		{l.customers, grant.Customer.ID, "all credentials of this customer together may make %.0f requests a second; wait a second, or send several mails at once"},
 	} {
 		if l.limiters == nil {
 			continue

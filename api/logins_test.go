@@ -139,7 +139,7 @@ func TestAKnownLoginIsNotLockedOutByItsNetwork(t *testing.T) {
 
 // gone cancels the request when its password is being checked.
 type gone struct {
-	api.Accounts
+	api.Logins
 	leave context.CancelFunc
 }
 
@@ -147,14 +147,14 @@ func (g *gone) Authenticate(ctx context.Context, username, password string) (acc
 	if g.leave != nil {
 		g.leave()
 	}
-	return g.Accounts.Authenticate(ctx, username, password)
+	return g.Logins.Authenticate(ctx, username, password)
 }
 
 // TestAGuessCountsIfNobodyWaitsForIt: whoever goes away has guessed, too.
 func TestAGuessCountsIfNobodyWaitsForIt(t *testing.T) {
 	t.Parallel()
 	g := &gone{}
-	b := setupLogins(t, setupOptions{clock: newClock().Now, accounts: func(a api.Accounts) api.Accounts { g.Accounts = a; return g }})
+	b := setupLogins(t, setupOptions{clock: newClock().Now, logins: func(a api.Logins) api.Logins { g.Logins = a; return g }})
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
 		g.leave = cancel
@@ -283,7 +283,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 
 // heldLogins notes whose passwords are checked, and lets none go on before it is told.
 type heldLogins struct {
-	api.Accounts
+	api.Logins
 	began chan string
 	free  chan struct{}
 }
@@ -291,7 +291,7 @@ type heldLogins struct {
 func (h *heldLogins) Authenticate(ctx context.Context, username, password string) (account.User, error) {
 	h.began <- username
 	<-h.free
-	return h.Accounts.Authenticate(ctx, username, password)
+	return h.Logins.Authenticate(ctx, username, password)
 }
 
 // TestAFirstLoginIsCheckedAmidGuesses: from more addresses than the queue has places, each with
@@ -299,7 +299,7 @@ func (h *heldLogins) Authenticate(ctx context.Context, username, password string
 func TestAFirstLoginIsCheckedAmidGuesses(t *testing.T) {
 	t.Parallel()
 	h := &heldLogins{began: make(chan string), free: make(chan struct{})}
-	b := setupLogins(t, setupOptions{clock: newClock().Now, accounts: func(a api.Accounts) api.Accounts { h.Accounts = a; return h }})
+	b := setupLogins(t, setupOptions{clock: newClock().Now, logins: func(a api.Logins) api.Logins { h.Logins = a; return h }})
 	const addresses = 80
 	address := func(i int) string { return fmt.Sprintf("198.51.100.%d", i+1) }
 	var guesses sync.WaitGroup

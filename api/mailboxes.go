@@ -1,15 +1,9 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"mime"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -34,6 +28,13 @@ type Parser interface {
 	Attachment(raw []byte, index int) (mailbox.Part, []byte, error)
 }
 
+// mailboxHandlers answer /v1.0/mailboxes.
+type mailboxHandlers struct {
+	store   Mailboxes
+	parser  Parser
+	respond responder
+}
+
 type mailboxJSON struct {
 	ID       string `json:"id"`
 	Address  string `json:"address"`
@@ -41,8 +42,8 @@ type mailboxJSON struct {
 	TmCreate string `json:"tm_create"`
 }
 
-func (s *Server) listMailboxes(c *gin.Context) (int, any, error) {
-	boxes, err := s.deps.Mailboxes.Mailboxes(c.Request.Context(), customerOf(c).ID)
+func (h *mailboxHandlers) list(c *gin.Context) (int, any, error) {
+	boxes, err := h.store.Mailboxes(c.Request.Context(), customerOf(c).ID)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -51,227 +52,4 @@ func (s *Server) listMailboxes(c *gin.Context) (int, any, error) {
 		out.Result[i] = mailboxJSON{ID: b.ID.String(), Address: b.Address, CatchAll: b.CatchAll, TmCreate: stamp(b.CreatedAt)}
 	}
 	return http.StatusOK, out, nil
-}
-
-// messageJSON is a received message in a list.
-type messageJSON struct {
-	ID           string   `json:"id"`
-	MailboxID    string   `json:"mailbox_id"`
-	EnvelopeFrom string   `json:"envelope_from"`
-	EnvelopeTo   []string `json:"envelope_to"`
-	RemoteAddr   string   `json:"remote_addr"`
-	Helo         string   `json:"helo"`
-	Subject      string   `json:"subject"`
-	From         string   `json:"from"`
-	To           string   `json:"to"`
-	MessageID    string   `json:"message_id"`
-	Size         int64    `json:"size"`
-	SHA256       string   `json:"sha256"`
-	TmReceive    string   `json:"tm_receive"`
-}
-
-func receivedMessage(m mailbox.Message) messageJSON {
-	return messageJSON{
-		ID: m.ID.String(), MailboxID: m.MailboxID.String(), EnvelopeFrom: m.EnvelopeFrom, EnvelopeTo: m.EnvelopeTo, RemoteAddr: m.RemoteAddr, Helo: m.Helo,
-		Subject: m.Subject, From: m.From, To: m.To, MessageID: m.MessageID, Size: m.Size, SHA256: m.SHA256, TmReceive: stamp(m.ReceivedAt),
-	}
-}
-
-func (s *Server) listMessages(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "mailbox")
-	if err != nil {
-		return 0, nil, err
-	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := s.holdPage(c); err != nil {
-		return 0, nil, err
-	}
-	ms, next, err := s.deps.Mailboxes.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(ms, next, receivedMessage), nil
-}
-
-type headerJSON struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-type partyJSON struct {
-	Name  string `json:"name"`
-	Email string `json:"email"`
-}
-
-type partJSON struct {
-	Index       int    `json:"index"`
-	Filename    string `json:"filename"`
-	Type        string `json:"type"`
-	ContentID   string `json:"content_id"`
-	Disposition string `json:"disposition"`
-	Size        int64  `json:"size"`
-	SHA256      string `json:"sha256"`
-}
-
-// parsedJSON is one message as a person reads it.
-type parsedJSON struct {
-	messageJSON
-	Parsed contentJSON `json:"parsed"`
-}
-
-type contentJSON struct {
-	Headers     []headerJSON `json:"headers"`
-	From        []partyJSON  `json:"from"`
-	To          []partyJSON  `json:"to"`
-	Cc          []partyJSON  `json:"cc"`
-	ReplyTo     []partyJSON  `json:"reply_to"`
-	Subject     string       `json:"subject"`
-	Date        *string      `json:"date"`
-	Text        string       `json:"text"`
-	HTML        string       `json:"html"`
-	Attachments []partJSON   `json:"attachments"`
-	Problems    []string     `json:"problems"`
-}
-
-// message finds the message that the path names.
-func (s *Server) message(c *gin.Context) (mailbox.Message, io.Reader, error) {
-	box, err := pathID(c, "id", "mailbox")
-	if err != nil {
-		return mailbox.Message{}, nil, err
-	}
-	id, err := pathID(c, "message", "message")
-	if err != nil {
-		return mailbox.Message{}, nil, err
-	}
-	return s.deps.Mailboxes.ReceivedMessage(c.Request.Context(), customerOf(c).ID, box, id)
-}
-
-// What a message is charged that is taken apart, in bytes.
-const (
-	// parsedBytes is what reading takes beside the message at most.
-	parsedBytes = 40 << 20
-	// shownBytes is what is answered of a message at most, before it is JSON: 2 MiB of text
-	// and of HTML, and the header.
-	shownBytes = 5 << 20
-)
-
-// wholeMessage reads the message that the path names into memory, to be taken apart. The
-// answer may take as much as answer says of the message's size.
-func (s *Server) wholeMessage(c *gin.Context, answer func(size int64) int64) (m mailbox.Message, raw []byte, err error) {
-	m, content, err := s.message(c)
-	if err != nil {
-		return m, nil, err
-	}
-	if err := hold(c, s.budget.work, m.Size+min(3*m.Size, parsedBytes)+answer(m.Size)+smallAnswer); err != nil {
-		return m, nil, err
-	}
-	raw = make([]byte, m.Size)
-	if _, err := io.ReadFull(content, raw); err != nil {
-		return m, nil, fmt.Errorf("read message %s: %w", m.ID, err)
-	}
-	return m, raw, nil
-}
-
-func (s *Server) getMessage(c *gin.Context) (int, any, error) {
-	// What is shown, and that as JSON in a buffer that grows.
-	m, raw, err := s.wholeMessage(c, func(size int64) int64 { return 4 * min(size, shownBytes) })
-	if err != nil {
-		return 0, nil, err
-	}
-	p, err := s.deps.Parser.Parse(raw)
-	if err != nil {
-		// The message is as its sender made it; what could be read of it is shown.
-		p.Problems = append(p.Problems, strings.ReplaceAll(err.Error(), "mailbox: ", ""))
-		if p.Subject == "" {
-			p.Subject = m.Subject
-		}
-	}
-	out := parsedJSON{messageJSON: receivedMessage(m), Parsed: contentJSON{
-		Headers: make([]headerJSON, len(p.Headers)), From: parties(p.From), To: parties(p.To), Cc: parties(p.Cc), ReplyTo: parties(p.ReplyTo),
-		Subject: p.Subject, Date: moment(p.DatedAt), Text: p.Text, HTML: p.HTML, Attachments: make([]partJSON, len(p.Attachments)), Problems: p.Problems,
-	}}
-	for i, h := range p.Headers {
-		out.Parsed.Headers[i] = headerJSON(h)
-	}
-	for i, a := range p.Attachments {
-		out.Parsed.Attachments[i] = partJSON(a)
-	}
-	if out.Parsed.Problems == nil {
-		out.Parsed.Problems = []string{}
-	}
-	return http.StatusOK, out, nil
-}
-
-func parties(as []mailbox.Address) []partyJSON {
-	out := make([]partyJSON, len(as))
-	for i, a := range as {
-		out[i] = partyJSON(a)
-	}
-	return out
-}
-
-// attachmentFailure is what is answered where an attachment cannot be read.
-func attachmentFailure(err error) error {
-	switch {
-	case errors.Is(err, mailbox.ErrNoAttachment):
-		return email.Fail(email.CodeNotFound, "there is no such attachment")
-	case errors.Is(err, mailbox.ErrTooComplex):
-		return email.Fail(codeTooComplex, "%s; read the message under /raw", strings.ReplaceAll(err.Error(), "mailbox: ", ""))
-	case errors.Is(err, mailbox.ErrTooSlow):
-		return email.Fail(email.CodeUnavailable, "reading the message took too long; try again")
-	default:
-		return err
-	}
-}
-
-// sandboxed keeps a browser from running what a stranger sent.
-func sandboxed(c *gin.Context) {
-	c.Header("X-Content-Type-Options", "nosniff")
-	c.Header("Content-Security-Policy", "sandbox; default-src 'none'")
-}
-
-func (s *Server) getRawMessage(c *gin.Context) {
-	if err := s.holdAnswer(c, streamBytes); err != nil {
-		s.problem(c, err)
-		return
-	}
-	m, content, err := s.message(c)
-	if err != nil {
-		s.problem(c, err)
-		return
-	}
-	sandboxed(c)
-	s.stream(c, "message/rfc822", m.Size, content)
-}
-
-func (s *Server) getMessageAttachment(c *gin.Context) {
-	part, content, err := s.messageAttachment(c)
-	if err != nil {
-		s.problem(c, err)
-		return
-	}
-	sandboxed(c)
-	c.Header("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Filename}))
-	s.stream(c, "application/octet-stream", int64(len(content)), bytes.NewReader(content))
-}
-
-// messageAttachment takes one attachment out of a message.
-func (s *Server) messageAttachment(c *gin.Context) (mailbox.Part, []byte, error) {
-	// Lines that end in CR alone may become twice as large.
-	_, raw, err := s.wholeMessage(c, func(size int64) int64 { return 2 * size })
-	if err != nil {
-		return mailbox.Part{}, nil, err
-	}
-	index, err := strconv.Atoi(c.Param("index"))
-	if err != nil {
-		index = -1
-	}
-	part, content, err := s.deps.Parser.Attachment(raw, index)
-	if err != nil {
-		return part, nil, attachmentFailure(err)
-	}
-	return part, content, nil
 }

@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
@@ -46,7 +45,7 @@ func (s *Server) logged(c *gin.Context) {
 	if probe(c.FullPath()) && c.Writer.Status() < http.StatusInternalServerError {
 		level = slog.LevelDebug // several a minute, each the same
 	}
-	s.deps.Log.Log(c.Request.Context(), level, "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
+	s.log.Log(c.Request.Context(), level, "http.answered", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath(),
 		"status", c.Writer.Status(), "bytes", c.Writer.Size(), "ms", time.Since(start).Milliseconds(), "customer_id", c.GetString(keyCustomerID))
 }
 
@@ -66,34 +65,28 @@ const (
 // that Postgres takes for no text: NUL and what is not UTF-8.
 func (s *Server) storable(c *gin.Context) {
 	if q := c.Request.URL.RawQuery; len(q) > maxQueryBytes || strings.Count(q, "&") >= maxParameters {
-		s.problem(c, email.Fail(email.CodeInvalidRequest, "the query is too long: give at most %d parameters and %d bytes", maxParameters, maxQueryBytes))
+		s.respond.problem(c, email.Fail(email.CodeInvalidRequest, "the query is too long: give at most %d parameters and %d bytes", maxParameters, maxQueryBytes))
 		return
 	}
 	if !storableText(c.Request.URL.Path) {
-		s.problem(c, errNoRoute)
+		s.respond.problem(c, errNoRoute)
 		return
 	}
 	for name, values := range c.Request.URL.Query() {
 		for _, v := range append(values, name) {
 			if !storableText(v) {
-				s.problem(c, invalid(strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", ""), ""), "control_character", "a parameter holds a NUL or is not UTF-8; remove that"))
+				s.respond.problem(c, invalid(strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", ""), ""), "control_character", "a parameter holds a NUL or is not UTF-8; remove that"))
 				return
 			}
 		}
 	}
 }
 
-func storableText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
-
-// storableTime refuses the year 0, which RFC 3339 has and Postgres has not. With an
-// offset, times of the first and the last day of all may be beyond, too.
-func storableTime(t time.Time) bool { return t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 }
-
 // recovered turns a panic into a 500 that the operator can find.
 func (s *Server) recovered(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.problem(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			s.respond.problem(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
 	c.Next()

@@ -16,6 +16,9 @@ type Pauses interface {
 	Pauses(ctx context.Context) (ps []email.Pause, waiting int, err error)
 }
 
+// pauseHandlers answer /v1.0/pauses.
+type pauseHandlers struct{ store Pauses }
+
 type pauseJSON struct {
 	Scope     email.PauseScope `json:"scope"`
 	Key       string           `json:"key,omitempty"`
@@ -33,8 +36,8 @@ type pausesJSON struct {
 	Waiting int         `json:"waiting"`
 }
 
-func (s *Server) listPauses(c *gin.Context) (int, any, error) {
-	ps, waiting, err := s.deps.Pauses.Pauses(c.Request.Context())
+func (h *pauseHandlers) list(c *gin.Context) (int, any, error) {
+	ps, waiting, err := h.store.Pauses(c.Request.Context())
 	if err != nil {
 		return 0, nil, err
 	}
@@ -51,7 +54,7 @@ type pauseRequest struct {
 	Reason string           `json:"reason"`
 }
 
-func (s *Server) putPause(c *gin.Context) (int, any, error) {
+func (h *pauseHandlers) put(c *gin.Context) (int, any, error) {
 	var in pauseRequest
 	err := decode(c, &in)
 	if err == nil {
@@ -64,20 +67,20 @@ func (s *Server) putPause(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if p, err = s.deps.Pauses.Pause(c.Request.Context(), p); err != nil {
+	if p, err = h.store.Pause(c.Request.Context(), p); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, pause(p), nil
 }
 
 // deletePause takes ?scope= and ?key=, and answers with what is still paused.
-func (s *Server) deletePause(c *gin.Context) (int, any, error) {
+func (h *pauseHandlers) delete(c *gin.Context) (int, any, error) {
 	p := email.Pause{Scope: email.PauseScope(c.Query("scope")), Key: c.Query("key")}
 	if err := p.Check(); err != nil {
 		return 0, nil, err
 	}
-	if err := s.deps.Pauses.Unpause(c.Request.Context(), p); err != nil {
+	if err := h.store.Unpause(c.Request.Context(), p); err != nil {
 		return 0, nil, err
 	}
-	return s.listPauses(c)
+	return h.list(c)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
@@ -21,7 +22,22 @@ import (
 // last e-mails of its stream.
 type Previews interface {
 	Preview(ctx context.Context, customerID string, m email.Message) (email.Message, email.SenderUse, error)
+	// PreviewBatch refuses what Batches.AcceptBatch would refuse, and stores nothing. It tells
+	// which items would be refused, and the first that would not.
+	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
 }
+
+// previewHandlers answer /v1.0/emails/preview.
+type previewHandlers struct {
+	store       Previews
+	submissions submissions
+	render      Renderer
+	now         func() time.Time
+}
+
+// Renderer makes the bytes of a message that is not sent, without attachments' contents of
+// more than maxContent bytes.
+type Renderer func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
 
 // Rendering is a message's bytes to be read by people.
 type Rendering struct {
@@ -75,19 +91,19 @@ type previewed struct {
 	batch      *previewedBatchJSON
 }
 
-func (s *Server) previewed(c *gin.Context, body []byte) (p previewed, err error) {
+func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, err error) {
 	if !intake.IsBatch(body) {
-		p.message, p.sender, err = s.outgoing(c, body)
+		p.message, p.sender, err = h.submissions.message(c, body)
 		return p, err
 	}
-	in, err := intake.DecodeBatch(body, s.limits(c))
+	in, err := intake.DecodeBatch(body, h.submissions.limitsOf(c))
 	if err != nil {
 		return p, err
 	}
 	if err := holdQuery(c); err != nil {
 		return p, err
 	}
-	refused, first, err := s.deps.Batches.PreviewBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in))
+	refused, first, err := h.store.PreviewBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in))
 	if err != nil {
 		return p, err
 	}
@@ -112,28 +128,28 @@ func under(err error, place string) error {
 }
 
 // preview shows what a POST of the same body would send.
-func (s *Server) preview(c *gin.Context) (int, any, error) {
+func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 	// What is shown is in memory as a message, as its source, and as JSON.
-	body, err := readBody(c, MaxBody(s.opts.Limits.MaxMessageBytes), 5)
+	body, err := h.submissions.body(c, 5)
 	if err != nil {
 		return 0, nil, err
 	}
-	p, err := s.previewed(c, body)
+	p, err := h.previewed(c, body)
 	if err != nil {
 		return 0, nil, err
 	}
 	if n := len(p.message.Text) + len(p.message.HTML) + len(p.message.Calendar.ICS); n > previewBody {
 		return 0, nil, previewTooLarge(n, p.at)
 	}
-	m, senders, err := s.deps.Previews.Preview(c.Request.Context(), customerOf(c).ID, p.message)
+	m, senders, err := h.store.Preview(c.Request.Context(), customerOf(c).ID, p.message)
 	if err != nil {
 		return 0, nil, atSender(under(err, p.at), p.sender)
 	}
-	date := s.opts.Now()
+	date := h.now()
 	if m.SendAt.After(date) {
 		date = m.SendAt
 	}
-	r, err := s.deps.Render(m, previewID(m), date, previewContent)
+	r, err := h.render(m, previewID(m), date, previewContent)
 	if err != nil {
 		return 0, nil, fmt.Errorf("render preview: %w", err)
 	}

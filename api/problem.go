@@ -76,10 +76,10 @@ func problemFields(fields []email.FieldError) []problemField {
 }
 
 // problem answers with an error and ends the request.
-func (s *Server) problem(c *gin.Context, err error) {
+func (r responder) problem(c *gin.Context, err error) {
 	if c.Request.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		// Nobody is there to be answered, and nothing else went wrong.
-		s.deps.Log.InfoContext(c.Request.Context(), "http.abandoned", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath())
+		r.log.InfoContext(c.Request.Context(), "http.abandoned", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath())
 		c.AbortWithStatus(statusAbandoned)
 		return
 	}
@@ -102,11 +102,11 @@ func (s *Server) problem(c *gin.Context, err error) {
 		c.Header("Retry-After", "5")
 	}
 	if p.Status >= http.StatusInternalServerError {
-		s.deps.Log.ErrorContext(c.Request.Context(), "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		r.log.ErrorContext(c.Request.Context(), "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
 	body, merr := json.Marshal(p)
 	if merr != nil {
-		s.deps.Log.ErrorContext(c.Request.Context(), "http.problem", "request_id", p.RequestID, "error", merr)
+		r.log.ErrorContext(c.Request.Context(), "http.problem", "request_id", p.RequestID, "error", merr)
 		c.AbortWithStatus(p.Status)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"unicode/utf8"
@@ -16,6 +17,9 @@ import (
 	"github.com/postrider/postrider/internal/spool"
 )
 
+// responder writes answers: JSON, contents of files and messages, and problems (problem.go).
+type responder struct{ log *slog.Logger }
+
 // made is an answer until it has been sent: in memory up to inMemory, else in a file.
 type made struct {
 	pool  *spool.Pool
@@ -24,8 +28,8 @@ type made struct {
 	large *spool.Spool
 }
 
-func (s *Server) newAnswer(c *gin.Context) *made {
-	return &made{pool: s.budget.spool, owner: shareOf(c)}
+func (r responder) newAnswer(c *gin.Context) *made {
+	return &made{pool: budgetOf(c).spool, owner: shareOf(c)}
 }
 
 // maxAnswer bounds an answer; none comes near it.
@@ -72,7 +76,7 @@ func (m *made) Close() error {
 const sendBytes = 8 << 10
 
 // send lets all go that the answer was made of, and sends it at the client's pace.
-func (s *Server) send(c *gin.Context, status int, contentType string, m *made) {
+func (r responder) send(c *gin.Context, status int, contentType string, m *made) {
 	releaseAll(c)
 	if m.large == nil {
 		c.Data(status, contentType, m.small)
@@ -84,23 +88,23 @@ func (s *Server) send(c *gin.Context, status int, contentType string, m *made) {
 	_, err := io.CopyBuffer(onlyWriter{c.Writer}, m.large.Reader(), make([]byte, sendBytes))
 	if err != nil {
 		// What is announced and does not come tells the client; the status is sent.
-		s.deps.Log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
+		r.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
 	}
 }
 
 // onlyWriter has no ReadFrom, which would take a buffer of its own.
 type onlyWriter struct{ io.Writer }
 
-func (s *Server) closeAnswer(c *gin.Context, m *made) {
+func (r responder) closeAnswer(c *gin.Context, m *made) {
 	if err := m.Close(); err != nil {
-		s.deps.Log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
+		r.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
 	}
 }
 
 // stream answers with what is read from Postgres or memory, at the client's pace.
-func (s *Server) stream(c *gin.Context, contentType string, size int64, content io.Reader) {
-	m := s.newAnswer(c)
-	defer s.closeAnswer(c, m)
+func (r responder) stream(c *gin.Context, contentType string, size int64, content io.Reader) {
+	m := r.newAnswer(c)
+	defer r.closeAnswer(c, m)
 	source := &incoming{from: content}
 	_, err := io.CopyBuffer(onlyWriter{m}, source, make([]byte, sendBytes))
 	if err == nil {
@@ -114,44 +118,44 @@ func (s *Server) stream(c *gin.Context, contentType string, size int64, content 
 	case m.size() != size:
 		err = fmt.Errorf("read an answer: %d bytes, expected %d", m.size(), size)
 	default:
-		s.send(c, http.StatusOK, contentType, m)
+		r.send(c, http.StatusOK, contentType, m)
 		return
 	}
 	for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} { // they are the content's
 		c.Writer.Header().Del(name)
 	}
-	s.problem(c, err)
+	r.problem(c, err)
 }
 
 // answer writes JSON.
-func (s *Server) answer(c *gin.Context, status int, body any) {
-	m := s.newAnswer(c)
-	defer func() { s.closeAnswer(c, m) }()
+func (r responder) answer(c *gin.Context, status int, body any) {
+	m := r.newAnswer(c)
+	defer func() { r.closeAnswer(c, m) }()
 	err := encode(m, body)
 	if err == nil {
 		err = m.settle()
 	}
 	if err != nil {
 		if m.large == nil {
-			s.problem(c, fmt.Errorf("encode answer: %w", err))
+			r.problem(c, fmt.Errorf("encode answer: %w", err))
 			return
 		}
 		if c.Request.Method == http.MethodGet {
-			s.problem(c, noDisk(err))
+			r.problem(c, noDisk(err))
 			return
 		}
 		// What was asked for is done, and is not to be asked for again: the answer is
 		// as in a list, with the beginning of the texts.
-		s.deps.Log.ErrorContext(c.Request.Context(), "http.shortened", "request_id", requestID(c), "route", c.FullPath(), "error", err)
-		s.closeAnswer(c, m)
-		m = s.newAnswer(c)
+		r.log.ErrorContext(c.Request.Context(), "http.shortened", "request_id", requestID(c), "route", c.FullPath(), "error", err)
+		r.closeAnswer(c, m)
+		m = r.newAnswer(c)
 		m.small, err = encoded(shortened(body))
 		if err != nil {
-			s.problem(c, fmt.Errorf("encode answer: %w", err))
+			r.problem(c, fmt.Errorf("encode answer: %w", err))
 			return
 		}
 	}
-	s.send(c, status, "application/json; charset=utf-8", m)
+	r.send(c, status, "application/json; charset=utf-8", m)
 }
 
 // shortened is an answer without most of what makes it large.

@@ -6,110 +6,110 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
+
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
 
 // routes is the API on one screen.
-func (s *Server) routes() {
+func (s *Server) routes(h handlers) {
 	//   method  path                                       needs     handler
-	s.routeRaw("GET", "/", open, s.home)
-	s.route("GET", "/healthz", open, s.healthz)
-	s.route("GET", "/readyz", open, s.readyz)
-	s.routeRaw("GET", "/metrics", open, gin.WrapH(s.deps.Metrics))
-	s.routeRaw("GET", "/openapi.json", open, s.openapiJSON())
-	s.routeRaw("GET", "/openapi.yaml", open, s.openapiYAML())
-	s.routeRaw("GET", "/docs", open, s.docs)
-	s.route("POST", "/auth/login", open, s.login)
-	s.route("POST", "/v1.0/auth/login", open, s.login)
-	s.route("POST", "/v1.0/auth/password", login, s.changePassword)
-	s.route("POST", "/v1.0/auth/revoke", login, change(s.revokeLogins))
+	s.routeRaw("GET", "/", open, h.home.get)
+	s.route("GET", "/healthz", open, h.health.healthz)
+	s.route("GET", "/readyz", open, h.health.readyz)
+	s.routeRaw("GET", "/metrics", open, h.metrics)
+	s.routeRaw("GET", "/openapi.json", open, h.docs.openapiJSON())
+	s.routeRaw("GET", "/openapi.yaml", open, h.docs.openapiYAML())
+	s.routeRaw("GET", "/docs", open, h.docs.page)
+	s.route("POST", "/auth/login", open, h.auth.login)
+	s.route("POST", "/v1.0/auth/login", open, h.auth.login)
+	s.route("POST", "/v1.0/auth/password", login, h.auth.changePassword)
+	s.route("POST", "/v1.0/auth/revoke", login, change(h.auth.revokeLogins))
 
-	s.route("POST", "/v1.0/emails", send, s.postEmail)
-	s.route("POST", "/v1.0/emails/preview", send, s.preview)
-	s.route("POST", "/v1.0/emails/batch", send, s.postBatch)
-	s.route("GET", "/v1.0/emails", read, s.listEmails)
-	s.route("GET", "/v1.0/emails/stats", read, s.emailStats)
-	s.route("GET", "/v1.0/emails/:id", read, s.getEmail)
-	s.route("DELETE", "/v1.0/emails/:id", manage, change(s.deleteEmail))
-	s.route("POST", "/v1.0/emails/:id/cancel", manage, s.control(email.ActionCancel))
-	s.route("POST", "/v1.0/emails/:id/hold", manage, s.control(email.ActionHold))
-	s.route("POST", "/v1.0/emails/:id/resume", manage, s.control(email.ActionResume))
-	s.route("POST", "/v1.0/emails/:id/retry-now", manage, s.control(email.ActionRetryNow))
-	s.route("POST", "/v1.0/emails/:id/reschedule", manage, s.control(email.ActionReschedule))
-	s.route("POST", "/v1.0/emails/:id/resend", send, change(s.resend))
-	s.route("GET", "/v1.0/emails/:id/events", read, s.emailEvents)
-	s.route("GET", "/v1.0/emails/:id/attempts", read, s.emailAttempts)
-	s.route("GET", "/v1.0/events", read, s.feed)
+	s.route("POST", "/v1.0/emails", send, h.emails.post)
+	s.route("POST", "/v1.0/emails/preview", send, h.previews.post)
+	s.route("POST", "/v1.0/emails/batch", send, h.batches.post)
+	s.route("GET", "/v1.0/emails", read, h.emails.list)
+	s.route("GET", "/v1.0/emails/stats", read, h.stats.get)
+	s.route("GET", "/v1.0/emails/:id", read, h.emails.get)
+	s.route("DELETE", "/v1.0/emails/:id", manage, change(h.emails.delete))
+	s.route("POST", "/v1.0/emails/:id/cancel", manage, h.emails.control(email.ActionCancel))
+	s.route("POST", "/v1.0/emails/:id/hold", manage, h.emails.control(email.ActionHold))
+	s.route("POST", "/v1.0/emails/:id/resume", manage, h.emails.control(email.ActionResume))
+	s.route("POST", "/v1.0/emails/:id/retry-now", manage, h.emails.control(email.ActionRetryNow))
+	s.route("POST", "/v1.0/emails/:id/reschedule", manage, h.emails.control(email.ActionReschedule))
+	s.route("POST", "/v1.0/emails/:id/resend", send, change(h.emails.resend))
+	s.route("GET", "/v1.0/emails/:id/events", read, h.events.ofEmail)
+	s.route("GET", "/v1.0/emails/:id/attempts", read, h.events.attempts)
+	s.route("GET", "/v1.0/events", read, h.events.feed)
 
-	s.route("GET", "/v1.0/batches", read, s.listBatches)
-	s.route("GET", "/v1.0/batches/:id", read, s.getBatch)
-	s.route("POST", "/v1.0/batches/:id/cancel", manage, s.controlBatch(email.ActionCancel))
-	s.route("POST", "/v1.0/batches/:id/hold", manage, s.controlBatch(email.ActionHold))
-	s.route("POST", "/v1.0/batches/:id/resume", manage, s.controlBatch(email.ActionResume))
+	s.route("GET", "/v1.0/batches", read, h.batches.list)
+	s.route("GET", "/v1.0/batches/:id", read, h.batches.get)
+	s.route("POST", "/v1.0/batches/:id/cancel", manage, h.batches.control(email.ActionCancel))
+	s.route("POST", "/v1.0/batches/:id/hold", manage, h.batches.control(email.ActionHold))
+	s.route("POST", "/v1.0/batches/:id/resume", manage, h.batches.control(email.ActionResume))
 
-	s.route("POST", "/v1.0/files", send, s.postFile)
-	s.route("GET", "/v1.0/files", read, s.listFiles)
-	s.route("GET", "/v1.0/files/:id", send, s.getFile)
-	s.route("DELETE", "/v1.0/files/:id", send, change(s.deleteFile))
-	s.routeRaw("GET", "/v1.0/files/:id/content", send, s.getFileContent)
+	s.route("POST", "/v1.0/files", send, h.files.post)
+	s.route("GET", "/v1.0/files", read, h.files.list)
+	s.route("GET", "/v1.0/files/:id", send, h.files.get)
+	s.route("DELETE", "/v1.0/files/:id", send, change(h.files.delete))
+	s.routeRaw("GET", "/v1.0/files/:id/content", send, h.files.content)
 
-	s.route("GET", "/v1.0/accesskeys", full, s.listAccessKeys)
-	s.route("POST", "/v1.0/accesskeys", full, s.postAccessKey)
-	s.route("GET", "/v1.0/accesskeys/:id", full, s.getAccessKey)
-	s.route("DELETE", "/v1.0/accesskeys/:id", full, change(s.deleteAccessKey))
+	s.route("GET", "/v1.0/accesskeys", full, h.accessKeys.list)
+	s.route("POST", "/v1.0/accesskeys", full, h.accessKeys.post)
+	s.route("GET", "/v1.0/accesskeys/:id", full, h.accessKeys.get)
+	s.route("DELETE", "/v1.0/accesskeys/:id", full, change(h.accessKeys.delete))
+	s.route("POST", "/v1.0/accesskeys/:id/rotate", full, h.accessKeys.rotate)
+	s.route("GET", "/v1.0/usage", read, h.usage.get)
+	s.route("GET", "/v1.0/audit", full, h.audit.list)
 
-	s.route("POST", "/v1.0/accesskeys/:id/rotate", full, s.rotateAccessKey)
-	s.route("GET", "/v1.0/usage", read, s.usage)
-	s.route("GET", "/v1.0/audit", full, s.listAudit)
+	s.route("GET", "/v1.0/customer", some, h.ownCustomer.get)
+	s.route("PUT", "/v1.0/customer", full, h.ownCustomer.put)
+	s.route("GET", "/v1.0/customers", some, h.customers.list)
 
-	s.route("GET", "/v1.0/customer", some, s.getCustomer)
-	s.route("PUT", "/v1.0/customer", full, s.putCustomer)
-	s.route("GET", "/v1.0/customers", some, s.listCustomers)
+	s.route("POST", "/v1.0/customers", admin, h.customers.post)
+	s.route("GET", "/v1.0/customers/:id", admin, h.customers.get)
+	s.route("PUT", "/v1.0/customers/:id", admin, h.customers.put)
+	s.route("DELETE", "/v1.0/customers/:id", admin, change(h.customers.delete))
+	s.route("GET", "/v1.0/customers/:id/accesskeys", admin, h.customerKeys.list)
+	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, h.customerKeys.post)
+	s.route("GET", "/v1.0/customers/:id/accesskeys/:key", admin, h.customerKeys.get)
+	s.route("DELETE", "/v1.0/customers/:id/accesskeys/:key", admin, change(h.customerKeys.delete))
+	s.route("GET", "/v1.0/customers/:id/users", admin, h.users.list)
+	s.route("GET", "/v1.0/customers/:id/users/:user", admin, h.users.one(nil))
+	s.route("DELETE", "/v1.0/customers/:id/users/:user", admin, change(h.users.one(h.users.delete)))
+	s.route("PUT", "/v1.0/customers/:id/users/:user/password", admin, h.users.one(h.users.setPassword))
+	s.route("POST", "/v1.0/customers/:id/users/:user/revoke", admin, change(h.users.one(h.users.revoke)))
+	s.route("GET", "/v1.0/customers/:id/domains", admin, h.domains.list)
+	s.route("POST", "/v1.0/customers/:id/domains", admin, h.domains.post)
+	s.route("GET", "/v1.0/customers/:id/domains/:domain", admin, h.domains.one(h.domains.get))
+	s.route("PUT", "/v1.0/customers/:id/domains/:domain", admin, h.domains.one(h.domains.put))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain", admin, change(h.domains.one(h.domains.delete)))
+	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, h.domains.warmup(h.domains.get))
+	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, h.domains.warmup(h.domains.putWarmup))
+	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, change(h.domains.warmup(h.domains.deleteWarmup)))
 
-	s.route("POST", "/v1.0/customers", admin, s.postCustomer)
-	s.route("GET", "/v1.0/customers/:id", admin, s.getCustomerByID)
-	s.route("PUT", "/v1.0/customers/:id", admin, s.governCustomer)
-	s.route("DELETE", "/v1.0/customers/:id", admin, change(s.deleteCustomer))
-	s.route("GET", "/v1.0/customers/:id/accesskeys", admin, s.listCustomerKeys)
-	s.route("POST", "/v1.0/customers/:id/accesskeys", admin, s.postCustomerKey)
-	s.route("GET", "/v1.0/customers/:id/accesskeys/:key", admin, s.getCustomerKey)
-	s.route("DELETE", "/v1.0/customers/:id/accesskeys/:key", admin, change(s.deleteCustomerKey))
-	s.route("GET", "/v1.0/customers/:id/users", admin, s.listCustomerUsers)
-	s.route("GET", "/v1.0/customers/:id/users/:user", admin, s.customerUser(nil))
-	s.route("DELETE", "/v1.0/customers/:id/users/:user", admin, change(s.customerUser(s.deleteUser)))
-	s.route("PUT", "/v1.0/customers/:id/users/:user/password", admin, s.customerUser(s.setUserPassword))
-	s.route("POST", "/v1.0/customers/:id/users/:user/revoke", admin, change(s.customerUser(s.revokeUser)))
-	s.route("GET", "/v1.0/customers/:id/domains", admin, s.listCustomerDomains)
-	s.route("POST", "/v1.0/customers/:id/domains", admin, s.postCustomerDomain)
-	s.route("GET", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.getDomain))
-	s.route("PUT", "/v1.0/customers/:id/domains/:domain", admin, s.customerDomain(s.putDomain))
-	s.route("DELETE", "/v1.0/customers/:id/domains/:domain", admin, change(s.customerDomain(s.deleteDomain)))
-	s.route("GET", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.getDomain))
-	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, s.warmup(s.putWarmup))
-	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, change(s.warmup(s.deleteWarmup)))
+	s.route("GET", "/v1.0/webhooks", webhooks, h.webhooks.list)
+	s.route("POST", "/v1.0/webhooks", webhooks, h.webhooks.post)
+	s.route("GET", "/v1.0/webhooks/:id", webhooks, h.webhooks.one(h.webhooks.store.Endpoint))
+	s.route("PUT", "/v1.0/webhooks/:id", webhooks, h.webhooks.put)
+	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, change(h.webhooks.one(h.webhooks.delete)))
+	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, change(h.webhooks.one(h.webhooks.enable)))
+	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, change(h.webhooks.rotateSecret))
+	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, change(h.webhooks.test))
+	s.route("POST", "/v1.0/webhooks/:id/replay", replays, h.webhooks.replay)
+	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, h.webhooks.listDeliveries)
+	s.route("POST", "/v1.0/deliveries/:id/retry", replays, change(h.webhooks.retryDelivery))
 
-	s.route("GET", "/v1.0/webhooks", webhooks, s.listWebhooks)
-	s.route("POST", "/v1.0/webhooks", webhooks, s.postWebhook)
-	s.route("GET", "/v1.0/webhooks/:id", webhooks, s.oneWebhook(s.deps.Webhooks.Endpoint))
-	s.route("PUT", "/v1.0/webhooks/:id", webhooks, s.putWebhook)
-	s.route("DELETE", "/v1.0/webhooks/:id", webhooks, change(s.oneWebhook(s.deleteWebhook)))
-	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, change(s.oneWebhook(s.enableWebhook)))
-	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, change(s.rotateSecret))
-	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, change(s.testWebhook))
-	s.route("POST", "/v1.0/webhooks/:id/replay", replays, s.replay)
-	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, s.listDeliveries)
-	s.route("POST", "/v1.0/deliveries/:id/retry", replays, change(s.retryDelivery))
+	s.route("GET", "/v1.0/pauses", admin, h.pauses.list)
+	s.route("PUT", "/v1.0/pauses", admin, h.pauses.put)
+	s.route("DELETE", "/v1.0/pauses", admin, change(h.pauses.delete))
 
-	s.route("GET", "/v1.0/pauses", admin, s.listPauses)
-	s.route("PUT", "/v1.0/pauses", admin, s.putPause)
-	s.route("DELETE", "/v1.0/pauses", admin, change(s.deletePause))
-
-	s.route("GET", "/v1.0/mailboxes", mailboxes, s.listMailboxes)
-	s.route("GET", "/v1.0/mailboxes/:id/messages", mailboxes, s.listMessages)
-	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", mailboxes, s.getMessage)
-	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/raw", mailboxes, s.getRawMessage)
-	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", mailboxes, s.getMessageAttachment)
+	s.route("GET", "/v1.0/mailboxes", mailboxes, h.mailboxes.list)
+	s.route("GET", "/v1.0/mailboxes/:id/messages", mailboxes, h.mailboxes.messages)
+	s.route("GET", "/v1.0/mailboxes/:id/messages/:message", mailboxes, h.mailboxes.parsedMessage)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/raw", mailboxes, h.mailboxes.rawMessage)
+	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", mailboxes, h.mailboxes.attachment)
 }
 
 // need is what a route asks of a credential.
@@ -149,10 +149,10 @@ func (s *Server) route(method, path string, n need, h handler) {
 	s.routeRaw(method, path, n, func(c *gin.Context) {
 		status, body, err := h(c)
 		if err != nil {
-			s.problem(c, err)
+			s.respond.problem(c, err)
 			return
 		}
-		s.answer(c, status, body)
+		s.respond.answer(c, status, body)
 	})
 }
 
@@ -163,7 +163,7 @@ func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
 		s.engine.Handle(method, path, h)
 		return
 	}
-	s.engine.Handle(method, path, s.authenticate, s.authorize(n), h)
+	s.engine.Handle(method, path, s.credentials.authenticate, s.credentials.authorize(n), h)
 }
 
 // Route is one line of the route table, for checks.
@@ -188,13 +188,13 @@ func (s *Server) noRoute(c *gin.Context) {
 	path := strings.TrimRight(c.Request.URL.Path, "/")
 	switch get := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead; {
 	case path == c.Request.URL.Path || !s.hasPath(path):
-		s.problem(c, errNoRoute)
+		s.respond.problem(c, errNoRoute)
 	case !get:
-		s.problem(c, errSlash)
+		s.respond.problem(c, errSlash)
 	default:
 		to := *c.Request.URL
 		to.Path, to.RawPath = path, strings.TrimRight(to.RawPath, "/")
-		c.Redirect(http.StatusPermanentRedirect, s.opts.PublicURL+to.RequestURI())
+		c.Redirect(http.StatusPermanentRedirect, s.links.location(to.RequestURI()))
 	}
 }
 

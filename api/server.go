@@ -1,6 +1,6 @@
-// Package api is the HTTP face of Postrider, in Gin. The route table below is
-// the whole of it; each resource has a file of its own with the interfaces it
-// needs. Errors are RFC 9457 problems, written in one place (errors.go).
+// Package api is Postrider's HTTP API, in Gin. routes.go is the table of all routes. Each
+// resource has a file with its handlers: a struct that holds what the resource needs, and no
+// more. Errors are RFC 9457 problems, which problem.go writes.
 package api
 
 import (
@@ -12,9 +12,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"golang.org/x/time/rate"
 
-	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/missing"
 	"github.com/postrider/postrider/internal/spool"
@@ -23,24 +21,27 @@ import (
 
 // Deps are what the API works with. All are required that do not say otherwise.
 type Deps struct {
-	Emails     Emails
-	Batches    Batches
-	Events     Events
-	Previews   Previews
-	Files      Files
-	Dispatcher Dispatcher
-	Accounts   Accounts
-	Keys       Keys
-	Customers  Customers
-	Users      Users
-	Domains    Domains
-	Pauses     Pauses
-	Webhooks   Webhooks
-	Mailboxes  Mailboxes
-	Parser     Parser
-	// Render makes the bytes of a message that is not sent, without attachments' contents
-	// of more than maxContent bytes.
-	Render func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
+	Emails      Emails
+	Stats       Stats
+	Events      Events
+	Previews    Previews
+	Batches     Batches
+	Files       Files
+	Dispatcher  Dispatcher
+	Credentials Credentials
+	Logins      Logins
+	Keys        Keys
+	OwnCustomer OwnCustomer
+	Customers   Customers
+	Users       Users
+	Domains     Domains
+	Usage       Usage
+	Audit       Audit
+	Pauses      Pauses
+	Webhooks    Webhooks
+	Mailboxes   Mailboxes
+	Parser      Parser
+	Render      Renderer
 	// Ready reports whether Postgres answers.
 	Ready func(context.Context) error
 	// WorkerReady reports whether the worker of this process gets work; nil where the
@@ -51,6 +52,13 @@ type Deps struct {
 	// CheckURL refuses addresses that may not be called.
 	CheckURL func(string) error
 	Log      *slog.Logger
+}
+
+// Dispatcher starts and wakes runs, best effort.
+type Dispatcher interface {
+	EmailStarter
+	BatchStarter
+	EndpointWaker
 }
 
 // Options of the API.
@@ -99,26 +107,17 @@ type Options struct {
 
 // Server answers requests.
 type Server struct {
-	deps   Deps
-	opts   Options
-	tokens tokens
-	engine *gin.Engine
-	// waiters are those of ?wait=.
-	waiters waiters
-	// waits are how many requests may wait for e-mails.
-	waits *shares
-	// requests limits each credential; nil limits none.
-	requests *limiters
-	// customers limits each customer; nil limits none.
-	customers *limiters
-	logins    *logins
-	budget    *budget
-	// description is what /openapi.json and /docs show.
-	description func() (description, error)
+	engine      *gin.Engine
+	respond     responder
+	credentials *credentials
+	memory      *budget
+	links       links
+	handlers    handlers
 	table       []Route
+	log         *slog.Logger
 }
 
-// New makes a Server.
+// New makes a Server. Its error names what deps lack.
 func New(deps Deps, opts Options) (*Server, error) {
 	if err := missing.Of(deps, "WorkerReady"); err != nil {
 		return nil, err
@@ -127,15 +126,12 @@ func New(deps Deps, opts Options) (*Server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{deps: deps, opts: opts, tokens: newTokens(opts), engine: gin.New(),
-		waiters: waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}}, logins: newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce), budget: newBudget(opts),
-		waits: newShares(int64(cmp.Or(opts.Connections, MaxConnections)) / 2), description: describe(opts.PublicURL)}
-	if opts.RequestRate > 0 {
-		s.requests = newLimiters(rate.Limit(opts.RequestRate), 2*opts.RequestRate)
+	respond, tokens := responder{deps.Log}, newTokens(opts)
+	s := &Server{
+		engine: gin.New(), respond: respond, memory: newBudget(opts), links: links{opts.PublicURL, opts.WorkflowURL}, log: deps.Log,
+		credentials: &credentials{store: deps.Credentials, tokens: tokens, limits: newRequestLimits(opts.RequestRate, opts.CustomerRequestRate), respond: respond},
 	}
-	if opts.CustomerRequestRate > 0 {
-		s.customers = newLimiters(rate.Limit(opts.CustomerRequestRate), 2*opts.CustomerRequestRate)
-	}
+	s.handlers = newHandlers(deps, opts, s.links, respond, tokens)
 	proxies := make([]string, len(opts.TrustedProxies))
 	for i, p := range opts.TrustedProxies {
 		proxies[i] = p.String()
@@ -146,11 +142,73 @@ func New(deps Deps, opts Options) (*Server, error) {
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // proxies pass X-Real-IP on as clients send it
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
-	s.engine.Use(s.identify, s.logged, s.accounted, s.recovered, s.storable)
+	s.engine.Use(s.identify, s.logged, s.memory.accounted, s.recovered, s.storable)
 	s.engine.NoRoute(s.noRoute)
-	s.engine.NoMethod(func(c *gin.Context) { s.problem(c, errNoMethod) })
-	s.routes()
+	s.engine.NoMethod(func(c *gin.Context) { s.respond.problem(c, errNoMethod) })
+	s.routes(s.handlers)
 	return s, nil
+}
+
+// handlers are the API's, one struct a resource, each with what that resource needs alone.
+type handlers struct {
+	home         *homeHandlers
+	health       *healthHandlers
+	metrics      gin.HandlerFunc
+	docs         *docHandlers
+	auth         *authHandlers
+	emails       *emailHandlers
+	stats        *statsHandlers
+	events       *eventHandlers
+	previews     *previewHandlers
+	batches      *batchHandlers
+	files        *fileHandlers
+	accessKeys   *accessKeyHandlers
+	usage        *usageHandlers
+	audit        *auditHandlers
+	ownCustomer  *ownCustomerHandlers
+	customers    *customerHandlers
+	customerKeys *customerKeyHandlers
+	users        *userHandlers
+	domains      *domainHandlers
+	webhooks     *webhookHandlers
+	pauses       *pauseHandlers
+	mailboxes    *mailboxHandlers
+}
+
+// newHandlers gives each resource its part of deps, all of which are there.
+func newHandlers(deps Deps, opts Options, links links, respond responder, tokens tokens) handlers {
+	submissions := submissions{limits: opts.Limits, checkURL: deps.CheckURL, now: opts.Now}
+	passwords := newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce)
+	customer := pathCustomer{deps.Customers}
+	accessKeys := &accessKeyHandlers{store: deps.Keys, now: opts.Now}
+	return handlers{
+		home:    &homeHandlers{home: opts.Home, links: links, respond: respond},
+		health:  &healthHandlers{ready: deps.Ready, workerReady: deps.WorkerReady, log: deps.Log},
+		metrics: gin.WrapH(deps.Metrics),
+		docs:    &docHandlers{description: describe(opts.PublicURL), respond: respond},
+		auth:    &authHandlers{store: deps.Logins, passwords: passwords, tokens: tokens, log: deps.Log},
+		emails: &emailHandlers{
+			store: deps.Emails, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log,
+			waiters: &waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}},
+			waits:   newShares(int64(cmp.Or(opts.Connections, MaxConnections)) / 2),
+		},
+		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},
+		events:       &eventHandlers{store: deps.Events},
+		previews:     &previewHandlers{store: deps.Previews, submissions: submissions, render: deps.Render, now: opts.Now},
+		batches:      &batchHandlers{store: deps.Batches, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log},
+		files:        &fileHandlers{store: deps.Files, limits: opts.Limits, links: links, respond: respond, log: deps.Log},
+		accessKeys:   accessKeys,
+		usage:        &usageHandlers{store: deps.Usage},
+		audit:        &auditHandlers{store: deps.Audit},
+		ownCustomer:  &ownCustomerHandlers{store: deps.OwnCustomer, checkURL: deps.CheckURL},
+		customers:    &customerHandlers{store: deps.Customers, customer: customer},
+		customerKeys: &customerKeyHandlers{customer: customer, keys: accessKeys},
+		users:        &userHandlers{customer: customer, store: deps.Users, passwords: passwords},
+		domains:      &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
+		webhooks:     &webhookHandlers{store: deps.Webhooks, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
+		pauses:       &pauseHandlers{store: deps.Pauses},
+		mailboxes:    &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
+	}
 }
 
 // ServeHTTP implements http.Handler.

@@ -100,8 +100,9 @@ var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 func stubs() api.Deps {
 	none := new(db.Store)
 	return api.Deps{
-		Emails: none, Batches: none, Events: none, Previews: none, Files: none, Dispatcher: &dispatcher{}, Accounts: none, Keys: none, Customers: none, Users: none, Domains: none, Pauses: none,
-		Webhooks: none, Mailboxes: none, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
+		Emails: none, Stats: none, Events: none, Previews: none, Batches: none, Files: none, Dispatcher: &dispatcher{},
+		Credentials: none, Logins: none, Keys: none, OwnCustomer: none, Customers: none, Users: none, Domains: none, Usage: none, Audit: none,
+		Pauses: none, Webhooks: none, Mailboxes: none, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
 		CheckURL: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -144,8 +145,8 @@ type setupOptions struct {
 	now time.Time
 	// clock is the API's clock alone; nil is the one above.
 	clock func() time.Time
-	// accounts may stand before the store; nil lets it be.
-	accounts func(api.Accounts) api.Accounts
+	// logins may stand before the store; nil lets it be.
+	logins func(api.Logins) api.Logins
 	// log gets the API's lines; nil discards them.
 	log io.Writer
 	// parser reads received mail; nil is the real one.
@@ -183,9 +184,9 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	if o.emails != nil {
 		emails = o.emails(store)
 	}
-	accounts := api.Accounts(store)
-	if o.accounts != nil {
-		accounts = o.accounts(store)
+	logins := api.Logins(store)
+	if o.logins != nil {
+		logins = o.logins(store)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if o.log != nil {
@@ -198,8 +199,9 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		o.parser = inbound.Parser{}
 	}
 	b.server = newServer(t, api.Deps{
-		Emails: emails, Batches: store, Events: store, Previews: store, Files: store, Dispatcher: b.dispatch, Accounts: accounts, Keys: store, Customers: store, Users: store, Domains: store, Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered,
-		Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
+		Emails: emails, Stats: store, Events: store, Previews: store, Batches: store, Files: store, Dispatcher: b.dispatch,
+		Credentials: store, Logins: logins, Keys: store, OwnCustomer: store, Customers: store, Users: store, Domains: store, Usage: store, Audit: store,
+		Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
 		TokenKey:    make([]byte, 32),

@@ -1,12 +1,25 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
+
 	"github.com/postrider/postrider/email"
 )
+
+// Stats counts a customer's e-mails.
+type Stats interface {
+	Stats(ctx context.Context, customerID string, f email.Filter) (email.Stats, error)
+}
+
+// statsHandlers answer /v1.0/emails/stats.
+type statsHandlers struct {
+	store Stats
+	now   func() time.Time
+}
 
 // statsDays is how far stats look back where nothing else is asked for, and
 // statsMaxDays how far they may.
@@ -84,13 +97,13 @@ func domains(ds []email.DomainStats) []domainJSON {
 
 // emailStats counts e-mails. It takes the filters of the list; without a time, the
 // last 30 days.
-func (s *Server) emailStats(c *gin.Context) (int, any, error) {
+func (h *statsHandlers) get(c *gin.Context) (int, any, error) {
 	f, err := filterOf(c)
 	if err != nil {
 		return 0, nil, err
 	}
 	if f.CreatedBefore.IsZero() {
-		f.CreatedBefore = s.opts.Now().UTC()
+		f.CreatedBefore = h.now().UTC()
 	}
 	if f.CreatedFrom.IsZero() {
 		f.CreatedFrom = f.CreatedBefore.AddDate(0, 0, -statsDays)
@@ -101,7 +114,7 @@ func (s *Server) emailStats(c *gin.Context) (int, any, error) {
 	if err := holdQuery(c); err != nil {
 		return 0, nil, err
 	}
-	st, err := s.deps.Emails.Stats(c.Request.Context(), customerOf(c).ID, f)
+	st, err := h.store.Stats(c.Request.Context(), customerOf(c).ID, f)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -2,20 +2,35 @@ package api
 
 import (
 	"errors"
+	"time"
 
 	"github.com/gin-gonic/gin"
+
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 )
+
+// submissions reads the messages of requests.
+type submissions struct {
+	limits intake.Limits
+	// checkURL refuses addresses that may not be called.
+	checkURL func(string) error
+	now      func() time.Time
+}
+
+// body reads the body of a request, with room for times its size.
+func (s submissions) body(c *gin.Context, times int64) ([]byte, error) {
+	return readBody(c, MaxBody(s.limits.MaxMessageBytes), times)
+}
 
 // MaxBody is how large the request of a message may be of so many bytes: base64 makes four
 // bytes of three, and JSON needs a little room.
 func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
-// outgoing reads a message that the credential may send, and where the request
+// message reads a message that the credential may send, and where the request
 // names its sender.
-func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
-	in, err := intake.Decode(body, s.limits(c))
+func (s submissions) message(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
+	in, err := intake.Decode(body, s.limitsOf(c))
 	if err != nil {
 		return email.Message{}, "", err
 	}
@@ -26,10 +41,10 @@ func (s *Server) outgoing(c *gin.Context, body []byte) (m email.Message, sender 
 	return m, sender, nil
 }
 
-// limits are those of a request's messages.
-func (s *Server) limits(c *gin.Context) intake.Limits {
-	limits := s.opts.Limits
-	limits.Now, limits.CustomerID, limits.CheckURL, limits.IgnoreUnknown = s.opts.Now(), customerOf(c).ID, s.deps.CheckURL, voipbin(c)
+// limitsOf are those of a request's messages.
+func (s submissions) limitsOf(c *gin.Context) intake.Limits {
+	limits := s.limits
+	limits.Now, limits.CustomerID, limits.CheckURL, limits.IgnoreUnknown = s.now(), customerOf(c).ID, s.checkURL, voipbin(c)
 	if src := customerOf(c).DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
@@ -49,4 +64,30 @@ func atSender(err error, sender string) error {
 		f.Fields = []email.FieldError{{Pointer: sender, Code: string(f.Code), Detail: "use an address of a verified domain"}}
 	}
 	return err
+}
+
+// idempotencyKey reads the client's name for the request, empty if it gave none.
+func idempotencyKey(c *gin.Context) (string, error) {
+	keys := c.Request.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return "", nil
+	}
+	if len(keys) > 1 || !email.ValidIdempotencyKey(keys[0]) {
+		return "", invalid("Idempotency-Key", "invalid", "give one key of 1 to 256 printable ASCII characters")
+	}
+	return keys[0], nil
+}
+
+// batchRequest is a batch as the credential may send it.
+func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
+	grant := grantOf(c)
+	return email.BatchRequest{
+		Mode: in.Mode, Len: in.Len(), Message: in.Message, Place: in.Place, Sender: in.Sender,
+		Refuse: func(i int, m email.Message) *email.Failure {
+			if grant.MaySendFrom(m.From.Domain()) {
+				return nil
+			}
+			return foreignSender(m.From.Domain(), in.Sender(i))
+		},
+	}
 }

@@ -3,6 +3,9 @@ package api
 import (
 	"maps"
 	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // Limits of the small texts that customers give their things.
@@ -31,3 +34,9 @@ func checkTexts(texts map[string]string) error {
 	}
 	return nil
 }
+
+func storableText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// storableTime refuses the year 0, which RFC 3339 has and Postgres has not. With an
+// offset, times of the first and the last day of all may be beyond, too.
+func storableTime(t time.Time) bool { return t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 }

@@ -1,10 +1,21 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/internal/account"
 )
+
+// Usage counts what was accepted of a customer.
+type Usage interface {
+	Usage(ctx context.Context, customerID string, months int) ([]account.Usage, error)
+}
+
+// usageHandlers answer /v1.0/usage.
+type usageHandlers struct{ store Usage }
 
 // usageMonths is how far usage looks back.
 const usageMonths = 24
@@ -16,8 +27,8 @@ type usageJSON struct {
 }
 
 // usage counts what was accepted, by month in UTC.
-func (s *Server) usage(c *gin.Context) (int, any, error) {
-	us, err := s.deps.Customers.Usage(c.Request.Context(), customerOf(c).ID, usageMonths)
+func (h *usageHandlers) get(c *gin.Context) (int, any, error) {
+	us, err := h.store.Usage(c.Request.Context(), customerOf(c).ID, usageMonths)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -20,6 +20,13 @@ type Users interface {
 	RevokeUser(ctx context.Context, customerID, id string) (account.User, error)
 }
 
+// userHandlers answer /v1.0/customers/:id/users.
+type userHandlers struct {
+	customer  pathCustomer
+	store     Users
+	passwords *logins
+}
+
 type userAnswer struct {
 	ID         string  `json:"id"`
 	CustomerID string  `json:"customer_id"`
@@ -32,8 +39,8 @@ func newUserAnswer(u account.User) userAnswer {
 	return userAnswer{ID: u.ID, CustomerID: u.CustomerID, Username: u.Username, Admin: u.Admin, CreatedAt: moment(u.CreatedAt)}
 }
 
-func (s *Server) listCustomerUsers(c *gin.Context) (int, any, error) {
-	k, err := s.named(c)
+func (h *userHandlers) list(c *gin.Context) (int, any, error) {
+	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -41,7 +48,7 @@ func (s *Server) listCustomerUsers(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	users, next, err := s.deps.Users.Users(c.Request.Context(), k.ID, after, size)
+	users, next, err := h.store.Users(c.Request.Context(), k.ID, after, size)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -49,9 +56,9 @@ func (s *Server) listCustomerUsers(c *gin.Context) (int, any, error) {
 }
 
 // customerUser answers for the user that a path names, after a change if there is one.
-func (s *Server) customerUser(change func(c *gin.Context, u account.User) (account.User, error)) handler {
+func (h *userHandlers) one(change func(c *gin.Context, u account.User) (account.User, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
-		k, err := s.named(c)
+		k, err := h.customer.read(c)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -59,7 +66,7 @@ func (s *Server) customerUser(change func(c *gin.Context, u account.User) (accou
 		if err != nil {
 			return 0, nil, err
 		}
-		u, err := s.deps.Users.User(c.Request.Context(), k.ID, id)
+		u, err := h.store.User(c.Request.Context(), k.ID, id)
 		if err == nil && change != nil {
 			if err = coveredUser(c, u); err == nil {
 				u, err = change(c, u)
@@ -81,19 +88,19 @@ func coveredUser(c *gin.Context, u account.User) error {
 	return nil
 }
 
-func (s *Server) deleteUser(c *gin.Context, u account.User) (account.User, error) {
-	return s.deps.Users.DeleteUser(c.Request.Context(), u.CustomerID, u.ID)
+func (h *userHandlers) delete(c *gin.Context, u account.User) (account.User, error) {
+	return h.store.DeleteUser(c.Request.Context(), u.CustomerID, u.ID)
 }
 
-func (s *Server) revokeUser(c *gin.Context, u account.User) (account.User, error) {
-	return s.deps.Users.RevokeUser(c.Request.Context(), u.CustomerID, u.ID)
+func (h *userHandlers) revoke(c *gin.Context, u account.User) (account.User, error) {
+	return h.store.RevokeUser(c.Request.Context(), u.CustomerID, u.ID)
 }
 
 type newPasswordRequest struct {
 	Password string `json:"password"`
 }
 
-func (s *Server) setUserPassword(c *gin.Context, u account.User) (account.User, error) {
+func (h *userHandlers) setPassword(c *gin.Context, u account.User) (account.User, error) {
 	var in newPasswordRequest
 	if err := decode(c, &in); err != nil {
 		return account.User{}, err
@@ -101,8 +108,8 @@ func (s *Server) setUserPassword(c *gin.Context, u account.User) (account.User, 
 	if err := account.CheckPassword(in.Password); err != nil {
 		return account.User{}, invalid("/password", "invalid", err.Error())
 	}
-	err := s.logins.hash(c, func(ctx context.Context) (err error) {
-		u, err = s.deps.Users.SetPassword(ctx, u.CustomerID, u.ID, in.Password)
+	err := h.passwords.hash(c, func(ctx context.Context) (err error) {
+		u, err = h.store.SetPassword(ctx, u.CustomerID, u.ID, in.Password)
 		return err
 	})
 	return u, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
 	"github.com/postrider/postrider/internal/account"
 )
 
@@ -41,9 +42,9 @@ func newWarmupAnswer(d account.Domain) warmupAnswer {
 }
 
 // warmup answers for the domain that a path names, after a change if there is one.
-func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
+func (h *domainHandlers) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
-		k, name, err := s.namedDomain(c)
+		k, name, err := h.named(c)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -52,7 +53,7 @@ func (s *Server) warmup(change func(c *gin.Context, customerID, name string) (ac
 	}
 }
 
-func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+func (h *domainHandlers) putWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
 	var in warmupRequest
 	if err := decode(c, &in); err != nil {
 		return account.Domain{}, err
@@ -62,12 +63,12 @@ func (s *Server) putWarmup(c *gin.Context, customerID, name string) (account.Dom
 		return account.Domain{}, invalid("/plan", "invalid", err.Error())
 	}
 	var err error
-	if w.From, err = w.Beginning(in.From, s.opts.Now()); err != nil {
+	if w.From, err = w.Beginning(in.From, h.now()); err != nil {
 		return account.Domain{}, invalid("/from", "invalid", err.Error())
 	}
-	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, w)
+	return h.store.SetWarmup(c.Request.Context(), customerID, name, w)
 }
 
-func (s *Server) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
-	return s.deps.Domains.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
+func (h *domainHandlers) deleteWarmup(c *gin.Context, customerID, name string) (account.Domain, error) {
+	return h.store.SetWarmup(c.Request.Context(), customerID, name, account.Warmup{})
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,6 +28,20 @@ type Webhooks interface {
 	Deliveries(ctx context.Context, customerID, endpointID string, status endpoint.Status, after email.Cursor, limit int) ([]endpoint.Delivery, *email.Cursor, error)
 	RetryDelivery(ctx context.Context, customerID, deliveryID string) (endpoint.Delivery, error)
 	Replay(ctx context.Context, customerID, endpointID string, since, until time.Time, types []string) (n int, err error)
+}
+
+// EndpointWaker has the run of a webhook endpoint look, best effort.
+type EndpointWaker interface {
+	WakeEndpoint(ctx context.Context, endpointID string) error
+}
+
+// webhookHandlers answer /v1.0/webhooks and /v1.0/deliveries.
+type webhookHandlers struct {
+	store    Webhooks
+	waker    EndpointWaker
+	checkURL func(string) error
+	now      func() time.Time
+	log      *slog.Logger
 }
 
 type webhookJSON struct {
@@ -142,25 +157,25 @@ func (r webhookRequest) apply(e *endpoint.Endpoint, checkURL func(string) error)
 	return nil
 }
 
-func (s *Server) postWebhook(c *gin.Context) (int, any, error) {
+func (h *webhookHandlers) post(c *gin.Context) (int, any, error) {
 	var in webhookRequest
 	e := endpoint.Endpoint{CustomerID: customerOf(c).ID, Method: "POST", Format: endpoint.FormatStandard}
 	err := decode(c, &in)
 	if err == nil {
-		err = in.apply(&e, s.deps.CheckURL)
+		err = in.apply(&e, h.checkURL)
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	e, secret, err := s.deps.Webhooks.CreateEndpoint(c.Request.Context(), e)
+	e, secret, err := h.store.CreateEndpoint(c.Request.Context(), e)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusCreated, webhook(e, secret), nil
 }
 
-func (s *Server) listWebhooks(c *gin.Context) (int, any, error) {
-	es, err := s.deps.Webhooks.Endpoints(c.Request.Context(), customerOf(c).ID)
+func (h *webhookHandlers) list(c *gin.Context) (int, any, error) {
+	es, err := h.store.Endpoints(c.Request.Context(), customerOf(c).ID)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -171,19 +186,19 @@ func (s *Server) listWebhooks(c *gin.Context) (int, any, error) {
 	return http.StatusOK, gin.H{"result": out}, nil
 }
 
-func (s *Server) putWebhook(c *gin.Context) (int, any, error) {
+func (h *webhookHandlers) put(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "webhook endpoint")
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := s.deps.Webhooks.Endpoint(c.Request.Context(), customerOf(c).ID, id)
+	e, err := h.store.Endpoint(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
 	var in webhookRequest
 	before := e.URL
 	if err = decode(c, &in); err == nil {
-		err = in.apply(&e, s.deps.CheckURL)
+		err = in.apply(&e, h.checkURL)
 	}
 	// What waits for the endpoint goes to the new address, and happened before.
 	if err == nil && e.URL != before && !grantOf(c).May(account.ScopeRead) {
@@ -192,15 +207,15 @@ func (s *Server) putWebhook(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if e, err = s.deps.Webhooks.UpdateEndpoint(c.Request.Context(), e); err != nil {
+	if e, err = h.store.UpdateEndpoint(c.Request.Context(), e); err != nil {
 		return 0, nil, err
 	}
-	s.wakeEndpoint(c.Request.Context(), id)
+	h.wake(c.Request.Context(), id)
 	return http.StatusOK, webhook(e, ""), nil
 }
 
 // oneWebhook is a handler for what is done to one endpoint.
-func (s *Server) oneWebhook(do func(ctx context.Context, customerID, id string) (endpoint.Endpoint, error)) handler {
+func (h *webhookHandlers) one(do func(ctx context.Context, customerID, id string) (endpoint.Endpoint, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "webhook endpoint")
 		if err != nil {
@@ -215,117 +230,53 @@ func (s *Server) oneWebhook(do func(ctx context.Context, customerID, id string) 
 }
 
 // enableWebhook also wakes what waits for the endpoint.
-func (s *Server) enableWebhook(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
-	e, err := s.deps.Webhooks.EnableEndpoint(ctx, customerID, id)
+func (h *webhookHandlers) enable(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	e, err := h.store.EnableEndpoint(ctx, customerID, id)
 	if err == nil {
-		s.wakeEndpoint(ctx, id)
+		h.wake(ctx, id)
 	}
 	return e, err
 }
 
 // deleteWebhook also ends the endpoint's run, which has nothing to wait for any more.
-func (s *Server) deleteWebhook(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
-	e, err := s.deps.Webhooks.DeleteEndpoint(ctx, customerID, id)
+func (h *webhookHandlers) delete(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
+	e, err := h.store.DeleteEndpoint(ctx, customerID, id)
 	if err == nil {
-		s.wakeEndpoint(ctx, id)
+		h.wake(ctx, id)
 	}
 	return e, err
 }
 
 // wakeEndpoint has the endpoint's run look, as soon as Temporal lets it; a sweep
 // finds it else.
-func (s *Server) wakeEndpoint(ctx context.Context, id string) {
-	if err := s.deps.Dispatcher.WakeEndpoint(context.WithoutCancel(ctx), id); err != nil {
-		s.deps.Log.WarnContext(ctx, "webhook.wake", "endpoint_id", id, "error", err)
+func (h *webhookHandlers) wake(ctx context.Context, id string) {
+	if err := h.waker.WakeEndpoint(context.WithoutCancel(ctx), id); err != nil {
+		h.log.WarnContext(ctx, "webhook.wake", "endpoint_id", id, "error", err)
 	}
 }
 
-func (s *Server) rotateSecret(c *gin.Context) (int, any, error) {
+func (h *webhookHandlers) rotateSecret(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "webhook endpoint")
 	if err != nil {
 		return 0, nil, err
 	}
-	e, secret, err := s.deps.Webhooks.RotateSecret(c.Request.Context(), customerOf(c).ID, id)
+	e, secret, err := h.store.RotateSecret(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, webhook(e, secret), nil
 }
 
-type deliveryJSON struct {
-	ID            string            `json:"id"`
-	EndpointID    string            `json:"endpoint_id"`
-	EmailID       string            `json:"email_id,omitempty"`
-	Type          string            `json:"type"`
-	Status        endpoint.Status   `json:"status"`
-	Attempts      int               `json:"attempts"`
-	NextAttemptAt *string           `json:"next_attempt_at"`
-	CreatedAt     *string           `json:"created_at"`
-	Calls         []deliveryCallDoc `json:"calls"`
-}
-
-type deliveryCallDoc struct {
-	Attempt int     `json:"attempt"`
-	At      *string `json:"at"`
-	Code    int     `json:"code"`
-	MS      int64   `json:"ms"`
-	Error   string  `json:"error,omitempty"`
-	Answer  string  `json:"answer,omitempty"`
-}
-
-func delivery(d endpoint.Delivery) deliveryJSON {
-	out := deliveryJSON{
-		ID: d.ID, EndpointID: d.EndpointID, EmailID: d.EmailID, Type: d.Type, Status: d.Status, Attempts: d.Attempts,
-		NextAttemptAt: moment(d.NextAttemptAt), CreatedAt: moment(d.CreatedAt), Calls: make([]deliveryCallDoc, len(d.Log)),
-	}
-	for i, a := range d.Log {
-		out.Calls[i] = deliveryCallDoc{Attempt: a.Number, At: moment(a.At), Code: a.Code, MS: a.Duration.Milliseconds(), Error: a.Error, Answer: a.Answer}
-	}
-	return out
-}
-
-func (s *Server) testWebhook(c *gin.Context) (int, any, error) {
+func (h *webhookHandlers) test(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "webhook endpoint")
 	if err != nil {
 		return 0, nil, err
 	}
-	d, err := s.deps.Webhooks.TestEndpoint(c.Request.Context(), customerOf(c).ID, id)
+	d, err := h.store.TestEndpoint(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.wakeEndpoint(c.Request.Context(), id)
-	return http.StatusAccepted, delivery(d), nil
-}
-
-func (s *Server) listDeliveries(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "webhook endpoint")
-	if err != nil {
-		return 0, nil, err
-	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	status := endpoint.Status(c.Query("status"))
-	if status != "" && !slices.Contains([]endpoint.Status{endpoint.StatusPending, endpoint.StatusDelivered, endpoint.StatusFailed}, status) {
-		return 0, nil, invalid("status", "invalid", "give pending, delivered or failed")
-	}
-	if err := s.holdPage(c); err != nil {
-		return 0, nil, err
-	}
-	ds, next, err := s.deps.Webhooks.Deliveries(c.Request.Context(), customerOf(c).ID, id, status, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(ds, next, delivery), nil
-}
-
-func (s *Server) retryDelivery(c *gin.Context) (int, any, error) {
-	d, err := s.deps.Webhooks.RetryDelivery(c.Request.Context(), customerOf(c).ID, c.Param("id"))
-	if err != nil {
-		return 0, nil, err
-	}
-	s.wakeEndpoint(c.Request.Context(), d.EndpointID)
+	h.wake(c.Request.Context(), id)
 	return http.StatusAccepted, delivery(d), nil
 }
 
@@ -337,7 +288,7 @@ type replayRequest struct {
 	Types []string  `json:"types"`
 }
 
-func (s *Server) replay(c *gin.Context) (int, any, error) {
+func (h *webhookHandlers) replay(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "webhook endpoint")
 	if err != nil {
 		return 0, nil, err
@@ -347,12 +298,12 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Until.IsZero() {
-		in.Until = s.opts.Now()
+		in.Until = h.now()
 	}
 	if in.Since.IsZero() || !in.Since.Before(in.Until) || !storableTime(in.Since) || !storableTime(in.Until) {
 		return 0, nil, invalid("/since", "invalid", "give the time from which to tell again, in RFC 3339, before until")
 	}
-	e, err := s.deps.Webhooks.Endpoint(c.Request.Context(), customerOf(c).ID, id)
+	e, err := h.store.Endpoint(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -365,10 +316,10 @@ func (s *Server) replay(c *gin.Context) (int, any, error) {
 			return 0, nil, invalid("/types/"+strconv.Itoa(i), "unknown", "there is no such event in this format; docs/webhooks.md lists them")
 		}
 	}
-	n, err := s.deps.Webhooks.Replay(c.Request.Context(), customerOf(c).ID, id, in.Since, in.Until, in.Types)
+	n, err := h.store.Replay(c.Request.Context(), customerOf(c).ID, id, in.Since, in.Until, in.Types)
 	if err != nil {
 		return 0, nil, err
 	}
-	s.wakeEndpoint(c.Request.Context(), id)
+	h.wake(c.Request.Context(), id)
 	return http.StatusAccepted, gin.H{"deliveries": n}, nil
 }

@@ -274,7 +274,9 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 		}
 	}
 	return api.New(api.Deps{
-		Emails: a.store, Batches: a.store, Events: a.store, Previews: a.store, Files: a.store, Dispatcher: a.dispatcher, Accounts: a.store, Keys: a.store, Customers: a.store, Users: a.store, Domains: a.store, Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
+		Emails: a.store, Stats: a.store, Events: a.store, Previews: a.store, Batches: a.store, Files: a.store, Dispatcher: a.dispatcher,
+		Credentials: a.store, Logins: a.store, Keys: a.store, OwnCustomer: a.store, Customers: a.store, Users: a.store, Domains: a.store, Usage: a.store, Audit: a.store,
+		Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:   a.limits(),

@@ -76,6 +76,25 @@ func tooManyGuesses(c *gin.Context, wait time.Duration) error {
 	return email.Fail(email.CodeTooMany, "too many logins from here have failed, or are being checked; wait %d s", seconds)
 }
 
+// Logins checks passwords, and ends logins.
+type Logins interface {
+	// Authenticate notes the login, or its failure, in the audit. With CodeUnauthorized, the
+	// user is who has the name, and zero if nobody has.
+	Authenticate(ctx context.Context, username, password string) (account.User, error)
+	// ChangePassword and RevokeUser end all login tokens of the user. A wrong present
+	// password is CodeForbidden.
+	ChangePassword(ctx context.Context, userID, present, password string) (account.User, error)
+	RevokeUser(ctx context.Context, customerID, userID string) (account.User, error)
+}
+
+// authHandlers answer /v1.0/auth.
+type authHandlers struct {
+	store     Logins
+	passwords *logins
+	tokens    tokens
+	log       *slog.Logger
+}
+
 type loginRequest struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
@@ -86,7 +105,7 @@ type loginAnswer struct {
 	Token    string `json:"token"`
 }
 
-func (s *Server) login(c *gin.Context) (int, any, error) {
+func (h *authHandlers) login(c *gin.Context) (int, any, error) {
 	var in loginRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
@@ -101,20 +120,20 @@ func (s *Server) login(c *gin.Context) (int, any, error) {
 		Name: "anonymous", RemoteAddr: c.ClientIP(), RequestID: requestID(c),
 	}))
 	var user account.User
-	err := s.logins.check(c, in.Username, email.CodeUnauthorized, func(ctx context.Context) (err error) {
-		user, err = s.deps.Accounts.Authenticate(ctx, in.Username, in.Password)
+	err := h.passwords.check(c, in.Username, email.CodeUnauthorized, func(ctx context.Context) (err error) {
+		user, err = h.store.Authenticate(ctx, in.Username, in.Password)
 		return err
 	})
-	s.logLogin(c, user, err)
+	h.logLogin(c, user, err)
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.loggedIn(c, user)
+	return h.loggedIn(c, user)
 }
 
 // loggedIn answers with a token of a user.
-func (s *Server) loggedIn(c *gin.Context, user account.User) (int, any, error) {
-	token, err := s.tokens.issue(c.Request.Context(), user)
+func (h *authHandlers) loggedIn(c *gin.Context, user account.User) (int, any, error) {
+	token, err := h.tokens.issue(c.Request.Context(), user)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -123,7 +142,7 @@ func (s *Server) loggedIn(c *gin.Context, user account.User) (int, any, error) {
 
 // logLogin writes a line for each try to log in. The name that was given is not in it: it
 // may be a password that was typed into the wrong field.
-func (s *Server) logLogin(c *gin.Context, user account.User, err error) {
+func (h *authHandlers) logLogin(c *gin.Context, user account.User, err error) {
 	level, message := slog.LevelInfo, "login.succeeded"
 	if err != nil {
 		level, message = slog.LevelWarn, "login.failed"
@@ -135,7 +154,7 @@ func (s *Server) logLogin(c *gin.Context, user account.User, err error) {
 			reason = "abandoned"
 		}
 	}
-	s.deps.Log.Log(c.Request.Context(), level, message, "request_id", requestID(c), "remote_addr", c.ClientIP(), "reason", reason, "user_id", user.ID, "customer_id", user.CustomerID)
+	h.log.Log(c.Request.Context(), level, message, "request_id", requestID(c), "remote_addr", c.ClientIP(), "reason", reason, "user_id", user.ID, "customer_id", user.CustomerID)
 }
 
 type passwordRequest struct {
@@ -145,7 +164,7 @@ type passwordRequest struct {
 
 // changePassword gives the user of a login another password, and a token in place of all
 // that end with it.
-func (s *Server) changePassword(c *gin.Context) (int, any, error) {
+func (h *authHandlers) changePassword(c *gin.Context) (int, any, error) {
 	var in passwordRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
@@ -159,19 +178,19 @@ func (s *Server) changePassword(c *gin.Context) (int, any, error) {
 	g := grantOf(c)
 	var user account.User
 	// The user's id stands for the name: guesses of a stolen token lock no login out.
-	err := s.logins.check(c, g.Actor, email.CodeForbidden, func(ctx context.Context) (err error) {
-		user, err = s.deps.Accounts.ChangePassword(ctx, g.UserID, in.Password, in.NewPassword)
+	err := h.passwords.check(c, g.Actor, email.CodeForbidden, func(ctx context.Context) (err error) {
+		user, err = h.store.ChangePassword(ctx, g.UserID, in.Password, in.NewPassword)
 		return err
 	})
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.loggedIn(c, user)
+	return h.loggedIn(c, user)
 }
 
 // revokeLogins ends all tokens of the user of a login, this one too.
-func (s *Server) revokeLogins(c *gin.Context) (int, any, error) {
+func (h *authHandlers) revokeLogins(c *gin.Context) (int, any, error) {
 	g := grantOf(c)
-	user, err := s.deps.Accounts.RevokeUser(c.Request.Context(), g.Customer.ID, g.UserID)
+	user, err := h.store.RevokeUser(c.Request.Context(), g.Customer.ID, g.UserID)
 	return http.StatusOK, newUserAnswer(user), err
 }
