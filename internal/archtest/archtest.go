@@ -75,7 +75,7 @@ var rules = map[string]rule{
 	"internal/dispatch":   {may: domain},
 	"internal/codec":      {},
 	"db":                  {may: join(domain, "internal/pacing")},
-	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool")},
+	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox"}},
 	"internal/metrics":    {may: domain},
 	"internal/attachment": {may: join(domain, "internal/safehttp")},
