@@ -28,7 +28,9 @@ const (
 	guardFor   = time.Hour
 	// guardPermanent is for how long, and over guardTries tries, a permanent refusal that names
 	// nobody has to last before it ends an e-mail: a relay with one dead node refuses at random.
-	guardPermanent = 10 * time.Minute
+	// A refusal in the words for clients without a login has to last over guardWordsTries.
+	guardPermanent  = 10 * time.Minute
+	guardWordsTries = 6
 	// mailRefusedFor is how long a MAIL command that a relay refused stands for all e-mails
 	// that say the same. It is longer than the longest backoff.
 	mailRefusedFor = lastBackoff + time.Minute
@@ -231,7 +233,8 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how smtp.Suspici
 	switch {
 	case rule.Pattern:
 	case was.acceptances >= guardAcceptances:
-		rule.Final = true
+		lasts := was.tries >= guardWordsTries && now.Sub(was.first) >= guardPermanent
+		rule.Final = how != smtp.SuspicionWords || lasts
 	case how == smtp.SuspicionWords:
 	case was.tries >= guardTries && now.Sub(was.first) >= guardFor:
 		rule.Final = true

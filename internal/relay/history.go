@@ -87,6 +87,9 @@ func (p *pool) note(s *Session, h *history, res smtp.Result) {
 	if res.Refuses != (smtp.Limits{}) {
 		p.learn(res.Refuses)
 	}
+	if res.Aborted != nil {
+		p.opts.Log.Warn("smtp.aborted", "relay", p.relay.Name, "email_id", h.env.ID, "error", res.Aborted)
+	}
 	if res.Unanswered != nil {
 		p.unanswered(res.Unanswered)
 	}

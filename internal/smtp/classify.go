@@ -87,6 +87,8 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 	switch {
 	case at == StageSession, r.Code == 421 && at != StageFinal:
 		return true
+	case r.Code == 421 && accepts == email.AcceptsRelay:
+		return !saysContent.in(words) && !saysGreylisting.in(words)
 	case at == StageMail && isTemporary(r):
 		return !namesSender(r, words)
 	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
@@ -104,7 +106,7 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return saysCredentials.in(words) || !saysSender.in(words)
 	case at == StageFinal && saysContent.in(words) && !saysAccount.in(words):
 		return false
-	case saysCredentials.in(words), speaksOfServer(r, words), accepts == email.AcceptsRelay && refusesDATA(at, words):
+	case saysCredentials.in(words), speaksOfServer(r, words), accepts == email.AcceptsRelay && refusesCommand(at, r):
 		return true
 	}
 	// A recipient's own server that refuses our address speaks for its recipients only.
@@ -126,10 +128,10 @@ func isTemporary(r email.Reply) bool {
 // namesSender: a refusal of MAIL says that it is about the return-path or the
 // sender's domain. Any other is about the server, which takes nobody's mail for now.
 //
-// A 4.3.x speaks of the server, whatever stands before it: "<a@x.test>: Sender address rejected:
-// Server configuration problem".
+// A 4.3.x speaks of the server, and so does a reason that is about the service:
+// "<a@x.test>: Sender address rejected: Server configuration problem".
 func namesSender(r email.Reply, words string) bool {
-	if strings.HasPrefix(r.Enhanced, "4.3.") {
+	if strings.HasPrefix(r.Enhanced, "4.3.") || reasonOf(r.Text).is(saysOutOfService) {
 		return false
 	}
 	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
@@ -174,7 +176,7 @@ func saysNothing(r email.Reply) bool {
 	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
 		return false
 	}
-	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || saysOutOfService.in(words)
+	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || reasonOf(r.Text).is(saysOutOfService)
 }
 
 // meansUs reports whether a refusal of MAIL that classify takes for the sender's may be meant
@@ -185,8 +187,14 @@ func meansUs(accepts email.AcceptMeans, r email.Reply) bool {
 
 // speaksOfServer: a temporary refusal says in words what 4.3.x says as a code: the server
 // is full, busy or not in service. That alone, and nothing else, a permanent one may say too.
+//
+// A temporary refusal of a recipient is a deferral of that recipient, as by a policy service.
 func speaksOfServer(r email.Reply, words string) bool {
-	return saysOutOfService.in(words) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !saysOneRecipient.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
+	why := reasonOf(r.Text)
+	if isTemporary(r) && why.refused == "recipient address" {
+		return false
+	}
+	return why.is(saysOutOfService) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
 }
 
 // blamesClient: the reply is about our address, name or reputation, and does not say
@@ -223,8 +231,12 @@ func tooMany(r email.Reply) bool {
 	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
 }
 
-// saysUnknownMailbox: the reply names a mailbox or domain that does not exist.
+// saysUnknownMailbox: the reply names a mailbox or domain that does not exist. In Postfix's
+// form the reason has to say so: "address rejected: service unavailable" does not.
 func saysUnknownMailbox(r email.Reply, words string) bool {
+	if m := rejection.FindStringSubmatch(words); m != nil {
+		words = m[2]
+	}
 	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words) && !saysOurs.in(words)
 }
 
@@ -242,9 +254,14 @@ func tooLarge(at Stage, r email.Reply) bool {
 	return (r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")) && !tooMany(r) && !saysFull.in(words)
 }
 
-// refusesDATA: a relay refuses the DATA command itself, as Postfix does by
-// smtpd_data_restrictions=reject: nothing has been said of the message.
-func refusesDATA(at Stage, words string) bool { return at == StageData && saysDATA.in(words) }
+// refusesCommand: a relay refuses DATA or the end of the data itself, as Postfix does by
+// smtpd_data_restrictions=reject and smtpd_end_of_data_restrictions=reject: the reply says
+// nothing of the message.
+func refusesCommand(at Stage, r email.Reply) bool {
+	why := reasonOf(r.Text)
+	command := at == StageData && why.refused == "data command" || at == StageFinal && why.refused == "end-of-data"
+	return command && (why.is(saysNoReason) || why.is(saysOutOfService))
+}
 
 // faultCounts says whether a relay's fault closes it for all mail at once:
 // without a connection, credentials or a sender nobody's mail goes there. Any
@@ -259,7 +276,7 @@ func faultCounts(at Stage, r email.Reply) bool {
 // as much, as when its filter fails.
 func mayBeOfOneMail(at Stage, r email.Reply) bool {
 	words := plain(r.Text)
-	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesDATA(at, words))
+	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesCommand(at, r))
 }
 
 // deferral fills in when to try again.

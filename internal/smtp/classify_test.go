@@ -45,7 +45,7 @@ func TestClassify(t *testing.T) {
 		{StageMail, email.Reply{Code: 450}, deferred, "", OfRelay, false, relayWait, false},
 		{StageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "try again in 2 hours"}, deferred, "", OfRelay, false, 2 * time.Hour, false},
 		// 421 after the dot is about the message: the connection was good enough to take it.
-		{StageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", OfRecipient, false, 0, true},
+		{StageFinal, email.Reply{Code: 421, Enhanced: "4.7.0"}, deferred, "", OfRelay, false, relayWait, false},
 		// The sender.
 		{StageMail, email.Reply{Code: 451, Enhanced: "4.7.1", Text: "sender rejected, try again in 2 hours"}, deferred, email.DetailSenderRejected, OfSender, false, 2 * time.Hour, true},
 		{StageMail, email.Reply{Code: 550, Text: "banned for 2 hours"}, failed, email.DetailSenderRejected, OfSender, false, 0, true},

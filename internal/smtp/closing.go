@@ -34,7 +34,7 @@ func (x *exchange) connectionLostAtRcpt(i int, err error) {
 		return
 	}
 	x.closeHard()
-	rep := email.Reply{Text: Printable(fmt.Sprintf("the connection ended at RCPT TO: %v", err))}
+	rep := ended("RCPT TO", err)
 	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.attributeToRelay(StageRcpt, rep, &o)
 	wait, cause := x.closedAt(i, false)

@@ -26,7 +26,7 @@
 // RelayVerdict. "All" are the recipients without a reply of their own.
 //
 //	event                        recipients                               verdict          socket
-//	ctx ends before the dot,     all: deferred, uncounted, 10 s           Ours             closed
+//	ctx ends before the dot,     all: as before the attempt, 10 s         Ours             closed
 //	or Mark fails
 //
 //	MAIL: about the sender       all: failed, or deferred at 4xx          None             RSET

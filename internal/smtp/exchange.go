@@ -418,19 +418,30 @@ func cutVerdict(err error) RelayVerdict {
 // cutWait is how long a message waits whose transaction was cut off.
 const cutWait = time.Minute
 
-// abortOurs ends a transaction before the dot for a reason of our own.
-func (x *exchange) abortOurs(where string, err error) { x.finishWith(VerdictOurs, where, err) }
+// abortOurs ends a transaction before the dot for a reason of our own. It touches no
+// recipient. The reason is for the operator: Result.Aborted has it, and no outcome.
+func (x *exchange) abortOurs(where string, err error) {
+	x.closeHard()
+	x.verdict, x.out.Aborted = VerdictOurs, fmt.Errorf("at %s: %w", where, err)
+	x.out.Final = email.Reply{Text: "Postrider ended the transaction before the message was sent; it tries again"}
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: relayWait, Reply: x.out.Final})
+}
 
+// finishWith ends a transaction before the dot for a fault of the relay.
 func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
 	x.closeHard()
 	x.verdict = v
-	rep := ended(where, err)
-	x.out.Final = rep
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep,
-		RelayFault: v != VerdictOurs, Elsewhere: v != VerdictOurs && x.others.MayTakeIt})
+	x.out.Final = ended(where, err)
+	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: x.out.Final,
+		RelayFault: true, Elsewhere: x.others.MayTakeIt})
 }
 
+// ended says where the connection ended, and why. Customers read it, so it names no address
+// of the socket.
 func ended(where string, err error) email.Reply {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = fmt.Errorf("%s: %w", op.Op, op.Err)
+	}
 	return email.Reply{Text: Printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 }
 

@@ -12,16 +12,23 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TestTheRepliesOfRealServers holds classify to the table of facts, and with it how
-// replies are split into code, enhanced code and words.
-func TestTheRepliesOfRealServers(t *testing.T) {
-	t.Parallel()
+// replyRow is a row of testdata/replies.tsv for one kind of server.
+type replyRow struct {
+	line    int
+	at      Stage
+	accepts email.AcceptMeans
+	want    string
+	raw     string
+}
+
+// replyRows reads the table. A row for any kind of server is one for each kind.
+func replyRows(t *testing.T) (rows []replyRow) {
+	t.Helper()
 	f, err := os.Open("testdata/replies.tsv")
 	require.NoError(t, err)
 	defer f.Close()
 	stages := map[string]Stage{"mail": StageMail, "rcpt": StageRcpt, "data": StageData, "dot": StageFinal}
 	accepts := map[string][]email.AcceptMeans{"relay": {email.AcceptsRelay}, "final": {email.AcceptsFinal}, "any": {email.AcceptsRelay, email.AcceptsFinal}}
-	rows := 0
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		if line := lines.Text(); line == "" || strings.HasPrefix(line, "#") {
@@ -32,20 +39,56 @@ func TestTheRepliesOfRealServers(t *testing.T) {
 		at, ok := stages[col[0]]
 		require.True(t, ok, "line %d: stage", n)
 		require.Contains(t, accepts, col[1], "line %d", n)
-		rep := parseReply(t, col[4])
 		for _, means := range accepts[col[1]] {
-			rows++
-			o, who := classify(at, means, rep)
-			if got := verdict(o, who); got != col[2] {
-				t.Errorf("line %d, accepts=%s: %s: got %s, want %s: %+v", n, means, col[4], got, col[2], rep)
-			}
-			if o.Suppress != (col[2] == "hard") {
-				t.Errorf("line %d, accepts=%s: %s: suppress is %t: only an address that does not exist is suppressed", n, means, col[4], o.Suppress)
-			}
+			rows = append(rows, replyRow{n, at, means, col[2], col[4]})
 		}
 	}
 	require.NoError(t, lines.Err())
-	require.Greater(t, rows, 400)
+	require.Greater(t, len(rows), 400)
+	return rows
+}
+
+// TestTheRepliesOfRealServers holds classify to the table of facts, and with it how
+// replies are split into code, enhanced code and words.
+func TestTheRepliesOfRealServers(t *testing.T) {
+	t.Parallel()
+	for _, row := range replyRows(t) {
+		rep := parseReply(t, row.raw)
+		o, who := classify(row.at, row.accepts, rep)
+		if got := verdict(o, who); got != row.want {
+			t.Errorf("line %d, accepts=%s: %s: got %s, want %s: %+v", row.line, row.accepts, row.raw, got, row.want, rep)
+		}
+		if o.Suppress != (row.want == "hard") {
+			t.Errorf("line %d, accepts=%s: %s: suppress is %t: only an address that does not exist is suppressed", row.line, row.accepts, row.raw, o.Suppress)
+		}
+	}
+}
+
+// TestAFooterChangesNoVerdict: operators append a text to all refusals (Postfix's
+// smtpd_reject_footer; the first one is postconf(5)'s example).
+func TestAFooterChangesNoVerdict(t *testing.T) {
+	t.Parallel()
+	for n, footer := range []string{
+		`\n%d For assistance, call 800-555-0101. Please provide the following information in your problem report: time (Nov 29 20:35:45), client (192.0.2.1) and server (mx.example.org).`,
+		". For assistance, call 800-555-0101. Please provide the following information in your problem report: time (Nov 29 20:35:45), client (192.0.2.1) and server (mx.example.org).",
+		"; contact postmaster@example.com if this is an error",
+		". See https://example.com/help",
+	} {
+		for _, row := range replyRows(t) {
+			plainReply := parseReply(t, row.raw)
+			if strings.TrimSpace(plainReply.Text) == "" || strings.Contains(row.raw, `\n`) {
+				continue
+			}
+			if ofPostfix := strings.Contains(row.raw, " rejected: ") || strings.Contains(row.raw, "ervice unavailable"); !ofPostfix && row.line%4 != n {
+				continue // a footer each
+			}
+			raw := strings.TrimSuffix(row.raw, ".") + strings.ReplaceAll(footer, "%d", row.raw[:3]+" "+plainReply.Enhanced)
+			o, who := classify(row.at, row.accepts, parseReply(t, raw))
+			if got := verdict(o, who); got != row.want {
+				t.Errorf("line %d, accepts=%s: %s: got %s, want %s", row.line, row.accepts, raw, got, row.want)
+			}
+		}
+	}
 }
 
 // parseReply reads a reply as it stands in the table.

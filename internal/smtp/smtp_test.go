@@ -146,7 +146,7 @@ func TestRefusalsOfTheWholeTransaction(t *testing.T) {
 		"cut after the dot":    {map[string]string{".": smtptest.Drop}, email.RecipientDeferred, email.DetailAmbiguous, true, true},
 		"nonsense at the dot":  {map[string]string{".": "what?"}, email.RecipientDeferred, email.DetailAmbiguous, true, true},
 		"nonsense at RCPT":     {map[string]string{"RCPT": "what?"}, email.RecipientDeferred, "", true, false},
-		"dot says it closes":   {map[string]string{".": "421 4.7.0 too many errors"}, email.RecipientDeferred, "", false, true},
+		"dot says it closes":   {map[string]string{".": "421 4.7.0 too many errors"}, email.RecipientDeferred, "", true, false},
 		"RCPT accepted as 251": {map[string]string{"RCPT": "251 2.1.5 will forward"}, email.RecipientDelivered, "", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {

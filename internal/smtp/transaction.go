@@ -57,6 +57,8 @@ type Result struct {
 	LimitReply     email.Reply
 	// Refuses is what the server does not take although EHLO did not say so.
 	Refuses Limits
+	// Aborted is why we ended it before the final dot; nil if we did not.
+	Aborted error
 	// Unanswered is why the answer to the final dot could not be read; nil if it was read.
 	Unanswered error
 	// Redialed: the session has another connection. AskOthersIn is Others.AskAgainIn, or

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -76,12 +77,11 @@ var (
 		`\b(server|system|service|host|mta|queue)( is| are)? (currently |temporarily |too |very )*(busy|overloaded|unavailable|full|shutting down|going down|out of (memory|resources))`, `\b(load|system load|load average)( is)? too high\b|\bload average\b`, `\btoo many (concurrent |simultaneous |open )?(connections|sessions|processes)\b`, `\b(temporary|internal) (server|system|service) (error|failure|problem)`,
 		`\b(server|system)( \S+){0,2} (error|problem)\b`, `\b(resources|memory) (are |is )?(temporarily )?(unavailable|exhausted)`, `\btoo busy\b`, `queue file write error`, `\bserver configuration (problem|error)`,
 	)
-	// saysOutOfService: Postfix's whole answer when its milter is away.
-	saysOutOfService = phrases(`^service (is )?(currently |temporarily )?unavailable\.?$`)
-	// saysDATA: Postfix's words for a client whose DATA it refuses.
-	saysDATA = phrases(`\bdata command rejected: access denied`)
-	// saysOneRecipient: Postfix's words before the reason why it refuses a recipient.
-	saysOneRecipient = phrases(`\brecipient address rejected\b`)
+	// saysOutOfService is asked of the reason of a reply: Postfix's whole reason when its
+	// milter is away or its policy service has no answer. A footer may follow.
+	saysOutOfService = phrases(`^(policy |mail )?service (is )?(currently |temporarily )?unavailable$`)
+	// saysNoReason is asked of the reason of a reply: a refusal without one.
+	saysNoReason = phrases(`^((access|permission|service|command|client|connection) (is )?)?(denied|refused|rejected)$`, `^(unknown|internal|server|system|temporary) (error|failure)$`, `^$`)
 	// saysGreylisting: a first try is put off on purpose.
 	saysGreylisting = phrases(`\bgr[ea]y-? ?list`)
 	// saysUnknown: there is no such mailbox or domain.
@@ -128,17 +128,54 @@ var (
 	saysUnknownAtMicrosoft = phrases(`\brecipient address rejected: access denied.{0,20}\bas\(2018062812\)|\brecipient address rejected: access denied.{0,300}\.protection\.outlook\.com`)
 )
 
+// rejection is Postfix's form of a refusal: what it refuses, "rejected:" and a reason. The
+// reason is the server's own, or the operator's: any access table, policy service or filter
+// may give it. So "Recipient address rejected:" alone says nothing about a mailbox.
+var rejection = regexp.MustCompile(`(?i)^(?:\S* )?(client host|client certificate|sasl login name|helo command|sender address|recipient address|data command|end-of-data|etrn command) rejected: ?(.*)$`)
+
+// footer is where a reason may end and a text begin that the operator appends to all
+// refusals (Postfix's smtpd_reject_footer): a full stop, or a word with a capital letter,
+// because the lines of a reply are joined.
+var footer = regexp.MustCompile(`\.?(?:$| \p{Lu})|\. |; (?:contact|see|please|for) `)
+
+// reason is the reason of a refusal.
+type reason struct {
+	// refused is what the server refuses, as "sender address"; "" in other forms than
+	// rejection.
+	refused string
+	// texts are the reason in lower case: up to each place where a footer may begin.
+	texts []string
+}
+
+// reasonOf reads the reason of a reply's text.
+func reasonOf(text string) (r reason) {
+	text = spoken(text)
+	if m := rejection.FindStringSubmatch(text); m != nil {
+		r.refused, text = strings.ToLower(m[1]), m[2]
+	}
+	for _, at := range footer.FindAllStringIndex(text, -1) {
+		r.texts = append(r.texts, strings.ToLower(strings.TrimSpace(text[:at[0]])))
+	}
+	return r
+}
+
+// is reports whether the topic is the whole reason.
+func (r reason) is(t topic) bool { return slices.ContainsFunc(r.texts, t.in) }
+
 // address matches what is not the server's own words: an address, or what stands in
 // angle brackets. webPage matches a URL.
 var (
 	address = regexp.MustCompile(`<[^<>]*>|"[^"\s]*"@\S+|[^\s<>"'()\[\],;:]+@[^\s<>"'()\[\],;:]+`)
-	webPage = regexp.MustCompile(`https?://\S+`)
+	webPage = regexp.MustCompile(`(?i)https?://\S+`)
 )
 
 // plain is the words of a reply's text: in lower case, without addresses and URLs,
 // in which a user's name could look like a reason.
-func plain(text string) string {
-	text = webPage.ReplaceAllString(strings.ToLower(text), " ")
+func plain(text string) string { return strings.ToLower(spoken(text)) }
+
+// spoken is plain as it was written.
+func spoken(text string) string {
+	text = webPage.ReplaceAllString(text, " ")
 	return strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
 }
 
