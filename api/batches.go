@@ -10,7 +10,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/intake"
 )
 
 // Batches keeps batches. Every call is bounded by a customer.
@@ -168,7 +167,7 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err != nil {
 		return b, nil, false, err
 	}
-	in, err := intake.DecodeBatch(body, h.submissions.limitsOf(c))
+	in, err := h.submissions.batch(c, body)
 	if err != nil {
 		return b, nil, false, err
 	}
@@ -176,12 +175,15 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err := hold(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
-	if err := holdQuery(c); err != nil {
-		return b, nil, false, err
-	}
 	idem := email.Idempotency{Key: key}
 	if key != "" {
-		idem.Fingerprint = in.Fingerprint()
+		idem.Fingerprint, err = compute(c, in.Bytes(), func() (string, error) { return in.Fingerprint(), nil })
+		if err != nil {
+			return b, nil, false, err
+		}
+	}
+	if err := holdQuery(c); err != nil {
+		return b, nil, false, err
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	return h.store.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)

@@ -33,6 +33,8 @@ import (
 type budget struct {
 	bodies, work, copies, answers *shares
 	turns                         *turns.Turns
+	// processors is what work on larger requests waits for; see compute.
+	processors *turns.Turns
 	// spool is for bodies and answers at their clients' pace.
 	spool *spool.Pool
 	// queries are connections to Postgres for what may take long there, or wait for a row's
@@ -71,7 +73,10 @@ func NewSpool(dir string, limit int64) *spool.Pool {
 func newBudget(opts Options) *budget {
 	total := cmp.Or(opts.MemoryBytes, DefaultMemoryBytes)
 	b := &budget{bodies: newShares(total / 4), answers: newShares(total / 4), work: newShares(total * 3 / 8), copies: newShares(total / 8), queries: newShares(longQueries),
-		turns: opts.Turns, spool: opts.Spool}
+		turns: opts.Turns, processors: opts.Processors, spool: opts.Spool}
+	if b.processors == nil {
+		b.processors = newProcessors()
+	}
 	if b.turns == nil {
 		b.turns = &turns.Turns{}
 	}

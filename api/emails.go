@@ -90,6 +90,10 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 	if err != nil {
 		return email.Email{}, false, err
 	}
+	fingerprint, err := compute(c, int64(len(body)), func() (string, error) { return intake.Fingerprint(m), nil })
+	if err != nil {
+		return email.Email{}, false, err
+	}
 	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for another request of its customer
 		if err := holdChange(c); err != nil {
 			return email.Email{}, false, err
@@ -97,7 +101,7 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 	}
 	// The client may hang up; what it sent is accepted or not, never half.
 	e, replayed, err = h.store.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, h.starter.Owner(),
-		email.Idempotency{Key: key, Fingerprint: intake.Fingerprint(m)})
+		email.Idempotency{Key: key, Fingerprint: fingerprint})
 	return e, replayed, atSender(err, sender)
 }
 

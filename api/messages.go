@@ -144,8 +144,16 @@ func (h *mailboxHandlers) parsedMessage(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	p, err := h.parser.Parse(raw)
+	// Only the wait for a processor fails without a part of the message.
+	var unread error
+	p, err := compute(c, m.Size, func() (p mailbox.Parsed, _ error) {
+		p, unread = h.parser.Parse(raw)
+		return p, nil
+	})
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := unread; err != nil {
 		// The message is as its sender made it; what could be read of it is shown.
 		p.Problems = append(p.Problems, strings.ReplaceAll(err.Error(), "mailbox: ", ""))
 		if p.Subject == "" {
@@ -232,9 +240,12 @@ func (h *mailboxHandlers) attachmentOf(c *gin.Context) (mailbox.Part, []byte, er
 	if err != nil {
 		index = -1
 	}
-	part, content, err := h.parser.Attachment(raw, index)
-	if err != nil {
-		return part, nil, attachmentFailure(err)
-	}
-	return part, content, nil
+	var part mailbox.Part
+	content, err := compute(c, int64(len(raw)), func() (content []byte, err error) {
+		if part, content, err = h.parser.Attachment(raw, index); err != nil {
+			return nil, attachmentFailure(err)
+		}
+		return content, nil
+	})
+	return part, content, err
 }

@@ -96,7 +96,7 @@ func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, e
 		p.message, p.sender, err = h.submissions.message(c, body)
 		return p, err
 	}
-	in, err := intake.DecodeBatch(body, h.submissions.limitsOf(c))
+	in, err := h.submissions.batch(c, body)
 	if err != nil {
 		return p, err
 	}
@@ -149,11 +149,17 @@ func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 	if m.SendAt.After(date) {
 		date = m.SendAt
 	}
+	out, err := compute(c, int64(len(m.Text)+len(m.HTML)), func() (previewJSON, error) { return h.rendered(m, p, senders, date) })
+	return http.StatusOK, out, err
+}
+
+// rendered is a preview of a message at a time.
+func (h *previewHandlers) rendered(m email.Message, p previewed, senders email.SenderUse, date time.Time) (out previewJSON, err error) {
 	r, err := h.render(m, previewID(m), date, previewContent)
 	if err != nil {
-		return 0, nil, fmt.Errorf("render preview: %w", err)
+		return out, fmt.Errorf("render preview: %w", err)
 	}
-	out := previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text, Batch: p.batch}
+	out = previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text, Batch: p.batch}
 	for i, index := range r.Shortened {
 		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", p.at, index)
 	}
@@ -163,7 +169,7 @@ func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 		}
 		out.Checks = append(out.Checks, checkJSON(check))
 	}
-	return http.StatusOK, out, nil
+	return out, nil
 }
 
 func previewTooLarge(n int, place string) *email.Failure {

@@ -84,6 +84,9 @@ type Options struct {
 	// Turns is what large requests wait for, which one thing in the process has at a time;
 	// nil means that nothing but requests is large.
 	Turns *turns.Turns
+	// Processors is what work on requests of more than 16 KiB waits for; nil lets three quarters
+	// of the processors do it, one at least.
+	Processors *turns.Turns
 	// Spool has what is sent and read at clients' pace; nil is NewSpool in the system's
 	// directory, of DefaultSpoolBytes.
 	Spool *spool.Pool

@@ -32,6 +32,7 @@ import (
 	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/spool"
+	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
 )
 
@@ -159,6 +160,8 @@ type setupOptions struct {
 	connections int
 	// memory is Options.MemoryBytes.
 	memory int64
+	// processors is api.Options.Processors.
+	processors *turns.Turns
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
@@ -213,6 +216,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Spool:        o.spool,
 		MemoryBytes:  o.memory,
 		Connections:  o.connections,
+		Processors:   o.processors,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b

@@ -30,7 +30,7 @@ func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 // message reads a message that the credential may send, and where the request
 // names its sender.
 func (s submissions) message(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
-	in, err := intake.Decode(body, s.limitsOf(c))
+	in, err := compute(c, int64(len(body)), func() (intake.Decoded, error) { return intake.Decode(body, s.limitsOf(c)) })
 	if err != nil {
 		return email.Message{}, "", err
 	}
@@ -39,6 +39,11 @@ func (s submissions) message(c *gin.Context, body []byte) (m email.Message, send
 		return email.Message{}, "", foreignSender(domain, sender)
 	}
 	return m, sender, nil
+}
+
+// batch reads a request for many messages.
+func (s submissions) batch(c *gin.Context, body []byte) (*intake.Batch, error) {
+	return compute(c, int64(len(body)), func() (*intake.Batch, error) { return intake.DecodeBatch(body, s.limitsOf(c)) })
 }
 
 // limitsOf are those of a request's messages.
