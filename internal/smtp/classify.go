@@ -200,6 +200,12 @@ func speaksOfServer(r email.Reply, words string) bool {
 // blamesClient: the reply is about our address, name or reputation, and does not say
 // that a mailbox is unknown by words and code.
 func blamesClient(r email.Reply, words string) bool {
+	switch onList(words) {
+	case "client host", "helo command":
+		return true
+	case "sender address", "recipient address":
+		return false
+	}
 	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
 		return false
 	}
@@ -214,7 +220,7 @@ func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words s
 		return true
 	case at == StageMail:
 		return !blamesClient(r, words) || accepts == email.AcceptsFinal
-	case saysByRecipient.in(words):
+	case saysByRecipient.in(words), onList(words) != "" && onList(words) != "sender address":
 		return false
 	case saysMessageAuth.in(words):
 		return at == StageRcpt && accepts == email.AcceptsRelay
@@ -238,6 +244,16 @@ func saysUnknownMailbox(r email.Reply, words string) bool {
 		words = m[2]
 	}
 	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words) && !saysOurs.in(words)
+}
+
+// saysFullMailbox: the mailbox exists, and takes nothing now. A policy service of Postfix
+// that says 5.7.x (authorisation, RFC 3463 section 3.8) may mean a quota of ours: its reason
+// has to name a mailbox.
+func saysFullMailbox(r email.Reply, words string) bool {
+	if why := reasonOf(r.Text); why.refused != "" && strings.HasPrefix(r.Enhanced, "5.7.") && !why.is(saysMailbox) {
+		return false
+	}
+	return saysFull.in(words) || saysReceiving.in(words)
 }
 
 // tooLarge: the message, not a mailbox, is over a limit. A 552 whose enhanced
@@ -299,7 +315,7 @@ func bounce(at Stage, r email.Reply, words string) email.Detail {
 	switch {
 	case at != StageRcpt && tooMany(r):
 		return email.DetailOther
-	case r.Enhanced == "5.2.2" || (saysFull.in(words) || saysReceiving.in(words)) && r.Enhanced != "5.1.1":
+	case r.Enhanced == "5.2.2" || saysFullMailbox(r, words) && r.Enhanced != "5.1.1":
 		return email.DetailSoft
 	case r.Code == 521 && !unknown:
 		return email.DetailBlock

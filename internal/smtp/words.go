@@ -36,13 +36,13 @@ var (
 	)
 	// saysAccount: our account with the relay may not send, or not now.
 	saysAccount = phrases(
-		`\bdaily( \S+){0,5} (limit|quota)`, `\b(hourly|monthly|24[- ]hours?|hour)( \S+){0,4} (limit|quota)`, `(limit|quota)( \S+){0,4} per (second|minute|hour|day|month)\b`,
-		`\b(sending|relays?|outgoing|outbound|submission|recipient rate|message rate|sending rate|sender rate|rate)( \S+)? (limits?|quotas?)\b`, `max(imum)? (number of )?(e-?mails|messages|recipients|defers and failures)( allowed)? per (second|minute|hour|day|month)\b`,
+		`\bdaily( \S+){0,5} (limit|quota)`, `\b(hourly|monthly|24[- ]hours?|hour)( \S+){0,4} (limit|quota)`, `(limit|quota)( \S+){0,4} per (\d+ )?(second|minute|hour|day|month)s?\b`,
+		`\b(sending|relays?|outgoing|outbound|submission|recipient rate|message rate|sending rate|sender rate|rate)( \S+)? (limits?|quotas?)\b`, `max(imum)? (number of )?(e-?mails|messages|recipients|defers and failures)( allowed)? per (\d+ )?(second|minute|hour|day|month)s?\b`,
 		`sending too (many|fast|much)`, `too many (e-?mails|messages|mails) (sent|from|in|per|too|today)\b`, `rate overlimit`, `\bcredits? (limit )?exceeded|maximum credits`, `throttling failure|maximum sending rate`,
 		`too many recipient attempts`, `too (many|much) (recipients|rcpts|mail) from\b`, `\brecipients( \S+){0,2} (hour|day|minute|today)\b`, `frequency limited`, `tenant has exceeded|exceeded (its|their|your) (sending|message|recipient|e-?mail)`,
 		`\b(your|smtp|sender'?s?|sending) (account|service|mailbox)( \S+){0,4} (suspended|disabled|blocked|locked|paused|deactivated|restricted|not (active|activated|allowed|enabled))`,
 		`outgoing (mail|messages?|e-?mails?)( \S+){0,6} (suspended|blocked|disabled)`, `sending (is |has been )?(disabled|paused|suspended|blocked)`, `not allowed to send: `, `activate your \S+ account`,
-		`spam abuse detected`, `access denied, bad outbound sender`,
+		`spam abuse detected`, `access denied, bad outbound sender`, `\b(message|mail|e-?mail|recipient)s? (count|cumulative size|rate|number) (quota|limit)\b`, `\bmax(imum)? \d+ (e-?mails|mails|messages|recipients)\b`,
 	)
 	// saysSender: the envelope sender is refused.
 	saysSender = phrases(
@@ -100,6 +100,8 @@ var (
 	saysFull = phrases(
 		`\b(mailbox|mail box|inbox|quota|user|account|disk|storage|recipient|maildir)( \S+){0,3}? (is |are )?(full|over ?quota)\b`, `\bover ?(the |its |disk )?quota|\bquota (has been |is |was )?(exceeded|full|exhausted)|exceed(s|ed|ing)?( \S+){0,3} quota`, `out of (disk |storage )?space`, `(exceed(s|ed|ing)?|insufficient)( \S+){0,2} (storage|disk)|storage (limit|full|allocation)`,
 	)
+	// saysMailbox: the reply is about one mailbox. It is asked of a reason.
+	saysMailbox = phrases(`\b(mailbox|mail box|inbox|maildir|user|account|addressee|recipient)\b`)
 	// saysReceiving: the mailbox gets too much for now.
 	saysReceiving = phrases(`receiving mail (too quickly|at a rate)`, `messages (that )?(they|it) can receive|recipient has exceeded`, `\btemporar(y|ily) (disabled|unavailable|locked|suspended|inactive)`)
 	// saysContent: the message is refused.
@@ -137,6 +139,18 @@ var rejection = regexp.MustCompile(`(?i)^(?:\S* )?(client host|client certificat
 // refusals (Postfix's smtpd_reject_footer): a full stop, or a word with a capital letter,
 // because the lines of a reply are joined.
 var footer = regexp.MustCompile(`\.?(?:$| \p{Lu})|\. |; (?:contact|see|please|for) `)
+
+// listed is Postfix's form of a refusal by a list on the net (reject_rbl_*, reject_rhsbl_*): it
+// names what is on the list, not what was asked for.
+var listed = regexp.MustCompile(`service unavailable; (?:unverified )?(client host|helo command|sender address|recipient address) \[.*?\] blocked using`)
+
+// onList is what a list on the net has, by the form listed; "" for any other text from plain.
+func onList(words string) string {
+	if m := listed.FindStringSubmatch(words); m != nil {
+		return m[1]
+	}
+	return ""
+}
 
 // reason is the reason of a refusal.
 type reason struct {
