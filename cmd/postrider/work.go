@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -17,6 +18,8 @@ const (
 	readinessEvery = 10 * time.Second
 	// readinessTimeout bounds one such look.
 	readinessTimeout = 5 * time.Second
+	// stopGrace is how long the SDK may take to stop a worker after DrainTimeout.
+	stopGrace = 5 * time.Second
 )
 
 // buildID is this process's worker version.
@@ -120,14 +123,30 @@ func (a *app) logReadiness(ctx context.Context, why string) {
 	a.log.Info("worker.ready", args...)
 }
 
-// drainWorker lets the worker finish what it does, for DrainTimeout at most.
+// drainWorker lets the worker finish its exchanges and activities, for DrainTimeout at most.
+// Activities that wait for an exchange after that are left: the SDK's own timeout would
+// wait for them as long again.
 func (a *app) drainWorker(ctx context.Context, stop func()) {
 	a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
 	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
 	defer cancel()
-	// Activities wait for their exchanges, so both end together.
 	err := a.drain(drainCtx)
-	stop()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-stopped:
+	case <-drainCtx.Done():
+		grace := time.NewTimer(stopGrace)
+		defer grace.Stop()
+		select {
+		case <-stopped:
+		case <-grace.C:
+			err = errors.Join(err, errors.New("activities still run"))
+		}
+	}
 	if err != nil {
 		a.log.Warn("worker.drained", "error", err)
 	}
