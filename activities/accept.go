@@ -14,16 +14,17 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/intake"
 )
 
 // AcceptEmail makes an e-mail of the message that a run was given, or finds the one
 // that was made of it before. It runs as a local activity only: a regular one's input
 // would be in the history once more.
-func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (email.AcceptEmailResult, error) {
+func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (delivery.AcceptEmailResult, error) {
 	start := time.Now()
 	info := activity.GetInfo(ctx)
-	d := email.DirectStart{
+	d := delivery.DirectStart{
 		CustomerID: in.CustomerID, Namespace: info.Namespace,
 		WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID, Key: in.IdempotencyKey,
 	}
@@ -32,11 +33,11 @@ func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (
 		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {
 			a.deps.Log.InfoContext(ctx, "email.refused", "workflow_id", d.WorkflowID, "customer_id", d.CustomerID, "code", f.Code)
 			f = &email.Failure{Code: f.Code, Detail: readable(f), Fields: f.Fields}
-			return email.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", f)
+			return delivery.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", f)
 		}
-		return email.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", err)
+		return delivery.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", err)
 	}
-	res := email.AcceptEmailResult{EmailID: got.EmailID, Replayed: got.RunID != d.RunID}
+	res := delivery.AcceptEmailResult{EmailID: got.EmailID, Replayed: got.RunID != d.RunID}
 	if got.Owner != d.WorkflowID && !got.Final {
 		res.Owner = got.Owner
 	}
@@ -55,28 +56,28 @@ func readable(f *email.Failure) string {
 	return strings.Join(lines, "; ")
 }
 
-func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.DirectStart) (email.DirectEmail, error) {
+func (a *Activities) acceptDirect(ctx context.Context, message []byte, d delivery.DirectStart) (delivery.DirectEmail, error) {
 	if trimmed := bytes.TrimLeft(message, " \t\r\n"); len(trimmed) > 0 && trimmed[0] != '{' {
 		f := email.Fail(email.CodeMalformedJSON, "the input of SendEmail is not valid")
 		f.Fields = []email.FieldError{{Pointer: "message", Code: "malformed", Detail: "the message is not a JSON object; give it as an object, not as a string that holds JSON"}}
-		return email.DirectEmail{}, f
+		return delivery.DirectEmail{}, f
 	}
 	if err := checkStart(message, d); err != nil {
-		return email.DirectEmail{}, err
+		return delivery.DirectEmail{}, err
 	}
 	earlier, err := a.deps.Acceptor.DirectEmail(ctx, d)
 	if err != nil {
-		return email.DirectEmail{}, err
+		return delivery.DirectEmail{}, err
 	}
 	if earlier != nil && earlier.RunID == d.RunID {
 		return *earlier, nil // this run has asked before, and does not know it
 	}
 	customer, err := a.deps.Acceptor.Customer(ctx, d.CustomerID)
 	if err != nil {
-		return email.DirectEmail{}, atMember(err, "customer_id", "give the id of a customer of this installation")
+		return delivery.DirectEmail{}, atMember(err, "customer_id", "give the id of a customer of this installation")
 	}
 	if customer.Status == account.StatusSuspended || !customer.DeletedAt.IsZero() {
-		return email.DirectEmail{}, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator")
+		return delivery.DirectEmail{}, email.Fail(email.CodeForbidden, "this customer is suspended; ask the operator")
 	}
 	limits := a.deps.Limits
 	limits.CustomerID, limits.IgnoreUnknown = d.CustomerID, customer.Profile == account.ProfileVoIPBIN
@@ -89,7 +90,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.D
 	}
 	in, err := intake.Decode(message, limits)
 	if err != nil {
-		return email.DirectEmail{}, err
+		return delivery.DirectEmail{}, err
 	}
 	d.Fingerprint = intake.Fingerprint(in.Message)
 	got, err := a.deps.Acceptor.AcceptDirect(ctx, in.Message, d)
@@ -100,7 +101,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d email.D
 }
 
 // checkStart refuses what is wrong with the start itself, not with its message.
-func checkStart(message []byte, d email.DirectStart) error {
+func checkStart(message []byte, d delivery.DirectStart) error {
 	f := email.Fail(email.CodeInvalidRequest, "the input of SendEmail is not valid")
 	wrong := func(member, code, detail string) {
 		f.Fields = append(f.Fields, email.FieldError{Pointer: member, Code: code, Detail: detail})
@@ -111,7 +112,7 @@ func checkStart(message []byte, d email.DirectStart) error {
 	if d.Key != "" && !email.ValidIdempotencyKey(d.Key) {
 		wrong("idempotency_key", "invalid", "give a key of 1 to 256 printable ASCII characters")
 	}
-	if email.OwnWorkflowID(d.WorkflowID) {
+	if delivery.OwnWorkflowID(d.WorkflowID) {
 		wrong("workflow_id", "reserved", "start under another workflow id: this is how Postrider names its own")
 	}
 	if len(f.Fields) > 0 {
@@ -136,7 +137,7 @@ func atMember(err error, member, detail string) error {
 
 // FollowEmail waits until an e-mail that another run sends is finished. Until then it
 // fails, and is retried by the server without an event in the history.
-func (a *Activities) FollowEmail(ctx context.Context, in email.FollowEmailInput) (email.State, error) {
+func (a *Activities) FollowEmail(ctx context.Context, in delivery.FollowEmailInput) (email.State, error) {
 	plan, err := a.deps.Mail.Plan(ctx, in.EmailID)
 	if err != nil {
 		return email.State{}, failed(ctx, a.deps.Log, "reading the e-mail", err)

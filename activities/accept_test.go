@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 const acme = "5e4a0680-804e-11ec-8477-2fea5968d85b"
@@ -22,32 +23,32 @@ const acme = "5e4a0680-804e-11ec-8477-2fea5968d85b"
 type door struct {
 	customer account.Customer
 	err      error
-	earlier  *email.DirectEmail
+	earlier  *delivery.DirectEmail
 	// started and messages are what was to be accepted.
-	started  []email.DirectStart
+	started  []delivery.DirectStart
 	messages []email.Message
 	refusal  error
 }
 
 func (d *door) Customer(context.Context, string) (account.Customer, error) { return d.customer, d.err }
-func (d *door) DirectEmail(context.Context, email.DirectStart) (*email.DirectEmail, error) {
+func (d *door) DirectEmail(context.Context, delivery.DirectStart) (*delivery.DirectEmail, error) {
 	return d.earlier, nil
 }
-func (d *door) AcceptDirect(_ context.Context, m email.Message, s email.DirectStart) (email.DirectEmail, error) {
+func (d *door) AcceptDirect(_ context.Context, m email.Message, s delivery.DirectStart) (delivery.DirectEmail, error) {
 	d.started, d.messages = append(d.started, s), append(d.messages, m)
 	if d.earlier != nil {
 		return *d.earlier, d.refusal
 	}
-	return email.DirectEmail{EmailID: "E", RunID: s.RunID, Owner: s.WorkflowID}, d.refusal
+	return delivery.DirectEmail{EmailID: "E", RunID: s.RunID, Owner: s.WorkflowID}, d.refusal
 }
 
 const plainMessage = `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":{"text":"Hi"}}`
 
 // accept runs the step as it runs in a workflow.
-func (b *bench) accept(t *testing.T, in email.SendEmailInput) (email.AcceptEmailResult, error) {
+func (b *bench) accept(t *testing.T, in email.SendEmailInput) (delivery.AcceptEmailResult, error) {
 	t.Helper()
 	val, err := b.env.ExecuteLocalActivity(b.AcceptEmail, in)
-	var res email.AcceptEmailResult
+	var res delivery.AcceptEmailResult
 	if err == nil {
 		require.NoError(t, val.Get(&res))
 	}
@@ -86,14 +87,14 @@ func TestAnEarlierStartIsFound(t *testing.T) {
 	long := time.Now().Add(-30 * 24 * time.Hour)
 	expired := json.RawMessage(`{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":"Hi","expires_at":"` + long.Add(time.Hour).Format(time.RFC3339) + `"}`)
 	for name, tt := range map[string]struct {
-		earlier email.DirectEmail
+		earlier delivery.DirectEmail
 		asked   int
-		want    email.AcceptEmailResult
+		want    delivery.AcceptEmailResult
 	}{
-		"this run's own":                         {email.DirectEmail{RunID: "default-test-run-id", Owner: "default-test-workflow-id"}, 0, email.AcceptEmailResult{}},
-		"another run's, being sent":              {email.DirectEmail{RunID: "r", Owner: "order-5"}, 1, email.AcceptEmailResult{Replayed: true, Owner: "order-5"}},
-		"another run's, finished":                {email.DirectEmail{RunID: "r", Owner: "order-5", Final: true}, 1, email.AcceptEmailResult{Replayed: true}},
-		"of this workflow id, whose run is gone": {email.DirectEmail{RunID: "r", Owner: "default-test-workflow-id"}, 1, email.AcceptEmailResult{Replayed: true}},
+		"this run's own":                         {delivery.DirectEmail{RunID: "default-test-run-id", Owner: "default-test-workflow-id"}, 0, delivery.AcceptEmailResult{}},
+		"another run's, being sent":              {delivery.DirectEmail{RunID: "r", Owner: "order-5"}, 1, delivery.AcceptEmailResult{Replayed: true, Owner: "order-5"}},
+		"another run's, finished":                {delivery.DirectEmail{RunID: "r", Owner: "order-5", Final: true}, 1, delivery.AcceptEmailResult{Replayed: true}},
+		"of this workflow id, whose run is gone": {delivery.DirectEmail{RunID: "r", Owner: "default-test-workflow-id"}, 1, delivery.AcceptEmailResult{Replayed: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +103,7 @@ func TestAnEarlierStartIsFound(t *testing.T) {
 			d.earlier = &tt.earlier
 			res, err := b.accept(t, email.SendEmailInput{CustomerID: acme, Message: expired})
 			require.NoError(t, err, "what was in time when it was accepted is the same message now")
-			res.Took = email.Took{}
+			res.Took = delivery.Took{}
 			tt.want.EmailID = "first"
 			require.Equal(t, tt.want, res)
 			require.Len(t, d.started, tt.asked)
@@ -185,11 +186,11 @@ func TestWorkflowIDsThatAreOurs(t *testing.T) {
 	t.Parallel()
 	id := uuid.NewString()
 	for _, prefix := range []string{"email-", "batch-", "webhook-"} {
-		err := checkStart(nil, email.DirectStart{CustomerID: id, WorkflowID: prefix + id})
+		err := checkStart(nil, delivery.DirectStart{CustomerID: id, WorkflowID: prefix + id})
 		require.ErrorContains(t, err, "workflow_id")
 	}
 	for _, free := range []string{"email-5", id, "order-" + id, "my-email-" + id} {
-		require.NoError(t, checkStart(nil, email.DirectStart{CustomerID: id, WorkflowID: free}))
+		require.NoError(t, checkStart(nil, delivery.DirectStart{CustomerID: id, WorkflowID: free}))
 	}
 }
 
@@ -197,14 +198,14 @@ func TestFollowingAnEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.plan.State = email.State{Status: email.StatusSending, Detail: email.DetailDeferred}
-	_, err := b.env.ExecuteActivity(b.FollowEmail, email.FollowEmailInput{EmailID: "E", Owner: "order-5"})
+	_, err := b.env.ExecuteActivity(b.FollowEmail, delivery.FollowEmailInput{EmailID: "E", Owner: "order-5"})
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
 	require.Equal(t, "not_finished", app.Type())
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
 	require.Equal(t, "the e-mail is sending, deferred; the workflow order-5 sends it", app.Message())
 	b.plan.State = email.State{Status: email.StatusDelivered, Final: true}
-	val, err := b.env.ExecuteActivity(b.FollowEmail, email.FollowEmailInput{EmailID: "E"})
+	val, err := b.env.ExecuteActivity(b.FollowEmail, delivery.FollowEmailInput{EmailID: "E"})
 	require.NoError(t, err)
 	var st email.State
 	require.NoError(t, val.Get(&st))

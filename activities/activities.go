@@ -28,6 +28,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/missing"
@@ -37,14 +38,14 @@ import (
 type Acceptor interface {
 	Customer(ctx context.Context, id string) (account.Customer, error)
 	// DirectEmail is nil while nothing was accepted under the start's name.
-	DirectEmail(ctx context.Context, d email.DirectStart) (*email.DirectEmail, error)
-	AcceptDirect(ctx context.Context, m email.Message, d email.DirectStart) (email.DirectEmail, error)
+	DirectEmail(ctx context.Context, d delivery.DirectStart) (*delivery.DirectEmail, error)
+	AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (delivery.DirectEmail, error)
 }
 
 // Mail reads what a run needs of an e-mail and stores what its attachments
 // were resolved to.
 type Mail interface {
-	Plan(ctx context.Context, emailID string) (email.Plan, error)
+	Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 	Message(ctx context.Context, emailID string) (email.Message, error)
 	// StoreAttachment reads content to its end; an error of content is in the chain
 	// of the one returned.
@@ -53,21 +54,21 @@ type Mail interface {
 
 // Gate is the only way to SMTP.
 type Gate interface {
-	Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error)
-	Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error)
+	Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error)
+	Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (*email.State, error)
 }
 
 // Journal carries an open attempt through its phases.
 type Journal interface {
 	// MarkSent and Finish tell which of the attempts are still ours, and so went through.
-	MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, err error)
-	Finish(ctx context.Context, endings []email.Ending) (ours []bool, err error)
+	MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error)
+	Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error)
 	Renew(ctx context.Context, emailID string, attempt int, owner string) error
 }
 
 // Recorder projects outcomes.
 type Recorder interface {
-	Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error)
+	Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error)
 }
 
 // Controller carries out actions.
@@ -93,27 +94,27 @@ type Session interface {
 	// Send runs one transaction. It calls mark right before the final dot with
 	// the outcomes that hold if nothing more is heard, and writes the dot only
 	// if mark returns nil.
-	Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange
+	Send(ctx context.Context, env delivery.Envelope, message []byte, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange
 	// Close gives the session back.
 	Close()
 }
 
-// Relays finds a relay for a route. An error is an *email.RelayError where no
-// relay would talk to us, an *email.Throttled where its rate says later.
+// Relays finds a relay for a route. An error is an *delivery.RelayError where no
+// relay would talk to us, an *delivery.Throttled where its rate says later.
 type Relays interface {
-	Session(ctx context.Context, route email.Route) (Session, error)
+	Session(ctx context.Context, route delivery.Route) (Session, error)
 	// Fitting returns the session to send a message with: s, or one with a relay that
 	// takes more of it. s is closed where it returns another, or an error.
-	Fitting(ctx context.Context, route email.Route, s Session, env email.Envelope, message []byte) (Session, error)
+	Fitting(ctx context.Context, route delivery.Route, s Session, env delivery.Envelope, message []byte) (Session, error)
 	// Fast reports whether the route's relay has answered quickly of late.
-	Fast(route email.Route) bool
+	Fast(route delivery.Route) bool
 	// Paced reports whether the route's relay has a rate.
-	Paced(route email.Route) bool
+	Paced(route delivery.Route) bool
 	// Lot is how many transactions the rate of the route's relay lets begin in that
 	// time, at least 1.
-	Lot(route email.Route, within time.Duration) int
+	Lot(route delivery.Route, within time.Duration) int
 	// Down says why no relay of the route would be tried now; nil if one would.
-	Down(route email.Route) *email.RelayError
+	Down(route delivery.Route) *delivery.RelayError
 }
 
 // Render makes the bytes of a message; the same for every attempt.
@@ -220,8 +221,8 @@ func New(deps Deps) (*Activities, Drain, error) {
 type Drain func(ctx context.Context) error
 
 // since fills in when a step began and how long it took.
-func since(start time.Time) email.Took {
-	return email.Took{StartedAt: start.UTC(), MS: time.Since(start).Milliseconds()}
+func since(start time.Time) delivery.Took {
+	return delivery.Took{StartedAt: start.UTC(), MS: time.Since(start).Milliseconds()}
 }
 
 // Error types of the Temporal contract.

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestADeliveredAttempt(t *testing.T) {
@@ -55,7 +56,7 @@ func TestAMessageGoesByTheRelayThatFits(t *testing.T) {
 	b = setup(t)
 	b.onFitting = func(s Session) (Session, error) {
 		s.Close()
-		return nil, &email.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: io.EOF}
+		return nil, &delivery.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: io.EOF}
 	}
 	res, err = b.smtp(t, true)
 	require.NoError(t, err)
@@ -72,7 +73,7 @@ func TestASlowInlineAttemptIsHandedOverAndAttachedTo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	goOn := make(chan struct{})
-	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 		<-goOn
 		return deliver(ctx, mark)
 	}
@@ -98,7 +99,7 @@ func TestWhatIsNotForInline(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, res.HandOver)
 	b.slow = false
-	val, err := b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "E", Attempt: 1, Inline: true, Route: email.Route{Bytes: inlineMaxBytes + 1}})
+	val, err := b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "E", Attempt: 1, Inline: true, Route: delivery.Route{Bytes: inlineMaxBytes + 1}})
 	require.NoError(t, err)
 	require.NoError(t, val.Get(&res))
 	require.True(t, res.HandOver)
@@ -108,7 +109,7 @@ func TestWhatIsNotForInline(t *testing.T) {
 func TestAnUnreachableRelay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.relayErr = &email.RelayError{Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 421, Text: "no service for robert@y.test"}, RetryAfter: 40 * time.Second}
+	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 421, Text: "no service for robert@y.test"}, RetryAfter: 40 * time.Second}
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
 	require.True(t, res.HandOver, "inline it is left to the regular activity")
@@ -117,7 +118,7 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.NoError(t, err, "the run has to say so first")
 	require.True(t, res.HandOver && res.RelayDown)
 	require.Equal(t, "relay primary: 421  no service for ***@y.test", res.Text)
-	said := email.SendSMTPInput{EmailID: "E", Attempt: 1, RelayDown: true}
+	said := delivery.SendSMTPInput{EmailID: "E", Attempt: 1, RelayDown: true}
 	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
@@ -128,7 +129,7 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.Zero(t, b.opens, "no recipient was touched")
 
 	// What is known to be down is not even tried inline.
-	b.slow, b.down, b.relayErr = true, &email.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
+	b.slow, b.down, b.relayErr = true, &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
 	res, err = b.smtp(t, true)
 	require.NoError(t, err)
 	require.True(t, res.HandOver && res.RelayDown)
@@ -144,19 +145,19 @@ func TestAnUnreachableRelay(t *testing.T) {
 func TestTheGatesOtherAnswers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.opening = func(int) email.Opening {
-		return email.Opening{Verdict: email.VerdictClosed, State: email.State{Waiting: "held"}}
+	b.opening = func(int) delivery.Opening {
+		return delivery.Opening{Verdict: delivery.VerdictClosed, State: email.State{Waiting: "held"}}
 	}
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
-	require.Equal(t, "held", res.State.Waiting)
+	require.Equal(t, email.WaitingHeld, res.State.Waiting)
 	require.False(t, res.Sent)
 
-	b.opening = func(n int) email.Opening {
+	b.opening = func(n int) delivery.Opening {
 		if n < 5 {
-			return email.Opening{Verdict: email.VerdictBusy}
+			return delivery.Opening{Verdict: delivery.VerdictBusy}
 		}
-		return email.Opening{Verdict: email.VerdictRecorded, Relay: email.Relay{Name: "other"}, Reply: email.Reply{Code: 250}}
+		return delivery.Opening{Verdict: delivery.VerdictRecorded, Relay: email.Relay{Name: "other"}, Reply: email.Reply{Code: 250}}
 	}
 	res, err = b.smtp(t, false)
 	require.NoError(t, err)
@@ -181,7 +182,7 @@ func TestAJournalThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, res.Unrecorded, again.Unrecorded)
 	require.Equal(t, 1, b.sends)
-	_, err = b.env.ExecuteActivity(b.RecordStatus, email.RecordStatusInput{EmailID: "E", Attempt: 1, Unrecorded: res.Unrecorded})
+	_, err = b.env.ExecuteActivity(b.RecordStatus, delivery.RecordStatusInput{EmailID: "E", Attempt: 1, Unrecorded: res.Unrecorded})
 	require.NoError(t, err)
 
 	n := 0
@@ -215,13 +216,13 @@ func TestDrainLetsOpenExchangesEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	reached, goOn := make(chan struct{}), make(chan struct{})
-	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 		close(reached)
 		select {
 		case <-goOn:
 			return deliver(ctx, mark)
 		case <-ctx.Done():
-			return email.Exchange{Outcomes: []email.Outcome{{Status: email.RecipientDeferred, Uncounted: true}}}
+			return delivery.Exchange{Outcomes: []delivery.Outcome{{Status: email.RecipientDeferred, Uncounted: true}}}
 		}
 	}
 	res, err := b.smtp(t, true)
@@ -231,7 +232,7 @@ func TestDrainLetsOpenExchangesEnd(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	require.ErrorContains(t, b.drain(short), "1 SMTP exchanges were still open")
-	_, err = b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "other", Attempt: 1})
+	_, err = b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "other", Attempt: 1})
 	require.ErrorContains(t, err, "shutting down", "nothing new begins")
 	require.NoError(t, b.drain(t.Context()))
 }
@@ -239,16 +240,16 @@ func TestDrainLetsOpenExchangesEnd(t *testing.T) {
 func TestResolveAttachments(t *testing.T) {
 	t.Parallel()
 	missing := email.Fail(email.CodeNotFound, "there is no such recording")
-	run := func(b *bench, inline bool) (email.ResolveAttachmentsResult, error) {
-		val, err := b.env.ExecuteActivity(b.ResolveAttachments, email.ResolveAttachmentsInput{EmailID: "E", Inline: inline})
-		var res email.ResolveAttachmentsResult
+	run := func(b *bench, inline bool) (delivery.ResolveAttachmentsResult, error) {
+		val, err := b.env.ExecuteActivity(b.ResolveAttachments, delivery.ResolveAttachmentsInput{EmailID: "E", Inline: inline})
+		var res delivery.ResolveAttachmentsResult
 		if err == nil {
 			require.NoError(t, val.Get(&res))
 		}
 		return res, err
 	}
 	b := setup(t)
-	b.plan = email.Plan{Attachments: 4, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}, {ID: "3"}}, Room: 100, Route: email.Route{Bytes: 7}}
+	b.plan = delivery.Plan{Attachments: 4, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}, {ID: "3"}}, Room: 100, Route: delivery.Route{Bytes: 7}}
 	b.onResolve = func(a email.Attachment) (io.Reader, error) {
 		if a.ID == "2" {
 			return nil, missing
@@ -269,7 +270,7 @@ func TestResolveAttachments(t *testing.T) {
 	require.Equal(t, int64(17), res.Route.Bytes, "what decides how it is sent")
 
 	b = setup(t)
-	b.plan = email.Plan{Attachments: 1, Unresolved: []email.Attachment{{ID: "1"}}}
+	b.plan = delivery.Plan{Attachments: 1, Unresolved: []email.Attachment{{ID: "1"}}}
 	b.onResolve = func(email.Attachment) (io.Reader, error) { return nil, missing }
 	res, err = run(b, false)
 	require.NoError(t, err)
@@ -355,12 +356,12 @@ func TestResolveAttachments(t *testing.T) {
 func TestRecordAndControl(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	val, err := b.env.ExecuteActivity(b.RecordStatus, email.RecordStatusInput{EmailID: "E", Attempt: 1})
+	val, err := b.env.ExecuteActivity(b.RecordStatus, delivery.RecordStatusInput{EmailID: "E", Attempt: 1})
 	require.NoError(t, err)
-	var rec email.RecordStatusResult
+	var rec delivery.RecordStatusResult
 	require.NoError(t, val.Get(&rec))
 	require.Equal(t, 2, rec.Webhooks)
-	val, err = b.env.ExecuteActivity(b.ControlEmail, email.ControlInput{EmailID: "E", Action: email.ActionCancel})
+	val, err = b.env.ExecuteActivity(b.ControlEmail, delivery.ControlInput{EmailID: "E", Action: email.ActionCancel})
 	require.NoError(t, err)
 	var st email.State
 	require.NoError(t, val.Get(&st))
@@ -386,15 +387,15 @@ func TestAPlaceAtARelayIsForMailThatMayGo(t *testing.T) {
 func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	turn := email.Turn{Relay: "metered", At: time.Now().Add(time.Hour).UTC()}
-	b.relayErr = &email.Throttled{Turn: turn}
+	turn := delivery.Turn{Relay: "metered", At: time.Now().Add(time.Hour).UTC()}
+	b.relayErr = &delivery.Throttled{Turn: turn}
 	b.check = &email.State{Waiting: "throttled", NextAt: turn.At}
 	res, err := b.smtp(t, false)
 	require.NoError(t, err, "a rate is no fault")
 	require.Equal(t, turn, res.Turn)
-	require.Equal(t, "throttled", res.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, res.State.Waiting)
 	require.False(t, res.Sent)
-	require.Equal(t, email.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
+	require.Equal(t, delivery.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")
 }
 
@@ -435,7 +436,7 @@ func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T)
 				step("aside " + string(message))
 				return message, func() error { step("free"); return nil }, asideErr
 			}
-			b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+			b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 				step("send")
 				return deliver(ctx, mark)
 			}
@@ -444,9 +445,9 @@ func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T)
 				4<<20 + 1: {"alone", "aside m", "not alone", "send", "free"},
 			} {
 				steps = nil
-				val, err := b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "E", Attempt: 1, Route: email.Route{Bytes: bytes}})
+				val, err := b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "E", Attempt: 1, Route: delivery.Route{Bytes: bytes}})
 				require.NoError(t, err)
-				var res email.SendSMTPResult
+				var res delivery.SendSMTPResult
 				require.NoError(t, val.Get(&res))
 				require.Equal(t, 250, res.Code)
 				if asideErr != nil && len(want) > 1 {

@@ -10,18 +10,19 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // ResolveAttachments makes stored bytes of every attachment and tells the run
 // where the e-mail stands. Inline it fetches nothing: Remote says that it has to
 // be called again as a regular activity.
-func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+func (a *Activities) ResolveAttachments(ctx context.Context, in delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 	start := time.Now()
 	plan, err := a.deps.Mail.Plan(ctx, in.EmailID)
 	if err != nil {
-		return email.ResolveAttachmentsResult{}, failed(ctx, a.deps.Log, "reading the e-mail", err)
+		return delivery.ResolveAttachmentsResult{}, failed(ctx, a.deps.Log, "reading the e-mail", err)
 	}
-	res := email.ResolveAttachmentsResult{
+	res := delivery.ResolveAttachmentsResult{
 		State: plan.State, Route: plan.Route, RecipientDomains: firstDomains(plan.RecipientDomains),
 		CustomerID: plan.CustomerID, Stored: plan.Attachments - len(plan.Unresolved),
 	}
@@ -65,7 +66,7 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in email.ResolveAtt
 // run's retry policy would wait longer.
 func retriedWithin(left time.Duration, attempt int32, err error) error {
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
-	if !ok || app.NonRetryable() || left >= min(email.FetchWaitFirst<<min(attempt-1, 10), email.FetchWaitMost) {
+	if !ok || app.NonRetryable() || left >= min(delivery.FetchWaitFirst<<min(attempt-1, 10), delivery.FetchWaitMost) {
 		return err
 	}
 	return temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(), temporal.ApplicationErrorOptions{Category: app.Category(), NextRetryDelay: max(left, time.Second)})

@@ -9,15 +9,16 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // BatchGate says what of a batch can be sent, and opens attempts at many of its
 // e-mails at once.
 type BatchGate interface {
-	PlanBatch(ctx context.Context, id string) (email.BatchPlan, error)
-	OpenBatch(ctx context.Context, req email.BatchOpenRequest) (opened []email.BatchOpening, more bool, err error)
+	PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error)
+	OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (opened []delivery.BatchOpening, more bool, err error)
 	// ObstructBatch notes on up to limit e-mails why nothing happens to them.
-	ObstructBatch(ctx context.Context, id string, route email.Route, obstacle email.Obstacle, limit int) (int, error)
+	ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error)
 }
 
 // BatchMail reads messages, and the contents of their attachments one by one.
@@ -30,8 +31,8 @@ type BatchMail interface {
 type BatchJournal interface {
 	RenewMany(ctx context.Context, emailIDs []string, owner string) error
 	// RecordBatch waits for whoever has an e-mail locked, RecordFree leaves that one.
-	RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
-	RecordFree(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
+	RecordBatch(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
+	RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
 	SeenBatch(ctx context.Context, id string) error
 }
 
@@ -42,26 +43,26 @@ type BatchController interface {
 }
 
 // PlanBatch tells a batch's run where it stands.
-func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (email.PlanBatchResult, error) {
+func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (delivery.PlanBatchResult, error) {
 	start := time.Now()
 	p, err := a.deps.BatchGate.PlanBatch(ctx, in.BatchID)
 	if err != nil {
-		return email.PlanBatchResult{}, failed(ctx, a.deps.Log, "planning a batch", err)
+		return delivery.PlanBatchResult{}, failed(ctx, a.deps.Log, "planning a batch", err)
 	}
-	return email.PlanBatchResult{CustomerID: p.CustomerID, Stream: p.Stream, Total: p.Total, Open: p.Open, Due: p.Due, Held: p.Held,
+	return delivery.PlanBatchResult{CustomerID: p.CustomerID, Stream: p.Stream, Total: p.Total, Open: p.Open, Due: p.Due, Held: p.Held,
 		Routes: p.Routes, NextAt: p.NextAt, Took: since(start)}, nil
 }
 
 // SendBatchChunk sends what is due of a batch one way, heartbeating, for up to
 // chunkSpan. Where no relay is there it fails with relay_unavailable and the relay's
 // own backoff, as SendSMTP does.
-func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput) (email.SendChunkResult, error) {
+func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 	start := time.Now()
 	c := &chunk{Activities: a, in: in, contents: map[string][]byte{}}
 	done := make(chan error, 1)
 	leave, err := a.exchanges.enter(func(drained context.Context) { done <- c.run(ctx, drained) })
 	if err != nil {
-		return email.SendChunkResult{}, failed(ctx, a.deps.Log, "sending a batch", err)
+		return delivery.SendChunkResult{}, failed(ctx, a.deps.Log, "sending a batch", err)
 	}
 	defer leave()
 	beat := time.NewTicker(a.limits.heartbeatEvery)
@@ -88,7 +89,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput
 	}
 	a.deps.Log.InfoContext(ctx, "batch.chunk", "batch_id", in.BatchID, "relay", res.Relay.Name, "attempted", res.Sent.Attempted(), "delivered", res.Sent.Delivered,
 		"handed_over", res.HandedOver, "unrecorded", len(res.Unrecorded), "more", res.More, "ms", res.MS)
-	relay, isRelay := errors.AsType[*email.RelayError](err)
+	relay, isRelay := errors.AsType[*delivery.RelayError](err)
 	switch {
 	case err == nil || res.Sent.Attempted() > 0 || len(res.Unrecorded) > 0:
 		res.More = res.More || err != nil // what was done is not lost for what came after
@@ -99,7 +100,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput
 		}
 		why := email.MaskText(relay.Error())
 		if in.TellRelayDown {
-			res.Relay, res.RelayDown, res.NoRelay, res.More = relay.Relay, why, errors.Is(relay, email.ErrNoRelay), true
+			res.Relay, res.RelayDown, res.NoRelay, res.More = relay.Relay, why, errors.Is(relay, delivery.ErrNoRelay), true
 			return res, nil
 		}
 		return res, temporal.NewApplicationErrorWithOptions(why, errRelayUnavailable,
@@ -109,28 +110,28 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in email.SendChunkInput
 }
 
 // RecordBatchChunk writes the ends of attempts that their own process could not.
-func (a *Activities) RecordBatchChunk(ctx context.Context, in email.RecordChunkInput) (email.RecordChunkResult, error) {
+func (a *Activities) RecordBatchChunk(ctx context.Context, in delivery.RecordChunkInput) (delivery.RecordChunkResult, error) {
 	start := time.Now()
-	endings := make([]email.Ending, len(in.Attempts))
+	endings := make([]delivery.Ending, len(in.Attempts))
 	for i, u := range in.Attempts {
-		endings[i] = email.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}
+		endings[i] = delivery.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}
 	}
 	rec, err := a.deps.BatchJournal.RecordBatch(ctx, endings)
 	if err != nil {
-		return email.RecordChunkResult{}, failed(ctx, a.deps.Log, "recording a batch", err)
+		return delivery.RecordChunkResult{}, failed(ctx, a.deps.Log, "recording a batch", err)
 	}
 	for _, u := range in.Attempts {
 		a.exchanges.recorded(exchangeKey{u.EmailID, u.Attempt})
 	}
-	return email.RecordChunkResult{Sent: batchCounts(rec.Statuses), HandedOver: rec.HandedOver, Took: since(start)}, nil
+	return delivery.RecordChunkResult{Sent: batchCounts(rec.Statuses), HandedOver: rec.HandedOver, Took: since(start)}, nil
 }
 
 // ControlBatch carries out what a signal or a cancellation of a batch's run asks for.
-func (a *Activities) ControlBatch(ctx context.Context, in email.ControlBatchInput) (email.Took, error) {
+func (a *Activities) ControlBatch(ctx context.Context, in delivery.ControlBatchInput) (delivery.Took, error) {
 	start := time.Now()
 	own, err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action)
 	if err != nil {
-		return email.Took{}, failed(ctx, a.deps.Log, "controlling a batch", err)
+		return delivery.Took{}, failed(ctx, a.deps.Log, "controlling a batch", err)
 	}
 	for _, e := range own {
 		if err := a.deps.Waker.Wake(ctx, e); err != nil {

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // post is a batch whose e-mails wait, at our own interfaces.
@@ -27,7 +28,7 @@ type post struct {
 	waiting  []string
 	opens    int
 	limits   []int
-	recorded []email.Ending
+	recorded []delivery.Ending
 	onRecord func(n int) error
 	records  int
 	contents int
@@ -40,25 +41,25 @@ type post struct {
 	controlled []email.Action
 }
 
-func (p *post) PlanBatch(context.Context, string) (email.BatchPlan, error) {
-	return email.BatchPlan{Total: 5, Open: len(p.waiting), Due: len(p.waiting)}, nil
+func (p *post) PlanBatch(context.Context, string) (delivery.BatchPlan, error) {
+	return delivery.BatchPlan{Total: 5, Open: len(p.waiting), Due: len(p.waiting)}, nil
 }
 
-func (p *post) OpenBatch(_ context.Context, req email.BatchOpenRequest) (out []email.BatchOpening, more bool, _ error) {
+func (p *post) OpenBatch(_ context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.opens++
 	p.limits = append(p.limits, req.Limit)
 	n := min(req.Limit, len(p.waiting))
 	for _, id := range p.waiting[:n] {
-		out = append(out, email.BatchOpening{EmailID: id, Attempt: 1, Opening: email.Opening{Verdict: email.VerdictOpened, From: "a@x.test",
-			Recipients: []email.EnvelopeRecipient{{ID: "r-" + id, Address: "robert@y.test"}}}})
+		out = append(out, delivery.BatchOpening{EmailID: id, Attempt: 1, Opening: delivery.Opening{Verdict: delivery.VerdictOpened, From: "a@x.test",
+			Recipients: []delivery.EnvelopeRecipient{{ID: "r-" + id, Address: "robert@y.test"}}}})
 	}
 	p.waiting = p.waiting[n:]
 	return out, len(p.waiting) > 0, nil
 }
 
-func (p *post) ObstructBatch(_ context.Context, _ string, _ email.Route, o email.Obstacle, _ int) (int, error) {
+func (p *post) ObstructBatch(_ context.Context, _ string, _ delivery.Route, o delivery.Obstacle, _ int) (int, error) {
 	if o.RelayDown {
 		p.obstructed++
 	}
@@ -87,17 +88,17 @@ func (p *post) Content(context.Context, string, int64) ([]byte, error) {
 func (p *post) RenewMany(context.Context, []string, string) error { return nil }
 func (p *post) SeenBatch(context.Context, string) error           { return nil }
 
-func (p *post) RecordBatch(_ context.Context, es []email.Ending) (email.BatchRecorded, error) {
+func (p *post) RecordBatch(_ context.Context, es []delivery.Ending) (delivery.BatchRecorded, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records++
 	if p.onRecord != nil {
 		if err := p.onRecord(p.records); err != nil {
-			return email.BatchRecorded{}, err
+			return delivery.BatchRecorded{}, err
 		}
 	}
 	p.recorded = append(p.recorded, es...)
-	rec := email.BatchRecorded{Statuses: email.StatusCounts{}, Endpoints: []string{"EP"}}
+	rec := delivery.BatchRecorded{Statuses: email.StatusCounts{}, Endpoints: []string{"EP"}}
 	for _, e := range es {
 		if e.Outcomes[0].Status == email.RecipientDelivered {
 			rec.Statuses[email.StatusDelivered]++
@@ -109,8 +110,8 @@ func (p *post) RecordBatch(_ context.Context, es []email.Ending) (email.BatchRec
 }
 
 // RecordFree leaves what is locked.
-func (p *post) RecordFree(ctx context.Context, es []email.Ending) (email.BatchRecorded, error) {
-	var free, left []email.Ending
+func (p *post) RecordFree(ctx context.Context, es []delivery.Ending) (delivery.BatchRecorded, error) {
+	var free, left []delivery.Ending
 	for _, e := range es {
 		if p.locked[e.EmailID] {
 			left = append(left, e)
@@ -118,7 +119,7 @@ func (p *post) RecordFree(ctx context.Context, es []email.Ending) (email.BatchRe
 			free = append(free, e)
 		}
 	}
-	rec := email.BatchRecorded{}
+	rec := delivery.BatchRecorded{}
 	if len(free) > 0 {
 		var err error
 		if rec, err = p.RecordBatch(ctx, free); err != nil {
@@ -162,10 +163,10 @@ func setupBatch(t *testing.T, mails int) *batchBench {
 	return &batchBench{p, a, drain, env}
 }
 
-func (b *batchBench) chunk(t *testing.T) (email.SendChunkResult, error) {
+func (b *batchBench) chunk(t *testing.T) (delivery.SendChunkResult, error) {
 	t.Helper()
-	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, email.SendChunkInput{BatchID: "B"})
-	var res email.SendChunkResult
+	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, delivery.SendChunkInput{BatchID: "B"})
+	var res delivery.SendChunkResult
 	if err == nil {
 		require.NoError(t, val.Get(&res))
 	}
@@ -196,7 +197,7 @@ func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
 	b.onFitting = func(s Session) (Session, error) {
 		s.Close()
 		if asked.Add(1)%2 == 0 {
-			return nil, &email.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: errors.New("no route")}
+			return nil, &delivery.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: errors.New("no route")}
 		}
 		return other{peer{b.world}}, nil
 	}
@@ -230,7 +231,7 @@ func TestAChunkRecordsWhatHasEnded(t *testing.T) {
 	}
 	var first atomic.Bool
 	seen := 0
-	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 		if first.CompareAndSwap(false, true) {
 			for late := time.Now().Add(10 * time.Second); seen < 59 && time.Now().Before(late); runtime.Gosched() {
 				seen = recorded()
@@ -261,7 +262,7 @@ func TestAChunkRecordsWhatIsLockedLast(t *testing.T) {
 func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 5)
-	b.relayErr = &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
+	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
 	_, err := b.chunk(t)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	require.True(t, ok)
@@ -271,10 +272,10 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Equal(t, 1, b.obstructed, "the e-mails say what they wait for")
 
 	// A run that can say so is told first; the failure is what it asks for next.
-	b.relayErr = &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused robert@y.test")}
-	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, email.SendChunkInput{BatchID: "B", TellRelayDown: true})
+	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused robert@y.test")}
+	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, delivery.SendChunkInput{BatchID: "B", TellRelayDown: true})
 	require.NoError(t, err)
-	var told email.SendChunkResult
+	var told delivery.SendChunkResult
 	require.NoError(t, val.Get(&told))
 	require.Equal(t, "relay primary: refused ***@y.test", told.RelayDown)
 	require.True(t, told.More)
@@ -282,7 +283,7 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Zero(t, b.opens)
 	require.Equal(t, 2, b.obstructed)
 
-	b.relayErr = &email.Throttled{Turn: email.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}}
+	b.relayErr = &delivery.Throttled{Turn: delivery.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}}
 	res, err := b.chunk(t)
 	require.NoError(t, err)
 	require.Equal(t, "slow", res.Turn.Relay)
@@ -295,16 +296,16 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 5)
-	refused := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
-	down := &email.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
+	refused := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
+	down := &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
 	b.onSession = func(n int) error {
 		if n == 1 {
 			return nil
 		}
 		return down
 	}
-	b.onSend = func(context.Context, func(context.Context, []email.Outcome) error) email.Exchange {
-		return email.Exchange{Outcomes: []email.Outcome{refused}, RelayFault: true}
+	b.onSend = func(context.Context, func(context.Context, []delivery.Outcome) error) delivery.Exchange {
+		return delivery.Exchange{Outcomes: []delivery.Outcome{refused}, RelayFault: true}
 	}
 	_, err := b.chunk(t)
 	require.NoError(t, err)
@@ -339,7 +340,7 @@ func TestASessionIsAskedForByTheNameOfWhatIsSent(t *testing.T) {
 func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 1)
-	_, err := b.env.ExecuteActivity(b.a.ControlBatch, email.ControlBatchInput{BatchID: "B", Action: email.ActionResume})
+	_, err := b.env.ExecuteActivity(b.a.ControlBatch, delivery.ControlBatchInput{BatchID: "B", Action: email.ActionResume})
 	require.NoError(t, err)
 	require.Equal(t, []email.Action{email.ActionResume}, b.controlled)
 	require.Equal(t, []string{"handed over"}, b.woken)
@@ -349,7 +350,7 @@ func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 2)
 	b.onRecord = func(int) error { return errors.New("no database") }
-	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 		ex := deliver(ctx, mark)
 		ex.Outcomes[0].Reply.Text = "queued for user Robert, robert@y.test"
 		return ex
@@ -362,9 +363,9 @@ func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
 	require.Equal(t, "queued for user ***, ***@y.test", res.Unrecorded[0].Outcomes[0].Reply.Text, "no address goes into a history")
 
 	b.onRecord = nil
-	val, err := b.env.ExecuteActivity(b.a.RecordBatchChunk, email.RecordChunkInput{BatchID: "B", Attempts: res.Unrecorded})
+	val, err := b.env.ExecuteActivity(b.a.RecordBatchChunk, delivery.RecordChunkInput{BatchID: "B", Attempts: res.Unrecorded})
 	require.NoError(t, err)
-	var rec email.RecordChunkResult
+	var rec delivery.RecordChunkResult
 	require.NoError(t, val.Get(&rec))
 	require.Equal(t, 2, rec.Sent.Delivered)
 	require.Equal(t, res.Unrecorded[0].Owner, b.recorded[0].Owner)
@@ -388,10 +389,13 @@ func TestAChunkThatCannotRecordKeepsItsOutcomes(t *testing.T) {
 	require.Equal(t, 1, b.opens, "no lot is opened before they are written: the gate would take their attempts over")
 	require.Equal(t, 2, b.sends)
 
-	b.opening = func(int) email.Opening { t.Error("an attempt of the lot was opened again"); return email.Opening{} }
-	val, err := b.env.ExecuteActivity(b.a.SendSMTP, email.SendSMTPInput{EmailID: "e0", Attempt: 1})
+	b.opening = func(int) delivery.Opening {
+		t.Error("an attempt of the lot was opened again")
+		return delivery.Opening{}
+	}
+	val, err := b.env.ExecuteActivity(b.a.SendSMTP, delivery.SendSMTPInput{EmailID: "e0", Attempt: 1})
 	require.NoError(t, err, "an e-mail that has a run of its own by now")
-	var one email.SendSMTPResult
+	var one delivery.SendSMTPResult
 	require.NoError(t, val.Get(&one))
 	require.True(t, one.Sent)
 	require.Equal(t, email.RecipientDelivered, one.Unrecorded[0].Status)
@@ -420,7 +424,7 @@ func TestOutcomesThatTheRunWroteAreForgotten(t *testing.T) {
 	lost, err := b.chunk(t)
 	require.NoError(t, err)
 	b.onRecord = nil
-	_, err = b.env.ExecuteActivity(b.a.RecordBatchChunk, email.RecordChunkInput{BatchID: "B", Attempts: lost.Unrecorded})
+	_, err = b.env.ExecuteActivity(b.a.RecordBatchChunk, delivery.RecordChunkInput{BatchID: "B", Attempts: lost.Unrecorded})
 	require.NoError(t, err)
 	_, err = b.chunk(t)
 	require.NoError(t, err)
@@ -440,7 +444,7 @@ func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
 	b.outgoing = errors.New("no database")
 	_, err = b.chunk(t)
 	require.NoError(t, err)
-	require.Equal(t, email.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
+	require.Equal(t, delivery.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
 		b.recorded[0].Outcomes[0])
 	require.Zero(t, b.sends)
 }
@@ -450,7 +454,7 @@ func TestAChunkEndsItsLotWhenTheProcessIsToStop(t *testing.T) {
 	b := setupBatch(t, 300)
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	b.onSend = func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 		once.Do(func() { close(begun); <-goOn })
 		return deliver(ctx, mark)
 	}

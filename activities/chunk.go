@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Sizes of a chunk's work. One lot is opened together, by one transaction; marks are
@@ -37,8 +38,8 @@ const (
 // chunk is one activity's work on a batch.
 type chunk struct {
 	*Activities
-	in        email.SendChunkInput
-	result    email.SendChunkResult
+	in        delivery.SendChunkInput
+	result    delivery.SendChunkResult
 	endpoints map[string]bool
 
 	mu sync.Mutex
@@ -74,7 +75,7 @@ func (c *chunk) run(ctx, drained context.Context) error {
 // no recipient.
 func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
-	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
+	if throttled, ok := errors.AsType[*delivery.Throttled](err); ok {
 		c.result.Turn, c.result.More = throttled.Turn, true
 		return false, nil
 	}
@@ -85,15 +86,15 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	defer first.close()
 	c.result.Relay = session.Relay()
 	if c.in.Route.Stream != email.StreamBroadcast {
-		c.in.Route.Turn = email.Turn{} // a place is for one transaction
+		c.in.Route.Turn = delivery.Turn{} // a place is for one transaction
 	}
 	// An appointment is for one lot: others stand in the line, too.
-	defer func() { c.in.Route.Turn = email.Turn{} }()
+	defer func() { c.in.Route.Turn = delivery.Turn{} }()
 	owner := uuid.NewString()
 	route := c.in.Route
 	route.Relay = c.result.Relay.Name // the lot is for the relay of the session
 	limit := min(lotSize, c.deps.Relays.Lot(route, lotAhead))
-	opened, more, err := c.deps.BatchGate.OpenBatch(ctx, email.BatchOpenRequest{BatchID: c.in.BatchID, Owner: owner, Relay: c.result.Relay, Route: c.in.Route, Limit: limit})
+	opened, more, err := c.deps.BatchGate.OpenBatch(ctx, delivery.BatchOpenRequest{BatchID: c.in.BatchID, Owner: owner, Relay: c.result.Relay, Route: c.in.Route, Limit: limit})
 	if err != nil || len(opened) == 0 {
 		return more, err
 	}
@@ -113,8 +114,8 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 
 // ended is an attempt of a lot, and how it ended.
 type ended struct {
-	email.Ending
-	opening email.BatchOpening
+	delivery.Ending
+	opening delivery.BatchOpening
 }
 
 // lent is a session for whoever comes first.
@@ -139,19 +140,19 @@ func (l *lent) close() {
 
 // sendAll takes every opened attempt to its end. It answers for each: one that did
 // not come to be sent is given back.
-func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened []email.BatchOpening, first *lent, ends chan<- ended) {
+func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened []delivery.BatchOpening, first *lent, ends chan<- ended) {
 	messages, err := c.deps.BatchMail.Outgoing(ctx, ids)
 	if err != nil {
 		c.deps.Log.ErrorContext(ctx, "reading messages", "batch_id", c.in.BatchID, "error", err)
 	}
-	next := make(chan email.BatchOpening)
+	next := make(chan delivery.BatchOpening)
 	var wg sync.WaitGroup
 	for range min(lotSenders, len(opened)) {
 		wg.Go(func() {
 			for o := range next {
-				e := email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: c.result.Relay}
+				e := delivery.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: c.result.Relay}
 				switch m, ok := messages[o.EmailID]; {
-				case o.Verdict == email.VerdictRecorded: // its outcomes are in the journal
+				case o.Verdict == delivery.VerdictRecorded: // its outcomes are in the journal
 				case err != nil || !ok:
 					giveBack(&e, o, time.Minute, "the message could not be read")
 				default:
@@ -170,14 +171,14 @@ func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened 
 
 // giveBack ends an attempt in which nothing was sent, for a reason that is no
 // recipient's.
-func giveBack(e *email.Ending, o email.BatchOpening, after time.Duration, why string) {
+func giveBack(e *delivery.Ending, o delivery.BatchOpening, after time.Duration, why string) {
 	for _, r := range o.Recipients {
-		e.Outcomes = append(e.Outcomes, email.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
+		e.Outcomes = append(e.Outcomes, delivery.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
 	}
 }
 
 // send1 makes one attempt.
-func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message, e *email.Ending, first *lent) {
+func (c *chunk) send1(ctx context.Context, o delivery.BatchOpening, m email.Message, e *delivery.Ending, first *lent) {
 	if o.Bytes > largeMessage {
 		first.close() // who waits for memory holds no session that others wait for with theirs
 	}
@@ -206,7 +207,7 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 			return
 		}
 	}
-	env := email.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}
+	env := delivery.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}
 	if session, err = c.deps.Relays.Fitting(ctx, c.in.Route, session, env, message); err != nil {
 		e.Outcomes = notTried(o.Recipients, err).Outcomes
 		return
@@ -215,15 +216,15 @@ func (c *chunk) send1(ctx context.Context, o email.BatchOpening, m email.Message
 	e.Relay = session.Relay()
 	ex := session.Send(ctx, env, message, c.marker(*e, message))
 	e.Outcomes, e.Transcript = ex.Outcomes, ex.Transcript
-	c.logAttempt(email.SendSMTPInput{EmailID: o.EmailID, Attempt: o.Attempt}, email.SendSMTPResult{Relay: e.Relay, Reply: ex.Final}, ex)
+	c.logAttempt(delivery.SendSMTPInput{EmailID: o.EmailID, Attempt: o.Attempt}, delivery.SendSMTPResult{Relay: e.Relay, Reply: ex.Final}, ex)
 }
 
 // retryAfter is when a relay that gave no session is to be asked again.
 func retryAfter(err error) time.Duration {
-	if relay, ok := errors.AsType[*email.RelayError](err); ok {
+	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		return relay.RetryAfter
 	}
-	if throttled, ok := errors.AsType[*email.Throttled](err); ok {
+	if throttled, ok := errors.AsType[*delivery.Throttled](err); ok {
 		return time.Until(throttled.Turn.At)
 	}
 	return time.Second
@@ -307,7 +308,7 @@ func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error)
 func (c *chunk) recordKept(ctx context.Context) error {
 	var some []ended
 	for _, u := range c.exchanges.lotUnrecorded(c.in.BatchID) {
-		some = append(some, ended{Ending: email.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}})
+		some = append(some, ended{Ending: delivery.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}})
 	}
 	if len(some) == 0 {
 		return nil
@@ -317,12 +318,12 @@ func (c *chunk) recordKept(ctx context.Context) error {
 }
 
 // recorder is RecordBatch or RecordFree.
-type recorder func(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error)
+type recorder func(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
 
 // record writes some ends, trying for a while. What cannot be written goes to the run,
 // which has longer, and is kept for the next activity; what write leaves is given back.
 func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, write recorder) (left []ended, _ error) {
-	endings := make([]email.Ending, len(some))
+	endings := make([]delivery.Ending, len(some))
 	for i, e := range some {
 		endings[i] = e.Ending
 	}
@@ -341,7 +342,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 			}
 			for _, e := range some {
 				c.exchanges.recorded(exchangeKey{e.EmailID, e.Attempt})
-				if slices.ContainsFunc(rec.Left, func(l email.Ending) bool { return l.EmailID == e.EmailID }) {
+				if slices.ContainsFunc(rec.Left, func(l delivery.Ending) bool { return l.EmailID == e.EmailID }) {
 					left = append(left, e)
 				}
 			}
@@ -353,9 +354,9 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 		case <-wait.Done():
 		}
 		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(some), "error", err)
-		lost := make([]email.UnrecordedAttempt, len(some))
+		lost := make([]delivery.UnrecordedAttempt, len(some))
 		for i, e := range some {
-			lost[i] = email.UnrecordedAttempt{
+			lost[i] = delivery.UnrecordedAttempt{
 				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(e.opening.Recipients)),
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // exchangeKey names an attempt.
@@ -26,7 +27,7 @@ type exchangeKey struct {
 type exchange struct {
 	done chan struct{}
 	// result and err are set when done is closed.
-	result email.SendSMTPResult
+	result delivery.SendSMTPResult
 	err    error
 	// batchID and owner are set where an attempt of a batch's lot is kept in
 	// exchanges.unrecorded; otherwise they are empty.
@@ -60,7 +61,7 @@ const keepUnrecorded = time.Hour
 var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
 
 // join finds the exchange of an attempt or starts it.
-func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (email.SendSMTPResult, error)) (*exchange, error) {
+func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delivery.SendSMTPResult, error)) (*exchange, error) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	if x, ok := xs.open[key]; ok {
@@ -136,7 +137,7 @@ func (xs *exchanges) drain(ctx context.Context) error {
 }
 
 // attempt runs one attempt from the session to the journal's last line.
-func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 	for {
 		res, busy, err := a.tryAttempt(ctx, in)
 		if err != nil || !busy {
@@ -152,7 +153,7 @@ func (a *Activities) attempt(ctx context.Context, in email.SendSMTPInput) (email
 
 // tryAttempt takes a session before it opens the gate, so that a relay that is
 // not there touches no recipient.
-func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (res email.SendSMTPResult, busy bool, err error) {
+func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) (res delivery.SendSMTPResult, busy bool, err error) {
 	res.Attempt = in.Attempt
 	release, err := a.room(ctx, in.Route.Bytes)
 	if err != nil {
@@ -161,7 +162,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	defer release()
 	if a.deps.Relays.Paced(in.Route) {
 		// A place in the relay's queue is not for mail that has to wait elsewhere.
-		if st, err := a.deps.Gate.Check(ctx, in.EmailID, email.Obstacle{}); err != nil || st != nil {
+		if st, err := a.deps.Gate.Check(ctx, in.EmailID, delivery.Obstacle{}); err != nil || st != nil {
 			res.State = st
 			return res, false, err
 		}
@@ -178,17 +179,17 @@ func (a *Activities) tryAttempt(ctx context.Context, in email.SendSMTPInput) (re
 	}()
 	res.Relay = session.Relay()
 	owner := uuid.NewString()
-	openings, err := a.deps.Gate.Open(ctx, []email.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
+	openings, err := a.deps.Gate.Open(ctx, []delivery.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
 	if err != nil {
 		return res, false, err
 	}
 	switch o := openings[0]; o.Verdict {
-	case email.VerdictClosed:
+	case delivery.VerdictClosed:
 		res.State = &o.State
 		return res, false, nil
-	case email.VerdictBusy:
+	case delivery.VerdictBusy:
 		return res, true, nil
-	case email.VerdictRecorded:
+	case delivery.VerdictRecorded:
 		res.Sent, res.Relay, res.Reply = true, o.Relay, masked(o.Reply, nil)
 		return res, false, nil
 	default:
@@ -221,14 +222,14 @@ func (a *Activities) room(ctx context.Context, n int64) (release func(), err err
 
 // noSession notes on the e-mail why no relay takes it now. Where it waits for its
 // turn, or for something else by now, that is the result.
-func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err error) (res email.SendSMTPResult, busy bool, _ error) {
+func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, err error) (res delivery.SendSMTPResult, busy bool, _ error) {
 	res.Attempt = in.Attempt
-	throttled, isThrottled := errors.AsType[*email.Throttled](err)
+	throttled, isThrottled := errors.AsType[*delivery.Throttled](err)
 	obstacle := relayObstacle(err)
 	switch {
 	case isThrottled:
 		res.Turn = throttled.Turn
-		obstacle = email.Obstacle{ThrottledUntil: throttled.Turn.At, ThrottledBy: email.RelayRate(throttled.Turn.Relay)}
+		obstacle = delivery.Obstacle{ThrottledUntil: throttled.Turn.At, ThrottledBy: email.RelayRate(throttled.Turn.Relay)}
 	case !isRelayError(err):
 		return res, false, err
 	}
@@ -243,31 +244,31 @@ func (a *Activities) noSession(ctx context.Context, in email.SendSMTPInput, err 
 }
 
 // relayObstacle says which relay takes no mail, or that none is configured for it.
-func relayObstacle(err error) email.Obstacle {
-	o := email.Obstacle{RelayDown: true, NoRelay: errors.Is(err, email.ErrNoRelay)}
-	if relay, ok := errors.AsType[*email.RelayError](err); ok {
+func relayObstacle(err error) delivery.Obstacle {
+	o := delivery.Obstacle{RelayDown: true, NoRelay: errors.Is(err, delivery.ErrNoRelay)}
+	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		o.Relay = relay.Relay.Name
 	}
 	return o
 }
 
 func isRelayError(err error) bool {
-	_, ok := errors.AsType[*email.RelayError](err)
+	_, ok := errors.AsType[*delivery.RelayError](err)
 	return ok
 }
 
 // send renders, sends and writes down what came of it. Once the server has
 // answered it never returns an error. It closes the session, or the one with another
 // relay that the message goes to.
-func (a *Activities) send(ctx context.Context, session Session, in email.SendSMTPInput, owner string, o email.Opening) (email.SendSMTPResult, error) {
+func (a *Activities) send(ctx context.Context, session Session, in delivery.SendSMTPInput, owner string, o delivery.Opening) (delivery.SendSMTPResult, error) {
 	closing := session
 	defer func() {
 		if closing != nil {
 			closing.Close()
 		}
 	}()
-	res := email.SendSMTPResult{Attempt: in.Attempt, Relay: session.Relay(), Sent: true}
-	ending := email.Ending{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}
+	res := delivery.SendSMTPResult{Attempt: in.Attempt, Relay: session.Relay(), Sent: true}
+	ending := delivery.Ending{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}
 	sendCtx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	stop := sync.OnceFunc(a.keepLease(ctx, in, owner, cut))
@@ -280,13 +281,13 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	if unsendable != nil {
 		stop()
 		ending.Outcomes = unsendableOutcomes(o.Recipients, unsendable)
-		return res, owned(a.deps.Journal.Finish(ctx, []email.Ending{ending}))
+		return res, owned(a.deps.Journal.Finish(ctx, []delivery.Ending{ending}))
 	}
 
-	env := email.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}
+	env := delivery.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}
 	fitting, err := a.deps.Relays.Fitting(sendCtx, in.Route, session, env, message)
 	closing = fitting
-	var ex email.Exchange
+	var ex delivery.Exchange
 	if err == nil {
 		res.Relay, ending.Relay = fitting.Relay(), fitting.Relay()
 		ex = fitting.Send(sendCtx, env, message, a.marker(ending, message))
@@ -299,7 +300,7 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 	res.Reply = masked(ex.Final, addrs)
 	a.logAttempt(in, res, ex)
 	switch err := a.finish(ending); {
-	case errors.Is(err, email.ErrSuperseded):
+	case errors.Is(err, delivery.ErrSuperseded):
 		// Somebody else owns the attempt: what is true of it is in the journal, or
 		// will be. If this exchange got to its final dot, that is where it is known.
 		return res, err
@@ -311,11 +312,11 @@ func (a *Activities) send(ctx context.Context, session Session, in email.SendSMT
 }
 
 // notTried is an exchange that did not come about for want of a session.
-func notTried(rs []email.EnvelopeRecipient, err error) email.Exchange {
-	ex := email.Exchange{Outcomes: make([]email.Outcome, len(rs)), Final: email.Reply{Text: email.MaskText(err.Error())}}
+func notTried(rs []delivery.EnvelopeRecipient, err error) delivery.Exchange {
+	ex := delivery.Exchange{Outcomes: make([]delivery.Outcome, len(rs)), Final: email.Reply{Text: email.MaskText(err.Error())}}
 	ex.RelayFault = isRelayError(err)
 	for i, r := range rs {
-		ex.Outcomes[i] = email.Outcome{
+		ex.Outcomes[i] = delivery.Outcome{
 			RecipientID: r.ID, Status: email.RecipientDeferred, Reply: ex.Final, RetryAfter: max(retryAfter(err), time.Second), Uncounted: true,
 			RelayFault: ex.RelayFault, Unasked: true, // no relay has seen any of them
 		}
@@ -324,29 +325,29 @@ func notTried(rs []email.EnvelopeRecipient, err error) email.Exchange {
 }
 
 // marker notes that a final dot is about to be written.
-func (a *Activities) marker(e email.Ending, message []byte) func(context.Context, []email.Outcome) error {
+func (a *Activities) marker(e delivery.Ending, message []byte) func(context.Context, []delivery.Outcome) error {
 	sum := sha256.Sum256(message)
-	return func(ctx context.Context, ifSilent []email.Outcome) error {
+	return func(ctx context.Context, ifSilent []delivery.Outcome) error {
 		// The lease runs from before the call: Postgres may have counted from later,
 		// never from earlier. The clock is monotonic and goes on while the process is
 		// stopped.
 		leased := time.Now()
-		err := owned(a.deps.Journal.MarkSent(ctx, []email.Mark{{
+		err := owned(a.deps.Journal.MarkSent(ctx, []delivery.Mark{{
 			EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, IfSilent: ifSilent,
 			MessageSHA256: hex.EncodeToString(sum[:]), MessageBytes: int64(len(message)),
 		}}))
-		if err == nil && time.Since(leased) >= email.Lease {
-			err = fmt.Errorf("the lease ran out while the mark was written: %w", email.ErrSuperseded)
+		if err == nil && time.Since(leased) >= delivery.Lease {
+			err = fmt.Errorf("the lease ran out while the mark was written: %w", delivery.ErrSuperseded)
 		}
 		return err
 	}
 }
 
 // unsendableOutcomes end an attempt at a message that cannot be rendered.
-func unsendableOutcomes(rs []email.EnvelopeRecipient, err error) []email.Outcome {
-	out := make([]email.Outcome, len(rs))
+func unsendableOutcomes(rs []delivery.EnvelopeRecipient, err error) []delivery.Outcome {
+	out := make([]delivery.Outcome, len(rs))
 	for i, r := range rs {
-		out[i] = email.Outcome{RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: err.Error()}}
+		out[i] = delivery.Outcome{RecipientID: r.ID, Status: email.RecipientFailed, Reason: email.DetailUnsendable, Reply: email.Reply{Text: err.Error()}}
 	}
 	return out
 }
@@ -354,14 +355,14 @@ func unsendableOutcomes(rs []email.EnvelopeRecipient, err error) []email.Outcome
 // owned makes an error of an attempt that is no longer ours.
 func owned(ours []bool, err error) error {
 	if err == nil && !ours[0] {
-		return email.ErrSuperseded
+		return delivery.ErrSuperseded
 	}
 	return err
 }
 
 // render makes the message's bytes. unsendable is for good; err is worth
 // another try, by whoever takes the attempt over.
-func (a *Activities) render(ctx context.Context, in email.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
+func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
 	// What is more than large messages have together is made while nothing else of its size
 	// is, and not in memory while the relay takes it.
 	aside := in.Route.Bytes > a.deps.LargeBytes && a.deps.Alone != nil
@@ -395,12 +396,12 @@ func (a *Activities) render(ctx context.Context, in email.SendSMTPInput, date ti
 
 // finish writes the attempt's end, trying for a while: the server has answered,
 // and nobody else knows what.
-func (a *Activities) finish(e email.Ending) error {
+func (a *Activities) finish(e delivery.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
 	for {
-		err := owned(a.deps.Journal.Finish(ctx, []email.Ending{e}))
-		if err == nil || errors.Is(err, email.ErrSuperseded) {
+		err := owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
+		if err == nil || errors.Is(err, delivery.ErrSuperseded) {
 			return err
 		}
 		select {
@@ -413,10 +414,10 @@ func (a *Activities) finish(e email.Ending) error {
 
 // keepLease renews an attempt's lease until stopped. Losing it cuts the
 // exchange, which is ignored once the final dot is written.
-func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
+func (a *Activities) keepLease(ctx context.Context, in delivery.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
 	return renewing(ctx, func(ctx context.Context) {
 		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
-		if errors.Is(err, email.ErrSuperseded) {
+		if errors.Is(err, delivery.ErrSuperseded) {
 			cut(err)
 		} else if err != nil && ctx.Err() == nil {
 			a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
@@ -424,13 +425,13 @@ func (a *Activities) keepLease(ctx context.Context, in email.SendSMTPInput, owne
 	})
 }
 
-// renewing calls renew every email.LeaseRenewal until stopped, whatever becomes of ctx.
+// renewing calls renew every delivery.LeaseRenewal until stopped, whatever becomes of ctx.
 func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		tick := time.NewTicker(email.LeaseRenewal)
+		tick := time.NewTicker(delivery.LeaseRenewal)
 		defer tick.Stop()
 		for {
 			select {
@@ -444,7 +445,7 @@ func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	return func() { cancel(); <-stopped }
 }
 
-func (a *Activities) logAttempt(in email.SendSMTPInput, res email.SendSMTPResult, ex email.Exchange) {
+func (a *Activities) logAttempt(in delivery.SendSMTPInput, res delivery.SendSMTPResult, ex delivery.Exchange) {
 	counts := map[email.RecipientStatus]int{}
 	for _, o := range ex.Outcomes {
 		counts[o.Status]++
@@ -455,7 +456,7 @@ func (a *Activities) logAttempt(in email.SendSMTPInput, res email.SendSMTPResult
 		"bounced", counts[email.RecipientBounced], "failed", counts[email.RecipientFailed])
 }
 
-func addresses(rs []email.EnvelopeRecipient) []string {
+func addresses(rs []delivery.EnvelopeRecipient) []string {
 	out := make([]string, len(rs))
 	for i, r := range rs {
 		out[i] = r.Address
@@ -464,7 +465,7 @@ func addresses(rs []email.EnvelopeRecipient) []string {
 }
 
 // maskedOutcomes are fit for a history.
-func maskedOutcomes(outs []email.Outcome, addrs []string) (masks []email.Outcome) {
+func maskedOutcomes(outs []delivery.Outcome, addrs []string) (masks []delivery.Outcome) {
 	for _, out := range outs {
 		out.Reply = masked(out.Reply, addrs)
 		masks = append(masks, out)

@@ -5,26 +5,27 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // RecordStatus projects an attempt's outcomes into recipients, e-mail, events
 // and webhook deliveries. It is retried until it is done, and doing it again
 // changes nothing.
-func (a *Activities) RecordStatus(ctx context.Context, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+func (a *Activities) RecordStatus(ctx context.Context, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 	start := time.Now()
 	rec, err := a.deps.Recorder.Record(ctx, in)
 	if err != nil {
-		return email.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
+		return delivery.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
 	}
 	a.exchanges.recorded(exchangeKey{in.EmailID, in.Attempt})
 	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
 		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
-	return email.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
+	return delivery.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
 }
 
 // ControlEmail carries out what a signal or a cancellation of the run asks for,
 // by the same method that the REST API calls.
-func (a *Activities) ControlEmail(ctx context.Context, in email.ControlInput) (email.State, error) {
+func (a *Activities) ControlEmail(ctx context.Context, in delivery.ControlInput) (email.State, error) {
 	st, err := a.deps.Controller.Control(ctx, in.EmailID, email.Control{Action: in.Action, SendAt: in.SendAt})
 	if err != nil {
 		return email.State{}, failed(ctx, a.deps.Log, "controlling", err)

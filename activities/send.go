@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // inlineMaxBytes bounds the messages that are sent inline.
@@ -19,36 +20,36 @@ const inlineMaxBytes int64 = 256 << 10
 // the end, heartbeating. That no relay is there is a result at first, so that the
 // run can say so, and from then on the failure relay_unavailable with the relay's
 // own backoff.
-func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 	start := time.Now()
 	in.Route.For = in.EmailID
 	if in.Inline && (in.Route.Bytes > inlineMaxBytes || !a.deps.Relays.Fast(in.Route)) {
 		if down := a.deps.Relays.Down(in.Route); down != nil {
 			return relayDown(in, down, start), nil
 		}
-		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
 	}
-	x, err := a.exchanges.join(exchangeKey{in.EmailID, in.Attempt}, func(ctx context.Context) (email.SendSMTPResult, error) {
+	x, err := a.exchanges.join(exchangeKey{in.EmailID, in.Attempt}, func(ctx context.Context) (delivery.SendSMTPResult, error) {
 		return a.attempt(ctx, in)
 	})
 	if err != nil {
-		return email.SendSMTPResult{}, failed(ctx, a.deps.Log, "sending", err)
+		return delivery.SendSMTPResult{}, failed(ctx, a.deps.Log, "sending", err)
 	}
 	handOver, err := a.await(ctx, x, in.Inline)
 	if err != nil {
-		return email.SendSMTPResult{}, err
+		return delivery.SendSMTPResult{}, err
 	}
 	if handOver {
-		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true, Took: since(start)}, nil
 	}
 	res := x.result
 	res.Took = since(start)
-	relay, isRelay := errors.AsType[*email.RelayError](x.err)
+	relay, isRelay := errors.AsType[*delivery.RelayError](x.err)
 	switch {
 	case x.err == nil:
 		return res, nil
-	case in.Inline && errors.Is(x.err, email.ErrSuperseded):
-		return email.SendSMTPResult{Attempt: in.Attempt, Relay: res.Relay, HandOver: true, Took: since(start)}, nil
+	case in.Inline && errors.Is(x.err, delivery.ErrSuperseded):
+		return delivery.SendSMTPResult{Attempt: in.Attempt, Relay: res.Relay, HandOver: true, Took: since(start)}, nil
 	case isRelay && !in.RelayDown:
 		return relayDown(in, relay, start), nil
 	case isRelay:
@@ -61,10 +62,10 @@ func (a *Activities) SendSMTP(ctx context.Context, in email.SendSMTPInput) (emai
 }
 
 // relayDown is the result for a run that does not say yet that no relay is there.
-func relayDown(in email.SendSMTPInput, down *email.RelayError, start time.Time) email.SendSMTPResult {
-	return email.SendSMTPResult{
+func relayDown(in delivery.SendSMTPInput, down *delivery.RelayError, start time.Time) delivery.SendSMTPResult {
+	return delivery.SendSMTPResult{
 		Attempt: in.Attempt, Relay: down.Relay, Reply: email.Reply{Text: email.MaskText(down.Error())},
-		HandOver: true, RelayDown: true, NoRelay: errors.Is(down, email.ErrNoRelay), Took: since(start),
+		HandOver: true, RelayDown: true, NoRelay: errors.Is(down, delivery.ErrNoRelay), Took: since(start),
 	}
 }
 

@@ -14,26 +14,27 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // world plays everything the activities talk to, at interfaces that are ours.
 type world struct {
 	mu       sync.Mutex
-	plan     email.Plan
-	opening  func(n int) email.Opening
+	plan     delivery.Plan
+	opening  func(n int) delivery.Opening
 	opens    int
 	check    *email.State
-	obstacle email.Obstacle
-	finishes []email.Ending
+	obstacle delivery.Obstacle
+	finishes []delivery.Ending
 	onFinish func() error
 	// onFitting replaces the session before a message is sent.
 	onFitting func(Session) (Session, error)
 	// superseded: the attempt has another owner by the time it ends.
 	superseded bool
-	marked     []email.Mark
+	marked     []delivery.Mark
 	stored     []email.Attachment
-	recorded   []email.RecordStatusInput
+	recorded   []delivery.RecordStatusInput
 
 	relayErr error
 	// onSession decides on the n-th session; nil gives them all.
@@ -41,9 +42,9 @@ type world struct {
 	// askedFor is what sessions were asked for.
 	askedFor []string
 	sessions atomic.Int64
-	down     *email.RelayError
+	down     *delivery.RelayError
 	slow     bool
-	onSend   func(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange
+	onSend   func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange
 	sends    int
 	closed   int
 
@@ -65,7 +66,7 @@ type world struct {
 	paced bool
 }
 
-func (w *world) Plan(context.Context, string) (email.Plan, error) { return w.plan, nil }
+func (w *world) Plan(context.Context, string) (delivery.Plan, error) { return w.plan, nil }
 
 func (w *world) Message(context.Context, string) (email.Message, error) {
 	return email.Message{Subject: "s"}, nil
@@ -86,19 +87,19 @@ func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment,
 	return a, nil
 }
 
-func (w *world) Open(context.Context, []email.OpenRequest) ([]email.Opening, error) {
+func (w *world) Open(context.Context, []delivery.OpenRequest) ([]delivery.Opening, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.opens++
-	return []email.Opening{w.opening(w.opens)}, nil
+	return []delivery.Opening{w.opening(w.opens)}, nil
 }
 
-func (w *world) Check(_ context.Context, _ string, o email.Obstacle) (*email.State, error) {
+func (w *world) Check(_ context.Context, _ string, o delivery.Obstacle) (*email.State, error) {
 	w.obstacle = o
 	return w.check, nil
 }
 
-func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
+func (w *world) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marked = append(w.marked, ms...)
@@ -109,7 +110,7 @@ func (w *world) MarkSent(_ context.Context, ms []email.Mark) ([]bool, error) {
 	return out, nil
 }
 
-func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
+func (w *world) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onFinish != nil {
@@ -123,16 +124,16 @@ func (w *world) Finish(_ context.Context, es []email.Ending) ([]bool, error) {
 
 func (w *world) Renew(context.Context, string, int, string) error { return nil }
 
-func (w *world) Record(_ context.Context, in email.RecordStatusInput) (email.Recorded, error) {
+func (w *world) Record(_ context.Context, in delivery.RecordStatusInput) (delivery.Recorded, error) {
 	w.recorded = append(w.recorded, in)
-	return email.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
+	return delivery.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
 }
 
 func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
 	return email.State{Status: email.StatusCanceled}, nil
 }
 
-func (w *world) Session(_ context.Context, route email.Route) (Session, error) {
+func (w *world) Session(_ context.Context, route delivery.Route) (Session, error) {
 	w.mu.Lock()
 	w.askedFor = append(w.askedFor, route.For+route.ForBatch)
 	w.mu.Unlock()
@@ -147,20 +148,20 @@ func (w *world) Session(_ context.Context, route email.Route) (Session, error) {
 	return peer{w}, nil
 }
 
-func (w *world) Fitting(_ context.Context, _ email.Route, s Session, _ email.Envelope, _ []byte) (Session, error) {
+func (w *world) Fitting(_ context.Context, _ delivery.Route, s Session, _ delivery.Envelope, _ []byte) (Session, error) {
 	if w.onFitting != nil {
 		return w.onFitting(s)
 	}
 	return s, nil
 }
 
-func (w *world) Fast(email.Route) bool { return !w.slow }
+func (w *world) Fast(delivery.Route) bool { return !w.slow }
 
-func (w *world) Paced(email.Route) bool { return w.paced }
+func (w *world) Paced(delivery.Route) bool { return w.paced }
 
-func (w *world) Lot(email.Route, time.Duration) int { return 100 }
+func (w *world) Lot(delivery.Route, time.Duration) int { return 100 }
 
-func (w *world) Down(email.Route) *email.RelayError { return w.down }
+func (w *world) Down(delivery.Route) *delivery.RelayError { return w.down }
 
 func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
 	w.rooms = append(w.rooms, maxBytes)
@@ -226,7 +227,7 @@ func (p peer) Close() {
 	p.w.closed++
 }
 
-func (p peer) Send(ctx context.Context, env email.Envelope, _ []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func (p peer) Send(ctx context.Context, env delivery.Envelope, _ []byte, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 	p.w.mu.Lock()
 	p.w.sends++
 	p.w.mu.Unlock()
@@ -237,16 +238,16 @@ func (p peer) Send(ctx context.Context, env email.Envelope, _ []byte, mark func(
 	return ex
 }
 
-func opened(int) email.Opening {
-	return email.Opening{Verdict: email.VerdictOpened, From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "R", Address: "robert@y.test"}}}
+func opened(int) delivery.Opening {
+	return delivery.Opening{Verdict: delivery.VerdictOpened, From: "a@x.test", Recipients: []delivery.EnvelopeRecipient{{ID: "R", Address: "robert@y.test"}}}
 }
 
-func deliver(ctx context.Context, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func deliver(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 	reply := email.Reply{Code: 250, Text: "queued for robert@y.test"}
 	if err := mark(ctx, nil); err != nil {
-		return email.Exchange{Outcomes: []email.Outcome{{Status: email.RecipientDeferred, Uncounted: true}}}
+		return delivery.Exchange{Outcomes: []delivery.Outcome{{Status: email.RecipientDeferred, Uncounted: true}}}
 	}
-	return email.Exchange{Outcomes: []email.Outcome{{Status: email.RecipientDelivered, Reply: reply}}, Final: reply}
+	return delivery.Exchange{Outcomes: []delivery.Outcome{{Status: email.RecipientDelivered, Reply: reply}}, Final: reply}
 }
 
 type bench struct {
@@ -274,10 +275,10 @@ func setup(t *testing.T) *bench {
 	return &bench{w, a, drain, env}
 }
 
-func (b *bench) smtp(t *testing.T, inline bool) (email.SendSMTPResult, error) {
+func (b *bench) smtp(t *testing.T, inline bool) (delivery.SendSMTPResult, error) {
 	t.Helper()
-	val, err := b.env.ExecuteActivity(b.SendSMTP, email.SendSMTPInput{EmailID: "E", Attempt: 1, Inline: inline})
-	var res email.SendSMTPResult
+	val, err := b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "E", Attempt: 1, Inline: inline})
+	var res delivery.SendSMTPResult
 	if err == nil {
 		require.NoError(t, val.Get(&res))
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // keep remembers an exchange whose outcomes could not be written. xs.mu is held.
@@ -18,12 +18,12 @@ func (xs *exchanges) keep(key exchangeKey, x *exchange) {
 }
 
 // keepLot remembers the attempts of a batch's lot whose outcomes could not be written.
-func (xs *exchanges) keepLot(batchID string, lost []email.UnrecordedAttempt) {
+func (xs *exchanges) keepLot(batchID string, lost []delivery.UnrecordedAttempt) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	for _, u := range lost {
 		x := &exchange{done: make(chan struct{}), batchID: batchID, owner: u.Owner,
-			result: email.SendSMTPResult{Attempt: u.Attempt, Relay: u.Relay, Sent: true, Unrecorded: u.Outcomes}}
+			result: delivery.SendSMTPResult{Attempt: u.Attempt, Relay: u.Relay, Sent: true, Unrecorded: u.Outcomes}}
 		if len(u.Outcomes) > 0 {
 			x.result.Reply = u.Outcomes[0].Reply
 		}
@@ -34,15 +34,15 @@ func (xs *exchanges) keepLot(batchID string, lost []email.UnrecordedAttempt) {
 
 // lotUnrecorded gives the attempts of a batch's lots that keepLot remembers, in the order of
 // their e-mails' ids.
-func (xs *exchanges) lotUnrecorded(batchID string) (lost []email.UnrecordedAttempt) {
+func (xs *exchanges) lotUnrecorded(batchID string) (lost []delivery.UnrecordedAttempt) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	for key, x := range xs.unrecorded {
 		if x.batchID == batchID {
-			lost = append(lost, email.UnrecordedAttempt{EmailID: key.emailID, Attempt: key.attempt, Owner: x.owner, Relay: x.result.Relay, Outcomes: x.result.Unrecorded})
+			lost = append(lost, delivery.UnrecordedAttempt{EmailID: key.emailID, Attempt: key.attempt, Owner: x.owner, Relay: x.result.Relay, Outcomes: x.result.Unrecorded})
 		}
 	}
-	slices.SortFunc(lost, func(a, b email.UnrecordedAttempt) int { return strings.Compare(a.EmailID, b.EmailID) })
+	slices.SortFunc(lost, func(a, b delivery.UnrecordedAttempt) int { return strings.Compare(a.EmailID, b.EmailID) })
 	return lost
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -33,9 +34,9 @@ const (
 // FireWebhooks delivers what waits for an e-mail, to endpoints with nothing
 // else pending. The rest, and what fails, is left to each endpoint's own run,
 // which it wakes. Endpoints are called side by side, each in the order of the events.
-func (a *Activities) FireWebhooks(ctx context.Context, in email.FireWebhooksInput) (email.FireWebhooksResult, error) {
+func (a *Activities) FireWebhooks(ctx context.Context, in delivery.FireWebhooksInput) (delivery.FireWebhooksResult, error) {
 	start := time.Now()
-	var res email.FireWebhooksResult
+	var res delivery.FireWebhooksResult
 	if in.Waiting == 0 {
 		res.Took = since(start)
 		return res, nil
@@ -161,9 +162,9 @@ func (r *round) call(ctx context.Context, d endpoint.Due) {
 
 // DeliverDueWebhooks makes one round of an endpoint's due deliveries: until none is
 // due, one fails, or webhookRound is over.
-func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
+func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWebhooksInput) (delivery.DeliverWebhooksResult, error) {
 	start := time.Now()
-	var res email.DeliverWebhooksResult
+	var res delivery.DeliverWebhooksResult
 	if err := a.deps.Deliveries.BeginRound(ctx, in.EndpointID); err != nil {
 		return res, failed(ctx, a.deps.Log, "beginning a round of webhooks", err)
 	}

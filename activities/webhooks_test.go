@@ -9,16 +9,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
 func TestFireWebhooks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	fire := func(waiting int) email.FireWebhooksResult {
-		val, err := b.env.ExecuteActivity(b.FireWebhooks, email.FireWebhooksInput{EmailID: "E", Waiting: waiting})
+	fire := func(waiting int) delivery.FireWebhooksResult {
+		val, err := b.env.ExecuteActivity(b.FireWebhooks, delivery.FireWebhooksInput{EmailID: "E", Waiting: waiting})
 		require.NoError(t, err)
-		var res email.FireWebhooksResult
+		var res delivery.FireWebhooksResult
 		require.NoError(t, val.Get(&res))
 		return res
 	}
@@ -57,7 +58,7 @@ func TestARoundEndsWithTheFirstFailure(t *testing.T) {
 	}
 	val, err := b.env.ExecuteActivity(b.DeliverDueWebhooks, email.DeliverWebhooksInput{EndpointID: "bad"})
 	require.NoError(t, err)
-	var round email.DeliverWebhooksResult
+	var round delivery.DeliverWebhooksResult
 	require.NoError(t, val.Get(&round))
 	require.NotZero(t, round.Failed)
 	require.LessOrEqual(t, round.Failed, webhookConcurrency)
@@ -94,7 +95,7 @@ func TestOneFindsOutWhetherAnEndpointIsBack(t *testing.T) {
 	}
 	val, err := b.env.ExecuteActivity(b.DeliverDueWebhooks, email.DeliverWebhooksInput{EndpointID: "E"})
 	require.NoError(t, err)
-	var round email.DeliverWebhooksResult
+	var round delivery.DeliverWebhooksResult
 	require.NoError(t, val.Get(&round))
 	require.Equal(t, 2, round.Delivered)
 }

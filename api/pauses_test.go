@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestPauses(t *testing.T) {
@@ -43,9 +44,9 @@ func TestPauses(t *testing.T) {
 	require.NotEmpty(t, paused.field(t, "created_at"))
 	require.Equal(t, 200, do("PUT", "", `{"scope":"relay","key":"primary"}`).status)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
-	os, err := b.store.Open(t.Context(), []email.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
+	os, err := b.store.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
 	require.NoError(t, err)
-	require.Equal(t, email.VerdictClosed, os[0].Verdict)
+	require.Equal(t, delivery.VerdictClosed, os[0].Verdict)
 	var list struct {
 		Result  []struct{ Scope, Key string }
 		Waiting int
@@ -68,10 +69,10 @@ func TestAttemptsShowTheTranscript(t *testing.T) {
 	path := "/v1.0/emails/" + id + "/attempts"
 	require.JSONEq(t, `{"result":[]}`, b.as("GET", path, "").body)
 	owner, relay := uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test"}
-	os, err := b.store.Open(t.Context(), []email.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	os, err := b.store.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
 	require.NoError(t, err)
-	_, err = b.store.Finish(t.Context(), []email.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
-		Outcomes:   []email.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: email.RecipientDeferred}},
+	_, err = b.store.Finish(t.Context(), []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
+		Outcomes:   []delivery.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: email.RecipientDeferred}},
 		Transcript: []email.Step{{Command: "MAIL FROM:<shop@acme.test>", Reply: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted"}, MS: 7}}}})
 	require.NoError(t, err)
 	var got struct {

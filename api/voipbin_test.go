@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // recorded is a request as a VoIPBIN client makes it, and the whole answer, with
@@ -76,14 +77,14 @@ func TestAVoIPBINClientRunsUnchanged(t *testing.T) {
 func (b *bench) becomes(id string, status email.RecipientStatus) {
 	b.t.Helper()
 	ctx, owner, relay := b.t.Context(), uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test", Accepts: email.AcceptsRelay}
-	os, err := b.store.Open(ctx, []email.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	os, err := b.store.Open(ctx, []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
 	require.NoError(b.t, err)
 	if status == email.RecipientSending {
 		return
 	}
-	_, err = b.store.Finish(ctx, []email.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
-		Outcomes: []email.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: status, Reply: email.Reply{Code: 250, Text: "so it is"}}}}})
+	_, err = b.store.Finish(ctx, []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
+		Outcomes: []delivery.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: status, Reply: email.Reply{Code: 250, Text: "so it is"}}}}})
 	require.NoError(b.t, err)
-	_, err = b.store.Record(ctx, email.RecordStatusInput{EmailID: id, Attempt: 1, Relay: relay})
+	_, err = b.store.Record(ctx, delivery.RecordStatusInput{EmailID: id, Attempt: 1, Relay: relay})
 	require.NoError(b.t, err)
 }

@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // afterOutage is how soon mail follows a relay that works again: the longest backoff, and
 // the time that a run takes to notice.
-const afterOutage = email.RelayBackoffMost + time.Minute
+const afterOutage = delivery.RelayBackoffMost + time.Minute
 
 // Backlog counts what waits. It reads what is open, not what is finished.
-func (s *Store) Backlog(ctx context.Context) (email.Backlog, error) {
+func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 	var rows []struct {
 		Status email.Status
 		Detail email.Detail
@@ -22,11 +23,11 @@ func (s *Store) Backlog(ctx context.Context) (email.Backlog, error) {
 	err := s.db.NewRaw(`SELECT status, status_detail AS detail, count(*) AS emails, extract(epoch FROM now() - min(created_at)) AS oldest
 		FROM emails WHERE status IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2`).Scan(ctx, &rows)
 	if err != nil {
-		return email.Backlog{}, translate(err)
+		return delivery.Backlog{}, translate(err)
 	}
-	var b email.Backlog
+	var b delivery.Backlog
 	for _, r := range rows {
-		b.Open = append(b.Open, email.OpenEmails{Status: r.Status, Detail: r.Detail, Emails: r.Emails})
+		b.Open = append(b.Open, delivery.OpenEmails{Status: r.Status, Detail: r.Detail, Emails: r.Emails})
 		if r.Detail != email.DetailScheduled && r.Detail != email.DetailHeld {
 			b.OldestOpen = max(b.OldestOpen, time.Duration(r.Oldest*float64(time.Second)))
 		}

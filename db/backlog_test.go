@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestTheBacklog(t *testing.T) {
@@ -28,7 +29,7 @@ func TestTheBacklog(t *testing.T) {
 	require.NoError(t, err)
 	got, err = b.Backlog(b.ctx)
 	require.NoError(t, err)
-	require.Equal(t, []email.OpenEmails{{Status: email.StatusQueued, Emails: 1}, {Status: email.StatusQueued, Detail: email.DetailScheduled, Emails: 1}}, got.Open)
+	require.Equal(t, []delivery.OpenEmails{{Status: email.StatusQueued, Emails: 1}, {Status: email.StatusQueued, Detail: email.DetailScheduled, Emails: 1}}, got.Open)
 	require.InDelta(t, 2*time.Hour, got.OldestOpen, float64(time.Minute), "what is scheduled is not old")
 	require.InDelta(t, time.Hour, got.Overdue, float64(time.Minute))
 	require.Equal(t, 3, got.Starts)
@@ -45,29 +46,29 @@ func TestAnOutageIsNoBacklogOfRuns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	backlog := func() email.Backlog {
+	backlog := func() delivery.Backlog {
 		t.Helper()
 		got, err := b.Backlog(b.ctx)
 		require.NoError(t, err)
 		return got
 	}
 	require.Equal(t, 1, backlog().Starts)
-	_, err := b.RelayFailed(b.ctx, email.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
+	_, err := b.RelayFailed(b.ctx, delivery.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
 	require.NoError(t, err)
-	_, err = b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true, Relay: "primary"})
+	_, err = b.Check(b.ctx, e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
 	require.NoError(t, err)
 	b.exec("UPDATE emails SET next_action_at = now() - interval '1 day'")
 	got := backlog()
 	require.Zero(t, got.Starts, "its run has asked")
 	require.Zero(t, got.Overdue)
-	require.Equal(t, []email.OpenEmails{{Status: email.StatusQueued, Detail: email.DetailRelayDown, Emails: 1}}, got.Open)
+	require.Equal(t, []delivery.OpenEmails{{Status: email.StatusQueued, Detail: email.DetailRelayDown, Emails: 1}}, got.Open)
 
 	require.NoError(t, b.RelayRecovered(b.ctx, "primary", "mx.test:25"))
 	require.Zero(t, backlog().Overdue, "it follows the relay within minutes")
 	b.exec("UPDATE relay_states SET changed_at = now() - interval '1 hour'")
 	require.InDelta(t, 54*time.Minute, backlog().Overdue, float64(time.Minute), "what does not follow is stuck")
 
-	_, err = b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true, NoRelay: true})
+	_, err = b.Check(b.ctx, e.ID, delivery.Obstacle{RelayDown: true, NoRelay: true})
 	require.NoError(t, err)
 	require.Zero(t, backlog().Overdue, "nor is mail late that no relay is configured for")
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // batchOf asks for one message to each of n recipients.
@@ -38,26 +39,26 @@ func (b *bench) acceptBatch(req email.BatchRequest) (email.Batch, []email.BatchI
 	return batch, items
 }
 
-var batchRoute = email.Route{Stream: email.StreamTransactional, SenderDomain: "acme.test"}
+var batchRoute = delivery.Route{Stream: email.StreamTransactional, SenderDomain: "acme.test"}
 
-func (b *bench) openBatch(id string, limit int) (owner string, opened []email.BatchOpening, more bool) {
+func (b *bench) openBatch(id string, limit int) (owner string, opened []delivery.BatchOpening, more bool) {
 	b.t.Helper()
 	return b.openBatchAt(id, batchRoute, limit)
 }
 
-func (b *bench) openBatchAt(id string, route email.Route, limit int) (owner string, opened []email.BatchOpening, more bool) {
+func (b *bench) openBatchAt(id string, route delivery.Route, limit int) (owner string, opened []delivery.BatchOpening, more bool) {
 	b.t.Helper()
 	owner = uuid.NewString()
-	opened, more, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: route, Limit: limit})
+	opened, more, err := b.OpenBatch(b.ctx, delivery.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: route, Limit: limit})
 	require.NoError(b.t, err)
 	return owner, opened, more
 }
 
 // endingsOf ends opened attempts with an outcome each.
-func endingsOf(owner string, opened []email.BatchOpening, outcome func(email.EnvelopeRecipient) email.Outcome) []email.Ending {
-	out := make([]email.Ending, len(opened))
+func endingsOf(owner string, opened []delivery.BatchOpening, outcome func(delivery.EnvelopeRecipient) delivery.Outcome) []delivery.Ending {
+	out := make([]delivery.Ending, len(opened))
 	for i, o := range opened {
-		out[i] = email.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: testRelay, Transcript: []email.Step{{Command: "DATA"}}}
+		out[i] = delivery.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: testRelay, Transcript: []email.Step{{Command: "DATA"}}}
 		for _, r := range o.Recipients {
 			oc := outcome(r)
 			oc.RecipientID = r.ID
@@ -95,14 +96,14 @@ func TestABatchIsManyEmails(t *testing.T) {
 	}
 	plan, err := b.PlanBatch(b.ctx, batch.ID)
 	require.NoError(t, err)
-	require.Equal(t, email.BatchPlan{CustomerID: b.customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []email.Route{batchRoute}}, plan)
+	require.Equal(t, delivery.BatchPlan{CustomerID: b.customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []delivery.Route{batchRoute}}, plan)
 
 	var all []string
 	for {
 		owner, opened, more := b.openBatch(batch.ID, 250)
 		for _, o := range opened {
 			all = append(all, o.EmailID)
-			require.Equal(t, email.VerdictOpened, o.Verdict)
+			require.Equal(t, delivery.VerdictOpened, o.Verdict)
 			require.Equal(t, "shop@acme.test", o.From)
 		}
 		rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
@@ -299,14 +300,14 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 	require.Len(t, opened, 1)
 	require.Equal(t, items[1].EmailID, opened[0].EmailID)
 	require.Equal(t, email.StatusFailed, b.get(items[0].EmailID).Status)
-	n, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, email.Obstacle{RelayDown: true}, 10)
+	n, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
 	require.NoError(t, err)
 	require.Zero(t, n, "nothing is due")
 	b.dueNow(items[2].EmailID)
-	n, err = b.ObstructBatch(b.ctx, batch.ID, batchRoute, email.Obstacle{RelayDown: true}, 10)
+	n, err = b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	state, err := b.RelayFailed(b.ctx, email.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
+	state, err := b.RelayFailed(b.ctx, delivery.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
 	require.NoError(t, err)
 	b.exec("UPDATE emails SET relay_down_by = 'primary' WHERE id = ?", items[2].EmailID)
 	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id <> ? AND status = 'queued'", items[2].EmailID)
@@ -325,7 +326,7 @@ func TestBatchesAreStartedAndFoundAgain(t *testing.T) {
 	b.exec("UPDATE batches SET lease_until = now() - interval '1 second'")
 	got, err := b.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []email.Start{{BatchID: batch.ID, WorkflowID: "batch-" + batch.ID, CustomerID: b.customer}}, got)
+	require.Equal(t, []delivery.Start{{BatchID: batch.ID, WorkflowID: "batch-" + batch.ID, CustomerID: b.customer}}, got)
 	_, err = b.PlanBatch(b.ctx, batch.ID)
 	require.NoError(t, err)
 	require.Zero(t, b.count("SELECT count(*) FROM batches WHERE lease_until IS NOT NULL"), "the run is there")

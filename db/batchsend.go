@@ -13,12 +13,13 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // PlanBatch tells a batch's run where it stands. The order to start the run is taken
 // back: it is there.
-func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, error) {
-	var plan email.BatchPlan
+func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
+	var plan delivery.BatchPlan
 	if _, err := uuid.Parse(id); err != nil { // whoever starts a run may name anything
 		return plan, notFound("batch")
 	}
@@ -58,7 +59,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (email.BatchPlan, erro
 		plan.Stream = w.Stream
 		if w.Due > 0 {
 			plan.Due += w.Due
-			plan.Routes = append(plan.Routes, email.Route{Stream: w.Stream, SenderDomain: w.Domain, Avoid: w.Avoid})
+			plan.Routes = append(plan.Routes, delivery.Route{Stream: w.Stream, SenderDomain: w.Domain, Avoid: w.Avoid})
 		}
 		if !w.NextAt.IsZero() && (plan.NextAt.IsZero() || w.NextAt.Before(plan.NextAt)) {
 			plan.NextAt = w.NextAt.UTC()
@@ -79,7 +80,7 @@ const onRoute = "e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3
 
 // MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. The
 // size is a lower bound. emailID is empty where there is none.
-func (s *Store) MailOf(ctx context.Context, route email.Route) (emailID string, m email.MailCommand, err error) {
+func (s *Store) MailOf(ctx context.Context, route delivery.Route) (emailID string, m delivery.MailCommand, err error) {
 	if route.ForBatch == "" {
 		err = s.db.NewRaw("SELECT id, from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &emailID, &m.From, &m.Bytes)
 	} else {
@@ -92,7 +93,7 @@ func (s *Store) MailOf(ctx context.Context, route email.Route) (emailID string, 
 	return emailID, m, translate(err)
 }
 
-// avoided is the relay whose fault an e-mail has met last: email.Route's Avoid.
+// avoided is the relay whose fault an e-mail has met last: delivery.Route's Avoid.
 const avoided = "CASE WHEN e.relay_down THEN e.relay_down_by ELSE '' END"
 
 // SeenBatch notes that a batch's run is at work.
@@ -106,7 +107,7 @@ func (s *Store) SeenBatch(ctx context.Context, id string) error {
 // attempt that was begun and whose owner is silent is taken over. Those for which the
 // gate is closed are left out: what they wait for stands in their rows. more says that
 // there may be others.
-func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out []email.BatchOpening, more bool, _ error) {
+func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
 	err := s.inChange(ctx, func(c *change) error {
 		ids, err := c.claimBatch(req)
 		if err != nil || len(ids) == 0 {
@@ -116,9 +117,9 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 		if err := c.read(ids); err != nil {
 			return err
 		}
-		reqs := make([]email.OpenRequest, len(c.mails))
+		reqs := make([]delivery.OpenRequest, len(c.mails))
 		for i, m := range c.mails {
-			reqs[i] = email.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+			reqs[i] = delivery.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
 			if m.AttemptOpen {
 				reqs[i].Attempt = m.Attempts
 			}
@@ -131,8 +132,8 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 			if err != nil {
 				return err
 			}
-			if o.Verdict == email.VerdictOpened || o.Verdict == email.VerdictRecorded {
-				out = append(out, email.BatchOpening{EmailID: m.ID, Attempt: reqs[i].Attempt, Bytes: m.SizeBytes, Opening: o})
+			if o.Verdict == delivery.VerdictOpened || o.Verdict == delivery.VerdictRecorded {
+				out = append(out, delivery.BatchOpening{EmailID: m.ID, Attempt: reqs[i].Attempt, Bytes: m.SizeBytes, Opening: o})
 			}
 		}
 		return c.flush()
@@ -142,7 +143,7 @@ func (s *Store) OpenBatch(ctx context.Context, req email.BatchOpenRequest) (out 
 
 // claimBatch locks e-mails of a batch that an attempt may be opened at. Others that
 // look at the same time pass over them.
-func (c *change) claimBatch(req email.BatchOpenRequest) ([]string, error) {
+func (c *change) claimBatch(req delivery.BatchOpenRequest) ([]string, error) {
 	var ids []string
 	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
 			AND `+onRoute+`
@@ -159,7 +160,7 @@ func (c *change) claimBatch(req email.BatchOpenRequest) ([]string, error) {
 
 // ObstructBatch notes on a batch's e-mails that are due why nothing happens to them.
 // It does up to so many, and tells how many it did.
-func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route, obstacle email.Obstacle, limit int) (int, error) {
+func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
 	n := 0
 	err := s.inChange(ctx, func(c *change) error {
 		var ids []string
@@ -188,7 +189,7 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route email.Route,
 // Record would one by one. Attempts that have another owner or have been recorded are
 // passed over. What a recipient's server put off is handed over, in the same
 // transaction, to a run of the e-mail's own, which begins when it is due.
-func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
+func (s *Store) RecordBatch(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
 	rec, err := s.RecordFree(ctx, endings)
 	if err != nil || len(rec.Left) == 0 {
 		return rec, err
@@ -208,7 +209,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []email.Ending) (email.
 
 // RecordFree is RecordBatch for what nobody has locked. The rest is left to be recorded:
 // its outcomes are in the journal, which waits for nobody.
-func (s *Store) RecordFree(ctx context.Context, endings []email.Ending) (email.BatchRecorded, error) {
+func (s *Store) RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
 	rec, alone, err := s.chunks.do(ctx, endings)
 	if err != nil && !alone {
 		rec, err = s.recordChunk(ctx, s.changeFree, endings)
@@ -220,7 +221,7 @@ func (s *Store) RecordFree(ctx context.Context, endings []email.Ending) (email.B
 }
 
 // hookedBy are the endpoints that have deliveries of a chunk's e-mails waiting.
-func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []email.Ending) (endpoints []string, err error) {
+func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []delivery.Ending) (endpoints []string, err error) {
 	if !rec.hooked {
 		return nil, nil
 	}
@@ -235,7 +236,7 @@ func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []email.E
 
 // chunkRecord is what was recorded of a chunk's endings.
 type chunkRecord struct {
-	email.BatchRecorded
+	delivery.BatchRecorded
 	// hooked: there may be deliveries worth a look at once.
 	hooked bool
 }
@@ -243,8 +244,8 @@ type chunkRecord struct {
 // changer is Store.change, or Store.changeFree, which leaves out what is locked.
 type changer func(ctx context.Context, ids []string, fn func(*change) error) error
 
-func (s *Store) recordChunk(ctx context.Context, lock changer, endings []email.Ending) (chunkRecord, error) {
-	recs, err := s.recordChunks(ctx, lock, [][]email.Ending{endings})
+func (s *Store) recordChunk(ctx context.Context, lock changer, endings []delivery.Ending) (chunkRecord, error) {
+	recs, err := s.recordChunks(ctx, lock, [][]delivery.Ending{endings})
 	if err != nil {
 		return chunkRecord{}, err
 	}
@@ -252,9 +253,9 @@ func (s *Store) recordChunk(ctx context.Context, lock changer, endings []email.E
 }
 
 // recordChunks records the endings of several chunks in one transaction.
-func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email.Ending) ([]chunkRecord, error) {
+func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]delivery.Ending) ([]chunkRecord, error) {
 	type ending struct {
-		email.Ending
+		delivery.Ending
 		of *chunkRecord
 	}
 	out := make([]chunkRecord, len(chunks))
@@ -292,7 +293,7 @@ func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email
 	if err != nil || len(byID) == 0 {
 		return out, err
 	}
-	var left []email.Ending
+	var left []delivery.Ending
 	for _, endings := range byID {
 		for _, e := range endings {
 			e.of.Left = append(e.of.Left, e.Ending)
@@ -305,7 +306,7 @@ func (s *Store) recordChunks(ctx context.Context, lock changer, chunks [][]email
 
 // endAs ends the attempt that is open at an e-mail, if it is the ending's to end, and
 // says so.
-func (c *change) endAs(m *mail, e email.Ending) bool {
+func (c *change) endAs(m *mail, e delivery.Ending) bool {
 	row := c.journal[m.ID]
 	if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
 		return false
@@ -324,13 +325,13 @@ func (c *change) endAs(m *mail, e email.Ending) bool {
 
 // allGivenBack reports whether a relay's fault ended an attempt for everybody: it does not
 // count as one.
-func allGivenBack(outcomes []email.Outcome) bool {
-	return !slices.ContainsFunc(outcomes, func(o email.Outcome) bool { return !o.RelayFault })
+func allGivenBack(outcomes []delivery.Outcome) bool {
+	return !slices.ContainsFunc(outcomes, func(o delivery.Outcome) bool { return !o.RelayFault })
 }
 
 // handOver gives an e-mail that its batch has attempted, and that has to wait for what
 // a server said of a recipient, to a run of its own. What waits for a relay stays.
-func (c *change) handOver(m *mail, outcomes []email.Outcome) bool {
+func (c *change) handOver(m *mail, outcomes []delivery.Outcome) bool {
 	if m.Status.Final() || !m.batched() {
 		return false
 	}
@@ -362,12 +363,12 @@ func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte,
 // RenewMany prolongs the leases of attempts that one owner has open.
 func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) error {
 	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
-		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, email.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
+		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, delivery.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
 	return translate(err)
 }
 
 // ClaimBatches leases up to limit batches whose run was not started to owner.
-func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error) {
+func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
 	var rows []*batchRow
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT id FROM batches WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED)
@@ -376,9 +377,9 @@ func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Durat
 	if err != nil {
 		return nil, translate(err)
 	}
-	out := make([]email.Start, len(rows))
+	out := make([]delivery.Start, len(rows))
 	for i, r := range rows {
-		out[i] = email.RunOfBatch(r.batch())
+		out[i] = delivery.RunOfBatch(r.batch())
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
@@ -38,7 +39,7 @@ func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
 	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
 	starts, err := b.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []email.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, starts)
+	require.Equal(t, []delivery.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, starts)
 
 	b.dueNow(own.ID)
 	b.attempt(own.ID, 2, delivered)
@@ -63,8 +64,8 @@ func TestChunksAreRecordedTogether(t *testing.T) {
 	for _, reversed := range []bool{false, true} {
 		batch, _ := b.acceptBatch(batchOf(6, nil))
 		owner, opened, _ := b.openBatch(batch.ID, 6)
-		chunks := [][]email.Ending{endingsOf(owner, opened[:3], delivered), endingsOf(uuid.NewString(), opened[:3], deferred), endingsOf(owner, opened[3:], deferred)}
-		want := []email.BatchRecorded{{Statuses: email.StatusCounts{email.StatusDelivered: 3}}, {Statuses: email.StatusCounts{}},
+		chunks := [][]delivery.Ending{endingsOf(owner, opened[:3], delivered), endingsOf(uuid.NewString(), opened[:3], deferred), endingsOf(owner, opened[3:], deferred)}
+		want := []delivery.BatchRecorded{{Statuses: email.StatusCounts{email.StatusDelivered: 3}}, {Statuses: email.StatusCounts{}},
 			{Statuses: email.StatusCounts{email.StatusSending: 3}, HandedOver: 3}}
 		if reversed {
 			slices.Reverse(chunks)
@@ -85,10 +86,10 @@ func TestOutcomesOfABatchWaitForNobody(t *testing.T) {
 	release := b.locked(opened[1].EmailID)
 	free, err := b.RecordFree(b.ctx, endingsOf(owner, opened[1:2], delivered))
 	require.NoError(t, err)
-	require.Equal(t, email.BatchRecorded{Statuses: email.StatusCounts{}, Left: endingsOf(owner, opened[1:2], delivered)}, free)
+	require.Equal(t, delivery.BatchRecorded{Statuses: email.StatusCounts{}, Left: endingsOf(owner, opened[1:2], delivered)}, free)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
 	type recorded struct {
-		email.BatchRecorded
+		delivery.BatchRecorded
 		err error
 	}
 	answer := make(chan recorded, 1)
@@ -116,7 +117,7 @@ func TestBatchClaimsNeverMeet(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for {
-				opened, _, err := b.OpenBatch(b.ctx, email.BatchOpenRequest{BatchID: batch.ID, Owner: uuid.NewString(), Relay: testRelay, Route: batchRoute, Limit: 7})
+				opened, _, err := b.OpenBatch(b.ctx, delivery.BatchOpenRequest{BatchID: batch.ID, Owner: uuid.NewString(), Relay: testRelay, Route: batchRoute, Limit: 7})
 				if err != nil || len(opened) == 0 {
 					return
 				}
@@ -147,7 +148,7 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	plan, err := b.PlanBatch(b.ctx, batch.ID)
 	require.NoError(t, err)
 	require.Zero(t, plan.Due)
-	require.InDelta(t, email.Lease.Seconds(), time.Until(plan.NextAt).Seconds(), 5)
+	require.InDelta(t, delivery.Lease.Seconds(), time.Until(plan.NextAt).Seconds(), 5)
 	require.NoError(t, b.RenewMany(b.ctx, []string{opened[0].EmailID, opened[1].EmailID, opened[2].EmailID}, first))
 
 	// One never got to its dot, one did, and of one the answer is known.
@@ -160,11 +161,11 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	require.Equal(t, 3, plan.Due, "what was begun and given up is due")
 	second, taken, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, taken, 3)
-	verdicts := map[string]email.Verdict{}
+	verdicts := map[string]delivery.Verdict{}
 	for _, o := range taken {
 		verdicts[o.EmailID] = o.Verdict
 	}
-	require.Equal(t, map[string]email.Verdict{opened[0].EmailID: email.VerdictOpened, opened[1].EmailID: email.VerdictRecorded, opened[2].EmailID: email.VerdictRecorded}, verdicts)
+	require.Equal(t, map[string]delivery.Verdict{opened[0].EmailID: delivery.VerdictOpened, opened[1].EmailID: delivery.VerdictRecorded, opened[2].EmailID: delivery.VerdictRecorded}, verdicts)
 	late, err := b.RecordBatch(b.ctx, endingsOf(first, opened[:1], delivered))
 	require.NoError(t, err)
 	require.Empty(t, late.Statuses, "who was taken over says nothing any more")

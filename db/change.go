@@ -12,6 +12,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 )
 
@@ -175,7 +176,7 @@ func (c *change) mail(id string) (*mail, error) {
 // move takes a recipient to another state, if the table of transitions allows
 // it, and leaves an event. A refused move changes nothing.
 func (c *change) move(m *mail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
-	if !email.CanMove(r.Status, to) {
+	if !delivery.CanMove(r.Status, to) {
 		return false
 	}
 	r.Status, r.Reason, r.StatusAt = to, reason, c.now
@@ -192,7 +193,7 @@ func (c *change) end(m *mail, r *recipientRow, to email.RecipientStatus, reason 
 		return false
 	}
 	c.tell(m, eventRow{
-		Type: email.EventFor(to), RecipientID: r.ID, Attempt: r.Attempt, Reason: reason,
+		Type: delivery.EventFor(to), RecipientID: r.ID, Attempt: r.Attempt, Reason: reason,
 		SMTPCode: r.SMTPCode, Enhanced: r.Enhanced, SMTPText: r.SMTPText,
 	})
 	return true
@@ -209,7 +210,7 @@ func (c *change) endUnsent(m *mail, r *recipientRow, to email.RecipientStatus, r
 
 // relayDown notes which relay takes no mail, or that none is configured for it. It
 // reports whether that is news.
-func (m *mail) relayDown(o email.Obstacle) bool {
+func (m *mail) relayDown(o delivery.Obstacle) bool {
 	if m.RelayDown == o.RelayDown && m.RelayDownBy == o.Relay && m.NoRelay == o.NoRelay {
 		return false
 	}
@@ -218,19 +219,19 @@ func (m *mail) relayDown(o email.Obstacle) bool {
 }
 
 // relayUp forgets that.
-func (m *mail) relayUp() { m.relayDown(email.Obstacle{}) }
+func (m *mail) relayUp() { m.relayDown(delivery.Obstacle{}) }
 
 // settle derives an e-mail's status from its recipients and says when
 // something has to happen next.
 func (c *change) settle(m *mail) {
-	facts := email.Facts{
+	facts := delivery.Facts{
 		Attempted: m.Attempts > 0, Held: m.Held || m.Paused, RelayDown: m.RelayDown, NoRelay: m.NoRelay,
 		Scheduled: m.Attempts == 0 && m.SendAt.After(c.now), Throttled: m.ThrottledUntil.After(c.now),
 	}
 	var next time.Time
 	var by email.ThrottledBy
 	for _, r := range m.recipients {
-		facts.Recipients = append(facts.Recipients, email.RecipientFact{Status: r.Status, Reason: r.Reason})
+		facts.Recipients = append(facts.Recipients, delivery.RecipientFact{Status: r.Status, Reason: r.Reason})
 		facts.Throttled = facts.Throttled || r.Turn.Waits(c.now)
 		if !r.NextAttemptAt.IsZero() && (next.IsZero() || r.NextAttemptAt.Before(next)) {
 			next, by = r.NextAttemptAt, ""
@@ -242,7 +243,7 @@ func (c *change) settle(m *mail) {
 	if !m.ThrottledUntil.After(c.now) {
 		m.ThrottledBy = by
 	}
-	status, detail := email.Derive(facts)
+	status, detail := delivery.Derive(facts)
 	if status != m.Status {
 		m.StatusAt = c.now
 	}
@@ -254,7 +255,7 @@ func (c *change) settle(m *mail) {
 		m.AmbiguousRelay = ""
 		m.Paused, m.PausedRelay, m.ThrottledUntil, m.ThrottledBy = false, "", time.Time{}, ""
 	case m.AttemptOpen:
-		m.NextActionAt = c.now.Add(email.Lease)
+		m.NextActionAt = c.now.Add(delivery.Lease)
 	case m.Held, m.Paused:
 		m.NextActionAt = c.deadline(m)
 	default:
@@ -450,5 +451,5 @@ func orNull(t time.Time) *time.Time {
 // newID is a version 7 UUID: it sorts by time, which keeps indexes compact.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// jitter is a draw for email.Schedule.Wait.
+// jitter is a draw for delivery.Schedule.Wait.
 func jitter() float64 { return rand.Float64() }

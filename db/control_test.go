@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func (b *bench) control(id string, action email.Action) error {
@@ -24,12 +25,12 @@ func TestHoldAndResume(t *testing.T) {
 	require.Equal(t, email.DetailHeld, got.Detail)
 	require.True(t, got.NextAttemptAt.IsZero())
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, "held", o.State.Waiting)
+	require.Equal(t, email.WaitingHeld, o.State.Waiting)
 	require.Equal(t, email.CodeConflict, email.FailureCode(b.control(e.ID, email.ActionRetryNow)))
 	require.NoError(t, b.control(e.ID, email.ActionResume))
 	require.NoError(t, b.control(e.ID, email.ActionResume))
 	_, o = b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Equal(t, []string{"email.queued", "email.held", "email.resumed", "email.sending"}, b.events(e.ID))
 
 	// Held while an attempt is open: that one ends as it ends, the next waits.
@@ -43,10 +44,10 @@ func TestRetryNow(t *testing.T) {
 	e := b.accept(message("bob@x.test"))
 	b.attempt(e.ID, 1, deferred)
 	_, o := b.open(e.ID, 2)
-	require.Equal(t, email.VerdictClosed, o.Verdict)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	require.NoError(t, b.control(e.ID, email.ActionRetryNow))
 	_, o = b.open(e.ID, 2)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.NoError(t, b.control(e.ID, email.ActionRetryNow), "it is being sent")
 }
 
@@ -70,7 +71,7 @@ func TestReschedule(t *testing.T) {
 	require.NoError(t, to(time.Now().Add(-time.Hour)), "a past time means now")
 	require.Equal(t, email.Detail(""), b.get(e.ID).Detail)
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Equal(t, email.CodeConflict, email.FailureCode(to(later)), "only before the first attempt")
 }
 
@@ -104,7 +105,7 @@ func TestAHeldEmailExpires(t *testing.T) {
 	e := b.accept(m)
 	st, err := b.Control(b.ctx, e.ID, email.Control{Action: email.ActionHold})
 	require.NoError(t, err)
-	require.Equal(t, "held", st.Waiting)
+	require.Equal(t, email.WaitingHeld, st.Waiting)
 	require.Equal(t, m.ExpiresAt, st.NextAt, "its run wakes then")
 	require.Equal(t, 1, b.count("SELECT count(*) FROM audit WHERE action = 'email.hold'"))
 	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionHold})
@@ -112,6 +113,6 @@ func TestAHeldEmailExpires(t *testing.T) {
 	require.Equal(t, 1, b.count("SELECT count(*) FROM audit WHERE action = 'email.hold'"), "what is in force already is not done again")
 	b.exec("UPDATE emails SET expires_at = now()")
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictClosed, o.Verdict)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	require.Equal(t, email.DetailExpired, b.get(e.ID).Detail)
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
-func directEmail(ctx context.Context, idb bun.IDB, d email.DirectStart) (*email.DirectEmail, error) {
+func directEmail(ctx context.Context, idb bun.IDB, d delivery.DirectStart) (*delivery.DirectEmail, error) {
 	var row struct {
-		email.DirectEmail
+		delivery.DirectEmail
 		Status email.Status
 	}
 	name, keyed := d.Name()
@@ -32,7 +33,7 @@ func directEmail(ctx context.Context, idb bun.IDB, d email.DirectStart) (*email.
 
 // DirectEmail finds the e-mail that was accepted under a direct start's name, nil
 // if there is none.
-func (s *Store) DirectEmail(ctx context.Context, d email.DirectStart) (*email.DirectEmail, error) {
+func (s *Store) DirectEmail(ctx context.Context, d delivery.DirectStart) (*delivery.DirectEmail, error) {
 	out, err := directEmail(ctx, s.db, d)
 	return out, translate(err)
 }
@@ -41,7 +42,7 @@ func (s *Store) DirectEmail(ctx context.Context, d email.DirectStart) (*email.Di
 // workflow id. The same message under the same name is accepted once, however often and
 // however concurrently it comes; another one is a Failure with CodeIdempotencyConflict.
 // It refuses what Accept refuses.
-func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d email.DirectStart) (out email.DirectEmail, err error) {
+func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (out delivery.DirectEmail, err error) {
 	release, err := s.lone.acquire(ctx, d.CustomerID)
 	if err != nil {
 		return out, err
@@ -64,7 +65,7 @@ func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d email.Direc
 			return err
 		} else if n == 1 {
 			e, err := c.accept(id, d.CustomerID, d.WorkflowID, m, "")
-			out = email.DirectEmail{EmailID: id, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: d.Fingerprint, Owner: d.WorkflowID}
+			out = delivery.DirectEmail{EmailID: id, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: d.Fingerprint, Owner: d.WorkflowID}
 			return err
 		}
 		earlier, err := directEmail(ctx, c.tx, d)
@@ -82,7 +83,7 @@ func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d email.Direc
 	return out, err
 }
 
-func conflictingStart(d email.DirectStart) *email.Failure {
+func conflictingStart(d delivery.DirectStart) *email.Failure {
 	if d.Key != "" {
 		return email.Fail(email.CodeIdempotencyConflict, "this idempotency_key was used for another message; use a new key for a new message")
 	}
@@ -92,7 +93,7 @@ func conflictingStart(d email.DirectStart) *email.Failure {
 // leaveWorkflowID takes a workflow id from unfinished e-mails of runs that have
 // ended and made room for this one: nobody would ever wake them under it. They are
 // held, because their run may have been terminated, which means stop.
-func (s *Store) leaveWorkflowID(ctx context.Context, d email.DirectStart) error {
+func (s *Store) leaveWorkflowID(ctx context.Context, d delivery.DirectStart) error {
 	name, keyed := d.Name()
 	var ids []string
 	err := s.db.NewRaw(`SELECT e.id FROM direct_starts AS d JOIN emails AS e ON e.id = d.email_id AND e.workflow_id = d.workflow_id

@@ -8,13 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
-func (b *bench) direct(workflowID, key string) email.DirectStart {
-	return email.DirectStart{CustomerID: b.customer, Namespace: "default", WorkflowID: workflowID, RunID: uuid.NewString(), Key: key, Fingerprint: "one"}
+func (b *bench) direct(workflowID, key string) delivery.DirectStart {
+	return delivery.DirectStart{CustomerID: b.customer, Namespace: "default", WorkflowID: workflowID, RunID: uuid.NewString(), Key: key, Fingerprint: "one"}
 }
 
-func (b *bench) acceptDirect(d email.DirectStart) email.DirectEmail {
+func (b *bench) acceptDirect(d delivery.DirectStart) delivery.DirectEmail {
 	b.t.Helper()
 	got, err := b.AcceptDirect(b.ctx, message("a@x.test"), d)
 	require.NoError(b.t, err)
@@ -64,7 +65,7 @@ func TestADirectStartIsOneEmail(t *testing.T) {
 				again.WorkflowID = "order-5/second"
 			}
 			got := b.acceptDirect(again)
-			require.Equal(t, email.DirectEmail{EmailID: e.ID, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: "one", Owner: "order-5/mail"}, got)
+			require.Equal(t, delivery.DirectEmail{EmailID: e.ID, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: "one", Owner: "order-5/mail"}, got)
 			b.attempt(e.ID, 1, delivered)
 			require.True(t, b.acceptDirect(again).Final)
 			found, err := b.DirectEmail(b.ctx, again)
@@ -131,7 +132,7 @@ func TestAnEmailLeavesAWorkflowIDThatIsAnothers(t *testing.T) {
 	b := setup(t)
 	open, done := b.acceptDirect(b.direct("one", "")), b.acceptDirect(b.direct("two", ""))
 	b.attempt(done.EmailID, 1, delivered)
-	for _, e := range []email.DirectEmail{open, done} {
+	for _, e := range []delivery.DirectEmail{open, done} {
 		id, err := b.LeaveWorkflowID(b.ctx, e.EmailID)
 		require.NoError(t, err)
 		require.Equal(t, email.WorkflowIDPrefix+e.EmailID, id)

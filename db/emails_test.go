@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
@@ -247,7 +248,7 @@ func TestOutboxLeases(t *testing.T) {
 	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
 	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []email.Start{{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, got)
+	require.Equal(t, []delivery.Start{{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, got)
 	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
@@ -302,7 +303,7 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	require.Empty(t, got)
 
 	// Who waits for a relay is late for a reason, as long as the relay fails.
-	failed := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
+	failed := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
 	_, err = b.RelayFailed(b.ctx, failed, uuid.NewString())
 	require.NoError(t, err)
 	claimed := func(minutes int) int {

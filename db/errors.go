@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // SQLSTATE codes and classes that callers are told apart by.
@@ -33,7 +34,7 @@ func translate(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*email.Failure](err); ok || errors.Is(err, email.ErrSuperseded) {
+	if _, ok := errors.AsType[*email.Failure](err); ok || errors.Is(err, delivery.ErrSuperseded) {
 		return err
 	}
 	if pg, ok := errors.AsType[pgdriver.Error](err); ok {

@@ -5,21 +5,22 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // What goes together is a matter of who comes when; tests choose.
 
-func (s *Store) OpenMany(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
+func (s *Store) OpenMany(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	return s.openMany(ctx, reqs)
 }
 
-func (s *Store) RecordMany(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
+func (s *Store) RecordMany(ctx context.Context, recs []delivery.RecordStatusInput) ([]*delivery.Recorded, error) {
 	return s.recordMany(ctx, recs)
 }
 
-func (s *Store) RecordChunks(ctx context.Context, chunks [][]email.Ending) ([]email.BatchRecorded, error) {
+func (s *Store) RecordChunks(ctx context.Context, chunks [][]delivery.Ending) ([]delivery.BatchRecorded, error) {
 	recs, err := s.recordChunks(ctx, s.change, chunks)
-	out := make([]email.BatchRecorded, len(recs))
+	out := make([]delivery.BatchRecorded, len(recs))
 	for i, r := range recs {
 		out[i] = r.BatchRecorded
 	}

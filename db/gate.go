@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // groupWithin lets recipients whose retries fall this close together share one
@@ -22,8 +23,8 @@ const throttleLook = 15 * time.Minute
 // checks that something is due and nothing stands against it, marks the
 // recipients as sending and opens the attempt in the journal. Asking again for
 // an attempt that exists never opens a second one.
-func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
-	out := make([]email.Opening, len(reqs))
+func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
+	out := make([]delivery.Opening, len(reqs))
 	for i, req := range reqs {
 		o, alone, err := s.opens.do(ctx, req)
 		if !alone && (err != nil || o.Verdict == "") {
@@ -37,7 +38,7 @@ func (s *Store) Open(ctx context.Context, reqs []email.OpenRequest) ([]email.Ope
 	return out, nil
 }
 
-func (s *Store) openAlone(ctx context.Context, req email.OpenRequest) (out email.Opening, err error) {
+func (s *Store) openAlone(ctx context.Context, req delivery.OpenRequest) (out delivery.Opening, err error) {
 	err = s.change(ctx, []string{req.EmailID}, func(c *change) error {
 		m, err := c.mail(req.EmailID)
 		if err == nil {
@@ -50,8 +51,8 @@ func (s *Store) openAlone(ctx context.Context, req email.OpenRequest) (out email
 
 // openMany leaves out e-mails that somebody else has locked, or that are not there:
 // their openings have no verdict.
-func (s *Store) openMany(ctx context.Context, reqs []email.OpenRequest) ([]email.Opening, error) {
-	out := make([]email.Opening, len(reqs))
+func (s *Store) openMany(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
+	out := make([]delivery.Opening, len(reqs))
 	if len(reqs) == 1 {
 		o, err := s.openAlone(ctx, reqs[0])
 		out[0] = o
@@ -78,7 +79,7 @@ func (s *Store) openMany(ctx context.Context, reqs []email.OpenRequest) ([]email
 	})
 }
 
-func (c *change) openOrReopen(m *mail, req email.OpenRequest) (email.Opening, error) {
+func (c *change) openOrReopen(m *mail, req delivery.OpenRequest) (delivery.Opening, error) {
 	if req.Attempt == m.Attempts && m.AttemptOpen {
 		return c.reopen(m, req)
 	}
@@ -89,15 +90,15 @@ func (c *change) openOrReopen(m *mail, req email.OpenRequest) (email.Opening, er
 // has no relay to send with: a nil State means that an attempt is due. The obstacle
 // is remembered, so that the e-mail says why nothing happens. Where there is none yet,
 // places are taken that Open would take, and kept for it.
-func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstacle) (*email.State, error) {
+func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (*email.State, error) {
 	var out *email.State
 	err := s.change(ctx, []string{emailID}, func(c *change) error {
 		m, err := c.mail(emailID)
 		if err != nil {
 			return err
 		}
-		if obstacle == (email.Obstacle{}) {
-			if err := c.pace([]email.OpenRequest{{EmailID: m.ID, Attempt: m.Attempts + 1}}); err != nil {
+		if obstacle == (delivery.Obstacle{}) {
+			if err := c.pace([]delivery.OpenRequest{{EmailID: m.ID, Attempt: m.Attempts + 1}}); err != nil {
 				return err
 			}
 		} else if !m.Status.Final() && (m.relayDown(obstacle) || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) {
@@ -128,25 +129,25 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle email.Obstac
 
 // open opens the next attempt, if the gate is open for it. Whoever opens many calls
 // pace for all of them before.
-func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
-	if err := c.pace([]email.OpenRequest{req}); err != nil {
-		return email.Opening{}, err
+func (c *change) open(m *mail, req delivery.OpenRequest) (delivery.Opening, error) {
+	if err := c.pace([]delivery.OpenRequest{req}); err != nil {
+		return delivery.Opening{}, err
 	}
 	if st, closed := c.closed(m); closed {
 		if m.paced { // it waits for its turn
 			c.dropOutbox(m)
 		}
-		return email.Opening{Verdict: email.VerdictClosed, State: st}, nil
+		return delivery.Opening{Verdict: delivery.VerdictClosed, State: st}, nil
 	}
 	if req.Attempt != m.Attempts+1 || m.AttemptOpen {
-		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
+		return delivery.Opening{Verdict: delivery.VerdictClosed, State: c.state(m)}, nil
 	}
 	if paused, err := c.paused(m, req.Relay.Name); err != nil {
-		return email.Opening{}, err
+		return delivery.Opening{}, err
 	} else if paused {
 		c.pause(m, req.Relay.Name)
 		c.dropOutbox(m)
-		return email.Opening{Verdict: email.VerdictClosed, State: c.state(m)}, nil
+		return delivery.Opening{Verdict: delivery.VerdictClosed, State: c.state(m)}, nil
 	}
 	m.Paused, m.PausedRelay = false, ""
 	again := m.RelayDown
@@ -157,7 +158,7 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 	}
 	row := attemptRow{
 		EmailID: m.ID, Attempt: req.Attempt, Part: 1, Phase: email.PhaseOpened, Owner: req.Owner,
-		LeaseUntil: c.now.Add(email.Lease), Relay: req.Relay, OpenedAt: c.now,
+		LeaseUntil: c.now.Add(delivery.Lease), Relay: req.Relay, OpenedAt: c.now,
 	}
 	for _, r := range m.recipients {
 		reason := email.Detail("")
@@ -183,18 +184,18 @@ func (c *change) open(m *mail, req email.OpenRequest) (email.Opening, error) {
 
 // reopen is the gate's answer for an attempt that is open already: this
 // execution, or the one before it, did not get to its end.
-func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
+func (c *change) reopen(m *mail, req delivery.OpenRequest) (delivery.Opening, error) {
 	var row attemptRow
 	if err := c.tx.NewSelect().Model(&row).Where("a.email_id = ?", m.ID).Where("a.attempt = ?", req.Attempt).
 		Where("a.part = 1").For("UPDATE").Scan(c.ctx); err != nil {
-		return email.Opening{}, fmt.Errorf("read attempt %d: %w", req.Attempt, err)
+		return delivery.Opening{}, fmt.Errorf("read attempt %d: %w", req.Attempt, err)
 	}
 	switch row.Phase {
 	case email.PhaseDone:
 		return recorded(row, row.Outcomes), nil
 	case email.PhaseDataSent:
 		if row.LeaseUntil.After(c.now) {
-			return email.Opening{Verdict: email.VerdictBusy}, nil
+			return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
 		}
 		// Nobody is left who could hear the reply: what was noted before the
 		// final dot as "true if nothing more is heard" becomes the outcome.
@@ -203,7 +204,7 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 	}
 	paused, err := c.paused(m, req.Relay.Name)
 	if err != nil {
-		return email.Opening{}, err
+		return delivery.Opening{}, err
 	}
 	if m.CancelRequested || m.Held || paused || c.expired(m) {
 		// It never came to the dot, so nothing was sent: what was opened is
@@ -211,16 +212,16 @@ func (c *change) reopen(m *mail, req email.OpenRequest) (email.Opening, error) {
 		c.finish(row, givenBack(row.RecipientIDs), req.Owner)
 		return recorded(row, nil), nil
 	}
-	row.Owner, row.LeaseUntil, row.Relay = req.Owner, c.now.Add(email.Lease), req.Relay
+	row.Owner, row.LeaseUntil, row.Relay = req.Owner, c.now.Add(delivery.Lease), req.Relay
 	if _, err := c.late.NewUpdate().Model(&row).WherePK().Column("owner", "lease_until", "relay").Exec(c.ctx); err != nil {
-		return email.Opening{}, fmt.Errorf("take over attempt %d: %w", req.Attempt, err)
+		return delivery.Opening{}, fmt.Errorf("take over attempt %d: %w", req.Attempt, err)
 	}
 	return c.opening(m), nil
 }
 
 // recorded is the answer for an attempt that has ended.
-func recorded(row attemptRow, outcomes []email.Outcome) email.Opening {
-	o := email.Opening{Verdict: email.VerdictRecorded, Relay: row.Relay}
+func recorded(row attemptRow, outcomes []delivery.Outcome) delivery.Opening {
+	o := delivery.Opening{Verdict: delivery.VerdictRecorded, Relay: row.Relay}
 	if len(outcomes) > 0 {
 		o.Reply = outcomes[0].Reply
 	}
@@ -228,31 +229,31 @@ func recorded(row attemptRow, outcomes []email.Outcome) email.Opening {
 }
 
 // opening describes the attempt that m's sending recipients are part of.
-func (c *change) opening(m *mail) email.Opening {
-	o := email.Opening{Verdict: email.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
+func (c *change) opening(m *mail) delivery.Opening {
+	o := delivery.Opening{Verdict: delivery.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
 	// The relay may have closed the connection at a recipient that was deferred before, and
 	// may do so again: it is named after the others.
 	recipients := slices.Clone(m.recipients)
 	slices.SortStableFunc(recipients, func(a, b *recipientRow) int { return cmp.Compare(a.Counted, b.Counted) })
 	for _, r := range recipients {
 		if r.Status == email.RecipientSending && r.Attempt == m.Attempts {
-			o.Recipients = append(o.Recipients, email.EnvelopeRecipient{ID: r.ID, Address: r.Address})
+			o.Recipients = append(o.Recipients, delivery.EnvelopeRecipient{ID: r.ID, Address: r.Address})
 		}
 	}
 	return o
 }
 
 // finish ends an attempt in the journal on behalf of whoever asks.
-func (c *change) finish(row attemptRow, outcomes []email.Outcome, owner string) {
+func (c *change) finish(row attemptRow, outcomes []delivery.Outcome, owner string) {
 	row.Outcomes, row.Owner = outcomes, owner
 	c.ended = append(c.ended, row)
 }
 
 // givenBack are the outcomes of an attempt that ended before anything was sent.
-func givenBack(recipientIDs []string) []email.Outcome {
-	out := make([]email.Outcome, len(recipientIDs))
+func givenBack(recipientIDs []string) []delivery.Outcome {
+	out := make([]delivery.Outcome, len(recipientIDs))
 	for i, id := range recipientIDs {
-		out[i] = email.Outcome{RecipientID: id, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second}
+		out[i] = delivery.Outcome{RecipientID: id, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second}
 	}
 	return out
 }

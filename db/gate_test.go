@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestAnAttemptFromGateToRecord(t *testing.T) {
@@ -20,7 +21,7 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"))
 
 	owner, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Len(t, o.Recipients, 2)
 	require.Equal(t, "shop@acme.test", o.From)
 	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "whoever opened the gate is a run")
@@ -30,8 +31,8 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 
 	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
 	require.NoError(t, b.finish(e.ID, 1, owner,
-		email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "queued"}},
-		email.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user eve@y.test"}}))
+		delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "queued"}},
+		delivery.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user eve@y.test"}}))
 	rec := b.record(e.ID, 1)
 	require.True(t, rec.State.Final)
 	require.Equal(t, email.DetailPartial, rec.State.Detail)
@@ -63,20 +64,20 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 func TestTheJournalTakesManyAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	var reqs []email.OpenRequest
+	var reqs []delivery.OpenRequest
 	for range 3 {
 		e := b.accept(message("bob@x.test"))
-		reqs = append(reqs, email.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+		reqs = append(reqs, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
 	}
 	openings, err := b.Open(b.ctx, reqs)
 	require.NoError(t, err)
 	b.open(reqs[1].EmailID, 1) // another process takes it over
-	var marks []email.Mark
-	var endings []email.Ending
+	var marks []delivery.Mark
+	var endings []delivery.Ending
 	for i, r := range reqs {
-		marks = append(marks, email.Mark{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay, IfSilent: ambiguous(openings[i]), MessageSHA256: "abc", MessageBytes: 3})
-		endings = append(endings, email.Ending{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay,
-			Outcomes: []email.Outcome{{RecipientID: openings[i].Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}}})
+		marks = append(marks, delivery.Mark{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay, IfSilent: ambiguous(openings[i]), MessageSHA256: "abc", MessageBytes: 3})
+		endings = append(endings, delivery.Ending{EmailID: r.EmailID, Attempt: 1, Owner: r.Owner, Relay: testRelay,
+			Outcomes: []delivery.Outcome{{RecipientID: openings[i].Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}}})
 	}
 	ours, err := b.MarkSent(b.ctx, marks)
 	require.NoError(t, err)
@@ -94,12 +95,12 @@ func TestAnOpenedAttemptIsTakenOver(t *testing.T) {
 	e := b.accept(message("bob@x.test"))
 	first, _ := b.open(e.ID, 1)
 	second, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Len(t, o.Recipients, 1)
-	require.ErrorIs(t, b.mark(e.ID, 1, first, ambiguous(o)...), email.ErrSuperseded, "the first owner must not write the dot")
-	require.ErrorIs(t, b.Renew(b.ctx, e.ID, 1, first), email.ErrSuperseded)
+	require.ErrorIs(t, b.mark(e.ID, 1, first, ambiguous(o)...), delivery.ErrSuperseded, "the first owner must not write the dot")
+	require.ErrorIs(t, b.Renew(b.ctx, e.ID, 1, first), delivery.ErrSuperseded)
 	require.NoError(t, b.mark(e.ID, 1, second, ambiguous(o)...))
-	require.ErrorIs(t, b.finish(e.ID, 1, first), email.ErrSuperseded)
+	require.ErrorIs(t, b.finish(e.ID, 1, first), delivery.ErrSuperseded)
 	require.Equal(t, 1, b.get(e.ID).Recipients[0].Attempts)
 }
 
@@ -110,10 +111,10 @@ func TestAMarkedAttemptIsWaitedForWhileItsLeaseLives(t *testing.T) {
 	owner, o := b.open(e.ID, 1)
 	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
 	_, busy := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictBusy, busy.Verdict)
-	require.NoError(t, b.finish(e.ID, 1, owner, email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}))
+	require.Equal(t, delivery.VerdictBusy, busy.Verdict)
+	require.NoError(t, b.finish(e.ID, 1, owner, delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}))
 	_, rec := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictRecorded, rec.Verdict)
+	require.Equal(t, delivery.VerdictRecorded, rec.Verdict)
 	require.Equal(t, 250, rec.Reply.Code)
 }
 
@@ -127,12 +128,12 @@ func TestAMarkedAttemptWhoseOwnerIsGoneIsAmbiguous(t *testing.T) {
 			m.OnAmbiguous = policy
 			e := b.accept(m)
 			owner, o := b.open(e.ID, 1)
-			refused := email.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550}}
+			refused := delivery.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550}}
 			require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)[0], refused))
 			b.exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
 			_, rec := b.open(e.ID, 1)
-			require.Equal(t, email.VerdictRecorded, rec.Verdict)
-			require.ErrorIs(t, b.finish(e.ID, 1, owner), email.ErrSuperseded, "a reply that comes now is too late")
+			require.Equal(t, delivery.VerdictRecorded, rec.Verdict)
+			require.ErrorIs(t, b.finish(e.ID, 1, owner), delivery.ErrSuperseded, "a reply that comes now is too late")
 			b.record(e.ID, 1)
 			got := b.get(e.ID)
 			require.Equal(t, email.RecipientBounced, got.Recipients[1].Status, "a refusal before the dot keeps its own reply")
@@ -153,8 +154,8 @@ func TestCopiesAreBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test", "eve@y.test"))
-	unknown := func(email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	unknown := func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	}
 	for n, wait := range []time.Duration{time.Minute, 30 * time.Minute, 4 * time.Hour, 12 * time.Hour} {
 		rec := b.attempt(e.ID, n+1, unknown)
@@ -183,8 +184,8 @@ func TestARefusalFreesARelay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	unknown := func(email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	unknown := func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	}
 	b.attempt(e.ID, 1, unknown)
 	b.dueNow(e.ID)
@@ -205,8 +206,8 @@ func TestTheGateIsClosed(t *testing.T) {
 		require.Equal(t, email.DetailScheduled, e.Detail)
 		require.Equal(t, []string{"email.scheduled"}, b.events(e.ID))
 		_, o := b.open(e.ID, 1)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
-		require.Equal(t, "scheduled", o.State.Waiting)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
+		require.Equal(t, email.WaitingScheduled, o.State.Waiting)
 		require.WithinDuration(t, m.SendAt, o.State.NextAt, time.Millisecond)
 		require.Zero(t, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID))
 	})
@@ -214,20 +215,20 @@ func TestTheGateIsClosed(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		require.NoError(t, b.control(e.ID, email.ActionHold))
 		_, o := b.open(e.ID, 1)
-		require.Equal(t, "held", o.State.Waiting)
+		require.Equal(t, email.WaitingHeld, o.State.Waiting)
 		require.True(t, o.State.NextAt.IsZero())
 	})
 	t.Run("between retries", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		rec := b.attempt(e.ID, 1, deferred)
-		require.Equal(t, "retry", rec.State.Waiting)
+		require.Equal(t, email.WaitingRetry, rec.State.Waiting)
 		require.Equal(t, 2, rec.State.NextAttempt)
 		require.Equal(t, "greylisted ***@x.test", rec.State.Last.Text)
 		_, o := b.open(e.ID, 2)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
 		b.dueNow(e.ID)
 		_, o = b.open(e.ID, 2)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	})
 	t.Run("a moment before it expires", func(t *testing.T) {
 		m := message("bob@x.test")
@@ -236,7 +237,7 @@ func TestTheGateIsClosed(t *testing.T) {
 		b.attempt(e.ID, 1, deferred)
 		b.exec("UPDATE emails SET expires_at = now() + interval '2 seconds', next_action_at = now() + interval '2 seconds' WHERE id = ?", e.ID)
 		_, o := b.open(e.ID, 2)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
 		require.NotEmpty(t, o.State.Waiting, "a run that is told to go on and finds the gate closed would spin")
 		require.False(t, o.State.NextAt.IsZero())
 	})
@@ -245,8 +246,8 @@ func TestTheGateIsClosed(t *testing.T) {
 		next := b.attempt(e.ID, 1, deferred).State.NextAt
 		b.exec("UPDATE emails SET next_action_at = now() - interval '1 second' WHERE id = ?", e.ID) // as EXPIRE_AFTER was
 		_, o := b.open(e.ID, 2)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
-		require.Equal(t, "retry", o.State.Waiting)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
+		require.Equal(t, email.WaitingRetry, o.State.Waiting)
 		require.WithinDuration(t, next, o.State.NextAt, time.Microsecond)
 		require.WithinDuration(t, next, b.get(e.ID).NextAttemptAt, time.Microsecond)
 	})
@@ -254,15 +255,15 @@ func TestTheGateIsClosed(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		b.attempt(e.ID, 1, delivered)
 		_, o := b.open(e.ID, 2)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
 		require.True(t, o.State.Final)
 		_, o = b.open(e.ID, 1)
-		require.Equal(t, email.VerdictClosed, o.Verdict, "a recorded and projected attempt is history")
+		require.Equal(t, delivery.VerdictClosed, o.Verdict, "a recorded and projected attempt is history")
 	})
 	t.Run("for a number that is not next", func(t *testing.T) {
 		e := b.accept(message("bob@x.test"))
 		_, o := b.open(e.ID, 7)
-		require.Equal(t, email.VerdictClosed, o.Verdict)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict)
 		require.Equal(t, 1, o.State.NextAttempt)
 	})
 	t.Run("after expires_at", func(t *testing.T) {
@@ -286,7 +287,7 @@ func TestTheGateIsClosed(t *testing.T) {
 		require.Equal(t, email.DetailExpired, o.State.Detail)
 	})
 	t.Run("for an e-mail that is not there", func(t *testing.T) {
-		_, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString()}})
+		_, err := b.Open(b.ctx, []delivery.OpenRequest{{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString()}})
 		require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 	})
 }
@@ -303,8 +304,8 @@ func TestOnlyOneOfManyWritesTheDot(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			owner := uuid.NewString()
-			os, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
-			if err != nil || os[0].Verdict != email.VerdictOpened {
+			os, err := b.Open(b.ctx, []delivery.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
+			if err != nil || os[0].Verdict != delivery.VerdictOpened {
 				return
 			}
 			if b.mark(e.ID, 1, owner, ambiguous(os[0])...) == nil {
@@ -322,16 +323,16 @@ func TestOnlyOneOfManyWritesTheDot(t *testing.T) {
 func TestOpenTakesSlices(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	var reqs []email.OpenRequest
+	var reqs []delivery.OpenRequest
 	for range 5 {
 		e := b.accept(message("bob@x.test"))
-		reqs = append(reqs, email.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+		reqs = append(reqs, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
 	}
 	slices.Reverse(reqs)
 	os, err := b.Open(b.ctx, reqs)
 	require.NoError(t, err)
 	for _, o := range os {
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	}
 }
 
@@ -339,15 +340,15 @@ func TestCancelWhileSendingIsRemembered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for name, tc := range map[string]struct {
-		outcome func(email.EnvelopeRecipient) email.Outcome
+		outcome func(delivery.EnvelopeRecipient) delivery.Outcome
 		status  email.Status
 		detail  email.Detail
 		events  []string
 	}{
 		"a deferral becomes a cancel": {deferred, email.StatusCanceled, "", []string{"email.queued", "email.sending", "email.cancel_requested", "email.canceled", "email.completed"}},
 		"an acceptance stands":        {delivered, email.StatusDelivered, "", []string{"email.queued", "email.sending", "email.cancel_requested", "email.delivered", "email.completed"}},
-		"silence stays in doubt": {func(email.EnvelopeRecipient) email.Outcome {
-			return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+		"silence stays in doubt": {func(delivery.EnvelopeRecipient) delivery.Outcome {
+			return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 		}, email.StatusCanceled, email.DetailAmbiguous, []string{"email.queued", "email.sending", "email.cancel_requested", "email.ambiguous", "email.canceled", "email.completed"}},
 	} {
 		e := b.accept(message("bob@x.test"))
@@ -371,8 +372,8 @@ func TestCancelWhileSendingIsRemembered(t *testing.T) {
 func TestAnEndAfterSilenceSaysSo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	silent := func(email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	silent := func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	}
 	canceled, expired := b.accept(message("a@x.test")), b.accept(message("b@x.test"))
 	for _, e := range []email.Email{canceled, expired} {
@@ -396,7 +397,7 @@ func TestCancelOfAnAbandonedOpeningSendsNothing(t *testing.T) {
 	_, err := b.Control(b.ctx, e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictRecorded, o.Verdict)
+	require.Equal(t, delivery.VerdictRecorded, o.Verdict)
 	b.record(e.ID, 1)
 	require.Equal(t, email.StatusCanceled, b.get(e.ID).Status)
 }
@@ -407,10 +408,10 @@ func TestUnrecordedOutcomesAreWrittenByRecord(t *testing.T) {
 	e := b.accept(message("bob@x.test"))
 	owner, o := b.open(e.ID, 1)
 	require.NoError(t, b.mark(e.ID, 1, owner, ambiguous(o)...))
-	_, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1})
+	_, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: e.ID, Attempt: 1})
 	require.ErrorContains(t, err, "data_sent", "there is nothing to project yet")
-	rec, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1, Relay: testRelay,
-		Unrecorded: []email.Outcome{{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "a NUL \x00 and \xff"}}}})
+	rec, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: e.ID, Attempt: 1, Relay: testRelay,
+		Unrecorded: []delivery.Outcome{{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Text: "a NUL \x00 and \xff"}}}})
 	require.NoError(t, err)
 	require.Equal(t, email.StatusDelivered, rec.State.Status)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
@@ -421,7 +422,7 @@ func TestRelayDownIsSaidAndForgotten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	st, err := b.Check(b.ctx, e.ID, email.Obstacle{RelayDown: true})
+	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{RelayDown: true})
 	require.NoError(t, err)
 	require.Nil(t, st, "an attempt is due")
 	require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
@@ -434,7 +435,7 @@ func TestAnAttachmentThatCannotBeHadEndsTheMail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	rec, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Problem: "recording not found"})
+	rec, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: e.ID, Problem: "recording not found"})
 	require.NoError(t, err)
 	require.Equal(t, email.StatusFailed, rec.State.Status)
 	require.Equal(t, email.DetailAttachment, rec.State.Detail)
@@ -446,9 +447,9 @@ func TestAThrottledEmailWaitsForItsTurn(t *testing.T) {
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
 	turn := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	st, err := b.Check(b.ctx, e.ID, email.Obstacle{ThrottledUntil: turn})
+	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{ThrottledUntil: turn})
 	require.NoError(t, err)
-	require.Equal(t, "throttled", st.Waiting)
+	require.Equal(t, email.WaitingThrottled, st.Waiting)
 	require.WithinRange(t, st.NextAt, time.Now(), time.Now().Add(15*time.Minute), "it looks now and then whether the queue is shorter")
 	got := b.get(e.ID)
 	require.Equal(t, email.DetailThrottled, got.Detail)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // as acts for the customer.
@@ -29,7 +30,7 @@ func (b *bench) holders(id string) (out []string) {
 	return out
 }
 
-func (b *bench) all(reach email.Reach, action email.Action) email.Reached {
+func (b *bench) all(reach delivery.Reach, action email.Action) delivery.Reached {
 	b.t.Helper()
 	n, err := b.ControlAll(b.ctx, reach, action, nil)
 	require.NoError(b.t, err)
@@ -67,7 +68,7 @@ func TestEachLiftsItsOwnHold(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, b.get(e.ID).HeldBy)
 	_, o = b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Equal(t, []string{"email.held customer", "email.held operator", "email.resumed customer", "email.resumed operator"}, b.holders(e.ID), "the second hold has an event of its own")
 }
 
@@ -135,21 +136,21 @@ func TestAnOperatorReachesAllMailOfACustomer(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.as(theirs.ID, email.ActionHold))
 
-	mine := email.Reach{CustomerID: b.customer}
-	require.Equal(t, email.Reached{Changed: 302}, b.all(mine, email.ActionHold))
-	require.Equal(t, email.Reached{}, b.all(mine, email.ActionHold), "in force already")
+	mine := delivery.Reach{CustomerID: b.customer}
+	require.Equal(t, delivery.Reached{Changed: 302}, b.all(mine, email.ActionHold))
+	require.Equal(t, delivery.Reached{}, b.all(mine, email.ActionHold), "in force already")
 	require.Empty(t, b.get(single.ID).NextAttemptAt)
 	_, none, _ := b.openBatch(batch.ID, 10)
 	require.Empty(t, none, "the batch's run takes none of them")
 	require.Equal(t, map[email.Detail]int{email.DetailHeld: 300}, b.progress(batch.ID).Details)
 	require.Equal(t, 303, b.count("SELECT count(*) FROM audit WHERE action = 'email.hold' AND actor = 'system'")) // and the customer's own
 
-	require.Equal(t, email.Reached{Changed: 302}, b.all(mine, email.ActionResume))
+	require.Equal(t, delivery.Reached{Changed: 302}, b.all(mine, email.ActionResume))
 	require.Equal(t, []email.Holder{email.HolderCustomer}, b.get(theirs.ID).HeldBy, "the customer's own hold stays")
 	require.Equal(t, email.DetailDeferred, b.get(opened[0].EmailID).Detail)
 	require.Equal(t, email.StatusQueued, b.get(items[299].EmailID).Status)
 
-	require.Equal(t, email.Reached{Changed: 302}, b.all(mine, email.ActionCancel))
+	require.Equal(t, delivery.Reached{Changed: 302}, b.all(mine, email.ActionCancel))
 	require.Zero(t, b.count("SELECT count(*) FROM emails WHERE customer_id = ? AND status IN ('queued', 'sending')", b.customer))
 	require.Equal(t, email.StatusDelivered, b.get(done.ID).Status)
 	require.Equal(t, 1, b.count("SELECT count(*) FROM emails WHERE id = ? AND status = 'queued' AND NOT held", foreign.ID))
@@ -159,16 +160,16 @@ func TestAnOperatorReachesAllMailToADomain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	two, elsewhere := b.accept(message("a@x.test", "b@Y.test")), b.accept(message("c@z.test"))
-	at := email.Reach{RecipientDomain: "y.test"}
-	require.Equal(t, email.Reached{Changed: 1}, b.all(at, email.ActionHold))
+	at := delivery.Reach{RecipientDomain: "y.test"}
+	require.Equal(t, delivery.Reached{Changed: 1}, b.all(at, email.ActionHold))
 	require.Equal(t, []email.Holder{email.HolderOperator}, b.get(two.ID).HeldBy)
 	require.Empty(t, b.get(elsewhere.ID).HeldBy)
-	require.Equal(t, email.Reached{}, b.all(email.Reach{RecipientDomain: "y.test", CustomerID: uuid.NewString()}, email.ActionResume), "both have to be true")
+	require.Equal(t, delivery.Reached{}, b.all(delivery.Reach{RecipientDomain: "y.test", CustomerID: uuid.NewString()}, email.ActionResume), "both have to be true")
 	b.exec("UPDATE recipients SET status = 'bounced', next_attempt_at = NULL WHERE email_id = ? AND address = 'b@Y.test'", two.ID)
-	require.Equal(t, email.Reached{Changed: 1}, b.all(at, email.ActionResume), "one who has ended meanwhile keeps nothing held")
-	require.Equal(t, email.Reached{}, b.all(at, email.ActionCancel))
-	require.Equal(t, email.Reached{Changed: 1}, b.all(email.Reach{EmailID: elsewhere.ID}, email.ActionCancel))
-	_, err := b.ControlAll(b.ctx, email.Reach{}, email.ActionCancel, nil)
+	require.Equal(t, delivery.Reached{Changed: 1}, b.all(at, email.ActionResume), "one who has ended meanwhile keeps nothing held")
+	require.Equal(t, delivery.Reached{}, b.all(at, email.ActionCancel))
+	require.Equal(t, delivery.Reached{Changed: 1}, b.all(delivery.Reach{EmailID: elsewhere.ID}, email.ActionCancel))
+	_, err := b.ControlAll(b.ctx, delivery.Reach{}, email.ActionCancel, nil)
 	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), "nothing named is not everything")
 }
 
@@ -180,8 +181,8 @@ func TestAnOperatorsHoldOfAWholeBatchIsReached(t *testing.T) {
 	batch, _ := b.acceptBatch(batchOf(3, nil))
 	_, err := b.ControlBatch(b.ctx, batch.ID, email.ActionHold)
 	require.NoError(t, err)
-	require.Equal(t, email.Reached{Kept: 3}, b.all(email.Reach{RecipientDomain: "x.test"}, email.ActionResume))
-	require.Equal(t, email.Reached{Changed: 3}, b.all(email.Reach{CustomerID: b.customer}, email.ActionResume))
+	require.Equal(t, delivery.Reached{Kept: 3}, b.all(delivery.Reach{RecipientDomain: "x.test"}, email.ActionResume))
+	require.Equal(t, delivery.Reached{Changed: 3}, b.all(delivery.Reach{CustomerID: b.customer}, email.ActionResume))
 	require.False(t, b.progress(batch.ID).Held)
 	_, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 3)
@@ -200,22 +201,22 @@ func TestAnOperatorReachesOneBatch(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.as(items[2].EmailID, email.ActionHold))
 
-	one := email.Reach{BatchID: batch.ID}
-	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionHold))
+	one := delivery.Reach{BatchID: batch.ID}
+	require.Equal(t, delivery.Reached{Changed: 3}, b.all(one, email.ActionHold))
 	require.Equal(t, []email.Holder{email.HolderOperator}, b.get(opened[0].EmailID).HeldBy)
 	require.Equal(t, 3, b.count("SELECT count(*) FROM emails WHERE held_by_operator"))
-	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionResume))
+	require.Equal(t, delivery.Reached{Changed: 3}, b.all(one, email.ActionResume))
 	require.Equal(t, []email.Holder{email.HolderCustomer}, b.get(items[2].EmailID).HeldBy, "the customer's own hold stays")
 
 	for _, id := range []string{batch.ID, other.ID} {
 		_, err = b.ControlBatch(b.ctx, id, email.ActionHold)
 		require.NoError(t, err)
 	}
-	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionResume), "a hold of the whole too")
+	require.Equal(t, delivery.Reached{Changed: 3}, b.all(one, email.ActionResume), "a hold of the whole too")
 	require.False(t, b.progress(batch.ID).Held)
 	require.True(t, b.progress(other.ID).Held, "and of no other")
 
-	require.Equal(t, email.Reached{Changed: 3}, b.all(one, email.ActionCancel))
+	require.Equal(t, delivery.Reached{Changed: 3}, b.all(one, email.ActionCancel))
 	require.Equal(t, 3, b.count("SELECT count(*) FROM emails WHERE status = 'canceled'"))
 	require.Equal(t, email.StatusQueued, b.get(single.ID).Status)
 }
@@ -228,14 +229,14 @@ func TestAnOperatorsMistakenIDIsRefused(t *testing.T) {
 	done, mine := b.accept(message("bob@x.test")), b.accept(message("bob@x.test"))
 	b.attempt(done.ID, 1, delivered)
 	for name, tt := range map[string]struct {
-		reach email.Reach
+		reach delivery.Reach
 		code  email.Code
 	}{
-		"no such e-mail":             {email.Reach{EmailID: uuid.NewString()}, email.CodeNotFound},
-		"no such batch":              {email.Reach{BatchID: uuid.NewString()}, email.CodeNotFound},
-		"another customer's e-mail":  {email.Reach{EmailID: mine.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
-		"another customer's batch":   {email.Reach{BatchID: batch.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
-		"an e-mail that is finished": {email.Reach{EmailID: done.ID}, email.CodeConflict},
+		"no such e-mail":             {delivery.Reach{EmailID: uuid.NewString()}, email.CodeNotFound},
+		"no such batch":              {delivery.Reach{BatchID: uuid.NewString()}, email.CodeNotFound},
+		"another customer's e-mail":  {delivery.Reach{EmailID: mine.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
+		"another customer's batch":   {delivery.Reach{BatchID: batch.ID, CustomerID: uuid.NewString()}, email.CodeNotFound},
+		"an e-mail that is finished": {delivery.Reach{EmailID: done.ID}, email.CodeConflict},
 	} {
 		for _, action := range []email.Action{email.ActionHold, email.ActionResume, email.ActionCancel} {
 			_, err := b.ControlAll(b.ctx, tt.reach, action, nil)
@@ -272,12 +273,12 @@ func TestAnOperatorsActionGoesOnWhereItWasStopped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_, items := b.acceptBatch(batchOf(600, nil))
-	mine := email.Reach{CustomerID: b.customer}
+	mine := delivery.Reach{CustomerID: b.customer}
 	parts := 0
 	release := b.locked(items[599].EmailID)
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.ControlAll(b.ctx, mine, email.ActionHold, func(email.Reached) { parts++ })
+		_, err := b.ControlAll(b.ctx, mine, email.ActionHold, func(delivery.Reached) { parts++ })
 		done <- err
 	}()
 	require.Eventually(t, b.waits, 30*time.Second, 5*time.Millisecond)
@@ -287,7 +288,7 @@ func TestAnOperatorsActionGoesOnWhereItWasStopped(t *testing.T) {
 	require.Equal(t, 2, parts, "a transaction takes 250 of them")
 	require.Equal(t, 500, b.count("SELECT count(*) FROM emails WHERE held"))
 	require.Equal(t, 500, b.count("SELECT count(*) FROM wakes"), "what was done has its wake-ups")
-	require.Equal(t, email.Reached{Changed: 100}, b.all(mine, email.ActionHold))
+	require.Equal(t, delivery.Reached{Changed: 100}, b.all(mine, email.ActionHold))
 	require.Equal(t, 600, b.count("SELECT count(*) FROM emails WHERE held_by_operator"))
 }
 
@@ -296,13 +297,13 @@ func TestWakesAreLeasedUntilTheyAreCarriedOut(t *testing.T) {
 	b := setup(t)
 	alone := b.accept(message("bob@x.test"))
 	batch, items := b.acceptBatch(batchOf(3, nil))
-	mine := email.Reach{CustomerID: b.customer}
+	mine := delivery.Reach{CustomerID: b.customer}
 	b.all(mine, email.ActionHold)
-	b.all(email.Reach{EmailID: alone.ID}, email.ActionCancel)
+	b.all(delivery.Reach{EmailID: alone.ID}, email.ActionCancel)
 	wakes, err := b.ClaimWakes(b.ctx, time.Hour, 10)
 	require.NoError(t, err)
 	require.Len(t, wakes, 2, "the batch's run comes once")
-	of := map[string]email.Wake{}
+	of := map[string]delivery.Wake{}
 	for _, w := range wakes {
 		of[w.WorkflowID] = w
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -113,11 +114,11 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			return nil
 		},
 		"many at once": func(s *db.Store) error {
-			var reqs []email.OpenRequest
-			var recs []email.RecordStatusInput
+			var reqs []delivery.OpenRequest
+			var recs []delivery.RecordStatusInput
 			for _, id := range waiting[8:] {
-				reqs = append(reqs, email.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
-				recs = append(recs, email.RecordStatusInput{EmailID: id})
+				reqs = append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+				recs = append(recs, delivery.RecordStatusInput{EmailID: id})
 			}
 			if _, err := s.OpenMany(b.ctx, reqs); err != nil {
 				return err
@@ -190,15 +191,15 @@ func TestPlansOutliveSmallTables(t *testing.T) {
 		_, err = b.Message(b.ctx, alone.ID)
 		require.NoError(t, err)
 		owner, o := b.open(alone.ID, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		end := func(owner string, ids ...string) {
-			var marks []email.Mark
-			var endings []email.Ending
-			var recs []email.RecordStatusInput
+			var marks []delivery.Mark
+			var endings []delivery.Ending
+			var recs []delivery.RecordStatusInput
 			for _, id := range ids {
-				marks = append(marks, email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
-				endings = append(endings, email.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
-				recs = append(recs, email.RecordStatusInput{EmailID: id, Attempt: 1})
+				marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
+				endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+				recs = append(recs, delivery.RecordStatusInput{EmailID: id, Attempt: 1})
 			}
 			for _, patch := range []func() ([]bool, error){
 				func() ([]bool, error) { return b.MarkSent(b.ctx, marks) },
@@ -213,10 +214,10 @@ func TestPlansOutliveSmallTables(t *testing.T) {
 		}
 		end(owner, alone.ID)
 		var ids []string
-		var reqs []email.OpenRequest
+		var reqs []delivery.OpenRequest
 		for range 3 {
 			id := b.accept(message("a@x.test")).ID
-			ids, reqs = append(ids, id), append(reqs, email.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+			ids, reqs = append(ids, id), append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
 		}
 		_, err = b.OpenMany(b.ctx, reqs)
 		require.NoError(t, err)

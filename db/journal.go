@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // openedAttempt is the part of an attempt's row that it begins with.
@@ -26,14 +27,14 @@ type openedAttempt struct {
 
 // attemptPatch is what changes of one attempt, and on whose behalf.
 type attemptPatch struct {
-	EmailID    string          `json:"email_id" sql:"uuid"`
-	Attempt    int             `json:"attempt"`
-	Owner      string          `json:"owner" sql:"uuid"`
-	Relay      email.Relay     `json:"relay"`
-	Outcomes   []email.Outcome `json:"outcomes"`
-	Transcript []email.Step    `json:"transcript,omitempty"`
-	SHA256     string          `json:"message_sha256,omitempty"`
-	Bytes      int64           `json:"message_bytes,omitempty"`
+	EmailID    string             `json:"email_id" sql:"uuid"`
+	Attempt    int                `json:"attempt"`
+	Owner      string             `json:"owner" sql:"uuid"`
+	Relay      email.Relay        `json:"relay"`
+	Outcomes   []delivery.Outcome `json:"outcomes"`
+	Transcript []email.Step       `json:"transcript,omitempty"`
+	SHA256     string             `json:"message_sha256,omitempty"`
+	Bytes      int64              `json:"message_bytes,omitempty"`
 }
 
 // markAttempts and finishAttempts are prepared.
@@ -51,7 +52,7 @@ var (
 // MarkSent notes that final dots are about to be written. Those of the attempts
 // it does not name as ours must not be: somebody else has them. Nor may any after an
 // error, or when ctx ends first: what is in the journal is not known then.
-func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, err error) {
+func (s *Store) MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error) {
 	// Well within the leases that begin with it.
 	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
 	defer cancel()
@@ -62,19 +63,19 @@ func (s *Store) MarkSent(ctx context.Context, marks []email.Mark) (ours []bool, 
 	return []bool{mine}, err
 }
 
-func (s *Store) markMany(ctx context.Context, marks []email.Mark) (ours []bool, err error) {
+func (s *Store) markMany(ctx context.Context, marks []delivery.Mark) (ours []bool, err error) {
 	patches := make([]attemptPatch, len(marks))
 	for i, m := range marks {
 		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,
 			Outcomes: cleanOutcomes(m.IfSilent), SHA256: m.MessageSHA256, Bytes: m.MessageBytes}
 	}
-	return s.patchAttempts(ctx, "mark_attempts", patches, email.Lease.Seconds())
+	return s.patchAttempts(ctx, "mark_attempts", patches, delivery.Lease.Seconds())
 }
 
 // Finish writes attempts' outcomes into the journal. It touches no other row, so
 // that it waits for nobody. Attempts it does not name as ours were ended by
 // somebody else.
-func (s *Store) Finish(ctx context.Context, endings []email.Ending) (ours []bool, err error) {
+func (s *Store) Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error) {
 	if len(endings) != 1 {
 		return s.finishMany(ctx, endings)
 	}
@@ -85,7 +86,7 @@ func (s *Store) Finish(ctx context.Context, endings []email.Ending) (ours []bool
 	return []bool{mine}, err
 }
 
-func (s *Store) finishMany(ctx context.Context, endings []email.Ending) (ours []bool, err error) {
+func (s *Store) finishMany(ctx context.Context, endings []delivery.Ending) (ours []bool, err error) {
 	patches := make([]attemptPatch, len(endings))
 	for i, e := range endings {
 		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,
@@ -125,13 +126,13 @@ func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemp
 func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner string) error {
 	res, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
 		WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
-		email.Lease.Seconds(), emailID, attempt, owner).Exec(ctx)
+		delivery.Lease.Seconds(), emailID, attempt, owner).Exec(ctx)
 	if err != nil {
 		return translate(err)
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n != 1 {
-		err = email.ErrSuperseded
+		err = delivery.ErrSuperseded
 	}
 	return err
 }
@@ -179,8 +180,8 @@ func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after 
 	return out, next, nil
 }
 
-func cleanOutcomes(os []email.Outcome) []email.Outcome {
-	out := make([]email.Outcome, len(os))
+func cleanOutcomes(os []delivery.Outcome) []delivery.Outcome {
+	out := make([]delivery.Outcome, len(os))
 	for i, o := range os {
 		o.Text, o.Enhanced = cleanText(o.Text), cleanText(o.Enhanced)
 		out[i] = o

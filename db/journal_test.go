@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // TestMarksAreCommittedTogether has fifty come while one waits for Postgres.
@@ -17,17 +17,17 @@ func TestMarksAreCommittedTogether(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const n, taken = 51, 7
-	mark := func(i int, id, owner string) email.Mark {
+	mark := func(i int, id, owner string) delivery.Mark {
 		if i == taken {
 			owner = uuid.NewString()
 		}
-		return email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5}
+		return delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5}
 	}
-	marks := make([]email.Mark, n)
+	marks := make([]delivery.Mark, n)
 	for i := range marks {
 		id := b.accept(message("a@x.test")).ID
 		owner, o := b.open(id, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		marks[i] = mark(i, id, owner)
 	}
 	tx, err := b.raw.BeginTx(b.ctx, nil)
@@ -80,17 +80,17 @@ func TestTheJournalKnowsOwnersApart(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		id := b.accept(message("a@x.test")).ID
 		mine, o := b.open(id, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		owners, want := []string{mine, uuid.NewString()}, []bool{true, false}
 		if !first {
 			slices.Reverse(owners)
 			slices.Reverse(want)
 		}
-		var marks []email.Mark
-		var endings []email.Ending
+		var marks []delivery.Mark
+		var endings []delivery.Ending
 		for _, owner := range owners {
-			marks = append(marks, email.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
-			endings = append(endings, email.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+			marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
+			endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
 		}
 		ours, err := b.MarkSent(b.ctx, marks)
 		require.NoError(t, err)

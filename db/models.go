@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 )
 
@@ -71,15 +72,15 @@ type emailRow struct {
 }
 
 // run is how its run is started and found.
-func (r *emailRow) run() email.Start {
-	return email.RunOf(email.Email{ID: r.ID, WorkflowID: r.WorkflowID, BatchID: r.BatchID, CustomerID: r.CustomerID, Message: email.Message{Stream: r.Stream}})
+func (r *emailRow) run() delivery.Start {
+	return delivery.RunOf(email.Email{ID: r.ID, WorkflowID: r.WorkflowID, BatchID: r.BatchID, CustomerID: r.CustomerID, Message: email.Message{Stream: r.Stream}})
 }
 
 // batched reports whether a batch's run answers for it.
 func (r *emailRow) batched() bool { return r.run().BatchID != "" }
 
-func (r *emailRow) route() email.Route {
-	return email.Route{Stream: r.Stream, SenderDomain: email.DomainOf(r.FromEmail), Bytes: r.SizeBytes}
+func (r *emailRow) route() delivery.Route {
+	return delivery.Route{Stream: r.Stream, SenderDomain: email.DomainOf(r.FromEmail), Bytes: r.SizeBytes}
 }
 
 type contentRow struct {
@@ -151,7 +152,7 @@ type attemptRow struct {
 	LeaseUntil    time.Time          `bun:"lease_until" json:"lease_until"`
 	RecipientIDs  []string           `bun:"recipient_ids,array,type:uuid[]" json:"recipient_ids"`
 	Relay         email.Relay        `bun:"relay,type:jsonb" json:"relay"`
-	Outcomes      []email.Outcome    `bun:"outcomes,type:jsonb,nullzero" json:"outcomes,omitzero"`
+	Outcomes      []delivery.Outcome `bun:"outcomes,type:jsonb,nullzero" json:"outcomes,omitzero"`
 	Transcript    []email.Step       `bun:"transcript,type:jsonb,nullzero" json:"transcript,omitzero"`
 	MessageSHA256 string             `bun:"message_sha256" json:"message_sha256"`
 	MessageBytes  int64              `bun:"message_bytes" json:"message_bytes"`

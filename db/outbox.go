@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // ClaimStarts leases up to limit outbox rows whose lease has run out, for
 // lease, to owner. The caller starts the runs after this has committed; the
 // gate deletes the rows.
-func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error) {
-	var out []email.Start
+func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
+	var out []delivery.Start
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT email_id FROM outbox WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED),
 		claimed AS (
@@ -36,7 +37,7 @@ const (
 // time on, so that several sweepers do not all wake the same ones. Those of a batch
 // wait for their turn as long as its run is at work; of one that is not, the batch
 // comes once.
-func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error) {
+func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error) {
 	var rows []*emailRow
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT e.id FROM emails AS e WHERE e.next_action_at < now() - ?0 * interval '1 second'
@@ -51,7 +52,7 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 	if err != nil {
 		return nil, translate(err)
 	}
-	var out []email.Start
+	var out []delivery.Start
 	for _, r := range rows {
 		out = appendRun(out, r.run())
 	}
@@ -59,8 +60,8 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]email.Start, err
 }
 
 // appendRun adds a run, that of a batch once.
-func appendRun(runs []email.Start, run email.Start) []email.Start {
-	if run.BatchID != "" && slices.ContainsFunc(runs, func(r email.Start) bool { return r.BatchID == run.BatchID }) {
+func appendRun(runs []delivery.Start, run delivery.Start) []delivery.Start {
+	if run.BatchID != "" && slices.ContainsFunc(runs, func(r delivery.Start) bool { return r.BatchID == run.BatchID }) {
 		return runs
 	}
 	return append(runs, run)

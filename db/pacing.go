@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 )
 
@@ -26,7 +27,7 @@ func (r *recipientRow) setTurn(t pacing.Turn, now time.Time) {
 // a day of their sender's warm-up plan, and a slot of the rate of their own domain.
 // Recipients that have to wait are not due any more. The number of statements does not
 // grow with the number of e-mails. The order of locks is: e-mails, domains, rates.
-func (c *change) pace(reqs []email.OpenRequest) error {
+func (c *change) pace(reqs []delivery.OpenRequest) error {
 	var ready []*mail
 	for _, req := range reqs {
 		m, err := c.mail(req.EmailID)
@@ -67,7 +68,7 @@ func streamOrder(m *mail) int {
 }
 
 // mayOpen reports whether nothing but a rate stands against an attempt.
-func (c *change) mayOpen(m *mail, req email.OpenRequest) (bool, error) {
+func (c *change) mayOpen(m *mail, req delivery.OpenRequest) (bool, error) {
 	if m.Status.Final() || m.AttemptOpen || m.Held || req.Attempt != m.Attempts+1 || c.expired(m) {
 		return false, nil
 	}

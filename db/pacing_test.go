@@ -13,10 +13,11 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // paced is a bench whose recipients' domains have rates.
-func paced(t *testing.T, rates email.Rates) *bench {
+func paced(t *testing.T, rates delivery.Rates) *bench {
 	t.Helper()
 	return setupWith(t, dbtest.URL(t), func(o *db.Options) { o.RecipientRates = rates })
 }
@@ -28,11 +29,11 @@ func broadcast(to ...string) email.Message {
 }
 
 // openMany asks for attempts at all of them in one transaction.
-func (b *bench) openMany(attempt int, ids ...string) []email.Opening {
+func (b *bench) openMany(attempt int, ids ...string) []delivery.Opening {
 	b.t.Helper()
-	reqs := make([]email.OpenRequest, len(ids))
+	reqs := make([]delivery.OpenRequest, len(ids))
 	for i, id := range ids {
-		reqs[i] = email.OpenRequest{EmailID: id, Attempt: attempt, Owner: uuid.NewString(), Relay: testRelay}
+		reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempt, Owner: uuid.NewString(), Relay: testRelay}
 	}
 	os, err := b.Open(b.ctx, reqs)
 	require.NoError(b.t, err)
@@ -58,16 +59,16 @@ func (b *bench) nextPlace(domain string) (at time.Time) {
 
 func TestARecipientsDomainHasARate(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": 10 * time.Minute})
+	b := paced(t, delivery.Rates{"slow.test": 10 * time.Minute})
 	first := b.accept(message("a@slow.test"))
 	second := b.accept(message("b@slow.test"))
 	other := b.accept(message("c@free.test"))
 	_, o := b.open(first.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	place := b.nextPlace("slow.test")
 	_, o = b.open(second.ID, 1)
-	require.Equal(t, email.VerdictClosed, o.Verdict)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 	require.Equal(t, email.RecipientRate("slow.test"), o.State.ThrottledBy)
 	require.True(t, place.Equal(o.State.NextAt), "one pace behind the first")
 	got := b.get(second.ID)
@@ -76,7 +77,7 @@ func TestARecipientsDomainHasARate(t *testing.T) {
 	require.Equal(t, o.State.NextAt, got.NextAttemptAt)
 	require.Equal(t, 0, b.count("SELECT count(*) FROM outbox WHERE email_id = ?", second.ID), "it has a run, and that has a timer")
 	_, o = b.open(other.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "others have no rate")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "others have no rate")
 
 	_, again := b.open(second.ID, 1)
 	require.Equal(t, got.NextAttemptAt, again.State.NextAt, "who comes early keeps the place")
@@ -85,7 +86,7 @@ func TestARecipientsDomainHasARate(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, plan.State.Waiting)
 	_, o = b.open(second.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "it needs no second place")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "it needs no second place")
 	require.Equal(t, email.Detail(""), b.get(second.ID).Detail)
 
 	third := b.accept(message("d@slow.test"))
@@ -95,39 +96,39 @@ func TestARecipientsDomainHasARate(t *testing.T) {
 	b.pass(30 * time.Minute)
 	fourth := b.accept(message("e@slow.test"))
 	_, o = b.open(fourth.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	_, o = b.open(third.ID, 1)
-	require.Equal(t, email.VerdictClosed, o.Verdict, "twenty minutes late: the place is gone")
+	require.Equal(t, delivery.VerdictClosed, o.Verdict, "twenty minutes late: the place is gone")
 }
 
 func TestARetryNeedsAPlaceToo(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{email.AnyDomain: time.Hour})
+	b := paced(t, delivery.Rates{delivery.AnyDomain: time.Hour})
 	e := b.accept(message("a@x.test"))
 	b.attempt(e.ID, 1, deferred)
 	b.dueNow(e.ID)
 	_, o := b.open(e.ID, 2)
-	require.Equal(t, email.VerdictClosed, o.Verdict)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 	_, o = b.open(b.accept(message("a@y.test")).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "each domain has its own queue")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "each domain has its own queue")
 	require.NoError(t, b.control(e.ID, email.ActionRetryNow))
 	_, o = b.open(e.ID, 2)
-	require.Equal(t, email.VerdictClosed, o.Verdict, "retry now is not in spite of a rate")
+	require.Equal(t, delivery.VerdictClosed, o.Verdict, "retry now is not in spite of a rate")
 	b.pass(time.Hour)
 	_, o = b.open(e.ID, 2)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
 // TestASlowDomainHoldsBackNobodyElse: the others of the same e-mail are sent to.
 func TestASlowDomainHoldsBackNobodyElse(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": time.Minute, "slower.test": time.Hour})
+	b := paced(t, delivery.Rates{"slow.test": time.Minute, "slower.test": time.Hour})
 	b.open(b.accept(message("a@slow.test", "b@slower.test")).ID, 1)
 	e := b.accept(message("a@slow.test", "b@slower.test", "c@free.test", "d@slow.test"))
 	rec := b.attempt(e.ID, 1, delivered)
 	require.Equal(t, 3, rec.State.Open)
-	require.Equal(t, "throttled", rec.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, rec.State.Waiting)
 	require.Equal(t, email.RecipientRate("slow.test"), rec.State.ThrottledBy)
 	got := b.get(e.ID)
 	require.Equal(t, email.StatusSending, got.Status)
@@ -143,31 +144,31 @@ func TestASlowDomainHoldsBackNobodyElse(t *testing.T) {
 	b.pass(time.Hour - time.Minute)
 	require.True(t, b.attempt(e.ID, 3, delivered).State.Final)
 	_, o := b.open(b.accept(message("z@slow.test")).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
 // TestAPlaceIsKeptWhileTheRelayTakesItsTime: its domain's turn is not lost for the
 // relay's.
 func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": time.Hour})
+	b := paced(t, delivery.Rates{"slow.test": time.Hour})
 	e := b.accept(message("a@slow.test"))
-	st, err := b.Check(b.ctx, e.ID, email.Obstacle{})
+	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.Nil(t, st, "it is its turn")
-	st, err = b.Check(b.ctx, e.ID, email.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
+	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
 	require.NoError(t, err)
 	require.Equal(t, email.RelayRate("primary"), st.ThrottledBy)
 	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "it has a run, and that has a timer")
 	b.pass(10 * time.Minute)
-	st, err = b.Check(b.ctx, e.ID, email.Obstacle{})
+	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.Nil(t, st)
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 
 	other := b.accept(message("b@slow.test"))
-	st, err = b.Check(b.ctx, other.ID, email.Obstacle{})
+	st, err = b.Check(b.ctx, other.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(50*time.Minute), b.get(other.ID).NextAttemptAt, 30*time.Minute, "one place was taken, not three")
 	require.Equal(t, email.RecipientRate("slow.test"), st.ThrottledBy)
@@ -175,7 +176,7 @@ func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
 
 func TestTwoRecipientsTakeTwoPlaces(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": 4 * time.Minute})
+	b := paced(t, delivery.Rates{"slow.test": 4 * time.Minute})
 	b.open(b.accept(message("a@slow.test", "b@slow.test", "c@slow.test")).ID, 1)
 	_, o := b.open(b.accept(message("d@slow.test")).ID, 1)
 	require.WithinDuration(t, time.Now().Add(12*time.Minute), o.State.NextAt, 4*time.Minute)
@@ -186,7 +187,7 @@ func TestTwoRecipientsTakeTwoPlaces(t *testing.T) {
 func TestManyPassAGateAtTheRate(t *testing.T) {
 	t.Parallel()
 	const pace, n, together = 10 * time.Millisecond, 300, 20
-	b := paced(t, email.Rates{"slow.test": pace, "other.test": pace})
+	b := paced(t, delivery.Rates{"slow.test": pace, "other.test": pace})
 	var ids []string
 	for i := range n {
 		to := []string{fmt.Sprintf("u%d@slow.test", i)}
@@ -209,9 +210,9 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 		wg.Go(func() {
 			left, attempts, told := part, map[string]int{}, map[string]time.Time{}
 			for len(left) > 0 && time.Since(began) < time.Minute {
-				reqs := make([]email.OpenRequest, len(left))
+				reqs := make([]delivery.OpenRequest, len(left))
 				for i, id := range left {
-					reqs[i] = email.OpenRequest{EmailID: id, Attempt: attempts[id] + 1, Owner: uuid.NewString(), Relay: testRelay}
+					reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempts[id] + 1, Owner: uuid.NewString(), Relay: testRelay}
 				}
 				asked := time.Now()
 				os, err := b.Open(b.ctx, reqs)
@@ -225,8 +226,8 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 				for i, o := range os {
 					id := left[i]
 					st := o.State
-					if o.Verdict == email.VerdictOpened {
-						var outs []email.Outcome
+					if o.Verdict == delivery.VerdictOpened {
+						var outs []delivery.Outcome
 						mu.Lock()
 						if late = max(late, at.Sub(asked)); !told[id].IsZero() {
 							late = max(late, at.Sub(told[id]))
@@ -234,14 +235,14 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 						for _, r := range o.Recipients {
 							d := email.DomainOf(r.Address)
 							opened[d] = append(opened[d], at)
-							outs = append(outs, email.Outcome{RecipientID: r.ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}})
+							outs = append(outs, delivery.Outcome{RecipientID: r.ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}})
 						}
 						mu.Unlock()
 						attempts[id]++
 						if err := b.finish(id, attempts[id], reqs[i].Owner, outs...); err != nil {
 							t.Error(err)
 						}
-						rec, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: id, Attempt: attempts[id]})
+						rec, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: id, Attempt: attempts[id]})
 						if err != nil {
 							t.Error(err)
 						}
@@ -286,8 +287,8 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 	t.Run("for a relay", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
-		demand := email.Demand{Queue: "relay:a", N: 1, Pace: 20 * time.Millisecond, Stream: email.StreamBroadcast}
-		var last email.Place
+		demand := delivery.Demand{Queue: "relay:a", N: 1, Pace: 20 * time.Millisecond, Stream: email.StreamBroadcast}
+		var last delivery.Place
 		began := time.Now()
 		for range 2000 {
 			var err error
@@ -306,7 +307,7 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 	t.Run("for a recipient's domain", func(t *testing.T) {
 		t.Parallel()
 		// Half an hour: on the slowest machine most of them still wait when the last has come.
-		b := paced(t, email.Rates{"slow.test": time.Second})
+		b := paced(t, delivery.Rates{"slow.test": time.Second})
 		var ids []string
 		for i := range 2000 {
 			ids = append(ids, b.accept(broadcast(fmt.Sprintf("u%d@slow.test", i))).ID)
@@ -316,7 +317,7 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		}
 		require.Greater(t, b.count("SELECT count(*) FROM emails WHERE status_detail = 'throttled'"), 1000)
 		_, o := b.open(b.accept(message("a@slow.test")).ID, 1)
-		if o.Verdict != email.VerdictOpened {
+		if o.Verdict != delivery.VerdictOpened {
 			require.Less(t, o.State.NextAt, time.Now().Add(10*time.Second))
 		}
 	})
@@ -325,7 +326,7 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 // TestABatchPassesTheGateAtTheRate: what has to wait stays with its batch.
 func TestABatchPassesTheGateAtTheRate(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": time.Minute})
+	b := paced(t, delivery.Rates{"slow.test": time.Minute})
 	batch, _ := b.acceptBatch(batchOf(6, func(i int, m *email.Message) error {
 		m.To = []email.Address{{Email: fmt.Sprintf("u%d@%s.test", i, []string{"slow", "free"}[i%2])}}
 		return nil

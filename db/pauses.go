@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 type pauseRow struct {
@@ -116,14 +117,14 @@ func (c *change) pause(m *mail, relay string) {
 // ClaimUnpaused finds up to limit e-mails that a pause stopped and none stops any more,
 // and makes them due. The run of a batch comes once; there may be more as long as there
 // is any.
-func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error) {
+func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start, error) {
 	var ids []string
 	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
 		ORDER BY e.id LIMIT ?`, limit).Scan(ctx, &ids)
 	if err != nil || len(ids) == 0 {
 		return nil, translate(err)
 	}
-	var out []email.Start
+	var out []delivery.Start
 	err = s.change(ctx, ids, func(c *change) error {
 		out = out[:0]
 		for _, m := range c.mails {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestPauseStopsWhatItCovers(t *testing.T) {
@@ -28,12 +29,12 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 		b.pause(tc.pause)
 		e := b.accept(tc.stops)
 		_, o := b.open(e.ID, 1)
-		require.Equal(t, email.VerdictClosed, o.Verdict, name)
-		require.Equal(t, "paused", o.State.Waiting, name)
+		require.Equal(t, delivery.VerdictClosed, o.Verdict, name)
+		require.Equal(t, email.WaitingPaused, o.State.Waiting, name)
 		require.Equal(t, email.DetailHeld, b.get(e.ID).Detail)
 		if tc.lets.Subject != "" {
 			_, o := b.open(b.accept(tc.lets).ID, 1)
-			require.Equal(t, email.VerdictOpened, o.Verdict, name)
+			require.Equal(t, delivery.VerdictOpened, o.Verdict, name)
 		}
 		got, err := b.ClaimUnpaused(b.ctx, 10)
 		require.NoError(t, err)
@@ -50,11 +51,11 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 		require.Len(t, got, 1, name)
 		require.Equal(t, e.WorkflowID, got[0].WorkflowID)
 		_, o = b.open(e.ID, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict, name)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict, name)
 	}
 	b.pause(email.Pause{Scope: email.PauseStream, Key: "broadcast"})
 	_, o := b.open(b.accept(message("bob@x.test")).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "somebody else's pause")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "somebody else's pause")
 }
 
 func TestAPausedMailStillExpiresAndIsCanceled(t *testing.T) {
@@ -105,12 +106,12 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 				refused = refused[:1]
 				require.NoError(t, b.control(waits.ID, email.ActionRetryNow))
 				_, o := b.open(waits.ID, 2)
-				require.Equal(t, "paused", o.State.Waiting)
+				require.Equal(t, email.WaitingPaused, o.State.Waiting)
 				require.Equal(t, email.CodeConflict, email.FailureCode(b.control(waits.ID, email.ActionRetryNow)))
 				require.NoError(t, b.control(held.ID, email.ActionResume))
 				b.dueNow(held.ID)
 				_, o = b.open(held.ID, 2)
-				require.Equal(t, "paused", o.State.Waiting)
+				require.Equal(t, email.WaitingPaused, o.State.Waiting)
 			}
 			for _, id := range refused {
 				err := b.control(id, email.ActionRetryNow)
@@ -124,11 +125,11 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 
 			st, err := b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
 			require.NoError(t, err, "the hold ends")
-			require.Equal(t, "paused", st.Waiting)
+			require.Equal(t, email.WaitingPaused, st.Waiting)
 			require.Equal(t, email.DetailHeld, st.Detail)
 			st, err = b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
 			require.NoError(t, err, "it may be repeated")
-			require.Equal(t, "paused", st.Waiting)
+			require.Equal(t, email.WaitingPaused, st.Waiting)
 
 			require.NoError(t, b.Unpause(b.ctx, p))
 			claimed, err := b.ClaimUnpaused(b.ctx, 10)
@@ -138,7 +139,7 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 				require.NoError(t, b.control(id, email.ActionRetryNow))
 			}
 			_, o := b.open(held.ID, 2)
-			require.Equal(t, email.VerdictOpened, o.Verdict)
+			require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		})
 	}
 }
@@ -150,11 +151,11 @@ func TestAPauseGivesBackWhatWasOnlyOpened(t *testing.T) {
 	b.open(e.ID, 1)
 	b.pause(email.Pause{Scope: email.PauseInstallation})
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictRecorded, o.Verdict)
+	require.Equal(t, delivery.VerdictRecorded, o.Verdict)
 	b.record(e.ID, 1)
 	b.dueNow(e.ID)
 	_, o = b.open(e.ID, 2)
-	require.Equal(t, "paused", o.State.Waiting)
+	require.Equal(t, email.WaitingPaused, o.State.Waiting)
 }
 
 func (b *bench) pause(p email.Pause) {

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // held keeps an e-mail's row locked until the returned function ends its transaction.
@@ -36,7 +37,7 @@ func TestTheLockComesBeforeTheLook(t *testing.T) {
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
 	release := b.locked(e.ID)
-	got := make(chan email.Opening)
+	got := make(chan delivery.Opening)
 	go func() {
 		_, o := b.open(e.ID, 1)
 		got <- o
@@ -47,8 +48,8 @@ func TestTheLockComesBeforeTheLook(t *testing.T) {
 	b.exec("UPDATE recipients SET name = 'Renamed' WHERE email_id = ?", e.ID)
 	release()
 	o := <-got
-	require.Equal(t, email.VerdictClosed, o.Verdict)
-	require.Equal(t, "paused", o.State.Waiting)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
+	require.Equal(t, email.WaitingPaused, o.State.Waiting)
 }
 
 // Many at once never wait for one that is locked, which is left to be asked for alone.
@@ -57,7 +58,7 @@ func TestManyPassOverWhatIsLocked(t *testing.T) {
 	b := setup(t)
 	busy, free := b.accept(message("bob@x.test")), b.accept(message("ann@x.test"))
 	release := b.locked(busy.ID)
-	reqs := []email.OpenRequest{
+	reqs := []delivery.OpenRequest{
 		{EmailID: busy.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay},
 		{EmailID: free.ID, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay},
 		{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString(), Relay: testRelay},
@@ -65,7 +66,7 @@ func TestManyPassOverWhatIsLocked(t *testing.T) {
 	os, err := b.OpenMany(b.ctx, reqs)
 	require.NoError(t, err)
 	require.Empty(t, os[0].Verdict)
-	require.Equal(t, email.VerdictOpened, os[1].Verdict)
+	require.Equal(t, delivery.VerdictOpened, os[1].Verdict)
 	require.Empty(t, os[2].Verdict, "there is no such e-mail")
 	require.Equal(t, email.StatusSending, b.get(free.ID).Status)
 
@@ -73,14 +74,14 @@ func TestManyPassOverWhatIsLocked(t *testing.T) {
 	outcome.RecipientID = os[1].Recipients[0].ID
 	require.NoError(t, b.mark(free.ID, 1, reqs[1].Owner, ambiguous(os[1])...))
 	require.NoError(t, b.finish(free.ID, 1, reqs[1].Owner, outcome))
-	recs, err := b.RecordMany(b.ctx, []email.RecordStatusInput{{EmailID: busy.ID, Attempt: 1}, {EmailID: free.ID, Attempt: 1}})
+	recs, err := b.RecordMany(b.ctx, []delivery.RecordStatusInput{{EmailID: busy.ID, Attempt: 1}, {EmailID: free.ID, Attempt: 1}})
 	require.NoError(t, err)
 	require.Nil(t, recs[0])
 	require.Equal(t, email.StatusDelivered, recs[1].State.Status)
 	require.Equal(t, email.StatusDelivered, b.get(free.ID).Status)
 	release()
 	_, o := b.open(busy.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
 // A connection that knows the statements goes on through a migration that adds columns.
@@ -167,7 +168,7 @@ func TestManyLivesAtOnce(t *testing.T) {
 				return
 			}
 			owner := uuid.NewString()
-			os, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
+			os, err := b.Open(b.ctx, []delivery.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: testRelay}})
 			if err == nil {
 				out := delivered(os[0].Recipients[0])
 				out.RecipientID = os[0].Recipients[0].ID
@@ -176,7 +177,7 @@ func TestManyLivesAtOnce(t *testing.T) {
 				}
 			}
 			if err == nil {
-				_, err = b.Record(b.ctx, email.RecordStatusInput{EmailID: e.ID, Attempt: 1})
+				_, err = b.Record(b.ctx, delivery.RecordStatusInput{EmailID: e.ID, Attempt: 1})
 			}
 			if err != nil {
 				ids <- err.Error()
@@ -223,7 +224,7 @@ func TestADeadlineThatPassesWhileAStatementIsWrittenIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bob@x.test"))
-	obstacle := email.Obstacle{RelayDown: true, Relay: "primary"}
+	obstacle := delivery.Obstacle{RelayDown: true, Relay: "primary"}
 	ctx := &lateContext{Context: t.Context(), done: make(chan struct{})}
 	_, err := b.Check(ctx, e.ID, obstacle)
 	require.ErrorIs(t, err, context.DeadlineExceeded)

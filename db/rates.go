@@ -7,13 +7,13 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 )
 
 // Draw takes the next slots of a rate, for all processes: each slot is handed out once.
-// See email.Demand.
-func (s *Store) Draw(ctx context.Context, d email.Demand) (place email.Place, ok bool, err error) {
+// See delivery.Demand.
+func (s *Store) Draw(ctx context.Context, d delivery.Demand) (place delivery.Place, ok bool, err error) {
 	err = s.inPipeline(ctx, func(tx *pipeline) error {
 		rates, err := lockRates(ctx, tx, map[string]time.Duration{d.Queue: d.Pace})
 		if err != nil {
@@ -28,7 +28,7 @@ func (s *Store) Draw(ctx context.Context, d email.Demand) (place email.Place, ok
 		if ok = taken; !ok {
 			return nil
 		}
-		place = email.Place{Wait: slot.At.Sub(r.now), Firm: slot.Reserved}
+		place = delivery.Place{Wait: slot.At.Sub(r.now), Firm: slot.Reserved}
 		return writeRates(ctx, later{tx}, rates)
 	})
 	return place, ok, err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestPlacesAreHandedOutOnce(t *testing.T) {
@@ -23,7 +23,7 @@ func TestPlacesAreHandedOutOnce(t *testing.T) {
 		wg.Go(func() {
 			for range 5 {
 				asked := time.Now()
-				place, ok, err := b.Draw(b.ctx, email.Demand{Queue: "relay:a", N: 2, Pace: pace})
+				place, ok, err := b.Draw(b.ctx, delivery.Demand{Queue: "relay:a", N: 2, Pace: pace})
 				mu.Lock()
 				places = append(places, asked.Add(place.Wait), asked.Add(place.Wait+pace))
 				mu.Unlock()
@@ -47,7 +47,7 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	draw := func(name string, n int, pace, within time.Duration) (time.Duration, bool) {
-		place, ok, err := b.Draw(b.ctx, email.Demand{Queue: name, N: n, Pace: pace, Sooner: within})
+		place, ok, err := b.Draw(b.ctx, delivery.Demand{Queue: name, N: n, Pace: pace, Sooner: within})
 		require.NoError(t, err)
 		return place.Wait, ok
 	}

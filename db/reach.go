@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // ControlAll carries out an operator's action, cancel, hold or resume, on every e-mail
@@ -20,7 +21,7 @@ import (
 // with all mail of their customer and by name. An e-mail or a batch that does not exist is
 // a CodeNotFound, an e-mail that is finished a CodeConflict. progress may be nil; it is
 // called after each transaction.
-func (s *Store) ControlAll(ctx context.Context, reach email.Reach, action email.Action, progress func(email.Reached)) (done email.Reached, err error) {
+func (s *Store) ControlAll(ctx context.Context, reach delivery.Reach, action email.Action, progress func(delivery.Reached)) (done delivery.Reached, err error) {
 	if !reach.Any() {
 		return done, email.Fail(email.CodeInvalidRequest, "name an e-mail, a batch, a customer or a domain")
 	}
@@ -63,7 +64,7 @@ func (s *Store) ControlAll(ctx context.Context, reach email.Reach, action email.
 
 // named looks whether the e-mail and the batch that a reach names are there, and whether
 // anything can be done about the e-mail: a mistaken id is no success.
-func (s *Store) named(ctx context.Context, reach email.Reach) error {
+func (s *Store) named(ctx context.Context, reach delivery.Reach) error {
 	of := func(q *bun.SelectQuery) *bun.SelectQuery {
 		if reach.CustomerID != "" {
 			q = q.Where("customer_id = ?", reach.CustomerID)
@@ -97,7 +98,7 @@ func (s *Store) named(ctx context.Context, reach email.Reach) error {
 }
 
 // reached finds the next e-mails of a reach, the oldest first.
-func (s *Store) reached(reach email.Reach, action email.Action, until time.Time, after email.Cursor) *bun.SelectQuery {
+func (s *Store) reached(reach delivery.Reach, action email.Action, until time.Time, after email.Cursor) *bun.SelectQuery {
 	q := s.db.NewSelect().Model((*emailRow)(nil)).Column("e.id", "e.created_at").Where("e.status IN ('queued', 'sending')").
 		Where("e.created_at <= ?", until).Where("(e.created_at, e.id) > (?, ?)", after.At, after.ID).Order("e.created_at", "e.id").Limit(controlChunk)
 	if reach.EmailID != "" {
@@ -126,9 +127,9 @@ func (s *Store) reached(reach email.Reach, action email.Action, until time.Time,
 }
 
 // controlChunkOf is one transaction of ControlAll.
-func (s *Store) controlChunkOf(ctx context.Context, ids []string, action email.Action) (part email.Reached, err error) {
+func (s *Store) controlChunkOf(ctx context.Context, ids []string, action email.Action) (part delivery.Reached, err error) {
 	err = s.change(ctx, ids, func(c *change) error {
-		part = email.Reached{}
+		part = delivery.Reached{}
 		var woken []string
 		for _, m := range c.mails {
 			if m.Status.Final() {
@@ -167,7 +168,7 @@ func (c *change) wake(ids []string) error {
 
 // resumeBatches ends an operator's hold of whole batches, of all of a customer or of one,
 // and counts their e-mails.
-func (s *Store) resumeBatches(ctx context.Context, reach email.Reach) (emails int, err error) {
+func (s *Store) resumeBatches(ctx context.Context, reach delivery.Reach) (emails int, err error) {
 	q := s.db.NewSelect().Table("batches").Column("id").Where(operatorMayLift).Order("id")
 	if reach.CustomerID != "" {
 		q = q.Where("customer_id = ?", reach.CustomerID)
@@ -198,7 +199,7 @@ func (s *Store) resumeBatches(ctx context.Context, reach email.Reach) (emails in
 // ClaimWakes leases up to limit orders to wake runs for so long. The run of a batch
 // comes once. The caller takes the orders away with Woken when their runs have the
 // signal.
-func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]email.Wake, error) {
+func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error) {
 	var rows []struct {
 		emailRow
 		Wake string `bun:"wake"`
@@ -210,14 +211,14 @@ func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) 
 	if err != nil {
 		return nil, translate(err)
 	}
-	var out []email.Wake
+	var out []delivery.Wake
 	runs := map[string]int{}
 	for _, r := range rows {
 		i, known := runs[r.WorkflowID]
 		if !known {
 			i = len(out)
 			runs[r.WorkflowID] = i
-			out = append(out, email.Wake{Start: r.run(), Ended: true})
+			out = append(out, delivery.Wake{Start: r.run(), Ended: true})
 		}
 		out[i].IDs = append(out[i].IDs, r.Wake)
 		out[i].Ended = out[i].Ended && r.Status.Final()

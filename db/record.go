@@ -14,23 +14,24 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Record projects the outcomes of an attempt into recipients, e-mail, events
 // and webhook deliveries, in one transaction. Doing it again changes nothing.
-func (s *Store) Record(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error) {
+func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
 	out, alone, err := s.records.do(ctx, rec)
 	switch {
 	case err == nil && out != nil:
 		return *out, nil
 	case alone:
-		return email.Recorded{}, err
+		return delivery.Recorded{}, err
 	}
 	return s.recordAlone(ctx, rec)
 }
 
-func (s *Store) recordAlone(ctx context.Context, rec email.RecordStatusInput) (email.Recorded, error) {
-	var out email.Recorded
+func (s *Store) recordAlone(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
+	var out delivery.Recorded
 	hooked := false
 	err := s.change(ctx, []string{rec.EmailID}, func(c *change) error {
 		m, err := c.mail(rec.EmailID)
@@ -50,17 +51,17 @@ func (s *Store) recordAlone(ctx context.Context, rec email.RecordStatusInput) (e
 
 // recordMany leaves out e-mails that somebody else has locked, or that are not there:
 // their answers are nil.
-func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) ([]*email.Recorded, error) {
+func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInput) ([]*delivery.Recorded, error) {
 	if len(recs) == 1 {
 		out, err := s.recordAlone(ctx, recs[0])
-		return []*email.Recorded{&out}, err
+		return []*delivery.Recorded{&out}, err
 	}
 	ids := make([]string, len(recs))
 	for i, r := range recs {
 		ids[i] = r.EmailID
 	}
-	out := make([]*email.Recorded, len(recs))
-	hooked := map[string]*email.Recorded{}
+	out := make([]*delivery.Recorded, len(recs))
+	hooked := map[string]*delivery.Recorded{}
 	err := s.changeFree(ctx, ids, func(c *change) error {
 		if err := c.readAttempts(); err != nil {
 			return err
@@ -74,7 +75,7 @@ func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) 
 			if err != nil {
 				return err
 			}
-			out[i] = &email.Recorded{State: st}
+			out[i] = &delivery.Recorded{State: st}
 			if m.toFire() {
 				hooked[m.ID] = out[i]
 			}
@@ -97,7 +98,7 @@ func (s *Store) recordMany(ctx context.Context, recs []email.RecordStatusInput) 
 	return out, translate(err)
 }
 
-func (c *change) record(m *mail, rec email.RecordStatusInput) (email.State, error) {
+func (c *change) record(m *mail, rec delivery.RecordStatusInput) (email.State, error) {
 	switch {
 	case rec.Problem != "":
 		c.failAttachment(m, rec.Problem)
@@ -131,7 +132,7 @@ func (c *change) readAttempts() error {
 
 // close ends the open attempt: its outcomes come from the journal, or, if that
 // could not be written, from the caller, and then the journal gets them now.
-func (c *change) close(m *mail, rec email.RecordStatusInput) error {
+func (c *change) close(m *mail, rec delivery.RecordStatusInput) error {
 	var row attemptRow
 	if known := c.journal[m.ID]; known != nil && known.Attempt == rec.Attempt {
 		row = *known
@@ -186,9 +187,9 @@ func (c *change) closeAs(m *mail, row attemptRow) {
 // giveBack undoes what opening an attempt made of a recipient, because the relay was at
 // fault. There is no event. The e-mail waits for the relay; the wait grows with the
 // attempts that ended so, for a relay that takes other mail meanwhile.
-func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email.Relay) {
+func (c *change) giveBack(m *mail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
 	c.unopen(m, r)
-	m.relayDown(email.Obstacle{RelayDown: true, Relay: relay.Name})
+	m.relayDown(delivery.Obstacle{RelayDown: true, Relay: relay.Name})
 	m.fault = o.Reply
 	c.waitUntouched(m, r, faultWait(o, m.faults(r)))
 }
@@ -196,7 +197,7 @@ func (c *change) giveBack(m *mail, r *recipientRow, o email.Outcome, relay email
 // passOver undoes what opening an attempt made of a recipient that did not fit into the
 // transaction, or was not named in it. There is no event: it waits for its turn, and says so
 // where no server has said anything of it yet.
-func (c *change) passOver(m *mail, r *recipientRow, o email.Outcome) {
+func (c *change) passOver(m *mail, r *recipientRow, o delivery.Outcome) {
 	c.unopen(m, r)
 	if r.Attempts == 0 {
 		r.setReply(o.Reply)
@@ -243,21 +244,21 @@ func (m *mail) faults(r *recipientRow) int {
 // faultWait is how long a recipient waits after so many attempts that ended in a relay's
 // fault. Where another relay takes the e-mail it goes there next, so the first wait is
 // short.
-func faultWait(o email.Outcome, faults int) time.Duration {
+func faultWait(o delivery.Outcome, faults int) time.Duration {
 	switch {
 	case o.Unasked:
 		return o.RetryAfter
 	case o.Elsewhere && faults <= 1:
 		return time.Second
 	case o.Elsewhere:
-		return email.RelayBackoff(faults - 1)
+		return delivery.RelayBackoff(faults - 1)
 	}
-	return max(o.RetryAfter, email.RelayBackoff(faults))
+	return max(o.RetryAfter, delivery.RelayBackoff(faults))
 }
 
 // project makes one outcome a recipient's state. A cancel or the end of time
 // that came while the attempt was open is carried out on what is deferred.
-func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.Relay) {
+func (c *change) project(m *mail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
 	r.setReply(o.Reply)
 	if !o.Uncounted {
 		r.Counted++
@@ -265,7 +266,7 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 	if o.Reason == email.DetailAmbiguous {
 		c.tell(m, eventRow{Type: email.EventAmbiguous, RecipientID: r.ID, Attempt: r.Attempt, Reason: o.Reason, SMTPText: r.SMTPText})
 		r.Ambiguous++
-		if m.OnAmbiguous == email.AmbiguousFail || r.Ambiguous >= email.MaxCopies {
+		if m.OnAmbiguous == email.AmbiguousFail || r.Ambiguous >= delivery.MaxCopies {
 			o.Status = email.RecipientFailed
 		}
 	}
@@ -276,7 +277,7 @@ func (c *change) project(m *mail, r *recipientRow, o email.Outcome, relay email.
 	case email.RecipientDeferred:
 		wait := c.s.opts.Schedule.Wait(r.Counted, o, jitter())
 		if o.Reason == email.DetailAmbiguous {
-			wait = email.AmbiguousWait(r.Ambiguous)
+			wait = delivery.AmbiguousWait(r.Ambiguous)
 		}
 		r.NextAttemptAt = c.now.Add(wait)
 		switch {
@@ -302,7 +303,7 @@ func (m *mail) pinRelay(row attemptRow) {
 	switch {
 	case !waiting:
 		m.AmbiguousRelay = ""
-	case slices.ContainsFunc(row.Outcomes, func(o email.Outcome) bool { return o.Reason == email.DetailAmbiguous }):
+	case slices.ContainsFunc(row.Outcomes, func(o delivery.Outcome) bool { return o.Reason == email.DetailAmbiguous }):
 		m.AmbiguousRelay = row.Relay.Name
 	}
 }
@@ -320,9 +321,9 @@ func (c *change) failAttachment(m *mail, problem string) {
 // Plan reads where an e-mail stands and what it still lacks. A run that finds
 // it has to wait, or that nothing is left to do, takes the outbox row away: it
 // exists, so none has to be started.
-func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
+func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
 	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
-		return email.Plan{}, notFound("e-mail")
+		return delivery.Plan{}, notFound("e-mail")
 	}
 	var row struct {
 		emailRow
@@ -332,12 +333,12 @@ func (s *Store) Plan(ctx context.Context, emailID string) (email.Plan, error) {
 	}
 	err := executed(s.db, "find_plan", emailID).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return email.Plan{}, notFound("e-mail")
+		return delivery.Plan{}, notFound("e-mail")
 	}
 	if err != nil {
-		return email.Plan{}, translate(err)
+		return delivery.Plan{}, translate(err)
 	}
-	p := email.Plan{
+	p := delivery.Plan{
 		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
 		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, Room: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
 		ExpiresAt: row.ExpiresAt, Now: row.TxNow,

@@ -8,11 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // waitsForItsTurn is the outcome of a recipient that did not fit into the transaction.
-func waitsForItsTurn(email.EnvelopeRecipient) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Second,
+func waitsForItsTurn(delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Second,
 		Reply: email.Reply{Text: "not tried yet: the relay takes 1 recipients at a time"}}
 }
 
@@ -32,7 +33,7 @@ func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 	e := b.accept(message(many(40)...))
 	for n := 1; n <= 40; n++ {
 		first := true
-		st := b.attempt(e.ID, n, func(r email.EnvelopeRecipient) email.Outcome {
+		st := b.attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 			if first {
 				first = false
 				return delivered(r)
@@ -45,7 +46,7 @@ func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 		}
 		require.Equal(t, email.StatusSending, st.Status)
 		require.Equal(t, email.DetailPartial, st.Detail)
-		require.Equal(t, "retry", st.Waiting)
+		require.Equal(t, email.WaitingRetry, st.Waiting)
 		require.Contains(t, st.Last.Text, "not tried yet")
 		b.dueNow(e.ID)
 	}
@@ -74,7 +75,7 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 		b.dueNow(e.ID)
 	}
 	// retry-now makes it due at once, as who is deferred.
-	b.attempt(e.ID, 3, func(r email.EnvelopeRecipient) email.Outcome {
+	b.attempt(e.ID, 3, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := waitsForItsTurn(r)
 		o.RetryAfter = time.Hour
 		return o
@@ -99,7 +100,7 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 	owner, o := b.open(e.ID, 6)
 	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
-	var outs []email.Outcome
+	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
 		out := waitsForItsTurn(r)
 		out.RecipientID = r.ID
@@ -117,7 +118,7 @@ func TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst(t *testing.T) {
 	e := b.accept(message(many(8)...))
 	for n := 1; n <= 6; n++ {
 		first := true
-		b.attempt(e.ID, n, func(r email.EnvelopeRecipient) email.Outcome {
+		b.attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 			if first {
 				first = false
 				return delivered(r)

@@ -8,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // addRelayFaults says of e-mails that wait for a relay which one it is, since when and
@@ -108,7 +109,7 @@ func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.
 			continue
 		}
 		st := rs.state()
-		if at := st.NextProbeAt.Add(-email.RelayBackoff(st.Failures)); fault == nil || at.After(last) {
+		if at := st.NextProbeAt.Add(-delivery.RelayBackoff(st.Failures)); fault == nil || at.After(last) {
 			last = at
 			fault = &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
 		}
@@ -121,7 +122,7 @@ func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.
 func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email.RelayFault, error) {
 	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, utc(r.NextActionAt)),
 		Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}}
-	if fault.NextAttemptAt.Sub(now) > email.RelayBackoffMost {
+	if fault.NextAttemptAt.Sub(now) > delivery.RelayBackoffMost {
 		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
 	}
 	var rows []attemptRow

@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // relayStateRow is a relay that fails, or has failed.
@@ -35,13 +36,13 @@ type relayStateRow struct {
 // relayStateColumns are those that are read.
 const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, rs.mail_bytes, now() AS tx_now"
 
-func (r *relayStateRow) state() email.RelayState {
-	st := email.RelayState{
+func (r *relayStateRow) state() delivery.RelayState {
+	st := delivery.RelayState{
 		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: utc(r.Since), NextProbeAt: utc(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
 		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared,
 	}
 	if r.MailFrom != nil {
-		st.Mail = &email.MailCommand{From: *r.MailFrom, Bytes: r.MailBytes}
+		st.Mail = &delivery.MailCommand{From: *r.MailFrom, Bytes: r.MailBytes}
 	}
 	return st
 }
@@ -49,7 +50,7 @@ func (r *relayStateRow) state() email.RelayState {
 // RelayFailed notes that a relay fails, and answers with what stands there then. The
 // backoff grows where the probe of the one who asked for it has failed, or where the
 // backoff was over: those who were talking to the relay when it went away count as one.
-func (s *Store) RelayFailed(ctx context.Context, st email.RelayState, owner string) (email.RelayState, error) {
+func (s *Store) RelayFailed(ctx context.Context, st delivery.RelayState, owner string) (delivery.RelayState, error) {
 	var row relayStateRow
 	reply := recipientRow{}
 	reply.setReply(st.Reply)
@@ -77,7 +78,7 @@ func (s *Store) RelayFailed(ctx context.Context, st email.RelayState, owner stri
 				probe_owner = CASE WHEN rs.failures = ?0 THEN rs.probe_owner END, probe_until = CASE WHEN rs.failures = ?0 THEN rs.probe_until END,
 				shared = ?2, mail_from = ?3, mail_bytes = ?4, reply_code = ?5, enhanced = ?6, reply_text = ?7
 			WHERE rs.name = ?8 AND rs.address = ?9 RETURNING `+relayStateColumns,
-			failures, email.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
+			failures, delivery.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
 	})
 	return row.state(), translate(err)
 }
@@ -91,7 +92,7 @@ func (s *Store) RelayRecovered(ctx context.Context, name, address string) error 
 
 // ClaimProbe gives one process at a time the right to probe a relay whose backoff is over.
 // Where it is not granted the state says why.
-func (s *Store) ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (bool, email.RelayState, error) {
+func (s *Store) ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (bool, delivery.RelayState, error) {
 	var row relayStateRow
 	err := s.db.NewRaw(`UPDATE relay_states AS rs SET probe_owner = ?0, probe_until = now() + ?1 * interval '1 second'
 		WHERE rs.name = ?2 AND rs.address = ?3 AND rs.failures > 0 AND rs.next_at <= now() AND (rs.probe_until IS NULL OR rs.probe_until <= now() OR rs.probe_owner = ?0)
@@ -100,11 +101,11 @@ func (s *Store) ClaimProbe(ctx context.Context, name, address, owner string, lea
 		return true, row.state(), nil
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return false, email.RelayState{}, translate(err)
+		return false, delivery.RelayState{}, translate(err)
 	}
 	err = s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs WHERE rs.name = ? AND rs.address = ?", name, address).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, email.RelayState{Name: name, Address: address}, nil
+		return false, delivery.RelayState{Name: name, Address: address}, nil
 	}
 	return false, row.state(), translate(err)
 }
@@ -123,13 +124,13 @@ func (s *Store) ForgetRelay(ctx context.Context, name, address string, after tim
 }
 
 // RelayStates lists the relays that fail.
-func (s *Store) RelayStates(ctx context.Context) ([]email.RelayState, error) {
+func (s *Store) RelayStates(ctx context.Context) ([]delivery.RelayState, error) {
 	var rows []*relayStateRow
 	err := s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs WHERE rs.failures > 0 ORDER BY rs.name, rs.address").Scan(ctx, &rows)
 	if err != nil {
 		return nil, translate(err)
 	}
-	out := make([]email.RelayState, len(rows))
+	out := make([]delivery.RelayState, len(rows))
 	for i, r := range rows {
 		out[i] = r.state()
 	}

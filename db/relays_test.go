@@ -9,19 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
-func relayFault(email.EnvelopeRecipient) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, RetryAfter: 10 * time.Second,
+func relayFault(delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, RetryAfter: 10 * time.Second,
 		Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}
 }
 
 // refuse takes an e-mail through an attempt that ends before the final dot.
-func (b *bench) refuse(id string, n int, outcome func(email.EnvelopeRecipient) email.Outcome) email.Recorded {
+func (b *bench) refuse(id string, n int, outcome func(delivery.EnvelopeRecipient) delivery.Outcome) delivery.Recorded {
 	b.t.Helper()
 	owner, o := b.open(id, n)
-	require.Equal(b.t, email.VerdictOpened, o.Verdict)
-	var outs []email.Outcome
+	require.Equal(b.t, delivery.VerdictOpened, o.Verdict)
+	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
 		out := outcome(r)
 		out.RecipientID = r.ID
@@ -37,7 +38,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	e := b.accept(message("a@x.test", "b@y.test"))
 	st := b.refuse(e.ID, 1, relayFault).State
 	require.Equal(t, email.DetailRelayDown, st.Detail)
-	require.Equal(t, "retry", st.Waiting)
+	require.Equal(t, email.WaitingRetry, st.Waiting)
 	require.Equal(t, 2, st.NextAttempt)
 	e = b.get(e.ID)
 	for _, r := range e.Recipients {
@@ -99,7 +100,7 @@ func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
 		b.dueNow(e.ID)
 	}
 	since := b.get(e.ID).RelayFault.Since
-	b.refuse(e.ID, 7, func(r email.EnvelopeRecipient) email.Outcome {
+	b.refuse(e.ID, 7, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := relayFault(r)
 		o.Unasked = true
 		return o
@@ -146,7 +147,7 @@ func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
-	elsewhere := func(r email.EnvelopeRecipient) email.Outcome {
+	elsewhere := func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := relayFault(r)
 		o.Elsewhere, o.RetryAfter = true, time.Hour
 		return o
@@ -169,8 +170,8 @@ func TestWhoWasPutOffBeforeIsNamedLast(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("bad@x.test", "b@x.test", "c@x.test"))
-	b.refuse(e.ID, 1, func(r email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Uncounted: r.Address != "bad@x.test", Reply: email.Reply{Code: 421}}
+	b.refuse(e.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: r.Address != "bad@x.test", Reply: email.Reply{Code: 421}}
 	})
 	b.dueNow(e.ID)
 	_, o := b.open(e.ID, 2)
@@ -185,8 +186,8 @@ func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
-	b.attempt(e.ID, 1, func(email.EnvelopeRecipient) email.Outcome {
-		return email.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
+	b.attempt(e.ID, 1, func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	})
 	b.dueNow(e.ID)
 	b.refuse(e.ID, 2, relayFault)
@@ -213,16 +214,16 @@ func TestACancelDuringARelayFaultIsCarriedOut(t *testing.T) {
 func TestRelayStatesAreShared(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	mail := email.MailCommand{From: "shop@acme.test", Bytes: 20_000}
-	st := email.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
+	mail := delivery.MailCommand{From: "shop@acme.test", Bytes: 20_000}
+	st := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
 	one, two := uuid.NewString(), uuid.NewString()
-	failed := func(owner string) email.RelayState {
+	failed := func(owner string) delivery.RelayState {
 		got, err := b.RelayFailed(t.Context(), st, owner)
 		require.NoError(t, err)
 		return got
 	}
 	over := func() { b.exec("UPDATE relay_states SET next_at = now()") }
-	claim := func(owner string) (bool, email.RelayState) {
+	claim := func(owner string) (bool, delivery.RelayState) {
 		granted, got, err := b.ClaimProbe(t.Context(), st.Name, st.Address, owner, time.Minute)
 		require.NoError(t, err)
 		return granted, got
@@ -307,7 +308,7 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 	avoiding.Avoid = "primary"
 	plan, err := b.PlanBatch(b.ctx, batch.ID)
 	require.NoError(t, err)
-	require.Equal(t, []email.Route{avoiding}, plan.Routes, "another relay that works goes first")
+	require.Equal(t, []delivery.Route{avoiding}, plan.Routes, "another relay that works goes first")
 	owner, opened, _ = b.openBatchAt(batch.ID, avoiding, 10)
 	require.Len(t, opened, 3)
 	rec, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
@@ -320,12 +321,12 @@ func TestMailOf(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
-	id, m, err := b.MailOf(t.Context(), email.Route{For: e.ID})
+	id, m, err := b.MailOf(t.Context(), delivery.Route{For: e.ID})
 	require.NoError(t, err)
 	require.Equal(t, e.ID, id)
 	require.Equal(t, e.From.Email, m.From)
 	require.Positive(t, m.Bytes)
-	id, _, err = b.MailOf(t.Context(), email.Route{For: uuid.NewString()})
+	id, _, err = b.MailOf(t.Context(), delivery.Route{For: uuid.NewString()})
 	require.NoError(t, err)
 	require.Empty(t, id)
 }
@@ -336,14 +337,14 @@ func TestAFaultIsThatOfTheAddressThatFailedLast(t *testing.T) {
 	b := setup(t)
 	e := b.accept(message("a@x.test"))
 	b.exec("UPDATE emails SET status = 'queued', status_detail = 'relay_down', relay_down = true, relay_down_by = 'primary'")
-	old := email.RelayState{Name: "primary", Address: "old.test:25", Reply: email.Reply{Text: "connection refused"}}
+	old := delivery.RelayState{Name: "primary", Address: "old.test:25", Reply: email.Reply{Text: "connection refused"}}
 	for range 3 {
 		_, err := b.RelayFailed(t.Context(), old, uuid.NewString())
 		require.NoError(t, err)
 		b.exec("UPDATE relay_states SET next_at = now() - interval '2 seconds', since = now() - interval '1 hour'")
 	}
 	require.Equal(t, "connection refused", b.get(e.ID).RelayFault.Reply.Text)
-	moved := email.RelayState{Name: "primary", Address: "new.test:25", Reply: email.Reply{Code: 421, Text: "closing"}}
+	moved := delivery.RelayState{Name: "primary", Address: "new.test:25", Reply: email.Reply{Code: 421, Text: "closing"}}
 	_, err := b.RelayFailed(t.Context(), moved, uuid.NewString())
 	require.NoError(t, err)
 	require.Equal(t, 421, b.get(e.ID).RelayFault.Reply.Code)

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -106,43 +107,43 @@ func untimed(e email.Email) email.Email {
 var testRelay = email.Relay{Name: "primary", Host: "mx.test", Accepts: email.AcceptsRelay}
 
 // open opens an attempt and returns the owner and the gate's answer.
-func (b *bench) open(id string, attempt int) (string, email.Opening) {
+func (b *bench) open(id string, attempt int) (string, delivery.Opening) {
 	b.t.Helper()
 	owner := uuid.NewString()
-	os, err := b.Open(b.ctx, []email.OpenRequest{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay}})
+	os, err := b.Open(b.ctx, []delivery.OpenRequest{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay}})
 	require.NoError(b.t, err)
 	return owner, os[0]
 }
 
-func (b *bench) mark(id string, attempt int, owner string, ifSilent ...email.Outcome) error {
-	return owned(b.MarkSent(b.ctx, []email.Mark{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, IfSilent: ifSilent, MessageSHA256: "abc", MessageBytes: 3}}))
+func (b *bench) mark(id string, attempt int, owner string, ifSilent ...delivery.Outcome) error {
+	return owned(b.MarkSent(b.ctx, []delivery.Mark{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, IfSilent: ifSilent, MessageSHA256: "abc", MessageBytes: 3}}))
 }
 
-func (b *bench) finish(id string, attempt int, owner string, outcomes ...email.Outcome) error {
-	return owned(b.Finish(b.ctx, []email.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, Outcomes: outcomes,
+func (b *bench) finish(id string, attempt int, owner string, outcomes ...delivery.Outcome) error {
+	return owned(b.Finish(b.ctx, []delivery.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: testRelay, Outcomes: outcomes,
 		Transcript: []email.Step{{Command: "MAIL FROM", Reply: email.Reply{Code: 250}}}}}))
 }
 
 func owned(ours []bool, err error) error {
 	if err == nil && !ours[0] {
-		return email.ErrSuperseded
+		return delivery.ErrSuperseded
 	}
 	return err
 }
 
-func (b *bench) record(id string, attempt int) email.Recorded {
+func (b *bench) record(id string, attempt int) delivery.Recorded {
 	b.t.Helper()
-	r, err := b.Record(b.ctx, email.RecordStatusInput{EmailID: id, Attempt: attempt})
+	r, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: id, Attempt: attempt})
 	require.NoError(b.t, err)
 	return r
 }
 
 // deliver takes an e-mail through one whole attempt.
-func (b *bench) attempt(id string, n int, outcome func(r email.EnvelopeRecipient) email.Outcome) email.Recorded {
+func (b *bench) attempt(id string, n int, outcome func(r delivery.EnvelopeRecipient) delivery.Outcome) delivery.Recorded {
 	b.t.Helper()
 	owner, o := b.open(id, n)
-	require.Equal(b.t, email.VerdictOpened, o.Verdict)
-	var outs []email.Outcome
+	require.Equal(b.t, delivery.VerdictOpened, o.Verdict)
+	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
 		out := outcome(r)
 		out.RecipientID = r.ID
@@ -153,18 +154,18 @@ func (b *bench) attempt(id string, n int, outcome func(r email.EnvelopeRecipient
 	return b.record(id, n)
 }
 
-func delivered(email.EnvelopeRecipient) email.Outcome {
-	return email.Outcome{Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Enhanced: "2.0.0", Text: "queued"}}
+func delivered(delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDelivered, Reply: email.Reply{Code: 250, Enhanced: "2.0.0", Text: "queued"}}
 }
 
-func deferred(email.EnvelopeRecipient) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Reply: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted bob@x.test"}}
+func deferred(delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Reply: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted bob@x.test"}}
 }
 
-func ambiguous(o email.Opening) []email.Outcome {
-	var outs []email.Outcome
+func ambiguous(o delivery.Opening) []delivery.Outcome {
+	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
-		outs = append(outs, email.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous})
+		outs = append(outs, delivery.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous})
 	}
 	return outs
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 func TestFilters(t *testing.T) {
@@ -85,13 +86,13 @@ func TestStats(t *testing.T) {
 	first := b.accept(message("bob@x.test", "carl@Y.test"))
 	owner, o := b.open(first.ID, 1)
 	require.NoError(t, b.finish(first.ID, 1, owner,
-		email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}},
-		email.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard}))
+		delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}},
+		delivery.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard}))
 	b.record(first.ID, 1)
 	b.exec("UPDATE emails SET created_at = '2026-01-02T23:59:59Z'")
 	second := b.accept(message("eve@x.test"))
 	owner, o = b.open(second.ID, 1)
-	require.NoError(t, b.finish(second.ID, 1, owner, email.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDeferred}))
+	require.NoError(t, b.finish(second.ID, 1, owner, delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDeferred}))
 	b.record(second.ID, 1)
 	b.exec("UPDATE emails SET created_at = '2026-01-03T00:00:00Z' WHERE id = '" + second.ID + "'")
 

@@ -24,6 +24,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -54,10 +55,10 @@ type Options struct {
 	// PasswordMemory is what hashing a password takes, in KiB. Defaults to 64 MiB, as RFC
 	// 9106 section 4 recommends; only tests, which hash many, take less.
 	PasswordMemory int
-	// Schedule spaces a recipient's attempts. Defaults to email.DefaultSchedule.
-	Schedule email.Schedule
+	// Schedule spaces a recipient's attempts. Defaults to delivery.DefaultSchedule.
+	Schedule delivery.Schedule
 	// RecipientRates are how many recipients a domain may have in a time.
-	RecipientRates email.Rates
+	RecipientRates delivery.Rates
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
@@ -89,7 +90,7 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 		opts.MaxMessageBytes = email.DefaultMaxMessageBytes
 	}
 	if len(opts.Schedule.Steps) == 0 {
-		opts.Schedule = email.DefaultSchedule()
+		opts.Schedule = delivery.DefaultSchedule()
 	}
 	copts, err := connectorOptions(databaseURL)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // together are the calls that many e-mails make at the same time: those that come
@@ -20,11 +21,11 @@ type together struct {
 	accepts *group[acceptance, *email.Email]
 	// lone bounds the acceptances that are under way each in a transaction of its own.
 	lone    *slots
-	opens   *group[email.OpenRequest, email.Opening]
-	marks   *group[email.Mark, bool]
-	endings *group[email.Ending, bool]
-	records *group[email.RecordStatusInput, *email.Recorded]
-	chunks  *group[[]email.Ending, chunkRecord]
+	opens   *group[delivery.OpenRequest, delivery.Opening]
+	marks   *group[delivery.Mark, bool]
+	endings *group[delivery.Ending, bool]
+	records *group[delivery.RecordStatusInput, *delivery.Recorded]
+	chunks  *group[[]delivery.Ending, chunkRecord]
 }
 
 func newTogether(s *Store) together {
@@ -34,11 +35,11 @@ func newTogether(s *Store) together {
 			waiting: fairQueue[*question[acceptance, *email.Email]]{max: acceptBacklog},
 		},
 		lone:    newSlots(max(1, s.opts.MaxConns*2/5), acceptBacklog),
-		opens:   &group[email.OpenRequest, email.Opening]{call: s.openMany},
-		marks:   &group[email.Mark, bool]{call: s.markMany},
-		endings: &group[email.Ending, bool]{call: s.finishMany},
-		records: &group[email.RecordStatusInput, *email.Recorded]{call: s.recordMany},
-		chunks: &group[[]email.Ending, chunkRecord]{call: func(ctx context.Context, chunks [][]email.Ending) ([]chunkRecord, error) {
+		opens:   &group[delivery.OpenRequest, delivery.Opening]{call: s.openMany},
+		marks:   &group[delivery.Mark, bool]{call: s.markMany},
+		endings: &group[delivery.Ending, bool]{call: s.finishMany},
+		records: &group[delivery.RecordStatusInput, *delivery.Recorded]{call: s.recordMany},
+		chunks: &group[[]delivery.Ending, chunkRecord]{call: func(ctx context.Context, chunks [][]delivery.Ending) ([]chunkRecord, error) {
 			return s.recordChunks(ctx, s.changeFree, chunks)
 		}},
 	}

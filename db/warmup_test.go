@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // today waits where the day is about to end: a test's day is one.
@@ -59,13 +60,13 @@ func TestAWarmUpLetsSoManyThroughADay(t *testing.T) {
 	for i := range 5 {
 		last = b.accept(message(fmt.Sprintf("u%d@x.test", i)))
 		_, o := b.open(last.ID, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	}
 	require.Equal(t, account.Warmup{Plan: []int{5, 10}, From: today(), Day: 1, Used: 5}, b.warmup())
 	e := b.accept(message("a@x.test", "b@x.test"))
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, email.VerdictClosed, o.Verdict)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 	require.Equal(t, email.WarmupOf("acme.test"), o.State.ThrottledBy)
 	require.WithinRange(t, o.State.NextAt, today().Add(day), today().Add(day+time.Hour))
 	got := b.get(e.ID)
@@ -78,7 +79,7 @@ func TestAWarmUpLetsSoManyThroughADay(t *testing.T) {
 	m := message("c@x.test")
 	m.From.Email = "x@other.test"
 	_, o = b.open(b.accept(m).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "another sender's domain has no plan")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "another sender's domain has no plan")
 
 	b.tomorrow()
 	b.exec("UPDATE recipients SET next_attempt_at = now(), turn = jsonb_set(turn, '{at}', to_jsonb(now())) WHERE turn->>'for' IS NOT NULL")
@@ -92,7 +93,7 @@ func TestAWarmUpLetsSoManyThroughADay(t *testing.T) {
 	require.Equal(t, 3, b.warmup().Day)
 	for i := range 20 {
 		_, o := b.open(b.accept(message(fmt.Sprintf("v%d@x.test", i))).ID, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict, "after the plan there is no limit")
+		require.Equal(t, delivery.VerdictOpened, o.Verdict, "after the plan there is no limit")
 	}
 }
 
@@ -105,7 +106,7 @@ func TestAWarmUpLeavesTransactionalMailItsShare(t *testing.T) {
 	}
 	opened := 0
 	for _, n := range news {
-		if _, o := b.open(n.ID, 1); o.Verdict == email.VerdictOpened {
+		if _, o := b.open(n.ID, 1); o.Verdict == delivery.VerdictOpened {
 			opened++
 		}
 	}
@@ -114,7 +115,7 @@ func TestAWarmUpLeavesTransactionalMailItsShare(t *testing.T) {
 	require.Equal(t, 16, b.count("SELECT broadcast FROM warmup_days WHERE day = (now() AT TIME ZONE 'UTC')::date + 2"), "those whom no day takes wait for the plan's end")
 	for i := range 3 {
 		_, o := b.open(b.accept(message(fmt.Sprintf("v%d@x.test", i))).ID, 1)
-		require.Equal(t, i < 2, o.Verdict == email.VerdictOpened, i)
+		require.Equal(t, i < 2, o.Verdict == delivery.VerdictOpened, i)
 	}
 	w := b.warmup()
 	require.Equal(t, []int{10, 8, 33}, []int{w.Used, w.UsedByBroadcast, w.Waiting})
@@ -133,7 +134,7 @@ func TestARecipientIsCountedOnceADay(t *testing.T) {
 	b.attempt(e.ID, 3, deferred)
 	require.Equal(t, 1, b.warmup().Used, "on another day it is")
 	_, o := b.open(b.accept(message("b@x.test")).ID, 1)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 }
 
 func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
@@ -156,7 +157,7 @@ func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
 	require.Equal(t, 5, b.count("SELECT count(*) FROM emails WHERE status = 'queued' AND next_action_at <= now()"))
 	opened := 0
 	for _, e := range waiting {
-		if _, o := b.open(e.ID, 1); o.Verdict == email.VerdictOpened {
+		if _, o := b.open(e.ID, 1); o.Verdict == delivery.VerdictOpened {
 			opened++
 		}
 	}
@@ -166,7 +167,7 @@ func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
 	require.Empty(t, b.warmup())
 	for _, e := range waiting[2:] {
 		_, o := b.open(e.ID, 1)
-		require.Equal(t, email.VerdictOpened, o.Verdict)
+		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	}
 
 	_, err = b.SetWarmup(b.ctx, b.customer, "nobody.test", account.Warmup{Plan: []int{1}, From: today()})
@@ -180,7 +181,7 @@ func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
 	_, err = b.SetWarmup(b.ctx, b.customer, "acme.test", account.Warmup{Plan: []int{1}, From: today().Add(day)})
 	require.NoError(t, err)
 	_, o := b.open(b.accept(message("z@x.test")).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "before its first day it is not in force")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "before its first day it is not in force")
 }
 
 // TestAWarmUpUnderConcurrency: however many ask at once, a day has as many as it has.
@@ -198,9 +199,9 @@ func TestAWarmUpUnderConcurrency(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, ids := range parts {
 		wg.Go(func() {
-			reqs := make([]email.OpenRequest, len(ids))
+			reqs := make([]delivery.OpenRequest, len(ids))
 			for i, id := range ids {
-				reqs[i] = email.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay}
+				reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay}
 			}
 			if _, err := b.Open(b.ctx, reqs); err != nil {
 				t.Error(err)
@@ -216,13 +217,13 @@ func TestAWarmUpUnderConcurrency(t *testing.T) {
 // TestAWarmUpAndARate: the day comes first, so that no place in a queue is wasted.
 func TestAWarmUpAndARate(t *testing.T) {
 	t.Parallel()
-	b := paced(t, email.Rates{"slow.test": time.Minute})
+	b := paced(t, delivery.Rates{"slow.test": time.Minute})
 	_, err := b.AddDomain(b.ctx, b.customer, "acme.test", true)
 	require.NoError(t, err)
 	_, err = b.SetWarmup(b.ctx, b.customer, "acme.test", account.Warmup{Plan: []int{2, 9}, From: today()})
 	require.NoError(t, err)
 	_, o := b.open(b.accept(message("a@slow.test")).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	second := b.accept(message("b@slow.test"))
 	_, o = b.open(second.ID, 1)
 	require.Equal(t, email.RecipientRate("slow.test"), o.State.ThrottledBy)
@@ -231,11 +232,11 @@ func TestAWarmUpAndARate(t *testing.T) {
 	require.Equal(t, 2, b.warmup().Used)
 	b.pass(time.Minute)
 	_, o = b.open(second.ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	require.Equal(t, 2, b.warmup().Used)
 	b.pass(time.Minute)
 	m := message("d@slow.test")
 	m.From.Email = "x@other.test"
 	_, o = b.open(b.accept(m).ID, 1)
-	require.Equal(t, email.VerdictOpened, o.Verdict, "the one who waits for another day took no place")
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "the one who waits for another day took no place")
 }

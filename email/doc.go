@@ -6,13 +6,13 @@
 //  1. A Message is what a client asks for. It is decoded and checked by intake
 //     and stored; from then on it never changes.
 //  2. An Email is a stored message with its life so far. Each recipient has a
-//     RecipientStatus of its own; the e-mail's Status is derived from them by
-//     Derive and by nothing else.
-//  3. An attempt is one SMTP transaction (or several parts of one) with a
-//     relay. Its verdict per recipient is an Outcome.
+//     RecipientStatus of its own; the e-mail's Status is derived from them.
+//  3. An Attempt is one SMTP transaction (or several parts of one) with a
+//     relay.
 //  4. Every change leaves an Event with a sequence number, in the same
 //     transaction as the change.
 //
 // The package imports the standard library only, so that a program which
-// starts our workflow from its own does not inherit Gin, bun or go-mail.
+// starts our workflow from its own does not inherit Gin, bun or go-mail. What
+// only the server's own parts need is in internal/delivery.
 package email

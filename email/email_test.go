@@ -26,46 +26,6 @@ func TestAMessageCarriesWhatIsStored(t *testing.T) {
 	require.ErrorContains(t, err, "attachment 2 is not stored", "optional or not: nobody has tried yet")
 }
 
-func TestScheduleWait(t *testing.T) {
-	t.Parallel()
-	s := email.DefaultSchedule()
-	const middle = 0.5 // no jitter
-	for counted, want := range map[int]time.Duration{0: time.Minute, 1: time.Minute, 2: 5 * time.Minute, 5: time.Hour, 9: 12 * time.Hour, 40: 12 * time.Hour} {
-		require.Equal(t, want, s.Wait(counted, email.Outcome{}, middle), "after %d", counted)
-	}
-	require.Equal(t, 54*time.Second, s.Wait(1, email.Outcome{}, 0))
-	require.InDelta(t, float64(66*time.Second), float64(s.Wait(1, email.Outcome{}, 0.999999)), float64(time.Millisecond))
-	require.Equal(t, 42*time.Second, s.Wait(3, email.Outcome{RetryAfter: 42 * time.Second}, 0), "the server's word replaces the schedule")
-	require.Equal(t, 30*time.Minute, s.Wait(1, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "a floor lifts a short step")
-	require.Equal(t, 12*time.Hour, s.Wait(9, email.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "and leaves a long one")
-}
-
-func TestAmbiguousWaitsGrow(t *testing.T) {
-	t.Parallel()
-	waits := []time.Duration{time.Minute, 30 * time.Minute, 4 * time.Hour, 12 * time.Hour}
-	require.Len(t, waits, email.MaxCopies-1)
-	for i, want := range waits {
-		require.Equal(t, want, email.AmbiguousWait(i+1))
-	}
-}
-
-func TestScheduleAddsUpToThreeDays(t *testing.T) {
-	t.Parallel()
-	s := email.DefaultSchedule()
-	first := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	var at []time.Duration
-	for now, n := time.Duration(0), 1; now < s.ExpireAfter; n++ {
-		at = append(at, now)
-		now += s.Wait(n, email.Outcome{}, 0.5)
-	}
-	// The times that DefaultSchedule's comment promises.
-	require.Equal(t, []time.Duration{0, time.Minute, 6 * time.Minute, 21 * time.Minute, 51 * time.Minute, 111 * time.Minute,
-		231 * time.Minute, 471 * time.Minute, 951 * time.Minute, 1671 * time.Minute, 2391 * time.Minute, 3111 * time.Minute, 3831 * time.Minute}, at)
-	require.Equal(t, first.Add(72*time.Hour), s.Deadline(time.Time{}, first))
-	require.Equal(t, first, s.Deadline(first, first.Add(-time.Hour)), "the message's own limit wins")
-	require.True(t, s.Deadline(time.Time{}, time.Time{}).IsZero(), "without an attempt there is no limit")
-}
-
 func TestMask(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

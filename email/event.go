@@ -35,27 +35,6 @@ const (
 	EventDeleted EventType = "email.deleted"
 )
 
-// EventFor is the event that a recipient's entering a state stands for.
-func EventFor(s RecipientStatus) EventType {
-	switch s {
-	case RecipientDeferred:
-		return EventDeferred
-	case RecipientDelivered:
-		return EventDelivered
-	case RecipientBounced:
-		return EventBounced
-	case RecipientFailed:
-		return EventFailed
-	case RecipientCanceled:
-		return EventCanceled
-	case RecipientExpired:
-		return EventExpired
-	case RecipientSuppressed:
-		return EventSuppressed
-	}
-	return ""
-}
-
 // Event is one line of an e-mail's history.
 type Event struct {
 	ID         string

@@ -2,7 +2,7 @@ package email
 
 import "slices"
 
-// Status is the state of a whole e-mail. Derive alone computes it.
+// Status is the state of a whole e-mail, derived from its recipients'.
 type Status string
 
 // The states of an e-mail.
@@ -101,40 +101,6 @@ func (s RecipientStatus) Open() bool {
 	switch s {
 	case RecipientQueued, RecipientSending, RecipientDeferred:
 		return true
-	}
-	return false
-}
-
-// transitions lists, for each state, the states it may be entered from.
-// Nothing leaves sending but the closing of the attempt that owns it: a
-// cancel or an expiry meanwhile is remembered on the e-mail and applied to
-// what that closing deferred.
-var transitions = map[RecipientStatus][]RecipientStatus{
-	RecipientQueued:     {RecipientSending}, // a relay's fault ended its first attempt
-	RecipientSending:    {RecipientQueued, RecipientDeferred},
-	RecipientDeferred:   {RecipientSending},
-	RecipientDelivered:  {RecipientSending},
-	RecipientBounced:    {RecipientSending, RecipientDelivered},
-	RecipientFailed:     {RecipientSending, RecipientQueued, RecipientDeferred},
-	RecipientCanceled:   {RecipientQueued, RecipientDeferred},
-	RecipientExpired:    {RecipientQueued, RecipientDeferred},
-	RecipientSuppressed: {RecipientQueued, RecipientDeferred},
-	RecipientComplained: {RecipientDelivered},
-}
-
-// EnteredFrom returns the states from which a recipient may move to s. An
-// empty answer means that s is only ever a first state.
-func EnteredFrom(s RecipientStatus) []RecipientStatus {
-	return append([]RecipientStatus(nil), transitions[s]...)
-}
-
-// CanMove reports whether a recipient may go from one state to another. A
-// refused transition changes nothing and is no error: somebody was faster.
-func CanMove(from, to RecipientStatus) bool {
-	for _, s := range transitions[to] {
-		if s == from {
-			return true
-		}
 	}
 	return false
 }

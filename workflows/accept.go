@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // accept has the message of a direct start stored. From then on the run knows the
@@ -52,7 +53,7 @@ func (s *sendEmail) notAccepted(err error, wait time.Duration) error {
 // of that run's start.
 func (s *sendEmail) follow() (email.SendEmailResult, error) {
 	s.sayFollowing()
-	in := email.FollowEmailInput{EmailID: s.in.EmailID, Owner: s.owner}
+	in := delivery.FollowEmailInput{EmailID: s.in.EmailID, Owner: s.owner}
 	st, err := regular(s.ctx, email.ActivityFollow, act.FollowEmail, regularFollow("sent by another run"), in)
 	if err != nil {
 		return email.SendEmailResult{}, err

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // descriptions are what the UI and the CLI show of the actions.
@@ -131,7 +132,7 @@ func (s *sendEmail) control(ctx workflow.Context, action email.Action, in email.
 		return email.State{}, err
 	}
 	st, err := regular(steps, email.ActivityControl, act.ControlEmail, urgent(s.ranked(regularOptions(string(action)))),
-		email.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
+		delivery.ControlInput{EmailID: s.in.EmailID, Action: action, SendAt: in.SendAt})
 	if err != nil {
 		if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 			return st, app // the refusal itself, without the activity around it

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // webhookRoundAtLeast keeps a run from spinning on deliveries that somebody
@@ -68,7 +69,7 @@ func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 
 // backlogWords says where an endpoint stands: "hooks.example.com: 3,112 waiting,
 // next 14:05; answered 503 Service Unavailable, since 11:02".
-func backlogWords(res email.DeliverWebhooksResult, now time.Time) string {
+func backlogWords(res delivery.DeliverWebhooksResult, now time.Time) string {
 	words := "nothing waits"
 	switch {
 	case res.Disabled:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
@@ -28,12 +29,12 @@ func newWebhookRun(t *testing.T) *run {
 func TestDeliverWebhooksEndsWhenNothingWaits(t *testing.T) {
 	t.Parallel()
 	r := newWebhookRun(t)
-	on(r, email.ActivityDeliverWebhooks, func(n int, in email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
+	on(r, email.ActivityDeliverWebhooks, func(n int, in email.DeliverWebhooksInput) (delivery.DeliverWebhooksResult, error) {
 		require.Equal(t, "EP", in.EndpointID)
 		if n <= 3 {
-			return email.DeliverWebhooksResult{Failed: 1, Waiting: 1, NextAt: start.Add(time.Duration(n) * time.Hour)}, nil
+			return delivery.DeliverWebhooksResult{Failed: 1, Waiting: 1, NextAt: start.Add(time.Duration(n) * time.Hour)}, nil
 		}
-		return email.DeliverWebhooksResult{Delivered: 1}, nil
+		return delivery.DeliverWebhooksResult{Delivered: 1}, nil
 	})
 	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
 	require.NoError(t, r.GetWorkflowError())
@@ -44,11 +45,11 @@ func TestDeliverWebhooksEndsWhenNothingWaits(t *testing.T) {
 func TestDeliverWebhooksIsWokenBeforeItsTime(t *testing.T) {
 	t.Parallel()
 	r := newWebhookRun(t)
-	on(r, email.ActivityDeliverWebhooks, func(n int, _ email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
+	on(r, email.ActivityDeliverWebhooks, func(n int, _ email.DeliverWebhooksInput) (delivery.DeliverWebhooksResult, error) {
 		if n == 1 {
-			return email.DeliverWebhooksResult{Waiting: 1, NextAt: start.Add(24 * time.Hour)}, nil
+			return delivery.DeliverWebhooksResult{Waiting: 1, NextAt: start.Add(24 * time.Hour)}, nil
 		}
-		return email.DeliverWebhooksResult{Delivered: 2}, nil
+		return delivery.DeliverWebhooksResult{Delivered: 2}, nil
 	})
 	r.RegisterDelayedCallback(func() { r.SignalWorkflow(email.SignalWake, nil) }, time.Minute)
 	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
@@ -60,8 +61,8 @@ func TestDeliverWebhooksGoesOnInANewRun(t *testing.T) {
 	t.Parallel()
 	r := newWebhookRun(t)
 	r.SetContinueAsNewSuggested(true)
-	on(r, email.ActivityDeliverWebhooks, func(int, email.DeliverWebhooksInput) (email.DeliverWebhooksResult, error) {
-		return email.DeliverWebhooksResult{Waiting: 9, NextAt: start.Add(time.Hour)}, nil
+	on(r, email.ActivityDeliverWebhooks, func(int, email.DeliverWebhooksInput) (delivery.DeliverWebhooksResult, error) {
+		return delivery.DeliverWebhooksResult{Waiting: 9, NextAt: start.Add(time.Hour)}, nil
 	})
 	r.ExecuteWorkflow(email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: "EP"})
 	require.ErrorContains(t, r.GetWorkflowError(), "continue as new")

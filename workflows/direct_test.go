@@ -13,20 +13,21 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
 var direct = email.SendEmailInput{CustomerID: "C", Message: json.RawMessage(`{"subject":"s"}`), IdempotencyKey: "k"}
 
-func accepting(r *run, fn func(n int) (email.AcceptEmailResult, error)) {
-	on(r, email.ActivityAccept, func(n int, in email.SendEmailInput) (email.AcceptEmailResult, error) {
+func accepting(r *run, fn func(n int) (delivery.AcceptEmailResult, error)) {
+	on(r, email.ActivityAccept, func(n int, in email.SendEmailInput) (delivery.AcceptEmailResult, error) {
 		require.Equal(r.t, direct, in)
 		return fn(n)
 	})
 }
 
 func accepted(r *run) {
-	accepting(r, func(int) (email.AcceptEmailResult, error) { return email.AcceptEmailResult{EmailID: "E"}, nil })
+	accepting(r, func(int) (delivery.AcceptEmailResult, error) { return delivery.AcceptEmailResult{EmailID: "E"}, nil })
 }
 
 func TestADirectStartAcceptsItsMessageFirst(t *testing.T) {
@@ -48,8 +49,8 @@ func TestARefusedMessageFailsItsRun(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	details := email.ErrorDetails{Errors: []email.FieldError{{Pointer: "/to", Code: "missing", Detail: "give a recipient"}}}
-	accepting(r, func(int) (email.AcceptEmailResult, error) {
-		return email.AcceptEmailResult{}, temporal.NewNonRetryableApplicationError("not valid; /to: give a recipient", "invalid_request", nil, details)
+	accepting(r, func(int) (delivery.AcceptEmailResult, error) {
+		return delivery.AcceptEmailResult{}, temporal.NewNonRetryableApplicationError("not valid; /to: give a recipient", "invalid_request", nil, details)
 	})
 	_, err := r.start(direct)
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
@@ -119,21 +120,21 @@ func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
 func TestADirectStartWaitsForPostgres(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	accepting(r, func(n int) (email.AcceptEmailResult, error) {
+	accepting(r, func(n int) (delivery.AcceptEmailResult, error) {
 		if n <= 12 { // three tries each
-			return email.AcceptEmailResult{}, temporal.NewApplicationError("the database does not answer", "unavailable")
+			return delivery.AcceptEmailResult{}, temporal.NewApplicationError("the database does not answer", "unavailable")
 		}
-		return email.AcceptEmailResult{EmailID: "E"}, nil
+		return delivery.AcceptEmailResult{EmailID: "E"}, nil
 	})
 	var order []string
-	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+	on(r, email.ActivityControl, func(_ int, in delivery.ControlInput) (email.State, error) {
 		require.Equal(t, "E", in.EmailID)
 		order = append(order, string(in.Action))
 		return email.State{}, nil
 	})
-	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		order = append(order, "resolve")
-		return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusCanceled, Final: true}}, nil
+		return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusCanceled, Final: true}}, nil
 	})
 	recording(r, email.State{Status: email.StatusCanceled, Final: true})
 	fired(r)
@@ -143,7 +144,7 @@ func TestADirectStartWaitsForPostgres(t *testing.T) {
 		val, err := r.QueryWorkflow(email.QueryStatus)
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
-		require.Equal(t, "acceptance", st.Waiting)
+		require.Equal(t, email.WaitingAcceptance, st.Waiting)
 	}, 10*time.Second)
 	res, err := r.start(direct)
 	require.NoError(t, err)
@@ -170,17 +171,17 @@ func TestANewRunOfADirectStartKnowsTheEmailOnly(t *testing.T) {
 func TestARepeatedStartFollowsTheRunThatSends(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	accepting(r, func(int) (email.AcceptEmailResult, error) {
-		return email.AcceptEmailResult{EmailID: "E", Replayed: true, Owner: "order-5"}, nil
+	accepting(r, func(int) (delivery.AcceptEmailResult, error) {
+		return delivery.AcceptEmailResult{EmailID: "E", Replayed: true, Owner: "order-5"}, nil
 	})
-	on(r, email.ActivityFollow, func(n int, in email.FollowEmailInput) (email.State, error) {
-		require.Equal(t, email.FollowEmailInput{EmailID: "E", Owner: "order-5"}, in)
+	on(r, email.ActivityFollow, func(n int, in delivery.FollowEmailInput) (email.State, error) {
+		require.Equal(t, delivery.FollowEmailInput{EmailID: "E", Owner: "order-5"}, in)
 		if n < 10 {
 			return email.State{}, temporal.NewApplicationErrorWithOptions("the e-mail is queued", "not_finished", temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
 		}
 		return deliveredState(), nil
 	})
-	on(r, email.ActivityControl, func(int, email.ControlInput) (email.State, error) { return email.State{}, nil })
+	on(r, email.ActivityControl, func(int, delivery.ControlInput) (email.State, error) { return email.State{}, nil })
 	woken := ""
 	r.OnSignalExternalWorkflow("default-test-namespace", "order-5", "", email.SignalWake, nil).Return(func(_, id, _, _ string, _ any) error {
 		woken = id

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Every step runs first as a local activity: one workflow task for the whole
@@ -68,7 +69,7 @@ func regularFollow(summary string) workflow.ActivityOptions {
 func regularResolve(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = 10 * time.Minute
-	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: email.FetchWaitFirst, BackoffCoefficient: 2, MaximumInterval: email.FetchWaitMost}
+	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: delivery.FetchWaitFirst, BackoffCoefficient: 2, MaximumInterval: delivery.FetchWaitMost}
 	return o
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 const (
@@ -32,19 +33,19 @@ type sendBatch struct {
 	ctx  workflow.Context
 	in   email.SendBatchInput
 	log  log.Logger
-	plan email.PlanBatchResult
+	plan delivery.PlanBatchResult
 	sent email.BatchCounts
 	// handedOver are the e-mails that go on in runs of their own.
 	handedOver int
 	relay      string
 	// active counts the activities per way, running all of them. turns are the places in
 	// relays' queues, dry is until when a way is left alone that had nothing to send.
-	active  map[email.Route]int
+	active  map[delivery.Route]int
 	running int
-	turns   map[email.Route]email.Turn
-	dry     map[email.Route]time.Time
+	turns   map[delivery.Route]delivery.Turn
+	dry     map[delivery.Route]time.Time
 	// down are the ways that no relay takes, as far as the run was told.
-	down map[email.Route]unreachable
+	down map[delivery.Route]unreachable
 	// woken wakes the run: an activity has ended, or somebody did something.
 	woken workflow.Channel
 	// controlling counts the actions under way.
@@ -97,9 +98,9 @@ func (b *sendBatch) run() (email.SendBatchResult, error) {
 func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, error) {
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	b := &sendBatch{ctx: steps, in: in, log: workflow.GetLogger(ctx), sent: in.Sent, woken: workflow.NewBufferedChannel(ctx, 1),
-		active: map[email.Route]int{}, turns: map[email.Route]email.Turn{}, dry: map[email.Route]time.Time{},
-		down: map[email.Route]unreachable{}}
-	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.PlanBatchResult, error) { return b.plan, nil },
+		active: map[delivery.Route]int{}, turns: map[delivery.Route]delivery.Turn{}, dry: map[delivery.Route]time.Time{},
+		down: map[delivery.Route]unreachable{}}
+	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (delivery.PlanBatchResult, error) { return b.plan, nil },
 		workflow.QueryHandlerOptions{Description: "Where the batch stands, as this run last saw it"})
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, er
 func (b *sendBatch) control(ctx workflow.Context, action email.Action) {
 	b.controlling++
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
-	_, err := regular(steps, email.ActivityControlBatch, act.ControlBatch, regularControlBatch(string(action)), email.ControlBatchInput{BatchID: b.in.BatchID, Action: action})
+	_, err := regular(steps, email.ActivityControlBatch, act.ControlBatch, regularControlBatch(string(action)), delivery.ControlBatchInput{BatchID: b.in.BatchID, Action: action})
 	b.controlling--
 	if err != nil {
 		b.log.Warn("signal refused", "action", action, "error", err) // a signal has nobody to answer
@@ -171,14 +172,14 @@ func (b *sendBatch) begin() {
 }
 
 // chunk sends one way until nothing is due there.
-func (b *sendBatch) chunk(ctx workflow.Context, route email.Route) {
+func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 	defer func() {
 		b.active[route]--
 		b.running--
 		b.woken.SendAsync(true)
 	}()
 	for more := true; more && b.failed == nil; {
-		in := email.SendChunkInput{BatchID: b.in.BatchID, Route: route}
+		in := delivery.SendChunkInput{BatchID: b.in.BatchID, Route: route}
 		in.Route.Turn = b.turns[route]
 		_, said := b.down[way(route)]
 		in.TellRelayDown = !said
@@ -207,7 +208,7 @@ func (b *sendBatch) chunk(ctx workflow.Context, route email.Route) {
 		}
 		if len(res.Unrecorded) > 0 {
 			rec, err := regular(ctx, email.ActivityRecordChunk, act.RecordBatchChunk, regularOptions(fmt.Sprintf("%d outcomes", len(res.Unrecorded))),
-				email.RecordChunkInput{BatchID: b.in.BatchID, Attempts: res.Unrecorded})
+				delivery.RecordChunkInput{BatchID: b.in.BatchID, Attempts: res.Unrecorded})
 			if err != nil {
 				b.failed = err
 				return
@@ -223,13 +224,13 @@ func (b *sendBatch) chunk(ctx workflow.Context, route email.Route) {
 }
 
 // way is what of a route stays the same while a batch is sent.
-func way(route email.Route) email.Route {
-	return email.Route{Stream: route.Stream, SenderDomain: route.SenderDomain}
+func way(route delivery.Route) delivery.Route {
+	return delivery.Route{Stream: route.Stream, SenderDomain: route.SenderDomain}
 }
 
 // reached notes whether a relay takes a way's mail, and says so where that has changed.
 // Histories of runs that did not ask for it have no change, and no command for it.
-func (b *sendBatch) reached(route email.Route, res email.SendChunkResult) error {
+func (b *sendBatch) reached(route delivery.Route, res delivery.SendChunkResult) error {
 	_, was := b.down[way(route)]
 	switch {
 	case res.RelayDown != "":

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
@@ -33,15 +34,15 @@ func (r *run) executeBatch(in email.SendBatchInput) (email.SendBatchResult, erro
 	return res, err
 }
 
-var route = email.Route{Stream: email.StreamBroadcast, SenderDomain: "acme.test"}
+var route = delivery.Route{Stream: email.StreamBroadcast, SenderDomain: "acme.test"}
 
-func due(n int) email.PlanBatchResult {
-	return email.PlanBatchResult{CustomerID: "C", Stream: email.StreamBroadcast, Total: n, Open: n, Due: n, Routes: []email.Route{route}}
+func due(n int) delivery.PlanBatchResult {
+	return delivery.PlanBatchResult{CustomerID: "C", Stream: email.StreamBroadcast, Total: n, Open: n, Due: n, Routes: []delivery.Route{route}}
 }
 
 // planning scripts where the batch stands, look by look; the last one stays.
-func planning(r *run, plans ...email.PlanBatchResult) {
-	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (email.PlanBatchResult, error) {
+func planning(r *run, plans ...delivery.PlanBatchResult) {
+	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (delivery.PlanBatchResult, error) {
 		return plans[min(n, len(plans))-1], nil
 	})
 }
@@ -49,12 +50,12 @@ func planning(r *run, plans ...email.PlanBatchResult) {
 func TestABatchIsSentByAFewActivities(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	planning(r, due(600), due(600), due(600), due(600), email.PlanBatchResult{Total: 600})
+	planning(r, due(600), due(600), due(600), due(600), delivery.PlanBatchResult{Total: 600})
 	calls := 0
-	on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+	on(r, email.ActivitySendChunk, func(n int, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 		require.Equal(t, route, in.Route)
 		calls = n
-		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 100, Open: 50}, HandedOver: 50, More: n <= 2, Relay: email.Relay{Name: "primary"}}, nil
+		return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 100, Open: 50}, HandedOver: 50, More: n <= 2, Relay: email.Relay{Name: "primary"}}, nil
 	})
 	res, err := r.executeBatch(email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 7}})
 	require.NoError(t, err)
@@ -67,10 +68,10 @@ func TestABatchIsSentByAFewActivities(t *testing.T) {
 func TestABatchWaitsUntilSomethingIsDue(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	later := email.PlanBatchResult{Total: 1, Open: 1, NextAt: start.Add(48 * time.Hour)}
-	planning(r, later, due(1), email.PlanBatchResult{Total: 1})
-	on(r, email.ActivitySendChunk, func(int, email.SendChunkInput) (email.SendChunkResult, error) {
-		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
+	later := delivery.PlanBatchResult{Total: 1, Open: 1, NextAt: start.Add(48 * time.Hour)}
+	planning(r, later, due(1), delivery.PlanBatchResult{Total: 1})
+	on(r, email.ActivitySendChunk, func(int, delivery.SendChunkInput) (delivery.SendChunkResult, error) {
+		return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
 	})
 	var statuses []string
 	r.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
@@ -86,11 +87,11 @@ func TestABatchWaitsUntilSomethingIsDue(t *testing.T) {
 func TestABatchWhoseMailsSomebodyElseHoldsLooksAgain(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	planning(r, due(1), due(1), due(1), due(1), email.PlanBatchResult{Total: 1})
+	planning(r, due(1), due(1), due(1), due(1), delivery.PlanBatchResult{Total: 1})
 	n := 0
-	on(r, email.ActivitySendChunk, func(k int, _ email.SendChunkInput) (email.SendChunkResult, error) {
+	on(r, email.ActivitySendChunk, func(k int, _ delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 		n = k
-		return email.SendChunkResult{}, nil
+		return delivery.SendChunkResult{}, nil
 	})
 	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
 	require.NoError(t, err)
@@ -101,15 +102,15 @@ func TestABatchWhoseMailsSomebodyElseHoldsLooksAgain(t *testing.T) {
 func TestABatchsActionsAreTheStores(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	held := email.PlanBatchResult{Total: 1, Open: 1, Held: true}
-	planning(r, due(1), held, held, held, email.PlanBatchResult{Total: 1})
-	on(r, email.ActivitySendChunk, func(int, email.SendChunkInput) (email.SendChunkResult, error) {
-		return email.SendChunkResult{}, nil
+	held := delivery.PlanBatchResult{Total: 1, Open: 1, Held: true}
+	planning(r, due(1), held, held, held, delivery.PlanBatchResult{Total: 1})
+	on(r, email.ActivitySendChunk, func(int, delivery.SendChunkInput) (delivery.SendChunkResult, error) {
+		return delivery.SendChunkResult{}, nil
 	})
 	var actions []email.Action
-	on(r, email.ActivityControlBatch, func(_ int, in email.ControlBatchInput) (email.Took, error) {
+	on(r, email.ActivityControlBatch, func(_ int, in delivery.ControlBatchInput) (delivery.Took, error) {
 		actions = append(actions, in.Action)
-		return email.Took{}, nil
+		return delivery.Took{}, nil
 	})
 	r.RegisterDelayedCallback(func() { r.SignalWorkflow(string(email.ActionHold), nil) }, time.Minute)
 	r.RegisterDelayedCallback(func() { r.SignalWorkflow(string(email.ActionResume), nil) }, time.Hour)
@@ -122,20 +123,20 @@ func TestABatchsActionsAreTheStores(t *testing.T) {
 func TestWhatAChunkCouldNotRecordIsRecorded(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	planning(r, due(1), email.PlanBatchResult{Total: 1})
-	lost := []email.UnrecordedAttempt{{EmailID: "E", Attempt: 1, Owner: "O", Outcomes: []email.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}}}
-	on(r, email.ActivitySendChunk, func(n int, _ email.SendChunkInput) (email.SendChunkResult, error) {
+	planning(r, due(1), delivery.PlanBatchResult{Total: 1})
+	lost := []delivery.UnrecordedAttempt{{EmailID: "E", Attempt: 1, Owner: "O", Outcomes: []delivery.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}}}
+	on(r, email.ActivitySendChunk, func(n int, _ delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 		if n == 1 {
-			return email.SendChunkResult{Unrecorded: lost}, nil
+			return delivery.SendChunkResult{Unrecorded: lost}, nil
 		}
-		return email.SendChunkResult{}, nil
+		return delivery.SendChunkResult{}, nil
 	})
-	on(r, email.ActivityRecordChunk, func(n int, in email.RecordChunkInput) (email.RecordChunkResult, error) {
+	on(r, email.ActivityRecordChunk, func(n int, in delivery.RecordChunkInput) (delivery.RecordChunkResult, error) {
 		require.Equal(t, lost, in.Attempts)
 		if n < 4 {
-			return email.RecordChunkResult{}, errors.New("no database")
+			return delivery.RecordChunkResult{}, errors.New("no database")
 		}
-		return email.RecordChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
+		return delivery.RecordChunkResult{Sent: email.BatchCounts{Delivered: 1}}, nil
 	})
 	res, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
 	require.NoError(t, err)
@@ -145,19 +146,19 @@ func TestWhatAChunkCouldNotRecordIsRecorded(t *testing.T) {
 func TestABatchKeepsItsPlaceInARelaysQueue(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
-	planning(r, due(2), email.PlanBatchResult{Total: 2})
-	turn := email.Turn{Relay: "slow", At: start.Add(10 * time.Minute)}
-	var turns []email.Turn
-	on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+	planning(r, due(2), delivery.PlanBatchResult{Total: 2})
+	turn := delivery.Turn{Relay: "slow", At: start.Add(10 * time.Minute)}
+	var turns []delivery.Turn
+	on(r, email.ActivitySendChunk, func(n int, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 		turns = append(turns, in.Route.Turn)
 		if n == 1 {
-			return email.SendChunkResult{Turn: turn, More: true}, nil
+			return delivery.SendChunkResult{Turn: turn, More: true}, nil
 		}
-		return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}}, nil
+		return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}}, nil
 	})
 	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
 	require.NoError(t, err)
-	require.Equal(t, []email.Turn{{}, turn}, turns)
+	require.Equal(t, []delivery.Turn{{}, turn}, turns)
 	require.Equal(t, 10*time.Minute, r.Now().Sub(start))
 }
 
@@ -185,20 +186,20 @@ func TestABatchSaysThatNoRelayIsThere(t *testing.T) {
 		t.Run(tt.status, func(t *testing.T) {
 			t.Parallel()
 			r := newBatchRun(t)
-			planning(r, due(2), email.PlanBatchResult{Total: 2})
+			planning(r, due(2), delivery.PlanBatchResult{Total: 2})
 			statuses := r.statuses()
 			var waiting string
 			var told []bool
-			on(r, email.ActivitySendChunk, func(n int, in email.SendChunkInput) (email.SendChunkResult, error) {
+			on(r, email.ActivitySendChunk, func(n int, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 				told = append(told, in.TellRelayDown)
 				switch n {
 				case 1:
-					return email.SendChunkResult{RelayDown: "relay primary: connection refused", NoRelay: tt.noRelay, Relay: email.Relay{Name: "primary"}, More: true}, nil
+					return delivery.SendChunkResult{RelayDown: "relay primary: connection refused", NoRelay: tt.noRelay, Relay: email.Relay{Name: "primary"}, More: true}, nil
 				case 2:
-					return email.SendChunkResult{}, temporal.NewApplicationErrorWithOptions("relay primary: connection refused", "relay_unavailable",
+					return delivery.SendChunkResult{}, temporal.NewApplicationErrorWithOptions("relay primary: connection refused", "relay_unavailable",
 						temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute})
 				}
-				return email.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}, Relay: email.Relay{Name: "primary"}}, nil
+				return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}, Relay: email.Relay{Name: "primary"}}, nil
 			})
 			r.RegisterDelayedCallback(func() { waiting = r.metadata().GetCurrentDetails() }, 30*time.Second)
 			res, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // act is never called; its methods tie activities' types (see local).
@@ -30,14 +31,14 @@ type sendEmail struct {
 	log   log.Logger
 	state email.State
 	// plan is what ResolveAttachments said; resolved once nothing is missing.
-	plan     email.ResolveAttachmentsResult
+	plan     delivery.ResolveAttachmentsResult
 	resolved bool
 	problem  string
 	relay    string
 	// published is what the search attributes say, as one word.
 	published string
 	// turn is the place that the e-mail has in a relay's queue.
-	turn email.Turn
+	turn delivery.Turn
 	// woken wakes a waiting run after something inside it changed the e-mail.
 	woken workflow.Channel
 	// rushed counts how often the same attempt has come to nothing without a wait.
@@ -142,7 +143,7 @@ func (s *sendEmail) resolve() error {
 	if s.resolved {
 		return nil
 	}
-	in := email.ResolveAttachmentsInput{EmailID: s.in.EmailID, Inline: true}
+	in := delivery.ResolveAttachmentsInput{EmailID: s.in.EmailID, Inline: true}
 	res, err := local(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, localOptions("attachments"), in)
 	if err != nil && final(err) {
 		return err
@@ -160,13 +161,13 @@ func (s *sendEmail) resolve() error {
 }
 
 // send makes one attempt: inline if it is quick, else at its own pace.
-func (s *sendEmail) send() (email.SendSMTPResult, error) {
+func (s *sendEmail) send() (delivery.SendSMTPResult, error) {
 	if s.state.Final || s.problem != "" {
-		return email.SendSMTPResult{}, nil
+		return delivery.SendSMTPResult{}, nil
 	}
-	in := email.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
+	in := delivery.SendSMTPInput{EmailID: s.in.EmailID, Attempt: s.state.NextAttempt, Route: s.plan.Route, Inline: true}
 	in.Route.Relay, in.Route.Avoid, in.Route.Turn = s.state.OnlyRelay, s.state.FaultyRelay, s.turn
-	res, err := email.SendSMTPResult{HandOver: true}, error(nil)
+	res, err := delivery.SendSMTPResult{HandOver: true}, error(nil)
 	if s.turn.Relay == "" { // a relay with a rate is never sent to inline
 		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(attempt(in)), in); err != nil && final(err) {
 			return res, err
@@ -191,7 +192,7 @@ func (s *sendEmail) send() (email.SendSMTPResult, error) {
 
 // handedOver publishes what the run is about to wait for: an exchange that takes
 // its time, or a relay that is not there.
-func (s *sendEmail) handedOver(in email.SendSMTPInput, res email.SendSMTPResult) error {
+func (s *sendEmail) handedOver(in delivery.SendSMTPInput, res delivery.SendSMTPResult) error {
 	if res.RelayDown {
 		if res.Relay.Name != "" {
 			s.relay = res.Relay.Name
@@ -210,7 +211,7 @@ func (s *sendEmail) handedOver(in email.SendSMTPInput, res email.SendSMTPResult)
 // sendAtItsPace makes the attempt as a regular activity. One that waits for a
 // relay is begun anew when somebody wakes the run: what they did may have changed
 // whether it is wanted at all.
-func (s *sendEmail) sendAtItsPace(in email.SendSMTPInput, before email.SendSMTPResult) (email.SendSMTPResult, error) {
+func (s *sendEmail) sendAtItsPace(in delivery.SendSMTPInput, before delivery.SendSMTPResult) (delivery.SendSMTPResult, error) {
 	ctx, giveUp := workflow.WithCancel(s.ctx)
 	defer giveUp()
 	attempt := begin(ctx, email.ActivitySendSMTP, act.SendSMTP, s.ranked(regularSend(attempt(in))), in)
@@ -231,8 +232,8 @@ func (s *sendEmail) sendAtItsPace(in email.SendSMTPInput, before email.SendSMTPR
 }
 
 // record has the attempt's outcomes projected, and the customer told.
-func (s *sendEmail) record(sent email.SendSMTPResult) error {
-	in := email.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
+func (s *sendEmail) record(sent delivery.SendSMTPResult) error {
+	in := delivery.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
 	s.problem = ""
 	summary := outcome(sent, in.Problem)
 	res, err := local(s.ctx, email.ActivityRecordStatus, act.RecordStatus, localOptions(summary), in)
@@ -246,7 +247,7 @@ func (s *sendEmail) record(sent email.SendSMTPResult) error {
 		}
 	}
 	s.state = res.State
-	fire := email.FireWebhooksInput{EmailID: s.in.EmailID, Waiting: res.Webhooks}
+	fire := delivery.FireWebhooksInput{EmailID: s.in.EmailID, Waiting: res.Webhooks}
 	summary = fmt.Sprintf("%d webhooks", fire.Waiting)
 	if fire.Waiting == 0 {
 		summary = "no webhooks"

@@ -18,6 +18,7 @@ import (
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
@@ -75,8 +76,8 @@ func on[I, O any](r *run, name string, fn func(n int, in I) (O, error)) {
 var ready = email.State{Status: email.StatusQueued, NextAttempt: 1, Open: 1}
 
 func resolved(r *run, st email.State) {
-	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
-		return email.ResolveAttachmentsResult{State: st, CustomerID: "C", RecipientDomains: []string{"x.test"}, Route: email.Route{Stream: email.StreamTransactional}}, nil
+	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
+		return delivery.ResolveAttachmentsResult{State: st, CustomerID: "C", RecipientDomains: []string{"x.test"}, Route: delivery.Route{Stream: email.StreamTransactional}}, nil
 	})
 }
 
@@ -84,23 +85,23 @@ func deliveredState() email.State {
 	return email.State{Status: email.StatusDelivered, Final: true, Results: []email.RecipientResult{{ID: "R", Status: email.RecipientDelivered, Attempts: 1}}}
 }
 
-func sent(n int) email.SendSMTPResult {
-	return email.SendSMTPResult{Attempt: n, Sent: true, Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 250}}
+func sent(n int) delivery.SendSMTPResult {
+	return delivery.SendSMTPResult{Attempt: n, Sent: true, Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 250}}
 }
 
 func sending(r *run) {
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) { return sent(in.Attempt), nil })
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) { return sent(in.Attempt), nil })
 }
 
 func fired(r *run) {
-	on(r, email.ActivityFireWebhooks, func(int, email.FireWebhooksInput) (email.FireWebhooksResult, error) {
-		return email.FireWebhooksResult{}, nil
+	on(r, email.ActivityFireWebhooks, func(int, delivery.FireWebhooksInput) (delivery.FireWebhooksResult, error) {
+		return delivery.FireWebhooksResult{}, nil
 	})
 }
 
 func recording(r *run, states ...email.State) {
-	on(r, email.ActivityRecordStatus, func(n int, _ email.RecordStatusInput) (email.RecordStatusResult, error) {
-		return email.RecordStatusResult{State: states[min(n, len(states))-1]}, nil
+	on(r, email.ActivityRecordStatus, func(n int, _ delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
+		return delivery.RecordStatusResult{State: states[min(n, len(states))-1]}, nil
 	})
 }
 
@@ -125,7 +126,7 @@ func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
 	r := newRun(t)
 	resolved(r, ready)
 	var attempts []int
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		attempts = append(attempts, in.Attempt)
 		return sent(in.Attempt), nil
 	})
@@ -149,15 +150,15 @@ func TestARunThatGetsNowhereSlowsDown(t *testing.T) {
 	r := newRun(t)
 	resolved(r, ready)
 	tries := 0
-	on(r, email.ActivitySendSMTP, func(int, email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(int, delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		tries++
-		return email.SendSMTPResult{Attempt: 1}, nil
+		return delivery.SendSMTPResult{Attempt: 1}, nil
 	})
-	on(r, email.ActivityRecordStatus, func(int, email.RecordStatusInput) (email.RecordStatusResult, error) {
+	on(r, email.ActivityRecordStatus, func(int, delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 		if r.Now().Sub(start) > time.Hour {
-			return email.RecordStatusResult{State: deliveredState()}, nil
+			return delivery.RecordStatusResult{State: deliveredState()}, nil
 		}
-		return email.RecordStatusResult{State: email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 1}}, nil
+		return delivery.RecordStatusResult{State: email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 1}}, nil
 	})
 	fired(r)
 	res, err := r.execute()
@@ -170,11 +171,11 @@ func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	due := start.Add(300 * 24 * time.Hour)
-	on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+	on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if n == 1 {
-			return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: due, Waiting: "scheduled"}}, nil
+			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: due, Waiting: "scheduled"}}, nil
 		}
-		return email.ResolveAttachmentsResult{State: ready}, nil
+		return delivery.ResolveAttachmentsResult{State: ready}, nil
 	})
 	sending(r)
 	recording(r, deliveredState())
@@ -189,12 +190,12 @@ func TestASignalCutsTheWaitShort(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
-	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(n int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		if n == 1 {
 			return sent(1), nil
 		}
 		closed := email.State{Status: email.StatusCanceled, Final: true}
-		return email.SendSMTPResult{Attempt: in.Attempt, State: &closed}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, State: &closed}, nil
 	})
 	waiting := email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: "retry"}
 	recording(r, waiting, email.State{Status: email.StatusCanceled, Final: true})
@@ -212,11 +213,11 @@ func TestASignalCutsTheWaitShort(t *testing.T) {
 func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+	on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if n == 1 {
-			return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"}}, nil
+			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"}}, nil
 		}
-		return email.ResolveAttachmentsResult{State: ready}, nil
+		return delivery.ResolveAttachmentsResult{State: ready}, nil
 	})
 	sending(r)
 	recording(r, deliveredState())
@@ -226,7 +227,7 @@ func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 		val, err := r.QueryWorkflow(email.QueryStatus)
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
-		require.Equal(t, "held", st.Waiting)
+		require.Equal(t, email.WaitingHeld, st.Waiting)
 		r.SignalWorkflow(email.SignalWake, nil)
 	}, 100*24*time.Hour)
 	_, err := r.execute()
@@ -239,13 +240,13 @@ func TestAHandedOverAttemptGoesOnAsARegularActivity(t *testing.T) {
 	r := newRun(t)
 	resolved(r, ready)
 	var inline []bool
-	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(n int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		inline = append(inline, in.Inline)
 		if in.Inline {
-			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+			return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
 		}
 		if n < 5 {
-			return email.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("relay down", "relay_unavailable",
+			return delivery.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("relay down", "relay_unavailable",
 				temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute, Category: temporal.ApplicationErrorCategoryBenign})
 		}
 		return sent(in.Attempt), nil
@@ -262,23 +263,23 @@ func TestAHandedOverAttemptGoesOnAsARegularActivity(t *testing.T) {
 func TestStepsFallBackToRegularActivities(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	on(r, email.ActivityResolveAttachments, func(_ int, in email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+	on(r, email.ActivityResolveAttachments, func(_ int, in delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if in.Inline {
-			return email.ResolveAttachmentsResult{Remote: true}, nil
+			return delivery.ResolveAttachmentsResult{Remote: true}, nil
 		}
-		return email.ResolveAttachmentsResult{State: ready}, nil
+		return delivery.ResolveAttachmentsResult{State: ready}, nil
 	})
 	sending(r)
 	// Three local tries and more: Postgres is away for a while.
-	on(r, email.ActivityRecordStatus, func(n int, _ email.RecordStatusInput) (email.RecordStatusResult, error) {
+	on(r, email.ActivityRecordStatus, func(n int, _ delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 		if n < 6 {
-			return email.RecordStatusResult{}, errors.New("no database")
+			return delivery.RecordStatusResult{}, errors.New("no database")
 		}
-		return email.RecordStatusResult{State: deliveredState(), Webhooks: 1}, nil
+		return delivery.RecordStatusResult{State: deliveredState(), Webhooks: 1}, nil
 	})
 	// Webhooks never keep a run open.
-	on(r, email.ActivityFireWebhooks, func(int, email.FireWebhooksInput) (email.FireWebhooksResult, error) {
-		return email.FireWebhooksResult{}, errors.New("no database")
+	on(r, email.ActivityFireWebhooks, func(int, delivery.FireWebhooksInput) (delivery.FireWebhooksResult, error) {
+		return delivery.FireWebhooksResult{}, errors.New("no database")
 	})
 	res, err := r.execute()
 	require.NoError(t, err)
@@ -288,16 +289,16 @@ func TestStepsFallBackToRegularActivities(t *testing.T) {
 func TestAMissingAttachmentEndsTheMailUnsent(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
-		return email.ResolveAttachmentsResult{State: ready, Problem: "recording not found"}, nil
+	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
+		return delivery.ResolveAttachmentsResult{State: ready, Problem: "recording not found"}, nil
 	})
-	on(r, email.ActivitySendSMTP, func(int, email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(int, delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		require.Fail(t, "never sent without its attachment")
-		return email.SendSMTPResult{}, nil
+		return delivery.SendSMTPResult{}, nil
 	})
-	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+	on(r, email.ActivityRecordStatus, func(_ int, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 		require.Equal(t, "recording not found", in.Problem)
-		return email.RecordStatusResult{State: email.State{Status: email.StatusFailed, Detail: email.DetailAttachment, Final: true}}, nil
+		return delivery.RecordStatusResult{State: email.State{Status: email.StatusFailed, Detail: email.DetailAttachment, Final: true}}, nil
 	})
 	fired(r)
 	res, err := r.execute()
@@ -309,16 +310,16 @@ func TestUnrecordedOutcomesReachTheRecorder(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
-	out := []email.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	out := []delivery.Outcome{{RecipientID: "R", Status: email.RecipientDelivered}}
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		s := sent(in.Attempt)
 		s.Unrecorded = out
 		return s, nil
 	})
-	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+	on(r, email.ActivityRecordStatus, func(_ int, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 		require.Equal(t, out, in.Unrecorded)
 		require.Equal(t, "primary", in.Relay.Name)
-		return email.RecordStatusResult{State: deliveredState()}, nil
+		return delivery.RecordStatusResult{State: deliveredState()}, nil
 	})
 	fired(r)
 	_, err := r.execute()
@@ -330,13 +331,13 @@ func TestACanceledRunEndsTheMailProperly(t *testing.T) {
 	r := newRun(t)
 	resolved(r, ready)
 	canceled := email.State{Status: email.StatusCanceled, Final: true}
-	on(r, email.ActivitySendSMTP, func(n int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(n int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		if n == 1 {
 			return sent(1), nil
 		}
-		return email.SendSMTPResult{Attempt: in.Attempt, State: &canceled}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, State: &canceled}, nil
 	})
-	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+	on(r, email.ActivityControl, func(_ int, in delivery.ControlInput) (email.State, error) {
 		require.Equal(t, email.ActionCancel, in.Action)
 		return canceled, nil
 	})
@@ -353,8 +354,8 @@ func TestACanceledRunEndsTheMailProperly(t *testing.T) {
 func TestOnlyInvalidInputFailsARun(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
-		return email.ResolveAttachmentsResult{}, temporal.NewNonRetryableApplicationError("there is no such e-mail", "not_found", nil)
+	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
+		return delivery.ResolveAttachmentsResult{}, temporal.NewNonRetryableApplicationError("there is no such e-mail", "not_found", nil)
 	})
 	_, err := r.execute()
 	require.ErrorContains(t, err, "there is no such e-mail")
@@ -399,14 +400,14 @@ func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
 	t.Parallel()
 	for _, asUpdate := range []bool{false, true} {
 		r := newRun(t)
-		on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 			if n == 1 {
-				return email.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, NextAttempt: 1, NextAt: start.Add(24 * time.Hour), Waiting: "scheduled"}}, nil
+				return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, NextAttempt: 1, NextAt: start.Add(24 * time.Hour), Waiting: "scheduled"}}, nil
 			}
-			return email.ResolveAttachmentsResult{State: ready}, nil
+			return delivery.ResolveAttachmentsResult{State: ready}, nil
 		})
-		var asked []email.ControlInput
-		on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+		var asked []delivery.ControlInput
+		on(r, email.ActivityControl, func(_ int, in delivery.ControlInput) (email.State, error) {
 			asked = append(asked, in)
 			if in.Action == email.ActionHold {
 				return email.State{}, temporal.NewNonRetryableApplicationError("the e-mail is delivered", "conflict", nil)
@@ -434,7 +435,7 @@ func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
 		}, time.Minute)
 		_, err := r.execute()
 		require.NoError(t, err)
-		require.ElementsMatch(t, []email.ControlInput{{EmailID: "E", Action: email.ActionHold}, {EmailID: "E", Action: email.ActionReschedule, SendAt: at.SendAt}}, asked)
+		require.ElementsMatch(t, []delivery.ControlInput{{EmailID: "E", Action: email.ActionHold}, {EmailID: "E", Action: email.ActionReschedule, SendAt: at.SendAt}}, asked)
 		require.Equal(t, time.Minute, r.Now().Sub(start), "the run was woken to see what came of it")
 		if asUpdate {
 			require.Contains(t, refused, "the e-mail is delivered")
@@ -448,30 +449,30 @@ func TestAThrottledMailKeepsItsTurn(t *testing.T) {
 	r := newRun(t)
 	resolved(r, ready)
 	start := r.Now()
-	turn := email.Turn{Relay: "metered", At: start.Add(time.Hour).UTC()}
-	var asked []email.Turn
+	turn := delivery.Turn{Relay: "metered", At: start.Add(time.Hour).UTC()}
+	var asked []delivery.Turn
 	var inline []bool
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		asked, inline = append(asked, in.Route.Turn), append(inline, in.Inline)
 		if in.Inline {
-			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+			return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
 		}
 		if r.Now().Before(turn.At) {
-			return email.SendSMTPResult{Attempt: in.Attempt, Turn: turn}, nil
+			return delivery.SendSMTPResult{Attempt: in.Attempt, Turn: turn}, nil
 		}
 		return sent(in.Attempt), nil
 	})
-	on(r, email.ActivityRecordStatus, func(_ int, in email.RecordStatusInput) (email.RecordStatusResult, error) {
+	on(r, email.ActivityRecordStatus, func(_ int, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 		if in.Relay.Name != "" {
-			return email.RecordStatusResult{State: deliveredState()}, nil
+			return delivery.RecordStatusResult{State: deliveredState()}, nil
 		}
-		return email.RecordStatusResult{State: email.State{NextAttempt: 1, Waiting: "throttled", NextAt: r.Now().Add(30 * time.Minute)}}, nil
+		return delivery.RecordStatusResult{State: email.State{NextAttempt: 1, Waiting: "throttled", NextAt: r.Now().Add(30 * time.Minute)}}, nil
 	})
 	fired(r)
 	res, err := r.execute()
 	require.NoError(t, err)
 	require.Equal(t, email.StatusDelivered, res.Status)
-	require.Equal(t, []email.Turn{{}, {}, turn, turn}, asked, "it comes back with the turn it was given")
+	require.Equal(t, []delivery.Turn{{}, {}, turn, turn}, asked, "it comes back with the turn it was given")
 	require.Equal(t, []bool{true, false, false, false}, inline, "a relay with a rate is never sent to inline")
 	require.Equal(t, time.Hour, r.Now().Sub(start))
 }
@@ -484,14 +485,14 @@ func TestAnUnreadableSignalDeafensNobody(t *testing.T) {
 	canceled := email.State{Status: email.StatusCanceled, Final: true}
 	scheduled := email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: start.Add(48 * time.Hour), Waiting: "scheduled"}
 	var seen []email.Action
-	on(r, email.ActivityResolveAttachments, func(int, email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if len(seen) == 4 {
-			return email.ResolveAttachmentsResult{State: canceled}, nil
+			return delivery.ResolveAttachmentsResult{State: canceled}, nil
 		}
-		return email.ResolveAttachmentsResult{State: scheduled}, nil
+		return delivery.ResolveAttachmentsResult{State: scheduled}, nil
 	})
 	var times []time.Time
-	on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+	on(r, email.ActivityControl, func(_ int, in delivery.ControlInput) (email.State, error) {
 		seen, times = append(seen, in.Action), append(times, in.SendAt)
 		if in.Action == email.ActionReschedule && in.SendAt.IsZero() {
 			return email.State{}, temporal.NewNonRetryableApplicationError("give the new time as send_at", "invalid_request", nil)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
@@ -40,11 +41,11 @@ func TestUpdatesAreRefusedInOurWords(t *testing.T) {
 			r := newRun(t)
 			later := ready
 			later.Waiting, later.NextAt = "scheduled", start.Add(time.Hour)
-			on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+			on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 				if n == 1 {
-					return email.ResolveAttachmentsResult{State: later}, nil
+					return delivery.ResolveAttachmentsResult{State: later}, nil
 				}
-				return email.ResolveAttachmentsResult{State: ready}, nil
+				return delivery.ResolveAttachmentsResult{State: ready}, nil
 			})
 			sending(r)
 			recording(r, deliveredState())
@@ -74,14 +75,14 @@ func TestUpdatesWithoutAnArgumentAreTaken(t *testing.T) {
 		r := newRun(t)
 		later := ready
 		later.Waiting, later.NextAt = "scheduled", start.Add(time.Hour)
-		on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+		on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 			if n == 1 {
-				return email.ResolveAttachmentsResult{State: later}, nil
+				return delivery.ResolveAttachmentsResult{State: later}, nil
 			}
-			return email.ResolveAttachmentsResult{State: ready}, nil
+			return delivery.ResolveAttachmentsResult{State: ready}, nil
 		})
 		held := 0
-		on(r, email.ActivityControl, func(_ int, in email.ControlInput) (email.State, error) {
+		on(r, email.ActivityControl, func(_ int, in delivery.ControlInput) (email.State, error) {
 			require.Equal(t, email.ActionHold, in.Action)
 			held++
 			return ready, nil

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // What a run says of itself, for whoever looks at it: the current details, in
@@ -31,7 +32,7 @@ func (s *sendEmail) details(standing, now, next string) {
 }
 
 // attempt is the summary of SendSMTP.
-func attempt(in email.SendSMTPInput) string {
+func attempt(in delivery.SendSMTPInput) string {
 	if in.RelayDown {
 		return fmt.Sprintf("attempt %d, once a relay is there", in.Attempt)
 	}
@@ -41,7 +42,7 @@ func attempt(in email.SendSMTPInput) string {
 // outcome is the summary of RecordStatus, which tells what came of the attempt: the
 // summary of SendSMTP is written before it. It has the reply's codes and none of its words,
 // which histories do not hold.
-func outcome(sent email.SendSMTPResult, problem string) string {
+func outcome(sent delivery.SendSMTPResult, problem string) string {
 	switch {
 	case problem != "":
 		return "status, an attachment is missing"
@@ -53,11 +54,11 @@ func outcome(sent email.SendSMTPResult, problem string) string {
 	return strings.TrimSpace(fmt.Sprintf("attempt %d: %d %s", sent.Attempt, sent.Code, sent.Enhanced))
 }
 
-func (s *sendEmail) saySending(in email.SendSMTPInput) {
+func (s *sendEmail) saySending(in delivery.SendSMTPInput) {
 	s.say(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
 }
 
-func (s *sendEmail) sayRelayDown(in email.SendSMTPInput, detail email.Detail, why string) {
+func (s *sendEmail) sayRelayDown(in delivery.SendSMTPInput, detail email.Detail, why string) {
 	s.details(string(detail), "no relay takes mail, "+quoted(why),
 		fmt.Sprintf("attempt %d as soon as one does, tried every 10 s to 5 min", in.Attempt))
 }

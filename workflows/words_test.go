@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/workflows"
 )
 
@@ -70,11 +71,11 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 			t.Parallel()
 			r := newRun(t)
 			statuses := r.statuses()
-			on(r, email.ActivityResolveAttachments, func(n int, _ email.ResolveAttachmentsInput) (email.ResolveAttachmentsResult, error) {
+			on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 				if n == 1 {
-					return email.ResolveAttachmentsResult{State: tt.waiting}, nil
+					return delivery.ResolveAttachmentsResult{State: tt.waiting}, nil
 				}
-				return email.ResolveAttachmentsResult{State: ready}, nil
+				return delivery.ResolveAttachmentsResult{State: ready}, nil
 			})
 			sending(r)
 			recording(r, deliveredState())
@@ -139,15 +140,15 @@ func TestAMailWithoutARelay(t *testing.T) {
 		temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute, Category: temporal.ApplicationErrorCategoryBenign})
 	var said []bool
 	up := false
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		said = append(said, in.RelayDown)
 		switch {
 		case up:
 			return sent(in.Attempt), nil
 		case in.RelayDown:
-			return email.SendSMTPResult{}, down
+			return delivery.SendSMTPResult{}, down
 		}
-		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true, Reply: email.Reply{Text: "relay primary: connection refused"}}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true, Reply: email.Reply{Text: "relay primary: connection refused"}}, nil
 	})
 	recording(r, deliveredState())
 	fired(r)
@@ -168,11 +169,11 @@ func TestALongHistoryWithoutARelayGoesOnInANewRun(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		if in.RelayDown {
-			return email.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("down", "relay_unavailable", temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute})
+			return delivery.SendSMTPResult{}, temporal.NewApplicationErrorWithOptions("down", "relay_unavailable", temporal.ApplicationErrorOptions{NextRetryDelay: time.Minute})
 		}
-		return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true}, nil
+		return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true, RelayDown: true}, nil
 	})
 	r.RegisterDelayedCallback(func() {
 		r.SetContinueAsNewSuggested(true)
@@ -188,9 +189,9 @@ func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
 	r := newRun(t)
 	statuses := r.statuses()
 	resolved(r, ready)
-	on(r, email.ActivitySendSMTP, func(_ int, in email.SendSMTPInput) (email.SendSMTPResult, error) {
+	on(r, email.ActivitySendSMTP, func(_ int, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 		if in.Inline {
-			return email.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
+			return delivery.SendSMTPResult{Attempt: in.Attempt, HandOver: true}, nil
 		}
 		return sent(in.Attempt), nil
 	})
@@ -204,7 +205,7 @@ func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
 // TestTheOutcomeOfAnAttemptIsASummary: the UI shows it beside RecordStatus.
 func TestTheOutcomeOfAnAttemptIsASummary(t *testing.T) {
 	t.Parallel()
-	for want, sent := range map[string]email.SendSMTPResult{
+	for want, sent := range map[string]delivery.SendSMTPResult{
 		"attempt 1: 550 5.1.1":     {Attempt: 1, Sent: true, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user y@example.net"}},
 		"attempt 2: 250":           {Attempt: 2, Sent: true, Reply: email.Reply{Code: 250, Text: "OK"}},
 		"attempt 3: no reply":      {Attempt: 3, Sent: true},
@@ -212,5 +213,5 @@ func TestTheOutcomeOfAnAttemptIsASummary(t *testing.T) {
 	} {
 		require.Equal(t, want, workflows.Outcome(sent, ""))
 	}
-	require.Equal(t, "status, an attachment is missing", workflows.Outcome(email.SendSMTPResult{}, "gone"))
+	require.Equal(t, "status, an attachment is missing", workflows.Outcome(delivery.SendSMTPResult{}, "gone"))
 }

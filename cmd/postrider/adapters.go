@@ -8,6 +8,7 @@ import (
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/render"
 )
@@ -16,7 +17,7 @@ import (
 // that a method returning *relay.Session returns a Session.
 type relaySessions struct{ *relay.Relays }
 
-func (r relaySessions) Session(ctx context.Context, route email.Route) (activities.Session, error) {
+func (r relaySessions) Session(ctx context.Context, route delivery.Route) (activities.Session, error) {
 	s, err := r.Relays.Session(ctx, route)
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func (r relaySessions) Session(ctx context.Context, route email.Route) (activiti
 	return s, nil
 }
 
-func (r relaySessions) Fitting(ctx context.Context, route email.Route, s activities.Session, env email.Envelope, message []byte) (activities.Session, error) {
+func (r relaySessions) Fitting(ctx context.Context, route delivery.Route, s activities.Session, env delivery.Envelope, message []byte) (activities.Session, error) {
 	session, ok := s.(*relay.Session)
 	if !ok {
 		return s, nil
@@ -36,8 +37,8 @@ func (r relaySessions) Fitting(ctx context.Context, route email.Route, s activit
 	return fitting, nil
 }
 
-func recipientRates(rs []config.RecipientRate) email.Rates {
-	out := email.Rates{}
+func recipientRates(rs []config.RecipientRate) delivery.Rates {
+	out := delivery.Rates{}
 	for _, r := range rs {
 		out[r.Domain] = r.Pace
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/postrider/postrider/internal/attachment"
 	"github.com/postrider/postrider/internal/codec"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/dispatch"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
@@ -129,7 +130,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
-		Schedule:               email.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
+		Schedule:               delivery.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
 		RecipientRates:         recipientRates(cfg.RecipientRates),
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
@@ -237,7 +238,7 @@ func (a *app) close() error {
 
 // limits are those of a message, by whichever door it comes in.
 func (a *app) limits() intake.Limits {
-	var serves func(email.Route) bool
+	var serves func(delivery.Route) bool
 	if len(a.cfg.SMTPURLs) > 0 {
 		serves = a.relays.Serves
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -76,7 +77,7 @@ func TestChaos(t *testing.T) {
 	}
 	// A frozen worker has lost its workflow tasks after 10 s, and its attempts'
 	// leases after 30 s.
-	mails, frozen := 200, email.Lease+15*time.Second
+	mails, frozen := 200, delivery.Lease+15*time.Second
 	if !full {
 		mails, frozen = 20, 15*time.Second
 		faults = []fault{{points[2], kill, false}, {points[5], kill, false}, {points[1], freeze, false}, {points[2], kill, true}, {points[5], kill, true}}

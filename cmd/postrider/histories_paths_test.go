@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -300,7 +301,7 @@ func pathBatch(t *testing.T, r *recorder, name string) {
 func (r *recorder) running(t *testing.T, workflowID string) {
 	t.Helper()
 	r.eventually("the batch waits", func() bool {
-		var plan email.PlanBatchResult
+		var plan delivery.PlanBatchResult
 		v, err := r.temporal.QueryWorkflow(t.Context(), workflowID, "", email.QueryStatus)
 		return err == nil && v.Get(&plan) == nil && plan.Total > 0 && !plan.NextAt.IsZero()
 	})

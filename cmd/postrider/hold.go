@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/intake"
 )
 
@@ -18,7 +19,7 @@ import (
 type reachFlags struct{ customer, domain, batch, email string }
 
 // reach reads the flags, and says in words whose mail it is.
-func (f reachFlags) reach(ctx context.Context, s *db.Store) (r email.Reach, whose string, err error) {
+func (f reachFlags) reach(ctx context.Context, s *db.Store) (r delivery.Reach, whose string, err error) {
 	if f.customer == "" && f.domain == "" && f.batch == "" && f.email == "" {
 		return r, "", errors.New("say which mail: --customer, --domain, both, --batch, or --email")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/memtest"
 	"github.com/postrider/postrider/internal/relay"
 )
@@ -83,11 +84,11 @@ func TestALargeAttachmentCostsTheWorkerAtMostFourTimesItsSize(t *testing.T) {
 	require.NoError(t, err)
 	weigh()
 	require.NotEmpty(t, m.Attachments, "the message is still there while it is rendered")
-	session, err := relays.Session(t.Context(), email.Route{})
+	session, err := relays.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	defer session.Close()
-	ex := session.Send(t.Context(), email.Envelope{ID: e.ID, From: "a@acme.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: "b@x.test"}}},
-		message, func(context.Context, []email.Outcome) error { weigh(); return nil })
+	ex := session.Send(t.Context(), delivery.Envelope{ID: e.ID, From: "a@acme.test", Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: "b@x.test"}}},
+		message, func(context.Context, []delivery.Outcome) error { weigh(); return nil })
 	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status, "%+v", ex)
 	t.Logf("%.1f times its size", float64(held)/size)
 	require.Less(t, held, int64(4*size))

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -203,16 +204,16 @@ type twoProcesses struct {
 
 func (p *twoProcesses) next() relaySessions { return p.of[p.n.Add(1)%2] }
 
-func (p *twoProcesses) Session(ctx context.Context, route email.Route) (activities.Session, error) {
+func (p *twoProcesses) Session(ctx context.Context, route delivery.Route) (activities.Session, error) {
 	return p.next().Session(ctx, route)
 }
-func (p *twoProcesses) Fitting(ctx context.Context, route email.Route, s activities.Session, env email.Envelope, message []byte) (activities.Session, error) {
+func (p *twoProcesses) Fitting(ctx context.Context, route delivery.Route, s activities.Session, env delivery.Envelope, message []byte) (activities.Session, error) {
 	return p.of[0].Fitting(ctx, route, s, env, message)
 }
-func (p *twoProcesses) Fast(route email.Route) bool        { return p.of[p.n.Load()%2].Fast(route) }
-func (p *twoProcesses) Paced(route email.Route) bool       { return false }
-func (p *twoProcesses) Lot(email.Route, time.Duration) int { return 1 }
-func (p *twoProcesses) Down(route email.Route) *email.RelayError {
+func (p *twoProcesses) Fast(route delivery.Route) bool        { return p.of[p.n.Load()%2].Fast(route) }
+func (p *twoProcesses) Paced(route delivery.Route) bool       { return false }
+func (p *twoProcesses) Lot(delivery.Route, time.Duration) int { return 1 }
+func (p *twoProcesses) Down(route delivery.Route) *delivery.RelayError {
 	return p.of[p.n.Load()%2].Down(route)
 }
 
@@ -377,9 +378,9 @@ func TestVirtualUnreadableAnswers(t *testing.T) {
 			v.send(id)
 
 			copies := v.heard(".")
-			require.Len(t, copies, email.MaxCopies)
+			require.Len(t, copies, delivery.MaxCopies)
 			for n := range copies[1:] {
-				requireAbout(t, email.AmbiguousWait(n+1), copies[n+1]-copies[n])
+				requireAbout(t, delivery.AmbiguousWait(n+1), copies[n+1]-copies[n])
 			}
 			require.Equal(t, copies, v.happened(id, email.EventAmbiguous))
 			e := v.email(id)

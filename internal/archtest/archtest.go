@@ -51,6 +51,7 @@ var rules = map[string]rule{
 	"internal/account":  {standardOnly: true},
 	"internal/endpoint": {standardOnly: true},
 	"internal/mailbox":  {standardOnly: true},
+	"internal/delivery": {may: []string{"email"}, standardOnly: true},
 	"internal/safehttp": {},
 
 	"internal/htmltext": {},
@@ -58,32 +59,32 @@ var rules = map[string]rule{
 	"internal/spool":    {},
 	"internal/missing":  {standardOnly: true},
 	"internal/turns":    {},
-	"internal/intake":   {may: []string{"email", "internal/header", "internal/htmltext"}},
+	"internal/intake":   {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
 	"internal/render":   {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
 	"internal/pacing":   {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
-	"internal/smtp":  {may: []string{"email"}, tests: []string{"internal/relay"}},
-	"internal/relay": {may: []string{"email", "internal/smtp"}},
+	"internal/smtp":  {may: []string{"email", "internal/delivery"}, tests: []string{"internal/relay"}},
+	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
 	"client":         {may: []string{"email"}, standardOnly: true},
 	// Its advice depends on the message alone.
 	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
-	"activities": {may: join(domain, "internal/intake", "internal/missing")},
-	"workflows":  {may: []string{"email", "activities"}}, // method references only
+	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/missing")},
+	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
-	"internal/dispatch":   {may: domain},
+	"internal/dispatch":   {may: join(domain, "internal/delivery")},
 	"internal/codec":      {},
-	"db":                  {may: join(domain, "internal/pacing")},
+	"db":                  {may: join(domain, "internal/delivery", "internal/pacing")},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox"}},
-	"internal/metrics":    {may: domain},
+	"internal/metrics":    {may: join(domain, "internal/delivery")},
 	"internal/attachment": {may: join(domain, "internal/safehttp")},
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
 		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing"),
-		tests: []string{"db", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
+		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc": {},
 

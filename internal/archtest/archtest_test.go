@@ -83,7 +83,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"unlisted target": {
 			files: map[string]string{"activities/a.go": `package activities; import _ "` + m + `/internal/intake/deep"`},
-			want: []string{"activities/a.go: activities may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/missing, " +
+			want: []string{"activities/a.go: activities may import email, internal/account, internal/endpoint, internal/mailbox, internal/delivery, internal/intake, internal/missing, " +
 				"but not internal/intake/deep"},
 		},
 		"domain with another module": {
@@ -106,7 +106,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"workflows with db": {
 			files: map[string]string{"workflows/a.go": `package workflows; import _ "` + m + `/db"`},
-			want:  []string{"workflows/a.go: workflows may import email, activities, but not db"},
+			want:  []string{"workflows/a.go: workflows may import email, internal/delivery, activities, but not db"},
 		},
 		"config elsewhere": {
 			files: map[string]string{"api/a.go": `package api; import _ "` + m + `/internal/config"`},
@@ -114,11 +114,11 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test helper outside tests": {
 			files: map[string]string{"db/a.go": `package db; import _ "` + m + `/internal/dbtest"`},
-			want:  []string{"db/a.go: db may import email, internal/account, internal/endpoint, internal/mailbox, internal/pacing, but not internal/dbtest"},
+			want:  []string{"db/a.go: db may import email, internal/account, internal/endpoint, internal/mailbox, internal/delivery, internal/pacing, but not internal/dbtest"},
 		},
 		"a test keeps to the table, too": {
 			files: map[string]string{"workflows/a_test.go": `package workflows_test; import _ "` + m + `/db"`},
-			want:  []string{"workflows/a_test.go: workflows may import email, activities, but not db"},
+			want:  []string{"workflows/a_test.go: workflows may import email, internal/delivery, activities, but not db"},
 		},
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},

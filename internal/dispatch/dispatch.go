@@ -25,16 +25,17 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Outbox hands out what needs a run.
 type Outbox interface {
-	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
-	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
-	ClaimOverdue(ctx context.Context, limit int) ([]email.Start, error)
-	ClaimUnpaused(ctx context.Context, limit int) ([]email.Start, error)
+	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+	ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error)
+	ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start, error)
 	// ClaimWakes leases requests to signal a run. Woken deletes those whose run has the signal.
-	ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]email.Wake, error)
+	ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
@@ -72,7 +73,7 @@ type Dispatcher struct {
 	outbox Outbox
 	log    *slog.Logger
 	owner  string
-	queue  chan email.Start
+	queue  chan delivery.Start
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
@@ -88,7 +89,7 @@ type Dispatcher struct {
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
 func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
-	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan email.Start, startQueue), connected: make(chan struct{})}
+	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan delivery.Start, startQueue), connected: make(chan struct{})}
 }
 
 // Owner is this process in the outbox's leases.
@@ -96,10 +97,10 @@ func (d *Dispatcher) Owner() string { return d.owner }
 
 // Accepted starts the run of an e-mail that this process has just accepted, in
 // the background.
-func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(email.RunOf(e)) }
+func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(delivery.RunOf(e)) }
 
 // AcceptedBatch does so for a batch.
-func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(email.RunOfBatch(b)) }
+func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(delivery.RunOfBatch(b)) }
 
 // StartWhen makes each start wait until await returns: until this process's worker has free
 // slots, and executes the start's first task at once. With nil, starts do not wait.
@@ -111,7 +112,7 @@ func (d *Dispatcher) StartWhen(await func(context.Context)) {
 	d.awaitSlots.Store(&await)
 }
 
-func (d *Dispatcher) enqueue(s email.Start) {
+func (d *Dispatcher) enqueue(s delivery.Start) {
 	select {
 	case d.queue <- s:
 	default: // the lease in the outbox runs out, and the sweep starts it
@@ -224,7 +225,7 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 }
 
 // claim leases what waits for a run.
-type claim func(ctx context.Context, owner string, lease time.Duration, limit int) ([]email.Start, error)
+type claim func(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 
 func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 	for {
@@ -243,8 +244,8 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
 
 // startAll starts several at once: a burst that did not fit into the queue comes this
 // way. It stops at the first that Temporal does not answer.
-func (d *Dispatcher) startAll(ctx context.Context, starts []email.Start) bool {
-	return concurrently(starts, func(s email.Start) bool { return d.start(ctx, s) })
+func (d *Dispatcher) startAll(ctx context.Context, starts []delivery.Start) bool {
+	return concurrently(starts, func(s delivery.Start) bool { return d.start(ctx, s) })
 }
 
 // concurrently calls do for several elements at once. It starts no more after the first
@@ -271,7 +272,7 @@ func concurrently[T any](all []T, do func(T) bool) bool {
 
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
-func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
+func (d *Dispatcher) start(ctx context.Context, s delivery.Start) bool {
 	if await := d.awaitSlots.Load(); await != nil {
 		(*await)(ctx)
 	}
@@ -283,14 +284,14 @@ func (d *Dispatcher) start(ctx context.Context, s email.Start) bool {
 }
 
 // workflowOf is what runs for it.
-func workflowOf(s email.Start) (workflow string, input any) {
+func workflowOf(s delivery.Start) (workflow string, input any) {
 	if s.BatchID != "" {
 		return email.WorkflowSendBatch, email.SendBatchInput{BatchID: s.BatchID}
 	}
 	return email.WorkflowSendEmail, email.SendEmailInput{EmailID: s.EmailID}
 }
 
-func options(s email.Start) client.StartWorkflowOptions {
+func options(s delivery.Start) client.StartWorkflowOptions {
 	if s.BatchID != "" {
 		return client.StartWorkflowOptions{
 			ID: s.WorkflowID, TaskQueue: email.TaskQueue, StaticSummary: "batch of e-mails",
@@ -348,7 +349,7 @@ func (d *Dispatcher) sweepWakes(ctx context.Context) error {
 		}
 		var mu sync.Mutex
 		var done []string // ids
-		answers := concurrently(wakes, func(w email.Wake) bool {
+		answers := concurrently(wakes, func(w delivery.Wake) bool {
 			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
 			defer cancel()
 			if !d.answered(ctx, "dispatch.wake", w.WorkflowID, d.wakeRun(callCtx, w)) {
@@ -370,7 +371,7 @@ func (d *Dispatcher) sweepWakes(ctx context.Context) error {
 	}
 }
 
-func (d *Dispatcher) wakeRun(ctx context.Context, w email.Wake) error {
+func (d *Dispatcher) wakeRun(ctx context.Context, w delivery.Wake) error {
 	if w.Ended {
 		return d.tell(ctx, w.WorkflowID)
 	}
@@ -403,7 +404,7 @@ func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	return nil
 }
 
-func (d *Dispatcher) revive(stop context.Context, s email.Start) error {
+func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
 	ctx, cancel := context.WithTimeout(stop, startTimeout)
 	defer cancel()
 	run, err := d.client.DescribeWorkflowExecution(ctx, s.WorkflowID, "")
@@ -463,7 +464,7 @@ func (d *Dispatcher) terminatedByUser(ctx context.Context, run *commonpb.Workflo
 
 // taken reports whether the workflow id of a direct start is another's by now: such
 // ids are not ours to give.
-func taken(s email.Start, run *workflowpb.WorkflowExecutionInfo) bool {
+func taken(s delivery.Start, run *workflowpb.WorkflowExecutionInfo) bool {
 	if run == nil || s.BatchID != "" || s.WorkflowID == email.WorkflowIDPrefix+s.EmailID {
 		return false
 	}
@@ -493,13 +494,13 @@ func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if !e.Status.Final() {
-		return d.signal(ctx, email.RunOf(e))
+		return d.signal(ctx, delivery.RunOf(e))
 	}
 	return d.tell(ctx, e.WorkflowID)
 }
 
 // signal wakes a run, or starts it.
-func (d *Dispatcher) signal(ctx context.Context, s email.Start) error {
+func (d *Dispatcher) signal(ctx context.Context, s delivery.Start) error {
 	opts := options(s)
 	opts.EnableEagerStart = false // not possible together with a signal
 	workflow, input := workflowOf(s)
@@ -514,7 +515,7 @@ func (d *Dispatcher) WakeBatch(ctx context.Context, b email.Batch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return d.signal(ctx, email.RunOfBatch(b))
+	return d.signal(ctx, delivery.RunOfBatch(b))
 }
 
 // WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.

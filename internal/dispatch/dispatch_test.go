@@ -17,6 +17,7 @@ import (
 	temporallog "go.temporal.io/sdk/log"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/dispatch"
 )
@@ -26,17 +27,17 @@ const patience = 30 * time.Second
 // outbox hands out what a test puts in, once.
 type outbox struct {
 	mu        sync.Mutex
-	starts    []email.Start
-	overdue   []email.Start
-	unpaused  []email.Start
-	batches   []email.Start
+	starts    []delivery.Start
+	overdue   []delivery.Start
+	unpaused  []delivery.Start
+	batches   []delivery.Start
 	endpoints []string
 	held      []string
-	wakes     []email.Wake
+	wakes     []delivery.Wake
 	woken     []string
 }
 
-func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]email.Start, error) {
+func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.batches
@@ -62,7 +63,7 @@ func (o *outbox) Control(_ context.Context, id string, control email.Control) (e
 	return email.State{}, nil
 }
 
-func (o *outbox) ClaimUnpaused(context.Context, int) ([]email.Start, error) {
+func (o *outbox) ClaimUnpaused(context.Context, int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.unpaused
@@ -70,7 +71,7 @@ func (o *outbox) ClaimUnpaused(context.Context, int) ([]email.Start, error) {
 	return out, nil
 }
 
-func (o *outbox) ClaimWakes(context.Context, time.Duration, int) ([]email.Wake, error) {
+func (o *outbox) ClaimWakes(context.Context, time.Duration, int) ([]delivery.Wake, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.wakes
@@ -97,7 +98,7 @@ func (o *outbox) holds() []string {
 	return append([]string(nil), o.held...)
 }
 
-func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]email.Start, error) {
+func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.starts
@@ -105,7 +106,7 @@ func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]ema
 	return out, nil
 }
 
-func (o *outbox) ClaimOverdue(context.Context, int) ([]email.Start, error) {
+func (o *outbox) ClaimOverdue(context.Context, int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.overdue
@@ -121,7 +122,7 @@ func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {
 	return out, nil
 }
 
-func (o *outbox) order(wakes ...email.Wake) {
+func (o *outbox) order(wakes ...delivery.Wake) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.wakes = append(o.wakes, wakes...)
@@ -133,7 +134,7 @@ func (o *outbox) carriedOut() []string {
 	return append([]string(nil), o.woken...)
 }
 
-func (o *outbox) put(s email.Start) {
+func (o *outbox) put(s delivery.Start) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.starts = append(o.starts, s)
@@ -181,9 +182,9 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func start() email.Start {
+func start() delivery.Start {
 	id := uuid.NewString()
-	return email.Start{EmailID: id, WorkflowID: email.WorkflowIDPrefix + id, CustomerID: uuid.NewString(), Stream: email.StreamTransactional}
+	return delivery.Start{EmailID: id, WorkflowID: email.WorkflowIDPrefix + id, CustomerID: uuid.NewString(), Stream: email.StreamTransactional}
 }
 
 // status reports the status of a workflow id's latest run; unspecified if there is none.
@@ -253,8 +254,8 @@ func TestDispatch(t *testing.T) {
 	// Orders of a process that does not talk to Temporal: an open e-mail gets a run, a
 	// finished one gets none, and the order is deleted when the run has its signal.
 	ordered, ended := start(), start()
-	box.order(email.Wake{IDs: []string{"1", "2"}, Start: ordered}, email.Wake{IDs: []string{"3"}, Start: ended, Ended: true},
-		email.Wake{IDs: []string{"4"}, Start: resumed, Ended: true})
+	box.order(delivery.Wake{IDs: []string{"1", "2"}, Start: ordered}, delivery.Wake{IDs: []string{"3"}, Start: ended, Ended: true},
+		delivery.Wake{IDs: []string{"4"}, Start: resumed, Ended: true})
 	running(ordered.WorkflowID)
 	require.Eventually(t, func() bool { return len(box.carriedOut()) == 4 }, patience, 20*time.Millisecond, log.String())
 	require.ElementsMatch(t, []string{"1", "2", "3", "4"}, box.carriedOut())
@@ -301,7 +302,7 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
-	box := &outbox{overdue: []email.Start{stopped, lost, astray, exceeded}, unpaused: []email.Start{freed}, endpoints: []string{stale}}
+	box := &outbox{overdue: []delivery.Start{stopped, lost, astray, exceeded}, unpaused: []delivery.Start{freed}, endpoints: []string{stale}}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Limits of one message.
@@ -37,7 +38,7 @@ type Limits struct {
 	NoRecordings bool
 	// Serves reports whether a relay is configured for mail of a stream and sender's domain.
 	// Nil takes all.
-	Serves func(email.Route) bool
+	Serves func(delivery.Route) bool
 	// Blocked are the files that are not sent; zero means the built-in list.
 	Blocked email.Blocklist
 	// Now is the time that send_at and expires_at are compared with; zero means

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/htmltext"
 )
 
@@ -55,12 +56,12 @@ func normalize(req request, l Limits) (Decoded, error) {
 
 // route refuses mail that no configured relay would ever take.
 func (c *checker) route(m email.Message, req request) {
-	route := email.Route{Stream: m.Stream, SenderDomain: m.From.Domain()}
+	route := delivery.Route{Stream: m.Stream, SenderDomain: m.From.Domain()}
 	if c.limits.Serves == nil || route.SenderDomain == "" || c.limits.Serves(route) {
 		return
 	}
 	for _, other := range []email.Stream{email.StreamTransactional, email.StreamBroadcast} {
-		if c.limits.Serves(email.Route{Stream: other, SenderDomain: route.SenderDomain}) {
+		if c.limits.Serves(delivery.Route{Stream: other, SenderDomain: route.SenderDomain}) {
 			c.refuse("/stream", codeNoRelay, "no relay takes %s mail from %s, only %s: give that stream, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with streams=",
 				route.Stream, route.SenderDomain, other)
 			return

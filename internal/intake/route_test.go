@@ -7,11 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/intake"
 )
 
 // onlyX are relays that take mail of x.com, and broadcast mail of news.com.
-func onlyX(r email.Route) bool {
+func onlyX(r delivery.Route) bool {
 	return r.SenderDomain == "x.com" || r.SenderDomain == "news.com" && r.Stream == email.StreamBroadcast
 }
 

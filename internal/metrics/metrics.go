@@ -18,11 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Store tells what waits.
 type Store interface {
-	Backlog(ctx context.Context) (email.Backlog, error)
+	Backlog(ctx context.Context) (delivery.Backlog, error)
 	// Waiting tells, by kind, how many calls wait in this process for a transaction.
 	Waiting() map[string]int
 	// Refused counts, by kind, the calls that were refused because too many were waiting.
@@ -147,7 +148,7 @@ type backlog struct {
 
 	mu   sync.Mutex
 	at   time.Time
-	last email.Backlog
+	last delivery.Backlog
 	err  error
 }
 
@@ -176,7 +177,7 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	gauge(webhooksDesc, float64(now.Webhooks))
 }
 
-func (b *backlog) read() (email.Backlog, error) {
+func (b *backlog) read() (delivery.Backlog, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if time.Since(b.at) < readEvery {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/metrics"
 )
 
@@ -19,10 +20,10 @@ type store struct {
 	err   error
 }
 
-func (s *store) Backlog(context.Context) (email.Backlog, error) {
+func (s *store) Backlog(context.Context) (delivery.Backlog, error) {
 	s.reads++
-	return email.Backlog{
-		Open:       []email.OpenEmails{{Status: email.StatusQueued, Emails: 3}, {Status: email.StatusSending, Detail: email.DetailDeferred, Emails: 2}},
+	return delivery.Backlog{
+		Open:       []delivery.OpenEmails{{Status: email.StatusQueued, Emails: 3}, {Status: email.StatusSending, Detail: email.DetailDeferred, Emails: 2}},
 		OldestOpen: 90 * time.Second, Starts: 1, Webhooks: 4,
 	}, s.err
 }

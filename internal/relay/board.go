@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Board is where all processes note which relays fail, and agree on who probes one. A
@@ -15,18 +16,18 @@ type Board interface {
 	// RelayFailed notes a failure and answers with what stands there now. Failures of
 	// those who were talking to the relay when it went away count as one; what owner
 	// meets as the one who probes, or anybody after the backoff, counts as another.
-	RelayFailed(ctx context.Context, st email.RelayState, owner string) (email.RelayState, error)
+	RelayFailed(ctx context.Context, st delivery.RelayState, owner string) (delivery.RelayState, error)
 	// RelayRecovered notes that a relay works.
 	RelayRecovered(ctx context.Context, name, address string) error
 	// ClaimProbe asks for the right to probe a relay for a time. Where it is not granted,
 	// the state says why: the relay works, is left alone, or somebody else probes it.
-	ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (granted bool, st email.RelayState, err error)
+	ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (granted bool, st delivery.RelayState, err error)
 	// ReleaseProbe gives the right back where nothing was found out.
 	ReleaseProbe(ctx context.Context, name, address, owner string) error
 	// ForgetRelay removes what nobody has probed for so long after its backoff.
 	ForgetRelay(ctx context.Context, name, address string, after time.Duration) error
 	// RelayStates lists the relays that fail.
-	RelayStates(ctx context.Context) ([]email.RelayState, error)
+	RelayStates(ctx context.Context) ([]delivery.RelayState, error)
 }
 
 // forgetAfter is how long a failing relay of one of our names, at an address that is not
@@ -53,14 +54,14 @@ const wantsLogin = 530
 
 // ofLogin reports whether a fault is that the relay does not take our credentials. A process
 // that has signed in knows that it does.
-func ofLogin(st email.RelayState) bool {
+func ofLogin(st delivery.RelayState) bool {
 	return st.Mail == nil && st.Reply.Code != wantsLogin && slices.Contains(everywhere, st.Reply.Code)
 }
 
 // admit lets a caller through; probe says that it is the one who finds out, for all
 // processes where they know of the fault. Mail that the relay has not refused yet may probe
 // without asking them.
-func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.RelayError) {
+func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *delivery.RelayError) {
 	probe, down = p.breaker.admit(p.opts.Now(), fresh)
 	if down != nil || !probe || p.opts.Board == nil || !p.breaker.isShared() || fresh && p.breaker.isDoubtful() {
 		return probe, down
@@ -87,7 +88,7 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *email.R
 
 // adopt takes over what all processes know. It reports whether the relay went down or came
 // back for this process.
-func (p *pool) adopt(st email.RelayState) (changed bool) {
+func (p *pool) adopt(st delivery.RelayState) (changed bool) {
 	now := p.opts.Now()
 	if st.Failures > 0 && st.Mail != nil {
 		p.guard.met(now, "", st.Mail)
@@ -110,7 +111,7 @@ func (p *pool) abstain() {
 }
 
 // failed notes that the relay does not work. It answers how long it is left alone.
-func (p *pool) failed(e *email.RelayError, how broken) time.Duration {
+func (p *pool) failed(e *delivery.RelayError, how broken) time.Duration {
 	p.tried.Store(true)
 	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
 		// That the relay cannot be reached now does not say that it takes MAIL again.
@@ -125,7 +126,7 @@ func (p *pool) failed(e *email.RelayError, how broken) time.Duration {
 
 // report tells the other processes of a failure. It answers how long all of them leave
 // the relay alone; 0 where that is this process's own matter.
-func (p *pool) report(e *email.RelayError, how broken) time.Duration {
+func (p *pool) report(e *delivery.RelayError, how broken) time.Duration {
 	if p.opts.Board == nil {
 		return 0
 	}
@@ -136,7 +137,7 @@ func (p *pool) report(e *email.RelayError, how broken) time.Duration {
 		reply.Text = oneLine(e.Err)
 	}
 	reply.Text = email.MaskText(reply.Text, p.relay.User)
-	st, err := p.opts.Board.RelayFailed(ctx, email.RelayState{
+	st, err := p.opts.Board.RelayFailed(ctx, delivery.RelayState{
 		Name: p.relay.Name, Address: p.relay.Addr(), Reply: reply, Mail: how.mail,
 		Shared: how.inTransaction && (!how.perhaps || how.mail != nil) || slices.Contains(everywhere, e.Reply.Code),
 	}, p.owner)
@@ -179,7 +180,7 @@ func (rs *Relays) sync(ctx context.Context) error {
 		return err
 	}
 	for _, p := range rs.pools {
-		var st email.RelayState // of one that is not listed: it works
+		var st delivery.RelayState // of one that is not listed: it works
 		for _, s := range states {
 			switch {
 			case s.Name != p.relay.Name:
@@ -196,7 +197,7 @@ func (rs *Relays) sync(ctx context.Context) error {
 	return nil
 }
 
-func (p *pool) sync(ctx context.Context, st email.RelayState) {
+func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	now := p.opts.Now()
 	answered := p.breaker.up() && now.Sub(time.Unix(0, p.answeredAt.Load())) < syncEvery
 	// A process that has just started may have better credentials: it finds out at once, or

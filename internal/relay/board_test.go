@@ -11,23 +11,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // board is a Board in memory, without a backoff of its own.
 type board struct {
 	mu    sync.Mutex
-	state email.RelayState
+	state delivery.RelayState
 	// holder is who probes.
 	holder    string
 	forgotten []string
 }
 
-func (b *board) RelayFailed(_ context.Context, st email.RelayState, _ string) (email.RelayState, error) {
+func (b *board) RelayFailed(_ context.Context, st delivery.RelayState, _ string) (delivery.RelayState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st.Failures, b.holder = b.state.Failures+1, ""
-	st.RetryAfter = email.RelayBackoff(st.Failures)
+	st.RetryAfter = delivery.RelayBackoff(st.Failures)
 	b.state = st
 	return st, nil
 }
@@ -35,11 +36,11 @@ func (b *board) RelayFailed(_ context.Context, st email.RelayState, _ string) (e
 func (b *board) RelayRecovered(context.Context, string, string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state, b.holder = email.RelayState{}, ""
+	b.state, b.holder = delivery.RelayState{}, ""
 	return nil
 }
 
-func (b *board) ClaimProbe(_ context.Context, _, _, owner string, _ time.Duration) (bool, email.RelayState, error) {
+func (b *board) ClaimProbe(_ context.Context, _, _, owner string, _ time.Duration) (bool, delivery.RelayState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state.Failures == 0 || b.holder != "" && b.holder != owner {
@@ -60,13 +61,13 @@ func (b *board) ReleaseProbe(_ context.Context, _, _, owner string) error {
 	return nil
 }
 
-func (b *board) RelayStates(context.Context) ([]email.RelayState, error) {
+func (b *board) RelayStates(context.Context) ([]delivery.RelayState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state.Failures == 0 {
 		return nil, nil
 	}
-	return []email.RelayState{b.state}, nil
+	return []delivery.RelayState{b.state}, nil
 }
 
 func (b *board) ForgetRelay(_ context.Context, name, address string, _ time.Duration) error {
@@ -79,12 +80,12 @@ func (b *board) ForgetRelay(_ context.Context, name, address string, _ time.Dura
 // TestAnAddressThatARelayHasLeftIsForgotten: what it said there is no reason any more.
 func TestAnAddressThatARelayHasLeftIsForgotten(t *testing.T) {
 	t.Parallel()
-	b := &board{state: email.RelayState{Name: "primary", Address: "127.0.0.1:1", Failures: 3, Reply: email.Reply{Text: "connection refused"}}}
+	b := &board{state: delivery.RelayState{Name: "primary", Address: "127.0.0.1:1", Failures: 3, Reply: email.Reply{Text: "connection refused"}}}
 	now := time.Now()
 	rs := process(t, (&smtptest.Peer{}).Start(t), b, &now)
 	require.NoError(t, rs.sync(t.Context()))
 	require.Equal(t, []string{"primary 127.0.0.1:1"}, b.forgotten)
-	require.Nil(t, rs.Down(email.Route{}))
+	require.Nil(t, rs.Down(delivery.Route{}))
 
 	b.state.Name, b.forgotten = "another", nil
 	require.NoError(t, rs.sync(t.Context()))
@@ -108,13 +109,13 @@ func refuses(line string) string {
 	return ""
 }
 
-func sendOne(t *testing.T, rs *Relays) email.Outcome {
+func sendOne(t *testing.T, rs *Relays) delivery.Outcome {
 	t.Helper()
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	defer s.Close()
-	return s.Send(t.Context(), email.Envelope{From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}},
-		[]byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []email.Outcome) error { return nil }).Outcomes[0]
+	return s.Send(t.Context(), delivery.Envelope{From: "a@x.test", Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}},
+		[]byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []delivery.Outcome) error { return nil }).Outcomes[0]
 }
 
 func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
@@ -135,29 +136,29 @@ func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
 	full.Store("full", true)
 	require.True(t, sendOne(t, one).RelayFault)
 	require.NoError(t, two.sync(t.Context()))
-	require.NotNil(t, two.Down(email.Route{}), "it is left alone by all")
+	require.NotNil(t, two.Down(delivery.Route{}), "it is left alone by all")
 	require.Equal(t, map[string]bool{"primary": false}, two.Up())
 
 	// One of them probes, and the other waits for what it finds.
 	now = now.Add(firstBackoff)
-	require.Nil(t, two.Down(email.Route{}))
+	require.Nil(t, two.Down(delivery.Route{}))
 	b.holder = "somebody else"
-	_, err := two.Session(t.Context(), email.Route{})
+	_, err := two.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "not tried before")
 	b.holder = ""
 	now = now.Add(firstBackoff)
 	dialed := p.Dialed()
-	_, err = two.Session(t.Context(), email.Route{})
+	_, err = two.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "452")
 	require.Equal(t, dialed+1, p.Dialed())
 	require.NoError(t, one.sync(t.Context()))
-	require.Equal(t, 20*time.Second, one.Down(email.Route{}).RetryAfter, "the backoff has grown for both")
+	require.Equal(t, 20*time.Second, one.Down(delivery.Route{}).RetryAfter, "the backoff has grown for both")
 
 	full.Delete("full")
 	now = now.Add(20 * time.Second)
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
 	require.NoError(t, one.sync(t.Context()))
-	require.Nil(t, one.Down(email.Route{}), "it is back for all")
+	require.Nil(t, one.Down(delivery.Route{}), "it is back for all")
 	require.Equal(t, map[string]bool{"primary": true}, one.Up())
 }
 
@@ -173,19 +174,19 @@ func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) 
 	}}).Start(t)
 	now, b := time.Unix(1000, 0), &board{}
 	one, two := process(t, p, b, &now), process(t, p, b, &now)
-	of := func(_ context.Context, route email.Route) (string, email.MailCommand, error) {
-		return route.For, email.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
+	of := func(_ context.Context, route delivery.Route) (string, delivery.MailCommand, error) {
+		return route.For, delivery.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
 	}
 	one.pools[0].opts.MailOf, two.pools[0].opts.MailOf = of, of
 	require.NoError(t, two.sync(t.Context()))
-	sendFor := func(rs *Relays, who string) (email.Outcome, error) {
-		s, err := rs.Session(t.Context(), email.Route{For: who})
+	sendFor := func(rs *Relays, who string) (delivery.Outcome, error) {
+		s, err := rs.Session(t.Context(), delivery.Route{For: who})
 		if err != nil {
-			return email.Outcome{}, err
+			return delivery.Outcome{}, err
 		}
 		defer s.Close()
-		env := email.Envelope{ID: who, From: who + "@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}}
-		return s.Send(t.Context(), env, []byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []email.Outcome) error { return nil }).Outcomes[0], nil
+		env := delivery.Envelope{ID: who, From: who + "@x.test", Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}}
+		return s.Send(t.Context(), env, []byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []delivery.Outcome) error { return nil }).Outcomes[0], nil
 	}
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
 	o, err := sendFor(one, "odd")
@@ -215,10 +216,10 @@ func TestANewProcessProbesAtOnce(t *testing.T) {
 	b.state.Failures, b.state.RetryAfter = 7, 5*time.Minute
 	fresh := process(t, p, b, &now)
 	require.NoError(t, fresh.sync(t.Context()))
-	require.Nil(t, fresh.Down(email.Route{}))
-	_, err := fresh.Session(t.Context(), email.Route{})
+	require.Nil(t, fresh.Down(delivery.Route{}))
+	_, err := fresh.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "452", "by the MAIL that was refused, without an attempt")
-	require.Equal(t, 5*time.Minute, fresh.Down(email.Route{}).RetryAfter)
+	require.Equal(t, 5*time.Minute, fresh.Down(delivery.Route{}).RetryAfter)
 }
 
 // TestANewProcessWithTheRightPasswordBringsTheRelayBack, whether it signs in or hears of the fault first.
@@ -228,13 +229,13 @@ func TestANewProcessWithTheRightPasswordBringsTheRelayBack(t *testing.T) {
 		p := (&smtptest.Peer{}).Start(t)
 		now, b := time.Unix(1000, 0), &board{}
 		fresh := process(t, p, b, &now)
-		b.state = email.RelayState{Name: "primary", Address: p.Addr(), Shared: true, Failures: 7, RetryAfter: 5 * time.Minute, Reply: email.Reply{Code: 535, Enhanced: "5.7.8"}}
+		b.state = delivery.RelayState{Name: "primary", Address: p.Addr(), Shared: true, Failures: 7, RetryAfter: 5 * time.Minute, Reply: email.Reply{Code: 535, Enhanced: "5.7.8"}}
 		if probesFirst {
 			fresh.pools[0].probe(t.Context())
 		}
 		require.NoError(t, fresh.sync(t.Context()))
 		fresh.pools[0].probe(t.Context())
-		require.Nil(t, fresh.Down(email.Route{}), "probes first: %v", probesFirst)
+		require.Nil(t, fresh.Down(delivery.Route{}), "probes first: %v", probesFirst)
 		require.Equal(t, map[string]bool{"primary": true}, fresh.Up())
 		require.Zero(t, b.state.Failures, "the others hear of it")
 	}
@@ -246,13 +247,13 @@ func TestAFailingConnectionIsNotShared(t *testing.T) {
 	p := (&smtptest.Peer{Greeting: smtptest.Drop}).Start(t)
 	well := (&smtptest.Peer{}).Start(t)
 	now, b := time.Unix(1000, 0), &board{}
-	_, err := process(t, p, b, &now).Session(t.Context(), email.Route{})
+	_, err := process(t, p, b, &now).Session(t.Context(), delivery.Route{})
 	require.Error(t, err)
 	require.Equal(t, 1, b.state.Failures, "it is noted")
 	other := process(t, well, b, &now)
 	b.state.Address = well.Addr()
 	require.NoError(t, other.sync(t.Context()))
-	require.Nil(t, other.Down(email.Route{}))
+	require.Nil(t, other.Down(delivery.Route{}))
 	require.Equal(t, email.RecipientDelivered, sendOne(t, other).Status)
 	require.NoError(t, other.sync(t.Context()))
 	require.Zero(t, b.state.Failures, "who sends by it says that it works")
@@ -271,15 +272,15 @@ func TestRefusedRecipientsAreEachProcessesOwnMatter(t *testing.T) {
 	one, two := process(t, p, b, &now), process(t, p, b, &now)
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
 	for _, address := range []string{"bad@y.test", "bad@z.test"} {
-		s, err := one.Session(t.Context(), email.Route{})
+		s, err := one.Session(t.Context(), delivery.Route{})
 		require.NoError(t, err)
-		s.Send(t.Context(), email.Envelope{ID: address, From: "a@x.test", Recipients: []email.EnvelopeRecipient{{ID: "r", Address: address}}}, nil, nil)
+		s.Send(t.Context(), delivery.Envelope{ID: address, From: "a@x.test", Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: address}}}, nil, nil)
 		s.Close()
 	}
-	require.NotNil(t, one.Down(email.Route{}))
+	require.NotNil(t, one.Down(delivery.Route{}))
 	require.Equal(t, 1, b.state.Failures, "for those who ask why mail waits")
 	require.False(t, b.state.Shared)
 	now = now.Add(time.Minute)
 	require.NoError(t, two.sync(t.Context()))
-	require.Nil(t, two.Down(email.Route{}))
+	require.Nil(t, two.Down(delivery.Route{}))
 }

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Backoff of a relay that does not answer: doubling from the first to the last.
 const (
-	firstBackoff = email.RelayBackoffFirst
-	lastBackoff  = email.RelayBackoffMost
+	firstBackoff = delivery.RelayBackoffFirst
+	lastBackoff  = delivery.RelayBackoffMost
 )
 
 // refusalsInARow is how many exchanges, without one that went well between, a
@@ -46,7 +47,7 @@ type breaker struct {
 	inTransaction bool
 	// mail is the MAIL command that the relay refused; nil where something else failed. A
 	// probe says MAIL before an attempt is opened.
-	mail *email.MailCommand
+	mail *delivery.MailCommand
 	// doubtful: what the relay refused may be about those mails alone. Mail that it has not
 	// refused yet (fresh) is let through as a probe from freshAt on, however long the others
 	// wait. freshRefused counts those that were refused as well, freshNext is when the last
@@ -60,7 +61,7 @@ type breaker struct {
 	refusals int
 	// since is when the relay began to fail.
 	since time.Time
-	last  email.RelayError
+	last  delivery.RelayError
 }
 
 // broken describes a failure.
@@ -68,7 +69,7 @@ type broken struct {
 	// inTransaction: a connection alone does not show that the relay works again.
 	inTransaction bool
 	// mail is the refused MAIL command; nil if it was not MAIL.
-	mail *email.MailCommand
+	mail *delivery.MailCommand
 	// perhaps: it may have been about the mails alone that were refused. Mail that the relay
 	// has not refused yet need not wait.
 	perhaps bool
@@ -80,13 +81,13 @@ type broken struct {
 // down returns why the relay is not tried now; nil if it is. fresh: the relay has not refused
 // this mail yet. While the fault is doubtful, each call that blocks such mail takes the next
 // time to try again (freshNext), so that one comes after the other.
-func (b *breaker) down(now time.Time, fresh bool) *email.RelayError {
+func (b *breaker) down(now time.Time, fresh bool) *delivery.RelayError {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.blocked(now, fresh)
 }
 
-func (b *breaker) blocked(now time.Time, fresh bool) *email.RelayError {
+func (b *breaker) blocked(now time.Time, fresh bool) *delivery.RelayError {
 	fresh = fresh && b.doubtful
 	at := b.until
 	if fresh {
@@ -112,7 +113,7 @@ func (b *breaker) blocked(now time.Time, fresh bool) *email.RelayError {
 }
 
 // admit lets a caller through; probe says that it is the one who finds out.
-func (b *breaker) admit(now time.Time, fresh bool) (probe bool, down *email.RelayError) {
+func (b *breaker) admit(now time.Time, fresh bool) (probe bool, down *delivery.RelayError) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e := b.blocked(now, fresh); e != nil {
@@ -160,7 +161,7 @@ func (b *breaker) succeeded() bool {
 
 // refused notes a refusal that may be about one mail only. It reports whether the relay is
 // down for it, and how long it is left alone.
-func (b *breaker) refused(now time.Time, e *email.RelayError, how broken) (wait time.Duration, down bool) {
+func (b *breaker) refused(now time.Time, e *delivery.RelayError, how broken) (wait time.Duration, down bool) {
 	b.mu.Lock()
 	b.refusals++
 	few := b.refusals < refusalsInARow && b.failures == 0
@@ -174,7 +175,7 @@ func (b *breaker) refused(now time.Time, e *email.RelayError, how broken) (wait 
 // failed notes that the relay is not there, or does not take mail. Those who were already
 // talking to it when it went away count as one: first is false for them, and nobody needs
 // to be told.
-func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait time.Duration, first bool) {
+func (b *breaker) failed(now time.Time, e *delivery.RelayError, how broken) (wait time.Duration, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = *e
@@ -200,17 +201,17 @@ func (b *breaker) failed(now time.Time, e *email.RelayError, how broken) (wait t
 		return wait, true
 	}
 	b.failures++
-	wait = email.RelayBackoff(b.failures)
+	wait = delivery.RelayBackoff(b.failures)
 	b.until = now.Add(wait)
 	return wait, true
 }
 
 // refusedMail is the MAIL command that the relay refused, if that is why it is down.
-func (b *breaker) refusedMail() (m email.MailCommand, ok bool) {
+func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failures == 0 || b.mail == nil {
-		return email.MailCommand{}, false
+		return delivery.MailCommand{}, false
 	}
 	return *b.mail, true
 }
@@ -218,7 +219,7 @@ func (b *breaker) refusedMail() (m email.MailCommand, ok bool) {
 // adopt takes over what all processes know of the relay: the fault, or that it works
 // again. What only this process has met, it keeps. It reports whether the relay went
 // down or came back for this process.
-func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (changed bool) {
+func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if st.Failures == 0 {
@@ -238,7 +239,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st email.RelayState) (
 	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !ofLogin(st), st.Mail, true
 	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
-	b.last = email.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
+	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
 	return changed
 }
 

@@ -8,10 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
-func fails() *email.RelayError {
-	return &email.RelayError{Relay: email.Relay{Name: "r"}, Reply: email.Reply{Code: 535}, Err: errors.New("refused")}
+func fails() *delivery.RelayError {
+	return &delivery.RelayError{Relay: email.Relay{Name: "r"}, Reply: email.Reply{Code: 535}, Err: errors.New("refused")}
 }
 
 func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {

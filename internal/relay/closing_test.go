@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -19,7 +20,7 @@ var closes = map[string]string{
 }
 
 // to is an e-mail of its own.
-func to(id string, addresses ...string) email.Envelope {
+func to(id string, addresses ...string) delivery.Envelope {
 	env := envelope(addresses...)
 	env.ID = id
 	return env
@@ -44,7 +45,7 @@ func TestARelayThatClosesAtEveryRecipientIsAtFault(t *testing.T) {
 						requireHeld(t, o)
 						require.True(t, o.Elsewhere, "%+v", o)
 					}
-					s, err := rs.Session(t.Context(), email.Route{Avoid: "first"})
+					s, err := rs.Session(t.Context(), delivery.Route{Avoid: "first"})
 					require.NoError(t, err)
 					outcomes = s.Send(t.Context(), env, []byte("\r\n"), noMark).Outcomes
 					s.Close()
@@ -101,7 +102,7 @@ func TestARecipientAtWhomTheRelayClosesIsItsOwnWhereOthersGo(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			rs := relays(t, relay.Options{Now: c.now}, url((&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad@": answer})}).Start(t), "name=primary"))
-			try := func(id, address string) email.Outcome {
+			try := func(id, address string) delivery.Outcome {
 				c.move(6 * time.Minute)
 				return send(t, rs, to(id, address), noMark).Outcomes[0]
 			}
@@ -145,7 +146,7 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 			require.Equal(t, time.Second, ex.Outcomes[i].RetryAfter)
 		}
 		require.NotContains(t, p.Lines(), "RCPT TO:<b@y.test>")
-		require.Nil(t, rs.Down(email.Route{}))
+		require.Nil(t, rs.Down(delivery.Route{}))
 		for _, o := range send(t, rs, to("1", "a@y.test", "b@y.test"), noMark).Outcomes {
 			require.Equal(t, email.RecipientDelivered, o.Status, "in one transaction: it is no limit")
 		}

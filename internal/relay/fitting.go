@@ -5,18 +5,18 @@ import (
 	"errors"
 	"time"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Fitting returns the session to send a message with: s, or one with another relay of the
 // route that takes more of it by what it offers (SIZE, SMTPUTF8, 8BITMIME). s is given
-// back in that case, and where an error is returned: an *email.RelayError, an
-// *email.Throttled, or ctx's.
+// back in that case, and where an error is returned: an *delivery.RelayError, an
+// *delivery.Throttled, or ctx's.
 //
 // Where no relay takes all, and one that might cannot be asked now, Send defers uncounted
 // what the session's relay cannot take; otherwise that fails for good.
-func (rs *Relays) Fitting(ctx context.Context, route email.Route, s *Session, env email.Envelope, message []byte) (*Session, error) {
+func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session, env delivery.Envelope, message []byte) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) < 2 {
 		return s, nil
@@ -103,10 +103,10 @@ const (
 )
 
 // sessionSoon is session, and waits for a turn that is not far off.
-func (p *pool) sessionSoon(ctx context.Context, route email.Route, patient bool) (*Session, error) {
+func (p *pool) sessionSoon(ctx context.Context, route delivery.Route, patient bool) (*Session, error) {
 	for {
 		s, err := p.session(ctx, route, patient)
-		throttled, ok := errors.AsType[*email.Throttled](err)
+		throttled, ok := errors.AsType[*delivery.Throttled](err)
 		if !ok {
 			return s, err
 		}
@@ -128,9 +128,9 @@ func (p *pool) sessionSoon(ctx context.Context, route email.Route, patient bool)
 // notBefore is when a relay that gave no session is to be asked again, at least a second.
 func notBefore(err error, now time.Time) time.Duration {
 	wait := firstBackoff
-	if relay, ok := errors.AsType[*email.RelayError](err); ok {
+	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		wait = relay.RetryAfter
-	} else if throttled, ok := errors.AsType[*email.Throttled](err); ok {
+	} else if throttled, ok := errors.AsType[*delivery.Throttled](err); ok {
 		wait = throttled.Turn.At.Sub(now)
 	}
 	return max(wait, time.Second)

@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // sendFitting is what a worker does: take a session, then the one that fits, then send.
-func sendFitting(t *testing.T, rs *relay.Relays, route email.Route, env email.Envelope, message string) (email.Exchange, string) {
+func sendFitting(t *testing.T, rs *relay.Relays, route delivery.Route, env delivery.Envelope, message string) (delivery.Exchange, string) {
 	t.Helper()
 	s, err := rs.Session(t.Context(), route)
 	require.NoError(t, err)
@@ -71,7 +72,7 @@ func TestAMessageGoesToTheFirstRelayThatCanTakeIt(t *testing.T) {
 			}
 			rs := relays(t, relay.Options{}, urls...)
 			for range 2 { // every connection was given back
-				ex, relay := sendFitting(t, rs, email.Route{}, envelope(tc.to...), tc.message)
+				ex, relay := sendFitting(t, rs, delivery.Route{}, envelope(tc.to...), tc.message)
 				require.Equal(t, tc.relay, relay)
 				for i, o := range ex.Outcomes {
 					require.Equal(t, tc.statuses[i], o.Status, "%+v", o)
@@ -91,7 +92,7 @@ func TestAMessageStaysWithTheOnlyRelayItMayGoTo(t *testing.T) {
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
 	large := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(small, "name=small"), url(large, "name=large"))
-	ex, relay := sendFitting(t, rs, email.Route{Relay: "small"}, envelope("a@y.test"), rendered)
+	ex, relay := sendFitting(t, rs, delivery.Route{Relay: "small"}, envelope("a@y.test"), rendered)
 	require.Equal(t, "small", relay)
 	require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
 	require.Empty(t, large.Messages())
@@ -102,16 +103,16 @@ func TestTheEndOfTheContextEndsTheSearchForARelay(t *testing.T) {
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
 	large := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(small, "name=small&max_conns=1"), url(large, "name=large&max_conns=1"))
-	held, err := rs.Session(t.Context(), email.Route{Relay: "large"})
+	held, err := rs.Session(t.Context(), delivery.Route{Relay: "large"})
 	require.NoError(t, err)
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = rs.Fitting(ctx, email.Route{}, s, envelope("a@y.test"), []byte(rendered))
+	_, err = rs.Fitting(ctx, delivery.Route{}, s, envelope("a@y.test"), []byte(rendered))
 	require.ErrorIs(t, err, context.Canceled)
 	held.Close()
-	s, err = rs.Session(t.Context(), email.Route{Relay: "small"})
+	s, err = rs.Session(t.Context(), delivery.Route{Relay: "small"})
 	require.NoError(t, err, "its connection was given back")
 	s.Close()
 }
@@ -139,12 +140,12 @@ func TestWhatARelayRefusesUnannouncedGoesElsewhereNextTime(t *testing.T) {
 			first := (&smtptest.Peer{Extensions: tc.offer, Answer: answers(tc.answers)}).Start(t)
 			second := (&smtptest.Peer{Extensions: tc.second}).Start(t)
 			rs := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
-			ex, relay := sendFitting(t, rs, email.Route{}, envelope("a@y.test"), tc.message)
+			ex, relay := sendFitting(t, rs, delivery.Route{}, envelope("a@y.test"), tc.message)
 			require.Equal(t, "first", relay)
 			require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status, "%+v", ex)
 			require.True(t, ex.Outcomes[0].Uncounted)
 			require.Equal(t, time.Second, ex.Outcomes[0].RetryAfter)
-			ex, relay = sendFitting(t, rs, email.Route{}, envelope("a@y.test"), tc.message)
+			ex, relay = sendFitting(t, rs, delivery.Route{}, envelope("a@y.test"), tc.message)
 			if tc.reason != "" {
 				require.Equal(t, email.RecipientFailed, ex.Outcomes[0].Status, "once, not without end: %+v", ex)
 				require.Equal(t, tc.reason, ex.Outcomes[0].Reason)
@@ -157,7 +158,7 @@ func TestWhatARelayRefusesUnannouncedGoesElsewhereNextTime(t *testing.T) {
 	t.Run("only who needs SMTPUTF8", func(t *testing.T) {
 		t.Parallel()
 		p := (&smtptest.Peer{Extensions: []string{"SMTPUTF8"}, Answer: answers(map[string]string{"MAIL FROM:<a@x.test> SMTPUTF8": "555 5.5.4 SMTPUTF8"})}).Start(t)
-		ex, _ := sendFitting(t, relays(t, relay.Options{}, url(p, "")), email.Route{}, envelope("用户@y.test", "a@y.test"), rendered)
+		ex, _ := sendFitting(t, relays(t, relay.Options{}, url(p, "")), delivery.Route{}, envelope("用户@y.test", "a@y.test"), rendered)
 		require.Equal(t, email.DetailUnsendable, ex.Outcomes[0].Reason)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
 	})

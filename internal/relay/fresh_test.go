@@ -9,19 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
 // attempt sends an e-mail that the relays are told the name of; false if none takes it now.
-func attempt(t *testing.T, rs *relay.Relays, env email.Envelope) (email.Outcome, bool) {
+func attempt(t *testing.T, rs *relay.Relays, env delivery.Envelope) (delivery.Outcome, bool) {
 	t.Helper()
-	s, err := rs.Session(t.Context(), email.Route{For: env.ID})
+	s, err := rs.Session(t.Context(), delivery.Route{For: env.ID})
 	if err != nil {
-		relay, ok := errors.AsType[*email.RelayError](err)
+		relay, ok := errors.AsType[*delivery.RelayError](err)
 		require.True(t, ok, "%v", err)
 		require.Positive(t, relay.RetryAfter)
-		return email.Outcome{}, false
+		return delivery.Outcome{}, false
 	}
 	defer s.Close()
 	return s.Send(t.Context(), env, []byte("\r\n"), noMark).Outcomes[0], true
@@ -39,7 +40,7 @@ func TestMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
 			c := newClock()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<bad": answer})}).Start(t)
 			rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
-			bad := func(n int) email.Envelope { return to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)) }
+			bad := func(n int) delivery.Envelope { return to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)) }
 			for round := range 5 {
 				for n := range 20 {
 					o, ok := attempt(t, rs, bad(n))
@@ -86,20 +87,20 @@ func TestOneMailAtATimeProbesARelayThatRefusesMail(t *testing.T) {
 		_, ok := attempt(t, rs, to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d%d.test", n, n)))
 		require.True(t, ok)
 	}
-	require.NotNil(t, rs.Down(email.Route{For: "bad 0"}), "what was refused waits")
-	require.Nil(t, rs.Down(email.Route{For: "good"}))
-	s, err := rs.Session(t.Context(), email.Route{For: "good"})
+	require.NotNil(t, rs.Down(delivery.Route{For: "bad 0"}), "what was refused waits")
+	require.Nil(t, rs.Down(delivery.Route{For: "good"}))
+	s, err := rs.Session(t.Context(), delivery.Route{For: "good"})
 	require.NoError(t, err)
-	require.Equal(t, 1, rs.Lot(email.Route{Relay: "primary"}, time.Second), "no more of a batch is opened than is sent now")
-	down := rs.Down(email.Route{For: "good too"})
+	require.Equal(t, 1, rs.Lot(delivery.Route{Relay: "primary"}, time.Second), "no more of a batch is opened than is sent now")
+	down := rs.Down(delivery.Route{For: "good too"})
 	require.NotNil(t, down)
 	require.LessOrEqual(t, down.RetryAfter, 2*time.Second)
 	require.Equal(t, email.RecipientDelivered, s.Send(t.Context(), to("good", "good@y.test"), []byte("\r\n"), noMark).Outcomes[0].Status)
 	s.Close()
 	for _, of := range []string{"bad 0", "good too"} {
-		require.Nil(t, rs.Down(email.Route{For: of}))
+		require.Nil(t, rs.Down(delivery.Route{For: of}))
 	}
-	require.Greater(t, rs.Lot(email.Route{Relay: "primary"}, time.Second), 1)
+	require.Greater(t, rs.Lot(delivery.Route{Relay: "primary"}, time.Second), 1)
 }
 
 // TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses.
@@ -140,5 +141,5 @@ func TestARelayThatIsGoneIsGoneForAllMail(t *testing.T) {
 		_, ok := attempt(t, rs, to(of, "good@y.test"))
 		require.False(t, ok)
 	}
-	require.Greater(t, rs.Down(email.Route{For: "newest"}).RetryAfter, 10*time.Second, "by the backoff")
+	require.Greater(t, rs.Down(delivery.Route{For: "newest"}).RetryAfter, 10*time.Second, "by the backoff")
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
@@ -71,7 +72,7 @@ type guardKey struct{ emailID, address string }
 // metFault is when an e-mail met a relay's fault, and at which MAIL command; nil if at another.
 type metFault struct {
 	at   time.Time
-	mail *email.MailCommand
+	mail *delivery.MailCommand
 }
 
 // mailKey stands for MAIL commands that a relay treats alike: those of one return-path whose
@@ -82,7 +83,7 @@ type mailKey string
 // message makes no difference.
 const mailUnit = 4096
 
-func keyOfMail(m email.MailCommand) mailKey {
+func keyOfMail(m delivery.MailCommand) mailKey {
 	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<%d*2^%d", m.From, mailUnit, bits.Len64(uint64(max(m.Bytes, 0)/mailUnit))))
 }
 
@@ -122,7 +123,7 @@ func (g *guard) took(now time.Time, emailID string) {
 
 // met notes that an e-mail was refused for what may be a fault of the relay; mail is nil
 // where it was not the MAIL command that was refused.
-func (g *guard) met(now time.Time, emailID string, mail *email.MailCommand) {
+func (g *guard) met(now time.Time, emailID string, mail *delivery.MailCommand) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.emails == nil {
@@ -149,7 +150,7 @@ func (g *guard) fresh(now time.Time, emailID string) bool {
 }
 
 // mailOf is the MAIL command of an e-mail that the relay refused; nil if it did not.
-func (g *guard) mailOf(emailID string) *email.MailCommand {
+func (g *guard) mailOf(emailID string) *delivery.MailCommand {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.emails[emailID].mail
@@ -161,14 +162,14 @@ func (g *guard) refusedOfLate(now time.Time, m mailKey) bool {
 }
 
 // refusesMail reports whether the relay refused such a MAIL command less than mailRefusedFor ago.
-func (g *guard) refusesMail(now time.Time, m email.MailCommand) bool {
+func (g *guard) refusesMail(now time.Time, m delivery.MailCommand) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.refusedOfLate(now, keyOfMail(m))
 }
 
 // tookMail notes that the relay took a MAIL command, and forgets that it refused such.
-func (g *guard) tookMail(m email.MailCommand) {
+func (g *guard) tookMail(m delivery.MailCommand) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	k := keyOfMail(m)

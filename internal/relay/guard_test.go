@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -71,7 +72,7 @@ func refusing(t *testing.T, answers map[string]string) *smtptest.Peer {
 	}}).Start(t)
 }
 
-func requireHeld(t *testing.T, o email.Outcome) {
+func requireHeld(t *testing.T, o delivery.Outcome) {
 	t.Helper()
 	require.Equal(t, email.RecipientDeferred, o.Status, "%+v", o)
 	require.True(t, o.Uncounted)
@@ -108,10 +109,10 @@ func TestTheSameRefusalOfSeveralClosesTheRelay(t *testing.T) {
 	p := refusing(t, map[string]string{"": unknown571})
 	rs := relays(t, relay.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&log, nil))}, url(p, ""))
 	send(t, rs, envelope("a@y.test"), noMark)
-	require.Nil(t, rs.Down(email.Route{}), "one recipient may be the reason")
+	require.Nil(t, rs.Down(delivery.Route{}), "one recipient may be the reason")
 	require.NotContains(t, log.String(), "level=WARN")
 	send(t, rs, envelope("b@z.test"), noMark)
-	require.NotNil(t, rs.Down(email.Route{}), "two that have nothing in common are not")
+	require.NotNil(t, rs.Down(delivery.Route{}), "two that have nothing in common are not")
 	require.Contains(t, log.String(), "level=WARN msg=relay.refusal_held")
 	require.Equal(t, map[string]int{"127.0.0.1": 2}, rs.Held())
 }
@@ -124,7 +125,7 @@ func TestThreeRecipientsOfOneDomainAreAPatternToo(t *testing.T) {
 	for _, o := range ex.Outcomes {
 		requireHeld(t, o)
 	}
-	require.NotNil(t, rs.Down(email.Route{}))
+	require.NotNil(t, rs.Down(delivery.Route{}))
 }
 
 func TestARelayThatTakesOthersMayRefuseOne(t *testing.T) {
@@ -198,7 +199,7 @@ func TestARelayThatBreaksAgainBouncesNobody(t *testing.T) {
 				return ""
 			}}).Start(t)
 			rs := relays(t, relay.Options{Now: c.now}, url(p, ""))
-			to := func(outage int, recipient string) email.Envelope {
+			to := func(outage int, recipient string) delivery.Envelope {
 				env := envelope(recipient)
 				env.ID = fmt.Sprintf("%d %s", outage, recipient)
 				return env
@@ -255,15 +256,15 @@ func TestARefusalWithoutAnEnhancedCodeIsHeldBack(t *testing.T) {
 func TestARateAMinuteIsNotWaitedForByHalfAnHour(t *testing.T) {
 	t.Parallel()
 	for answer, most := range map[string]time.Duration{
-		"450 4.7.1 <localhost[127.0.0.1]>: Error: too many recipients from 127.0.0.1": email.RelayBackoffMost,
-		"450 4.7.1 <localhost[127.0.0.1]>: Error: too much mail from 127.0.0.1":       email.RelayBackoffMost,
+		"450 4.7.1 <localhost[127.0.0.1]>: Error: too many recipients from 127.0.0.1": delivery.RelayBackoffMost,
+		"450 4.7.1 <localhost[127.0.0.1]>: Error: too much mail from 127.0.0.1":       delivery.RelayBackoffMost,
 		"550 5.4.5 Daily user sending limit exceeded":                                 30 * time.Minute,
 	} {
 		rs := relays(t, relay.Options{}, url(refusing(t, map[string]string{"": answer}), ""))
 		o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
 		requireHeld(t, o)
 		require.LessOrEqual(t, o.RetryAfter, most, answer)
-		require.Equal(t, most > email.RelayBackoffMost, o.RetryAfter > email.RelayBackoffMost, answer)
+		require.Equal(t, most > delivery.RelayBackoffMost, o.RetryAfter > delivery.RelayBackoffMost, answer)
 	}
 }
 

@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 // history gives one transaction what its relay's pool knows from others.
 type history struct {
 	pool *pool
-	env  email.Envelope
-	mail email.MailCommand
+	env  delivery.Envelope
+	mail delivery.MailCommand
 }
 
 func (h *history) now() time.Time { return h.pool.opts.Now() }
@@ -97,7 +98,7 @@ func (p *pool) note(s *Session, h *history, res smtp.Result) {
 		p.rcpts.delivered(now, res.Delivered, s.conn.Recipients(), res.Closing)
 		p.guard.took(now, h.env.ID)
 	}
-	var refused *email.MailCommand
+	var refused *delivery.MailCommand
 	if res.RefusedMail {
 		refused = &h.mail
 	}

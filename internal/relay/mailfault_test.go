@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -58,9 +59,9 @@ func TestATemporaryRefusalOfMAILIsTheRelays(t *testing.T) {
 			require.True(t, send(t, alone, envelope("a@y.test"), noMark).RelayFault)
 			for _, wait := range []time.Duration{20 * time.Second, 40 * time.Second} {
 				c.move(wait)
-				_, err := alone.Session(t.Context(), email.Route{})
+				_, err := alone.Session(t.Context(), delivery.Route{})
 				require.ErrorContains(t, err, "refused")
-				require.Equal(t, wait, alone.Down(email.Route{}).RetryAfter)
+				require.Equal(t, wait, alone.Down(delivery.Route{}).RetryAfter)
 			}
 			broken.Store(false)
 			c.move(time.Minute)
@@ -72,7 +73,7 @@ func TestATemporaryRefusalOfMAILIsTheRelays(t *testing.T) {
 // mailbag are e-mails that wait, by their ids: what a relay is asked with.
 type mailbag struct {
 	mu    sync.Mutex
-	sends map[string]email.Envelope
+	sends map[string]delivery.Envelope
 	bytes map[string]int
 	// accepted are the sizes that are known before a message is made, where they differ.
 	accepted map[string]int
@@ -82,19 +83,19 @@ type mailbag struct {
 
 func newMailbag(t *testing.T, p *smtptest.Peer) *mailbag {
 	t.Helper()
-	m := &mailbag{sends: map[string]email.Envelope{}, bytes: map[string]int{}, clock: newClock()}
+	m := &mailbag{sends: map[string]delivery.Envelope{}, bytes: map[string]int{}, clock: newClock()}
 	m.relays = relays(t, relay.Options{Now: m.clock.now, MailOf: m.mailOf}, url(p, "name=primary"))
 	return m
 }
 
-func (m *mailbag) mailOf(_ context.Context, route email.Route) (string, email.MailCommand, error) {
+func (m *mailbag) mailOf(_ context.Context, route delivery.Route) (string, delivery.MailCommand, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	size, ok := m.accepted[route.For]
 	if !ok {
 		size = m.bytes[route.For]
 	}
-	return route.For, email.MailCommand{From: m.sends[route.For].From, Bytes: int64(size)}, nil
+	return route.For, delivery.MailCommand{From: m.sends[route.For].From, Bytes: int64(size)}, nil
 }
 
 // mail is one more e-mail, of about so many bytes.
@@ -109,13 +110,13 @@ func (m *mailbag) mail(from string, bytes int) (id string) {
 }
 
 // send tries an e-mail; false if the relay is not there for it.
-func (m *mailbag) send(t *testing.T, id string) (email.Outcome, bool) {
+func (m *mailbag) send(t *testing.T, id string) (delivery.Outcome, bool) {
 	t.Helper()
-	s, err := m.relays.Session(t.Context(), email.Route{For: id})
+	s, err := m.relays.Session(t.Context(), delivery.Route{For: id})
 	if err != nil {
-		_, ok := errors.AsType[*email.RelayError](err)
+		_, ok := errors.AsType[*delivery.RelayError](err)
 		require.True(t, ok, "%v", err)
-		return email.Outcome{}, false
+		return delivery.Outcome{}, false
 	}
 	defer s.Close()
 	return s.Send(t.Context(), m.sends[id], bytes.Repeat([]byte("0123456789abcd\r\n"), (m.bytes[id]+15)/16), noMark).Outcomes[0], true
@@ -135,7 +136,7 @@ func TestASenderWhomTheRelayPutsOffHoldsBackNobody(t *testing.T) {
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL FROM:<odd@": answer, "MAIL FROM:<>": answer})}).Start(t)
 			m := newMailbag(t, p)
 			odd := m.mail("odd@x.test", 100)
-			var outcomes []email.Outcome
+			var outcomes []delivery.Outcome
 			for range 5 {
 				if o, ok := m.send(t, odd); ok {
 					outcomes = append(outcomes, o)
@@ -325,7 +326,7 @@ func TestASenderWhomAllRelaysPutOffIsDeferred(t *testing.T) {
 		id := m.mail("odd@x.test", 100)
 		deferred, attempts, avoid := 0, 0, ""
 		for range 200 {
-			s, err := m.relays.Session(t.Context(), email.Route{For: id, Avoid: avoid})
+			s, err := m.relays.Session(t.Context(), delivery.Route{For: id, Avoid: avoid})
 			if err == nil {
 				attempts++
 				o := s.Send(t.Context(), m.sends[id], []byte("\r\n"), noMark).Outcomes[0]
@@ -341,7 +342,7 @@ func TestASenderWhomAllRelaysPutOffIsDeferred(t *testing.T) {
 			m.clock.move(time.Second)
 			for _, relay := range []string{"first", "second"} { // others keep both busy
 				good := m.mail("good@x.test", 100)
-				s, err := m.relays.Session(t.Context(), email.Route{For: good, Relay: relay})
+				s, err := m.relays.Session(t.Context(), delivery.Route{For: good, Relay: relay})
 				if err == nil {
 					s.Send(t.Context(), m.sends[good], []byte("\r\n"), noMark)
 					s.Close()

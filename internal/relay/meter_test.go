@@ -9,15 +9,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 // ledgerFunc is a Ledger.
 type ledgerFunc func(n int) time.Duration
 
-func (f ledgerFunc) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
-	return email.Place{Wait: f(d.N), Firm: true}, true, nil
+func (f ledgerFunc) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
+	return delivery.Place{Wait: f(d.N), Firm: true}, true, nil
 }
 
 // TestManyShareALot: those who wait draw together, and each place is used once.
@@ -42,7 +42,7 @@ func TestManyShareALot(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			at, firm, err := m.turn(t.Context(), email.Route{})
+			at, firm, err := m.turn(t.Context(), delivery.Route{})
 			mu.Lock()
 			defer mu.Unlock()
 			places = append(places, at.Sub(now))
@@ -61,7 +61,7 @@ func TestManyShareALot(t *testing.T) {
 
 	m.transactional.left, now = 1, now.Add(time.Hour)
 	before := len(draws)
-	_, _, err := m.turn(t.Context(), email.Route{})
+	_, _, err := m.turn(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	require.Len(t, draws, before+1, "places that nobody used in time are gone")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -41,7 +42,7 @@ func TestAFaultAtOneMailIsItsOwnWhereOthersGo(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			rs := relays(t, relay.Options{Now: c.now}, url(failsFor(t, where, "451 4.3.0 Temporary lookup failure"), "name=primary"))
-			to := func(address string) email.Outcome {
+			to := func(address string) delivery.Outcome {
 				env := envelope(address)
 				env.ID = address
 				c.move(6 * time.Minute)
@@ -71,7 +72,7 @@ func TestAFaultAtOneRecipientIsItsOwnWhereOthersAreAccepted(t *testing.T) {
 	t.Parallel()
 	rs := relays(t, relay.Options{}, url(failsFor(t, "RCPT", "451 4.3.2 Internal error"), "name=primary"))
 	for _, order := range [][]string{{"bad@y.test", "good@y.test"}, {"good@y.test", "bad@y.test"}} {
-		byAddress := map[string]email.Outcome{}
+		byAddress := map[string]delivery.Outcome{}
 		for i, o := range send(t, rs, envelope(order...), noMark).Outcomes {
 			byAddress[order[i]] = o
 		}
@@ -105,13 +106,13 @@ func TestWhatARelayRefusesGoesToTheNextThatWorks(t *testing.T) {
 			for n := range 6 {
 				env := envelope("b@y.test")
 				env.ID = string(rune('a' + n))
-				s, err := rs.Session(t.Context(), email.Route{})
+				s, err := rs.Session(t.Context(), delivery.Route{})
 				require.NoError(t, err)
 				o := s.Send(t.Context(), env, []byte("\r\n"), noMark).Outcomes[0]
 				s.Close()
 				if o.Status != email.RecipientDelivered {
 					require.True(t, o.RelayFault && o.Elsewhere, "%+v", o)
-					s, err = rs.Session(t.Context(), email.Route{Avoid: "first"})
+					s, err = rs.Session(t.Context(), delivery.Route{Avoid: "first"})
 					require.NoError(t, err)
 					o = s.Send(t.Context(), env, []byte("\r\n"), noMark).Outcomes[0]
 					s.Close()
@@ -129,7 +130,7 @@ func TestARefusalThatIsMostLikelyTheRecipientsIsNotHeldAgainstTheRelay(t *testin
 	t.Parallel()
 	c := newClock()
 	rs := relays(t, relay.Options{Now: c.now}, url(failsFor(t, "RCPT", "554 5.7.1 not here"), "name=primary"))
-	to := func(id, address string) email.Outcome {
+	to := func(id, address string) delivery.Outcome {
 		env := envelope(address)
 		env.ID = id
 		return send(t, rs, env, noMark).Outcomes[0]

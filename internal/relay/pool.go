@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
@@ -93,7 +94,7 @@ var errClosed = errors.New("this process is shutting down")
 // so that no turn is spent on a relay that is not there.
 //
 // patient mail waits for the backoff of a relay that is down, however fresh it is.
-func (p *pool) session(ctx context.Context, route email.Route, patient bool) (*Session, error) {
+func (p *pool) session(ctx context.Context, route delivery.Route, patient bool) (*Session, error) {
 	// A relay that is down is no reason to wait for one of its slots.
 	if e := p.down(route, patient); e != nil {
 		return nil, e
@@ -116,20 +117,20 @@ func (p *pool) session(ctx context.Context, route email.Route, patient bool) (*S
 }
 
 // down says why the relay is not tried for the route now; nil if it would be.
-func (p *pool) down(route email.Route, patient bool) *email.RelayError {
+func (p *pool) down(route delivery.Route, patient bool) *delivery.RelayError {
 	return p.breaker.down(p.opts.Now(), p.fresh(route, patient))
 }
 
 // fresh reports whether it is known what the route is for, and that the relay has not
 // refused that yet.
-func (p *pool) fresh(route email.Route, patient bool) bool {
+func (p *pool) fresh(route delivery.Route, patient bool) bool {
 	id := idOf(route)
 	return !patient && id != "" && p.guard.fresh(p.opts.Now(), id)
 }
 
 // idOf names what a route is for: an e-mail, or those of a batch that have one sender's domain;
 // empty where that is not known.
-func idOf(route email.Route) string {
+func idOf(route delivery.Route) string {
 	if route.ForBatch != "" {
 		return route.ForBatch + " " + route.SenderDomain
 	}
@@ -138,12 +139,12 @@ func idOf(route email.Route) string {
 
 // open takes an idle session or dials one. A session that probes a relay which refused
 // MAIL has said MAIL: only what the relay takes touches an e-mail.
-func (p *pool) open(ctx context.Context, route email.Route, fresh bool) (*Session, error) {
+func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Session, error) {
 	probe, e := p.admit(ctx, fresh)
 	if e != nil {
 		return nil, e
 	}
-	var mail email.MailCommand
+	var mail delivery.MailCommand
 	var own, refused bool
 	if probe {
 		mail, own, refused = p.probeMail(ctx, route)
@@ -219,7 +220,7 @@ func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		e := &email.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
+		e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
 		e.RetryAfter = max(p.failed(e, broken{probe: probe}), time.Second)
 		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", e.Reply.Code, "error", email.MaskText(err.Error(), p.relay.User))
 		return nil, e
@@ -238,7 +239,7 @@ func (p *pool) take(probe bool) (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, &email.RelayError{Relay: p.relay.Identity(), RetryAfter: time.Second, Err: errClosed}
+		return nil, &delivery.RelayError{Relay: p.relay.Identity(), RetryAfter: time.Second, Err: errClosed}
 	}
 	p.retire()
 	if probe {
@@ -318,7 +319,7 @@ func (p *pool) finished(s *Session, took time.Duration, v smtp.RelayVerdict, las
 	if v != smtp.VerdictOurs {
 		s.probe = false
 	}
-	e := &email.RelayError{Relay: p.relay.Identity(), Reply: last, Err: errFault}
+	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: last, Err: errFault}
 	switch v {
 	case smtp.VerdictOurs:
 		return

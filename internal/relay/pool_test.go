@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -116,15 +117,15 @@ func TestWaitingForAConnection(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, "max_conns=1"))
-	held, err := rs.Session(t.Context(), email.Route{})
+	held, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err = rs.Session(ctx, email.Route{})
+	_, err = rs.Session(ctx, delivery.Route{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	got := make(chan *relay.Session)
 	go func() {
-		s, err := rs.Session(t.Context(), email.Route{})
+		s, err := rs.Session(t.Context(), delivery.Route{})
 		if err != nil {
 			t.Error(err)
 		}
@@ -134,7 +135,7 @@ func TestWaitingForAConnection(t *testing.T) {
 	(<-got).Close()
 	require.Equal(t, 1, p.Dialed())
 	rs.Close()
-	_, err = rs.Session(t.Context(), email.Route{})
+	_, err = rs.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "shutting down")
 	p.Await("the session's end", func() bool { return p.Open() == 0 })
 }
@@ -143,7 +144,7 @@ func TestASessionGivenBackAfterCloseIsClosed(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	rs.Close()
 	require.Equal(t, email.RecipientDelivered, s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).Outcomes[0].Status)
@@ -193,13 +194,13 @@ func TestTheSessionUsedLastIsUsedFirst(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	one, err := rs.Session(t.Context(), email.Route{})
+	one, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
-	two, err := rs.Session(t.Context(), email.Route{})
+	two, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	one.Close()
 	two.Close()
-	again, err := rs.Session(t.Context(), email.Route{})
+	again, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	require.Same(t, two, again)
 	again.Close()
@@ -231,11 +232,11 @@ func TestNobodyWaitsForARelayThatIsDown(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "421 4.3.2 shutting down"})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, "max_conns=1"))
-	held, err := rs.Session(t.Context(), email.Route{})
+	held, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	defer held.Close()
 	require.True(t, held.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark).RelayFault)
-	_, err = rs.Session(t.Context(), email.Route{})
+	_, err = rs.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "not tried before")
 }
 
@@ -255,18 +256,18 @@ func TestAProbeThatFindsNothingOutIsFollowedByAnother(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 20 { // a free slot and an ended context: either may win
-		s, err := rs.Session(canceled, email.Route{})
+		s, err := rs.Session(canceled, delivery.Route{})
 		require.ErrorIs(t, err, context.Canceled)
 		require.Nil(t, s)
 	}
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
-	_, err = rs.Session(t.Context(), email.Route{})
+	_, err = rs.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "not tried before", "one at a time")
 	s.Close()
 	up.Store(true)
 	require.False(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
-	require.True(t, rs.Fast(email.Route{}))
+	require.True(t, rs.Fast(delivery.Route{}))
 }
 
 func BenchmarkSend(b *testing.B) {
@@ -278,7 +279,7 @@ func BenchmarkSend(b *testing.B) {
 			rs := relay.New([]relay.Relay{r}, relay.Options{MaxIdle: idle})
 			defer rs.Close()
 			for b.Loop() {
-				s, err := rs.Session(b.Context(), email.Route{})
+				s, err := rs.Session(b.Context(), delivery.Route{})
 				require.NoError(b, err)
 				ex := s.Send(b.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 				s.Close()
@@ -297,7 +298,7 @@ func TestBroadcastLeavesConnections(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{}).Start(t)
 			rs := relays(t, relay.Options{}, url(p, fmt.Sprintf("max_conns=%d", maxConns)))
-			newsletter := email.Route{Stream: email.StreamBroadcast}
+			newsletter := delivery.Route{Stream: email.StreamBroadcast}
 			var held []*relay.Session
 			for range atMost {
 				s, err := rs.Session(t.Context(), newsletter)
@@ -318,7 +319,7 @@ func TestBroadcastLeavesConnections(t *testing.T) {
 			inTime, late := context.WithTimeout(t.Context(), 10*time.Second)
 			defer late()
 			for range maxConns - atMost {
-				s, err := rs.Session(inTime, email.Route{})
+				s, err := rs.Session(inTime, delivery.Route{})
 				require.NoError(t, err)
 				defer s.Close()
 			}

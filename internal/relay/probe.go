@@ -7,14 +7,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
 // probeMail is the MAIL command that finds out whether a relay which refused one takes mail
 // again: the command of the caller's e-mail where that is known (own), else the refused one. ok
 // is false where MAIL was not what failed.
-func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCommand, own, ok bool) {
+func (p *pool) probeMail(ctx context.Context, route delivery.Route) (m delivery.MailCommand, own, ok bool) {
 	m, ok = p.breaker.refusedMail()
 	if !ok || idOf(route) == "" || p.opts.MailOf == nil {
 		return m, false, ok
@@ -36,7 +36,7 @@ func (p *pool) probeMail(ctx context.Context, route email.Route) (m email.MailCo
 // refusal that is about the return-path says the same: it is no fault of the relay's.
 //
 // id names what the caller wants to send, and fresh says that the relay has not refused that yet.
-func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id string, fresh bool) error {
+func (p *pool) tryMail(ctx context.Context, s *Session, m delivery.MailCommand, id string, fresh bool) error {
 	a, err := s.conn.AskMail(ctx, m, probeCommand)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m email.MailCommand, id 
 		}
 		return nil
 	}
-	e := &email.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errFault)}
+	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errFault)}
 	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: a.Doubtful}
 	p.guard.met(p.opts.Now(), id, &m)
 	e.RetryAfter = max(p.failed(e, how), time.Second)

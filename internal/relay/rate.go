@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Ledger hands out the slots of a relay's rate, each once, to all processes.
 type Ledger interface {
 	// Draw takes slots. ok is false if there is none earlier than Demand.Sooner: then it has
 	// taken none.
-	Draw(ctx context.Context, d email.Demand) (place email.Place, ok bool, err error)
+	Draw(ctx context.Context, d delivery.Demand) (place delivery.Place, ok bool, err error)
 }
 
 const (
@@ -62,9 +63,9 @@ func newMeter(relay Relay, opts Options) *meter {
 	}
 }
 
-// await waits for a turn, or returns *email.Throttled with one that is further
+// await waits for a turn, or returns *delivery.Throttled with one that is further
 // off than it makes sense to wait for here.
-func (m *meter) await(ctx context.Context, route email.Route) error {
+func (m *meter) await(ctx context.Context, route delivery.Route) error {
 	if m.relay.Pace == 0 {
 		return nil
 	}
@@ -77,7 +78,7 @@ func (m *meter) await(ctx context.Context, route email.Route) error {
 		return nil
 	}
 	if !firm || wait > turnPatience {
-		return &email.Throttled{Turn: email.Turn{Relay: m.relay.Name, At: at.UTC()}}
+		return &delivery.Throttled{Turn: delivery.Turn{Relay: m.relay.Name, At: at.UTC()}}
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -91,7 +92,7 @@ func (m *meter) await(ctx context.Context, route email.Route) error {
 
 // turn finds when the next transaction of whoever has that turn may begin. It is firm,
 // or, for broadcast mail, when to ask again.
-func (m *meter) turn(ctx context.Context, route email.Route) (at time.Time, firm bool, err error) {
+func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, firm bool, err error) {
 	turn, l := route.Turn, m.transactional
 	broadcast := route.Stream == email.StreamBroadcast
 	if broadcast {
@@ -119,7 +120,7 @@ func (m *meter) turn(ctx context.Context, route email.Route) (at time.Time, firm
 	}
 	if l.left == 0 || m.now().Sub(l.next) > lotSpan {
 		n := max(min(l.waiting.Load(), int64(lotSpan/m.relay.Pace)), 1)
-		place, ok, err := m.ledger.Draw(ctx, email.Demand{
+		place, ok, err := m.ledger.Draw(ctx, delivery.Demand{
 			Queue: string(email.RelayRate(m.relay.Name)), N: int(n), Pace: m.relay.Pace, Stream: l.stream, Came: l.came, Sooner: sooner,
 		})
 		if err != nil {

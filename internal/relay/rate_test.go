@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -35,25 +36,25 @@ func (q *queue) pass(d time.Duration) {
 	q.now = q.now.Add(d)
 }
 
-func (q *queue) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
+func (q *queue) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
-		return email.Place{}, false, q.err
+		return delivery.Place{}, false, q.err
 	}
 	if d.Queue != "relay:metered" {
-		return email.Place{}, false, errors.New(d.Queue)
+		return delivery.Place{}, false, errors.New(d.Queue)
 	}
 	if q.next.Before(q.now) {
 		q.next = q.now
 	}
 	wait := q.next.Sub(q.now)
 	if d.Sooner > 0 && wait >= d.Sooner {
-		return email.Place{}, false, nil
+		return delivery.Place{}, false, nil
 	}
 	q.next = q.next.Add(time.Duration(d.N) * d.Pace)
 	q.draws = append(q.draws, d.N)
-	return email.Place{Wait: wait, Firm: true}, true, nil
+	return delivery.Place{Wait: wait, Firm: true}, true, nil
 }
 
 func TestARateIsKept(t *testing.T) {
@@ -61,26 +62,26 @@ func TestARateIsKept(t *testing.T) {
 	p := (&smtptest.Peer{}).Start(t)
 	q := &queue{now: time.Now()}
 	rs := relays(t, relay.Options{Ledger: q, Now: q.Now, MaxIdle: time.Hour}, url(p, "name=metered&rate=1/m"), url((&smtptest.Peer{}).Start(t), "name=other"))
-	require.False(t, rs.Fast(email.Route{}), "inline is not for waiting")
-	take := func(turn email.Turn) (email.Turn, error) {
-		s, err := rs.Session(t.Context(), email.Route{Turn: turn})
+	require.False(t, rs.Fast(delivery.Route{}), "inline is not for waiting")
+	take := func(turn delivery.Turn) (delivery.Turn, error) {
+		s, err := rs.Session(t.Context(), delivery.Route{Turn: turn})
 		if err == nil {
 			require.Equal(t, "metered", s.Relay().Name, "a turn that is far off does not lead on to the next relay")
 			s.Close()
 		}
-		throttled, ok := errors.AsType[*email.Throttled](err)
+		throttled, ok := errors.AsType[*delivery.Throttled](err)
 		if ok {
 			return throttled.Turn, nil
 		}
-		return email.Turn{}, err
+		return delivery.Turn{}, err
 	}
-	turn, err := take(email.Turn{})
+	turn, err := take(delivery.Turn{})
 	require.NoError(t, err)
 	require.Empty(t, turn, "the first goes at once")
-	second, err := take(email.Turn{})
+	second, err := take(delivery.Turn{})
 	require.NoError(t, err)
 	require.Equal(t, q.Now().Add(time.Minute).UTC(), second.At)
-	third, err := take(email.Turn{})
+	third, err := take(delivery.Turn{})
 	require.NoError(t, err)
 	require.Equal(t, q.Now().Add(2*time.Minute).UTC(), third.At)
 	require.Equal(t, []int{1, 1, 1}, q.draws, "a lot is as large as those who wait")
@@ -98,7 +99,7 @@ func TestARateIsKept(t *testing.T) {
 	require.Len(t, q.draws, 4)
 
 	q.err = errors.New("no database")
-	_, err = take(email.Turn{})
+	_, err = take(delivery.Turn{})
 	require.ErrorContains(t, err, "no database")
 	require.Equal(t, 1, p.Dialed(), "sessions are kept meanwhile")
 }
@@ -106,14 +107,14 @@ func TestARateIsKept(t *testing.T) {
 // appointments gives broadcast mail a place only when its appointment has come.
 type appointments struct {
 	queue
-	demands []email.Demand
+	demands []delivery.Demand
 }
 
-func (a *appointments) Draw(_ context.Context, d email.Demand) (email.Place, bool, error) {
+func (a *appointments) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.demands = append(a.demands, d)
-	return email.Place{Wait: time.Hour, Firm: false}, true, nil
+	return delivery.Place{Wait: time.Hour, Firm: false}, true, nil
 }
 
 func TestBroadcastComesAgainForAPlace(t *testing.T) {
@@ -121,16 +122,16 @@ func TestBroadcastComesAgainForAPlace(t *testing.T) {
 	p := (&smtptest.Peer{}).Start(t)
 	a := &appointments{queue: queue{now: time.Now()}}
 	rs := relays(t, relay.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
-	require.True(t, rs.Paced(email.Route{}))
-	take := func(turn email.Turn) email.Turn {
-		_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast, Turn: turn})
-		throttled, ok := errors.AsType[*email.Throttled](err)
+	require.True(t, rs.Paced(delivery.Route{}))
+	take := func(turn delivery.Turn) delivery.Turn {
+		_, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamBroadcast, Turn: turn})
+		throttled, ok := errors.AsType[*delivery.Throttled](err)
 		require.True(t, ok, err)
 		return throttled.Turn
 	}
-	demand := email.Demand{Queue: "relay:metered", N: 1, Pace: time.Minute, Stream: email.StreamBroadcast}
-	turn := take(email.Turn{})
-	require.Equal(t, []email.Demand{demand}, a.demands)
+	demand := delivery.Demand{Queue: "relay:metered", N: 1, Pace: time.Minute, Stream: email.StreamBroadcast}
+	turn := take(delivery.Turn{})
+	require.Equal(t, []delivery.Demand{demand}, a.demands)
 	take(turn)
 	sooner := demand
 	sooner.Sooner = time.Hour

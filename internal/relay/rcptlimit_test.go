@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -76,7 +77,7 @@ func carry(t *testing.T, rs *relay.Relays, c *clock, id string, to ...string) ca
 		c.move(max(0, due[next].Sub(c.now())))
 		now := slices.DeleteFunc(slices.Clone(to), func(a string) bool { return due[a].After(c.now()) })
 		slices.SortStableFunc(now, func(a, b string) int { return tries[a] - tries[b] })
-		s, err := rs.Session(t.Context(), email.Route{})
+		s, err := rs.Session(t.Context(), delivery.Route{})
 		if err != nil {
 			c.move(time.Minute)
 			continue
@@ -110,7 +111,7 @@ func carry(t *testing.T, rs *relay.Relays, c *clock, id string, to ...string) ca
 	return out
 }
 
-func recipients(id string, addresses []string) email.Envelope { return to(id, addresses...) }
+func recipients(id string, addresses []string) delivery.Envelope { return to(id, addresses...) }
 
 // TestARecipientAtWhomTheRelayClosesIsNoLimit: the others do not go one at a time.
 func TestARecipientAtWhomTheRelayClosesIsNoLimit(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	mail "github.com/wneessen/go-mail"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
@@ -34,7 +35,7 @@ type Relay struct {
 }
 
 // takes reports whether mail of that route may go to this relay.
-func (r Relay) takes(route email.Route) bool {
+func (r Relay) takes(route delivery.Route) bool {
 	return (len(r.Streams) == 0 || slices.Contains(r.Streams, route.Stream)) &&
 		(len(r.Domains) == 0 || slices.Contains(r.Domains, route.SenderDomain))
 }

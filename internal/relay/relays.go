@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
@@ -25,7 +25,7 @@ type Options struct {
 	// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. A
 	// relay that refused MAIL is asked with it before an attempt is opened; nil: with the
 	// command that it refused. emailID is empty where there is none.
-	MailOf func(ctx context.Context, route email.Route) (emailID string, m email.MailCommand, err error)
+	MailOf func(ctx context.Context, route delivery.Route) (emailID string, m delivery.MailCommand, err error)
 	// ProbeEvery is how often Run probes a relay that has no mail; 0 is never.
 	ProbeEvery time.Duration
 	// Ledger is asked by relays with a rate, and required for those.
@@ -62,24 +62,24 @@ func New(relays []Relay, opts Options) *Relays {
 
 // Session takes a session with the first relay for the route that answers. What
 // keeps one from answering (DNS, dial, TLS, greeting, EHLO, AUTH, its backoff)
-// leads on to the next. The error is an *email.RelayError with the time after
-// which it makes sense to try again, an *email.Throttled with the turn that a
+// leads on to the next. The error is an *delivery.RelayError with the time after
+// which it makes sense to try again, an *delivery.Throttled with the turn that a
 // relay with a rate gave us, or ctx's. A turn that is far off is no reason to go
 // to the next relay: it is there, and the rate is what somebody wanted.
-func (rs *Relays) Session(ctx context.Context, route email.Route) (*Session, error) {
+func (rs *Relays) Session(ctx context.Context, route delivery.Route) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
-		return nil, &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
+		return nil, &delivery.RelayError{RetryAfter: lastBackoff, Err: delivery.ErrNoRelay}
 	}
 	patient := anyUp(pools)
-	var failed *email.RelayError
+	var failed *delivery.RelayError
 	for _, p := range pools {
 		s, err := p.session(ctx, route, patient)
 		if err == nil {
 			s.alternative = len(pools) > 1
 			return s, nil
 		}
-		e, ok := errors.AsType[*email.RelayError](err)
+		e, ok := errors.AsType[*delivery.RelayError](err)
 		if !ok {
 			return nil, err
 		}
@@ -97,7 +97,7 @@ func anyUp(pools []*pool) bool {
 	return slices.ContainsFunc(pools, func(p *pool) bool { return p.breaker.up() })
 }
 
-func (rs *Relays) takes(route email.Route) []*pool {
+func (rs *Relays) takes(route delivery.Route) []*pool {
 	var pools []*pool
 	for _, p := range rs.pools {
 		if p.relay.takes(route) {
@@ -136,7 +136,7 @@ func (rs *Relays) Unanswered() map[string]int64 {
 // Fast reports whether the route's first relay that is not down has answered
 // within 2 s in 95 of 100 recent exchanges. One without recent history counts as
 // fast; one that is to be probed, or has a rate, does not.
-func (rs *Relays) Fast(route email.Route) bool {
+func (rs *Relays) Fast(route delivery.Route) bool {
 	now := rs.now()
 	for _, p := range rs.takes(route) {
 		if p.breaker.down(now, false) == nil {
@@ -149,7 +149,7 @@ func (rs *Relays) Fast(route email.Route) bool {
 // Lot is how many transactions with the route's first relay that is not down its rate
 // lets begin within a time; at least 1, and as many as one likes without a rate. It is 1
 // where the route names a relay that is down: the caller has the session that probes it.
-func (rs *Relays) Lot(route email.Route, within time.Duration) int {
+func (rs *Relays) Lot(route delivery.Route, within time.Duration) int {
 	now := rs.now()
 	for _, p := range rs.takes(route) {
 		if p.relay.Name == route.Relay && !p.breaker.up() {
@@ -168,17 +168,17 @@ func (rs *Relays) Lot(route email.Route, within time.Duration) int {
 
 // Serves reports whether a relay is configured for mail of that route, whether or not it
 // works at the moment.
-func (rs *Relays) Serves(route email.Route) bool { return len(rs.takes(route)) > 0 }
+func (rs *Relays) Serves(route delivery.Route) bool { return len(rs.takes(route)) > 0 }
 
 // Down says why no relay of the route would be tried now; nil if one would. It
 // dials nobody.
-func (rs *Relays) Down(route email.Route) *email.RelayError {
+func (rs *Relays) Down(route delivery.Route) *delivery.RelayError {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
-		return &email.RelayError{RetryAfter: lastBackoff, Err: email.ErrNoRelay}
+		return &delivery.RelayError{RetryAfter: lastBackoff, Err: delivery.ErrNoRelay}
 	}
 	patient := anyUp(pools)
-	var down *email.RelayError
+	var down *delivery.RelayError
 	for _, p := range pools {
 		if down = p.down(route, patient); down == nil {
 			return nil
@@ -188,7 +188,7 @@ func (rs *Relays) Down(route email.Route) *email.RelayError {
 }
 
 // Paced reports whether the route's first relay that is not down has a rate.
-func (rs *Relays) Paced(route email.Route) bool {
+func (rs *Relays) Paced(route delivery.Route) bool {
 	pools := rs.takes(route)
 	patient := anyUp(pools)
 	for _, p := range pools {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -35,13 +36,13 @@ func TestRelaysTakeOverFromEachOther(t *testing.T) {
 	var err error
 	for err == nil { // an idle session is found dead when it is used
 		var s *relay.Session
-		if s, err = rs.Session(t.Context(), email.Route{}); err == nil {
+		if s, err = rs.Session(t.Context(), delivery.Route{}); err == nil {
 			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 			require.True(t, ex.RelayFault)
 			s.Close()
 		}
 	}
-	relay, ok := errors.AsType[*email.RelayError](err)
+	relay, ok := errors.AsType[*delivery.RelayError](err)
 	require.True(t, ok, "%v", err)
 	require.Greater(t, relay.RetryAfter, time.Duration(0))
 	require.LessOrEqual(t, relay.RetryAfter, 20*time.Second)
@@ -52,12 +53,12 @@ func TestRoutes(t *testing.T) {
 	bulk, special, rest := (&smtptest.Peer{}).Start(t), (&smtptest.Peer{}).Start(t), (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(bulk, "name=bulk&streams=broadcast"), url(special, "name=special&domains=x.test,y.test"), url(rest, "name=rest&streams=transactional&accepts=final"))
 	for _, tc := range []struct {
-		route email.Route
+		route delivery.Route
 		want  string
 	}{
-		{email.Route{Stream: email.StreamBroadcast, SenderDomain: "x.test"}, "bulk"},
-		{email.Route{Stream: email.StreamTransactional, SenderDomain: "y.test"}, "special"},
-		{email.Route{Stream: email.StreamTransactional, SenderDomain: "z.test"}, "rest"},
+		{delivery.Route{Stream: email.StreamBroadcast, SenderDomain: "x.test"}, "bulk"},
+		{delivery.Route{Stream: email.StreamTransactional, SenderDomain: "y.test"}, "special"},
+		{delivery.Route{Stream: email.StreamTransactional, SenderDomain: "z.test"}, "rest"},
 	} {
 		s, err := rs.Session(t.Context(), tc.route)
 		require.NoError(t, err)
@@ -66,13 +67,13 @@ func TestRoutes(t *testing.T) {
 		require.True(t, rs.Fast(tc.route))
 	}
 	for want, relay := range map[string]string{"rest": "rest", "special": "gone"} {
-		s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "y.test", Relay: relay})
+		s, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional, SenderDomain: "y.test", Relay: relay})
 		require.NoError(t, err)
 		require.Equal(t, want, s.Relay().Name, "a message stays at the relay %s, as long as there is one of that name", relay)
 		s.Close()
 	}
 	only := relays(t, relay.Options{}, url(bulk, "streams=broadcast"))
-	_, err := only.Session(t.Context(), email.Route{Stream: email.StreamTransactional})
+	_, err := only.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional})
 	require.ErrorContains(t, err, "no relay takes this mail")
 }
 
@@ -126,8 +127,8 @@ func TestAFaultInATransactionLeadsToTheNextRelay(t *testing.T) {
 			for range tc.times {
 				require.True(t, send(t, rs, envelope("b@y.test"), noMark).RelayFault)
 			}
-			require.True(t, rs.Fast(email.Route{}), "the next one is not known to be slow")
-			require.Nil(t, rs.Down(email.Route{}), "one is left")
+			require.True(t, rs.Fast(delivery.Route{}), "the next one is not known to be slow")
+			require.Nil(t, rs.Down(delivery.Route{}), "one is left")
 			require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
 			require.Len(t, well.Messages(), 1)
 		})
@@ -141,15 +142,15 @@ func TestAllRelaysDown(t *testing.T) {
 	two := (&smtptest.Peer{Greeting: smtptest.Drop}).Start(t)
 	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two"))
 	for _, want := range []time.Duration{10, 20, 40} {
-		_, err := rs.Session(t.Context(), email.Route{})
-		relay, ok := errors.AsType[*email.RelayError](err)
+		_, err := rs.Session(t.Context(), delivery.Route{})
+		relay, ok := errors.AsType[*delivery.RelayError](err)
 		require.True(t, ok)
 		require.Equal(t, want*time.Second, relay.RetryAfter)
-		require.False(t, rs.Fast(email.Route{}))
-		require.ErrorContains(t, rs.Down(email.Route{}), "not tried before")
+		require.False(t, rs.Fast(delivery.Route{}))
+		require.ErrorContains(t, rs.Down(delivery.Route{}), "not tried before")
 		now = now.Add(4 * time.Second)
-		_, err = rs.Session(t.Context(), email.Route{})
-		relay, ok = errors.AsType[*email.RelayError](err)
+		_, err = rs.Session(t.Context(), delivery.Route{})
+		relay, ok = errors.AsType[*delivery.RelayError](err)
 		require.True(t, ok)
 		require.Equal(t, want*time.Second-4*time.Second, relay.RetryAfter, "the time of the earliest probe")
 		now = now.Add(want*time.Second - 4*time.Second)
@@ -163,7 +164,7 @@ func TestRelaysOfOneNameAreKeptApart(t *testing.T) {
 	p := (&smtptest.Peer{User: "user", Password: "p"}).Start(t)
 	rs := relays(t, relay.Options{}, "smtp://"+p.Addr()+"?tls=none&streams=broadcast", "smtp://user:p@"+p.Addr()+"?tls=none&streams=transactional")
 	for _, stream := range []email.Stream{email.StreamBroadcast, email.StreamTransactional, email.StreamBroadcast, email.StreamTransactional} {
-		s, err := rs.Session(t.Context(), email.Route{Stream: stream})
+		s, err := rs.Session(t.Context(), delivery.Route{Stream: stream})
 		require.NoError(t, err)
 		s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 		s.Close()
@@ -182,11 +183,11 @@ func TestTheEarliestProbeCounts(t *testing.T) {
 	one := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
 	two := (&smtptest.Peer{Greeting: "554 5.3.2 no service"}).Start(t)
 	rs := relays(t, relay.Options{Now: func() time.Time { return now }}, url(one, "name=one"), url(two, "name=two&streams=transactional"))
-	_, err := rs.Session(t.Context(), email.Route{Stream: email.StreamBroadcast})
+	_, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamBroadcast})
 	require.Error(t, err)
 	now = now.Add(4 * time.Second)
-	_, err = rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional})
-	relay, ok := errors.AsType[*email.RelayError](err)
+	_, err = rs.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional})
+	relay, ok := errors.AsType[*delivery.RelayError](err)
 	require.True(t, ok)
 	require.Equal(t, "two", relay.Relay.Name)
 	require.Equal(t, 6*time.Second, relay.RetryAfter)

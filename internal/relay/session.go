@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
 
@@ -25,7 +26,7 @@ type Session struct {
 	elsewhere time.Duration
 	// lastResort: every relay of the route was judged, and none takes all of the message.
 	lastResort bool
-	// avoids names the relay whose fault ended the last attempt, as email.Route's Avoid.
+	// avoids names the relay whose fault ended the last attempt, as delivery.Route's Avoid.
 	avoids string
 
 	dialedAt, idleAt time.Time
@@ -41,9 +42,9 @@ func (s *Session) Relay() email.Relay { return s.pool.relay.Identity() }
 func (s *Session) Close() { s.pool.release(s) }
 
 // Send runs one transaction (smtp.Session.Send) and notes what it shows about the relay.
-func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func (s *Session) Send(ctx context.Context, env delivery.Envelope, message []byte, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 	untried := s.alternative && !s.lastResort
-	h := &history{pool: s.pool, env: env, mail: email.MailCommand{From: env.From, Bytes: int64(len(message))}}
+	h := &history{pool: s.pool, env: env, mail: delivery.MailCommand{From: env.From, Bytes: int64(len(message))}}
 	res := s.conn.Send(ctx, smtp.Transaction{
 		Envelope: env, Message: message, Mark: mark, History: h, Rested: s.reused,
 		Others: smtp.OtherRelays{Exist: s.alternative, MayTakeIt: untried, AfterFault: untried && s.avoids == "", AskAgainIn: s.elsewhere},
@@ -57,7 +58,7 @@ func (s *Session) Send(ctx context.Context, env email.Envelope, message []byte, 
 }
 
 // fits says how much of a message the relay takes.
-func (s *Session) fits(env email.Envelope, message []byte) smtp.Fit {
+func (s *Session) fits(env delivery.Envelope, message []byte) smtp.Fit {
 	return s.conn.Fits(env, message, s.pool.unspoken())
 }
 

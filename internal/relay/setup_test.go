@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -33,20 +34,20 @@ func url(p *smtptest.Peer, options string) string {
 	return "smtp://" + p.Addr() + "?tls=none&" + options
 }
 
-func envelope(to ...string) email.Envelope {
-	env := email.Envelope{ID: "e-1", From: "a@x.test"}
+func envelope(to ...string) delivery.Envelope {
+	env := delivery.Envelope{ID: "e-1", From: "a@x.test"}
 	for i, a := range to {
-		env.Recipients = append(env.Recipients, email.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
+		env.Recipients = append(env.Recipients, delivery.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
 	}
 	return env
 }
 
-func noMark(context.Context, []email.Outcome) error { return nil }
+func noMark(context.Context, []delivery.Outcome) error { return nil }
 
 // send takes a session and runs one transaction.
-func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func send(t *testing.T, rs *relay.Relays, env delivery.Envelope, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 	t.Helper()
-	s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
+	s, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
 	require.NoError(t, err)
 	defer s.Close()
 	ex := s.Send(t.Context(), env, []byte(rendered), mark)
@@ -59,7 +60,7 @@ func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.
 }
 
 // transaction is a transcript from MAIL on.
-func transaction(ex email.Exchange) []email.Step {
+func transaction(ex delivery.Exchange) []email.Step {
 	return ex.Transcript[max(slices.IndexFunc(ex.Transcript, func(s email.Step) bool { return strings.HasPrefix(s.Command, "MAIL") }), 0):]
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // MailAnswer is what a server says to MAIL outside of a transaction.
@@ -25,7 +26,7 @@ type MailAnswer struct {
 // return-path shows that it does. Unless Taken, the session is closed.
 //
 // The error is ctx's.
-func (s *Session) AskMail(ctx context.Context, m email.MailCommand, timeout time.Duration) (MailAnswer, error) {
+func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout time.Duration) (MailAnswer, error) {
 	stop := context.AfterFunc(ctx, s.cutSocket)
 	parameters := ""
 	if _, ok := s.extension("SIZE"); ok && m.Bytes > 0 {

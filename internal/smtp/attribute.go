@@ -2,12 +2,13 @@ package smtp
 
 import (
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // attributeToRelay notes that the relay is at fault. Where it may be so for this mail alone,
 // and no other relay takes it, the breaker does not hold it back for long: so the
 // outcome does, or the same message would come every 10 s.
-func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *email.Outcome) {
+func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outcome) {
 	x.out.Final = rep
 	if at == StageMail && x.ownMail(rep) {
 		*o = ofOneSender(rep, x.others.AfterFault)
@@ -24,7 +25,7 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *email.Outcome)
 	}
 	x.verdict = max(x.verdict, VerdictRefused)
 	if !x.others.Exist {
-		o.RetryAfter = max(o.RetryAfter, email.RelayBackoffMost)
+		o.RetryAfter = max(o.RetryAfter, delivery.RelayBackoffMost)
 	}
 }
 
@@ -39,6 +40,6 @@ func (x *exchange) ownMail(rep email.Reply) bool {
 
 // itsOwn turns a relay's fault into a deferral as any other, because the relay takes other
 // mail.
-func itsOwn(o *email.Outcome) {
+func itsOwn(o *delivery.Outcome) {
 	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, hint(o.Text)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Waits that a kind of refusal calls for.
@@ -30,12 +31,12 @@ const (
 //
 // hard needs a reply that says that the mailbox or the domain does not exist, and one
 // to RCPT: the same code after the message is about the message.
-func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (email.Outcome, Attribution) {
+func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
 	class, enhanced := r.Code/100, r.Enhanced
 	if c := firstDigit(enhanced); c == 4 || c == 5 {
 		class = c
 	}
-	o := email.Outcome{Reply: r, Status: email.RecipientBounced}
+	o := delivery.Outcome{Reply: r, Status: email.RecipientBounced}
 	if class == 4 {
 		o.Status = email.RecipientDeferred
 	}
@@ -152,8 +153,8 @@ func isPermanent(r email.Reply) bool { return r.Code != 0 && !isTemporary(r) }
 
 // ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
 // size. What the relay says of itself is a reason to go to another relay.
-func ofOneSender(r email.Reply, alternative bool) email.Outcome {
-	o := email.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
+func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
+	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
 	if isPermanent(r) {
 		o.Status = email.RecipientFailed
 	}
@@ -296,7 +297,7 @@ func mayBeOfOneMail(at Stage, r email.Reply) bool {
 }
 
 // deferral fills in when to try again.
-func deferral(o *email.Outcome) {
+func deferral(o *delivery.Outcome) {
 	if h := hint(o.Text); h > 0 {
 		o.RetryAfter = h
 		return

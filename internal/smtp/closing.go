@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // order is the order in which recipients are named. Those at whom the relay had a fault, or
@@ -35,7 +36,7 @@ func (x *exchange) connectionLostAtRcpt(i int, err error) {
 	}
 	x.closeHard()
 	rep := ended("RCPT TO", err)
-	o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
+	o := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.attributeToRelay(StageRcpt, rep, &o)
 	wait, cause := x.closedAt(i, false)
 	o.RetryAfter = wait
@@ -96,8 +97,8 @@ func (x *exchange) clearOfLimit(i int, cause CloseCause, wait time.Duration) {
 
 // oneTooMany is the outcome of a recipient that did not fit into the transaction, in the
 // relay's words.
-func oneTooMany(rep email.Reply, wait time.Duration) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: rep}
+func oneTooMany(rep email.Reply, wait time.Duration) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: rep}
 }
 
 // spare decides those who have no answer of their own because the connection ended at
@@ -112,12 +113,12 @@ func (x *exchange) deferRest(closer int, why email.Reply, wait time.Duration) {
 	x.decideRest(notTried(why, wait))
 }
 
-func notTried(why email.Reply, wait time.Duration) email.Outcome {
+func notTried(why email.Reply, wait time.Duration) delivery.Outcome {
 	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
 	if why.Code == 0 {
 		text = "not tried: " + why.Text + ", at another recipient"
 	}
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: Printable(text)}}
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: Printable(text)}}
 }
 
 // rule decides on all that may not mean what it says, once every recipient named has an

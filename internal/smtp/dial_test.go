@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -69,8 +70,8 @@ func TestAuth(t *testing.T) {
 			}
 
 			var log bytes.Buffer
-			_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, link("mistaken")).Session(t.Context(), email.Route{})
-			relayErr, ok := errors.AsType[*email.RelayError](err)
+			_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, link("mistaken")).Session(t.Context(), delivery.Route{})
+			relayErr, ok := errors.AsType[*delivery.RelayError](err)
 			require.True(t, ok)
 			require.Equal(t, email.Reply{Code: 535, Enhanced: "5.7.8", Text: "wrong credentials"}, relayErr.Reply, "%v", err)
 			require.Contains(t, log.String(), "relay.down")
@@ -129,10 +130,10 @@ func TestTheTranscriptBeginsWithTheSession(t *testing.T) {
 func TestAuthThatIsNotOffered(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: "PLAIN"}).Start(t)
-	_, err := relays(t, relay.Options{}, "smtp://user:secret@"+p.Addr()+"?auth=cram-md5").Session(t.Context(), email.Route{})
+	_, err := relays(t, relay.Options{}, "smtp://user:secret@"+p.Addr()+"?auth=cram-md5").Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "the relay offers (PLAIN), not CRAM-MD5")
 	plain := (&smtptest.Peer{}).Start(t)
-	_, err = relays(t, relay.Options{}, "smtp://user:secret@"+plain.Addr()).Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{}, "smtp://user:secret@"+plain.Addr()).Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "nothing may be used")
 }
 
@@ -156,7 +157,7 @@ func TestNoPasswordGoesInTheClear(t *testing.T) {
 			p := (&smtptest.Peer{User: "user", Password: "secret", Mechanisms: tc.offered}).Start(t)
 			_, port, err := net.SplitHostPort(p.Addr())
 			require.NoError(t, err)
-			s, err := relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls="+tc.tls+"&auth="+tc.mechanism).Session(t.Context(), email.Route{})
+			s, err := relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls="+tc.tls+"&auth="+tc.mechanism).Session(t.Context(), delivery.Route{})
 			if tc.ok {
 				require.NoError(t, err)
 				s.Close()
@@ -211,9 +212,9 @@ func TestTLS(t *testing.T) {
 			t.Parallel()
 			p := tc.peer.Start(t)
 			rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: 3 * time.Second}}, tc.scheme+"://"+p.Addr()+"?"+map[bool]string{true: "tls_ca=" + other, false: trust}[tc.peer.TLS == otherName]+"&"+tc.options)
-			s, err := rs.Session(t.Context(), email.Route{})
+			s, err := rs.Session(t.Context(), delivery.Route{})
 			if !tc.ok {
-				_, isRelay := errors.AsType[*email.RelayError](err)
+				_, isRelay := errors.AsType[*delivery.RelayError](err)
 				require.True(t, isRelay, "%v", err)
 				for _, l := range p.Lines() {
 					require.NotContains(t, l, "MAIL", "nothing is sent in the clear")
@@ -242,7 +243,7 @@ func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
 	p := (&smtptest.Peer{TLS: foreign, User: "user", Password: "secret", Mechanisms: "PLAIN LOGIN"}).Start(t)
 	_, port, err := net.SplitHostPort(p.Addr())
 	require.NoError(t, err)
-	_, err = relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls=opportunistic").Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{}, "smtp://user:secret@LOCALHOST:"+port+"?tls=opportunistic").Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "without TLS to a verified server")
 	require.ErrorContains(t, err, "tls_ca=")
 	require.NotContains(t, strings.Join(p.Lines(), " "), "AUTH")
@@ -268,8 +269,8 @@ func TestARelayThatRepeatsThePassword(t *testing.T) {
 			return "535-5.7.8 " + strings.Repeat("x", padding) + strings.ReplaceAll(string(plain), "\x00", " ") + "\r\n535 5.7.8 " + initial
 		}}).Start(t)
 		var log bytes.Buffer
-		_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, "smtp://user:mistaken@"+p.Addr()+"?tls=none&auth=plain").Session(t.Context(), email.Route{})
-		relayErr, ok := errors.AsType[*email.RelayError](err)
+		_, err := relays(t, relay.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, "smtp://user:mistaken@"+p.Addr()+"?tls=none&auth=plain").Session(t.Context(), delivery.Route{})
+		relayErr, ok := errors.AsType[*delivery.RelayError](err)
 		require.True(t, ok, "%v", err)
 		require.Equal(t, 535, relayErr.Reply.Code)
 		if padding == 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // exchange is one transaction in progress.
@@ -16,7 +17,7 @@ type exchange struct {
 	*Session
 	// ctx is Send's: an exchange lives within one call of it.
 	ctx     context.Context
-	env     email.Envelope
+	env     delivery.Envelope
 	message []byte
 	history History
 	others  OtherRelays
@@ -65,7 +66,7 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	if x.history == nil {
 		x.history = noHistory{}
 	}
-	x.out.Outcomes = make([]email.Outcome, len(x.env.Recipients))
+	x.out.Outcomes = make([]delivery.Outcome, len(x.env.Recipients))
 	for i, r := range x.env.Recipients {
 		x.out.Outcomes[i].RecipientID = r.ID
 	}
@@ -80,7 +81,7 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	return x.out
 }
 
-func (x *exchange) run(message []byte, mark func(context.Context, []email.Outcome) error) {
+func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Outcome) error) {
 	// Until the dot, the end of ctx cuts the socket.
 	stop := context.AfterFunc(x.ctx, x.cutSocket)
 	sent := x.mail(message) && x.rcpt() && x.data() && x.body(message)
@@ -180,7 +181,7 @@ func (x *exchange) rcpt() bool {
 			x.closeHard()
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
-			x.decide(i, email.Outcome{Status: email.RecipientDeferred, Reply: rep})
+			x.decide(i, delivery.Outcome{Status: email.RecipientDeferred, Reply: rep})
 			x.decideRest(notTried(rep, relayWait))
 			return false
 		}
@@ -277,10 +278,10 @@ func (x *exchange) body(message []byte) bool {
 }
 
 // ifSilent is what holds if nothing more is heard after the dot.
-func (x *exchange) ifSilent() []email.Outcome {
-	out := append([]email.Outcome(nil), x.out.Outcomes...)
+func (x *exchange) ifSilent() []delivery.Outcome {
+	out := append([]delivery.Outcome(nil), x.out.Outcomes...)
 	for _, i := range x.accepted {
-		out[i] = email.Outcome{
+		out[i] = delivery.Outcome{
 			RecipientID: out[i].RecipientID, Status: email.RecipientDeferred, Reason: email.DetailAmbiguous,
 			Reply: email.Reply{Text: fmt.Sprintf("the message was sent to relay %s, and its answer never came", x.server.Name)},
 		}
@@ -312,7 +313,7 @@ func (x *exchange) dot() {
 		x.verdict = VerdictNone
 		x.out.Delivered, x.out.Closing = len(x.accepted), x.closing.Code != 0
 		for _, i := range x.accepted {
-			x.decide(i, email.Outcome{Status: email.RecipientDelivered, Reply: rep})
+			x.decide(i, delivery.Outcome{Status: email.RecipientDelivered, Reply: rep})
 		}
 		return
 	}
@@ -354,7 +355,7 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	case who == OfRelay:
 		x.attributeToRelay(at, rep, &o)
 	case at == StageMail && meansUs(x.server.Accepts, rep):
-		o = email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
+		o = delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
 		x.attributeToRelay(at, rep, &o)
 	}
 	x.ofAll(rep, &o)
@@ -424,7 +425,7 @@ func (x *exchange) abortOurs(where string, err error) {
 	x.closeHard()
 	x.verdict, x.out.Aborted = VerdictOurs, fmt.Errorf("at %s: %w", where, err)
 	x.out.Final = email.Reply{Text: "Postrider ended the transaction before the message was sent; it tries again"}
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: relayWait, Reply: x.out.Final})
+	x.decideRest(delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: relayWait, Reply: x.out.Final})
 }
 
 // finishWith ends a transaction before the dot for a fault of the relay.
@@ -432,7 +433,7 @@ func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
 	x.closeHard()
 	x.verdict = v
 	x.out.Final = ended(where, err)
-	x.decideRest(email.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: x.out.Final,
+	x.decideRest(delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: x.out.Final,
 		RelayFault: true, Elsewhere: x.others.MayTakeIt})
 }
 
@@ -445,13 +446,13 @@ func ended(where string, err error) email.Reply {
 	return email.Reply{Text: Printable(fmt.Sprintf("the connection ended at %s: %v", where, err))}
 }
 
-func (x *exchange) decide(i int, o email.Outcome) {
+func (x *exchange) decide(i int, o delivery.Outcome) {
 	o.RecipientID = x.env.Recipients[i].ID
 	x.out.Outcomes[i], x.decided[i] = o, true
 }
 
 // decideRest decides everybody who has no answer of their own.
-func (x *exchange) decideRest(o email.Outcome) {
+func (x *exchange) decideRest(o delivery.Outcome) {
 	for i := range x.env.Recipients {
 		if !x.decided[i] {
 			x.decide(i, o)
@@ -461,7 +462,7 @@ func (x *exchange) decideRest(o email.Outcome) {
 
 // decideUnasked decides the recipients who have no answer, not even that they are accepted:
 // their RCPT was not, or need not be, tried.
-func (x *exchange) decideUnasked(o email.Outcome) {
+func (x *exchange) decideUnasked(o delivery.Outcome) {
 	for i := range x.env.Recipients {
 		if !x.decided[i] && !slices.Contains(x.accepted, i) {
 			x.decide(i, o)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -21,7 +22,7 @@ func TestWhatARelayCannotTake(t *testing.T) {
 	p := (&smtptest.Peer{Extensions: []string{"SIZE 1000"}}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
 	for name, tc := range map[string]struct {
-		env     email.Envelope
+		env     delivery.Envelope
 		message string
 		reason  email.Detail
 		text    string
@@ -32,7 +33,7 @@ func TestWhatARelayCannotTake(t *testing.T) {
 		"a bare LF":               {envelope("b@y.test"), "A: b\r\n\r\nx\ny\r\n", email.DetailUnsendable, "byte 9"},
 		"a bare CR":               {envelope("b@y.test"), "A: b\r\n\r\nx\ry\r\n", email.DetailUnsendable, "byte 9"},
 	} {
-		s, err := rs.Session(t.Context(), email.Route{})
+		s, err := rs.Session(t.Context(), delivery.Route{})
 		require.NoError(t, err)
 		ex := s.Send(t.Context(), tc.env, []byte(tc.message), noMark)
 		s.Close()
@@ -68,7 +69,7 @@ func TestParametersAreSentWhereTheyAreNeededAndOffered(t *testing.T) {
 		{"jürgen@y.test", "A: b\r\n\r\nx\r\n", "MAIL FROM:<a@x.test> SMTPUTF8"},
 		{"b@y.test", "A: ü\r\n\r\nx\r\n", "MAIL FROM:<a@x.test> BODY=8BITMIME SMTPUTF8"},
 	} {
-		s, err := rs.Session(t.Context(), email.Route{})
+		s, err := rs.Session(t.Context(), delivery.Route{})
 		require.NoError(t, err)
 		ex := s.Send(t.Context(), envelope(tc.to), []byte(tc.message), noMark)
 		s.Close()
@@ -139,10 +140,10 @@ func TestAServerThatRefusesTheMessageHalfway(t *testing.T) {
 			t.Parallel()
 			p := (&smtptest.Peer{Answer: answers(map[string]string{"<data>": smtptest.ThenDrop(tc.answer)})}).Start(t)
 			rs := relays(t, relay.Options{}, url(p, ""))
-			s, err := rs.Session(t.Context(), email.Route{})
+			s, err := rs.Session(t.Context(), delivery.Route{})
 			require.NoError(t, err)
 			message := rendered + large
-			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []email.Outcome) error {
+			ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []delivery.Outcome) error {
 				t.Error("the message is not all written")
 				return nil
 			})
@@ -210,20 +211,20 @@ func TestWhatWeBreakOffIsNotTheRelaysFault(t *testing.T) {
 	rs := relays(t, relay.Options{}, url(p, ""))
 	for name, mark := range map[string]func(context.CancelCauseFunc) error{
 		"the mark cannot be written":        func(context.CancelCauseFunc) error { return errors.New("Postgres is down") },
-		"the attempt is superseded":         func(context.CancelCauseFunc) error { return email.ErrSuperseded },
-		"it is superseded behind the mark":  func(cut context.CancelCauseFunc) error { cut(email.ErrSuperseded); return nil },
+		"the attempt is superseded":         func(context.CancelCauseFunc) error { return delivery.ErrSuperseded },
+		"it is superseded behind the mark":  func(cut context.CancelCauseFunc) error { cut(delivery.ErrSuperseded); return nil },
 		"the process ends while it is made": func(cut context.CancelCauseFunc) error { cut(nil); return nil },
 	} {
-		s, err := rs.Session(t.Context(), email.Route{})
+		s, err := rs.Session(t.Context(), delivery.Route{})
 		require.NoError(t, err, name)
 		ctx, cut := context.WithCancelCause(t.Context())
-		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), func(context.Context, []email.Outcome) error { return mark(cut) })
+		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), func(context.Context, []delivery.Outcome) error { return mark(cut) })
 		cut(nil)
 		s.Close()
 		require.False(t, ex.RelayFault, name)
 		require.True(t, ex.Outcomes[0].Uncounted, name)
 		require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status, name)
-		require.True(t, rs.Fast(email.Route{}), name)
+		require.True(t, rs.Fast(delivery.Route{}), name)
 	}
 	p.Await("the sockets' end", func() bool { return p.Open() == 0 })
 	require.Empty(t, p.Messages(), "no dot, and nothing that could be taken for one")
@@ -258,7 +259,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 				return ""
 			}}).Start(t)
 			rs := relays(t, relay.Options{Timeouts: tc.timeouts}, url(p, ""))
-			s, err := rs.Session(t.Context(), email.Route{})
+			s, err := rs.Session(t.Context(), delivery.Route{})
 			require.NoError(t, err)
 			message := rendered
 			if tc.at == "<data>" {
@@ -273,7 +274,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 			require.Equal(t, unanswered[tc.reason], rs.Unanswered()[s.Relay().Name])
 			require.True(t, ex.RelayFault)
 			require.Contains(t, fmt.Sprint(ex.Transcript), "timeout")
-			_, err = rs.Session(t.Context(), email.Route{})
+			_, err = rs.Session(t.Context(), delivery.Route{})
 			require.ErrorContains(t, err, "not tried before", "it counts against the relay")
 		})
 	}
@@ -281,7 +282,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 		t.Parallel()
 		ended := make(chan struct{})
 		p := (&smtptest.Peer{Answer: func(string) string { <-ended; return "" }}).Start(t)
-		_, err := relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: short}}, url(p, "")).Session(t.Context(), email.Route{})
+		_, err := relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: short}}, url(p, "")).Session(t.Context(), delivery.Route{})
 		close(ended)
 		require.ErrorContains(t, err, "no session within 30ms")
 	})
@@ -292,9 +293,9 @@ func TestTheEndOfTheContextWhileConnecting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	p := (&smtptest.Peer{Answer: func(string) string { cancel(); return "250 peer.test" }}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	_, err := rs.Session(ctx, email.Route{})
+	_, err := rs.Session(ctx, delivery.Route{})
 	if err != nil { // the answer may have been faster
 		require.ErrorIs(t, err, context.Canceled)
 	}
-	require.True(t, rs.Fast(email.Route{}), "the relay did nothing wrong")
+	require.True(t, rs.Fast(delivery.Route{}), "the relay did nothing wrong")
 }

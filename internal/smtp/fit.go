@@ -3,7 +3,7 @@ package smtp
 import (
 	"bytes"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Fit is how well a server takes a message.
@@ -19,7 +19,7 @@ const (
 
 // Fits says how much of a message the server takes: by what EHLO offered, and by what it has
 // refused of late.
-func (s *Session) Fits(env email.Envelope, message []byte, refuses Limits) Fit {
+func (s *Session) Fits(env delivery.Envelope, message []byte, refuses Limits) Fit {
 	if limit := s.sizeLimit(); limit > 0 && int64(len(message)) > limit {
 		return FitsNobody
 	}

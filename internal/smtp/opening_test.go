@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtp"
 	"github.com/postrider/postrider/internal/smtptest"
@@ -130,8 +131,8 @@ func TestASessionThatDoesNotOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := tc.peer.Start(t)
-			_, err := relays(t, relay.Options{}, "smtp://"+tc.userAt+p.Addr()+"?tls=none").Session(t.Context(), email.Route{})
-			relayErr, ok := errors.AsType[*email.RelayError](err)
+			_, err := relays(t, relay.Options{}, "smtp://"+tc.userAt+p.Addr()+"?tls=none").Session(t.Context(), delivery.Route{})
+			relayErr, ok := errors.AsType[*delivery.RelayError](err)
 			require.True(t, ok, "%v", err)
 			require.ErrorContains(t, err, tc.says)
 			require.NotContains(t, err.Error(), "\n")
@@ -177,7 +178,7 @@ func TestRepliesBeforeMAILAreBounded(t *testing.T) {
 					}
 				}
 			}()
-			_, err = relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
+			_, err = relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), delivery.Route{})
 			require.ErrorContains(t, err, "more than 65536 bytes")
 			<-ended
 			require.Less(t, wrote.Load(), int64(64<<20), "what is more than socket buffers hold was not read")
@@ -190,7 +191,7 @@ func TestASilentServerMayExpectTLS(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	_, err = relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: 30 * time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), email.Route{})
+	_, err = relays(t, relay.Options{Timeouts: smtp.Timeouts{Connect: 30 * time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none").Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "waited for the greeting")
 	require.ErrorContains(t, err, "does the server expect TLS at once?")
 }
@@ -203,7 +204,7 @@ func TestAServerThatExpectsTLSIsFoundOut(t *testing.T) {
 	p := (&smtptest.Peer{TLS: server, Implicit: true}).Start(t)
 	for _, mode := range []string{"none", "opportunistic", "starttls"} {
 		rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Silence: time.Millisecond, Greeting: time.Hour, Connect: time.Hour}}, "smtp://"+p.Addr()+"?tls="+mode)
-		_, err := rs.Session(t.Context(), email.Route{})
+		_, err := rs.Session(t.Context(), delivery.Route{})
 		require.ErrorContains(t, err, "does the server expect TLS at once? then write smtps://", mode)
 		require.ErrorContains(t, err, "it answered a TLS handshake", mode)
 		require.NotContains(t, err.Error(), "\n", mode)
@@ -216,7 +217,7 @@ func TestASilentServerHasATimeToGreet(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Greeting: 30 * time.Millisecond, Silence: time.Hour}}, "smtp://"+l.Addr().String()+"?tls=none")
-	_, err = rs.Session(t.Context(), email.Route{})
+	_, err = rs.Session(t.Context(), delivery.Route{})
 	require.ErrorContains(t, err, "no greeting within 30ms: does the server expect TLS at once?")
 	require.NotContains(t, err.Error(), "\n")
 }
@@ -256,7 +257,7 @@ func TestASlowGreetingIsWaitedFor(t *testing.T) {
 		}()
 	}()
 	rs := relays(t, relay.Options{Timeouts: smtp.Timeouts{Greeting: time.Hour, Connect: time.Hour, Silence: time.Millisecond}}, "smtp://"+l.Addr().String()+"?tls=none")
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	s.Close()
 	require.NoError(t, <-failed)
@@ -303,7 +304,7 @@ func TestWhatFollowsSTARTTLSInTheClearIsDropped(t *testing.T) {
 			}
 		}
 	}()
-	s, err := relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=starttls&"+trust).Session(t.Context(), email.Route{})
+	s, err := relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=starttls&"+trust).Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	s.Send(t.Context(), envelope("b@y.test"), []byte(rendered), noMark)
 	s.Close()

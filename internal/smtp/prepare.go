@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // prepare decides what this relay cannot take and gives MAIL's parameters (RFC
@@ -146,7 +147,7 @@ func outOfStep(r email.Reply) bool {
 
 // cannotTake is what becomes of mail that this relay does not take: it fails, or waits for
 // a relay that may.
-func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) email.Outcome {
+func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) delivery.Outcome {
 	o := unsendable(reason, format, args...)
 	if x.others.AskAgainIn > 0 {
 		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, x.others.AskAgainIn
@@ -156,13 +157,13 @@ func (x *exchange) cannotTake(reason email.Detail, format string, args ...any) e
 	return o
 }
 
-func unsendable(reason email.Detail, format string, args ...any) email.Outcome {
-	return email.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
+func unsendable(reason email.Detail, format string, args ...any) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
 }
 
 // tooLargeHere is called where the relay refuses a message for its size that EHLO did not
 // speak of. If another relay may take it, the recipients wait for that one.
-func (x *exchange) tooLargeHere(o *email.Outcome) {
+func (x *exchange) tooLargeHere(o *delivery.Outcome) {
 	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -43,7 +44,7 @@ func TestParametersThatWereOfferedAndAreRefusedAreLeftOut(t *testing.T) {
 			rs := relays(t, relay.Options{}, url(p, ""))
 			var mails []string
 			for range 2 {
-				s, err := rs.Session(t.Context(), email.Route{})
+				s, err := rs.Session(t.Context(), delivery.Route{})
 				require.NoError(t, err)
 				ex := s.Send(t.Context(), envelope("b@y.test"), []byte(tc.message), noMark)
 				s.Close()

@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // beyondLimit is the outcome of those who wait for the next transaction.
-func beyondLimit(limit int) email.Outcome {
-	return email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: nextTransaction,
+func beyondLimit(limit int) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: nextTransaction,
 		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
 }
 
@@ -20,7 +21,7 @@ func (x *exchange) limitSaid(rep email.Reply, n int) { x.out.RecipientLimit, x.o
 // ofAll corrects what the answer to the message, or to DATA, means for the recipients
 // accepted. One that counts them splits them. One that says that a mailbox does not
 // exist does not say whose, unless there is only one.
-func (x *exchange) ofAll(rep email.Reply, o *email.Outcome) {
+func (x *exchange) ofAll(rep email.Reply, o *delivery.Outcome) {
 	if len(x.accepted) < 2 {
 		return
 	}
@@ -42,7 +43,7 @@ func isAccountFault(rep email.Reply) bool {
 // transactions before, and nothing has come of this one yet.
 func (x *exchange) usedUp() bool {
 	return x.ctx.Err() == nil && x.transactions > 0 && len(x.accepted) == 0 && !x.restarted &&
-		!slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.Code != 0 })
+		!slices.ContainsFunc(x.out.Outcomes, func(o delivery.Outcome) bool { return o.Code != 0 })
 }
 
 // redo begins the transaction anew on another connection.
@@ -59,7 +60,7 @@ func (x *exchange) redo() bool {
 
 // doubt remembers an answer to RCPT that may not mean what it says: a refusal of the
 // recipient may be meant for us, and a fault of the relay may be the recipient's own.
-func (x *exchange) doubt(i int, o email.Outcome, who Attribution) {
+func (x *exchange) doubt(i int, o delivery.Outcome, who Attribution) {
 	if who == OfRelay && mayBeOfOneMail(StageRcpt, o.Reply) {
 		x.failed = append(x.failed, i)
 	}
@@ -90,7 +91,7 @@ func (x *exchange) settleFaults() {
 			x.decide(i, o)
 		}
 	}
-	if cleared && x.verdict == VerdictRefused && !slices.ContainsFunc(x.out.Outcomes, func(o email.Outcome) bool { return o.RelayFault }) {
+	if cleared && x.verdict == VerdictRefused && !slices.ContainsFunc(x.out.Outcomes, func(o delivery.Outcome) bool { return o.RelayFault }) {
 		x.verdict = VerdictNone
 	}
 }
@@ -110,7 +111,7 @@ func (x *exchange) settleDoubts() {
 		if rule.Final {
 			continue
 		}
-		o := email.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
+		o := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 		before := x.verdict
 		if before != VerdictOurs {
 			x.attributeToRelay(StageRcpt, rep, &o)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // replyRow is a row of testdata/replies.tsv for one kind of server.
@@ -106,7 +107,7 @@ func parseReply(t *testing.T, raw string) email.Reply {
 }
 
 // verdict names an outcome as the table does.
-func verdict(o email.Outcome, who Attribution) string {
+func verdict(o delivery.Outcome, who Attribution) string {
 	switch {
 	case who == OfRelay && o.Status == email.RecipientDeferred && o.Uncounted:
 		return "relay"

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -36,20 +37,20 @@ func url(p *smtptest.Peer, options string) string {
 	return "smtp://" + p.Addr() + "?tls=none&" + options
 }
 
-func envelope(to ...string) email.Envelope {
-	env := email.Envelope{ID: "e-1", From: "a@x.test"}
+func envelope(to ...string) delivery.Envelope {
+	env := delivery.Envelope{ID: "e-1", From: "a@x.test"}
 	for i, a := range to {
-		env.Recipients = append(env.Recipients, email.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
+		env.Recipients = append(env.Recipients, delivery.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
 	}
 	return env
 }
 
-func noMark(context.Context, []email.Outcome) error { return nil }
+func noMark(context.Context, []delivery.Outcome) error { return nil }
 
 // send takes a session and runs one transaction.
-func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.Context, []email.Outcome) error) email.Exchange {
+func send(t *testing.T, rs *relay.Relays, env delivery.Envelope, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 	t.Helper()
-	s, err := rs.Session(t.Context(), email.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
+	s, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
 	require.NoError(t, err)
 	defer s.Close()
 	ex := s.Send(t.Context(), env, []byte(rendered), mark)
@@ -62,7 +63,7 @@ func send(t *testing.T, rs *relay.Relays, env email.Envelope, mark func(context.
 }
 
 // transaction is a transcript from MAIL on.
-func transaction(ex email.Exchange) []email.Step {
+func transaction(ex delivery.Exchange) []email.Step {
 	return ex.Transcript[max(slices.IndexFunc(ex.Transcript, func(s email.Step) bool { return strings.HasPrefix(s.Command, "MAIL") }), 0):]
 }
 
@@ -111,7 +112,7 @@ func TestNobodyAcceptedMeansNoData(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT": "550 5.1.1 no such user"})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	send(t, rs, envelope("gone@y.test"), func(context.Context, []email.Outcome) error {
+	send(t, rs, envelope("gone@y.test"), func(context.Context, []delivery.Outcome) error {
 		require.Fail(t, "there is no dot to mark")
 		return nil
 	})
@@ -170,11 +171,11 @@ func TestACutInsideTheMessageSendsNothing(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"<data>": smtptest.Drop})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	s, err := rs.Session(t.Context(), email.Route{})
+	s, err := rs.Session(t.Context(), delivery.Route{})
 	require.NoError(t, err)
 	defer s.Close()
 	message := rendered + large
-	ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []email.Outcome) error {
+	ex := s.Send(t.Context(), envelope("b@y.test"), []byte(message), func(context.Context, []delivery.Outcome) error {
 		require.Fail(t, "the message is not all written")
 		return nil
 	})
@@ -187,8 +188,8 @@ func TestTheMarkIsBeforeTheDot(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<gone@": "550 5.1.1 no such user"})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
-	var marked []email.Outcome
-	send(t, rs, envelope("gone@y.test", "ok@y.test"), func(_ context.Context, ifSilent []email.Outcome) error {
+	var marked []delivery.Outcome
+	send(t, rs, envelope("gone@y.test", "ok@y.test"), func(_ context.Context, ifSilent []delivery.Outcome) error {
 		require.Empty(t, p.Messages())
 		marked = ifSilent
 		return nil
@@ -198,7 +199,7 @@ func TestTheMarkIsBeforeTheDot(t *testing.T) {
 	require.Contains(t, marked[1].Text, "its answer never came")
 	require.Len(t, p.Messages(), 1)
 
-	ex := send(t, rs, envelope("ok@y.test"), func(context.Context, []email.Outcome) error { return email.ErrSuperseded })
+	ex := send(t, rs, envelope("ok@y.test"), func(context.Context, []delivery.Outcome) error { return delivery.ErrSuperseded })
 	require.Equal(t, email.RecipientDeferred, ex.Outcomes[0].Status)
 	require.True(t, ex.Outcomes[0].Uncounted)
 	require.False(t, ex.RelayFault, "the relay did nothing wrong")
@@ -220,7 +221,7 @@ func TestTheEndOfTheContext(t *testing.T) {
 			return ""
 		}}).Start(t)
 		rs := relays(t, relay.Options{}, url(p, ""))
-		s, err := rs.Session(ctx, email.Route{})
+		s, err := rs.Session(ctx, delivery.Route{})
 		require.NoError(t, err)
 		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), noMark)
 		s.Close()
@@ -240,7 +241,7 @@ func TestTheEndOfTheContext(t *testing.T) {
 			return ""
 		}}).Start(t)
 		rs := relays(t, relay.Options{}, url(p, ""))
-		s, err := rs.Session(ctx, email.Route{})
+		s, err := rs.Session(ctx, delivery.Route{})
 		require.NoError(t, err)
 		ex := s.Send(ctx, envelope("b@y.test"), []byte(rendered), noMark)
 		s.Close()

@@ -5,16 +5,17 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Transaction is what Send needs.
 type Transaction struct {
-	Envelope email.Envelope
+	Envelope delivery.Envelope
 	// Message is rendered, with CRLF line ends.
 	Message []byte
 	// Mark is called right before the final dot, with the outcomes that hold if nothing more
 	// is heard. The dot is written only if it returns nil.
-	Mark func(context.Context, []email.Outcome) error
+	Mark func(context.Context, []delivery.Outcome) error
 	// History is what is known of the server; nil is nothing.
 	History History
 	// Others says what other relays may take the mail.
@@ -39,7 +40,7 @@ type OtherRelays struct {
 
 // Result is what a transaction came to.
 type Result struct {
-	email.Exchange
+	delivery.Exchange
 	// Took is the time from its beginning to the last answer.
 	Took time.Duration
 	// Verdict is what it shows about the server. Doubtful: the fault may be this mail's alone.

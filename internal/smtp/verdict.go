@@ -1,6 +1,9 @@
 package smtp
 
-import "github.com/postrider/postrider/email"
+import (
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
 
 // Stage is the step of a transaction to which a reply belongs.
 type Stage int
@@ -56,7 +59,7 @@ const (
 )
 
 // suspect judges a reply to RCPT that classify takes for a refusal of the recipient.
-func suspect(accepts email.AcceptMeans, o email.Outcome) Suspicion {
+func suspect(accepts email.AcceptMeans, o delivery.Outcome) Suspicion {
 	if accepts != email.AcceptsRelay || o.Status != email.RecipientBounced || (o.Reason != email.DetailBlock && o.Reason != email.DetailOther) {
 		return SuspicionNone
 	}

@@ -1,11 +1,13 @@
-package email
+package delivery
+
+import "github.com/postrider/postrider/email"
 
 // RecipientFact is what Derive needs to know of one recipient.
 type RecipientFact struct {
-	Status RecipientStatus
+	Status email.RecipientStatus
 	// Reason is why the recipient is in that state; empty for queued, sending
 	// and delivered.
-	Reason Detail
+	Reason email.Detail
 }
 
 // Facts is all that an e-mail's status depends on.
@@ -24,81 +26,81 @@ type Facts struct {
 
 // Derive computes an e-mail's status and its detail from its recipients. It is
 // the only place that does.
-func Derive(f Facts) (Status, Detail) {
+func Derive(f Facts) (email.Status, email.Detail) {
 	var open, ended, delivered, bounced, failed, deferred int
 	for _, r := range f.Recipients {
 		switch {
 		case r.Status.Open():
 			open++
-			if r.Status == RecipientDeferred {
+			if r.Status == email.RecipientDeferred {
 				deferred++
 			}
 			continue
-		case r.Status == RecipientDelivered, r.Status == RecipientComplained:
+		case r.Status == email.RecipientDelivered, r.Status == email.RecipientComplained:
 			delivered++
-		case r.Status == RecipientBounced, r.Status == RecipientSuppressed:
+		case r.Status == email.RecipientBounced, r.Status == email.RecipientSuppressed:
 			bounced++
-		case r.Status == RecipientFailed, r.Status == RecipientExpired:
+		case r.Status == email.RecipientFailed, r.Status == email.RecipientExpired:
 			failed++
 		}
 		ended++
 	}
 	if open > 0 || len(f.Recipients) == 0 {
-		status := StatusQueued
+		status := email.StatusQueued
 		if f.Attempted {
-			status = StatusSending
+			status = email.StatusSending
 		}
 		return status, openDetail(f, ended > 0, deferred > 0)
 	}
 	switch {
 	case delivered > 0:
-		return StatusDelivered, finalDetail(f.Recipients)
+		return email.StatusDelivered, finalDetail(f.Recipients)
 	case bounced > 0:
-		return StatusBounced, finalDetail(f.Recipients)
+		return email.StatusBounced, finalDetail(f.Recipients)
 	case failed > 0:
-		return StatusFailed, finalDetail(f.Recipients)
+		return email.StatusFailed, finalDetail(f.Recipients)
 	}
-	return StatusCanceled, finalDetail(f.Recipients)
+	return email.StatusCanceled, finalDetail(f.Recipients)
 }
 
 // openDetail is the first that applies, in the order that DESIGN fixes: what
 // somebody decided, then what the world does to us, then what the recipients do.
-func openDetail(f Facts, partial, deferred bool) Detail {
+func openDetail(f Facts, partial, deferred bool) email.Detail {
 	switch {
 	case f.Held:
-		return DetailHeld
+		return email.DetailHeld
 	case f.Scheduled:
-		return DetailScheduled
+		return email.DetailScheduled
 	case f.NoRelay:
-		return DetailNoRelay
+		return email.DetailNoRelay
 	case f.RelayDown:
-		return DetailRelayDown
+		return email.DetailRelayDown
 	case f.Throttled:
-		return DetailThrottled
+		return email.DetailThrottled
 	case partial:
-		return DetailPartial
+		return email.DetailPartial
 	case deferred:
-		return DetailDeferred
+		return email.DetailDeferred
 	}
 	return ""
 }
 
 // finalDetail never hides the rest: an ambiguous recipient first, then that
 // the recipients ended differently, else the reason they share.
-func finalDetail(rs []RecipientFact) Detail {
+func finalDetail(rs []RecipientFact) email.Detail {
 	same, sameReason := true, true
 	for _, r := range rs {
-		if r.Reason == DetailAmbiguous {
-			return DetailAmbiguous
+		if r.Reason == email.DetailAmbiguous {
+			return email.DetailAmbiguous
 		}
 		same = same && r.Status == rs[0].Status
 		sameReason = sameReason && r.Reason == rs[0].Reason
 	}
 	switch {
 	case !same:
-		return DetailPartial
+		return email.DetailPartial
 	case sameReason:
 		return rs[0].Reason
 	}
-	return DetailOther
+	return email.DetailOther
 }

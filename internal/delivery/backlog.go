@@ -1,6 +1,10 @@
-package email
+package delivery
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
 
 // Backlog is what waits in an installation.
 type Backlog struct {
@@ -18,7 +22,7 @@ type Backlog struct {
 
 // OpenEmails are those of one status and detail.
 type OpenEmails struct {
-	Status Status
-	Detail Detail
+	Status email.Status
+	Detail email.Detail
 	Emails int
 }

@@ -1,9 +1,26 @@
-package email
+package delivery
 
 import (
-	"strings"
+	"fmt"
 	"time"
+
+	"github.com/postrider/postrider/email"
 )
+
+// Turn is a place in the queue of a relay that has a rate, or, of broadcast mail, an
+// appointment for one.
+type Turn struct {
+	Relay string    `json:"relay"`
+	At    time.Time `json:"at"`
+}
+
+// Throttled says that a transaction may not begin before its turn: come again
+// with it then. No recipient was touched.
+type Throttled struct{ Turn Turn }
+
+func (e *Throttled) Error() string {
+	return fmt.Sprintf("relay %s: not before %s, for its rate", e.Turn.Relay, e.Turn.At.UTC().Format(time.RFC3339))
+}
 
 // Demand asks for places in the queue of a rate.
 type Demand struct {
@@ -15,7 +32,7 @@ type Demand struct {
 	Pace time.Duration
 	// Stream: broadcast mail gets a place only when it is near, and else an
 	// appointment, so that transactional mail finds places free.
-	Stream Stream
+	Stream email.Stream
 	// Came says that the appointment given before has come.
 	Came bool
 	// Sooner, above 0, takes nothing that would not come within that time.
@@ -28,36 +45,6 @@ type Place struct {
 	Wait time.Duration
 	// Firm: it holds. Otherwise it is an appointment: ask again then.
 	Firm bool
-}
-
-// ThrottledBy names what an e-mail that is throttled waits for: a kind, a colon and
-// a name.
-type ThrottledBy string
-
-// RelayRate is the rate of a relay.
-func RelayRate(name string) ThrottledBy { return ThrottledBy("relay:" + name) }
-
-// RecipientRate is the rate of the recipients' domain.
-func RecipientRate(domain string) ThrottledBy { return ThrottledBy("recipients:" + domain) }
-
-// WarmupOf is the warm-up plan of the sender's domain.
-func WarmupOf(domain string) ThrottledBy { return ThrottledBy("warmup:" + domain) }
-
-// IsWarmup reports whether it is a warm-up plan.
-func (t ThrottledBy) IsWarmup() bool { return strings.HasPrefix(string(t), "warmup:") }
-
-// String says it in words.
-func (t ThrottledBy) String() string {
-	kind, name, _ := strings.Cut(string(t), ":")
-	switch kind {
-	case "relay":
-		return "the rate of relay " + name
-	case "recipients":
-		return "the rate for recipients at " + name
-	case "warmup":
-		return "the warm-up of " + name
-	}
-	return "a rate"
 }
 
 // Rates are the paces of recipients' domains, by domain; AnyDomain is for each of

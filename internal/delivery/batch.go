@@ -1,0 +1,51 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// BatchPlan is where a batch stands, as its run needs it.
+type BatchPlan struct {
+	CustomerID string
+	Stream     email.Stream
+	// Total is how many e-mails it has, Open how many the run still answers for, Due how
+	// many of those can be attempted now, Routes where to.
+	Total, Open, Due int
+	Held             bool
+	Routes           []Route
+	// NextAt is when the next one is due that is not yet; zero when none is.
+	NextAt time.Time
+}
+
+// BatchOpenRequest asks the gate for attempts at e-mails of a batch that are due.
+type BatchOpenRequest struct {
+	BatchID string
+	Owner   string
+	Relay   email.Relay
+	Route   Route
+	// Limit bounds how many are opened.
+	Limit int
+}
+
+// BatchOpening is the gate's answer for one of them.
+type BatchOpening struct {
+	EmailID string
+	Attempt int
+	// Bytes is the size of the message before encoding.
+	Bytes int64
+	Opening
+}
+
+// BatchRecorded is what the recording of attempts left to do.
+type BatchRecorded struct {
+	// HandedOver are the e-mails that go on in runs of their own.
+	HandedOver int
+	// Endpoints have deliveries that wait.
+	Endpoints []string
+	// Statuses counts the e-mails that were recorded by where they stand.
+	Statuses email.StatusCounts
+	// Left have their outcomes in the journal only: somebody else has their e-mails.
+	Left []Ending
+}

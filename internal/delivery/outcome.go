@@ -1,0 +1,69 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// Outcome is the verdict of one attempt for one recipient.
+type Outcome struct {
+	RecipientID string `json:"id"`
+	// Status is delivered, deferred, bounced or failed: what closing the
+	// attempt makes of the recipient.
+	Status email.RecipientStatus `json:"status"`
+	// Reason refines a status that is not delivered.
+	Reason email.Detail `json:"reason,omitempty"`
+	email.Reply
+	// RetryAfter is what the server asked for, or what the kind of refusal
+	// calls for; zero means the schedule.
+	RetryAfter time.Duration `json:"retry_after,omitempty"`
+	// AtLeast makes RetryAfter a floor of the schedule instead of its replacement.
+	AtLeast bool `json:"at_least,omitempty"`
+	// Uncounted: the relay or we ourselves were at fault, so the attempt does
+	// not move the recipient along its schedule.
+	Uncounted bool `json:"uncounted,omitempty"`
+	// RelayFault: the relay refused its business with us, not this recipient. The
+	// recipient returns to the state that it had before the attempt, without an event.
+	RelayFault bool `json:"relay_fault,omitempty"`
+	// Elsewhere, with RelayFault: another relay takes the e-mail, and the next attempt goes
+	// there.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Unasked, with RelayFault: the relay was not spoken to, because it is left alone. The
+	// e-mail follows as soon as the relay is tried again.
+	//
+	// Unasked, with RecipientDeferred alone: the recipient waits for its turn, because it did
+	// not fit into the transaction or was not named in it. It returns to the state that it had
+	// before the attempt, without an event, and the attempt is none of its own.
+	Unasked bool `json:"unasked,omitempty"`
+	// Suppress: the address does not exist; further mail to it harms the sender.
+	Suppress bool `json:"suppress,omitempty"`
+}
+
+// EnvelopeRecipient is one RCPT TO of a transaction.
+type EnvelopeRecipient struct {
+	ID      string
+	Address string
+}
+
+// Envelope is what MAIL and RCPT carry; it has nothing to do with the header.
+type Envelope struct {
+	// ID becomes the DSN envelope id (RFC 3461 section 4.4) where the relay
+	// offers DSN: xtext-safe, at most 100 characters.
+	ID string
+	// From is the reverse-path; empty means the null one, <>.
+	From       string
+	Recipients []EnvelopeRecipient
+}
+
+// Exchange is all that one SMTP transaction yielded. It always holds one
+// outcome per recipient of the envelope.
+type Exchange struct {
+	Outcomes []Outcome
+	// Final is the answer to the final dot, or the one that ended the
+	// transaction before it.
+	Final email.Reply
+	// RelayFault: the relay was the reason, not a recipient.
+	RelayFault bool
+	Transcript []email.Step
+}
