@@ -186,6 +186,10 @@ histories: temporal ## Record the histories that the replay tests read, from a r
 schemas: ## Write docs/schema and its TypeScript anew, from the types and the API's description
 	@go test ./docs/schema -count=1 -update
 
+.PHONY: api-golden
+api-golden: ## Write anew what packages email and client export to other programs, which a test compares
+	@go test ./internal/archtest -run '^TestThePublishedAPI$$' -count=1 -update
+
 .PHONY: temporal
 temporal: ## Build the Temporal CLI that dev and the tests use, unless a good one is on PATH
 	$(call step,Temporal CLI: the first build takes minutes)

@@ -150,7 +150,7 @@ func TestTheGatesOtherAnswers(t *testing.T) {
 	}
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
-	require.Equal(t, email.WaitingHeld, res.State.Waiting)
+	require.Equal(t, "held", res.State.Waiting)
 	require.False(t, res.Sent)
 
 	b.opening = func(n int) delivery.Opening {
@@ -393,7 +393,7 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	res, err := b.smtp(t, false)
 	require.NoError(t, err, "a rate is no fault")
 	require.Equal(t, turn, res.Turn)
-	require.Equal(t, email.WaitingThrottled, res.State.Waiting)
+	require.Equal(t, "throttled", res.State.Waiting)
 	require.False(t, res.Sent)
 	require.Equal(t, delivery.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")

@@ -144,7 +144,7 @@ func TestADirectStartWaitsForPostgres(t *testing.T) {
 		val, err := r.QueryWorkflow(email.QueryStatus)
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
-		require.Equal(t, email.WaitingAcceptance, st.Waiting)
+		require.Equal(t, "acceptance", st.Waiting)
 	}, 10*time.Second)
 	res, err := r.start(direct)
 	require.NoError(t, err)

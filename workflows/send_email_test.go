@@ -227,7 +227,7 @@ func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 		val, err := r.QueryWorkflow(email.QueryStatus)
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
-		require.Equal(t, email.WaitingHeld, st.Waiting)
+		require.Equal(t, "held", st.Waiting)
 		r.SignalWorkflow(email.SignalWake, nil)
 	}, 100*24*time.Hour)
 	_, err := r.execute()
