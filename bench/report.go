@@ -233,7 +233,7 @@ func (r *result) markdown() string {
 		total.ms += s.ms
 	}
 	line("")
-	line("What one e-mail asks of Postgres, from the request to its end: %.0f statements, %.1f ms.", total.perMail, total.ms)
+	line("Postgres work for one e-mail, from the request to its end: %.0f statements, %.1f ms.", total.perMail, total.ms)
 	line("")
 	line("| statement | times | ms in all |")
 	line("|---|---|---|")
