@@ -52,8 +52,8 @@ func remark(s *jsonschema.Schema, indent string) string {
 	return indent + "/** " + strings.ReplaceAll(text, "\n", "\n"+indent+" * ") + " */\n"
 }
 
-// expression is a schema as a type. What a type cannot say (lengths, patterns) is
-// left to the check that SendEmail begins with.
+// expression is a schema as a type. A type cannot express lengths and patterns; the
+// check that SendEmail begins with covers them.
 func expression(t *testing.T, s *jsonschema.Schema, indent string) string {
 	t.Helper()
 	switch {
