@@ -52,3 +52,50 @@ func TestThePromisesOfTheDocsAreTested(t *testing.T) {
 		}
 	}
 }
+
+var (
+	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	fencedCode   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	heading      = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+	linkText     = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+	noAnchor     = regexp.MustCompile(`[^\pL\pN_ -]`)
+)
+
+// anchors are the headings of a page as GitHub writes them in links.
+func anchors(page string) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range heading.FindAllStringSubmatch(fencedCode.ReplaceAllString(page, ""), -1) {
+		text := strings.ToLower(strings.TrimSpace(linkText.ReplaceAllString(m[1], "$1")))
+		out[strings.ReplaceAll(noAnchor.ReplaceAllString(text, ""), " ", "-")] = true
+	}
+	return out
+}
+
+// TestTheLinksOfTheDocsLeadSomewhere checks the files and headings that pages link to.
+func TestTheLinksOfTheDocsLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, pages)
+	for _, page := range append(pages, "../../README.md", "../../CHANGELOG.md", "../../deploy/README.md") {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, m := range markdownLink.FindAllStringSubmatch(fencedCode.ReplaceAllString(string(text), ""), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(m[1], "#")
+			target := page
+			if file != "" {
+				target = filepath.Join(filepath.Dir(page), filepath.FromSlash(file))
+			}
+			_, err := os.Stat(target)
+			require.NoError(t, err, "%s links to %s", page, m[1])
+			if anchor != "" {
+				linked, err := os.ReadFile(target)
+				require.NoError(t, err)
+				require.True(t, anchors(string(linked))[anchor], "%s links to %s: there is no such heading", page, m[1])
+			}
+		}
+	}
+}
