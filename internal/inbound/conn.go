@@ -283,10 +283,10 @@ func (s *connections) rest(stored error) int64 {
 	return restAfterNoDisk
 }
 
-// hangUp says a last word and closes. What it returns looks to go-smtp like a
-// connection that somebody closed, which is what it is.
+// hangUp sends a last reply and closes. Its error looks to go-smtp like a closed
+// connection, which is true.
 func (c *conn) hangUp(reply string) error {
-	// A client that does not even take the last word is gone: there is nobody left to tell.
+	// A client that does not even take the last reply is gone.
 	if err := c.SetWriteDeadline(time.Now().Add(lastWordTimeout)); err == nil {
 		_, _ = io.WriteString(c.Conn, reply)
 	}
@@ -356,7 +356,7 @@ func (c *conn) interrupt() {
 	defer c.mu.Unlock()
 	c.interrupted = true
 	if !c.inMessage.Load() {
-		_ = c.setDeadline() // it fails only on a closed connection, which nobody needs to wake
+		_ = c.setDeadline() // it fails only on a closed connection, which needs no waking
 	}
 }
 

@@ -7,21 +7,21 @@ import (
 	"io"
 )
 
-// copyData reads the message that follows DATA up to and including its end, and
-// writes it to dst as the client meant it (RFC 5321 §4.1.1.4, §4.5.2):
+// copyData reads the message that follows DATA up to and including its end. It writes the
+// message to dst as the client meant it (RFC 5321 §4.1.1.4, §4.5.2):
 //
-//   - A line ends in CRLF and in nothing else. A CR or LF alone is a byte like any
-//     other, also a CR before CRLF, and is kept.
+//   - A line ends in CRLF and in nothing else. A CR or LF alone is kept as any other
+//     byte, also a CR before CRLF.
 //   - The line that is a dot alone ends the message, and only that line. It is not
 //     part of the message.
 //   - Of any other line that begins with a dot, that dot is taken away.
 //
 // Lines have no limit in length: BDAT has none, and the same message has to be stored
-// either way. copyData does not look at lines, only at those that begin with a dot: it
-// writes what src has buffered in one piece up to the next of them.
+// either way. copyData looks only for lines that begin with a dot. It writes the buffer
+// of src in one piece up to the next of them.
 //
-// src stands behind the end of the message afterwards, also where dst failed: what
-// the client sends next is a command. The error of dst is stored, that of src read; a
+// src stands behind the end of the message afterwards, also where dst failed: the next
+// line of the client is a command. stored is the error of dst, and read is that of src. A
 // message with either is not whole. The end of src before the end of the message is
 // io.ErrUnexpectedEOF.
 //

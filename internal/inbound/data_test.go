@@ -114,8 +114,8 @@ func TestWhatCannotBeStoredIsReadToItsEnd(t *testing.T) {
 	require.Equal(t, "QUIT\r\n", string(rest))
 }
 
-// sendBoth has a message sent twice on one connection, with DATA and with BDAT, each cut
-// into pieces, and commands behind it in the same write. Both have to be stored as they are.
+// sendBoth sends a message twice on one connection: with DATA and with BDAT, each cut
+// into pieces. Commands follow it in the same write. Both have to be stored as they are.
 func sendBoth(t *testing.T, message string, sizes []byte) {
 	t.Helper()
 	b := setup(t, Config{MemoryBytes: 1}) // everything goes through a file

@@ -8,7 +8,7 @@ import (
 	"github.com/postrider/postrider/internal/mailread"
 )
 
-// Caps of the header that is shown. What is beyond stays in the raw message.
+// Caps of the header that is shown. The raw message has the rest.
 const (
 	maxShownHeaderBytes = 256 << 10
 	maxShownHeaders     = 1000

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// connections counts who is connected, in all and by address, and turns away
-// who is one too many. The fewer are free, the fewer an address may have and the
-// shorter a client may do nothing, so that idle ones do not lock the others out.
+// connections counts the connections, in all and by address, and refuses those beyond the
+// limits. The fewer are free, the fewer an address may have, and the shorter a client may
+// do nothing. So idle clients do not lock the others out.
 type connections struct {
 	max, maxPerIP, maxFaults int
 	readTimeout, session     time.Duration
@@ -152,7 +152,7 @@ func (s *connections) stop() {
 func (s *connections) cutAll() int {
 	list := s.snapshot()
 	for _, c := range list {
-		_ = c.cut() // it is given up, whatever its last error
+		_ = c.cut() // it is given up; its last error changes nothing
 	}
 	return len(list)
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // pace bounds how fast the server reads messages, so that clients that send at full speed
-// leave the processors and the disk to everything else. What is read is paid for before more is
-// read of the same connection:
+// leave the processors and the disk to everything else. The bytes that were read are paid for
+// before more is read of the same connection:
 //
 //  1. a connection reads each bytes a second at most;
 //  2. all of them together read total bytes a second at most. Addresses that wait for it take
@@ -31,8 +31,8 @@ const (
 	totalRate = 16 << 20
 )
 
-// readBytes is the buffer of a connection, the most that is read of a message at once, but for
-// a chunk of BDAT, which is read by paidBytes at most. Both rates allow that much at once.
+// readBytes is the buffer of a connection: the most that is read of a message at once. A
+// chunk of BDAT is read by paidBytes at most. Both rates allow that much at once.
 const (
 	readBytes = 16 << 10
 	paidBytes = 64 << 10

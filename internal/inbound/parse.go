@@ -25,7 +25,7 @@ const (
 	parseTimeout     = 5 * time.Second
 )
 
-// Parser is Parse and Attachment for whoever wants them as an interface.
+// Parser is Parse and Attachment as methods, for callers that take an interface.
 type Parser struct {
 	// Timeout is how long it reads a message; 0 is 5 seconds.
 	Timeout time.Duration
@@ -42,8 +42,8 @@ func (p Parser) Attachment(raw []byte, index int) (mailbox.Part, []byte, error) 
 func (p Parser) deadline() time.Time { return time.Now().Add(cmp.Or(p.Timeout, parseTimeout)) }
 
 // Parse reads a message for people, and may change raw. Beside raw it takes at most 40 MiB
-// of memory, and for a small message about three times its size. Problems lists whatever is
-// wrong with the message. The only error is mailbox.ErrTooSlow, after 5 seconds; the headers
+// of memory, and for a small message about three times its size. Problems lists all that
+// is wrong with the message. The only error is mailbox.ErrTooSlow, after 5 seconds; the headers
 // are returned then. Parse keeps at most 2 MiB of text and of HTML. Of a message of more
 // than 500 parts or 20 levels it keeps the headers alone.
 //

@@ -11,9 +11,9 @@ import (
 	"github.com/postrider/postrider/internal/memtest"
 )
 
-// TestReadingTakesLittleMoreThanTheMessage: whatever strangers send, reading it allocates
-// at most 40 MiB beside the message, freed memory included, and with the race detector at most
-// 64 MiB; an attachment is decoded once.
+// TestReadingTakesLittleMoreThanTheMessage: reading any message allocates at most 40 MiB
+// beside the message, freed memory included. With the race detector it is at most 64 MiB. An
+// attachment is decoded once.
 //
 // Not parallel: other tests' memory would count.
 func TestReadingTakesLittleMoreThanTheMessage(t *testing.T) {

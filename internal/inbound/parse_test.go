@@ -195,7 +195,7 @@ func alike() []byte {
 func TestHostileMail(t *testing.T) {
 	t.Parallel()
 	// All of these take well under a second on an idle machine; the race detector on a
-	// busy one takes much more. What is quadratic takes days.
+	// busy one takes much more. Quadratic code takes days.
 	const bound = 5 * time.Minute
 	broken := append([]byte("Subject: s\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nnot a header\r\n"), multi("x", 20000)...)
 	for _, tt := range []struct {

@@ -26,8 +26,8 @@ var update = flag.Bool("update", false, "write testdata/reference/differences.js
 const differencesFile = "testdata/reference/differences.json"
 
 // TestReferences reads the corpus and its mutations with mailparser and with Python's email package
-// beside Parse. What they read otherwise is listed in differences.json, by reader,
-// field and message; TestCorpus and TestMutationsMeanTheSame say what is right there.
+// beside Parse. differences.json lists what they read otherwise, by reader, field and
+// message; TestCorpus and TestMutationsMeanTheSame say what is right there.
 // A mutation is listed where its message is read alike. A difference that is not
 // listed fails the test, and so does a listed one that has gone.
 func TestReferences(t *testing.T) {

@@ -11,16 +11,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// Replies. go-smtp sends an *SMTPError as it is and anything else as 554, so
-// that every way out of a session has to be one of these. Texts never carry an
-// error of ours.
+// Replies. go-smtp sends an *SMTPError as it is and any other error as 554. So every
+// error of a session has to be one of these. Texts never carry an error of ours.
 var (
 	errUnknownMailbox = &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "No such mailbox here"}
 	errStoreDown      = &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 3, 0}, Message: "Temporary failure, try again later"}
 	errDeferred       = &gosmtp.SMTPError{Code: 451, EnhancedCode: gosmtp.EnhancedCode{4, 7, 1}, Message: "Deferred on request, come again"}
 	errSpool          = &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 3, 1}, Message: "Insufficient system storage, try again later"}
 	errNestedMail     = &gosmtp.SMTPError{Code: 503, EnhancedCode: gosmtp.EnhancedCode{5, 5, 1}, Message: "A transaction is open already; RSET ends it"}
-	// What a program reads that takes the port for one to send mail through.
+	// A program that takes this port for one to send mail through reads this reply.
 	errNoSubmission = &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 7, 1}, Message: "No mailbox here, and no relaying: this is the inbox of `postrider dev`, which sends nothing. Send with POST /v1.0/emails"}
 	errNoLogin      = &gosmtp.SMTPError{Code: 535, EnhancedCode: gosmtp.EnhancedCode{5, 7, 8}, Message: "No login here: this is the inbox of `postrider dev`, which sends nothing. Send with POST /v1.0/emails and the access key"}
 	// errClientGone answers a connection that is no longer there.

@@ -7,7 +7,7 @@
 //     budget for all of them, in files (spool.go). They are stored as they came, with
 //     the envelope, one message for each mailbox, all or none. Nothing is added to
 //     them, no Received field either: the envelope has its own columns.
-//  4. Only then comes the 250. Whatever fails before is answered with 4xx, so the
+//  4. Only then comes the 250. Failures before that are answered with 4xx, so the
 //     client keeps the mail.
 //  5. Reading a message (Parse, Attachment) happens later, on request, within caps.
 //
@@ -33,8 +33,8 @@ import (
 // Store keeps what is received.
 type Store interface {
 	// MailboxFor finds the mailbox that takes an address: its own, else the
-	// catch-all one. mailbox.ErrNotFound means that there is none, which the client
-	// is told for good; any other error makes it come again.
+	// catch-all one. mailbox.ErrNotFound means that there is none: the client
+	// gets a permanent reply. After any other error it comes again.
 	MailboxFor(ctx context.Context, address string) (mailbox.Mailbox, error)
 	// StoreMessages stores one message in each of several mailboxes, in ONE
 	// transaction: were only some stored, the client's next try would make them
@@ -108,8 +108,8 @@ type Config struct {
 	// Steer lets local parts choose outcomes. Only for development.
 	Steer bool
 	// Own, if set, keeps the catch-all mailbox for mail that Postrider itself delivers,
-	// which it knows by the ENVID (RFC 3461 §4.4). What anybody else sends to an address
-	// that is no mailbox gets a 550, and a login a 535; both say what the port is. Only for
+	// which it knows by the ENVID (RFC 3461 §4.4). Other mail to an address that is no
+	// mailbox gets a 550, and a login a 535; both say what the port is. Only for
 	// development: without it such mail seems sent, and is stored here.
 	Own Own
 	// SlowFor is how long slow@ waits. Defaults to 15 seconds.

@@ -63,8 +63,8 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 	return own, nil
 }
 
-// noSubmission is a session that offers a login and refuses it, so that a program which
-// wants to submit mail gets a reply that says what this port is.
+// noSubmission is a session that offers a login and refuses it. So a program that wants to
+// submit mail gets a reply that says what this port is.
 type noSubmission struct{ *session }
 
 // AuthMechanisms are those that mail programs choose.
@@ -177,7 +177,7 @@ func (t *transaction) add(box mailbox.Mailbox, to string) {
 	}
 }
 
-// Data receives the message and stores it. What it returns is the reply: 250
+// Data receives the message and stores it. Its error is the reply; nil is 250, which
 // means stored.
 func (s *session) Data(r io.Reader) error {
 	start := time.Now()
@@ -226,7 +226,7 @@ func (s *session) store(tx transaction, message *spool.Spool, start time.Time) (
 
 // receive takes the whole message, from the connection itself after DATA and from r
 // with BDAT. Its errors are replies. After DATA the client has sent all of it then,
-// whatever the reply.
+// for any reply.
 func (s *session) receive(r io.Reader, message *spool.Spool) error {
 	var stored, read error
 	if s.conn.data.Swap(false) {
@@ -239,7 +239,7 @@ func (s *session) receive(r io.Reader, message *spool.Spool) error {
 		return s.giveUp(stored, replyTooLarge(s.server.cfg.MaxMessageBytes))
 	case errors.Is(read, errRestTooLong):
 		return s.giveUp(stored, replyNoRoom)
-	case read != nil: // the end of the connection, or RSET between two chunks: nobody reads this reply
+	case read != nil: // the end of the connection, or RSET between two chunks: no client reads this reply
 		return errClientGone
 	case errors.Is(stored, spool.ErrTooLarge):
 		return tooLarge(s.server.cfg.MaxMessageBytes)

@@ -1,5 +1,5 @@
-// Package spool collects what comes from the network or goes to it, at the pace of
-// whoever is at the other end: in memory while it is small, then in a file without a name.
+// Package spool collects what comes from the network or goes to it, at the pace of the
+// other end: in memory while it is small, then in a file without a name.
 package spool
 
 import (
@@ -40,8 +40,8 @@ type Config struct {
 //  1. A spool is in blocks of the pool's memory while there are some, up to 1 MiB.
 //  2. After that, or when the memory is used up, it is in a file.
 //
-// All files together take at most DiskBytes, of which an owner has at most as many as are
-// free afterwards, half of them if it is alone.
+// All files together take at most DiskBytes. An owner has at most as many of them as are
+// free afterwards: half of them if it is alone.
 type Pool struct {
 	cfg Config
 
@@ -118,9 +118,9 @@ func (p *Pool) give(blocks int) {
 // suffix ends the names of the files.
 const suffix = ".spool"
 
-// Prepare makes sure that files can be made, and removes those that a process left behind
-// that was killed between making one and removing its name. A file in use by another
-// process has no name anymore or is about to lose it, so that nothing is taken from anybody.
+// Prepare makes sure that files can be made. It removes files of processes that were killed
+// between making one and removing its name. A file in use by another process has no name
+// anymore or is about to lose it, so that process loses nothing.
 func (p *Pool) Prepare() error {
 	probe := p.Spool("", 0)
 	if err := probe.spill(); err != nil {

@@ -40,7 +40,7 @@ type Turns struct {
 	waiting map[string][]*waitingTurn
 }
 
-// waitingTurn is told when its turn begins; ready holds one.
+// waitingTurn gets the time when its turn begins; ready holds one.
 type waitingTurn struct{ ready chan time.Time }
 
 // spent is a time, half of which is forgotten in halfLife.
