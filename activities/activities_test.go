@@ -146,11 +146,11 @@ func TestTheGatesOtherAnswers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.opening = func(int) delivery.Opening {
-		return delivery.Opening{Verdict: delivery.VerdictClosed, State: email.State{Waiting: "held"}}
+		return delivery.Opening{Verdict: delivery.VerdictClosed, State: email.State{Waiting: email.WaitingHeld}}
 	}
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
-	require.Equal(t, "held", res.State.Waiting)
+	require.Equal(t, email.WaitingHeld, res.State.Waiting)
 	require.False(t, res.Sent)
 
 	b.opening = func(n int) delivery.Opening {
@@ -347,7 +347,7 @@ func TestResolveAttachments(t *testing.T) {
 		require.False(t, res.Remote)
 	}
 
-	b.plan.State.Waiting, b.plan.ExpiresAt = "scheduled", time.Time{}
+	b.plan.State.Waiting, b.plan.ExpiresAt = email.WaitingScheduled, time.Time{}
 	res, err = run(b, false)
 	require.NoError(t, err)
 	require.Empty(t, res.Problem, "nothing is fetched before its time")
@@ -373,7 +373,7 @@ func TestAPlaceAtARelayIsForMailThatMayGo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.paced, b.relayErr = true, errors.New("nobody is to ask for a session")
-	b.check = &email.State{Waiting: "throttled", ThrottledBy: email.RecipientRate("x.test")}
+	b.check = &email.State{Waiting: email.WaitingThrottled, ThrottledBy: email.RecipientRate("x.test")}
 	res, err := b.smtp(t, false)
 	require.NoError(t, err)
 	require.Equal(t, b.check, res.State)
@@ -389,11 +389,11 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	b := setup(t)
 	turn := delivery.Turn{Relay: "metered", At: time.Now().Add(time.Hour).UTC()}
 	b.relayErr = &delivery.Throttled{Turn: turn}
-	b.check = &email.State{Waiting: "throttled", NextAt: turn.At}
+	b.check = &email.State{Waiting: email.WaitingThrottled, NextAt: turn.At}
 	res, err := b.smtp(t, false)
 	require.NoError(t, err, "a rate is no fault")
 	require.Equal(t, turn, res.Turn)
-	require.Equal(t, "throttled", res.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, res.State.Waiting)
 	require.False(t, res.Sent)
 	require.Equal(t, delivery.Obstacle{ThrottledUntil: turn.At, ThrottledBy: "relay:metered"}, b.obstacle)
 	require.Zero(t, b.opens, "no recipient was touched")

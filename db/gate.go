@@ -119,7 +119,7 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obs
 			st = c.state(m)
 		}
 		out = &st
-		if st.Waiting == "throttled" {
+		if st.Waiting == email.WaitingThrottled {
 			c.dropOutbox(m)
 		}
 		return nil
@@ -318,7 +318,7 @@ func (c *change) dropOutbox(m *mail) {
 // state tells a workflow where an e-mail stands.
 func (c *change) state(m *mail) email.State {
 	st := stateOf(&m.emailRow, c.now)
-	if st.Waiting == "retry" && m.RelayDown && m.fault != (email.Reply{}) {
+	if st.Waiting == email.WaitingRetry && m.RelayDown && m.fault != (email.Reply{}) {
 		st.Last = m.fault
 		st.Last.Text = email.MaskText(st.Last.Text)
 		if m.RelayDownBy != "" {
@@ -333,7 +333,7 @@ func (c *change) state(m *mail) email.State {
 		if r.Status == email.RecipientQueued && turn == (email.Reply{}) {
 			turn = r.lastReply()
 		}
-		if st.Waiting == "retry" && r.Status == email.RecipientDeferred && st.Last == (email.Reply{}) {
+		if st.Waiting == email.WaitingRetry && r.Status == email.RecipientDeferred && st.Last == (email.Reply{}) {
 			st.Last = r.lastReply()
 		}
 		if st.Final {
@@ -343,7 +343,7 @@ func (c *change) state(m *mail) email.State {
 			})
 		}
 	}
-	if st.Waiting == "retry" && st.Last == (email.Reply{}) {
+	if st.Waiting == email.WaitingRetry && st.Last == (email.Reply{}) {
 		st.Last = turn
 	}
 	return st
@@ -366,19 +366,19 @@ func stateOf(e *emailRow, now time.Time) email.State {
 	case e.AttemptOpen:
 		st.NextAttempt = e.Attempts
 	case e.Held:
-		st.Waiting, st.HeldBy, st.NextAt = "held", e.holders(), utc(e.NextActionAt)
+		st.Waiting, st.HeldBy, st.NextAt = email.WaitingHeld, e.holders(), utc(e.NextActionAt)
 	case e.Paused:
-		st.Waiting, st.NextAt = "paused", utc(e.NextActionAt)
+		st.Waiting, st.NextAt = email.WaitingPaused, utc(e.NextActionAt)
 	case e.ThrottledUntil.After(now), e.ThrottledBy != "" && e.NextActionAt.After(now):
-		st.Waiting, st.ThrottledBy, st.NextAt = "throttled", e.ThrottledBy, utc(e.NextActionAt)
+		st.Waiting, st.ThrottledBy, st.NextAt = email.WaitingThrottled, e.ThrottledBy, utc(e.NextActionAt)
 		if look := now.Add(throttleLook).UTC(); look.Before(st.NextAt) && !e.ThrottledBy.IsWarmup() {
 			st.NextAt = look
 		}
 	case e.NextActionAt.After(now): // as exactly as the gate judges expiry: a run that need not wait asks at once
 		st.NextAt = e.NextActionAt.UTC()
-		st.Waiting = "retry"
+		st.Waiting = email.WaitingRetry
 		if e.Attempts == 0 {
-			st.Waiting = "scheduled"
+			st.Waiting = email.WaitingScheduled
 		}
 	}
 	return st

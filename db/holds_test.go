@@ -55,7 +55,7 @@ func TestEachLiftsItsOwnHold(t *testing.T) {
 	require.Equal(t, email.DetailHeld, b.get(e.ID).Detail)
 	require.Equal(t, []email.Holder{email.HolderOperator}, b.get(e.ID).HeldBy)
 	_, o := b.open(e.ID, 1)
-	require.Equal(t, []any{"held", []email.Holder{email.HolderOperator}}, []any{o.State.Waiting, o.State.HeldBy})
+	require.Equal(t, []any{email.WaitingHeld, []email.Holder{email.HolderOperator}}, []any{o.State.Waiting, o.State.HeldBy})
 	for _, action := range []email.Action{email.ActionResume, email.ActionRetryNow} {
 		err := b.as(e.ID, action)
 		require.Equal(t, email.CodeConflict, email.FailureCode(err))

@@ -30,7 +30,7 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 		e := b.accept(tc.stops)
 		_, o := b.open(e.ID, 1)
 		require.Equal(t, delivery.VerdictClosed, o.Verdict, name)
-		require.Equal(t, "paused", o.State.Waiting, name)
+		require.Equal(t, email.WaitingPaused, o.State.Waiting, name)
 		require.Equal(t, email.DetailHeld, b.get(e.ID).Detail)
 		if tc.lets.Subject != "" {
 			_, o := b.open(b.accept(tc.lets).ID, 1)
@@ -106,12 +106,12 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 				refused = refused[:1]
 				require.NoError(t, b.control(waits.ID, email.ActionRetryNow))
 				_, o := b.open(waits.ID, 2)
-				require.Equal(t, "paused", o.State.Waiting)
+				require.Equal(t, email.WaitingPaused, o.State.Waiting)
 				require.Equal(t, email.CodeConflict, email.FailureCode(b.control(waits.ID, email.ActionRetryNow)))
 				require.NoError(t, b.control(held.ID, email.ActionResume))
 				b.dueNow(held.ID)
 				_, o = b.open(held.ID, 2)
-				require.Equal(t, "paused", o.State.Waiting)
+				require.Equal(t, email.WaitingPaused, o.State.Waiting)
 			}
 			for _, id := range refused {
 				err := b.control(id, email.ActionRetryNow)
@@ -125,11 +125,11 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 
 			st, err := b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
 			require.NoError(t, err, "the hold ends")
-			require.Equal(t, "paused", st.Waiting)
+			require.Equal(t, email.WaitingPaused, st.Waiting)
 			require.Equal(t, email.DetailHeld, st.Detail)
 			st, err = b.Control(b.ctx, held.ID, email.Control{Action: email.ActionResume})
 			require.NoError(t, err, "it may be repeated")
-			require.Equal(t, "paused", st.Waiting)
+			require.Equal(t, email.WaitingPaused, st.Waiting)
 
 			require.NoError(t, b.Unpause(b.ctx, p))
 			claimed, err := b.ClaimUnpaused(b.ctx, 10)
@@ -155,7 +155,7 @@ func TestAPauseGivesBackWhatWasOnlyOpened(t *testing.T) {
 	b.record(e.ID, 1)
 	b.dueNow(e.ID)
 	_, o = b.open(e.ID, 2)
-	require.Equal(t, "paused", o.State.Waiting)
+	require.Equal(t, email.WaitingPaused, o.State.Waiting)
 }
 
 func (b *bench) pause(p email.Pause) {

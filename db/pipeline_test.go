@@ -49,7 +49,7 @@ func TestTheLockComesBeforeTheLook(t *testing.T) {
 	release()
 	o := <-got
 	require.Equal(t, delivery.VerdictClosed, o.Verdict)
-	require.Equal(t, "paused", o.State.Waiting)
+	require.Equal(t, email.WaitingPaused, o.State.Waiting)
 }
 
 // Many at once never wait for one that is locked, which is left to be asked for alone.

@@ -46,7 +46,7 @@ func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 		}
 		require.Equal(t, email.StatusSending, st.Status)
 		require.Equal(t, email.DetailPartial, st.Detail)
-		require.Equal(t, "retry", st.Waiting)
+		require.Equal(t, email.WaitingRetry, st.Waiting)
 		require.Contains(t, st.Last.Text, "not tried yet")
 		b.dueNow(e.ID)
 	}

@@ -38,7 +38,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	e := b.accept(message("a@x.test", "b@y.test"))
 	st := b.refuse(e.ID, 1, relayFault).State
 	require.Equal(t, email.DetailRelayDown, st.Detail)
-	require.Equal(t, "retry", st.Waiting)
+	require.Equal(t, email.WaitingRetry, st.Waiting)
 	require.Equal(t, 2, st.NextAttempt)
 	e = b.get(e.ID)
 	for _, r := range e.Recipients {

@@ -66,7 +66,7 @@ func TestAWarmUpLetsSoManyThroughADay(t *testing.T) {
 	e := b.accept(message("a@x.test", "b@x.test"))
 	_, o := b.open(e.ID, 1)
 	require.Equal(t, delivery.VerdictClosed, o.Verdict)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 	require.Equal(t, email.WarmupOf("acme.test"), o.State.ThrottledBy)
 	require.WithinRange(t, o.State.NextAt, today().Add(day), today().Add(day+time.Hour))
 	got := b.get(e.ID)
@@ -134,7 +134,7 @@ func TestARecipientIsCountedOnceADay(t *testing.T) {
 	b.attempt(e.ID, 3, deferred)
 	require.Equal(t, 1, b.warmup().Used, "on another day it is")
 	_, o := b.open(b.accept(message("b@x.test")).ID, 1)
-	require.Equal(t, "throttled", o.State.Waiting)
+	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 }
 
 func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {

@@ -116,7 +116,7 @@ type State struct {
 	NextAt time.Time `json:"next_at,omitzero"`
 	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
 	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
-	Waiting string `json:"waiting,omitempty"`
+	Waiting Waiting `json:"waiting,omitempty"`
 	// HeldBy is who holds it, while it waits for that.
 	HeldBy []Holder `json:"held_by,omitempty"`
 	// ThrottledBy names what it waits for while throttled: "relay:NAME",

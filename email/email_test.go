@@ -86,7 +86,7 @@ func TestContractJSON(t *testing.T) {
 		},
 		`{"status":"sending","status_detail":"deferred","next_attempt":2,"open":1,"next_at":"2026-01-02T03:04:05Z","waiting":"retry","last":{"code":451,"enhanced_code":"4.7.1","text":"later"}}`: email.State{
 			Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-			Waiting: "retry", Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "later"},
+			Waiting: email.WaitingRetry, Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "later"},
 		},
 	} {
 		got, err := json.Marshal(v)

@@ -44,20 +44,20 @@ func (s *sendEmail) notAccepted(err error, wait time.Duration) error {
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		why = app.Message()
 	}
-	s.state = email.State{Waiting: "acceptance", NextAt: workflow.Now(s.ctx).Add(wait)}
+	s.state = email.State{Waiting: email.WaitingAcceptance, NextAt: workflow.Now(s.ctx).Add(wait)}
 	s.sayNotAccepted(why)
 	return workflow.NewTimerWithOptions(s.ctx, wait, workflow.TimerOptions{Summary: s.waitingFor()}).Get(s.ctx, nil)
 }
 
 // follow waits for the end of an e-mail that another run sends: this is a repetition
 // of that run's start.
-func (s *sendEmail) follow() (email.SendEmailResult, error) {
+func (s *sendEmail) follow() error {
 	s.sayFollowing()
 	in := delivery.FollowEmailInput{EmailID: s.in.EmailID, Owner: s.owner}
 	st, err := regular(s.ctx, email.ActivityFollow, act.FollowEmail, regularFollow("sent by another run"), in)
 	if err != nil {
-		return email.SendEmailResult{}, err
+		return err
 	}
 	s.state = st
-	return s.finish()
+	return nil
 }

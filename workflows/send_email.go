@@ -51,50 +51,46 @@ type sendEmail struct {
 // direct start. Whatever recipients' servers say is its result; only an e-mail that is not
 // there, or a message that is refused, fails the run. Its input is an email.SendEmailInput.
 func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailResult, error) {
-	in, err := input[email.SendEmailInput](raw, takesMessage)
+	s, err := setup(ctx, raw)
 	if err != nil {
 		return email.SendEmailResult{}, err
 	}
-	if err := onlyKnown(ctx, raw, in); err != nil {
-		return email.SendEmailResult{}, err
+	var res email.SendEmailResult
+	if err = s.run(); err == nil {
+		res, err = s.finish()
 	}
-	s, err := newSendEmail(ctx, in)
-	if err != nil {
-		return email.SendEmailResult{}, err
-	}
-	res, err := s.run()
 	ignoreWakes(ctx)
 	return res, err
 }
 
-// run is the way of one e-mail.
-func (s *sendEmail) run() (email.SendEmailResult, error) {
+// run brings the e-mail to its end, or waits for the run that does.
+func (s *sendEmail) run() error {
 	if err := s.accept(); err != nil {
-		return email.SendEmailResult{}, err
+		return err
 	}
 	if s.owner != "" {
 		return s.follow()
 	}
 	for {
 		if err := s.resolve(); err != nil {
-			return email.SendEmailResult{}, err
+			return err
 		}
 		if s.state.Waiting != "" {
 			if err := s.wait(); err != nil {
-				return email.SendEmailResult{}, err
+				return err
 			}
 			continue
 		}
 		attempt := s.state.NextAttempt
 		sent, err := s.send()
 		if err != nil {
-			return email.SendEmailResult{}, err
+			return err
 		}
 		if err := s.record(sent); err != nil {
-			return email.SendEmailResult{}, err
+			return err
 		}
 		if s.state.Final {
-			return s.finish()
+			return nil
 		}
 		s.slowDown(attempt)
 	}
@@ -121,16 +117,24 @@ func (s *sendEmail) slowDown(attempt int) {
 	}
 	s.log.Error("an attempt is due again and again and is never made", "attempt", attempt, "times", s.rushed)
 	wait := min(time.Second<<min(s.rushed-rushes, 20), slowDownTo)
-	s.state.Waiting, s.state.NextAt = "retry", workflow.Now(s.ctx).Add(wait)
+	s.state.Waiting, s.state.NextAt = email.WaitingRetry, workflow.Now(s.ctx).Add(wait)
 }
 
-func newSendEmail(ctx workflow.Context, in email.SendEmailInput) (*sendEmail, error) {
+// setup reads the input and answers the query, signals and updates from the first task on.
+func setup(ctx workflow.Context, raw converter.RawValue) (*sendEmail, error) {
+	in, err := input[email.SendEmailInput](raw, takesMessage)
+	if err != nil {
+		return nil, err
+	}
+	if err := onlyKnown(ctx, raw, in); err != nil {
+		return nil, err
+	}
 	if (in.EmailID == "") == (len(in.Message) == 0) {
 		return nil, refused(takesMessage)
 	}
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}
-	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.State, error) { return s.state, nil },
+	err = workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.State, error) { return s.state, nil },
 		workflow.QueryHandlerOptions{Description: "Where the e-mail stands, as this run last saw it"})
 	if err != nil {
 		return nil, err
@@ -311,6 +315,7 @@ func (s *sendEmail) publish(standing string) error {
 	return workflow.UpsertTypedSearchAttributes(s.ctx, updates...)
 }
 
+// finish publishes the end and makes the result, once no action is under way any more.
 func (s *sendEmail) finish() (email.SendEmailResult, error) {
 	if err := workflow.Await(s.ctx, func() bool { return s.controlling == 0 }); err != nil {
 		return email.SendEmailResult{}, err

@@ -131,7 +131,7 @@ func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
 		return sent(in.Attempt), nil
 	})
 	retry := func(n int, after time.Duration) email.State {
-		return email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: n, Open: 1, NextAt: start.Add(after), Waiting: "retry",
+		return email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: n, Open: 1, NextAt: start.Add(after), Waiting: email.WaitingRetry,
 			Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted"}}
 	}
 	recording(r, retry(2, time.Minute), retry(3, 6*time.Minute), deliveredState())
@@ -173,7 +173,7 @@ func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
 	due := start.Add(300 * 24 * time.Hour)
 	on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if n == 1 {
-			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: due, Waiting: "scheduled"}}, nil
+			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: due, Waiting: email.WaitingScheduled}}, nil
 		}
 		return delivery.ResolveAttachmentsResult{State: ready}, nil
 	})
@@ -197,7 +197,7 @@ func TestASignalCutsTheWaitShort(t *testing.T) {
 		closed := email.State{Status: email.StatusCanceled, Final: true}
 		return delivery.SendSMTPResult{Attempt: in.Attempt, State: &closed}, nil
 	})
-	waiting := email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: "retry"}
+	waiting := email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: email.WaitingRetry}
 	recording(r, waiting, email.State{Status: email.StatusCanceled, Final: true})
 	fired(r)
 	r.RegisterDelayedCallback(func() {
@@ -215,7 +215,7 @@ func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 	r := newRun(t)
 	on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if n == 1 {
-			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"}}, nil
+			return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: email.WaitingHeld}}, nil
 		}
 		return delivery.ResolveAttachmentsResult{State: ready}, nil
 	})
@@ -227,7 +227,7 @@ func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 		val, err := r.QueryWorkflow(email.QueryStatus)
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
-		require.Equal(t, "held", st.Waiting)
+		require.Equal(t, email.WaitingHeld, st.Waiting)
 		r.SignalWorkflow(email.SignalWake, nil)
 	}, 100*24*time.Hour)
 	_, err := r.execute()
@@ -341,7 +341,7 @@ func TestACanceledRunEndsTheMailProperly(t *testing.T) {
 		require.Equal(t, email.ActionCancel, in.Action)
 		return canceled, nil
 	})
-	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: "retry"}, canceled)
+	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(12 * time.Hour), Waiting: email.WaitingRetry}, canceled)
 	fired(r)
 	r.RegisterDelayedCallback(r.CancelWorkflow, time.Hour)
 	res, err := r.execute()
@@ -367,7 +367,7 @@ func TestALongHistoryGoesOnInANewRun(t *testing.T) {
 	r.SetContinueAsNewSuggested(true)
 	resolved(r, ready)
 	sending(r)
-	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(time.Hour), Waiting: "retry"})
+	recording(r, email.State{Status: email.StatusSending, NextAttempt: 2, NextAt: start.Add(time.Hour), Waiting: email.WaitingRetry})
 	fired(r)
 	_, err := r.execute()
 	cont, ok := errors.AsType[*workflow.ContinueAsNewError](err)
@@ -402,7 +402,7 @@ func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
 		r := newRun(t)
 		on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 			if n == 1 {
-				return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, NextAttempt: 1, NextAt: start.Add(24 * time.Hour), Waiting: "scheduled"}}, nil
+				return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, NextAttempt: 1, NextAt: start.Add(24 * time.Hour), Waiting: email.WaitingScheduled}}, nil
 			}
 			return delivery.ResolveAttachmentsResult{State: ready}, nil
 		})
@@ -466,7 +466,7 @@ func TestAThrottledMailKeepsItsTurn(t *testing.T) {
 		if in.Relay.Name != "" {
 			return delivery.RecordStatusResult{State: deliveredState()}, nil
 		}
-		return delivery.RecordStatusResult{State: email.State{NextAttempt: 1, Waiting: "throttled", NextAt: r.Now().Add(30 * time.Minute)}}, nil
+		return delivery.RecordStatusResult{State: email.State{NextAttempt: 1, Waiting: email.WaitingThrottled, NextAt: r.Now().Add(30 * time.Minute)}}, nil
 	})
 	fired(r)
 	res, err := r.execute()
@@ -483,7 +483,7 @@ func TestAnUnreadableSignalDeafensNobody(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	canceled := email.State{Status: email.StatusCanceled, Final: true}
-	scheduled := email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: start.Add(48 * time.Hour), Waiting: "scheduled"}
+	scheduled := email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, NextAt: start.Add(48 * time.Hour), Waiting: email.WaitingScheduled}
 	var seen []email.Action
 	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 		if len(seen) == 4 {

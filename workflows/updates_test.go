@@ -40,7 +40,7 @@ func TestUpdatesAreRefusedInOurWords(t *testing.T) {
 			t.Parallel()
 			r := newRun(t)
 			later := ready
-			later.Waiting, later.NextAt = "scheduled", start.Add(time.Hour)
+			later.Waiting, later.NextAt = email.WaitingScheduled, start.Add(time.Hour)
 			on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 				if n == 1 {
 					return delivery.ResolveAttachmentsResult{State: later}, nil
@@ -74,7 +74,7 @@ func TestUpdatesWithoutAnArgumentAreTaken(t *testing.T) {
 	for _, args := range [][]any{nil, {17}} {
 		r := newRun(t)
 		later := ready
-		later.Waiting, later.NextAt = "scheduled", start.Add(time.Hour)
+		later.Waiting, later.NextAt = email.WaitingScheduled, start.Add(time.Hour)
 		on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 			if n == 1 {
 				return delivery.ResolveAttachmentsResult{State: later}, nil

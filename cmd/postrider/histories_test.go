@@ -257,7 +257,7 @@ func (r *recorder) is(t *testing.T, workflowID, detail string) bool {
 	t.Helper()
 	var st email.State
 	v, err := r.temporal.QueryWorkflow(t.Context(), workflowID, "", email.QueryStatus)
-	return err == nil && v.Get(&st) == nil && (string(st.Detail) == detail || st.Waiting == detail)
+	return err == nil && v.Get(&st) == nil && (string(st.Detail) == detail || string(st.Waiting) == detail)
 }
 
 func (r *recorder) waits(t *testing.T, workflowID, detail string) {

@@ -39,7 +39,8 @@ func (r *run) statuses() *[]string {
 
 func TestARunSaysWhereItsMailIs(t *testing.T) {
 	t.Parallel()
-	retry := email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: start.Add(5 * time.Minute), Waiting: "retry",
+	told := map[email.Waiting]bool{email.WaitingAcceptance: true} // TestADirectStartWaitsForPostgres has it
+	retry := email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: start.Add(5 * time.Minute), Waiting: email.WaitingRetry,
 		Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, see\n`[us](http://x.test)`"}}
 	for name, tt := range map[string]struct {
 		// waiting is what the first step answers.
@@ -48,25 +49,26 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 		status  string
 	}{
 		"retry": {retry, "**deferred**: one recipient waits, `451 4.7.1 greylisted, see '[us](http://x.test)'`.\n\nNext: attempt 2 at 12:05 UTC; `retry_now` makes it at once.", "deferred"},
-		"held": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 3, Waiting: "held"},
+		"held": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 3, Waiting: email.WaitingHeld},
 			"**held**: 3 of its recipients wait.\n\nNext: nothing before it is resumed.", "held"},
-		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: "held", NextAt: start.Add(72 * time.Hour)},
+		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: email.WaitingHeld, NextAt: start.Add(72 * time.Hour)},
 			"**held**: one recipient waits.\n\nNext: nothing before it is resumed; it expires at 2026-01-04 12:00 UTC.", "held"},
-		"held and paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: "held", HeldBy: []email.Holder{email.HolderOperator, email.HolderPause}},
+		"held and paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: email.WaitingHeld, HeldBy: []email.Holder{email.HolderOperator, email.HolderPause}},
 			"**held**: an operator holds it; one recipient waits.\n\nNext: nothing before it is resumed and the pause is lifted, see `postrider pauses`.", "held"},
-		"paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: "paused"},
+		"paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: email.WaitingPaused},
 			"**held**: an operator has paused mail like this; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
-		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: "scheduled", NextAt: start.Add(48 * time.Hour)},
+		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: email.WaitingScheduled, NextAt: start.Add(48 * time.Hour)},
 			"**scheduled**: one recipient waits.\n\nNext: first attempt at 2026-01-03 12:00 UTC; `reschedule` moves it.", "scheduled"},
-		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", ThrottledBy: email.RelayRate("primary"), NextAt: start.Add(time.Hour)},
+		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: email.WaitingThrottled, ThrottledBy: email.RelayRate("primary"), NextAt: start.Add(time.Hour)},
 			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: the rate of relay primary.", "throttled"},
-		"throttled by a domain": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", ThrottledBy: email.RecipientRate("gmail.com"), NextAt: start.Add(time.Minute)},
+		"throttled by a domain": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: email.WaitingThrottled, ThrottledBy: email.RecipientRate("gmail.com"), NextAt: start.Add(time.Minute)},
 			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 12:01 UTC: the rate for recipients at gmail.com.", "throttled"},
-		"warming up": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 2, Waiting: "throttled", ThrottledBy: email.WarmupOf("x.com"), NextAt: start.Add(12 * time.Hour)},
+		"warming up": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 2, Waiting: email.WaitingThrottled, ThrottledBy: email.WarmupOf("x.com"), NextAt: start.Add(12 * time.Hour)},
 			"**throttled**: 2 of its recipients wait.\n\nNext: attempt 1 at 00:00 UTC: the warm-up of x.com.", "throttled"},
-		"throttled, in an older history": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: "throttled", NextAt: start.Add(time.Hour)},
+		"throttled, in an older history": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: email.WaitingThrottled, NextAt: start.Add(time.Hour)},
 			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: a rate.", "throttled"},
 	} {
+		told[tt.waiting.Waiting] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRun(t)
@@ -90,6 +92,9 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 			require.Equal(t, "**delivered**: of its recipients 1 delivered.\n\nNext: nothing, this is the end.", r.metadata().GetCurrentDetails())
 		})
 	}
+	for _, w := range email.Waitings() {
+		require.True(t, told[w], "no row for %s", w)
+	}
 }
 
 func TestTheEndIsToldPerRecipient(t *testing.T) {
@@ -109,7 +114,7 @@ func TestTheEndIsToldPerRecipient(t *testing.T) {
 func TestWhatARunTakesIsDescribed(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
-	resolved(r, email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: "held"})
+	resolved(r, email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: email.WaitingHeld})
 	described := 0
 	r.RegisterDelayedCallback(func() {
 		def := r.metadata().GetDefinition()

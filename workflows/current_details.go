@@ -76,15 +76,17 @@ func (s *sendEmail) sayFollowing() {
 // waitingFor is the summary of the timer.
 func (s *sendEmail) waitingFor() string {
 	at := s.clock(s.state.NextAt)
+	//exhaustive:enforce
 	switch s.state.Waiting {
-	case "acceptance":
+	case email.WaitingAcceptance:
 		return "the message is accepted at " + at
-	case "held", "paused":
-		return s.state.Waiting + ", expires at " + at
-	case "scheduled":
+	case email.WaitingHeld, email.WaitingPaused:
+		return string(s.state.Waiting) + ", expires at " + at
+	case email.WaitingScheduled:
 		return "first attempt at " + at
-	case "throttled":
+	case email.WaitingThrottled:
 		return fmt.Sprintf("attempt %d at %s: %s", s.state.NextAttempt, at, s.state.ThrottledBy)
+	case email.WaitingRetry: // below
 	}
 	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
 	if reply := s.lastReply(); reply != "" {
@@ -108,20 +110,23 @@ func (s *sendEmail) sayWaiting() {
 		open = fmt.Sprintf("%d of its recipients wait", s.state.Open)
 	}
 	next := s.waitingFor()
+	//exhaustive:enforce
 	switch s.state.Waiting {
-	case "held":
+	case email.WaitingHeld:
 		open = s.heldBy() + open
 		next = "nothing before it is resumed" + s.alsoPaused() + s.expiry()
-	case "paused":
+	case email.WaitingPaused:
 		open = "an operator has paused mail like this; " + open
 		next = "nothing before the pause is lifted, see `postrider pauses`" + s.expiry()
-	case "scheduled":
+	case email.WaitingScheduled:
 		next += "; `reschedule` moves it"
-	case "retry":
+	case email.WaitingRetry:
 		next = fmt.Sprintf("attempt %d at %s; `retry_now` makes it at once", s.state.NextAttempt, s.clock(s.state.NextAt))
 		if reply := s.lastReply(); reply != "" {
 			open += ", " + quoted(reply)
 		}
+	case email.WaitingThrottled: // the timer's words
+	case email.WaitingAcceptance: // sayNotAccepted has told
 	}
 	s.details(s.standing(), open, next)
 }
