@@ -14,8 +14,12 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		*o = ofOneSender(rep, x.others.AfterFault)
 		return
 	}
-	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.history.OwnFault(at, 0, false) {
-		itsOwn(o)
+	// Where a permanent refusal of the command is this mail's own, it is a refusal by policy.
+	refusal := refusesCommand(at, rep) && isPermanent(rep)
+	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.history.OwnFault(at, 0, refusal) {
+		if itsOwn(o); refusal {
+			o.Status, o.Reason = email.RecipientBounced, email.DetailBlock
+		}
 		return
 	}
 	o.RelayFault, o.Elsewhere = true, x.others.MayTakeIt

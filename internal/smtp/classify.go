@@ -97,6 +97,8 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return at != StageFinal || !saysContent.in(words) && !saysPolicy.in(words)
 	case at == StageMail && r.Code == 503 && in(r.Enhanced, "", "5.5.0", "5.5.1"):
 		return true // a bad sequence of commands: it is about the session
+	case outOfService(r): // before a footer's words are read
+		return true
 	case r.Code == 530 && saysSender.in(words):
 		return false
 	case r.Code == 530 || r.Code == 535 || r.Code == 538, strings.HasPrefix(r.Enhanced, "4.3."):
@@ -191,11 +193,17 @@ func meansUs(accepts email.AcceptMeans, r email.Reply) bool {
 //
 // A temporary refusal of a recipient is a deferral of that recipient, as by a policy service.
 func speaksOfServer(r email.Reply, words string) bool {
-	why := reasonOf(r.Text)
-	if isTemporary(r) && why.refused == "recipient address" {
+	if isTemporary(r) && reasonOf(r.Text).refused == "recipient address" {
 		return false
 	}
-	return why.is(saysOutOfService) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
+	return outOfService(r) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
+}
+
+// outOfService: the whole reason is that a service is not available. A temporary one of
+// these is a recipient's deferral where the reply refuses the recipient.
+func outOfService(r email.Reply) bool {
+	why := reasonOf(r.Text)
+	return why.is(saysOutOfService) && (why.refused != "recipient address" || !isTemporary(r))
 }
 
 // blamesClient: the reply is about our address, name or reputation, and does not say
@@ -273,11 +281,12 @@ func tooLarge(at Stage, r email.Reply) bool {
 
 // refusesCommand: a relay refuses DATA or the end of the data itself, as Postfix does by
 // smtpd_data_restrictions=reject and smtpd_end_of_data_restrictions=reject: the reply says
-// nothing of the message.
+// nothing of the message, its sender or a mailbox.
 func refusesCommand(at Stage, r email.Reply) bool {
 	why := reasonOf(r.Text)
 	command := at == StageData && why.refused == "data command" || at == StageFinal && why.refused == "end-of-data"
-	return command && (why.is(saysNoReason) || why.is(saysOutOfService))
+	return command && !why.is(saysContent) && !why.is(saysSender) && !why.is(saysMessageAuth) && !why.is(saysDomainList) && !why.is(saysByRecipient) &&
+		!why.is(saysTooLarge) && !why.is(saysFull)
 }
 
 // faultCounts says whether a relay's fault closes it for all mail at once:

@@ -42,7 +42,7 @@ var (
 		`too many recipient attempts`, `too (many|much) (recipients|rcpts|mail) from\b`, `\brecipients( \S+){0,2} (hour|day|minute|today)\b`, `frequency limited`, `tenant has exceeded|exceeded (its|their|your) (sending|message|recipient|e-?mail)`,
 		`\b(your|smtp|sender'?s?|sending) (account|service|mailbox)( \S+){0,4} (suspended|disabled|blocked|locked|paused|deactivated|restricted|not (active|activated|allowed|enabled))`,
 		`outgoing (mail|messages?|e-?mails?)( \S+){0,6} (suspended|blocked|disabled)`, `sending (is |has been )?(disabled|paused|suspended|blocked)`, `not allowed to send: `, `activate your \S+ account`,
-		`spam abuse detected`, `access denied, bad outbound sender`, `\b(message|mail|e-?mail|recipient)s? (count|cumulative size|rate|number) (quota|limit)\b`, `\bmax(imum)? \d+ (e-?mails|mails|messages|recipients)\b`,
+		`spam abuse detected`, `access denied, bad outbound sender`, `\b(cumulative )?(message|mail|e-?mail|recipient)s? (cumulative )?(count|size|rate|number) quota\b|\b(message|mail|e-?mail|recipient)s? (count|rate|number) limit\b`, `\bmax(imum)? \d+ (e-?mails|mails|messages|recipients)\b`,
 	)
 	// saysSender: the envelope sender is refused.
 	saysSender = phrases(
@@ -80,8 +80,8 @@ var (
 	// saysOutOfService is asked of the reason of a reply: Postfix's whole reason when its
 	// milter is away or its policy service has no answer. A footer may follow.
 	saysOutOfService = phrases(`^(policy |mail )?service (is )?(currently |temporarily )?unavailable$`)
-	// saysNoReason is asked of the reason of a reply: a refusal without one.
-	saysNoReason = phrases(`^((access|permission|service|command|client|connection) (is )?)?(denied|refused|rejected)$`, `^(unknown|internal|server|system|temporary) (error|failure)$`, `^$`)
+	// saysTooLarge: the message has too many bytes.
+	saysTooLarge = phrases(`\b(message|mail|e-?mail|size)( \S+){0,3} (too (large|big)|exceeds|limit)\b`, `\btoo (large|big)\b`)
 	// saysGreylisting: a first try is put off on purpose.
 	saysGreylisting = phrases(`\bgr[ea]y-? ?list`)
 	// saysUnknown: there is no such mailbox or domain.
