@@ -15,24 +15,24 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Keys keeps access keys.
+// Keys stores access keys.
 type Keys interface {
 	CreateAccessKey(ctx context.Context, wanted account.AccessKey) (account.AccessKey, string, error)
-	// RotateAccessKey makes a key like another one, which ends after overlap.
+	// RotateAccessKey creates a key with the rights of another one, which expires after overlap.
 	RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (account.AccessKey, string, error)
 	AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.AccessKey, *email.Cursor, error)
 	AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
 	DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error)
 }
 
-// accessKeyHandlers answer /v1.0/accesskeys.
+// accessKeyHandlers answers /v1.0/accesskeys.
 type accessKeyHandlers struct {
 	store Keys
 	now   func() time.Time
 }
 
-// accessKeyJSON is the seed API's Accesskey, then what we add. Token is shown once,
-// when made.
+// accessKeyJSON is VoIPBIN's Accesskey, then members of our own. Token is only in the answer to the
+// request that created the key.
 type accessKeyJSON struct {
 	ID          string `json:"id"`
 	CustomerID  string `json:"customer_id"`
@@ -45,7 +45,7 @@ type accessKeyJSON struct {
 	TmUpdate    string `json:"tm_update"`
 	TmDelete    string `json:"tm_delete"`
 
-	// Scopes are what the key may do; none is all of its customer's own affairs.
+	// Scopes are what the key may do; an empty list is everything but the scope admin.
 	Scopes        []account.Scope `json:"scopes"`
 	SenderDomains []string        `json:"sender_domains"`
 	Networks      []netip.Prefix  `json:"networks"`
@@ -61,7 +61,7 @@ func accessKey(k account.AccessKey, token string) accessKeyJSON {
 	}
 }
 
-// accessKeyRequest makes a key. Expire is seconds from now, 0 for never.
+// accessKeyRequest creates a key. Expire is the key's life in seconds, 0 for no expiry.
 type accessKeyRequest struct {
 	Name          string          `json:"name"`
 	Detail        string          `json:"detail"`
@@ -71,10 +71,14 @@ type accessKeyRequest struct {
 	Networks      []string        `json:"networks"`
 }
 
-// Limits of a key's restrictions.
-const maxRestrictions = 100
+const (
+	// maxRestrictions limits the sender domains of a key, and its networks.
+	maxRestrictions = 100
+	// maxExpire is the longest life of a key: ten years, in seconds.
+	maxExpire = 10 * 365 * 24 * 3600
+)
 
-// wanted checks a request for a key. A credential gives no more than it has.
+// wanted checks a request by a credential and returns the key that it describes.
 func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.Time) (account.AccessKey, error) {
 	k := account.AccessKey{CustomerID: customerID, Name: r.Name, Detail: r.Detail, Scopes: r.Scopes}
 	if err := checkTexts(map[string]string{"/name": r.Name, "/detail": r.Detail}); err != nil {
@@ -94,7 +98,7 @@ func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.T
 		case !slices.Contains(account.Scopes(), scope):
 			return k, invalid("/scopes/"+strconv.Itoa(i), "invalid", "give emails:send, emails:read, emails:manage, webhooks, mailboxes or admin")
 		case scope == account.ScopeAdmin && !by.Admin():
-			return k, invalid("/scopes/"+strconv.Itoa(i), "forbidden", "only a credential with the scope admin gives it")
+			return k, invalid("/scopes/"+strconv.Itoa(i), "forbidden", "only a credential with the scope admin may grant it")
 		}
 	}
 	if len(r.SenderDomains) > maxRestrictions || len(r.Networks) > maxRestrictions {
@@ -113,7 +117,7 @@ func (r accessKeyRequest) wanted(by account.Grant, customerID string, now time.T
 			p, err = netip.PrefixFrom(ip, ip.BitLen()), nil
 		}
 		if err != nil || p != p.Masked() || p.Addr().Zone() != "" {
-			return k, invalid("/networks/"+strconv.Itoa(i), "invalid", "give an address, or a network as 192.0.2.0/24 whose host bits are zero")
+			return k, invalid("/networks/"+strconv.Itoa(i), "invalid", "give an address, or a network such as 192.0.2.0/24 with all host bits zero")
 		}
 		k.Networks = append(k.Networks, p)
 	}
@@ -124,6 +128,7 @@ func (h *accessKeyHandlers) post(c *gin.Context) (int, any, error) {
 	return h.make(c, customerOf(c).ID)
 }
 
+// make creates a key of a customer.
 func (h *accessKeyHandlers) make(c *gin.Context, customerID string) (int, any, error) {
 	var in accessKeyRequest
 	if err := decode(c, &in); err != nil {
@@ -143,8 +148,8 @@ func (h *accessKeyHandlers) make(c *gin.Context, customerID string) (int, any, e
 	return http.StatusOK, accessKey(key, token), nil
 }
 
-// covered refuses a key that allows more than the credential of the request: whoever
-// makes or renews it would have its rights, and whoever ends it would take them.
+// covered refuses a key with more rights than the credential of the request. A client that creates
+// or rotates a key receives its rights, and one that deletes it takes them away.
 func covered(c *gin.Context, k account.AccessKey) error {
 	member, why := grantOf(c).Exceeded(k)
 	if member == "" {
@@ -155,7 +160,8 @@ func covered(c *gin.Context, k account.AccessKey) error {
 	return f
 }
 
-// coveredKey reads a key of a customer that the credential covers.
+// covered reads the key that a parameter of the path names, and refuses it as the function covered
+// does.
 func (h *accessKeyHandlers) covered(c *gin.Context, customerID, param string) (account.AccessKey, error) {
 	k, err := h.named(c, customerID, param)
 	if err != nil {
@@ -164,7 +170,7 @@ func (h *accessKeyHandlers) covered(c *gin.Context, customerID, param string) (a
 	return k, covered(c, k)
 }
 
-// pathKey reads a key of a customer that a parameter of the path names.
+// named reads the key of a customer that a parameter of the path names.
 func (h *accessKeyHandlers) named(c *gin.Context, customerID, param string) (account.AccessKey, error) {
 	id, err := pathID(c, param, "access key")
 	if err != nil {
@@ -173,8 +179,8 @@ func (h *accessKeyHandlers) named(c *gin.Context, customerID, param string) (acc
 	return h.store.AccessKey(c.Request.Context(), customerID, id)
 }
 
-// rotateRequest says how long the old key goes on, in seconds; a day where it
-// does not say.
+// rotateRequest rotates a key. Overlap is how many seconds the old key remains valid; defaults to a
+// day.
 type rotateRequest struct {
 	Overlap *int64 `json:"overlap"`
 }
@@ -198,7 +204,7 @@ func (h *accessKeyHandlers) rotate(c *gin.Context) (int, any, error) {
 		overlap = *in.Overlap
 	}
 	if overlap < 0 || overlap > maxOverlap {
-		return 0, nil, invalid("/overlap", "invalid", "give how long the old key goes on in seconds, at most 30 days; 0 ends it at once")
+		return 0, nil, invalid("/overlap", "invalid", "give how many seconds the old key remains valid, at most 30 days; 0 ends it at once")
 	}
 	old, err := h.covered(c, customerOf(c).ID, "id")
 	if err != nil {
@@ -215,6 +221,7 @@ func (h *accessKeyHandlers) list(c *gin.Context) (int, any, error) {
 	return h.listOf(c, customerOf(c).ID)
 }
 
+// listOf lists the keys of a customer.
 func (h *accessKeyHandlers) listOf(c *gin.Context, customerID string) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {
@@ -239,6 +246,7 @@ func (h *accessKeyHandlers) delete(c *gin.Context) (int, any, error) {
 	return h.deleteOf(c, customerOf(c).ID, "id")
 }
 
+// deleteOf deletes the key of a customer that a parameter of the path names.
 func (h *accessKeyHandlers) deleteOf(c *gin.Context, customerID, param string) (int, any, error) {
 	key, err := h.covered(c, customerID, param)
 	if err != nil {
@@ -250,7 +258,7 @@ func (h *accessKeyHandlers) deleteOf(c *gin.Context, customerID, param string) (
 	return http.StatusOK, accessKey(key, ""), nil
 }
 
-// customerKeyHandlers answer /v1.0/customers/:id/accesskeys, for the operator.
+// customerKeyHandlers answers /v1.0/customers/:id/accesskeys, for the operator.
 type customerKeyHandlers struct {
 	customer pathCustomer
 	keys     *accessKeyHandlers

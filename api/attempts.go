@@ -8,13 +8,13 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// attemptJSON is one entry of an e-mail's journal.
+// attemptJSON is an entry of an e-mail's journal.
 type attemptJSON struct {
 	Attempt int                `json:"attempt"`
 	Phase   email.JournalPhase `json:"phase"`
 	Relay   string             `json:"relay,omitempty"`
 	Host    string             `json:"host,omitempty"`
-	// RecipientIDs are whom the attempt is or was for.
+	// RecipientIDs are the recipients of the attempt.
 	RecipientIDs  []string     `json:"recipient_ids"`
 	OpenedAt      *string      `json:"opened_at"`
 	DataSentAt    *string      `json:"data_sent_at"`
@@ -24,7 +24,7 @@ type attemptJSON struct {
 	Transcript    []email.Step `json:"transcript"`
 }
 
-// emailAttempts shows what was said to which relay, and what it answered.
+// attempts lists the SMTP transactions of an e-mail with their transcripts.
 func (h *eventHandlers) attempts(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {

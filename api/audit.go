@@ -10,13 +10,13 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Audit lists what was done.
+// Audit reads the audit log.
 type Audit interface {
-	// Audit lists what was done to a customer's things; to everybody's for "".
+	// Audit lists the entries of a customer, those of all customers for an empty id.
 	Audit(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Audited, *email.Cursor, error)
 }
 
-// auditHandlers answer /v1.0/audit.
+// auditHandlers answers /v1.0/audit.
 type auditHandlers struct{ store Audit }
 
 type auditJSON struct {
@@ -31,8 +31,8 @@ type auditJSON struct {
 	Detail     string  `json:"detail,omitempty"`
 }
 
-// listAudit shows a customer what was done to its things, the operator all with
-// ?all=true.
+// list returns the audit entries of the credential's customer, or those of all customers with
+// ?all=true, which takes the scope admin.
 func (h *auditHandlers) list(c *gin.Context) (int, any, error) {
 	after, size, err := pageOf(c)
 	if err != nil {

@@ -12,27 +12,29 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Batches keeps batches. Every call is bounded by a customer.
+// Batches stores batches. Each call sees those of one customer only.
 type Batches interface {
-	// AcceptBatch stores many messages as e-mails of their own, once per idempotency key.
+	// AcceptBatch stores each message of a batch as an e-mail. A second call with the same
+	// idempotency key returns the first batch, and replayed is true.
 	AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error)
 	Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error)
 	Batches(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.BatchProgress, *email.Cursor, error)
-	// ControlBatchFor gives the e-mails that have runs of their own, too.
+	// ControlBatchFor applies an action to the e-mails of a batch. own are those of them that
+	// have their own workflow.
 	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error)
 }
 
-// BatchStarter starts and wakes the runs of batches, and of e-mails of batches that have runs
-// of their own, best effort.
+// BatchStarter starts the workflows of batches and signals them, and those of e-mails of batches
+// that have their own. It may fail: the outbox and the sweeps start them later.
 type BatchStarter interface {
-	// Owner names this process in the leases of the outbox.
+	// Owner is the holder of this process's leases in the outbox.
 	Owner() string
 	AcceptedBatch(b email.Batch)
 	WakeBatch(ctx context.Context, b email.Batch) error
 	Wake(ctx context.Context, e email.Email) error
 }
 
-// batchHandlers answer /v1.0/batches and POST /v1.0/emails/batch.
+// batchHandlers answers /v1.0/batches and POST /v1.0/emails/batch.
 type batchHandlers struct {
 	store       Batches
 	starter     BatchStarter
@@ -47,7 +49,7 @@ type batchErrorJSON struct {
 	Errors []problemField `json:"errors,omitempty"`
 }
 
-// batchItemJSON is what became of one item: an e-mail, or an error.
+// batchItemJSON is the result of an item: an e-mail or an error.
 type batchItemJSON struct {
 	Index        int             `json:"index"`
 	ID           string          `json:"id,omitempty"`
@@ -70,16 +72,17 @@ type batchJSON struct {
 	WorkflowURL string          `json:"workflow_url,omitempty"`
 }
 
-// acceptedBatchJSON is the answer to POST: what became of each item.
+// acceptedBatchJSON is the answer to POST, with the result of each item.
 type acceptedBatchJSON struct {
 	batchJSON
 	Items []batchItemJSON `json:"items"`
 }
 
-// batchProgressJSON is a batch as it stands.
+// batchProgressJSON is the state of a batch.
 type batchProgressJSON struct {
 	batchJSON
-	// Emails counts by status, with their total; Details the open ones by status_detail.
+	// Emails counts e-mails by status, and all as total. Details counts the queued and sending
+	// ones by status_detail.
 	Emails  map[string]int       `json:"emails"`
 	Details map[email.Detail]int `json:"details"`
 	Rate    float64              `json:"rate"`
@@ -93,6 +96,8 @@ const (
 	batchFinished = "finished"
 )
 
+// batch returns the common part of the answers for a batch with so many e-mails that are queued
+// or sending.
 func (h *batchHandlers) batch(b email.Batch, open int) batchJSON {
 	out := batchJSON{
 		ID: b.ID, CustomerID: b.CustomerID, Status: batchSending, Mode: b.Mode, Total: b.Total, Accepted: b.Accepted(), Refused: b.RefusedCount,
@@ -112,7 +117,7 @@ func (h *batchHandlers) progress(p email.BatchProgress) batchProgressJSON {
 	open := p.Emails[email.StatusQueued] + p.Emails[email.StatusSending]
 	out := batchProgressJSON{batchJSON: h.batch(p.Batch, open), Emails: statusCounts(p.Emails), Details: p.Details, Rate: math.Round(p.Rate*100) / 100, NextAt: moment(p.NextAt)}
 	if open > 0 && p.Details[email.DetailHeld] == open {
-		out.Status = batchHeld // one by one, or by a pause
+		out.Status = batchHeld // all are held, each by itself or by a pause
 	}
 	if out.Details == nil {
 		out.Details = map[email.Detail]int{}
@@ -121,7 +126,7 @@ func (h *batchHandlers) progress(p email.BatchProgress) batchProgressJSON {
 }
 
 func (h *batchHandlers) post(c *gin.Context) (int, any, error) {
-	if err := parameters(c, "a batch is watched at GET /v1.0/batches/{id}"); err != nil {
+	if err := parameters(c, "GET /v1.0/batches/{id} shows the progress of a batch"); err != nil {
 		return 0, nil, err
 	}
 	key, err := idempotencyKey(c)
@@ -161,7 +166,7 @@ func refusedItems(refused []email.RefusedItem) []batchItemJSON {
 	return out
 }
 
-// acceptBatch stores the messages of a request.
+// accept decodes the batch of a request and stores it.
 func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
 	body, err := h.submissions.body(c, 4)
 	if err != nil {
@@ -171,7 +176,7 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err != nil {
 		return b, nil, false, err
 	}
-	// An insert has the copies as they are, and as they are written.
+	// Three times: an insert holds the messages, and their SQL in a growing buffer.
 	if err := hold(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
@@ -185,11 +190,11 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err := holdQuery(c); err != nil {
 		return b, nil, false, err
 	}
-	// The client may hang up; what it sent is accepted or not, never half.
+	// WithoutCancel: a client that closes the connection does not interrupt the transaction.
 	return h.store.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)
 }
 
-// batchInsertBytes is about the most that the store inserts of a batch at once.
+// batchInsertBytes is about the largest insert that the store makes of a batch, in bytes.
 const batchInsertBytes = 4 << 20
 
 func (h *batchHandlers) get(c *gin.Context) (int, any, error) {
@@ -222,8 +227,9 @@ func (h *batchHandlers) list(c *gin.Context) (int, any, error) {
 	return http.StatusOK, listed(bs, next, h.progress), nil
 }
 
-// controlBatch carries out an action on all e-mails of a batch, in the store first.
-// The runs that are not told find out at the gate.
+// control returns a handler that applies an action to all e-mails of a batch. It changes the store
+// first, then signals the workflows. A workflow that receives no signal reads the change at the
+// gate, before its next attempt.
 func (h *batchHandlers) control(action email.Action) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "batch")
@@ -243,11 +249,11 @@ func (h *batchHandlers) control(action email.Action) handler {
 	}
 }
 
-// wakeBatch is wake for a batch's run, and for those of e-mails that have their own.
+// wake signals the workflow of a batch, and those of its e-mails that have their own.
 func (h *batchHandlers) wake(ctx context.Context, b email.Batch, own []email.Email) {
 	if err := h.starter.WakeBatch(ctx, b); err != nil {
 		h.log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
-		return // Temporal is away: the runs find out by themselves
+		return // Temporal does not answer; the gate stops the e-mails
 	}
 	for _, e := range own {
 		if err := h.starter.Wake(ctx, e); err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// maxSmallBody bounds every request body but a message's.
+// maxSmallBody limits the body of each request that holds no message, in bytes.
 const maxSmallBody = 64 << 10
 
-// readBody reads a JSON body of at most limit bytes. One that announces more is refused
-// before it is read. While its client sends it, one of more than inMemory is in a file; it
-// is in memory when it is whole, and there is room for times its size, for itself and what is
-// made of it, which the request has until its answer is made.
+// readBody reads a JSON body of at most limit bytes. It refuses a body with a larger
+// Content-Length before it reads any of it. While the client sends it, a body of more than
+// inMemory bytes is in a file. When the body is complete, readBody reserves times its size, for
+// the body and what is made of it, until the request is answered, and reads it into memory.
 func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")
@@ -41,7 +41,7 @@ func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	switch n, err := io.ReadFull(source, start); {
 	case source.err != nil:
 		return nil, bodyFailure(source.err)
-	case err != nil: // the end
+	case err != nil: // io.EOF or io.ErrUnexpectedEOF: the body is complete
 		if times > 0 {
 			err = hold(c, budgetOf(c).work, times*int64(n))
 			return start[:n], err
@@ -70,7 +70,8 @@ func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	return body, nil
 }
 
-// incoming notes what its source ended with, unless that is its end.
+// incoming is a reader that keeps the error of its source, unless it is io.EOF. So the caller of
+// a copy can tell errors of the source from errors of the destination.
 type incoming struct {
 	from io.Reader
 	err  error
@@ -78,29 +79,31 @@ type incoming struct {
 
 func (i *incoming) Read(p []byte) (int, error) {
 	n, err := i.from.Read(p)
-	if err != nil && err != io.EOF { // not one that is wrapped: that body broke off
+	if err != nil && err != io.EOF { // a wrapped io.EOF means that the body is incomplete
 		i.err = err
 	}
 	return n, err
 }
 
+// bodyFailure returns the failure to answer with for an error of reading a body.
 func bodyFailure(err error) error {
 	if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge(0, big.Limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return email.Fail(email.CodeMalformedJSON, "the body came too slowly: it must begin within 10 seconds, come at 8 KiB a second or more, and be whole in 5 minutes")
+		return email.Fail(email.CodeMalformedJSON, "the body arrived too slowly: it must begin within 10 seconds, arrive at 8 KiB a second or more, and be complete within 5 minutes")
 	}
-	return email.Fail(email.CodeMalformedJSON, "the body did not arrive whole; send it again")
+	return email.Fail(email.CodeMalformedJSON, "the body is incomplete; send it again")
 }
 
-// noDisk is the answer where a file cannot be written. The log has the reason.
+// noDisk returns the failure to answer with if a spool file cannot be written. err is logged.
 func noDisk(err error) error {
-	f := email.Fail(email.CodeUnavailable, "there is no room for a request or an answer of this size at the moment; try again")
+	f := email.Fail(email.CodeUnavailable, "there is no disk space for a request or an answer of this size at the moment; try again")
 	f.Err = err
 	return f
 }
 
+// tooLarge refuses a body of size bytes; 0 if the size is not known.
 func tooLarge(size, limit int64) *email.Failure {
 	if size > 0 {
 		return email.Fail(email.CodeTooLarge, "the request body has %d bytes, the limit is %d: send large files as links", size, limit)

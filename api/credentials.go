@@ -13,13 +13,14 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Credentials knows who a credential stands for.
+// Credentials finds what a credential may do. Unknown credentials are CodeUnauthorized, unknown
+// users CodeNotFound.
 type Credentials interface {
 	GrantByToken(ctx context.Context, token string) (account.Grant, error)
 	GrantByUser(ctx context.Context, userID string) (account.Grant, error)
 }
 
-// credentials finds out who a request acts for, and what it may do.
+// credentials authenticates and authorizes requests.
 type credentials struct {
 	store   Credentials
 	tokens  tokens
@@ -32,8 +33,8 @@ const (
 	keyCustomerID = "customer_id"
 )
 
-// authenticate finds out whom a request acts for. The seed API takes a key in
-// ?accesskey= and a token in ?token=; either goes into Authorization too.
+// authenticate finds the customer that a request acts for. A request has its access key in
+// ?accesskey= or its login token in ?token=, as in VoIPBIN's API, or either in Authorization.
 func (cr *credentials) authenticate(c *gin.Context) {
 	grant, err := cr.grant(c)
 	if err == nil {
@@ -59,14 +60,14 @@ func (cr *credentials) grant(c *gin.Context) (account.Grant, error) {
 	if account.IsToken(cred) {
 		grant, err = cr.store.GrantByToken(c.Request.Context(), cred)
 	} else if slices.Contains(c.Request.URL.Query()["accesskey"], cred) && strings.Count(cred, ".") != 2 {
-		err = errBadKey // no token in the wrong place either
+		err = errBadKey // in ?accesskey=, and not a login token, which has two dots
 	} else {
 		grant, err = cr.grantOfToken(c.Request.Context(), cred)
 	}
 	if err != nil {
 		return account.Grant{}, err
 	}
-	ip, _ := netip.ParseAddr(c.ClientIP()) // one that cannot be told is in no network
+	ip, _ := netip.ParseAddr(c.ClientIP()) // the zero address is in no network
 	switch {
 	case !grant.Customer.DeletedAt.IsZero():
 		return account.Grant{}, errBadToken
@@ -78,8 +79,8 @@ func (cr *credentials) grant(c *gin.Context) (account.Grant, error) {
 	return grant, nil
 }
 
-// grantOfToken finds what a login token stands for. One of before the user's password was
-// changed, or its logins were revoked, stands for nothing.
+// grantOfToken returns the grant of a login token. A token is not valid after its user's password
+// has changed or its logins were revoked.
 func (cr *credentials) grantOfToken(ctx context.Context, token string) (account.Grant, error) {
 	user, version, err := cr.tokens.user(token)
 	if err != nil {
@@ -92,21 +93,21 @@ func (cr *credentials) grantOfToken(ctx context.Context, token string) (account.
 	return grant, err
 }
 
-// authorize lets only those through whose credential may do what the route needs.
-func (cr *credentials) authorize(n need) gin.HandlerFunc {
+// authorize refuses requests whose credential does not meet a route's requirement.
+func (cr *credentials) authorize(needs requirement) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		grant := grantOf(c)
 		switch {
-		case n.login && grant.UserID == "":
+		case needs.login && grant.UserID == "":
 			cr.respond.problem(c, errNoLogin)
-		case n.full && !grant.Full():
+		case needs.unrestricted && !grant.Full():
 			cr.respond.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
-		case n.scope == account.ScopeAdmin && !grant.Admin():
+		case needs.scope == account.ScopeAdmin && !grant.Admin():
 			cr.respond.problem(c, errNotAdmin)
-		case n.scope != "" && !grant.May(n.scope):
-			cr.respond.problem(c, lacks(n.scope))
-		case n.also != "" && !grant.May(n.also):
-			cr.respond.problem(c, lacks(n.also))
+		case needs.scope != "" && !grant.May(needs.scope):
+			cr.respond.problem(c, lacks(needs.scope))
+		case needs.also != "" && !grant.May(needs.also):
+			cr.respond.problem(c, lacks(needs.also))
 		}
 	}
 }
@@ -115,22 +116,23 @@ func lacks(s account.Scope) *email.Failure {
 	return email.Fail(email.CodeForbidden, "this access key lacks the scope %s", s)
 }
 
-// grantOf is what authenticate found.
+// grantOf returns what the credential of a request may do. The route must not be public.
 func grantOf(c *gin.Context) account.Grant { return c.MustGet(keyGrant).(account.Grant) }
 
-// customerOf is the customer a request acts for.
+// customerOf returns the customer that a request acts for. The route must not be public.
 func customerOf(c *gin.Context) account.Customer { return grantOf(c).Customer }
 
 var (
-	errNoCredential = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
-	errTwo          = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
-	errNotAdmin     = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
-	errBadKey       = email.Fail(email.CodeUnauthorized, "the access key is not valid: it begins with pr_ and is taken whole, as it was shown when it was made; the operator makes one with: postrider key create")
-	errNoLogin      = email.Fail(email.CodeForbidden, "this takes a token from POST /auth/login: an access key has no password")
-	errBadToken     = email.Fail(email.CodeUnauthorized, "the token is not valid, has expired or was revoked; get one from POST /auth/login")
+	errNoCredential   = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
+	errTwoCredentials = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
+	errNotAdmin       = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
+	errBadKey         = email.Fail(email.CodeUnauthorized, "the access key is not valid: give all of it, pr_ included, as it was shown when it was created; the operator makes one with: postrider key create")
+	errNoLogin        = email.Fail(email.CodeForbidden, "this takes a token from POST /auth/login: an access key has no password")
+	errBadToken       = email.Fail(email.CodeUnauthorized, "the token is not valid, has expired or was revoked; get one from POST /auth/login")
 )
 
-// credentialOf finds the one credential of a request.
+// credentialOf returns the credential of a request. A request may repeat it, but not carry two
+// different ones.
 func credentialOf(r *http.Request) (string, error) {
 	q := r.URL.Query()
 	found := append(q["accesskey"], q["token"]...)
@@ -145,7 +147,7 @@ func credentialOf(r *http.Request) (string, error) {
 		switch {
 		case f == "" || f == cred:
 		case cred != "":
-			return "", errTwo
+			return "", errTwoCredentials
 		default:
 			cred = f
 		}
@@ -159,6 +161,6 @@ func credentialOf(r *http.Request) (string, error) {
 	return cred, nil
 }
 
-// maxCredential is in bytes. A login's token has some 300; the claims of a token are
-// decoded before its signature is looked at.
+// maxCredential limits a credential, in bytes. A login token has about 300. The limit matters
+// because jwt decodes the claims of a token before it verifies the signature.
 const maxCredential = 2 << 10

@@ -11,20 +11,20 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// OwnCustomer changes the customer of a credential.
+// OwnCustomer updates the customer of a credential.
 type OwnCustomer interface {
-	// UpdateCustomer gives the secret of the customer's webhook endpoint if it made one.
+	// UpdateCustomer returns the secret of the customer's webhook endpoint if it created that.
 	UpdateCustomer(ctx context.Context, c account.Customer) (out account.Customer, webhookSecret string, err error)
 }
 
-// ownCustomerHandlers answer /v1.0/customer.
+// ownCustomerHandlers answers /v1.0/customer.
 type ownCustomerHandlers struct {
 	store    OwnCustomer
 	checkURL func(string) error
 }
 
-// customerJSON is the seed API's Customer. WebhookSecret is shown once, in the
-// answer that made the endpoint.
+// customerJSON is VoIPBIN's Customer, with members of our own. WebhookSecret is only in the answer
+// to the request that created the endpoint.
 type customerJSON struct {
 	ID            string          `json:"id"`
 	Name          string          `json:"name"`
@@ -35,7 +35,7 @@ type customerJSON struct {
 	WebhookSecret string          `json:"webhook_secret,omitempty"`
 	DefaultSource *account.Source `json:"default_source"`
 	Profile       account.Profile `json:"profile"`
-	// Credits are the recipients that may still be sent to; null is without limit.
+	// Credits is the number of recipients that the customer may still send to; null is no limit.
 	Credits  *int64         `json:"credits"`
 	Status   account.Status `json:"status"`
 	TmCreate string         `json:"tm_create"`
@@ -55,7 +55,7 @@ func (h *ownCustomerHandlers) get(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(customerOf(c), ""), nil
 }
 
-// customerRequest changes what it names and leaves the rest.
+// customerRequest updates the members that it has.
 type customerRequest struct {
 	Name          *string         `json:"name"`
 	Detail        *string         `json:"detail"`
@@ -84,6 +84,7 @@ func (h *ownCustomerHandlers) put(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(updated, secret), nil
 }
 
+// apply sets the members that a request has, and checks them.
 func (h *ownCustomerHandlers) apply(cust *account.Customer, in customerRequest) error {
 	for _, set := range []struct{ from, to *string }{
 		{in.Name, &cust.Name}, {in.Detail, &cust.Detail}, {in.Email, &cust.Email},
@@ -115,7 +116,7 @@ func (h *ownCustomerHandlers) apply(cust *account.Customer, in customerRequest) 
 	}
 	if in.Profile != nil {
 		if cust.Profile = *in.Profile; cust.Profile != account.ProfileDefault && cust.Profile != account.ProfileVoIPBIN {
-			return invalid("/profile", "invalid", "give voipbin, or an empty text for none")
+			return invalid("/profile", "invalid", "give voipbin, or an empty string for none")
 		}
 	}
 	if in.DefaultSource == nil {
@@ -133,7 +134,7 @@ func (h *ownCustomerHandlers) apply(cust *account.Customer, in customerRequest) 
 	return nil
 }
 
-// customerEmail checks the address of who answers for a customer; empty is none.
+// customerEmail checks and normalizes the contact address of a customer; empty is none.
 func customerEmail(addr string) (string, error) {
 	if addr == "" {
 		return "", nil

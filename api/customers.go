@@ -18,19 +18,20 @@ type CustomerByID interface {
 	Customer(ctx context.Context, id string) (account.Customer, error)
 }
 
-// Customers are the operator's side of customers.
+// Customers manages all customers, for the operator.
 type Customers interface {
 	CreateCustomer(ctx context.Context, name, detail, mail string) (c account.Customer, webhookSecret string, err error)
 	CustomerByID
 	Customers(ctx context.Context, after email.Cursor, limit int) ([]account.Customer, *email.Cursor, error)
-	// GovernCustomer sets status and credits; nil credits are without limit.
+	// GovernCustomer sets the status and the credits of a customer; nil credits are no limit.
 	GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
-	// DeleteCustomer ends a customer without mail, and what it has.
+	// DeleteCustomer deletes a customer with its users, keys, domains and webhooks. A customer
+	// that has sent or received mail is CodeConflict.
 	DeleteCustomer(ctx context.Context, id string) error
 }
 
-// customerHandlers answer /v1.0/customers. Keys, users and domains of a customer have handlers
-// of their own.
+// customerHandlers answers /v1.0/customers and /v1.0/customers/:id. Keys, users and domains of a
+// customer have handlers of their own.
 type customerHandlers struct {
 	store    Customers
 	customer pathCustomer
@@ -80,13 +81,14 @@ func (h *customerHandlers) get(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(k, ""), err
 }
 
-// governRequest changes what it names. Credits is a number, or null for no limit.
-type governRequest struct {
+// operatorCustomerRequest updates the members that it has. Credits is a number, or null for no
+// limit.
+type operatorCustomerRequest struct {
 	Status  *account.Status `json:"status"`
 	Credits optionalNumber  `json:"credits"`
 }
 
-// optionalNumber tells null from a member that is not there.
+// optionalNumber is a member that may be absent, null or a number. set is false if it is absent.
 type optionalNumber struct {
 	set   bool
 	value *int64
@@ -107,7 +109,7 @@ func (h *customerHandlers) put(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	var in governRequest
+	var in operatorCustomerRequest
 	if err := decode(c, &in); err != nil {
 		return 0, nil, err
 	}
@@ -119,11 +121,11 @@ func (h *customerHandlers) put(c *gin.Context) (int, any, error) {
 	}
 	switch {
 	case k.ID == customerOf(c).ID && k.Status == account.StatusSuspended:
-		return 0, nil, invalid("/status", "forbidden", "that is the customer you act for: nobody could take it back")
+		return 0, nil, invalid("/status", "forbidden", "this is the customer of your own credential, which could not undo this")
 	case !slices.Contains([]account.Status{account.StatusActive, account.StatusSuspended}, k.Status):
 		return 0, nil, invalid("/status", "invalid", "give active or suspended")
 	case k.Credits != nil && *k.Credits < 0:
-		return 0, nil, invalid("/credits", "invalid", "give the recipients that may still be sent to, or null for no limit")
+		return 0, nil, invalid("/credits", "invalid", "give the number of recipients that the customer may still send to, or null for no limit")
 	}
 	if k, err = h.store.GovernCustomer(c.Request.Context(), k.ID, k.Status, k.Credits); err != nil {
 		return 0, nil, err
@@ -131,15 +133,15 @@ func (h *customerHandlers) put(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(k, ""), nil
 }
 
-// deleteCustomer ends a customer, and with it keys and users: it takes a credential that
-// may do as much as each of them.
+// delete deletes a customer with its keys and users. The credential must have all the rights that
+// any of them may have.
 func (h *customerHandlers) delete(c *gin.Context) (int, any, error) {
 	k, err := h.customer.read(c)
 	if err != nil {
 		return 0, nil, err
 	}
 	if k.ID == customerOf(c).ID {
-		return 0, nil, email.Fail(email.CodeForbidden, "that is the customer you act for: nobody could take it back")
+		return 0, nil, email.Fail(email.CodeForbidden, "this is the customer of your own credential, which could not undo this")
 	}
 	if member, why := grantOf(c).Exceeded(account.AccessKey{Scopes: []account.Scope{account.ScopeAdmin}}); member != "" {
 		return 0, nil, email.Fail(email.CodeForbidden, "the customer's keys may have more rights than this credential: %s", why)
@@ -153,8 +155,8 @@ func (h *customerHandlers) delete(c *gin.Context) (int, any, error) {
 	return http.StatusOK, customerResource(k, ""), nil
 }
 
-// listCustomers is a list of one, but for the operator: a credential sees its own
-// customer only.
+// list returns all customers to the operator. Any other credential receives a list with its own
+// customer.
 func (h *customerHandlers) list(c *gin.Context) (int, any, error) {
 	if !grantOf(c).Admin() {
 		return http.StatusOK, listAnswer[customerJSON]{Result: []customerJSON{customerResource(customerOf(c), "")}}, nil

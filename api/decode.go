@@ -13,9 +13,9 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// decode reads a small JSON object strictly: unknown and duplicate members and
-// wrong types are refused with a pointer. What the request changes by it may wait for a row's
-// lock: it has a connection's share afterwards.
+// decode reads a JSON object of at most maxSmallBody bytes. It refuses unknown and duplicate
+// members and wrong types, with a JSON Pointer. The change that follows may wait for a row lock,
+// so decode also reserves a connection as holdChange does.
 func decode(c *gin.Context, into any) error {
 	body, err := readBody(c, maxSmallBody, 0)
 	if err != nil {
@@ -30,7 +30,7 @@ func decode(c *gin.Context, into any) error {
 	return holdChange(c)
 }
 
-// choices refuses a list of more than there is to choose from: some would be named twice.
+// choices refuses a list with more values than there are known ones: some occur twice.
 func choices(pointer string, given, known int) error {
 	if given > known {
 		return invalid(pointer, "too_many", fmt.Sprintf("there are only %d to choose from: name each once", known))
@@ -38,7 +38,7 @@ func choices(pointer string, given, known int) error {
 	return nil
 }
 
-// noNUL refuses texts that Postgres takes for none. The body is JSON.
+// noNUL refuses a JSON body with a NUL in a string: Postgres stores none in text.
 func noNUL(body []byte) error {
 	if !bytes.Contains(body, []byte(`\u0000`)) {
 		return nil
@@ -47,7 +47,7 @@ func noNUL(body []byte) error {
 	for {
 		t, err := d.ReadToken()
 		if err != nil {
-			return nil // the end
+			return nil // io.EOF: the body is valid JSON
 		}
 		if t.Kind() == '"' && strings.Contains(t.String(), "\x00") {
 			return invalid(string(d.StackPointer()), "control_character", "remove the NUL")
@@ -55,7 +55,8 @@ func noNUL(body []byte) error {
 	}
 }
 
-// pathID reads a UUID from the path. Anything else names nothing we have.
+// pathID reads a UUID from the path. It answers 404 for anything else. what is the noun of the
+// answer, as in "there is no such e-mail".
 func pathID(c *gin.Context, name, what string) (string, error) {
 	id, err := uuid.Parse(c.Param(name))
 	if err != nil {

@@ -10,26 +10,26 @@ import (
 	"github.com/postrider/postrider/internal/apidoc"
 )
 
-// openapiDocument describes every route. Tests compare it with the route table and
-// every answer with it.
+// openapiDocument describes all routes. Tests compare it with the route table, and each answer
+// with it.
 //
 //go:embed openapi.yaml
 var openapiDocument []byte
 
-// docHandlers answer /docs and /openapi.json and .yaml.
+// docHandlers answers /docs, /openapi.json and /openapi.yaml.
 type docHandlers struct {
 	description func() (description, error)
 	respond     responder
 }
 
-// description is the API's own, in the forms that are served.
+// description is the OpenAPI document in the forms that are served.
 type description struct {
 	json, yaml, page []byte
 	// policy is the page's Content-Security-Policy.
 	policy string
 }
 
-// describe renders the description once, for the first who asks.
+// describe returns a function that renders the description at its first call.
 func describe(publicURL string) func() (description, error) {
 	return sync.OnceValues(func() (out description, err error) {
 		doc, err := apidoc.Parse(openapiDocument)
@@ -52,7 +52,7 @@ func describe(publicURL string) func() (description, error) {
 	})
 }
 
-// described answers with one form of the description.
+// form returns a handler that answers with one form of the description.
 func (h *docHandlers) form(contentType string, form func(description) []byte) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		d, err := h.description()
@@ -72,7 +72,7 @@ func (h *docHandlers) openapiYAML() gin.HandlerFunc {
 	return h.form("application/yaml", func(d description) []byte { return d.yaml })
 }
 
-// docs answers with a page that may load nothing, from nowhere.
+// page answers with an HTML page whose Content-Security-Policy forbids it to load anything.
 func (h *docHandlers) page(c *gin.Context) {
 	d, err := h.description()
 	if err != nil {

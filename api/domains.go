@@ -12,20 +12,20 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Domains are the sender domains of customers.
+// Domains stores the sender domains of customers.
 type Domains interface {
 	AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
 	Domains(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Domain, *email.Cursor, error)
 	Domain(ctx context.Context, customerID, name string) (account.Domain, error)
-	// VerifyDomain sets whether a domain is verified. It and DeleteDomain lock a domain
-	// that was verified: nobody sends from it until it is verified for a customer.
+	// VerifyDomain sets whether a domain is verified. If it or DeleteDomain takes a verification
+	// back, no customer may send from the domain until it is verified again.
 	VerifyDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
 	DeleteDomain(ctx context.Context, customerID, name string) (account.Domain, error)
-	// SetWarmup replaces a domain's plan; an empty one is none.
+	// SetWarmup replaces the warm-up plan of a domain; an empty plan removes it.
 	SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error)
 }
 
-// domainHandlers answer /v1.0/customers/:id/domains, and the warm-up of a domain.
+// domainHandlers answers /v1.0/customers/:id/domains and the warm-up plans below it (warmup.go).
 type domainHandlers struct {
 	customer pathCustomer
 	store    Domains
@@ -67,7 +67,7 @@ func (h *domainHandlers) post(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Verified != nil && !*in.Verified && !d.VerifiedAt.IsZero() {
-		return 0, nil, email.Fail(email.CodeConflict, `the domain is verified, and adding it again takes nothing back: PUT {"verified":false} to /v1.0/customers/%s/domains/%s, or DELETE that`, k.ID, name)
+		return 0, nil, email.Fail(email.CodeConflict, `the domain is verified, and adding it again does not change that: PUT {"verified":false} to /v1.0/customers/%s/domains/%s, or DELETE that`, k.ID, name)
 	}
 	return http.StatusOK, newDomainAnswer(d), nil
 }
@@ -88,7 +88,8 @@ func (h *domainHandlers) list(c *gin.Context) (int, any, error) {
 	return http.StatusOK, listed(domains, next, newDomainAnswer), nil
 }
 
-// customerDomain answers for the domain that a path names, after a change if there is one.
+// one returns a handler for the domain that the path names. It calls do and answers with the
+// domain.
 func (h *domainHandlers) one(do func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
 		k, name, err := h.named(c)
@@ -103,7 +104,7 @@ func (h *domainHandlers) one(do func(c *gin.Context, customerID, name string) (a
 	}
 }
 
-// namedDomain reads the customer and the domain's name of a path.
+// named returns the customer and the name of the domain in the path.
 func (h *domainHandlers) named(c *gin.Context) (account.Customer, string, error) {
 	k, err := h.customer.read(c)
 	if err != nil {
@@ -130,7 +131,7 @@ func (h *domainHandlers) put(c *gin.Context, customerID, name string) (account.D
 		return account.Domain{}, err
 	}
 	if in.Verified == nil {
-		return account.Domain{}, invalid("/verified", "missing", "give true, or false to take the verification back")
+		return account.Domain{}, invalid("/verified", "missing", "give true to verify the domain, false to take the verification back")
 	}
 	if !grantOf(c).MaySendFrom(name) {
 		return account.Domain{}, foreignDomain(name)
@@ -145,6 +146,7 @@ func (h *domainHandlers) delete(c *gin.Context, customerID, name string) (accoun
 	return h.store.DeleteDomain(c.Request.Context(), customerID, name)
 }
 
+// foreignDomain refuses to change a domain that is not among those of the credential.
 func foreignDomain(name string) error {
-	return email.Fail(email.CodeForbidden, "this access key may not send from %s, so it neither gives nor takes it", name)
+	return email.Fail(email.CodeForbidden, "this access key may not send from %s, so it may not change that domain", name)
 }

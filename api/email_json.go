@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// stamp writes a tm_ member.
+// stamp formats the value of a tm_ member, as VoIPBIN's API does.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return email.TimestampNever
@@ -17,7 +17,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(email.TimestampLayout)
 }
 
-// moment writes any other time: RFC 3339 in UTC, null when there is none.
+// moment formats any other time: RFC 3339 in UTC with milliseconds, null for the zero time.
 func moment(t time.Time) *string {
 	if t.IsZero() {
 		return nil
@@ -26,7 +26,7 @@ func moment(t time.Time) *string {
 	return &s
 }
 
-// addressJSON is the seed API's Address: all members, always.
+// addressJSON is VoIPBIN's Address, with all members even if they are empty.
 type addressJSON struct {
 	Type       string `json:"type"`
 	Target     string `json:"target"`
@@ -35,7 +35,7 @@ type addressJSON struct {
 	Detail     string `json:"detail"`
 }
 
-// attachmentJSON is the seed API's Attachment with what we know besides.
+// attachmentJSON is VoIPBIN's Attachment with members of our own.
 type attachmentJSON struct {
 	ReferenceType email.ReferenceType `json:"reference_type"`
 	ReferenceID   string              `json:"reference_id"`
@@ -71,7 +71,7 @@ type recipientJSON struct {
 	AcceptedBy    *acceptedJSON         `json:"accepted_by,omitempty"`
 }
 
-// relayFaultJSON says why no relay takes an e-mail.
+// relayFaultJSON says why no relay accepts an e-mail at present.
 type relayFaultJSON struct {
 	Relay         string  `json:"relay"`
 	Since         *string `json:"since"`
@@ -81,7 +81,7 @@ type relayFaultJSON struct {
 	NextAttemptAt *string `json:"next_attempt_at"`
 }
 
-// emailJSON is the seed API's Email, then what we add.
+// emailJSON is VoIPBIN's Email, then members of our own.
 type emailJSON struct {
 	ID           string        `json:"id"`
 	CustomerID   string        `json:"customer_id"`
@@ -90,7 +90,7 @@ type emailJSON struct {
 	Status       email.Status  `json:"status"`
 	Subject      string        `json:"subject"`
 	Content      string        `json:"content"`
-	// ContentTruncated: Content is the beginning of what the single e-mail has.
+	// ContentTruncated: Content is cut to listedBytes. GET of the single e-mail has all of it.
 	ContentTruncated bool             `json:"content_truncated,omitempty"`
 	Attachments      []attachmentJSON `json:"attachments"`
 	TmCreate         string           `json:"tm_create"`
@@ -117,7 +117,7 @@ type emailJSON struct {
 	WorkflowURL   string            `json:"workflow_url,omitempty"`
 }
 
-// singleJSON is an Email by itself, with what a list leaves out.
+// singleJSON is the answer for one e-mail. It has members that lists leave out.
 type singleJSON struct {
 	emailJSON
 	ContentHTML     string        `json:"content_html"`
@@ -129,6 +129,7 @@ type calendarJSON struct {
 	ICS    string `json:"ics"`
 }
 
+// single returns the answer for one e-mail to a credential that may read it.
 func (h *emailHandlers) single(c *gin.Context, e email.Email) singleJSON {
 	out := singleJSON{emailJSON: h.item(c, e), ContentHTML: e.HTML}
 	if e.Calendar.ICS != "" {
@@ -137,8 +138,8 @@ func (h *emailHandlers) single(c *gin.Context, e email.Email) singleJSON {
 	return out
 }
 
-// answered is an Email by itself as the credential may see it. One that may not read
-// e-mails sees how it stands, and nothing of what it says and to whom.
+// answered returns the answer for one e-mail. If the credential may not read e-mails, the answer
+// has the status and no content, addresses or recipients.
 func (h *emailHandlers) answered(c *gin.Context, e email.Email) singleJSON {
 	out := h.single(c, e)
 	if grantOf(c).May(account.ScopeRead) {
@@ -153,6 +154,7 @@ func (h *emailHandlers) answered(c *gin.Context, e email.Email) singleJSON {
 	}}
 }
 
+// item returns the entry of a list for an e-mail.
 func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 	out := emailJSON{
 		ID: e.ID, CustomerID: e.CustomerID, Source: address(e.From), Destinations: addresses(e.To),
@@ -178,7 +180,7 @@ func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 	out.WorkflowURL = h.links.workflow(e.WorkflowID)
 	for _, a := range e.Attachments {
 		if a.ReferenceType == email.ReferenceFile && a.ReferenceID == a.BlobID {
-			a.ReferenceType, a.ReferenceID = "", "" // it came in the message: there is no file to get
+			a.ReferenceType, a.ReferenceID = "", "" // the request contained it: /v1.0/files has no such file
 		}
 		out.Attachments = append(out.Attachments, attachmentJSON{
 			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Filename: a.Filename, Type: a.Type, Size: a.Size,

@@ -12,39 +12,44 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Emails keeps e-mails. Every call is bounded by a customer.
+// Emails stores e-mails. Each call sees the e-mails of one customer only.
 type Emails interface {
-	// Accept stores a message, once per idempotency key: after it returns, the mail
-	// cannot be lost. replayed says that it was stored before.
+	// Accept stores a message as an e-mail and commits. A second call with the same
+	// idempotency key returns the first e-mail, and replayed is true.
 	Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	Email(ctx context.Context, customerID, id string) (email.Email, error)
 	Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
-	// Delete also cancels what is not sent; wake says that a run may wait for that.
+	// Delete removes an e-mail from lists and cancels it if it is not sent yet. wake reports
+	// whether a workflow may wait for the e-mail, and is to be signalled.
 	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
-	// Resend accepts a finished e-mail's message as a new e-mail.
+	// Resend accepts the message of a finished e-mail as a new e-mail.
 	Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
-	// Settled tells which e-mails have had a verdict for every recipient.
+	// Settled returns those of ids whose recipients all have a verdict.
 	Settled(ctx context.Context, ids []string) ([]string, error)
-	// ContentBytes is about what Email reads into memory.
+	// ContentBytes returns about how many bytes Email reads into memory.
 	ContentBytes(ctx context.Context, customerID, id string) (int64, error)
 }
 
-// EmailStarter starts and wakes the runs of e-mails, best effort.
+// EmailStarter starts the workflows of e-mails and signals them. It may fail: the outbox and the
+// sweeps start them later.
 type EmailStarter interface {
-	// Owner names this process in the leases of the outbox.
+	// Owner is the holder of this process's leases in the outbox.
 	Owner() string
+	// Accepted starts the workflow of a new e-mail, in the background.
 	Accepted(e email.Email)
+	// Wake signals the workflow of an e-mail to read its state again.
 	Wake(ctx context.Context, e email.Email) error
 }
 
-// emailHandlers answer /v1.0/emails and what is below one e-mail, but for its events.
+// emailHandlers answers /v1.0/emails and the routes of one e-mail, except its events and
+// attempts.
 type emailHandlers struct {
 	store       Emails
 	starter     EmailStarter
 	submissions submissions
 	links       links
-	// waiters are the requests with ?wait=, waits how many there may be.
+	// waiters are the requests with ?wait=. waits limits them.
 	waiters *waiters
 	waits   *shares
 	log     *slog.Logger
@@ -70,7 +75,7 @@ func (h *emailHandlers) post(c *gin.Context) (int, any, error) {
 	}
 	h.accepted(c, e)
 	if wait > 0 {
-		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // read again after the wait
+		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // to free memory; settled reads them again
 		releaseAll(c)
 		if e, err = h.settled(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err
@@ -79,9 +84,9 @@ func (h *emailHandlers) post(c *gin.Context) (int, any, error) {
 	return postStatus(c, e), h.single(c, e), nil
 }
 
-// accept stores the message of a request.
+// accept decodes the message of a request and stores it.
 func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
-	// The body, the message, and what is sent to Postgres of it.
+	// Three times the body: the body, the message, and the parameters of the SQL statements.
 	body, err := h.submissions.body(c, 3)
 	if err != nil {
 		return email.Email{}, false, err
@@ -94,19 +99,19 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for another request of its customer
+	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for a row lock
 		if err := holdChange(c); err != nil {
 			return email.Email{}, false, err
 		}
 	}
-	// The client may hang up; what it sent is accepted or not, never half.
+	// WithoutCancel: a client that closes the connection does not interrupt the transaction.
 	e, replayed, err = h.store.Accept(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, m, h.starter.Owner(),
 		email.Idempotency{Key: key, Fingerprint: fingerprint})
 	return e, replayed, atSender(err, sender)
 }
 
-// postStatus is the status of an answer: 202 while something is still to come.
-// VoIPBIN knows no such difference.
+// postStatus returns the HTTP status for an accepted e-mail: 202, or 200 if its status is final.
+// VoIPBIN's API answers 200 always.
 func postStatus(c *gin.Context, e email.Email) int {
 	if e.Status.Final() || voipbin(c) {
 		return http.StatusOK
@@ -114,7 +119,7 @@ func postStatus(c *gin.Context, e email.Email) int {
 	return http.StatusAccepted
 }
 
-// accepted starts the run of a new e-mail.
+// accepted starts the workflow of a new e-mail and logs it.
 func (h *emailHandlers) accepted(c *gin.Context, e email.Email) {
 	h.starter.Accepted(e)
 	h.log.InfoContext(c.Request.Context(), "email.accepted", "email_id", e.ID, "customer_id", e.CustomerID, "request_id", requestID(c),
@@ -212,8 +217,8 @@ type rescheduleRequest struct {
 	SendAt *time.Time `json:"send_at"`
 }
 
-// control carries out an action: in the store first, so that it works whatever
-// Temporal does, then by waking the run.
+// control returns a handler that applies an action to an e-mail. It changes the store first, so
+// that the action works while Temporal is down, then signals the workflow.
 func (h *emailHandlers) control(action email.Action) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "e-mail")
@@ -227,7 +232,7 @@ func (h *emailHandlers) control(action email.Action) handler {
 				return 0, nil, err
 			}
 			if in.SendAt == nil || !storableTime(*in.SendAt) {
-				return 0, nil, invalid("/send_at", "missing", "give the new time as RFC 3339 has it: 2026-01-02T15:04:05Z")
+				return 0, nil, invalid("/send_at", "missing", "give the new time in RFC 3339 format, as 2026-01-02T15:04:05Z")
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
 		}
@@ -244,14 +249,15 @@ func (h *emailHandlers) control(action email.Action) handler {
 	}
 }
 
-// wake tells a run that its e-mail changed. It is best effort: the gate knows.
+// wake signals the workflow of a changed e-mail. It may fail: the gate checks the state before
+// each attempt.
 func (h *emailHandlers) wake(ctx context.Context, e email.Email) {
 	if err := h.starter.Wake(ctx, e); err != nil {
 		h.log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
 	}
 }
 
-// settled reads an e-mail, after waiting for a verdict on every recipient.
+// settled waits until every recipient has a verdict, at most for wait, and reads the e-mail.
 func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
 	if wait > 0 {
 		if err := h.wait(c, customerID, id, wait); err != nil {
@@ -264,9 +270,9 @@ func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time
 	return h.store.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
 }
 
-// wait waits for a verdict on every recipient. Meanwhile it holds no content, nor the
-// header of the request, which nothing reads afterwards. It does not wait where as many requests
-// of the customer do as may: they would hold the connections of others.
+// wait waits until every recipient has a verdict. Meanwhile the request holds neither content nor
+// its header, which is not read again. wait returns at once if too many requests of the customer
+// wait already: they would use up the connections of other customers.
 func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
@@ -290,7 +296,8 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	return nil
 }
 
-// holdContent is holdAnswer for an e-mail: its content as it is read, and as JSON twice.
+// holdContent reserves memory to answer with an e-mail: its content as it is read, and as JSON in
+// a growing buffer.
 func (h *emailHandlers) holdContent(c *gin.Context, id string) error {
 	if err := holdQuery(c); err != nil {
 		return err

@@ -9,17 +9,18 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Events keeps what happened. Every call is bounded by a customer.
+// Events reads events and attempts. Each call sees those of one customer only.
 type Events interface {
-	// EmailEvents and Attempts read on after a number, and tell the one to go on after, 0
-	// at the end.
+	// EmailEvents and Attempts return a page of what comes after a number, and the number that
+	// the next page comes after, 0 on the last page.
 	EmailEvents(ctx context.Context, customerID, emailID string, after int64) (es []email.Event, next int64, err error)
 	Attempts(ctx context.Context, customerID, emailID string, after int) (as []email.Attempt, next int, err error)
-	// Feed reads on from a place, which may be empty, and says where it got to.
+	// Feed returns the events after a cursor, and the cursor of the last one. An empty cursor is
+	// the beginning.
 	Feed(ctx context.Context, customerID, after string, limit int) (es []email.Event, next string, err error)
 }
 
-// eventHandlers answer /v1.0/events and the events and attempts of an e-mail.
+// eventHandlers answers /v1.0/events, and the events and attempts of an e-mail.
 type eventHandlers struct{ store Events }
 
 type eventJSON struct {
@@ -48,6 +49,7 @@ func eventsJSON(es []email.Event) []eventJSON {
 	return out
 }
 
+// ofEmail lists the events of an e-mail.
 func (h *eventHandlers) ofEmail(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "e-mail")
 	if err != nil {
@@ -67,6 +69,8 @@ func (h *eventHandlers) ofEmail(c *gin.Context) (int, any, error) {
 	return http.StatusOK, numberedAnswer[eventJSON]{Result: eventsJSON(es), NextPageToken: tokenOf(next)}, nil
 }
 
+// feed lists the events of a customer's e-mails. The answer's next is the after of the next
+// request, even if there are no more events yet.
 func (h *eventHandlers) feed(c *gin.Context) (int, any, error) {
 	size, err := pageSize(c)
 	if err != nil {

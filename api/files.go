@@ -16,10 +16,10 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Files keeps what customers upload. Every call is bounded by a customer.
+// Files stores uploaded files. Each call sees those of one customer only.
 type Files interface {
-	// StoreFile reads content to its end. An error of content is in the chain of the
-	// one returned, and leaves nothing behind.
+	// StoreFile reads content to its end and stores it. It wraps an error of content, and stores
+	// nothing then.
 	StoreFile(ctx context.Context, customerID string, f email.File, content io.Reader) (email.File, error)
 	Files(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.File, *email.Cursor, error)
 	File(ctx context.Context, customerID, id string) (email.File, error)
@@ -27,7 +27,7 @@ type Files interface {
 	DeleteFile(ctx context.Context, customerID, id string) (email.File, error)
 }
 
-// fileHandlers answer /v1.0/files.
+// fileHandlers answers /v1.0/files.
 type fileHandlers struct {
 	store   Files
 	limits  intake.Limits
@@ -51,19 +51,19 @@ func fileAnswer(f email.File) fileJSON {
 
 const (
 	fieldFile = "file"
-	// maxFormOverhead is what a form may have besides the file: boundaries and headers.
+	// maxFormOverhead limits a form without its file: boundaries and headers.
 	maxFormOverhead = 64 << 10
-	// maxPartHeader bounds what comes before the file, and behind it: boundaries and headers.
-	// mime/multipart takes 10 MB of a header.
+	// maxPartHeader limits what precedes the file and what follows it: a boundary and a header.
+	// mime/multipart alone accepts a header of 10 MB.
 	maxPartHeader = 16 << 10
-	// sniffBytes tell a file's type.
+	// sniffBytes is how much of a file its type is detected from.
 	sniffBytes = 512
-	// streamBytes is what one stream to or from Postgres holds: a chunk of 512 KiB, that in hex
-	// as it is sent, and what the driver makes of it.
+	// streamBytes is the memory of a stream to or from Postgres: a chunk of 512 KiB, the chunk in
+	// hexadecimal, and the driver's buffers.
 	streamBytes = 4 << 20
 )
 
-// postFile stores an upload when it has arrived.
+// post receives an upload into a spool file, then stores it.
 func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) {
 	if err := hold(c, budgetOf(c).bodies, inMemory); err != nil {
 		return 0, nil, err
@@ -82,7 +82,7 @@ func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) 
 	if f.Filename, f.Type, err = intake.Upload(up.part.FileName(), up.part.Header.Get("Content-Type"), head, h.limits); err != nil {
 		return 0, nil, err
 	}
-	// A client that hangs up is noticed by reading, before anything is stored.
+	// A client that closes the connection makes reading fail, before anything is stored.
 	collected := budgetOf(c).spool.Spool(shareOf(c), h.limits.MaxMessageBytes)
 	defer func() { err = errors.Join(err, collected.Close()) }()
 	if _, err := collected.ReadFrom(content); err != nil {
@@ -107,19 +107,19 @@ func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) 
 	return http.StatusCreated, fileAnswer(f), nil
 }
 
-// upload is the file inside a form. It ends only where the form is whole, and
-// fails with an *email.Failure.
+// upload reads the file in a form. It returns io.EOF only if the form is complete, else an
+// *email.Failure.
 type upload struct {
 	body  *formBody
 	form  *multipart.Reader
 	part  *multipart.Part
 	limit int64
 	read  int64
-	// ended is what the form's end was: it can be looked for once.
+	// ended is the result of end, which can be called once.
 	ended error
 }
 
-// openUpload finds the form's one part.
+// openUpload finds the file in a form, which must be its first part.
 func openUpload(c *gin.Context, limit int64) (*upload, error) {
 	if c.Request.ContentLength > limit+maxFormOverhead {
 		return nil, fileTooLarge(limit)
@@ -128,7 +128,7 @@ func openUpload(c *gin.Context, limit int64) (*upload, error) {
 	c.Request.Body = body
 	form, err := c.Request.MultipartReader()
 	if err != nil || c.ContentType() != "multipart/form-data" {
-		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the file as multipart/form-data, in a field named file, as curl --form file=@report.pdf does")
+		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the file as multipart/form-data in a field named file; with curl: --form file=@report.pdf")
 	}
 	up := &upload{body: body, form: form, limit: limit}
 	switch up.part, err = up.next(); {
@@ -161,7 +161,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end is io.EOF where nothing follows the file.
+// end returns io.EOF if the file is the last part of the form.
 func (u *upload) end() error {
 	switch part, err := u.next(); {
 	case err != nil:
@@ -172,12 +172,12 @@ func (u *upload) end() error {
 	return io.EOF
 }
 
-// next is the form's next part, nil at its end.
+// next returns the next part of the form, nil at its end.
 func (u *upload) next() (*multipart.Part, error) {
 	u.body.inHeader, u.body.left = true, maxPartHeader
 	part, err := u.form.NextPart()
 	u.body.inHeader = false
-	if err == io.EOF { // not one that is wrapped: that form broke off
+	if err == io.EOF { // a wrapped io.EOF means that the form is incomplete
 		return nil, nil
 	}
 	if err != nil {
@@ -186,20 +186,21 @@ func (u *upload) next() (*multipart.Part, error) {
 	return part, nil
 }
 
+// failed returns the failure to answer with for an error of reading the form.
 func (u *upload) failed(err error) error {
 	if errors.Is(err, errPartHeader) {
-		return invalid(fieldFile, "too_long", "the header of a part of the form is larger than 16 KiB: give it a name, a file name and a type")
+		return invalid(fieldFile, "too_long", "the header of a part of the form is larger than 16 KiB: send only a name, a file name and a type")
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fileTooLarge(u.limit)
 	}
-	f := email.Fail(email.CodeInvalidRequest, "the form did not arrive whole; send it again")
+	f := email.Fail(email.CodeInvalidRequest, "the form is incomplete; send it again")
 	f.Err = err
 	return f
 }
 
-// formBody is a form as it comes. While a header is read it fails with errPartHeader after
-// left bytes.
+// formBody is the body of a form. While inHeader is set, it returns errPartHeader after left
+// bytes.
 type formBody struct {
 	io.ReadCloser
 	inHeader bool

@@ -12,11 +12,12 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// filters are the query parameters that narrow a list of e-mails.
+// filters are the query parameters that filter e-mails. Each sets its part of a Filter, or returns
+// a hint what to give instead.
 var filters = map[string]func(*email.Filter, string) (hint string){
 	"status": func(f *email.Filter, v string) string {
 		for word := range strings.SplitSeq(v, ",") {
-			switch word { // VoIPBIN's that are none of ours
+			switch word { // VoIPBIN's statuses that we do not have
 			case "bounce":
 				word = string(email.StatusBounced)
 			case "dropped":
@@ -57,15 +58,16 @@ var filters = map[string]func(*email.Filter, string) (hint string){
 	"created_before": func(f *email.Filter, v string) string { return instant(&f.CreatedBefore, v) },
 }
 
+// party reads an address, or a domain as @example.com.
 func party(into *string, v string) string {
 	if !strings.Contains(v, "@") {
-		return "give a whole address, or a domain as @example.com"
+		return "give a complete address, or a domain as @example.com"
 	}
 	*into = v
 	return ""
 }
 
-// instant reads RFC 3339, the seed API's timestamps, or a day.
+// instant reads a time in RFC 3339 format, a timestamp of VoIPBIN's API, or a day.
 func instant(into *time.Time, v string) string {
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05.999999", time.DateOnly} {
 		if at, err := time.Parse(layout, v); err == nil && storableTime(at) {
@@ -73,29 +75,30 @@ func instant(into *time.Time, v string) string {
 			return ""
 		}
 	}
-	return "give a time as 2025-03-14T19:04:01Z, 2025-03-14 19:04:01.160250 or 2025-03-14, in UTC unless it says otherwise; + is written %2B in a URL"
+	return "give a time as 2025-03-14T19:04:01Z, 2025-03-14 19:04:01.160250 or 2025-03-14, without an offset it is in UTC; write + as %2B in a URL"
 }
 
-// credential reports whether a parameter is one of those that a credential may come in.
-func credential(parameter string) bool { return parameter == "token" || parameter == "accesskey" }
+// isCredential reports whether a parameter carries a credential.
+func isCredential(parameter string) bool { return parameter == "token" || parameter == "accesskey" }
 
-// parameters refuses all that are not among known, with a hint.
+// parameters refuses query parameters that are not in known, with a hint. Customers with the
+// profile voipbin may give unknown ones.
 func parameters(c *gin.Context, hint string, known ...string) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Request.URL.Query())) {
-		if !slices.Contains(known, name) && !credential(name) && !voipbin(c) {
+		if !slices.Contains(known, name) && !isCredential(name) && !voipbin(c) {
 			return invalid(name, "unknown", "there is no such parameter; "+hint)
 		}
 	}
 	return nil
 }
 
-// filterOf reads the filter of a list. A parameter that is not known would
-// silently take too much, so it is refused.
+// filterOf reads the filters of a list. also are other parameters of the route. An unknown
+// parameter is refused, because ignoring a misspelt filter would select too many e-mails.
 func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
 	var f email.Filter
 	query := c.Request.URL.Query()
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if slices.Contains(also, name) || credential(name) {
+		if slices.Contains(also, name) || isCredential(name) {
 			continue
 		}
 		set, ok := filters[name]
@@ -106,7 +109,7 @@ func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
 			return f, invalid(name, "unknown", "there is no such filter; there are "+strings.Join(filterNames, ", "))
 		}
 		if len(query[name]) > 1 {
-			return f, invalid(name, "duplicate", "give it once")
+			return f, invalid(name, "duplicate", "give the parameter once")
 		}
 		v := query.Get(name)
 		if v == "" {
@@ -117,7 +120,7 @@ func filterOf(c *gin.Context, also ...string) (email.Filter, error) {
 		}
 	}
 	if !f.CreatedBefore.IsZero() && !f.CreatedFrom.Before(f.CreatedBefore) {
-		return f, invalid("created_before", "invalid", "it has to be later than created_from, which is included while created_before is not")
+		return f, invalid("created_before", "invalid", "give a time later than created_from; the period includes created_from and excludes created_before")
 	}
 	return f, nil
 }

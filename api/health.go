@@ -14,25 +14,24 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// healthHandlers answer /healthz and /readyz.
+// healthHandlers answers /healthz and /readyz.
 type healthHandlers struct {
-	// ready reports whether Postgres answers, workerReady whether the worker of this process
-	// gets work; nil where the process runs none.
+	// ready and workerReady are Deps.Ready and Deps.WorkerReady, which may be nil.
 	ready, workerReady func(context.Context) error
 	log                *slog.Logger
 }
 
-// readyTimeout is how long Postgres and, for a worker, Temporal may take together to
-// answer a probe. `postrider health` waits longer, so that it gets the reason.
+// readyTimeout is how long Postgres and, for a worker, Temporal may take together to answer a
+// probe. `postrider health` waits longer, so that it receives the reason.
 const readyTimeout = 3 * time.Second
 
-// healthz says that the process answers; nothing else.
+// healthz answers 200 as long as the process can answer.
 func (h *healthHandlers) healthz(*gin.Context) (int, any, error) {
 	return http.StatusOK, gin.H{"status": "ok"}, nil
 }
 
-// readyz says whether mail can be accepted: that takes Postgres, not Temporal. The
-// worker that the process may run as well is told beside it: mail is accepted without.
+// readyz answers 200 if e-mails can be accepted, which needs Postgres, not Temporal. If the
+// process runs a worker, the answer also has its state, which does not change the status.
 func (h *healthHandlers) readyz(c *gin.Context) (int, any, error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
@@ -50,8 +49,8 @@ func (h *healthHandlers) readyz(c *gin.Context) (int, any, error) {
 	return http.StatusOK, out, nil
 }
 
-// unready is the answer to everybody: it says what is wrong, without the addresses
-// that a driver's error may hold. The log has those.
+// unready returns the failure to answer with. Its detail is public, so it has no text of a
+// driver's error, which may contain addresses. The error is logged.
 func unready(err error) *email.Failure {
 	detail := "Postgres does not answer"
 	if f, ok := errors.AsType[*email.Failure](err); ok {
@@ -62,16 +61,16 @@ func unready(err error) *email.Failure {
 	return f
 }
 
-// Probe is the answer of a worker's port to /healthz and /readyz.
+// Probe is the answer of a worker's health port to /healthz and /readyz.
 type Probe struct {
 	// Status is ok, ready or unavailable.
 	Status string `json:"status"`
-	// Reason says why it is unavailable, and what to do; empty otherwise.
+	// Reason says why the status is unavailable and what to do; empty otherwise.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Health answers the probes and scrapes of a process without an API, such as a
-// worker. The error of ready is in the answer: such a port is for the operator alone.
+// Health answers /healthz, /readyz and /metrics of a process without an API, such as a worker.
+// The answer has the error of ready, because only the operator reaches this port.
 func Health(ready func(context.Context) error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
@@ -82,7 +81,7 @@ func Health(ready func(context.Context) error, metrics http.Handler) http.Handle
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		// The prober has hung up if this fails; there is nobody to tell.
+		// An error means that the client has closed the connection.
 		_, _ = w.Write(body)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Probe{Status: "ok"}) })

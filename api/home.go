@@ -9,28 +9,28 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Home is where everything else is, for GET /.
+// Home is what GET / shows besides the API's own addresses.
 type Home struct {
-	// TemporalUI is the address of Temporal's UI, and Inbox that of the server which
-	// receives mail. Both are empty outside of development: the answer is for anybody.
+	// TemporalUI is the address of Temporal's UI, Inbox that of the SMTP server for received
+	// mail. Both are empty outside of development, because GET / needs no credential.
 	TemporalUI, Inbox string
 }
 
-// homeHandlers answer /.
+// homeHandlers answers /.
 type homeHandlers struct {
 	home    Home
 	links   links
 	respond responder
 }
 
-// homeJSON has addresses only.
+// homeJSON is the answer of GET / for programs.
 type homeJSON struct {
 	API        string `json:"api"`
 	Docs       string `json:"docs"`
 	OpenAPI    string `json:"openapi"`
 	TemporalUI string `json:"temporal_ui,omitempty"`
 	Inbox      string `json:"inbox,omitempty"`
-	// Messages lists mailboxes, from which the messages are reached.
+	// Messages is the address of the list of mailboxes.
 	Messages string `json:"messages,omitempty"`
 }
 
@@ -48,7 +48,7 @@ var homePage = template.Must(template.New("home").Parse(`<!DOCTYPE html>
 </ul></body></html>
 `))
 
-// home answers GET /: a page for a browser, else JSON.
+// get answers with an HTML page if the client accepts one, else with JSON.
 func (h *homeHandlers) get(c *gin.Context) {
 	base := h.links.publicURL
 	out := homeJSON{API: base + "/v1.0", Docs: base + "/docs", OpenAPI: base + "/openapi.json", TemporalUI: h.home.TemporalUI, Inbox: h.home.Inbox}

@@ -53,7 +53,7 @@ func TestASlashAtTheEndIsLeftOut(t *testing.T) {
 	status, got := location("POST", "/v1.0/emails/")
 	require.Equal(t, http.StatusNotFound, status)
 	require.Empty(t, got)
-	require.Contains(t, b.call("POST", "/v1.0/emails/", "{}").field(t, "detail"), "leave out the slash at its end")
+	require.Contains(t, b.call("POST", "/v1.0/emails/", "{}").field(t, "detail"), "remove the slash at its end")
 	for _, r := range b.server.Routes() {
 		if r.Method == http.MethodGet && r.Path != "/" {
 			status, got := location("GET", r.Path+"/")

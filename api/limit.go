@@ -12,15 +12,14 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// limiters are token buckets by name, in this process. Those that are full again
-// are forgotten.
+// limiters are token buckets by name, in the memory of this process. Full buckets are removed.
 type limiters struct {
 	every rate.Limit
 	burst int
 
 	mu      sync.Mutex
 	buckets map[string]*rate.Limiter
-	// sweepAt is how many there may be before the full ones are looked for.
+	// sweepAt is the number of buckets at which full ones are removed.
 	sweepAt int
 }
 
@@ -47,8 +46,8 @@ func (l *limiters) bucket(name string) *rate.Limiter {
 	return b
 }
 
-// requestLimits are how many requests a second a credential and a customer may make; nil is
-// any number.
+// requestLimits limits the requests per second of each credential, and of each customer; nil
+// limiters are no limit.
 type requestLimits struct{ credentials, customers *limiters }
 
 func newRequestLimits(perCredential, perCustomer int) (l requestLimits) {
@@ -61,11 +60,10 @@ func newRequestLimits(perCredential, perCustomer int) (l requestLimits) {
 	return l
 }
 
-// allow counts a request of a credential and refuses what is too much. Every
-// answer says how much is left, as the RateLimit headers of
-// draft-ietf-httpapi-ratelimit-headers-03 have it.
-// A customer's credentials share a limit besides, so that many keys are not many times
-// the rate. The headers tell of the limit of which less is left.
+// allow counts a request, and refuses it with CodeTooMany if the credential or its customer has
+// none left. The limit of the customer is for all its credentials together: more keys do not
+// raise the rate. The headers RateLimit-Limit, -Remaining and -Reset
+// (draft-ietf-httpapi-ratelimit-headers-03) describe the limit with less left.
 func (l requestLimits) allow(c *gin.Context, grant account.Grant) error {
 	left := math.Inf(1)
 	for _, l := range []struct {
@@ -83,7 +81,7 @@ func (l requestLimits) allow(c *gin.Context, grant account.Grant) error {
 		allowed := b.Allow()
 		if tokens := max(b.Tokens(), 0); tokens < left {
 			left = tokens
-			l.limiters.tell(c, left)
+			l.limiters.setHeaders(c, left)
 		}
 		if !allowed {
 			c.Header("Retry-After", "1")
@@ -93,7 +91,7 @@ func (l requestLimits) allow(c *gin.Context, grant account.Grant) error {
 	return nil
 }
 
-func (l *limiters) tell(c *gin.Context, left float64) {
+func (l *limiters) setHeaders(c *gin.Context, left float64) {
 	c.Header("RateLimit-Limit", strconv.Itoa(l.burst))
 	c.Header("RateLimit-Remaining", strconv.Itoa(int(left)))
 	c.Header("RateLimit-Reset", strconv.Itoa(int(math.Ceil((float64(l.burst)-left)/float64(l.every)))))

@@ -1,18 +1,17 @@
 package api
 
-// links makes the addresses that answers name.
+// links makes the addresses in answers.
 type links struct {
-	// publicURL is how the API is reached, without a slash at the end; empty makes a location
-	// a path.
+	// publicURL is Options.PublicURL.
 	publicURL string
-	// workflowURL makes the address of a run in the Temporal UI; nil leaves it out.
+	// workflowURL is Options.WorkflowURL, which may be nil.
 	workflowURL func(workflowID string) string
 }
 
-// location is the address of a path of the API.
+// location returns the address of a path of the API, for the Location header.
 func (l links) location(path string) string { return l.publicURL + path }
 
-// workflow is the address of a run in the Temporal UI, empty where there is none.
+// workflow returns the address of a workflow in the Temporal UI, empty if there is no UI.
 func (l links) workflow(id string) string {
 	if l.workflowURL == nil {
 		return ""

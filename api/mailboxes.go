@@ -11,24 +11,24 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// Mailboxes keeps received mail. Every call is bounded by a customer.
+// Mailboxes reads received mail. Each call sees that of one customer only.
 type Mailboxes interface {
 	Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mailbox, error)
 	Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error)
-	// ReceivedMessage gives a message and a reader of its Size bytes.
+	// ReceivedMessage returns a message and a reader of its Size bytes.
 	ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, io.Reader, error)
 }
 
-// Parser reads a message for display. It may change raw.
+// Parser parses received messages. Its methods may change raw.
 type Parser interface {
-	// Parse returns what it could read even with an error, which is
-	// mailbox.ErrTooSlow.
+	// Parse returns what it has parsed. Its only error is mailbox.ErrTooSlow, which comes with
+	// the part that it parsed before the time limit.
 	Parse(raw []byte) (mailbox.Parsed, error)
 	// Attachment fails with mailbox.ErrNoAttachment, ErrTooComplex or ErrTooSlow.
 	Attachment(raw []byte, index int) (mailbox.Part, []byte, error)
 }
 
-// mailboxHandlers answer /v1.0/mailboxes.
+// mailboxHandlers answers /v1.0/mailboxes and, in messages.go, the messages in mailboxes.
 type mailboxHandlers struct {
 	store   Mailboxes
 	parser  Parser

@@ -62,10 +62,10 @@ func TestWhyAnAttachmentCannotBeRead(t *testing.T) {
 		detail string
 	}{
 		{mailbox.ErrNoAttachment, 404, "not_found", "there is no such attachment"},
-		{mailbox.ErrTooSlow, 503, "unavailable", "reading the message took too long; try again"},
+		{mailbox.ErrTooSlow, 503, "unavailable", "parsing the message took too long; try again"},
 		{fmt.Errorf("more than 500 parts: %w", mailbox.ErrTooComplex), 422, "message_too_complex",
-			"more than 500 parts: message too complex to take apart; read the message under /raw"},
-		{fmt.Errorf("disk on fire"), 500, "internal", "this is our fault; tell the operator the request_id"},
+			"more than 500 parts: message too complex to take apart; get the whole message from /raw"},
+		{fmt.Errorf("disk on fire"), 500, "internal", "the server failed to answer this request; give the operator the request_id"},
 	} {
 		t.Run(tt.code, func(t *testing.T) {
 			t.Parallel()

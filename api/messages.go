@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// messageJSON is a received message in a list.
+// messageJSON is the entry of a list for a received message.
 type messageJSON struct {
 	ID           string   `json:"id"`
 	MailboxID    string   `json:"mailbox_id"`
@@ -79,7 +79,7 @@ type partJSON struct {
 	SHA256      string `json:"sha256"`
 }
 
-// parsedJSON is one message as a person reads it.
+// parsedJSON is the answer for one message, with its parsed content.
 type parsedJSON struct {
 	messageJSON
 	Parsed contentJSON `json:"parsed"`
@@ -99,7 +99,7 @@ type contentJSON struct {
 	Problems    []string     `json:"problems"`
 }
 
-// message finds the message that the path names.
+// message reads the message that the path names. The reader returns its content.
 func (h *mailboxHandlers) message(c *gin.Context) (mailbox.Message, io.Reader, error) {
 	box, err := pathID(c, "id", "mailbox")
 	if err != nil {
@@ -112,17 +112,18 @@ func (h *mailboxHandlers) message(c *gin.Context) (mailbox.Message, io.Reader, e
 	return h.store.ReceivedMessage(c.Request.Context(), customerOf(c).ID, box, id)
 }
 
-// What a message is charged that is taken apart, in bytes.
+// Memory of parsing a message, in bytes.
 const (
-	// parsedBytes is what reading takes beside the message at most.
+	// parsedBytes limits what the parser allocates besides the message.
 	parsedBytes = 40 << 20
-	// shownBytes is what is answered of a message at most, before it is JSON: 2 MiB of text
-	// and of HTML, and the header.
+	// shownBytes limits the content of an answer before it is JSON: 2 MiB of text, 2 MiB of HTML,
+	// and the header.
 	shownBytes = 5 << 20
 )
 
-// wholeMessage reads the message that the path names into memory, to be taken apart. The
-// answer may take as much as answer says of the message's size.
+// wholeMessage reads the message that the path names into memory, to be parsed. It reserves memory
+// for the message, the parser and the answer; answer returns the bytes for the answer to a message
+// of a given size.
 func (h *mailboxHandlers) wholeMessage(c *gin.Context, answer func(size int64) int64) (m mailbox.Message, raw []byte, err error) {
 	m, content, err := h.message(c)
 	if err != nil {
@@ -139,12 +140,13 @@ func (h *mailboxHandlers) wholeMessage(c *gin.Context, answer func(size int64) i
 }
 
 func (h *mailboxHandlers) parsedMessage(c *gin.Context) (int, any, error) {
-	// What is shown, and that as JSON in a buffer that grows.
+	// Four times the content: the content, and its JSON in a growing buffer.
 	m, raw, err := h.wholeMessage(c, func(size int64) int64 { return 4 * min(size, shownBytes) })
 	if err != nil {
 		return 0, nil, err
 	}
-	// Only the wait for a processor fails without a part of the message.
+	// compute fails only if no processor is free. An error of Parse comes with a part of the
+	// message, which is shown.
 	var unread error
 	p, err := compute(c, m.Size, func() (p mailbox.Parsed, _ error) {
 		p, unread = h.parser.Parse(raw)
@@ -154,7 +156,7 @@ func (h *mailboxHandlers) parsedMessage(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if err := unread; err != nil {
-		// The message is as its sender made it; what could be read of it is shown.
+		// Show what the parser has read.
 		p.Problems = append(p.Problems, strings.ReplaceAll(err.Error(), "mailbox: ", ""))
 		if p.Subject == "" {
 			p.Subject = m.Subject
@@ -184,21 +186,22 @@ func parties(as []mailbox.Address) []partyJSON {
 	return out
 }
 
-// attachmentFailure is what is answered where an attachment cannot be read.
+// attachmentFailure returns the failure to answer with for an error of Parser.Attachment.
 func attachmentFailure(err error) error {
 	switch {
 	case errors.Is(err, mailbox.ErrNoAttachment):
 		return email.Fail(email.CodeNotFound, "there is no such attachment")
 	case errors.Is(err, mailbox.ErrTooComplex):
-		return email.Fail(codeTooComplex, "%s; read the message under /raw", strings.ReplaceAll(err.Error(), "mailbox: ", ""))
+		return email.Fail(codeTooComplex, "%s; get the whole message from /raw", strings.ReplaceAll(err.Error(), "mailbox: ", ""))
 	case errors.Is(err, mailbox.ErrTooSlow):
-		return email.Fail(email.CodeUnavailable, "reading the message took too long; try again")
+		return email.Fail(email.CodeUnavailable, "parsing the message took too long; try again")
 	default:
 		return err
 	}
 }
 
-// sandboxed keeps a browser from running what a stranger sent.
+// sandboxed sets headers that prevent a browser from running scripts in received or uploaded
+// content.
 func sandboxed(c *gin.Context) {
 	c.Header("X-Content-Type-Options", "nosniff")
 	c.Header("Content-Security-Policy", "sandbox; default-src 'none'")
@@ -229,9 +232,9 @@ func (h *mailboxHandlers) attachment(c *gin.Context) {
 	h.respond.stream(c, "application/octet-stream", int64(len(content)), bytes.NewReader(content))
 }
 
-// messageAttachment takes one attachment out of a message.
+// attachmentOf returns an attachment of the message that the path names.
 func (h *mailboxHandlers) attachmentOf(c *gin.Context) (mailbox.Part, []byte, error) {
-	// Lines that end in CR alone may become twice as large.
+	// Twice the size: line ends of a lone CR become CRLF.
 	_, raw, err := h.wholeMessage(c, func(size int64) int64 { return 2 * size })
 	if err != nil {
 		return mailbox.Part{}, nil, err

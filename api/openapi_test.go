@@ -92,11 +92,11 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 		switch {
 		case r.Path == "/metrics":
 			needs = "its own"
-		case r.Open:
+		case r.Public:
 			needs = "none"
 		case r.Login:
 			needs = "login"
-		case r.Full:
+		case r.Unrestricted:
 			needs = "full"
 		case r.Also != "":
 			needs = string(r.Scope) + " and " + string(r.Also)

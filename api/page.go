@@ -12,10 +12,10 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Page sizes of lists, as in the seed API: larger ones are clamped.
+// maxPageSize is the default page size, and the largest one.
 const maxPageSize = 100
 
-// pageSize reads page_size; a larger one is clamped.
+// pageSize reads page_size. It returns maxPageSize for a larger one, as VoIPBIN's API does.
 func pageSize(c *gin.Context) (int, error) {
 	raw := c.Query("page_size")
 	if raw == "" {
@@ -28,7 +28,7 @@ func pageSize(c *gin.Context) (int, error) {
 	return min(n, maxPageSize), nil
 }
 
-// pageOf reads page_size and page_token.
+// pageOf reads page_size and page_token. after is the zero Cursor on the first page.
 func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
 	if size, err = pageSize(c); err != nil {
 		return after, 0, err
@@ -52,7 +52,7 @@ func pageOf(c *gin.Context) (after email.Cursor, size int, err error) {
 	return after, size, nil
 }
 
-// pageToken writes a cursor; nil is the end of the list.
+// pageToken returns the page_token for a cursor, empty for nil, which is the end of the list.
 func pageToken(next *email.Cursor) string {
 	switch {
 	case next == nil:
@@ -77,13 +77,13 @@ func parsePositive(s string) (int, error) {
 	return n, nil
 }
 
-// listAnswer is a page of a list.
+// listAnswer is a page of a list whose entries have a time and an id.
 type listAnswer[T any] struct {
 	Result        []T    `json:"result"`
 	NextPageToken string `json:"next_page_token"`
 }
 
-// listed makes a page of what was read, each thing as its answer.
+// listed returns a page of what was read, with each entry converted by answer.
 func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer[A] {
 	out := listAnswer[A]{Result: make([]A, len(read)), NextPageToken: pageToken(next)}
 	for i, r := range read {
@@ -92,14 +92,15 @@ func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer
 	return out
 }
 
-// numberedAnswer is a page of a list whose entries are numbered. Few have a second one.
+// numberedAnswer is a page of a list whose entries are numbered. Most lists have one page, so the
+// token is left out if there is none.
 type numberedAnswer[T any] struct {
 	Result        []T    `json:"result"`
 	NextPageToken string `json:"next_page_token,omitempty"`
 }
 
-// numberToken reads the page_token of a list whose entries are numbered; 0 if there is
-// none.
+// numberToken reads the page_token of a list whose entries are numbered. It returns 0 on the
+// first page.
 func numberToken(c *gin.Context) (int64, error) {
 	raw := c.Query("page_token")
 	if raw == "" {
@@ -112,7 +113,7 @@ func numberToken(c *gin.Context) (int64, error) {
 	return n, nil
 }
 
-// tokenOf is what numberToken reads; 0 is the end of the list.
+// tokenOf returns the page_token for a number, empty for 0, which is the end of the list.
 func tokenOf(n int64) string {
 	if n == 0 {
 		return ""

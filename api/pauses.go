@@ -9,14 +9,14 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Pauses keeps what is paused.
+// Pauses stores pauses.
 type Pauses interface {
 	Pause(ctx context.Context, p email.Pause) (email.Pause, error)
 	Unpause(ctx context.Context, p email.Pause) error
 	Pauses(ctx context.Context) (ps []email.Pause, waiting int, err error)
 }
 
-// pauseHandlers answer /v1.0/pauses.
+// pauseHandlers answers /v1.0/pauses.
 type pauseHandlers struct{ store Pauses }
 
 type pauseJSON struct {
@@ -30,7 +30,7 @@ func pause(p email.Pause) pauseJSON {
 	return pauseJSON{Scope: p.Scope, Key: p.Key, Reason: p.Reason, CreatedAt: moment(p.CreatedAt)}
 }
 
-// pausesJSON lists what is paused, and how many e-mails wait for that.
+// pausesJSON lists the pauses, and counts the e-mails that they hold.
 type pausesJSON struct {
 	Result  []pauseJSON `json:"result"`
 	Waiting int         `json:"waiting"`
@@ -73,7 +73,7 @@ func (h *pauseHandlers) put(c *gin.Context) (int, any, error) {
 	return http.StatusOK, pause(p), nil
 }
 
-// deletePause takes ?scope= and ?key=, and answers with what is still paused.
+// delete removes the pause with ?scope= and ?key=, and answers with the remaining pauses.
 func (h *pauseHandlers) delete(c *gin.Context) (int, any, error) {
 	p := email.Pause{Scope: email.PauseScope(c.Query("scope")), Key: c.Query("key")}
 	if err := p.Check(); err != nil {

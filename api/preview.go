@@ -17,17 +17,17 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Previews refuses what Emails.Accept would refuse, and stores nothing. It gives the
-// message with what is known of the files it refers to, and who sent the customer's
-// last e-mails of its stream.
+// Previews checks messages and batches as accepting them does, and stores nothing.
 type Previews interface {
+	// Preview refuses what Emails.Accept would refuse. It returns the message with the names,
+	// types and sizes of its files, and the senders of the customer's last e-mails of its stream.
 	Preview(ctx context.Context, customerID string, m email.Message) (email.Message, email.SenderUse, error)
-	// PreviewBatch refuses what Batches.AcceptBatch would refuse, and stores nothing. It tells
-	// which items would be refused, and the first that would not.
+	// PreviewBatch refuses what Batches.AcceptBatch would refuse. It returns the items that would
+	// be refused, and the index of the first that would not.
 	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
 }
 
-// previewHandlers answer /v1.0/emails/preview.
+// previewHandlers answers /v1.0/emails/preview.
 type previewHandlers struct {
 	store       Previews
 	submissions submissions
@@ -35,43 +35,43 @@ type previewHandlers struct {
 	now         func() time.Time
 }
 
-// Renderer makes the bytes of a message that is not sent, without attachments' contents of
-// more than maxContent bytes.
+// Renderer renders a message that is not sent. It leaves out the content of attachments larger
+// than maxContent bytes.
 type Renderer func(m email.Message, emailID string, date time.Time, maxContent int) (Rendering, error)
 
-// Rendering is a message's bytes to be read by people.
+// Rendering is a rendered message to be shown.
 type Rendering struct {
-	// Source lacks the contents of the attachments in Shortened, which are indexes.
+	// Source is the message, without the content of the attachments with the indexes Shortened.
 	Source []byte
-	// SizeBytes is the size of the whole message, as far as it is known.
+	// SizeBytes is the size of the whole message. Attachments of unknown size count as empty.
 	SizeBytes int64
 	Shortened []int
 }
 
-// previewContent is the largest attachment that a preview shows, in bytes.
+// previewContent is the largest attachment that a preview shows with its content, in bytes.
 const previewContent = 4 << 10
 
-// previewBody is how much text, HTML and calendar together a preview shows and checks, in
-// bytes. Gmail shows the first 102 KB of a message.
+// previewBody limits text, HTML and calendar of a preview together, in bytes. Gmail shows the
+// first 102 KB of a message.
 const previewBody = 4 << 20
 
 type previewJSON struct {
 	Source string `json:"source"`
-	// Shortened points at the attachments that Source has a placeholder for.
+	// Shortened are JSON Pointers to the attachments for which Source has a placeholder.
 	Shortened []string    `json:"shortened"`
 	SizeBytes int64       `json:"size_bytes"`
 	Text      string      `json:"text"`
 	Checks    []checkJSON `json:"checks"`
-	// Batch is there for a batch, of which the first good copy is shown.
+	// Batch is set if the request is a batch. Source is its first message that is not refused.
 	Batch *previewedBatchJSON `json:"batch,omitempty"`
 }
 
-// previewedBatchJSON is what would become of a batch's items.
+// previewedBatchJSON is what accepting a batch would result in.
 type previewedBatchJSON struct {
 	Total    int `json:"total"`
 	Accepted int `json:"accepted"`
 	Refused  int `json:"refused"`
-	// Items are those that would be refused.
+	// Items are the items that would be refused.
 	Items []batchItemJSON `json:"items"`
 }
 
@@ -83,12 +83,13 @@ type checkJSON struct {
 	Where  string       `json:"where,omitempty"`
 }
 
-// previewed is the message to be shown, where the request has it and names its sender,
-// and for a batch what would become of it.
+// previewed is the message to show.
 type previewed struct {
-	message    email.Message
-	at, sender string
-	batch      *previewedBatchJSON
+	message email.Message
+	// pointer and sender are JSON Pointers of the message and its sender in the request.
+	pointer, sender string
+	// batch is nil if the request is a single message.
+	batch *previewedBatchJSON
 }
 
 func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, err error) {
@@ -107,29 +108,31 @@ func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, e
 	if err != nil {
 		return p, err
 	}
-	p.at, p.sender = in.Place(first), in.Sender(first)
+	p.pointer, p.sender = in.Place(first), in.Sender(first)
 	p.batch = &previewedBatchJSON{Total: in.Len(), Accepted: in.Len() - len(refused), Refused: len(refused), Items: refusedItems(refused)}
 	p.message, err = in.Message(first)
 	return p, err
 }
 
-// under moves what is wrong with a message to where the request has it.
-func under(err error, place string) error {
+// under puts a pointer before the pointers of a failure, so that pointers into a message become
+// pointers into the request that contains it.
+func under(err error, pointer string) error {
 	f, ok := errors.AsType[*email.Failure](err)
-	if !ok || place == "" {
+	if !ok || pointer == "" {
 		return err
 	}
 	moved := *f
 	moved.Fields = slices.Clone(f.Fields)
 	for i := range moved.Fields {
-		moved.Fields[i].Pointer = place + moved.Fields[i].Pointer
+		moved.Fields[i].Pointer = pointer + moved.Fields[i].Pointer
 	}
 	return &moved
 }
 
-// preview shows what a POST of the same body would send.
+// post shows the message that POST /v1.0/emails or /v1.0/emails/batch would send for the same body.
 func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
-	// What is shown is in memory as a message, as its source, and as JSON.
+	// Five times the body: the body, the message, its source, and the answer as JSON in a growing
+	// buffer.
 	body, err := h.submissions.body(c, 5)
 	if err != nil {
 		return 0, nil, err
@@ -139,11 +142,11 @@ func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 		return 0, nil, err
 	}
 	if n := len(p.message.Text) + len(p.message.HTML) + len(p.message.Calendar.ICS); n > previewBody {
-		return 0, nil, previewTooLarge(n, p.at)
+		return 0, nil, previewTooLarge(n, p.pointer)
 	}
 	m, senders, err := h.store.Preview(c.Request.Context(), customerOf(c).ID, p.message)
 	if err != nil {
-		return 0, nil, atSender(under(err, p.at), p.sender)
+		return 0, nil, atSender(under(err, p.pointer), p.sender)
 	}
 	date := h.now()
 	if m.SendAt.After(date) {
@@ -161,25 +164,25 @@ func (h *previewHandlers) rendered(m email.Message, p previewed, senders email.S
 	}
 	out = previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text, Batch: p.batch}
 	for i, index := range r.Shortened {
-		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", p.at, index)
+		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", p.pointer, index)
 	}
 	for _, check := range advice.Checks(m, advice.Facts{SizeBytes: r.SizeBytes, Senders: senders}) {
 		if strings.HasPrefix(check.Where, "/") {
-			check.Where = p.at + check.Where
+			check.Where = p.pointer + check.Where
 		}
 		out.Checks = append(out.Checks, checkJSON(check))
 	}
 	return out, nil
 }
 
-func previewTooLarge(n int, place string) *email.Failure {
-	f := email.Fail(email.CodeTooLarge, "text, HTML and calendar have %d bytes together, a preview takes %d: it can be sent, and not previewed", n, previewBody)
-	f.Fields = []email.FieldError{{Pointer: place + "/content", Code: string(email.CodeTooLarge), Detail: f.Detail}}
+func previewTooLarge(n int, pointer string) *email.Failure {
+	f := email.Fail(email.CodeTooLarge, "text, HTML and calendar have %d bytes together, a preview shows at most %d; it can be sent without a preview", n, previewBody)
+	f.Fields = []email.FieldError{{Pointer: pointer + "/content", Code: string(email.CodeTooLarge), Detail: f.Detail}}
 	return f
 }
 
-// previewID stands where an e-mail's id would. The same message has the same, so that
-// two previews differ in what the messages differ in.
+// previewID returns the id that a preview has in place of an e-mail's. Equal messages have equal
+// ids, so two previews differ only if their messages do.
 func previewID(m email.Message) string {
 	return uuid.NewSHA1(uuid.Nil, []byte(intake.Fingerprint(m))).String()
 }

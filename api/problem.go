@@ -11,8 +11,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// statusOf maps failure codes to HTTP. What is missing here is a fault of our
-// own: 500, with a request id and no detail.
+// statusOf maps failure codes to HTTP statuses. An error without a code of this table is
+// answered 500, without its text.
 var statusOf = map[email.Code]int{
 	email.CodeMalformedJSON:        http.StatusBadRequest,
 	email.CodeInvalidRequest:       http.StatusBadRequest,
@@ -31,24 +31,25 @@ var statusOf = map[email.Code]int{
 	email.CodeUnavailable:          http.StatusServiceUnavailable,
 }
 
-// Codes that only HTTP knows.
+// Codes that only the API uses.
 const (
 	codeMethodNotAllowed email.Code = "method_not_allowed"
 	codeInternal         email.Code = "internal"
-	// codeTooComplex: a received message is over a limit of what is taken apart.
+	// codeTooComplex: a received message exceeds a limit of the parser.
 	codeTooComplex email.Code = "message_too_complex"
 )
 
-// statusAbandoned is what logs show, as nginx' do, where the client had gone.
+// statusAbandoned is the status in the log if the client closed the connection before the answer,
+// as nginx logs it.
 const statusAbandoned = 499
 
 var (
 	errNoRoute  = email.Fail(email.CodeNotFound, "there is no such path; the API is under /v1.0 and described at /docs")
-	errSlash    = email.Fail(email.CodeNotFound, "there is no such path; leave out the slash at its end")
-	errNoMethod = email.Fail(codeMethodNotAllowed, "this path does not take that method")
+	errSlash    = email.Fail(email.CodeNotFound, "there is no such path; remove the slash at its end")
+	errNoMethod = email.Fail(codeMethodNotAllowed, "this path does not have that method")
 )
 
-// problem is an error as RFC 9457 has it. Values of the request never appear.
+// problem is the body of an error (RFC 9457). It never repeats values of the request.
 type problem struct {
 	Type      string         `json:"type"`
 	Title     string         `json:"title"`
@@ -57,7 +58,7 @@ type problem struct {
 	Detail    string         `json:"detail,omitempty"`
 	Errors    []problemField `json:"errors,omitempty"`
 	RequestID string         `json:"request_id"`
-	// Error is the same in VoIPBIN's words, for customers with that profile.
+	// Error is the same error in VoIPBIN's form, for customers with that profile.
 	Error *voipbinError `json:"error,omitempty"`
 }
 
@@ -75,16 +76,16 @@ func problemFields(fields []email.FieldError) []problemField {
 	return out
 }
 
-// problem answers with an error and ends the request.
+// problem answers with an error and stops the request's other handlers.
 func (r responder) problem(c *gin.Context, err error) {
 	if c.Request.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		// Nobody is there to be answered, and nothing else went wrong.
+		// The client has closed the connection, and that caused the error.
 		r.log.InfoContext(c.Request.Context(), "http.abandoned", "request_id", requestID(c), "method", c.Request.Method, "route", c.FullPath())
 		c.AbortWithStatus(statusAbandoned)
 		return
 	}
 	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Code: codeInternal, RequestID: requestID(c),
-		Detail: "this is our fault; tell the operator the request_id"}
+		Detail: "the server failed to answer this request; give the operator the request_id"}
 	if f, ok := errors.AsType[*email.Failure](err); ok {
 		if status, known := statusOf[f.Code]; known {
 			p.Status, p.Code, p.Detail = status, f.Code, f.Detail
@@ -114,7 +115,8 @@ func (r responder) problem(c *gin.Context, err error) {
 	c.Data(p.Status, "application/problem+json", body)
 }
 
-// invalid is a refusal that names one place.
+// invalid refuses a request because of one member or parameter. pointer is a JSON Pointer into
+// the body, or the name of a parameter or header.
 func invalid(pointer, code, detail string) *email.Failure {
 	f := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
 	f.Fields = []email.FieldError{{Pointer: pointer, Code: code, Detail: detail}}

@@ -17,25 +17,25 @@ import (
 	"github.com/postrider/postrider/internal/spool"
 )
 
-// responder writes answers: JSON, contents of files and messages, and problems (problem.go).
+// responder writes answers: JSON, the content of files and messages, and problems (problem.go).
 type responder struct{ log *slog.Logger }
 
-// made is an answer until it has been sent: in memory up to inMemory, else in a file.
-type made struct {
+// answerBuffer holds an answer until it is sent: up to inMemory bytes in memory, more in a file.
+type answerBuffer struct {
 	pool  *spool.Pool
 	owner string
 	small []byte
 	large *spool.Spool
 }
 
-func (r responder) newAnswer(c *gin.Context) *made {
-	return &made{pool: budgetOf(c).spool, owner: shareOf(c)}
+func (r responder) newAnswer(c *gin.Context) *answerBuffer {
+	return &answerBuffer{pool: budgetOf(c).spool, owner: shareOf(c)}
 }
 
-// maxAnswer bounds an answer; none comes near it.
+// maxAnswer limits an answer, in bytes. It is far above the largest message.
 const maxAnswer = 1 << 30
 
-func (m *made) Write(p []byte) (int, error) {
+func (m *answerBuffer) Write(p []byte) (int, error) {
 	if m.large == nil && len(m.small)+len(p) <= inMemory {
 		m.small = append(m.small, p...)
 		return len(p), nil
@@ -50,33 +50,33 @@ func (m *made) Write(p []byte) (int, error) {
 	return m.large.Write(p)
 }
 
-// settle says that all is there.
-func (m *made) settle() error {
+// settle ends writing. The answer can be read afterwards.
+func (m *answerBuffer) settle() error {
 	if m.large == nil {
 		return nil
 	}
 	return m.large.Settle()
 }
 
-func (m *made) size() int64 {
+func (m *answerBuffer) size() int64 {
 	if m.large == nil {
 		return int64(len(m.small))
 	}
 	return m.large.Size()
 }
 
-func (m *made) Close() error {
+func (m *answerBuffer) Close() error {
 	if m.large == nil {
 		return nil
 	}
 	return m.large.Close()
 }
 
-// sendBytes is what is in memory of an answer in a file, beside what the connection has.
+// sendBytes is the buffer in which an answer is copied from its file to the connection.
 const sendBytes = 8 << 10
 
-// send lets all go that the answer was made of, and sends it at the client's pace.
-func (r responder) send(c *gin.Context, status int, contentType string, m *made) {
+// send releases what the request has reserved, then sends the answer as fast as the client reads.
+func (r responder) send(c *gin.Context, status int, contentType string, m *answerBuffer) {
 	releaseAll(c)
 	if m.large == nil {
 		c.Data(status, contentType, m.small)
@@ -87,21 +87,22 @@ func (r responder) send(c *gin.Context, status int, contentType string, m *made)
 	c.Status(status)
 	_, err := io.CopyBuffer(onlyWriter{c.Writer}, m.large.Reader(), make([]byte, sendBytes))
 	if err != nil {
-		// What is announced and does not come tells the client; the status is sent.
+		// The status is already sent. The client sees that Content-Length bytes did not arrive.
 		r.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
 	}
 }
 
-// onlyWriter has no ReadFrom, which would take a buffer of its own.
+// onlyWriter hides the ReadFrom method of a writer, which allocates a buffer of its own.
 type onlyWriter struct{ io.Writer }
 
-func (r responder) closeAnswer(c *gin.Context, m *made) {
+func (r responder) closeAnswer(c *gin.Context, m *answerBuffer) {
 	if err := m.Close(); err != nil {
 		r.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
 	}
 }
 
-// stream answers with what is read from Postgres or memory, at the client's pace.
+// stream answers with size bytes of content, which is in memory or is read from Postgres. The
+// content is read to its end before the client receives the first byte.
 func (r responder) stream(c *gin.Context, contentType string, size int64, content io.Reader) {
 	m := r.newAnswer(c)
 	defer r.closeAnswer(c, m)
@@ -121,13 +122,15 @@ func (r responder) stream(c *gin.Context, contentType string, size int64, conten
 		r.send(c, http.StatusOK, contentType, m)
 		return
 	}
-	for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} { // they are the content's
+	for _, name := range []string{"Content-Security-Policy", "Content-Disposition"} { // set for the content
 		c.Writer.Header().Del(name)
 	}
 	r.problem(c, err)
 }
 
-// answer writes JSON.
+// answer answers with body as JSON. If there is no disk space for the answer of a request that
+// changed something, it answers with shortened texts: a 503 would make the client repeat the
+// request.
 func (r responder) answer(c *gin.Context, status int, body any) {
 	m := r.newAnswer(c)
 	defer func() { r.closeAnswer(c, m) }()
@@ -144,8 +147,6 @@ func (r responder) answer(c *gin.Context, status int, body any) {
 			r.problem(c, noDisk(err))
 			return
 		}
-		// What was asked for is done, and is not to be asked for again: the answer is
-		// as in a list, with the beginning of the texts.
 		r.log.ErrorContext(c.Request.Context(), "http.shortened", "request_id", requestID(c), "route", c.FullPath(), "error", err)
 		r.closeAnswer(c, m)
 		m = r.newAnswer(c)
@@ -158,7 +159,7 @@ func (r responder) answer(c *gin.Context, status int, body any) {
 	r.send(c, status, "application/json; charset=utf-8", m)
 }
 
-// shortened is an answer without most of what makes it large.
+// shortened returns the answer with its texts cut to listedBytes, as in a list.
 func shortened(body any) any {
 	one, is := body.(singleJSON)
 	if !is {
@@ -170,13 +171,13 @@ func shortened(body any) any {
 	return one
 }
 
-// listedBytes is how much of a text a list has.
+// listedBytes is how many bytes of a text a list shows.
 const listedBytes = 4 << 10
 
-func beginning(text string) string { return text[:whole(text, listedBytes)] }
+func beginning(text string) string { return text[:runeBoundary(text, listedBytes)] }
 
-// whole is the last boundary between characters in the first n bytes of a text.
-func whole(text string, n int) int {
+// runeBoundary returns the end of the last whole character in the first n bytes of a text.
+func runeBoundary(text string, n int) int {
 	if n >= len(text) {
 		return len(text)
 	}
@@ -185,17 +186,17 @@ func whole(text string, n int) int {
 			return at
 		}
 	}
-	return n // it is no UTF-8
+	return n // the text is not UTF-8
 }
 
-// encode writes JSON as encoded has it. The texts of an e-mail are written in pieces: an
-// encoder has a whole text in memory, and a buffer that grows has it twice.
+// encode writes body as encoded does. It writes the texts of an e-mail in pieces, because an
+// encoder holds a whole text in memory, and its growing buffer holds the text twice.
 func encode(w io.Writer, body any) error {
 	one, is := body.(singleJSON)
 	if !is || len(one.Content)+len(one.ContentHTML) <= inMemory {
 		return json.MarshalWrite(w, body, asV1)
 	}
-	// No text has a NUL.
+	// Texts contain no NUL, so a mark with a NUL is unique.
 	texts := []struct{ mark, text string }{{"\x00content", one.Content}, {"\x00html", one.ContentHTML}}
 	one.Content, one.ContentHTML = texts[0].mark, texts[1].mark
 	rest, err := encoded(one)
@@ -209,7 +210,7 @@ func encode(w io.Writer, body any) error {
 		}
 		before, after, found := bytes.Cut(rest, mark)
 		if !found {
-			return fmt.Errorf("%q is not in the answer", t.mark)
+			return fmt.Errorf("find the mark %q in the answer", t.mark)
 		}
 		if _, err := w.Write(before); err != nil {
 			return err
@@ -223,14 +224,14 @@ func encode(w io.Writer, body any) error {
 	return err
 }
 
-// quote writes a JSON string in pieces.
+// quote writes text as a JSON string, 16 KiB at a time.
 func quote(w io.Writer, text string) error {
 	if _, err := io.WriteString(w, `"`); err != nil {
 		return err
 	}
 	var piece []byte
 	for text != "" {
-		n := whole(text, 16<<10)
+		n := runeBoundary(text, 16<<10)
 		var err error
 		if piece, err = jsontext.AppendQuote(piece[:0], text[:n]); err != nil {
 			return err
@@ -246,9 +247,9 @@ func quote(w io.Writer, text string) error {
 
 var asV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(false))
 
-// encoded is JSON as encoding/json writes it, but for what it escapes for HTML and
-// JavaScript: HTML would be five times as large, and no text is larger than it was in the
-// request that brought it.
+// encoded returns body as encoding/json writes it, without its escapes for HTML and JavaScript.
+// They make HTML up to five times as large; without them no text is larger than in the request
+// that it came in.
 func encoded(body any) ([]byte, error) {
 	var buf bytes.Buffer
 	err := json.MarshalWrite(&buf, body, asV1)

@@ -27,9 +27,9 @@ type credential struct {
 // may reports whether the route table lets it through.
 func (c credential) may(r api.Route) bool {
 	switch {
-	case r.Open:
+	case r.Public:
 		return true
-	case r.Full:
+	case r.Unrestricted:
 		return c.grant.Full()
 	case r.Login:
 		return c.grant.UserID != ""
@@ -194,7 +194,7 @@ func (r *rights) ask(route api.Route, c credential, q request) {
 	got := r.call(route.Method, q.path, q.body, headers...)
 	theirs := q.owned && c.grant.Customer.ID != r.a.ID && route.Scope != account.ScopeAdmin
 	switch {
-	case route.Open:
+	case route.Public:
 		require.Less(r.t, got.status, 300, what)
 	case c.refused != 0:
 		require.Equal(r.t, c.refused, got.status, "%s: %s", what, got.body)

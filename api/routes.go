@@ -11,18 +11,18 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// routes is the API on one screen.
+// routes is the table of all routes: h answers them.
 func (s *Server) routes(h handlers) {
-	//   method  path                                       needs     handler
-	s.routeRaw("GET", "/", open, h.home.get)
-	s.route("GET", "/healthz", open, h.health.healthz)
-	s.route("GET", "/readyz", open, h.health.readyz)
-	s.routeRaw("GET", "/metrics", open, h.metrics)
-	s.routeRaw("GET", "/openapi.json", open, h.docs.openapiJSON())
-	s.routeRaw("GET", "/openapi.yaml", open, h.docs.openapiYAML())
-	s.routeRaw("GET", "/docs", open, h.docs.page)
-	s.route("POST", "/auth/login", open, h.auth.login)
-	s.route("POST", "/v1.0/auth/login", open, h.auth.login)
+	//   method, path, what the credential must allow, handler
+	s.routeRaw("GET", "/", public, h.home.get)
+	s.route("GET", "/healthz", public, h.health.healthz)
+	s.route("GET", "/readyz", public, h.health.readyz)
+	s.routeRaw("GET", "/metrics", public, h.metrics)
+	s.routeRaw("GET", "/openapi.json", public, h.docs.openapiJSON())
+	s.routeRaw("GET", "/openapi.yaml", public, h.docs.openapiYAML())
+	s.routeRaw("GET", "/docs", public, h.docs.page)
+	s.route("POST", "/auth/login", public, h.auth.login)
+	s.route("POST", "/v1.0/auth/login", public, h.auth.login)
 	s.route("POST", "/v1.0/auth/password", login, h.auth.changePassword)
 	s.route("POST", "/v1.0/auth/revoke", login, change(h.auth.revokeLogins))
 
@@ -55,17 +55,17 @@ func (s *Server) routes(h handlers) {
 	s.route("DELETE", "/v1.0/files/:id", send, change(h.files.delete))
 	s.routeRaw("GET", "/v1.0/files/:id/content", send, h.files.content)
 
-	s.route("GET", "/v1.0/accesskeys", full, h.accessKeys.list)
-	s.route("POST", "/v1.0/accesskeys", full, h.accessKeys.post)
-	s.route("GET", "/v1.0/accesskeys/:id", full, h.accessKeys.get)
-	s.route("DELETE", "/v1.0/accesskeys/:id", full, change(h.accessKeys.delete))
-	s.route("POST", "/v1.0/accesskeys/:id/rotate", full, h.accessKeys.rotate)
+	s.route("GET", "/v1.0/accesskeys", unrestricted, h.accessKeys.list)
+	s.route("POST", "/v1.0/accesskeys", unrestricted, h.accessKeys.post)
+	s.route("GET", "/v1.0/accesskeys/:id", unrestricted, h.accessKeys.get)
+	s.route("DELETE", "/v1.0/accesskeys/:id", unrestricted, change(h.accessKeys.delete))
+	s.route("POST", "/v1.0/accesskeys/:id/rotate", unrestricted, h.accessKeys.rotate)
 	s.route("GET", "/v1.0/usage", read, h.usage.get)
-	s.route("GET", "/v1.0/audit", full, h.audit.list)
+	s.route("GET", "/v1.0/audit", unrestricted, h.audit.list)
 
-	s.route("GET", "/v1.0/customer", some, h.ownCustomer.get)
-	s.route("PUT", "/v1.0/customer", full, h.ownCustomer.put)
-	s.route("GET", "/v1.0/customers", some, h.customers.list)
+	s.route("GET", "/v1.0/customer", anyCredential, h.ownCustomer.get)
+	s.route("PUT", "/v1.0/customer", unrestricted, h.ownCustomer.put)
+	s.route("GET", "/v1.0/customers", anyCredential, h.customers.list)
 
 	s.route("POST", "/v1.0/customers", admin, h.customers.post)
 	s.route("GET", "/v1.0/customers/:id", admin, h.customers.get)
@@ -97,9 +97,9 @@ func (s *Server) routes(h handlers) {
 	s.route("POST", "/v1.0/webhooks/:id/enable", webhooks, change(h.webhooks.one(h.webhooks.enable)))
 	s.route("POST", "/v1.0/webhooks/:id/rotate-secret", webhooks, change(h.webhooks.rotateSecret))
 	s.route("POST", "/v1.0/webhooks/:id/test", webhooks, change(h.webhooks.test))
-	s.route("POST", "/v1.0/webhooks/:id/replay", replays, h.webhooks.replay)
+	s.route("POST", "/v1.0/webhooks/:id/replay", replay, h.webhooks.replay)
 	s.route("GET", "/v1.0/webhooks/:id/deliveries", webhooks, h.webhooks.listDeliveries)
-	s.route("POST", "/v1.0/deliveries/:id/retry", replays, change(h.webhooks.retryDelivery))
+	s.route("POST", "/v1.0/deliveries/:id/retry", replay, change(h.webhooks.retryDelivery))
 
 	s.route("GET", "/v1.0/pauses", admin, h.pauses.list)
 	s.route("PUT", "/v1.0/pauses", admin, h.pauses.put)
@@ -112,41 +112,42 @@ func (s *Server) routes(h handlers) {
 	s.routeRaw("GET", "/v1.0/mailboxes/:id/messages/:message/attachments/:index", mailboxes, h.mailboxes.attachment)
 }
 
-// need is what a route asks of a credential.
-type need struct {
-	open  bool
-	full  bool
+// requirement is what a route requires of a request's credential. The zero value requires a
+// valid credential and nothing else.
+type requirement struct {
+	// public routes take requests without a credential.
+	public bool
+	// unrestricted: the credential must have all rights of its customer, see account.Grant.Full.
+	unrestricted bool
+	// login: the credential must be the token of a user, see POST /auth/login.
 	login bool
-	scope account.Scope
-	// also is a second scope that it takes besides; empty is none.
-	also account.Scope
+	// scope and also are scopes that the credential must have; empty is none.
+	scope, also account.Scope
 }
 
 var (
-	// open routes take no credential.
-	open = need{open: true}
-	// login routes take the token of a user.
-	login = need{login: true}
-	// The scopes.
-	send      = need{scope: account.ScopeSend}
-	read      = need{scope: account.ScopeRead}
-	manage    = need{scope: account.ScopeManage}
-	webhooks  = need{scope: account.ScopeWebhooks}
-	mailboxes = need{scope: account.ScopeMailboxes}
-	// replays send what happened in the past to an endpoint, which reads it.
-	replays = need{scope: account.ScopeWebhooks, also: account.ScopeRead}
-	admin   = need{scope: account.ScopeAdmin}
-	// some routes take any credential.
-	some = need{}
-	// full routes take one that may do all that its customer may.
-	full = need{full: true}
+	public        = requirement{public: true}
+	anyCredential = requirement{}
+	unrestricted  = requirement{unrestricted: true}
+	login         = requirement{login: true}
+
+	send      = requirement{scope: account.ScopeSend}
+	read      = requirement{scope: account.ScopeRead}
+	manage    = requirement{scope: account.ScopeManage}
+	webhooks  = requirement{scope: account.ScopeWebhooks}
+	mailboxes = requirement{scope: account.ScopeMailboxes}
+	admin     = requirement{scope: account.ScopeAdmin}
+	// replay sends past events to an endpoint, so the credential must be allowed to read them.
+	replay = requirement{scope: account.ScopeWebhooks, also: account.ScopeRead}
 )
 
-// handler answers with a status and what becomes JSON, or with an error.
+// handler returns the HTTP status and the body of an answer, which becomes JSON, or an error,
+// which becomes a problem.
 type handler func(*gin.Context) (int, any, error)
 
-func (s *Server) route(method, path string, n need, h handler) {
-	s.routeRaw(method, path, n, func(c *gin.Context) {
+// route adds a route whose handler answers with JSON.
+func (s *Server) route(method, path string, needs requirement, h handler) {
+	s.routeRaw(method, path, needs, func(c *gin.Context) {
 		status, body, err := h(c)
 		if err != nil {
 			s.respond.problem(c, err)
@@ -156,34 +157,34 @@ func (s *Server) route(method, path string, n need, h handler) {
 	})
 }
 
-// routeRaw is for answers that are not JSON.
-func (s *Server) routeRaw(method, path string, n need, h gin.HandlerFunc) {
-	s.table = append(s.table, Route{Method: method, Path: path, Open: n.open, Full: n.full, Login: n.login, Scope: n.scope, Also: n.also})
-	if n.open {
+// routeRaw adds a route whose handler writes its answer itself.
+func (s *Server) routeRaw(method, path string, needs requirement, h gin.HandlerFunc) {
+	s.table = append(s.table, Route{Method: method, Path: path, Public: needs.public, Unrestricted: needs.unrestricted, Login: needs.login, Scope: needs.scope, Also: needs.also})
+	if needs.public {
 		s.engine.Handle(method, path, h)
 		return
 	}
-	s.engine.Handle(method, path, s.credentials.authenticate, s.credentials.authorize(n), h)
+	s.engine.Handle(method, path, s.credentials.authenticate, s.credentials.authorize(needs), h)
 }
 
-// Route is one line of the route table, for checks.
+// Route is a line of the route table.
 type Route struct {
 	Method string
 	// Path has parameters as :id.
 	Path string
-	// Open takes no credential, Full one that may do all that its customer may, Login a
-	// user's token.
-	Open, Full, Login bool
-	// Scope is empty where none is asked for. Also is a second one that the route takes
-	// besides; empty is none.
+	// Public: no credential is needed. Unrestricted: the credential must have all rights of its
+	// customer. Login: it must be the token of a user.
+	Public, Unrestricted, Login bool
+	// Scope and Also are scopes that the credential must have; empty is none.
 	Scope, Also account.Scope
 }
 
-// Routes lists every route.
+// Routes lists all routes, in the order of the table.
 func (s *Server) Routes() []Route { return slices.Clone(s.table) }
 
-// noRoute sends a GET of a route's path with a slash at its end to the path without it. It
-// answers anything else with 404: not every client sends a body twice.
+// noRoute answers a request whose path is no route's. A GET or HEAD of a route's path with a
+// slash at its end is redirected to the path without the slash. Everything else is 404: some
+// clients do not send a body again after a redirect.
 func (s *Server) noRoute(c *gin.Context) {
 	path := strings.TrimRight(c.Request.URL.Path, "/")
 	switch get := c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead; {

@@ -19,7 +19,7 @@ import (
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// Deps are what the API works with. All are required that do not say otherwise.
+// Deps are the API's dependencies. Each is required unless its comment says otherwise.
 type Deps struct {
 	Emails      Emails
 	Stats       Stats
@@ -42,19 +42,20 @@ type Deps struct {
 	Mailboxes   Mailboxes
 	Parser      Parser
 	Render      Renderer
-	// Ready reports whether Postgres answers.
+	// Ready returns an error if Postgres does not answer.
 	Ready func(context.Context) error
-	// WorkerReady reports whether the worker of this process gets work; nil where the
-	// process runs none.
+	// WorkerReady returns an error if the worker of this process polls no task queue; nil if the
+	// process runs no worker.
 	WorkerReady func(context.Context) error
-	// Metrics answers scrapes; it checks their credential itself.
+	// Metrics answers GET /metrics. It checks the scraper's credential itself.
 	Metrics http.Handler
-	// CheckURL refuses addresses that may not be called.
+	// CheckURL returns an error for a URL that webhooks may not call.
 	CheckURL func(string) error
 	Log      *slog.Logger
 }
 
-// Dispatcher starts and wakes runs, best effort.
+// Dispatcher starts workflows and signals them. It may fail: the outbox and the sweeps start
+// them later.
 type Dispatcher interface {
 	EmailStarter
 	BatchStarter
@@ -63,52 +64,54 @@ type Dispatcher interface {
 
 // Options of the API.
 type Options struct {
-	// Limits of a message. What depends on the request is set for each.
+	// Limits of a message. Each request adds its customer and the time.
 	Limits intake.Limits
-	// TokenKey signs and verifies login tokens; at least 32 bytes. OldTokenKey verifies
-	// them too, while the secret key is being replaced; empty means that it is not.
+	// TokenKey signs and verifies login tokens; at least 32 bytes. OldTokenKey verifies them too
+	// while an operator replaces the secret key; empty otherwise.
 	TokenKey, OldTokenKey []byte
-	// SigningKey says which of the two signs: 0 or 1. nil means the first, always.
+	// SigningKey returns which key signs new tokens: 0 for TokenKey, 1 for OldTokenKey. nil means
+	// TokenKey.
 	SigningKey func(context.Context) (int, error)
-	// PublicURL is how the API is reached, without a slash at the end; empty makes
-	// a Location a path.
+	// PublicURL is the address of the API, without a slash at its end. Empty makes Location
+	// headers paths.
 	PublicURL string
-	// RequestRate is how many requests a second one credential may make, twice as many
-	// at once; 0 is any number.
+	// RequestRate is the requests per second of a credential, with a burst of twice as many; 0
+	// is no limit.
 	RequestRate int
-	// CustomerRequestRate is the same for all credentials of a customer together.
+	// CustomerRequestRate is the same limit for all credentials of a customer together.
 	CustomerRequestRate int
-	// MemoryBytes is what all requests and answers may hold together, in bytes; 0 means
+	// MemoryBytes limits the memory of all requests and answers together; 0 means
 	// DefaultMemoryBytes. See budget.
 	MemoryBytes int64
-	// Turns is what large requests wait for, which one thing in the process has at a time;
-	// nil means that nothing but requests is large.
+	// Turns makes large requests wait for each other, and for other large work of the process
+	// that takes turns from it; nil means that there is none.
 	Turns *turns.Turns
-	// Processors is what work on requests of more than 16 KiB waits for; nil lets three quarters
-	// of the processors do it, one at least.
+	// Processors limits how many requests of more than 16 KiB are decoded, parsed or rendered at
+	// once; nil means three quarters of GOMAXPROCS, at least one.
 	Processors *turns.Turns
-	// Spool has what is sent and read at clients' pace; nil is NewSpool in the system's
-	// directory, of DefaultSpoolBytes.
+	// Spool holds bodies and answers on disk while clients send and read them; nil means
+	// NewSpool("", DefaultSpoolBytes).
 	Spool *spool.Pool
-	// Connections is how many the API's port has at once; 0 is MaxConnections. Half of them may
-	// wait for e-mails (?wait=).
+	// Connections limits the open connections of the API's port; 0 means MaxConnections. At most
+	// half of them may wait for verdicts (?wait=).
 	Connections int
-	// HashesAtOnce is how many passwords are hashed at the same time, each with 64 MiB; 0 is 2.
+	// HashesAtOnce limits concurrent password hashes, each of 64 MiB; 0 means 2.
 	HashesAtOnce int
-	// TrustedProxies are those whose X-Forwarded-For is believed.
+	// TrustedProxies are the proxies whose X-Forwarded-For header names the client.
 	TrustedProxies []netip.Prefix
-	// HashPatience is how long a login waits for its password to be checked; zero is 10 s.
+	// HashPatience is how long a login waits for a password hash to start; 0 means 10 s.
 	HashPatience time.Duration
-	// Now is the clock of everything that a request says of times: what is in the past, how
-	// far ahead something may be, when a token ends. Defaults to time.Now.
+	// Now is the clock that times in requests, and the expiry of tokens and keys, are compared
+	// with. Defaults to time.Now.
 	Now func() time.Time
-	// WorkflowURL makes the address of a run in the Temporal UI; nil leaves it out.
+	// WorkflowURL returns the address of a workflow in the Temporal UI; nil leaves it out of
+	// answers.
 	WorkflowURL func(workflowID string) string
-	// Home is what GET / tells besides the API's own addresses.
+	// Home is what GET / shows besides the API's own addresses.
 	Home Home
 }
 
-// Server answers requests.
+// Server is the API's http.Handler.
 type Server struct {
 	engine      *gin.Engine
 	respond     responder
@@ -120,7 +123,7 @@ type Server struct {
 	log         *slog.Logger
 }
 
-// New makes a Server. Its error names what deps lack.
+// New makes a Server. Its error names all missing dependencies.
 func New(deps Deps, opts Options) (*Server, error) {
 	if err := missing.Of(deps, "WorkerReady"); err != nil {
 		return nil, err
@@ -142,7 +145,7 @@ func New(deps Deps, opts Options) (*Server, error) {
 	if err := s.engine.SetTrustedProxies(proxies); err != nil {
 		return nil, err
 	}
-	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // proxies pass X-Real-IP on as clients send it
+	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // not X-Real-IP: proxies forward it unchecked
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
 	s.engine.Use(s.identify, s.logged, s.memory.accounted, s.recovered, s.storable)
@@ -152,7 +155,8 @@ func New(deps Deps, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// handlers are the API's, one struct a resource, each with what that resource needs alone.
+// handlers has one struct of handlers for each resource. A struct holds the dependencies of its
+// resource only.
 type handlers struct {
 	home         *homeHandlers
 	health       *healthHandlers
@@ -178,7 +182,7 @@ type handlers struct {
 	mailboxes    *mailboxHandlers
 }
 
-// newHandlers gives each resource its part of deps, all of which are there.
+// newHandlers gives each struct its dependencies. New has checked that deps is complete.
 func newHandlers(deps Deps, opts Options, links links, respond responder, tokens tokens) handlers {
 	submissions := submissions{limits: opts.Limits, checkURL: deps.CheckURL, now: opts.Now}
 	passwords := newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce)

@@ -15,15 +15,14 @@ type Stats interface {
 	Stats(ctx context.Context, customerID string, f email.Filter) (email.Stats, error)
 }
 
-// statsHandlers answer /v1.0/emails/stats.
+// statsHandlers answers /v1.0/emails/stats.
 type statsHandlers struct {
 	store Stats
 	now   func() time.Time
 }
 
-// statsDays is how far stats look back where nothing else is asked for, and
-// statsMaxDays how far they may.
 const (
+	// statsDays is the default period of the statistics, statsMaxDays the longest.
 	statsDays    = 30
 	statsMaxDays = 366
 )
@@ -36,8 +35,8 @@ type recipientCountsJSON struct {
 	Canceled  int `json:"canceled"`
 	Open      int `json:"open"`
 	Deferred  int `json:"deferred"`
-	// The rates go from 0 to 1: the bounced of those with a verdict, delivered, bounced or
-	// failed, the others of all.
+	// The rates are from 0 to 1. BouncedRate is the share of bounced recipients among those that
+	// are delivered, bounced or failed; the other rates are shares of Total.
 	DeliveredRate float64 `json:"delivered_rate"`
 	BouncedRate   float64 `json:"bounced_rate"`
 	DeferredRate  float64 `json:"deferred_rate"`
@@ -77,7 +76,7 @@ type domainJSON struct {
 	Recipients recipientCountsJSON `json:"recipients"`
 }
 
-// statusCounts has every status, those without e-mails too, and their total.
+// statusCounts returns the count of each status, 0 included, and their total.
 func statusCounts(c email.StatusCounts) map[string]int {
 	out := map[string]int{"total": 0}
 	for _, s := range email.Statuses() {
@@ -95,8 +94,8 @@ func domains(ds []email.DomainStats) []domainJSON {
 	return out
 }
 
-// emailStats counts e-mails. It takes the filters of the list; without a time, the
-// last 30 days.
+// get counts the e-mails that match the filters of the list. Without created_from it counts those
+// of the 30 days before created_before, which defaults to now.
 func (h *statsHandlers) get(c *gin.Context) (int, any, error) {
 	f, err := filterOf(c)
 	if err != nil {
@@ -109,7 +108,7 @@ func (h *statsHandlers) get(c *gin.Context) (int, any, error) {
 		f.CreatedFrom = f.CreatedBefore.AddDate(0, 0, -statsDays)
 	}
 	if f.CreatedBefore.Sub(f.CreatedFrom) > statsMaxDays*24*time.Hour {
-		return 0, nil, invalid("created_from", "invalid", "ask for a year at most")
+		return 0, nil, invalid("created_from", "invalid", "give a period of at most 366 days")
 	}
 	if err := holdQuery(c); err != nil {
 		return 0, nil, err

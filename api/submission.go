@@ -10,25 +10,25 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// submissions reads the messages of requests.
+// submissions reads messages and batches from the bodies of requests.
 type submissions struct {
 	limits intake.Limits
-	// checkURL refuses addresses that may not be called.
+	// checkURL returns an error for a callback URL that webhooks may not call.
 	checkURL func(string) error
 	now      func() time.Time
 }
 
-// body reads the body of a request, with room for times its size.
+// body reads the body of a request and reserves times its size, see readBody.
 func (s submissions) body(c *gin.Context, times int64) ([]byte, error) {
 	return readBody(c, MaxBody(s.limits.MaxMessageBytes), times)
 }
 
-// MaxBody is how large the request of a message may be of so many bytes: base64 makes four
-// bytes of three, and JSON needs a little room.
+// MaxBody returns the limit of a request body, in bytes, for messages of at most messageBytes:
+// base64 makes four bytes of three, and 1 MiB is for the rest of the JSON.
 func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
-// message reads a message that the credential may send, and where the request
-// names its sender.
+// message decodes a message and checks that the credential may send from its sender's domain.
+// sender is the JSON Pointer of the sender in the request.
 func (s submissions) message(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
 	in, err := compute(c, int64(len(body)), func() (intake.Decoded, error) { return intake.Decode(body, s.limitsOf(c)) })
 	if err != nil {
@@ -46,7 +46,7 @@ func (s submissions) batch(c *gin.Context, body []byte) (*intake.Batch, error) {
 	return compute(c, int64(len(body)), func() (*intake.Batch, error) { return intake.DecodeBatch(body, s.limitsOf(c)) })
 }
 
-// limitsOf are those of a request's messages.
+// limitsOf returns the limits of a request's messages, with the time and its customer.
 func (s submissions) limitsOf(c *gin.Context) intake.Limits {
 	limits := s.limits
 	limits.Now, limits.CustomerID, limits.CheckURL, limits.IgnoreUnknown = s.now(), customerOf(c).ID, s.checkURL, voipbin(c)
@@ -56,14 +56,14 @@ func (s submissions) limitsOf(c *gin.Context) intake.Limits {
 	return limits
 }
 
-// foreignSender refuses a sender that the credential is not for.
+// foreignSender refuses a sender whose domain is not among those of the credential.
 func foreignSender(domain, pointer string) *email.Failure {
 	f := email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
 	f.Fields = []email.FieldError{{Pointer: pointer, Code: "forbidden", Detail: "use an address of a domain that the key is for"}}
 	return f
 }
 
-// atSender points at the sender where its domain is what was refused.
+// atSender adds the pointer of the sender to an error that refuses the sender's domain.
 func atSender(err error, sender string) error {
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
 		f.Fields = []email.FieldError{{Pointer: sender, Code: string(f.Code), Detail: "use an address of a verified domain"}}
@@ -71,7 +71,7 @@ func atSender(err error, sender string) error {
 	return err
 }
 
-// idempotencyKey reads the client's name for the request, empty if it gave none.
+// idempotencyKey reads the Idempotency-Key header, empty if there is none.
 func idempotencyKey(c *gin.Context) (string, error) {
 	keys := c.Request.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
@@ -83,7 +83,7 @@ func idempotencyKey(c *gin.Context) (string, error) {
 	return keys[0], nil
 }
 
-// batchRequest is a batch as the credential may send it.
+// batchRequest returns a batch that refuses items whose sender the credential may not use.
 func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
 	grant := grantOf(c)
 	return email.BatchRequest{

@@ -8,15 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of the small texts that customers give their things.
+// Limits of names and descriptions, in bytes.
 const (
 	maxNameBytes   = 255
 	maxDetailBytes = 2048
-	// maxExpire is ten years, in seconds.
-	maxExpire = 10 * 365 * 24 * 3600
 )
 
-// checkTexts bounds what is kept as it is given.
+// checkTexts refuses texts that are too long or contain line breaks or NUL. Its keys are JSON
+// Pointers; /detail and /webhook_uri may have maxDetailBytes, all others maxNameBytes.
 func checkTexts(texts map[string]string) error {
 	for _, pointer := range slices.Sorted(maps.Keys(texts)) {
 		limit := maxNameBytes
@@ -35,8 +34,9 @@ func checkTexts(texts map[string]string) error {
 	return nil
 }
 
+// storableText reports whether Postgres can store a text: it is UTF-8 without NUL.
 func storableText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// storableTime refuses the year 0, which RFC 3339 has and Postgres has not. With an
-// offset, times of the first and the last day of all may be beyond, too.
+// storableTime reports whether Postgres can store a time: its year in UTC is between 1 and 9999.
+// RFC 3339 has a year 0, and an offset can move a time across the bounds.
 func storableTime(t time.Time) bool { return t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 }

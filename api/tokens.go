@@ -10,12 +10,12 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// tokenLife is how long a login lasts, as in the seed API.
+// tokenLife is how long a login token is valid, as in VoIPBIN's API.
 const tokenLife = 7 * 24 * time.Hour
 
-// tokens makes and checks login tokens: JWTs with HS256 (RFC 7519).
+// tokens issues and verifies login tokens: JWTs with HS256 (RFC 7519).
 type tokens struct {
-	// keys all verify; signing says which of them signs.
+	// All keys verify tokens; signing returns the index of the key that signs them.
 	keys    [][]byte
 	signing func(context.Context) (int, error)
 	now     func() time.Time
@@ -43,14 +43,15 @@ func (t tokens) issue(ctx context.Context, u account.User) (string, error) {
 	}}).SignedString(t.keys[key])
 }
 
-// claims are what a token says.
+// claims are the claims of a login token. The subject is the user's id.
 type claims struct {
-	// Version is the user's TokenVersion; 0 in tokens from before there was one.
+	// Version is the user's TokenVersion when the token was issued; 0 in tokens of versions of
+	// Postrider that had none.
 	Version int `json:"ver,omitempty"`
 	jwt.RegisteredClaims
 }
 
-// user tells whose token it is, and the version that it was issued with.
+// user verifies a token and returns its user's id and Version. All its errors are errBadToken.
 func (t tokens) user(token string) (id string, version int, err error) {
 	var cl claims
 	_, err = jwt.ParseWithClaims(token, &cl, func(*jwt.Token) (any, error) { return t.verifying(), nil },
@@ -61,7 +62,7 @@ func (t tokens) user(token string) (id string, version int, err error) {
 	return cl.Subject, cl.Version, nil
 }
 
-// verifying is all keys: while one is being replaced, tokens of both are about.
+// verifying returns all keys: while an operator replaces the secret key, tokens of both exist.
 func (t tokens) verifying() jwt.VerificationKeySet {
 	var set jwt.VerificationKeySet
 	for _, k := range t.keys {

@@ -9,15 +9,15 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Usage counts what was accepted of a customer.
+// Usage counts the accepted e-mails of a customer by month.
 type Usage interface {
 	Usage(ctx context.Context, customerID string, months int) ([]account.Usage, error)
 }
 
-// usageHandlers answer /v1.0/usage.
+// usageHandlers answers /v1.0/usage.
 type usageHandlers struct{ store Usage }
 
-// usageMonths is how far usage looks back.
+// usageMonths is how many months the answer covers at most.
 const usageMonths = 24
 
 type usageJSON struct {
@@ -26,7 +26,7 @@ type usageJSON struct {
 	Recipients int64  `json:"recipients"`
 }
 
-// usage counts what was accepted, by month in UTC.
+// get counts the accepted e-mails of each month in UTC.
 func (h *usageHandlers) get(c *gin.Context) (int, any, error) {
 	us, err := h.store.Usage(c.Request.Context(), customerOf(c).ID, usageMonths)
 	if err != nil {

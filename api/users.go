@@ -10,17 +10,17 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// Users are the operator's side of customers' users.
+// Users manages the users of customers, for the operator.
 type Users interface {
 	Users(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.User, *email.Cursor, error)
 	User(ctx context.Context, customerID, id string) (account.User, error)
 	DeleteUser(ctx context.Context, customerID, id string) (account.User, error)
-	// SetPassword and RevokeUser end all login tokens of the user.
+	// SetPassword and RevokeUser revoke all login tokens of the user.
 	SetPassword(ctx context.Context, customerID, id, password string) (account.User, error)
 	RevokeUser(ctx context.Context, customerID, id string) (account.User, error)
 }
 
-// userHandlers answer /v1.0/customers/:id/users.
+// userHandlers answers /v1.0/customers/:id/users.
 type userHandlers struct {
 	customer  pathCustomer
 	store     Users
@@ -55,7 +55,8 @@ func (h *userHandlers) list(c *gin.Context) (int, any, error) {
 	return http.StatusOK, listed(users, next, newUserAnswer), nil
 }
 
-// customerUser answers for the user that a path names, after a change if there is one.
+// one returns a handler for the user that the path names. It applies change, which may be nil, and
+// answers with the user.
 func (h *userHandlers) one(change func(c *gin.Context, u account.User) (account.User, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
 		k, err := h.customer.read(c)
@@ -79,8 +80,8 @@ func (h *userHandlers) one(change func(c *gin.Context, u account.User) (account.
 	}
 }
 
-// coveredUser refuses a change of a user who may do more than the credential of the
-// request: whoever sets the password could log in, and have the user's rights.
+// coveredUser refuses to change a user with more rights than the credential of the request. A
+// client that sets a password can log in as the user.
 func coveredUser(c *gin.Context, u account.User) error {
 	if member, why := grantOf(c).Exceeded(u.Rights()); member != "" {
 		return email.Fail(email.CodeForbidden, "the user has more rights than this credential: %s", why)

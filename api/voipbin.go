@@ -7,14 +7,14 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// voipbin reports whether the customer of a request wants VoIPBIN's dialect. A
-// request without a customer, or before it is known, does not.
+// voipbin reports whether the customer of a request has the profile voipbin. It is false before
+// the request is authenticated.
 func voipbin(c *gin.Context) bool {
 	g, ok := c.Get(keyGrant)
 	return ok && g.(account.Grant).Customer.Profile == account.ProfileVoIPBIN
 }
 
-// voipbinError is VoIPBIN's error.
+// voipbinError is an error in the form of VoIPBIN's API.
 type voipbinError struct {
 	Status    int        `json:"status"`
 	Reason    email.Code `json:"reason"`

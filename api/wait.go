@@ -8,13 +8,13 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// maxWait bounds ?wait=.
+// maxWait is the longest ?wait=.
 const maxWait = 60 * time.Second
 
-// waitPoll is how often Postgres is asked on behalf of all who wait.
+// waitPoll is the interval at which Postgres is queried for all waiting requests together.
 const waitPoll = 50 * time.Millisecond
 
-// waitOf reads ?wait=, a duration such as 20s; 0 if there is none.
+// waitOf reads ?wait=, a duration such as 20s; 0 if it is absent.
 func waitOf(c *gin.Context) (time.Duration, error) {
 	raw := c.Query("wait")
 	if raw == "" {
@@ -22,13 +22,13 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(raw)
 	if err != nil || d <= 0 || d > maxWait {
-		return 0, invalid("wait", "invalid", "give a time of at most 60s, as wait=20s")
+		return 0, invalid("wait", "invalid", "give a duration of at most 60s, such as wait=20s")
 	}
 	return d, nil
 }
 
-// waiters are the requests that wait for e-mails. One poller asks for all of
-// them, and only while there is one; it needs Postgres, not Temporal.
+// waiters are the requests that wait for verdicts. One goroutine polls Postgres for all of them
+// while there are any. It does not need Temporal.
 type waiters struct {
 	settled func(ctx context.Context, ids []string) ([]string, error)
 
@@ -39,7 +39,7 @@ type waiters struct {
 
 type waiter struct {
 	done chan struct{}
-	// requests wait for the same e-mail.
+	// requests is how many requests wait for the same e-mail.
 	requests int
 }
 
@@ -57,7 +57,7 @@ func (w *waiters) add(id string) *waiter {
 	return w.waiting[id]
 }
 
-// leave forgets a request. The last one takes its e-mail off the poller's list.
+// leave removes a request. The e-mail of the last request is no longer polled.
 func (w *waiters) leave(id string, one *waiter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,7 +84,7 @@ func (w *waiters) poll() {
 		settled, err := w.settled(ctx, ids)
 		cancel()
 		if err != nil {
-			continue // those who wait are answered when their time is up
+			continue // requests wait until the next poll, or until their time is over
 		}
 		w.mu.Lock()
 		for _, id := range settled {

@@ -17,7 +17,8 @@ type warmupRequest struct {
 type warmupAnswer struct {
 	Name string `json:"name"`
 	Plan []int  `json:"plan"`
-	// From is a day in UTC; null without a plan, as is Limit on a day without a limit.
+	// From is the first day of the plan, in UTC; null without a plan. Limit is null on a day that
+	// the plan does not limit.
 	From            *string `json:"from"`
 	Day             int     `json:"day"`
 	Limit           *int    `json:"limit"`
@@ -41,7 +42,8 @@ func newWarmupAnswer(d account.Domain) warmupAnswer {
 	return out
 }
 
-// warmup answers for the domain that a path names, after a change if there is one.
+// warmup returns a handler for the warm-up plan of the domain that the path names. It calls change
+// and answers with the plan.
 func (h *domainHandlers) warmup(change func(c *gin.Context, customerID, name string) (account.Domain, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
 		k, name, err := h.named(c)

@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
-// Webhooks keeps a customer's endpoints and what they are told.
+// Webhooks stores the webhook endpoints of customers and their deliveries.
 type Webhooks interface {
 	CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out endpoint.Endpoint, secret string, err error)
 	Endpoints(ctx context.Context, customerID string) ([]endpoint.Endpoint, error)
@@ -30,12 +30,13 @@ type Webhooks interface {
 	Replay(ctx context.Context, customerID, endpointID string, since, until time.Time, types []string) (n int, err error)
 }
 
-// EndpointWaker has the run of a webhook endpoint look, best effort.
+// EndpointWaker starts the workflow of a webhook endpoint if none runs, and signals it to read its
+// deliveries. It may fail: a sweep does the same later.
 type EndpointWaker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
 }
 
-// webhookHandlers answer /v1.0/webhooks and /v1.0/deliveries.
+// webhookHandlers answers /v1.0/webhooks and, in deliveries.go, the deliveries of endpoints.
 type webhookHandlers struct {
 	store    Webhooks
 	waker    EndpointWaker
@@ -55,8 +56,9 @@ type webhookJSON struct {
 	Streams        []string        `json:"streams"`
 	Disabled       bool            `json:"disabled"`
 	DisabledReason string          `json:"disabled_reason,omitempty"`
-	// Failures in a row; since when; until when it is left alone; and when it will be
-	// disabled if it goes on like that.
+	// Failures is how many calls have failed in a row, FailingSince when the first of them did.
+	// No call is made until BlockedUntil. At DisablesAt the endpoint is disabled if calls go on
+	// failing.
 	Failures     int     `json:"failures"`
 	FailingSince *string `json:"failing_since"`
 	LastError    string  `json:"last_error,omitempty"`
@@ -64,7 +66,7 @@ type webhookJSON struct {
 	DisablesAt   *string `json:"disables_at"`
 	CreatedAt    *string `json:"created_at"`
 	UpdatedAt    *string `json:"updated_at"`
-	// Secret is shown once, when it is made.
+	// Secret is only in the answer to the request that created it.
 	Secret string `json:"secret,omitempty"`
 }
 
@@ -80,7 +82,7 @@ func webhook(e endpoint.Endpoint, secret string) webhookJSON {
 	return out
 }
 
-// webhookRequest makes an endpoint, or changes what it names.
+// webhookRequest creates an endpoint, or updates the members that it has.
 type webhookRequest struct {
 	URL     *string          `json:"url"`
 	Method  *string          `json:"method"`
@@ -90,7 +92,7 @@ type webhookRequest struct {
 	Streams *[]string        `json:"streams"`
 }
 
-// apply sets what a request names and checks the whole.
+// apply sets the members that a request has, and checks the whole endpoint.
 func (r webhookRequest) apply(e *endpoint.Endpoint, checkURL func(string) error) error {
 	for _, set := range []struct{ from, to *string }{{r.URL, &e.URL}, {r.Method, &e.Method}} {
 		if set.from != nil {
@@ -116,7 +118,7 @@ func (r webhookRequest) apply(e *endpoint.Endpoint, checkURL func(string) error)
 	}
 	switch {
 	case e.URL == "":
-		return invalid("/url", "missing", "give the address to call")
+		return invalid("/url", "missing", "give the URL to call")
 	case len(e.URL) > maxDetailBytes:
 		return invalid("/url", "too_long", "shorten it")
 	case !slices.Contains([]string{"POST", "GET", "PUT", "DELETE"}, e.Method):
@@ -200,7 +202,8 @@ func (h *webhookHandlers) put(c *gin.Context) (int, any, error) {
 	if err = decode(c, &in); err == nil {
 		err = in.apply(&e, h.checkURL)
 	}
-	// What waits for the endpoint goes to the new address, and happened before.
+	// Deliveries that wait for the endpoint go to the new URL. They describe past events, so the
+	// credential must be allowed to read those.
 	if err == nil && e.URL != before && !grantOf(c).May(account.ScopeRead) {
 		err = lacks(account.ScopeRead)
 	}
@@ -214,7 +217,8 @@ func (h *webhookHandlers) put(c *gin.Context) (int, any, error) {
 	return http.StatusOK, webhook(e, ""), nil
 }
 
-// oneWebhook is a handler for what is done to one endpoint.
+// one returns a handler for the endpoint that the path names. It calls do and answers with the
+// endpoint.
 func (h *webhookHandlers) one(do func(ctx context.Context, customerID, id string) (endpoint.Endpoint, error)) handler {
 	return func(c *gin.Context) (int, any, error) {
 		id, err := pathID(c, "id", "webhook endpoint")
@@ -229,7 +233,7 @@ func (h *webhookHandlers) one(do func(ctx context.Context, customerID, id string
 	}
 }
 
-// enableWebhook also wakes what waits for the endpoint.
+// enable enables an endpoint and wakes its workflow, which makes the waiting deliveries.
 func (h *webhookHandlers) enable(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	e, err := h.store.EnableEndpoint(ctx, customerID, id)
 	if err == nil {
@@ -238,7 +242,7 @@ func (h *webhookHandlers) enable(ctx context.Context, customerID, id string) (en
 	return e, err
 }
 
-// deleteWebhook also ends the endpoint's run, which has nothing to wait for any more.
+// delete deletes an endpoint and wakes its workflow, which then ends.
 func (h *webhookHandlers) delete(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	e, err := h.store.DeleteEndpoint(ctx, customerID, id)
 	if err == nil {
@@ -247,8 +251,7 @@ func (h *webhookHandlers) delete(ctx context.Context, customerID, id string) (en
 	return e, err
 }
 
-// wakeEndpoint has the endpoint's run look, as soon as Temporal lets it; a sweep
-// finds it else.
+// wake wakes the workflow of an endpoint. If that fails, a sweep does it later.
 func (h *webhookHandlers) wake(ctx context.Context, id string) {
 	if err := h.waker.WakeEndpoint(context.WithoutCancel(ctx), id); err != nil {
 		h.log.WarnContext(ctx, "webhook.wake", "endpoint_id", id, "error", err)
@@ -280,8 +283,8 @@ func (h *webhookHandlers) test(c *gin.Context) (int, any, error) {
 	return http.StatusAccepted, delivery(d), nil
 }
 
-// replayRequest names a time, and the events of it; none means those the endpoint
-// wants. Until defaults to now.
+// replayRequest selects the events from Since to before Until, which defaults to now. Types are
+// event names; an empty list is those of the endpoint.
 type replayRequest struct {
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
@@ -301,7 +304,7 @@ func (h *webhookHandlers) replay(c *gin.Context) (int, any, error) {
 		in.Until = h.now()
 	}
 	if in.Since.IsZero() || !in.Since.Before(in.Until) || !storableTime(in.Since) || !storableTime(in.Until) {
-		return 0, nil, invalid("/since", "invalid", "give the time from which to tell again, in RFC 3339, before until")
+		return 0, nil, invalid("/since", "invalid", "give the time of the first event to send again, in RFC 3339 format, earlier than until")
 	}
 	e, err := h.store.Endpoint(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
