@@ -78,10 +78,7 @@ func TestAPreviewIsOfWhatPeopleRead(t *testing.T) {
 }
 
 // slowStats count until nobody waits for it.
-type slowStats struct {
-	emailsAPI
-	arrived chan struct{}
-}
+type slowStats struct{ arrived chan struct{} }
 
 func (s slowStats) Stats(ctx context.Context, _ string, _ email.Filter) (email.Stats, error) {
 	if ctx.Err() == nil {
@@ -97,7 +94,7 @@ func TestLongQueriesOfOneCustomerLeaveOthersConnections(t *testing.T) {
 	t.Parallel()
 	const atOnce = 40
 	slow := slowStats{arrived: make(chan struct{}, atOnce)}
-	b := setupFor(t, setupOptions{emails: func(e api.Emails) api.Emails { slow.emailsAPI = e; return slow }})
+	b := setupFor(t, setupOptions{stats: slow})
 	_, other := b.newCustomer("Other", "other.test")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

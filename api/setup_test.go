@@ -142,6 +142,8 @@ type setupOptions struct {
 	anyDomain bool
 	// emails may stand before the store; nil lets it be.
 	emails func(api.Emails) api.Emails
+	// stats counts in place of the store; nil is the store.
+	stats api.Stats
 	// now is where the API's clock begins and the database's clock stands; zero is the real time.
 	now time.Time
 	// clock is the API's clock alone; nil is the one above.
@@ -187,6 +189,9 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	if o.emails != nil {
 		emails = o.emails(store)
 	}
+	if o.stats == nil {
+		o.stats = store
+	}
 	logins := api.Logins(store)
 	if o.logins != nil {
 		logins = o.logins(store)
@@ -202,7 +207,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		o.parser = inbound.Parser{}
 	}
 	b.server = newServer(t, api.Deps{
-		Emails: emails, Stats: store, Events: store, Previews: store, Batches: store, Files: store, Dispatcher: b.dispatch,
+		Emails: emails, Stats: o.stats, Events: store, Previews: store, Batches: store, Files: store, Dispatcher: b.dispatch,
 		Credentials: store, Logins: logins, Keys: store, OwnCustomer: store, Customers: store, Users: store, Domains: store, Usage: store, Audit: store,
 		Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
