@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // logins lets passwords be checked: few wrong ones, and few at once.
@@ -32,7 +33,7 @@ func newLogins(now func() time.Time, patience time.Duration, hashesAtOnce int) *
 // from there before. An error with the code wrong is a wrong password. The check goes on
 // if the client goes away, or its guess would not count.
 func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(context.Context) error) error {
-	network := networkOf(c.ClientIP())
+	network := httpserver.ClientNetwork(c.ClientIP())
 	pair, all := guessKey(name, network), guessKey("", network)
 	wait, ok := l.pairs.begin(pair, l.now())
 	if !ok {
@@ -63,7 +64,7 @@ func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(co
 
 // hash runs what makes a hash and checks no password.
 func (l *logins) hash(c *gin.Context, do func(context.Context) error) error {
-	if err := l.hashing.enter(c.Request.Context(), grantOf(c).Actor, networkOf(c.ClientIP())); err != nil {
+	if err := l.hashing.enter(c.Request.Context(), grantOf(c).Actor, httpserver.ClientNetwork(c.ClientIP())); err != nil {
 		return err
 	}
 	defer l.hashing.leave()

@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 )
@@ -344,5 +345,5 @@ func shareOf(c *gin.Context) string {
 	if id := c.GetString(keyCustomerID); id != "" {
 		return id
 	}
-	return networkOf(c.ClientIP())
+	return httpserver.ClientNetwork(c.ClientIP())
 }

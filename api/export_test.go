@@ -95,9 +95,6 @@ func (t Turn) Begun() (bool, error) {
 	}
 }
 
-// NetworkOf is whose guesses count together.
-func NetworkOf(ip string) string { return networkOf(ip) }
-
 // HandlerTypes are the structs of handlers by the resource that they answer for.
 func HandlerTypes() map[string]reflect.Type {
 	out := map[string]reflect.Type{}

@@ -3,7 +3,6 @@ package api
 import (
 	"crypto/sha256"
 	"math"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -19,23 +18,6 @@ const (
 	// guessRetry is when to come back while passwords are being checked that may be right.
 	guessRetry = time.Second
 )
-
-// networkOf is whose guesses count together: an IPv4 address, or the /64 of an IPv6
-// address, which one host has whole (RFC 6177).
-func networkOf(ip string) string {
-	a, err := netip.ParseAddr(ip)
-	if err != nil {
-		return ip
-	}
-	if a = a.Unmap().WithZone(""); a.Is4() {
-		return a.String()
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return ip
-	}
-	return p.String()
-}
 
 // guessKey names what is counted. A name may be as long as a request; its hash is not.
 func guessKey(name, network string) [sha256.Size]byte {

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // clock stands until it is moved.
@@ -111,7 +112,7 @@ func TestANetworkOfIPv6IsOneGuesser(t *testing.T) {
 		"2001:db8:0:1::7": "2001:db8:0:1::/64", "2001:db8:0:1:ffff::7": "2001:db8:0:1::/64", "2001:db8:0:2::7": "2001:db8:0:2::/64",
 		"fe80::1%eth0": "fe80::/64", "::ffff:192.0.2.7": "192.0.2.7", "192.0.2.7": "192.0.2.7", "": "",
 	} {
-		require.Equal(t, want, api.NetworkOf(a), a)
+		require.Equal(t, want, httpserver.ClientNetwork(a), a)
 	}
 	b := setupLogins(t, setupOptions{clock: newClock().Now})
 	got := map[int]int{}

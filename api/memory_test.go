@@ -22,6 +22,7 @@ import (
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/memtest"
 )
@@ -108,7 +109,7 @@ func TestBodiesThatComeSlowlyHoldABlock(t *testing.T) {
 	require.Less(t, held, int64(bodies*128<<10))
 	full := b.post(t.Context(), b.key, "/v1.0/emails", encodedZeros(announced/4*3), announced)
 	require.Equal(t, http.StatusServiceUnavailable, full.Code, "half of the files is one customer's")
-	require.Contains(t, full.Body.String(), "no room for a request")
+	require.Contains(t, full.Body.String(), "no disk space for a request")
 	require.NotEmpty(t, full.Header().Get("Retry-After"))
 	require.Contains(t, log.String(), "POSTRIDER_REQUEST_SPOOL_BYTES")
 	mail := strings.ReplaceAll(basic, "acme.test", "other.test")
@@ -393,7 +394,7 @@ func TestFortyClientsThatReadNothing(t *testing.T) {
 	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := api.PacedServer(b.server, api.Pace{BodyGrace: time.Minute, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 128 << 10, AnswerTime: 2 * time.Second})
+	srv := httpserver.NewPaced(b.server, httpserver.Pace{BodyGrace: time.Minute, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 128 << 10, AnswerTime: 2 * time.Second})
 	closed := make(chan struct{}, clients)
 	srv.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {

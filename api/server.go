@@ -13,6 +13,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/missing"
 	"github.com/postrider/postrider/internal/spool"
@@ -197,7 +198,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		emails: &emailHandlers{
 			store: deps.Emails, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log,
 			waiters: &waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}},
-			waits:   newShares(int64(cmp.Or(opts.Connections, MaxConnections)) / 2),
+			waits:   newShares(int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2),
 		},
 		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},
 		events:       &eventHandlers{store: deps.Events},

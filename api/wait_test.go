@@ -1,11 +1,16 @@
 package api_test
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/api"
 )
 
 // TestACustomerDoesNotWaitOnAllConnections: half of them may wait for e-mails, half of those for
@@ -40,4 +45,32 @@ func TestACustomerDoesNotWaitOnAllConnections(t *testing.T) {
 	for range most + 1 {
 		require.Equal(t, "canceled", (<-answers).field(t, "status"))
 	}
+}
+
+// settling is a store whose e-mail has its verdict when it is asked for the second time.
+type settling struct {
+	store
+	header http.Header
+	left   []int // header fields that the request has at each call
+}
+
+func (s *settling) Settled(_ context.Context, ids []string) ([]string, error) {
+	if s.left = append(s.left, len(s.header)); len(s.left) == 1 {
+		return nil, nil
+	}
+	return ids, nil
+}
+
+func TestWhoWaitsHoldsNoHeader(t *testing.T) {
+	t.Parallel()
+	s := &settling{}
+	b := setupFor(t, setupOptions{maxBytes: maxBytes, emails: func(e api.Emails) api.Emails { s.store = e; return s }})
+	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
+	req, rec := httptest.NewRequest("GET", "/v1.0/emails/"+id+"?wait=60s", nil), httptest.NewRecorder()
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	req.Header.Set("X-Large", strings.Repeat("a", 4000))
+	s.header = req.Header
+	b.server.ServeHTTP(rec, req)
+	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
+	require.Equal(t, []int{2, 0}, s.left, "before and while it waits")
 }

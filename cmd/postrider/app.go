@@ -31,6 +31,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/metrics"
@@ -358,10 +359,10 @@ const httpStopTimeout = 10 * time.Second
 
 // serveHTTP answers on a listener until ctx ends, then lets open requests end.
 func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := api.HTTPServer(h)
+	srv := httpserver.New(h)
 	done := make(chan error, 1)
 	go func() {
-		done <- srv.Serve(api.LimitConnectionsTo(l, a.memory.connections, a.cfg.MaxConnectionsPerIP, a.cfg.TrustedProxies))
+		done <- srv.Serve(httpserver.LimitConnections(l, a.memory.connections, a.cfg.MaxConnectionsPerIP, a.cfg.TrustedProxies))
 	}()
 	select {
 	case err := <-done:

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // heapRatio is how much of a container's memory Go's garbage collector may let the heap
@@ -67,9 +68,9 @@ const (
 // divide says what each part of a process may have of a heap. Where it is small, all have
 // less.
 func divide(heap int64, cfg config.Config, use config.Use) memory {
-	m := memory{connections: int(clamp(heap/8/api.ConnectionBytes, 256, api.MaxConnections)), large: activities.DefaultLargeBytes}
+	m := memory{connections: int(clamp(heap/8/httpserver.ConnectionBytes, 256, httpserver.MaxConnections)), large: activities.DefaultLargeBytes}
 	if use == config.Worker { // its port is for probes
-		m.large = clamp((heap-restBytes-int64(m.connections)*api.ConnectionBytes)/sentTimes, leastLarge, activities.DefaultLargeBytes)
+		m.large = clamp((heap-restBytes-int64(m.connections)*httpserver.ConnectionBytes)/sentTimes, leastLarge, activities.DefaultLargeBytes)
 		return m
 	}
 	m.inbound, m.hashes = clamp(heap/32, 4<<20, 64<<20), int(clamp(heap/6/hashBytes, 1, 2))
@@ -90,7 +91,7 @@ func (m memory) fill(cfg *config.Config) {
 
 // others is what all takes but the requests that share their part, and a worker.
 func (m memory) others(cfg config.Config) int64 {
-	n := int64(restBytes+api.LargestRequest) + int64(m.connections)*api.ConnectionBytes + int64(m.hashes)*hashBytes
+	n := int64(restBytes+api.LargestRequest) + int64(m.connections)*httpserver.ConnectionBytes + int64(m.hashes)*hashBytes
 	if cfg.InboundListen != "" {
 		n += 2*m.inbound + int64(cfg.InboundMaxConnections)*smtpBytes
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // Not parallel: it changes the limit of the process.
@@ -70,7 +71,7 @@ func TestTheMemoryOfAllPartsFitsTheHeap(t *testing.T) {
 		assert.Equal(t, tc.inbound/mb, serve.inbound/mb, name)
 		assert.Equal(t, tc.connections, serve.connections, name)
 		assert.Equal(t, tc.hashes, serve.hashes, name)
-		sum := restBytes + api.LargestRequest + serve.requests + 2*serve.inbound + 200*smtpBytes + int64(serve.connections)*api.ConnectionBytes + int64(serve.hashes)*hashBytes
+		sum := restBytes + api.LargestRequest + serve.requests + 2*serve.inbound + 200*smtpBytes + int64(serve.connections)*httpserver.ConnectionBytes + int64(serve.hashes)*hashBytes
 		require.LessOrEqual(t, sum, heap, name)
 
 		both := divide(heap, cfg, config.ServeWorker)
@@ -81,7 +82,7 @@ func TestTheMemoryOfAllPartsFitsTheHeap(t *testing.T) {
 
 		worker := divide(heap, cfg, config.Worker)
 		assert.Equal(t, tc.atWorker/mb, worker.large/mb, name)
-		require.LessOrEqual(t, restBytes+int64(worker.connections)*api.ConnectionBytes+worker.large*sentTimes, heap, name)
+		require.LessOrEqual(t, restBytes+int64(worker.connections)*httpserver.ConnectionBytes+worker.large*sentTimes, heap, name)
 	}
 	none := divide(math.MaxInt64, cfg, config.ServeWorker)
 	require.Equal(t, memory{requests: 256 * mb, inbound: 64 * mb, connections: 4096, hashes: 2, large: 256 * mb}, none)

@@ -83,10 +83,11 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing"),
+		may:   join(domain, "internal/intake", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing", "internal/httpserver"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
-	"internal/apidoc": {},
+	"internal/apidoc":     {},
+	"internal/httpserver": {may: []string{"email"}, tests: []string{"internal/memtest"}},
 
 	"internal/config": {},
 	"cmd/postrider":   {may: []string{everything}},

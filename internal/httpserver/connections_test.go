@@ -1,4 +1,4 @@
-package api_test
+package httpserver_test
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // from is a listener whose clients come from an address of the test's choice.
@@ -43,7 +43,7 @@ func limited(t *testing.T, path string, perIP int) (client func(ip string) (conn
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addresses := make(chan string, 1)
-	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		if r.URL.Path != "/busy" {
 			return
@@ -53,7 +53,7 @@ func limited(t *testing.T, path string, perIP int) (client func(ip string) (conn
 		}
 		<-r.Context().Done()
 	}))
-	limited := api.LimitConnectionsTo(from{l, addresses}, 40, perIP, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	limited := httpserver.LimitConnections(from{l, addresses}, 40, perIP, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
 	go func() { _ = srv.Serve(limited) }() // closed below
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	return func(ip string) (net.Conn, int) {
@@ -161,8 +161,8 @@ func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	go func() { _ = srv.Serve(api.LimitConnectionsTo(l, 40, 0, nil)) }() // closed below
+	srv := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	go func() { _ = srv.Serve(httpserver.LimitConnections(l, 40, 0, nil)) }() // closed below
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	var first net.Conn
 	for range 60 {
@@ -203,7 +203,7 @@ func TestConnectionsWithoutProgressLeaveTheOthersPlaces(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			srv := api.PacedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			srv := httpserver.NewPaced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/read":
 					if _, err := io.ReadAll(r.Body); err != nil {
@@ -214,9 +214,9 @@ func TestConnectionsWithoutProgressLeaveTheOthersPlaces(t *testing.T) {
 					return
 				}
 				w.WriteHeader(http.StatusNoContent)
-			}), api.Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
+			}), httpserver.Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
 			srv.ReadHeaderTimeout = time.Hour
-			go func() { _ = srv.Serve(api.LimitConnectionsTo(l, 40, 0, nil)) }() // closed below
+			go func() { _ = srv.Serve(httpserver.LimitConnections(l, 40, 0, nil)) }() // closed below
 			t.Cleanup(func() { require.NoError(t, srv.Close()) })
 			connect := func(sends string) net.Conn {
 				conn, err := net.Dial("tcp", l.Addr().String())
@@ -235,42 +235,6 @@ func TestConnectionsWithoutProgressLeaveTheOthersPlaces(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
 			require.Equal(t, http.StatusNoContent, resp.StatusCode)
-		})
-	}
-}
-
-// TestARefusalDoesNotWaitForTheBody, and ends the connection: on every route that takes a
-// credential, without one.
-func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
-	t.Parallel()
-	s := newServer(t, stubs(), api.Options{TokenKey: make([]byte, 32)})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	srv := api.PacedServer(s, api.Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
-	go func() { _ = srv.Serve(l) }() // closed below
-	t.Cleanup(func() { require.NoError(t, srv.Close()) })
-	for _, r := range s.Routes() {
-		if r.Public {
-			continue
-		}
-		t.Run(r.Method+" "+r.Path, func(t *testing.T) {
-			t.Parallel()
-			conn, err := net.Dial("tcp", l.Addr().String())
-			require.NoError(t, err)
-			defer conn.Close()
-			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
-			_, err = io.WriteString(conn, r.Method+" "+r.Path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-			require.NoError(t, err)
-			in := bufio.NewReader(conn)
-			resp, err := http.ReadResponse(in, nil)
-			require.NoError(t, err)
-			_, err = io.Copy(io.Discard, resp.Body)
-			require.NoError(t, err)
-			require.NoError(t, resp.Body.Close())
-			require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-			require.True(t, resp.Close)
-			_, err = in.ReadByte()
-			require.ErrorIs(t, err, io.EOF)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package api_test
+package httpserver_test
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // paced is a server with a short pace over a real socket.
@@ -22,7 +22,7 @@ func paced(t *testing.T, h http.HandlerFunc) (dial func() net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := api.PacedServer(h, api.Pace{BodyGrace: 2 * time.Second, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 64 << 10, AnswerTime: 2 * time.Second})
+	srv := httpserver.NewPaced(h, httpserver.Pace{BodyGrace: 2 * time.Second, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 64 << 10, AnswerTime: 2 * time.Second})
 	go func() { _ = srv.Serve(l) }() // closed below
 	t.Cleanup(func() { require.NoError(t, srv.Close()) })
 	return func() net.Conn {

@@ -1,4 +1,4 @@
-package api
+package httpserver
 
 import (
 	"io"
@@ -14,32 +14,28 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// MaxConnections bounds the connections of a port. Each takes up to maxHeaderBytes and
-// about as much for the server. One more waits until another one ends.
+// MaxConnections is the default limit of open connections.
 const MaxConnections = 4096
 
-// ConnectionBytes is what a connection takes at most with the largest header, in bytes.
+// ConnectionBytes is the most memory of a connection with the largest header, in bytes.
 const ConnectionBytes = 48 << 10
 
-// LimitConnections bounds what a listener accepts: MaxConnections in all, and perIP for an
-// IPv4 address or an IPv6 /64, where 0 is any number. An address has never more than half
-// as many as are free, and at least one, so that a few addresses do not lock the others
-// out. Connections of trusted proxies, which carry the requests of many, count in all only.
+// LimitConnections returns a listener that limits the open connections of l to maximum, and those
+// of each IPv4 address or IPv6 /64 to perIP; 0 is no limit per address. A connection over the
+// maximum waits to be accepted until another one ends. One over the limit of its address is
+// answered 429 and closed.
 //
-// The addresses of an IPv6 /48, which one household or server may have, have four times
-// perIP together. While more than half of MaxConnections are open, those that wait for their
-// clients are closed, in the order that idleConnections has, but for proxies'.
+// The limit of an address shrinks to half of the free connections, but not below one, so that a
+// few addresses cannot use up all. The addresses of an IPv6 /48, which one household or server may
+// have, may have four times perIP together. Connections of proxies carry the requests of many
+// clients, so they count towards maximum only.
 //
-// One that is too many is answered 429 and closed. A header of more than maxHeaderLines
-// lines ends its connection.
-func LimitConnections(l net.Listener, perIP int, proxies []netip.Prefix) net.Listener {
-	return LimitConnectionsTo(l, MaxConnections, perIP, proxies)
-}
-
-// LimitConnectionsTo is LimitConnections with another maximum.
-func LimitConnectionsTo(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
+// While more than half of maximum are open, connections that wait for their clients are closed in
+// the order that evictor documents, except those of proxies. A request header of more than
+// maxHeaderLines lines ends its connection.
+func LimitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
 	counted := &perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}
-	return headerLines{netutil.LimitListener(counted, maximum), newIdleConnections(maximum), counted.isProxy}
+	return trackedListener{netutil.LimitListener(counted, maximum), newEvictor(maximum), counted.isProxy}
 }
 
 type perIPListener struct {
@@ -52,7 +48,8 @@ type perIPListener struct {
 	open  map[string]int
 }
 
-// tooManyConnections has the form of the API's other problems, without a request's id.
+// tooManyConnections is a whole HTTP response, a problem as the API's (RFC 9457) without a
+// request_id.
 var tooManyConnections = func() string {
 	const body = `{"type":"about:blank","title":"Too Many Requests","status":429,"code":"` + string(email.CodeTooMany) +
 		`","detail":"too many connections from this address; use fewer at once"}` + "\n"
@@ -60,7 +57,7 @@ var tooManyConnections = func() string {
 		"Content-Type: application/problem+json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 }()
 
-// refusalTimeout is how long the refusal may take, which a new connection's buffer holds.
+// refusalTimeout limits writing the refusal. A new connection's send buffer has room for it.
 const refusalTimeout = time.Second
 
 func (l *perIPListener) Accept() (net.Conn, error) {
@@ -74,32 +71,31 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 			return &countedConn{Conn: conn, release: func() { l.remove(keys) }}, nil
 		}
 		if err := conn.SetWriteDeadline(time.Now().Add(refusalTimeout)); err == nil {
-			_, _ = io.WriteString(conn, tooManyConnections) // it is refused all the same
+			_, _ = io.WriteString(conn, tooManyConnections) // the connection is closed in any case
 		}
-		_ = conn.Close() // nothing was to come
+		_ = conn.Close() // nothing more is sent or received
 	}
 }
 
-// perSite is how many times perIP the addresses of an IPv6 /48 have together.
+// perSite is how many times perIP the addresses of an IPv6 /48 may have together.
 const perSite = 4
 
-// keys are what a connection is counted by: its address or /64, and its /48 of IPv6; none
-// for one that is not.
+// keys returns what a connection counts towards: its address or /64, and its IPv6 /48. It is empty
+// if the connection counts towards the maximum only.
 func (l *perIPListener) keys(addr net.Addr) []string {
 	peer, err := netip.ParseAddrPort(addr.String())
 	if err != nil || l.perIP == 0 || l.isProxy(addr) {
 		return nil
 	}
 	ip := peer.Addr().Unmap().WithZone("")
-	keys := []string{networkOf(ip.String())}
+	keys := []string{ClientNetwork(ip.String())}
 	if site, err := ip.Prefix(48); err == nil && ip.Is6() {
 		keys = append(keys, site.String())
 	}
 	return keys
 }
 
-// siteOf is what a connection is counted by where the connections of an address or of a site of
-// IPv6, a /48, are compared with others'.
+// siteOf returns the IPv4 address or the IPv6 /48 of a client.
 func siteOf(addr net.Addr) string {
 	peer, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
@@ -151,7 +147,7 @@ func (l *perIPListener) remove(keys []string) {
 	}
 }
 
-// countedConn is counted until it is closed.
+// countedConn counts towards the limits until it is closed.
 type countedConn struct {
 	net.Conn
 	once    sync.Once
@@ -162,4 +158,22 @@ func (c *countedConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(c.release)
 	return err
+}
+
+// ClientNetwork returns the network that an address is counted by: an IPv4 address itself, or the
+// /64 of an IPv6 address, which one host has as a whole (RFC 6177). It returns anything else
+// unchanged.
+func ClientNetwork(ip string) string {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return ip
+	}
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.String()
+	}
+	p, err := a.Prefix(64)
+	if err != nil {
+		return ip
+	}
+	return p.String()
 }

@@ -1,13 +1,11 @@
-package api_test
+package httpserver_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -15,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // inUse is what the process holds for heap and stacks, after a collection.
@@ -44,7 +42,7 @@ func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
 			end, trailers := make(chan struct{}), make(chan int, connections)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			srv := api.HTTPServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			srv := httpserver.New(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				_, err := io.ReadAll(r.Body)
 				if err != nil {
 					t.Error(err)
@@ -54,7 +52,7 @@ func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
 				<-end
 			}))
 			served := make(chan error, 1)
-			go func() { served <- srv.Serve(api.LimitConnections(l, 0, nil)) }()
+			go func() { served <- srv.Serve(httpserver.LimitConnections(l, httpserver.MaxConnections, 0, nil)) }()
 			t.Cleanup(func() { require.NoError(t, srv.Close()); require.ErrorIs(t, <-served, http.ErrServerClosed) })
 			request := "POST /?" + strings.Repeat("q", 1000) + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + header + "\r\n0\r\n" + shortLines(800) + "\r\n"
 
@@ -70,7 +68,7 @@ func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
 			each := (inUse() - before) / connections
 			close(end)
 			t.Logf("%d bytes of header: %d of memory for each connection", len(header), each)
-			require.Less(t, each, int64(api.ConnectionBytes))
+			require.Less(t, each, int64(httpserver.ConnectionBytes))
 			for range connections {
 				require.Zero(t, <-trailers)
 			}
@@ -107,8 +105,8 @@ func TestAHeaderIsTwelveKiBAtMost(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	go func() { _ = srv.Serve(api.LimitConnections(l, 0, nil)) }() // it ends with the test
+	srv := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	go func() { _ = srv.Serve(httpserver.LimitConnections(l, httpserver.MaxConnections, 0, nil)) }() // it ends with the test
 	t.Cleanup(func() { srv.Close() })
 	for size, want := range map[int]int{11 << 10: http.StatusNoContent, 13 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -121,32 +119,4 @@ func TestAHeaderIsTwelveKiBAtMost(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		conn.Close()
 	}
-}
-
-// settling is a store whose e-mail has its verdict when it is asked for the second time.
-type settling struct {
-	store
-	header http.Header
-	left   []int // header fields that the request has at each call
-}
-
-func (s *settling) Settled(_ context.Context, ids []string) ([]string, error) {
-	if s.left = append(s.left, len(s.header)); len(s.left) == 1 {
-		return nil, nil
-	}
-	return ids, nil
-}
-
-func TestWhoWaitsHoldsNoHeader(t *testing.T) {
-	t.Parallel()
-	s := &settling{}
-	b := setupFor(t, setupOptions{maxBytes: maxBytes, emails: func(e api.Emails) api.Emails { s.store = e; return s }})
-	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
-	req, rec := httptest.NewRequest("GET", "/v1.0/emails/"+id+"?wait=60s", nil), httptest.NewRecorder()
-	req.Header.Set("Authorization", "Bearer "+b.key)
-	req.Header.Set("X-Large", strings.Repeat("a", 4000))
-	s.header = req.Header
-	b.server.ServeHTTP(rec, req)
-	require.Equal(t, http.StatusOK, rec.Code, rec.Body.String())
-	require.Equal(t, []int{2, 0}, s.left, "before and while it waits")
 }

@@ -1,4 +1,4 @@
-package api_test
+package httpserver_test
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/api"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // TestAHeaderOfManyLinesEndsItsConnection: before a handler sees it, each line takes a
@@ -20,14 +20,14 @@ func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return // the client sees that there is no answer
 		}
 		fmt.Fprintf(w, "%d headers, %d bytes", len(r.Header), len(body))
 	}))
-	go func() { _ = srv.Serve(api.LimitConnections(l, 0, nil)) }() // it ends with the test
+	go func() { _ = srv.Serve(httpserver.LimitConnections(l, httpserver.MaxConnections, 0, nil)) }() // it ends with the test
 	t.Cleanup(func() { srv.Close() })
 	dial := func() (net.Conn, *bufio.Reader) {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -75,17 +75,4 @@ func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.ReadByte()
 	require.Error(t, err)
-}
-
-func TestALongQueryIsNotParsed(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	for path, want := range map[string]int{
-		"/v1.0/emails?page_size=1": 200, "/v1.0/emails?page_size=1" + strings.Repeat("&0", 100): 400,
-		"/v1.0/files?" + strings.Repeat("0&", 4000): 400, "/v1.0/emails?tag=" + strings.Repeat("a", 9000): 400,
-	} {
-		got := b.as("GET", path, "")
-		require.Equal(t, want, got.status, path[:20]+" "+got.body)
-	}
-	require.Contains(t, b.as("GET", "/v1.0/files?"+strings.Repeat("0&", 4000), "").body, "at most 100 parameters")
 }

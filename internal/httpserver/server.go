@@ -1,4 +1,7 @@
-package api
+// Package httpserver runs the HTTP ports of a process: it limits their connections, the size of
+// headers, and how slowly clients may send and read. Clients that use up connections without
+// progress lose theirs.
+package httpserver
 
 import (
 	"errors"
@@ -7,60 +10,62 @@ import (
 	"time"
 )
 
-// Pace is how slow a client may be. A connection that is slower is closed, so that what
-// its request holds in memory is let go.
+// Pace is the slowest that a client may send and read. The server closes slower connections, which
+// frees the memory of their requests.
 type Pace struct {
-	// BodyGrace is how long a body may take to begin. After it, the body must have come at
-	// BodyRate bytes a second, counted from the first read, and be whole in BodyMax.
+	// A body must begin to arrive within BodyGrace. Then it must arrive at BodyRate bytes per
+	// second, counted from the first read, and be complete within BodyMax.
 	BodyGrace time.Duration
 	BodyRate  int64
 	BodyMax   time.Duration
-	// AnswerPiece bytes of an answer must be taken in AnswerTime, then the next ones.
+	// A client must read each AnswerPiece bytes of an answer within AnswerTime.
 	AnswerPiece int
 	AnswerTime  time.Duration
 }
 
-// defaultPace asks for 64 kbit/s of a body and 52 kbit/s of a reader. A body of 35 MB has
-// 5 minutes, which is 1 Mbit/s.
+// defaultPace requires 64 kbit/s of a body and 52 kbit/s of a reader. A body of 35 MB must be
+// complete in 5 minutes, which is 1 Mbit/s.
 var defaultPace = Pace{BodyGrace: 10 * time.Second, BodyRate: 8 << 10, BodyMax: 5 * time.Minute, AnswerPiece: 128 << 10, AnswerTime: 20 * time.Second}
 
-// Limits of a connection besides its Pace: a header in 10 s, 2 minutes without a request.
+// Limits of a connection besides its Pace: a header must arrive within 10 s, and a connection is
+// closed after 2 minutes without a request.
 //
-// A header, which holds the query too, has at most 12 KiB: net/http takes 4 KiB more than
-// it is told. Every connection may have one, before anybody knows whose it is, and keeps it
-// until the request is answered: MaxConnections of them fit a process of 512 MB.
+// A header, with the query, has at most 12 KiB: net/http accepts 4 KiB more than MaxHeaderBytes.
+// Each connection may hold one before its request is authenticated, until the request is answered.
+// MaxConnections of them fit a process of 512 MB.
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 8 << 10
 )
 
-// HTTPServer wraps a handler with the limits that a server in the open needs.
-func HTTPServer(h http.Handler) *http.Server { return PacedServer(h, defaultPace) }
+// New returns a server for h with the limits that a public port needs.
+func New(h http.Handler) *http.Server { return NewPaced(h, defaultPace) }
 
-// PacedServer is HTTPServer with a Pace of one's own.
-func PacedServer(h http.Handler, p Pace) *http.Server {
+// NewPaced is New with a given Pace.
+func NewPaced(h http.Handler, p Pace) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(h, w, r) }),
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ConnContext: withHeaderConn, ConnState: connState,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: p.BodyMax, WriteTimeout: p.BodyMax, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ConnContext: withConn, ConnState: trackState,
 	}
 }
 
 func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	body := &pacedBody{on: connOf(r), ReadCloser: r.Body, pace: p, conn: conn, request: r, ended: r.Body == http.NoBody}
-	r.Trailer = nil // what the header announces
+	r.Trailer = nil // the names that the header announces
 	if !body.ended {
 		r.Body = body
 	}
 	answer := &pacedAnswer{ResponseWriter: w, pace: p, conn: conn, body: body}
 	h.ServeHTTP(answer, r)
 	nextHeader(r)
-	// The server now reads what is left of a body, and writes what is left of the answer.
+	// net/http now reads the rest of the body, and writes the rest of the answer.
 	now := time.Now()
 	if !body.ended {
 		if body.on != nil {
-			body.on.owner.begin(body.on, forBody)
+			body.on.owner.begin(body.on, readingBody)
 		}
 		grace := p.BodyGrace
 		if answer.refused {
@@ -71,18 +76,18 @@ func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	_ = conn.SetWriteDeadline(now.Add(p.AnswerTime)) // likewise
 }
 
-// refusedGrace is how long the rest of a body may take that the answer did not wait for.
+// refusedGrace is how long the rest of a body may take after the request is refused.
 const refusedGrace = time.Second
 
-// pacedBody moves the connection's read deadline with what has come. It drops the trailer
-// behind a chunked body, which nothing reads (RFC 9110 section 6.5.1): net/http makes a map
-// of its 4 KiB, twenty times as large, and keeps it as long as the request.
+// pacedBody moves the connection's read deadline as bytes arrive. It drops the trailer of a chunked
+// body, which no handler reads (RFC 9110 section 6.5.1): net/http makes a map of its 4 KiB, which
+// is twenty times as large and stays as long as the request.
 type pacedBody struct {
 	io.ReadCloser
 	pace    Pace
 	conn    *http.ResponseController
 	request *http.Request
-	on      *headerConn // nil if nothing counts the connection
+	on      *trackedConn // nil if the listener is not LimitConnections'
 	since   time.Time
 	got     int64
 	ended   bool
@@ -102,7 +107,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	n, err := b.read(p)
 	b.got += int64(n)
 	if errors.Is(err, io.EOF) {
-		// The server watches for the client's end from now on; a deadline would look like one.
+		// From now on net/http reads to notice a closed connection, and would take a deadline for
+		// one.
 		b.ended = true
 		b.request.Trailer = nil
 		if derr := b.conn.SetReadDeadline(time.Time{}); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
@@ -116,15 +122,15 @@ func (b *pacedBody) read(p []byte) (int, error) {
 	if b.on == nil {
 		return b.ReadCloser.Read(p)
 	}
-	before := b.on.owner.begin(b.on, forBody)
+	before := b.on.owner.begin(b.on, readingBody)
 	n, err := b.ReadCloser.Read(p)
 	b.on.owner.end(b.on, n, before)
 	return n, err
 }
 
-// pacedAnswer writes in pieces and moves the connection's write deadline with each. A request
-// that is refused before its body has come whole is answered at once, and its connection closed:
-// net/http would wait for the body first.
+// pacedAnswer writes in pieces and moves the connection's write deadline with each. If a request is
+// refused before its body is complete, it closes the connection after the answer. Otherwise
+// net/http would wait for the body before it sends the answer.
 type pacedAnswer struct {
 	http.ResponseWriter
 	pace    Pace
@@ -133,7 +139,7 @@ type pacedAnswer struct {
 	refused bool
 }
 
-// WriteHeader is http.ResponseWriter's.
+// WriteHeader implements http.ResponseWriter.
 func (a *pacedAnswer) WriteHeader(status int) {
 	if status >= http.StatusBadRequest && !a.body.ended {
 		a.refused = true
@@ -158,9 +164,9 @@ func (a *pacedAnswer) Write(p []byte) (written int, err error) {
 
 // Flush implements http.Flusher.
 func (a *pacedAnswer) Flush() {
-	_ = a.conn.SetWriteDeadline(time.Now().Add(a.pace.AnswerTime)) // an error comes back at the next Write
+	_ = a.conn.SetWriteDeadline(time.Now().Add(a.pace.AnswerTime)) // the next Write returns the error
 	_ = a.conn.Flush()                                             // likewise
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap is called by http.ResponseController.
 func (a *pacedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

@@ -1,4 +1,4 @@
-package api
+package httpserver
 
 import (
 	"net"
@@ -12,61 +12,61 @@ import (
 func TestWhichConnectionIsClosedFirst(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1000, 0)
-	i := newIdleConnections(40)
-	i.now = func() time.Time { return at }
+	e := newEvictor(40)
+	e.now = func() time.Time { return at }
 	pass := func(d time.Duration) { at = at.Add(d) }
-	names := map[*headerConn]string{nil: "none"}
-	open := func(name, key string) *headerConn {
+	names := map[*trackedConn]string{nil: "none"}
+	open := func(name, key string) *trackedConn {
 		conn, other := net.Pipe()
 		t.Cleanup(func() { require.NoError(t, other.Close()) })
-		c := &headerConn{Conn: conn, owner: i, key: key}
+		c := &trackedConn{Conn: conn, owner: e, site: key}
 		names[c] = name
-		i.open++
-		i.move(c, forFirst, 0)
+		e.open++
+		e.move(c, unused, 0)
 		return c
 	}
 	next := func() string {
-		i.mu.Lock()
-		c := i.surplus()
-		i.mu.Unlock()
+		e.mu.Lock()
+		c := e.choose()
+		e.mu.Unlock()
 		if c != nil {
 			require.NoError(t, c.Close())
 		}
 		return names[c]
 	}
-	i.open = i.most // by requests that are being worked on, which are never closed
-	i.busy(open("busy", "192.0.2.1"))
+	e.open = e.above // by requests that are being worked on, which are never closed
+	e.serves(open("busy", "192.0.2.1"))
 
-	i.begin(open("body of one", "192.0.2.2"), forBody)
+	e.begin(open("body of one", "192.0.2.2"), readingBody)
 	pass(time.Millisecond)
-	i.came(open("header of two", "192.0.2.3"), 10)
-	i.begin(open("answer of two", "192.0.2.3"), forReader)
+	e.receivedHeader(open("header of two", "192.0.2.3"), 10)
+	e.begin(open("answer of two", "192.0.2.3"), writingAnswer)
 	trickles := open("trickles", "192.0.2.4")
 	keepsUp := open("keeps up", "192.0.2.5")
 	for range 20 { // 2 s, with 100 bytes a second, and 10 KiB a second
-		before := i.begin(trickles, forBody)
-		beside := i.begin(keepsUp, forBody)
+		before := e.begin(trickles, readingBody)
+		beside := e.begin(keepsUp, readingBody)
 		pass(100 * time.Millisecond)
-		i.end(trickles, 10, before)
-		i.end(keepsUp, 1<<10, beside)
+		e.end(trickles, 10, before)
+		e.end(keepsUp, 1<<10, beside)
 	}
-	i.begin(trickles, forBody)
-	i.begin(keepsUp, forBody)
+	e.begin(trickles, readingBody)
+	e.begin(keepsUp, readingBody)
 	worksLong := open("works long", "192.0.2.6")
-	i.busy(worksLong)
+	e.serves(worksLong)
 	fresh := open("fresh", "192.0.2.7")
-	idle := open("idle", "192.0.2.8")
-	i.fellIdle(idle) // it closes what comes first
-	require.True(t, idle.gone, "one that waits for another request costs its client least")
+	waiting := open("idle", "192.0.2.8")
+	e.becameIdle(waiting) // it closes what comes first
+	require.True(t, waiting.gone, "one that waits for another request costs its client least")
 	require.Contains(t, next(), "of two", "an address with two, before one that has waited longer")
 	require.Equal(t, "body of one", next())
 	require.Contains(t, next(), "of two")
 	require.Equal(t, "trickles", next(), "what comes too slowly is as if it had not come")
 	require.Equal(t, "none", next(), "those that keep up, are new, or wait for the server stay")
 	pass(silentFor + time.Millisecond)
-	before := i.begin(keepsUp, forBody)
-	i.end(keepsUp, 16<<10, before)
-	i.begin(keepsUp, forBody)
+	before := e.begin(keepsUp, readingBody)
+	e.end(keepsUp, 16<<10, before)
+	e.begin(keepsUp, readingBody)
 	require.Equal(t, "fresh", next())
 	require.True(t, fresh.gone)
 	require.Equal(t, "none", next())
