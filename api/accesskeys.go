@@ -196,7 +196,7 @@ func (h *accessKeyHandlers) rotate(c *gin.Context) (int, any, error) {
 		if err := decode(c, &in); err != nil {
 			return 0, nil, err
 		}
-	} else if err := holdChange(c); err != nil {
+	} else if err := reserveChange(c); err != nil {
 		return 0, nil, err
 	}
 	overlap := int64(defaultOverlap)

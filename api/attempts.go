@@ -34,7 +34,7 @@ func (h *eventHandlers) attempts(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	as, next, err := h.store.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))

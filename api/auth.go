@@ -1,97 +1,32 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
-	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// logins lets passwords be checked: few wrong ones, and few at once.
-type logins struct {
-	pairs, networks *guesses
-	hashing         *hashing
-	now             func() time.Time
-}
-
-func newLogins(now func() time.Time, patience time.Duration, hashesAtOnce int) *logins {
-	return &logins{pairs: newGuesses(guessEvery, guessBurst), networks: newGuesses(networkGuessEvery, networkGuessBurst), hashing: newHashing(cmp.Or(patience, hashPatience), hashesAtOnce, now), now: now}
-}
-
-// check runs what checks the password of a name. Guesses are counted before anything is
-// hashed, by name and network together and by network. Wrong guesses from elsewhere lock
-// nobody out, nor do those of other names from the same network anybody who has logged in
-// from there before. An error with the code wrong is a wrong password. The check goes on
-// if the client goes away, or its guess would not count.
-func (l *logins) check(c *gin.Context, name string, wrong email.Code, do func(context.Context) error) error {
-	network := httpserver.ClientNetwork(c.ClientIP())
-	pair, all := guessKey(name, network), guessKey("", network)
-	wait, ok := l.pairs.begin(pair, l.now())
-	if !ok {
-		return tooManyGuesses(c, wait)
-	}
-	failed := false
-	defer func() { l.pairs.end(pair, l.now(), failed) }()
-	if !l.hashing.knows(name, network) {
-		if wait, ok = l.networks.begin(all, l.now()); !ok {
-			return tooManyGuesses(c, wait)
-		}
-		defer func() { l.networks.end(all, l.now(), failed) }()
-	}
-	if err := l.hashing.enter(c.Request.Context(), name, network); err != nil {
-		return err
-	}
-	defer l.hashing.leave()
-	err := do(context.WithoutCancel(c.Request.Context()))
-	failed = email.FailureCode(err) == wrong
-	switch {
-	case failed:
-		l.hashing.failed(name, network)
-	case err == nil:
-		l.hashing.succeeded(name, network)
-	}
-	return err
-}
-
-// hash runs what makes a hash and checks no password.
-func (l *logins) hash(c *gin.Context, do func(context.Context) error) error {
-	if err := l.hashing.enter(c.Request.Context(), grantOf(c).Actor, httpserver.ClientNetwork(c.ClientIP())); err != nil {
-		return err
-	}
-	defer l.hashing.leave()
-	return do(c.Request.Context())
-}
-
-func tooManyGuesses(c *gin.Context, wait time.Duration) error {
-	seconds := int(wait / time.Second)
-	c.Header("Retry-After", strconv.Itoa(seconds))
-	return email.Fail(email.CodeTooMany, "too many logins from here have failed, or are being checked; wait %d s", seconds)
-}
-
-// Logins checks passwords, and ends logins.
+// Logins checks passwords and revokes login tokens.
 type Logins interface {
-	// Authenticate notes the login, or its failure, in the audit. With CodeUnauthorized, the
-	// user is who has the name, and zero if nobody has.
+	// Authenticate checks a password and writes an audit entry for the login or its failure. With
+	// CodeUnauthorized it returns the user of that name, the zero User if there is none.
 	Authenticate(ctx context.Context, username, password string) (account.User, error)
-	// ChangePassword and RevokeUser end all login tokens of the user. A wrong present
-	// password is CodeForbidden.
+	// ChangePassword and RevokeUser revoke all login tokens of the user. ChangePassword returns
+	// CodeForbidden if the present password is wrong.
 	ChangePassword(ctx context.Context, userID, present, password string) (account.User, error)
 	RevokeUser(ctx context.Context, customerID, userID string) (account.User, error)
 }
 
-// authHandlers answer /v1.0/auth.
+// authHandlers answers /auth/login and /v1.0/auth.
 type authHandlers struct {
 	store     Logins
-	passwords *logins
+	passwords *passwordChecks
 	tokens    tokens
 	log       *slog.Logger
 }
@@ -132,7 +67,7 @@ func (h *authHandlers) login(c *gin.Context) (int, any, error) {
 	return h.loggedIn(c, user)
 }
 
-// loggedIn answers with a token of a user.
+// loggedIn answers with a new login token of a user.
 func (h *authHandlers) loggedIn(c *gin.Context, user account.User) (int, any, error) {
 	token, err := h.tokens.issue(c.Request.Context(), user)
 	if err != nil {
@@ -141,8 +76,8 @@ func (h *authHandlers) loggedIn(c *gin.Context, user account.User) (int, any, er
 	return http.StatusOK, loginAnswer{Username: user.Username, Token: token}, nil
 }
 
-// logLogin writes a line for each try to log in. The name that was given is not in it: it
-// may be a password that was typed into the wrong field.
+// logLogin logs a login or its failure. The log has no user name, because clients may have typed a
+// password into that field.
 func (h *authHandlers) logLogin(c *gin.Context, user account.User, err error) {
 	level, message := slog.LevelInfo, "login.succeeded"
 	if err != nil {
@@ -163,8 +98,8 @@ type passwordRequest struct {
 	NewPassword string `json:"new_password"`
 }
 
-// changePassword gives the user of a login another password, and a token in place of all
-// that end with it.
+// changePassword changes the password of a login's user, and answers with a new token. All others
+// of the user are revoked.
 func (h *authHandlers) changePassword(c *gin.Context) (int, any, error) {
 	var in passwordRequest
 	if err := decode(c, &in); err != nil {
@@ -178,7 +113,8 @@ func (h *authHandlers) changePassword(c *gin.Context) (int, any, error) {
 	}
 	g := grantOf(c)
 	var user account.User
-	// The user's id stands for the name: guesses of a stolen token lock no login out.
+	// The limit is on the user's id, not on the name: guesses with a stolen token do not lock the
+	// user's logins.
 	err := h.passwords.check(c, g.Actor, email.CodeForbidden, func(ctx context.Context) (err error) {
 		user, err = h.store.ChangePassword(ctx, g.UserID, in.Password, in.NewPassword)
 		return err
@@ -189,7 +125,7 @@ func (h *authHandlers) changePassword(c *gin.Context) (int, any, error) {
 	return h.loggedIn(c, user)
 }
 
-// revokeLogins ends all tokens of the user of a login, this one too.
+// revokeLogins revokes all login tokens of a login's user, including the one of the request.
 func (h *authHandlers) revokeLogins(c *gin.Context) (int, any, error) {
 	g := grantOf(c)
 	user, err := h.store.RevokeUser(c.Request.Context(), g.Customer.ID, g.UserID)

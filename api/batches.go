@@ -177,7 +177,7 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 		return b, nil, false, err
 	}
 	// Three times: an insert holds the messages, and their SQL in a growing buffer.
-	if err := hold(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
+	if err := reserve(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
 		return b, nil, false, err
 	}
 	idem := email.Idempotency{Key: key}
@@ -187,7 +187,7 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 			return b, nil, false, err
 		}
 	}
-	if err := holdQuery(c); err != nil {
+	if err := reserveQuery(c); err != nil {
 		return b, nil, false, err
 	}
 	// WithoutCancel: a client that closes the connection does not interrupt the transaction.
@@ -217,7 +217,7 @@ func (h *batchHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	bs, next, err := h.store.Batches(c.Request.Context(), customerOf(c).ID, after, size)
@@ -236,7 +236,7 @@ func (h *batchHandlers) control(action email.Action) handler {
 		if err != nil {
 			return 0, nil, err
 		}
-		if err := holdQuery(c); err != nil {
+		if err := reserveQuery(c); err != nil {
 			return 0, nil, err
 		}
 		p, own, err := h.store.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)

@@ -17,7 +17,7 @@ const maxSmallBody = 64 << 10
 
 // readBody reads a JSON body of at most limit bytes. It refuses a body with a larger
 // Content-Length before it reads any of it. While the client sends it, a body of more than
-// inMemory bytes is in a file. When the body is complete, readBody reserves times its size, for
+// maxInMemory bytes is in a file. When the body is complete, readBody reserves times its size, for
 // the body and what is made of it, until the request is answered, and reads it into memory.
 func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
@@ -30,10 +30,10 @@ func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 		return nil, tooLarge(c.Request.ContentLength, limit)
 	}
 	n := c.Request.ContentLength
-	if n < 0 || n > inMemory {
-		n = inMemory
+	if n < 0 || n > maxInMemory {
+		n = maxInMemory
 	}
-	if err := hold(c, budgetOf(c).bodies, n); err != nil {
+	if err := reserve(c, budgetOf(c).bodies, n); err != nil {
 		return nil, err
 	}
 	source := &incoming{from: http.MaxBytesReader(c.Writer, c.Request.Body, limit)}
@@ -43,13 +43,13 @@ func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 		return nil, bodyFailure(source.err)
 	case err != nil: // io.EOF or io.ErrUnexpectedEOF: the body is complete
 		if times > 0 {
-			err = hold(c, budgetOf(c).work, times*int64(n))
+			err = reserve(c, budgetOf(c).work, times*int64(n))
 			return start[:n], err
 		}
 		return start[:n], nil
 	}
 	defer release(c, budgetOf(c).bodies)
-	collected := budgetOf(c).spool.Spool(shareOf(c), limit)
+	collected := budgetOf(c).spool.Spool(ownerOf(c), limit)
 	defer func() { err = errors.Join(err, collected.Close()) }()
 	_, err = collected.Write(start)
 	if start = nil; err == nil {
@@ -61,7 +61,7 @@ func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	case err != nil:
 		return nil, noDisk(err)
 	}
-	if err := hold(c, budgetOf(c).work, times*collected.Size()); err != nil {
+	if err := reserve(c, budgetOf(c).work, times*collected.Size()); err != nil {
 		return nil, err
 	}
 	if body, err = collected.Bytes(); err != nil {

@@ -15,7 +15,7 @@ import (
 
 // decode reads a JSON object of at most maxSmallBody bytes. It refuses unknown and duplicate
 // members and wrong types, with a JSON Pointer. The change that follows may wait for a row lock,
-// so decode also reserves a connection as holdChange does.
+// so decode also reserves a connection as reserveChange does.
 func decode(c *gin.Context, into any) error {
 	body, err := readBody(c, maxSmallBody, 0)
 	if err != nil {
@@ -27,7 +27,7 @@ func decode(c *gin.Context, into any) error {
 	if err := noNUL(body); err != nil {
 		return err
 	}
-	return holdChange(c)
+	return reserveChange(c)
 }
 
 // choices refuses a list with more values than there are known ones: some occur twice.

@@ -51,7 +51,7 @@ type emailHandlers struct {
 	links       links
 	// waiters are the requests with ?wait=. waits limits them.
 	waiters *waiters
-	waits   *shares
+	waits   *quota
 	log     *slog.Logger
 }
 
@@ -100,7 +100,7 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 		return email.Email{}, false, err
 	}
 	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for a row lock
-		if err := holdChange(c); err != nil {
+		if err := reserveChange(c); err != nil {
 			return email.Email{}, false, err
 		}
 	}
@@ -135,7 +135,7 @@ func (h *emailHandlers) resend(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := h.holdContent(c, id); err != nil {
+	if err := h.reserveContent(c, id); err != nil {
 		return 0, nil, err
 	}
 	first, err := h.store.Email(c.Request.Context(), customerOf(c).ID, id)
@@ -168,7 +168,7 @@ func (h *emailHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)
@@ -199,7 +199,7 @@ func (h *emailHandlers) delete(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := h.holdContent(c, id); err != nil {
+	if err := h.reserveContent(c, id); err != nil {
 		return 0, nil, err
 	}
 	e, wake, err := h.store.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
@@ -236,7 +236,7 @@ func (h *emailHandlers) control(action email.Action) handler {
 			}
 			control.SendAt = in.SendAt.UTC().Truncate(time.Microsecond)
 		}
-		if err := h.holdContent(c, id); err != nil {
+		if err := h.reserveContent(c, id); err != nil {
 			return 0, nil, err
 		}
 		e, err := h.store.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
@@ -264,7 +264,7 @@ func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time
 			return email.Email{}, err
 		}
 	}
-	if err := h.holdContent(c, id); err != nil {
+	if err := h.reserveContent(c, id); err != nil {
 		return email.Email{}, err
 	}
 	return h.store.Email(context.WithoutCancel(c.Request.Context()), customerID, id)
@@ -282,7 +282,7 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	if settled, err := h.store.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
-	if !h.waits.try(customerID, 1) {
+	if !h.waits.tryAcquire(customerID, 1) {
 		return nil
 	}
 	defer h.waits.release(customerID, 1)
@@ -296,15 +296,15 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	return nil
 }
 
-// holdContent reserves memory to answer with an e-mail: its content as it is read, and as JSON in
+// reserveContent reserves memory to answer with an e-mail: its content as it is read, and as JSON in
 // a growing buffer.
-func (h *emailHandlers) holdContent(c *gin.Context, id string) error {
-	if err := holdQuery(c); err != nil {
+func (h *emailHandlers) reserveContent(c *gin.Context, id string) error {
+	if err := reserveQuery(c); err != nil {
 		return err
 	}
 	n, err := h.store.ContentBytes(c.Request.Context(), customerOf(c).ID, id)
 	if err != nil {
 		return err
 	}
-	return holdAnswer(c, 3*n+smallAnswer)
+	return reserveAnswer(c, 3*n+smallAnswer)
 }

@@ -59,7 +59,7 @@ func (h *eventHandlers) ofEmail(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
@@ -76,7 +76,7 @@ func (h *eventHandlers) feed(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)

@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// StatusOf is the table of problems, with what is a fault of our own.
+// StatusOf returns statusOf, with the code of errors that it does not have.
 func StatusOf() map[email.Code]int {
 	out := map[email.Code]int{codeInternal: 500}
 	for code, status := range statusOf {
@@ -18,48 +18,48 @@ func StatusOf() map[email.Code]int {
 	return out
 }
 
-// FilterNames are the query parameters that narrow a list of e-mails.
+// FilterNames are the query parameters that filter e-mails.
 var FilterNames = filterNames
 
-// Queue is the queue of passwords, without anybody who waits in it.
-type Queue struct{ h *hashing }
+// Queue is a hashQueue.
+type Queue struct{ h *hashQueue }
 
-// Turn is a place in it.
-type Turn struct{ t *hashTurn }
+// Turn is a request in a Queue.
+type Turn struct{ t *hashRequest }
 
-// HashesAtOnce and HashesWaiting are its limits.
+// HashesAtOnce and HashesWaiting are the limits of a Queue.
 const (
 	HashesAtOnce  = defaultHashesAtOnce
 	HashesWaiting = hashesWaiting
 )
 
-// NewQueue makes one in which a request waits for so long.
+// NewQueue returns a Queue in which a request waits at most for patience.
 func NewQueue(patience time.Duration) Queue {
-	return Queue{newHashing(patience, 0, time.Now)}
+	return Queue{newHashQueue(patience, 0, time.Now)}
 }
 
-// Arrive takes a place.
-func (q Queue) Arrive(name, network string) Turn { return Turn{q.h.queue(name, network)} }
+// Arrive adds a request.
+func (q Queue) Arrive(name, network string) Turn { return Turn{q.h.enqueue(name, network)} }
 
-// Enter waits for the turn.
+// Enter adds a request and waits until it may hash.
 func (q Queue) Enter(ctx context.Context, name, network string) error {
 	return q.h.enter(ctx, name, network)
 }
 
-// Leave gives the turn to the next.
+// Leave ends a hash.
 func (q Queue) Leave() { q.h.leave() }
 
-// Failed is a wrong password.
+// Failed records a wrong password.
 func (q Queue) Failed(name, network string) { q.h.failed(name, network) }
 
-// Seen says whether a password of that name waits to be checked.
+// Seen reports whether a password of that name waits to be checked.
 func (s *Server) Seen(name string) bool {
-	s.handlers.auth.passwords.hashing.mu.Lock()
-	defer s.handlers.auth.passwords.hashing.mu.Unlock()
-	return slices.ContainsFunc(s.handlers.auth.passwords.hashing.waiting, func(t *hashTurn) bool { return t.name == name })
+	s.handlers.auth.passwords.queue.mu.Lock()
+	defer s.handlers.auth.passwords.queue.mu.Unlock()
+	return slices.ContainsFunc(s.handlers.auth.passwords.queue.waiting, func(t *hashRequest) bool { return t.name == name })
 }
 
-// Waiting is how many requests wait for e-mails.
+// Waiting returns how many requests wait for verdicts.
 func (s *Server) Waiting() (n int) {
 	s.handlers.emails.waiters.mu.Lock()
 	defer s.handlers.emails.waiters.mu.Unlock()
@@ -69,33 +69,33 @@ func (s *Server) Waiting() (n int) {
 	return n
 }
 
-// PasswordsWaiting is how many passwords wait to be checked.
+// PasswordsWaiting returns how many passwords wait to be checked.
 func (s *Server) PasswordsWaiting() int {
-	s.handlers.auth.passwords.hashing.mu.Lock()
-	defer s.handlers.auth.passwords.hashing.mu.Unlock()
-	return len(s.handlers.auth.passwords.hashing.waiting)
+	s.handlers.auth.passwords.queue.mu.Lock()
+	defer s.handlers.auth.passwords.queue.mu.Unlock()
+	return len(s.handlers.auth.passwords.queue.waiting)
 }
 
-// Succeeded remembers a login.
+// Succeeded records a successful login.
 func (q Queue) Succeeded(name, network string) { q.h.succeeded(name, network) }
 
-// Waiting is how many wait, and Running how many have their turn.
+// Waiting returns how many requests wait.
 func (q Queue) Waiting() int { return len(q.h.waiting) }
 
-// Running is how many have their turn.
+// Running returns how many requests hash.
 func (q Queue) Running() int { return q.h.running }
 
-// Begun reports whether the turn has come, or why it never will.
+// Begun reports whether the request may hash, or the error that refuses it.
 func (t Turn) Begun() (bool, error) {
 	select {
-	case err := <-t.t.begins:
+	case err := <-t.t.started:
 		return err == nil, err
 	default:
 		return false, nil
 	}
 }
 
-// HandlerTypes are the structs of handlers by the resource that they answer for.
+// HandlerTypes returns the structs of handlers by resource.
 func HandlerTypes() map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	all := reflect.TypeFor[handlers]()

@@ -65,7 +65,7 @@ const (
 
 // post receives an upload into a spool file, then stores it.
 func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) {
-	if err := hold(c, budgetOf(c).bodies, inMemory); err != nil {
+	if err := reserve(c, budgetOf(c).bodies, maxInMemory); err != nil {
 		return 0, nil, err
 	}
 	up, err := openUpload(c, h.limits.MaxMessageBytes)
@@ -83,7 +83,7 @@ func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) 
 		return 0, nil, err
 	}
 	// A client that closes the connection makes reading fail, before anything is stored.
-	collected := budgetOf(c).spool.Spool(shareOf(c), h.limits.MaxMessageBytes)
+	collected := budgetOf(c).spool.Spool(ownerOf(c), h.limits.MaxMessageBytes)
 	defer func() { err = errors.Join(err, collected.Close()) }()
 	if _, err := collected.ReadFrom(content); err != nil {
 		if source.err != nil {
@@ -95,7 +95,7 @@ func (h *fileHandlers) post(c *gin.Context) (status int, answer any, err error) 
 		return 0, nil, noDisk(err)
 	}
 	release(c, budgetOf(c).bodies)
-	if err := hold(c, budgetOf(c).work, streamBytes); err != nil {
+	if err := reserve(c, budgetOf(c).work, streamBytes); err != nil {
 		return 0, nil, err
 	}
 	f, err = h.store.StoreFile(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, f, collected.Reader())
@@ -263,7 +263,7 @@ func (h *fileHandlers) content(c *gin.Context) {
 		h.respond.problem(c, err)
 		return
 	}
-	if err := holdAnswer(c, streamBytes); err != nil {
+	if err := reserveAnswer(c, streamBytes); err != nil {
 		h.respond.problem(c, err)
 		return
 	}

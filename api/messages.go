@@ -49,7 +49,7 @@ func (h *mailboxHandlers) messages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := holdPage(c); err != nil {
+	if err := reservePage(c); err != nil {
 		return 0, nil, err
 	}
 	ms, next, err := h.store.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)
@@ -129,7 +129,7 @@ func (h *mailboxHandlers) wholeMessage(c *gin.Context, answer func(size int64) i
 	if err != nil {
 		return m, nil, err
 	}
-	if err := hold(c, budgetOf(c).work, m.Size+min(3*m.Size, parsedBytes)+answer(m.Size)+smallAnswer); err != nil {
+	if err := reserve(c, budgetOf(c).work, m.Size+min(3*m.Size, parsedBytes)+answer(m.Size)+smallAnswer); err != nil {
 		return m, nil, err
 	}
 	raw = make([]byte, m.Size)
@@ -208,7 +208,7 @@ func sandboxed(c *gin.Context) {
 }
 
 func (h *mailboxHandlers) rawMessage(c *gin.Context) {
-	if err := holdAnswer(c, streamBytes); err != nil {
+	if err := reserveAnswer(c, streamBytes); err != nil {
 		h.respond.problem(c, err)
 		return
 	}

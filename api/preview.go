@@ -101,7 +101,7 @@ func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, e
 	if err != nil {
 		return p, err
 	}
-	if err := holdQuery(c); err != nil {
+	if err := reserveQuery(c); err != nil {
 		return p, err
 	}
 	refused, first, err := h.store.PreviewBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in))

@@ -10,26 +10,26 @@ import (
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// smallWork is the largest body whose request waits for no processor, in bytes: decoding it, or
-// making a preview of it, takes some milliseconds.
+// smallWork is the largest input that compute processes at once, in bytes. That takes a few
+// milliseconds.
 const smallWork = 16 << 10
 
-// newProcessors lets three quarters of the processors that the process may use work on requests
-// of more than smallWork, one at least, customers in turn. The rest is left for logins and for small
-// requests: Go gives all goroutines that want a processor the same share of it.
+// newProcessors limits concurrent work on inputs of more than smallWork to three quarters of
+// GOMAXPROCS, at least one. Customers take turns. The other processors are for logins and small
+// requests: Go's scheduler would give each goroutine the same share.
 func newProcessors() *turns.Turns { return &turns.Turns{AtOnce: max(1, runtime.GOMAXPROCS(0)*3/4)} }
 
-var errNoProcessor = email.Fail(email.CodeUnavailable, "too many large requests are being worked on; try again")
+var errNoProcessor = email.Fail(email.CodeUnavailable, "too many large requests are being processed; try again")
 
-// compute runs what takes a processor for long, with a request's n bytes or more, when it is the
-// turn of its customer. It must not wait for clients nor Postgres.
+// compute calls do, which uses a processor for an input of n bytes, when the request's customer has
+// a turn. do must not wait for clients or Postgres. compute returns errNoProcessor after turnWait.
 func compute[T any](c *gin.Context, n int64, do func() (T, error)) (T, error) {
 	if n <= smallWork {
 		return do()
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
 	defer cancel()
-	done, err := budgetOf(c).processors.Acquire(ctx, shareOf(c))
+	done, err := budgetOf(c).processors.Acquire(ctx, ownerOf(c))
 	if err != nil {
 		var none T
 		return none, errNoProcessor

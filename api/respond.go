@@ -20,7 +20,7 @@ import (
 // responder writes answers: JSON, the content of files and messages, and problems (problem.go).
 type responder struct{ log *slog.Logger }
 
-// answerBuffer holds an answer until it is sent: up to inMemory bytes in memory, more in a file.
+// answerBuffer holds an answer until it is sent: up to maxInMemory bytes in memory, more in a file.
 type answerBuffer struct {
 	pool  *spool.Pool
 	owner string
@@ -29,14 +29,14 @@ type answerBuffer struct {
 }
 
 func (r responder) newAnswer(c *gin.Context) *answerBuffer {
-	return &answerBuffer{pool: budgetOf(c).spool, owner: shareOf(c)}
+	return &answerBuffer{pool: budgetOf(c).spool, owner: ownerOf(c)}
 }
 
 // maxAnswer limits an answer, in bytes. It is far above the largest message.
 const maxAnswer = 1 << 30
 
 func (m *answerBuffer) Write(p []byte) (int, error) {
-	if m.large == nil && len(m.small)+len(p) <= inMemory {
+	if m.large == nil && len(m.small)+len(p) <= maxInMemory {
 		m.small = append(m.small, p...)
 		return len(p), nil
 	}
@@ -193,7 +193,7 @@ func runeBoundary(text string, n int) int {
 // encoder holds a whole text in memory, and its growing buffer holds the text twice.
 func encode(w io.Writer, body any) error {
 	one, is := body.(singleJSON)
-	if !is || len(one.Content)+len(one.ContentHTML) <= inMemory {
+	if !is || len(one.Content)+len(one.ContentHTML) <= maxInMemory {
 		return json.MarshalWrite(w, body, asV1)
 	}
 	// Texts contain no NUL, so a mark with a NUL is unique.

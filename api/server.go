@@ -149,7 +149,7 @@ func New(deps Deps, opts Options) (*Server, error) {
 	s.engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // not X-Real-IP: proxies forward it unchecked
 	s.engine.HandleMethodNotAllowed = true
 	s.engine.RedirectTrailingSlash = false
-	s.engine.Use(s.identify, s.logged, s.memory.accounted, s.recovered, s.storable)
+	s.engine.Use(s.identify, s.logged, s.memory.track, s.recovered, s.storable)
 	s.engine.NoRoute(s.noRoute)
 	s.engine.NoMethod(func(c *gin.Context) { s.respond.problem(c, errNoMethod) })
 	s.routes(s.handlers)
@@ -186,7 +186,7 @@ type handlers struct {
 // newHandlers gives each struct its dependencies. New has checked that deps is complete.
 func newHandlers(deps Deps, opts Options, links links, respond responder, tokens tokens) handlers {
 	submissions := submissions{limits: opts.Limits, checkURL: deps.CheckURL, now: opts.Now}
-	passwords := newLogins(opts.Now, opts.HashPatience, opts.HashesAtOnce)
+	passwords := newPasswordChecks(opts.Now, opts.HashPatience, opts.HashesAtOnce)
 	customer := pathCustomer{deps.Customers}
 	accessKeys := &accessKeyHandlers{store: deps.Keys, now: opts.Now}
 	return handlers{
@@ -198,7 +198,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		emails: &emailHandlers{
 			store: deps.Emails, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log,
 			waiters: &waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}},
-			waits:   newShares(int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2),
+			waits:   newQuota(int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2),
 		},
 		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},
 		events:       &eventHandlers{store: deps.Events},

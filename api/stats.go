@@ -110,7 +110,7 @@ func (h *statsHandlers) get(c *gin.Context) (int, any, error) {
 	if f.CreatedBefore.Sub(f.CreatedFrom) > statsMaxDays*24*time.Hour {
 		return 0, nil, invalid("created_from", "invalid", "give a period of at most 366 days")
 	}
-	if err := holdQuery(c); err != nil {
+	if err := reserveQuery(c); err != nil {
 		return 0, nil, err
 	}
 	st, err := h.store.Stats(c.Request.Context(), customerOf(c).ID, f)

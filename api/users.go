@@ -24,7 +24,7 @@ type Users interface {
 type userHandlers struct {
 	customer  pathCustomer
 	store     Users
-	passwords *logins
+	passwords *passwordChecks
 }
 
 type userAnswer struct {

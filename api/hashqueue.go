@@ -1,0 +1,219 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
+
+// A hash takes 64 MiB and about 0.15 s of two cores.
+const (
+	defaultHashesAtOnce = 2
+	// hashesWaiting is the most requests that wait. When there are more, one is refused.
+	hashesWaiting = 64
+	// hashPatience is the default of Options.HashPatience.
+	hashPatience = 10 * time.Second
+	// maxRemembered limits the remembered logins, and the remembered counts of failures.
+	maxRemembered = 10_000
+	// failureKept is how long wrong passwords count, since the last one.
+	failureKept = 10 * time.Minute
+)
+
+var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being checked; try again in a few seconds")
+
+// hashQueue is a priority queue of requests that hash passwords. Clients that flood it wait longer
+// than others. The order is:
+//
+//  1. the network with the fewest wrong passwords in the last ten minutes;
+//  2. the request with the fewest others of its name or network in the queue;
+//  3. a login that has succeeded from its network before;
+//  4. the oldest request.
+//
+// When the queue is full, it refuses the last request in this order. So a network without wrong
+// passwords waits at most until each guessing network has had one password checked.
+type hashQueue struct {
+	atOnce   int // most concurrent hashes
+	mu       sync.Mutex
+	running  int
+	arrivals int
+	waiting  []*hashRequest
+	// known has the pairs of name and network whose logins succeeded.
+	known map[[32]byte]bool
+	// wrong counts wrong passwords by network, and by pair of name and network.
+	wrong    map[[32]byte]failures
+	patience time.Duration
+	now      func() time.Time
+}
+
+// failures counts wrong passwords.
+type failures struct {
+	n    int
+	last time.Time
+}
+
+// hashRequest is a request in the queue.
+type hashRequest struct {
+	name, network string
+	// failed is the key in wrong that the order uses: the network's, or the pair's if the pair is
+	// known.
+	failed  [32]byte
+	known   bool
+	arrival int
+	// started receives nil when the request may hash, or the error that refuses it. Its buffer is
+	// one.
+	started chan error
+}
+
+func newHashQueue(patience time.Duration, atOnce int, now func() time.Time) *hashQueue {
+	return &hashQueue{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, wrong: map[[32]byte]failures{}, patience: patience, now: now}
+}
+
+// enter waits until a request may hash. The caller calls leave if the error is nil. Otherwise the
+// error is errHashing or that of ctx.
+func (q *hashQueue) enter(ctx context.Context, name, network string) error {
+	t := q.enqueue(name, network)
+	timer := time.NewTimer(q.patience)
+	defer timer.Stop()
+	var err error
+	select {
+	case err := <-t.started:
+		return err
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = errHashing
+	}
+	q.mu.Lock()
+	i := slices.Index(q.waiting, t)
+	if i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	}
+	q.mu.Unlock()
+	if i < 0 && <-t.started == nil { // it was started at the same time, and does not hash
+		q.leave()
+	}
+	return err
+}
+
+// enqueue adds a request. It starts it if fewer than atOnce are running.
+func (q *hashQueue) enqueue(name, network string) *hashRequest {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.arrivals++
+	t := &hashRequest{name: name, network: network, failed: guessKey("", network), arrival: q.arrivals, started: make(chan error, 1)}
+	if pair := guessKey(name, network); q.known[pair] {
+		t.known, t.failed = true, pair
+	}
+	if q.running < q.atOnce {
+		q.running++
+		t.started <- nil
+		return t
+	}
+	q.waiting = append(q.waiting, t)
+	if len(q.waiting) > hashesWaiting {
+		q.take(slices.MaxFunc(q.waiting, q.order)).started <- errHashing
+	}
+	return t
+}
+
+// leave ends a hash and starts the first waiting request.
+func (q *hashQueue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.running--
+		return
+	}
+	q.take(slices.MinFunc(q.waiting, q.order)).started <- nil
+}
+
+// take removes a request from waiting and returns it.
+func (q *hashQueue) take(t *hashRequest) *hashRequest {
+	i := slices.Index(q.waiting, t)
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	return t
+}
+
+// order compares two requests: it is negative if a goes first.
+func (q *hashQueue) order(a, b *hashRequest) int {
+	known := map[bool]int{true: 0, false: 1}
+	return cmp.Or(cmp.Compare(q.failuresOf(a), q.failuresOf(b)), cmp.Compare(q.sameOrigin(a), q.sameOrigin(b)), cmp.Compare(known[a.known], known[b.known]), cmp.Compare(a.arrival, b.arrival))
+}
+
+// failuresOf returns the number of wrong passwords that count against a request.
+func (q *hashQueue) failuresOf(t *hashRequest) int {
+	f := q.wrong[t.failed]
+	if q.now().Sub(f.last) >= failureKept {
+		return 0
+	}
+	return f.n
+}
+
+// sameOrigin returns how many requests wait with the same name, or from the same network if those
+// are more. For a known login it counts only known ones with the same name.
+func (q *hashQueue) sameOrigin(t *hashRequest) int {
+	names, networks, known := 0, 0, 0
+	for _, w := range q.waiting {
+		if w.name == t.name {
+			names++
+		}
+		if w.network == t.network {
+			networks++
+		}
+		if w.name == t.name && w.known {
+			known++
+		}
+	}
+	if t.known {
+		return known
+	}
+	return max(names, networks)
+}
+
+// knows reports whether a login of the name from the network has succeeded.
+func (q *hashQueue) knows(name, network string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.known[guessKey(name, network)]
+}
+
+// succeeded records a successful login.
+func (q *hashQueue) succeeded(name, network string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	evictOne(q.known)
+	q.known[guessKey(name, network)] = true
+}
+
+// failed records a wrong password.
+func (q *hashQueue) failed(name, network string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, key := range [][32]byte{guessKey("", network), guessKey(name, network)} {
+		f := q.wrong[key]
+		if now := q.now(); now.Sub(f.last) < failureKept {
+			f.n++
+			f.last = now
+		} else {
+			evictOne(q.wrong)
+			f = failures{1, now}
+		}
+		q.wrong[key] = f
+	}
+}
+
+// evictOne removes an arbitrary entry if the map is full. The login of the entry only loses its
+// priority in the queue.
+func evictOne[V any](logins map[[32]byte]V) {
+	if len(logins) < maxRemembered {
+		return
+	}
+	for key := range logins {
+		delete(logins, key)
+		return
+	}
+}

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"context"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/httpserver"
+)
+
+// reservation is what a request holds of a quota of the budget.
+type reservation struct {
+	from  *quota
+	owner string
+	n     int64
+}
+
+// release returns it to the quota. A second call does nothing.
+func (r *reservation) release() {
+	if n := r.n; n > 0 {
+		r.n = 0
+		r.from.release(r.owner, n)
+	}
+}
+
+const (
+	keyBudget       = "budget"
+	keyReservations = "reservations"
+	keyTurn         = "turn"
+)
+
+// track is the middleware that releases what a request has reserved after its answer.
+func (b *budget) track(c *gin.Context) {
+	c.Set(keyBudget, b)
+	defer releaseAll(c)
+	c.Next()
+}
+
+var errNoMemory = email.Fail(email.CodeUnavailable, "too many requests are being received or answered at once; try again")
+
+var errNoTurn = email.Fail(email.CodeUnavailable, "large requests are processed one at a time, and others are waiting; try again, or send a smaller request")
+
+// reserve waits until the request may hold n of a quota of the budget. The request holds it until
+// release, or until its answer is complete. A large request takes a turn instead, see budget.
+func reserve(c *gin.Context, from *quota, n int64) error {
+	if has, err := takeTurn(c, from, n); has || err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), reserveWait)
+	defer cancel()
+	owner := ownerOf(c)
+	n, err := from.acquire(ctx, owner, n)
+	if err != nil {
+		return errNoMemory
+	}
+	c.Set(keyReservations, append(reservationsOf(c), &reservation{from: from, owner: owner, n: n}))
+	return nil
+}
+
+// takeTurn reports whether the request has the turn of large requests. It waits for the turn if n is
+// more than a part of the budget allows at once. Bodies take no turn, because a client may send
+// them slowly, and neither do connections.
+func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
+	b := budgetOf(c)
+	if from == b.slowQueries || from == b.bodies {
+		return false, nil
+	}
+	if hasTurn(c) {
+		return true, nil
+	}
+	if n <= from.maxCharge() {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
+	defer cancel()
+	done, err := b.turns.Acquire(ctx, ownerOf(c))
+	if err != nil {
+		return false, errNoTurn
+	}
+	c.Set(keyTurn, done)
+	return true, nil
+}
+
+// endTurn passes the turn to the next large request, if this one has it.
+func endTurn(c *gin.Context) {
+	if done, is := c.Value(keyTurn).(func()); is {
+		done()
+		c.Set(keyTurn, nil)
+	}
+}
+
+func hasTurn(c *gin.Context) bool {
+	_, is := c.Value(keyTurn).(func())
+	return is
+}
+
+func reservationsOf(c *gin.Context) []*reservation {
+	rs, _ := c.Value(keyReservations).([]*reservation)
+	return rs
+}
+
+// releaseAll releases all that a request has reserved. The request must hold nothing large in
+// memory any more.
+func releaseAll(c *gin.Context) {
+	for _, r := range reservationsOf(c) {
+		r.release()
+	}
+	endTurn(c)
+}
+
+// release releases what a request has reserved of one quota.
+func release(c *gin.Context, from *quota) {
+	for _, r := range reservationsOf(c) {
+		if r.from == from {
+			r.release()
+		}
+	}
+}
+
+// budgetOf returns the budget that track has put into the request.
+func budgetOf(c *gin.Context) *budget { return c.MustGet(keyBudget).(*budget) }
+
+// reserveAnswer reserves memory for what is read from Postgres for the answer.
+func reserveAnswer(c *gin.Context, n int64) error {
+	return reserve(c, budgetOf(c).answers, n)
+}
+
+// reservePage reserves what a page of a list needs: memory, and a connection for a slow query.
+func reservePage(c *gin.Context) error {
+	if err := reserveQuery(c); err != nil {
+		return err
+	}
+	return reserveAnswer(c, pageAnswer)
+}
+
+// reserveQuery reserves a connection for queries that may take long, unless the request has one.
+func reserveQuery(c *gin.Context) error {
+	queries := budgetOf(c).slowQueries
+	if slices.ContainsFunc(reservationsOf(c), func(r *reservation) bool { return r.from == queries && r.n > 0 }) {
+		return nil
+	}
+	return reserve(c, queries, 1)
+}
+
+// reserveChange reserves a connection for a change, which may wait for a row lock that other
+// requests of the customer hold. It does nothing for a request without a credential, because all
+// of these would share one quota.
+func reserveChange(c *gin.Context) error {
+	if c.GetString(keyCustomerID) == "" {
+		return nil
+	}
+	return reserveQuery(c)
+}
+
+// reservingChange returns a handler that calls reserveChange first. It is for handlers that change
+// something and read no body. Handlers with a body call decode, which does the same.
+func reservingChange(h handler) handler {
+	return func(c *gin.Context) (int, any, error) {
+		if err := reserveChange(c); err != nil {
+			return 0, nil, err
+		}
+		return h(c)
+	}
+}
+
+const (
+	// smallAnswer is the memory of an answer without contents, in bytes.
+	smallAnswer = 64 << 10
+	// pageAnswer is the memory of a page of a list, as rows and as JSON, in bytes.
+	pageAnswer = 4 << 20
+)
+
+// ownerOf returns the owner of what a request reserves: its customer's id, or the client's network
+// before the request is authenticated.
+func ownerOf(c *gin.Context) string {
+	if id := c.GetString(keyCustomerID); id != "" {
+		return id
+	}
+	return httpserver.ClientNetwork(c.ClientIP())
+}
