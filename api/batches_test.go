@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// batchAnswer is a batch as either answer has it.
+// batchAnswer decodes both answers for a batch.
 type batchAnswer struct {
 	ID, Status, Mode         string
 	Total, Accepted, Refused int
@@ -34,7 +34,7 @@ type batchAnswer struct {
 	}
 }
 
-// post sends a batch that is to be accepted.
+// post sends a batch and requires that it is accepted.
 func (b *bench) postBatch(body string, headers ...string) batchAnswer {
 	b.t.Helper()
 	a := b.call("POST", "/v1.0/emails/batch", body, append([]string{"Authorization", "Bearer " + b.key}, headers...)...)
@@ -59,15 +59,14 @@ func (b *bench) batch(id string) batchAnswer {
 	return out
 }
 
-// problemAnswer is a refusal.
+// problemAnswer decodes a problem.
 type problemAnswer struct {
 	Status       int
 	Code, Detail string
 	Errors       []struct{ Pointer, Code, Detail string }
 }
 
-// refusedBatch sends a batch that is not to be accepted, of which nothing may be
-// stored.
+// refusedBatch sends a batch and requires that it is refused and nothing is stored.
 func (b *bench) refusedBatch(body string) problemAnswer {
 	b.t.Helper()
 	before := b.count("SELECT (SELECT count(*) FROM emails) + (SELECT count(*) FROM batches)")
@@ -79,10 +78,10 @@ func (b *bench) refusedBatch(body string) problemAnswer {
 	return out
 }
 
-// messages is a batch of messages.
+// messages returns the body of a batch of messages.
 func messages(ms ...string) string { return `{"messages":[` + strings.Join(ms, ",") + `]}` }
 
-// copies is a batch of one message with more members, for recipients.
+// copies returns the body of a batch of one message with more members, and recipients.
 func copies(members string, recipients ...string) string {
 	return `{"message":{"from":{"email":"shop@acme.test"},"subject":"Dear {{name}}","content":{"text":"{{name}}: {{order}}","html":"<p>{{name}}: {{order}}"}` + members + `},
 		"recipients":[` + strings.Join(recipients, ",") + `]}`
@@ -96,7 +95,7 @@ const (
 
 func permissive(body string) string { return strings.Replace(body, "{", `{"mode":"permissive",`, 1) }
 
-func TestABatchOfMessages(t *testing.T) {
+func TestPostBatchOfMessages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	later := strings.Replace(basic, "{", `{"send_at":"`+b.ahead(3)+`",`, 1)
@@ -120,7 +119,7 @@ func TestABatchOfMessages(t *testing.T) {
 	require.Equal(t, 400, b.as("GET", "/v1.0/emails?batch=x", "").status)
 }
 
-func TestABatchOfCopies(t *testing.T) {
+func TestPostBatchOfCopies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got := b.postBatch(copies(`,"metadata":{"order":"{{order}}"},"headers":{"X-Order":"{{order}}"}`, ann, cid))
@@ -140,7 +139,7 @@ func TestABatchOfCopies(t *testing.T) {
 	require.Equal(t, "Dear Cid", b.as("GET", "/v1.0/emails/"+got.Items[1].ID, "").field(t, "subject"))
 }
 
-func TestStrictBatchesAreAcceptedWholeOrNotAtAll(t *testing.T) {
+func TestStrictBatchIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	refused := b.refusedBatch(copies("", ann, bob, cid, `{"email":"dan@x.test","name":"Dan"}`))
@@ -180,7 +179,7 @@ func TestStrictBatchesAreAcceptedWholeOrNotAtAll(t *testing.T) {
 	require.Len(t, refused.Errors, 100)
 }
 
-func TestPermissiveBatchesTellWhatIsRefused(t *testing.T) {
+func TestPermissiveBatchListsRefusedItems(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.lenient = true // what it takes is not good
@@ -209,9 +208,8 @@ func TestPermissiveBatchesTellWhatIsRefused(t *testing.T) {
 	require.NotEmpty(t, refused.Errors)
 }
 
-// TestARefusedSenderCostsTheOthersNothing: what is known of the customer comes from
-// the senders that are good.
-func TestARefusedSenderCostsTheOthersNothing(t *testing.T) {
+// The store reads the customer with the first accepted item, not with the first item.
+func TestPermissiveBatchRefusesOnlyUnverifiedSenders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.Equal(t, 201, b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail","events":["email.queued"]}`).status)
@@ -224,7 +222,7 @@ func TestARefusedSenderCostsTheOthersNothing(t *testing.T) {
 	require.Equal(t, 3, b.count("SELECT credits FROM customers WHERE id = ?", b.customer.ID))
 }
 
-func TestBatchesAreIdempotent(t *testing.T) {
+func TestBatchIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.lenient = true
@@ -249,7 +247,7 @@ func TestBatchesAreIdempotent(t *testing.T) {
 	require.Equal(t, 409, b.call("POST", "/v1.0/emails", basic, key...).status, "a key is a batch's or an e-mail's")
 }
 
-func TestBatchesOfRestrictedKeys(t *testing.T) {
+func TestBatchWithRestrictedKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_, err := b.store.AddDomain(t.Context(), b.customer.ID, "news.test", true)
@@ -275,7 +273,7 @@ func TestBatchesOfRestrictedKeys(t *testing.T) {
 	b.key = shop
 }
 
-func TestBatchesCostCredits(t *testing.T) {
+func TestBatchChargesCredits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	admin := b.adminKey()
@@ -332,7 +330,7 @@ func TestBatchesWithAttachments(t *testing.T) {
 	require.Equal(t, "/message/attachments", refused.Errors[0].Pointer)
 }
 
-func TestBatchesAreSteered(t *testing.T) {
+func TestControlBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got := b.postBatch(copies("", ann, cid, ann))
@@ -373,7 +371,7 @@ func TestBatchesAreSteered(t *testing.T) {
 	require.Zero(t, b.count("SELECT count(*) FROM batches WHERE held"), "there is nothing to hold")
 }
 
-func TestBatchesAreTheCustomersOwn(t *testing.T) {
+func TestOtherCustomersBatchesAreNotFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.postBatch(copies("", ann)).ID
@@ -389,7 +387,7 @@ func TestBatchesAreTheCustomersOwn(t *testing.T) {
 	require.Equal(t, "sending", b.batch(id).Status)
 }
 
-func TestBatchesAreListed(t *testing.T) {
+func TestListBatches(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var want, got []string
@@ -426,8 +424,8 @@ func TestBatchesOfVoIPBINCustomers(t *testing.T) {
 	require.Equal(t, 1, b.batch(got.ID).Emails["queued"], "counts have our names, as in statistics")
 }
 
-// TestALargeBatch: as many as there may be, in one request.
-func TestALargeBatch(t *testing.T) {
+// The largest number of recipients in one request.
+func TestLargestBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	rs := make([]string, email.MaxBatchRecipients)
@@ -451,7 +449,7 @@ func TestALargeBatch(t *testing.T) {
 	require.Equal(t, []string{"/recipients", "too_large"}, []string{refused.Errors[0].Pointer, refused.Errors[0].Code})
 }
 
-func TestBatchesArePreviewed(t *testing.T) {
+func TestPreviewBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got := b.preview(copies(`,"attachments":[{"filename":"a.bin","content":"`+strings.Repeat("AAAA", 2000)+`"}]`, ann))

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAGeneratedClientSendsAnEmail generates a client from the description as it is
-// served, compiles testdata/client with it, and runs that.
-func TestAGeneratedClientSendsAnEmail(t *testing.T) {
+// TestGeneratedClientSendsEmail generates a client from the served OpenAPI document, compiles
+// testdata/client with it, and runs that program.
+func TestGeneratedClientSendsEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	srv := httptest.NewServer(b.server)
@@ -43,7 +43,7 @@ func TestAGeneratedClientSendsAnEmail(t *testing.T) {
 	require.Len(t, accepted, 2, "the e-mail and the batch")
 	require.Equal(t, got.ID, accepted[0])
 	require.Equal(t, "held", b.batch(accepted[1]).Status)
-	// Go writes a time without the zeros that end its fraction.
+	// Go writes times without trailing zeros of their fraction.
 	plain := func(s string) string { return untimed(fractionZeros.ReplaceAllString(s, "${1}Z")) }
 	require.JSONEq(t, plain(b.as("GET", "/v1.0/emails/"+got.ID, "").body), plain(string(out)), "the client loses nothing")
 }
@@ -52,8 +52,8 @@ var fractionZeros = regexp.MustCompile(`(:\d\d(?:\.\d*[1-9])?)\.?0*Z`)
 
 var generatorVersion = regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/oapi-codegen/oapi-codegen/v2 v(\S+)`)
 
-// generator builds the program that tools/oapi-codegen pins, once. It appears when
-// it is complete.
+// generator builds the program that tools/oapi-codegen pins, once. The file is renamed to its name
+// when it is complete.
 func generator(t *testing.T) string {
 	t.Helper()
 	module, err := filepath.Abs("../tools/oapi-codegen")
@@ -75,15 +75,15 @@ func generator(t *testing.T) string {
 	return path
 }
 
-// goBuild builds a package of another module, which a workspace or flags of ours
-// are not for. Trimmed paths make the cache good for the next temporary directory.
+// goBuild builds a package of another module, without our workspace and flags. Trimmed paths let
+// the next temporary directory use the build cache.
 func goBuild(t *testing.T, dir, out, pkg string) {
 	t.Helper()
 	execute(t, dir, []string{"GOWORK=off", "GOFLAGS="}, "go", "build", "-buildvcs=false", "-trimpath", "-o", out, pkg)
 }
 
-// execute runs a command to its end and returns its standard output. Downloading
-// what a first build needs may take a while.
+// execute runs a command and returns its standard output. A first build downloads modules, which
+// may take minutes.
 func execute(t *testing.T, dir string, env []string, name string, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

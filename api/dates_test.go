@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dates are the days on which the rules about times are tried: today, and days far enough
-// ahead that a date which somebody wrote into the code or a test has passed.
+// dates are the days on which the rules about times are tested: today, and days so far ahead that
+// any date in the code or in a test has passed.
 var dates = map[string]time.Time{
 	"today":                   {},
 	"a leap day":              time.Date(2028, 2, 29, 12, 0, 0, 0, time.UTC),
@@ -20,12 +20,12 @@ var dates = map[string]time.Time{
 	"the next century":        time.Date(2101, 3, 1, 0, 0, 0, 0, time.UTC),
 }
 
-// ahead is a time some days from the bench's now.
+// ahead returns a time some days after the fixture's now.
 func (b *bench) ahead(days int) string {
 	return b.now().AddDate(0, 0, days).UTC().Format(time.RFC3339)
 }
 
-func TestRulesAboutTimes(t *testing.T) {
+func TestTimesInRequests(t *testing.T) {
 	t.Parallel()
 	for name, now := range dates {
 		t.Run(name, func(t *testing.T) {

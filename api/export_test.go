@@ -69,6 +69,16 @@ func (s *Server) Waiting() (n int) {
 	return n
 }
 
+// TurnsWaiting returns how many requests wait for the turn of large requests.
+func (s *Server) TurnsWaiting() int { return s.memory.turns.Waiting() }
+
+// BodiesWaiting returns how many requests wait to reserve memory for their body.
+func (s *Server) BodiesWaiting() int {
+	s.memory.bodies.mu.Lock()
+	defer s.memory.bodies.mu.Unlock()
+	return len(s.memory.bodies.waiting)
+}
+
 // PasswordsWaiting returns how many passwords wait to be checked.
 func (s *Server) PasswordsWaiting() int {
 	s.handlers.auth.passwords.queue.mu.Lock()

@@ -34,7 +34,7 @@ type fileAnswer struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// form is a form with one file, and its Content-Type.
+// form returns a form with one file, and its Content-Type.
 func form(t testing.TB, filename, mediaType string, content []byte) (body, contentType string) {
 	t.Helper()
 	var buf bytes.Buffer
@@ -73,7 +73,7 @@ func (b *bench) count(query string, args ...any) int {
 	return n
 }
 
-func TestAFileIsUploadedReadAndDeleted(t *testing.T) {
+func TestUploadReadDeleteFile(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	content := bytes.Repeat([]byte("%PDF-1.4 and so on\n"), 50_000)[:900_000]
@@ -106,7 +106,7 @@ func TestAFileIsUploadedReadAndDeleted(t *testing.T) {
 	require.Zero(t, b.count("SELECT count(*) FROM blobs"))
 }
 
-func TestEmptyAndNamelessFiles(t *testing.T) {
+func TestUploadEmptyFileOrWithoutName(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	f := b.uploaded("empty.txt", "", nil)
@@ -120,7 +120,7 @@ func TestEmptyAndNamelessFiles(t *testing.T) {
 	require.Contains(t, res.body, `"pointer":"file","code":"missing"`)
 }
 
-func TestAnotherCustomersFileIsNotThere(t *testing.T) {
+func TestOtherCustomersFilesAreNotFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	_, other := b.newCustomer("Other", "other.test")
@@ -135,7 +135,7 @@ func TestAnotherCustomersFileIsNotThere(t *testing.T) {
 	require.Equal(t, 200, b.as("GET", "/v1.0/files/"+f.ID, "").status)
 }
 
-func TestTheLargestFile(t *testing.T) {
+func TestUploadLargestFile(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.Equal(t, int64(maxBytes), b.uploaded("a.bin", "", make([]byte, maxBytes)).Size)
@@ -149,7 +149,7 @@ func TestTheLargestFile(t *testing.T) {
 	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
 }
 
-func TestWhatIsNoUpload(t *testing.T) {
+func TestUploadInvalidForms(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	program, programType := form(t, "a.pdf", "application/pdf", []byte("MZ\x90\x00\x03"))
@@ -190,8 +190,8 @@ func TestWhatIsNoUpload(t *testing.T) {
 	require.Zero(t, b.count("SELECT count(*) FROM files"))
 }
 
-// A client that goes away in the middle, over a real connection.
-func TestAnUploadThatIsCutOffLeavesNothing(t *testing.T) {
+// The client closes a real connection in the middle of the upload.
+func TestInterruptedUploadStoresNothing(t *testing.T) {
 	t.Parallel()
 	files := api.NewSpool(t.TempDir(), 1<<30)
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, spool: files})
@@ -217,8 +217,8 @@ func TestAnUploadThatIsCutOffLeavesNothing(t *testing.T) {
 	}
 }
 
-// What is announced has to come: a client must not take half a file for all.
-func TestAFileThatIsLostIsNotAnswered(t *testing.T) {
+// The answer must not be a part of the file with status 200.
+func TestMissingChunkFailsDownload(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	f := b.uploaded("a.bin", "", make([]byte, maxBytes))
@@ -227,7 +227,7 @@ func TestAFileThatIsLostIsNotAnswered(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, b.as("GET", "/v1.0/files/"+f.ID+"/content", "").status)
 }
 
-func TestAFileIsAttached(t *testing.T) {
+func TestAttachFile(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	f := b.uploaded("report.pdf", "", []byte("%PDF-1.4"))
@@ -246,7 +246,7 @@ func TestAFileIsAttached(t *testing.T) {
 	require.JSONEq(t, res.body, again.body)
 }
 
-func TestAURLIsAttached(t *testing.T) {
+func TestAttachURL(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t",
@@ -260,7 +260,7 @@ func TestAURLIsAttached(t *testing.T) {
 	}}, got.Attachments)
 }
 
-// zeros gives zeros and notes, at each MiB, how many bytes the program holds.
+// zeros is a reader of zeros that measures, at each MiB, how much memory the process holds.
 type zeros struct {
 	left, next, peak int64
 }
@@ -278,8 +278,8 @@ func (z *zeros) Read(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// Not parallel: other tests' memory would count.
-func TestTheLargestUploadIsNeverInMemoryWhole(t *testing.T) {
+// Not parallel: the memory of other tests would count.
+func TestMemoryOfLargestUpload(t *testing.T) {
 	const size = 25 << 20
 	b := setupWith(t, size, 0)
 	whole, contentType := form(t, "a.bin", "", []byte("|"))
@@ -296,8 +296,8 @@ func TestTheLargestUploadIsNeverInMemoryWhole(t *testing.T) {
 	t.Logf("held %d KiB", (content.peak-held)>>10)
 }
 
-// TestFilesAreListed: newest first, page by page, and no other customer's.
-func TestFilesAreListed(t *testing.T) {
+// Files are listed page by page, newest first, and only those of the customer.
+func TestListFiles(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var ids []string
@@ -332,7 +332,7 @@ func TestFilesAreListed(t *testing.T) {
 	require.NotContains(t, theirs.body, ids[0])
 }
 
-// counted counts what is read of it.
+// counted counts the bytes that are read from it.
 type counted struct {
 	io.Reader
 	read int
@@ -344,8 +344,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestAPartsHeaderIsBounded: mime/multipart keeps one of 10 MB while the file is stored.
-func TestAPartsHeaderIsBounded(t *testing.T) {
+// mime/multipart would keep a part header of 10 MB while the file is stored.
+func TestUploadPartHeaderLimit(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, 20<<20, 0)
 	file := strings.Repeat("x", 100<<10)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFindingMail(t *testing.T) {
+func TestListEmailsFilters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	order := b.as("POST", "/v1.0/emails", `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@x.test"}],"subject":"Order 1","content":"t","tags":["order"]}`).field(t, "id")
@@ -84,8 +84,8 @@ func TestFindingMail(t *testing.T) {
 	require.Contains(t, empty.body, `"days":[]`)
 }
 
-// What is open or canceled has no verdict, and says nothing of how much bounces.
-func TestTheBouncedRateIsOfThoseWithAVerdict(t *testing.T) {
+// Open and canceled recipients have no verdict, so the rate does not count them.
+func TestStatsBouncedRate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var to []string

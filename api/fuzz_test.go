@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzPostEmail sends bodies to a whole API over a real database: whatever comes is
-// accepted, and can then be read, or refused as the client's fault. Never a 500.
+// FuzzPostEmail sends bodies to a whole API over a real database. Each is accepted and can be read,
+// or is refused with a 4xx status, never with 500.
 func FuzzPostEmail(f *testing.F) {
 	b := setup(f)
 	b.lenient = true // what a body may be is intake's fuzz test's to find

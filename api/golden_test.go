@@ -31,8 +31,8 @@ type badRequest struct {
 	Answer json.RawMessage `json:"answer"`
 }
 
-// TestBadRequests sends every request of the golden file and compares the whole
-// answer; afterwards nothing may be stored or dispatched.
+// TestBadRequests sends each request of the golden file and compares the whole answer. No request
+// may store or dispatch anything.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -19,8 +19,8 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// A process that runs a worker too goes on accepting mail while the worker gets none.
-func TestReadyzTellsOfTheWorkerBeside(t *testing.T) {
+// A process with a worker accepts mail while the worker polls no task queue.
+func TestReadyzShowsWorkerState(t *testing.T) {
 	t.Parallel()
 	fine := func(context.Context) error { return nil }
 	var idle error
@@ -36,7 +36,7 @@ func TestReadyzTellsOfTheWorkerBeside(t *testing.T) {
 	require.JSONEq(t, `{"status":"ready","worker":"unavailable"}`, body, "without addresses: everybody may ask")
 }
 
-func TestAServerNamesWhatItLacks(t *testing.T) {
+func TestNewNamesMissingDependencies(t *testing.T) {
 	t.Parallel()
 	deps := stubs()
 	deps.Emails, deps.Log, deps.WorkerReady = nil, nil, nil
@@ -44,8 +44,8 @@ func TestAServerNamesWhatItLacks(t *testing.T) {
 	require.EqualError(t, err, "api.Deps lacks Emails, Log")
 }
 
-// A worker's own port says why it is not ready.
-func TestAWorkersPortSaysWhy(t *testing.T) {
+// The health port of a worker shows why it is not ready.
+func TestWorkerHealthShowsReason(t *testing.T) {
 	t.Parallel()
 	why := errors.New(`search attributes are missing: run "migrate up"`)
 	h := api.Health(func(context.Context) error { return why }, http.NotFoundHandler())
@@ -58,4 +58,18 @@ func TestAWorkersPortSaysWhy(t *testing.T) {
 	status, body = get(t, h, "/readyz")
 	require.Equal(t, 200, status)
 	require.JSONEq(t, `{"status":"ready"}`, body)
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
+	require.Equal(t, 200, b.call("GET", "/readyz", "").status)
+	require.NoError(t, b.store.Close())
+	unready := b.call("GET", "/readyz", "")
+	require.Equal(t, 503, unready.status)
+	require.Equal(t, "Postgres does not answer", unready.field(t, "detail"))
+	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
+	res := b.as("POST", "/v1.0/emails", basic)
+	require.GreaterOrEqual(t, res.status, 500, "without a commit there is no 202")
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/api"
 )
 
-func TestHomeSaysWhereEverythingIs(t *testing.T) {
+func TestHome(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	got := b.call("GET", "/", "")
@@ -30,8 +30,8 @@ func TestHomeSaysWhereEverythingIs(t *testing.T) {
 	require.Contains(t, b.call("GET", "/elsewhere", "").field(t, "detail"), "described at /docs")
 }
 
-// TestASlashAtTheEndIsLeftOut: a GET is sent to the path without it, and to no other host.
-func TestASlashAtTheEndIsLeftOut(t *testing.T) {
+// A GET with a slash at the end is redirected to the path without it, on the same host.
+func TestTrailingSlashRedirect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	location := func(method, target string) (int, string) {

@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// failing is a parser that gives up.
+// failing is a parser that returns errors.
 type failing struct {
 	parsed mailbox.Parsed
 	err    error
@@ -22,8 +22,8 @@ func (f failing) Attachment([]byte, int) (mailbox.Part, []byte, error) {
 	return mailbox.Part{}, nil, f.err
 }
 
-// TestAMessageThatTakesTooLongShowsItsHeaders: what the parser has read is there.
-func TestAMessageThatTakesTooLongShowsItsHeaders(t *testing.T) {
+// The answer has what the parser read before its time limit.
+func TestGetMessageParserTimeout(t *testing.T) {
 	t.Parallel()
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, parser: failing{
 		err: fmt.Errorf("part 3: %w", mailbox.ErrTooSlow),
@@ -52,8 +52,8 @@ func TestAMessageThatTakesTooLongShowsItsHeaders(t *testing.T) {
 	require.Equal(t, []string{"header: some lines are no header fields", "part 3: reading the message took too long"}, m.Parsed.Problems)
 }
 
-// TestWhyAnAttachmentCannotBeRead: each reason has a status of its own.
-func TestWhyAnAttachmentCannotBeRead(t *testing.T) {
+// Each error of the parser has its own status.
+func TestGetMessageAttachmentErrors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		err    error

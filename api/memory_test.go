@@ -27,7 +27,7 @@ import (
 	"github.com/postrider/postrider/internal/memtest"
 )
 
-// encodedZeros is a stream of base64 that stands for n zero bytes; n is a multiple of 3.
+// encodedZeros returns a request body with n zero bytes in base64; n is a multiple of 3.
 func encodedZeros(n int64) io.Reader { return io.LimitReader(endless{}, n/3*4) }
 
 type endless struct{}
@@ -39,10 +39,10 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// store is what weighed stands before.
+// store is the type that weighed embeds.
 type store = api.Emails
 
-// weighed notes what the program holds when a message is accepted.
+// weighed measures how much memory the process holds when a message is accepted.
 type weighed struct {
 	store
 	held int64
@@ -55,8 +55,8 @@ func (w *weighed) Accept(ctx context.Context, customerID string, m email.Message
 	return e, replayed, err
 }
 
-// Not parallel: other tests' memory would count.
-func TestALargeAttachmentCostsTheAPIAtMostFourTimesItsSize(t *testing.T) {
+// Not parallel: the memory of other tests would count.
+func TestMemoryOfLargeAttachment(t *testing.T) {
 	const size = 24 << 20
 	w := &weighed{}
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, emails: func(e api.Emails) api.Emails { w.store = e; return w }})
@@ -74,7 +74,7 @@ func TestALargeAttachmentCostsTheAPIAtMostFourTimesItsSize(t *testing.T) {
 	require.Greater(t, w.held-before, int64(size/10*9), "it was measured while it was there")
 }
 
-// post sends a body of so many bytes as it says, with a key.
+// post sends a body with a key. size is its Content-Length, -1 for none.
 func (b *bench) post(ctx context.Context, key, path string, body io.Reader, length int64) *httptest.ResponseRecorder {
 	req := httptest.NewRequestWithContext(ctx, "POST", path, body)
 	req.ContentLength = length
@@ -85,11 +85,10 @@ func (b *bench) post(ctx context.Context, key, path string, body io.Reader, leng
 	return rec
 }
 
-// TestBodiesThatComeSlowlyHoldABlock: twenty of 30 MB each, of which 20 MB have come,
-// have 64 KiB in memory; the rest is in files. One more customer is served beside them, and
-// what the first one has too much of is told to come again. Not parallel: other tests' memory
-// would count.
-func TestBodiesThatComeSlowlyHoldABlock(t *testing.T) {
+// Twenty bodies of 30 MB each, of which 20 MB have arrived, hold 64 KiB of memory each. The rest is
+// in files. Another customer is served at the same time, and the first customer's next request gets
+// 503. Not parallel: the memory of other tests would count.
+func TestMemoryOfSlowBodies(t *testing.T) {
 	const bodies, came, announced = 20, 20 << 20, 30 << 20
 	log := &syncBuffer{}
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, log: log, spool: api.NewSpool(t.TempDir(), 2*bodies*came+16<<20)})
@@ -123,9 +122,9 @@ func TestBodiesThatComeSlowlyHoldABlock(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, b.post(t.Context(), b.key, "/v1.0/emails", strings.NewReader(large), -1).Code, "all is given back")
 }
 
-// TestACustomerThatHoldsItsShareDelaysNobodyElse: its own requests wait for it, and those
-// of another customer, large ones too, do not. All is given back.
-func TestACustomerThatHoldsItsShareDelaysNobodyElse(t *testing.T) {
+// The requests of a customer that has used its quota wait. Requests of another customer do not, even
+// large ones. Everything is released in the end.
+func TestMemoryQuotaPerCustomer(t *testing.T) {
 	t.Parallel()
 	const fit = 8 // blocks of 64 KiB, half of a quarter of 4 MiB
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, memory: 4 << 20})
@@ -140,9 +139,12 @@ func TestACustomerThatHoldsItsShareDelaysNobodyElse(t *testing.T) {
 		<-arrived
 	}
 	large := basic[:len(basic)-1] + strings.Repeat(" ", 1<<20) + "}"
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	refused := b.post(ctx, b.key, "/v1.0/emails", strings.NewReader(large), int64(len(large)))
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan *httptest.ResponseRecorder)
+	go func() { waited <- b.post(ctx, b.key, "/v1.0/emails", strings.NewReader(large), int64(len(large))) }()
+	require.Eventually(t, func() bool { return b.server.BodiesWaiting() == 1 }, time.Minute, 10*time.Millisecond)
+	cancel()
+	refused := <-waited
 	require.Equal(t, http.StatusServiceUnavailable, refused.Code, refused.Body.String())
 	require.NotEmpty(t, refused.Header().Get("Retry-After"))
 	mail := strings.ReplaceAll(large, "acme.test", "other.test")
@@ -154,8 +156,9 @@ func TestACustomerThatHoldsItsShareDelaysNobodyElse(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, b.post(t.Context(), b.key, "/v1.0/emails", strings.NewReader(large), int64(len(large))).Code, "all is given back")
 }
 
-// TestWithoutADiskSmallMailGoesOn: a larger one is told to come again, and the log says why.
-func TestWithoutADiskSmallMailGoesOn(t *testing.T) {
+// Without a spool directory, large requests get 503 and the log names the setting. Small requests
+// are accepted.
+func TestFullDiskRefusesLargeBodies(t *testing.T) {
 	t.Parallel()
 	log, dir := &syncBuffer{}, filepath.Join(t.TempDir(), "spool")
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, log: log, spool: api.NewSpool(dir, 1<<30)})
@@ -169,9 +172,9 @@ func TestWithoutADiskSmallMailGoesOn(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, b.as("POST", "/v1.0/emails", large).status)
 }
 
-// TestAnAnswerThatFindsNoDisk is refused where nothing was done, and else has the beginning of
-// the texts: who is told to come again would do twice what is done.
-func TestAnAnswerThatFindsNoDisk(t *testing.T) {
+// Without disk space for its answer, a request that changes nothing gets 503. One that changed
+// something is answered with shortened texts, because a client would repeat it after a 503.
+func TestFullDiskShortensAnswers(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "spool")
 	require.NoError(t, os.Mkdir(dir, 0o700))
@@ -193,7 +196,7 @@ func TestAnAnswerThatFindsNoDisk(t *testing.T) {
 	require.Len(t, b.as("GET", path, "").field(t, "content"), 1<<20)
 }
 
-// syncBuffer is a log that a test reads.
+// syncBuffer is a log that a test reads while it is written.
 type syncBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -211,7 +214,7 @@ func (s *syncBuffer) String() string {
 	return s.buf.String()
 }
 
-// halted says that it is read, and breaks off when told to.
+// halted is a reader that reports when it is read, and fails when end is closed.
 type halted struct {
 	once    sync.Once
 	reading chan<- struct{}
@@ -224,9 +227,8 @@ func (a *halted) Read([]byte) (int, error) {
 	return 0, io.ErrUnexpectedEOF
 }
 
-// TestABodyOfUnknownLengthTakesMemoryAsItComes: many at once do not wait for what they
-// could have.
-func TestABodyOfUnknownLengthTakesMemoryAsItComes(t *testing.T) {
+// A body without Content-Length reserves memory as it arrives, not for the largest body.
+func TestMemoryOfChunkedBodies(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, 25<<20, 0)
 	text := strings.Repeat("x", 5<<20)
@@ -246,7 +248,7 @@ func TestABodyOfUnknownLengthTakesMemoryAsItComes(t *testing.T) {
 	require.Equal(t, text, e.field(t, "content"))
 }
 
-// listing is a page of e-mails.
+// listing decodes a page of e-mails.
 type listing struct {
 	Result []struct {
 		ID               string `json:"id"`
@@ -256,9 +258,8 @@ type listing struct {
 	Next string `json:"next_page_token"`
 }
 
-// TestAListHasTheBeginningOfTexts and the single e-mail has the whole. Nothing is cut
-// inside a character.
-func TestAListHasTheBeginningOfTexts(t *testing.T) {
+// Lists cut texts, at the boundary of a character. The answer for one e-mail has the whole text.
+func TestListEmailsCutsTexts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, tc := range []struct {
@@ -287,9 +288,9 @@ func TestAListHasTheBeginningOfTexts(t *testing.T) {
 	}
 }
 
-// TestAPageIsBoundedByBytes: pages with large entries are short, and the tokens lead
-// through all e-mails once, those of the same time too.
-func TestAPageIsBoundedByBytes(t *testing.T) {
+// Pages with large entries are shorter. Following the tokens returns each e-mail once, including
+// e-mails of the same time.
+func TestPageLimitInBytes(t *testing.T) {
 	t.Parallel()
 	b := setupWith(t, 25<<20, 0)
 	metadata := map[string]string{}
@@ -325,7 +326,7 @@ func TestAPageIsBoundedByBytes(t *testing.T) {
 	require.Greater(t, pages, 2)
 }
 
-// measured notes what the program holds whenever an answer is written.
+// measured measures how much memory the process holds at each write of an answer.
 type measured struct {
 	http.ResponseWriter
 	held *int64
@@ -340,8 +341,8 @@ func (m *measured) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Not parallel: other tests' memory would count.
-func TestAListOfLargeMailHoldsAPageAtMost(t *testing.T) {
+// Not parallel: the memory of other tests would count.
+func TestMemoryOfListOfLargeEmails(t *testing.T) {
 	const size = 20 << 20
 	b := setupWith(t, 25<<20, 0)
 	recipients := strings.Repeat(`{"email":"b@x.test"},`, 11) + `{"email":"b@x.test"}`
@@ -362,8 +363,8 @@ func TestAListOfLargeMailHoldsAPageAtMost(t *testing.T) {
 	require.Less(t, held-before, int64(8<<20))
 }
 
-// Not parallel: other tests' memory would count.
-func TestARawMessageIsSentAsItIsRead(t *testing.T) {
+// Not parallel: the memory of other tests would count.
+func TestMemoryOfRawMessage(t *testing.T) {
 	const size = 31 << 20
 	b := setup(t)
 	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
@@ -382,9 +383,9 @@ func TestARawMessageIsSentAsItIsRead(t *testing.T) {
 	require.Less(t, held-before, int64(4<<20), "a chunk, not the message")
 }
 
-// TestFortyClientsThatReadNothing: what they may hold is bounded, all are disconnected, and
-// everything is given back. Not parallel: other tests' memory would count.
-func TestFortyClientsThatReadNothing(t *testing.T) {
+// Forty clients that read nothing hold a limited amount of memory, and are disconnected. Everything
+// is released in the end. Not parallel: the memory of other tests would count.
+func TestMemoryOfClientsThatReadNothing(t *testing.T) {
 	const size, clients = 31 << 20, 40
 	b := setup(t)
 	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")

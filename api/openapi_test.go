@@ -28,7 +28,7 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// served is what a server answers.
+// served returns the body of an answer.
 func served(t *testing.T, s *api.Server, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	rec := httptest.NewRecorder()
@@ -44,7 +44,7 @@ func document(t *testing.T) *openapi3.T {
 	return doc
 }
 
-func TestTheDescriptionIsOpenAPI(t *testing.T) {
+func TestOpenAPIIsValid(t *testing.T) {
 	t.Parallel()
 	doc := document(t)
 	require.Equal(t, "3.1.0", doc.OpenAPI)
@@ -60,7 +60,7 @@ func TestTheDescriptionIsOpenAPI(t *testing.T) {
 	}
 }
 
-func TestTheServedFormsAgree(t *testing.T) {
+func TestOpenAPIServedFormsAgree(t *testing.T) {
 	t.Parallel()
 	server := newServer(t, stubs(), api.Options{PublicURL: "https://mail.example.com/x"})
 	asJSON, asYAML := served(t, server, "/openapi.json"), served(t, server, "/openapi.yaml")
@@ -81,9 +81,9 @@ func TestTheServedFormsAgree(t *testing.T) {
 	require.Equal(t, openapi3.Servers{{URL: "/"}}, document(t).Servers)
 }
 
-// TestRoutesAndDescriptionAgree: the same methods and paths, and what each needs
-// of a credential.
-func TestRoutesAndDescriptionAgree(t *testing.T) {
+// The OpenAPI document has the methods and paths of the route table, and what each requires of a
+// credential.
+func TestOpenAPIDescribesAllRoutes(t *testing.T) {
 	t.Parallel()
 	parameter := regexp.MustCompile(`:(\w+)`)
 	want := map[string]string{}
@@ -120,7 +120,7 @@ func TestRoutesAndDescriptionAgree(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// needs is what an operation says of its credential.
+// needs returns what an operation says about its credential.
 func needs(t *testing.T, op *openapi3.Operation) string {
 	t.Helper()
 	switch {
@@ -148,8 +148,8 @@ func needs(t *testing.T, op *openapi3.Operation) string {
 	return slices.Collect(maps.Keys(scopes))[0]
 }
 
-// TestProblemsAreDescribed: the codes are those of the table, each under its status.
-func TestProblemsAreDescribed(t *testing.T) {
+// The document has the codes of the table, each with its status.
+func TestOpenAPIDescribesAllProblems(t *testing.T) {
 	t.Parallel()
 	doc := document(t)
 	require.ElementsMatch(t, slices.Collect(maps.Keys(api.StatusOf())), enum[email.Code](doc, "ProblemCode"))
@@ -182,8 +182,8 @@ func enum[T ~string](doc *openapi3.T, schema string) (out []T) {
 	return out
 }
 
-// TestEnumsAreDescribed compares enumerations with the constants of the code.
-func TestEnumsAreDescribed(t *testing.T) {
+// The enumerations of the document are the constants of the code.
+func TestOpenAPIDescribesAllEnumValues(t *testing.T) {
 	t.Parallel()
 	doc := document(t)
 	for _, c := range []struct {
@@ -201,7 +201,7 @@ func TestEnumsAreDescribed(t *testing.T) {
 		{"Profile", "../internal/account", "Profile", nil},
 		{"WebhookFormat", "../internal/endpoint", "Format", nil},
 		{"DeliveryStatus", "../internal/endpoint", "Status", nil},
-		// api refuses for reasons of its own, too.
+		// api has codes of its own.
 		{"FieldErrorCode", "../internal/intake", "", []string{"attachment_blocked", "forbidden", "not_found", "sender_domain_unverified"}},
 	} {
 		want := append(constants(t, c.directory, c.constants), c.besides...)
@@ -217,8 +217,8 @@ func TestEnumsAreDescribed(t *testing.T) {
 	require.ElementsMatch(t, api.FilterNames, known)
 }
 
-// constants are the values of a package's constants of a type; without a type,
-// those whose names begin with code and that are written out.
+// constants returns the values of a package's constants of a type. Without a type, it returns those
+// of string literals whose names begin with code.
 func constants(t *testing.T, directory, typeName string) (out []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(directory, "*.go"))
@@ -245,9 +245,9 @@ func constants(t *testing.T, directory, typeName string) (out []string) {
 	return out
 }
 
-// TestEveryOperationIsAnswered gets an answer other than an error from each
-// operation, so that each is compared with its description.
-func TestEveryOperationIsAnswered(t *testing.T) {
+// TestOpenAPIDescribesAllAnswers makes a successful request to each operation. setup compares each
+// answer with the document.
+func TestOpenAPIDescribesAllAnswers(t *testing.T) {
 	t.Parallel()
 	for name, now := range dates {
 		t.Run(name, func(t *testing.T) {
@@ -396,7 +396,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 	require.Empty(t, missing)
 }
 
-// received puts a message with an attachment into a mailbox of the customer's.
+// received stores a message with an attachment in a mailbox of the customer.
 func (b *bench) received(t *testing.T) (box, message string) {
 	t.Helper()
 	m, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@acme.test")
@@ -425,9 +425,9 @@ a,b
 	return m.ID.String(), got.ID.String()
 }
 
-// TestTheDocsWorkOffline: the page refers to nothing outside of itself and this
-// server, has no script, and every link in it leads somewhere.
-func TestTheDocsWorkOffline(t *testing.T) {
+// The page refers to nothing outside of itself and this server, and has no script. All its links
+// have a target.
+func TestDocsPageLoadsNothing(t *testing.T) {
 	t.Parallel()
 	rec := served(t, newServer(t, stubs(), api.Options{}), "/docs")
 	require.Equal(t, "text/html; charset=utf-8", rec.Header().Get("Content-Type"))

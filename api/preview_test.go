@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"net/mail"
 	"os"
 	"regexp"
@@ -28,9 +30,9 @@ type previewCase struct {
 
 var dateField = regexp.MustCompile(`Date: (.*?)\\r\\n`)
 
-// TestPreviews compares the whole answer to the seed document's two examples and to
-// a mail in which nearly everything is wrong.
-func TestPreviews(t *testing.T) {
+// TestPreview compares the whole answers to the two examples of VoIPBIN's documentation, and to a
+// mail for which most checks warn.
+func TestPreview(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const file = "testdata/previews.json"
@@ -72,7 +74,7 @@ func TestPreviews(t *testing.T) {
 	require.Empty(t, months, "nothing is charged")
 }
 
-// preview is an answer, decoded.
+// preview is the decoded answer.
 type preview struct {
 	Source    string
 	Shortened []string
@@ -90,7 +92,7 @@ func (b *bench) preview(body string) preview {
 	return out
 }
 
-// level is what a check says; empty if it says nothing.
+// level returns the level of a check; empty if the answer does not have it.
 func (p preview) level(id string) string {
 	for _, c := range p.Checks {
 		if c.ID == id {
@@ -100,7 +102,7 @@ func (p preview) level(id string) string {
 	return ""
 }
 
-func TestPreviewKnowsTheStreamsSender(t *testing.T) {
+func TestPreviewChecksSenderOfStream(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for range 5 {
@@ -137,7 +139,7 @@ func TestPreviewOpensNoReference(t *testing.T) {
 	require.Equal(t, "advice", p.level("attachment_references"))
 }
 
-func TestPreviewIsOfTheTimeOfSending(t *testing.T) {
+func TestPreviewDateIsSendAt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	at := time.Now().AddDate(0, 1, 0).UTC().Truncate(time.Second)
@@ -154,7 +156,7 @@ func TestPreviewIsOfTheTimeOfSending(t *testing.T) {
 	require.Equal(t, without(b.preview(basic)), without(b.preview(basic)), "the same message looks the same")
 }
 
-func TestPreviewTakesTheRightToSend(t *testing.T) {
+func TestPreviewRequiresSendScope(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for scope, status := range map[account.Scope]int{account.ScopeSend: 200, account.ScopeRead: 403} {
@@ -167,4 +169,19 @@ func TestPreviewTakesTheRightToSend(t *testing.T) {
 	sent, previewed := b.with(key, "POST", "/v1.0/emails", basic), b.with(key, "POST", "/v1.0/emails/preview", basic)
 	require.Equal(t, 403, previewed.status)
 	require.Equal(t, sent.field(t, "detail"), previewed.field(t, "detail"))
+}
+
+// A preview refuses content over previewBody.
+func TestPreviewLimitsContent(t *testing.T) {
+	t.Parallel()
+	b := setupFor(t, setupOptions{maxBytes: 25 << 20})
+	for n, want := range map[int]int{4 << 20: http.StatusOK, 4<<20 + 1: http.StatusRequestEntityTooLarge} {
+		single := fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":%q}`, strings.Repeat("x", n))
+		require.Equal(t, want, b.as("POST", "/v1.0/emails/preview", single).status, n)
+		batch := b.as("POST", "/v1.0/emails/preview", fmt.Sprintf(`{"messages":[%s]}`, single))
+		require.Equal(t, want, batch.status, n)
+		if want != http.StatusOK {
+			require.Contains(t, batch.body, `"pointer":"/messages/0/content"`)
+		}
+	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// TestLargerRequestsWaitForAProcessor, whatever is asked for. Small ones and logins do not.
-func TestLargerRequestsWaitForAProcessor(t *testing.T) {
+// Large requests of all kinds wait for a processor. Small requests and logins do not.
+func TestLargeRequestsWaitForProcessor(t *testing.T) {
 	t.Parallel()
 	processors := &turns.Turns{}
 	b := setupFor(t, setupOptions{processors: processors, maxBytes: 1 << 20})

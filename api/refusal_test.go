@@ -14,9 +14,9 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// TestARefusalDoesNotWaitForTheBody, and ends the connection: on every route that takes a
-// credential, without one.
-func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
+// On each route that needs a credential, a request without one is answered before its body arrives,
+// and its connection is closed.
+func TestRefusalDoesNotWaitForBody(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, stubs(), api.Options{TokenKey: make([]byte, 32)})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/api"
 )
 
-// source is the package's declarations, without its tests.
+// source describes the source of the package, without its tests.
 type source struct {
 	routes   *ast.FuncDecl
 	handlers map[string]string // field of the struct handlers: its type
@@ -83,8 +83,7 @@ func handlerOf(e ast.Expr) (resource, method string) {
 	return resource, method
 }
 
-// TestRoutes: a route is found in the table, and its handler in the file with the name of the
-// resource in the route's path.
+// The handler of each route is in a file with the name of a resource in the route's path.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	src := readSource(t)
@@ -119,7 +118,7 @@ func TestRoutes(t *testing.T) {
 	require.Len(t, newServer(t, stubs(), api.Options{}).Routes(), found)
 }
 
-// TestHandlers: each struct of handlers holds one store at most, and each store is held by one.
+// Each struct of handlers holds at most one store, and each store is held by one struct.
 func TestHandlers(t *testing.T) {
 	t.Parallel()
 	stores := map[reflect.Type]string{}

@@ -38,7 +38,7 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
-// bench is an API over a real store; only Temporal is not there.
+// bench is an API over a real store, without Temporal.
 type bench struct {
 	t        testing.TB
 	store    *db.Store
@@ -47,14 +47,14 @@ type bench struct {
 	dispatch *dispatcher
 	customer account.Customer
 	key      string
-	// now is the clock of API and database.
+	// now is the clock of the API and the database.
 	now func() time.Time
-	// lenient leaves requests that were taken out of the comparison with the OpenAPI
-	// document: a dialect takes more than it says.
+	// lenient: accepted requests are not compared with the OpenAPI document, because the profile
+	// voipbin accepts more than it describes.
 	lenient bool
 }
 
-// dispatcher notes what it is asked for.
+// dispatcher records its calls.
 type dispatcher struct {
 	owner string
 	mu    sync.Mutex
@@ -92,12 +92,12 @@ func (d *dispatcher) accepted() []string {
 	return append([]string(nil), d.got...)
 }
 
-// metrics stands for what has a test of its own.
+// metrics is a stub; the real handler has its own tests.
 var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 })
 
-// stubs are dependencies for what needs none.
+// stubs returns dependencies for tests that use none of them.
 func stubs() api.Deps {
 	none := new(db.Store)
 	return api.Deps{
@@ -108,7 +108,7 @@ func stubs() api.Deps {
 	}
 }
 
-// newServer is api.New where nothing is missing.
+// newServer calls api.New and requires that it succeeds.
 func newServer(t testing.TB, deps api.Deps, opts api.Options) *api.Server {
 	t.Helper()
 	s, err := api.New(deps, opts)
@@ -116,7 +116,7 @@ func newServer(t testing.TB, deps api.Deps, opts api.Options) *api.Server {
 	return s
 }
 
-// maxBytes keeps the tests of limits small.
+// maxBytes is a small limit of messages, in bytes.
 const maxBytes = 1 << 20
 
 func setup(t testing.TB) *bench {
@@ -124,8 +124,7 @@ func setup(t testing.TB) *bench {
 	return setupWith(t, maxBytes, 0)
 }
 
-// setupWith limits a message to so many bytes, and each credential to so many
-// requests a second.
+// setupWith limits a message to maxBytes, and each credential to requestRate requests per second.
 func setupWith(t testing.TB, maxBytes int64, requestRate int) *bench {
 	t.Helper()
 	return setupFor(t, setupOptions{maxBytes: maxBytes, requestRate: requestRate})
@@ -134,29 +133,30 @@ func setupWith(t testing.TB, maxBytes int64, requestRate int) *bench {
 type setupOptions struct {
 	maxBytes    int64
 	requestRate int
-	// customerRate limits each customer; 0 does not.
+	// customerRate is Options.CustomerRequestRate.
 	customerRate int
-	// proxies are those whose X-Forwarded-For is believed.
+	// proxies is Options.TrustedProxies.
 	proxies []netip.Prefix
-	// anyDomain lets customers send from domains that nobody has verified.
+	// anyDomain lets customers send from domains that are not verified.
 	anyDomain bool
-	// emails may stand before the store; nil lets it be.
+	// emails wraps the store of e-mails; nil uses it as it is.
 	emails func(api.Emails) api.Emails
-	// stats counts in place of the store; nil is the store.
+	// stats replaces the store of statistics; nil uses it.
 	stats api.Stats
-	// now is where the API's clock begins and the database's clock stands; zero is the real time.
+	// now is the time at which the API's clock starts and the database's clock stands; zero is the
+	// real time.
 	now time.Time
-	// clock is the API's clock alone; nil is the one above.
+	// clock is the clock of the API only; nil is the one above.
 	clock func() time.Time
-	// logins may stand before the store; nil lets it be.
+	// logins wraps the store of logins; nil uses it as it is.
 	logins func(api.Logins) api.Logins
-	// log gets the API's lines; nil discards them.
+	// log receives the API's log; nil discards it.
 	log io.Writer
-	// parser reads received mail; nil is the real one.
+	// parser parses received mail; nil is the real one.
 	parser api.Parser
-	// home is what GET / tells.
+	// home is Options.Home.
 	home api.Home
-	// spool is for large requests; nil is the system's directory.
+	// spool is Options.Spool.
 	spool *spool.Pool
 	// connections is Options.Connections.
 	connections int
@@ -227,7 +227,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	return b
 }
 
-// rendered hands render to the API, as the command does.
+// rendered renders previews, as cmd/postrider does.
 func rendered(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
 	p, err := render.MakePreview(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}, maxContent)
 	return api.Rendering(p), err
@@ -247,13 +247,13 @@ func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
 
 var nextAttempt = regexp.MustCompile(`"next_attempt_at": ?"[^"]*"`)
 
-// untimed is an answer without the times of next attempts: what is due is due now, each
-// time that somebody asks.
+// untimed replaces the times of next attempts in an answer. The time of an attempt that is due is
+// the time of the request.
 func untimed(body string) string {
 	return nextAttempt.ReplaceAllString(body, `"next_attempt_at":"now"`)
 }
 
-// answer is what came back.
+// answer is an answer of the API.
 type answer struct {
 	status int
 	header http.Header
@@ -265,7 +265,7 @@ func (a answer) decode(t testing.TB, into any) {
 	require.NoError(t, json.Unmarshal([]byte(a.body), into), a.body)
 }
 
-// field reads one top-level member as a string.
+// field returns a top-level member as a string.
 func (a answer) field(t testing.TB, name string) string {
 	t.Helper()
 	var m map[string]any
@@ -293,8 +293,7 @@ func (b *bench) call(method, path, body string, headers ...string) answer {
 	return answer{rec.Code, rec.Header(), rec.Body.String()}
 }
 
-// check holds an answer against the OpenAPI document. It may be called from any
-// goroutine.
+// check compares a request and its answer with the OpenAPI document. Any goroutine may call it.
 func (b *bench) check(req *http.Request, sent string, rec *httptest.ResponseRecorder) {
 	b.t.Helper()
 	contract.once.Do(func() {
@@ -315,17 +314,30 @@ func (b *bench) check(req *http.Request, sent string, rec *httptest.ResponseReco
 	}
 }
 
-// contract is the document as it is served, read once for all tests.
+// contract is the served OpenAPI document, read once for all tests.
 var contract struct {
 	once sync.Once
 	doc  *openapitest.Contract
 	err  error
 }
 
-// as calls with the customer's key.
+// as makes a request with the customer's key.
 func (b *bench) as(method, path, body string) answer {
 	return b.call(method, path, body, "Authorization", "Bearer "+b.key)
 }
 
 const basic = `{"from":{"email":"shop@acme.test","name":"ACME"},"to":[{"email":"bob@x.test","name":"Bob"}],
 	"subject":"Your Order","content":{"text":"Thanks","html":"<h1>Thanks</h1>"}}`
+
+// with makes a request with a credential.
+func (b *bench) with(key, method, path, body string) answer {
+	b.t.Helper()
+	return b.call(method, path, body, "Authorization", "Bearer "+key)
+}
+
+func (b *bench) adminKey() string {
+	b.t.Helper()
+	_, key, err := b.store.CreateAccessKey(b.t.Context(), account.AccessKey{CustomerID: b.customer.ID, Name: "operator", Scopes: []account.Scope{account.ScopeAdmin}})
+	require.NoError(b.t, err)
+	return key
+}

@@ -13,14 +13,14 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// recorded is a request as a VoIPBIN client makes it, and the whole answer, with
-// ids and times by name. {id} in a path is the e-mail that was sent before.
+// recorded is a request of a VoIPBIN client, and the whole answer with names for ids and times. {id}
+// in a path is the e-mail that was sent before.
 type recorded struct {
 	Name   string          `json:"name"`
 	Method string          `json:"method"`
 	Path   string          `json:"path"`
 	Body   json.RawMessage `json:"body,omitempty"`
-	// Then is what happens to the e-mail before the request: an outcome.
+	// Then is the outcome of the e-mail before the request.
 	Then   string          `json:"then,omitempty"`
 	Status int             `json:"status"`
 	Answer json.RawMessage `json:"answer"`
@@ -31,8 +31,8 @@ var (
 	timeShape = regexp.MustCompile(`2[0-9]{3}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+Z?`)
 )
 
-// TestAVoIPBINClientRunsUnchanged: what its requests get, whole.
-func TestAVoIPBINClientRunsUnchanged(t *testing.T) {
+// The requests of a VoIPBIN client receive the recorded answers.
+func TestVoIPBINClient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.Equal(t, 400, b.as("PUT", "/v1.0/customer", `{"profile":"twilio"}`).status)
@@ -73,7 +73,7 @@ func TestAVoIPBINClientRunsUnchanged(t *testing.T) {
 	}
 }
 
-// becomes takes an e-mail's one recipient through an attempt.
+// becomes makes an attempt with an outcome for the e-mail's one recipient.
 func (b *bench) becomes(id string, status email.RecipientStatus) {
 	b.t.Helper()
 	ctx, owner, relay := b.t.Context(), uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test", Accepts: email.AcceptsRelay}

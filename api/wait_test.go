@@ -13,9 +13,9 @@ import (
 	"github.com/postrider/postrider/api"
 )
 
-// TestACustomerDoesNotWaitOnAllConnections: half of them may wait for e-mails, half of those for
-// one customer's. What comes beyond is answered with the present state.
-func TestACustomerDoesNotWaitOnAllConnections(t *testing.T) {
+// Half of the connections may wait for verdicts, and half of those for one customer. Further
+// requests are answered with the present state.
+func TestWaitLimitPerCustomer(t *testing.T) {
 	t.Parallel()
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, connections: 16})
 	_, other := b.newCustomer("Other", "other.test")
@@ -47,7 +47,7 @@ func TestACustomerDoesNotWaitOnAllConnections(t *testing.T) {
 	}
 }
 
-// settling is a store whose e-mail has its verdict when it is asked for the second time.
+// settling is a store whose e-mail has its verdict at the second call of Settled.
 type settling struct {
 	store
 	header http.Header
@@ -61,7 +61,7 @@ func (s *settling) Settled(_ context.Context, ids []string) ([]string, error) {
 	return ids, nil
 }
 
-func TestWhoWaitsHoldsNoHeader(t *testing.T) {
+func TestWaitReleasesRequestHeader(t *testing.T) {
 	t.Parallel()
 	s := &settling{}
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, emails: func(e api.Emails) api.Emails { s.store = e; return s }})

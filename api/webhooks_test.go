@@ -76,7 +76,7 @@ func TestWebhookEndpoints(t *testing.T) {
 	require.Equal(t, 404, b.as("GET", path, "").status)
 }
 
-func TestDeliveriesCanBeSeenAndRepeated(t *testing.T) {
+func TestListAndRetryDeliveries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.x.test/in"}`).field(t, "id")
@@ -132,8 +132,8 @@ func mustField(t *testing.T, body []byte, name string) json.RawMessage {
 	return m[name]
 }
 
-// TestEventsHaveOneName: package endpoint knows the types of package email as texts.
-func TestEventsHaveOneName(t *testing.T) {
+// Package endpoint has the event types of package email as texts. They must be equal.
+func TestEventNamesMatchEmailPackage(t *testing.T) {
 	t.Parallel()
 	var want []string
 	for _, e := range []email.EventType{

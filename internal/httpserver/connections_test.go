@@ -14,7 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// from is a listener whose clients come from an address of the test's choice.
+// from is a listener whose connections have addresses that the test chooses.
 type from struct {
 	net.Listener
 	next chan string
@@ -35,9 +35,9 @@ func (l from) Accept() (net.Conn, error) {
 	return fromConn{conn, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(<-l.next), 1))}, nil
 }
 
-// limited is a server with 40 connections in all and perIP for each address. The client asks
-// once over a connection, which stays open, and tells the status. The path /busy is answered
-// at once, too, and keeps its connection busy.
+// limited starts a server with 40 connections in all and perIP for each address. client makes one
+// request on a new connection, which stays open, and returns the status. The handler of the path
+// /busy answers at once, but does not return.
 func limited(t *testing.T, path string, perIP int) (client func(ip string) (conn net.Conn, status int)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -79,9 +79,9 @@ func limited(t *testing.T, path string, perIP int) (client func(ip string) (conn
 	}
 }
 
-// TestOneAddressLocksNobodyOut: connections of one address leave the others theirs,
-// the addresses of an IPv6 /64 are one, and what is closed is free again.
-func TestOneAddressLocksNobodyOut(t *testing.T) {
+// Connections of one address leave some for other addresses. The addresses of an IPv6 /64 count as
+// one. Closed connections are free again.
+func TestConnectionsPerAddress(t *testing.T) {
 	t.Parallel()
 	client := limited(t, "/busy", 8)
 	fill := func(ips ...string) (open []net.Conn) {
@@ -109,7 +109,7 @@ func TestOneAddressLocksNobodyOut(t *testing.T) {
 		_, status = client("10.1.2.3")
 		require.Equal(t, http.StatusNoContent, status, "a trusted proxy carries the requests of many")
 	}
-	// 27 of 40 are in use: new addresses get half of what is free, until each gets one.
+	// 27 of 40 are in use. New addresses may have half of the free ones, at least one.
 	require.Len(t, fill("198.51.100.1"), 4)
 	require.Len(t, fill("198.51.100.2"), 3)
 	require.Len(t, fill("198.51.100.3"), 2)
@@ -117,8 +117,8 @@ func TestOneAddressLocksNobodyOut(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, status)
 }
 
-// TestIdleConnectionsLeaveTheOthersPlaces: from however many addresses they come.
-func TestIdleConnectionsLeaveTheOthersPlaces(t *testing.T) {
+// Idle connections from many addresses are closed for new ones.
+func TestIdleConnectionsAreEvicted(t *testing.T) {
 	t.Parallel()
 	client := limited(t, "/", 8)
 	proxy, status := client("10.1.2.3")
@@ -132,16 +132,16 @@ func TestIdleConnectionsLeaveTheOthersPlaces(t *testing.T) {
 		}
 	}
 	_, err := first.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF, "the oldest one is closed")
+	require.ErrorIs(t, err, io.EOF, "the oldest is closed")
 	_, err = io.WriteString(proxy, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(proxy), nil)
-	require.NoError(t, err, "a proxy's stays")
+	require.NoError(t, err, "the connection of a proxy stays open")
 	require.NoError(t, resp.Body.Close())
 }
 
-// TestASiteOfIPv6HasFourTimesAsMany: its /64s are as many as it likes.
-func TestASiteOfIPv6HasFourTimesAsMany(t *testing.T) {
+// An IPv6 /48 may have four times perIP, from any number of its /64s.
+func TestConnectionsPerIPv6Site(t *testing.T) {
 	t.Parallel()
 	client := limited(t, "/busy", 2)
 	var open int
@@ -156,8 +156,8 @@ func TestASiteOfIPv6HasFourTimesAsMany(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, status, "another site")
 }
 
-// TestSilentConnectionsLeaveTheOthersPlaces: those that never sent anything.
-func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
+// Connections that have never sent anything are closed for new ones.
+func TestSilentConnectionsAreEvicted(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -185,9 +185,8 @@ func TestSilentConnectionsLeaveTheOthersPlaces(t *testing.T) {
 	require.NoError(t, resp.Body.Close())
 }
 
-// TestConnectionsWithoutProgressLeaveTheOthersPlaces: from however many addresses they come, and
-// whatever they wait for.
-func TestConnectionsWithoutProgressLeaveTheOthersPlaces(t *testing.T) {
+// Connections without progress are closed for new ones, in each state that waits for the client.
+func TestConnectionsWithoutProgressAreEvicted(t *testing.T) {
 	t.Parallel()
 	const post = "POST /read HTTP/1.1\r\nHost: x\r\n"
 	for name, sends := range map[string]string{

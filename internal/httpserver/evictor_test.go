@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhichConnectionIsClosedFirst, by a clock of the test's own.
-func TestWhichConnectionIsClosedFirst(t *testing.T) {
+// The order in which connections are closed, with a clock of the test.
+func TestEvictorOrder(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1000, 0)
 	e := newEvictor(40)

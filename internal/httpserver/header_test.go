@@ -14,9 +14,9 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// TestAHeaderOfManyLinesEndsItsConnection: before a handler sees it, each line takes a
-// hundred bytes and more of memory.
-func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
+// A header with too many lines ends its connection before the handler runs. Each line takes more
+// than a hundred bytes of memory.
+func TestHeaderLineLimit(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
 		return string(body)
 	}
 
-	// Bodies have any number of lines, and each request a header of its own.
+	// A body may have any number of lines. The lines of each header are counted anew.
 	conn, r := dial()
 	body := strings.Repeat("\r\n", 50_000)
 	for _, before := range []string{"", "\r\n", ""} { // RFC 9112 section 2.2
@@ -59,14 +59,14 @@ func TestAHeaderOfManyLinesEndsItsConnection(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "91 headers, 100000 bytes", answer(r))
 	}
-	// Of a header without an end, no more is taken than the limit.
+	// An endless header is read up to the limit.
 	conn, r = dial()
 	_, err = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n%s", header(200))
 	require.NoError(t, err)
 	_, err = io.Copy(io.Discard, r)
 	var timeout net.Error
 	require.NotErrorAs(t, err, &timeout, "the connection has ended, and not by a time-out")
-	// The second request of a connection is counted as the first one is.
+	// The limit also holds for the second request of a connection.
 	conn, r = dial()
 	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)

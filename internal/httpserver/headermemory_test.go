@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// inUse is what the process holds for heap and stacks, after a collection.
+// inUse returns the memory of heap and stacks after a garbage collection.
 func inUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -24,12 +24,10 @@ func inUse() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// TestEveryConnectionMayHaveTheLargestHeader: a header comes before anybody knows whose it
-// is, and stays as long as its request. All that a port may have fit a process of 512 MB,
-// in any form, and with a trailer behind a chunked body too.
-//
-// Not parallel: other tests' memory would count.
-func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
+// A header arrives before its request is authenticated, and stays as long as the request.
+// MaxConnections of them fit a process of 512 MB, in each form, and with a trailer after a chunked
+// body. Not parallel: the memory of other tests would count.
+func TestMemoryOfLargestHeaders(t *testing.T) {
 	const connections = 200
 	for name, header := range map[string]string{
 		"short lines":        shortLines(90),
@@ -76,7 +74,7 @@ func TestEveryConnectionMayHaveTheLargestHeader(t *testing.T) {
 	}
 }
 
-// shortLines are n lines of five bytes.
+// shortLines returns n header lines of five bytes.
 func shortLines(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -85,7 +83,7 @@ func shortLines(n int) string {
 	return b.String()
 }
 
-// manyNames are n names, separated by commas.
+// manyNames returns n names, separated by commas.
 func manyNames(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -94,14 +92,14 @@ func manyNames(n int) string {
 	return b.String()
 }
 
-// shortName has two characters, and is another one for each i below 36*36; then it repeats.
+// shortName returns a name of two characters that differs for each i below 36*36.
 func shortName(i int) string {
 	const chars = "abcdefghijklmnopqrstuvwxyz0123456789"
 	return string([]byte{chars[i/len(chars)%len(chars)], chars[i%len(chars)]})
 }
 
-// TestAHeaderIsTwelveKiBAtMost, with its query.
-func TestAHeaderIsTwelveKiBAtMost(t *testing.T) {
+// A header has at most 12 KiB, including the query.
+func TestHeaderSizeLimit(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

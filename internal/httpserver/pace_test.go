@@ -17,7 +17,7 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// paced is a server with a short pace over a real socket.
+// paced starts a server with short limits on a real socket.
 func paced(t *testing.T, h http.HandlerFunc) (dial func() net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,13 +33,12 @@ func paced(t *testing.T, h http.HandlerFunc) (dial func() net.Conn) {
 	}
 }
 
-// TestAClientThatReadsNothingIsDisconnected: the handler gets an error instead of waiting
-// for ever, and what it holds is let go.
-func TestAClientThatReadsNothingIsDisconnected(t *testing.T) {
+// The handler's write returns an error if the client reads nothing.
+func TestSlowReaderIsDisconnected(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
 	dial := paced(t, func(w http.ResponseWriter, _ *http.Request) {
-		// One write that no kernel's buffers take whole.
+		// One write that is larger than any socket buffer.
 		_, err := w.Write(make([]byte, 64<<20))
 		ended <- err
 	})
@@ -48,9 +47,8 @@ func TestAClientThatReadsNothingIsDisconnected(t *testing.T) {
 	require.ErrorIs(t, <-ended, os.ErrDeadlineExceeded)
 }
 
-// TestAReaderThatGoesOnGetsAll: the deadline moves with what is taken, so that the
-// whole may take much longer than one piece may.
-func TestAReaderThatGoesOnGetsAll(t *testing.T) {
+// The deadline moves as the client reads, so the whole answer may take longer than one piece.
+func TestSteadyReaderReceivesAll(t *testing.T) {
 	t.Parallel()
 	const size = 16 << 20
 	ended := make(chan error, 1)
@@ -72,8 +70,8 @@ func TestAReaderThatGoesOnGetsAll(t *testing.T) {
 	}
 }
 
-// TestABodyThatDoesNotComeIsGivenUp, whatever its length says.
-func TestABodyThatDoesNotComeIsGivenUp(t *testing.T) {
+// The handler's read returns an error if the body does not arrive.
+func TestSlowBodyIsDisconnected(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
 	dial := paced(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -85,8 +83,8 @@ func TestABodyThatDoesNotComeIsGivenUp(t *testing.T) {
 	require.ErrorIs(t, <-ended, os.ErrDeadlineExceeded)
 }
 
-// TestTheBodysDeadlineEndsWithTheBody: a handler may take its time after that.
-func TestTheBodysDeadlineEndsWithTheBody(t *testing.T) {
+// A handler may run longer than the deadline of the body after it has read the body.
+func TestBodyDeadlineEndsWithBody(t *testing.T) {
 	t.Parallel()
 	grace := time.NewTimer(3 * time.Second) // past BodyGrace
 	ended := make(chan error, 1)
@@ -115,7 +113,7 @@ func TestTheBodysDeadlineEndsWithTheBody(t *testing.T) {
 	require.Equal(t, "done", string(body))
 }
 
-func TestAHeaderIsBounded(t *testing.T) {
+func TestTooLargeHeaderIsRefused(t *testing.T) {
 	t.Parallel()
 	dial := paced(t, func(http.ResponseWriter, *http.Request) {})
 	conn := dial()

@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-func TestAnEmailSaysWhyNoRelayTakesIt(t *testing.T) {
+func TestEmailShowsRelayFault(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	post := `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"c"}`
@@ -63,7 +63,7 @@ func TestAnEmailSaysWhyNoRelayTakesIt(t *testing.T) {
 	require.Contains(t, fault["text"], "no relay takes transactional mail from acme.test")
 }
 
-func TestPostAnswersWithTheSeedsEmail(t *testing.T) {
+func TestPostEmailAnswersInVoIPBINForm(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	res := b.as("POST", "/v1.0/emails", basic)
@@ -104,7 +104,7 @@ func TestPostAnswersWithTheSeedsEmail(t *testing.T) {
 	require.Equal(t, "", *page.NextPageToken)
 }
 
-func TestBothShapesMeanTheSame(t *testing.T) {
+func TestPostEmailAcceptsBothForms(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	one := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test","name":"A"},"to":[{"email":"b@x.test"}],"subject":"s","content":{"text":"t"}}`)
@@ -120,7 +120,7 @@ func TestBothShapesMeanTheSame(t *testing.T) {
 	}
 }
 
-func TestAnInvitationComesBackOnASingleEmail(t *testing.T) {
+func TestGetEmailReturnsCalendar(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ics := "BEGIN:VCALENDAR\\nMETHOD:REQUEST\\nBEGIN:VEVENT\\nUID:1\\nEND:VEVENT\\nEND:VCALENDAR\\n"
@@ -137,7 +137,7 @@ func TestAnInvitationComesBackOnASingleEmail(t *testing.T) {
 	require.Contains(t, preview.body, "text/calendar; method=REQUEST; charset=utf-8")
 }
 
-func TestAttachmentsComeBackWithoutTheirBytes(t *testing.T) {
+func TestGetEmailListsAttachmentsWithoutContent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":{"text":"t"},
@@ -155,51 +155,7 @@ func TestAttachmentsComeBackWithoutTheirBytes(t *testing.T) {
 	require.NotContains(t, a, "content")
 }
 
-func TestEveryCredentialPlaceWorks(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
-	require.NoError(t, err)
-	for _, path := range []string{"/auth/login", "/v1.0/auth/login"} {
-		res := b.call("POST", path, `{"username":"ann","password":"correct horse"}`)
-		require.Equal(t, 200, res.status, res.body)
-		require.Equal(t, "ann", res.field(t, "username"))
-		token := url.QueryEscape(res.field(t, "token"))
-		require.Equal(t, 200, b.call("GET", "/v1.0/customer?token="+token, "").status)
-		require.Equal(t, 200, b.call("GET", "/v1.0/customer", "", "Authorization", "Bearer "+token).status)
-	}
-	require.Equal(t, 401, b.call("POST", "/auth/login", `{"username":"ann","password":"wrong"}`).status)
-	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "").status)
-	require.Equal(t, 200, b.call("GET", "/v1.0/customer?token="+b.key, "").status, "a key in ?token= works too")
-	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+b.key, "", "Authorization", "bearer "+b.key).status, "the same one twice is one")
-	token := b.call("POST", "/auth/login", `{"username":"ann","password":"correct horse"}`).field(t, "token")
-	require.Equal(t, 200, b.call("GET", "/v1.0/customer?accesskey="+token, "").status, "and so does a token in ?accesskey=")
-	require.Equal(t, 400, b.call("GET", "/v1.0/customer?accesskey="+b.key+"&token=other", "").status)
-	require.Equal(t, 401, b.call("GET", "/v1.0/customer", "").status)
-	require.Equal(t, 401, b.call("GET", "/v1.0/customer?token=eyJhbGciOiJub25lIn0.e30.", "").status, "an unsigned token is none")
-	for cred, want := range map[string]string{"accesskey=pr_nonsense": "access key", "accesskey=bad": "key create", "token=bad": "/auth/login", "accesskey=eyJhbGciOiJub25lIn0.e30.": "/auth/login"} {
-		refused := b.call("GET", "/v1.0/customer?"+cred, "")
-		require.Equal(t, 401, refused.status)
-		require.Contains(t, refused.field(t, "detail"), want, cred)
-		require.Equal(t, want != "/auth/login", !strings.Contains(refused.body, "/auth/login"), cred)
-	}
-}
-
-func TestAForeignCustomersThingsAreNotThere(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	res := b.as("POST", "/v1.0/emails", basic)
-	id := res.field(t, "id")
-	_, other := b.newCustomer("Other", "other.test")
-	for _, method := range []string{"GET", "DELETE"} {
-		got := b.call(method, "/v1.0/emails/"+id+"?accesskey="+other, "")
-		require.Equal(t, 404, got.status, method)
-		require.Equal(t, "not_found", got.field(t, "code"))
-	}
-	require.Equal(t, "queued", b.as("GET", "/v1.0/emails/"+id, "").field(t, "status"))
-}
-
-func TestDeleteIsSoftAndCancels(t *testing.T) {
+func TestDeleteEmailIsSoftAndCancels(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
@@ -212,7 +168,7 @@ func TestDeleteIsSoftAndCancels(t *testing.T) {
 	require.NotContains(t, b.as("GET", "/v1.0/emails", "").body, id)
 }
 
-func TestPagesFollowEachOther(t *testing.T) {
+func TestListEmailsPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	want := map[string]bool{}
@@ -243,83 +199,7 @@ func TestPagesFollowEachOther(t *testing.T) {
 	require.Equal(t, 200, b.as("GET", "/v1.0/emails?page_token=2025-03-14+18:04:41.998152", "").status, "a bare time is valid")
 }
 
-func TestAccessKeysAreShownOnce(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	res := b.as("POST", "/v1.0/accesskeys", `{"name":"ci","detail":"for tests","expire":3600}`)
-	require.Equal(t, 200, res.status, res.body)
-	token, id := res.field(t, "token"), res.field(t, "id")
-	require.Equal(t, token[:11], res.field(t, "token_prefix"))
-	require.Equal(t, 200, b.call("GET", "/v1.0/accesskeys?accesskey="+token, "").status)
-	require.NotContains(t, b.as("GET", "/v1.0/accesskeys", "").body, token)
-	require.NotContains(t, b.as("GET", "/v1.0/accesskeys/"+id, "").body, token)
-	require.Equal(t, 200, b.as("DELETE", "/v1.0/accesskeys/"+id, "").status)
-	require.Equal(t, 401, b.call("GET", "/v1.0/accesskeys?accesskey="+token, "").status)
-}
-
-func TestACustomerChangesItself(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	res := b.as("PUT", "/v1.0/customer", `{"webhook_uri":"https://hooks.example.com/in","default_source":{"email":"Shop@ACME.test","name":"Shop"}}`)
-	require.Equal(t, 200, res.status, res.body)
-	require.Equal(t, "ACME", res.field(t, "name"), "what is not named stays")
-	require.Regexp(t, `^whsec_`, res.field(t, "webhook_secret"))
-	for _, bad := range []string{"not an address", "@acme.test", "a@acme", "a@acme.test,b@acme.test", "A <a@acme.test>", " a@acme.test"} {
-		no := b.as("PUT", "/v1.0/customer", `{"email":"`+bad+`"}`)
-		require.Equal(t, 400, no.status, bad)
-		require.Contains(t, no.body, "/email")
-	}
-	mail := b.as("PUT", "/v1.0/customer", `{"email":"Post@ACME.test"}`)
-	require.Equal(t, 200, mail.status, mail.body)
-	require.Equal(t, "Post@acme.test", mail.field(t, "email"))
-	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"email":""}`).status, "an empty text takes it away")
-	again := b.as("PUT", "/v1.0/customer", `{"name":"ACME Inc."}`)
-	require.Equal(t, "https://hooks.example.com/in", again.field(t, "webhook_uri"))
-	require.NotContains(t, again.body, "webhook_secret")
-	require.NotContains(t, b.as("GET", "/v1.0/customer", "").body, "webhook_secret")
-
-	sent := b.as("POST", "/v1.0/emails", `{"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`)
-	require.Equal(t, 202, sent.status, sent.body)
-	var got struct {
-		Source struct{ Target string } `json:"source"`
-	}
-	sent.decode(t, &got)
-	require.Equal(t, "Shop@acme.test", got.Source.Target, "the default source serves where the sender is left out")
-	refused := b.as("PUT", "/v1.0/customer", `{"default_source":{"email":"shop@unknown.test"}}`)
-	require.Equal(t, 403, refused.status, refused.body)
-	require.Contains(t, refused.body, `"pointer":"/default_source"`)
-	require.Contains(t, b.as("GET", "/v1.0/customer", "").body, "Shop@acme.test")
-	verified := func(to string) {
-		_, err := b.raw.ExecContext(t.Context(), "UPDATE domains SET verified_at = "+to)
-		require.NoError(t, err)
-	}
-	verified("NULL")
-	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"name":"ACME Ltd."}`).status, "one that is there keeps nobody from changing the rest")
-	verified("now()")
-	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"default_source":{"email":"","name":""}}`).status)
-	require.Equal(t, 400, b.as("POST", "/v1.0/emails", `{"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`).status)
-
-	for _, uri := range []string{"http://hooks.example.com/", "https://user:pw@example.com/", "ftp://example.com", "nonsense"} {
-		require.Equal(t, 400, b.as("PUT", "/v1.0/customer", `{"webhook_uri":"`+uri+`"}`).status, uri)
-	}
-	require.Contains(t, b.as("GET", "/v1.0/customers", "").body, b.customer.ID)
-}
-
-func TestHealth(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
-	require.Equal(t, 200, b.call("GET", "/readyz", "").status)
-	require.NoError(t, b.store.Close())
-	unready := b.call("GET", "/readyz", "")
-	require.Equal(t, 503, unready.status)
-	require.Equal(t, "Postgres does not answer", unready.field(t, "detail"))
-	require.Equal(t, 200, b.call("GET", "/healthz", "").status)
-	res := b.as("POST", "/v1.0/emails", basic)
-	require.GreaterOrEqual(t, res.status, 500, "without a commit there is no 202")
-}
-
-func TestOnlyWhatIsVerifiedIsSentFrom(t *testing.T) {
+func TestUnverifiedSenderDomainIsRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	res := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@elsewhere.test"},"to":[{"email":"b@x.test"}],"subject":"s","content":"t"}`)
@@ -328,7 +208,7 @@ func TestOnlyWhatIsVerifiedIsSentFrom(t *testing.T) {
 	require.Contains(t, res.field(t, "detail"), "`postrider domain add elsewhere.test --customer "+b.customer.ID+" --verified`", "the command works as printed")
 }
 
-func TestOneKeyIsOneEmail(t *testing.T) {
+func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	post := func(key, body string) answer {
@@ -375,7 +255,7 @@ func TestOneKeyIsOneEmail(t *testing.T) {
 	require.Empty(t, foreign.header.Get("Idempotent-Replayed"), "keys are the customer's own")
 }
 
-func TestEvents(t *testing.T) {
+func TestListEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
@@ -406,7 +286,7 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, 404, b.call("GET", "/v1.0/emails/"+id+"/events?accesskey="+other, "").status)
 }
 
-func TestControl(t *testing.T) {
+func TestControlEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
@@ -455,7 +335,7 @@ func TestWaitAnswersWithTheVerdict(t *testing.T) {
 	require.Equal(t, "canceled", b.as("GET", mail+"?wait=60s", "").field(t, "status"), "what is final is not waited for")
 }
 
-func TestResendMakesANewEmail(t *testing.T) {
+func TestResendCreatesNewEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	first := b.as("POST", "/v1.0/emails", `{"from":{"email":"a@acme.test"},"to":[{"email":"b@x.test"}],"bcc":[{"email":"c@x.test"}],"subject":"s","content":"t",
@@ -481,7 +361,7 @@ func TestResendMakesANewEmail(t *testing.T) {
 	require.Len(t, b.dispatch.accepted(), 2)
 }
 
-func TestAClientThatHasGoneIsNoFault(t *testing.T) {
+func TestClosedConnectionIsNotAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx, cancel := context.WithCancel(t.Context())

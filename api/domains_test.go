@@ -7,50 +7,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOperatorsTakeKeysBack: of any customer, and only under its own path.
-func TestOperatorsTakeKeysBack(t *testing.T) {
+// A verified domain belongs to one customer, with and without the check of verified domains.
+func TestDomainBelongsToOneCustomer(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	admin := b.adminKey()
-	other, _ := b.newCustomer("Other", "other.test")
-	key := b.as("POST", "/v1.0/accesskeys", `{"name":"shop"}`)
-	id, token := key.field(t, "id"), key.field(t, "token")
-	keys := "/v1.0/customers/" + b.customer.ID + "/accesskeys"
-	elsewhere := "/v1.0/customers/" + other.ID + "/accesskeys/"
-	require.Equal(t, 403, b.as("GET", keys, "").status, "the operator's only")
-	list := b.with(admin, "GET", keys, "")
-	require.Contains(t, list.body, id)
-	require.NotContains(t, list.body, token)
-	require.Equal(t, "shop", b.with(admin, "GET", keys+"/"+id, "").field(t, "name"))
-	require.Equal(t, 404, b.with(admin, "GET", elsewhere+id, "").status)
-	require.Equal(t, 404, b.with(admin, "DELETE", elsewhere+id, "").status)
-	require.Equal(t, 200, b.with(token, "GET", "/v1.0/customer", "").status)
-	require.Equal(t, 200, b.with(admin, "DELETE", keys+"/"+id, "").status)
-	require.Equal(t, 401, b.with(token, "GET", "/v1.0/customer", "").status)
-	require.NotContains(t, b.with(admin, "GET", keys, "").body, id)
-	require.Equal(t, 404, b.with(admin, "GET", "/v1.0/customers/"+b.customer.ID+"/users/"+b.customer.ID, "").status)
+	b := setupFor(t, setupOptions{maxBytes: maxBytes, anyDomain: true})
+	_, other := b.newCustomer("Other", "other.test")
+	require.Equal(t, 202, b.with(other, "POST", "/v1.0/emails", strings.ReplaceAll(basic, "acme.test", "nobodys.test")).status)
+	refused := b.with(other, "POST", "/v1.0/emails", basic)
+	require.Equal(t, 403, refused.status, refused.body)
+	require.Equal(t, "sender_domain_unverified", refused.field(t, "code"))
+	require.Contains(t, refused.body, `"pointer":"/from"`)
+	require.Equal(t, 403, b.with(other, "POST", "/v1.0/emails/batch", messages(basic)).status)
+	require.Equal(t, 202, b.as("POST", "/v1.0/emails", basic).status)
 }
 
-// TestOperatorsDeleteCustomers: without mail only, and not the one they act for.
-func TestOperatorsDeleteCustomers(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	admin := b.adminKey()
-	other, key := b.newCustomer("Other", "other.test")
-	path := "/v1.0/customers/" + other.ID
-	require.Equal(t, 403, b.with(key, "DELETE", path, "").status)
-	require.Equal(t, 200, b.with(admin, "DELETE", path, "").status)
-	require.Equal(t, 401, b.with(key, "GET", "/v1.0/customer", "").status)
-	require.Equal(t, 404, b.with(admin, "DELETE", path, "").status)
-	busy, key := b.newCustomer("Busy", "busy.test")
-	require.Equal(t, 202, b.with(key, "POST", "/v1.0/emails", strings.ReplaceAll(basic, "acme.test", "busy.test")).status)
-	require.Equal(t, 409, b.with(admin, "DELETE", "/v1.0/customers/"+busy.ID, "").status)
-	require.Equal(t, 200, b.with(key, "GET", "/v1.0/customer", "").status)
-}
-
-// TestADomainIsTakenBack: deleted or not verified any more, it is nobody's to send from,
-// also where senders need no verified domain, until it is verified for a customer.
-func TestADomainIsTakenBack(t *testing.T) {
+// After a domain is deleted or its verification is taken back, no customer may send from it until it
+// is verified again. That holds even if senders need no verified domain.
+func TestOperatorTakesDomainBack(t *testing.T) {
 	t.Parallel()
 	for name, anyDomain := range map[string]bool{"verified domains only": false, "any domain": true} {
 		for _, method := range []string{"PUT", "DELETE"} {

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestForgedTokens: nothing but what the key of this installation has signed, for a user that
-// there is, and for now, is a login. The key of the test's server is 32 zero bytes.
+// A token is valid only if the key of this installation has signed it, its user exists, and it has
+// not expired. The key of the test's server is 32 zero bytes.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -104,5 +104,18 @@ func TestForgedTokens(t *testing.T) {
 	for name := range maps.Keys(forged) {
 		require.Equal(t, 401, status(forged[name]), name)
 		require.Equal(t, 401, b.call("GET", "/v1.0/customer?token="+strings.ReplaceAll(forged[name], "=", "%3D"), "").status, name)
+	}
+}
+
+// Tokens with a valid signature whose subject is not the id of a user.
+func TestTokenWithoutUserID(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, subject := range []string{"x", "", "00000000-0000-0000-0000-00000000000g", "{01a225ac-5e77-7c02-908b-85802dbe647c", "01a225ac-5e77-7c02-908b-85802dbe647c"} {
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{Subject: subject, Issuer: "postrider",
+			IssuedAt: jwt.NewNumericDate(time.Now()), ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}).SignedString(make([]byte, 32))
+		require.NoError(t, err)
+		got := b.with(token, "GET", "/v1.0/customer", "")
+		require.Equal(t, 401, got.status, "%s: %s", subject, got.body)
 	}
 }

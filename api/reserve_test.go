@@ -1,19 +1,23 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
 )
 
-// TestACustomersChangesLeaveConnectionsToOthers: those that wait for the same row's lock have
-// half of the connections for changes at most, and others' go on.
-func TestACustomersChangesLeaveConnectionsToOthers(t *testing.T) {
+// Changes that wait for the same row lock hold at most half of the connections for changes. Other
+// customers' changes go on.
+func TestChangesLeaveConnectionsToOtherCustomers(t *testing.T) {
 	t.Parallel()
 	t.Run("with a body", func(t *testing.T) {
 		t.Parallel()
@@ -30,7 +34,7 @@ func TestACustomersChangesLeaveConnectionsToOthers(t *testing.T) {
 	})
 }
 
-// changesWait makes 40 changes by the bench's customer that wait for the lock of its row.
+// changesWait makes 40 changes by the fixture's customer that wait for the lock of its row.
 func (b *bench) changesWait(t *testing.T, row string, change func()) {
 	t.Helper()
 	_, other := b.newCustomer("Other", "other.test")
@@ -55,4 +59,47 @@ func (b *bench) changesWait(t *testing.T, row string, change func()) {
 	}
 	require.NoError(t, tx.Rollback())
 	wg.Wait()
+}
+
+// slowStats blocks Stats until its request is canceled.
+type slowStats struct{ arrived chan struct{} }
+
+func (s slowStats) Stats(ctx context.Context, _ string, _ email.Filter) (email.Stats, error) {
+	if ctx.Err() == nil {
+		s.arrived <- struct{}{}
+	}
+	<-ctx.Done()
+	return email.Stats{}, ctx.Err()
+}
+
+// A customer that has all the slow queries that it may have gets 503. Other customers are answered.
+func TestSlowQueriesLeaveConnectionsToOtherCustomers(t *testing.T) {
+	t.Parallel()
+	const atOnce = 40
+	slow := slowStats{arrived: make(chan struct{}, atOnce)}
+	b := setupFor(t, setupOptions{stats: slow})
+	_, other := b.newCustomer("Other", "other.test")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	answers := make(chan int, atOnce)
+	get := func(ctx context.Context, key, path string) int {
+		req := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+		req.Header.Set("Authorization", "Bearer "+key)
+		rec := httptest.NewRecorder()
+		b.server.ServeHTTP(rec, req)
+		return rec.Code
+	}
+	for range atOnce {
+		go func() { answers <- get(ctx, b.key, "/v1.0/emails/stats") }()
+	}
+	const fit = 5 // half of half of the pool
+	for range fit {
+		<-slow.arrived
+	}
+	require.Equal(t, http.StatusOK, get(t.Context(), other, "/v1.0/emails"))
+	cancel()
+	for range atOnce {
+		require.Contains(t, []int{http.StatusServiceUnavailable, 499}, <-answers)
+	}
+	require.Empty(t, slow.arrived, "nobody else got there")
 }

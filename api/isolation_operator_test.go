@@ -9,7 +9,8 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// user is a new user of A, with the password of A's other one: a hash takes long.
+// user creates a user of customer A with the password hash of A's other user, because hashing is
+// slow.
 func (r *rights) user(admin bool) account.User {
 	r.t.Helper()
 	id := uuid.NewString()
@@ -21,12 +22,12 @@ func (r *rights) user(admin bool) account.User {
 	return u
 }
 
-// operatorRows are what an operator lists and takes back.
+// operatorRows are the requests to an operator's routes for keys, users and domains.
 func operatorRows() map[string]asking {
 	customer := func(part string) asking {
 		return on(func(r *rights) string { return "/v1.0/customers/" + r.a.ID + part }, "")
 	}
-	// A user who may do no more than the credential, and one who may.
+	// A user with no more rights than the credential, and one with more.
 	user := func(part, body string) asking {
 		return func(r *rights) (out []request) {
 			for _, admin := range []bool{false, true} {

@@ -13,9 +13,9 @@ import (
 	"github.com/postrider/postrider/internal/nodetest"
 )
 
-// The description passes the linters that people run on it, and the types that
-// openapi-typescript makes of it take what people send first.
-func TestTheDescriptionServesOtherTools(t *testing.T) {
+// The OpenAPI document passes common linters, and the types that openapi-typescript generates from
+// it accept common requests.
+func TestOpenAPILinters(t *testing.T) {
 	t.Parallel()
 	description, err := os.ReadFile("openapi.yaml")
 	require.NoError(t, err)
@@ -24,7 +24,7 @@ func TestTheDescriptionServesOtherTools(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "node", append([]string{"node_modules/" + script}, args...)...)
-		// Nobody is to be told, or asked for a newer version.
+		// No telemetry, no check for a newer version.
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true", "NO_COLOR=1")
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
@@ -44,7 +44,7 @@ func TestTheDescriptionServesOtherTools(t *testing.T) {
 	run("openapi-typescript/bin/cli.js", "openapi.yaml", "--output", "openapi.ts")
 	run("typescript/bin/tsc", "--project", ".")
 
-	// Each of the linters finds what is wrong.
+	// Each linter finds a mistake in a broken document.
 	require.NoError(t, os.WriteFile(dir+"/openapi.yaml", bytes.Replace(description, []byte("type: object"), []byte("type: thing"), 1), 0o600))
 	for _, args := range [][]string{{spectral, "lint", "openapi.yaml", "--ruleset", "spectral.json", "--fail-severity", "error"}, {redocly, "lint", "openapi.yaml"}} {
 		out, err := tool(args[0], args[1:]...)

@@ -10,10 +10,9 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// TestARestrictedAdminKeyDoesWhatItMay: within its networks or sender domains such a key
-// governs the installation as any key of an operator does, and it makes and ends keys that
-// may do no more than it.
-func TestARestrictedAdminKeyDoesWhatItMay(t *testing.T) {
+// Within its networks and sender domains, a restricted admin key manages the installation as other
+// admin keys do. It creates and deletes keys with no more rights than its own.
+func TestRestrictedAdminKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	operator, _ := b.newCustomer("Operator", "operator.test")
@@ -21,7 +20,7 @@ func TestARestrictedAdminKeyDoesWhatItMay(t *testing.T) {
 	admin := []account.Scope{account.ScopeAdmin}
 	for name, tc := range map[string]struct {
 		key account.AccessKey
-		// within is a restriction that is the same or narrower; beyond are wider ones.
+		// within is a restriction that is equal or narrower; beyond are wider ones.
 		within string
 		beyond []string
 	}{

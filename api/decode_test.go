@@ -9,9 +9,8 @@ import (
 	"github.com/postrider/postrider/internal/memtest"
 )
 
-// TestSmallBodiesHaveFewMembers: a list is refused before it is decoded, and one of choices
-// has no more than there are.
-func TestSmallBodiesHaveFewMembers(t *testing.T) {
+// Lists in small bodies have few members, and lists of choices no more than there are choices.
+func TestListLimitsOfSmallBodies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/a"}`).field(t, "id")
@@ -39,8 +38,8 @@ func TestSmallBodiesHaveFewMembers(t *testing.T) {
 	require.Equal(t, 201, got.status, got.body)
 }
 
-// Not parallel: other tests' memory would count.
-func TestASmallBodyTakesLittleMore(t *testing.T) {
+// Not parallel: the memory of other tests would count.
+func TestMemoryOfSmallBodies(t *testing.T) {
 	b := setup(t)
 	body := `{"url":"https://hooks.example.com","events":[` + strings.Repeat(`"",`, 21_000) + `""]}`
 	spent := func(body string) int64 {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatPostgresDoesNotTakeIsRefused: never a 500.
-func TestWhatPostgresDoesNotTakeIsRefused(t *testing.T) {
+// Texts that Postgres cannot store are refused, and cause no 500.
+func TestUnstorableTextsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, bad := range []string{"%00", "a%00b", "%ff", "%ed%a0%80"} {

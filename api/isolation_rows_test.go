@@ -14,17 +14,17 @@ import (
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
-// request is something that a route is asked for.
+// request is a request to a route.
 type request struct {
 	path, body, contentType string
-	// owned says that the path names a thing of customer A.
+	// owned: the path names a resource of customer A.
 	owned bool
-	// beyond reports whether a credential that the route lets through asks for more than
-	// it has; nil is never.
+	// beyond reports whether the request exceeds the rights of a credential that meets the
+	// route's requirement; nil is never.
 	beyond func(account.Grant) bool
-	// keys are those that the request may end.
+	// keys are the keys that the request may delete.
 	keys []targetKey
-	// user is who the request may end; nil is nobody.
+	// user is the user that the request may change or delete; nil is none.
 	user *account.User
 }
 
@@ -33,12 +33,12 @@ type targetKey struct {
 	token string
 }
 
-// asking makes the requests of one route; what they need of customer A is made anew.
+// asking returns the requests of one route. It creates the resources of customer A that they need.
 type asking func(*rights) []request
 
 func plainGet(path string) asking { return func(*rights) []request { return []request{{path: path}} } }
 
-// on asks for something of customer A.
+// on returns a request for a resource of customer A.
 func on(path func(*rights) string, body string) asking {
 	return func(r *rights) []request { return []request{{path: path(r), body: body, owned: true}} }
 }
@@ -67,7 +67,7 @@ func openRows() map[string]asking {
 	}
 }
 
-// mail is a new e-mail of A; done is one that is canceled.
+// mail creates an e-mail of A. done creates a canceled one.
 func (r *rights) mail() string {
 	r.t.Helper()
 	return r.with(r.keyA, "POST", "/v1.0/emails", secretMail).field(r.t, "id")
@@ -101,7 +101,7 @@ func emailRows() map[string]asking {
 	file := func(part string) func(*rights) string {
 		return func(r *rights) string { return "/v1.0/files/" + r.file() + part }
 	}
-	// Each customer sends from its own domain; one credential can.
+	// Each customer has its own domain, so only one credential may send.
 	posted := func(path string, body func(message string) string) asking {
 		return func(r *rights) (out []request) {
 			for _, c := range []account.Customer{r.a, r.b, r.operator} {
@@ -140,7 +140,7 @@ func emailRows() map[string]asking {
 	}
 }
 
-// target makes a key of A that somebody may want to be rid of.
+// target creates a key of A to be deleted.
 func (r *rights) target(scopes ...account.Scope) targetKey {
 	r.t.Helper()
 	k, token, err := r.store.CreateAccessKey(r.t.Context(), account.AccessKey{CustomerID: r.a.ID, Name: "SECRETKEY", Scopes: scopes})
@@ -148,7 +148,7 @@ func (r *rights) target(scopes ...account.Scope) targetKey {
 	return targetKey{k, token}
 }
 
-// keyRows ask for keys with all rights, too, and end keys of the operator.
+// keyRows also create keys with all rights, and delete keys of the operator.
 func keyRows() map[string]asking {
 	made := func(path func(*rights) string, owned bool) asking {
 		return func(r *rights) (out []request) {
@@ -223,7 +223,7 @@ func (r *rights) credentialOf(name string) string {
 	return ""
 }
 
-// hook is a new endpoint of A, for events of no e-mail that these tests make.
+// hook creates an endpoint of A that receives no events of these tests' e-mails.
 func (r *rights) hook() string {
 	r.t.Helper()
 	for len(r.hooks) > 2 { // a customer has so many at most
@@ -268,7 +268,7 @@ func webhookRows() map[string]asking {
 	}
 }
 
-// receive stores a message in A's mailbox.
+// receive stores a message in the mailbox of A.
 func (r *rights) receive(raw string) {
 	r.t.Helper()
 	m, err := r.store.CatchAllMailbox(r.t.Context(), r.a.ID, "in@a.test")

@@ -20,7 +20,7 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// clock stands until it is moved.
+// clock is a clock that the test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -40,7 +40,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// setupLogins is an API behind a proxy, with the user ann.
+// setupLogins starts an API behind a proxy, with the user ann.
 func setupLogins(t *testing.T, o setupOptions) *bench {
 	t.Helper()
 	o.maxBytes, o.proxies = maxBytes, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
@@ -61,8 +61,8 @@ func (b *bench) loginFrom(ip, username, password string) answer {
 	return b.call("POST", "/auth/login", fmt.Sprintf(`{"username":%q,"password":%q}`, username, password), "X-Forwarded-For", ip)
 }
 
-// TestGuessesAtOnceAreThrottled: many at once are no way around the throttle.
-func TestGuessesAtOnceAreThrottled(t *testing.T) {
+// Concurrent guesses do not exceed the limit.
+func TestConcurrentGuessLimit(t *testing.T) {
 	t.Parallel()
 	at := newClock()
 	b := setupLogins(t, setupOptions{clock: at.Now})
@@ -87,8 +87,8 @@ func TestGuessesAtOnceAreThrottled(t *testing.T) {
 	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status, "a right one does not count")
 }
 
-// TestGuessesFromElsewhereLockNobodyOut: neither one host nor many.
-func TestGuessesFromElsewhereLockNobodyOut(t *testing.T) {
+// Wrong passwords from one other network, or from many, do not lock a login.
+func TestGuessesFromOtherNetworksLockNoLogin(t *testing.T) {
 	t.Parallel()
 	b := setupLogins(t, setupOptions{clock: newClock().Now})
 	for i := range 11 {
@@ -105,8 +105,8 @@ func TestGuessesFromElsewhereLockNobodyOut(t *testing.T) {
 	require.Equal(t, 200, b.loginFrom("2001:db8::1", "ann", "correct horse").status)
 }
 
-// TestANetworkOfIPv6IsOneGuesser: a host has a /64 of addresses.
-func TestANetworkOfIPv6IsOneGuesser(t *testing.T) {
+// A host has a /64 of IPv6 addresses, so a /64 has one limit.
+func TestIPv6NetworkSharesGuessLimit(t *testing.T) {
 	t.Parallel()
 	for a, want := range map[string]string{
 		"2001:db8:0:1::7": "2001:db8:0:1::/64", "2001:db8:0:1:ffff::7": "2001:db8:0:1::/64", "2001:db8:0:2::7": "2001:db8:0:2::/64",
@@ -123,9 +123,9 @@ func TestANetworkOfIPv6IsOneGuesser(t *testing.T) {
 	require.Equal(t, 200, b.loginFrom("2001:db8:0:2::1", "ann", "correct horse").status)
 }
 
-// TestAKnownLoginIsNotLockedOutByItsNetwork: a neighbour who guesses at many names stops
-// nobody who has logged in from there before.
-func TestAKnownLoginIsNotLockedOutByItsNetwork(t *testing.T) {
+// A client that guesses at many names does not lock logins that have succeeded from the same
+// network before.
+func TestKnownLoginIgnoresGuessesOfItsNetwork(t *testing.T) {
 	t.Parallel()
 	b := setupLogins(t, setupOptions{clock: newClock().Now})
 	b.user("bob", false)
@@ -138,7 +138,7 @@ func TestAKnownLoginIsNotLockedOutByItsNetwork(t *testing.T) {
 	require.Equal(t, 200, b.loginFrom("198.51.100.2", "bob", "correct horse").status)
 }
 
-// gone cancels the request when its password is being checked.
+// gone cancels the request while its password is being checked.
 type gone struct {
 	api.Logins
 	leave context.CancelFunc
@@ -151,8 +151,8 @@ func (g *gone) Authenticate(ctx context.Context, username, password string) (acc
 	return g.Logins.Authenticate(ctx, username, password)
 }
 
-// TestAGuessCountsIfNobodyWaitsForIt: whoever goes away has guessed, too.
-func TestAGuessCountsIfNobodyWaitsForIt(t *testing.T) {
+// A wrong password counts even if the client closes the connection before the answer.
+func TestCanceledLoginCountsAsGuess(t *testing.T) {
 	t.Parallel()
 	g := &gone{}
 	b := setupLogins(t, setupOptions{clock: newClock().Now, logins: func(a api.Logins) api.Logins { g.Logins = a; return g }})
@@ -166,8 +166,8 @@ func TestAGuessCountsIfNobodyWaitsForIt(t *testing.T) {
 	require.Equal(t, 429, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
 }
 
-// TestWhoFloodsTheQueueWaitsLonger: of a full queue, and of who goes first.
-func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
+// The order of the queue, and which request a full queue refuses.
+func TestHashQueueOrder(t *testing.T) {
 	t.Parallel()
 	begun := func(turn api.Turn) bool {
 		t.Helper()
@@ -182,7 +182,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		}
 		return q
 	}
-	t.Run("a name alone goes before a flood of another", func(t *testing.T) {
+	t.Run("a single request of a name goes before many of another name", func(t *testing.T) {
 		q := busy()
 		alone := q.Arrive("bob", "home")
 		for i := range 10 {
@@ -192,7 +192,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		require.True(t, begun(alone))
 		require.Equal(t, api.HashesAtOnce, q.Running())
 	})
-	t.Run("a network alone goes before a flood from another", func(t *testing.T) {
+	t.Run("a single request of a network goes before many of another network", func(t *testing.T) {
 		q := busy()
 		alone := q.Arrive("bob", "home")
 		for i := range 10 {
@@ -201,7 +201,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(alone))
 	})
-	t.Run("who is known there goes before a flood of the same name", func(t *testing.T) {
+	t.Run("a known login goes before many of the same name", func(t *testing.T) {
 		q := busy()
 		q.Succeeded("ann", "home")
 		known := q.Arrive("ann", "home")
@@ -211,7 +211,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(known))
 	})
-	t.Run("who comes first goes first among equals", func(t *testing.T) {
+	t.Run("the oldest request goes first among equal ones", func(t *testing.T) {
 		q := busy()
 		older, newer := q.Arrive("ann", "a"), q.Arrive("ann", "b")
 		q.Leave()
@@ -223,7 +223,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.Zero(t, q.Running())
 	})
-	t.Run("a full queue sends the newest of the flood away", func(t *testing.T) {
+	t.Run("a full queue refuses the newest of many alike", func(t *testing.T) {
 		q := busy()
 		alone := q.Arrive("bob", "home")
 		oldest := q.Arrive("ann", "bot")
@@ -238,7 +238,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(alone))
 	})
-	t.Run("a network without wrong passwords goes before any number that guess", func(t *testing.T) {
+	t.Run("a network without wrong passwords goes before any number of guessing networks", func(t *testing.T) {
 		q := busy()
 		bot := func(i int) api.Turn {
 			name, network := fmt.Sprint("name", i), fmt.Sprint("bot", i)
@@ -255,7 +255,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(alone))
 	})
-	t.Run("one who mistyped goes before those who guess", func(t *testing.T) {
+	t.Run("a network with one wrong password goes before guessing networks", func(t *testing.T) {
 		q := busy()
 		for i := range api.HashesWaiting {
 			for range 2 {
@@ -268,7 +268,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(mistyped))
 	})
-	t.Run("a neighbour's guesses do not count against who is known there", func(t *testing.T) {
+	t.Run("guesses of its network do not count against a known login", func(t *testing.T) {
 		q := busy()
 		q.Succeeded("ann", "home")
 		other := q.Arrive("bob", "elsewhere")
@@ -282,7 +282,7 @@ func TestWhoFloodsTheQueueWaitsLonger(t *testing.T) {
 	})
 }
 
-// heldLogins notes whose passwords are checked, and lets none go on before it is told.
+// heldLogins sends the name of each login to began, and blocks it until free is closed or receives.
 type heldLogins struct {
 	api.Logins
 	began chan string
@@ -295,9 +295,9 @@ func (h *heldLogins) Authenticate(ctx context.Context, username, password string
 	return h.Logins.Authenticate(ctx, username, password)
 }
 
-// TestAFirstLoginIsCheckedAmidGuesses: from more addresses than the queue has places, each with
+// A first login is checked while more addresses guess than the queue has room for. Each of them has
 // one wrong password before.
-func TestAFirstLoginIsCheckedAmidGuesses(t *testing.T) {
+func TestFirstLoginDuringGuesses(t *testing.T) {
 	t.Parallel()
 	h := &heldLogins{began: make(chan string), free: make(chan struct{})}
 	b := setupLogins(t, setupOptions{clock: newClock().Now, logins: func(a api.Logins) api.Logins { h.Logins = a; return h }})
@@ -322,7 +322,7 @@ func TestAFirstLoginIsCheckedAmidGuesses(t *testing.T) {
 	require.Eventually(t, func() bool { return b.server.PasswordsWaiting() == api.HashesWaiting }, time.Minute, time.Millisecond)
 	right := make(chan answer)
 	go func() { right <- b.loginFrom("203.0.113.1", "ann", "correct horse") }()
-	// Whoever is sent away for it is answered.
+	// The request that the full queue refuses is answered.
 	require.Eventually(t, func() bool { return b.server.Seen("ann") }, time.Minute, time.Millisecond)
 	h.free <- struct{}{}
 	require.Equal(t, "ann", <-h.began)
@@ -336,8 +336,8 @@ func TestAFirstLoginIsCheckedAmidGuesses(t *testing.T) {
 	close(h.began)
 }
 
-// TestNobodyWaitsInTheQueueForever: patience ends, and so do requests.
-func TestNobodyWaitsInTheQueueForever(t *testing.T) {
+// A request leaves the queue after its patience, or when it is canceled.
+func TestHashQueueTimeout(t *testing.T) {
 	t.Parallel()
 	q := api.NewQueue(time.Nanosecond)
 	for range api.HashesAtOnce {
@@ -360,8 +360,8 @@ func TestNobodyWaitsInTheQueueForever(t *testing.T) {
 	}
 }
 
-// TestLoginsAreOnRecord: each one, with the address, and without what was typed.
-func TestLoginsAreOnRecord(t *testing.T) {
+// Each login is logged and audited with its address, and without its user name and password.
+func TestLoginsAreLoggedAndAudited(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	b := setupLogins(t, setupOptions{log: &log})
@@ -407,8 +407,8 @@ func TestLoginsAreOnRecord(t *testing.T) {
 	require.NotContains(t, list, "198.51.100.3")
 }
 
-// TestAChangeEndsAllTokens: of the password, by the user or the operator, and others.
-func TestAChangeEndsAllTokens(t *testing.T) {
+// A change of the password, by the user or the operator, and a revocation end all login tokens.
+func TestChangePasswordRevokesTokens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	admin := b.adminKey()
@@ -453,8 +453,8 @@ func TestAChangeEndsAllTokens(t *testing.T) {
 	require.NotContains(t, list.body, ann.ID)
 }
 
-// TestGuessesOfThePresentPasswordAreThrottled: whoever has a token does not have the password.
-func TestGuessesOfThePresentPasswordAreThrottled(t *testing.T) {
+// A client with a stolen token cannot guess the present password without a limit.
+func TestChangePasswordGuessLimit(t *testing.T) {
 	t.Parallel()
 	b := setupLogins(t, setupOptions{clock: newClock().Now})
 	token := b.loginFrom("198.51.100.1", "ann", "correct horse").field(t, "token")
@@ -466,4 +466,29 @@ func TestGuessesOfThePresentPasswordAreThrottled(t *testing.T) {
 	}
 	require.Equal(t, 429, change("correct horse").status)
 	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status, "the user's own logins go on")
+}
+
+func TestWrongPasswordLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", true)
+	require.NoError(t, err)
+	login := func(password string) answer {
+		return b.call("POST", "/v1.0/auth/login", `{"username":"ann","password":"`+password+`"}`)
+	}
+	for range 10 {
+		require.Equal(t, 401, login("wrong").status)
+	}
+	throttled := login("correct horse")
+	require.Equal(t, 429, throttled.status, "the right one is not told either")
+	require.NotEmpty(t, throttled.header.Get("Retry-After"))
+
+	_, err = b.store.CreateUser(t.Context(), b.customer.ID, "bob", "correct horse", false)
+	require.NoError(t, err)
+	for range 15 {
+		require.Equal(t, 200, b.call("POST", "/v1.0/auth/login", `{"username":"bob","password":"correct horse"}`).status, "only failures count")
+	}
+	token := b.call("POST", "/v1.0/auth/login", `{"username":"bob","password":"correct horse"}`).field(t, "token")
+	require.Equal(t, 200, b.with(token, "GET", "/v1.0/accesskeys", "").status)
+	require.Equal(t, 403, b.with(token, "GET", "/v1.0/pauses", "").status, "this user is no admin")
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/postrider/postrider/internal/memtest"
 )
 
-// unkept is an answer of which only the size is kept.
+// unkept is a ResponseWriter that keeps only the size of the answer.
 type unkept struct {
 	*httptest.ResponseRecorder
 	n int
@@ -33,9 +33,9 @@ func (c *unkept) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestWhatTheLargestTake: each of the largest requests takes no more than there is for one that
-// is alone. Not parallel: other tests' memory would count.
-func TestWhatTheLargestTake(t *testing.T) {
+// Each of the largest requests takes at most api.LargestRequest bytes of memory. Not parallel: the
+// memory of other tests would count.
+func TestMemoryOfLargestRequests(t *testing.T) {
 	const limit = 25 << 20
 	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30), parser: inbound.Parser{Timeout: time.Hour}})
 	call := func(method, path string, body func() io.Reader) (answer *unkept, held int64) {
@@ -93,7 +93,7 @@ func TestWhatTheLargestTake(t *testing.T) {
 	weigh("received message as it came", held)
 }
 
-// weighed is the answer to a request, and the most that it took in memory, in bytes.
+// weighed returns the answer to a request, and the most memory that it took, in bytes.
 func (b *bench) weighed(method, path string, body io.Reader) (answer *unkept, held int64) {
 	answer = &unkept{ResponseRecorder: httptest.NewRecorder()}
 	held = memtest.Peak(func() {
@@ -106,10 +106,10 @@ func (b *bench) weighed(method, path string, body io.Reader) (answer *unkept, he
 	return answer, held
 }
 
-// TestHostileHTMLTakesNoMore: HTML that is made to take memory takes no more than there is for a
-// request that is alone. Here both are smaller: the HTML a quarter as large as it may be, the room
-// half, because small buffers double more coarsely. Not parallel: other tests' memory would count.
-func TestHostileHTMLTakesNoMore(t *testing.T) {
+// HTML that is written to take much memory takes no more than api.LargestRequest. The test uses a
+// quarter of the largest HTML and half of the memory, because smaller buffers grow in coarser
+// steps. Not parallel: the memory of other tests would count.
+func TestMemoryOfHostileHTML(t *testing.T) {
 	const limit = 6 << 20
 	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30), parser: inbound.Parser{Timeout: time.Hour}})
 	var names strings.Builder
@@ -139,7 +139,7 @@ func TestHostileHTMLTakesNoMore(t *testing.T) {
 	}
 }
 
-// receivedLargest stores the largest message that is received: a long HTML part and an
+// receivedLargest stores the largest message that can be received, with a long HTML part and an
 // attachment of many short lines.
 func (b *bench) receivedLargest(box mailbox.Mailbox) mailbox.Message {
 	b.t.Helper()
@@ -151,7 +151,7 @@ func (b *bench) receivedLargest(box mailbox.Mailbox) mailbox.Message {
 	return m
 }
 
-// again reads as a text, left times.
+// again is a reader of a text, left times.
 type again struct {
 	text string
 	left int
