@@ -18,7 +18,8 @@ const maxSmallBody = 64 << 10
 // readBody reads a JSON body of at most limit bytes. It refuses a body with a larger
 // Content-Length before it reads any of it. While the client sends it, a body of more than
 // maxInMemory bytes is in a file. When the body is complete, readBody reserves times its size, for
-// the body and what is made of it, until the request is answered, and reads it into memory.
+// the body and what is made of it. Then it reads the body into memory. The reservation lasts until
+// the request is answered.
 func readBody(c *gin.Context, limit, times int64) (body []byte, err error) {
 	if ct := c.ContentType(); ct != "" && ct != "application/json" && !strings.HasSuffix(ct, "+json") {
 		return nil, email.Fail(email.CodeUnsupportedMediaType, "send the body as application/json")

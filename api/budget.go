@@ -49,11 +49,11 @@ const (
 	// waiting request holds no memory. The request with the turn does not wait for its client,
 	// only for Postgres, where a statement times out after 30 s.
 	turnWait = 60 * time.Second
-	// maxInMemory limits the part of a body that is in memory while its client sends it, and of an
-	// answer while its client reads it, in bytes.
+	// maxInMemory limits what is in memory of a body while its client sends it, in bytes. It also
+	// limits what is in memory of an answer while its client reads it.
 	maxInMemory = 64 << 10
-	// LargestRequest is the most memory of a request with the turn, in bytes, for a message of
-	// 25 MiB or a received message of 50 MiB.
+	// LargestRequest is the most memory of a request with the turn, in bytes. It is for messages of
+	// 25 MiB and received messages of 50 MiB.
 	LargestRequest = 128 << 20
 	// DefaultSpoolBytes is the default limit of all spool files of requests together.
 	DefaultSpoolBytes = 1 << 30

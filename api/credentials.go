@@ -101,7 +101,7 @@ func (cr *credentials) authorize(needs requirement) gin.HandlerFunc {
 		case needs.login && grant.UserID == "":
 			cr.respond.problem(c, errNoLogin)
 		case needs.unrestricted && !grant.Full():
-			cr.respond.problem(c, email.Fail(email.CodeForbidden, "this takes a login, or an access key without scopes and restrictions"))
+			cr.respond.problem(c, email.Fail(email.CodeForbidden, "this needs a login token, or an access key without scopes and restrictions"))
 		case needs.scope == account.ScopeAdmin && !grant.Admin():
 			cr.respond.problem(c, errNotAdmin)
 		case needs.scope != "" && !grant.May(needs.scope):
@@ -125,10 +125,10 @@ func customerOf(c *gin.Context) account.Customer { return grantOf(c).Customer }
 var (
 	errNoCredential   = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")
 	errTwoCredentials = email.Fail(email.CodeInvalidRequest, "the request carries two different credentials; send one")
-	errNotAdmin       = email.Fail(email.CodeForbidden, "this takes an access key with the scope admin; the operator makes one with: postrider key create --admin")
-	errBadKey         = email.Fail(email.CodeUnauthorized, "the access key is not valid: give all of it, pr_ included, as it was shown when it was created; the operator makes one with: postrider key create")
-	errNoLogin        = email.Fail(email.CodeForbidden, "this takes a token from POST /auth/login: an access key has no password")
-	errBadToken       = email.Fail(email.CodeUnauthorized, "the token is not valid, has expired or was revoked; get one from POST /auth/login")
+	errNotAdmin       = email.Fail(email.CodeForbidden, "this needs an access key with the scope admin; the operator creates one with: postrider key create --admin")
+	errBadKey         = email.Fail(email.CodeUnauthorized, "the access key is not valid: give all of it, pr_ included, as it was shown when it was created; the operator creates one with: postrider key create")
+	errNoLogin        = email.Fail(email.CodeForbidden, "this needs a token from POST /auth/login: an access key has no password")
+	errBadToken       = email.Fail(email.CodeUnauthorized, "the token is not valid, has expired or was revoked; POST /auth/login returns a new one")
 )
 
 // credentialOf returns the credential of a request. A request may repeat it, but not carry two

@@ -43,7 +43,7 @@ func TestEmailShowsRelayFault(t *testing.T) {
 	b.call("GET", "/v1.0/emails?accesskey="+b.key, "").decode(t, &page)
 	require.Equal(t, m["relay_fault"], page.Result[0]["relay_fault"])
 
-	// What has been due for hours is due now.
+	// An attempt that was due hours ago is due now.
 	_, err = b.raw.ExecContext(t.Context(), "UPDATE relay_states SET next_at = now() - interval '1 hour'; UPDATE emails SET next_action_at = now() - interval '2 hours'; UPDATE recipients SET next_attempt_at = now() - interval '2 hours'")
 	require.NoError(t, err)
 	var now time.Time

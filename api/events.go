@@ -11,8 +11,8 @@ import (
 
 // Events reads events and attempts. Each call sees those of one customer only.
 type Events interface {
-	// EmailEvents and Attempts return a page of what comes after a number, and the number that
-	// the next page comes after, 0 on the last page.
+	// EmailEvents and Attempts return a page of entries after a number. next is the number for
+	// the next page, 0 on the last page.
 	EmailEvents(ctx context.Context, customerID, emailID string, after int64) (es []email.Event, next int64, err error)
 	Attempts(ctx context.Context, customerID, emailID string, after int) (as []email.Attempt, next int, err error)
 	// Feed returns the events after a cursor, and the cursor of the last one. An empty cursor is

@@ -28,7 +28,7 @@ func FuzzPostEmail(f *testing.F) {
 	f.Add(basic, "k\x00", "page_token=x")
 	f.Fuzz(func(t *testing.T, body, key, query string) {
 		if v, err := url.ParseQuery(query); err != nil || v.Get("wait") != "" || v.Has("token") || v.Has("accesskey") {
-			query = "" // it would wait, or be somebody else
+			query = "" // it would wait, or carry another credential
 		}
 		req := httptest.NewRequest("POST", "/v1.0/emails", strings.NewReader(body))
 		req.URL.RawQuery = query

@@ -14,11 +14,16 @@ import (
 
 var update = flag.Bool("update", false, "write the answers into the golden file")
 
-// badRequest is one line of the golden file. In Path and Body, {id} stands for
-// an e-mail of another customer, {file} for one of its files, {big} for more bytes than a message may have,
-// {huge} for more than a body may have, {many} for 51 recipients, {in1d} for a
-// time tomorrow; Body may also hold raw bytes as \u00XX of Latin-1
-// where Raw is set.
+// badRequest is one entry of the golden file. Path and Body may contain:
+//
+//   - {id}: the id of another customer's e-mail
+//   - {file}: the id of one of its files
+//   - {big}: more bytes than a message may have
+//   - {huge}: more bytes than a body may have
+//   - {many}: 51 recipients
+//   - {in1d}: a time tomorrow
+//
+// With Raw, Body is Latin-1: a character stands for a byte.
 type badRequest struct {
 	Name   string          `json:"name"`
 	Method string          `json:"method"`

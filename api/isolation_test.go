@@ -62,7 +62,7 @@ const secretMail = `{"from":{"email":"shop@a.test","name":"SECRETMAIL"},"to":[{"
 
 func setupRights(t *testing.T) *rights {
 	r := &rights{bench: setup(t)}
-	go func() { // nobody waits for what is woken
+	go func() { // the tests do not look at wake-ups
 		for {
 			select {
 			case <-r.dispatch.woken:

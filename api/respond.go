@@ -189,8 +189,8 @@ func runeBoundary(text string, n int) int {
 	return n // the text is not UTF-8
 }
 
-// encode writes body as encoded does. It writes the texts of an e-mail in pieces, because an
-// encoder holds a whole text in memory, and its growing buffer holds the text twice.
+// encode writes body as encoded does, but the texts of an e-mail in pieces. An encoder would hold a
+// whole text in memory, and twice in its growing buffer.
 func encode(w io.Writer, body any) error {
 	one, is := body.(singleJSON)
 	if !is || len(one.Content)+len(one.ContentHTML) <= maxInMemory {

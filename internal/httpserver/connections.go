@@ -30,9 +30,9 @@ const ConnectionBytes = 48 << 10
 // have, may have four times perIP together. Connections of proxies carry the requests of many
 // clients, so they count towards maximum only.
 //
-// While more than half of maximum are open, connections that wait for their clients are closed in
-// the order that evictor documents, except those of proxies. A request header of more than
-// maxHeaderLines lines ends its connection.
+// While more than half of maximum are open, connections that wait for their clients are closed,
+// except those of proxies; see evictor for the order. A request header of more than maxHeaderLines
+// lines ends its connection.
 func LimitConnections(l net.Listener, maximum, perIP int, proxies []netip.Prefix) net.Listener {
 	counted := &perIPListener{Listener: l, max: maximum, perIP: perIP, proxies: proxies, open: map[string]int{}}
 	return trackedListener{netutil.LimitListener(counted, maximum), newEvictor(maximum), counted.isProxy}
