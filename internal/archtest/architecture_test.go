@@ -22,10 +22,10 @@ var (
 	goWord     = regexp.MustCompile(`[A-Za-z_][A-Za-z_0-9]*`)
 	// inFile and ofFile are names that stand in the file beside them: "`a.go` (`One`, `two`)" and
 	// "`one` in `a.go`".
-	inFile  = regexp.MustCompile("`([\\w./-]+\\.go)`\\s+\\(((?:`[A-Za-z]+`(?:,\\s+)?)+)\\)")
-	ofFile  = regexp.MustCompile("(`[A-Za-z]+`) in\\s+`([\\w./-]+\\.go)`")
-	linked  = regexp.MustCompile(`\]\(([\w./-]+\.\w+)?(#[\w-]+)?\)`)
-	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	inFile      = regexp.MustCompile("`([\\w./-]+\\.go)`\\s+\\(((?:`[A-Za-z]+`(?:,\\s+)?)+)\\)")
+	ofFile      = regexp.MustCompile("(`[A-Za-z]+`) in\\s+`([\\w./-]+\\.go)`")
+	linked      = regexp.MustCompile(`\]\(([\w./-]+\.\w+)?(#[\w-]+)?\)`)
+	pageHeading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 )
 
 // TestTheArchitecturePageIsTrue: each path, test, make target and identifier in backticks in
@@ -99,7 +99,7 @@ func TestTheArchitecturePageIsTrue(t *testing.T) {
 			file = filepath.Join("docs", m[1])
 		}
 		target := read(t, file)
-		require.True(t, m[2] == "" || anchors(target)[m[2]], "%s links to %s%s, which is not there", page, m[1], m[2])
+		require.True(t, m[2] == "" || pageAnchors(target)[m[2]], "%s links to %s%s, which is not there", page, m[1], m[2])
 	}
 }
 
@@ -121,10 +121,10 @@ func withoutBlocks(text string) string {
 	return strings.Join(out, "\n")
 }
 
-// anchors are those of a page's headings, as GitHub makes them.
-func anchors(text string) map[string]bool {
+// pageAnchors are those of a page's headings, as GitHub makes them.
+func pageAnchors(text string) map[string]bool {
 	out := map[string]bool{}
-	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+	for _, m := range pageHeading.FindAllStringSubmatch(text, -1) {
 		anchor := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
 		out["#"+strings.ReplaceAll(anchor, " ", "-")] = true
 	}
