@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/advice"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/mailmerge"
 )
 
 // Previews checks messages and batches as accepting them does, and stores nothing.
@@ -93,7 +94,7 @@ type previewed struct {
 }
 
 func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, err error) {
-	if !intake.IsBatch(body) {
+	if !mailmerge.IsBatch(body) {
 		p.message, p.sender, err = h.submissions.message(c, body)
 		return p, err
 	}

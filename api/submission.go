@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/mailmerge"
 )
 
 // submissions reads messages and batches from the bodies of requests.
@@ -42,8 +43,8 @@ func (s submissions) message(c *gin.Context, body []byte) (m email.Message, send
 }
 
 // batch reads a request for many messages.
-func (s submissions) batch(c *gin.Context, body []byte) (*intake.Batch, error) {
-	return compute(c, int64(len(body)), func() (*intake.Batch, error) { return intake.DecodeBatch(body, s.limitsOf(c)) })
+func (s submissions) batch(c *gin.Context, body []byte) (*mailmerge.Batch, error) {
+	return compute(c, int64(len(body)), func() (*mailmerge.Batch, error) { return mailmerge.Decode(body, s.limitsOf(c)) })
 }
 
 // limitsOf returns the limits of a request's messages, with the time and its customer.
@@ -84,7 +85,7 @@ func idempotencyKey(c *gin.Context) (string, error) {
 }
 
 // batchRequest returns a batch that refuses items whose sender the credential may not use.
-func batchRequest(c *gin.Context, in *intake.Batch) email.BatchRequest {
+func batchRequest(c *gin.Context, in *mailmerge.Batch) email.BatchRequest {
 	grant := grantOf(c)
 	return email.BatchRequest{
 		Mode: in.Mode, Len: in.Len(), Message: in.Message, Place: in.Place, Sender: in.Sender,

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postrider/postrider/client"
-	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/mailmerge"
 )
 
 // csvRow is a recipient and the line it is on.
@@ -195,7 +195,7 @@ func (u uses) columns(columns []string) (notes []string, _ error) {
 		switch {
 		case seen[name] && name != "":
 			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: it is there twice; rename one of them", i+1, given[i]))
-		case intake.VariableName.MatchString(name):
+		case mailmerge.VariableName.MatchString(name):
 		case slices.Contains(u, name):
 			wrong = append(wrong, fmt.Errorf("line 1: column %d, %q: its name is a variable's, 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first; rename it", i+1, given[i]))
 		default:

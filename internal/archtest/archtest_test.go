@@ -96,6 +96,14 @@ func TestCheckGoesRed(t *testing.T) {
 			want: []string{"email/a.go: email may import the standard library and github.com/google/uuid only, " +
 				"but imports github.com/google/uuid/deep"},
 		},
+		"one message knows nothing of many": {
+			files: map[string]string{"internal/intake/a.go": `package intake; import _ "` + m + `/internal/mailmerge"`},
+			want:  []string{"internal/intake/a.go: internal/intake may import email, internal/delivery, internal/header, internal/htmltext, but not internal/mailmerge"},
+		},
+		"HTML to text knows no e-mail": {
+			files: map[string]string{"internal/htmltext/a.go": `package htmltext; import _ "` + m + `/email"`},
+			want:  []string{"internal/htmltext/a.go: internal/htmltext may import nothing of this module, but imports email"},
+		},
 		"advice with the network": {
 			files: map[string]string{"internal/advice/a.go": `package advice; import (_ "golang.org/x/net/html"; _ "golang.org/x/net/http2")`},
 			want:  []string{"internal/advice/a.go: internal/advice may import the standard library and github.com/google/uuid, golang.org/x/net/html only, but imports golang.org/x/net/http2"},
@@ -122,7 +130,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
-			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/advice, " +
+			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/mailmerge, internal/advice, " +
 				"internal/apidoc, internal/spool, internal/turns, internal/missing, internal/httpserver, but not db"},
 		},
 		"the root": {

@@ -119,7 +119,7 @@ func notLocal(r rune) bool {
 // displayName checks the name that stands beside an address.
 func displayName(name string) (string, error) {
 	switch {
-	case control(name):
+	case Control(name):
 		return "", errors.New("remove line breaks and other control characters from the name")
 	case len(name) > maxNameBytes:
 		return "", fmt.Errorf("the name has %d bytes, the limit is %d", len(name), maxNameBytes)
@@ -127,8 +127,8 @@ func displayName(name string) (string, error) {
 	return strings.TrimSpace(name), nil
 }
 
-// control reports a character that has no place in a header: C0, DEL, C1, and
+// Control reports a character that has no place in a header: C0, DEL, C1, and
 // the two separators that some programs take for a line break.
-func control(s string) bool {
+func Control(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }) >= 0
 }

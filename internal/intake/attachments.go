@@ -29,9 +29,9 @@ func pointersOf(pointer string) attachmentPointers {
 	return attachmentPointers{filename: pointer + "/filename", mediaType: pointer + "/type", content: pointer + "/content"}
 }
 
-func (c *checker) attachments(as []attachment) []email.Attachment {
+func (c *Checks) attachments(as []attachment) []email.Attachment {
 	if len(as) > maxAttachments {
-		c.refuse("/attachments", codeTooMany, "there are %d attachments, the limit is %d", len(as), maxAttachments)
+		c.Refuse("/attachments", CodeTooMany, "there are %d attachments, the limit is %d", len(as), maxAttachments)
 		return nil
 	}
 	seen := map[string]bool{}
@@ -43,7 +43,7 @@ func (c *checker) attachments(as []attachment) []email.Attachment {
 		pointer := fmt.Sprintf("/attachments/%d", i)
 		got := c.attachment(pointer, a)
 		if got.ContentID != "" && seen[got.ContentID] {
-			c.refuse(pointer+"/content_id", codeNamedTwice, "another attachment has this content_id; give each its own")
+			c.Refuse(pointer+"/content_id", CodeNamedTwice, "another attachment has this content_id; give each its own")
 		}
 		seen[got.ContentID] = true
 		out = append(out, got)
@@ -60,18 +60,18 @@ func (a attachment) none() bool {
 
 // attachment reads content, a reference or a URL. The seed's "reference_type": ""
 // means that there is no reference; "url" is what answers say of a URL.
-func (c *checker) attachment(pointer string, a attachment) email.Attachment {
+func (c *Checks) attachment(pointer string, a attachment) email.Attachment {
 	url := text(a.URL) != "" || text(a.ReferenceType) == string(email.ReferenceURL)
 	reference := text(a.ReferenceID) != "" || text(a.ReferenceType) != "" && text(a.ReferenceType) != string(email.ReferenceURL)
 	switch {
 	case reference && a.Content != nil || url && a.Content != nil || reference && url:
-		c.refuse(pointer, codeNamedTwice, "the attachment has more than one of content, a reference and a url; give one of them")
+		c.Refuse(pointer, CodeNamedTwice, "the attachment has more than one of content, a reference and a url; give one of them")
 	case reference:
 		return c.reference(pointer, a)
 	case url:
 		return c.linked(pointer, a)
 	case a.Content == nil:
-		c.refuse(pointer+"/content", codeMissing, "give the content in base64, a reference, or a url")
+		c.Refuse(pointer+"/content", CodeMissing, "give the content in base64, a reference, or a url")
 	default:
 		return c.file(pointer, a)
 	}
@@ -79,16 +79,16 @@ func (c *checker) attachment(pointer string, a attachment) email.Attachment {
 }
 
 // linked reads an attachment that is fetched when the mail is due.
-func (c *checker) linked(pointer string, a attachment) email.Attachment {
+func (c *Checks) linked(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceURL, URL: text(a.URL)}
 	switch check := c.limits.CheckAttachmentURL; {
 	case out.URL == "":
-		c.refuse(pointer+"/url", codeMissing, "give the URL to fetch")
+		c.Refuse(pointer+"/url", CodeMissing, "give the URL to fetch")
 	case check == nil:
-		c.refuse(pointer+"/url", codeUnsupported, "attachments are not fetched here; give the content")
+		c.Refuse(pointer+"/url", CodeUnsupported, "attachments are not fetched here; give the content")
 	default:
 		if err := check(c.limits.CustomerID, out.URL); err != nil {
-			c.refuse(pointer+"/url", codeInvalid, "%s", err)
+			c.Refuse(pointer+"/url", CodeInvalid, "%s", err)
 		}
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
@@ -97,30 +97,30 @@ func (c *checker) linked(pointer string, a attachment) email.Attachment {
 	return out
 }
 
-func (c *checker) reference(pointer string, a attachment) email.Attachment {
+func (c *Checks) reference(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceType(text(a.ReferenceType))}
 	switch out.ReferenceType {
 	case "":
-		c.refuse(pointer+"/reference_type", codeMissing, `give the reference's type: "file" or "recording"`)
+		c.Refuse(pointer+"/reference_type", CodeMissing, `give the reference's type: "file" or "recording"`)
 	case email.ReferenceFile, email.ReferenceRecording:
 		id, err := uuid.Parse(text(a.ReferenceID))
 		if err != nil || len(text(a.ReferenceID)) != len(id.String()) {
-			c.refuse(pointer+"/reference_id", codeInvalid, "give the %s's id, a UUID", out.ReferenceType)
+			c.Refuse(pointer+"/reference_id", CodeInvalid, "give the %s's id, a UUID", out.ReferenceType)
 		}
 		out.ReferenceID = id.String()
 	default:
-		c.refuse(pointer+"/reference_type", codeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content, or by its url`)
+		c.Refuse(pointer+"/reference_type", CodeUnsupported, `the type of a reference is "file" or "recording"; give anything else as content, or by its url`)
 	}
 	out.Filename = c.filename(pointer+"/filename", text(a.Filename))
 	if out.ReferenceType == email.ReferenceRecording {
 		if c.limits.NoRecordings {
-			c.refuse(pointer+"/reference_type", codeUnsupported, "call recordings are not set up here; the operator does so with POSTRIDER_RECORDING_URL")
+			c.Refuse(pointer+"/reference_type", CodeUnsupported, "call recordings are not set up here; the operator does so with POSTRIDER_RECORDING_URL")
 		}
 		if text(a.Type) != "" {
-			c.refuse(pointer+"/type", codeUnsupported, "the type of a recording is found out; remove this member")
+			c.Refuse(pointer+"/type", CodeUnsupported, "the type of a recording is found out; remove this member")
 		}
 		if text(a.ContentID) != "" {
-			c.refuse(pointer+"/content_id", codeUnsupported, "a recording does not stand inside HTML; remove this member")
+			c.Refuse(pointer+"/content_id", CodeUnsupported, "a recording does not stand inside HTML; remove this member")
 		}
 	} else {
 		out.ContentID, out.Type = c.contentID(pointer+"/content_id", text(a.ContentID)), c.typeGiven(pointer+"/type", text(a.Type))
@@ -129,14 +129,14 @@ func (c *checker) reference(pointer string, a attachment) email.Attachment {
 	return out
 }
 
-func (c *checker) file(pointer string, a attachment) email.Attachment {
+func (c *Checks) file(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, Content: *a.Content}
 	if out.Content == nil {
 		out.Content = []byte{} // empty, not absent
 	}
 	before := len(c.fields)
 	if out.Filename = c.filename(pointer+"/filename", text(a.Filename)); out.Filename == "" && len(c.fields) == before {
-		c.refuse(pointer+"/filename", codeMissing, "give the file a name")
+		c.Refuse(pointer+"/filename", CodeMissing, "give the file a name")
 	}
 	out.ContentID = c.contentID(pointer+"/content_id", text(a.ContentID))
 	if out.Type = c.typeGiven(pointer+"/type", text(a.Type)); text(a.Type) == "" {
@@ -147,12 +147,12 @@ func (c *checker) file(pointer string, a attachment) email.Attachment {
 }
 
 // contentID takes the id with or without the angle brackets of its header.
-func (c *checker) contentID(pointer, id string) string {
+func (c *Checks) contentID(pointer, id string) string {
 	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
 		id = id[1 : len(id)-1]
 	}
 	if id != "" && !contentID.MatchString(id) {
-		c.refuse(pointer, codeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
+		c.Refuse(pointer, CodeInvalid, "a content_id has 1 to 128 of the characters A-Z a-z 0-9 . _ @ + -")
 	}
 	return id
 }
@@ -165,9 +165,9 @@ const fieldFile = "file"
 // client gives none or the general one, as programs do that do not know. head are
 // the file's first bytes, 512 if it has as many. The error is an *email.Failure.
 func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string, err error) {
-	c := &checker{limits: l.withDefaults()}
+	c := NewChecks(l.WithDefaults())
 	if name = c.filename(fieldFile, filename); name == "" && len(c.fields) == 0 {
-		c.refuse(fieldFile, codeMissing, "give the file a name")
+		c.Refuse(fieldFile, CodeMissing, "give the file a name")
 	}
 	if base, _, _ := strings.Cut(mediaType, ";"); base == "" || strings.EqualFold(strings.TrimSpace(base), octetStream) {
 		typ = sniff(name, head)
@@ -175,16 +175,16 @@ func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string
 		typ = c.mediaType(fieldFile, mediaType)
 	}
 	c.blocked(attachmentPointers{fieldFile, fieldFile, fieldFile}, email.Attachment{Filename: name, Type: typ}, head)
-	return name, typ, c.refused()
+	return name, typ, c.Err()
 }
 
 const octetStream = "application/octet-stream"
 
 // filename keeps the last element of a path, without the invisible marks that
 // make a name look like another one.
-func (c *checker) filename(pointer, name string) string {
-	if control(name) {
-		c.refuse(pointer, codeControl, "remove line breaks and other control characters")
+func (c *Checks) filename(pointer, name string) string {
+	if Control(name) {
+		c.Refuse(pointer, CodeControl, "remove line breaks and other control characters")
 		return ""
 	}
 	name = strings.Map(func(r rune) rune {
@@ -198,7 +198,7 @@ func (c *checker) filename(pointer, name string) string {
 		return ""
 	}
 	if len(name) > maxFilename {
-		c.refuse(pointer, codeTooLong, "the name has %d bytes, the limit is %d", len(name), maxFilename)
+		c.Refuse(pointer, CodeTooLong, "the name has %d bytes, the limit is %d", len(name), maxFilename)
 		return ""
 	}
 	return name
@@ -211,7 +211,7 @@ func turnsText(r rune) bool {
 }
 
 // typeGiven is empty where the client gives none.
-func (c *checker) typeGiven(pointer, given string) string {
+func (c *Checks) typeGiven(pointer, given string) string {
 	if given == "" {
 		return ""
 	}
@@ -220,21 +220,21 @@ func (c *checker) typeGiven(pointer, given string) string {
 
 // mediaType normalises what the client says (RFC 2045 section 5.1). A name among
 // the parameters would contradict filename, and is left out.
-func (c *checker) mediaType(pointer, given string) string {
+func (c *Checks) mediaType(pointer, given string) string {
 	t, params, err := mime.ParseMediaType(given)
 	main, sub, slash := strings.Cut(t, "/")
-	if err != nil || !slash || main == "" || sub == "" || len(given) > maxMediaType || control(given) || !utf8.ValidString(given) {
-		c.refuse(pointer, codeInvalid, "give a media type such as application/pdf, at most %d bytes long", maxMediaType)
+	if err != nil || !slash || main == "" || sub == "" || len(given) > maxMediaType || Control(given) || !utf8.ValidString(given) {
+		c.Refuse(pointer, CodeInvalid, "give a media type such as application/pdf, at most %d bytes long", maxMediaType)
 		return ""
 	}
 	if main == "multipart" || main == "message" && sub != "rfc822" {
-		c.refuse(pointer, codeUnsupported, "multipart types, and message types other than message/rfc822, are not sent as attachments; use application/octet-stream")
+		c.Refuse(pointer, CodeUnsupported, "multipart types, and message types other than message/rfc822, are not sent as attachments; use application/octet-stream")
 		return ""
 	}
 	delete(params, "name")
 	out := mime.FormatMediaType(t, params)
 	if _, _, err := mime.ParseMediaType(out); err != nil {
-		c.refuse(pointer, codeInvalid, "give a media type such as application/pdf, with parameters in ASCII")
+		c.Refuse(pointer, CodeInvalid, "give a media type such as application/pdf, with parameters in ASCII")
 		return ""
 	}
 	return out

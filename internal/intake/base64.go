@@ -28,7 +28,7 @@ const (
 // UnmarshalJSONFrom decodes a string.
 func (e *encoded) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != '"' {
-		return kindError(d, typeError("the value has the wrong type; give a string in base64"))
+		return WrongKind(d, TypeError("the value has the wrong type; give a string in base64"))
 	}
 	raw, err := d.ReadValue()
 	if err != nil {

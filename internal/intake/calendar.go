@@ -16,7 +16,7 @@ var calendarMethods = []string{"PUBLISH", "REQUEST", "REPLY", "ADD", "CANCEL", "
 // calendar checks an iCalendar object that goes beside text or HTML (RFC 6047). Its method
 // has to be that of the message's part (RFC 6047 section 2.4), for programs that find two
 // different ones show no invitation. Line ends become CRLF (RFC 5545 section 3.1).
-func (c *checker) calendar(in *calendar) email.Calendar {
+func (c *Checks) calendar(in *calendar) email.Calendar {
 	if in == nil {
 		return email.Calendar{}
 	}
@@ -24,28 +24,28 @@ func (c *checker) calendar(in *calendar) email.Calendar {
 	out := email.Calendar{Method: strings.ToUpper(text(in.Method)), ICS: lineEnds.Replace(strings.TrimPrefix(text(in.ICS), "\ufeff"))}
 	switch {
 	case out.Method == "":
-		c.refuse(atMethod, codeMissing, "give the method, which is METHOD in the calendar, as REQUEST")
+		c.Refuse(atMethod, CodeMissing, "give the method, which is METHOD in the calendar, as REQUEST")
 	case !slices.Contains(calendarMethods, out.Method):
-		c.refuse(atMethod, codeInvalid, "give one of the methods of iTIP: %s", strings.Join(calendarMethods, ", "))
+		c.Refuse(atMethod, CodeInvalid, "give one of the methods of iTIP: %s", strings.Join(calendarMethods, ", "))
 	}
 	switch {
 	case strings.TrimSpace(out.ICS) == "":
-		c.refuse(atICS, codeMissing, "give the calendar: an iCalendar object, from BEGIN:VCALENDAR to END:VCALENDAR")
+		c.Refuse(atICS, CodeMissing, "give the calendar: an iCalendar object, from BEGIN:VCALENDAR to END:VCALENDAR")
 		return out
 	case len(out.ICS) > maxCalendarBytes:
-		c.refuse(atICS, codeTooLarge, "the calendar has %d bytes, the limit is %d", len(out.ICS), maxCalendarBytes)
+		c.Refuse(atICS, CodeTooLarge, "the calendar has %d bytes, the limit is %d", len(out.ICS), maxCalendarBytes)
 		return out
 	case strings.ContainsFunc(out.ICS, func(r rune) bool { return r < ' ' && r != '\t' && r != '\r' && r != '\n' || r == 0x7f }):
-		c.refuse(atICS, codeControl, "remove the control characters")
+		c.Refuse(atICS, CodeControl, "remove the control characters")
 		return out
 	}
 	out.ICS = strings.TrimRight(out.ICS, "\r\n") + "\r\n"
 	method, problem := readCalendar(out.ICS)
 	switch {
 	case problem != "":
-		c.refuse(atICS, codeInvalid, "%s", problem)
+		c.Refuse(atICS, CodeInvalid, "%s", problem)
 	case out.Method != "" && !strings.EqualFold(method, out.Method):
-		c.refuse(atMethod, codeInvalid, "the method is %s, and METHOD in the calendar is %.32q; give the same", out.Method, method)
+		c.Refuse(atMethod, CodeInvalid, "the method is %s, and METHOD in the calendar is %.32q; give the same", out.Method, method)
 	}
 	return out
 }

@@ -80,19 +80,3 @@ func TestACalendarIsPartOfTheFingerprint(t *testing.T) {
 	}
 	require.True(t, seen[intake.Fingerprint(decode(t, string(withCalendar("request", strings.ReplaceAll(invite, "\r\n", "\n")))))], "line ends make no other calendar")
 }
-
-func TestABatchsCalendarHasNoVariables(t *testing.T) {
-	t.Parallel()
-	message := func(ics string) string {
-		return templated(`"subject":"s","content":{"text":"Dear {{email}}","calendar":{"method":"REQUEST","ics":`+quoted(ics)+`}}`, `{"email":"b@example.net"},{"email":"c@example.net"}`)
-	}
-	b := decodeBatch(t, message(invite))
-	for i := range 2 {
-		m, err := b.Message(i)
-		require.NoError(t, err)
-		require.Equal(t, invite, m.Calendar.ICS)
-	}
-	require.NotEqual(t, b.Fingerprint(), decodeBatch(t, message(strings.Replace(invite, "UID:1", "UID:2", 1))).Fingerprint())
-	_, err := intake.DecodeBatch([]byte(message(strings.Replace(invite, "UID:1", "UID:{{email}}", 1))), limits())
-	require.Equal(t, "/message/content/calendar/ics", failure(t, err).Fields[0].Pointer)
-}

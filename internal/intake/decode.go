@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"reflect"
@@ -53,7 +54,8 @@ type Limits struct {
 	AllowRelayHeaders bool
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults puts the defaults in the place of zeros, and the present in that of Now.
+func (l Limits) WithDefaults() Limits {
 	if l.MaxRecipients == 0 {
 		l.MaxRecipients = email.DefaultMaxRecipients
 	}
@@ -72,24 +74,67 @@ type Decoded struct {
 	// SenderPointer is where the request names the sender, /from or /source; empty where the
 	// sender is Limits.DefaultSource.
 	SenderPointer string
+	// TextPointer is where the request has the text, or could: /content or /content/text.
+	TextPointer string
 }
 
 // Decode reads one message, and parses its body once. The error is an *email.Failure. The
 // message holds no reference to body.
 func Decode(body []byte, l Limits) (Decoded, error) {
-	if err := members(body, l); err != nil {
+	req, err := read(body, l)
+	if err != nil {
 		return Decoded{}, err
 	}
-	var req request
-	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
-		return Decoded{}, err
-	}
-	return normalize(req, l.withDefaults())
+	return normalize(req, l.WithDefaults())
 }
 
-// ownMembers are the names of a request's own members, up to where it is broken. What they hold
+func read(body []byte, l Limits) (req request, err error) {
+	if err := CheckMembers(body, l); err != nil {
+		return request{}, err
+	}
+	err = UnmarshalPart(body, &req, l.IgnoreUnknown)
+	return req, err
+}
+
+// standIn takes the place of the recipient while a message for many is checked.
+const standIn = "stand.in@example.com"
+
+// DecodeForMany reads a message of which each of many recipients gets a copy. It refuses a
+// message that names recipients, and attachments that would be fetched once for each copy. The
+// message's To is empty.
+func DecodeForMany(body []byte, l Limits) (Decoded, error) {
+	req, err := read(body, l)
+	if err != nil {
+		return Decoded{}, err
+	}
+	l = l.WithDefaults()
+	c := NewChecks(l)
+	for _, list := range []struct {
+		pointer string
+		named   bool
+	}{{"/to", req.To != nil}, {"/destinations", req.Dest != nil}, {"/cc", req.Cc != nil}, {"/bcc", req.Bcc != nil}} {
+		if list.named {
+			c.Refuse(list.pointer, CodeUnsupported, "a batch's message names no recipients: each of recipients gets a copy of its own; remove it")
+		}
+	}
+	for i, a := range req.Attachments {
+		if a.URL != nil || text(a.ReferenceType) == string(email.ReferenceRecording) {
+			c.Refuse(fmt.Sprintf("/attachments/%d", i), CodeUnsupported, "it would be fetched once for every recipient: upload it with POST /v1.0/files, and refer to that")
+		}
+	}
+	if err := c.Err(); err != nil {
+		return Decoded{}, err
+	}
+	to := standIn
+	req.To = &[]address{{Email: &to}}
+	d, err := normalize(req, l)
+	d.To = nil
+	return d, err
+}
+
+// OwnMembers are the names of a request's own members, up to where it is broken. What they hold
 // is passed over, and not copied.
-func ownMembers(body []byte) iter.Seq[string] {
+func OwnMembers(body []byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 		if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
@@ -111,14 +156,16 @@ func Unmarshal(body []byte, into any) error {
 	if err := boundMembers(body, maxSmallMembers, maxSmallMembers); err != nil {
 		return err
 	}
-	return unmarshal(body, into, false)
+	return UnmarshalPart(body, into, false)
 }
 
-func unmarshal(body []byte, into any, ignoreUnknown bool, also ...json.Options) error {
+// UnmarshalPart is Unmarshal for what CheckMembers has passed, or for a part of it.
+// ignoreUnknown skips unknown members; also are further options.
+func UnmarshalPart(body []byte, into any, ignoreUnknown bool, also ...json.Options) error {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 {
-		return malformed("", codeMalformed, "the body is empty; send a JSON object")
+		return malformed("", CodeMalformed, "the body is empty; send a JSON object")
 	} else if trimmed[0] != '{' {
-		return malformed("", codeMalformed, "the body is not a JSON object; it begins with {")
+		return malformed("", CodeMalformed, "the body is not a JSON object; it begins with {")
 	}
 	err := json.Unmarshal(body, into, append(also, json.RejectUnknownMembers(!ignoreUnknown))...)
 	if err == nil {
@@ -127,30 +174,30 @@ func unmarshal(body []byte, into any, ignoreUnknown bool, also ...json.Options) 
 	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		switch {
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return malformed(syn.JSONPointer, codeDuplicate, "the member is named twice; remove one of them")
+			return malformed(syn.JSONPointer, CodeDuplicate, "the member is named twice; remove one of them")
 		case !utf8.Valid(body):
-			return malformed(syn.JSONPointer, codeNotUTF8, "the text is not valid UTF-8; encode it as such")
+			return malformed(syn.JSONPointer, CodeNotUTF8, "the text is not valid UTF-8; encode it as such")
 		case !errors.Is(err, io.ErrUnexpectedEOF) && loneSurrogate.Match(body[min(int(syn.ByteOffset), len(body)):]):
-			return malformed(syn.JSONPointer, codeLoneSurrogate,
+			return malformed(syn.JSONPointer, CodeLoneSurrogate,
 				`the text has half of a surrogate pair (\ud800 to \udfff alone), which is no character: it was cut in the middle of one, as of an emoji`)
 		}
-		return malformed(syn.JSONPointer, codeMalformed, "the JSON is broken here or right behind; a JSON checker shows the place")
+		return malformed(syn.JSONPointer, CodeMalformed, "the JSON is broken here or right behind; a JSON checker shows the place")
 	}
 	sem, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
-		return malformed("", codeMalformed, "the body is not a JSON object of the kind this takes")
+		return malformed("", CodeMalformed, "the body is not a JSON object of the kind this takes")
 	}
-	want, ours := errors.AsType[typeError](err)
+	want, ours := errors.AsType[TypeError](err)
 	inBase64, isBase64 := errors.AsType[base64Error](err)
 	switch {
 	case ours:
-		return refused(sem.JSONPointer, codeWrongType, string(want))
+		return Refused(sem.JSONPointer, CodeWrongType, string(want))
 	case errors.Is(err, json.ErrUnknownName):
-		return refused(sem.JSONPointer, codeUnknown, "there is no such member; remove it or correct its name")
+		return Refused(sem.JSONPointer, CodeUnknown, "there is no such member; remove it or correct its name")
 	case isBase64:
-		return refused(sem.JSONPointer, codeInvalidBase64, string(inBase64))
+		return Refused(sem.JSONPointer, CodeInvalidBase64, string(inBase64))
 	}
-	return refused(sem.JSONPointer, codeWrongType, "the value has the wrong type; give "+expected(sem.GoType))
+	return Refused(sem.JSONPointer, CodeWrongType, "the value has the wrong type; give "+expected(sem.GoType))
 }
 
 // loneSurrogate is the escape of half of a pair. Where the decoder stops at one, the other
@@ -189,7 +236,8 @@ func malformed(pointer jsontext.Pointer, code, detail string) *email.Failure {
 	return f
 }
 
-func refused(pointer jsontext.Pointer, code, detail string) *email.Failure {
+// Refused is a refusal with one problem.
+func Refused(pointer jsontext.Pointer, code, detail string) *email.Failure {
 	f := email.Fail(email.CodeInvalidRequest, refusedDetail)
 	f.Fields = []email.FieldError{{Pointer: clip(string(pointer)), Code: code, Detail: detail}}
 	return f

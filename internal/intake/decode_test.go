@@ -1,7 +1,6 @@
 package intake_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -12,37 +11,11 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func limits() intake.Limits {
-	check := func(url string) error {
-		if strings.Contains(url, "blocked.test") {
-			return errors.New("the address is blocked")
-		}
-		return nil
-	}
-	return intake.Limits{MaxRecipients: 50, MaxMessageBytes: 1 << 20, Now: now, CheckURL: check, CheckAttachmentURL: func(_, url string) error { return check(url) }}
-}
-
 func decode(t *testing.T, body string) email.Message {
 	t.Helper()
 	m, err := intake.Decode([]byte(body), limits())
 	require.NoError(t, err, "%.300s", body)
 	return m.Message
-}
-
-// failure is the refusal that an error is.
-func failure(t *testing.T, err error) *email.Failure {
-	t.Helper()
-	f, ok := errors.AsType[*email.Failure](err)
-	require.True(t, ok, "%v", err)
-	require.NotEmpty(t, f.Fields)
-	return f
-}
-
-// with is a body that is accepted, with more members.
-func with(members string) string {
-	return `{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":"t",` + members + `}`
 }
 
 func TestTheSeedsFirstExample(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package intake is the one door for messages: whatever comes in, over REST or
-// by a direct start of the workflow, is decoded, normalised and checked here.
+// Package intake decodes, normalises and checks one message, over REST or from a direct
+// start of the workflow. internal/mailmerge makes many messages of one request with it.
 //
 //  1. decode.go reads the JSON strictly: unknown and repeated members, wrong
 //     types and invalid UTF-8 are refused with a pointer to the place. It stops
@@ -11,5 +11,6 @@
 //     request once. They never repeat a value.
 //
 // Every refusal is an *email.Failure with code malformed_json, invalid_request or
-// too_large; codes.go lists the codes of its fields.
+// too_large; codes.go lists the codes of its fields. Checks collects the problems, for
+// other packages that read requests, too.
 package intake

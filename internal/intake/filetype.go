@@ -53,13 +53,13 @@ const blockedRemedy = "put the file where it can be downloaded, and send the lin
 
 // blocked refuses what is not sent: by name, by what the client calls it, or by
 // its first bytes. It stops at the first reason.
-func (c *checker) blocked(at attachmentPointers, a email.Attachment, head []byte) {
+func (c *Checks) blocked(at attachmentPointers, a email.Attachment, head []byte) {
 	list := c.limits.Blocked
 	for _, found := range []struct{ pointer, why string }{
 		{at.filename, list.Name(a.Filename)}, {at.mediaType, list.Type(a.Type)}, {at.content, list.Content(head)},
 	} {
 		if found.why != "" {
-			c.refuse(found.pointer, codeBlocked, "%s: %s", found.why, blockedRemedy)
+			c.Refuse(found.pointer, CodeBlocked, "%s: %s", found.why, blockedRemedy)
 			return
 		}
 	}

@@ -22,7 +22,7 @@ const fingerprintVersion = "postrider message 1"
 // others do not. It is blind to the order of metadata and to text made from HTML,
 // which depends on how that is done; it sees the order of all else.
 func Fingerprint(m email.Message) string {
-	f := newFingerprint(fingerprintVersion)
+	f := NewFingerprinter(fingerprintVersion)
 	f.addresses([]email.Address{m.From})
 	for _, list := range [][]email.Address{m.ReplyTo, m.To, m.Cc, m.Bcc} {
 		f.addresses(list)
@@ -31,8 +31,8 @@ func Fingerprint(m email.Message) string {
 	if m.TextFromHTML {
 		body = ""
 	}
-	f.add(m.Subject, body, m.HTML)
-	f.count(len(m.Attachments))
+	f.Add(m.Subject, body, m.HTML)
+	f.Count(len(m.Attachments))
 	for _, a := range m.Attachments {
 		content := a.SHA256
 		if a.Content != nil {
@@ -40,53 +40,57 @@ func Fingerprint(m email.Message) string {
 			content = hex.EncodeToString(sum[:])
 		}
 		// It has an id or a URL; the type tells them apart.
-		f.add(a.Filename, a.Type, a.ContentID, string(a.ReferenceType), a.ReferenceID+a.URL, strconv.FormatBool(a.Optional), content)
+		f.Add(a.Filename, a.Type, a.ContentID, string(a.ReferenceType), a.ReferenceID+a.URL, strconv.FormatBool(a.Optional), content)
 	}
-	f.count(len(m.Headers))
+	f.Count(len(m.Headers))
 	for _, h := range m.Headers {
-		f.add(h.Name, h.Value)
+		f.Add(h.Name, h.Value)
 	}
-	f.count(len(m.Metadata))
+	f.Count(len(m.Metadata))
 	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
-		f.add(name, m.Metadata[name])
+		f.Add(name, m.Metadata[name])
 	}
-	f.count(len(m.Tags))
-	f.add(m.Tags...)
-	f.add(moment(m.SendAt), moment(m.ExpiresAt), string(m.OnAmbiguous), string(m.Stream))
+	f.Count(len(m.Tags))
+	f.Add(m.Tags...)
+	f.Add(moment(m.SendAt), moment(m.ExpiresAt), string(m.OnAmbiguous), string(m.Stream))
 	if m.CallbackURL != "" { // later than the others: messages without one keep their fingerprint
-		f.add("callback_url", m.CallbackURL)
+		f.Add("callback_url", m.CallbackURL)
 	}
 	if m.Calendar.ICS != "" { // the same
-		f.add("calendar", m.Calendar.Method, m.Calendar.ICS)
+		f.Add("calendar", m.Calendar.Method, m.Calendar.ICS)
 	}
-	return f.sum()
+	return f.Sum()
 }
 
-func newFingerprint(version string) fingerprint {
-	f := fingerprint{sha256.New()}
-	f.add(version)
+// NewFingerprinter begins the fingerprint of a form, which version names.
+func NewFingerprinter(version string) Fingerprinter {
+	f := Fingerprinter{hash: sha256.New()}
+	f.Add(version)
 	return f
 }
 
-func (f fingerprint) sum() string { return hex.EncodeToString(f.Sum(nil)) }
+// Sum is the SHA-256 of what was added, in hex.
+func (f Fingerprinter) Sum() string { return hex.EncodeToString(f.hash.Sum(nil)) }
 
-// fingerprint writes values so that no two sequences look alike: each with its
+// Fingerprinter hashes values so that no two sequences look alike: each with its
 // length before it. A hash never fails to write.
-type fingerprint struct{ hash.Hash }
+type Fingerprinter struct{ hash hash.Hash }
 
-func (f fingerprint) add(values ...string) {
+// Add adds values in their order.
+func (f Fingerprinter) Add(values ...string) {
 	for _, v := range values {
-		f.count(len(v))
-		f.Hash.Write([]byte(v))
+		f.Count(len(v))
+		f.hash.Write([]byte(v))
 	}
 }
 
-func (f fingerprint) count(n int) { f.Hash.Write(binary.AppendUvarint(nil, uint64(n))) }
+// Count adds a number: how many values or groups follow.
+func (f Fingerprinter) Count(n int) { f.hash.Write(binary.AppendUvarint(nil, uint64(n))) }
 
-func (f fingerprint) addresses(as []email.Address) {
-	f.count(len(as))
+func (f Fingerprinter) addresses(as []email.Address) {
+	f.Count(len(as))
 	for _, a := range as {
-		f.add(a.Email, a.Name, a.Label, a.Detail)
+		f.Add(a.Email, a.Name, a.Label, a.Detail)
 	}
 }
 

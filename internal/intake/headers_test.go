@@ -50,15 +50,3 @@ func TestHeadersThatTheirFieldDoesNotAllow(t *testing.T) {
 	}
 	require.Equal(t, "/headers", refusal(strings.Join(many, ",")).Pointer)
 }
-
-func TestVariablesMayNotSpoilAHeader(t *testing.T) {
-	t.Parallel()
-	b := decodeBatch(t, templated(`"subject":"s","content":"t","headers":{"References":"<{{id}}@example.com>","X-Note":"{{id}}"}`,
-		`{"email":"b@example.net","variables":{"id":"=?1"}},{"email":"c@example.net","variables":{"id":"ü"}}`))
-	m, err := b.Message(0)
-	require.NoError(t, err)
-	require.Equal(t, "<=?1@example.com>", m.Headers[0].Value)
-	_, err = b.Message(1)
-	require.Equal(t, "/recipients/1/variables", failure(t, err).Fields[0].Pointer)
-	require.Contains(t, failure(t, err).Fields[0].Detail, "the header References")
-}

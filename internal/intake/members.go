@@ -18,9 +18,9 @@ const maxMembers = 1000
 // maxListed bounds the list of a batch, messages or recipients.
 const maxListed = 2 * email.MaxBatchRecipients
 
-// maxRecipientMembers bounds an array or object of one recipient of a batch. It may give
-// maxVariables of them; who gives a few more is told so for that recipient alone.
-const maxRecipientMembers = 2 * maxVariables
+// maxRecipientMembers bounds an array or object of one recipient of a batch. It may give half as
+// many variables; a few more are refused for that recipient alone.
+const maxRecipientMembers = 100
 
 // maxTokens bounds the names and values of a request, and the ends of its arrays and objects, in
 // all: work goes by them. A batch of 10,000 recipients with 50 variables each has 1.1 million.
@@ -30,8 +30,9 @@ const maxTokens = 2_000_000
 // of a warm-up, which has a day more than a year.
 const maxSmallMembers = 400
 
-// members applies the bounds of messages and batches.
-func members(body []byte, l Limits) error {
+// CheckMembers applies the bounds of messages and batches, before a body is decoded. The error is
+// an *email.Failure; what else is wrong with the body is for decoding to say.
+func CheckMembers(body []byte, l Limits) error {
 	return boundMembers(body, max(maxMembers, int64(l.MaxRecipients)), maxListed)
 }
 
@@ -45,7 +46,7 @@ func boundMembers(body []byte, most, listed int64) error {
 	name := "" // of the last member of the request itself
 	for tokens := 0; ; tokens++ {
 		if tokens == maxTokens {
-			return refused("", codeTooMany, fmt.Sprintf("there are more than %d names and values: send several requests", maxTokens))
+			return Refused("", CodeTooMany, fmt.Sprintf("there are more than %d names and values: send several requests", maxTokens))
 		}
 		t, err := d.ReadToken()
 		if err != nil {
@@ -77,7 +78,7 @@ func boundMembers(body []byte, most, listed int64) error {
 			n /= 2
 		}
 		if n > limits[depth-1] {
-			return refused(d.StackPointer().Parent(), codeTooMany, fmt.Sprintf("there are more than %d", limits[depth-1]))
+			return Refused(d.StackPointer().Parent(), CodeTooMany, fmt.Sprintf("there are more than %d", limits[depth-1]))
 		}
 	}
 }

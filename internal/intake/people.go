@@ -20,10 +20,10 @@ func (r request) senderPointer() string {
 	return ""
 }
 
-func (c *checker) sender(req request) email.Address {
+func (c *Checks) sender(req request) email.Address {
 	switch {
 	case req.From != nil && req.Source != nil:
-		c.refuse("/source", codeNamedTwice, "the sender is named by from and by source; give one of them")
+		c.Refuse("/source", CodeNamedTwice, "the sender is named by from and by source; give one of them")
 	case req.From != nil:
 		return c.address(req.senderPointer(), *req.From)
 	case req.Source != nil:
@@ -31,7 +31,7 @@ func (c *checker) sender(req request) email.Address {
 	case c.limits.DefaultSource != nil:
 		return *c.limits.DefaultSource
 	default:
-		c.refuse("/from", codeMissing, `give the sender: {"email": "…", "name": "…"}`)
+		c.Refuse("/from", CodeMissing, `give the sender: {"email": "…", "name": "…"}`)
 	}
 	return email.Address{}
 }
@@ -39,12 +39,12 @@ func (c *checker) sender(req request) email.Address {
 // recipients reads to or destinations, cc and bcc. An address that is listed
 // again is one recipient: the first listing stands, to before cc before bcc.
 // Local parts are told apart by case, domains are not (RFC 5321 section 2.4).
-func (c *checker) recipients(m *email.Message, req request) {
+func (c *Checks) recipients(m *email.Message, req request) {
 	var to []address
 	pointer := "/to"
 	switch {
 	case req.To != nil && req.Dest != nil:
-		c.refuse("/destinations", codeNamedTwice, "the recipients are named by to and by destinations; give one of them")
+		c.Refuse("/destinations", CodeNamedTwice, "the recipients are named by to and by destinations; give one of them")
 		to = *req.To
 	case req.To != nil:
 		to = *req.To
@@ -53,11 +53,11 @@ func (c *checker) recipients(m *email.Message, req request) {
 	}
 	listed := len(to) + len(req.Cc) + len(req.Bcc)
 	if listed == 0 {
-		c.refuse(pointer, codeMissing, `give at least one recipient: [{"email": "…"}]`)
+		c.Refuse(pointer, CodeMissing, `give at least one recipient: [{"email": "…"}]`)
 		return
 	}
 	if listed > c.limits.MaxRecipients {
-		c.refuse(pointer, codeTooMany, "to, cc and bcc list %d recipients together, the limit is %d: send several e-mails", listed, c.limits.MaxRecipients)
+		c.Refuse(pointer, CodeTooMany, "to, cc and bcc list %d recipients together, the limit is %d: send several e-mails", listed, c.limits.MaxRecipients)
 		return
 	}
 	seen := map[string]bool{}
@@ -75,15 +75,15 @@ func (c *checker) recipients(m *email.Message, req request) {
 	m.Bcc = unique(c.addresses("/bcc", req.Bcc))
 }
 
-func (c *checker) replyTo(as []address) []email.Address {
+func (c *Checks) replyTo(as []address) []email.Address {
 	if len(as) > maxReplyTo {
-		c.refuse("/reply_to", codeTooMany, "there are %d addresses, the limit is %d", len(as), maxReplyTo)
+		c.Refuse("/reply_to", CodeTooMany, "there are %d addresses, the limit is %d", len(as), maxReplyTo)
 		return nil
 	}
 	return c.addresses("/reply_to", as)
 }
 
-func (c *checker) addresses(pointer string, as []address) []email.Address {
+func (c *Checks) addresses(pointer string, as []address) []email.Address {
 	var out []email.Address
 	for i, a := range as {
 		out = append(out, c.address(fmt.Sprintf("%s/%d", pointer, i), a))
@@ -93,26 +93,26 @@ func (c *checker) addresses(pointer string, as []address) []email.Address {
 
 // address reads either shape of an address: name is the display name in the
 // first and a label in the second, where target_name is the display name.
-func (c *checker) address(pointer string, a address) email.Address {
+func (c *Checks) address(pointer string, a address) email.Address {
 	atAddr, addr, atName, name := "/email", a.Email, "/name", text(a.Name)
 	var label, detail string
 	if a.Email == nil && (a.Target != nil || a.Type != nil) {
 		atAddr, addr, atName, name = "/target", a.Target, "/target_name", text(a.TargetName)
 		label, detail = text(a.Name), text(a.Detail)
 	} else if a.Target != nil || a.TargetName != nil || a.Type != nil || a.Detail != nil {
-		c.refuse(pointer, codeNamedTwice, "the address mixes its two forms; give email and name, or type, target, target_name, name and detail")
+		c.Refuse(pointer, CodeNamedTwice, "the address mixes its two forms; give email and name, or type, target, target_name, name and detail")
 		return email.Address{}
 	}
 	var out email.Address
 	var err error
 	switch {
 	case addr == nil:
-		c.refuse(pointer+atAddr, codeMissing, "give the address")
+		c.Refuse(pointer+atAddr, CodeMissing, "give the address")
 	case a.Type != nil && *a.Type != "email":
-		c.refuse(pointer+"/type", codeUnsupported, `only addresses of type "email" take mail`)
+		c.Refuse(pointer+"/type", CodeUnsupported, `only addresses of type "email" take mail`)
 	default:
 		if out.Email, err = addrSpec(*addr); err != nil {
-			c.refuse(pointer+atAddr, codeInvalidAddress, "%s", err)
+			c.Refuse(pointer+atAddr, CodeInvalidAddress, "%s", err)
 		}
 	}
 	out.Name = c.name(pointer+atName, name)
@@ -123,14 +123,14 @@ func (c *checker) address(pointer string, a address) email.Address {
 	return out
 }
 
-func (c *checker) name(pointer, s string) string {
+func (c *Checks) name(pointer, s string) string {
 	name, err := displayName(s)
 	switch {
 	case err == nil:
-	case control(s):
-		c.refuse(pointer, codeControl, "%s", err)
+	case Control(s):
+		c.Refuse(pointer, CodeControl, "%s", err)
 	default:
-		c.refuse(pointer, codeTooLong, "%s", err)
+		c.Refuse(pointer, CodeTooLong, "%s", err)
 	}
 	return name
 }

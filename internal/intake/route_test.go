@@ -54,26 +54,3 @@ func TestMailThatNoRelayTakesIsRefused(t *testing.T) {
 		})
 	}
 }
-
-func TestABatchsItemsThatNoRelayTakesAreRefusedOneByOne(t *testing.T) {
-	t.Parallel()
-	l := limits()
-	l.Serves = onlyX
-	item := func(from string) string {
-		return `{"from":{"email":"` + from + `"},"to":[{"email":"b@z.com"}],"subject":"s","content":"c"}`
-	}
-	b, err := intake.DecodeBatch([]byte(`{"mode":"permissive","messages":[`+item("a@x.com")+`,`+item("a@y.com")+`]}`), l)
-	require.NoError(t, err)
-	_, err = b.Message(0)
-	require.NoError(t, err)
-	_, err = b.Message(1)
-	f, ok := errors.AsType[*email.Failure](err)
-	require.True(t, ok)
-	require.Equal(t, "/messages/1/from", f.Fields[0].Pointer)
-	require.Equal(t, "no_relay", f.Fields[0].Code)
-
-	_, err = intake.DecodeBatch([]byte(`{"message":{"from":{"email":"a@y.com"},"subject":"s","content":"c"},"recipients":[{"email":"b@z.com"}]}`), l)
-	f, ok = errors.AsType[*email.Failure](err)
-	require.True(t, ok)
-	require.Equal(t, "/message/from", f.Fields[0].Pointer)
-}

@@ -1,8 +1,6 @@
 package intake
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -77,23 +75,23 @@ type headerField struct {
 	value *string
 }
 
-// typeError says in words of our own which type belongs at a place; the decoder
+// TypeError says in words of our own which type belongs at a place; the decoder
 // adds the place.
-type typeError string
+type TypeError string
 
-func (e typeError) Error() string { return string(e) }
+func (e TypeError) Error() string { return string(e) }
 
 const (
-	wantAddress = typeError(`an address is an object: {"email": "…", "name": "…"}`)
-	wantContent = typeError(`content is a string, or an object: {"text": "…", "html": "…"}`)
-	wantHeaders = typeError(`headers is an object: {"X-Name": "value"}`)
+	wantAddress = TypeError(`an address is an object: {"email": "…", "name": "…"}`)
+	wantContent = TypeError(`content is a string, or an object: {"text": "…", "html": "…"}`)
+	wantHeaders = TypeError(`headers is an object: {"X-Name": "value"}`)
 )
 
 // UnmarshalJSONFrom refuses what is not an object: plain strings are the mistake
 // that everybody makes.
 func (a *address) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {
-		return kindError(d, wantAddress)
+		return WrongKind(d, wantAddress)
 	}
 	type plain address
 	return json.UnmarshalDecode(d, (*plain)(a))
@@ -109,7 +107,7 @@ func (c *content) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		type plain content
 		return json.UnmarshalDecode(d, (*plain)(c))
 	}
-	return kindError(d, wantContent)
+	return WrongKind(d, wantContent)
 }
 
 // UnmarshalJSONFrom reads an object of strings.
@@ -119,7 +117,7 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return d.SkipValue()
 	case '{':
 	default:
-		return kindError(d, wantHeaders)
+		return WrongKind(d, wantHeaders)
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return err
@@ -138,50 +136,8 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// variables are a recipient's. Only the first maxVariables are kept, all are counted: a
-// batch's recipients have as many together as its body has room for.
-type variables struct {
-	values map[string]*string
-	n      int
-}
-
-const wantVariables = typeError("the value has the wrong type; give an object")
-
-// UnmarshalJSONFrom reads an object of strings.
-func (v *variables) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	switch d.PeekKind() {
-	case 'n':
-		return d.SkipValue()
-	case '{':
-	default:
-		return kindError(d, wantVariables)
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	for v.values = map[string]*string{}; d.PeekKind() != '}'; v.n++ {
-		if v.n >= maxVariables {
-			if err := errors.Join(d.SkipValue(), d.SkipValue()); err != nil {
-				return err
-			}
-			continue
-		}
-		var name string
-		var value *string
-		if err := json.UnmarshalDecode(d, &name); err != nil {
-			return err
-		}
-		if err := json.UnmarshalDecode(d, &value); err != nil {
-			return err
-		}
-		v.values[name] = value
-	}
-	_, err := d.ReadToken()
-	return err
-}
-
-// kindError is want, unless there is no value at all but broken JSON.
-func kindError(d *jsontext.Decoder, want typeError) error {
+// WrongKind is want, unless there is no value at all but broken JSON.
+func WrongKind(d *jsontext.Decoder, want TypeError) error {
 	switch d.PeekKind() {
 	case jsontext.KindInvalid, '}', ']':
 		if _, err := d.ReadToken(); err != nil {

@@ -1,4 +1,4 @@
-package intake
+package mailmerge
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
 )
 
 // Batch is a decoded request for many messages: a list of them, or one message for
@@ -18,7 +19,7 @@ type Batch struct {
 	list       []jsontext.Value
 	tmpl       *template
 	recipients []recipient
-	limits     Limits
+	limits     intake.Limits
 	// senders are where the messages of a list name theirs, once Message has read them.
 	senders []string
 	// stored is the result of Bytes.
@@ -47,53 +48,53 @@ type recipient struct {
 
 const wantRecipient = `a recipient is an object: {"email": "…", "name": "…", "variables": {…}}`
 
-func newRecipient(body jsontext.Value, l Limits) recipient {
+func newRecipient(body jsontext.Value, l intake.Limits) recipient {
 	if body.Kind() != '{' {
-		return recipient{refusal: refused("", codeWrongType, wantRecipient)}
+		return recipient{refusal: intake.Refused("", intake.CodeWrongType, wantRecipient)}
 	}
 	var r recipient
 	// That no name is there twice has been seen with the whole request.
-	if err := unmarshal(body, &r, l.IgnoreUnknown, jsontext.AllowDuplicateNames(true)); err != nil {
+	if err := intake.UnmarshalPart(body, &r, l.IgnoreUnknown, jsontext.AllowDuplicateNames(true)); err != nil {
 		return recipient{refusal: err}
 	}
 	return r
 }
 
-// DecodeBatch reads a request for many messages. What is wrong with the request as a
+// Decode reads a request for many messages. What is wrong with the request as a
 // whole is an *email.Failure here; what is wrong with an item is Message's to say.
-func DecodeBatch(body []byte, l Limits) (*Batch, error) {
-	if err := members(body, l); err != nil {
+func Decode(body []byte, l intake.Limits) (*Batch, error) {
+	if err := intake.CheckMembers(body, l); err != nil {
 		return nil, err
 	}
 	var req batchRequest
-	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
+	if err := intake.UnmarshalPart(body, &req, l.IgnoreUnknown); err != nil {
 		return nil, err
 	}
-	b := &Batch{limits: l.withDefaults()}
-	c := &checker{limits: b.limits}
-	b.Mode = oneOf(c, "/mode", req.Mode, email.BatchStrict, email.BatchPermissive)
+	b := &Batch{limits: l.WithDefaults()}
+	c := intake.NewChecks(b.limits)
+	b.Mode = intake.OneOf(c, "/mode", req.Mode, email.BatchStrict, email.BatchPermissive)
 	if req.Message.Kind() == 'n' {
 		req.Message = nil
 	}
 	switch {
 	case req.Messages != nil && (req.Message != nil || req.Recipients != nil):
-		c.refuse("/messages", codeNamedTwice, "give messages, or one message with recipients, not both")
+		c.Refuse("/messages", intake.CodeNamedTwice, "give messages, or one message with recipients, not both")
 	case req.Messages != nil:
 		b.list = *req.Messages
 		b.senders = make([]string, len(b.list))
-		c.count("/messages", len(b.list), email.MaxBatchMessages, "messages")
+		count(c, "/messages", len(b.list), email.MaxBatchMessages, "messages")
 		b.stored = int64(len(body))
 	case req.Message != nil || req.Recipients != nil:
 		b.template(c, req)
 	default:
-		c.refuse("/messages", codeMissing, `give messages: [{…}, …], or one message with recipients: [{"email": "…", "variables": {…}}]`)
+		c.Refuse("/messages", intake.CodeMissing, `give messages: [{…}, …], or one message with recipients: [{"email": "…", "variables": {…}}]`)
 	}
-	return b, c.refused()
+	return b, c.Err()
 }
 
 // IsBatch tells a request for many messages from one for a single message.
 func IsBatch(body []byte) bool {
-	for name := range ownMembers(body) {
+	for name := range intake.OwnMembers(body) {
 		if name == "messages" || name == "message" || name == "recipients" {
 			return true
 		}
@@ -101,32 +102,32 @@ func IsBatch(body []byte) bool {
 	return false
 }
 
-func (c *checker) count(pointer string, n, limit int, what string) {
+func count(c *intake.Checks, pointer string, n, limit int, what string) {
 	switch {
 	case n == 0:
-		c.refuse(pointer, codeMissing, "give at least one")
+		c.Refuse(pointer, intake.CodeMissing, "give at least one")
 	case n > limit:
-		c.refuse(pointer, codeTooMany, "there are %d %s, the limit is %d: send several batches", n, what, limit)
+		c.Refuse(pointer, intake.CodeTooMany, "there are %d %s, the limit is %d: send several batches", n, what, limit)
 	}
 }
 
-func (b *Batch) template(c *checker, req batchRequest) {
+func (b *Batch) template(c *intake.Checks, req batchRequest) {
 	if req.Recipients == nil {
-		c.refuse("/recipients", codeMissing, `give the recipients of the message: [{"email": "…"}]`)
+		c.Refuse("/recipients", intake.CodeMissing, `give the recipients of the message: [{"email": "…"}]`)
 	} else {
-		c.count("/recipients", len(*req.Recipients), email.MaxBatchRecipients, "recipients")
+		count(c, "/recipients", len(*req.Recipients), email.MaxBatchRecipients, "recipients")
 	}
 	if req.Message == nil {
-		c.refuse("/message", codeMissing, "give the message that the recipients are to get")
+		c.Refuse("/message", intake.CodeMissing, "give the message that the recipients are to get")
 		return
 	}
 	if req.Message.Kind() != '{' {
-		c.refuse("/message", codeWrongType, wantMessage)
+		c.Refuse("/message", intake.CodeWrongType, wantMessage)
 		return
 	}
 	t, err := newTemplate(req.Message, b.limits)
 	if err != nil {
-		c.take(err, "/message")
+		c.Adopt(err, "/message")
 		return
 	}
 	b.tmpl = t
@@ -135,16 +136,16 @@ func (b *Batch) template(c *checker, req batchRequest) {
 	}
 	b.list = *req.Recipients
 	if n := t.places() * int64(len(b.list)); n > maxFilledIn { // before any of them is read
-		c.refuse("/message", codeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.list), maxFilledIn)
+		c.Refuse("/message", intake.CodeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.list), maxFilledIn)
 	}
-	if len(c.fields) > 0 {
+	if !c.Passed() {
 		return
 	}
 	for _, r := range b.list {
 		b.recipients = append(b.recipients, newRecipient(r, b.limits))
 	}
 	if b.stored = b.bytes(); b.stored > email.MaxBatchContentBytes {
-		c.refuse("/recipients", codeTooLarge, "the %d copies have %d bytes together (subject, text, HTML, calendar, headers, metadata, tags, names), the limit is %d: send several batches",
+		c.Refuse("/recipients", intake.CodeTooLarge, "the %d copies have %d bytes together (subject, text, HTML, calendar, headers, metadata, tags, names), the limit is %d: send several batches",
 			len(b.recipients), b.stored, email.MaxBatchContentBytes)
 	}
 }
@@ -161,7 +162,7 @@ func (b *Batch) bytes() (total int64) {
 		if r.refusal != nil {
 			continue
 		}
-		vars := map[string]string{"email": text(r.Email), "name": text(r.Name)}
+		vars := map[string]string{"email": deref(r.Email), "name": deref(r.Name)}
 		for name, v := range r.Variables.values {
 			if v != nil && len(*v) <= maxVariableBytes && b.tmpl.names[name] {
 				vars[name] = *v
@@ -170,29 +171,6 @@ func (b *Batch) bytes() (total int64) {
 		total += b.tmpl.stored(vars, b.tmpl.escape(vars))
 	}
 	return total
-}
-
-// take adopts the problems of a part, at its place.
-func (c *checker) take(err error, place string) {
-	for _, f := range at(err, place).Fields {
-		c.refuse(f.Pointer, f.Code, "%s", f.Detail)
-	}
-}
-
-// at moves the problems of a part to where the part is.
-func at(err error, place string) *email.Failure {
-	f, ok := err.(*email.Failure) //nolint:errorlint // ours, as it was made
-	if !ok {
-		f = email.Fail(email.CodeInvalidRequest, refusedDetail)
-		f.Err = err
-	}
-	moved := *f
-	moved.Fields = make([]email.FieldError, len(f.Fields))
-	for i, e := range f.Fields {
-		e.Pointer = place + e.Pointer
-		moved.Fields[i] = e
-	}
-	return &moved
 }
 
 // Len is how many messages there are.
@@ -230,15 +208,15 @@ func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
 		place = fmt.Sprintf("/recipients/%d", i)
 		m, err = b.tmpl.message(b.recipients[i], textToo)
 	case b.list[i].Kind() != '{':
-		place, err = b.Place(i), refused("", codeWrongType, wantMessage)
+		place, err = b.Place(i), intake.Refused("", intake.CodeWrongType, wantMessage)
 	default:
 		place = b.Place(i)
-		var d Decoded
-		d, err = Decode(b.list[i], b.limits)
+		var d intake.Decoded
+		d, err = intake.Decode(b.list[i], b.limits)
 		m, b.senders[i] = d.Message, d.SenderPointer
 	}
 	if err != nil {
-		f := at(err, place)
+		f := intake.Under(err, place)
 		f.Fields = f.Fields[:min(len(f.Fields), maxItemFields)]
 		return email.Message{}, f
 	}
@@ -250,16 +228,24 @@ const maxItemFields = 10
 
 // Fingerprint is that of all its messages in their order.
 func (b *Batch) Fingerprint() string {
-	f := newFingerprint("postrider batch 1")
-	f.add(string(b.Mode))
-	f.count(b.Len())
+	f := intake.NewFingerprinter("postrider batch 1")
+	f.Add(string(b.Mode))
+	f.Count(b.Len())
 	for i := range b.Len() {
 		m, err := b.message(i, false)
 		if err != nil {
-			f.add("refused", string(b.list[i]))
+			f.Add("refused", string(b.list[i]))
 			continue
 		}
-		f.add(Fingerprint(m))
+		f.Add(intake.Fingerprint(m))
 	}
-	return f.sum()
+	return f.Sum()
+}
+
+// deref is what a member of a request holds; empty where it is absent.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

@@ -1,7 +1,6 @@
-package intake_test
+package mailmerge_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,12 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/intaketest"
+	"github.com/postrider/postrider/internal/mailmerge"
 )
 
-func decodeBatch(t *testing.T, body string) *intake.Batch {
+func decodeBatch(t *testing.T, body string) *mailmerge.Batch {
 	t.Helper()
-	b, err := intake.DecodeBatch([]byte(body), limits())
+	b, err := mailmerge.Decode([]byte(body), limits())
 	require.NoError(t, err, "%.300s", body)
 	return b
 }
@@ -24,15 +24,6 @@ func decodeBatch(t *testing.T, body string) *intake.Batch {
 // templated is a batch of one message with some members, for some recipients.
 func templated(message, recipients string) string {
 	return `{"message":{"from":{"email":"a@example.com"},` + message + `},"recipients":[` + recipients + `]}`
-}
-
-// quoted is a JSON string.
-func quoted(s string) string {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(err)
-	}
-	return string(text)
 }
 
 func TestABatchOfMessages(t *testing.T) {
@@ -159,7 +150,7 @@ func TestBadBatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := intake.DecodeBatch([]byte(tt.body), limits())
+			b, err := mailmerge.Decode([]byte(tt.body), limits())
 			if strings.HasPrefix(name, "1 ") {
 				require.NoError(t, err)
 				_, err = b.Message(1)
@@ -239,7 +230,7 @@ func BenchmarkBatch(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				batch, err := intake.DecodeBatch(body, limits())
+				batch, err := mailmerge.Decode(body, limits())
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -254,9 +245,9 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// FuzzDecodeBatch looks for a panic, an error that is no refusal, and a message that
+// FuzzDecode looks for a panic, an error that is no refusal, and a message that
 // breaks what email.Message promises.
-func FuzzDecodeBatch(f *testing.F) {
+func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"messages":[` + with(`"tags":["a"]`) + `,{"to":1},null]}`,
 		templated(`"subject":"{{ name }} {{a}}","content":{"text":"{{a}}","html":"<p title=\"{{a}}\">{{name}}"},"headers":{"X-A":"{{a}}"},"metadata":{"a":"{{a}}"}`,
@@ -268,7 +259,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := string(body)
-		b, err := intake.DecodeBatch(body, limits())
+		b, err := mailmerge.Decode(body, limits())
 		if err != nil {
 			refusal, ok := errors.AsType[*email.Failure](err)
 			require.True(t, ok, "%v", err)
@@ -290,7 +281,7 @@ func FuzzDecodeBatch(f *testing.F) {
 				}
 				continue
 			}
-			holds(t, m)
+			intaketest.Holds(t, m)
 			total += stored(m)
 		}
 		require.Less(t, total, 2*email.MaxBatchContentBytes)

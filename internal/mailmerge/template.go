@@ -1,12 +1,10 @@
-package intake
+package mailmerge
 
 import (
 	"errors"
-	"fmt"
 	"html"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,24 +14,14 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/header"
 	"github.com/postrider/postrider/internal/htmltext"
+	"github.com/postrider/postrider/internal/intake"
 )
-
-// Limits of variables. Those that a message may use are as many as a recipient may
-// give, and email and name.
-const (
-	maxVariables     = 50
-	maxVariableBytes = 8192
-	maxNames         = maxVariables + 2
-)
-
-// VariableName matches the names that variables may have.
-var VariableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
 
 // template is a message with places for variables, {{name}}, in its subject, text,
 // HTML, and in the values of headers and metadata. HTML gets them escaped.
 type template struct {
 	base   email.Message
-	limits Limits
+	limits intake.Limits
 	// sender is where the message names its sender, or could.
 	sender string
 
@@ -81,69 +69,41 @@ func (p *part) fill(vars map[string]string) string {
 	})
 }
 
-// standIn takes the place of the recipient while the message itself is checked.
-const standIn = "stand.in@example.com"
-
 // newTemplate reads the message that many are to get: it names no recipients.
-func newTemplate(body jsontext.Value, l Limits) (*template, error) {
-	var req request
-	if err := unmarshal(body, &req, l.IgnoreUnknown); err != nil {
-		return nil, err
-	}
-	c := &checker{limits: l}
-	for _, list := range []struct {
-		pointer string
-		named   bool
-	}{{"/to", req.To != nil}, {"/destinations", req.Dest != nil}, {"/cc", req.Cc != nil}, {"/bcc", req.Bcc != nil}} {
-		if list.named {
-			c.refuse(list.pointer, codeUnsupported, "a batch's message names no recipients: each of recipients gets a copy of its own; remove it")
-		}
-	}
-	for i, a := range req.Attachments {
-		if a.URL != nil || text(a.ReferenceType) == string(email.ReferenceRecording) {
-			c.refuse(fmt.Sprintf("/attachments/%d", i), codeUnsupported, "it would be fetched once for every recipient: upload it with POST /v1.0/files, and refer to that")
-		}
-	}
-	if err := c.refused(); err != nil {
-		return nil, err
-	}
-	to := standIn
-	req.To = &[]address{{Email: &to}}
-	m, err := normalize(req, l)
+func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
+	m, err := intake.DecodeForMany(body, l)
 	if err != nil {
 		return nil, err
 	}
 	t := &template{base: m.Message, limits: l, sender: m.SenderPointer, metadata: map[string]*part{}, names: map[string]bool{}, each: fixedBytes(m.Message)}
-	c = &checker{limits: l}
+	c := intake.NewChecks(l)
 	t.subject = t.part(c, "/subject", m.Subject)
-	plain, atText := m.Text, "/content/text"
+	plain := m.Text
 	if m.TextFromHTML {
 		plain = ""
-	} else if req.Content.plain {
-		atText = "/content"
 	}
-	t.text, t.html = t.part(c, atText, plain), t.part(c, "/content/html", m.HTML)
+	t.text, t.html = t.part(c, m.TextPointer, plain), t.part(c, "/content/html", m.HTML)
 	if strings.Contains(m.Calendar.ICS, open) {
-		c.refuse("/content/calendar/ics", codeUnsupported, "variables are not filled in inside a calendar, which all recipients get alike; remove the {{, or send messages of their own")
+		c.Refuse("/content/calendar/ics", intake.CodeUnsupported, "variables are not filled in inside a calendar, which all recipients get alike; remove the {{, or send messages of their own")
 	}
 	for _, h := range m.Headers {
-		t.headers = append(t.headers, t.part(c, member("/headers", h.Name), h.Value))
+		t.headers = append(t.headers, t.part(c, intake.Member("/headers", h.Name), h.Value))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
-		t.metadata[name] = t.part(c, member("/metadata", name), m.Metadata[name])
+		t.metadata[name] = t.part(c, intake.Member("/metadata", name), m.Metadata[name])
 	}
 	if len(t.names) > maxNames {
-		c.refuse("", codeTooMany, "the message uses more than %d variables", maxNames)
+		c.Refuse("", intake.CodeTooMany, "the message uses more than %d variables", maxNames)
 	}
-	return t, c.refused()
+	return t, c.Err()
 }
 
 // part reads one text with its variables. Past maxNames it reads no new ones.
-func (t *template) part(c *checker, pointer, s string) *part {
+func (t *template) part(c *intake.Checks, pointer, s string) *part {
 	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
 	var err error
 	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
-		c.refuse(pointer, codeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
+		c.Refuse(pointer, intake.CodeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
 		return nil
 	}
 	_, err = p.template.ExecuteFunc(io.Discard, func(_ io.Writer, tag string) (int, error) {
@@ -159,7 +119,7 @@ func (t *template) part(c *checker, pointer, s string) *part {
 		return 0, nil
 	})
 	if err != nil {
-		c.refuse(pointer, codeInvalidName, "between {{ and }} stands the name of a variable: 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
+		c.Refuse(pointer, intake.CodeInvalidName, "between {{ and }} stands the name of a variable: 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
 	}
 	return p
 }
@@ -228,15 +188,15 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	if r.refusal != nil {
 		return email.Message{}, r.refusal
 	}
-	c := &checker{limits: t.limits}
-	to := c.address("", address{Email: r.Email, Name: r.Name})
+	c := intake.NewChecks(t.limits)
+	to := c.Recipient("", r.Email, r.Name)
 	vars := t.variables(c, r, to)
-	if err := c.refused(); err != nil {
+	if err := c.Err(); err != nil {
 		return email.Message{}, err
 	}
 	escaped := t.escape(vars)
 	t.fits(c, vars, escaped)
-	if err := c.refused(); err != nil {
+	if err := c.Err(); err != nil {
 		return email.Message{}, err
 	}
 	m := t.base
@@ -248,17 +208,17 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
 			if forbidden(vars[name]) {
-				c.refuse(member("/variables", name), codeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
+				c.Refuse(intake.Member("/variables", name), intake.CodeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
 			}
 		}
 		return s
 	}
-	m.Subject = fill("the subject", t.subject, control)
+	m.Subject = fill("the subject", t.subject, intake.Control)
 	m.Headers = slices.Clone(m.Headers)
 	for i, h := range m.Headers {
-		value := strings.TrimSpace(fill("the header "+h.Name, t.headers[i], headerControl))
+		value := strings.TrimSpace(fill("the header "+h.Name, t.headers[i], intake.HeaderControl))
 		if _, err := header.Encode(h.Name, value); err != nil {
-			c.refuse("/variables", codeInvalid, "with these variables, the header %s is not valid: %s", h.Name, err)
+			c.Refuse("/variables", intake.CodeInvalid, "with these variables, the header %s is not valid: %s", h.Name, err)
 		}
 		m.Headers[i].Value = value
 	}
@@ -269,73 +229,37 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	m.Text, m.HTML = t.text.fill(vars), t.html.fill(escaped)
 	switch m.TextFromHTML = m.Text == "" && m.HTML != ""; {
 	case m.Text == "" && m.HTML == "":
-		c.refuse("/variables", codeInvalid, "with these variables, text and HTML would be empty")
+		c.Refuse("/variables", intake.CodeInvalid, "with these variables, text and HTML would be empty")
 	case !m.TextFromHTML || !textToo:
 	case len(t.html.uses) == 0 && t.base.TextFromHTML:
 		m.Text = t.base.Text
 	default:
 		var ok bool
 		if m.Text, ok = htmltext.Convert(m.HTML, t.limits.MaxMessageBytes); !ok {
-			c.refuse("/variables", codeTooLong, "with these variables, "+textTooLong)
+			c.Refuse("/variables", intake.CodeTooLong, "with these variables, "+intake.TextTooLong)
 		}
 	}
-	return m, c.refused()
+	return m, c.Err()
 }
 
 // fits refuses variables with which something would be larger than it may be.
-func (t *template) fits(c *checker, vars, escaped map[string]string) {
+func (t *template) fits(c *intake.Checks, vars, escaped map[string]string) {
 	within := func(what string, size, limit int64) {
 		if size > limit {
-			c.refuse("/variables", codeTooLong, "with these variables, %s would have %d bytes, the limit is %d", what, size, limit)
+			c.Refuse("/variables", intake.CodeTooLong, "with these variables, %s would have %d bytes, the limit is %d", what, size, limit)
 		}
 	}
-	within("the subject", t.subject.size(vars), maxSubject)
+	within("the subject", t.subject.size(vars), intake.MaxSubjectBytes)
 	var headers int64
 	for i, h := range t.base.Headers {
 		size := t.headers[i].size(vars)
-		within("the header "+h.Name, size, maxHeaderValue)
+		within("the header "+h.Name, size, intake.MaxHeaderBytes)
 		headers += int64(len(h.Name)) + size
 	}
-	within("the headers", headers, maxHeadersBytes)
+	within("the headers", headers, intake.MaxHeadersBytes)
 	for _, name := range slices.Sorted(maps.Keys(t.metadata)) {
-		within("a value of metadata", t.metadata[name].size(vars), maxMetadataValue)
+		within("a value of metadata", t.metadata[name].size(vars), intake.MaxMetadataBytes)
 	}
 	files := email.Message{Attachments: t.base.Attachments, Calendar: t.base.Calendar}
 	within("text, HTML and attachments", t.bytes(vars, escaped)+files.Size(), t.limits.MaxMessageBytes)
-}
-
-// variables are the recipient's own, and email and name where it sets none of that
-// name. Every one that the message uses has to be there.
-func (t *template) variables(c *checker, r recipient, to email.Address) map[string]string {
-	if r.Variables.n > maxVariables {
-		c.refuse("/variables", codeTooMany, "there are %d variables, the limit is %d", r.Variables.n, maxVariables)
-		return nil
-	}
-	vars := map[string]string{"email": to.Email}
-	if to.Name != "" {
-		vars["name"] = to.Name
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Variables.values)) {
-		pointer, v := member("/variables", name), r.Variables.values[name]
-		switch {
-		case !VariableName.MatchString(name):
-			c.refuse("/variables", codeInvalidName, "a variable's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
-		case v == nil:
-			c.refuse(pointer, codeWrongType, "the value has the wrong type; give a string")
-		case strings.ContainsRune(*v, 0):
-			c.refuse(pointer, codeControl, "remove the NUL characters")
-		case len(*v) > maxVariableBytes:
-			c.refuse(pointer, codeTooLong, "the value has %d bytes, the limit is %d", len(*v), maxVariableBytes)
-		default:
-			vars[name] = *v
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.names)) {
-		_, given := r.Variables.values[name]
-		given = given || name == "name" && text(r.Name) != "" // refused by itself, if it is not good
-		if _, ok := vars[name]; !ok && !given {
-			c.refuse(member("/variables", name), codeMissing, "the message uses this variable; give its value, which may be empty")
-		}
-	}
-	return vars
 }

@@ -1,4 +1,4 @@
-package intake_test
+package mailmerge_test
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/mailmerge"
 )
 
 // stored is what the store keeps of one copy, in bytes: its texts in all columns.
@@ -74,13 +74,13 @@ func TestWhatEachCopyStoresIsCounted(t *testing.T) {
 				require.NoError(t, err)
 				return body
 			}
-			_, err := intake.DecodeBatch(request(copies), limits())
+			_, err := mailmerge.Decode(request(copies), limits())
 			refusal, ok := errors.AsType[*email.Failure](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, "/recipients", refusal.Fields[0].Pointer, "%v", refusal.Fields)
 			require.Equal(t, "too_large", refusal.Fields[0].Code)
 
-			few, err := intake.DecodeBatch(request(10), limits())
+			few, err := mailmerge.Decode(request(10), limits())
 			require.NoError(t, err)
 			total := int64(0)
 			for i := range few.Len() {

@@ -1,0 +1,72 @@
+package mailmerge_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/mailmerge"
+	"github.com/postrider/postrider/internal/memtest"
+)
+
+// Not parallel: other tests' memory would count.
+func TestMillionsOfMembersOfABatchAreNotDecoded(t *testing.T) {
+	many := func(member string) string { return strings.Repeat(member+",", 8<<20/(len(member)+1)) + member }
+	named := func() string {
+		var b strings.Builder
+		for i := range 700_000 {
+			fmt.Fprintf(&b, `"n%d":"",`, i)
+		}
+		return b.String() + `"n":""`
+	}()
+	for name, tc := range map[string]struct{ body, pointer string }{
+		"batch of messages":  {`{"messages":[` + many(`{}`) + `]}`, "/messages"},
+		"batch to many":      {`{"message":{},"recipients":[` + many(`{}`) + `]}`, "/recipients"},
+		"a copy's variables": {`{"message":{},"recipients":[{"email":"a@x.test","variables":{` + named + `}}]}`, "/recipients/0/variables"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := []byte(tc.body)
+			before := memtest.Allocated()
+			_, err := mailmerge.Decode(body, limits())
+			require.Less(t, memtest.Allocated()-before, int64(4<<20), "bytes, for a body of 8 MiB")
+			f := failure(t, err)
+			require.Equal(t, email.CodeInvalidRequest, f.Code)
+			require.Equal(t, tc.pointer+" too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+		})
+	}
+}
+
+// TestManyRecipientsVariables: each may have a few, and the product is bounded.
+func TestManyRecipientsVariables(t *testing.T) {
+	one := `{"email":"a@x.test","variables":{`
+	for i := range 99 {
+		one += fmt.Sprintf(`"n%d":"",`, i)
+	}
+	one += `"n":""}},`
+	body := `{"message":{"from":{"email":"a@y.test"},"subject":"","content":"x"},"recipients":[` + strings.Repeat(one, 9000)
+	body = body[:len(body)-1] + `]}`
+	before := memtest.Live()
+	b, err := mailmerge.Decode([]byte(body), limits())
+	require.NoError(t, err)
+	require.Less(t, memtest.Live()-before, int64(4*len(body)), "bytes, for a body of %d: half of the variables are kept", len(body))
+	_, err = b.Message(0)
+	f := failure(t, err)
+	require.Equal(t, "/recipients/0/variables there are 100 variables, the limit is 50", f.Fields[0].Pointer+" "+f.Fields[0].Detail)
+}
+
+// TestManyPlacesForVariables: what it takes to fill them in is bounded, however short the result.
+func TestManyPlacesForVariables(t *testing.T) {
+	t.Parallel()
+	batch := func(places, recipients int) error {
+		_, err := mailmerge.Decode([]byte(`{"message":{"from":{"email":"a@y.test"},"subject":"","content":"x`+strings.Repeat("{{a}}", places)+`"},
+			"recipients":[`+strings.TrimSuffix(strings.Repeat(`{"email":"a@x.test","variables":{"a":""}},`, recipients), ",")+`]}`), limits())
+		return err
+	}
+	require.NoError(t, batch(1000, 10_000))
+	f := failure(t, batch(1001, 10_000))
+	require.Equal(t, "/message too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+	require.Contains(t, f.Fields[0].Detail, "1001 places")
+}
