@@ -12,9 +12,9 @@ package advice
 import (
 	"fmt"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Level says how much a check found.
@@ -146,18 +146,7 @@ func excerpt(s string) string {
 	if len(s) <= maxExcerpt {
 		return s
 	}
-	return clip(s, maxExcerpt) + "…"
-}
-
-// clip cuts a text between characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return plaintext.Cut(s, maxExcerpt) + "…"
 }
 
 // times is "1 image" or "2 images".

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // endLink judges the <a> that ends.
@@ -16,7 +17,7 @@ func (r *reader) endLink() {
 	l := r.link
 	r.link = nil
 	text, href := strings.Join(strings.Fields(l.text.String()), " "), strings.TrimSpace(l.href)
-	if namesUnsubscribing(text) || namesUnsubscribing(clip(href, 2048)) {
+	if namesUnsubscribing(text) || namesUnsubscribing(plaintext.Cut(href, 2048)) {
 		r.unsubscribeLink = true
 	}
 	scheme, _ := schemeOf(href)
@@ -51,7 +52,7 @@ func (r *reader) endLink() {
 		r.weakLinks.add(l.where, "http:")
 	}
 	if shown := shownDomain(text); shown != "" && !related(shown, host) {
-		r.disguisedLinks.add(l.where, shown+" leads to "+clip(host, 100))
+		r.disguisedLinks.add(l.where, shown+" leads to "+plaintext.Cut(host, 100))
 	}
 }
 
@@ -174,7 +175,7 @@ func (l *letter) unsubscribe() verdict {
 			oneClick = h.Value
 		}
 	}
-	text := clip(l.Text, maxText)
+	text := plaintext.Cut(l.Text, maxText)
 	link := l.page.unsubscribeLink || !l.TextFromHTML && namesUnsubscribing(text) && strings.ContainsAny(text, ":@")
 	https := strings.Contains(strings.ToLower(list), "<https://")
 	const header = `Add the headers "List-Unsubscribe": "<https://…>" and "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" (RFC 8058), which large providers require of mail to many.`

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // maxText is how much of a text is searched for words, in bytes.
@@ -96,9 +97,9 @@ func (r *reader) read(z *html.Tokenizer) {
 	case r.unread != "":
 	case r.words.Len() < maxText || r.link != nil && r.link.text.Len() < maxLinkText:
 		s := string(z.Text())
-		r.words.WriteString(clip(s, max(0, maxText-r.words.Len())))
+		r.words.WriteString(plaintext.Cut(s, max(0, maxText-r.words.Len())))
 		if r.link != nil {
-			r.link.text.WriteString(clip(s, max(0, maxLinkText-r.link.text.Len())))
+			r.link.text.WriteString(plaintext.Cut(s, max(0, maxLinkText-r.link.text.Len())))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // spamPhrases are words of advertising that spam is full of and that ordinary mail
@@ -68,7 +70,7 @@ func quoted(list []string) string {
 // readable is what recipients read: the text and, where the client wrote both, the
 // HTML's.
 func (l *letter) readable() string {
-	text := clip(l.Text, maxText)
+	text := plaintext.Cut(l.Text, maxText)
 	if !l.TextFromHTML {
 		text += "\n" + l.page.text
 	}
@@ -103,7 +105,7 @@ func around(text string, at, length int) string {
 	for from < at && !utf8.RuneStart(text[from]) {
 		from++
 	}
-	out := clip(text[from:], at-from+length+40)
+	out := plaintext.Cut(text[from:], at-from+length+40)
 	if from > 0 {
 		out = "…" + out
 	}
@@ -123,7 +125,7 @@ func (l *letter) punctuation() verdict {
 	if _, found := marks(l.Subject, subjectRun); found || strings.Count(l.Subject, "!") > 1 {
 		return warn("/subject", "The subject has several !, ? or currency signs, which spam filters count. One is enough, none is better.")
 	}
-	for _, text := range []string{clip(l.Text, maxText), l.page.text} {
+	for _, text := range []string{plaintext.Cut(l.Text, maxText), l.page.text} {
 		if at, found := marks(text, bodyRun); found {
 			return advise(strings.TrimSpace(around(text, at, bodyRun)), "The text has rows of !, ? or currency signs, as much spam has. One is enough.")
 		}
@@ -156,7 +158,7 @@ func (l *letter) placeholders() verdict {
 	if placeholder.MatchString(l.Subject) {
 		return warn("/subject", "The subject holds a template's placeholder, and is sent as it is: fill it in before.")
 	}
-	for _, text := range []string{clip(l.Text, maxText), l.page.text, clip(l.HTML, maxText)} {
+	for _, text := range []string{plaintext.Cut(l.Text, maxText), l.page.text, plaintext.Cut(l.HTML, maxText)} {
 		if at := placeholder.FindStringIndex(text); at != nil {
 			return warn(excerpt(text[at[0]:at[1]]), "The content holds a template's placeholder, and is sent as it is: fill it in before.")
 		}

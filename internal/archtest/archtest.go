@@ -54,20 +54,22 @@ var rules = map[string]rule{
 	"internal/delivery": {may: []string{"email"}, standardOnly: true},
 	"internal/safehttp": {},
 
+	"internal/plaintext": {standardOnly: true},
+
 	"internal/htmltext": {},
-	"internal/header":   {},
+	"internal/header":   {may: []string{"internal/plaintext"}},
 	"internal/spool":    {},
 	"internal/missing":  {standardOnly: true},
 	"internal/turns":    {},
 	"internal/intake":   {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
-	"internal/render":   {may: []string{"email", "internal/header"}, tests: []string{"internal/intake"}},
+	"internal/render":   {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
 	"internal/pacing":   {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
 	"client":         {may: []string{"email"}, standardOnly: true},
 	// Its advice depends on the message alone.
-	"internal/advice": {may: []string{"email"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
+	"internal/advice": {may: []string{"email", "internal/plaintext"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
 	// Many messages of one request, each of them read by intake.
 	"internal/mailmerge": {may: []string{"email", "internal/intake", "internal/header", "internal/htmltext"}},
@@ -79,11 +81,11 @@ var rules = map[string]rule{
 	"internal/dispatch":   {may: join(domain, "internal/delivery")},
 	"internal/codec":      {},
 	"db":                  {may: join(domain, "internal/delivery", "internal/pacing")},
-	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/spool", "internal/turns")},
-	"internal/mailread":   {may: []string{"internal/mailbox"}},
+	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/plaintext", "internal/spool", "internal/turns")},
+	"internal/mailread":   {may: []string{"internal/mailbox", "internal/plaintext"}},
 	"internal/metrics":    {may: join(domain, "internal/delivery")},
-	"internal/attachment": {may: join(domain, "internal/safehttp")},
-	"internal/webhook":    {may: join(domain, "internal/safehttp")},
+	"internal/attachment": {may: join(domain, "internal/safehttp", "internal/plaintext")},
+	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
 		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing", "internal/httpserver"),

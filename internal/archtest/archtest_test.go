@@ -67,7 +67,7 @@ func TestCheckGoesRed(t *testing.T) {
 		}},
 		"forbidden": {
 			files: map[string]string{"internal/render/a.go": `package render; import _ "` + m + `/internal/smtp"`},
-			want:  []string{"internal/render/a.go: internal/render may import email, internal/header, but not internal/smtp"},
+			want:  []string{"internal/render/a.go: internal/render may import email, internal/header, internal/plaintext, but not internal/smtp"},
 		},
 		"nothing allowed": {
 			files: map[string]string{"internal/safehttp/a.go": `package safehttp; import _ "` + m + `/email"`},

@@ -5,7 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
-	"unicode/utf8"
+
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // maxFilenameBytes is what file systems take.
@@ -88,9 +89,5 @@ func safeName(s string) string {
 	if i := strings.LastIndexByte(s, '.'); i >= 0 && len(s)-i <= 16 {
 		ext = s[i:]
 	}
-	n := maxFilenameBytes - len(ext)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + ext
+	return plaintext.Cut(s, maxFilenameBytes-len(ext)) + ext
 }

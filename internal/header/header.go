@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 const (
@@ -35,7 +37,7 @@ type Pieces []string
 // allow and what to do; it does not repeat the value.
 func Encode(name, value string) (Pieces, error) {
 	kind := kinds[strings.ToLower(name)]
-	if !ascii(value) {
+	if !plaintext.ASCII(value) {
 		if kind == unstructured {
 			return Words(name, value), nil
 		}
@@ -137,15 +139,6 @@ func Words(name, s string) Pieces {
 func (p Pieces) String() string { return strings.TrimPrefix(strings.Join(p, ""), " ") }
 
 func wsp(c byte) bool { return c == ' ' || c == '\t' }
-
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
-}
 
 var (
 	errNotASCII = errors.New("this header takes ASCII only; outside of comments, remove the other characters")

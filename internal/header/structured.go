@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // kind is what a field's value is made of.
@@ -128,7 +130,7 @@ func length(s string) int {
 // encodeComment writes a comment that is not ASCII as one of encoded words (RFC 2047
 // section 5 (2)).
 func encodeComment(name, comment string) string {
-	if ascii(comment) {
+	if plaintext.ASCII(comment) {
 		return comment
 	}
 	return "(" + Words(name, unescape(comment[1:len(comment)-1])).String() + ")"
@@ -137,7 +139,7 @@ func encodeComment(name, comment string) string {
 // encodeRun encodes a phrase, or a bare address.
 func encodeRun(name, text string, k kind, named bool) (string, error) {
 	core := strings.Trim(text, " \t")
-	if ascii(core) {
+	if plaintext.ASCII(core) {
 		return text, nil
 	}
 	before, after, _ := strings.Cut(text, core)
@@ -164,7 +166,7 @@ func encodeRun(name, text string, k kind, named bool) (string, error) {
 
 // encodeAngle encodes what stands in angle brackets.
 func encodeAngle(part string, k kind) (string, error) {
-	if ascii(part) {
+	if plaintext.ASCII(part) {
 		return part, nil
 	}
 	inner := part[1 : len(part)-1]
@@ -185,7 +187,7 @@ func encodeAngle(part string, k kind) (string, error) {
 // encodeAddress writes the domain of an address in A-labels.
 func encodeAddress(address string) (string, error) {
 	i := strings.LastIndexByte(address, '@')
-	if i < 0 || !ascii(address[:i]) {
+	if i < 0 || !plaintext.ASCII(address[:i]) {
 		return "", errMailbox
 	}
 	domain, err := encodeDomain(address[i+1:])
@@ -196,7 +198,7 @@ func encodeAddress(address string) (string, error) {
 var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
 
 func encodeDomain(domain string) (string, error) {
-	if ascii(domain) {
+	if plaintext.ASCII(domain) {
 		return domain, nil
 	}
 	out, err := domains.ToASCII(domain)
@@ -210,7 +212,7 @@ func encodeDomain(domain string) (string, error) {
 // percent sign and two digits (RFC 3986 section 2.1).
 func encodeURL(u string) (string, error) {
 	scheme, rest, ok := strings.Cut(u, ":")
-	if !ok || !ascii(scheme) {
+	if !ok || !plaintext.ASCII(scheme) {
 		return "", errURL
 	}
 	before, host, after := scheme+":", "", rest

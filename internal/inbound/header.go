@@ -6,6 +6,7 @@ import (
 
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/mailread"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Caps of the header that is shown. The raw message has the rest.
@@ -36,7 +37,7 @@ func readHeader(raw []byte) header {
 		h.fields, h.capped = fields[:maxShownHeaders], true
 	}
 	for _, f := range h.fields {
-		h.shown = append(h.shown, mailbox.Header{Name: f.Name, Value: valid(mailread.Words(mailread.Unfold(f.Value), h.charset))})
+		h.shown = append(h.shown, mailbox.Header{Name: f.Name, Value: plaintext.Valid(mailread.Words(mailread.Unfold(f.Value), h.charset))})
 	}
 	return h
 }
@@ -55,22 +56,6 @@ func (h header) all(name string) string {
 		}
 	}
 	return strings.Join(values, ", ")
-}
-
-// valid is UTF-8 without NUL, which neither Postgres nor a terminal likes.
-func valid(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// clean is one line of valid UTF-8 of at most max bytes.
-func clean(s string, max int) string {
-	s = mailread.Cut(strings.ToValidUTF8(s, "\uFFFD"), max)
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if isControl(r) {
-			return ' '
-		}
-		return r
-	}, s))
 }
 
 // first is the value of the first field of a name, in any case.
@@ -108,7 +93,7 @@ func Summary(raw []byte) (d Digest) {
 	// Lines changes what it is given, and raw is stored as it is.
 	head, _ := mailread.Lines(bytes.Clone(raw[:min(len(raw), maxShownHeaderBytes)]))
 	list := readHeader(head).shown
-	column := func(s string) string { return clean(s, mailbox.SummaryBytes) }
+	column := func(s string) string { return plaintext.Line(s, mailbox.SummaryBytes) }
 	return Digest{
 		Subject: column(first(list, "Subject")), From: column(first(list, "From")), To: column(first(list, "To")),
 		MessageID: column(messageID(first(list, "Message-ID"))),

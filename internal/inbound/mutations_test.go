@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/mailread"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // mutation writes a message another way that means the same. It returns nil where
@@ -187,7 +188,7 @@ func sound(t testing.TB, raw []byte) {
 	p, err := Parse(raw)
 	require.NoError(t, err, "%q", raw)
 	require.NotContains(t, strings.Join(p.Problems, "\n"), "gave up", "%q", raw)
-	require.Equal(t, clean(p.Subject, mailbox.SummaryBytes), s.Subject)
+	require.Equal(t, plaintext.Line(p.Subject, mailbox.SummaryBytes), s.Subject)
 	shown := []string{p.Subject, p.Text, p.HTML, p.MessageID}
 	for _, list := range [][]mailbox.Address{p.From, p.To, p.Cc, p.ReplyTo} {
 		for _, a := range list {

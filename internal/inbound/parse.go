@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/mailread"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Caps of reading. A message beyond them is stored and served raw all the same.
@@ -90,7 +91,7 @@ func attachmentBy(raw []byte, index int, deadline time.Time) (part mailbox.Part,
 type problems []string
 
 func (p *problems) add(format string, v ...any) {
-	s := valid(fmt.Sprintf(format, v...))
+	s := plaintext.Valid(fmt.Sprintf(format, v...))
 	if len(*p) < maxProblems && !slices.Contains(*p, s) {
 		*p = append(*p, s)
 	}
@@ -156,7 +157,7 @@ func parseBy(raw []byte, deadline time.Time) (p mailbox.Parsed, err error) {
 // readFields reads the structured header fields. Addresses are read from the
 // field as written: decoded first, a comma in a name would part it in two.
 func readFields(p *mailbox.Parsed, h header, found *problems) {
-	p.Subject = clean(first(p.Headers, "Subject"), maxShownHeaderBytes)
+	p.Subject = plaintext.Line(first(p.Headers, "Subject"), maxShownHeaderBytes)
 	p.MessageID = messageID(first(p.Headers, "Message-ID"))
 	if p.Date = first(p.Headers, "Date"); p.Date != "" {
 		at, problem := mailread.Date(p.Date)
@@ -178,7 +179,7 @@ func readFields(p *mailbox.Parsed, h header, found *problems) {
 		}
 		list, bad := read(value, h.charset)
 		for i, a := range list {
-			list[i] = mailbox.Address{Name: clean(a.Name, maxShownHeaderBytes), Email: clean(a.Email, maxShownHeaderBytes)}
+			list[i] = mailbox.Address{Name: plaintext.Line(a.Name, maxShownHeaderBytes), Email: plaintext.Line(a.Email, maxShownHeaderBytes)}
 		}
 		*f.into = list
 		switch {
@@ -246,9 +247,9 @@ func (s *shown) add(p *mailread.Part, found *problems) {
 }
 
 func (s *shown) String(found *problems) string {
-	text := valid(s.text.String())
+	text := plaintext.Valid(s.text.String())
 	if len(text) > maxShownText {
-		text, s.cut = strings.Clone(mailread.Cut(text, maxShownText)), true
+		text, s.cut = strings.Clone(plaintext.Cut(text, maxShownText)), true
 	}
 	if s.cut {
 		found.add("%s: %d bytes, of which the first %d are shown", s.name, s.size, len(text))
@@ -263,8 +264,8 @@ func describe(index int, p *mailread.Part) (part mailbox.Part, problem string) {
 		digest.Write(piece) // a hash never fails
 	})
 	return mailbox.Part{
-		Index: index, Filename: filename(p.Filename), Type: clean(p.Type, maxFilenameBytes),
-		ContentID:   clean(messageID(mailread.First(p.Header, "Content-ID")), maxFilenameBytes),
+		Index: index, Filename: filename(p.Filename), Type: plaintext.Line(p.Type, maxFilenameBytes),
+		ContentID:   plaintext.Line(messageID(mailread.First(p.Header, "Content-ID")), maxFilenameBytes),
 		Disposition: p.Disposition,
 		Size:        size, SHA256: hex.EncodeToString(digest.Sum(nil)),
 	}, problem
@@ -272,9 +273,9 @@ func describe(index int, p *mailread.Part) (part mailbox.Part, problem string) {
 
 // filename keeps the last element of what may be a path of any system.
 func filename(name string) string {
-	name = path.Base(strings.ReplaceAll(clean(name, 4*maxFilenameBytes), `\`, "/"))
+	name = path.Base(strings.ReplaceAll(plaintext.Line(name, 4*maxFilenameBytes), `\`, "/"))
 	if name == "." || name == ".." || name == "/" {
 		return ""
 	}
-	return mailread.Cut(name, maxFilenameBytes)
+	return plaintext.Cut(name, maxFilenameBytes)
 }

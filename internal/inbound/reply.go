@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -86,7 +87,7 @@ func checkAddress(addr string, smtpUTF8 bool, bad gosmtp.EnhancedCode) (string, 
 	if len(addr) > maxAddressBytes {
 		return refuse(501, bad, fmt.Sprintf("Address of %d bytes, limit %d", len(addr), maxAddressBytes))
 	}
-	if !utf8.ValidString(addr) || strings.ContainsFunc(addr, isControl) {
+	if !utf8.ValidString(addr) || strings.ContainsFunc(addr, unicode.IsControl) {
 		return refuse(501, bad, "Address with characters that are not allowed")
 	}
 	if !smtpUTF8 && strings.ContainsFunc(addr, func(r rune) bool { return r > 127 }) {
@@ -99,6 +100,3 @@ func checkAddress(addr string, smtpUTF8 bool, bad gosmtp.EnhancedCode) (string, 
 	}
 	return local + "@" + domain, nil
 }
-
-// isControl: C0, DEL and C1.
-func isControl(r rune) bool { return r < ' ' || (r >= 0x7f && r < 0xa0) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/plaintext"
 	"github.com/postrider/postrider/internal/spool"
 )
 
@@ -56,7 +57,7 @@ func (s *Server) newSession(c *gosmtp.Conn) (gosmtp.Session, error) {
 	if !ok {
 		return nil, errNotOurs
 	}
-	own := &session{server: s, conn: client, helo: clean(c.Hostname(), maxHeloBytes)}
+	own := &session{server: s, conn: client, helo: plaintext.Line(c.Hostname(), maxHeloBytes)}
 	if s.cfg.Own != nil {
 		return noSubmission{own}, nil
 	}

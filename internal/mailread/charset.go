@@ -17,6 +17,8 @@ import (
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode/utf32"
 	"golang.org/x/text/transform"
+
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // aliases are names that the registries lack or map to nothing.
@@ -62,12 +64,12 @@ func TextUpTo(b []byte, charset string, max int) (text, problem string, cut bool
 	enc := lookup(normal(charset), charset)
 	if enc == nil {
 		text, _ = utf8Text(Head(b, max), "")
-		return text, "charset: " + Cut(strings.ToValidUTF8(charset, "?"), 40) + " is not known", len(b) > max
+		return text, "charset: " + plaintext.Cut(strings.ToValidUTF8(charset, "?"), 40) + " is not known", len(b) > max
 	}
 	out, err := io.ReadAll(io.LimitReader(transform.NewReader(bytes.NewReader(b), enc.NewDecoder()), int64(max)+utf8.UTFMax))
 	if err != nil {
 		text, _ = utf8Text(Head(b, max), "")
-		return text, "charset: not " + Cut(strings.ToValidUTF8(charset, "?"), 40), len(b) > max
+		return text, "charset: not " + plaintext.Cut(strings.ToValidUTF8(charset, "?"), 40), len(b) > max
 	}
 	return strings.TrimPrefix(string(Head(out, max)), "\uFEFF"), "", cut || len(out) > max
 }
@@ -237,15 +239,4 @@ func Head(b []byte, n int) []byte {
 		}
 	}
 	return b[:n]
-}
-
-// Cut shortens valid UTF-8 to at most max bytes, between two characters.
-func Cut(s string, max int) string {
-	if len(s) <= max {
-		return s
-	}
-	for max > 0 && !utf8.RuneStart(s[max]) {
-		max--
-	}
-	return s[:max]
 }

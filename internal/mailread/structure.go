@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Limits of a message that is taken apart.
@@ -415,7 +416,7 @@ func (o *opener) describe(p *Part) (boundary string) {
 // keptBytes is how much of a name a part keeps. A longer text is no name.
 const keptBytes = 4 << 10
 
-func kept(s string) string { return strings.Clone(Cut(s, keptBytes)) }
+func kept(s string) string { return strings.Clone(plaintext.Cut(s, keptBytes)) }
 
 // filenameOf decodes RFC 2047 words, which do not belong in a parameter (§5) and
 // are there all the same.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // node is a part of the MIME tree: a leaf with a body, or a multipart.
@@ -149,7 +150,7 @@ func filename(name string) string {
 		return ""
 	case strings.Contains(name, "=?"):
 		return "; filename*=utf-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
-	case strings.ContainsAny(name, "'%*") && ascii(name):
+	case strings.ContainsAny(name, "'%*") && plaintext.ASCII(name):
 		return `; filename="` + quoted.Replace(name) + `"`
 	}
 	return strings.TrimPrefix(mime.FormatMediaType("x", map[string]string{"filename": name}), "x")

@@ -23,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Composition is what a rendering takes besides the message.
@@ -89,7 +90,7 @@ func grown(m email.Message, s *shortening) int {
 func NeedsSMTPUTF8(m email.Message) bool {
 	for _, list := range [][]email.Address{{m.From}, m.ReplyTo, m.To, m.Cc, m.Bcc} {
 		for _, a := range list {
-			if !ascii(a.Email) {
+			if !plaintext.ASCII(a.Email) {
 				return true
 			}
 		}
@@ -159,13 +160,4 @@ func ours(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "content-")
-}
-
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }

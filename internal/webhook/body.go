@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // MaxBodyBytes bounds a body. Standard Webhooks 1.0 asks for less than 20 kB.
@@ -156,12 +157,12 @@ func cutTags(d *data, excess int) {
 }
 
 func cutSubject(d *data, excess int) {
-	d.Subject = cut(strings.ToValidUTF8(d.Subject, "\uFFFD"), len(d.Subject)-excess)
+	d.Subject = plaintext.Cut(strings.ToValidUTF8(d.Subject, "\uFFFD"), len(d.Subject)-excess)
 }
 
 func cutText(d *data, excess int) {
 	if d.SMTP != nil {
-		d.SMTP.Text = cut(d.SMTP.Text, len(d.SMTP.Text)-excess)
+		d.SMTP.Text = plaintext.Cut(d.SMTP.Text, len(d.SMTP.Text)-excess)
 	}
 }
 

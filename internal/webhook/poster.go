@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/plaintext"
 	"github.com/postrider/postrider/internal/safehttp"
 )
 
@@ -62,7 +61,7 @@ func (p *Poster) attempt(ctx context.Context, due endpoint.Due, timeout time.Dur
 	res := endpoint.Result{Status: resp.Status}
 	res.Verdict, res.RetryAfter = endpoint.Classify(resp.Status, resp.Header.Get("Retry-After"), now)
 	if !resp.Private {
-		res.BodyExcerpt = excerpt(resp.Body)
+		res.BodyExcerpt = plaintext.Storable(string(resp.Body), maxExcerptBytes)
 	}
 	switch {
 	case res.Verdict == endpoint.VerdictDelivered:
@@ -96,22 +95,4 @@ func (p *Poster) request(ctx context.Context, due endpoint.Due, now time.Time) (
 	req.Header.Set(HeaderSignature, signature)
 	req.Header.Set(HeaderAttempt, strconv.Itoa(d.Attempts+1))
 	return req, nil
-}
-
-// excerpt is the beginning of an answer as text that Postgres takes.
-func excerpt(body []byte) string {
-	s := strings.ReplaceAll(strings.ToValidUTF8(string(body), "\uFFFD"), "\x00", "\uFFFD")
-	return cut(s, maxExcerptBytes)
-}
-
-// cut shortens valid UTF-8 to at most n bytes, between two characters.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	n = max(n, 0)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // MaxVoIPBINBytes bounds a body of the format voipbin, which promises the content.
@@ -75,7 +76,7 @@ func Bodies(f endpoint.Format, ev email.Event, e email.Email) (kind string, body
 func voipbinBody(kind string, e email.Email) ([]byte, error) {
 	v := voipbinEmail{
 		ID: e.ID, CustomerID: e.CustomerID, Source: voipbinAddressOf(e.From), Destinations: []voipbinAddress{},
-		Status: email.VoIPBINStatus(e), Subject: e.Subject, Content: cut(e.Text, MaxVoIPBINBytes), Attachments: []voipbinAttachment{},
+		Status: email.VoIPBINStatus(e), Subject: e.Subject, Content: plaintext.Cut(e.Text, MaxVoIPBINBytes), Attachments: []voipbinAttachment{},
 		TmCreate: voipbinTime(e.CreatedAt), TmUpdate: voipbinTime(e.StatusAt), TmDelete: voipbinTime(e.DeletedAt),
 	}
 	for _, a := range e.To {
@@ -99,7 +100,7 @@ func voipbinBody(kind string, e email.Email) ([]byte, error) {
 		case v.Content == "":
 			return nil, fmt.Errorf("webhook body of %s: %d bytes without content, limit %d", kind, len(body), MaxVoIPBINBytes)
 		}
-		v.Content = cut(v.Content, len(v.Content)-excess)
+		v.Content = plaintext.Cut(v.Content, len(v.Content)-excess)
 	}
 }
 
