@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // withStore opens the store for a command that does one thing.
@@ -59,7 +60,7 @@ func findCustomer(ctx context.Context, s *db.Store, idOrName string) (c account.
 		return c, err
 	}
 	if out, ok := ctx.Value(whoseKey{}).(io.Writer); ok {
-		fmt.Fprintf(out, "customer %s, %s\n", c.ID, printable(c.Name))
+		fmt.Fprintf(out, "customer %s, %s\n", c.ID, plaintext.Printable(c.Name))
 	}
 	return c, nil
 }
@@ -277,7 +278,7 @@ func warmupCommand() *cobra.Command {
 				}
 				fmt.Fprintf(out, "%s %s\n", d.Name, d.Warmup.Today())
 				if d.Warmup.Waiting > 0 {
-					fmt.Fprintf(out, "%s for another day\n", plural(d.Warmup.Waiting, "e-mail waits", "e-mails wait"))
+					fmt.Fprintf(out, "%s for another day\n", plaintext.Count(d.Warmup.Waiting, "e-mail waits", "e-mails wait"))
 				}
 				return nil
 			})

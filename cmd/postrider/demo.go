@@ -151,18 +151,7 @@ func readEnv(path string) map[string]string {
 	if err != nil {
 		return map[string]string{} // unreadable: as good as lost, and written anew
 	}
-	return parseEnv(string(text))
-}
-
-// parseEnv reads NAME='value' lines.
-func parseEnv(text string) map[string]string {
-	out := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
-			out[name] = strings.Trim(value, "'")
-		}
-	}
-	return out
+	return config.ParseEnvFile(string(text))
 }
 
 // write leaves what scripts need in dev.env, readable by this user alone.

@@ -41,9 +41,9 @@ func healthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "health", Short: "Ask this machine's postrider process whether it is well", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			addr, path := envOr("POSTRIDER_LISTEN", ":8080"), "/healthz"
+			addr, path := cmp.Or(os.Getenv("POSTRIDER_LISTEN"), ":8080"), "/healthz"
 			if worker {
-				addr = envOr("POSTRIDER_HEALTH_LISTEN", ":8081")
+				addr = cmp.Or(os.Getenv("POSTRIDER_HEALTH_LISTEN"), ":8081")
 			}
 			if ready {
 				path = "/readyz"
@@ -80,11 +80,4 @@ func healthCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&worker, "worker", false, "ask a worker, at POSTRIDER_HEALTH_LISTEN")
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it can work, not only whether it answers")
 	return cmd
-}
-
-func envOr(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // reachFlags say which mail an operator means.
@@ -48,7 +49,7 @@ func (f reachFlags) reach(ctx context.Context, s *db.Store) (r delivery.Reach, w
 			return r, "", err
 		}
 		r.CustomerID = c.ID
-		whose += fmt.Sprintf(" of customer %s (%s)", printable(c.Name), c.ID)
+		whose += fmt.Sprintf(" of customer %s (%s)", plaintext.Printable(c.Name), c.ID)
 	}
 	return r, whose, nil
 }
@@ -92,7 +93,7 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 	return cmd
 }
 
-func emails(n int) string { return plural(n, "e-mail", "e-mails") }
+func emails(n int) string { return plaintext.Count(n, "e-mail", "e-mails") }
 
 func holdCommand() *cobra.Command {
 	return reachCommand(email.ActionHold, "Keep mail of a customer, to a domain or of a batch from being attempted, until resume",

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/sendcli"
 )
 
 // version is set by the build.
@@ -25,7 +26,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	err := root().ExecuteContext(ctx)
 	stop()
-	if code, ok := errors.AsType[exitCode](err); ok {
+	if code, ok := errors.AsType[sendcli.ExitCode](err); ok {
 		os.Exit(int(code))
 	}
 	if err != nil {
@@ -38,11 +39,6 @@ func main() {
 	}
 }
 
-// exitCode ends the process with it. What there is to say has been said.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
-
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "postrider",
@@ -52,7 +48,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
-		sendCommand(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
+		sendcli.Command(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
 		pauseCommand(), unpauseCommand(), pausesCommand(), holdCommand(), resumeCommand(), cancelCommand(),
 		secretCommand(), healthCommand())
 	refuseUnknown(cmd)

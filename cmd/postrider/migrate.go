@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 func migrateCommand() *cobra.Command {
@@ -65,9 +66,9 @@ func migratePostgres(ctx context.Context, out io.Writer, databaseURL string) err
 	case len(applied) == 0:
 		fmt.Fprintln(out, "postgres: up to date, nothing was applied")
 	case applied[0].Step == 1:
-		fmt.Fprintf(out, "postgres: up to date; the database held no schema of postrider, %s made it\n", plural(len(applied), "migration", "migrations"))
+		fmt.Fprintf(out, "postgres: up to date; the database held no schema of postrider, %s made it\n", plaintext.Count(len(applied), "migration", "migrations"))
 	default:
-		fmt.Fprintf(out, "postgres: up to date, applied: %s\n", plural(len(applied), "migration", "migrations"))
+		fmt.Fprintf(out, "postgres: up to date, applied: %s\n", plaintext.Count(len(applied), "migration", "migrations"))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // pauseTarget are the flags that say whose mail is meant; none is everybody's.
@@ -105,6 +106,6 @@ func listPauses(ctx context.Context, s *db.Store, out io.Writer) error {
 	if len(ps) == 0 {
 		fmt.Fprintln(out, "nothing is paused")
 	}
-	fmt.Fprintf(out, "%s\n", plural(waiting, "e-mail waits", "e-mails wait"))
+	fmt.Fprintf(out, "%s\n", plaintext.Count(waiting, "e-mail waits", "e-mails wait"))
 	return nil
 }

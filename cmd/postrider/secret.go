@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 func secretCommand() *cobra.Command {
@@ -69,7 +70,7 @@ func printSecretStatus(out io.Writer, st db.SecretKeyStatus, hasOld bool) {
 	fmt.Fprintf(out, "open with no key that is set  %s\n", secrets(st.Unreadable))
 }
 
-func secrets(n int) string { return plural(n, "secret", "secrets") }
+func secrets(n int) string { return plaintext.Count(n, "secret", "secrets") }
 
 func secretRotateCommand() *cobra.Command {
 	return &cobra.Command{

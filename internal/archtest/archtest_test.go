@@ -116,9 +116,13 @@ func TestCheckGoesRed(t *testing.T) {
 			files: map[string]string{"workflows/a.go": `package workflows; import _ "` + m + `/db"`},
 			want:  []string{"workflows/a.go: workflows may import email, internal/delivery, activities, but not db"},
 		},
+		"the command line with the store": {
+			files: map[string]string{"internal/sendcli/a.go": `package sendcli; import (_ "` + m + `/client"; _ "` + m + `/db")`},
+			want:  []string{"internal/sendcli/a.go: internal/sendcli may import client, email, internal/config, internal/mailmerge, internal/plaintext, but not db"},
+		},
 		"config elsewhere": {
 			files: map[string]string{"api/a.go": `package api; import _ "` + m + `/internal/config"`},
-			want:  []string{"api/a.go: internal/config is imported by cmd/postrider and deploy only, not by api"},
+			want:  []string{"api/a.go: internal/config is imported by cmd/postrider and internal/sendcli and deploy only, not by api"},
 		},
 		"a test helper outside tests": {
 			files: map[string]string{"db/a.go": `package db; import _ "` + m + `/internal/dbtest"`},

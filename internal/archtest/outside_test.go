@@ -28,6 +28,19 @@ func TestOutsideProgramsInheritNothing(t *testing.T) {
 	require.ElementsMatch(t, []string{"github.com/google/uuid", module + "/email", module + "/client"}, deps(t, "./client"))
 }
 
+// TestTheCommandLineNeverSeesTheStore: `postrider send` imports neither the store, the server nor
+// Temporal, directly or indirectly.
+func TestTheCommandLineNeverSeesTheStore(t *testing.T) {
+	t.Parallel()
+	have := deps(t, "./internal/sendcli")
+	require.Contains(t, have, module+"/client")
+	for _, pkg := range have {
+		ours, _ := strings.CutPrefix(pkg, module+"/")
+		require.NotContains(t, []string{"db", "api", "workflows", "activities", "worker"}, ours)
+		require.NotRegexp(t, "^(github.com/uptrace/bun|go.temporal.io|github.com/gin-gonic)(/|$)", pkg)
+	}
+}
+
 // TestTheBinaryHoldsNoTools: packages for tests and generators are not in the binary.
 func TestTheBinaryHoldsNoTools(t *testing.T) {
 	t.Parallel()

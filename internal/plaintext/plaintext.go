@@ -4,6 +4,7 @@
 package plaintext
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -52,6 +53,14 @@ func Printable(s string) string {
 		}
 		return '?'
 	}, s)
+}
+
+// Count is a number with its noun: "1 copy", "2 copies".
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
 }
 
 // ASCII reports whether each byte is below 128.

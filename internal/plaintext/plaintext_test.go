@@ -46,6 +46,11 @@ func TestPrintable(t *testing.T) {
 	require.Equal(t, "a?[31mé?", plaintext.Printable("a\x1b[31mé\u202e"))
 }
 
+func TestCount(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "0 copies, 1 copy, 2 copies", plaintext.Count(0, "copy", "copies")+", "+plaintext.Count(1, "copy", "copies")+", "+plaintext.Count(2, "copy", "copies"))
+}
+
 func TestASCII(t *testing.T) {
 	t.Parallel()
 	require.True(t, plaintext.ASCII(""))

@@ -1,4 +1,4 @@
-package main
+package sendcli
 
 import (
 	"errors"
@@ -22,8 +22,8 @@ import (
 // maxSendWait is the API's limit.
 const maxSendWait = 60 * time.Second
 
-// sendFlags are what the command line says of an e-mail.
-type sendFlags struct {
+// flags are what the command line says of an e-mail.
+type flags struct {
 	from                 string
 	to, cc, bcc, replyTo []string
 	subject, text, html  string
@@ -41,7 +41,7 @@ type sendFlags struct {
 	permissive, dryRun   bool
 }
 
-func (f *sendFlags) define(cmd *cobra.Command) {
+func (f *flags) define(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.from, "from", "", "the sender; left out, the customer's default source")
 	fl.StringArrayVar(&f.to, "to", nil, "a recipient (can be repeated, as can --cc, --bcc and --reply-to)")
@@ -71,7 +71,7 @@ func (f *sendFlags) define(cmd *cobra.Command) {
 
 // message builds what the flags describe, and reports all that is wrong with them
 // at once, a line each.
-func (f *sendFlags) message(stdin io.Reader) (client.Message, error) {
+func (f *flags) message(stdin io.Reader) (client.Message, error) {
 	var wrong []error
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	m := client.Message{
@@ -271,7 +271,7 @@ var missing = map[string]string{
 
 // explain says what went wrong in terms of the command line, a line for each
 // thing. The error does not wrap the cause: an interrupted send is no success.
-func (f *sendFlags) explain(url, id string, err error) error {
+func (f *flags) explain(url, id string, err error) error {
 	e, refused := errors.AsType[*client.Error](err)
 	switch {
 	case id != "":
@@ -305,7 +305,7 @@ func (f *sendFlags) explain(url, id string, err error) error {
 
 // flag is the flag that a place in the request came from, with the value where it
 // can be repeated.
-func (f *sendFlags) flag(pointer string) string {
+func (f *flags) flag(pointer string) string {
 	path := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
 	for i := range path {
 		path[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(path[i])

@@ -1,4 +1,4 @@
-package main
+package sendcli
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/internal/mailmerge"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // csvRow is a recipient and the line it is on.
@@ -110,7 +111,7 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 		}
 		line, _ := r.FieldPos(0)
 		if len(fields) != len(columns) {
-			f.bad = append(f.bad, fmt.Sprintf("line %d: it has %s, the first line names %s", line, plural(len(fields), "field", "fields"), plural(len(columns), "column", "columns")))
+			f.bad = append(f.bad, fmt.Sprintf("line %d: it has %s, the first line names %s", line, plaintext.Count(len(fields), "field", "fields"), plaintext.Count(len(columns), "column", "columns")))
 			continue
 		}
 		row := csvRow{line: line}

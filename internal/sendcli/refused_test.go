@@ -1,4 +1,4 @@
-package main
+package sendcli
 
 import (
 	"encoding/json"

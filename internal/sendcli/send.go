@@ -1,6 +1,13 @@
-package main
+// Package sendcli is `postrider send`: a program that sends e-mail over the REST API, as any other
+// client does. It imports the client and the contract, and neither the store nor the server.
+//
+//   - send.go: the command, where the API is, and what is printed of one e-mail
+//   - flags.go: from the command line to a message, and from a refusal back to the flag
+//   - batch.go, csv.go, progress.go: one message to all recipients of a file
+package sendcli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,27 +18,33 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/plaintext"
 )
+
+// ExitCode is an error that ends the process with it. What there is to say has been said.
+type ExitCode int
+
+func (c ExitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
 
 // What send ends with besides 0 and 1. They are published: scripts branch on them.
 const (
-	exitNotDelivered exitCode = 2
-	exitStillOpen    exitCode = 3
+	exitNotDelivered ExitCode = 2
+	exitStillOpen    ExitCode = 3
 )
 
 // sendTries are fewer than the client's own: somebody sits and waits. The last one
 // comes 2 to 4 s after the first.
 const sendTries = 4
 
-func sendCommand() *cobra.Command {
-	var f sendFlags
+// Command is postrider send.
+func Command() *cobra.Command {
+	var f flags
 	cmd := &cobra.Command{
 		Use: "send --to ADDRESS --subject TEXT --text TEXT", Short: "Send an e-mail over the API, and tell what became of it", Args: cobra.NoArgs,
 		Long: `Send an e-mail over the API of a running Postrider.
@@ -65,7 +78,7 @@ batches, with -1, -2 and so on behind the idempotency key.`,
 }
 
 // send sends what the flags say and prints the outcome.
-func (f *sendFlags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer) error {
+func (f *flags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer) error {
 	if err := config.CheckNames(os.Environ()); err != nil {
 		return err
 	}
@@ -112,12 +125,12 @@ func apiAccess() (url, key string, err error) {
 	case key != "":
 		return "", "", errors.New("POSTRIDER_URL is not set, but POSTRIDER_ACCESSKEY is: set it to the address of the API, as https://mail.example.com")
 	}
-	path := filepath.Join(envOr("POSTRIDER_DEV_DIR", ".postrider"), "dev.env")
+	path := filepath.Join(cmp.Or(os.Getenv("POSTRIDER_DEV_DIR"), ".postrider"), "dev.env")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", "", fmt.Errorf("POSTRIDER_URL and POSTRIDER_ACCESSKEY are not set, and there is no dev.env to read them from: %w", err)
 	}
-	env := parseEnv(string(text))
+	env := config.ParseEnvFile(string(text))
 	if url, key = env["POSTRIDER_URL"], env["POSTRIDER_ACCESSKEY"]; url == "" || key == "" {
 		return "", "", fmt.Errorf("%s has no POSTRIDER_URL or no POSTRIDER_ACCESSKEY: start postrider dev again, which writes it", path)
 	}
@@ -125,7 +138,7 @@ func apiAccess() (url, key string, err error) {
 }
 
 // print shows the e-mail and each recipient, a line each.
-func (f *sendFlags) print(out io.Writer, sent client.Sent) error {
+func (f *flags) print(out io.Writer, sent client.Sent) error {
 	if f.json {
 		return writeJSON(out, sent.JSON())
 	}
@@ -159,7 +172,7 @@ const (
 )
 
 // refusal prints, with --json, why there is no e-mail to print.
-func (f *sendFlags) refusal(out io.Writer, id string, err error) error {
+func (f *flags) refusal(out io.Writer, id string, err error) error {
 	if !f.json {
 		return nil
 	}
@@ -188,29 +201,19 @@ func recipientLine(r client.Recipient) string {
 				reply += " " + part
 			}
 		}
-		line += ": " + printable(reply)
+		line += ": " + plaintext.Printable(reply)
 	} else if r.Text != "" {
-		line += ": " + printable(r.Text)
+		line += ": " + plaintext.Printable(r.Text)
 	}
 	switch by := r.AcceptedBy; {
 	case by != nil && by.Means == email.AcceptsRelay:
-		line += ", by the relay " + printable(by.Host) + ", which passes it on"
+		line += ", by the relay " + plaintext.Printable(by.Host) + ", which passes it on"
 	case by != nil:
-		line += ", by the recipient's server " + printable(by.Host)
+		line += ", by the recipient's server " + plaintext.Printable(by.Host)
 	case r.Status == email.RecipientDeferred && !r.NextAttemptAt.IsZero():
 		line += ", next attempt " + r.NextAttemptAt.Local().Format(time.RFC3339)
 	}
 	return line
-}
-
-// printable keeps a server's words from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
 }
 
 // verdict turns what became of the recipients into an exit code.

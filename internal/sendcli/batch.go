@@ -1,4 +1,4 @@
-package main
+package sendcli
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 const (
@@ -32,7 +33,7 @@ const (
 
 // batchRun is a file of recipients on its way.
 type batchRun struct {
-	*sendFlags
+	*flags
 	api *client.Client
 	url string
 	out io.Writer
@@ -51,7 +52,7 @@ type batchRun struct {
 }
 
 // sendBatch sends one message to all recipients of a file, and tells how it goes on.
-func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out, errOut io.Writer) error {
+func (f *flags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out, errOut io.Writer) error {
 	m, err := f.message(stdin)
 	file, csvErr := csvFile{}, error(nil)
 	if f.batch == "-" && (f.text == "-" || f.html == "-") {
@@ -68,7 +69,7 @@ func (f *sendFlags) sendBatch(ctx context.Context, api *client.Client, url strin
 	for _, note := range file.notes {
 		fmt.Fprintln(errOut, note)
 	}
-	r := &batchRun{sendFlags: f, api: api, url: url, out: out, aside: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
+	r := &batchRun{flags: f, api: api, url: url, out: out, aside: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
 		refused: len(file.bad), reasons: file.bad}
 	if f.json {
 		r.aside = errOut
@@ -155,7 +156,7 @@ func (r *batchRun) preview(ctx context.Context) error {
 				fmt.Fprintf(r.out, "%s: %s: %s\n", c.Level, c.Title, c.Detail)
 			}
 		}
-		fmt.Fprintf(r.out, "Nothing was sent: this is the first of %s, in %s. Each has %d bytes or so.\n", plural(copies, "copy", "copies"), plural(batches, "batch", "batches"), shown.SizeBytes)
+		fmt.Fprintf(r.out, "Nothing was sent: this is the first of %s, in %s. Each has %d bytes or so.\n", plaintext.Count(copies, "copy", "copies"), plaintext.Count(batches, "batch", "batches"), shown.SizeBytes)
 	}
 	if r.tellRefused(); r.refused > 0 {
 		return exitNotDelivered
@@ -198,17 +199,10 @@ func (r *batchRun) tellRefused() {
 	if r.refused == 0 {
 		return
 	}
-	fmt.Fprintf(r.aside, "%s refused:\n", plural(r.refused, "row", "rows"))
+	fmt.Fprintf(r.aside, "%s refused:\n", plaintext.Count(r.refused, "row", "rows"))
 	for _, line := range r.reasons[:min(len(r.reasons), maxTold)] {
 		fmt.Fprintln(r.aside, line)
 	}
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 func writeJSON(out io.Writer, v any) error {
@@ -235,7 +229,7 @@ func (r *batchRun) accept(ctx context.Context) error {
 			if sent.Replayed {
 				accepted = "accepted before"
 			}
-			fmt.Fprintf(r.out, "%s %s: %s\n", sent.ID, accepted, plural(sent.Accepted, "e-mail", "e-mails"))
+			fmt.Fprintf(r.out, "%s %s: %s\n", sent.ID, accepted, plaintext.Count(sent.Accepted, "e-mail", "e-mails"))
 		}
 	}
 	if len(r.sent) == 0 {
@@ -305,7 +299,7 @@ func (r *batchRun) explainPart(i int, err error) error {
 	}
 	if len(r.sent) > 0 {
 		text += fmt.Sprintf("\n%s accepted before that; --idempotency-key %s makes it safe to send the mended file again, if the lines before stay as they are",
-			plural(len(r.sent), "batch was", "batches were"), r.key)
+			plaintext.Count(len(r.sent), "batch was", "batches were"), r.key)
 	}
 	return errors.New(text)
 }
@@ -363,7 +357,7 @@ func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error 
 		r.tellRefused()
 	} else {
 		took := max(time.Since(r.started), time.Millisecond)
-		fmt.Fprintf(r.out, "%s in %s: %s\n", plural(all.all(), "e-mail", "e-mails"), took.Round(100*time.Millisecond), all.words())
+		fmt.Fprintf(r.out, "%s in %s: %s\n", plaintext.Count(all.all(), "e-mail", "e-mails"), took.Round(100*time.Millisecond), all.words())
 		if !all.nextAt.IsZero() {
 			fmt.Fprintf(r.out, "the next attempt is at %s\n", all.nextAt.Local().Format(time.RFC3339))
 		}

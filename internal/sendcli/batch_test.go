@@ -1,4 +1,4 @@
-package main
+package sendcli
 
 import (
 	"bytes"
@@ -141,13 +141,13 @@ func stand(id, status string, delivered, bounced, queued int, details string) st
 }
 
 // sendFile sends a file to a scripted API.
-func sendFile(t *testing.T, api *fakeBatches, csv string, change func(*sendFlags)) (string, error) {
+func sendFile(t *testing.T, api *fakeBatches, csv string, change func(*flags)) (string, error) {
 	t.Helper()
 	srv := httptest.NewServer(api)
 	t.Cleanup(srv.Close)
 	c, err := client.New(srv.URL, "pr_x", client.WithRetry(client.Retry{Tries: 1}))
 	require.NoError(t, err)
-	f := &sendFlags{from: "a@x.test", subject: "s", subjectGiven: true, text: "{{name}}", batch: "-", key: "k"}
+	f := &flags{from: "a@x.test", subject: "s", subjectGiven: true, text: "{{name}}", batch: "-", key: "k"}
 	if change != nil {
 		change(f)
 	}
@@ -185,7 +185,7 @@ func TestSendBatchTellsHowItGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api := &fakeBatches{accept: accepted, progress: func(int, string) string { return tt.stand }}
-			out, err := sendFile(t, api, csv, func(f *sendFlags) { f.wait = tt.wait })
+			out, err := sendFile(t, api, csv, func(f *flags) { f.wait = tt.wait })
 			require.Equal(t, tt.code, err)
 			require.Contains(t, out, tt.words)
 		})
@@ -213,15 +213,15 @@ func TestSendBatchNamesTheLine(t *testing.T) {
 		return 202, `{"id":"b-1","total":2,"accepted":1,"refused":1,"items":[{"index":0,"id":"1"},{"index":1,"error":{"code":"invalid_request","detail":"d","errors":[
 			{"pointer":"/recipients/1/email","code":"invalid_address","detail":"an address looks like local@domain"}]}}]}`
 	}}
-	out, err := sendFile(t, api, csv, func(f *sendFlags) { f.permissive = true })
+	out, err := sendFile(t, api, csv, func(f *flags) { f.permissive = true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Contains(t, out, "1 row refused:\n--batch -: line 4, column email: an address looks like local@domain\n")
 
-	out, err = sendFile(t, api, csv+"c@x.test\n,3\n", func(f *sendFlags) { f.permissive = true })
+	out, err = sendFile(t, api, csv+"c@x.test\n,3\n", func(f *flags) { f.permissive = true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Equal(t, []int{2, 2}, api.sizes, "what is no row is left out")
 	require.Contains(t, out, "3 rows refused:\n--batch -: line 5: it has 1 field, the first line names 2 columns\n--batch -: line 6: the column email is empty\n--batch -: line 4, column email: ")
-	_, err = sendFile(t, api, "email,order\na@x.test\n", func(f *sendFlags) { f.permissive = true })
+	_, err = sendFile(t, api, "email,order\na@x.test\n", func(f *flags) { f.permissive = true })
 	require.EqualError(t, err, "--batch -: line 2: it has 1 field, the first line names 2 columns")
 }
 
@@ -252,7 +252,7 @@ func TestSendBatchInParts(t *testing.T) {
 		}
 		return accepted(n, b)
 	}}
-	out, err = sendFile(t, api, csv, func(f *sendFlags) { f.permissive = true })
+	out, err = sendFile(t, api, csv, func(f *flags) { f.permissive = true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Contains(t, out, "10000 rows refused:\n--batch -: line 10002, column email: x\n")
 	require.Len(t, api.keys, 3)
@@ -264,7 +264,7 @@ func TestSendBatchDryRun(t *testing.T) {
 	api := &fakeBatches{accept: func(_ int, b client.Batch) (int, string) {
 		return 200, fmt.Sprintf(shown+`{"total":%[1]d,"accepted":%[1]d,"refused":0,"items":[]}}`, len(b.Recipients))
 	}}
-	dry := func(f *sendFlags) { f.dryRun = true }
+	dry := func(f *flags) { f.dryRun = true }
 	out, err := sendFile(t, api, "email,name\na@x.test,A\nb@x.test,B\n", dry)
 	require.NoError(t, err)
 	require.Equal(t, "Subject: s\n\nA\n\nwarning: T: D\nNothing was sent: this is the first of 2 copies, in 1 batch. Each has 20 bytes or so.\n", out)
@@ -279,11 +279,11 @@ func TestSendBatchDryRun(t *testing.T) {
 		return 200, shown + `{"total":2,"accepted":1,"refused":1,"items":[{"index":1,"error":{"code":"invalid_request","detail":"d","errors":[{"pointer":"/recipients/1/email","code":"invalid_address","detail":"y"}]}}]}}`
 	}}
 	csv := "email\n" + strings.Repeat("a\n", 10000) + "c@x.test\n,\nd\n"
-	out, err = sendFile(t, api, csv, func(f *sendFlags) { f.dryRun, f.permissive = true, true })
+	out, err = sendFile(t, api, csv, func(f *flags) { f.dryRun, f.permissive = true, true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Contains(t, out, "this is the first of 1 copy, in 1 batch. ")
 	require.Contains(t, out, "\n10002 rows refused:\n--batch -: line 10003: it has 2 fields, the first line names 1 column\n--batch -: line 2, column email: x\n--batch -: line 10004, column email: y\n")
-	out, err = sendFile(t, api, "email\nd\n", func(f *sendFlags) { f.dryRun, f.permissive, f.json = true, true, true })
+	out, err = sendFile(t, api, "email\nd\n", func(f *flags) { f.dryRun, f.permissive, f.json = true, true, true })
 	require.Equal(t, exitNotDelivered, err)
 	require.Contains(t, out, "1 row refused:\n", "beside the JSON")
 	api = &fakeBatches{accept: func(int, client.Batch) (int, string) {
@@ -296,7 +296,7 @@ func TestSendBatchDryRun(t *testing.T) {
 func TestSendBatchAsJSON(t *testing.T) {
 	t.Parallel()
 	api := &fakeBatches{accept: accepted, progress: func(_ int, id string) string { return stand(id, "finished", 1, 0, 0, "") }}
-	out, err := sendFile(t, api, "email\na@x.test\n,\n", func(f *sendFlags) { f.permissive, f.json = true, true })
+	out, err := sendFile(t, api, "email\na@x.test\n,\n", func(f *flags) { f.permissive, f.json = true, true })
 	require.Equal(t, exitNotDelivered, err)
 	progress, refused, _ := strings.Cut(out, "\n]\n")
 	require.True(t, json.Valid([]byte(progress+"]")), progress)
@@ -307,14 +307,14 @@ func TestSendBatchAsJSON(t *testing.T) {
 func TestSendBatchFlags(t *testing.T) {
 	t.Parallel()
 	api := &fakeBatches{}
-	_, err := sendFile(t, api, "email\n,\n", func(f *sendFlags) { f.to = []string{"a@x.test"}; f.sendAt = "soon" })
+	_, err := sendFile(t, api, "email\n,\n", func(f *flags) { f.to = []string{"a@x.test"}; f.sendAt = "soon" })
 	require.EqualError(t, err, "--send-at \"soon\": give a time as RFC 3339 has it: 2026-01-02T15:04:05Z\n--to: the recipients are in the file of --batch; remove it\n"+
 		"--batch -: line 2: it has 2 fields, the first line names 1 column")
-	_, err = sendFile(t, api, "", func(f *sendFlags) { f.text = "-" })
+	_, err = sendFile(t, api, "", func(f *flags) { f.text = "-" })
 	require.EqualError(t, err, "--batch: standard input is --text or --html already; put one of them into a file")
-	_, err = sendFile(t, api, "", func(f *sendFlags) { f.batch = "/nowhere.csv" })
+	_, err = sendFile(t, api, "", func(f *flags) { f.batch = "/nowhere.csv" })
 	require.ErrorContains(t, err, "--batch: open /nowhere.csv")
-	f := &sendFlags{permissive: true, subjectGiven: true}
+	f := &flags{permissive: true, subjectGiven: true}
 	_, err = f.message(nil)
 	require.EqualError(t, err, "--permissive, --dry-run: these go with --batch")
 	require.Empty(t, api.keys)

@@ -1,0 +1,14 @@
+package config
+
+import "strings"
+
+// ParseEnvFile reads lines of NAME='value', as dev.env has them. A line without = is skipped.
+func ParseEnvFile(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			out[name] = strings.Trim(value, "'")
+		}
+	}
+	return out
+}
