@@ -15,127 +15,6 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// exchangeKey names an attempt.
-type exchangeKey struct {
-	emailID string
-	attempt int
-}
-
-// exchange is one execution of an attempt in this process. It outlives the
-// activity that began it: an inline one hands it over when its time is up, and
-// the regular one that follows attaches to it.
-type exchange struct {
-	done chan struct{}
-	// result and err are set when done is closed.
-	result delivery.SendSMTPResult
-	err    error
-	// batchID and owner are set where an attempt of a batch's lot is kept in
-	// exchanges.unrecorded; otherwise they are empty.
-	batchID, owner string
-}
-
-// exchanges are those under way in this process.
-type exchanges struct {
-	mu   sync.Mutex
-	open map[exchangeKey]*exchange
-	// unrecorded have ended, and Postgres was away: only this process knows their outcomes.
-	// Temporal may have given up the activity that waited for one. The next activity of the
-	// attempt gets the result.
-	unrecorded map[exchangeKey]*exchange
-	closed     bool
-	// ctx ends with the process's patience: it cuts what has not reached the
-	// final dot.
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func newExchanges() *exchanges {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &exchanges{open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}, ctx: ctx, cancel: cancel}
-}
-
-// keepUnrecorded is how long a process remembers outcomes that it could not write and that
-// no run has written since.
-const keepUnrecorded = time.Hour
-
-var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
-
-// join finds the exchange of an attempt or starts it.
-func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delivery.SendSMTPResult, error)) (*exchange, error) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	if x, ok := xs.open[key]; ok {
-		return x, nil
-	}
-	if x, ok := xs.unrecorded[key]; ok {
-		return x, nil
-	}
-	if xs.closed {
-		return nil, errDraining
-	}
-	x := &exchange{done: make(chan struct{})}
-	xs.open[key] = x
-	go func() {
-		x.result, x.err = run(xs.ctx)
-		xs.mu.Lock()
-		delete(xs.open, key)
-		if len(x.result.Unrecorded) > 0 {
-			xs.keep(key, x)
-		}
-		xs.mu.Unlock()
-		close(x.done)
-	}()
-	return x, nil
-}
-
-// enter runs other work that a drain has to wait for, with the context that cuts
-// what has not reached its final dot. leave is called when its result was taken.
-func (xs *exchanges) enter(run func(ctx context.Context)) (leave func(), err error) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	if xs.closed {
-		return nil, errDraining
-	}
-	key, x := exchangeKey{emailID: uuid.NewString()}, &exchange{done: make(chan struct{})}
-	xs.open[key] = x
-	go run(xs.ctx)
-	return func() {
-		xs.mu.Lock()
-		delete(xs.open, key)
-		xs.mu.Unlock()
-		close(x.done)
-	}, nil
-}
-
-// draining reports whether the process is to stop.
-func (xs *exchanges) draining() bool {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	return xs.closed
-}
-
-// drain refuses new exchanges and waits for the open ones. When ctx ends, those
-// before their final dot are cut: nothing of them was sent.
-func (xs *exchanges) drain(ctx context.Context) error {
-	xs.mu.Lock()
-	xs.closed = true
-	var left []*exchange
-	for _, x := range xs.open {
-		left = append(left, x)
-	}
-	xs.mu.Unlock()
-	for i, x := range left {
-		select {
-		case <-x.done:
-		case <-ctx.Done():
-			xs.cancel()
-			return fmt.Errorf("%d SMTP exchanges were still open", len(left)-i)
-		}
-	}
-	xs.cancel()
-	return nil
-}
-
 // attempt runs one attempt from the session to the journal's last line.
 func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 	for {
@@ -197,27 +76,6 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 		res, err = a.send(ctx, session, in, owner, o)
 		return res, false, err
 	}
-}
-
-// largeMessage is the size in bytes, before encoding, above which messages share
-// Deps.LargeBytes of memory. Loading, rendering and sending a message takes about three times
-// its size, and five times where its text has many short lines.
-const largeMessage = 1 << 20
-
-// DefaultLargeBytes is Deps.LargeBytes where memory is not short.
-const DefaultLargeBytes = 256 << 20
-
-// room waits until there is memory for a large message. It comes before the session
-// and the gate, where nobody else waits for this one.
-func (a *Activities) room(ctx context.Context, n int64) (release func(), err error) {
-	if n <= largeMessage {
-		return func() {}, nil
-	}
-	n = min(n, a.deps.LargeBytes)
-	if err := a.large.Acquire(ctx, n); err != nil {
-		return nil, err
-	}
-	return func() { a.large.Release(n) }, nil
 }
 
 // noSession notes on the e-mail why no relay takes it now. Where it waits for its
@@ -352,14 +210,6 @@ func unsendableOutcomes(rs []delivery.EnvelopeRecipient, err error) []delivery.O
 	return out
 }
 
-// owned makes an error of an attempt that is no longer ours.
-func owned(ours []bool, err error) error {
-	if err == nil && !ours[0] {
-		return delivery.ErrSuperseded
-	}
-	return err
-}
-
 // render makes the message's bytes. unsendable is for good; err is worth
 // another try, by whoever takes the attempt over.
 func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
@@ -394,57 +244,6 @@ func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date
 	}, nil, nil
 }
 
-// finish writes the attempt's end, trying for a while: the server has answered,
-// and nobody else knows what.
-func (a *Activities) finish(e delivery.Ending) error {
-	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
-	defer cancel()
-	for {
-		err := owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
-		if err == nil || errors.Is(err, delivery.ErrSuperseded) {
-			return err
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// keepLease renews an attempt's lease until stopped. Losing it cuts the
-// exchange, which is ignored once the final dot is written.
-func (a *Activities) keepLease(ctx context.Context, in delivery.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
-	return renewing(ctx, func(ctx context.Context) {
-		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
-		if errors.Is(err, delivery.ErrSuperseded) {
-			cut(err)
-		} else if err != nil && ctx.Err() == nil {
-			a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
-		}
-	})
-}
-
-// renewing calls renew every delivery.LeaseRenewal until stopped, whatever becomes of ctx.
-func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(delivery.LeaseRenewal)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				renew(ctx)
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-stopped }
-}
-
 func (a *Activities) logAttempt(in delivery.SendSMTPInput, res delivery.SendSMTPResult, ex delivery.Exchange) {
 	counts := map[email.RecipientStatus]int{}
 	for _, o := range ex.Outcomes {
@@ -454,26 +253,4 @@ func (a *Activities) logAttempt(in delivery.SendSMTPInput, res delivery.SendSMTP
 		"code", res.Code, "enhanced", res.Enhanced, "relay_fault", ex.RelayFault,
 		"delivered", counts[email.RecipientDelivered], "deferred", counts[email.RecipientDeferred],
 		"bounced", counts[email.RecipientBounced], "failed", counts[email.RecipientFailed])
-}
-
-func addresses(rs []delivery.EnvelopeRecipient) []string {
-	out := make([]string, len(rs))
-	for i, r := range rs {
-		out[i] = r.Address
-	}
-	return out
-}
-
-// maskedOutcomes are fit for a history.
-func maskedOutcomes(outs []delivery.Outcome, addrs []string) (masks []delivery.Outcome) {
-	for _, out := range outs {
-		out.Reply = masked(out.Reply, addrs)
-		masks = append(masks, out)
-	}
-	return masks
-}
-
-func masked(r email.Reply, addrs []string) email.Reply {
-	r.Text = email.MaskText(r.Text, addrs...)
-	return r
 }

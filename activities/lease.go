@@ -1,0 +1,68 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// keepLease renews an attempt's lease until stopped. Losing it cuts the
+// exchange, which is ignored once the final dot is written.
+func (a *Activities) keepLease(ctx context.Context, in delivery.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
+	return renewing(ctx, func(ctx context.Context) {
+		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
+		if errors.Is(err, delivery.ErrSuperseded) {
+			cut(err)
+		} else if err != nil && ctx.Err() == nil {
+			a.deps.Log.Warn("journal.renew", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+		}
+	})
+}
+
+// renewing calls renew every delivery.LeaseRenewal until stopped, whatever becomes of ctx.
+func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(delivery.LeaseRenewal)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				renew(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-stopped }
+}
+
+// owned makes an error of an attempt that is no longer ours.
+func owned(ours []bool, err error) error {
+	if err == nil && !ours[0] {
+		return delivery.ErrSuperseded
+	}
+	return err
+}
+
+// finish writes the attempt's end, trying for a while: the server has answered,
+// and nobody else knows what.
+func (a *Activities) finish(e delivery.Ending) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
+	defer cancel()
+	for {
+		err := owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
+		if err == nil || errors.Is(err, delivery.ErrSuperseded) {
+			return err
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
