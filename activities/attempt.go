@@ -15,19 +15,35 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// attempt runs one attempt from the session to the journal's last line.
-func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
-	for {
-		res, busy, err := a.tryAttempt(ctx, in)
-		if err != nil || !busy {
-			return res, err
-		}
-		select {
-		case <-time.After(a.limits.busyPoll):
-		case <-ctx.Done():
-			return res, ctx.Err()
-		}
+// attempt makes one attempt at an e-mail's open recipients. In order:
+//
+//  1. A large message waits for memory (memory.go): before the session and the gate, where no
+//     other attempt waits for this one.
+//  2. A relay gives a session. It comes before the gate, so that a relay that is down or over
+//     its rate touches no recipient; the e-mail notes the obstacle.
+//  3. The gate opens the attempt under the e-mail's row lock, for an owner that is new each
+//     time. If the e-mail is finished, held or paused, or the outcomes are in the journal
+//     already, nothing is sent. If another process has marked the attempt, attempt asks the
+//     gate again every busyPoll.
+//  4. The lease is renewed from here on (lease.go); losing it cuts the exchange.
+//  5. The message is rendered. One that cannot be rendered fails for all recipients.
+//  6. The transaction runs, with another relay if that one takes more of the message. Right
+//     before the final dot, the journal is marked: the dot is written only while the attempt
+//     is still this owner's. Each recipient has an outcome of its own.
+//  7. The journal gets the outcomes and the transcript, masked for a history (mask.go). If
+//     Postgres does not take them within finishWithin, the run gets them as Unrecorded, and
+//     this process keeps them (unrecorded.go).
+//
+// Once the server has answered, attempt returns no error but delivery.ErrSuperseded.
+func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (res delivery.SendSMTPResult, err error) {
+	var busy bool
+	if !retryUntil(ctx, a.limits.busyPoll, func() bool {
+		res, busy, err = a.tryAttempt(ctx, in)
+		return err != nil || !busy
+	}) {
+		return res, ctx.Err()
 	}
+	return res, err
 }
 
 // tryAttempt takes a session before it opens the gate, so that a relay that is

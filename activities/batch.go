@@ -60,11 +60,12 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkIn
 	start := time.Now()
 	c := &chunk{Activities: a, in: in, contents: map[string][]byte{}}
 	done := make(chan error, 1)
-	leave, err := a.exchanges.enter(func(drained context.Context) { done <- c.run(ctx, drained) })
+	leave, err := a.exchanges.enter()
 	if err != nil {
 		return delivery.SendChunkResult{}, failed(ctx, a.deps.Log, "sending a batch", err)
 	}
 	defer leave()
+	go func() { done <- c.run(ctx, a.exchanges.ctx) }()
 	beat := time.NewTicker(a.limits.heartbeatEvery)
 	defer beat.Stop()
 	for {

@@ -329,30 +329,12 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 	}
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
-	for {
-		rec, err := write(wait, endings)
-		if err == nil {
-			c.result.Sent.Add(batchCounts(rec.Statuses))
-			c.result.HandedOver += rec.HandedOver
-			for _, id := range rec.Endpoints {
-				if c.endpoints == nil {
-					c.endpoints = map[string]bool{}
-				}
-				c.endpoints[id] = true
-			}
-			for _, e := range some {
-				c.exchanges.recorded(exchangeKey{e.EmailID, e.Attempt})
-				if slices.ContainsFunc(rec.Left, func(l delivery.Ending) bool { return l.EmailID == e.EmailID }) {
-					left = append(left, e)
-				}
-			}
-			return left, nil
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-			continue
-		case <-wait.Done():
-		}
+	var rec delivery.BatchRecorded
+	var err error
+	if !retryUntil(wait, journalRetry, func() bool {
+		rec, err = write(wait, endings)
+		return err == nil
+	}) {
 		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(some), "error", err)
 		lost := make([]delivery.UnrecordedAttempt, len(some))
 		for i, e := range some {
@@ -365,6 +347,21 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 		c.result.More = true
 		return nil, err
 	}
+	c.result.Sent.Add(batchCounts(rec.Statuses))
+	c.result.HandedOver += rec.HandedOver
+	for _, id := range rec.Endpoints {
+		if c.endpoints == nil {
+			c.endpoints = map[string]bool{}
+		}
+		c.endpoints[id] = true
+	}
+	for _, e := range some {
+		c.exchanges.recorded(exchangeKey{e.EmailID, e.Attempt})
+		if slices.ContainsFunc(rec.Left, func(l delivery.Ending) bool { return l.EmailID == e.EmailID }) {
+			left = append(left, e)
+		}
+	}
+	return left, nil
 }
 
 // keepLeases renews the leases of a lot until stopped.

@@ -6,11 +6,84 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
+
+var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
+
+// inflight is the work that a drain waits for: a sync.WaitGroup that can be closed, and whose
+// wait ends with a context.
+type inflight struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	// idle is closed when drain has begun and nothing is left.
+	idle chan struct{}
+	// ctx is canceled when drain returns. Work that is left then is cut, unless it has
+	// reached its final dot.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func newInflight() *inflight {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &inflight{idle: make(chan struct{}), ctx: ctx, cancel: cancel}
+}
+
+// enter counts one piece of work until leave is called, once. It fails with errDraining when
+// drain has begun.
+func (g *inflight) enter() (leave func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, errDraining
+	}
+	g.n++
+	return g.leave, nil
+}
+
+func (g *inflight) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n--; g.n == 0 && g.closed {
+		close(g.idle)
+	}
+}
+
+// draining reports whether drain has begun.
+func (g *inflight) draining() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// drain refuses new work and waits for what is under way. When ctx ends, it cuts the exchanges
+// before their final dot, of which nothing was sent, and its error counts all that are left.
+func (g *inflight) drain(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.closed {
+		g.closed = true
+		if g.n == 0 {
+			close(g.idle)
+		}
+	}
+	g.mu.Unlock()
+	defer g.cancel()
+	select {
+	case <-g.idle:
+		return nil
+	default:
+	}
+	select {
+	case <-g.idle:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return fmt.Errorf("%d SMTP exchanges were still open", g.n)
+}
 
 // exchangeKey names an attempt.
 type exchangeKey struct {
@@ -31,33 +104,28 @@ type exchange struct {
 	batchID, owner string
 }
 
-// exchanges are those under way in this process.
+// exchanges are those of this process, by their attempts.
 type exchanges struct {
+	*inflight
+
 	mu   sync.Mutex
 	open map[exchangeKey]*exchange
 	// unrecorded have ended, and Postgres was away: only this process knows their outcomes.
 	// Temporal may have given up the activity that waited for one. The next activity of the
 	// attempt gets the result.
 	unrecorded map[exchangeKey]*exchange
-	closed     bool
-	// ctx ends with the process's patience: it cuts what has not reached the
-	// final dot.
-	ctx    context.Context
-	cancel context.CancelFunc
 }
 
 func newExchanges() *exchanges {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &exchanges{open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}, ctx: ctx, cancel: cancel}
+	return &exchanges{inflight: newInflight(), open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}}
 }
 
 // keepUnrecorded is how long a process remembers outcomes that it could not write and that
 // no run has written since.
 const keepUnrecorded = time.Hour
 
-var errDraining = email.Fail(email.CodeUnavailable, "this worker is shutting down")
-
-// join finds the exchange of an attempt or starts it.
+// join finds the exchange of an attempt or starts it. An exchange that is under way, or whose
+// outcome is kept, is found while the process drains, too.
 func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delivery.SendSMTPResult, error)) (*exchange, error) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
@@ -67,12 +135,14 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delive
 	if x, ok := xs.unrecorded[key]; ok {
 		return x, nil
 	}
-	if xs.closed {
-		return nil, errDraining
+	leave, err := xs.enter()
+	if err != nil {
+		return nil, err
 	}
 	x := &exchange{done: make(chan struct{})}
 	xs.open[key] = x
 	go func() {
+		defer leave()
 		x.result, x.err = run(xs.ctx)
 		xs.mu.Lock()
 		delete(xs.open, key)
@@ -83,52 +153,4 @@ func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delive
 		close(x.done)
 	}()
 	return x, nil
-}
-
-// enter runs other work that a drain has to wait for, with the context that cuts
-// what has not reached its final dot. leave is called when its result was taken.
-func (xs *exchanges) enter(run func(ctx context.Context)) (leave func(), err error) {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	if xs.closed {
-		return nil, errDraining
-	}
-	key, x := exchangeKey{emailID: uuid.NewString()}, &exchange{done: make(chan struct{})}
-	xs.open[key] = x
-	go run(xs.ctx)
-	return func() {
-		xs.mu.Lock()
-		delete(xs.open, key)
-		xs.mu.Unlock()
-		close(x.done)
-	}, nil
-}
-
-// draining reports whether the process is to stop.
-func (xs *exchanges) draining() bool {
-	xs.mu.Lock()
-	defer xs.mu.Unlock()
-	return xs.closed
-}
-
-// drain refuses new exchanges and waits for the open ones. When ctx ends, those
-// before their final dot are cut: nothing of them was sent.
-func (xs *exchanges) drain(ctx context.Context) error {
-	xs.mu.Lock()
-	xs.closed = true
-	var left []*exchange
-	for _, x := range xs.open {
-		left = append(left, x)
-	}
-	xs.mu.Unlock()
-	for i, x := range left {
-		select {
-		case <-x.done:
-		case <-ctx.Done():
-			xs.cancel()
-			return fmt.Errorf("%d SMTP exchanges were still open", len(left)-i)
-		}
-	}
-	xs.cancel()
-	return nil
 }

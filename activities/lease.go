@@ -49,20 +49,15 @@ func owned(ours []bool, err error) error {
 	return err
 }
 
-// finish writes the attempt's end, trying for a while: the server has answered,
-// and nobody else knows what.
+// finish writes the attempt's end, and tries again for finishWithin: the server has answered, and
+// only this process knows what.
 func (a *Activities) finish(e delivery.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
-	for {
-		err := owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
-		if err == nil || errors.Is(err, delivery.ErrSuperseded) {
-			return err
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-		case <-ctx.Done():
-			return err
-		}
-	}
+	var err error
+	retryUntil(ctx, journalRetry, func() bool {
+		err = owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
+		return err == nil || errors.Is(err, delivery.ErrSuperseded)
+	})
+	return err
 }
