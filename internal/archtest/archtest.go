@@ -65,7 +65,7 @@ var rules = map[string]rule{
 	"internal/render":   {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
 	"internal/pacing":   {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
-	"internal/smtp":  {may: []string{"email", "internal/delivery"}, tests: []string{"internal/relay"}},
+	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
 	"client":         {may: []string{"email"}, standardOnly: true},
 	// Its advice depends on the message alone.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // MailAnswer is what a server says to MAIL outside of a transaction.
@@ -33,9 +34,9 @@ func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout t
 		parameters = fmt.Sprintf(" SIZE=%d", m.Bytes)
 	}
 	from := m.From
-	if _, ok := s.extension("SMTPUTF8"); ok && !ascii(from) {
+	if _, ok := s.extension("SMTPUTF8"); ok && !plaintext.ASCII(from) {
 		parameters += " SMTPUTF8"
-	} else if !ascii(from) {
+	} else if !plaintext.ASCII(from) {
 		from = ""
 	}
 	code, text, err := s.command(min(s.timeouts.Command, timeout), "MAIL FROM:<%s>%s", from, parameters)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Fit is how well a server takes a message.
@@ -30,7 +31,7 @@ func (s *Session) Fits(env delivery.Envelope, message []byte, refuses Limits) Fi
 		return FitsAll // a server that offers it takes eight bits (RFC 6531 section 3.1)
 	}
 	all := FitsAll
-	if _, offered := s.extension("8BITMIME"); !offered && !ascii(message) {
+	if _, offered := s.extension("8BITMIME"); !offered && !plaintext.ASCII(message) {
 		all = FitsSome
 	}
 	if needsUTF8(env.From, message) {
@@ -38,7 +39,7 @@ func (s *Session) Fits(env delivery.Envelope, message []byte, refuses Limits) Fi
 	}
 	taken := 0
 	for _, r := range env.Recipients {
-		if ascii(r.Address) {
+		if plaintext.ASCII(r.Address) {
 			taken++
 		}
 	}
@@ -55,5 +56,5 @@ func (s *Session) Fits(env delivery.Envelope, message []byte, refuses Limits) Fi
 // whoever its recipients are.
 func needsUTF8(from string, message []byte) bool {
 	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
-	return !ascii(from) || !ascii(header)
+	return !plaintext.ASCII(from) || !plaintext.ASCII(header)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // prepare decides what this relay cannot take and gives MAIL's parameters (RFC
@@ -37,7 +38,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		case breaksOut(r.Address):
 			x.decide(i, unsendable(email.DetailUnsendable, "the address cannot be written into a RCPT command"))
 			continue
-		case ascii(r.Address):
+		case plaintext.ASCII(r.Address):
 		case offersUTF8:
 			utf8 = true
 		default:
@@ -69,7 +70,7 @@ func (x *exchange) mailParameters(message []byte, utf8 bool) string {
 	if x.uses("SIZE") {
 		params += fmt.Sprintf(" SIZE=%d", len(message))
 	}
-	if x.uses("8BITMIME") && !ascii(message) {
+	if x.uses("8BITMIME") && !plaintext.ASCII(message) {
 		params += " BODY=8BITMIME"
 	}
 	if utf8 {

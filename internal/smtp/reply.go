@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // refusal reports whether a code says no (RFC 5321 section 4.2.1). Where an
@@ -44,9 +45,7 @@ func reply(code int, text string) email.Reply {
 	if m := markedCode.FindStringSubmatch(r.Text); r.Enhanced == "" && m != nil && refusal(code) {
 		r.Enhanced = m[1]
 	}
-	if len(r.Text) > email.MaxReplyText {
-		r.Text = strings.ToValidUTF8(r.Text[:email.MaxReplyText], "")
-	}
+	r.Text = plaintext.Cut(r.Text, email.MaxReplyText)
 	return r
 }
 

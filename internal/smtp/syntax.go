@@ -29,15 +29,6 @@ func bareLineEnd(b []byte) int {
 	return -1
 }
 
-func ascii[T string | []byte](s T) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
 // breaksOut reports whether an address would end its angle brackets, or its
 // line, before its end, and so smuggle in a parameter or a command. Intake has
 // checked addresses; this is the last door.
