@@ -1,7 +1,6 @@
 package db
 
 import (
-	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -9,6 +8,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // addressJSON is how an address without a row of its own is kept.
@@ -224,15 +224,8 @@ func (r *attachmentRow) attachment() email.Attachment {
 	}
 }
 
-// cleanText makes a server's text storable: Postgres takes neither NUL nor
-// invalid UTF-8, and the driver would alter both without a word.
-func cleanText(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-	if len(s) > email.MaxReplyText {
-		s = strings.ToValidUTF8(s[:email.MaxReplyText], "")
-	}
-	return s
-}
+// cleanText makes a server's text storable, at most email.MaxReplyText bytes of it.
+func cleanText(s string) string { return plaintext.Storable(s, email.MaxReplyText) }
 
 func addressesOf(rows []addressJSON) []email.Address {
 	out := make([]email.Address, len(rows))
