@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/httpserver"
+	"github.com/postrider/postrider/internal/logtest"
 	"github.com/postrider/postrider/internal/mailbox"
 	"github.com/postrider/postrider/internal/memtest"
 )
@@ -90,7 +90,7 @@ func (b *bench) post(ctx context.Context, key, path string, body io.Reader, leng
 // 503. Not parallel: the memory of other tests would count.
 func TestMemoryOfSlowBodies(t *testing.T) {
 	const bodies, came, announced = 20, 20 << 20, 30 << 20
-	log := &syncBuffer{}
+	log := &logtest.Buffer{}
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, log: log, spool: api.NewSpool(t.TempDir(), 2*bodies*came+16<<20)})
 	_, other := b.newCustomer("Other", "other.test")
 	before := memtest.Live()
@@ -160,7 +160,7 @@ func TestMemoryQuotaPerCustomer(t *testing.T) {
 // are accepted.
 func TestFullDiskRefusesLargeBodies(t *testing.T) {
 	t.Parallel()
-	log, dir := &syncBuffer{}, filepath.Join(t.TempDir(), "spool")
+	log, dir := &logtest.Buffer{}, filepath.Join(t.TempDir(), "spool")
 	b := setupFor(t, setupOptions{maxBytes: 25 << 20, log: log, spool: api.NewSpool(dir, 1<<30)})
 	large := basic[:len(basic)-1] + strings.Repeat(" ", 1<<20) + "}"
 	require.Equal(t, http.StatusAccepted, b.as("POST", "/v1.0/emails", basic).status)
@@ -194,24 +194,6 @@ func TestFullDiskShortensAnswers(t *testing.T) {
 	require.Contains(t, held.body, `"content_truncated":true`)
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	require.Len(t, b.as("GET", path, "").field(t, "content"), 1<<20)
-}
-
-// syncBuffer is a log that a test reads while it is written.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
 }
 
 // halted is a reader that reports when it is read, and fails when end is closed.

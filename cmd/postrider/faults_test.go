@@ -33,7 +33,7 @@ func TestFaults(t *testing.T) {
 		"the API is killed before it could start the runs": theAPIIsKilled,
 		"Temporal is away while mail is accepted":          temporalIsAway,
 		"Temporal's database is lost":                      temporalIsLost,
-		"Postgres is away while mail is sent":              postgresIsAway,
+		"Postgres is away while mail is sent":              postgresIsAwayBeforeTheDot,
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
@@ -209,40 +209,37 @@ func withPostgres(t *testing.T, g *ground, peer *smtptest.Peer) (d *deployment, 
 	return d, stop, start
 }
 
-func postgresIsAway(t *testing.T, g *ground) {
-	peer := newStall("RCPT")
+// postgresIsAway stops Postgres while mails wait in the relay at a line, and starts it again a while
+// later. meanwhile runs without Postgres, when the relay has answered. Every mail arrives once.
+func postgresIsAway(t *testing.T, g *ground, at string, mails int, meanwhile func(d *deployment, peer *stall)) {
+	peer := newStall(at)
 	peer.Start(t)
 	t.Cleanup(peer.release)
 	d, stop, start := withPostgres(t, g, peer.Peer)
 	d.serve()
 	d.worker()
-	mails := d.post(50)
-	d.eventually("all mails are on their way", func() bool { return peer.waiting() == 50 })
+	sent := d.post(mails)
+	d.eventually("all mails wait in the relay", func() bool { return peer.waiting() == mails })
 	stop()
 	peer.release()
-	status, header, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"b@y.test"}],"subject":"s","content":"Hi"}`)
-	require.Equal(t, http.StatusServiceUnavailable, status, string(data))
-	require.NotEmpty(t, header.Get("Retry-After"), "nothing was accepted, and the client is told when to come again")
+	meanwhile(d, peer)
 	pass(t, away())
 	start()
-	deliveredOnce(t, d, peer.Peer, mails)
+	deliveredOnce(t, d, peer.Peer, sent)
+}
+
+func postgresIsAwayBeforeTheDot(t *testing.T, g *ground) {
+	postgresIsAway(t, g, "RCPT", 50, func(d *deployment, _ *stall) {
+		status, header, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"b@y.test"}],"subject":"s","content":"Hi"}`)
+		require.Equal(t, http.StatusServiceUnavailable, status, string(data))
+		require.NotEmpty(t, header.Get("Retry-After"), "nothing was accepted, and the client gets a time to come again")
+	})
 }
 
 func postgresIsAwayAfterTheDot(t *testing.T, g *ground) {
-	peer := newStall(".")
-	peer.Start(t)
-	t.Cleanup(peer.release)
-	d, stop, start := withPostgres(t, g, peer.Peer)
-	d.serve()
-	d.worker()
-	mails := d.post(20)
-	d.eventually("all mails are at their dots", func() bool { return peer.waiting() == 20 })
-	stop()
-	peer.release()
-	d.eventually("the relay has accepted them", func() bool { return len(peer.Messages()) == 20 })
-	pass(t, away())
-	start()
-	deliveredOnce(t, d, peer.Peer, mails)
+	postgresIsAway(t, g, ".", 20, func(d *deployment, peer *stall) {
+		d.eventually("the relay has accepted them", func() bool { return len(peer.Messages()) == 20 })
+	})
 }
 
 // pass lets a fault last.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/logtest"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -112,22 +111,9 @@ type daemon struct {
 }
 
 // printed is what a process has written so far.
-type printed struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
+type printed struct{ logtest.Buffer }
 
-func (p *printed) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *printed) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
+func (p *printed) output() string { return p.String() }
 
 func (d *deployment) start(args ...string) *daemon { return d.startWith(nil, args...) }
 

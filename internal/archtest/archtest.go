@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -99,7 +99,9 @@ var rules = map[string]rule{
 	// A client of the REST API, in the same binary: it never sees the store.
 	"internal/sendcli": {may: []string{"client", "email", "internal/config", "internal/mailmerge", "internal/plaintext"}},
 
-	"internal/intaketest": {may: []string{"email", "internal/intake"}},
+	"internal/intaketest": {may: []string{"email", "internal/intake", "internal/memtest"}},
+	"internal/relaytest":  {may: []string{"email", "internal/relay", "internal/smtptest"}},
+	"internal/logtest":    {},
 
 	"internal/devstack":    {},
 	"internal/smtptest":    {},

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/logtest"
 )
 
 // fakePath is a PATH with the given programs, as shell scripts, before the
@@ -46,7 +48,7 @@ func TestTemporalCLIIsBuiltOnce(t *testing.T) {
 	t.Setenv("BUILDS", builds)
 
 	var group sync.WaitGroup
-	var logs [6]syncWriter
+	var logs [6]logtest.Buffer
 	for i := range logs {
 		group.Go(func() {
 			path, err := TemporalCLI(t.Context(), module, cache, &logs[i])
@@ -113,7 +115,7 @@ func TestTemporalCLIOnPath(t *testing.T) {
 		require.Equal(t, "temporal", filepath.Base(path))
 	})
 	t.Run("is left out if it is too old", func(t *testing.T) {
-		var log syncWriter
+		var log logtest.Buffer
 		fakePath(t, map[string]string{"go": fakeGo, "temporal": "echo '--db-filename string'"})
 		t.Setenv("BUILDS", filepath.Join(t.TempDir(), "builds"))
 		cache := t.TempDir()
@@ -129,7 +131,7 @@ func TestTemporalCLIOutsideAClone(t *testing.T) {
 	know := "cat <<'X'\n  " + strings.Join(cliFlags, " string\n  ") + " int\nX\n"
 	t.Run("the newest that was built before is used", func(t *testing.T) {
 		fakePath(t, nil)
-		var log syncWriter
+		var log logtest.Buffer
 		cache := t.TempDir()
 		for name, script := range map[string]string{
 			"temporal-1.5.1": know, "temporal-1.10.0": know, "temporal-1.11.0": "echo '--db-filename string'", "temporal-1.12.0.building": "exit 1",
@@ -161,22 +163,4 @@ func TestProgressSaysHowLongItHasBeen(t *testing.T) {
 	}), "temporal: still building", time.Millisecond)
 	require.Equal(t, "temporal: still building, 0 s\n", <-lines)
 	require.Positive(t, p.stop())
-}
-
-// syncWriter is a bytes.Buffer for several goroutines.
-type syncWriter struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (w *syncWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *syncWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.String()
 }

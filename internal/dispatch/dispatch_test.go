@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/internal/logtest"
 )
 
 const patience = 30 * time.Second
@@ -164,24 +165,6 @@ func lazy(t *testing.T, addr string) client.Client {
 	return c
 }
 
-// lines is a log that tests read.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func start() delivery.Start {
 	id := uuid.NewString()
 	return delivery.Start{EmailID: id, WorkflowID: email.WorkflowIDPrefix + id, CustomerID: uuid.NewString(), Stream: email.StreamTransactional}
@@ -203,7 +186,7 @@ func TestDispatch(t *testing.T) {
 	// The dispatcher's client is its own until it has connected; c looks on.
 	c := lazy(t, temporal.Address())
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &lines{}
+	log := &logtest.Buffer{}
 	box := &outbox{}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.NewTextHandler(log, nil)))
 
@@ -325,7 +308,7 @@ func TestTemporalAwayIsADelay(t *testing.T) {
 	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
 	require.NoError(t, temporal.Stop(t.Context()))
 
-	log := &lines{}
+	log := &logtest.Buffer{}
 	box := &outbox{}
 	ctx, cancel := context.WithCancel(t.Context())
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.NewTextHandler(log, nil)))

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/internal/logtest"
 	"github.com/postrider/postrider/internal/mailbox"
 )
 
@@ -95,29 +96,11 @@ func (m *memory) all() []mailbox.Message {
 	return append([]mailbox.Message(nil), m.messages...)
 }
 
-// logBuffer is a log that a test reads while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 type bench struct {
 	t      *testing.T
 	store  *memory
 	server *Server
-	log    *logBuffer
+	log    *logtest.Buffer
 	served chan error
 }
 
@@ -125,7 +108,7 @@ type bench struct {
 // connection.
 func setup(t *testing.T, cfg Config) *bench {
 	t.Helper()
-	b := &bench{t: t, store: newMemory(), log: &logBuffer{}, served: make(chan error, 1)}
+	b := &bench{t: t, store: newMemory(), log: &logtest.Buffer{}, served: make(chan error, 1)}
 	cfg.Addr = "127.0.0.1:0"
 	if cfg.Hostname == "" {
 		cfg.Hostname = "mx.dev.test"

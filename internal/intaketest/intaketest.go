@@ -4,6 +4,7 @@ package intaketest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/memtest"
 )
 
 // Now is the present of Limits.
@@ -43,6 +45,32 @@ func Quoted(s string) string {
 		panic(err) // a string can be marshalled
 	}
 	return string(text)
+}
+
+// Many is a list's content: so many times a member that they have 8 MiB.
+func Many(member string) string { return strings.Repeat(member+",", 8<<20/(len(member)+1)) + member }
+
+// Named is an object's content: n members that are empty strings.
+func Named(n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"n%d":""`, i)
+	}
+	return strings.Join(names, ",")
+}
+
+// RefusesMembers checks that decode refuses a body for the number of members at pointer, and
+// that it does so before it makes anything of them. The test is not parallel: other tests'
+// memory would count.
+func RefusesMembers(t *testing.T, body, pointer string, decode func(body []byte) error) {
+	t.Helper()
+	raw := []byte(body)
+	before := memtest.Allocated()
+	err := decode(raw)
+	require.Less(t, memtest.Allocated()-before, int64(4<<20), "bytes, for a body of 8 MiB")
+	f := Failure(t, err)
+	require.Equal(t, email.CodeInvalidRequest, f.Code)
+	require.Equal(t, pointer+" too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
 }
 
 // Failure is the refusal that an error is.

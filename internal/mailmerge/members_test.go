@@ -7,34 +7,24 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intaketest"
 	"github.com/postrider/postrider/internal/mailmerge"
 	"github.com/postrider/postrider/internal/memtest"
 )
 
 // Not parallel: other tests' memory would count.
 func TestMillionsOfMembersOfABatchAreNotDecoded(t *testing.T) {
-	many := func(member string) string { return strings.Repeat(member+",", 8<<20/(len(member)+1)) + member }
-	named := func() string {
-		var b strings.Builder
-		for i := range 700_000 {
-			fmt.Fprintf(&b, `"n%d":"",`, i)
-		}
-		return b.String() + `"n":""`
-	}()
+	many, named := intaketest.Many, intaketest.Named(700_000)
 	for name, tc := range map[string]struct{ body, pointer string }{
 		"batch of messages":  {`{"messages":[` + many(`{}`) + `]}`, "/messages"},
 		"batch to many":      {`{"message":{},"recipients":[` + many(`{}`) + `]}`, "/recipients"},
 		"a copy's variables": {`{"message":{},"recipients":[{"email":"a@x.test","variables":{` + named + `}}]}`, "/recipients/0/variables"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			body := []byte(tc.body)
-			before := memtest.Allocated()
-			_, err := mailmerge.Decode(body, limits())
-			require.Less(t, memtest.Allocated()-before, int64(4<<20), "bytes, for a body of 8 MiB")
-			f := failure(t, err)
-			require.Equal(t, email.CodeInvalidRequest, f.Code)
-			require.Equal(t, tc.pointer+" too_many", f.Fields[0].Pointer+" "+f.Fields[0].Code)
+			intaketest.RefusesMembers(t, tc.body, tc.pointer, func(body []byte) error {
+				_, err := mailmerge.Decode(body, limits())
+				return err
+			})
 		})
 	}
 }

@@ -1,13 +1,13 @@
 package mailmerge
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/intaketest"
 )
 
 // TestWorkOfABatchIsBounded before any recipient is read: what follows the place of the refusal
@@ -17,7 +17,7 @@ func TestWorkOfABatchIsBounded(t *testing.T) {
 	const recipientMembers, tokens = 2 * maxVariables, 2_000_000 // intake's bounds
 	const message = `{"message":{"from":{"email":"a@x.test"},"subject":"s","content":"t"},"recipients":[`
 	variables := func(n int) string {
-		return `{"email":"b@x.test","variables":{` + manyNames(n) + `}},`
+		return `{"email":"b@x.test","variables":{` + intaketest.Named(n) + `}},`
 	}
 	for name, tc := range map[string]struct{ body, pointer string }{
 		"variables of one recipient": {message + variables(recipientMembers+1), "/recipients/0/variables"},
@@ -50,12 +50,4 @@ func TestPlacesAreCountedBeforeRecipientsAreRead(t *testing.T) {
 	require.Len(t, f.Fields, 1)
 	require.Equal(t, "/message", f.Fields[0].Pointer)
 	require.Empty(t, b.recipients)
-}
-
-func manyNames(n int) string {
-	names := make([]string, n)
-	for i := range names {
-		names[i] = fmt.Sprintf(`"v%d":""`, i)
-	}
-	return strings.Join(names, ",")
 }

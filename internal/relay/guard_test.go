@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/logtest"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -35,24 +36,6 @@ func (c *clock) move(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
-}
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 const (
@@ -105,7 +88,7 @@ func TestARelayThatRefusesEverybodyAtRCPTBouncesNobody(t *testing.T) {
 func TestTheSameRefusalOfSeveralClosesTheRelay(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	var log lockedBuffer
+	var log logtest.Buffer
 	p := refusing(t, map[string]string{"": unknown571})
 	rs := relays(t, relay.Options{Now: c.now, Log: slog.New(slog.NewTextHandler(&log, nil))}, url(p, ""))
 	send(t, rs, envelope("a@y.test"), noMark)

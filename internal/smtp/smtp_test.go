@@ -3,7 +3,6 @@ package smtp_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,71 +11,25 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
+	"github.com/postrider/postrider/internal/relaytest"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-const rendered = "From: a@x.test\r\nTo: b@y.test\r\nMessage-ID: <m@x.test>\r\n\r\n.a line with a dot\r\n..two\r\n.\r\nend\r\n"
+// What these tests share with those of internal/relay.
+const rendered = relaytest.Rendered
+
+var (
+	relays      = relaytest.New
+	url         = relaytest.URL
+	envelope    = relaytest.Envelope
+	noMark      = relaytest.NoMark
+	send        = relaytest.Send
+	transaction = relaytest.Transaction
+	answers     = relaytest.Answers
+)
 
 // large is more text than the buffers of two sockets hold.
 var large = strings.Repeat(strings.Repeat("x", 70)+"\r\n", 120_000)
-
-func relays(t *testing.T, opts relay.Options, urls ...string) *relay.Relays {
-	t.Helper()
-	var list []relay.Relay
-	for _, u := range urls {
-		r, err := relay.Parse(u)
-		require.NoError(t, err)
-		list = append(list, r)
-	}
-	rs := relay.New(list, opts)
-	t.Cleanup(rs.Close)
-	return rs
-}
-
-func url(p *smtptest.Peer, options string) string {
-	return "smtp://" + p.Addr() + "?tls=none&" + options
-}
-
-func envelope(to ...string) delivery.Envelope {
-	env := delivery.Envelope{ID: "e-1", From: "a@x.test"}
-	for i, a := range to {
-		env.Recipients = append(env.Recipients, delivery.EnvelopeRecipient{ID: fmt.Sprintf("r%d", i+1), Address: a})
-	}
-	return env
-}
-
-func noMark(context.Context, []delivery.Outcome) error { return nil }
-
-// send takes a session and runs one transaction.
-func send(t *testing.T, rs *relay.Relays, env delivery.Envelope, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
-	t.Helper()
-	s, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamTransactional, SenderDomain: "x.test"})
-	require.NoError(t, err)
-	defer s.Close()
-	ex := s.Send(t.Context(), env, []byte(rendered), mark)
-	require.Len(t, ex.Outcomes, len(env.Recipients))
-	for i, o := range ex.Outcomes {
-		require.Equal(t, env.Recipients[i].ID, o.RecipientID)
-		require.NotEmpty(t, o.Status)
-	}
-	return ex
-}
-
-// transaction is a transcript from MAIL on.
-func transaction(ex delivery.Exchange) []email.Step {
-	return ex.Transcript[max(slices.IndexFunc(ex.Transcript, func(s email.Step) bool { return strings.HasPrefix(s.Command, "MAIL") }), 0):]
-}
-
-func answers(m map[string]string) func(string) string {
-	return func(line string) string {
-		for prefix, a := range m {
-			if strings.HasPrefix(line, prefix) {
-				return a
-			}
-		}
-		return ""
-	}
-}
 
 func TestAMessageArrivesByteForByte(t *testing.T) {
 	t.Parallel()
