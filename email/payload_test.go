@@ -56,7 +56,7 @@ func TestPayloads(t *testing.T) {
 	}
 }
 
-// What ends in Input or Result crosses the border.
+// TestEveryPayloadIsListed: a type that ends in Input or Result crosses the border.
 func TestEveryPayloadIsListed(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")

@@ -4,19 +4,18 @@ package email
 // nothing: the attempt is due or under way, or the e-mail has ended.
 type Waiting string
 
-// What an attempt waits for. State.NextAt is when the wait ends by itself; zero means
-// never. Each may end before, by an action or when something changes.
+// The values. State.NextAt is when the wait ends without an action; zero means never. An
+// action, or a change of what it waits for, ends it earlier.
 const (
-	// WaitingRetry: an attempt has been made, and the next one is due at NextAt. No promise
-	// that it is made then: a hold, a pause or a rate may come between.
+	// WaitingRetry: an attempt has been made, and the next one is due at NextAt. It is not made
+	// then if a hold, a pause or a rate keeps it back.
 	WaitingRetry Waiting = "retry"
 	// WaitingScheduled: the first attempt is due at NextAt.
 	WaitingScheduled Waiting = "scheduled"
-	// WaitingHeld: somebody holds the e-mail, see State.HeldBy. It goes on when all of them
-	// have resumed it. At NextAt it expires.
+	// WaitingHeld: the holders in State.HeldBy keep the e-mail. It goes on when each of them
+	// has resumed it. At NextAt it expires.
 	WaitingHeld Waiting = "held"
-	// WaitingPaused: an operator has paused mail like it, and nobody holds it besides. At
-	// NextAt it expires.
+	// WaitingPaused: a pause covers the e-mail, and it has no holder. At NextAt it expires.
 	WaitingPaused Waiting = "paused"
 	// WaitingThrottled: a rate or a warm-up plan, named by State.ThrottledBy, lets the
 	// attempt through at NextAt or later.

@@ -12,8 +12,8 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// What a run says of itself, for whoever looks at it: the current details, in
-// Markdown, and the summaries of activities and timers, one line each.
+// A run describes itself in the Temporal UI and CLI: in its current details, which are
+// Markdown, and in the summaries of activities and timers, one line each.
 
 // maxReplyWords bounds what is quoted of a server's reply, in bytes.
 const maxReplyWords = 160
@@ -126,7 +126,7 @@ func (s *sendEmail) sayWaiting() {
 			open += ", " + quoted(reply)
 		}
 	case email.WaitingThrottled: // the timer's words
-	case email.WaitingAcceptance: // sayNotAccepted has told
+	case email.WaitingAcceptance: // sayNotAccepted has set them
 	}
 	s.details(s.standing(), open, next)
 }

@@ -235,7 +235,7 @@ func (s *sendEmail) sendAtItsPace(in delivery.SendSMTPInput, before delivery.Sen
 	return attempt.get(s.ctx)
 }
 
-// record has the attempt's outcomes projected, and the customer told.
+// record projects the attempt's outcomes into the e-mail, and fires its webhooks.
 func (s *sendEmail) record(sent delivery.SendSMTPResult) error {
 	in := delivery.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
 	s.problem = ""

@@ -14,8 +14,8 @@ const (
 	LeaseRenewal = 10 * time.Second
 )
 
-// ErrSuperseded says that an attempt has another owner now, or has ended:
-// whoever gets it closes its socket hard and says nothing more.
+// ErrSuperseded says that an attempt has another owner now, or has ended. The caller
+// closes its socket without QUIT and writes nothing more.
 var ErrSuperseded = errors.New("the attempt has another owner")
 
 // OpenRequest asks for one attempt on behalf of one execution of SendSMTP.

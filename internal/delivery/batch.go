@@ -10,8 +10,8 @@ import (
 type BatchPlan struct {
 	CustomerID string
 	Stream     email.Stream
-	// Total is how many e-mails it has, Open how many the run still answers for, Due how
-	// many of those can be attempted now, Routes where to.
+	// Total counts its e-mails, Open those that the run still answers for. Due counts the open
+	// ones that can be attempted now, and Routes is where to.
 	Total, Open, Due int
 	Held             bool
 	Routes           []Route
@@ -46,6 +46,6 @@ type BatchRecorded struct {
 	Endpoints []string
 	// Statuses counts the e-mails that were recorded by where they stand.
 	Statuses email.StatusCounts
-	// Left have their outcomes in the journal only: somebody else has their e-mails.
+	// Left have their outcomes in the journal only: another transaction has their e-mails locked.
 	Left []Ending
 }

@@ -63,8 +63,8 @@ func Derive(f Facts) (email.Status, email.Detail) {
 	return email.StatusCanceled, finalDetail(f.Recipients)
 }
 
-// openDetail is the first that applies, in the order that DESIGN fixes: what
-// somebody decided, then what the world does to us, then what the recipients do.
+// openDetail is the first that applies: decisions of customers and operators first, then
+// the state of relays and rates, then that of the recipients.
 func openDetail(f Facts, partial, deferred bool) email.Detail {
 	switch {
 	case f.Held:

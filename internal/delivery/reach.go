@@ -1,7 +1,7 @@
 package delivery
 
-// Reach says which of the e-mails that are not finished an operator's action is for. What
-// is set has to be true of an e-mail; nothing set reaches none.
+// Reach says which of the e-mails that are not finished an operator's action is for. Each
+// member that is set has to be true of an e-mail. The zero value reaches none.
 type Reach struct {
 	EmailID    string
 	BatchID    string

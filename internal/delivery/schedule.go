@@ -12,9 +12,9 @@ type Schedule struct {
 	ExpireAfter time.Duration
 }
 
-// DefaultExpireAfter is how long a recipient is tried: RFC 5321 section
-// 4.5.4.1 asks for 4-5 days at the least from a server that has nobody to ask;
-// our senders are told of every deferral and want an answer.
+// DefaultExpireAfter is how long a recipient is tried. RFC 5321 section 4.5.4.1 asks for
+// 4-5 days at the least from a server that cannot ask the sender. Postrider reports every
+// deferral to the sender, who wants an answer sooner.
 const DefaultExpireAfter = 72 * time.Hour
 
 // MaxCopies is how many attempts at a recipient may end without the relay's answer to the
@@ -34,7 +34,7 @@ func AmbiguousWait(n int) time.Duration {
 // scheduleJitter spreads retries by this much to either side.
 const scheduleJitter = 0.1
 
-// DefaultSchedule yields attempts at 0, 1, 6, 21 and 51 minutes, then at 1:51,
+// DefaultSchedule yields attempts at 0, 1, 6, 21 and 51 minutes. The next ones are at 1:51,
 // 3:51, 7:51, 15:51, 27:51 hours and every 12 hours up to 72.
 func DefaultSchedule() Schedule {
 	return Schedule{
@@ -48,8 +48,8 @@ func DefaultSchedule() Schedule {
 
 // Wait is the time from the end of an attempt to the next one. counted is how
 // many attempts have moved the recipient along, this one included; rnd is in
-// [0,1) and spreads the wait by ±10 %. What the server asked for replaces the
-// schedule, or is its floor if o.AtLeast.
+// [0,1) and spreads the wait by ±10 %. o.RetryAfter replaces the schedule, or is
+// its floor if o.AtLeast.
 func (s Schedule) Wait(counted int, o Outcome, rnd float64) time.Duration {
 	step := s.Steps[min(max(counted, 1), len(s.Steps))-1]
 	switch {

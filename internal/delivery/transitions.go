@@ -47,7 +47,7 @@ func EnteredFrom(s email.RecipientStatus) []email.RecipientStatus {
 }
 
 // CanMove reports whether a recipient may go from one state to another. A
-// refused transition changes nothing and is no error: somebody was faster.
+// refused transition changes nothing and is no error: another transaction was faster.
 func CanMove(from, to email.RecipientStatus) bool {
 	for _, s := range transitions[to] {
 		if s == from {

@@ -11,7 +11,7 @@ import (
 
 func TestTransitions(t *testing.T) {
 	t.Parallel()
-	// The whole table of DESIGN: what is not listed is refused.
+	// The whole table: a transition that is not listed is refused.
 	allowed := map[email.RecipientStatus][]email.RecipientStatus{
 		email.RecipientQueued:    {email.RecipientSending, email.RecipientCanceled, email.RecipientExpired, email.RecipientSuppressed, email.RecipientFailed},
 		email.RecipientDeferred:  {email.RecipientSending, email.RecipientCanceled, email.RecipientExpired, email.RecipientSuppressed, email.RecipientFailed},
