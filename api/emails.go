@@ -91,7 +91,7 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	m, sender, err := h.submissions.message(c, body)
+	m, sender, err := h.submissions.message(c, body, 0)
 	if err != nil {
 		return email.Email{}, false, err
 	}

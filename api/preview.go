@@ -95,7 +95,7 @@ type previewed struct {
 
 func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, err error) {
 	if !mailmerge.IsBatch(body) {
-		p.message, p.sender, err = h.submissions.message(c, body)
+		p.message, p.sender, err = h.submissions.message(c, body, previewWork)
 		return p, err
 	}
 	in, err := h.submissions.batch(c, body)
@@ -145,15 +145,19 @@ func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 	if n := len(p.message.Text) + len(p.message.HTML) + len(p.message.Calendar.ICS); n > previewBody {
 		return 0, nil, previewTooLarge(n, p.pointer)
 	}
+	if err := reserveQuery(c); err != nil {
+		return 0, nil, err
+	}
 	m, senders, err := h.store.Preview(c.Request.Context(), customerOf(c).ID, p.message)
 	if err != nil {
 		return 0, nil, atSender(under(err, p.pointer), p.sender)
 	}
+	release(c, budgetOf(c).slowQueries) // rendering may wait for a processor
 	date := h.now()
 	if m.SendAt.After(date) {
 		date = m.SendAt
 	}
-	out, err := compute(c, int64(len(m.Text)+len(m.HTML)), func() (previewJSON, error) { return h.rendered(m, p, senders, date) })
+	out, err := compute(c, max(previewWork, int64(len(m.Text)+len(m.HTML))), func() (previewJSON, error) { return h.rendered(m, p, senders, date) })
 	return http.StatusOK, out, err
 }
 

@@ -21,11 +21,19 @@ func newProcessors() *turns.Turns { return &turns.Turns{AtOnce: max(1, runtime.G
 
 var errNoProcessor = email.Fail(email.CodeUnavailable, "too many large requests are being processed; try again")
 
+// previewWork is the least work of a preview, as n of compute: rendering and checking some HTML
+// takes much longer than decoding it, so each preview waits for a processor.
+const previewWork = smallWork + 1
+
 // compute calls do, which uses a processor for an input of n bytes, when the request's customer has
 // a turn. do must not wait for clients or Postgres. compute returns errNoProcessor after turnWait.
 func compute[T any](c *gin.Context, n int64, do func() (T, error)) (T, error) {
 	if n <= smallWork {
 		return do()
+	}
+	if budgetOf(c).processors.WaitingOf(ownerOf(c)) >= maxWaiting {
+		var none T
+		return none, errNoProcessor
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
 	defer cancel()

@@ -13,7 +13,28 @@ import (
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// Large requests of all kinds wait for a processor. Small requests and logins do not.
+// waitForProcessor sends requests with a key in the background, until each waits for a
+// processor, and returns their statuses.
+func (b *bench) waitForProcessor(processors *turns.Turns, key string, requests [][2]string) <-chan int {
+	b.t.Helper()
+	waiting := processors.Waiting()
+	answers := make(chan int, len(requests))
+	for i, r := range requests {
+		go func() {
+			req := httptest.NewRequestWithContext(b.t.Context(), "POST", r[0], strings.NewReader(r[1]))
+			req.Header.Set("Authorization", "Bearer "+key)
+			req.Header.Set("Content-Type", "application/json")
+			rec := httptest.NewRecorder()
+			b.server.ServeHTTP(rec, req)
+			answers <- rec.Code
+		}()
+		require.Eventually(b.t, func() bool { return processors.Waiting() == waiting+i+1 }, time.Minute, time.Millisecond, r[0])
+	}
+	return answers
+}
+
+// Large requests of all kinds, and previews of any size, wait for a processor. Small requests and
+// logins do not.
 func TestLargeRequestsWaitForProcessor(t *testing.T) {
 	t.Parallel()
 	processors := &turns.Turns{}
@@ -25,27 +46,43 @@ func TestLargeRequestsWaitForProcessor(t *testing.T) {
 	end, err := processors.Acquire(t.Context(), "another")
 	require.NoError(t, err)
 	requests := [][2]string{
-		{"/v1.0/emails", single}, {"/v1.0/emails/preview", single}, {"/v1.0/emails/batch", batch}, {"/v1.0/emails/preview", batch},
+		{"/v1.0/emails", single}, {"/v1.0/emails/preview", single}, {"/v1.0/emails/batch", batch}, {"/v1.0/emails/preview", batch}, {"/v1.0/emails/preview", basic},
 	}
-	answers := make(chan int, len(requests))
-	for i, r := range requests {
-		go func() {
-			req := httptest.NewRequestWithContext(t.Context(), "POST", r[0], strings.NewReader(r[1]))
-			req.Header.Set("Authorization", "Bearer "+b.key)
-			req.Header.Set("Content-Type", "application/json")
-			rec := httptest.NewRecorder()
-			b.server.ServeHTTP(rec, req)
-			answers <- rec.Code
-		}()
-		require.Eventually(t, func() bool { return processors.Waiting() == i+1 }, time.Minute, time.Millisecond, r[0])
-	}
+	answers := b.waitForProcessor(processors, b.key, requests)
 	theirs := strings.ReplaceAll(basic, "acme.test", "other.test")
 	require.Equal(t, http.StatusAccepted, b.with(other, "POST", "/v1.0/emails", theirs).status)
-	require.Equal(t, http.StatusOK, b.with(other, "POST", "/v1.0/emails/preview", theirs).status)
 	require.Equal(t, http.StatusUnauthorized, b.with("", "POST", "/auth/login", `{"username":"x@other.test","password":"wrong password"}`).status)
 	require.Empty(t, answers)
 	end()
 	for range requests {
 		require.Less(t, <-answers, http.StatusBadRequest)
+	}
+}
+
+// A customer's requests that wait hold at most 32 connections in one queue. The next one is
+// answered at once, and other customers still wait for their turn.
+func TestWaitingRequestsOfOneCustomerAreBounded(t *testing.T) {
+	t.Parallel()
+	processors := &turns.Turns{}
+	b := setupFor(t, setupOptions{processors: processors, maxBytes: 1 << 20})
+	_, other := b.newCustomer("Other", "other.test")
+	end, err := processors.Acquire(t.Context(), "another")
+	require.NoError(t, err)
+	preview := func(body string, n int) (out [][2]string) {
+		for range n {
+			out = append(out, [2]string{"/v1.0/emails/preview", body})
+		}
+		return out
+	}
+	mine := b.waitForProcessor(processors, b.key, preview(basic, 32))
+	refused := b.as("POST", "/v1.0/emails/preview", basic)
+	require.Equal(t, http.StatusServiceUnavailable, refused.status, refused.body)
+	require.NotEmpty(t, refused.header.Get("Retry-After"))
+	require.Equal(t, 32, processors.Waiting(), "it does not wait")
+	theirs := b.waitForProcessor(processors, other, preview(strings.ReplaceAll(basic, "acme.test", "other.test"), 1))
+	end()
+	require.Equal(t, http.StatusOK, <-theirs)
+	for range 32 {
+		require.Equal(t, http.StatusOK, <-mine)
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -27,8 +28,22 @@ type quotaWaiter struct {
 
 func newQuota(total int64) *quota { return &quota{total: total, of: map[string]int64{}} }
 
+// errTooManyWait is the error of acquire if maxWaiting calls of its owner wait.
+var errTooManyWait = errors.New("too many calls of this owner wait")
+
+// waitingOf is how many calls of an owner wait. The caller holds q.mu.
+func (q *quota) waitingOf(owner string) (n int) {
+	for _, w := range q.waiting {
+		if w.owner == owner {
+			n++
+		}
+	}
+	return n
+}
+
 // acquire waits until owner may hold n more, and returns the amount that it acquired: n, or
-// maxCharge if that is less. It returns an error if ctx ends first.
+// maxCharge if that is less. It returns an error if ctx ends first, and at once if maxWaiting
+// calls of the owner wait already.
 func (q *quota) acquire(ctx context.Context, owner string, n int64) (int64, error) {
 	n = min(n, q.maxCharge())
 	q.mu.Lock()
@@ -36,6 +51,10 @@ func (q *quota) acquire(ctx context.Context, owner string, n int64) (int64, erro
 		q.take(owner, n)
 		q.mu.Unlock()
 		return n, nil
+	}
+	if q.waitingOf(owner) >= maxWaiting {
+		q.mu.Unlock()
+		return 0, errTooManyWait
 	}
 	w := &quotaWaiter{owner: owner, n: n, ready: make(chan struct{})}
 	q.waiting = append(q.waiting, w)

@@ -59,6 +59,11 @@ func reserve(c *gin.Context, from *quota, n int64) error {
 	return nil
 }
 
+// maxWaiting is how many requests of one customer may wait in one queue: for a turn, for a
+// processor, or for a part of the budget. The next one is answered 503 at once. A request that
+// waits keeps its connection, and the port has about 1,160 of them in a small container.
+const maxWaiting = 32
+
 // takeTurn reports whether the request has the turn of large requests. It waits for the turn if n is
 // more than a part of the budget allows at once. Bodies take no turn, because a client may send
 // them slowly, and neither do connections.
@@ -72,6 +77,9 @@ func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
 	}
 	if n <= from.maxCharge() {
 		return false, nil
+	}
+	if b.turns.WaitingOf(ownerOf(c)) >= maxWaiting {
+		return false, errNoTurn
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
 	defer cancel()

@@ -30,8 +30,9 @@ func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
 // message decodes a message and checks that the credential may send from its sender's domain.
 // sender is the JSON Pointer of the sender in the request.
-func (s submissions) message(c *gin.Context, body []byte) (m email.Message, sender string, err error) {
-	in, err := compute(c, int64(len(body)), func() (intake.Decoded, error) { return intake.Decode(body, s.limitsOf(c)) })
+// work is what compute gets for it, at least the size of the body.
+func (s submissions) message(c *gin.Context, body []byte, work int64) (m email.Message, sender string, err error) {
+	in, err := compute(c, max(work, int64(len(body))), func() (intake.Decoded, error) { return intake.Decode(body, s.limitsOf(c)) })
 	if err != nil {
 		return email.Message{}, "", err
 	}

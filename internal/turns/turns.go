@@ -98,6 +98,13 @@ func (t *Turns) Waiting() (n int) {
 	return n
 }
 
+// WaitingOf is how many of an owner's wait.
+func (t *Turns) WaitingOf(owner string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting[owner])
+}
+
 func (t *Turns) now() time.Time {
 	if t.Now != nil {
 		return t.Now()
