@@ -48,7 +48,7 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	}
 	if isRelayFault(at, accepts, r, words) {
 		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
-		if saysAccount.in(words) && class == 5 {
+		if saysAccount.in(words) && class == 5 && (r.Enhanced == "5.4.5" || saysLongQuota.in(words)) {
 			// A day's or a month's quota. What a relay says for now, as of a rate a
 			// minute, follows its backoff.
 			o.RetryAfter = max(accountWait, o.RetryAfter)
@@ -97,7 +97,7 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return at != StageFinal || !saysContent.in(words) && !saysPolicy.in(words)
 	case at == StageMail && r.Code == 503 && in(r.Enhanced, "", "5.5.0", "5.5.1"):
 		return true // a bad sequence of commands: it is about the session
-	case outOfService(r): // before a footer's words are read
+	case outOfService(r), accepts == email.AcceptsRelay && refusesCommand(at, r): // before a footer's words are read
 		return true
 	case r.Code == 530 && saysSender.in(words):
 		return false
@@ -109,7 +109,7 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return saysCredentials.in(words) || !saysSender.in(words)
 	case at == StageFinal && saysContent.in(words) && !saysAccount.in(words):
 		return false
-	case saysCredentials.in(words), speaksOfServer(r, words), accepts == email.AcceptsRelay && refusesCommand(at, r):
+	case saysCredentials.in(words), speaksOfServer(r, words):
 		return true
 	}
 	// A recipient's own server that refuses our address speaks for its recipients only.
@@ -134,7 +134,7 @@ func isTemporary(r email.Reply) bool {
 // A 4.3.x speaks of the server, and so does a reason that is about the service:
 // "<a@x.test>: Sender address rejected: Server configuration problem".
 func namesSender(r email.Reply, words string) bool {
-	if strings.HasPrefix(r.Enhanced, "4.3.") || reasonOf(r.Text).is(saysOutOfService) {
+	if strings.HasPrefix(r.Enhanced, "4.3.") || outOfService(r) {
 		return false
 	}
 	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
@@ -179,7 +179,7 @@ func saysNothing(r email.Reply) bool {
 	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
 		return false
 	}
-	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || reasonOf(r.Text).is(saysOutOfService)
+	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || outOfService(r)
 }
 
 // meansUs reports whether a refusal of MAIL that classify takes for the sender's may be meant
@@ -199,11 +199,13 @@ func speaksOfServer(r email.Reply, words string) bool {
 	return outOfService(r) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
 }
 
-// outOfService: the whole reason is that a service is not available. A temporary one of
+// outOfService: the whole reason is that a service is not available, or in Postfix's form
+// that something of the server does not work. A temporary one of
 // these is a recipient's deferral where the reply refuses the recipient.
 func outOfService(r email.Reply) bool {
 	why := reasonOf(r.Text)
-	return why.is(saysOutOfService) && (why.refused != "recipient address" || !isTemporary(r))
+	fault := why.is(saysOutOfService) || why.refused != "" && why.is(saysServerFault)
+	return fault && (why.refused != "recipient address" || !isTemporary(r))
 }
 
 // blamesClient: the reply is about our address, name or reputation, and does not say
@@ -252,6 +254,9 @@ func saysUnknownMailbox(r email.Reply, words string) bool {
 	if m := rejection.FindStringSubmatch(words); m != nil {
 		words = m[2]
 	}
+	if why := reasonOf(r.Text); why.speaksOf(saysUnknown) && !why.speaksOf(saysOurs) {
+		return true
+	}
 	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words) && !saysOurs.in(words)
 }
 
@@ -284,9 +289,14 @@ func tooLarge(at Stage, r email.Reply) bool {
 // nothing of the message, its sender or a mailbox.
 func refusesCommand(at Stage, r email.Reply) bool {
 	why := reasonOf(r.Text)
-	command := at == StageData && why.refused == "data command" || at == StageFinal && why.refused == "end-of-data"
-	return command && !why.is(saysContent) && !why.is(saysSender) && !why.is(saysMessageAuth) && !why.is(saysDomainList) && !why.is(saysByRecipient) &&
-		!why.is(saysTooLarge) && !why.is(saysFull)
+	switch {
+	case at == StageData && (why.refused == "data command" || why.is(saysCommandRejected)):
+	case at == StageFinal && why.refused == "end-of-data":
+	default:
+		return false
+	}
+	return !slices.ContainsFunc([]topic{saysContent, saysSender, saysMessageAuth, saysDomainList, saysByRecipient, saysTooLarge}, why.speaksOf) &&
+		!(why.speaksOf(saysFull) && why.speaksOf(saysMailbox))
 }
 
 // faultCounts says whether a relay's fault closes it for all mail at once:

@@ -42,7 +42,7 @@ var (
 		`too many recipient attempts`, `too (many|much) (recipients|rcpts|mail) from\b`, `\brecipients( \S+){0,2} (hour|day|minute|today)\b`, `frequency limited`, `tenant has exceeded|exceeded (its|their|your) (sending|message|recipient|e-?mail)`,
 		`\b(your|smtp|sender'?s?|sending) (account|service|mailbox)( \S+){0,4} (suspended|disabled|blocked|locked|paused|deactivated|restricted|not (active|activated|allowed|enabled))`,
 		`outgoing (mail|messages?|e-?mails?)( \S+){0,6} (suspended|blocked|disabled)`, `sending (is |has been )?(disabled|paused|suspended|blocked)`, `not allowed to send: `, `activate your \S+ account`,
-		`spam abuse detected`, `access denied, bad outbound sender`, `\b(cumulative )?(message|mail|e-?mail|recipient)s? (cumulative )?(count|size|rate|number) quota\b|\b(message|mail|e-?mail|recipient)s? (count|rate|number) limit\b`, `\bmax(imum)? \d+ (e-?mails|mails|messages|recipients)\b`,
+		`spam abuse detected`, `access denied, bad outbound sender`, `\b(cumulative )?(message|mail|e-?mail|recipient)s? (cumulative )?(count|size|rate|number) quota\b|\b(message|mail|e-?mail|recipient)s? (count|rate|number) limit\b`, `\bmax(imum)? \d+ (e-?mails|mails|messages|recipients|requests)\b`, `\bratelimit\b`,
 	)
 	// saysSender: the envelope sender is refused.
 	saysSender = phrases(
@@ -80,6 +80,17 @@ var (
 	// saysOutOfService is asked of the reason of a reply: Postfix's whole reason when its
 	// milter is away or its policy service has no answer. A footer may follow.
 	saysOutOfService = phrases(`^(policy |mail )?service (is )?(currently |temporarily )?unavailable$`)
+	// saysServerFault is asked of the reason behind "rejected:": something of the server
+	// does not work.
+	saysServerFault = phrases(
+		`^(\S+ ){0,3}(service|server|database|backend|daemon|filter|policyd|lookup)s? (is |are )?(currently |temporarily )?(unavailable|not available|unreachable|down|failed|failure|error|timed? ?out)$`,
+		`^(internal|server|system|unknown|local|configuration|temporary)( \S+)? (error|failure|problem)$`,
+	)
+	// saysCommandRejected is asked of the reason of a reply: the words of a milter that
+	// refuses a command.
+	saysCommandRejected = phrases(`^command rejected$`)
+	// saysLongQuota: a quota of an hour or more.
+	saysLongQuota = phrases(`\b(daily|day|monthly|month|weekly|week|hourly|hours?|24[- ]?h)\b`)
 	// saysTooLarge: the message has too many bytes.
 	saysTooLarge = phrases(`\b(message|mail|e-?mail|size)( \S+){0,3} (too (large|big)|exceeds|limit)\b`, `\btoo (large|big)\b`)
 	// saysGreylisting: a first try is put off on purpose.
@@ -175,6 +186,9 @@ func reasonOf(text string) (r reason) {
 
 // is reports whether the topic is the whole reason.
 func (r reason) is(t topic) bool { return slices.ContainsFunc(r.texts, t.in) }
+
+// speaksOf reports whether the reason, without what may be a footer, speaks of the topic.
+func (r reason) speaksOf(t topic) bool { return len(r.texts) > 0 && t.in(r.texts[0]) }
 
 // address matches what is not the server's own words: an address, or what stands in
 // angle brackets. webPage matches a URL.
