@@ -26,9 +26,9 @@ export type Message = {
   /** Text, HTML and decoded attachments together may have 26214400 bytes by default, uploaded and fetched ones included. Programs
    * and other files that mail servers refuse are refused (`attachment_blocked`). */
   attachments?: AttachmentInput[];
-  /** Recipients whom nobody sees. */
+  /** Recipients that no other recipient sees. */
   bcc?: AddressInput[];
-  /** Is told of this e-mail's outcomes, besides the customer's webhooks. Https and a public address, unless the operator allows others. */
+  /** Receives the events of this e-mail, in addition to the customer's webhooks. Https and a public address, unless the operator allows others. */
   callback_url?: string;
   /** Recipients whom all see. */
   cc?: AddressInput[];
@@ -39,12 +39,12 @@ export type Message = {
   expires_at?: string;
   /** The sender. */
   from?: AddressInput;
-  /** Header fields of the client's own, in their order. What Postrider or mail servers write is refused. An ASCII value goes out as it is. Other
+  /** Header fields of the client, in their order. Fields that Postrider or mail servers write are refused. An ASCII value is sent unchanged. Other
    * characters are encoded where the field allows it, and refused elsewhere. All fields together may have 65536 bytes. */
   headers?: Record<string, string>;
   /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
   metadata?: Record<string, string>;
-  /** `retry` if left out. What happens if the server's answer to the message never came. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;
+  /** `retry` if left out. It decides what happens if the server's answer to the message did not arrive. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;
    * after the fifth copy without an answer the recipient ends as `failed` with the reason `ambiguous`. `fail` ends so after the first. */
   on_ambiguous?: "retry" | "fail";
   /** Addresses for the Reply-To header. */
@@ -121,7 +121,7 @@ export type ContentParts = {
 /** Plain text. */
 export type ContentText = string;
 
-/** Keeps mail that somebody waits for apart from newsletters. */
+/** Separates mail that a recipient waits for from newsletters. */
 export type Stream = "transactional" | "broadcast";
 
 /** SendEmailResult is what became of the e-mail. What recipients' servers said
