@@ -218,7 +218,7 @@ func TestOpenAPIDescribesAllEnumValues(t *testing.T) {
 }
 
 // constants returns the values of a package's constants of a type. Without a type, it returns those
-// of string literals whose names begin with code.
+// of string literals whose names begin with Code.
 func constants(t *testing.T, directory, typeName string) (out []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(directory, "*.go"))
@@ -233,7 +233,7 @@ func constants(t *testing.T, directory, typeName string) (out []string) {
 			}
 			named, _ := spec.Type.(*ast.Ident)
 			value, literal := spec.Values[0].(*ast.BasicLit)
-			if literal && value.Kind == token.STRING && (named != nil && named.Name == typeName || named == nil && typeName == "" && strings.HasPrefix(spec.Names[0].Name, "code")) {
+			if literal && value.Kind == token.STRING && (named != nil && named.Name == typeName || named == nil && typeName == "" && strings.HasPrefix(spec.Names[0].Name, "Code")) {
 				text, err := strconv.Unquote(value.Value)
 				require.NoError(t, err)
 				out = append(out, text)

@@ -100,7 +100,7 @@ var rules = map[string]rule{
 	"internal/sendcli": {may: []string{"client", "email", "internal/config", "internal/mailmerge", "internal/plaintext"}},
 
 	"internal/intaketest": {may: []string{"email", "internal/intake", "internal/memtest"}},
-	"internal/relaytest":  {may: []string{"email", "internal/relay", "internal/smtptest"}},
+	"internal/relaytest":  {may: []string{"email", "internal/delivery", "internal/relay", "internal/smtptest"}},
 	"internal/logtest":    {},
 
 	"internal/devstack":    {},
