@@ -28,7 +28,7 @@ type quotaWaiter struct {
 
 func newQuota(total int64) *quota { return &quota{total: total, of: map[string]int64{}} }
 
-// errTooManyWait is the error of acquire if maxWaiting calls of its owner wait.
+// errTooManyWait is the error of acquire if maxWaitingQuota calls of its owner wait.
 var errTooManyWait = errors.New("too many calls of this owner wait")
 
 // waitingOf is how many calls of an owner wait. The caller holds q.mu.
@@ -42,8 +42,8 @@ func (q *quota) waitingOf(owner string) (n int) {
 }
 
 // acquire waits until owner may hold n more, and returns the amount that it acquired: n, or
-// maxCharge if that is less. It returns an error if ctx ends first, and at once if maxWaiting
-// calls of the owner wait already.
+// maxCharge if that is less. It returns an error if ctx ends first, and at once if
+// maxWaitingQuota calls of the owner wait already.
 func (q *quota) acquire(ctx context.Context, owner string, n int64) (int64, error) {
 	n = min(n, q.maxCharge())
 	q.mu.Lock()
@@ -52,7 +52,7 @@ func (q *quota) acquire(ctx context.Context, owner string, n int64) (int64, erro
 		q.mu.Unlock()
 		return n, nil
 	}
-	if q.waitingOf(owner) >= maxWaiting {
+	if q.waitingOf(owner) >= maxWaitingQuota {
 		q.mu.Unlock()
 		return 0, errTooManyWait
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An owner may have maxWaiting calls that wait. Others are not concerned.
+// An owner may have maxWaitingQuota calls that wait. Others are not concerned.
 func TestQuotaBoundsWaitingCalls(t *testing.T) {
 	t.Parallel()
 	q := newQuota(300)
@@ -16,7 +16,7 @@ func TestQuotaBoundsWaitingCalls(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
-	for range maxWaiting {
+	for range maxWaitingQuota {
 		go func() {
 			_, err := q.acquire(ctx, "a", 100)
 			waited <- err
@@ -25,14 +25,14 @@ func TestQuotaBoundsWaitingCalls(t *testing.T) {
 	require.Eventually(t, func() bool {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		return q.waitingOf("a") == maxWaiting
+		return q.waitingOf("a") == maxWaitingQuota
 	}, time.Minute, time.Millisecond)
 	_, err = q.acquire(ctx, "a", 100)
 	require.ErrorIs(t, err, errTooManyWait)
 	_, err = q.acquire(ctx, "b", 50)
 	require.NoError(t, err)
 	cancel()
-	for range maxWaiting {
+	for range maxWaitingQuota {
 		require.ErrorIs(t, <-waited, context.Canceled)
 	}
 }

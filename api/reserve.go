@@ -59,10 +59,15 @@ func reserve(c *gin.Context, from *quota, n int64) error {
 	return nil
 }
 
-// maxWaiting is how many requests of one customer may wait in one queue: for a turn, for a
-// processor, or for a part of the budget. The next one is answered 503 at once. A request that
-// waits keeps its connection, and the port has about 1,160 of them in a small container.
-const maxWaiting = 32
+// A request that waits keeps its connection, and the port has about 1,160 of them in a small
+// container. So only so many requests of one customer may wait in one queue. The next one is
+// answered 503 at once.
+const (
+	// maxWaiting is for turns and processors, for which a request waits up to turnWait.
+	maxWaiting = 32
+	// maxWaitingQuota is for a part of the budget, for which a request waits up to reserveWait.
+	maxWaitingQuota = 256
+)
 
 // takeTurn reports whether the request has the turn of large requests. It waits for the turn if n is
 // more than a part of the budget allows at once. Bodies take no turn, because a client may send
