@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"runtime"
 
 	"github.com/gin-gonic/gin"
@@ -26,19 +25,14 @@ var errNoProcessor = email.Fail(email.CodeUnavailable, "too many large requests 
 const previewWork = smallWork + 1
 
 // compute calls do, which uses a processor for an input of n bytes, when the request's customer has
-// a turn. do must not wait for clients or Postgres. compute returns errNoProcessor after turnWait.
+// a turn. do must not wait for clients or Postgres. Without a turn (see awaitTurn) compute returns
+// errNoProcessor.
 func compute[T any](c *gin.Context, n int64, do func() (T, error)) (T, error) {
 	if n <= smallWork {
 		return do()
 	}
-	if budgetOf(c).processors.WaitingOf(ownerOf(c)) >= maxWaiting {
-		var none T
-		return none, errNoProcessor
-	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
-	defer cancel()
-	done, err := budgetOf(c).processors.Acquire(ctx, ownerOf(c))
-	if err != nil {
+	done, ok := awaitTurn(c, budgetOf(c).processors)
+	if !ok {
 		var none T
 		return none, errNoProcessor
 	}

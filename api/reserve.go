@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/httpserver"
+	"github.com/postrider/postrider/internal/turns"
 )
 
 // reservation is what a request holds of a quota of the budget.
@@ -83,17 +84,25 @@ func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
 	if n <= from.maxCharge() {
 		return false, nil
 	}
-	if b.turns.WaitingOf(ownerOf(c)) >= maxWaiting {
-		return false, errNoTurn
-	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
-	defer cancel()
-	done, err := b.turns.Acquire(ctx, ownerOf(c))
-	if err != nil {
+	done, ok := awaitTurn(c, b.turns)
+	if !ok {
 		return false, errNoTurn
 	}
 	c.Set(keyTurn, done)
 	return true, nil
+}
+
+// awaitTurn waits up to turnWait until the request's owner has a turn; done ends the turn. ok is
+// false without a turn, and at once if maxWaiting requests of the owner wait already.
+func awaitTurn(c *gin.Context, t *turns.Turns) (done func(), ok bool) {
+	owner := ownerOf(c)
+	if t.WaitingOf(owner) >= maxWaiting {
+		return nil, false
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
+	defer cancel()
+	done, err := t.Acquire(ctx, owner)
+	return done, err == nil
 }
 
 // endTurn passes the turn to the next large request, if this one has it.

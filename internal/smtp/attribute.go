@@ -15,9 +15,9 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		return
 	}
 	// Where a permanent refusal of the command is this mail's own, it is a refusal by policy.
-	refusal := refusesCommand(at, rep) && isPermanent(rep)
-	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.history.OwnFault(at, 0, refusal) {
-		if itsOwn(o); refusal {
+	byPolicy := refusesCommand(at, rep) && isPermanent(rep)
+	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.history.OwnFault(at, 0, byPolicy) {
+		if itsOwn(o); byPolicy {
 			o.Status, o.Reason = email.RecipientBounced, email.DetailBlock
 		}
 		return

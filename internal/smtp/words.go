@@ -184,7 +184,7 @@ func reasonOf(text string) (r reason) {
 	return r
 }
 
-// is reports whether the topic is the whole reason.
+// is reports whether the topic matches the reason up to any place where a footer may begin.
 func (r reason) is(t topic) bool { return slices.ContainsFunc(r.texts, t.in) }
 
 // speaksOf reports whether the reason, without what may be a footer, speaks of the topic.
