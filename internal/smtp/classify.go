@@ -251,20 +251,20 @@ func tooMany(r email.Reply) bool {
 // saysUnknownMailbox: the reply names a mailbox or domain that does not exist. In Postfix's
 // form the reason has to say so: "address rejected: service unavailable" does not.
 func saysUnknownMailbox(r email.Reply, words string) bool {
-	if m := rejection.FindStringSubmatch(words); m != nil {
-		words = m[2]
-	}
-	if why := reasonOf(r.Text); why.speaksOf(saysUnknown) && !why.speaksOf(saysOurs) {
+	if saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) {
 		return true
 	}
-	return saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) || saysUnknown.in(words) && !saysOurs.in(words)
+	if why := reasonOf(r.Text); why.refused != "" { // without a footer: it may say "if the mailbox is unknown"
+		return why.speaksOf(saysUnknown) && !why.speaksOf(saysOurs)
+	}
+	return saysUnknown.in(words) && !saysOurs.in(words)
 }
 
 // saysFullMailbox: the mailbox exists, and takes nothing now. A policy service of Postfix
 // that says 5.7.x (authorisation, RFC 3463 section 3.8) may mean a quota of ours: its reason
 // has to name a mailbox.
 func saysFullMailbox(r email.Reply, words string) bool {
-	if why := reasonOf(r.Text); why.refused != "" && strings.HasPrefix(r.Enhanced, "5.7.") && !why.is(saysMailbox) {
+	if why := reasonOf(r.Text); why.refused != "" && strings.HasPrefix(r.Enhanced, "5.7.") && !why.speaksOf(saysMailbox) {
 		return false
 	}
 	return saysFull.in(words) || saysReceiving.in(words)
