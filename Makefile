@@ -102,6 +102,16 @@ bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 ma
 	$(call step,what queries read among 1,000,000 e-mails)
 	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
 
+# earlier is where the program of the commit REV is built, to be measured beside this one.
+earlier = .postrider/earlier
+.PHONY: bench-before
+bench-before: build temporal ## Measure this commit and an earlier one in the same rounds: REV=commit; 15 minutes
+	@[ -n "$(REV)" ] || { echo "say which commit to measure beside this one: make bench-before REV=commit" >&2; exit 1; }
+	$(call step,building postrider of $(REV))
+	@rm -rf $(earlier) && mkdir -p $(earlier) && git archive $(REV) | tar -x -C $(earlier) && \
+		cd $(earlier) && GOWORK=off go build -trimpath -o postrider ./cmd/postrider
+	$(call bench,this commit and $(REV): some 15 minutes,-before $(earlier)/postrider -only '^(before-)?(one|batch|accept)$$' -doc '' -profile '')
+
 .PHONY: check
 check: ## Format, modules, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
 	@before=$$($(state)); \

@@ -85,6 +85,8 @@ type plan struct {
 	contenders []*contender
 	// one is the deployment that everything else is measured on too.
 	one *deployment
+	// before runs the earlier commit's program; nil without one.
+	before *deployment
 	// old are deployments by the number of rows they begin with.
 	old map[int]*deployment
 }
@@ -133,6 +135,11 @@ func prepare(ctx context.Context, st *stack) (*plan, error) {
 		}
 		add("accept", "accept alone: `POST /v1.0/emails`, 202 after the commit", accept.acceptRound)
 	}
+	if st.before != "" {
+		if err := st.addBefore(ctx, p, add, wanted); err != nil {
+			return nil, err
+		}
+	}
 	if err := st.addPeers(ctx, add, wanted); err != nil {
 		return nil, err
 	}
@@ -151,6 +158,27 @@ func prepare(ctx context.Context, st *stack) (*plan, error) {
 		add(id, "one process, with "+thousands(n)+" e-mails in the tables", p.old[n].round)
 	}
 	return p, nil
+}
+
+// addBefore sets up an earlier commit's program, in the same two shapes.
+func (st *stack) addBefore(ctx context.Context, p *plan, add func(string, string, func(context.Context) (sample, error)), wanted func(string) bool) error {
+	if wanted("before-one") || wanted("before-batch") {
+		one, err := st.deployOf(ctx, st.before, "before_one", 0, true, []string{"serve", "--worker"})
+		if err != nil {
+			return err
+		}
+		p.before = one
+		add("before-one", "the earlier commit: `SendEmail` through REST, one process", one.round)
+		add("before-batch", "the earlier commit: `POST /v1.0/emails/batch`, different messages", one.batchRound)
+	}
+	if wanted("before-accept") {
+		accept, err := st.deployOf(ctx, st.before, "before_accept", 0, false, []string{"serve"})
+		if err != nil {
+			return err
+		}
+		add("before-accept", "the earlier commit: accept alone", accept.acceptRound)
+	}
+	return nil
 }
 
 // addPeers sets up what is not ours.

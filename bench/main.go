@@ -36,6 +36,8 @@ type settings struct {
 	repo string
 	// profile is where CPU profiles are kept; empty keeps none.
 	profile string
+	// before is the binary of an earlier commit, measured in the same rounds; empty measures none.
+	before string
 }
 
 func main() {
@@ -55,6 +57,7 @@ func run() error {
 	flag.StringVar(&s.doc, "doc", "", "the page to write the results into")
 	flag.StringVar(&s.repo, "repo", "..", "the directory of the product")
 	flag.StringVar(&s.profile, "profile", "", "a directory for CPU profiles")
+	flag.StringVar(&s.before, "before", "", "the postrider binary of an earlier commit, to measure in the same rounds")
 	flag.Parse()
 	var err error
 	if only != "" {

@@ -79,12 +79,16 @@ func measure(ctx context.Context, st *stack, s settings) (*result, error) {
 			c.samples = append(c.samples, sm)
 		}
 	}
-	for _, d := range append([]*deployment{p.one}, values(p.old)...) {
+	deployments := append([]*deployment{p.one}, values(p.old)...)
+	if p.before != nil {
+		deployments = append(deployments, p.before)
+	}
+	for _, d := range deployments {
 		if err := d.allDelivered(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if r.find("batch") != nil {
+	if r.find("batch") != nil && s.before == "" {
 		say("%s broadcast e-mails, and transactional ones beside them", thousands(besides))
 		if r.beside, err = p.one.beside(ctx); err != nil {
 			return nil, err
@@ -153,6 +157,9 @@ func (r *result) judge() {
 	}
 	atLeast("end to end, one process, to the bare eager workflow of our shape", "one", "bare-eager", 0.75)
 	atLeast("end to end, API and worker apart, to the bare one that is not eager", "apart", "bare-apart", 0.90)
+	atLeast("end to end, one process, to the earlier commit", "one", "before-one", 0.98)
+	atLeast("batch, end to end, to the earlier commit", "batch", "before-batch", 0.98)
+	atLeast("accept to the earlier commit", "accept", "before-accept", 0.98)
 	atLeast("accept over HTTP to River's insert", "accept", "river-insert", 0.60)
 	if c := r.find("accept"); c != nil {
 		below(fmt.Sprintf("accept, p99 at %d clients", clients), c.acceptPercentile(99), 100*time.Millisecond)

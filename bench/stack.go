@@ -61,6 +61,11 @@ func startStack(ctx context.Context, s settings) (st *stack, err error) {
 	if _, err := os.Stat(st.bin); err != nil {
 		return st, fmt.Errorf("%w: run `make build` first", err)
 	}
+	if s.before != "" {
+		if _, err := os.Stat(s.before); err != nil {
+			return st, fmt.Errorf("-before: %w", err)
+		}
+	}
 	if st.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{Dir: st.dir, Durable: true, Log: os.Stderr}); err != nil {
 		return st, err
 	}
@@ -192,9 +197,11 @@ func (quiet) Error(string, ...any) {}
 type deployment struct {
 	st   *stack
 	name string
-	env  []string
-	api  string
-	key  string
+	// bin is the program that all its processes run.
+	bin string
+	env []string
+	api string
+	key string
 	// pprof are the processes' profilers, the API's first.
 	pprof []string
 	procs []*exec.Cmd
@@ -205,8 +212,13 @@ type deployment struct {
 // process for each of the commands. Without delivers, Temporal's address
 // is one where no server listens.
 func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
+	return st.deployOf(ctx, st.bin, name, old, delivers, commands...)
+}
+
+// deployOf is deploy with another program than this commit's.
+func (st *stack) deployOf(ctx context.Context, bin, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
 	say("deploying %s", name)
-	d = &deployment{st: st, name: name}
+	d = &deployment{st: st, name: name, bin: bin}
 	url, err := st.database(ctx, name)
 	if err != nil {
 		return nil, err
@@ -266,7 +278,7 @@ func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool
 
 // command runs one of postrider's commands to its end.
 func (d *deployment) command(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, d.st.bin, args...)
+	cmd := exec.CommandContext(ctx, d.bin, args...)
 	cmd.Env = d.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -289,7 +301,7 @@ func (d *deployment) start(args ...string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(d.st.bin, args...) // ended by stop, with a signal
+	cmd := exec.Command(d.bin, args...) // ended by stop, with a signal
 	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+ports[0], "POSTRIDER_PPROF_LISTEN="+ports[1])
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
