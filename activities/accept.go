@@ -18,9 +18,9 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// AcceptEmail makes an e-mail of the message that a run was given, or finds the one
-// that was made of it before. It runs as a local activity only: a regular one's input
-// would be in the history once more.
+// AcceptEmail stores the message of a direct start as an e-mail, or finds the e-mail that
+// an earlier call stored for it. It runs as a local activity only: a regular activity's
+// input would repeat the message in the history.
 func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (delivery.AcceptEmailResult, error) {
 	start := time.Now()
 	info := activity.GetInfo(ctx)
@@ -32,7 +32,7 @@ func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (
 	if err != nil {
 		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {
 			a.deps.Log.InfoContext(ctx, "email.refused", "workflow_id", d.WorkflowID, "customer_id", d.CustomerID, "code", f.Code)
-			f = &email.Failure{Code: f.Code, Detail: readable(f), Fields: f.Fields}
+			f = &email.Failure{Code: f.Code, Detail: oneLine(f), Fields: f.Fields}
 			return delivery.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", f)
 		}
 		return delivery.AcceptEmailResult{}, failed(ctx, a.deps.Log, "accepting", err)
@@ -47,8 +47,8 @@ func (a *Activities) AcceptEmail(ctx context.Context, in email.SendEmailInput) (
 	return res, nil
 }
 
-// readable says in one text what the Temporal UI shows in one line.
-func readable(f *email.Failure) string {
+// oneLine joins a failure's detail and its field errors: the Temporal UI shows one line.
+func oneLine(f *email.Failure) string {
 	lines := []string{f.Detail}
 	for _, e := range f.Fields {
 		lines = append(lines, strings.TrimPrefix(e.Pointer+": "+e.Detail, ": "))
@@ -70,7 +70,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d deliver
 		return delivery.DirectEmail{}, err
 	}
 	if earlier != nil && earlier.RunID == d.RunID {
-		return *earlier, nil // this run has asked before, and does not know it
+		return *earlier, nil // an earlier call of this run succeeded, and its result was lost
 	}
 	customer, err := a.deps.Acceptor.Customer(ctx, d.CustomerID)
 	if err != nil {
@@ -85,7 +85,8 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d deliver
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}
 	if limits.Now = time.Now(); earlier != nil {
-		// What was in time, and had a relay, then is the same message now.
+		// The repeated message must decode as it did then: send_at is compared with the time
+		// of the first acceptance, and relays are not checked again.
 		limits.Now, limits.Serves = earlier.AcceptedAt, nil
 	}
 	in, err := intake.Decode(message, limits)
@@ -100,7 +101,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d deliver
 	return got, err
 }
 
-// checkStart refuses what is wrong with the start itself, not with its message.
+// checkStart checks the start's ids and the message's size, not the message's content.
 func checkStart(message []byte, d delivery.DirectStart) error {
 	f := email.Fail(email.CodeInvalidRequest, "the input of SendEmail is not valid")
 	wrong := func(member, code, detail string) {
@@ -127,7 +128,7 @@ func checkStart(message []byte, d delivery.DirectStart) error {
 	return nil
 }
 
-// atMember says where the input names what is not there.
+// atMember adds a field error for the input's member to a not_found failure.
 func atMember(err error, member, detail string) error {
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeNotFound {
 		f.Fields = []email.FieldError{{Pointer: member, Code: string(f.Code), Detail: detail}}
@@ -135,8 +136,9 @@ func atMember(err error, member, detail string) error {
 	return err
 }
 
-// FollowEmail waits until an e-mail that another run sends is finished. Until then it
-// fails, and is retried by the server without an event in the history.
+// FollowEmail returns the final state of an e-mail that another run sends. While the e-mail
+// is open it fails with not_finished, and the Temporal server retries it without an event in
+// the history.
 func (a *Activities) FollowEmail(ctx context.Context, in delivery.FollowEmailInput) (email.State, error) {
 	plan, err := a.deps.Mail.Plan(ctx, in.EmailID)
 	if err != nil {

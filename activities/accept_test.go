@@ -19,22 +19,24 @@ import (
 
 const acme = "5e4a0680-804e-11ec-8477-2fea5968d85b"
 
-// door plays the store that takes in direct starts.
-type door struct {
+// fakeAcceptor implements Acceptor.
+type fakeAcceptor struct {
 	customer account.Customer
 	err      error
 	earlier  *delivery.DirectEmail
-	// started and messages are what was to be accepted.
+	// started and messages are the arguments of AcceptDirect.
 	started  []delivery.DirectStart
 	messages []email.Message
 	refusal  error
 }
 
-func (d *door) Customer(context.Context, string) (account.Customer, error) { return d.customer, d.err }
-func (d *door) DirectEmail(context.Context, delivery.DirectStart) (*delivery.DirectEmail, error) {
+func (d *fakeAcceptor) Customer(context.Context, string) (account.Customer, error) {
+	return d.customer, d.err
+}
+func (d *fakeAcceptor) DirectEmail(context.Context, delivery.DirectStart) (*delivery.DirectEmail, error) {
 	return d.earlier, nil
 }
-func (d *door) AcceptDirect(_ context.Context, m email.Message, s delivery.DirectStart) (delivery.DirectEmail, error) {
+func (d *fakeAcceptor) AcceptDirect(_ context.Context, m email.Message, s delivery.DirectStart) (delivery.DirectEmail, error) {
 	d.started, d.messages = append(d.started, s), append(d.messages, m)
 	if d.earlier != nil {
 		return *d.earlier, d.refusal
@@ -44,7 +46,7 @@ func (d *door) AcceptDirect(_ context.Context, m email.Message, s delivery.Direc
 
 const plainMessage = `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":{"text":"Hi"}}`
 
-// accept runs the step as it runs in a workflow.
+// accept runs AcceptEmail as a local activity.
 func (b *bench) accept(t *testing.T, in email.SendEmailInput) (delivery.AcceptEmailResult, error) {
 	t.Helper()
 	val, err := b.env.ExecuteLocalActivity(b.AcceptEmail, in)
@@ -55,16 +57,16 @@ func (b *bench) accept(t *testing.T, in email.SendEmailInput) (delivery.AcceptEm
 	return res, err
 }
 
-func setupDoor(t *testing.T) (*bench, *door) {
+func setupAcceptor(t *testing.T) (*bench, *fakeAcceptor) {
 	t.Helper()
-	b, d := setup(t), &door{customer: account.Customer{ID: acme, Status: account.StatusActive}}
+	b, d := setup(t), &fakeAcceptor{customer: account.Customer{ID: acme, Status: account.StatusActive}}
 	b.deps.Acceptor = d
 	return b, d
 }
 
-func TestAMessageIsAcceptedUnderItsRun(t *testing.T) {
+func TestAcceptEmailUsesTheRunAsIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	b, d := setupDoor(t)
+	b, d := setupAcceptor(t)
 	res, err := b.accept(t, email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(plainMessage), IdempotencyKey: "k"})
 	require.NoError(t, err)
 	require.Equal(t, "E", res.EmailID)
@@ -82,7 +84,7 @@ func TestAMessageIsAcceptedUnderItsRun(t *testing.T) {
 	require.Equal(t, "default@acme.test", d.messages[1].From.Email)
 }
 
-func TestAnEarlierStartIsFound(t *testing.T) {
+func TestAcceptEmailFindsAnEarlierStart(t *testing.T) {
 	t.Parallel()
 	long := time.Now().Add(-30 * 24 * time.Hour)
 	expired := json.RawMessage(`{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":"Hi","expires_at":"` + long.Add(time.Hour).Format(time.RFC3339) + `"}`)
@@ -98,7 +100,7 @@ func TestAnEarlierStartIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, d := setupDoor(t)
+			b, d := setupAcceptor(t)
 			tt.earlier.EmailID, tt.earlier.AcceptedAt = "first", long
 			d.earlier = &tt.earlier
 			res, err := b.accept(t, email.SendEmailInput{CustomerID: acme, Message: expired})
@@ -109,40 +111,40 @@ func TestAnEarlierStartIsFound(t *testing.T) {
 			require.Len(t, d.started, tt.asked)
 		})
 	}
-	b, _ := setupDoor(t)
+	b, _ := setupAcceptor(t)
 	_, err := b.accept(t, email.SendEmailInput{CustomerID: acme, Message: expired})
 	require.ErrorContains(t, err, "has passed")
 }
 
-// What is refused fails the run for good, with the codes and pointers of REST, and
-// with all of it in the one line that the Temporal UI shows.
-func TestRefusalsOfADirectStart(t *testing.T) {
+// A refused message fails the run without a retry. The failure has the codes and pointers of
+// REST, and repeats them in its message, which the Temporal UI shows in one line.
+func TestAcceptEmailRefusals(t *testing.T) {
 	t.Parallel()
 	long := `{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":"` + strings.Repeat("x", email.MaxDirectMessageBytes) + `"}`
 	unverified := email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified")
 	for name, tt := range map[string]struct {
 		in       email.SendEmailInput
-		set      func(*door)
+		set      func(*fakeAcceptor)
 		code     email.Code
 		pointers []string
 		words    string
 	}{
 		"no customer":         {in: email.SendEmailInput{Message: json.RawMessage(plainMessage)}, code: "invalid_request", pointers: []string{"customer_id"}, words: "customer_id: give the id of the customer"},
 		"a customer's name":   {in: email.SendEmailInput{CustomerID: "ACME", Message: json.RawMessage(plainMessage), IdempotencyKey: "\n"}, code: "invalid_request", pointers: []string{"customer_id", "idempotency_key"}, words: "printable"},
-		"an unknown customer": {set: func(d *door) { d.err = email.Fail(email.CodeNotFound, "there is no such customer") }, code: "not_found", pointers: []string{"customer_id"}, words: "no such customer"},
-		"a suspended one":     {set: func(d *door) { d.customer.Status = account.StatusSuspended }, code: "forbidden", words: "suspended"},
+		"an unknown customer": {set: func(d *fakeAcceptor) { d.err = email.Fail(email.CodeNotFound, "there is no such customer") }, code: "not_found", pointers: []string{"customer_id"}, words: "no such customer"},
+		"a suspended one":     {set: func(d *fakeAcceptor) { d.customer.Status = account.StatusSuspended }, code: "forbidden", words: "suspended"},
 		"too long":            {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(long)}, code: "too_large", pointers: []string{"message"}, words: "POST /v1.0/files"},
 		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{"message"}, words: "the input of SendEmail is not valid; message: the message is not a JSON object; give it as an object, not as a string that holds JSON"},
 		"several faults":      {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"from":{"email":"a@acme.test"},"to":[{"email":"bob"}],"content":"x"}`)}, code: "invalid_request", pointers: []string{"/to/0/email", "/subject"}, words: "/subject: "},
 		"an unknown member":   {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"form":1}`)}, code: "invalid_request", pointers: []string{"/form"}, words: "no such member"},
-		"another message": {set: func(d *door) {
+		"another message": {set: func(d *fakeAcceptor) {
 			d.refusal = email.Fail(email.CodeIdempotencyConflict, "this key was used for another message")
 		}, code: "idempotency_conflict", words: "another message"},
-		"an unverified sender": {set: func(d *door) { d.refusal = unverified }, code: "sender_domain_unverified", pointers: []string{"/from"}, words: "/from: use an address of a verified domain"},
+		"an unverified sender": {set: func(d *fakeAcceptor) { d.refusal = unverified }, code: "sender_domain_unverified", pointers: []string{"/from"}, words: "/from: use an address of a verified domain"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, d := setupDoor(t)
+			b, d := setupAcceptor(t)
 			if tt.set != nil {
 				tt.set(d)
 				tt.in = email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(plainMessage)}
@@ -169,9 +171,9 @@ func TestRefusalsOfADirectStart(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsAwayRefusesNothing(t *testing.T) {
+func TestAcceptEmailRetriesWithoutPostgres(t *testing.T) {
 	t.Parallel()
-	b, d := setupDoor(t)
+	b, d := setupAcceptor(t)
 	d.err = email.Fail(email.CodeUnavailable, "the database does not answer; try again shortly")
 	_, err := b.accept(t, email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(plainMessage)})
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
@@ -182,7 +184,7 @@ func TestADatabaseThatIsAwayRefusesNothing(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-func TestWorkflowIDsThatAreOurs(t *testing.T) {
+func TestAcceptEmailReservedWorkflowIDs(t *testing.T) {
 	t.Parallel()
 	id := uuid.NewString()
 	for _, prefix := range []string{"email-", "batch-", "webhook-"} {
@@ -194,7 +196,7 @@ func TestWorkflowIDsThatAreOurs(t *testing.T) {
 	}
 }
 
-func TestFollowingAnEmail(t *testing.T) {
+func TestFollowEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.plan.State = email.State{Status: email.StatusSending, Detail: email.DetailDeferred}

@@ -1,18 +1,17 @@
 // Package activities holds the side effects of the workflows, against small
 // interfaces declared here.
 //
-//  1. AcceptEmail, in a direct start only, makes an e-mail of the message that the run
-//     was given.
-//  2. ResolveAttachments makes stored bytes of everything a message refers to.
-//  3. SendSMTP makes one attempt. The store's gate decides whether there is one
-//     to make; from then on the journal knows how far it got.
-//  4. RecordStatus projects the attempt's outcomes, in one transaction.
-//  5. FireWebhooks tells the customer, once, quickly; what fails belongs to
-//     DeliverDueWebhooks, which works for one endpoint at a time.
+//  1. AcceptEmail, in a direct start only, stores the message of the start as an e-mail.
+//  2. ResolveAttachments fetches and stores the files that a message refers to.
+//  3. SendSMTP makes one attempt. The store's gate decides whether an attempt is due. From
+//     then on the journal records how far it got.
+//  4. RecordStatus writes the attempt's outcomes to recipients and e-mail, in one transaction.
+//  5. FireWebhooks calls each endpoint once, with a short timeout. DeliverDueWebhooks, which
+//     works for one endpoint at a time, delivers what is left.
 //
-// Each may run twice, even at once, without harm: that is the store's doing.
-// A business outcome is a result; an error means that something of our own, or
-// a relay, was not there.
+// Each activity may run twice, even at the same time: the store makes repeated calls
+// harmless. A business outcome is a result. An error means that Postgres, another part of the
+// installation or a relay was unavailable.
 package activities
 
 import (
@@ -34,25 +33,23 @@ import (
 	"github.com/postrider/postrider/internal/missing"
 )
 
-// Acceptor takes in the messages of direct starts, each once.
+// Acceptor stores the messages of direct starts, each once.
 type Acceptor interface {
 	Customer(ctx context.Context, id string) (account.Customer, error)
-	// DirectEmail is nil while nothing was accepted under the start's name.
+	// DirectEmail finds the e-mail that was accepted for a start; nil if there is none.
 	DirectEmail(ctx context.Context, d delivery.DirectStart) (*delivery.DirectEmail, error)
 	AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (delivery.DirectEmail, error)
 }
 
-// Mail reads what a run needs of an e-mail and stores what its attachments
-// were resolved to.
+// Mail reads an e-mail's plan and message, and stores the contents of its attachments.
 type Mail interface {
 	Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 	Message(ctx context.Context, emailID string) (email.Message, error)
-	// StoreAttachment reads content to its end; an error of content is in the chain
-	// of the one returned.
+	// StoreAttachment reads content to its end. It wraps an error of reading content.
 	StoreAttachment(ctx context.Context, customerID string, a email.Attachment, content io.Reader) (email.Attachment, error)
 }
 
-// Gate is the only way to SMTP.
+// Gate decides whether an attempt is made: each SMTP transaction is opened by it.
 type Gate interface {
 	Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error)
 	Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (*email.State, error)
@@ -60,13 +57,14 @@ type Gate interface {
 
 // Journal carries an open attempt through its phases.
 type Journal interface {
-	// MarkSent and Finish tell which of the attempts are still ours, and so went through.
+	// MarkSent and Finish write the attempts that their owners still hold. ours[i] is false
+	// where another owner has taken attempt i over: nothing is written for it.
 	MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error)
 	Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error)
 	Renew(ctx context.Context, emailID string, attempt int, owner string) error
 }
 
-// Recorder projects outcomes.
+// Recorder writes an attempt's outcomes to recipients, e-mail, events and deliveries.
 type Recorder interface {
 	Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error)
 }
@@ -76,10 +74,11 @@ type Controller interface {
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
 }
 
-// Deliveries hands out webhook deliveries and takes their results.
+// Deliveries leases webhook deliveries and stores their results.
 type Deliveries interface {
 	ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error)
-	// BeginRound says that a run is at work; EndpointBacklog, that it stops.
+	// BeginRound notes that a run works for the endpoint; EndpointBacklog notes that it
+	// stops.
 	BeginRound(ctx context.Context, endpointID string) error
 	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
 	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
@@ -91,37 +90,36 @@ type Deliveries interface {
 // Session is one connection to a relay, ready for a transaction.
 type Session interface {
 	Relay() email.Relay
-	// Send runs one transaction. It calls mark right before the final dot with
-	// the outcomes that hold if nothing more is heard, and writes the dot only
-	// if mark returns nil.
+	// Send runs one transaction. Right before the final dot it calls mark with the outcomes
+	// that hold if no reply follows. It writes the dot only if mark returns nil.
 	Send(ctx context.Context, env delivery.Envelope, message []byte, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange
-	// Close gives the session back.
+	// Close returns the session to its pool.
 	Close()
 }
 
-// Relays finds a relay for a route. An error is an *delivery.RelayError where no
-// relay would talk to us, an *delivery.Throttled where its rate says later.
+// Relays finds a relay for a route. An error is a *delivery.RelayError where no relay gave a
+// session, and a *delivery.Throttled where the relay's rate allows the transaction later.
 type Relays interface {
 	Session(ctx context.Context, route delivery.Route) (Session, error)
-	// Fitting returns the session to send a message with: s, or one with a relay that
-	// takes more of it. s is closed where it returns another, or an error.
+	// Fitting returns the session to send a message with: s, or a session with a relay that
+	// accepts more of the message. It closes s if it returns another session or an error.
 	Fitting(ctx context.Context, route delivery.Route, s Session, env delivery.Envelope, message []byte) (Session, error)
-	// Fast reports whether the route's relay has answered quickly of late.
+	// Fast reports whether the route's relay answered its last transactions quickly.
 	Fast(route delivery.Route) bool
 	// Paced reports whether the route's relay has a rate.
 	Paced(route delivery.Route) bool
-	// Lot is how many transactions the rate of the route's relay lets begin in that
-	// time, at least 1.
+	// Lot is how many transactions the rate of the route's relay lets begin within a time,
+	// at least 1.
 	Lot(route delivery.Route, within time.Duration) int
-	// Down says why no relay of the route would be tried now; nil if one would.
+	// Down is why no relay of the route is tried now; nil if one is.
 	Down(route delivery.Route) *delivery.RelayError
 }
 
-// Render makes the bytes of a message; the same for every attempt.
+// Render encodes a message: the same bytes for every attempt.
 type Render func(m email.Message, emailID string, date time.Time) ([]byte, error)
 
-// Resolver opens what an attachment refers to, up to a size. An *email.Failure, of
-// the body too, is final, unless its code is CodeUnavailable.
+// Resolver opens the file that an attachment refers to, up to a size. An *email.Failure, also
+// one from reading the body, is final unless its code is CodeUnavailable.
 type Resolver interface {
 	Resolve(ctx context.Context, customerID string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error)
 }
@@ -131,17 +129,19 @@ type Poster interface {
 	Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result
 }
 
-// Waker makes sure that the run of an endpoint, or of an e-mail, exists and looks.
+// Waker starts the workflow of an endpoint or e-mail if none is running, and signals it to
+// read its state again.
 type Waker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
 	Wake(ctx context.Context, e email.Email) error
 }
 
-// Deps are what the activities work with. All are required that do not say otherwise.
+// Deps are the dependencies of the activities. Each is required unless its comment says
+// otherwise.
 type Deps struct {
 	Acceptor Acceptor
-	// Limits of a direct start's message, as those of the API; Now, DefaultSource and
-	// IgnoreUnknown are set for each.
+	// Limits of a direct start's message, the same as the API's. Now, DefaultSource and
+	// IgnoreUnknown are set per call.
 	Limits     intake.Limits
 	Mail       Mail
 	Gate       Gate
@@ -166,11 +166,13 @@ type Deps struct {
 	// their sizes in bytes before encoding. A larger message is sent without other large
 	// ones. 0 is DefaultLargeBytes.
 	LargeBytes int64
-	// Alone, if set, is asked before a message of more than LargeBytes is loaded and encoded,
-	// and waits until nothing else of its size is in memory; done ends that. Aside takes the
-	// encoded message out of the process's memory, until free.
-	Alone func(ctx context.Context, owner string) (done func(), err error)
-	Aside func(message []byte) (same []byte, free func() error, err error)
+	// AcquireMemory is called before a message of more than LargeBytes is loaded and encoded.
+	// It waits until no other message of that size is in memory; release ends the turn.
+	// Optional.
+	AcquireMemory func(ctx context.Context, owner string) (release func(), err error)
+	// MapToFile moves an encoded message of more than LargeBytes out of the heap and returns
+	// the same bytes, which are valid until free. Required with AcquireMemory.
+	MapToFile func(message []byte) (mapped []byte, free func() error, err error)
 }
 
 // Activities exports the activities and nothing else: registering it registers
@@ -179,7 +181,7 @@ type Activities struct {
 	deps      Deps
 	exchanges *exchanges
 	limits    limits
-	// large is the memory that large messages share.
+	// large holds Deps.LargeBytes: the memory that large messages share.
 	large *semaphore.Weighted
 }
 
@@ -188,14 +190,15 @@ type limits struct {
 	// inlineBudget is how long an inline attempt may take. While a local activity
 	// runs, signals and queries of its run wait.
 	inlineBudget time.Duration
-	// finishWithin bounds how long an exchange tries to write its end itself.
+	// finishWithin bounds how long an attempt tries to write its outcomes to the journal.
 	finishWithin time.Duration
-	// busyPoll is how often an attempt that another process has marked is looked at.
+	// busyPoll is the pause between two calls of the gate while another process makes the
+	// attempt.
 	busyPoll time.Duration
-	// resolveWindow is how long a source may fail in passing before the e-mail
-	// fails for want of its attachment.
+	// resolveWindow is how long an attachment's source may fail temporarily before the e-mail
+	// fails.
 	resolveWindow time.Duration
-	// heartbeatEvery is how often a waiting SendSMTP says that it is alive.
+	// heartbeatEvery is the pause between two heartbeats of a waiting activity.
 	heartbeatEvery time.Duration
 }
 
@@ -206,7 +209,7 @@ func defaultLimits() limits {
 // New makes the activities and the Drain that lets their open exchanges end. It fails where a
 // dependency is missing.
 func New(deps Deps) (*Activities, Drain, error) {
-	if err := missing.Of(deps, "Alone", "Aside"); err != nil {
+	if err := missing.Of(deps, "AcquireMemory", "MapToFile"); err != nil {
 		return nil, nil, err
 	}
 	if deps.LargeBytes == 0 {
@@ -216,11 +219,11 @@ func New(deps Deps) (*Activities, Drain, error) {
 	return a, a.exchanges.drain, nil
 }
 
-// Drain stops new exchanges and waits for those under way, until ctx ends. An
-// error says how many were left: each is in the journal and will be found there.
+// Drain refuses new exchanges and waits for those under way until ctx ends. Its error counts
+// those that were left. Each is in the journal, where another process takes it over.
 type Drain func(ctx context.Context) error
 
-// since fills in when a step began and how long it took.
+// since is when a step began and how long it took.
 func since(start time.Time) delivery.Took {
 	return delivery.Took{StartedAt: start.UTC(), MS: time.Since(start).Milliseconds()}
 }
@@ -232,10 +235,11 @@ const (
 	errInternal         = "internal"
 )
 
-// failed translates an error for Temporal. What only its sender can mend is not
-// retried; all else is. The text of a fault of our own stays in our log: it may
-// hold what has no place in a history.
-func failed(ctx context.Context, log *slog.Logger, what string, err error) error {
+// failed translates an error for Temporal. An *email.Failure other than CodeUnavailable is not
+// retried, because only the caller can correct it; all other errors are retried. The text of
+// an internal error goes to the log only: it may hold secrets or addresses, which must not be
+// in a history. step names what failed.
+func failed(ctx context.Context, log *slog.Logger, step string, err error) error {
 	if f, ok := errors.AsType[*email.Failure](err); ok {
 		switch f.Code {
 		case email.CodeUnavailable:
@@ -247,11 +251,12 @@ func failed(ctx context.Context, log *slog.Logger, what string, err error) error
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	log.ErrorContext(ctx, what, "error", err)
-	return temporal.NewApplicationError(what+" failed; the worker's log says why", errInternal)
+	log.ErrorContext(ctx, step, "error", err)
+	return temporal.NewApplicationError(step+" failed; the worker's log says why", errInternal)
 }
 
-// refusedFields are the details of an error, none where it names no places.
+// refusedFields are the field errors of a failure as details of an ApplicationError; none if
+// it has no field errors.
 func refusedFields(f *email.Failure) []any {
 	if len(f.Fields) == 0 {
 		return nil
@@ -259,7 +264,7 @@ func refusedFields(f *email.Failure) []any {
 	return []any{email.ErrorDetails{Errors: f.Fields}}
 }
 
-// heartbeats reports whether this is a regular activity, which may heartbeat.
+// heartbeats reports whether ctx is that of a regular activity: local ones cannot heartbeat.
 func heartbeats(ctx context.Context) bool {
 	return activity.IsActivity(ctx) && !activity.GetInfo(ctx).IsLocalActivity
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-func TestADeliveredAttempt(t *testing.T) {
+func TestSendSMTPDelivers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	res, err := b.smtp(t, true)
@@ -34,17 +34,17 @@ func TestADeliveredAttempt(t *testing.T) {
 	require.Equal(t, 1, b.closed)
 }
 
-// other is a session with the relay that takes what the first one cannot.
+// other is a session with the relay that accepts the whole message.
 type other struct{ peer }
 
 func (other) Relay() email.Relay { return email.Relay{Name: "other"} }
 
-func TestAMessageGoesByTheRelayThatFits(t *testing.T) {
+func TestSendSMTPUsesTheRelayThatFits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.onFitting = func(s Session) (Session, error) {
 		s.Close() // as Relays.Fitting does
-		return other{peer{b.world}}, nil
+		return other{peer{b.fakes}}, nil
 	}
 	res, err := b.smtp(t, true)
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestAMessageGoesByTheRelayThatFits(t *testing.T) {
 	require.Contains(t, res.Text, "relay other: EOF")
 }
 
-func TestASlowInlineAttemptIsHandedOverAndAttachedTo(t *testing.T) {
+func TestSendSMTPHandsOverASlowInlineAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	goOn := make(chan struct{})
@@ -91,7 +91,7 @@ func TestASlowInlineAttemptIsHandedOverAndAttachedTo(t *testing.T) {
 	require.Equal(t, 1, b.opens)
 }
 
-func TestWhatIsNotForInline(t *testing.T) {
+func TestSendSMTPInlineLimits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.slow = true
@@ -106,7 +106,7 @@ func TestWhatIsNotForInline(t *testing.T) {
 	require.Zero(t, b.opens)
 }
 
-func TestAnUnreachableRelay(t *testing.T) {
+func TestSendSMTPRelayDown(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Reply: email.Reply{Code: 421, Text: "no service for robert@y.test"}, RetryAfter: 40 * time.Second}
@@ -128,7 +128,7 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.NotContains(t, app.Error(), "robert@")
 	require.Zero(t, b.opens, "no recipient was touched")
 
-	// What is known to be down is not even tried inline.
+	// A relay that is known to be down is not tried inline.
 	b.slow, b.down, b.relayErr = true, &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
 	res, err = b.smtp(t, true)
 	require.NoError(t, err)
@@ -142,7 +142,7 @@ func TestAnUnreachableRelay(t *testing.T) {
 	require.Equal(t, email.StatusCanceled, res.State.Status, "who is canceled need not wait for a relay")
 }
 
-func TestTheGatesOtherAnswers(t *testing.T) {
+func TestSendSMTPGateVerdicts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.opening = func(int) delivery.Opening {
@@ -166,7 +166,7 @@ func TestTheGatesOtherAnswers(t *testing.T) {
 	require.Zero(t, b.sends)
 }
 
-func TestAJournalThatCannotBeWritten(t *testing.T) {
+func TestSendSMTPJournalUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.onFinish = func() error { return errors.New("no database") }
@@ -198,10 +198,10 @@ func TestAJournalThatCannotBeWritten(t *testing.T) {
 
 	b.onFinish, b.superseded = nil, true
 	_, err = b.smtp(t, false)
-	require.Error(t, err, "somebody else knows better")
+	require.Error(t, err, "another process owns the attempt")
 }
 
-func TestWhatCannotBeRenderedFails(t *testing.T) {
+func TestSendSMTPUnsendableMessage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.onRender = errors.New("a header value holds a line break")
@@ -212,7 +212,7 @@ func TestWhatCannotBeRenderedFails(t *testing.T) {
 	require.Equal(t, email.DetailUnsendable, b.finishes[0].Outcomes[0].Reason)
 }
 
-func TestDrainLetsOpenExchangesEnd(t *testing.T) {
+func TestDrainWaitsForOpenExchanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	reached, goOn := make(chan struct{}), make(chan struct{})
@@ -266,7 +266,7 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, res.Problem)
 	require.Equal(t, "hello", string(b.stored[0].Content))
 	require.Equal(t, "there is no such recording", b.stored[1].Problem)
-	require.Equal(t, []int64{100, 95, 95}, b.rooms, "each may have what the others leave")
+	require.Equal(t, []int64{100, 95, 95}, b.maxBytes, "each attachment may use the bytes that the others leave")
 	require.Equal(t, int64(17), res.Route.Bytes, "what decides how it is sent")
 
 	b = setup(t)
@@ -311,7 +311,7 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, b.stored)
 	b.storeErr = nil
 
-	// What does not pass in time ends it, or is left out.
+	// A failure that lasts past the window fails the e-mail, or leaves an optional file out.
 	b.limits.resolveWindow = 0
 	b.onResolve = func(email.Attachment) (io.Reader, error) {
 		return nil, email.Fail(email.CodeUnavailable, "cdn.test answered 503")
@@ -353,7 +353,7 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, res.Problem, "nothing is fetched before its time")
 }
 
-func TestRecordAndControl(t *testing.T) {
+func TestRecordStatusAndControlEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	val, err := b.env.ExecuteActivity(b.RecordStatus, delivery.RecordStatusInput{EmailID: "E", Attempt: 1})
@@ -368,11 +368,12 @@ func TestRecordAndControl(t *testing.T) {
 	require.Equal(t, email.StatusCanceled, st.Status)
 }
 
-// TestAPlaceAtARelayIsForMailThatMayGo: what has to wait elsewhere takes none.
-func TestAPlaceAtARelayIsForMailThatMayGo(t *testing.T) {
+// TestSendSMTPReservesNoSlotForWaitingMail: an e-mail that the gate keeps back takes no slot of
+// the relay's rate.
+func TestSendSMTPReservesNoSlotForWaitingMail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.paced, b.relayErr = true, errors.New("nobody is to ask for a session")
+	b.paced, b.relayErr = true, errors.New("a session must not be asked for")
 	b.check = &email.State{Waiting: email.WaitingThrottled, ThrottledBy: email.RecipientRate("x.test")}
 	res, err := b.smtp(t, false)
 	require.NoError(t, err)
@@ -384,7 +385,7 @@ func TestAPlaceAtARelayIsForMailThatMayGo(t *testing.T) {
 	require.True(t, res.Sent)
 }
 
-func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
+func TestSendSMTPThrottled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	turn := delivery.Turn{Relay: "metered", At: time.Now().Add(time.Hour).UTC()}
@@ -399,42 +400,42 @@ func TestAThrottledAttemptWaitsForItsTurn(t *testing.T) {
 	require.Zero(t, b.opens, "no recipient was touched")
 }
 
-func TestLargeMessagesShareMemory(t *testing.T) {
+func TestReserveMemory(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	release, err := b.room(t.Context(), 200<<20)
+	release, err := b.reserveMemory(t.Context(), 200<<20)
 	require.NoError(t, err)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = b.room(ended, 100<<20)
+	_, err = b.reserveMemory(ended, 100<<20)
 	require.ErrorIs(t, err, context.Canceled, "it would have waited")
-	small, err := b.room(ended, 1<<20)
-	require.NoError(t, err, "small ones are not held up")
+	small, err := b.reserveMemory(ended, 1<<20)
+	require.NoError(t, err, "small messages do not wait")
 	small()
 	release()
-	all, err := b.room(t.Context(), 1<<40)
-	require.NoError(t, err, "one that is larger than all there is goes alone")
+	all, err := b.reserveMemory(t.Context(), 1<<40)
+	require.NoError(t, err, "a message larger than the budget takes all of it")
 	all()
 }
 
-// TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent: it is made while nothing else
-// of its size is, which has ended when the relay gets it.
-func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T) {
+// TestSendSMTPMapsAVeryLargeMessageToAFile: it is encoded while it has
+// the memory turn, and sent from the file after the turn is released.
+func TestSendSMTPMapsAVeryLargeMessageToAFile(t *testing.T) {
 	t.Parallel()
-	for name, asideErr := range map[string]error{"aside": nil, "without a disk it is sent as it is": io.ErrShortWrite} {
+	for name, mapErr := range map[string]error{"mapped": nil, "sent from memory if mapping fails": io.ErrShortWrite} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			var steps []string
 			step := func(s string) { steps = append(steps, s) }
 			b.deps.LargeBytes = 4 << 20
-			b.deps.Alone = func(context.Context, string) (func(), error) {
-				step("alone")
-				return func() { step("not alone") }, nil
+			b.deps.AcquireMemory = func(context.Context, string) (func(), error) {
+				step("acquire")
+				return func() { step("release") }, nil
 			}
-			b.deps.Aside = func(message []byte) ([]byte, func() error, error) {
-				step("aside " + string(message))
-				return message, func() error { step("free"); return nil }, asideErr
+			b.deps.MapToFile = func(message []byte) ([]byte, func() error, error) {
+				step("map " + string(message))
+				return message, func() error { step("free"); return nil }, mapErr
 			}
 			b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
 				step("send")
@@ -442,7 +443,7 @@ func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T)
 			}
 			for bytes, want := range map[int64][]string{
 				4 << 20:   {"send"},
-				4<<20 + 1: {"alone", "aside m", "not alone", "send", "free"},
+				4<<20 + 1: {"acquire", "map m", "release", "send", "free"},
 			} {
 				steps = nil
 				val, err := b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "E", Attempt: 1, Route: delivery.Route{Bytes: bytes}})
@@ -450,7 +451,7 @@ func TestAMessageOfMoreThanLargeOnesHaveIsNotInMemoryWhileItIsSent(t *testing.T)
 				var res delivery.SendSMTPResult
 				require.NoError(t, val.Get(&res))
 				require.Equal(t, 250, res.Code)
-				if asideErr != nil && len(want) > 1 {
+				if mapErr != nil && len(want) > 1 {
 					want = want[:4]
 				}
 				require.Equal(t, want, steps, "%d bytes", bytes)

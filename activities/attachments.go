@@ -13,9 +13,9 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// ResolveAttachments makes stored bytes of every attachment and tells the run
-// where the e-mail stands. Inline it fetches nothing: Remote says that it has to
-// be called again as a regular activity.
+// ResolveAttachments fetches and stores every attachment that is not stored yet, and returns
+// the e-mail's state. Inline it fetches nothing: Remote then asks for a second call as a
+// regular activity.
 func (a *Activities) ResolveAttachments(ctx context.Context, in delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
 	start := time.Now()
 	plan, err := a.deps.Mail.Plan(ctx, in.EmailID)
@@ -39,10 +39,10 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in delivery.Resolve
 		res.Remote, res.Took = true, since(start)
 		return res, nil
 	}
-	room := plan.Room
+	bytesLeft := plan.Room
 	for _, att := range plan.Unresolved {
 		activity.RecordHeartbeat(ctx, res.Stored)
-		stored, problem, err := a.resolve(ctx, plan.CustomerID, att, room)
+		stored, problem, err := a.resolve(ctx, plan.CustomerID, att, bytesLeft)
 		if err != nil {
 			err = failed(ctx, a.deps.Log, "resolving an attachment", err)
 			if expires {
@@ -54,16 +54,16 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in delivery.Resolve
 			res.Problem = problem
 			break
 		}
-		room -= stored.Size
-		res.Route.Bytes += stored.Size // a large one is not sent inline
+		bytesLeft -= stored.Size
+		res.Route.Bytes += stored.Size // a large e-mail is not sent inline
 		res.Stored++
 	}
 	res.Took = since(start)
 	return res, nil
 }
 
-// retriedWithin sets the next retry to the e-mail's expiry, which is left away, where the
-// run's retry policy would wait longer.
+// retriedWithin sets the next retry to the e-mail's expiry, where the activity's retry policy
+// would wait longer. left is the time until the expiry.
 func retriedWithin(left time.Duration, attempt int32, err error) error {
 	app, ok := errors.AsType[*temporal.ApplicationError](err)
 	if !ok || app.NonRetryable() || left >= min(delivery.FetchWaitFirst<<min(attempt-1, 10), delivery.FetchWaitMost) {
@@ -72,10 +72,10 @@ func retriedWithin(left time.Duration, attempt int32, err error) error {
 	return temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(), temporal.ApplicationErrorOptions{Category: app.Category(), NextRetryDelay: max(left, time.Second)})
 }
 
-// resolve fetches and stores one attachment. A problem is for good; an error is
-// worth another try.
-func (a *Activities) resolve(ctx context.Context, customerID string, att email.Attachment, room int64) (stored email.Attachment, problem string, err error) {
-	stored, faulty, err := a.fetch(ctx, customerID, att, room)
+// resolve fetches and stores one attachment of at most maxBytes. A problem is permanent; an
+// error is retried.
+func (a *Activities) resolve(ctx context.Context, customerID string, att email.Attachment, maxBytes int64) (stored email.Attachment, problem string, err error) {
+	stored, faulty, err := a.fetch(ctx, customerID, att, maxBytes)
 	if err == nil || !faulty {
 		return stored, "", err
 	}
@@ -83,7 +83,7 @@ func (a *Activities) resolve(ctx context.Context, customerID string, att email.A
 	switch late := time.Since(activity.GetInfo(ctx).ScheduledTime) >= a.limits.resolveWindow; {
 	case known && f.Code != email.CodeUnavailable:
 		problem = f.Detail
-	case !late || ctx.Err() != nil: // a worker that stops says nothing about the source
+	case !late || ctx.Err() != nil: // a canceled activity proves nothing about the source
 		return att, "", err
 	default:
 		problem = "the attachment could not be fetched within " + a.limits.resolveWindow.String()
@@ -99,34 +99,34 @@ func (a *Activities) resolve(ctx context.Context, customerID string, att email.A
 	return stored, "", err
 }
 
-// fetch stores an attachment as it arrives. faulty says that an error is its
+// fetch stores an attachment while it is downloaded. faulty reports that the error is the
 // source's, not the store's.
-func (a *Activities) fetch(ctx context.Context, customerID string, att email.Attachment, room int64) (stored email.Attachment, faulty bool, err error) {
-	got, body, err := a.deps.Resolver.Resolve(ctx, customerID, att, room)
+func (a *Activities) fetch(ctx context.Context, customerID string, att email.Attachment, maxBytes int64) (stored email.Attachment, faulty bool, err error) {
+	got, body, err := a.deps.Resolver.Resolve(ctx, customerID, att, maxBytes)
 	if err != nil {
 		return att, true, err
 	}
-	source := &noted{Reader: body}
+	source := &errorReader{Reader: body}
 	stored, err = a.deps.Mail.StoreAttachment(ctx, customerID, got, source)
-	_ = body.Close() // all that was wanted of it was read
+	_ = body.Close() // StoreAttachment has read what it needs; an error changes nothing
 	if source.err != nil {
 		return att, true, source.err
 	}
 	return stored, false, err
 }
 
-// noted remembers the error that reading ended with.
-type noted struct {
+// errorReader keeps the error that reading ended with.
+type errorReader struct {
 	io.Reader
 	err error
 }
 
-func (n *noted) Read(p []byte) (int, error) {
-	read, err := n.Reader.Read(p)
+func (r *errorReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		n.err = err
+		r.err = err
 	}
-	return read, err
+	return n, err
 }
 
 // firstDomains bounds the keyword list of the search attribute.

@@ -17,10 +17,10 @@ import (
 
 // attempt makes one attempt at an e-mail's open recipients. In order:
 //
-//  1. A large message waits for memory (memory.go): before the session and the gate, where no
-//     other attempt waits for this one.
+//  1. A large message waits for memory (memory.go). It waits before it has a session or an
+//     open attempt, so that no other attempt waits for it.
 //  2. A relay gives a session. It comes before the gate, so that a relay that is down or over
-//     its rate touches no recipient; the e-mail notes the obstacle.
+//     its rate changes no recipient; the e-mail's row notes the obstacle.
 //  3. The gate opens the attempt under the e-mail's row lock, for an owner that is new each
 //     time. If the e-mail is finished, held or paused, or the outcomes are in the journal
 //     already, nothing is sent. If another process has marked the attempt, attempt asks the
@@ -46,17 +46,17 @@ func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (re
 	return res, err
 }
 
-// tryAttempt takes a session before it opens the gate, so that a relay that is
-// not there touches no recipient.
+// tryAttempt makes the attempt, unless another process makes it at the moment (busy).
 func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) (res delivery.SendSMTPResult, busy bool, err error) {
 	res.Attempt = in.Attempt
-	release, err := a.room(ctx, in.Route.Bytes)
+	release, err := a.reserveMemory(ctx, in.Route.Bytes)
 	if err != nil {
 		return res, false, err
 	}
 	defer release()
 	if a.deps.Relays.Paced(in.Route) {
-		// A place in the relay's queue is not for mail that has to wait elsewhere.
+		// An e-mail that is held, paused or throttled otherwise reserves no slot of the
+		// relay's rate.
 		if st, err := a.deps.Gate.Check(ctx, in.EmailID, delivery.Obstacle{}); err != nil || st != nil {
 			res.State = st
 			return res, false, err
@@ -94,8 +94,9 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 	}
 }
 
-// noSession notes on the e-mail why no relay takes it now. Where it waits for its
-// turn, or for something else by now, that is the result.
+// noSession notes on the e-mail why no relay takes it now. If the e-mail waits for a slot of
+// the relay's rate, or the gate finds that it waits for something else, the result says so;
+// otherwise err is returned.
 func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, err error) (res delivery.SendSMTPResult, busy bool, _ error) {
 	res.Attempt = in.Attempt
 	throttled, isThrottled := errors.AsType[*delivery.Throttled](err)
@@ -117,7 +118,7 @@ func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, e
 	return res, false, err
 }
 
-// relayObstacle says which relay takes no mail, or that none is configured for it.
+// relayObstacle is the obstacle of an e-mail whose relay is down or not configured.
 func relayObstacle(err error) delivery.Obstacle {
 	o := delivery.Obstacle{RelayDown: true, NoRelay: errors.Is(err, delivery.ErrNoRelay)}
 	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
@@ -131,9 +132,9 @@ func isRelayError(err error) bool {
 	return ok
 }
 
-// send renders, sends and writes down what came of it. Once the server has
-// answered it never returns an error. It closes the session, or the one with another
-// relay that the message goes to.
+// send renders the message, runs the transaction and writes the outcomes to the journal. Once
+// the server has answered, it returns no error but delivery.ErrSuperseded. It closes session,
+// or the session with another relay that the message goes to.
 func (a *Activities) send(ctx context.Context, session Session, in delivery.SendSMTPInput, owner string, o delivery.Opening) (delivery.SendSMTPResult, error) {
 	closing := session
 	defer func() {
@@ -175,8 +176,8 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 	a.logAttempt(in, res, ex)
 	switch err := a.finish(ending); {
 	case errors.Is(err, delivery.ErrSuperseded):
-		// Somebody else owns the attempt: what is true of it is in the journal, or
-		// will be. If this exchange got to its final dot, that is where it is known.
+		// Another process owns the attempt by now, and writes its outcomes. If this exchange
+		// wrote its final dot, the journal says so: the mark came first.
 		return res, err
 	case err != nil:
 		a.deps.Log.Warn("journal.unrecorded", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
@@ -185,7 +186,8 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 	return res, nil
 }
 
-// notTried is an exchange that did not come about for want of a session.
+// notTried is the exchange of an attempt that got no session: each recipient is deferred, and
+// the attempt does not count.
 func notTried(rs []delivery.EnvelopeRecipient, err error) delivery.Exchange {
 	ex := delivery.Exchange{Outcomes: make([]delivery.Outcome, len(rs)), Final: email.Reply{Text: email.MaskText(err.Error())}}
 	ex.RelayFault = isRelayError(err)
@@ -198,13 +200,14 @@ func notTried(rs []delivery.EnvelopeRecipient, err error) delivery.Exchange {
 	return ex
 }
 
-// marker notes that a final dot is about to be written.
+// marker returns the function that marks the attempt in the journal right before its final
+// dot.
 func (a *Activities) marker(e delivery.Ending, message []byte) func(context.Context, []delivery.Outcome) error {
 	sum := sha256.Sum256(message)
 	return func(ctx context.Context, ifSilent []delivery.Outcome) error {
-		// The lease runs from before the call: Postgres may have counted from later,
-		// never from earlier. The clock is monotonic and goes on while the process is
-		// stopped.
+		// The lease is counted from before the call, and Postgres counts it from later. So
+		// it never ends here after it has ended there. The clock is monotonic and goes on
+		// while the process is stopped.
 		leased := time.Now()
 		err := owned(a.deps.Journal.MarkSent(ctx, []delivery.Mark{{
 			EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, IfSilent: ifSilent,
@@ -217,7 +220,7 @@ func (a *Activities) marker(e delivery.Ending, message []byte) func(context.Cont
 	}
 }
 
-// unsendableOutcomes end an attempt at a message that cannot be rendered.
+// unsendableOutcomes fail all recipients of a message that cannot be rendered.
 func unsendableOutcomes(rs []delivery.EnvelopeRecipient, err error) []delivery.Outcome {
 	out := make([]delivery.Outcome, len(rs))
 	for i, r := range rs {
@@ -226,18 +229,18 @@ func unsendableOutcomes(rs []delivery.EnvelopeRecipient, err error) []delivery.O
 	return out
 }
 
-// render makes the message's bytes. unsendable is for good; err is worth
-// another try, by whoever takes the attempt over.
+// render loads and encodes the message. unsendable is permanent. After err the attempt is made
+// again, here or in another process. The caller calls free when the message is sent.
 func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
-	// What is more than large messages have together is made while nothing else of its size
-	// is, and not in memory while the relay takes it.
-	aside := in.Route.Bytes > a.deps.LargeBytes && a.deps.Alone != nil
-	if aside {
-		done, err := a.deps.Alone(ctx, "worker")
+	// A message of more than LargeBytes is encoded while no other of that size is in memory. It
+	// is moved to a mapped file before it is sent.
+	mapped := in.Route.Bytes > a.deps.LargeBytes && a.deps.AcquireMemory != nil
+	if mapped {
+		release, err := a.deps.AcquireMemory(ctx, "worker")
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("wait for memory for a message of %d bytes: %w", in.Route.Bytes, err)
 		}
-		defer done()
+		defer release()
 	}
 	m, err := a.deps.Mail.Message(ctx, in.EmailID)
 	if err != nil {
@@ -245,17 +248,17 @@ func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date
 	}
 	free = func() {}
 	message, unsendable = a.deps.Render(m, in.EmailID, date)
-	if !aside || unsendable != nil {
+	if !mapped || unsendable != nil {
 		return message, free, unsendable, nil
 	}
-	mapped, unmap, err := a.deps.Aside(message)
-	if err != nil { // it is sent as it is
+	inFile, unmap, err := a.deps.MapToFile(message)
+	if err != nil { // it is sent from memory
 		a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(message), "error", err)
 		return message, free, nil, nil
 	}
-	return mapped, func() {
+	return inFile, func() {
 		if err := unmap(); err != nil {
-			a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(mapped), "error", err)
+			a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(inFile), "error", err)
 		}
 	}, nil, nil
 }

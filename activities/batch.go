@@ -12,25 +12,26 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// BatchGate says what of a batch can be sent, and opens attempts at many of its
-// e-mails at once.
+// BatchGate reads what is due of a batch, and opens attempts at many of its e-mails in one
+// transaction.
 type BatchGate interface {
 	PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error)
 	OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (opened []delivery.BatchOpening, more bool, err error)
-	// ObstructBatch notes on up to limit e-mails why nothing happens to them.
+	// ObstructBatch notes the obstacle on up to limit due e-mails, and returns how many.
 	ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error)
 }
 
-// BatchMail reads messages, and the contents of their attachments one by one.
+// BatchMail reads the messages of a lot, and the contents of single attachments.
 type BatchMail interface {
 	Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error)
 	Content(ctx context.Context, blobID string, size int64) ([]byte, error)
 }
 
-// BatchJournal keeps the attempts of a chunk, and writes their ends.
+// BatchJournal renews the leases of a lot's attempts, and records their outcomes.
 type BatchJournal interface {
 	RenewMany(ctx context.Context, emailIDs []string, owner string) error
-	// RecordBatch waits for whoever has an e-mail locked, RecordFree leaves that one.
+	// RecordBatch waits for an e-mail that another transaction has locked. RecordFree leaves
+	// such an e-mail out, and returns it in Left.
 	RecordBatch(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
 	RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
 	SeenBatch(ctx context.Context, id string) error
@@ -38,11 +39,12 @@ type BatchJournal interface {
 
 // BatchController carries out actions on whole batches.
 type BatchController interface {
-	// ControlBatch gives the e-mails that have runs of their own.
+	// ControlBatch carries out the action. It returns the e-mails that have workflows of
+	// their own, which the caller wakes.
 	ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error)
 }
 
-// PlanBatch tells a batch's run where it stands.
+// PlanBatch reads how many e-mails of a batch are open and due, and by which routes.
 func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (delivery.PlanBatchResult, error) {
 	start := time.Now()
 	p, err := a.deps.BatchGate.PlanBatch(ctx, in.BatchID)
@@ -53,9 +55,9 @@ func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (de
 		Routes: p.Routes, NextAt: p.NextAt, Took: since(start)}, nil
 }
 
-// SendBatchChunk sends what is due of a batch one way, heartbeating, for up to
-// chunkSpan. Where no relay is there it fails with relay_unavailable and the relay's
-// own backoff, as SendSMTP does.
+// SendBatchChunk sends the due e-mails of a batch by one route, heartbeating, and takes new
+// lots for up to chunkSpan. Without a relay it fails with relay_unavailable and the relay's
+// backoff, as SendSMTP does.
 func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 	start := time.Now()
 	c := &chunk{Activities: a, in: in, contents: map[string][]byte{}}
@@ -93,7 +95,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkIn
 	relay, isRelay := errors.AsType[*delivery.RelayError](err)
 	switch {
 	case err == nil || res.Sent.Attempted() > 0 || len(res.Unrecorded) > 0:
-		res.More = res.More || err != nil // what was done is not lost for what came after
+		res.More = res.More || err != nil // the counts are returned; the next call meets the error
 		return res, nil
 	case isRelay:
 		if err := c.obstruct(ctx, relay); err != nil {
@@ -110,7 +112,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkIn
 	return res, failed(ctx, a.deps.Log, "sending a batch", err)
 }
 
-// RecordBatchChunk writes the ends of attempts that their own process could not.
+// RecordBatchChunk records the outcomes of attempts that SendBatchChunk could not record.
 func (a *Activities) RecordBatchChunk(ctx context.Context, in delivery.RecordChunkInput) (delivery.RecordChunkResult, error) {
 	start := time.Now()
 	endings := make([]delivery.Ending, len(in.Attempts))
@@ -122,7 +124,7 @@ func (a *Activities) RecordBatchChunk(ctx context.Context, in delivery.RecordChu
 		return delivery.RecordChunkResult{}, failed(ctx, a.deps.Log, "recording a batch", err)
 	}
 	for _, u := range in.Attempts {
-		a.exchanges.recorded(exchangeKey{u.EmailID, u.Attempt})
+		a.exchanges.forget(exchangeKey{u.EmailID, u.Attempt})
 	}
 	return delivery.RecordChunkResult{Sent: batchCounts(rec.Statuses), HandedOver: rec.HandedOver, Took: since(start)}, nil
 }
@@ -136,7 +138,7 @@ func (a *Activities) ControlBatch(ctx context.Context, in delivery.ControlBatchI
 	}
 	for _, e := range own {
 		if err := a.deps.Waker.Wake(ctx, e); err != nil {
-			// Its run finds out by itself, later.
+			// The run reads the change when its wait ends.
 			a.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
 		}
 	}

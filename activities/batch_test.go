@@ -22,7 +22,7 @@ import (
 
 // post is a batch whose e-mails wait, at our own interfaces.
 type post struct {
-	*world
+	*fakes
 	mu sync.Mutex
 	// waiting are opened in lots; opens counts those.
 	waiting  []string
@@ -32,9 +32,9 @@ type post struct {
 	onRecord func(n int) error
 	records  int
 	contents int
-	// locked are the e-mails that somebody else has.
+	// locked are the e-mails that another transaction has locked.
 	locked map[string]bool
-	// obstructed is how many were told that no relay is there.
+	// obstructed counts the calls that noted that no relay is available.
 	obstructed int
 	attached   bool
 	outgoing   error
@@ -144,13 +144,13 @@ type batchBench struct {
 
 func setupBatch(t *testing.T, mails int) *batchBench {
 	t.Helper()
-	w := &world{opening: opened, onSend: deliver}
-	p := &post{world: w}
+	w := &fakes{opening: opened, onSend: deliver}
+	p := &post{fakes: w}
 	for i := range mails {
 		p.waiting = append(p.waiting, fmt.Sprintf("e%d", i))
 	}
 	a, drain, err := New(Deps{
-		Acceptor: &door{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		Acceptor: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(m email.Message, _ string, _ time.Time) ([]byte, error) { return []byte(m.Subject), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),
@@ -173,7 +173,7 @@ func (b *batchBench) chunk(t *testing.T) (delivery.SendChunkResult, error) {
 	return res, err
 }
 
-func TestAChunkSendsWhatIsDue(t *testing.T) {
+func TestSendBatchChunkSendsDueEmails(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 250)
 	b.attached = true
@@ -190,7 +190,7 @@ func TestAChunkSendsWhatIsDue(t *testing.T) {
 	require.Equal(t, 250, b.closed, "every session is given back")
 }
 
-func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
+func TestSendBatchChunkUsesTheRelayThatFits(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 20)
 	var asked atomic.Int64
@@ -199,7 +199,7 @@ func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
 		if asked.Add(1)%2 == 0 {
 			return nil, &delivery.RelayError{Relay: email.Relay{Name: "other"}, RetryAfter: time.Minute, Err: errors.New("no route")}
 		}
-		return other{peer{b.world}}, nil
+		return other{peer{b.fakes}}, nil
 	}
 	res, err := b.chunk(t)
 	require.NoError(t, err)
@@ -219,9 +219,8 @@ func TestAChunksMessagesGoByTheRelayThatFits(t *testing.T) {
 	}
 }
 
-// What a relay has answered is not known to anybody until it is recorded: it does not
-// wait for a slower exchange of its lot.
-func TestAChunkRecordsWhatHasEnded(t *testing.T) {
+// The outcomes of finished exchanges are recorded while a slower exchange of the lot is open.
+func TestSendBatchChunkRecordsWhileOthersAreOpen(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 60)
 	recorded := func() int {
@@ -247,8 +246,8 @@ func TestAChunkRecordsWhatHasEnded(t *testing.T) {
 	require.Less(t, b.records, 10, "several together")
 }
 
-// An e-mail that somebody has locked keeps none of its lot from being recorded.
-func TestAChunkRecordsWhatIsLockedLast(t *testing.T) {
+// An e-mail that another transaction has locked delays the recording of no other.
+func TestSendBatchChunkRecordsLockedEmailsLast(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 60)
 	b.locked = map[string]bool{"e0": true, "e3": true}
@@ -259,7 +258,7 @@ func TestAChunkRecordsWhatIsLockedLast(t *testing.T) {
 	require.ElementsMatch(t, []string{"e0", "e3"}, []string{b.recorded[58].EmailID, b.recorded[59].EmailID})
 }
 
-func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
+func TestSendBatchChunkRelayDown(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 5)
 	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused")}
@@ -269,9 +268,9 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Equal(t, "relay_unavailable", app.Type())
 	require.Equal(t, 10*time.Second, app.NextRetryDelay())
 	require.Zero(t, b.opens)
-	require.Equal(t, 1, b.obstructed, "the e-mails say what they wait for")
+	require.Equal(t, 1, b.obstructed, "the obstacle is noted on the due e-mails")
 
-	// A run that can say so is told first; the failure is what it asks for next.
+	// With TellRelayDown the first call returns a result, not the failure.
 	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 10 * time.Second, Err: errors.New("refused robert@y.test")}
 	val, err := b.env.ExecuteActivity(b.a.SendBatchChunk, delivery.SendChunkInput{BatchID: "B", TellRelayDown: true})
 	require.NoError(t, err)
@@ -291,9 +290,9 @@ func TestAChunkWithoutARelayTouchesNothing(t *testing.T) {
 	require.Zero(t, b.opens)
 }
 
-// A relay that refuses MAIL amid a lot gives all of it back: those who came after it have
-// no session.
-func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
+// When the relay refuses MAIL of one e-mail of a lot, the later ones get no session and all of
+// the lot is given back.
+func TestSendBatchChunkGivesBackTheLotOfAFailingRelay(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 5)
 	refused := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, Reply: email.Reply{Code: 452, Enhanced: "4.3.1"}}
@@ -316,14 +315,14 @@ func TestAChunkWhoseRelayRefusesMAILGivesItsLotBack(t *testing.T) {
 	}
 }
 
-// TestASessionIsAskedForByTheNameOfWhatIsSent: a relay that is down because of other mail it
-// refused lets through what it has not.
-func TestASessionIsAskedForByTheNameOfWhatIsSent(t *testing.T) {
+// TestSendBatchChunkNamesTheEmailOfASession: a relay that refused MAIL of one e-mail is still
+// tried with others, so each session is asked for by its e-mail's id.
+func TestSendBatchChunkNamesTheEmailOfASession(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 3)
 	_, err := b.chunk(t)
 	require.NoError(t, err)
-	require.Equal(t, "B", b.askedFor[0], "the first is for whatever the batch has")
+	require.Equal(t, "B", b.askedFor[0], "the first session is for the batch")
 	var ids []string
 	for _, e := range b.recorded {
 		ids = append(ids, e.EmailID)
@@ -337,7 +336,7 @@ func TestASessionIsAskedForByTheNameOfWhatIsSent(t *testing.T) {
 	require.Equal(t, []string{"E"}, one.askedFor)
 }
 
-func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {
+func TestControlBatchWakesHandedOverRuns(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 1)
 	_, err := b.env.ExecuteActivity(b.a.ControlBatch, delivery.ControlBatchInput{BatchID: "B", Action: email.ActionResume})
@@ -346,7 +345,7 @@ func TestControllingABatchWakesTheRunsItHandedOver(t *testing.T) {
 	require.Equal(t, []string{"handed over"}, b.woken)
 }
 
-func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
+func TestSendBatchChunkReturnsUnrecordedOutcomes(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 2)
 	b.onRecord = func(int) error { return errors.New("no database") }
@@ -371,9 +370,9 @@ func TestAChunkThatCannotRecordHandsItsOutcomesOn(t *testing.T) {
 	require.Equal(t, res.Unrecorded[0].Owner, b.recorded[0].Owner)
 }
 
-// TestAChunkThatCannotRecordKeepsItsOutcomes: Temporal may have given up the activity that
+// TestSendBatchChunkKeepsUnrecordedOutcomes: Temporal may have given up the activity that
 // returns them. The next one writes them before it opens a lot, and nothing is sent twice.
-func TestAChunkThatCannotRecordKeepsItsOutcomes(t *testing.T) {
+func TestSendBatchChunkKeepsUnrecordedOutcomes(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 2)
 	b.onRecord = func(int) error { return errors.New("no database") }
@@ -417,7 +416,7 @@ func TestAChunkThatCannotRecordKeepsItsOutcomes(t *testing.T) {
 	require.Len(t, b.recorded, 3, "what is written is forgotten")
 }
 
-func TestOutcomesThatTheRunWroteAreForgotten(t *testing.T) {
+func TestRecordBatchChunkForgetsKeptOutcomes(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 2)
 	b.onRecord = func(int) error { return errors.New("no database") }
@@ -431,7 +430,7 @@ func TestOutcomesThatTheRunWroteAreForgotten(t *testing.T) {
 	require.Len(t, b.recorded, 2)
 }
 
-func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
+func TestSendBatchChunkGivesBackUnsentEmails(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 3)
 	b.onRender = errors.New("no such charset")
@@ -449,7 +448,7 @@ func TestAChunkGivesBackWhatItCannotSend(t *testing.T) {
 	require.Zero(t, b.sends)
 }
 
-func TestAChunkEndsItsLotWhenTheProcessIsToStop(t *testing.T) {
+func TestSendBatchChunkFinishesItsLotOnDrain(t *testing.T) {
 	t.Parallel()
 	b := setupBatch(t, 300)
 	begun, goOn := make(chan struct{}), make(chan struct{})

@@ -13,25 +13,26 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// Sizes of a chunk's work. One lot is opened together, by one transaction; marks are
-// written a few at a time, and so is what ended.
+// Sizes of a chunk's work. A lot is the e-mails that one transaction claims and opens.
+// Outcomes are recorded several at a time.
 const (
-	// chunkSpan is how long an activity goes on taking lots, so that its run can say
-	// how far it is.
+	// chunkSpan is how long an activity opens new lots. It ends then, so that its run can
+	// publish the progress.
 	chunkSpan = 20 * time.Second
-	// lotSize bounds what is opened together. What is opened is being sent, so it
-	// is what a kill leaves to be found by its leases, and what a hold comes too late for.
+	// lotSize bounds a lot. A hold comes too late for the e-mails of an open lot, and a
+	// killed process leaves them until their leases end.
 	lotSize = 100
 	// lotSenders is how many sessions send a lot.
 	lotSenders = 8
-	// recordAtOnce is how many ends are waited for to be recorded together, recordSoon for
-	// how long. A kill in that time has others send again what was sent.
+	// recordAtOnce outcomes are recorded in one transaction, or as many as there are after
+	// recordSoon. If the process is killed in that time, those e-mails are sent again.
 	recordAtOnce = 20
 	recordSoon   = 50 * time.Millisecond
-	// lotAhead bounds a lot where the relay has a rate: to what may begin in that time,
-	// which is as far ahead as broadcast mail gets places.
+	// lotAhead bounds a lot where the relay has a rate: to the transactions that may begin
+	// in that time. Broadcast mail reserves slots no further ahead.
 	lotAhead = time.Second
-	// contentsMax is how much of attachments' contents is kept for the next message.
+	// contentsMax bounds the attachment contents, in bytes, that a chunk keeps in memory for
+	// later messages.
 	contentsMax = 64 << 20
 )
 
@@ -43,13 +44,13 @@ type chunk struct {
 	endpoints map[string]bool
 
 	mu sync.Mutex
-	// contents of attachments are read once while they fit, for e-mails that share them.
-	contents map[string][]byte
-	held     int64
+	// contents holds the attachments that e-mails share, by blob id, up to contentsMax.
+	contents      map[string][]byte
+	contentsBytes int64
 }
 
-// run takes lots until nothing is due, its time is up, the activity is no longer
-// wanted (ctx), or the process is to stop (drained).
+// run sends lots until nothing is due, chunkSpan is over, ctx is canceled, or the process
+// drains. drained is canceled when the drain's time is over.
 func (c *chunk) run(ctx, drained context.Context) error {
 	begin := time.Now()
 	c.in.Route.ForBatch = c.in.BatchID
@@ -71,7 +72,7 @@ func (c *chunk) run(ctx, drained context.Context) error {
 	}
 }
 
-// lot sends one. A session comes first, so that a relay that is not there touches
+// lot opens and sends one lot. It takes a session first, so that a relay that is down changes
 // no recipient.
 func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
@@ -82,13 +83,13 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	first := &lent{session: session}
-	defer first.close()
+	shared := &sharedSession{session: session}
+	defer shared.close()
 	c.result.Relay = session.Relay()
 	if c.in.Route.Stream != email.StreamBroadcast {
-		c.in.Route.Turn = delivery.Turn{} // a place is for one transaction
+		c.in.Route.Turn = delivery.Turn{} // a reserved slot is for one transaction
 	}
-	// An appointment is for one lot: others stand in the line, too.
+	// A broadcast reservation is for one lot: the next lot reserves again.
 	defer func() { c.in.Route.Turn = delivery.Turn{} }()
 	owner := uuid.NewString()
 	route := c.in.Route
@@ -104,43 +105,44 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	}
 	stop := c.keepLeases(drained, ids, owner)
 	defer stop()
-	ends := make(chan ended, len(opened))
+	finished := make(chan finishedAttempt, len(opened))
 	go func() {
-		defer close(ends)
-		c.sendAll(drained, owner, ids, opened, first, ends)
+		defer close(finished)
+		c.sendAll(drained, owner, ids, opened, shared, finished)
 	}()
-	return more, c.recordAll(ctx, ends)
+	return more, c.recordAll(ctx, finished)
 }
 
-// ended is an attempt of a lot, and how it ended.
-type ended struct {
+// finishedAttempt is an attempt of a lot with its outcomes.
+type finishedAttempt struct {
 	delivery.Ending
 	opening delivery.BatchOpening
 }
 
-// lent is a session for whoever comes first.
-type lent struct {
+// sharedSession is the session with which the lot was opened. The first sender of the lot
+// takes it; the others open sessions of their own.
+type sharedSession struct {
 	mu      sync.Mutex
 	session Session
 }
 
-func (l *lent) take() Session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.session
-	l.session = nil
-	return s
+func (s *sharedSession) take() Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session := s.session
+	s.session = nil
+	return session
 }
 
-func (l *lent) close() {
-	if s := l.take(); s != nil {
-		s.Close()
+func (s *sharedSession) close() {
+	if session := s.take(); session != nil {
+		session.Close()
 	}
 }
 
-// sendAll takes every opened attempt to its end. It answers for each: one that did
-// not come to be sent is given back.
-func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened []delivery.BatchOpening, first *lent, ends chan<- ended) {
+// sendAll makes every opened attempt and sends each to finished. An attempt that cannot be
+// made is given back.
+func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened []delivery.BatchOpening, shared *sharedSession, finished chan<- finishedAttempt) {
 	messages, err := c.deps.BatchMail.Outgoing(ctx, ids)
 	if err != nil {
 		c.deps.Log.ErrorContext(ctx, "reading messages", "batch_id", c.in.BatchID, "error", err)
@@ -156,9 +158,9 @@ func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened 
 				case err != nil || !ok:
 					giveBack(&e, o, time.Minute, "the message could not be read")
 				default:
-					c.send1(ctx, o, m, &e, first)
+					c.sendOne(ctx, o, m, &e, shared)
 				}
-				ends <- ended{e, o}
+				finished <- finishedAttempt{e, o}
 			}
 		})
 	}
@@ -169,20 +171,22 @@ func (c *chunk) sendAll(ctx context.Context, owner string, ids []string, opened 
 	wg.Wait()
 }
 
-// giveBack ends an attempt in which nothing was sent, for a reason that is no
-// recipient's.
+// giveBack ends an attempt in which nothing was sent, for a reason that no recipient caused.
+// The recipients are deferred, and the attempt does not count.
 func giveBack(e *delivery.Ending, o delivery.BatchOpening, after time.Duration, why string) {
 	for _, r := range o.Recipients {
 		e.Outcomes = append(e.Outcomes, delivery.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: max(after, time.Second), Reply: email.Reply{Text: why}})
 	}
 }
 
-// send1 makes one attempt.
-func (c *chunk) send1(ctx context.Context, o delivery.BatchOpening, m email.Message, e *delivery.Ending, first *lent) {
+// sendOne makes one attempt.
+func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Message, e *delivery.Ending, shared *sharedSession) {
 	if o.Bytes > largeMessage {
-		first.close() // who waits for memory holds no session that others wait for with theirs
+		// While it waits for memory it must hold no session: a sender that has memory may
+		// wait for a session.
+		shared.close()
 	}
-	release, err := c.room(ctx, o.Bytes)
+	release, err := c.reserveMemory(ctx, o.Bytes)
 	if err != nil {
 		giveBack(e, o, time.Second, "this worker is shutting down")
 		return
@@ -198,7 +202,7 @@ func (c *chunk) send1(ctx context.Context, o delivery.BatchOpening, m email.Mess
 		e.Outcomes = unsendableOutcomes(o.Recipients, err)
 		return
 	}
-	session := first.take()
+	session := shared.take()
 	if session == nil {
 		route := c.in.Route
 		route.For, route.ForBatch = o.EmailID, ""
@@ -219,7 +223,7 @@ func (c *chunk) send1(ctx context.Context, o delivery.BatchOpening, m email.Mess
 	c.logAttempt(delivery.SendSMTPInput{EmailID: o.EmailID, Attempt: o.Attempt}, delivery.SendSMTPResult{Relay: e.Relay, Reply: ex.Final}, ex)
 }
 
-// retryAfter is when a relay that gave no session is to be asked again.
+// retryAfter is the wait until a relay that gave no session is asked again.
 func retryAfter(err error) time.Duration {
 	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		return relay.RetryAfter
@@ -230,7 +234,7 @@ func retryAfter(err error) time.Duration {
 	return time.Second
 }
 
-// load reads the contents of a message's attachments.
+// load reads the contents of a message's attachments into it.
 func (c *chunk) load(ctx context.Context, m *email.Message) (err error) {
 	if m.Attachments, err = m.Carried(); err != nil {
 		return err
@@ -257,31 +261,31 @@ func (c *chunk) content(ctx context.Context, at email.Attachment) ([]byte, error
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, again := c.contents[at.BlobID]; !again && c.held+at.Size <= contentsMax {
+	if _, again := c.contents[at.BlobID]; !again && c.contentsBytes+at.Size <= contentsMax {
 		c.contents[at.BlobID] = data
-		c.held += at.Size
+		c.contentsBytes += at.Size
 	}
 	return data, nil
 }
 
-// recordAll writes the ends of a lot's attempts as they come, several together. Those
-// whose e-mails somebody has locked wait in the journal until the others are done.
-func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error) {
+// recordAll records the attempts of a lot as they finish, several in one transaction. An
+// attempt whose e-mail another transaction has locked is recorded after all others.
+func (c *chunk) recordAll(ctx context.Context, finished <-chan finishedAttempt) (failed error) {
 	within := c.limits.finishWithin
-	record := func(some []ended, write recorder) []ended {
+	record := func(some []finishedAttempt, write recorder) []finishedAttempt {
 		left, err := c.record(ctx, within, some, write)
 		if err != nil {
-			failed, within = err, min(within, time.Second) // it has been waited for
+			failed, within = err, min(within, time.Second) // the full time is spent once per lot
 		}
 		return left
 	}
-	var left []ended
-	for e := range ends {
-		some := []ended{e}
+	var left []finishedAttempt
+	for e := range finished {
+		some := []finishedAttempt{e}
 		soon := time.NewTimer(recordSoon)
 		for waiting := true; waiting; {
 			select {
-			case e, ok := <-ends:
+			case e, ok := <-finished:
 				if ok {
 					some = append(some, e)
 				}
@@ -291,8 +295,8 @@ func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error)
 			}
 		}
 		soon.Stop()
-		for range len(ends) { // those that came while the last were being written
-			some = append(some, <-ends)
+		for range len(finished) { // those that finished during the last transaction
+			some = append(some, <-finished)
 		}
 		left = append(left, record(some, c.deps.BatchJournal.RecordFree)...)
 	}
@@ -302,13 +306,13 @@ func (c *chunk) recordAll(ctx context.Context, ends <-chan ended) (failed error)
 	return failed
 }
 
-// recordKept writes the outcomes of earlier lots of the batch that this process could not
-// write. It comes before the next lot is opened: the gate would take over an attempt whose
-// lease has run out, as one whose answer never came, and the mail would be sent again.
+// recordKept records the outcomes of earlier lots of the batch that this process could not
+// record. It must come before the next lot is opened: the gate would take over an attempt
+// whose lease has ended as one without an answer, and the e-mail would be sent again.
 func (c *chunk) recordKept(ctx context.Context) error {
-	var some []ended
+	var some []finishedAttempt
 	for _, u := range c.exchanges.lotUnrecorded(c.in.BatchID) {
-		some = append(some, ended{Ending: delivery.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}})
+		some = append(some, finishedAttempt{Ending: delivery.Ending{EmailID: u.EmailID, Attempt: u.Attempt, Owner: u.Owner, Relay: u.Relay, Outcomes: u.Outcomes}})
 	}
 	if len(some) == 0 {
 		return nil
@@ -320,9 +324,10 @@ func (c *chunk) recordKept(ctx context.Context) error {
 // recorder is RecordBatch or RecordFree.
 type recorder func(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error)
 
-// record writes some ends, trying for a while. What cannot be written goes to the run,
-// which has longer, and is kept for the next activity; what write leaves is given back.
-func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, write recorder) (left []ended, _ error) {
+// record records finished attempts and tries again until within is over. Attempts that it
+// cannot record go to the run, which tries without end, and are kept for the next activity.
+// left are those whose e-mails write found locked.
+func (c *chunk) record(ctx context.Context, within time.Duration, some []finishedAttempt, write recorder) (left []finishedAttempt, _ error) {
 	endings := make([]delivery.Ending, len(some))
 	for i, e := range some {
 		endings[i] = e.Ending
@@ -342,7 +347,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 				EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay, Outcomes: maskedOutcomes(e.Outcomes, addresses(e.opening.Recipients)),
 			}
 		}
-		c.exchanges.keepLot(c.in.BatchID, lost) // Temporal may have given up the activity that returns them
+		c.exchanges.keepLot(c.in.BatchID, lost) // the result is lost if the activity has timed out
 		c.result.Unrecorded = append(c.result.Unrecorded, lost...)
 		c.result.More = true
 		return nil, err
@@ -356,7 +361,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 		c.endpoints[id] = true
 	}
 	for _, e := range some {
-		c.exchanges.recorded(exchangeKey{e.EmailID, e.Attempt})
+		c.exchanges.forget(exchangeKey{e.EmailID, e.Attempt})
 		if slices.ContainsFunc(rec.Left, func(l delivery.Ending) bool { return l.EmailID == e.EmailID }) {
 			left = append(left, e)
 		}
@@ -367,14 +372,14 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []ended, 
 // keepLeases renews the leases of a lot until stopped.
 func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (stop func()) {
 	return renewing(ctx, func(ctx context.Context) {
-		// One that is lost is noticed at its mark, before the dot.
+		// A lost lease is noticed when the attempt is marked, before the final dot.
 		if err := c.deps.BatchJournal.RenewMany(ctx, ids, owner); err != nil && ctx.Err() == nil {
 			c.deps.Log.WarnContext(ctx, "journal.renew", "batch_id", c.in.BatchID, "error", err)
 		}
 	})
 }
 
-// obstruct notes on what is due that no relay is there, and why.
+// obstruct notes on all due e-mails of the route why no relay takes them.
 func (c *chunk) obstruct(ctx context.Context, why error) error {
 	for {
 		n, err := c.deps.BatchGate.ObstructBatch(ctx, c.in.BatchID, c.in.Route, relayObstacle(why), 10*lotSize)

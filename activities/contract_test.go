@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheRegisteredActivitiesAreThePublishedOnes: a worker registers every exported method of
+// TestRegisteredActivities: a worker registers every exported method of
 // Activities under its name, and runs of older versions ask for activities by name.
-func TestTheRegisteredActivitiesAreThePublishedOnes(t *testing.T) {
+func TestRegisteredActivities(t *testing.T) {
 	t.Parallel()
 	var registered []string
 	for m := range reflect.TypeFor[*Activities]().Methods() {
@@ -43,8 +43,8 @@ func TestTheRegisteredActivitiesAreThePublishedOnes(t *testing.T) {
 		"PlanBatch", "SendBatchChunk", "RecordBatchChunk", "ControlBatch"}, published, "runs that are under way ask for these names")
 }
 
-func TestActivitiesNameWhatTheyLack(t *testing.T) {
+func TestNewNamesMissingDependencies(t *testing.T) {
 	t.Parallel()
-	_, _, err := New(Deps{Log: slog.New(slog.DiscardHandler), Gate: &world{}})
+	_, _, err := New(Deps{Log: slog.New(slog.DiscardHandler), Gate: &fakes{}})
 	require.ErrorContains(t, err, "activities.Deps lacks Acceptor, Mail, Journal")
 }

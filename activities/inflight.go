@@ -20,8 +20,8 @@ type inflight struct {
 	closed bool
 	// idle is closed when drain has begun and nothing is left.
 	idle chan struct{}
-	// ctx is canceled when drain returns. Work that is left then is cut, unless it has
-	// reached its final dot.
+	// ctx is canceled when drain returns. An exchange that is left then is cut off, unless it
+	// has written its final dot.
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -58,8 +58,9 @@ func (g *inflight) draining() bool {
 	return g.closed
 }
 
-// drain refuses new work and waits for what is under way. When ctx ends, it cuts the exchanges
-// before their final dot, of which nothing was sent, and its error counts all that are left.
+// drain refuses new work and waits for the work under way. When ctx ends, it cancels the
+// exchanges that have not written their final dot; nothing of those was sent. Its error counts
+// all exchanges that are left.
 func (g *inflight) drain(ctx context.Context) error {
 	g.mu.Lock()
 	if !g.closed {
@@ -104,15 +105,15 @@ type exchange struct {
 	batchID, owner string
 }
 
-// exchanges are those of this process, by their attempts.
+// exchanges are the exchanges of this process, by attempt.
 type exchanges struct {
 	*inflight
 
 	mu   sync.Mutex
 	open map[exchangeKey]*exchange
-	// unrecorded have ended, and Postgres was away: only this process knows their outcomes.
-	// Temporal may have given up the activity that waited for one. The next activity of the
-	// attempt gets the result.
+	// unrecorded are finished exchanges whose outcomes Postgres could not store: only this
+	// process knows them. The activity that waited for one may have timed out. The next
+	// activity of the attempt gets the result.
 	unrecorded map[exchangeKey]*exchange
 }
 
@@ -120,12 +121,11 @@ func newExchanges() *exchanges {
 	return &exchanges{inflight: newInflight(), open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}}
 }
 
-// keepUnrecorded is how long a process remembers outcomes that it could not write and that
-// no run has written since.
+// keepUnrecorded is how long a process keeps outcomes that neither it nor a run has recorded.
 const keepUnrecorded = time.Hour
 
-// join finds the exchange of an attempt or starts it. An exchange that is under way, or whose
-// outcome is kept, is found while the process drains, too.
+// join finds the exchange of an attempt or starts it. A drain refuses new exchanges only:
+// those under way, or with kept outcomes, are still found.
 func (xs *exchanges) join(key exchangeKey, run func(ctx context.Context) (delivery.SendSMTPResult, error)) (*exchange, error) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestInflightWaitsForAll: drain refuses new work, and returns when the last of what is under way
+// TestInflightDrainWaits: drain refuses new work, and returns when the last of what is under way
 // has left.
-func TestInflightWaitsForAll(t *testing.T) {
+func TestInflightDrainWaits(t *testing.T) {
 	t.Parallel()
 	g := newInflight()
 	var leaves []func()
@@ -35,7 +35,7 @@ func TestInflightWaitsForAll(t *testing.T) {
 	require.NoError(t, g.drain(t.Context()), "again")
 }
 
-func TestInflightCountsWhatIsLeft(t *testing.T) {
+func TestInflightDrainCountsTheRest(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -53,8 +53,8 @@ func TestInflightCountsWhatIsLeft(t *testing.T) {
 	require.ErrorIs(t, g.ctx.Err(), context.Canceled, "what is left is cut")
 }
 
-// TestInflightAllAtOnce: work may begin and end in any order beside a drain.
-func TestInflightAllAtOnce(t *testing.T) {
+// TestInflightConcurrent: work may begin and end in any order beside a drain.
+func TestInflightConcurrent(t *testing.T) {
 	t.Parallel()
 	g := newInflight()
 	var all sync.WaitGroup

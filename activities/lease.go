@@ -8,8 +8,8 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// keepLease renews an attempt's lease until stopped. Losing it cuts the
-// exchange, which is ignored once the final dot is written.
+// keepLease renews an attempt's lease until stop is called. It calls cut when the lease is
+// lost, which ends the exchange unless the final dot is written.
 func (a *Activities) keepLease(ctx context.Context, in delivery.SendSMTPInput, owner string, cut context.CancelCauseFunc) (stop func()) {
 	return renewing(ctx, func(ctx context.Context) {
 		err := a.deps.Journal.Renew(ctx, in.EmailID, in.Attempt, owner)
@@ -21,7 +21,8 @@ func (a *Activities) keepLease(ctx context.Context, in delivery.SendSMTPInput, o
 	})
 }
 
-// renewing calls renew every delivery.LeaseRenewal until stopped, whatever becomes of ctx.
+// renewing calls renew every delivery.LeaseRenewal until stop is called. It goes on when ctx is
+// canceled.
 func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
@@ -41,7 +42,7 @@ func renewing(ctx context.Context, renew func(context.Context)) (stop func()) {
 	return func() { cancel(); <-stopped }
 }
 
-// owned makes an error of an attempt that is no longer ours.
+// owned returns delivery.ErrSuperseded for an attempt that another owner has taken over.
 func owned(ours []bool, err error) error {
 	if err == nil && !ours[0] {
 		return delivery.ErrSuperseded
@@ -49,8 +50,8 @@ func owned(ours []bool, err error) error {
 	return err
 }
 
-// finish writes the attempt's end, and tries again for finishWithin: the server has answered, and
-// only this process knows what.
+// finish writes the attempt's outcomes to the journal, and tries again for finishWithin: the
+// server has answered, and only this process has the answer.
 func (a *Activities) finish(e delivery.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()

@@ -13,7 +13,7 @@ func addresses(rs []delivery.EnvelopeRecipient) []string {
 	return out
 }
 
-// maskedOutcomes are fit for a history.
+// maskedOutcomes are the outcomes without mail addresses in their replies, for a history.
 func maskedOutcomes(outs []delivery.Outcome, addrs []string) (masks []delivery.Outcome) {
 	for _, out := range outs {
 		out.Reply = masked(out.Reply, addrs)

@@ -7,12 +7,12 @@ import "context"
 // its size, and five times where its text has many short lines.
 const largeMessage = 1 << 20
 
-// DefaultLargeBytes is Deps.LargeBytes where memory is not short.
+// DefaultLargeBytes is the default of Deps.LargeBytes. A process with less memory sets less.
 const DefaultLargeBytes = 256 << 20
 
-// room waits until there is memory for a large message. It comes before the session
-// and the gate, where nobody else waits for this one.
-func (a *Activities) room(ctx context.Context, n int64) (release func(), err error) {
+// reserveMemory waits until a large message of n bytes fits into Deps.LargeBytes. The caller
+// has no session and no open attempt yet, so that no other attempt waits for it.
+func (a *Activities) reserveMemory(ctx context.Context, n int64) (release func(), err error) {
 	if n <= largeMessage {
 		return func() {}, nil
 	}

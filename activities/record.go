@@ -8,22 +8,21 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// RecordStatus projects an attempt's outcomes into recipients, e-mail, events
-// and webhook deliveries. It is retried until it is done, and doing it again
-// changes nothing.
+// RecordStatus writes an attempt's outcomes to recipients, e-mail, events and webhook
+// deliveries. The run retries it until it succeeds; a repeated call changes nothing.
 func (a *Activities) RecordStatus(ctx context.Context, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 	start := time.Now()
 	rec, err := a.deps.Recorder.Record(ctx, in)
 	if err != nil {
 		return delivery.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
 	}
-	a.exchanges.recorded(exchangeKey{in.EmailID, in.Attempt})
+	a.exchanges.forget(exchangeKey{in.EmailID, in.Attempt})
 	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
 		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
 	return delivery.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil
 }
 
-// ControlEmail carries out what a signal or a cancellation of the run asks for,
+// ControlEmail carries out the action of a signal or update, or the cancellation of the run,
 // by the same method that the REST API calls.
 func (a *Activities) ControlEmail(ctx context.Context, in delivery.ControlInput) (email.State, error) {
 	st, err := a.deps.Controller.Control(ctx, in.EmailID, email.Control{Action: in.Action, SendAt: in.SendAt})

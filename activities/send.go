@@ -12,14 +12,16 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// inlineMaxBytes bounds the messages that are sent inline.
+// inlineMaxBytes is the size, before encoding, up to which a message is sent inline.
 const inlineMaxBytes int64 = 256 << 10
 
-// SendSMTP makes one attempt, or finds out what became of it. Inline it hands
-// over what does not end within its budget; as a regular activity it waits for
-// the end, heartbeating. That no relay is there is a result at first, so that the
-// run can say so, and from then on the failure relay_unavailable with the relay's
-// own backoff.
+// SendSMTP makes one attempt, or attaches to it if this process already makes it.
+//
+// Inline, it returns HandOver if the attempt takes longer than its budget. As a regular
+// activity it waits for the end, heartbeating.
+//
+// Without a relay it first returns RelayDown, so that the run can publish that. Called again
+// with in.RelayDown, it fails with relay_unavailable and the relay's backoff.
 func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 	start := time.Now()
 	in.Route.For = in.EmailID
@@ -53,7 +55,8 @@ func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (d
 	case isRelay && !in.RelayDown:
 		return relayDown(in, relay, start), nil
 	case isRelay:
-		// The pool warns of a relay that goes down, once; this line is each waiting mail's, each time.
+		// The pool warns once of a relay that goes down. This line comes for each waiting
+		// e-mail at each try, so it is a debug line.
 		a.deps.Log.Debug("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
 		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
 			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
@@ -61,7 +64,7 @@ func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (d
 	return res, failed(ctx, a.deps.Log, "sending", x.err)
 }
 
-// relayDown is the result for a run that does not say yet that no relay is there.
+// relayDown is the result for a run that has not published yet that no relay is available.
 func relayDown(in delivery.SendSMTPInput, down *delivery.RelayError, start time.Time) delivery.SendSMTPResult {
 	return delivery.SendSMTPResult{
 		Attempt: in.Attempt, Relay: down.Relay, Reply: email.Reply{Text: email.MaskText(down.Error())},
@@ -69,8 +72,8 @@ func relayDown(in delivery.SendSMTPInput, down *delivery.RelayError, start time.
 	}
 }
 
-// await waits for an exchange: an inline activity for its budget, a regular one
-// until the end. The exchange itself goes on in either case.
+// await waits for an exchange: an inline activity for its budget, a regular one until the
+// end. The exchange goes on even if await returns first.
 func (a *Activities) await(ctx context.Context, x *exchange, inline bool) (handOver bool, err error) {
 	if inline {
 		budget := time.NewTimer(a.limits.inlineBudget)

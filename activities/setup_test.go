@@ -18,8 +18,8 @@ import (
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
-// world plays everything the activities talk to, at interfaces that are ours.
-type world struct {
+// fakes implements the interfaces of Deps.
+type fakes struct {
 	mu       sync.Mutex
 	plan     delivery.Plan
 	opening  func(n int) delivery.Opening
@@ -30,16 +30,16 @@ type world struct {
 	onFinish func() error
 	// onFitting replaces the session before a message is sent.
 	onFitting func(Session) (Session, error)
-	// superseded: the attempt has another owner by the time it ends.
+	// superseded: another owner takes the attempt over before it ends.
 	superseded bool
 	marked     []delivery.Mark
 	stored     []email.Attachment
 	recorded   []delivery.RecordStatusInput
 
 	relayErr error
-	// onSession decides on the n-th session; nil gives them all.
+	// onSession is the error of the n-th session; nil gives all sessions.
 	onSession func(n int) error
-	// askedFor is what sessions were asked for.
+	// askedFor are the ids of the e-mails or batches that sessions were asked for.
 	askedFor []string
 	sessions atomic.Int64
 	down     *delivery.RelayError
@@ -49,7 +49,7 @@ type world struct {
 	closed   int
 
 	onResolve func(email.Attachment) (io.Reader, error)
-	rooms     []int64
+	maxBytes  []int64
 	storeErr  error
 	onRender  error
 
@@ -66,13 +66,13 @@ type world struct {
 	paced bool
 }
 
-func (w *world) Plan(context.Context, string) (delivery.Plan, error) { return w.plan, nil }
+func (w *fakes) Plan(context.Context, string) (delivery.Plan, error) { return w.plan, nil }
 
-func (w *world) Message(context.Context, string) (email.Message, error) {
+func (w *fakes) Message(context.Context, string) (email.Message, error) {
 	return email.Message{Subject: "s"}, nil
 }
 
-func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment, content io.Reader) (email.Attachment, error) {
+func (w *fakes) StoreAttachment(_ context.Context, _ string, a email.Attachment, content io.Reader) (email.Attachment, error) {
 	if a.Problem == "" {
 		var err error
 		if a.Content, err = io.ReadAll(content); err != nil {
@@ -87,19 +87,19 @@ func (w *world) StoreAttachment(_ context.Context, _ string, a email.Attachment,
 	return a, nil
 }
 
-func (w *world) Open(context.Context, []delivery.OpenRequest) ([]delivery.Opening, error) {
+func (w *fakes) Open(context.Context, []delivery.OpenRequest) ([]delivery.Opening, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.opens++
 	return []delivery.Opening{w.opening(w.opens)}, nil
 }
 
-func (w *world) Check(_ context.Context, _ string, o delivery.Obstacle) (*email.State, error) {
+func (w *fakes) Check(_ context.Context, _ string, o delivery.Obstacle) (*email.State, error) {
 	w.obstacle = o
 	return w.check, nil
 }
 
-func (w *world) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) {
+func (w *fakes) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marked = append(w.marked, ms...)
@@ -110,7 +110,7 @@ func (w *world) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) 
 	return out, nil
 }
 
-func (w *world) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) {
+func (w *fakes) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onFinish != nil {
@@ -122,18 +122,18 @@ func (w *world) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) 
 	return []bool{!w.superseded}, nil
 }
 
-func (w *world) Renew(context.Context, string, int, string) error { return nil }
+func (w *fakes) Renew(context.Context, string, int, string) error { return nil }
 
-func (w *world) Record(_ context.Context, in delivery.RecordStatusInput) (delivery.Recorded, error) {
+func (w *fakes) Record(_ context.Context, in delivery.RecordStatusInput) (delivery.Recorded, error) {
 	w.recorded = append(w.recorded, in)
 	return delivery.Recorded{State: email.State{Status: email.StatusDelivered, Final: true}, Webhooks: 2}, nil
 }
 
-func (w *world) Control(context.Context, string, email.Control) (email.State, error) {
+func (w *fakes) Control(context.Context, string, email.Control) (email.State, error) {
 	return email.State{Status: email.StatusCanceled}, nil
 }
 
-func (w *world) Session(_ context.Context, route delivery.Route) (Session, error) {
+func (w *fakes) Session(_ context.Context, route delivery.Route) (Session, error) {
 	w.mu.Lock()
 	w.askedFor = append(w.askedFor, route.For+route.ForBatch)
 	w.mu.Unlock()
@@ -148,42 +148,42 @@ func (w *world) Session(_ context.Context, route delivery.Route) (Session, error
 	return peer{w}, nil
 }
 
-func (w *world) Fitting(_ context.Context, _ delivery.Route, s Session, _ delivery.Envelope, _ []byte) (Session, error) {
+func (w *fakes) Fitting(_ context.Context, _ delivery.Route, s Session, _ delivery.Envelope, _ []byte) (Session, error) {
 	if w.onFitting != nil {
 		return w.onFitting(s)
 	}
 	return s, nil
 }
 
-func (w *world) Fast(delivery.Route) bool { return !w.slow }
+func (w *fakes) Fast(delivery.Route) bool { return !w.slow }
 
-func (w *world) Paced(delivery.Route) bool { return w.paced }
+func (w *fakes) Paced(delivery.Route) bool { return w.paced }
 
-func (w *world) Lot(delivery.Route, time.Duration) int { return 100 }
+func (w *fakes) Lot(delivery.Route, time.Duration) int { return 100 }
 
-func (w *world) Down(delivery.Route) *delivery.RelayError { return w.down }
+func (w *fakes) Down(delivery.Route) *delivery.RelayError { return w.down }
 
-func (w *world) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
-	w.rooms = append(w.rooms, maxBytes)
+func (w *fakes) Resolve(_ context.Context, _ string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error) {
+	w.maxBytes = append(w.maxBytes, maxBytes)
 	body, err := w.onResolve(a)
 	return a, io.NopCloser(body), err
 }
 
-func (w *world) ClaimForEmail(context.Context, string) ([]endpoint.Due, []string, error) {
+func (w *fakes) ClaimForEmail(context.Context, string) ([]endpoint.Due, []string, error) {
 	w.claims++
 	return w.due, w.others, nil
 }
 
-func (w *world) ReleaseDeliveries(_ context.Context, ds []endpoint.Delivery) error {
+func (w *fakes) ReleaseDeliveries(_ context.Context, ds []endpoint.Delivery) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.released += len(ds)
 	return nil
 }
 
-func (w *world) BeginRound(context.Context, string) error { return nil }
+func (w *fakes) BeginRound(context.Context, string) error { return nil }
 
-func (w *world) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, error) {
+func (w *fakes) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, error) {
 	if w.onClaim != nil {
 		return w.onClaim(), nil
 	}
@@ -192,32 +192,32 @@ func (w *world) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, 
 	return due, nil
 }
 
-func (w *world) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
+func (w *fakes) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.settled[d.ID] = r.Verdict
 	return nil
 }
 
-func (w *world) EndpointBacklog(context.Context, string) (endpoint.Backlog, error) {
+func (w *fakes) EndpointBacklog(context.Context, string) (endpoint.Backlog, error) {
 	return endpoint.Backlog{Waiting: 1, NextAt: time.Unix(1000, 0), Endpoint: endpoint.Endpoint{URL: "https://hooks.x.test/secret", LastError: "answered 503"}}, nil
 }
 
-func (w *world) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoint.Result {
+func (w *fakes) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoint.Result {
 	return w.onPost(d)
 }
 
-func (w *world) Wake(_ context.Context, e email.Email) error {
+func (w *fakes) Wake(_ context.Context, e email.Email) error {
 	w.woken = append(w.woken, e.ID)
 	return nil
 }
 
-func (w *world) WakeEndpoint(_ context.Context, id string) error {
+func (w *fakes) WakeEndpoint(_ context.Context, id string) error {
 	w.woken = append(w.woken, id)
 	return nil
 }
 
-type peer struct{ w *world }
+type peer struct{ w *fakes }
 
 func (p peer) Relay() email.Relay { return email.Relay{Name: "primary"} }
 
@@ -251,7 +251,7 @@ func deliver(ctx context.Context, mark func(context.Context, []delivery.Outcome)
 }
 
 type bench struct {
-	*world
+	*fakes
 	*Activities
 	drain Drain
 	env   *testsuite.TestActivityEnvironment
@@ -259,10 +259,10 @@ type bench struct {
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	w := &world{opening: opened, onSend: deliver, settled: map[string]endpoint.Verdict{}}
-	p := &post{world: w}
+	w := &fakes{opening: opened, onSend: deliver, settled: map[string]endpoint.Verdict{}}
+	p := &post{fakes: w}
 	a, drain, err := New(Deps{
-		Acceptor: &door{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		Acceptor: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),

@@ -8,16 +8,17 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// keep remembers an exchange whose outcomes could not be written. xs.mu is held.
+// keep stores an exchange whose outcomes could not be written, for keepUnrecorded. The caller
+// holds xs.mu.
 func (xs *exchanges) keep(key exchangeKey, x *exchange) {
 	if _, ok := xs.unrecorded[key]; ok {
 		return
 	}
 	xs.unrecorded[key] = x
-	time.AfterFunc(keepUnrecorded, func() { xs.recorded(key) })
+	time.AfterFunc(keepUnrecorded, func() { xs.forget(key) })
 }
 
-// keepLot remembers the attempts of a batch's lot whose outcomes could not be written.
+// keepLot stores the attempts of a batch's lot whose outcomes could not be written.
 func (xs *exchanges) keepLot(batchID string, lost []delivery.UnrecordedAttempt) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
@@ -32,8 +33,7 @@ func (xs *exchanges) keepLot(batchID string, lost []delivery.UnrecordedAttempt) 
 	}
 }
 
-// lotUnrecorded gives the attempts of a batch's lots that keepLot remembers, in the order of
-// their e-mails' ids.
+// lotUnrecorded returns the attempts of a batch that keepLot stored, ordered by e-mail id.
 func (xs *exchanges) lotUnrecorded(batchID string) (lost []delivery.UnrecordedAttempt) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
@@ -46,8 +46,8 @@ func (xs *exchanges) lotUnrecorded(batchID string) (lost []delivery.UnrecordedAt
 	return lost
 }
 
-// recorded forgets the outcomes of an attempt: they are written, or keepUnrecorded has passed.
-func (xs *exchanges) recorded(key exchangeKey) {
+// forget removes the outcomes of an attempt: they are recorded, or keepUnrecorded has passed.
+func (xs *exchanges) forget(key exchangeKey) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	delete(xs.unrecorded, key)

@@ -14,9 +14,8 @@ import (
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
-// Limits of webhook calls. Inline ones must not hold an e-mail's run, and end
-// within the 3 s of its local activity whatever the receivers do: what does
-// not answer at once belongs to the endpoint's own run.
+// Limits of webhook calls. Inline calls end within the 3 s of the local activity even if a
+// receiver does not answer: the endpoint's own run makes the later calls.
 const (
 	inlineWebhookTimeout = time.Second
 	inlineWebhookBudget  = 1500 * time.Millisecond
@@ -25,15 +24,15 @@ const (
 	// webhookBatch deliveries are claimed at a time. The last of them is called within
 	// 30 s, which is less than its lease.
 	webhookBatch = 10
-	// webhookRound is how long a round claims more.
+	// webhookRound is how long a round claims deliveries.
 	webhookRound = 45 * time.Second
-	// settleWithin bounds the writing of what a call came to.
+	// settleWithin bounds the writing of a call's result.
 	settleWithin = 10 * time.Second
 )
 
-// FireWebhooks delivers what waits for an e-mail, to endpoints with nothing
-// else pending. The rest, and what fails, is left to each endpoint's own run,
-// which it wakes. Endpoints are called side by side, each in the order of the events.
+// FireWebhooks makes the webhook calls of an e-mail, to endpoints that have no other delivery
+// pending. Endpoints are called concurrently, each in the order of its events. The endpoint's
+// own run, which it wakes, makes the other calls and repeats those that fail.
 func (a *Activities) FireWebhooks(ctx context.Context, in delivery.FireWebhooksInput) (delivery.FireWebhooksResult, error) {
 	start := time.Now()
 	var res delivery.FireWebhooksResult
@@ -85,8 +84,8 @@ func byEndpoint(due []endpoint.Due) map[string][]endpoint.Due {
 	return out
 }
 
-// fire delivers to one endpoint until it fails or time is up, and gives the rest
-// back.
+// fire calls one endpoint with the deliveries in order, until a call fails or
+// inlineWebhookBudget is over, and releases the rest.
 func (a *Activities) fire(ctx context.Context, queue []endpoint.Due, start time.Time) (delivered int, err error) {
 	for i, d := range queue {
 		if time.Since(start) > inlineWebhookBudget {
@@ -101,7 +100,7 @@ func (a *Activities) fire(ctx context.Context, queue []endpoint.Due, start time.
 	return delivered, nil
 }
 
-// release gives claimed deliveries back, also where ctx has ended.
+// release gives claimed deliveries back, even if ctx is canceled.
 func (a *Activities) release(ctx context.Context, due []endpoint.Due) error {
 	ds := make([]endpoint.Delivery, len(due))
 	for i, d := range due {
@@ -112,7 +111,7 @@ func (a *Activities) release(ctx context.Context, due []endpoint.Due) error {
 	return a.deps.Deliveries.ReleaseDeliveries(ctx, ds)
 }
 
-// round is some deliveries to one endpoint.
+// round is one round of deliveries to one endpoint.
 type round struct {
 	acts  *Activities
 	slots chan struct{}
@@ -121,23 +120,23 @@ type round struct {
 	mu                sync.Mutex
 	delivered, failed int
 	errs              []error
-	// spared are those that were not attempted: an endpoint that fails is not asked
-	// again and again whether it still does.
-	spared []endpoint.Due
+	// notAttempted are claimed deliveries that no call was made for, because an earlier call
+	// of the round failed.
+	notAttempted []endpoint.Due
 }
 
-// over reports whether no further call is to begin.
+// over reports whether a call has failed, so that no further call begins.
 func (r *round) over() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failed > 0 || len(r.errs) > 0
 }
 
-// call makes a call as soon as there is a slot.
+// call starts a call as soon as a slot is free.
 func (r *round) call(ctx context.Context, d endpoint.Due) {
 	r.slots <- struct{}{}
 	if r.over() || ctx.Err() != nil {
-		r.spared = append(r.spared, d)
+		r.notAttempted = append(r.notAttempted, d)
 		<-r.slots
 		return
 	}
@@ -182,12 +181,12 @@ func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWeb
 			r.call(ctx, d)
 		}
 		if due[0].Endpoint.Failures > 0 {
-			r.wg.Wait() // one finds out whether it is back
+			r.wg.Wait() // the claim gave one delivery, which probes the failing endpoint
 		}
 	}
 	r.wg.Wait()
 	res.Delivered, res.Failed = r.delivered, r.failed
-	if err := errors.Join(append(r.errs, a.release(ctx, r.spared))...); err != nil {
+	if err := errors.Join(append(r.errs, a.release(ctx, r.notAttempted))...); err != nil {
 		return res, failed(ctx, a.deps.Log, "settling a webhook", err)
 	}
 	b, err := a.deps.Deliveries.EndpointBacklog(ctx, in.EndpointID)
@@ -206,8 +205,8 @@ func (a *Activities) DeliverDueWebhooks(ctx context.Context, in email.DeliverWeb
 	return res, nil
 }
 
-// post makes one call and writes its result. A call that was broken off because we
-// are to stop is given back: the endpoint is not to blame.
+// post makes one call and writes its result. A call that was canceled because the worker stops
+// is released and does not count as a failure of the endpoint.
 func (a *Activities) post(ctx context.Context, d endpoint.Due, timeout time.Duration) (delivered bool, err error) {
 	r := a.deps.Poster.Post(ctx, d, timeout)
 	a.deps.Log.InfoContext(ctx, "webhook.attempted", "endpoint_id", d.Endpoint.ID, "delivery_id", d.Delivery.ID, "type", d.Delivery.Type,

@@ -47,7 +47,7 @@ func TestFireWebhooks(t *testing.T) {
 	require.Equal(t, 1, b.released, "and what it is not called for is given back")
 }
 
-func TestARoundEndsWithTheFirstFailure(t *testing.T) {
+func TestDeliverDueWebhooksStopsAtTheFirstFailure(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for i := range 20 {
@@ -68,8 +68,8 @@ func TestARoundEndsWithTheFirstFailure(t *testing.T) {
 	require.Equal(t, "answered 503", round.Why)
 }
 
-// TestOneFindsOutWhetherAnEndpointIsBack: the next claim waits for what it says.
-func TestOneFindsOutWhetherAnEndpointIsBack(t *testing.T) {
+// TestDeliverDueWebhooksProbesAFailingEndpoint: the next claim waits for the probe's answer.
+func TestDeliverDueWebhooksProbesAFailingEndpoint(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	claims := make(chan []endpoint.Due, 3)
@@ -100,8 +100,8 @@ func TestOneFindsOutWhetherAnEndpointIsBack(t *testing.T) {
 	require.Equal(t, 2, round.Delivered)
 }
 
-// TestAStoppedWorkerBlamesNoEndpoint: a call that we broke off counts for nothing.
-func TestAStoppedWorkerBlamesNoEndpoint(t *testing.T) {
+// TestDeliverDueWebhooksReleasesACanceledCall: a call canceled by the worker is no failure.
+func TestDeliverDueWebhooksReleasesACanceledCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx, cancel := context.WithCancel(t.Context())

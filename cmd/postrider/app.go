@@ -176,12 +176,12 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
 		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
-		Resolver:   resolvers,
-		Poster:     webhook.NewPoster(a.http, version),
-		Log:        log,
-		LargeBytes: m.large,
-		Alone:      a.turns.Acquire,
-		Aside:      func(message []byte) ([]byte, func() error, error) { return a.spool.Map("worker", message) },
+		Resolver:      resolvers,
+		Poster:        webhook.NewPoster(a.http, version),
+		Log:           log,
+		LargeBytes:    m.large,
+		AcquireMemory: a.turns.Acquire,
+		MapToFile:     func(message []byte) ([]byte, func() error, error) { return a.spool.Map("worker", message) },
 	})
 	if err != nil {
 		return nil, errors.Join(err, a.close())
