@@ -127,20 +127,20 @@ func TestAcceptEmailRefusals(t *testing.T) {
 		set      func(*fakeAcceptor)
 		code     email.Code
 		pointers []string
-		words    string
+		text     string
 	}{
-		"no customer":         {in: email.SendEmailInput{Message: json.RawMessage(plainMessage)}, code: "invalid_request", pointers: []string{"customer_id"}, words: "customer_id: give the id of the customer"},
-		"a customer's name":   {in: email.SendEmailInput{CustomerID: "ACME", Message: json.RawMessage(plainMessage), IdempotencyKey: "\n"}, code: "invalid_request", pointers: []string{"customer_id", "idempotency_key"}, words: "printable"},
-		"an unknown customer": {set: func(d *fakeAcceptor) { d.err = email.Fail(email.CodeNotFound, "there is no such customer") }, code: "not_found", pointers: []string{"customer_id"}, words: "no such customer"},
-		"a suspended one":     {set: func(d *fakeAcceptor) { d.customer.Status = account.StatusSuspended }, code: "forbidden", words: "suspended"},
-		"too long":            {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(long)}, code: "too_large", pointers: []string{"message"}, words: "POST /v1.0/files"},
-		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{"message"}, words: "the input of SendEmail is not valid; message: the message is not a JSON object; give it as an object, not as a string that holds JSON"},
-		"several faults":      {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"from":{"email":"a@acme.test"},"to":[{"email":"bob"}],"content":"x"}`)}, code: "invalid_request", pointers: []string{"/to/0/email", "/subject"}, words: "/subject: "},
-		"an unknown member":   {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"form":1}`)}, code: "invalid_request", pointers: []string{"/form"}, words: "no such member"},
+		"no customer":         {in: email.SendEmailInput{Message: json.RawMessage(plainMessage)}, code: "invalid_request", pointers: []string{"customer_id"}, text: "customer_id: give the id of the customer"},
+		"a customer's name":   {in: email.SendEmailInput{CustomerID: "ACME", Message: json.RawMessage(plainMessage), IdempotencyKey: "\n"}, code: "invalid_request", pointers: []string{"customer_id", "idempotency_key"}, text: "printable"},
+		"an unknown customer": {set: func(d *fakeAcceptor) { d.err = email.Fail(email.CodeNotFound, "there is no such customer") }, code: "not_found", pointers: []string{"customer_id"}, text: "no such customer"},
+		"a suspended one":     {set: func(d *fakeAcceptor) { d.customer.Status = account.StatusSuspended }, code: "forbidden", text: "suspended"},
+		"too long":            {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(long)}, code: "too_large", pointers: []string{"message"}, text: "POST /v1.0/files"},
+		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{"message"}, text: "the input of SendEmail is not valid; message: the message is not a JSON object; give it as an object, not as a string that holds JSON"},
+		"several faults":      {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"from":{"email":"a@acme.test"},"to":[{"email":"bob"}],"content":"x"}`)}, code: "invalid_request", pointers: []string{"/to/0/email", "/subject"}, text: "/subject: "},
+		"an unknown member":   {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"form":1}`)}, code: "invalid_request", pointers: []string{"/form"}, text: "no such member"},
 		"another message": {set: func(d *fakeAcceptor) {
 			d.refusal = email.Fail(email.CodeIdempotencyConflict, "this key was used for another message")
-		}, code: "idempotency_conflict", words: "another message"},
-		"an unverified sender": {set: func(d *fakeAcceptor) { d.refusal = unverified }, code: "sender_domain_unverified", pointers: []string{"/from"}, words: "/from: use an address of a verified domain"},
+		}, code: "idempotency_conflict", text: "another message"},
+		"an unverified sender": {set: func(d *fakeAcceptor) { d.refusal = unverified }, code: "sender_domain_unverified", pointers: []string{"/from"}, text: "/from: use an address of a verified domain"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,7 +154,7 @@ func TestAcceptEmailRefusals(t *testing.T) {
 			require.True(t, ok, "%v", err)
 			require.Equal(t, string(tt.code), app.Type())
 			require.True(t, app.NonRetryable())
-			require.Contains(t, app.Message(), tt.words)
+			require.Contains(t, app.Message(), tt.text)
 			require.NotContains(t, app.Message(), "bob", "a refusal never repeats a value")
 			var pointers []string
 			if app.HasDetails() {

@@ -11,8 +11,8 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// accept has the message of a direct start stored. From then on the run knows the
-// e-mail by its id alone, as every other run does.
+// accept stores the message of a direct start. From then on the run refers to the e-mail by
+// its id only, as every other run does.
 func (s *sendEmail) accept() error {
 	if s.in.EmailID != "" {
 		return nil
@@ -23,36 +23,36 @@ func (s *sendEmail) accept() error {
 			s.in, s.owner = email.SendEmailInput{EmailID: res.EmailID}, res.Owner
 			break
 		}
-		if final(err) {
+		if nonRetryable(err) {
 			app, _ := errors.AsType[*temporal.ApplicationError](err)
-			return app // the refusal itself, without the activity around it
+			return app // the refusal itself, without the SDK's ActivityError around it
 		}
 		if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() && s.controlling == 0 {
 			return workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
 		}
-		if err := s.notAccepted(err, wait); err != nil {
+		if err := s.waitForAcceptance(err, wait); err != nil {
 			return err
 		}
 	}
-	// What came before there was an e-mail is carried out before it is sent.
+	// Actions that came before the e-mail was stored are carried out before it is sent.
 	return workflow.Await(s.ctx, func() bool { return s.controlling == 0 })
 }
 
-// notAccepted waits before the message is tried again.
-func (s *sendEmail) notAccepted(err error, wait time.Duration) error {
+// waitForAcceptance waits until the next try to store the message.
+func (s *sendEmail) waitForAcceptance(err error, wait time.Duration) error {
 	why := err.Error()
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
 		why = app.Message()
 	}
 	s.state = email.State{Waiting: email.WaitingAcceptance, NextAt: workflow.Now(s.ctx).Add(wait)}
-	s.sayNotAccepted(why)
-	return workflow.NewTimerWithOptions(s.ctx, wait, workflow.TimerOptions{Summary: s.waitingFor()}).Get(s.ctx, nil)
+	s.describeNotAccepted(why)
+	return workflow.NewTimerWithOptions(s.ctx, wait, workflow.TimerOptions{Summary: s.waitSummary()}).Get(s.ctx, nil)
 }
 
-// follow waits for the end of an e-mail that another run sends: this is a repetition
-// of that run's start.
+// follow waits for the end of an e-mail that another run sends: this run repeats that run's
+// start, with the same idempotency key.
 func (s *sendEmail) follow() error {
-	s.sayFollowing()
+	s.describeFollowing()
 	in := delivery.FollowEmailInput{EmailID: s.in.EmailID, Owner: s.owner}
 	st, err := regular(s.ctx, email.ActivityFollow, act.FollowEmail, regularFollow("sent by another run"), in)
 	if err != nil {

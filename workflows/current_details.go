@@ -15,34 +15,33 @@ import (
 // A run describes itself in the Temporal UI and CLI: in its current details, which are
 // Markdown, and in the summaries of activities and timers, one line each.
 
-// maxReplyWords bounds what is quoted of a server's reply, in bytes.
-const maxReplyWords = 160
+// maxReplyBytes bounds the quoted text of a server's reply, in bytes.
+const maxReplyBytes = 160
 
-// say puts into the current details where the e-mail stands, what is going on and
-// what comes next.
-func (s *sendEmail) say(standing email.Status, now, next string) {
-	if standing == "" {
-		standing = email.StatusQueued
+// describe sets the current details: the e-mail's status, what happens now and what comes next.
+func (s *sendEmail) describe(status email.Status, now, next string) {
+	if status == "" {
+		status = email.StatusQueued
 	}
-	s.details(string(standing), now, next)
+	s.details(string(status), now, next)
 }
 
-func (s *sendEmail) details(standing, now, next string) {
-	workflow.SetCurrentDetails(s.ctx, fmt.Sprintf("**%s**: %s.\n\nNext: %s.", standing, now, next))
+func (s *sendEmail) details(status, now, next string) {
+	workflow.SetCurrentDetails(s.ctx, fmt.Sprintf("**%s**: %s.\n\nNext: %s.", status, now, next))
 }
 
-// attempt is the summary of SendSMTP.
-func attempt(in delivery.SendSMTPInput) string {
+// attemptSummary is the summary of SendSMTP.
+func attemptSummary(in delivery.SendSMTPInput) string {
 	if in.RelayDown {
 		return fmt.Sprintf("attempt %d, once a relay is there", in.Attempt)
 	}
 	return fmt.Sprintf("attempt %d", in.Attempt)
 }
 
-// outcome is the summary of RecordStatus, which tells what came of the attempt: the
-// summary of SendSMTP is written before it. It has the reply's codes and none of its words,
-// which histories do not hold.
-func outcome(sent delivery.SendSMTPResult, problem string) string {
+// recordSummary is the summary of RecordStatus. It states the attempt's outcome, because the
+// summary of SendSMTP is written before the attempt. It has the reply's codes but not its
+// text, which must not be in a history.
+func recordSummary(sent delivery.SendSMTPResult, problem string) string {
 	switch {
 	case problem != "":
 		return "status, an attachment is missing"
@@ -54,32 +53,32 @@ func outcome(sent delivery.SendSMTPResult, problem string) string {
 	return strings.TrimSpace(fmt.Sprintf("attempt %d: %d %s", sent.Attempt, sent.Code, sent.Enhanced))
 }
 
-func (s *sendEmail) saySending(in delivery.SendSMTPInput) {
-	s.say(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
+func (s *sendEmail) describeSending(in delivery.SendSMTPInput) {
+	s.describe(email.StatusSending, fmt.Sprintf("attempt %d is under way, at the relay's pace", in.Attempt), "the status per recipient")
 }
 
-func (s *sendEmail) sayRelayDown(in delivery.SendSMTPInput, detail email.Detail, why string) {
+func (s *sendEmail) describeRelayDown(in delivery.SendSMTPInput, detail email.Detail, why string) {
 	s.details(string(detail), "no relay takes mail, "+quoted(why),
 		fmt.Sprintf("attempt %d as soon as one does, tried every 10 s to 5 min", in.Attempt))
 }
 
-// sayNotAccepted tells of a direct start whose message is not in Postgres yet.
-func (s *sendEmail) sayNotAccepted(why string) {
-	s.details("not accepted yet", quoted(why), s.waitingFor()+", if all is well by then")
+// describeNotAccepted describes a direct start whose message is not in Postgres yet.
+func (s *sendEmail) describeNotAccepted(why string) {
+	s.details("not accepted yet", quoted(why), s.waitSummary())
 }
 
-// sayFollowing tells of a direct start that repeats another.
-func (s *sendEmail) sayFollowing() {
+// describeFollowing describes a direct start that repeats another.
+func (s *sendEmail) describeFollowing() {
 	s.details("repeated", "the workflow "+quoted(s.owner)+" sends this e-mail", "its result, which is this run's too")
 }
 
-// waitingFor is the summary of the timer.
-func (s *sendEmail) waitingFor() string {
+// waitSummary is the summary of the timer.
+func (s *sendEmail) waitSummary() string {
 	at := s.clock(s.state.NextAt)
 	//exhaustive:enforce
 	switch s.state.Waiting {
 	case email.WaitingAcceptance:
-		return "the message is accepted at " + at
+		return "another try to store the message at " + at
 	case email.WaitingHeld, email.WaitingPaused:
 		return string(s.state.Waiting) + ", expires at " + at
 	case email.WaitingScheduled:
@@ -88,19 +87,19 @@ func (s *sendEmail) waitingFor() string {
 		return fmt.Sprintf("attempt %d at %s: %s", s.state.NextAttempt, at, s.state.ThrottledBy)
 	case email.WaitingRetry: // below
 	}
-	words := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
+	summary := fmt.Sprintf("attempt %d at %s", s.state.NextAttempt, at)
 	if reply := s.lastReply(); reply != "" {
-		words += ": " + reply
+		summary += ": " + reply
 	}
-	return words
+	return summary
 }
 
 func (s *sendEmail) lastReply() string {
-	return replyWords(s.state.Last.Code, s.state.Last.Enhanced, s.state.Last.Text)
+	return replyText(s.state.Last.Code, s.state.Last.Enhanced, s.state.Last.Text)
 }
 
-// sayWaiting tells what a run waits for that does nothing.
-func (s *sendEmail) sayWaiting() {
+// describeWaiting describes a waiting run: what it waits for, and which action ends the wait.
+func (s *sendEmail) describeWaiting() {
 	open := "it waits"
 	switch s.state.Open {
 	case 0: // not counted before the first attempt
@@ -109,7 +108,7 @@ func (s *sendEmail) sayWaiting() {
 	default:
 		open = fmt.Sprintf("%d of its recipients wait", s.state.Open)
 	}
-	next := s.waitingFor()
+	next := s.waitSummary()
 	//exhaustive:enforce
 	switch s.state.Waiting {
 	case email.WaitingHeld:
@@ -125,13 +124,13 @@ func (s *sendEmail) sayWaiting() {
 		if reply := s.lastReply(); reply != "" {
 			open += ", " + quoted(reply)
 		}
-	case email.WaitingThrottled: // the timer's words
-	case email.WaitingAcceptance: // sayNotAccepted has set them
+	case email.WaitingThrottled: // the timer's summary says it
+	case email.WaitingAcceptance: // describeNotAccepted has set them
 	}
-	s.details(s.standing(), open, next)
+	s.details(s.statusOrDetail(), open, next)
 }
 
-// heldBy names who holds it, and has to resume it.
+// heldBy names the holders that have to resume the e-mail.
 func (s *sendEmail) heldBy() string {
 	customer, operator := slices.Contains(s.state.HeldBy, email.HolderCustomer), slices.Contains(s.state.HeldBy, email.HolderOperator)
 	switch {
@@ -145,7 +144,7 @@ func (s *sendEmail) heldBy() string {
 	return ""
 }
 
-// alsoPaused tells of a pause that goes on covering it when it is resumed.
+// alsoPaused names the pause that still covers the e-mail after it is resumed.
 func (s *sendEmail) alsoPaused() string {
 	if !slices.Contains(s.state.HeldBy, email.HolderPause) {
 		return ""
@@ -160,13 +159,14 @@ func (s *sendEmail) expiry() string {
 	return "; it expires at " + s.clock(s.state.NextAt)
 }
 
-// sayFinished counts how the recipients ended, and quotes one who was not reached.
-func (s *sendEmail) sayFinished() {
+// describeFinished counts the recipients by status, and quotes the reply for one that was not
+// reached.
+func (s *sendEmail) describeFinished() {
 	counts, reply := map[email.RecipientStatus]int{}, ""
 	for _, r := range s.state.Results {
 		counts[r.Status]++
 		if r.Status != email.RecipientDelivered && reply == "" {
-			reply = replyWords(r.SMTPCode, r.Enhanced, r.Text)
+			reply = replyText(r.SMTPCode, r.Enhanced, r.Text)
 		}
 	}
 	var ends []string
@@ -175,22 +175,21 @@ func (s *sendEmail) sayFinished() {
 			ends = append(ends, fmt.Sprintf("%d %s", n, status))
 		}
 	}
-	words := "of its recipients " + strings.Join(ends, ", ")
+	summary := "of its recipients " + strings.Join(ends, ", ")
 	if len(ends) == 0 {
-		words = "it had ended before"
+		summary = "it was finished before this run"
 	}
 	if reply != "" {
-		words += ", " + quoted(reply)
+		summary += ", " + quoted(reply)
 	}
-	standing := string(s.state.Status)
+	status := string(s.state.Status)
 	if s.state.Detail != "" {
-		standing += " " + string(s.state.Detail)
+		status += " " + string(s.state.Detail)
 	}
-	s.details(standing, words, "nothing, this is the end")
+	s.details(status, summary, "nothing, the e-mail is finished")
 }
 
-// clock is a time as an operator reads it; one that is not within a day has its
-// date.
+// clock formats a time for an operator: with the date if it is a day or more away.
 func (s *sendEmail) clock(at time.Time) string {
 	if at.Sub(workflow.Now(s.ctx)) < 24*time.Hour {
 		return at.UTC().Format("15:04 UTC")
@@ -198,19 +197,19 @@ func (s *sendEmail) clock(at time.Time) string {
 	return at.UTC().Format("2006-01-02 15:04 UTC")
 }
 
-func replyWords(code int, enhanced, text string) string {
-	words := strings.TrimSpace(enhanced + " " + text)
+func replyText(code int, enhanced, text string) string {
+	reply := strings.TrimSpace(enhanced + " " + text)
 	if code != 0 {
-		words = fmt.Sprintf("%d %s", code, words)
+		reply = fmt.Sprintf("%d %s", code, reply)
 	}
-	words = strings.Join(strings.Fields(words), " ")
-	return strings.ToValidUTF8(words[:min(len(words), maxReplyWords)], "")
+	reply = strings.Join(strings.Fields(reply), " ")
+	return strings.ToValidUTF8(reply[:min(len(reply), maxReplyBytes)], "")
 }
 
-// quoted makes a server's text code, so that no Markdown of its making is shown
-// as ours. Summaries are shown as they are.
+// quoted makes a server's text a Markdown code span, so that the UI renders no Markdown that
+// the server wrote. Summaries need none: the UI shows them as plain text.
 func quoted(text string) string {
-	text = strings.ReplaceAll(replyWords(0, "", text), "`", "'")
+	text = strings.ReplaceAll(replyText(0, "", text), "`", "'")
 	if text == "" {
 		return ""
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/postrider/postrider/workflows"
 )
 
-// metadata is what a run says of itself to the UI and the CLI.
+// metadata are the run's details that the UI and the CLI show.
 func (r *run) metadata() *sdkpb.WorkflowMetadata {
 	r.t.Helper()
 	val, err := r.QueryWorkflow("__temporal_workflow_metadata")
@@ -37,15 +37,15 @@ func (r *run) statuses() *[]string {
 	return &out
 }
 
-func TestARunSaysWhereItsMailIs(t *testing.T) {
+func TestSendEmailCurrentDetails(t *testing.T) {
 	t.Parallel()
-	told := map[email.Waiting]bool{email.WaitingAcceptance: true} // TestADirectStartWaitsForPostgres has it
+	tested := map[email.Waiting]bool{email.WaitingAcceptance: true} // in TestDirectStartWaitsForPostgres
 	retry := email.State{Status: email.StatusSending, Detail: email.DetailDeferred, NextAttempt: 2, Open: 1, NextAt: start.Add(5 * time.Minute), Waiting: email.WaitingRetry,
 		Last: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted, see\n`[us](http://x.test)`"}}
 	for name, tt := range map[string]struct {
 		// waiting is what the first step answers.
 		waiting email.State
-		words   string
+		details string
 		status  string
 	}{
 		"retry": {retry, "**deferred**: one recipient waits, `451 4.7.1 greylisted, see '[us](http://x.test)'`.\n\nNext: attempt 2 at 12:05 UTC; `retry_now` makes it at once.", "deferred"},
@@ -68,7 +68,7 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 		"throttled, in an older history": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: email.WaitingThrottled, NextAt: start.Add(time.Hour)},
 			"**throttled**: one recipient waits.\n\nNext: attempt 1 at 13:00 UTC: a rate.", "throttled"},
 	} {
-		told[tt.waiting.Waiting] = true
+		tested[tt.waiting.Waiting] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRun(t)
@@ -83,21 +83,21 @@ func TestARunSaysWhereItsMailIs(t *testing.T) {
 			recording(r, deliveredState())
 			fired(r)
 			r.RegisterDelayedCallback(func() {
-				require.Equal(t, tt.words, r.metadata().GetCurrentDetails())
+				require.Equal(t, tt.details, r.metadata().GetCurrentDetails())
 				r.SignalWorkflow(email.SignalWake, nil)
 			}, time.Minute)
 			_, err := r.execute()
 			require.NoError(t, err)
 			require.Equal(t, []string{tt.status, "delivered"}, *statuses)
-			require.Equal(t, "**delivered**: of its recipients 1 delivered.\n\nNext: nothing, this is the end.", r.metadata().GetCurrentDetails())
+			require.Equal(t, "**delivered**: of its recipients 1 delivered.\n\nNext: nothing, the e-mail is finished.", r.metadata().GetCurrentDetails())
 		})
 	}
 	for _, w := range email.Waitings() {
-		require.True(t, told[w], "no row for %s", w)
+		require.True(t, tested[w], "no row for %s", w)
 	}
 }
 
-func TestTheEndIsToldPerRecipient(t *testing.T) {
+func TestSendEmailCurrentDetailsOfFinishedEmail(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -108,10 +108,10 @@ func TestTheEndIsToldPerRecipient(t *testing.T) {
 	fired(r)
 	_, err := r.execute()
 	require.NoError(t, err)
-	require.Equal(t, "**delivered partial**: of its recipients 2 delivered, 1 bounced, `550 5.1.1 no such user`.\n\nNext: nothing, this is the end.", r.metadata().GetCurrentDetails())
+	require.Equal(t, "**delivered partial**: of its recipients 2 delivered, 1 bounced, `550 5.1.1 no such user`.\n\nNext: nothing, the e-mail is finished.", r.metadata().GetCurrentDetails())
 }
 
-func TestWhatARunTakesIsDescribed(t *testing.T) {
+func TestSendEmailDescribesItsHandlers(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Waiting: email.WaitingHeld})
@@ -134,9 +134,9 @@ func TestWhatARunTakesIsDescribed(t *testing.T) {
 	require.Equal(t, 2*len(email.Actions())+2, described, "each action as a signal and an update, wake, and the query")
 }
 
-// While no relay is there, the run says so once, the server retries, and whoever
-// wakes the run has it tried at once.
-func TestAMailWithoutARelay(t *testing.T) {
+// While no relay is available, the run publishes that once and the server retries the
+// activity. A wake-up makes the run try at once.
+func TestSendEmailRelayDown(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	statuses := r.statuses()
@@ -170,7 +170,7 @@ func TestAMailWithoutARelay(t *testing.T) {
 	require.Equal(t, []string{"relay_down", "delivered"}, *statuses)
 }
 
-func TestALongHistoryWithoutARelayGoesOnInANewRun(t *testing.T) {
+func TestSendEmailRelayDownContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -189,7 +189,7 @@ func TestALongHistoryWithoutARelayGoesOnInANewRun(t *testing.T) {
 	require.True(t, ok, "%v", err)
 }
 
-func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
+func TestSendEmailPublishesARegularAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	statuses := r.statuses()
@@ -207,8 +207,8 @@ func TestAnAttemptAtItsPaceIsPublished(t *testing.T) {
 	require.Equal(t, []string{"sending", "delivered"}, *statuses)
 }
 
-// TestTheOutcomeOfAnAttemptIsASummary: the UI shows it beside RecordStatus.
-func TestTheOutcomeOfAnAttemptIsASummary(t *testing.T) {
+// TestSendEmailRecordSummary: the UI shows the outcome of an attempt beside RecordStatus.
+func TestSendEmailRecordSummary(t *testing.T) {
 	t.Parallel()
 	for want, sent := range map[string]delivery.SendSMTPResult{
 		"attempt 1: 550 5.1.1":     {Attempt: 1, Sent: true, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user y@example.net"}},

@@ -13,13 +13,13 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// webhookRoundAtLeast keeps a run from spinning on deliveries that somebody
-// else holds at the moment.
-const webhookRoundAtLeast = time.Second
+// minWebhookRound is the shortest wait between two rounds. Without it a run would loop
+// while another process has claimed the due deliveries.
+const minWebhookRound = time.Second
 
-// DeliverWebhooks works for one endpoint until nothing waits for it. There is
-// at most one such run per endpoint; a wake-up that comes while it ends starts
-// the next. Its input is an email.DeliverWebhooksInput.
+// DeliverWebhooks delivers to one endpoint until no delivery waits for it. At most one run per
+// endpoint is open; a wake-up that comes while it ends starts the next. Its input is an
+// email.DeliverWebhooksInput.
 func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 	in, err := input[email.DeliverWebhooksInput](raw, takesEndpoint)
 	if err == nil && in.EndpointID == "" {
@@ -38,12 +38,12 @@ func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 		if err != nil {
 			return err
 		}
-		words := backlogWords(res, workflow.Now(ctx))
-		workflow.SetCurrentDetails(ctx, words)
+		summary := backlogSummary(res, workflow.Now(ctx))
+		workflow.SetCurrentDetails(ctx, summary)
 		if res.Waiting == 0 && wake.Len() == 0 {
 			return nil
 		}
-		// Before the wake-ups that have come: the next run looks first of all.
+		// Checked before the received wake-ups: the next run reads the backlog first anyway.
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
 			return workflow.NewContinueAsNewError(ctx, email.WorkflowDeliverWebhooks, in)
 		}
@@ -52,11 +52,11 @@ func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 		}
 		d := res.NextAt.Sub(workflow.Now(ctx))
 		if d <= 0 && res.Delivered > 0 {
-			continue // the round was over before the backlog was
+			continue // the round's time was over, and deliveries are still due
 		}
 		timerCtx, stop := workflow.WithCancel(ctx)
 		sel := workflow.NewSelector(ctx)
-		timer := workflow.NewTimerWithOptions(timerCtx, max(d, webhookRoundAtLeast), workflow.TimerOptions{Summary: words})
+		timer := workflow.NewTimerWithOptions(timerCtx, max(d, minWebhookRound), workflow.TimerOptions{Summary: summary})
 		sel.AddFuture(timer, func(workflow.Future) {})
 		sel.AddReceive(wake, func(c workflow.ReceiveChannel, _ bool) { c.ReceiveAsync(nil) })
 		sel.Select(ctx)
@@ -67,26 +67,26 @@ func DeliverWebhooks(ctx workflow.Context, raw converter.RawValue) error {
 	}
 }
 
-// backlogWords says where an endpoint stands: "hooks.example.com: 3,112 waiting,
+// backlogSummary describes an endpoint's backlog: "hooks.example.com: 3,112 waiting,
 // next 14:05; answered 503 Service Unavailable, since 11:02".
-func backlogWords(res delivery.DeliverWebhooksResult, now time.Time) string {
-	words := "nothing waits"
+func backlogSummary(res delivery.DeliverWebhooksResult, now time.Time) string {
+	summary := "nothing waits"
 	switch {
 	case res.Disabled:
-		words = "disabled: " + res.Why
+		summary = "disabled: " + res.Why
 	case res.Waiting > 0:
-		words = fmt.Sprintf("%s waiting, next %s", thousands(res.Waiting), clock(res.NextAt, now))
+		summary = fmt.Sprintf("%s waiting, next %s", thousands(res.Waiting), clock(res.NextAt, now))
 		if res.Why != "" {
-			words += fmt.Sprintf("; %s, since %s", res.Why, clock(res.Since, now))
+			summary += fmt.Sprintf("; %s, since %s", res.Why, clock(res.Since, now))
 		}
 	}
 	if res.Host != "" {
-		words = res.Host + ": " + words
+		summary = res.Host + ": " + summary
 	}
-	return strings.ToValidUTF8(words[:min(len(words), 200)], "")
+	return strings.ToValidUTF8(summary[:min(len(summary), 200)], "")
 }
 
-// clock is a time of day in UTC, with the date where it is another day.
+// clock formats a time of day in UTC, with the date if it is not today.
 func clock(at, now time.Time) string {
 	layout := "15:04"
 	if at.UTC().YearDay() != now.UTC().YearDay() {

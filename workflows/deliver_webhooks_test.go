@@ -42,7 +42,7 @@ func TestDeliverWebhooksEndsWhenNothingWaits(t *testing.T) {
 	require.Equal(t, 3*time.Hour, r.Now().Sub(start))
 }
 
-func TestDeliverWebhooksIsWokenBeforeItsTime(t *testing.T) {
+func TestDeliverWebhooksWake(t *testing.T) {
 	t.Parallel()
 	r := newWebhookRun(t)
 	on(r, email.ActivityDeliverWebhooks, func(n int, _ email.DeliverWebhooksInput) (delivery.DeliverWebhooksResult, error) {
@@ -57,7 +57,7 @@ func TestDeliverWebhooksIsWokenBeforeItsTime(t *testing.T) {
 	require.Equal(t, time.Minute, r.Now().Sub(start))
 }
 
-func TestDeliverWebhooksGoesOnInANewRun(t *testing.T) {
+func TestDeliverWebhooksContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	r := newWebhookRun(t)
 	r.SetContinueAsNewSuggested(true)

@@ -30,7 +30,7 @@ func accepted(r *run) {
 	accepting(r, func(int) (delivery.AcceptEmailResult, error) { return delivery.AcceptEmailResult{EmailID: "E"}, nil })
 }
 
-func TestADirectStartAcceptsItsMessageFirst(t *testing.T) {
+func TestDirectStartAcceptsTheMessageFirst(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	accepted(r)
@@ -45,7 +45,7 @@ func TestADirectStartAcceptsItsMessageFirst(t *testing.T) {
 	require.Zero(t, r.Now().Sub(start))
 }
 
-func TestARefusedMessageFailsItsRun(t *testing.T) {
+func TestDirectStartRefusedMessage(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	details := email.ErrorDetails{Errors: []email.FieldError{{Pointer: "/to", Code: "missing", Detail: "give a recipient"}}}
@@ -64,7 +64,7 @@ func TestARefusedMessageFailsItsRun(t *testing.T) {
 	require.Equal(t, []string{email.ActivityAccept}, r.calls)
 }
 
-func TestADirectStartNamesOneThingToSend(t *testing.T) {
+func TestDirectStartTakesMessageOrEmailID(t *testing.T) {
 	t.Parallel()
 	for _, in := range []email.SendEmailInput{{}, {CustomerID: "C"}, {EmailID: "E", Message: direct.Message}} {
 		r := newRun(t)
@@ -73,8 +73,8 @@ func TestADirectStartNamesOneThingToSend(t *testing.T) {
 	}
 }
 
-// What is no input at all is refused in words as well, and in our terms.
-func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
+// An input of a wrong JSON type is refused with code invalid_request and a hint.
+func TestInputOfTheWrongType(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		workflow string
@@ -115,9 +115,9 @@ func TestAnInputOfTheWrongTypeIsRefused(t *testing.T) {
 	}
 }
 
-// While Postgres is away the run waits, with timers, however long, and what came
-// meanwhile is carried out before the message is sent.
-func TestADirectStartWaitsForPostgres(t *testing.T) {
+// While Postgres is unavailable the run waits with timers, without a limit. The actions that
+// come meanwhile are carried out before the message is sent.
+func TestDirectStartWaitsForPostgres(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	accepting(r, func(n int) (delivery.AcceptEmailResult, error) {
@@ -145,7 +145,7 @@ func TestADirectStartWaitsForPostgres(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, val.Get(&st))
 		require.Equal(t, email.WaitingAcceptance, st.Waiting)
-		require.Regexp(t, `^\*\*not accepted yet\*\*: .+\n\nNext: the message is accepted at 12:00 UTC, if all is well by then\.$`, r.metadata().GetCurrentDetails())
+		require.Regexp(t, `^\*\*not accepted yet\*\*: .+\n\nNext: another try to store the message at 12:00 UTC\.$`, r.metadata().GetCurrentDetails())
 	}, 10*time.Second)
 	res, err := r.start(direct)
 	require.NoError(t, err)
@@ -154,8 +154,9 @@ func TestADirectStartWaitsForPostgres(t *testing.T) {
 	require.InDelta(t, 75*time.Second, r.Now().Sub(start), float64(10*time.Second), "5 + 10 + 20 + 40 s, and the tries between")
 }
 
-// What was accepted goes on by its id: the message stays in the first run.
-func TestANewRunOfADirectStartKnowsTheEmailOnly(t *testing.T) {
+// After the message is stored, a new run continues with the e-mail's id: the message stays in
+// the first run's history.
+func TestDirectStartContinuesAsNewWithTheID(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	r.SetContinueAsNewSuggested(true)
@@ -169,7 +170,7 @@ func TestANewRunOfADirectStartKnowsTheEmailOnly(t *testing.T) {
 	require.Equal(t, email.SendEmailInput{EmailID: "E"}, in)
 }
 
-func TestARepeatedStartFollowsTheRunThatSends(t *testing.T) {
+func TestDirectStartRepeatedFollowsTheOwner(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	accepting(r, func(int) (delivery.AcceptEmailResult, error) {

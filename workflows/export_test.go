@@ -1,4 +1,4 @@
 package workflows
 
-// Outcome is outcome, for tests.
-var Outcome = outcome
+// Outcome is recordSummary, for tests.
+var Outcome = recordSummary

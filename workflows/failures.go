@@ -12,9 +12,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Failures makes of the SDK's refusal of an update that a workflow does not have one of
-// ours: invalid_request, with the updates that there are. The SDK has no error type for
-// it and asks no handler, so its text is what tells.
+// Failures translates the SDK's refusal of an unknown update into an ApplicationError with
+// code invalid_request that lists the known updates. The SDK has no error type for this
+// refusal and calls no handler, so Failures recognises it by its text.
 type Failures struct{ converter.FailureConverter }
 
 // unknownUpdate is how the SDK's text begins; the name follows.
@@ -29,8 +29,8 @@ func (f Failures) ErrorToFailure(err error) *failurepb.Failure {
 			for _, a := range email.Actions() {
 				known = append(known, string(a))
 			}
-			words := fmt.Sprintf("there is no update %q: SendEmail takes %s, other workflows take none", name, strings.Join(known, ", "))
-			err = temporal.NewNonRetryableApplicationError(words, string(email.CodeInvalidRequest), nil)
+			message := fmt.Sprintf("there is no update %q: SendEmail takes %s, other workflows take none", name, strings.Join(known, ", "))
+			err = temporal.NewNonRetryableApplicationError(message, string(email.CodeInvalidRequest), nil)
 		}
 	}
 	return f.FailureConverter.ErrorToFailure(err)

@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// What a workflow takes, for whoever has given it something else.
+// These end the message that refuses an input: they say what the workflow takes.
 const (
 	takesMessage  = `give either the message to send: {"customer_id": "…", "message": {…}}, or the e-mail that is stored: {"email_id": "…"}`
 	takesBatch    = `give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`
@@ -25,12 +25,11 @@ const (
 // maxUnknown is how many unknown members of an input are named.
 const maxUnknown = 10
 
-// changeOnlyKnown names the version from which a direct start with unknown members is refused.
-const changeOnlyKnown = "refuse-unknown-members"
+// changeRefuseUnknown is the change id of refusing a direct start with unknown members.
+const changeRefuseUnknown = "refuse-unknown-members"
 
-// input reads a workflow's input. The SDK would fail the run for one that does not
-// decode, with an error type of its own and Go's names in it. Nothing given is the zero
-// value.
+// input decodes a workflow's input; no input is the zero value. Where the SDK decodes it, the
+// failure of a wrong input has a type of the SDK's and names Go types.
 func input[I any](raw converter.RawValue, takes string) (in I, err error) {
 	if raw.Payload() == nil {
 		return in, nil
@@ -39,31 +38,31 @@ func input[I any](raw converter.RawValue, takes string) (in I, err error) {
 		return in, nil
 	}
 	var field email.FieldError
-	what := "the input is not readable as JSON"
-	//workflowcheck:ignore it goes by the bytes alone, through reflection
+	problem := "the input is not readable as JSON"
+	//workflowcheck:ignore deterministic: it depends on the bytes only
 	err = json.Unmarshal(raw.Payload().GetData(), &in)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		what = fmt.Sprintf("the input is of the JSON type %s", wrong.Value)
+		problem = fmt.Sprintf("the input is of the JSON type %s", wrong.Value)
 		if wrong.Field != "" {
-			what = fmt.Sprintf("%s is of the JSON type %s", wrong.Field, wrong.Value)
-			field = email.FieldError{Pointer: wrong.Field, Code: "invalid", Detail: what}
+			problem = fmt.Sprintf("%s is of the JSON type %s", wrong.Field, wrong.Value)
+			field = email.FieldError{Pointer: wrong.Field, Code: "invalid", Detail: problem}
 		}
 	}
 	var details []any
 	if field.Pointer != "" {
 		details = append(details, email.ErrorDetails{Errors: []email.FieldError{field}})
 	}
-	return in, refused(what+": "+takes, details...)
+	return in, refused(problem+": "+takes, details...)
 }
 
-// sendEmailMembers are those of an email.SendEmailInput.
+// sendEmailMembers are the JSON members of an email.SendEmailInput.
 var sendEmailMembers = []string{"email_id", "customer_id", "message", "idempotency_key"}
 
-// onlyKnown refuses a direct start with members that there are not: one that is spelled in
-// another way, as idempotencyKey, would be ignored. A run that began before this check goes on.
-func onlyKnown(ctx workflow.Context, raw converter.RawValue, in email.SendEmailInput) error {
+// refuseUnknownMembers refuses a direct start with unknown members: a misspelled one, such as
+// idempotencyKey, would be ignored. A run that began before this check existed goes on.
+func refuseUnknownMembers(ctx workflow.Context, raw converter.RawValue, in email.SendEmailInput) error {
 	var members map[string]json.RawMessage
-	//workflowcheck:ignore it goes by the bytes alone, through reflection
+	//workflowcheck:ignore deterministic: it depends on the bytes only
 	if in.EmailID != "" || raw.Payload() == nil || json.Unmarshal(raw.Payload().GetData(), &members) != nil {
 		return nil
 	}
@@ -86,7 +85,7 @@ func onlyKnown(ctx workflow.Context, raw converter.RawValue, in email.SendEmailI
 			break
 		}
 	}
-	if len(unknown) == 0 || workflow.GetVersion(ctx, changeOnlyKnown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if len(unknown) == 0 || workflow.GetVersion(ctx, changeRefuseUnknown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return nil
 	}
 	return refused(strings.Join(why, "; ")+": "+takesMessage, email.ErrorDetails{Errors: unknown})

@@ -10,15 +10,15 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// Every step runs first as a local activity: one workflow task for the whole
-// e-mail. What does not succeed there at once runs as a regular one, visible in
-// the UI and retried by the server for as long as it takes.
+// Every step runs first as a local activity, so that one workflow task can send the whole
+// e-mail. A step that does not succeed there at once runs as a regular activity: the UI shows
+// it, and the server retries it without end.
 //
-// A workflow task lasts 10 s; a local activity that takes longer than 8 s keeps
-// it alive at three events each time, and signals wait meanwhile.
+// The timeout of a workflow task is 10 s. A local activity that takes longer than 8 s extends
+// it, which adds three events to the history each time, and signals wait meanwhile.
 
 // localOptions bound a step inside the workflow task: three tries, 0.1 and 0.3 s
-// apart, 3 s in all.
+// apart, each of at most 3 s.
 func localOptions(summary string) workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
 		StartToCloseTimeout: 3 * time.Second,
@@ -27,9 +27,9 @@ func localOptions(summary string) workflow.LocalActivityOptions {
 	}
 }
 
-// localSend bounds an inline attempt. The activity hands over by itself after
-// 5 s; the timeout is for one that is stuck. One try: what follows is the
-// regular activity, which finds the attempt in the journal.
+// localSend bounds an inline attempt. The activity hands over by itself after 5 s; the timeout
+// is for one that is stuck. There is one try: the regular activity follows, which finds the
+// attempt in the journal.
 func localSend(summary string) workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{
 		StartToCloseTimeout: 7 * time.Second,
@@ -38,8 +38,8 @@ func localSend(summary string) workflow.LocalActivityOptions {
 	}
 }
 
-// regularOptions are for steps that only need Postgres: retried after 1, 2, 4 …
-// 60 s without end.
+// regularOptions are for steps that need Postgres only: retried after 1, 2, 4 … 60 s, without
+// end.
 func regularOptions(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		StartToCloseTimeout:   time.Minute,
@@ -49,15 +49,16 @@ func regularOptions(summary string) workflow.ActivityOptions {
 	}
 }
 
-// While a message cannot be accepted because something of our own is away, it is tried
-// again after 5, 10, 20 … 300 s: a timer each, so that the message stays out of the
-// history, where a regular activity's input would repeat it.
+// While a message cannot be stored because Postgres is unavailable, the run tries again after
+// 5, 10, 20 … 300 s. Each wait is a timer, not the retry of a regular activity: that activity's
+// input would repeat the message in the history.
 const (
 	acceptWaitFirst = 5 * time.Second
 	acceptWaitMost  = 5 * time.Minute
 )
 
-// regularFollow looks after an e-mail that another run sends, after 1, 1.5, 2.25 … 60 s.
+// regularFollow is for FollowEmail, which fails until the e-mail is finished: retried after
+// 1, 1.5, 2.25 … 60 s.
 func regularFollow(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.RetryPolicy = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute}
@@ -73,9 +74,9 @@ func regularResolve(summary string) workflow.ActivityOptions {
 	return o
 }
 
-// regularSend is for an attempt at its own pace. RFC 5321 section 4.5.3.2 adds
-// up to 32 minutes for a transaction with few recipients. A worker that died is
-// noticed after 20 s. Relay faults carry their own delay, 10 s to 5 min.
+// regularSend is for an attempt without a time budget: the timeouts of RFC 5321 section
+// 4.5.3.2 add up to 32 minutes for a transaction with few recipients. A killed worker is
+// noticed after 20 s. Relay faults carry their own retry delay, 10 s to 5 min.
 func regularSend(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = time.Hour
@@ -83,9 +84,9 @@ func regularSend(summary string) workflow.ActivityOptions {
 	return o
 }
 
-// regularChunk is for sending a batch: an activity takes what is due for 20 s and then
-// ends the lot it has. A worker that died is noticed after 20 s. Relay faults carry
-// their own delay, as for a single e-mail.
+// regularChunk is for sending a batch: an activity opens lots for 20 s and then finishes the
+// one that is open. A killed worker is noticed after 20 s. Relay faults carry their own retry
+// delay, as for a single e-mail.
 func regularChunk(summary string) workflow.ActivityOptions {
 	return regularSend(summary)
 }
@@ -97,8 +98,8 @@ func regularControlBatch(summary string) workflow.ActivityOptions {
 	return o
 }
 
-// regularWebhooks is for one round of an endpoint's deliveries: calls of 15 s, five
-// at a time, begun within 45 s.
+// regularWebhooks is for one round of an endpoint's deliveries: calls of at most 15 s, five at
+// a time, started within 45 s.
 func regularWebhooks(summary string) workflow.ActivityOptions {
 	o := regularOptions(summary)
 	o.StartToCloseTimeout = 2 * time.Minute
@@ -106,18 +107,17 @@ func regularWebhooks(summary string) workflow.ActivityOptions {
 	return o
 }
 
-// ranked gives regular activities the e-mail's place in the task queue, for
-// servers that order it: by stream, and in turns among customers. A run that was
-// started with the same hands it down anyway; this is for those that were not.
-// Local activities are never queued.
-func (s *sendEmail) ranked(o workflow.ActivityOptions) workflow.ActivityOptions {
+// prioritized sets the priority of regular activities, for servers that order the task queue: by
+// stream, and fairly among customers. A run that was started with this priority passes it on
+// to its activities; other runs need it here. Local activities are never queued.
+func (s *sendEmail) prioritized(o workflow.ActivityOptions) workflow.ActivityOptions {
 	if s.plan.CustomerID != "" {
 		o.Priority = temporal.Priority{PriorityKey: s.plan.Route.Stream.Priority(), FairnessKey: s.plan.CustomerID}
 	}
 	return o
 }
 
-// urgent is for what somebody wants done now.
+// urgent gives an activity the priority of operators' and customers' actions.
 func urgent(o workflow.ActivityOptions) workflow.ActivityOptions {
 	o.Priority.PriorityKey = email.PriorityControl
 	return o

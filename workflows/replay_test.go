@@ -52,9 +52,9 @@ func replay(h *historypb.History, sendEmail any) error {
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h)
 }
 
-// TestRecordedHistoriesReplay: runs that older code began go on with this code. What
-// fails here would make open runs stick after a deploy: put the change behind the
-// version (docs/temporal.md), and record what is new beside what is old.
+// TestRecordedHistoriesReplay: runs that older code started continue with this code. If it
+// fails, open runs would be stuck after a deployment: put the change behind workflow.GetVersion
+// (docs/temporal.md), and record a history of the new version beside the old ones.
 func TestRecordedHistoriesReplay(t *testing.T) {
 	t.Parallel()
 	for _, file := range recordings(t) {
@@ -65,9 +65,9 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	}
 }
 
-// The recordings have to hold what a change can break: a path that none of them takes
-// is a path that nobody watches.
-func TestTheRecordingsTakeEveryPath(t *testing.T) {
+// Each path of the workflows is in a recorded history: TestRecordedHistoriesReplay does not
+// test the others.
+func TestRecordedHistoriesCoverEveryPath(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	for _, file := range recordings(t) {
@@ -103,13 +103,13 @@ func TestTheRecordingsTakeEveryPath(t *testing.T) {
 	} {
 		want = append(want, kind.String())
 	}
-	for _, what := range want {
-		require.NotZero(t, seen[what], "%s: no recording has it", what)
+	for _, path := range want {
+		require.NotZero(t, seen[path], "%s: no recording has it", path)
 	}
 }
 
-// What is not behind the version is caught; what is, is not.
-func TestAnIncompatibleChangeIsCaught(t *testing.T) {
+// A change of the commands fails the replay, unless it is behind workflow.GetVersion.
+func TestReplayCatchesIncompatibleChanges(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]func(workflow.Context, converter.RawValue) (email.SendEmailResult, error){
 		"a step more": func(ctx workflow.Context, in converter.RawValue) (email.SendEmailResult, error) {
@@ -150,9 +150,9 @@ func TestAnIncompatibleChangeIsCaught(t *testing.T) {
 	}
 }
 
-// On the REST path nobody's words and nobody's address are in a history; a direct
-// start's are in its own input, and in no later event.
-func TestHistoriesHoldNoWordsAndNoAddresses(t *testing.T) {
+// The histories of the REST path hold no subject, text or mail address. Those of a direct start
+// hold them in the run's input, and in no later event.
+func TestHistoriesHoldNoContentAndNoAddresses(t *testing.T) {
 	t.Parallel()
 	masked := 0
 	for _, file := range recordings(t) {
@@ -162,7 +162,7 @@ func TestHistoriesHoldNoWordsAndNoAddresses(t *testing.T) {
 			masked += strings.Count(text, "***@y.test")
 			found := slices.DeleteFunc([]string{"the secret text", "the secret subject", "-secret"}, func(word string) bool { return !strings.Contains(text, word) })
 			if direct && i == 0 {
-				require.Len(t, found, 3, "%s: the words are where they are looked for", file)
+				require.Len(t, found, 3, "%s: the input holds the content that is searched for", file)
 				continue
 			}
 			require.Empty(t, found, "%s: event %d, %s", file, ev.GetEventId(), ev.GetEventType())

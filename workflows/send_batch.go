@@ -13,55 +13,59 @@ import (
 )
 
 const (
-	// chunksPerRoute is how many activities send one way at once: several workers may
-	// help, and one opens or records while another waits for the relay.
+	// chunksPerRoute bounds the activities that send by one route at the same time. With
+	// several, more than one worker can send, and one opens or records while another waits
+	// for the relay.
 	chunksPerRoute = 4
-	// chunksAtOnce bounds them over all ways of a batch.
-	chunksAtOnce = 16
-	// chunkFor is how much one more activity has to find to be worth it.
-	chunkFor = 200
-	// batchRoundAtLeast keeps a run from spinning on e-mails that somebody else holds
-	// at the moment.
-	batchRoundAtLeast = time.Second
+	// maxChunks bounds the activities of all routes of a batch.
+	maxChunks = 16
+	// duePerChunk is how many due e-mails justify one more activity.
+	duePerChunk = 200
+	// minBatchRound is the shortest wait between two reads of the plan. Without it a run
+	// would loop while another process has locked the due e-mails.
+	minBatchRound = time.Second
 )
 
-// sendBatch is one run's view of one batch. What is due, and what became of it, is in
-// Postgres: a run that is lost or comes twice changes nothing.
+// sendBatch is the state of one run of SendBatch. Postgres holds what is due and the outcomes,
+// so a lost or repeated run sends nothing twice.
 type sendBatch struct {
-	// ctx is disconnected: a cancellation of the run cancels the batch, it does not
-	// tear the steps away.
+	// ctx is disconnected: a cancellation of the run cancels the batch's e-mails, not the
+	// activities under way.
 	ctx  workflow.Context
 	in   email.SendBatchInput
 	log  log.Logger
 	plan delivery.PlanBatchResult
 	sent email.BatchCounts
-	// handedOver are the e-mails that go on in runs of their own.
+	// handedOver counts the e-mails that continue in runs of their own.
 	handedOver int
 	relay      string
-	// active counts the activities per way, running all of them. turns are the places in
-	// relays' queues, dry is until when a way is left alone that had nothing to send.
-	active  map[delivery.Route]int
-	running int
-	turns   map[delivery.Route]delivery.Turn
-	dry     map[delivery.Route]time.Time
-	// down are the ways that no relay takes, as far as the run was told.
+	// active counts the activities per route, running all of them. turns are the reserved
+	// slots of relays' rates. A route without an e-mail to send gets no activity before
+	// emptyUntil.
+	active     map[delivery.Route]int
+	running    int
+	turns      map[delivery.Route]delivery.Turn
+	emptyUntil map[delivery.Route]time.Time
+	// down are the routes whose last activity found no relay.
 	down map[delivery.Route]unreachable
-	// woken wakes the run: an activity has ended, or somebody did something.
+	// woken wakes the run: an activity has ended, or an action was carried out.
 	woken workflow.Channel
 	// controlling counts the actions under way.
 	controlling int
-	failed      error
-	published   string
+	// failed is the error of an activity, which ends the run.
+	failed error
+	// published is the status in the search attributes.
+	published string
 }
 
-// unreachable is why no relay takes a way's mail.
+// unreachable is why no relay takes a route's mail.
 type unreachable struct {
 	why     string
 	noRelay bool
 }
 
-// SendBatch works through a batch's e-mails until it answers for none any more: each
-// has ended, or goes on in a run of its own. Its input is an email.SendBatchInput.
+// SendBatch sends a batch's e-mails until each is finished or continues in a run of its own.
+// Its input is an email.SendBatchInput.
 func SendBatch(ctx workflow.Context, raw converter.RawValue) (email.SendBatchResult, error) {
 	in, err := input[email.SendBatchInput](raw, takesBatch)
 	if err == nil && in.BatchID == "" {
@@ -79,16 +83,16 @@ func SendBatch(ctx workflow.Context, raw converter.RawValue) (email.SendBatchRes
 	return res, err
 }
 
-// run is the way of one batch.
+// run sends the batch: read the plan, start activities for what is due, wait.
 func (b *sendBatch) run() (email.SendBatchResult, error) {
 	for {
-		if err := b.look(); err != nil {
+		if err := b.readPlan(); err != nil {
 			return email.SendBatchResult{}, err
 		}
 		if b.plan.Open == 0 && b.idle() {
 			return b.finish()
 		}
-		b.begin()
+		b.startChunks()
 		if err := b.wait(); err != nil {
 			return email.SendBatchResult{}, err
 		}
@@ -98,7 +102,7 @@ func (b *sendBatch) run() (email.SendBatchResult, error) {
 func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, error) {
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	b := &sendBatch{ctx: steps, in: in, log: workflow.GetLogger(ctx), sent: in.Sent, woken: workflow.NewBufferedChannel(ctx, 1),
-		active: map[delivery.Route]int{}, turns: map[delivery.Route]delivery.Turn{}, dry: map[delivery.Route]time.Time{},
+		active: map[delivery.Route]int{}, turns: map[delivery.Route]delivery.Turn{}, emptyUntil: map[delivery.Route]time.Time{},
 		down: map[delivery.Route]unreachable{}}
 	err := workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (delivery.PlanBatchResult, error) { return b.plan, nil },
 		workflow.QueryHandlerOptions{Description: "Where the batch stands, as this run last saw it"})
@@ -121,24 +125,24 @@ func newSendBatch(ctx workflow.Context, in email.SendBatchInput) (*sendBatch, er
 	return b, nil
 }
 
-// control carries out an action on all e-mails of the batch. Its context is not the
-// canceled one, if that is why it was called.
+// control carries out an action on all e-mails of the batch. It works in a canceled ctx too:
+// cancel is called with one.
 func (b *sendBatch) control(ctx workflow.Context, action email.Action) {
 	b.controlling++
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: it ends with the activity
 	_, err := regular(steps, email.ActivityControlBatch, act.ControlBatch, regularControlBatch(string(action)), delivery.ControlBatchInput{BatchID: b.in.BatchID, Action: action})
 	b.controlling--
 	if err != nil {
-		b.log.Warn("signal refused", "action", action, "error", err) // a signal has nobody to answer
+		b.log.Warn("signal refused", "action", action, "error", err) // a signal has no answer
 	}
 	b.woken.SendAsync(true)
 }
 
-// look asks where the batch stands.
-func (b *sendBatch) look() error {
+// readPlan reads from Postgres what of the batch is open and due.
+func (b *sendBatch) readPlan() error {
 	in := email.SendBatchInput{BatchID: b.in.BatchID}
 	plan, err := local(b.ctx, email.ActivityPlanBatch, act.PlanBatch, localOptions("where the batch stands"), in)
-	if err != nil && final(err) {
+	if err != nil && nonRetryable(err) {
 		return err
 	}
 	if err != nil {
@@ -150,20 +154,20 @@ func (b *sendBatch) look() error {
 	return b.failed
 }
 
-// begin starts activities for what is due.
-func (b *sendBatch) begin() {
+// startChunks starts activities for the due e-mails, by route.
+func (b *sendBatch) startChunks() {
 	if workflow.GetInfo(b.ctx).GetContinueAsNewSuggested() {
-		return // those that are there end, then a new run goes on
+		return // the running activities end, then a new run continues
 	}
 	for _, route := range b.plan.Routes {
-		if b.dry[route].After(workflow.Now(b.ctx)) {
+		if b.emptyUntil[route].After(workflow.Now(b.ctx)) {
 			continue
 		}
-		want := min(chunksPerRoute, 1+b.plan.Due/chunkFor)
+		want := min(chunksPerRoute, 1+b.plan.Due/duePerChunk)
 		if b.turns[route].Relay != "" {
-			want = 1 // a relay with a rate gives one place after the other
+			want = 1 // a relay with a rate gives one slot after the other
 		}
-		for b.active[route] < want && b.running < chunksAtOnce {
+		for b.active[route] < want && b.running < maxChunks {
 			b.active[route]++
 			b.running++
 			workflow.Go(b.ctx, func(ctx workflow.Context) { b.chunk(ctx, route) })
@@ -171,7 +175,7 @@ func (b *sendBatch) begin() {
 	}
 }
 
-// chunk sends one way until nothing is due there.
+// chunk runs one activity after the other for a route until none of its e-mails is due.
 func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 	defer func() {
 		b.active[route]--
@@ -181,8 +185,8 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 	for more := true; more && b.failed == nil; {
 		in := delivery.SendChunkInput{BatchID: b.in.BatchID, Route: route}
 		in.Route.Turn = b.turns[route]
-		_, said := b.down[way(route)]
-		in.TellRelayDown = !said
+		_, down := b.down[routeKey(route)]
+		in.TellRelayDown = !down
 		if at := in.Route.Turn.At; at.After(workflow.Now(ctx)) {
 			summary := fmt.Sprintf("next at %s: the rate of relay %s", at.UTC().Format("15:04:05"), in.Route.Turn.Relay)
 			if err := workflow.NewTimerWithOptions(ctx, at.Sub(workflow.Now(ctx)), workflow.TimerOptions{Summary: summary}).Get(ctx, nil); err != nil {
@@ -190,12 +194,12 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 			}
 		}
 		summary := fmt.Sprintf("%s from %s", route.Stream, route.SenderDomain)
-		if said {
+		if down {
 			summary += ", once a relay is there"
 		}
 		res, err := regular(ctx, email.ActivitySendChunk, act.SendBatchChunk, regularChunk(summary), in)
 		if err == nil {
-			err = b.reached(route, res)
+			err = b.noteRelayState(route, res)
 		}
 		if err != nil {
 			b.failed = err
@@ -217,31 +221,32 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 		}
 		b.details()
 		if !res.More && res.Sent.Attempted() == 0 {
-			b.dry[route] = workflow.Now(ctx).Add(batchRoundAtLeast)
+			b.emptyUntil[route] = workflow.Now(ctx).Add(minBatchRound)
 		}
 		more = res.More && !workflow.GetInfo(ctx).GetContinueAsNewSuggested()
 	}
 }
 
-// way is what of a route stays the same while a batch is sent.
-func way(route delivery.Route) delivery.Route {
+// routeKey is the part of a route that stays the same while a batch is sent.
+func routeKey(route delivery.Route) delivery.Route {
 	return delivery.Route{Stream: route.Stream, SenderDomain: route.SenderDomain}
 }
 
-// reached notes whether a relay takes a way's mail, and says so where that has changed.
-// Histories of runs that did not ask for it have no change, and no command for it.
-func (b *sendBatch) reached(route delivery.Route, res delivery.SendChunkResult) error {
-	_, was := b.down[way(route)]
+// noteRelayState notes whether a relay takes a route's mail, and publishes a change. In
+// histories of older runs, which did not set TellRelayDown, nothing changes, so that they
+// replay without a new command.
+func (b *sendBatch) noteRelayState(route delivery.Route, res delivery.SendChunkResult) error {
+	_, was := b.down[routeKey(route)]
 	switch {
 	case res.RelayDown != "":
-		b.down[way(route)] = unreachable{why: res.RelayDown, noRelay: res.NoRelay}
+		b.down[routeKey(route)] = unreachable{why: res.RelayDown, noRelay: res.NoRelay}
 	case was:
-		delete(b.down, way(route))
+		delete(b.down, routeKey(route))
 	default:
 		return nil
 	}
 	b.details()
-	return b.publish(b.words())
+	return b.publish(b.status())
 }
 
 func (b *sendBatch) add(sent email.BatchCounts, handedOver int) {
@@ -251,13 +256,12 @@ func (b *sendBatch) add(sent email.BatchCounts, handedOver int) {
 
 func (b *sendBatch) idle() bool { return b.running == 0 && b.controlling == 0 }
 
-// wait sleeps until an activity has ended, something is due, or somebody wakes the
-// run.
+// wait sleeps until an activity has ended, an e-mail is due, or a signal wakes the run.
 func (b *sendBatch) wait() error {
 	if b.idle() && workflow.GetInfo(b.ctx).GetContinueAsNewSuggested() {
 		return workflow.NewContinueAsNewError(b.ctx, email.WorkflowSendBatch, email.SendBatchInput{BatchID: b.in.BatchID, Sent: b.sent})
 	}
-	if err := b.publish(b.words()); err != nil {
+	if err := b.publish(b.status()); err != nil {
 		return err
 	}
 	b.details()
@@ -265,11 +269,11 @@ func (b *sendBatch) wait() error {
 	defer stop()
 	sel := workflow.NewSelector(b.ctx)
 	next, summary := b.plan.NextAt, "the next is due "+b.plan.NextAt.UTC().Format("2006-01-02 15:04 UTC")
-	if b.idle() && b.plan.Due > 0 { // somebody else holds it
+	if b.idle() && b.plan.Due > 0 { // another process has locked the due e-mails
 		next, summary = workflow.Now(b.ctx), "look again"
 	}
 	if !next.IsZero() {
-		d := max(next.Sub(workflow.Now(b.ctx)), batchRoundAtLeast)
+		d := max(next.Sub(workflow.Now(b.ctx)), minBatchRound)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: summary}), func(workflow.Future) {})
 	}
 	onWake(b.ctx, sel, b.woken, func() {})
@@ -277,13 +281,13 @@ func (b *sendBatch) wait() error {
 	return nil
 }
 
-// words is the batch's state in one.
-func (b *sendBatch) words() string {
+// status is the batch's status for the search attribute.
+func (b *sendBatch) status() string {
 	switch {
 	case b.plan.Held:
 		return string(email.DetailHeld)
-	case b.noWay():
-		return string(b.obstacle())
+	case b.allRoutesDown():
+		return string(b.downDetail())
 	case b.running > 0 || b.plan.Due > 0:
 		return string(email.StatusSending)
 	case b.sent.Attempted() == 0 && !b.plan.NextAt.IsZero():
@@ -292,27 +296,28 @@ func (b *sendBatch) words() string {
 	return string(email.StatusSending)
 }
 
-// noWay: all that is being sent waits for a relay.
-func (b *sendBatch) noWay() bool {
+// allRoutesDown reports whether all routes wait for a relay.
+func (b *sendBatch) allRoutesDown() bool {
 	for _, route := range b.plan.Routes {
-		if _, down := b.down[way(route)]; !down {
+		if _, down := b.down[routeKey(route)]; !down {
 			return false
 		}
 	}
 	return b.running > 0 && len(b.plan.Routes) > 0
 }
 
-// obstacle is no_relay only where no way has one: an outage ends by itself.
-func (b *sendBatch) obstacle() email.Detail {
+// downDetail is no_relay only if no route has a relay. If one has, its outage may end without
+// a change of the configuration, so it is relay_down.
+func (b *sendBatch) downDetail() email.Detail {
 	for _, route := range b.plan.Routes {
-		if !b.down[way(route)].noRelay {
+		if !b.down[routeKey(route)].noRelay {
 			return email.DetailRelayDown
 		}
 	}
 	return email.DetailNoRelay
 }
 
-// publish puts that into the search attributes, where it has changed.
+// publish writes the status to the search attributes, if it has changed.
 func (b *sendBatch) publish(status string) error {
 	if status == b.published {
 		return nil
@@ -322,19 +327,19 @@ func (b *sendBatch) publish(status string) error {
 }
 
 func (b *sendBatch) details() {
-	words := fmt.Sprintf("%d of %d attempted, %d delivered, %d go on in runs of their own", b.sent.Attempted(), b.plan.Total, b.sent.Delivered, b.handedOver)
+	details := fmt.Sprintf("%d of %d attempted, %d delivered, %d go on in runs of their own", b.sent.Attempted(), b.plan.Total, b.sent.Delivered, b.handedOver)
 	if b.relay != "" {
-		words += "; relay " + b.relay
+		details += "; relay " + b.relay
 	}
 	for _, route := range b.plan.Routes {
-		if down, ok := b.down[way(route)]; ok {
-			words += fmt.Sprintf("; no relay takes %s mail from %s, %s, tried every 10 s to 5 min", route.Stream, route.SenderDomain, quoted(down.why))
+		if down, ok := b.down[routeKey(route)]; ok {
+			details += fmt.Sprintf("; no relay takes %s mail from %s, %s, tried every 10 s to 5 min", route.Stream, route.SenderDomain, quoted(down.why))
 		}
 	}
 	if b.plan.Held {
-		words += "; held"
+		details += "; held"
 	}
-	workflow.SetCurrentDetails(b.ctx, words)
+	workflow.SetCurrentDetails(b.ctx, details)
 }
 
 func (b *sendBatch) finish() (email.SendBatchResult, error) {

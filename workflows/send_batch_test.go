@@ -40,14 +40,14 @@ func due(n int) delivery.PlanBatchResult {
 	return delivery.PlanBatchResult{CustomerID: "C", Stream: email.StreamBroadcast, Total: n, Open: n, Due: n, Routes: []delivery.Route{route}}
 }
 
-// planning scripts where the batch stands, look by look; the last one stays.
+// planning scripts the results of PlanBatch, one per call; the last one is repeated.
 func planning(r *run, plans ...delivery.PlanBatchResult) {
 	on(r, email.ActivityPlanBatch, func(n int, _ email.SendBatchInput) (delivery.PlanBatchResult, error) {
 		return plans[min(n, len(plans))-1], nil
 	})
 }
 
-func TestABatchIsSentByAFewActivities(t *testing.T) {
+func TestSendBatchActivitiesPerRoute(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	planning(r, due(600), due(600), due(600), due(600), delivery.PlanBatchResult{Total: 600})
@@ -65,7 +65,7 @@ func TestABatchIsSentByAFewActivities(t *testing.T) {
 	require.Zero(t, r.Now().Sub(start), "nothing is waited for")
 }
 
-func TestABatchWaitsUntilSomethingIsDue(t *testing.T) {
+func TestSendBatchWaitsUntilDue(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	later := delivery.PlanBatchResult{Total: 1, Open: 1, NextAt: start.Add(48 * time.Hour)}
@@ -84,7 +84,7 @@ func TestABatchWaitsUntilSomethingIsDue(t *testing.T) {
 	require.Equal(t, []string{"scheduled", "sending", "completed"}, statuses)
 }
 
-func TestABatchWhoseMailsSomebodyElseHoldsLooksAgain(t *testing.T) {
+func TestSendBatchRereadsLockedEmails(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	planning(r, due(1), due(1), due(1), due(1), delivery.PlanBatchResult{Total: 1})
@@ -99,7 +99,7 @@ func TestABatchWhoseMailsSomebodyElseHoldsLooksAgain(t *testing.T) {
 	require.GreaterOrEqual(t, r.Now().Sub(start), time.Second)
 }
 
-func TestABatchsActionsAreTheStores(t *testing.T) {
+func TestSendBatchActions(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	held := delivery.PlanBatchResult{Total: 1, Open: 1, Held: true}
@@ -120,7 +120,7 @@ func TestABatchsActionsAreTheStores(t *testing.T) {
 	require.Equal(t, []email.Action{email.ActionHold, email.ActionResume, email.ActionCancel}, actions)
 }
 
-func TestWhatAChunkCouldNotRecordIsRecorded(t *testing.T) {
+func TestSendBatchRecordsUnrecordedOutcomes(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	planning(r, due(1), delivery.PlanBatchResult{Total: 1})
@@ -143,7 +143,7 @@ func TestWhatAChunkCouldNotRecordIsRecorded(t *testing.T) {
 	require.Equal(t, 1, res.Sent.Delivered)
 }
 
-func TestABatchKeepsItsPlaceInARelaysQueue(t *testing.T) {
+func TestSendBatchKeepsItsTurn(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	planning(r, due(2), delivery.PlanBatchResult{Total: 2})
@@ -162,7 +162,7 @@ func TestABatchKeepsItsPlaceInARelaysQueue(t *testing.T) {
 	require.Equal(t, 10*time.Minute, r.Now().Sub(start))
 }
 
-func TestALongBatchGoesOnInANewRun(t *testing.T) {
+func TestSendBatchContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)
 	r.SetContinueAsNewSuggested(true)
@@ -175,9 +175,9 @@ func TestALongBatchGoesOnInANewRun(t *testing.T) {
 	require.Equal(t, email.SendBatchInput{BatchID: "B", Sent: email.BatchCounts{Delivered: 3}}, in)
 }
 
-// TestABatchSaysThatNoRelayIsThere: its run says so itself, in the search attribute and in
-// the current details, and only then leaves the waiting to the activity.
-func TestABatchSaysThatNoRelayIsThere(t *testing.T) {
+// TestSendBatchRelayDown: the run publishes that no relay is available, in the search attribute
+// and in the current details. Then the activity waits.
+func TestSendBatchRelayDown(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		status  string
@@ -189,9 +189,9 @@ func TestABatchSaysThatNoRelayIsThere(t *testing.T) {
 			planning(r, due(2), delivery.PlanBatchResult{Total: 2})
 			statuses := r.statuses()
 			var waiting string
-			var told []bool
+			var asked []bool
 			on(r, email.ActivitySendChunk, func(n int, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
-				told = append(told, in.TellRelayDown)
+				asked = append(asked, in.TellRelayDown)
 				switch n {
 				case 1:
 					return delivery.SendChunkResult{RelayDown: "relay primary: connection refused", NoRelay: tt.noRelay, Relay: email.Relay{Name: "primary"}, More: true}, nil
@@ -205,7 +205,7 @@ func TestABatchSaysThatNoRelayIsThere(t *testing.T) {
 			res, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
 			require.NoError(t, err)
 			require.Equal(t, 2, res.Sent.Delivered)
-			require.Equal(t, []bool{true, false, false}, told, "an activity that retries is not told to say it again")
+			require.Equal(t, []bool{true, false, false}, asked, "an activity that the server retries does not return RelayDown again")
 			require.Equal(t, []string{"sending", tt.status, "sending", "completed"}, *statuses)
 			require.Equal(t, "0 of 2 attempted, 0 delivered, 0 go on in runs of their own; relay primary; "+
 				"no relay takes broadcast mail from acme.test, `relay primary: connection refused`, tried every 10 s to 5 min", waiting)

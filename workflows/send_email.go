@@ -1,6 +1,6 @@
-// Package workflows decides and waits, and does nothing else: no clock, no
-// randomness, no I/O but through the workflow package. What is true is in
-// Postgres; a run asks for it, step by step, and never counts by itself.
+// Package workflows holds the Temporal workflows: they decide and wait. They use time, random
+// numbers and I/O only through the SDK's workflow package. The state is in Postgres: a run
+// reads it after each step and keeps no counts of its own.
 package workflows
 
 import (
@@ -17,39 +17,40 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// act is never called; its methods tie activities' types (see local).
+// act is never called: local and regular take its methods for their types.
 var act *activities.Activities
 
-// sendEmail is one run's view of one e-mail.
+// sendEmail is the state of one run of SendEmail.
 type sendEmail struct {
-	// ctx is disconnected: a cancellation of the run ends the e-mail properly,
-	// it does not tear the steps away.
+	// ctx is disconnected: a cancellation of the run cancels the e-mail, not the activity
+	// under way.
 	ctx workflow.Context
 	in  email.SendEmailInput
-	// owner is the workflow id of the run that sends the e-mail, where that is another.
+	// owner is the workflow id of the run that sends the e-mail; empty if this run sends it.
 	owner string
 	log   log.Logger
 	state email.State
-	// plan is what ResolveAttachments said; resolved once nothing is missing.
+	// plan is the result of ResolveAttachments. resolved is set once the e-mail may be sent;
+	// problem is why a required attachment is missing.
 	plan     delivery.ResolveAttachmentsResult
 	resolved bool
 	problem  string
 	relay    string
-	// published is what the search attributes say, as one word.
+	// published is the status or detail in the search attributes.
 	published string
-	// turn is the place that the e-mail has in a relay's queue.
+	// turn is the slot of a relay's rate that is reserved for the e-mail.
 	turn delivery.Turn
-	// woken wakes a waiting run after something inside it changed the e-mail.
+	// woken wakes a waiting run after an action of its own changed the e-mail.
 	woken workflow.Channel
-	// rushed counts how often the same attempt has come to nothing without a wait.
-	rushed int
+	// repeats counts how often in a row the same attempt stayed due without a wait.
+	repeats int
 	// controlling counts the actions under way: the run does not end before them.
 	controlling int
 }
 
-// SendEmail brings one e-mail to its end: one that is stored, or the message of a
-// direct start. Whatever recipients' servers say is its result; only an e-mail that is not
-// there, or a message that is refused, fails the run. Its input is an email.SendEmailInput.
+// SendEmail sends one e-mail until it is finished: a stored e-mail, or the message of a direct
+// start. The answers of recipients' servers are its result. The run fails only for an e-mail
+// that does not exist or a message that is refused. Its input is an email.SendEmailInput.
 func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailResult, error) {
 	s, err := setup(ctx, raw)
 	if err != nil {
@@ -63,7 +64,7 @@ func SendEmail(ctx workflow.Context, raw converter.RawValue) (email.SendEmailRes
 	return res, err
 }
 
-// run brings the e-mail to its end, or waits for the run that does.
+// run sends the e-mail until it is finished, or waits for the run that sends it.
 func (s *sendEmail) run() error {
 	if err := s.accept(); err != nil {
 		return err
@@ -97,36 +98,37 @@ func (s *sendEmail) run() error {
 }
 
 const (
-	// changeSlowDown names the version from which a run waits if the same attempt stays due.
+	// changeSlowDown is the change id of waiting if the same attempt stays due.
 	changeSlowDown = "wait-when-nothing-moves"
-	// rushes is how often in a row an attempt may stay due without a wait, as it does without
-	// a fault while another process makes it. From then on the run waits for 2, 4, 8 … 300 s.
-	rushes     = 5
-	slowDownTo = 5 * time.Minute
+	// maxRepeats is how often in a row an attempt may stay due without a wait. That happens
+	// without a fault while another process makes it. Then the run waits 2, 4, 8 … 300 s.
+	maxRepeats  = 5
+	maxSlowDown = 5 * time.Minute
 )
 
-// slowDown has the run wait if the same attempt is due again and again and is never made:
-// a fault of ours would otherwise fill the history as fast as the machine can.
+// slowDown makes the run wait if the same attempt stays due and is never made. Without the
+// wait, such a fault would fill the history in a tight loop.
 func (s *sendEmail) slowDown(attempt int) {
 	if s.state.Waiting != "" || s.state.NextAttempt != attempt {
-		s.rushed = 0
+		s.repeats = 0
 		return
 	}
-	if s.rushed++; s.rushed <= rushes || workflow.GetVersion(s.ctx, changeSlowDown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if s.repeats++; s.repeats <= maxRepeats || workflow.GetVersion(s.ctx, changeSlowDown, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return
 	}
-	s.log.Error("an attempt is due again and again and is never made", "attempt", attempt, "times", s.rushed)
-	wait := min(time.Second<<min(s.rushed-rushes, 20), slowDownTo)
+	s.log.Error("an attempt stays due and is never made", "attempt", attempt, "times", s.repeats)
+	wait := min(time.Second<<min(s.repeats-maxRepeats, 20), maxSlowDown)
 	s.state.Waiting, s.state.NextAt = email.WaitingRetry, workflow.Now(s.ctx).Add(wait)
 }
 
-// setup reads the input and answers the query, signals and updates from the first task on.
+// setup reads the input and registers the handlers of the query, signals and updates, which
+// must be there from the first workflow task on.
 func setup(ctx workflow.Context, raw converter.RawValue) (*sendEmail, error) {
 	in, err := input[email.SendEmailInput](raw, takesMessage)
 	if err != nil {
 		return nil, err
 	}
-	if err := onlyKnown(ctx, raw, in); err != nil {
+	if err := refuseUnknownMembers(ctx, raw, in); err != nil {
 		return nil, err
 	}
 	if (in.EmailID == "") == (len(in.Message) == 0) {
@@ -135,27 +137,27 @@ func setup(ctx workflow.Context, raw converter.RawValue) (*sendEmail, error) {
 	steps, _ := workflow.NewDisconnectedContext(ctx) // never canceled: the run ends by returning
 	s := &sendEmail{ctx: steps, in: in, log: workflow.GetLogger(ctx), woken: workflow.NewBufferedChannel(ctx, 1)}
 	err = workflow.SetQueryHandlerWithOptions(ctx, email.QueryStatus, func() (email.State, error) { return s.state, nil },
-		workflow.QueryHandlerOptions{Description: "Where the e-mail stands, as this run last saw it"})
+		workflow.QueryHandlerOptions{Description: "The e-mail's state, as this run last read it"})
 	if err != nil {
 		return nil, err
 	}
-	return s, s.listen(ctx)
+	return s, s.handleControls(ctx)
 }
 
-// resolve has the attachments stored, once, when the e-mail is due.
+// resolve reads the plan, and stores the attachments once the e-mail is due.
 func (s *sendEmail) resolve() error {
 	if s.resolved {
 		return nil
 	}
 	in := delivery.ResolveAttachmentsInput{EmailID: s.in.EmailID, Inline: true}
 	res, err := local(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, localOptions("attachments"), in)
-	if err != nil && final(err) {
+	if err != nil && nonRetryable(err) {
 		return err
 	}
 	if err != nil || res.Remote {
-		s.say(s.state.Status, "the attachments are being fetched", "the first attempt")
+		s.describe(s.state.Status, "the attachments are being fetched", "the first attempt")
 		in.Inline = false
-		if res, err = regular(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, s.ranked(regularResolve("fetch attachments")), in); err != nil {
+		if res, err = regular(s.ctx, email.ActivityResolveAttachments, act.ResolveAttachments, s.prioritized(regularResolve("fetch attachments")), in); err != nil {
 			return err
 		}
 	}
@@ -164,7 +166,7 @@ func (s *sendEmail) resolve() error {
 	return nil
 }
 
-// send makes one attempt: inline if it is quick, else at its own pace.
+// send makes one attempt: first inline, then, if that takes too long, as a regular activity.
 func (s *sendEmail) send() (delivery.SendSMTPResult, error) {
 	if s.state.Final || s.problem != "" {
 		return delivery.SendSMTPResult{}, nil
@@ -173,17 +175,17 @@ func (s *sendEmail) send() (delivery.SendSMTPResult, error) {
 	in.Route.Relay, in.Route.Avoid, in.Route.Turn = s.state.OnlyRelay, s.state.FaultyRelay, s.turn
 	res, err := delivery.SendSMTPResult{HandOver: true}, error(nil)
 	if s.turn.Relay == "" { // a relay with a rate is never sent to inline
-		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(attempt(in)), in); err != nil && final(err) {
+		if res, err = local(s.ctx, email.ActivitySendSMTP, act.SendSMTP, localSend(attemptSummary(in)), in); err != nil && nonRetryable(err) {
 			return res, err
 		}
 		res.HandOver = res.HandOver || err != nil
 	}
 	for res.HandOver {
-		if err := s.handedOver(in, res); err != nil {
+		if err := s.publishHandOver(in, res); err != nil {
 			return res, err
 		}
 		in.Inline, in.RelayDown = false, res.RelayDown
-		if res, err = s.sendAtItsPace(in, res); err != nil {
+		if res, err = s.sendRegular(in, res); err != nil {
 			return res, err
 		}
 	}
@@ -194,9 +196,8 @@ func (s *sendEmail) send() (delivery.SendSMTPResult, error) {
 	return res, nil
 }
 
-// handedOver publishes what the run is about to wait for: an exchange that takes
-// its time, or a relay that is not there.
-func (s *sendEmail) handedOver(in delivery.SendSMTPInput, res delivery.SendSMTPResult) error {
+// publishHandOver publishes what the run waits for next: a slow exchange, or a relay.
+func (s *sendEmail) publishHandOver(in delivery.SendSMTPInput, res delivery.SendSMTPResult) error {
 	if res.RelayDown {
 		if res.Relay.Name != "" {
 			s.relay = res.Relay.Name
@@ -205,20 +206,20 @@ func (s *sendEmail) handedOver(in delivery.SendSMTPInput, res delivery.SendSMTPR
 		if res.NoRelay {
 			detail = email.DetailNoRelay
 		}
-		s.sayRelayDown(in, detail, res.Text)
+		s.describeRelayDown(in, detail, res.Text)
 		return s.publish(string(detail))
 	}
-	s.saySending(in)
+	s.describeSending(in)
 	return s.publish(string(email.StatusSending))
 }
 
-// sendAtItsPace makes the attempt as a regular activity. One that waits for a
-// relay is begun anew when somebody wakes the run: what they did may have changed
-// whether it is wanted at all.
-func (s *sendEmail) sendAtItsPace(in delivery.SendSMTPInput, before delivery.SendSMTPResult) (delivery.SendSMTPResult, error) {
+// sendRegular makes the attempt as a regular activity. While the activity waits for a relay,
+// a wake-up of the run starts it anew: the e-mail may have been canceled, held or moved to
+// another relay.
+func (s *sendEmail) sendRegular(in delivery.SendSMTPInput, before delivery.SendSMTPResult) (delivery.SendSMTPResult, error) {
 	ctx, giveUp := workflow.WithCancel(s.ctx)
 	defer giveUp()
-	attempt := begin(ctx, email.ActivitySendSMTP, act.SendSMTP, s.ranked(regularSend(attempt(in))), in)
+	attempt := startRegular(ctx, email.ActivitySendSMTP, act.SendSMTP, s.prioritized(regularSend(attemptSummary(in))), in)
 	woken := false
 	sel := workflow.NewSelector(s.ctx)
 	sel.AddFuture(attempt.Future, func(workflow.Future) {})
@@ -235,18 +236,18 @@ func (s *sendEmail) sendAtItsPace(in delivery.SendSMTPInput, before delivery.Sen
 	return attempt.get(s.ctx)
 }
 
-// record projects the attempt's outcomes into the e-mail, and fires its webhooks.
+// record records the attempt's outcomes, and makes the webhook calls.
 func (s *sendEmail) record(sent delivery.SendSMTPResult) error {
 	in := delivery.RecordStatusInput{EmailID: s.in.EmailID, Attempt: sent.Attempt, Relay: sent.Relay, Unrecorded: sent.Unrecorded, Problem: s.problem}
 	s.problem = ""
-	summary := outcome(sent, in.Problem)
+	summary := recordSummary(sent, in.Problem)
 	res, err := local(s.ctx, email.ActivityRecordStatus, act.RecordStatus, localOptions(summary), in)
-	if err != nil && final(err) {
+	if err != nil && nonRetryable(err) {
 		return err
 	}
 	if err != nil {
-		s.say(s.state.Status, fmt.Sprintf("attempt %d is over, what came of it is being written down", in.Attempt), "the status; nothing is sent meanwhile")
-		if res, err = regular(s.ctx, email.ActivityRecordStatus, act.RecordStatus, s.ranked(regularOptions(summary)), in); err != nil {
+		s.describe(s.state.Status, fmt.Sprintf("attempt %d is over, its outcome is being recorded", in.Attempt), "the status; nothing is sent meanwhile")
+		if res, err = regular(s.ctx, email.ActivityRecordStatus, act.RecordStatus, s.prioritized(regularOptions(summary)), in); err != nil {
 			return err
 		}
 	}
@@ -257,20 +258,20 @@ func (s *sendEmail) record(sent delivery.SendSMTPResult) error {
 		summary = "no webhooks"
 	}
 	if _, err := local(s.ctx, email.ActivityFireWebhooks, act.FireWebhooks, localOptions(summary), fire); err != nil {
-		// The deliveries are rows with a due time: the sweeper finds them, and a
-		// dead receiver must not keep this run open.
+		// The deliveries are rows with a due time, which the sweeper finds. A receiver
+		// that does not answer must not keep this run open.
 		s.log.Warn("webhooks left to the endpoints' runs", "error", err)
 	}
 	return nil
 }
 
-// wait sleeps until the e-mail is due, somebody wakes the run, or the history
-// is long enough for a new one.
+// wait sleeps until the e-mail is due or a signal wakes the run. If the history is long, it
+// continues in a new run instead.
 func (s *sendEmail) wait() error {
 	if workflow.GetInfo(s.ctx).GetContinueAsNewSuggested() && s.controlling == 0 {
 		return workflow.NewContinueAsNewError(s.ctx, email.WorkflowSendEmail, s.in)
 	}
-	if err := s.publish(s.standing()); err != nil {
+	if err := s.publish(s.statusOrDetail()); err != nil {
 		return err
 	}
 	timerCtx, stop := workflow.WithCancel(s.ctx)
@@ -278,31 +279,31 @@ func (s *sendEmail) wait() error {
 	sel := workflow.NewSelector(s.ctx)
 	if at := s.state.NextAt; !at.IsZero() {
 		d := max(at.Sub(workflow.Now(s.ctx)), time.Millisecond)
-		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitingFor()}), func(workflow.Future) {})
+		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitSummary()}), func(workflow.Future) {})
 	}
 	onWake(s.ctx, sel, s.woken, func() {})
-	s.sayWaiting()
+	s.describeWaiting()
 	sel.Select(s.ctx)
-	s.state.Waiting = "" // the gate says whether that is still so
+	s.state.Waiting = "" // the gate decides again whether it has to wait
 	return nil
 }
 
-// standing is where the e-mail stands, in one word.
-func (s *sendEmail) standing() string {
+// statusOrDetail is the e-mail's detail, or its status if it has none.
+func (s *sendEmail) statusOrDetail() string {
 	if s.state.Detail != "" {
 		return string(s.state.Detail)
 	}
 	return string(s.state.Status)
 }
 
-// publish puts where the e-mail stands into the search attributes, where that is
-// news. Each time costs an event.
-func (s *sendEmail) publish(standing string) error {
-	if s.published == standing {
+// publish writes the status to the search attributes, if it has changed: each write adds an
+// event to the history.
+func (s *sendEmail) publish(status string) error {
+	if s.published == status {
 		return nil
 	}
-	s.published = standing
-	updates := []temporal.SearchAttributeUpdate{attrStatus.ValueSet(standing)}
+	s.published = status
+	updates := []temporal.SearchAttributeUpdate{attrStatus.ValueSet(status)}
 	if s.plan.CustomerID != "" {
 		updates = append(updates, attrCustomer.ValueSet(s.plan.CustomerID), attrStream.ValueSet(string(s.plan.Route.Stream)))
 	}
@@ -315,15 +316,15 @@ func (s *sendEmail) publish(standing string) error {
 	return workflow.UpsertTypedSearchAttributes(s.ctx, updates...)
 }
 
-// finish publishes the end and makes the result, once no action is under way any more.
+// finish waits for the actions under way, publishes the final status and returns the result.
 func (s *sendEmail) finish() (email.SendEmailResult, error) {
 	if err := workflow.Await(s.ctx, func() bool { return s.controlling == 0 }); err != nil {
 		return email.SendEmailResult{}, err
 	}
-	s.published = "" // the relay may be news
-	if err := s.publish(s.standing()); err != nil {
+	s.published = "" // publish again: the relay may have changed
+	if err := s.publish(s.statusOrDetail()); err != nil {
 		return email.SendEmailResult{}, err
 	}
-	s.sayFinished()
+	s.describeFinished()
 	return email.SendEmailResult{EmailID: s.in.EmailID, Status: s.state.Status, Detail: s.state.Detail, Recipients: s.state.Results}, nil
 }

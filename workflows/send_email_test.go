@@ -105,7 +105,7 @@ func recording(r *run, states ...email.State) {
 	})
 }
 
-func TestTheHappyPathIsFourSteps(t *testing.T) {
+func TestSendEmailDeliversInFourSteps(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -121,7 +121,7 @@ func TestTheHappyPathIsFourSteps(t *testing.T) {
 	require.Zero(t, r.Now().Sub(start))
 }
 
-func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
+func TestSendEmailRetriesAtNextAt(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -143,9 +143,9 @@ func TestRetriesWaitForTheTimeTheStoreGave(t *testing.T) {
 	require.Equal(t, 6*time.Minute, r.Now().Sub(start))
 }
 
-// TestARunThatGetsNowhereSlowsDown: the store says that an attempt is due, and its gate that
-// none is, for an hour.
-func TestARunThatGetsNowhereSlowsDown(t *testing.T) {
+// TestSendEmailSlowsDownWithoutProgress: for an hour the store's plan says that an attempt is
+// due, and its gate opens none.
+func TestSendEmailSlowsDownWithoutProgress(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -167,7 +167,7 @@ func TestARunThatGetsNowhereSlowsDown(t *testing.T) {
 	require.Less(t, tries, 30)
 }
 
-func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
+func TestSendEmailScheduled(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	due := start.Add(300 * 24 * time.Hour)
@@ -186,7 +186,7 @@ func TestAScheduledMailIsPlannedAgainWhenItIsDue(t *testing.T) {
 	require.Equal(t, 5, len(r.calls))
 }
 
-func TestASignalCutsTheWaitShort(t *testing.T) {
+func TestSendEmailWake(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -210,7 +210,7 @@ func TestASignalCutsTheWaitShort(t *testing.T) {
 	require.Equal(t, time.Minute, r.Now().Sub(start))
 }
 
-func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
+func TestSendEmailHeld(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
@@ -235,7 +235,7 @@ func TestAHeldMailWaitsForASignalAlone(t *testing.T) {
 	require.Equal(t, 100*24*time.Hour, r.Now().Sub(start))
 }
 
-func TestAHandedOverAttemptGoesOnAsARegularActivity(t *testing.T) {
+func TestSendEmailHandOver(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -260,7 +260,7 @@ func TestAHandedOverAttemptGoesOnAsARegularActivity(t *testing.T) {
 	require.Equal(t, 3*time.Minute, r.Now().Sub(start), "the relay's own delay, three times")
 }
 
-func TestStepsFallBackToRegularActivities(t *testing.T) {
+func TestSendEmailFallsBackToRegularActivities(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	on(r, email.ActivityResolveAttachments, func(_ int, in delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
@@ -286,7 +286,7 @@ func TestStepsFallBackToRegularActivities(t *testing.T) {
 	require.Equal(t, email.StatusDelivered, res.Status)
 }
 
-func TestAMissingAttachmentEndsTheMailUnsent(t *testing.T) {
+func TestSendEmailMissingAttachment(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
@@ -306,7 +306,7 @@ func TestAMissingAttachmentEndsTheMailUnsent(t *testing.T) {
 	require.Equal(t, email.DetailAttachment, res.Detail)
 }
 
-func TestUnrecordedOutcomesReachTheRecorder(t *testing.T) {
+func TestSendEmailRecordsUnrecordedOutcomes(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -326,7 +326,7 @@ func TestUnrecordedOutcomesReachTheRecorder(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestACanceledRunEndsTheMailProperly(t *testing.T) {
+func TestSendEmailCanceledRun(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -351,7 +351,7 @@ func TestACanceledRunEndsTheMailProperly(t *testing.T) {
 	require.Contains(t, r.calls, email.ActivityControl)
 }
 
-func TestOnlyInvalidInputFailsARun(t *testing.T) {
+func TestSendEmailFailsOnlyForItsInput(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	on(r, email.ActivityResolveAttachments, func(int, delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
@@ -361,7 +361,7 @@ func TestOnlyInvalidInputFailsARun(t *testing.T) {
 	require.ErrorContains(t, err, "there is no such e-mail")
 }
 
-func TestALongHistoryGoesOnInANewRun(t *testing.T) {
+func TestSendEmailContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	r.SetContinueAsNewSuggested(true)
@@ -377,7 +377,7 @@ func TestALongHistoryGoesOnInANewRun(t *testing.T) {
 	require.Equal(t, "E", in.EmailID)
 }
 
-func TestSearchAttributesSayWhereTheMailIs(t *testing.T) {
+func TestSendEmailSearchAttributes(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -396,7 +396,7 @@ func TestSearchAttributesSayWhereTheMailIs(t *testing.T) {
 	require.Equal(t, []string{"x.test"}, domains)
 }
 
-func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
+func TestSendEmailSignalsAndUpdates(t *testing.T) {
 	t.Parallel()
 	for _, asUpdate := range []bool{false, true} {
 		r := newRun(t)
@@ -444,7 +444,7 @@ func TestActionsComeAsSignalsAndUpdates(t *testing.T) {
 	}
 }
 
-func TestAThrottledMailKeepsItsTurn(t *testing.T) {
+func TestSendEmailKeepsItsTurn(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	resolved(r, ready)
@@ -477,9 +477,8 @@ func TestAThrottledMailKeepsItsTurn(t *testing.T) {
 	require.Equal(t, time.Hour, r.Now().Sub(start))
 }
 
-// A signal with an input that nobody can read is heard all the same, and so is what
-// comes after it.
-func TestAnUnreadableSignalDeafensNobody(t *testing.T) {
+// A signal with an unreadable input is received, and so are the signals after it.
+func TestSendEmailUnreadableSignal(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)
 	canceled := email.State{Status: email.StatusCanceled, Final: true}

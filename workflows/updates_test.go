@@ -18,9 +18,9 @@ import (
 	"github.com/postrider/postrider/workflows"
 )
 
-// TestUpdatesAreRefusedInOurWords: whatever comes with an update, and whatever update it
-// is, the caller gets the type invalid_request and no name of Go's.
-func TestUpdatesAreRefusedInOurWords(t *testing.T) {
+// TestSendEmailRefusedUpdates: for a wrong argument or an unknown update the caller gets an
+// error of type invalid_request that names no Go type.
+func TestSendEmailRefusedUpdates(t *testing.T) {
 	t.Parallel()
 	failures := workflows.Failures{FailureConverter: temporal.GetDefaultFailureConverter()}
 	for name, tt := range map[string]struct {
@@ -28,11 +28,11 @@ func TestUpdatesAreRefusedInOurWords(t *testing.T) {
 		args   []any
 		words  string
 	}{
-		"a time in words":    {"reschedule", []any{map[string]string{"send_at": "tomorrow"}}, "give the new time as RFC 3339 has it"},
-		"a time of no type":  {"reschedule", []any{map[string]any{"send_at": 17}}, "give the new time as RFC 3339 has it"},
-		"no argument":        {"reschedule", nil, "give the new time as RFC 3339 has it"},
-		"null":               {"reschedule", []any{nil}, "give the new time as RFC 3339 has it"},
-		"a string":           {"reschedule", []any{"2026-01-02T15:04:05Z"}, "give the new time as RFC 3339 has it"},
+		"a time in words":    {"reschedule", []any{map[string]string{"send_at": "tomorrow"}}, "give the new time in RFC 3339 format"},
+		"a time of no type":  {"reschedule", []any{map[string]any{"send_at": 17}}, "give the new time in RFC 3339 format"},
+		"no argument":        {"reschedule", nil, "give the new time in RFC 3339 format"},
+		"null":               {"reschedule", []any{nil}, "give the new time in RFC 3339 format"},
+		"a string":           {"reschedule", []any{"2026-01-02T15:04:05Z"}, "give the new time in RFC 3339 format"},
 		"an unknown update":  {"pause", nil, `there is no update "pause": SendEmail takes cancel, hold`},
 		"unknown, with dots": {"a. KnownUpdates", nil, "there is no update"},
 	} {
@@ -67,9 +67,9 @@ func TestUpdatesAreRefusedInOurWords(t *testing.T) {
 	require.Equal(t, "no update", other.GetMessage(), "other errors are as they were")
 }
 
-// TestUpdatesWithoutAnArgumentAreTaken: but reschedule, no action needs one, and what
-// comes with it is not looked at.
-func TestUpdatesWithoutAnArgumentAreTaken(t *testing.T) {
+// TestSendEmailUpdatesWithoutArgument: only reschedule needs an argument. Those of other
+// updates are ignored.
+func TestSendEmailUpdatesWithoutArgument(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]any{nil, {17}} {
 		r := newRun(t)
@@ -99,9 +99,8 @@ func TestUpdatesWithoutAnArgumentAreTaken(t *testing.T) {
 	}
 }
 
-// TestWakeUpsOfAFinishedRunAreNoWarning: a wake-up that comes while the e-mail ends is not
-// needed any more.
-func TestWakeUpsOfAFinishedRunAreNoWarning(t *testing.T) {
+// TestSendEmailLateWakeUps: the SDK logs no warning of a wake-up that comes while the run ends.
+func TestSendEmailLateWakeUps(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
 	var suite testsuite.WorkflowTestSuite
