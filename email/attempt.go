@@ -2,33 +2,33 @@ package email
 
 import "time"
 
-// Attempt is one attempt as the journal knows it.
+// Attempt is one attempt as it is in the journal.
 type Attempt struct {
 	Number       int
 	Phase        JournalPhase
 	Relay        Relay
 	RecipientIDs []string
-	// OpenedAt, DataSentAt and DoneAt are when the phases began; zero for one that
-	// it has not reached.
+	// OpenedAt, DataSentAt and DoneAt are when the phases began; zero for a phase that the
+	// attempt has not reached.
 	OpenedAt, DataSentAt, DoneAt time.Time
-	// MessageSHA256 and MessageBytes are of what went out before the final dot.
+	// MessageSHA256 and MessageBytes are those of the encoded message, before dot-stuffing.
 	MessageSHA256 string
 	MessageBytes  int64
-	// Transcript is empty until it is done, and where its process died.
+	// Transcript is empty until the attempt is done. It stays empty if the process was killed.
 	Transcript []Step
 }
 
-// Action is what somebody wants done with an e-mail. REST, signals and updates
-// all mean the same by it.
+// Action is what a customer or an operator can do with an e-mail. REST, signals and updates
+// have the same actions with the same meaning.
 type Action string
 
-// The actions. One that is in force already changes nothing and is no error; one
-// that comes too late is a Failure with CodeConflict that names the state.
+// The actions. An action that is in force already changes nothing and is no error. One that
+// comes too late is a Failure with CodeConflict that names the state.
 const (
-	// ActionCancel ends what has not been sent. While an attempt is open it is
-	// remembered: what the server accepts stays accepted.
+	// ActionCancel cancels the recipients that have not been sent to. While an attempt is
+	// open, it applies to the recipients that the attempt does not deliver to.
 	ActionCancel Action = "cancel"
-	// ActionHold keeps further attempts from beginning.
+	// ActionHold prevents further attempts until ActionResume.
 	ActionHold Action = "hold"
 	// ActionResume ends a hold.
 	ActionResume Action = "resume"

@@ -28,37 +28,37 @@ type BatchMode string
 const (
 	// BatchStrict refuses the whole batch: all of it is accepted, or nothing.
 	BatchStrict BatchMode = "strict"
-	// BatchPermissive accepts what is good and tells what is not.
+	// BatchPermissive accepts the valid items and lists the refused ones.
 	BatchPermissive BatchMode = "permissive"
 )
 
-// BatchRequest is many messages to be accepted together.
+// BatchRequest is many messages that are accepted in one transaction.
 type BatchRequest struct {
 	Mode BatchMode
-	// Len is how many items there are; Message makes the i-th. It is called once or
-	// more for each, in order, so that not all are in memory at once. An error is the
-	// Failure that refuses the item.
+	// Len is how many items there are; Message returns the i-th. It is called one or more
+	// times per item, in order, so that not all are in memory at once. Its error is the Failure
+	// that refuses the item.
 	Len     int
 	Message func(i int) (Message, error)
-	// Place is where the request has the i-th message, Sender where it names that
-	// one's sender, as JSON Pointers.
+	// Place is the JSON Pointer to the i-th message in the request, Sender that to its
+	// sender.
 	Place, Sender func(i int) string
-	// Refuse says whether and why the sender of the item may not send it. nil refuses
-	// none.
+	// Refuse returns why the sender of the item may not send it, or nil. If Refuse is nil, no
+	// item is refused.
 	Refuse func(i int, m Message) *Failure
 }
 
-// Batch is what became of a BatchRequest. Each item is an e-mail of its own.
+// Batch is an accepted BatchRequest. Each accepted item is an e-mail of its own.
 type Batch struct {
 	ID         string
 	CustomerID string
-	// WorkflowID is the run that works through the batch.
+	// WorkflowID is the workflow id of the run that sends the batch.
 	WorkflowID string
 	Mode       BatchMode
 	// Total is how many items there were, refused ones included.
 	Total int
-	// RefusedCount is how many items were refused. Refused says why, in the answer to the
-	// acceptance only.
+	// RefusedCount is how many items were refused. Refused lists them with the reasons; only
+	// the response that accepts the batch has it.
 	RefusedCount int
 	Refused      []RefusedItem
 	// Held: the whole batch was held and not resumed.
@@ -68,10 +68,10 @@ type Batch struct {
 	FinishedAt time.Time
 }
 
-// Accepted is how many e-mails it made.
+// Accepted is how many e-mails the batch has.
 func (b Batch) Accepted() int { return b.Total - b.RefusedCount }
 
-// RefusedItem is an item that made no e-mail.
+// RefusedItem is an item that was not accepted.
 type RefusedItem struct {
 	Index  int
 	Code   Code
@@ -83,20 +83,19 @@ type RefusedItem struct {
 type BatchItem struct {
 	Index   int
 	EmailID string
-	// Detail is scheduled where the first attempt is for later.
+	// Detail is scheduled if the first attempt is later; otherwise it is empty.
 	Detail Detail
 }
 
-// BatchProgress is how far a batch has come.
+// BatchProgress is a batch with the counts of its e-mails.
 type BatchProgress struct {
 	Batch
-	// Emails counts its e-mails by status; Details counts the open ones by what they
-	// wait for.
+	// Emails counts the e-mails by status. Details counts the open ones by their detail.
 	Emails  StatusCounts
 	Details map[Detail]int
-	// Rate is how many e-mails a second have reached their end over the last 10 s,
-	// canceled ones left out.
+	// Rate is how many e-mails per second were finished in the last 10 s, without canceled
+	// ones.
 	Rate float64
-	// NextAt is when the next of them is due; zero when none waits.
+	// NextAt is when the next e-mail is due; zero if none waits for a time.
 	NextAt time.Time
 }

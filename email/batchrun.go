@@ -3,18 +3,18 @@ package email
 // SendBatchInput starts SendBatch for a batch that is stored already.
 type SendBatchInput struct {
 	BatchID string `json:"batch_id"`
-	// Sent carries the counts over to a continued run.
+	// Sent are the counts of the runs before a continue-as-new.
 	Sent BatchCounts `json:"sent,omitzero"`
 }
 
-// BatchCounts counts what a batch's run has sent: attempts by how each e-mail stood
-// after it.
+// BatchCounts counts the attempts of a batch's run, by the e-mail's status after the attempt.
 type BatchCounts struct {
 	Delivered int `json:"delivered"`
 	Bounced   int `json:"bounced,omitempty"`
 	Failed    int `json:"failed,omitempty"`
 	Canceled  int `json:"canceled,omitempty"`
-	// Open are those that go on: deferred ones, in runs of their own.
+	// Open are the e-mails that are still open: deferred ones, which continue in runs of their
+	// own.
 	Open int `json:"open,omitempty"`
 }
 
@@ -27,10 +27,10 @@ func (c *BatchCounts) Add(o BatchCounts) {
 	c.Open += o.Open
 }
 
-// Attempted is how many attempts they stand for.
+// Attempted is the number of attempts.
 func (c BatchCounts) Attempted() int { return c.Delivered + c.Bounced + c.Failed + c.Canceled + c.Open }
 
-// SendBatchResult is what the run did. The e-mails themselves say what became of them.
+// SendBatchResult counts what the run sent. Later attempts at deferred e-mails are not in it.
 type SendBatchResult struct {
 	BatchID string      `json:"batch_id"`
 	Sent    BatchCounts `json:"sent"`

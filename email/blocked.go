@@ -9,14 +9,13 @@ import (
 	"unicode"
 )
 
-// executables are the extensions that mail servers refuse, and that nobody
-// should open from a mail.
+// executables are the extensions of programs and disk images, which mail servers refuse.
 var executables = words(`ade adp apk app appinstaller application appref-ms appx appxbundle bat cab chm cmd com cpl
 	diagcab diagcfg diagpkg dll dmg ex ex_ exe gadget hlp hta img inf ins iso isp jar jnlp js jse lib lnk mde mjs msc msh
 	msi msix msixbundle msp mst nsh ocx osd pif pkg ps1 ps1xml ps2 ps2xml psc1 psc2 psm1 reg scf scr sct shb shs sys
 	url vb vbe vbs vhd vhdx vxd wsc wsf wsh xll`)
 
-// executableTypes are the media types that say the same as an extension.
+// executableTypes maps the media types of such files to an extension.
 var executableTypes = map[string]string{
 	"application/x-msdownload": "exe", "application/x-msdos-program": "exe", "application/x-dosexec": "exe",
 	"application/x-executable": "exe", "application/x-elf": "exe", "application/x-sharedlib": "exe",
@@ -35,12 +34,12 @@ func words(list string) map[string]bool {
 	return out
 }
 
-// Blocklist says which files are not sent, because mail servers refuse them. The
+// Blocklist is the list of file types that are not sent, because mail servers refuse them. The
 // zero value is the built-in list.
 type Blocklist struct{ own map[string]bool }
 
-// Block makes a list of extensions, in lower case and without a dot. None at all
-// blocks nothing; nil is the built-in list.
+// Block makes a Blocklist of extensions, which are in lower case and without a dot. An empty
+// slice blocks nothing; nil is the built-in list.
 func Block(extensions []string) Blocklist {
 	if extensions == nil {
 		return Blocklist{}
@@ -48,7 +47,7 @@ func Block(extensions []string) Blocklist {
 	return Blocklist{own: words(strings.Join(extensions, " "))}
 }
 
-// Extensions are those on the list, in their order.
+// Extensions are the blocked extensions, sorted.
 func (b Blocklist) Extensions() []string { return slices.Sorted(maps.Keys(b.list())) }
 
 func (b Blocklist) list() map[string]bool {
@@ -58,8 +57,8 @@ func (b Blocklist) list() map[string]bool {
 	return b.own
 }
 
-// Name says why a file of that name is not sent; empty if it may be. Some mail programs
-// decode a name that looks encoded, so what it decodes to counts too.
+// Name is why a file of that name is not sent; empty if it is sent. Some mail programs decode a
+// name that looks encoded, so the decoded names are checked too.
 func (b Blocklist) Name(filename string) string {
 	for _, name := range readings(filename) {
 		if ext := Extension(name); b.list()[ext] {
@@ -69,7 +68,8 @@ func (b Blocklist) Name(filename string) string {
 	return ""
 }
 
-// Type says the same of a media type: one is as blocked as its extension.
+// Type is why a file of that media type is not sent; empty if it is sent. A media type is
+// blocked if its extension is.
 func (b Blocklist) Type(mediaType string) string {
 	base, _, _ := strings.Cut(mediaType, ";")
 	base = strings.ToLower(strings.TrimSpace(base))
@@ -79,15 +79,15 @@ func (b Blocklist) Type(mediaType string) string {
 	return ""
 }
 
-// machO are the first bytes of macOS programs; the universal ones share theirs
-// with compiled Java classes.
+// machO are the first bytes of macOS programs. Universal binaries and compiled Java classes
+// begin with the same bytes.
 var machO = [][]byte{
 	{0xfe, 0xed, 0xfa, 0xce}, {0xfe, 0xed, 0xfa, 0xcf}, {0xce, 0xfa, 0xed, 0xfe}, {0xcf, 0xfa, 0xed, 0xfe},
 	{0xca, 0xfe, 0xba, 0xbe}, {0xca, 0xfe, 0xba, 0xbf},
 }
 
-// Content says the same of a file that begins with head, of which 64 bytes are
-// enough: programs are blocked whatever their name while exe is on the list.
+// Content is why a file that begins with head is not sent; empty if it is sent. 64 bytes of it
+// are enough. Programs are blocked under any name while exe is on the list.
 func (b Blocklist) Content(head []byte) string {
 	if !b.list()["exe"] {
 		return ""
@@ -110,8 +110,8 @@ func (b Blocklist) Content(head []byte) string {
 	return "the content is a " + kind + " program, which is not sent whatever its name"
 }
 
-// Extension is what a file manager takes for a name's type, in lower case: other
-// systems drop trailing dots and spaces, and what follows a colon.
+// Extension is the extension of a file name, in lower case, as the recipient's file manager
+// sees it: Windows drops trailing dots and spaces, and the part after a colon.
 func Extension(filename string) string {
 	name, _, _ := strings.Cut(strings.ToLower(filename), ":")
 	name = strings.Map(func(r rune) rune {

@@ -37,8 +37,8 @@ func TestBlocklist(t *testing.T) {
 	}
 }
 
-// The list stands where customers look for it.
-func TestTheBuiltInListIsDocumented(t *testing.T) {
+// docs/api.md shows the built-in list.
+func TestBlocklistIsDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/api.md")
 	require.NoError(t, err)

@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// The names an outside Temporal client needs. They are published: a change
-// here breaks programs that are not ours.
+// The names that a Temporal client needs. They are published: a change here breaks programs of
+// customers.
 const (
 	WorkflowSendEmail = "SendEmail"
-	// WorkflowDeliverWebhooks is one run per endpoint that has deliveries
-	// waiting; ours to start.
+	// WorkflowDeliverWebhooks is one run per endpoint that has deliveries waiting. Only
+	// Postrider starts it.
 	WorkflowDeliverWebhooks = "DeliverWebhooks"
-	// WorkflowSendBatch is one run per batch; ours to start.
+	// WorkflowSendBatch is one run per batch. Only Postrider starts it.
 	WorkflowSendBatch = "SendBatch"
 	TaskQueue         = "postrider"
 
-	// WorkflowIDPrefix and the e-mail's id make the workflow id of a mail that
-	// came in over REST.
+	// WorkflowIDPrefix and the e-mail's id are the workflow id of an e-mail that was accepted
+	// over REST.
 	WorkflowIDPrefix = "email-"
-	// BatchWorkflowIDPrefix and the batch's id make that of SendBatch.
+	// BatchWorkflowIDPrefix and the batch's id are the workflow id of SendBatch.
 	BatchWorkflowIDPrefix = "batch-"
-	// WebhookWorkflowIDPrefix and the endpoint's id make that of DeliverWebhooks.
+	// WebhookWorkflowIDPrefix and the endpoint's id are the workflow id of DeliverWebhooks.
 	WebhookWorkflowIDPrefix = "webhook-"
 
-	// NexusService and its operation NexusOperationSend are SendEmail for other
-	// namespaces: input and result are a direct start's. Its workflow ids are
-	// NexusWorkflowIDPrefix and the id of the request.
+	// NexusService and its operation NexusOperationSend start SendEmail from other namespaces.
+	// Input and result are those of a direct start. The workflow id is NexusWorkflowIDPrefix
+	// and the id of the request.
 	NexusService          = "email"
 	NexusOperationSend    = "send"
 	NexusWorkflowIDPrefix = "nexus-"
@@ -35,25 +35,24 @@ const (
 	ActivitySendSMTP           = "SendSMTP"
 	ActivityRecordStatus       = "RecordStatus"
 	ActivityFireWebhooks       = "FireWebhooks"
-	// ActivityControl carries out an action on behalf of a signal or a
-	// cancellation; it stands in a history only where that happened.
+	// ActivityControl carries out the action of a signal or update, or a cancellation.
 	ActivityControl = "ControlEmail"
-	// ActivityAccept accepts the message of a direct start; the first step of one.
+	// ActivityAccept stores the message of a direct start, as the run's first step.
 	ActivityAccept = "AcceptEmail"
-	// ActivityFollow waits for the end of an e-mail that another run sends; it
-	// stands in the history of a direct start that repeats an earlier one.
+	// ActivityFollow waits until an e-mail that another run sends is finished: in the run of a
+	// direct start that repeats an earlier one.
 	ActivityFollow = "FollowEmail"
-	// ActivityDeliverWebhooks belongs to DeliverWebhooks.
+	// ActivityDeliverWebhooks is the activity of DeliverWebhooks.
 	ActivityDeliverWebhooks = "DeliverDueWebhooks"
 
-	// These belong to SendBatch.
+	// The activities of SendBatch.
 	ActivityPlanBatch    = "PlanBatch"
 	ActivitySendChunk    = "SendBatchChunk"
 	ActivityRecordChunk  = "RecordBatchChunk"
 	ActivityControlBatch = "ControlBatch"
 
-	// SignalWake makes a run look at the e-mail's row again. It carries
-	// nothing: what happened is in Postgres. One too many is harmless.
+	// SignalWake makes a run read its e-mail's row again. It has no input: the state is in
+	// Postgres. A needless signal is harmless.
 	SignalWake = "wake"
 	// QueryStatus answers with a State.
 	QueryStatus = "status"
@@ -71,18 +70,18 @@ const (
 // named by EmailID alone, or with a message, under any workflow id (a direct start).
 type SendEmailInput struct {
 	EmailID string `json:"email_id,omitempty"`
-	// CustomerID is on whose behalf the message is sent.
+	// CustomerID is the id of the customer that sends the message.
 	CustomerID string `json:"customer_id,omitempty"`
-	// Message is what POST /v1.0/emails takes, in either shape, at most
-	// MaxDirectMessageBytes. It is kept as it is, so that the workflow never interprets it.
+	// Message is a body of POST /v1.0/emails, in either shape, of at most
+	// MaxDirectMessageBytes. It is raw JSON, so that the workflow does not interpret it.
 	Message json.RawMessage `json:"message,omitempty"`
-	// IdempotencyKey is the caller's name for the message, as the header
-	// Idempotency-Key. Empty means that the workflow id is the name.
+	// IdempotencyKey identifies the message, as the header Idempotency-Key does. Empty means
+	// that the workflow id does.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
-// SendEmailResult is what became of the e-mail. What recipients' servers said
-// is a result, never an error. Addresses are masked (MaskAddress).
+// SendEmailResult is the e-mail's final status. A refusal by a recipient's server is in the
+// result, and is not an error. Addresses are masked (MaskAddress).
 type SendEmailResult struct {
 	EmailID    string            `json:"email_id"`
 	Status     Status            `json:"status"`
@@ -90,7 +89,7 @@ type SendEmailResult struct {
 	Recipients []RecipientResult `json:"recipients"`
 }
 
-// RecipientResult is one recipient's end.
+// RecipientResult is one recipient's final status.
 type RecipientResult struct {
 	ID       string          `json:"id"`
 	Address  string          `json:"address"`
@@ -101,33 +100,32 @@ type RecipientResult struct {
 	Attempts int             `json:"attempts"`
 }
 
-// State is where an e-mail stands, as a workflow needs it: taken from Postgres
-// by an activity, so that the workflow never counts anything itself.
+// State is an e-mail's state as a workflow needs it. An activity reads it from Postgres, so
+// that the workflow keeps no counts of its own.
 type State struct {
 	Status Status `json:"status"`
 	Detail Detail `json:"status_detail,omitempty"`
-	// Final: nothing will be attempted any more.
+	// Final: the e-mail is finished; no attempt follows.
 	Final bool `json:"final,omitempty"`
-	// NextAttempt is the number to call SendSMTP with.
+	// NextAttempt is the number of the next attempt, for SendSMTP.
 	NextAttempt int `json:"next_attempt,omitempty"`
-	// Open is how many recipients are not at their end.
+	// Open is how many recipients are not finished.
 	Open int `json:"open,omitempty"`
 	// NextAt is when the next attempt is due; zero with Waiting empty means now.
 	NextAt time.Time `json:"next_at,omitzero"`
-	// Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
-	// "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due.
+	// Waiting is what the next attempt waits for. Empty means that an attempt is due.
 	Waiting Waiting `json:"waiting,omitempty"`
-	// HeldBy is who holds it, while it waits for that.
+	// HeldBy are the holders that keep the e-mail; empty unless it is held.
 	HeldBy []Holder `json:"held_by,omitempty"`
-	// ThrottledBy names what it waits for while throttled: "relay:NAME",
-	// "recipients:DOMAIN" or "warmup:DOMAIN".
+	// ThrottledBy names the rate or plan that throttles the e-mail: "relay:NAME",
+	// "recipients:DOMAIN" or "warmup:DOMAIN". Empty unless it is throttled.
 	ThrottledBy ThrottledBy `json:"throttled_by,omitempty"`
-	// OnlyRelay names the relay that the next attempt goes to, because its answer to the
-	// message never came. Empty means any.
+	// OnlyRelay names the only relay that the next attempt may use, because that relay's reply
+	// to the message never came. Empty means any relay.
 	OnlyRelay string `json:"only_relay,omitempty"`
-	// FaultyRelay names the relay that it waits for, because of the relay's fault.
+	// FaultyRelay names the relay whose fault ended the last attempt. Empty means none.
 	FaultyRelay string `json:"faulty_relay,omitempty"`
-	// Last is the reply that best explains the wait, its addresses masked.
+	// Last is the reply that best explains the wait, with masked addresses.
 	Last Reply `json:"last,omitzero"`
 	// Results is filled when Final, for the run's result.
 	Results []RecipientResult `json:"results,omitempty"`

@@ -6,13 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// Email is a stored message with its life so far.
+// Email is a stored message with its state.
 type Email struct {
 	ID         string
 	CustomerID string
-	// WorkflowID is the run that owns the mail; it is the authority on that.
+	// WorkflowID is the workflow id of the run that sends the e-mail.
 	WorkflowID string
-	// BatchID is the batch that it came in with; empty for none.
+	// BatchID is the batch that the e-mail belongs to; empty for none.
 	BatchID string
 	Message
 	// TextCut is set in lists where Text is only the beginning of the text.
@@ -20,15 +20,15 @@ type Email struct {
 
 	Status Status
 	Detail Detail
-	// HeldBy is who keeps it from being attempted. Empty where nobody does, or where it was
-	// held by a version that did not note who.
+	// HeldBy are the holders that prevent attempts. Empty if the e-mail is not held, or if a
+	// version held it that did not store the holder.
 	HeldBy     []Holder
 	Recipients []Recipient
 	// Attempts is the number of the last attempt, 0 before the first.
 	Attempts int
-	// NextAttemptAt is zero when nothing is due: finished, held, or sending now.
+	// NextAttemptAt is zero if no attempt is due: the e-mail is finished, held or being sent.
 	NextAttemptAt time.Time
-	// RelayFault is why no relay takes it; nil unless Detail is relay_down or no_relay.
+	// RelayFault is why no relay takes the e-mail; nil unless Detail is relay_down or no_relay.
 	RelayFault *RelayFault
 
 	CreatedAt time.Time
@@ -38,11 +38,11 @@ type Email struct {
 	DeletedAt time.Time
 }
 
-// MaxListedText is how many bytes of its text an e-mail has in a list.
+// MaxListedText bounds the text of an e-mail in a list, in bytes.
 const MaxListedText = 4 << 10
 
-// CutText is a text as lists show it: at most MaxListedText bytes, cut between two
-// characters, and whether it was cut.
+// CutText cuts a text for a list to at most MaxListedText bytes, between two characters. It
+// reports whether it has cut.
 func CutText(s string) (string, bool) {
 	if len(s) <= MaxListedText {
 		return s, false
@@ -63,15 +63,15 @@ type Recipient struct {
 	Status   RecipientStatus
 	Reason   Detail
 	Attempts int
-	// Reply is the last one that concerned this recipient.
+	// Reply is the last SMTP reply for this recipient.
 	Reply
 	NextAttemptAt time.Time
-	// AcceptedBy says who took the mail; nil unless delivered.
+	// AcceptedBy is the server that accepted the message; nil unless delivered.
 	AcceptedBy *Acceptance
 	StatusAt   time.Time
 }
 
-// Acceptance is a next hop's promise for one recipient.
+// Acceptance is the positive reply of the next hop for one recipient.
 type Acceptance struct {
 	Host string `json:"host"`
 	Reply
@@ -79,8 +79,8 @@ type Acceptance struct {
 	Means AcceptMeans `json:"means"`
 }
 
-// AsAccepted is the e-mail as the answer to its acceptance showed it: what has
-// happened since is left out.
+// AsAccepted is the e-mail as it was when it was accepted. The answer to a repeated request
+// shows it.
 func (e Email) AsAccepted() Email {
 	due := e.CreatedAt
 	e.Status, e.Detail = StatusQueued, ""
@@ -96,8 +96,8 @@ func (e Email) AsAccepted() Email {
 	return e
 }
 
-// Idempotency is a client's own name for a request: the same key and fingerprint
-// is the same request, sent again.
+// Idempotency identifies a request of a client. A request with the same key and the same
+// fingerprint is a repetition.
 type Idempotency struct {
 	// Key has 1 to 256 printable ASCII characters; empty means none.
 	Key string
@@ -105,10 +105,10 @@ type Idempotency struct {
 	Fingerprint string
 }
 
-// IdempotencyKept is how long a key is remembered.
+// IdempotencyKept is how long a key is stored.
 const IdempotencyKept = 7 * 24 * time.Hour
 
-// Counts tallies an e-mail's recipients by where they stand.
+// Counts are the numbers of an e-mail's recipients by status.
 type Counts struct {
 	Total     int `json:"total"`
 	Open      int `json:"open"`
@@ -118,7 +118,7 @@ type Counts struct {
 	Canceled  int `json:"canceled"`
 }
 
-// Count tallies recipients.
+// Count counts recipients by status.
 func Count(rs []Recipient) Counts {
 	c := Counts{Total: len(rs)}
 	for _, r := range rs {
@@ -138,10 +138,10 @@ func Count(rs []Recipient) Counts {
 	return c
 }
 
-// Cursor is a place in a list that runs from new to old: the last row seen.
+// Cursor is a position in a list that is ordered from new to old: the last row of a page.
 type Cursor struct {
 	// At is that row's time; zero is the beginning of the list.
 	At time.Time
-	// ID tells rows of the same time apart; empty means all that are older than At.
+	// ID orders rows of the same time; empty means all rows older than At.
 	ID string
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-func TestAMessageCarriesWhatIsStored(t *testing.T) {
+func TestMessageCarried(t *testing.T) {
 	t.Parallel()
 	stored := email.Attachment{ID: "1", BlobID: "b"}
 	m := email.Message{Attachments: []email.Attachment{{ID: "0", Optional: true, Problem: "404"}, stored}}

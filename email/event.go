@@ -19,23 +19,23 @@ const (
 	EventExpired    EventType = "email.expired"
 	EventCanceled   EventType = "email.canceled"
 	EventSuppressed EventType = "email.suppressed"
-	// EventAmbiguous: the server's answer to the message never came. What becomes of
-	// the recipient follows in an event of its own.
+	// EventAmbiguous: the server's reply to the message never came. The recipient's status
+	// follows in an event of its own.
 	EventAmbiguous EventType = "email.ambiguous"
-	// EventCompleted is sent once per e-mail, with the counts, when the last
-	// recipient has reached its end.
+	// EventCompleted is written once per e-mail, with the counts, when the last recipient is
+	// finished.
 	EventCompleted EventType = "email.completed"
-	// EventCancelRequested: canceled while an attempt was open; what that
-	// attempt defers will be canceled.
+	// EventCancelRequested: the e-mail was canceled while an attempt was open. Recipients that
+	// the attempt defers will be canceled.
 	EventCancelRequested EventType = "email.cancel_requested"
-	// EventHeld and EventResumed: somebody stopped further attempts, or let them go on.
+	// EventHeld and EventResumed: a customer or an operator held the e-mail or resumed it.
 	EventHeld    EventType = "email.held"
 	EventResumed EventType = "email.resumed"
-	// EventDeleted: gone from lists, still readable by id.
+	// EventDeleted: lists no longer have the e-mail; it can still be read by id.
 	EventDeleted EventType = "email.deleted"
 )
 
-// Event is one line of an e-mail's history.
+// Event is one entry in an e-mail's history.
 type Event struct {
 	ID         string
 	EmailID    string
@@ -43,13 +43,13 @@ type Event struct {
 	// Sequence counts the events of one e-mail from 1, without gaps.
 	Sequence int64
 	Type     EventType
-	// RecipientID is empty for what concerns the whole e-mail.
+	// RecipientID is empty for an event of the whole e-mail.
 	RecipientID string
 	Attempt     int
 	Reply
 	Reason Detail
-	// Holder is whose hold email.held and email.resumed are about; empty for others, and for
-	// holds of versions that did not know.
+	// Holder is the holder of email.held and email.resumed. It is empty for other events, and
+	// for holds of versions that did not store it.
 	Holder Holder
 	At     time.Time
 }

@@ -10,7 +10,7 @@ import (
 // (problem+json "code") and of the Temporal contract (application error type).
 type Code string
 
-// The codes. What is not among them is a fault of our own.
+// The codes. An error without one of them is an internal error.
 const (
 	CodeMalformedJSON        Code = "malformed_json"
 	CodeInvalidRequest       Code = "invalid_request"
@@ -21,30 +21,29 @@ const (
 	CodeTooLarge             Code = "too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeDomainUnverified     Code = "sender_domain_unverified"
-	// CodeBlocked names a file that is not sent; as the code of a field.
+	// CodeBlocked is the code of a field error: the file's type is not sent (Blocklist).
 	CodeBlocked     Code = "attachment_blocked"
 	CodeUnavailable Code = "unavailable"
-	// CodeCredits: what was prepaid is used up.
+	// CodeCredits: the customer's prepaid credits are used up.
 	CodeCredits Code = "credits_exhausted"
-	// CodeTooMany: come again after RetryAfter.
+	// CodeTooMany: a rate limit is reached; try again after the header Retry-After.
 	CodeTooMany             Code = "too_many_requests"
 	CodeIdempotencyConflict Code = "idempotency_conflict"
 )
 
-// FieldError is one thing wrong with a request.
+// FieldError is one problem of a request.
 type FieldError struct {
 	// Pointer is a JSON Pointer (RFC 6901) into the body; for a query
 	// parameter, a header or a direct start's own members its name, without a slash.
 	Pointer string `json:"pointer"`
-	// Code is the stable name of what is wrong, for example "missing".
+	// Code is the stable name of the problem, for example "missing".
 	Code string `json:"code"`
-	// Detail says what to do. It never repeats the value.
+	// Detail says how to correct it. It never repeats the value.
 	Detail string `json:"detail"`
 }
 
-// Failure is an error that its receiver can act upon: it carries a stable code
-// and says in words what to do. Anything else is a fault of our own and is
-// shown to clients as such, without its text.
+// Failure is an error that the caller can act upon: it has a stable code, and a detail that
+// says what to do. Any other error is an internal one: clients get no text of it.
 type Failure struct {
 	Code   Code
 	Detail string
@@ -69,7 +68,7 @@ func (f *Failure) Error() string {
 		fmt.Fprintf(&b, "; %s: %s", e.Pointer, e.Detail)
 	}
 	if f.Err != nil {
-		// A cause of the same code does not name it again.
+		// The code is not repeated if the cause has the same.
 		b.WriteString(": " + strings.TrimPrefix(f.Err.Error(), string(f.Code)+": "))
 	}
 	return b.String()

@@ -10,10 +10,10 @@ import (
 // maxReadings bounds how often a name is decoded again.
 const maxReadings = 32
 
-// readings are the names that a mail program may read in a file's name: the name, and what
-// encoded words (RFC 2047), a charset before two apostrophes (RFC 2231) and percent-encoding
-// (RFC 3986) in it stand for, in any order and one inside the other. Of a name with a NUL,
-// its beginning counts too.
+// readings are the names that a mail program may make of a file's name. They are the name
+// itself and its decoded forms: encoded words (RFC 2047), a charset before two apostrophes
+// (RFC 2231) and percent-encoding (RFC 3986), also nested in any order. For a name with a NUL,
+// the part before it is one more.
 func readings(filename string) []string {
 	out := []string{filename}
 	for i := 0; i < len(out) && len(out) < maxReadings; i++ {
@@ -27,14 +27,14 @@ func readings(filename string) []string {
 }
 
 var (
-	// The end of a word may be missing: some programs do not ask for it.
+	// The closing ?= may be missing: some programs do not require it.
 	encodedWord  = regexp.MustCompile(`=\?[^?\s]*\?([bBqQ])\?([^?]*)(\?=|$)`)
 	betweenWords = regexp.MustCompile(`\?=\s+=\?`)
 	extCharset   = regexp.MustCompile(`^[A-Za-z0-9_.:-]*'[A-Za-z0-9-]*'`)
 )
 
-// withoutWords decodes encoded words. It takes every charset for ASCII with other bytes
-// around it: letters and dots of an extension are the same in nearly all.
+// withoutWords decodes encoded words. It treats every charset as ASCII: letters and dots of an
+// extension have the same bytes in nearly all.
 func withoutWords(s string) string {
 	if !strings.Contains(s, "=?") {
 		return s
@@ -66,7 +66,7 @@ func beforeNUL(s string) string {
 	return before
 }
 
-// unescaped decodes two hexadecimal digits behind a sign, and leaves all else.
+// unescaped decodes two hexadecimal digits after a sign, and keeps all other bytes.
 func unescaped(s string, sign byte) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {

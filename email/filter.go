@@ -2,8 +2,8 @@ package email
 
 import "time"
 
-// Filter narrows a list of e-mails. The zero value takes all; every member that
-// is set has to hold.
+// Filter selects e-mails of a list: those that match all fields that are set. The zero value
+// selects all.
 type Filter struct {
 	// Statuses are alternatives.
 	Statuses []Status
@@ -13,28 +13,28 @@ type Filter struct {
 	// Case does not matter.
 	To, From string
 	Tag      string
-	// BatchID takes the e-mails of one batch.
+	// BatchID selects the e-mails of one batch.
 	BatchID string
 	Stream  Stream
-	// Subject is a part of it; case does not matter.
+	// Subject is a part of the subject; case does not matter.
 	Subject string
 	// CreatedFrom is included, CreatedBefore is not.
 	CreatedFrom, CreatedBefore time.Time
 }
 
-// Stats counts a customer's e-mails of a time by what became of them.
+// Stats counts a customer's e-mails of a period by status.
 type Stats struct {
 	Emails     StatusCounts
 	Recipients RecipientCounts
 	// Days are in UTC, as "2006-01-02", the oldest first. Days without mail are left out.
 	Days []DayStats
-	// SenderDomains and RecipientDomains are the StatsDomains with the most mail, and
-	// the busiest first.
+	// SenderDomains and RecipientDomains are the domains with the most mail, in descending
+	// order, at most StatsDomains each.
 	SenderDomains    []DomainStats
 	RecipientDomains []DomainStats
 }
 
-// StatsDomains bounds the domains that Stats tells apart.
+// StatsDomains bounds the domains that Stats lists.
 const StatsDomains = 100
 
 // StatusCounts counts e-mails by status.
@@ -43,10 +43,10 @@ type StatusCounts map[Status]int
 // RecipientCounts counts recipients.
 type RecipientCounts struct {
 	Total int
-	// Delivered, Bounced, Failed, Canceled and Open are where they stand: failed
-	// takes in expired ones, bounced suppressed ones.
+	// Delivered, Bounced, Failed, Canceled and Open count by status. Failed includes expired
+	// recipients, Bounced includes suppressed ones.
 	Delivered, Bounced, Failed, Canceled, Open int
-	// Deferred were put off at least once, however they ended.
+	// Deferred counts the recipients that were deferred at least once, with any later status.
 	Deferred int
 }
 
@@ -63,7 +63,7 @@ type DomainStats struct {
 	Recipients RecipientCounts
 }
 
-// Add adds what was counted elsewhere.
+// Add adds other counts.
 func (c *RecipientCounts) Add(o RecipientCounts) {
 	c.Total += o.Total
 	c.Delivered += o.Delivered

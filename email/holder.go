@@ -1,15 +1,15 @@
 package email
 
-// Holder is who keeps an e-mail from being attempted. Each lifts what is its own, and
-// nobody else's: an e-mail goes on when nobody keeps it any more.
+// Holder is a party that holds an e-mail. Each holder can end its own hold only. The e-mail
+// goes on when it has no holder any more.
 type Holder string
 
 const (
-	// HolderCustomer: its customer, over REST.
+	// HolderCustomer: the e-mail's customer, over REST.
 	HolderCustomer Holder = "customer"
-	// HolderOperator: whoever steers runs in Temporal (signals, updates, terminating one),
-	// or `postrider hold`.
+	// HolderOperator: an operator, by a signal or update, by terminating the run in Temporal,
+	// or with `postrider hold`.
 	HolderOperator Holder = "operator"
-	// HolderPause: a pause that covers it. It is in no event.
+	// HolderPause: a pause that covers the e-mail. No event has it.
 	HolderPause Holder = "pause"
 )

@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// addressLike finds what looks like an address inside a server's text. The
-// local part is taken greedily, so that quoting never lets half of one through.
+// addressLike matches what looks like a mail address in a server's text. The local part is
+// matched greedily, so that no half of a quoted one is left.
 var addressLike = regexp.MustCompile(`[^\s<>()\[\],;:]+@([\p{L}\p{N}.\-]+)`)
 
-// MaskAddress hides the local part but for its first character, for histories
-// and logs: bob@x.com becomes b***@x.com.
+// MaskAddress masks an address for histories and logs: of the local part only the first
+// character is left. bob@x.com becomes b***@x.com.
 func MaskAddress(addr string) string {
 	i := strings.LastIndexByte(addr, '@')
 	if i <= 0 {
@@ -21,9 +21,9 @@ func MaskAddress(addr string) string {
 	return addr[:n] + "***" + addr[i:]
 }
 
-// MaskText hides the local part of everything in a server's text that looks
-// like an address, and of the addresses given, which a server may also name
-// without their domain.
+// MaskText masks the local part of everything in a server's text that looks like a mail
+// address. It also masks the local parts of addrs, which a server may name without their
+// domain.
 func MaskText(text string, addrs ...string) string {
 	text = addressLike.ReplaceAllString(text, "***@$1")
 	for _, a := range addrs {
@@ -36,8 +36,8 @@ func MaskText(text string, addrs ...string) string {
 	return text
 }
 
-// MaskDomains replaces whole addresses in a text, and the domains given, for texts that
-// are shown with e-mails of other customers.
+// MaskDomains masks whole addresses in a text, and the given domains. It is for texts that are
+// shown with e-mails of other customers.
 func MaskDomains(text string, domains ...string) string {
 	text = addressLike.ReplaceAllString(text, "***")
 	for _, d := range domains {
@@ -50,7 +50,7 @@ func MaskDomains(text string, domains ...string) string {
 
 // replaceFold replaces whole words of s equal to old under ASCII case folding.
 func replaceFold(s, old, with string) string {
-	// Most replies name nobody, and a pattern is dear to build.
+	// Most replies contain no such word, and compiling a pattern is expensive.
 	if isASCII(s) && isASCII(old) && !strings.Contains(strings.ToLower(s), strings.ToLower(old)) {
 		return s
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Limits of a message. They hold for every door a message can come in by.
+// Limits of a message, over REST and in a direct start.
 const (
 	// DefaultMaxRecipients bounds to, cc and bcc together.
 	DefaultMaxRecipients = 50
@@ -22,8 +22,8 @@ type Address struct {
 	Email string
 	// Name is the display name; empty means none.
 	Name string
-	// Label and Detail are the seed API's "name" and "detail": kept and
-	// echoed, never put on the wire.
+	// Label and Detail are "name" and "detail" of VoIPBIN's e-mail API: stored and returned,
+	// never sent.
 	Label  string
 	Detail string
 }
@@ -40,17 +40,17 @@ func DomainOf(addr string) string {
 	return strings.ToLower(addr[i+1:])
 }
 
-// RecipientKind says in which header a recipient stands, if in any.
+// RecipientKind is the header field that a recipient is in.
 type RecipientKind string
 
-// The kinds of recipients. Bcc recipients get the message and stand in no header.
+// The kinds of recipients. Bcc recipients get the message and are in no header field.
 const (
 	KindTo  RecipientKind = "to"
 	KindCc  RecipientKind = "cc"
 	KindBcc RecipientKind = "bcc"
 )
 
-// Stream separates mail whose delay hurts from mail whose delay does not.
+// Stream separates mail that has to arrive at once from bulk mail.
 type Stream string
 
 // The streams. Transactional is the default.
@@ -59,15 +59,15 @@ const (
 	StreamBroadcast     Stream = "broadcast"
 )
 
-// Where the server orders work by priority, 1 comes first and 3 is the default.
-// What somebody wants done with an e-mail comes before any e-mail.
+// Priorities of activities in Temporal: 1 comes first, and 3 is the server's default. Actions
+// of customers and operators come before the sending of e-mails.
 const (
 	PriorityControl       = 1
 	PriorityTransactional = 2
 	PriorityBroadcast     = 4
 )
 
-// Priority is the stream's place among the work that waits for a worker.
+// Priority is the stream's priority in the task queue.
 func (s Stream) Priority() int {
 	if s == StreamBroadcast {
 		return PriorityBroadcast
@@ -75,12 +75,12 @@ func (s Stream) Priority() int {
 	return PriorityTransactional
 }
 
-// OnAmbiguous says what happens to recipients whose mail may or may not have
-// been accepted: the connection ended between the final dot and its reply.
+// OnAmbiguous is what happens to recipients after an ambiguous attempt: the connection ended
+// between the final dot and its reply, so that the server may have accepted the message.
 type OnAmbiguous string
 
-// The policies. Retry may deliver twice (with the same Message-ID and bytes),
-// fail may deliver a mail that is reported as failed.
+// The policies. Retry may deliver twice, with the same Message-ID and bytes. Fail may report a
+// delivered e-mail as failed.
 const (
 	AmbiguousRetry OnAmbiguous = "retry"
 	AmbiguousFail  OnAmbiguous = "fail"
@@ -103,20 +103,20 @@ const (
 type Attachment struct {
 	// ID is empty until the attachment is stored.
 	ID string
-	// Filename is safe to put into a header: no path, no control characters.
-	// Empty for a reference whose name only its source knows.
+	// Filename is safe in a header: it has no path and no control characters. Empty for a
+	// reference whose source gives the name.
 	Filename string
 	// Type is a media type (RFC 2046). Empty for an unresolved reference.
 	Type string
-	// ContentID makes the file an inline part that HTML names as cid:ID; stored
-	// without angle brackets. Empty means an ordinary attachment.
+	// ContentID makes the file an inline part that HTML refers to as cid:ID. It has no angle
+	// brackets. Empty means an ordinary attachment.
 	ContentID string
 
 	ReferenceType ReferenceType
 	// ReferenceID is a UUID; empty for a URL.
 	ReferenceID string
-	// URL is where it is fetched when the mail is due; empty for all other types.
-	// It may hold a key of the customer's.
+	// URL is where the file is fetched when the e-mail is due; empty for all other types. It
+	// may contain a secret of the customer.
 	URL      string
 	Optional bool
 
@@ -128,21 +128,21 @@ type Attachment struct {
 	// Size in bytes and SHA256 in hex of the decoded content; zero while unresolved.
 	Size   int64
 	SHA256 string
-	// Problem says why an optional attachment was left out; empty otherwise.
+	// Problem is why an optional attachment was left out; empty otherwise.
 	Problem string
 }
 
-// Header is one header field a client adds to its message. Names are
-// [A-Za-z0-9-]{1,64} and none that Postrider or a mail server owns.
+// Header is one header field that a client adds to its message. Its name matches
+// [A-Za-z0-9-]{1,64}, and is not one that Postrider or a mail server writes.
 type Header struct {
 	Name  string
 	Value string
 }
 
-// Calendar is an iCalendar object (RFC 5545) that is sent as an alternative of the text, as
-// mail programs expect of an invitation (RFC 6047).
+// Calendar is an iCalendar object (RFC 5545). It is sent as an alternative of the text, as mail
+// programs expect for an invitation (RFC 6047).
 type Calendar struct {
-	// Method is that of iTIP, in upper case, and the same as METHOD in ICS.
+	// Method is the iTIP method, in upper case, and the same as METHOD in ICS.
 	Method string
 	// ICS has lines that end in CRLF, 1 MiB at most.
 	ICS string
@@ -159,28 +159,27 @@ type Message struct {
 	Bcc     []Address
 
 	Subject string
-	// Text is the plain-text body. TextFromHTML says that it was made from
-	// HTML at accept, because the client gave no text of its own.
+	// Text is the plain-text body. TextFromHTML: it was made from HTML when the message was
+	// accepted, because the client gave no text.
 	Text         string
 	TextFromHTML bool
 	HTML         string
-	// Calendar goes beside them; zero means none.
+	// Calendar is sent with them; zero means none.
 	Calendar Calendar
 
 	Attachments []Attachment
 	Headers     []Header
 
-	// Metadata and Tags come back in answers and events; never on the wire.
+	// Metadata and Tags are in answers and events, never in the sent message.
 	Metadata map[string]string
 	Tags     []string
 
 	// SendAt is the earliest time of the first attempt; zero means now.
 	SendAt time.Time
-	// ExpiresAt ends all attempts; zero means the installation's limit counted
-	// from the first attempt.
+	// ExpiresAt ends all attempts; zero means POSTRIDER_EXPIRE_AFTER after the first attempt.
 	ExpiresAt   time.Time
 	OnAmbiguous OnAmbiguous
-	// CallbackURL is told of this e-mail's outcomes, besides the customer's webhooks.
+	// CallbackURL is called with this e-mail's events, besides the customer's webhooks.
 	CallbackURL string
 	Stream      Stream
 }
@@ -199,8 +198,8 @@ func (m *Message) Size() int64 {
 	return n
 }
 
-// Carried are the attachments that the message is sent with: an optional one that could
-// not be had is left out, any other that is not stored is an error.
+// Carried are the attachments that the message is sent with. An optional attachment that could
+// not be fetched is left out. Any other that is not stored is an error.
 func (m *Message) Carried() ([]Attachment, error) {
 	var out []Attachment
 	for _, a := range m.Attachments {
@@ -214,9 +213,8 @@ func (m *Message) Carried() ([]Attachment, error) {
 	return out, nil
 }
 
-// MessageID is the Message-ID of every attempt of an e-mail (RFC 5322 section
-// 3.6.4), without angle brackets. It derives from the e-mail's id, so that a
-// second copy is recognisable as one.
+// MessageID is the Message-ID of every attempt of an e-mail (RFC 5322 section 3.6.4), without
+// angle brackets. It is derived from the e-mail's id, so that a second copy has the same one.
 func MessageID(emailID, fromDomain string) string {
 	return emailID + "@" + fromDomain
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// PauseScope says whose mail a pause stops.
+// PauseScope is which e-mails a pause covers.
 type PauseScope string
 
 // The scopes. All but the installation have a key: a customer's id, a stream, a
@@ -26,7 +26,7 @@ type Pause struct {
 	CreatedAt time.Time
 }
 
-// Check says what is wrong with a pause, as a Failure with pointers.
+// Check returns a Failure with pointers if the pause is not valid.
 func (p Pause) Check() error {
 	f := Fail(CodeInvalidRequest, "the pause is not valid; errors says where and why")
 	wrong := func(pointer, detail string) error {
@@ -35,7 +35,7 @@ func (p Pause) Check() error {
 	}
 	switch {
 	case p.Scope == PauseInstallation && p.Key != "":
-		return wrong("/key", "leave it out: the scope installation is everybody")
+		return wrong("/key", "leave it out: the scope installation covers all mail")
 	case p.Scope == PauseInstallation:
 		return nil
 	case p.Scope == PauseCustomer && !isUUID(p.Key):

@@ -16,8 +16,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// payloads are what crosses the border to Temporal: what other programs send and
-// get, and what stands in histories that have yet to be replayed.
+// payloads are the inputs and results that Temporal stores: other programs send and read them,
+// and histories that will be replayed hold them.
 var payloads = map[string]func() any{
 	"SendEmailInput":       func() any { return &email.SendEmailInput{} },
 	"SendEmailResult":      func() any { return &email.SendEmailResult{} },
@@ -29,9 +29,9 @@ var payloads = map[string]func() any{
 	"DeliverWebhooksInput": func() any { return &email.DeliverWebhooksInput{} },
 }
 
-// TestPayloads: each golden payload is read without a member left over, and written
-// the same again. A file is added for what a version can say anew; none is changed,
-// because programs and histories hold payloads like it.
+// TestPayloads: each golden payload is decoded without an unknown member, and encodes to the
+// same JSON. A new version adds files for new members. It changes no file, because programs
+// and histories hold such payloads.
 func TestPayloads(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/payloads/*.json")
@@ -56,8 +56,8 @@ func TestPayloads(t *testing.T) {
 	}
 }
 
-// TestEveryPayloadIsListed: a type that ends in Input or Result crosses the border.
-func TestEveryPayloadIsListed(t *testing.T) {
+// TestPayloadsAreComplete: each type whose name ends in Input or Result is a payload.
+func TestPayloadsAreComplete(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)

@@ -1,29 +1,29 @@
 package email
 
-// Reply is what an SMTP server answered (RFC 5321 section 4.2, RFC 3463).
+// Reply is the reply of an SMTP server (RFC 5321 section 4.2, RFC 3463).
 type Reply struct {
 	// Code is the three-digit reply code; 0 means that no reply came.
 	Code int `json:"code,omitempty"`
 	// Enhanced is the enhanced status code, as "5.1.1"; empty if the server gave none.
 	Enhanced string `json:"enhanced_code,omitempty"`
-	// Text is the rest, lines joined by spaces, at most MaxReplyText bytes.
+	// Text is the rest of the reply, its lines joined by spaces, at most MaxReplyText bytes.
 	Text string `json:"text,omitempty"`
 }
 
-// MaxReplyText bounds the text kept of one reply, in bytes.
+// MaxReplyText bounds the stored text of one reply, in bytes.
 const MaxReplyText = 1024
 
-// AcceptMeans says what a relay's 250 stands for.
+// AcceptMeans is what a relay's 250 means.
 type AcceptMeans string
 
-// A relay that is the recipient's own server answers for the mailbox; any
-// other only promises to try.
 const (
+	// AcceptsFinal: the relay is the recipient's own server and answers for the mailbox.
 	AcceptsFinal AcceptMeans = "final"
+	// AcceptsRelay: the relay passes the message on, and a bounce may follow.
 	AcceptsRelay AcceptMeans = "relay"
 )
 
-// Relay names the server an attempt went to.
+// Relay is the server of an attempt.
 type Relay struct {
 	Name    string      `json:"name,omitempty"`
 	Host    string      `json:"host,omitempty"`
@@ -34,19 +34,21 @@ type Relay struct {
 type Step struct {
 	Command string `json:"command"`
 	Reply
-	// MS is how long the answer took, in milliseconds.
+	// MS is how long the reply took, in milliseconds.
 	MS int64 `json:"ms"`
-	// Error is set when no answer came.
+	// Error is set if no reply came.
 	Error string `json:"error,omitempty"`
 }
 
-// JournalPhase is how far an attempt has come, as far as Postgres knows.
+// JournalPhase is the phase of an attempt, as it is stored in Postgres.
 type JournalPhase string
 
-// The phases of an attempt. What happened between data_sent and done is known
-// only to the server at the other end: that is the ambiguous stretch.
 const (
-	PhaseOpened   JournalPhase = "opened"
+	// PhaseOpened: the gate has opened the attempt. Its message was not sent.
+	PhaseOpened JournalPhase = "opened"
+	// PhaseDataSent: the attempt is about to write its final dot, or has written it. If it is
+	// not done, it is ambiguous: only the server knows whether it accepted the message.
 	PhaseDataSent JournalPhase = "data_sent"
-	PhaseDone     JournalPhase = "done"
+	// PhaseDone: the outcomes are in the journal.
+	PhaseDone JournalPhase = "done"
 )

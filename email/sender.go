@@ -1,12 +1,12 @@
 package email
 
-// SenderUse is who sent a customer's last e-mails of one stream.
+// SenderUse counts the senders of a customer's last e-mails of one stream.
 type SenderUse struct {
-	// Total is how many e-mails were looked at.
+	// Total is how many e-mails were counted.
 	Total int
-	// Address is the sender that most of them have, Count of them; empty without any.
+	// Address is the most frequent sender, of Count e-mails; empty if there are none.
 	Address string
 	Count   int
-	// Same is how many have the sender that was asked about.
+	// Same is how many have the sender that the caller asked about.
 	Same int
 }

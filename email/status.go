@@ -10,8 +10,8 @@ const (
 	// StatusQueued: accepted, no attempt has opened yet. It promises that the
 	// mail is stored, not that a relay is reachable.
 	StatusQueued Status = "queued"
-	// StatusSending: an attempt has opened and some recipient is still open. An
-	// e-mail never goes back from it to queued.
+	// StatusSending: an attempt has opened and at least one recipient is open. An e-mail never
+	// returns from it to queued.
 	StatusSending Status = "sending"
 	// StatusDelivered: no recipient is open and the next hop accepted the mail
 	// for at least one. It does not promise an inbox.
@@ -19,14 +19,14 @@ const (
 	// StatusBounced: no recipient is open, none was accepted, at least one was
 	// refused by its server or suppressed.
 	StatusBounced Status = "bounced"
-	// StatusFailed: it ended on our side or the sender's: attachment, sender
-	// rejected, too large, expired, ambiguous with on_ambiguous fail.
+	// StatusFailed: no recipient is open, and the cause is Postrider's or the sender's:
+	// attachment, sender rejected, too large, expired, ambiguous with on_ambiguous fail.
 	StatusFailed Status = "failed"
-	// StatusCanceled: every recipient was canceled before it was sent.
+	// StatusCanceled: every recipient was canceled before the message was sent to it.
 	StatusCanceled Status = "canceled"
 )
 
-// Final reports whether nothing will be attempted any more.
+// Final reports whether the e-mail is finished: no attempt follows.
 func (s Status) Final() bool {
 	switch s {
 	case StatusDelivered, StatusBounced, StatusFailed, StatusCanceled:
@@ -35,10 +35,10 @@ func (s Status) Final() bool {
 	return false
 }
 
-// Detail says what Status leaves out. Empty means there is nothing to add.
+// Detail is the reason behind a Status, or what the e-mail waits for. Empty means none.
 type Detail string
 
-// Details of an open e-mail, in the order in which they win.
+// Details of an open e-mail, in order of precedence.
 const (
 	DetailHeld      Detail = "held"
 	DetailScheduled Detail = "scheduled"
@@ -51,8 +51,8 @@ const (
 	DetailDeferred  Detail = "deferred"
 )
 
-// Details of a finished e-mail and reasons of a recipient's state. Ambiguous
-// wins over partial, partial over a common reason.
+// Details of a finished e-mail, and reasons of a recipient's state. Ambiguous takes precedence
+// over partial, and partial over a reason that all recipients have.
 const (
 	DetailAmbiguous      Detail = "ambiguous"
 	DetailHard           Detail = "hard"
@@ -73,8 +73,7 @@ type RecipientStatus string
 
 // The states of a recipient.
 const (
-	// RecipientQueued: never attempted, or given back by attempts that met a fault of
-	// the relay.
+	// RecipientQueued: never attempted, or all attempts failed for a fault of the relay.
 	RecipientQueued RecipientStatus = "queued"
 	// RecipientSending: part of the attempt that is open now.
 	RecipientSending RecipientStatus = "sending"
@@ -82,17 +81,17 @@ const (
 	RecipientDeferred RecipientStatus = "deferred"
 	// RecipientDelivered: accepted by the next hop (RFC 5321 section 6.1).
 	RecipientDelivered RecipientStatus = "delivered"
-	// RecipientBounced: refused for good by the recipient's side.
+	// RecipientBounced: permanently refused by the recipient's server.
 	RecipientBounced RecipientStatus = "bounced"
-	// RecipientFailed: ended on our side or the sender's.
+	// RecipientFailed: failed for a cause of Postrider or the sender.
 	RecipientFailed RecipientStatus = "failed"
-	// RecipientCanceled: canceled before it was sent.
+	// RecipientCanceled: canceled before the message was sent to it.
 	RecipientCanceled RecipientStatus = "canceled"
 	// RecipientExpired: the time for attempts ran out.
 	RecipientExpired RecipientStatus = "expired"
 	// RecipientSuppressed: on the suppression list, never attempted.
 	RecipientSuppressed RecipientStatus = "suppressed"
-	// RecipientComplained: accepted, later reported as unwanted.
+	// RecipientComplained: delivered, later reported as spam.
 	RecipientComplained RecipientStatus = "complained"
 )
 
@@ -118,13 +117,13 @@ func Statuses() []Status {
 	return []Status{StatusQueued, StatusSending, StatusDelivered, StatusBounced, StatusFailed, StatusCanceled}
 }
 
-// statusAliases is the seed document's second vocabulary, read on input.
+// statusAliases are the statuses of VoIPBIN's e-mail API, which filters accept.
 var statusAliases = map[string]Status{
 	"initiated": StatusQueued,
 	"processed": StatusSending,
 }
 
-// ParseStatus reads a status in either vocabulary of the seed API.
+// ParseStatus reads a status of this API or of VoIPBIN's e-mail API.
 func ParseStatus(s string) (Status, bool) {
 	if alias, ok := statusAliases[s]; ok {
 		return alias, true

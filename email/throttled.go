@@ -2,8 +2,7 @@ package email
 
 import "strings"
 
-// ThrottledBy names what an e-mail that is throttled waits for: a kind, a colon and
-// a name.
+// ThrottledBy names the rate or plan that throttles an e-mail: a kind, a colon and a name.
 type ThrottledBy string
 
 // RelayRate is the rate of a relay.
@@ -18,7 +17,7 @@ func WarmupOf(domain string) ThrottledBy { return ThrottledBy("warmup:" + domain
 // IsWarmup reports whether it is a warm-up plan.
 func (t ThrottledBy) IsWarmup() bool { return strings.HasPrefix(string(t), "warmup:") }
 
-// String says it in words.
+// String describes it for an operator.
 func (t ThrottledBy) String() string {
 	kind, name, _ := strings.Cut(string(t), ":")
 	switch kind {

@@ -1,6 +1,6 @@
 package email
 
-// VoIPBINStatus is an e-mail's status in VoIPBIN's words.
+// VoIPBINStatus is an e-mail's status in VoIPBIN's e-mail API.
 func VoIPBINStatus(e Email) string {
 	switch e.Status {
 	case StatusQueued:
@@ -18,8 +18,8 @@ func VoIPBINStatus(e Email) string {
 	return string(e.Status)
 }
 
-// Timestamps of VoIPBIN's API: no zone, meaning UTC, and a time that never comes
-// for what has not happened.
+// Timestamps of VoIPBIN's e-mail API: UTC without a zone. TimestampNever stands for a time
+// that is not set.
 const (
 	TimestampLayout = "2006-01-02 15:04:05.000000"
 	TimestampNever  = "9999-01-01 00:00:00.000000"
