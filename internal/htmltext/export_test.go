@@ -1,4 +1,4 @@
 package htmltext
 
-// What tests look at.
+// TagLength is tagLength, for tests.
 var TagLength = tagLength

@@ -1,12 +1,12 @@
-// Package htmltext makes plain text of HTML. It is for e-mails, whose HTML comes from outside:
-// its work and its memory grow with the length of the document alone, whatever the tags are.
+// Package htmltext converts HTML to plain text. The HTML comes from customers, so time and
+// memory are bounded: they grow linearly with the length of the document, for any tags.
 //
-//  1. taglimit.go says whether each tag is short enough to be read: an HTML reader keeps all
-//     attributes of one tag in memory.
-//  2. htmltext.go makes the text, in one pass over the document's tokens.
+//  1. taglimit.go checks that each tag is short enough: an HTML tokenizer keeps all attributes
+//     of one tag in memory.
+//  2. htmltext.go writes the text, in one pass over the document's tokens.
 //
-// k3a/html2text is not used: its work grows with the square of the number of ">",
-// and with link texts kept it loses all that follows an <a> without href.
+// k3a/html2text is not used. Its time grows with the square of the number of ">". With link
+// texts kept, it loses everything after an <a> without href.
 package htmltext
 
 import (
@@ -19,14 +19,19 @@ import (
 	"golang.org/x/net/html"
 )
 
-// Convert makes the plain-text alternative of HTML: paragraphs are set apart by
-// empty lines, links follow their words in angle brackets, items of lists have their
-// numbers and stand further in the deeper they are, images are their alternative text,
-// scripts and styles are left out. It reads the document once, whatever its tags look like.
-// ok is false where the text would be more than twice as long as the document (only the
-// numbers and the indentation of list items without words make it so), or where the two
-// together would have more than limit bytes; slack is allowed besides. The text holds no
-// control characters but line feeds and tabs. The caller checks TagsFit first.
+// Convert makes the plain-text alternative of HTML:
+//
+//   - Empty lines separate paragraphs.
+//   - The URL of a link follows its text in angle brackets.
+//   - List items have their numbers, and are indented by depth.
+//   - An image is its alternative text.
+//   - Scripts and styles are left out.
+//   - The text has no control characters other than line feeds and tabs.
+//
+// It reads the document once. ok is false for a text that is too long: more than twice as long
+// as the document, or both together more than limit bytes. In both cases slack bytes more are
+// allowed. Only numbers and indentation of list items without text can make the
+// text that long. The caller checks TagsFit first.
 func Convert(doc string, limit int64) (text string, ok bool) {
 	w := &writer{}
 	z := html.NewTokenizer(strings.NewReader(doc))
@@ -47,10 +52,10 @@ func Convert(doc string, limit int64) (text string, ok bool) {
 	return "", false
 }
 
-// slack is in bytes.
+// slack is how many bytes a text may have beyond its limit.
 const slack = 64 << 10
 
-// Elements by what they do to the text.
+// Elements by their effect on the text: left out, a paragraph, or a line of its own.
 var (
 	hidden     = words("script style title template noscript head")
 	paragraphs = words("p h1 h2 h3 h4 h5 h6 ul ol menu dl table blockquote pre hr form fieldset")
@@ -59,32 +64,32 @@ var (
 
 type writer struct {
 	out bytes.Buffer
-	// breaks is how many line breaks are due before the next word; space says
-	// that at least a space is.
+	// breaks is how many line breaks are due before the next word. space: a space is due, if
+	// no line break is.
 	breaks int
 	space  bool
-	// skip is the hidden element we are in, pre counts the open <pre>.
+	// skip is the open hidden element; pre counts the open <pre>.
 	skip string
 	pre  int
-	// href belongs to the <a> we are in, whose text begins at from.
+	// href is that of the open <a>, whose text begins at from.
 	href string
 	from int
-	// image names an image without alternative text in that <a>, if it is a link to
-	// nothing else.
+	// image is the name of an image without alternative text in that <a>. It is the link's
+	// text if there is no other.
 	image string
-	// mark is where the text ends behind an item's number or dash: what follows stands
-	// on the same line.
+	// mark is the text's length after an item's number or dash: the next word is on the same
+	// line.
 	mark int
-	// lists are the open <ol> and <ul>, up to maxLists; deeper counts those inside of them.
+	// lists are the open <ol> and <ul>, up to maxLists; deeper counts the ones nested deeper.
 	lists  []list
 	deeper int
 }
 
-// list is an open list: the number of its next item, and what the following adds. A step of
-// 0 is a list without numbers.
+// list is an open list: the number of its next item, and the step to the item after it. A step
+// of 0 is a list without numbers.
 type list struct{ next, step int }
 
-// maxLists is how many lists inside of each other have numbers of their own.
+// maxLists is how many nested lists have numbers of their own.
 const maxLists = 1000
 
 func (w *writer) beginList(l list) {
@@ -104,14 +109,14 @@ func (w *writer) endList() {
 	}
 }
 
-// maxIndent is how many levels of lists stand further in than the one around them.
+// maxIndent is how many levels of lists are indented.
 const maxIndent = 8
 
 func (w *writer) start(z *html.Tokenizer) {
 	raw, more := z.TagName()
 	name := string(raw)
 	if w.skip != "" {
-		// A head without its end stops at the body.
+		// The body ends a head without an end tag.
 		if name != "body" {
 			return
 		}
@@ -179,8 +184,8 @@ func (w *writer) end(name string) {
 	w.block(name)
 }
 
-// numbered is a list of numbers. A reversed one without a start would have to be counted
-// before it is written: it counts upwards.
+// numbered is a list with numbers. A reversed list without a start counts upwards: its length
+// is not known when its first item is written.
 func numbered(start string, reversed bool) list {
 	l := list{next: 1, step: 1}
 	if n, err := strconv.Atoi(strings.TrimSpace(start)); err == nil && abs(n) <= maxNumber {
@@ -192,15 +197,15 @@ func numbered(start string, reversed bool) list {
 	return l
 }
 
-// maxURL is the longest address of a link or an image that the text may name, in bytes.
+// maxURL is the longest URL of a link or an image that the text has, in bytes.
 const maxURL = 8 << 10
 
-// maxNumber bounds what an item's number may be given as.
+// maxNumber bounds the number of an item that HTML may set.
 const maxNumber = 1_000_000
 
 func abs(n int) int { return max(n, -n) }
 
-// listItem writes what stands before an item.
+// listItem writes the number or dash before an item.
 func (w *writer) listItem(value string) {
 	mark := "- "
 	if n := len(w.lists); n > 0 {
@@ -217,7 +222,7 @@ func (w *writer) listItem(value string) {
 	w.mark = w.out.Len()
 }
 
-// imageName is the file's name of an image, in brackets; empty if it has none.
+// imageName is the file name of an image, in brackets; empty if it has none.
 func imageName(src string) string {
 	if strings.HasPrefix(src, "data:") {
 		return ""
@@ -239,7 +244,7 @@ func firstOf(texts ...string) string {
 	return ""
 }
 
-// block sets an element apart from what came before.
+// block separates an element from the text before it.
 func (w *writer) block(name string) {
 	switch {
 	case len(w.lists) > 0 && (name == "ul" || name == "ol" || name == "menu"): // a list inside of one
@@ -251,9 +256,9 @@ func (w *writer) block(name string) {
 	}
 }
 
-// link writes where a link goes, unless its own text says that.
+// link writes a link's URL, unless its text is the URL.
 func (w *writer) link() {
-	said := strings.TrimSpace(string(w.out.Bytes()[min(w.from, w.out.Len()):]))
+	shown := strings.TrimSpace(string(w.out.Bytes()[min(w.from, w.out.Len()):]))
 	href := w.href
 	w.href = ""
 	scheme, rest, _ := strings.Cut(href, ":")
@@ -262,10 +267,10 @@ func (w *writer) link() {
 	default:
 		return // fragments, javascript:, data:
 	}
-	if said == href || said == rest || said == strings.TrimPrefix(rest, "//") {
+	if shown == href || shown == rest || shown == strings.TrimPrefix(rest, "//") {
 		return
 	}
-	if said == "" { // a link that shows nothing but an image
+	if shown == "" { // the link has an image only
 		w.text(w.image)
 	}
 	w.space = true
@@ -277,7 +282,7 @@ func (w *writer) link() {
 	}, href) + ">")
 }
 
-// text writes running text: white space of any length is one space, but in <pre>.
+// text writes running text: white space of any length becomes one space, except in <pre>.
 func (w *writer) text(s string) {
 	if w.skip != "" {
 		return
@@ -297,7 +302,7 @@ func (w *writer) text(s string) {
 	}
 }
 
-// word writes what is due, and s.
+// word writes the line breaks or the space that are due, and s.
 func (w *writer) word(s string) {
 	s = clean(s)
 	if s == "" {
@@ -316,12 +321,12 @@ func (w *writer) word(s string) {
 	w.out.WriteString(s)
 }
 
-// htmlSpace is ASCII white space: a no-break space is none.
+// htmlSpace reports ASCII white space; a no-break space is not among it.
 func htmlSpace(r rune) bool {
 	return r == ' ' || r == '\n' || r == '\t' || r == '\r' || r == '\f'
 }
 
-// clean drops control characters, which entities can name.
+// clean removes control characters, which may come from character references.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {

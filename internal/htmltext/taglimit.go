@@ -9,15 +9,15 @@ import (
 	"golang.org/x/net/html"
 )
 
-// MaxTagBytes is how long a tag of HTML may be, in bytes, without its quoted values. An HTML
-// reader keeps every attribute of a tag, and some 15 bytes of memory for each byte.
+// MaxTagBytes is the longest tag of HTML, in bytes, not counting its quoted values. The
+// tokenizer keeps every attribute of a tag, which takes about 15 bytes of memory per byte.
 const MaxTagBytes = 64 << 10
 
-// rawText are the elements whose content has no tags.
+// rawText are the elements whose content is text only, even if it looks like tags.
 var rawText = words("iframe noembed noframes noscript plaintext script style textarea title xmp")
 
-// TagsFit says whether each tag of HTML has at most MaxTagBytes without its quoted values. It
-// reads the document once, and keeps no attributes.
+// TagsFit reports whether each tag of HTML has at most MaxTagBytes, not counting its quoted
+// values. It reads the document once, and keeps no attributes.
 func TagsFit(doc string) bool {
 	for raw := ""; len(doc) > MaxTagBytes; {
 		var at int
@@ -44,8 +44,8 @@ func TagsFit(doc string) bool {
 	return true
 }
 
-// smallTokens is the length of what stands before a document's first token of MaxTagBytes or
-// more, and the element of rawText that it is in there. raw is that of its beginning.
+// smallTokens is the length of the tokens before a document's first token of MaxTagBytes or
+// more. in is the rawText element that is open there, raw the one that is open at the start.
 func smallTokens(doc, raw string) (n int, in string) {
 	z := tokenizer(doc, raw)
 	z.SetMaxBuf(MaxTagBytes)
@@ -67,7 +67,7 @@ func smallTokens(doc, raw string) (n int, in string) {
 	}
 }
 
-// tokenizer reads a document; raw is the element of rawText that its beginning is in.
+// tokenizer reads a document; raw is the rawText element that is open at its start.
 func tokenizer(doc, raw string) *html.Tokenizer {
 	if raw == "" {
 		return html.NewTokenizer(strings.NewReader(doc))
@@ -77,7 +77,7 @@ func tokenizer(doc, raw string) *html.Tokenizer {
 	return z
 }
 
-// beginsTag says whether a tag stands at the beginning of a text, "<p" or "</p".
+// beginsTag reports whether a text begins with a tag, as "<p" or "</p".
 func beginsTag(doc string) bool {
 	doc, found := strings.CutPrefix(doc, "<")
 	if doc = strings.TrimPrefix(doc, "/"); !found || doc == "" {
@@ -87,12 +87,13 @@ func beginsTag(doc string) bool {
 	return 'a' <= c && c <= 'z'
 }
 
-// tagLength is the length of the tag at the beginning of a text, its ">" included; all of the
-// text if the tag has no end. It is -1 for a tag of more than MaxTagBytes without quoted values.
-// Where values begin and end is as in HTML (WHATWG 13.2.5.8 and 13.2.5.32 to 13.2.5.39).
+// tagLength is the length of the tag at the beginning of a text, with its ">". For a tag without
+// an end it is the length of the text. It is -1 for a tag that has more than MaxTagBytes besides
+// its quoted values. Values begin and end as HTML defines (WHATWG 13.2.5.8 and 13.2.5.32 to
+// 13.2.5.39).
 func tagLength(doc string) int {
 	i, quoted := 1, 0
-	until := func(stop string) { // or to the end
+	until := func(stop string) { // moves to the next byte in stop, or to the end
 		if n := strings.IndexAny(doc[i:], stop); n >= 0 {
 			i += n
 		} else {
@@ -116,7 +117,7 @@ func tagLength(doc string) int {
 		if next('>') {
 			return i + 1
 		}
-		if next('=') { // a name may begin with one
+		if next('=') { // an attribute's name may begin with =
 			i++
 		}
 		until("= \n\r\t\f/>")

@@ -12,8 +12,8 @@ import (
 	"github.com/postrider/postrider/internal/htmltext"
 )
 
-// TestATagHasItsLimit: whatever stands around it, and wherever its values begin and end.
-func TestATagHasItsLimit(t *testing.T) {
+// TestTagsFit: the limit holds with any text before and after a tag, and for any quoting.
+func TestTagsFit(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", htmltext.MaxTagBytes+1)
 	var names strings.Builder
@@ -45,8 +45,9 @@ func TestATagHasItsLimit(t *testing.T) {
 	}
 }
 
-// TestATagEndsWhereTheTokenizerSays: for tags of pieces that mean something.
-func TestATagEndsWhereTheTokenizerSays(t *testing.T) {
+// TestTagLength: a tag ends where the tokenizer ends it, for tags of all combinations of
+// significant characters.
+func TestTagLength(t *testing.T) {
 	t.Parallel()
 	pieces := []string{" ", "\n", "\f", "/", "=", "'", "\"", "<", ">", "a", "b=c", "d='e'", `f="g"`, "h=", "ä", "&quot;", "\v"}
 	random := rand.New(rand.NewPCG(1, 2))

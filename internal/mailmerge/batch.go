@@ -10,23 +10,23 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Batch is a decoded request for many messages: a list of them, or one message for
-// many recipients with variables of their own.
+// Batch is a decoded request for many messages: a list of messages, or one message and a list
+// of recipients with variables of their own.
 type Batch struct {
 	Mode email.BatchMode
-	// list are the messages or recipients as they came, tmpl and recipients what was read
-	// of the second form.
+	// list are the messages or recipients as raw JSON. tmpl and recipients are decoded, for
+	// the second form only.
 	list       []jsontext.Value
 	tmpl       *template
 	recipients []recipient
 	limits     intake.Limits
-	// senders are where the messages of a list name theirs, once Message has read them.
+	// senders are the pointers to the senders of a list's messages. Message sets them.
 	senders []string
-	// stored is the result of Bytes.
+	// stored is what Bytes returns.
 	stored int64
 }
 
-// Bytes is about how much is stored for all of its messages together; see
+// Bytes is about the size of what is stored for all messages together, for the limit
 // email.MaxBatchContentBytes.
 func (b *Batch) Bytes() int64 { return b.stored }
 
@@ -42,7 +42,7 @@ type recipient struct {
 	Email     *string   `json:"email"`
 	Name      *string   `json:"name"`
 	Variables variables `json:"variables"`
-	// refusal is why it could not be read.
+	// refusal is why the recipient could not be decoded.
 	refusal error
 }
 
@@ -53,15 +53,15 @@ func newRecipient(body jsontext.Value, l intake.Limits) recipient {
 		return recipient{refusal: intake.Refused("", intake.CodeWrongType, wantRecipient)}
 	}
 	var r recipient
-	// That no name is there twice has been seen with the whole request.
+	// Decoding the whole request has checked that no name is there twice.
 	if err := intake.UnmarshalPart(body, &r, l.IgnoreUnknown, jsontext.AllowDuplicateNames(true)); err != nil {
 		return recipient{refusal: err}
 	}
 	return r
 }
 
-// Decode reads a request for many messages. What is wrong with the request as a
-// whole is an *email.Failure here; what is wrong with an item is Message's to say.
+// Decode reads a request for many messages. Its error is an *email.Failure for the request as a
+// whole. Message returns the errors of single items.
 func Decode(body []byte, l intake.Limits) (*Batch, error) {
 	if err := intake.CheckMembers(body, l); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func Decode(body []byte, l intake.Limits) (*Batch, error) {
 	return b, c.Err()
 }
 
-// IsBatch tells a request for many messages from one for a single message.
+// IsBatch reports whether a request is for many messages, not for a single one.
 func IsBatch(body []byte) bool {
 	for name := range intake.OwnMembers(body) {
 		if name == "messages" || name == "message" || name == "recipients" {
@@ -135,8 +135,8 @@ func (b *Batch) template(c *intake.Checks, req batchRequest) {
 		return
 	}
 	b.list = *req.Recipients
-	if n := t.places() * int64(len(b.list)); n > maxFilledIn { // before any of them is read
-		c.Refuse("/message", intake.CodeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.places(), n, len(b.list), maxFilledIn)
+	if n := t.placeholders() * int64(len(b.list)); n > maxFilledIn { // before any recipient is decoded
+		c.Refuse("/message", intake.CodeTooMany, "variables stand in %d places, which makes %d for %d recipients, the limit is %d: send several batches", t.placeholders(), n, len(b.list), maxFilledIn)
 	}
 	if !c.Passed() {
 		return
@@ -150,13 +150,13 @@ func (b *Batch) template(c *intake.Checks, req batchRequest) {
 	}
 }
 
-// maxFilledIn bounds how often a variable is filled in for all copies of a batch together.
+// maxFilledIn bounds the placeholders of all copies of a batch together.
 const maxFilledIn = 10_000_000
 
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
-// bytes is the size of what is stored for all copies. What is not good is refused with
-// its recipient, and does not count.
+// bytes is the size of what is stored for all copies. Recipients and variables that are not
+// valid do not count: Message refuses those recipients.
 func (b *Batch) bytes() (total int64) {
 	for _, r := range b.recipients {
 		if r.refusal != nil {
@@ -176,7 +176,7 @@ func (b *Batch) bytes() (total int64) {
 // Len is how many messages there are.
 func (b *Batch) Len() int { return len(b.list) }
 
-// Place is where the request has the i-th message.
+// Place is the JSON Pointer to the i-th message in the request.
 func (b *Batch) Place(i int) string {
 	if b.tmpl != nil {
 		return "/message"
@@ -184,8 +184,8 @@ func (b *Batch) Place(i int) string {
 	return fmt.Sprintf("/messages/%d", i)
 }
 
-// Sender is where the request names the sender of the i-th message, or could. Of a list's
-// message it is known when Message has read it; before that it is /from.
+// Sender is the JSON Pointer to the sender of the i-th message, or where it would be. For a
+// list it is right after Message(i) was called; before that it ends in /from.
 func (b *Batch) Sender(i int) string {
 	pointer := ""
 	if b.tmpl != nil {
@@ -196,11 +196,11 @@ func (b *Batch) Sender(i int) string {
 	return b.Place(i) + cmp.Or(pointer, "/from")
 }
 
-// Message makes the i-th message, the same each time; not for several goroutines at once. The error is an
-// *email.Failure whose pointers are into the whole request.
+// Message makes the i-th message, the same one each time. It is not safe for concurrent use.
+// Its error is an *email.Failure whose pointers are into the whole request.
 func (b *Batch) Message(i int) (email.Message, error) { return b.message(i, true) }
 
-// message is Message; without textToo, it may leave out a text made from HTML.
+// message is Message. Without textToo it may leave out the text that is made from HTML.
 func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
 	var place string
 	switch {
@@ -226,7 +226,7 @@ func (b *Batch) message(i int, textToo bool) (m email.Message, err error) {
 // maxItemFields bounds the problems of one item: a batch has many.
 const maxItemFields = 10
 
-// Fingerprint is that of all its messages in their order.
+// Fingerprint is the fingerprint of all messages in their order.
 func (b *Batch) Fingerprint() string {
 	f := intake.NewFingerprinter("postrider batch 1")
 	f.Add(string(b.Mode))
@@ -242,7 +242,7 @@ func (b *Batch) Fingerprint() string {
 	return f.Sum()
 }
 
-// deref is what a member of a request holds; empty where it is absent.
+// deref is a member's value; empty if the member is absent.
 func deref(s *string) string {
 	if s == nil {
 		return ""

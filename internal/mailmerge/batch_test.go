@@ -26,7 +26,7 @@ func templated(message, recipients string) string {
 	return `{"message":{"from":{"email":"a@example.com"},` + message + `},"recipients":[` + recipients + `]}`
 }
 
-func TestABatchOfMessages(t *testing.T) {
+func TestDecodeListOfMessages(t *testing.T) {
 	t.Parallel()
 	one, other := with(`"tags":["one"]`), strings.Replace(with(`"tags":["other"]`), "from", "source", 1)
 	b := decodeBatch(t, `{"mode":"permissive","messages":[`+one+`,{"subject":1},[],`+other+`]}`)
@@ -46,7 +46,7 @@ func TestABatchOfMessages(t *testing.T) {
 	require.Equal(t, email.BatchStrict, decodeBatch(t, `{"messages":[`+one+`]}`).Mode)
 }
 
-func TestVariablesAreFilledIn(t *testing.T) {
+func TestMessageFillsInVariables(t *testing.T) {
 	t.Parallel()
 	b := decodeBatch(t, templated(`"subject":"{{ name }}'s {{order}}","content":{"text":"Dear {{name}} <{{email}}>","html":"<a href=\"https://x.test/?n={{name}}\">{{order}}</a>"},
 		"headers":{"X-Order":" {{order}}"},"metadata":{"order":"{{order}}","fixed":"}}"},"reply_to":[{"email":"r@example.com"}],"send_at":"2026-01-02T00:00:00Z"`,
@@ -72,7 +72,7 @@ func TestVariablesAreFilledIn(t *testing.T) {
 	require.Equal(t, "/message/from", b.Sender(1))
 }
 
-func TestTextIsMadeFromFilledInHTML(t *testing.T) {
+func TestMessageTextFromHTML(t *testing.T) {
 	t.Parallel()
 	b := decodeBatch(t, templated(`"subject":"s","content":{"html":"<p>Dear {{name}}</p><p>x"}`, `{"email":"a@x.test","variables":{"name":"<b>Ann</b>"}}`))
 	m, err := b.Message(0)
@@ -87,7 +87,7 @@ func TestTextIsMadeFromFilledInHTML(t *testing.T) {
 	require.Equal(t, "x", m.Text)
 }
 
-func TestBadBatches(t *testing.T) {
+func TestDecodeRefusals(t *testing.T) {
 	t.Parallel()
 	long := quoted(strings.Repeat("x", 8193))
 	big := strings.Repeat("x", 900<<10)
@@ -172,8 +172,8 @@ func repeatNames(n int) string {
 	return strings.Join(s, ",")
 }
 
-// An item may have many problems, a batch many items: the answer stays small.
-func TestProblemsOfAnItemAreBounded(t *testing.T) {
+// The problems of each item are bounded, so that the answer for a large batch stays small.
+func TestMessageBoundsProblems(t *testing.T) {
 	t.Parallel()
 	var names strings.Builder
 	for i := range 50 {
@@ -184,7 +184,7 @@ func TestProblemsOfAnItemAreBounded(t *testing.T) {
 	require.Len(t, failure(t, err).Fields, 10)
 }
 
-func TestFingerprintsOfBatches(t *testing.T) {
+func TestBatchFingerprint(t *testing.T) {
 	t.Parallel()
 	list := func(members ...string) string { return `{"messages":[` + strings.Join(members, ",") + `]}` }
 	one, other := with(`"tags":["a"]`), with(`"tags":["b"]`)
@@ -245,8 +245,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// FuzzDecode looks for a panic, an error that is no refusal, and a message that
-// breaks what email.Message promises.
+// FuzzDecode looks for a panic, an error that is not an *email.Failure, and a message that is
+// not valid by the comment of email.Message.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"messages":[` + with(`"tags":["a"]`) + `,{"to":1},null]}`,

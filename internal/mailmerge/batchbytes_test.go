@@ -13,7 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/mailmerge"
 )
 
-// stored is what the store keeps of one copy, in bytes: its texts in all columns.
+// stored is the size of one copy in the store, in bytes: its texts in all columns.
 func stored(m email.Message) int64 {
 	n := len(m.Subject) + len(m.Text) + len(m.HTML) + len(m.Calendar.ICS) + len(m.From.Email) + len(m.From.Name)
 	for _, a := range append(m.ReplyTo, m.To...) {
@@ -34,10 +34,9 @@ func stored(m email.Message) int64 {
 	return int64(n)
 }
 
-// TestWhatEachCopyStoresIsCounted: nothing that a message may have makes a small request
-// store more than the limit, whichever member it is in. Where the batch is accepted,
-// copies have no more than was counted.
-func TestWhatEachCopyStoresIsCounted(t *testing.T) {
+// TestBatchBytes: no member of a message lets a small request store more than the limit. If the
+// batch is accepted, its copies have at most the counted bytes.
+func TestBatchBytes(t *testing.T) {
 	t.Parallel()
 	const copies = 10_000
 	files := make([]any, 50)

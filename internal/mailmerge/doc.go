@@ -1,10 +1,9 @@
-// Package mailmerge makes many messages of one request.
+// Package mailmerge makes many messages from one request.
 //
 //  1. batch.go reads the request: a list of messages, or one message and a list of recipients.
-//     It refuses what is wrong with the request as a whole, and counts what all copies store.
-//  2. template.go is the one message for many: {{name}} in its subject, text, HTML, headers and
-//     metadata. It fills in the variables of one recipient at a time, and knows the size of a
-//     copy before it makes it.
+//     It checks the request as a whole, and the size of all copies.
+//  2. template.go is the message for many recipients, with {{name}} in its subject, text, HTML,
+//     headers and metadata. It computes the size of a copy before it fills in the variables.
 //  3. variables.go reads and checks a recipient's variables.
 //
 // Each message is read and checked by internal/intake, as a single one is.

@@ -13,7 +13,7 @@ import (
 )
 
 // Not parallel: other tests' memory would count.
-func TestMillionsOfMembersOfABatchAreNotDecoded(t *testing.T) {
+func TestDecodeRefusesMillionsOfMembers(t *testing.T) {
 	many, named := intaketest.Many, intaketest.Named(700_000)
 	for name, tc := range map[string]struct{ body, pointer string }{
 		"batch of messages":  {`{"messages":[` + many(`{}`) + `]}`, "/messages"},
@@ -29,8 +29,8 @@ func TestMillionsOfMembersOfABatchAreNotDecoded(t *testing.T) {
 	}
 }
 
-// TestManyRecipientsVariables: each may have a few, and the product is bounded.
-func TestManyRecipientsVariables(t *testing.T) {
+// TestDecodeBoundsVariables: the variables of a recipient and of all recipients are bounded.
+func TestDecodeBoundsVariables(t *testing.T) {
 	one := `{"email":"a@x.test","variables":{`
 	for i := range 99 {
 		one += fmt.Sprintf(`"n%d":"",`, i)
@@ -47,8 +47,9 @@ func TestManyRecipientsVariables(t *testing.T) {
 	require.Equal(t, "/recipients/0/variables there are 100 variables, the limit is 50", f.Fields[0].Pointer+" "+f.Fields[0].Detail)
 }
 
-// TestManyPlacesForVariables: what it takes to fill them in is bounded, however short the result.
-func TestManyPlacesForVariables(t *testing.T) {
+// TestDecodeBoundsPlaceholders: the placeholders of all copies are bounded, even if the copies
+// are short.
+func TestDecodeBoundsPlaceholders(t *testing.T) {
 	t.Parallel()
 	batch := func(places, recipients int) error {
 		_, err := mailmerge.Decode([]byte(`{"message":{"from":{"email":"a@y.test"},"subject":"","content":"x`+strings.Repeat("{{a}}", places)+`"},

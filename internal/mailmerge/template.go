@@ -17,33 +17,33 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// template is a message with places for variables, {{name}}, in its subject, text,
-// HTML, and in the values of headers and metadata. HTML gets them escaped.
+// template is a message with placeholders for variables, {{name}}, in its subject, text, HTML,
+// and in the values of headers and metadata. In HTML the values are escaped.
 type template struct {
 	base   email.Message
 	limits intake.Limits
-	// sender is where the message names its sender, or could.
+	// sender is the JSON Pointer to the message's sender; empty if it names none.
 	sender string
 
 	subject, text, html *part
 	headers             []*part
 	metadata            map[string]*part
-	// names are those the message uses.
+	// names are the variables that the message uses.
 	names map[string]bool
-	// each is what every copy has besides, in bytes.
-	each int64
+	// fixed is the size of the parts without variables that every copy stores, in bytes.
+	fixed int64
 }
 
-// part is one text with places for variables.
+// part is one text with placeholders for variables.
 type part struct {
 	template *fasttemplate.Template
-	// fixed is the size of what stands between them, uses how often it has each.
+	// fixed is the size of the text between the placeholders. uses counts the placeholders of
+	// each variable.
 	fixed int64
 	uses  map[string]int64
 }
 
-// size is that of the text with its variables filled in: known before anything of
-// that size is made.
+// size is the size of the text with the variables filled in, in bytes, without filling them in.
 func (p *part) size(vars map[string]string) int64 {
 	n := p.fixed
 	for name, times := range p.uses {
@@ -52,8 +52,8 @@ func (p *part) size(vars map[string]string) int64 {
 	return n
 }
 
-// places is in how many places of the message variables stand.
-func (t *template) places() (n int64) {
+// placeholders is how many placeholders the message has.
+func (t *template) placeholders() (n int64) {
 	parts := append([]*part{t.subject, t.text, t.html}, t.headers...)
 	for _, p := range slices.AppendSeq(parts, maps.Values(t.metadata)) {
 		for _, times := range p.uses {
@@ -69,13 +69,13 @@ func (p *part) fill(vars map[string]string) string {
 	})
 }
 
-// newTemplate reads the message that many are to get: it names no recipients.
+// newTemplate decodes the message for many recipients. It names no recipients itself.
 func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
 	m, err := intake.DecodeForMany(body, l)
 	if err != nil {
 		return nil, err
 	}
-	t := &template{base: m.Message, limits: l, sender: m.SenderPointer, metadata: map[string]*part{}, names: map[string]bool{}, each: fixedBytes(m.Message)}
+	t := &template{base: m.Message, limits: l, sender: m.SenderPointer, metadata: map[string]*part{}, names: map[string]bool{}, fixed: fixedBytes(m.Message)}
 	c := intake.NewChecks(l)
 	t.subject = t.part(c, "/subject", m.Subject)
 	plain := m.Text
@@ -98,7 +98,8 @@ func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
 	return t, c.Err()
 }
 
-// part reads one text with its variables. Past maxNames it reads no new ones.
+// part parses one text with its placeholders. It ignores new variables past maxNames, for which
+// newTemplate refuses the message.
 func (t *template) part(c *intake.Checks, pointer, s string) *part {
 	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
 	var err error
@@ -124,20 +125,20 @@ func (t *template) part(c *intake.Checks, pointer, s string) *part {
 	return p
 }
 
-// What stands around a variable's name.
+// The delimiters of a placeholder.
 const open, end = "{{", "}}"
 
 var errVariableName = errors.New("not a variable's name")
 
-// bytes is the size of one recipient's text and HTML; without HTML's own text.
+// bytes is the size of one recipient's text and HTML, without a text made from HTML.
 func (t *template) bytes(vars, escaped map[string]string) int64 {
 	return t.text.size(vars) + t.html.size(escaped)
 }
 
-// stored is the size of what is stored for one recipient's copy. A text that is made from
-// HTML has about the variables that the HTML has, and the text of the rest.
+// stored is about the size of what is stored for one recipient's copy. A text that is made from
+// HTML is estimated: the text of the message without variables, and the variables of the HTML.
 func (t *template) stored(vars, escaped map[string]string) int64 {
-	n := t.each + t.bytes(vars, escaped) + t.subject.size(vars) + int64(len(vars["email"])+len(vars["name"]))
+	n := t.fixed + t.bytes(vars, escaped) + t.subject.size(vars) + int64(len(vars["email"])+len(vars["name"]))
 	if t.base.TextFromHTML {
 		n += int64(len(t.base.Text)) + t.html.size(escaped) - t.html.fixed
 	}
@@ -150,9 +151,9 @@ func (t *template) stored(vars, escaped map[string]string) int64 {
 	return n
 }
 
-// fixedBytes is what is stored for each copy of a message and has no variables: the
-// calendar, tags, the names of headers and metadata, addresses, and what is known of each
-// attachment, 300 bytes besides its names.
+// fixedBytes is the size of the parts without variables that are stored for each copy of a
+// message. They are the calendar, tags, names of headers and metadata, addresses, and for each
+// attachment its names and 300 bytes.
 func fixedBytes(m email.Message) int64 {
 	n := len(m.Calendar.ICS) + len(m.From.Email) + len(m.From.Name)
 	for _, a := range m.ReplyTo {
@@ -173,7 +174,7 @@ func fixedBytes(m email.Message) int64 {
 	return int64(n)
 }
 
-// escape makes variables fit for HTML, those that it uses.
+// escape escapes the variables that the HTML uses.
 func (t *template) escape(vars map[string]string) map[string]string {
 	out := make(map[string]string, len(t.html.uses))
 	for name := range t.html.uses {
@@ -201,14 +202,14 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	}
 	m := t.base
 	m.To = []email.Address{to}
-	fill := func(what string, p *part, forbidden func(string) bool) string {
+	fill := func(field string, p *part, forbidden func(string) bool) string {
 		s := p.fill(vars)
 		if !forbidden(s) {
 			return s
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
 			if forbidden(vars[name]) {
-				c.Refuse(intake.Member("/variables", name), intake.CodeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", what)
+				c.Refuse(intake.Member("/variables", name), intake.CodeControl, "%s uses it, and cannot have line breaks or other control characters; remove them", field)
 			}
 		}
 		return s
@@ -242,11 +243,11 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	return m, c.Err()
 }
 
-// fits refuses variables with which something would be larger than it may be.
+// fits refuses variables that would make a field or the message larger than its limit.
 func (t *template) fits(c *intake.Checks, vars, escaped map[string]string) {
-	within := func(what string, size, limit int64) {
+	within := func(field string, size, limit int64) {
 		if size > limit {
-			c.Refuse("/variables", intake.CodeTooLong, "with these variables, %s would have %d bytes, the limit is %d", what, size, limit)
+			c.Refuse("/variables", intake.CodeTooLong, "with these variables, %s would have %d bytes, the limit is %d", field, size, limit)
 		}
 	}
 	within("the subject", t.subject.size(vars), intake.MaxSubjectBytes)

@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/internal/mailmerge"
 )
 
-func TestABatchsCalendarHasNoVariables(t *testing.T) {
+func TestDecodeRefusesVariablesInACalendar(t *testing.T) {
 	t.Parallel()
 	invite := invitationOf(100)
 	message := func(ics string) string {
@@ -29,7 +29,7 @@ func TestABatchsCalendarHasNoVariables(t *testing.T) {
 	require.Equal(t, "/message/content/calendar/ics", failure(t, err).Fields[0].Pointer)
 }
 
-func TestVariablesMayNotSpoilAHeader(t *testing.T) {
+func TestMessageRefusesVariablesThatBreakAHeader(t *testing.T) {
 	t.Parallel()
 	b := decodeBatch(t, templated(`"subject":"s","content":"t","headers":{"References":"<{{id}}@example.com>","X-Note":"{{id}}"}`,
 		`{"email":"b@example.net","variables":{"id":"=?1"}},{"email":"c@example.net","variables":{"id":"ü"}}`))
@@ -41,7 +41,7 @@ func TestVariablesMayNotSpoilAHeader(t *testing.T) {
 	require.Contains(t, failure(t, err).Fields[0].Detail, "the header References")
 }
 
-func TestABatchsItemsThatNoRelayTakesAreRefusedOneByOne(t *testing.T) {
+func TestMessageRefusesItemsWithoutARelay(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	l.Serves = func(r delivery.Route) bool { return r.SenderDomain == "x.com" }

@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// Limits of variables. Those that a message may use are as many as a recipient may
-// give, and email and name.
+// Limits of variables. A message may use as many as a recipient may give, besides email and
+// name.
 const (
 	maxVariables     = 50
 	maxVariableBytes = 8192
@@ -24,8 +24,8 @@ const (
 // VariableName matches the names that variables may have.
 var VariableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,63}$`)
 
-// variables are a recipient's. Only the first maxVariables are kept, all are counted: a
-// batch's recipients have as many together as its body has room for.
+// variables are the variables of one recipient. It counts all, and keeps the first
+// maxVariables: without that limit, a batch could hold as many as fit into its body.
 type variables struct {
 	values map[string]*string
 	n      int
@@ -66,8 +66,8 @@ func (v *variables) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// variables are the recipient's own, and email and name where it sets none of that
-// name. Every one that the message uses has to be there.
+// variables are the recipient's variables, with email and name from its address unless it sets
+// them. It refuses a recipient without a variable that the message uses.
 func (t *template) variables(c *intake.Checks, r recipient, to email.Address) map[string]string {
 	if r.Variables.n > maxVariables {
 		c.Refuse("/variables", intake.CodeTooMany, "there are %d variables, the limit is %d", r.Variables.n, maxVariables)
@@ -88,7 +88,7 @@ func (t *template) variables(c *intake.Checks, r recipient, to email.Address) ma
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.names)) {
 		_, given := r.Variables.values[name]
-		given = given || name == "name" && deref(r.Name) != "" // refused by itself, if it is not good
+		given = given || name == "name" && deref(r.Name) != "" // a name that is not valid is refused as such
 		if _, ok := vars[name]; !ok && !given {
 			c.Refuse(intake.Member("/variables", name), intake.CodeMissing, "the message uses this variable; give its value, which may be empty")
 		}

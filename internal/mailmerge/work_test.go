@@ -10,9 +10,9 @@ import (
 	"github.com/postrider/postrider/internal/intaketest"
 )
 
-// TestWorkOfABatchIsBounded before any recipient is read: what follows the place of the refusal
-// is not even looked at, and is broken here.
-func TestWorkOfABatchIsBounded(t *testing.T) {
+// TestDecodeBoundsMembersFirst: a batch with too many members is refused before any recipient
+// is decoded. The JSON after the refused place is broken here, and no error names it.
+func TestDecodeBoundsMembersFirst(t *testing.T) {
 	t.Parallel()
 	const recipientMembers, tokens = 2 * maxVariables, 2_000_000 // intake's bounds
 	const message = `{"message":{"from":{"email":"a@x.test"},"subject":"s","content":"t"},"recipients":[`
@@ -36,8 +36,9 @@ func TestWorkOfABatchIsBounded(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestPlacesAreCountedBeforeRecipientsAreRead: a batch that is refused for them costs no more.
-func TestPlacesAreCountedBeforeRecipientsAreRead(t *testing.T) {
+// TestDecodeBoundsPlaceholdersFirst: a batch with too many placeholders is refused before any
+// recipient is decoded.
+func TestDecodeBoundsPlaceholdersFirst(t *testing.T) {
 	t.Parallel()
 	body := `{"message":{"from":{"email":"a@x.test"},"subject":"s","content":"` + strings.Repeat("{{a}}", 12_000) +
 		`"},"recipients":[` + strings.TrimSuffix(strings.Repeat(`{"email":"b@x.test","variables":{"a":""}},`, 5_000), ",") + `]}`
