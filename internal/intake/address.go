@@ -12,17 +12,17 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Lengths in bytes (RFC 5321 section 4.5.3.1): maxAddress is the path of 256
-// without its angle brackets.
+// Lengths in bytes (RFC 5321 section 4.5.3.1). maxAddress is a path of 256 bytes without its
+// angle brackets.
 const (
 	maxLocalPart = 64
 	maxAddress   = 254
 	maxNameBytes = 255
 )
 
-// Address checks and normalises one address: an addr-spec without comments,
-// quoted strings or address literals, its domain as lower-case A-labels, and a
-// display name without control characters. Errors do not repeat what they refuse.
+// Address checks and normalises one address and its display name. The address is an addr-spec
+// without comments, quoted strings or address literals; its domain becomes lower-case A-labels.
+// The display name has no control characters. Errors do not repeat the refused value.
 func Address(addr, name string) (email.Address, error) {
 	spec, err := addrSpec(addr)
 	if err != nil {
@@ -59,8 +59,8 @@ func Domain(name string) (string, error) {
 // letters and digits; with SMTPUTF8, letters of any script (RFC 6531).
 const atext = "!#$%&'*+-/=?^_`{|}~"
 
-// addrSpec checks an address and writes its domain in the normal form. The local
-// part is the receiving server's to read, so it stays as it is.
+// addrSpec checks an address and normalises its domain. The local part is not changed: only
+// the receiving server interprets it.
 func addrSpec(addr string) (string, error) {
 	if severalAddresses(addr) {
 		return "", errors.New("there is more than one address; give each by itself")
@@ -116,7 +116,7 @@ func notLocal(r rune) bool {
 	return r == utf8.RuneError || !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsNumber(r)
 }
 
-// displayName checks the name that stands beside an address.
+// displayName checks the display name of an address.
 func displayName(name string) (string, error) {
 	switch {
 	case Control(name):
@@ -127,8 +127,8 @@ func displayName(name string) (string, error) {
 	return strings.TrimSpace(name), nil
 }
 
-// Control reports a character that has no place in a header: C0, DEL, C1, and
-// the two separators that some programs take for a line break.
+// Control reports a character that is not allowed in a header: C0, DEL, C1, and the two
+// separators (U+2028, U+2029) that some programs treat as a line break.
 func Control(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }) >= 0
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-func TestAddressesAreNormalised(t *testing.T) {
+func TestAddress(t *testing.T) {
 	t.Parallel()
 	label := strings.Repeat("b", 63)
 	longest := strings.Repeat("a", 64) + "@" + label + "." + label + "." + strings.Repeat("c", 61)
@@ -34,7 +34,7 @@ func TestAddressesAreNormalised(t *testing.T) {
 	}
 }
 
-func TestAListOfAddressesIsNoAddress(t *testing.T) {
+func TestAddressRefusesAList(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"a@b.test,c@d.test", "a@b.test, c@d.test", "a@b.test;c@d.test", "a@b.test c@d.test", "a@b.test\tc@d.test"} {
 		_, err := intake.Address(in, "")
@@ -42,7 +42,7 @@ func TestAListOfAddressesIsNoAddress(t *testing.T) {
 	}
 }
 
-func TestBadAddresses(t *testing.T) {
+func TestAddressRefusals(t *testing.T) {
 	t.Parallel()
 	label := strings.Repeat("b", 63)
 	for _, in := range []string{
@@ -61,7 +61,7 @@ func TestBadAddresses(t *testing.T) {
 	}
 }
 
-func TestDomains(t *testing.T) {
+func TestDomain(t *testing.T) {
 	t.Parallel()
 	got, err := intake.Domain("BÜCHER.Example.")
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ const (
 
 var contentID = regexp.MustCompile(`^[A-Za-z0-9._@+-]{1,128}$`)
 
-// attachmentPointers say where the members of an attachment are.
+// attachmentPointers are the JSON Pointers to the members of an attachment.
 type attachmentPointers struct{ filename, mediaType, content string }
 
 func pointersOf(pointer string) attachmentPointers {
@@ -51,15 +51,15 @@ func (c *Checks) attachments(as []attachment) []email.Attachment {
 	return out
 }
 
-// none reports an attachment of VoIPBIN's without a reference: its type is "" and its id
-// is left out, empty or the nil UUID, which is how its programs write that none is set.
+// none reports an attachment by which VoIPBIN's programs mean that there is none: its
+// reference_type is "", and its reference_id is absent, empty or the nil UUID.
 func (a attachment) none() bool {
 	id := text(a.ReferenceID)
 	return a.ReferenceType != nil && *a.ReferenceType == "" && (id == "" || id == uuid.Nil.String()) && a.Content == nil && text(a.URL) == ""
 }
 
-// attachment reads content, a reference or a URL. The seed's "reference_type": ""
-// means that there is no reference; "url" is what answers say of a URL.
+// attachment reads content, a reference or a URL. In VoIPBIN's e-mail API, "reference_type": ""
+// means that there is no reference. Answers have "reference_type": "url" for a URL.
 func (c *Checks) attachment(pointer string, a attachment) email.Attachment {
 	url := text(a.URL) != "" || text(a.ReferenceType) == string(email.ReferenceURL)
 	reference := text(a.ReferenceID) != "" || text(a.ReferenceType) != "" && text(a.ReferenceType) != string(email.ReferenceURL)
@@ -78,7 +78,7 @@ func (c *Checks) attachment(pointer string, a attachment) email.Attachment {
 	return email.Attachment{}
 }
 
-// linked reads an attachment that is fetched when the mail is due.
+// linked reads an attachment that is fetched from a URL when the e-mail is due.
 func (c *Checks) linked(pointer string, a attachment) email.Attachment {
 	out := email.Attachment{Optional: a.Optional, ReferenceType: email.ReferenceURL, URL: text(a.URL)}
 	switch check := c.limits.CheckAttachmentURL; {
@@ -146,7 +146,7 @@ func (c *Checks) file(pointer string, a attachment) email.Attachment {
 	return out
 }
 
-// contentID takes the id with or without the angle brackets of its header.
+// contentID accepts the id with or without the angle brackets of its header field.
 func (c *Checks) contentID(pointer, id string) string {
 	if strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") {
 		id = id[1 : len(id)-1]
@@ -157,13 +157,13 @@ func (c *Checks) contentID(pointer, id string) string {
 	return id
 }
 
-// fieldFile is where an upload's problems are: it is the name of the form's field.
+// fieldFile is the pointer of an upload's problems: the name of the form's field.
 const fieldFile = "file"
 
-// Upload checks a file that comes by itself, ahead of the message, as if it came
-// inside of one: it returns the name made safe, and the type, found out where the
-// client gives none or the general one, as programs do that do not know. head are
-// the file's first bytes, 512 if it has as many. The error is an *email.Failure.
+// Upload checks a file that is uploaded ahead of a message, by the rules of an attachment. It
+// returns the safe name and the type. It detects the type if the client gives none, or gives
+// application/octet-stream. head are the file's first 512 bytes. The error is an
+// *email.Failure.
 func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string, err error) {
 	c := NewChecks(l.WithDefaults())
 	if name = c.filename(fieldFile, filename); name == "" && len(c.fields) == 0 {
@@ -180,8 +180,8 @@ func Upload(filename, mediaType string, head []byte, l Limits) (name, typ string
 
 const octetStream = "application/octet-stream"
 
-// filename keeps the last element of a path, without the invisible marks that
-// make a name look like another one.
+// filename keeps the last element of a path, without the invisible characters that make a name
+// look like another one.
 func (c *Checks) filename(pointer, name string) string {
 	if Control(name) {
 		c.Refuse(pointer, CodeControl, "remove line breaks and other control characters")
@@ -204,13 +204,13 @@ func (c *Checks) filename(pointer, name string) string {
 	return name
 }
 
-// turnsText reports the characters that change the direction of text (Unicode
-// UAX 9): with them, exe.gpj is shown as jpg.exe is written.
+// turnsText reports the characters that change the direction of text (Unicode UAX 9). With
+// them, a name that ends in gpj.exe can be displayed so that it ends in exe.jpg.
 func turnsText(r rune) bool {
 	return r == '\u061c' || r == '\u200e' || r == '\u200f' || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
-// typeGiven is empty where the client gives none.
+// typeGiven is the normalised media type; empty if the client gives none.
 func (c *Checks) typeGiven(pointer, given string) string {
 	if given == "" {
 		return ""
@@ -218,8 +218,8 @@ func (c *Checks) typeGiven(pointer, given string) string {
 	return c.mediaType(pointer, given)
 }
 
-// mediaType normalises what the client says (RFC 2045 section 5.1). A name among
-// the parameters would contradict filename, and is left out.
+// mediaType normalises the client's media type (RFC 2045 section 5.1). It removes the parameter
+// name, which could contradict filename.
 func (c *Checks) mediaType(pointer, given string) string {
 	t, params, err := mime.ParseMediaType(given)
 	main, sub, slash := strings.Cut(t, "/")

@@ -21,7 +21,7 @@ func attach(t *testing.T, filename, mediaType string, content []byte) (email.Mes
 	return m.Message, err
 }
 
-func TestAttachmentsAreMadeSafe(t *testing.T) {
+func TestDecodeMakesFilenamesSafe(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ filename, mediaType, content, wantName, wantType string }{
 		{"../../etc/pass wd.txt", "", "hi", "pass wd.txt", "text/plain; charset=utf-8"},
@@ -48,7 +48,7 @@ func TestAttachmentsAreMadeSafe(t *testing.T) {
 	}
 }
 
-func TestBase64AsProgramsWriteIt(t *testing.T) {
+func TestDecodeBase64(t *testing.T) {
 	t.Parallel()
 	content := make([]byte, 256)
 	for i := range content {
@@ -87,7 +87,7 @@ func TestBase64AsProgramsWriteIt(t *testing.T) {
 	}
 }
 
-func TestContentIDs(t *testing.T) {
+func TestDecodeContentID(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"attachments":[{"filename":"i.png","content":"","content_id":"<logo@x>"},{"filename":"j.png","content":"","content_id":""},{"filename":"k.png","content":""}]`))
 	require.Equal(t, "logo@x", m.Attachments[0].ContentID)
@@ -95,7 +95,7 @@ func TestContentIDs(t *testing.T) {
 	require.NotNil(t, m.Attachments[1].Content, "empty content is content")
 }
 
-func TestExecutablesAreBlockedByName(t *testing.T) {
+func TestDecodeBlocksByName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"a.exe", "a.EXE", "a.pdf.scr", "a.exe.", "a.exe .", "a.exe. . ", "a. exe", "a.exe\u200b", "a.e\u00adxe", "a.exe:stream", "a.exe::$DATA", "x/y.exe",
@@ -119,7 +119,7 @@ func TestExecutablesAreBlockedByName(t *testing.T) {
 	require.Contains(t, failure(t, err).Fields[0].Detail, ".scr")
 }
 
-func TestExecutablesAreBlockedByTypeAndContent(t *testing.T) {
+func TestDecodeBlocksByTypeAndContent(t *testing.T) {
 	t.Parallel()
 	_, err := attach(t, "a.bin", "Application/X-MSDownload; x=y", []byte("hi"))
 	f := failure(t, err).Fields[0]
@@ -133,7 +133,7 @@ func TestExecutablesAreBlockedByTypeAndContent(t *testing.T) {
 	}
 }
 
-func TestTheOperatorsListReplacesOurs(t *testing.T) {
+func TestDecodeOwnBlocklist(t *testing.T) {
 	t.Parallel()
 	body := []byte(with(`"attachments":[{"filename":"a.exe","content":"TVqQAAM="}]`))
 	_, err := intake.Decode(body, limits())
@@ -144,7 +144,7 @@ func TestTheOperatorsListReplacesOurs(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestUploads(t *testing.T) {
+func TestUpload(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ filename, mediaType, head, wantName, wantType string }{
 		{"a/b.pdf", "application/pdf", "%PDF-1.4", "b.pdf", "application/pdf"},
@@ -168,7 +168,7 @@ func TestUploads(t *testing.T) {
 	}
 }
 
-func TestAReferenceToAFile(t *testing.T) {
+func TestDecodeFileReference(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"attachments":[{"reference_type":"file","reference_id":"1F25E6C9-6709-44d1-b93e-a5f1c5f80411"},
 		{"reference_type":"file","reference_id":"1f25e6c9-6709-44d1-b93e-a5f1c5f80411","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>","optional":true}]`))
@@ -178,7 +178,7 @@ func TestAReferenceToAFile(t *testing.T) {
 	}, m.Attachments)
 }
 
-func TestAttachmentsByURL(t *testing.T) {
+func TestDecodeAttachmentURL(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"attachments":[{"url":"https://x.test/a?key=1"},{"reference_type":"url","reference_id":"","url":"https://x.test/b","optional":true},
 		{"url":"https://x.test/c","filename":"x/logo.png","type":"Image/PNG","content_id":"<logo>"}]`))

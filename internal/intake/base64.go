@@ -8,12 +8,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// encoded is content that stands in JSON as base64. It takes either alphabet of RFC 4648,
-// with padding or without, and ignores white space: many programs break the lines, as
-// RFC 2045 section 6.8 does. Anything else is refused, never skipped.
+// encoded is content that is base64 in JSON. It accepts both alphabets of RFC 4648, with
+// padding or without. It ignores white space, because many programs break the lines as RFC 2045
+// section 6.8 does. All other characters are refused, never skipped.
 type encoded []byte
 
-// base64Error says why content cannot be decoded.
+// base64Error is why content cannot be decoded.
 type base64Error string
 
 func (e base64Error) Error() string { return string(e) }
@@ -50,7 +50,7 @@ func (e *encoded) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 
 var _ json.UnmarshalerFrom = (*encoded)(nil)
 
-// decodeBase64 does not write to text.
+// decodeBase64 decodes text without changing it.
 func decodeBase64(text []byte) ([]byte, error) {
 	if bytes.ContainsAny(text, "\r\n \t-_") || len(text)%4 != 0 {
 		var err error
@@ -69,7 +69,7 @@ func decodeBase64(text []byte) ([]byte, error) {
 	return nil, errBase64
 }
 
-// normalBase64 is a copy without white space, in the first alphabet and with padding.
+// normalBase64 is a copy without white space, in the standard alphabet and with padding.
 func normalBase64(text []byte) ([]byte, error) {
 	out := make([]byte, 0, len(text)+3)
 	var first, second bool

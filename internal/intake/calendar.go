@@ -10,12 +10,12 @@ import (
 // maxCalendarBytes bounds an invitation: calendar programs refuse larger ones.
 const maxCalendarBytes = 1 << 20
 
-// calendarMethods are those of iTIP (RFC 5546 section 1.4).
+// calendarMethods are the methods of iTIP (RFC 5546 section 1.4).
 var calendarMethods = []string{"PUBLISH", "REQUEST", "REPLY", "ADD", "CANCEL", "REFRESH", "COUNTER", "DECLINECOUNTER"}
 
-// calendar checks an iCalendar object that goes beside text or HTML (RFC 6047). Its method
-// has to be that of the message's part (RFC 6047 section 2.4), for programs that find two
-// different ones show no invitation. Line ends become CRLF (RFC 5545 section 3.1).
+// calendar checks an iCalendar object that is sent with text or HTML (RFC 6047). Its method has
+// to be the method of the MIME part (RFC 6047 section 2.4): mail programs show no invitation if
+// the two differ. Line ends become CRLF (RFC 5545 section 3.1).
 func (c *Checks) calendar(in *calendar) email.Calendar {
 	if in == nil {
 		return email.Calendar{}
@@ -52,8 +52,8 @@ func (c *Checks) calendar(in *calendar) email.Calendar {
 
 var lineEnds = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n")
 
-// readCalendar finds the method of the one calendar in a text, and what is wrong with its
-// structure (RFC 5545 section 3.4). What its components hold is not looked at.
+// readCalendar returns the method of a text with one calendar, or a problem of its structure
+// (RFC 5545 section 3.4). It does not check the contents of components.
 func readCalendar(ics string) (method, problem string) {
 	var open []string
 	calendars, methods, components := 0, 0, 0
@@ -99,5 +99,5 @@ func readCalendar(ics string) (method, problem string) {
 	return method, ""
 }
 
-// clipped bounds what an error repeats.
+// clipped shortens a value that an error repeats.
 func clipped(s string) string { return strings.ToValidUTF8(s[:min(len(s), 32)], "") }

@@ -17,7 +17,7 @@ func withCalendar(method, ics string) []byte {
 	return []byte(strings.Replace(with(`"tags":[]`), `"content":"t"`, `"content":{"text":"t","calendar":{"method":`+quoted(method)+`,"ics":`+quoted(ics)+`}}`, 1))
 }
 
-func TestAnInvitation(t *testing.T) {
+func TestDecodeCalendar(t *testing.T) {
 	t.Parallel()
 	for name, ics := range map[string]string{"CRLF": invite, "LF": strings.ReplaceAll(invite, "\r\n", "\n"), "no line end": strings.TrimSpace(invite), "a byte order mark": "\ufeff" + invite} {
 		m, err := intake.Decode(withCalendar("request", ics), limits())
@@ -30,7 +30,7 @@ func TestAnInvitation(t *testing.T) {
 	require.Equal(t, "CANCEL", folded.Calendar.Method)
 }
 
-func TestCalendarsThatAreRefused(t *testing.T) {
+func TestDecodeCalendarRefusals(t *testing.T) {
 	t.Parallel()
 	at := func(body []byte) string {
 		_, err := intake.Decode(body, limits())
@@ -68,7 +68,7 @@ func TestCalendarsThatAreRefused(t *testing.T) {
 	require.Equal(t, email.CodeTooLarge, failure(t, err).Code, "it counts against the message's limit")
 }
 
-func TestACalendarIsPartOfTheFingerprint(t *testing.T) {
+func TestFingerprintOfCalendar(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{intake.Fingerprint(decode(t, with(`"tags":[]`))): true}
 	for _, body := range [][]byte{

@@ -8,18 +8,17 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// maxFields bounds the problems of one refusal; a client that has more mends
-// these first.
+// maxFields bounds the problems of one refusal.
 const maxFields = 100
 
-// Checks collects everything that is wrong with a request.
+// Checks collects the problems of a request.
 type Checks struct {
 	limits Limits
 	fields []email.FieldError
 }
 
-// NewChecks makes an empty collection for a request within limits, whose zeros it takes as they
-// are; see Limits.WithDefaults.
+// NewChecks makes an empty collection. It does not apply the defaults of l; see
+// Limits.WithDefaults.
 func NewChecks(l Limits) *Checks { return &Checks{limits: l} }
 
 // Refuse adds a problem. Past 100 problems it adds none.
@@ -29,10 +28,10 @@ func (c *Checks) Refuse(pointer, code, format string, args ...any) {
 	}
 }
 
-// Passed reports that no problem was found so far.
+// Passed reports whether no problem was found so far.
 func (c *Checks) Passed() bool { return len(c.fields) == 0 }
 
-// Err is what was found wrong: nil, or an *email.Failure with code invalid_request.
+// Err is nil if no problem was found, or an *email.Failure with code invalid_request.
 func (c *Checks) Err() error {
 	if c.Passed() {
 		return nil
@@ -42,17 +41,17 @@ func (c *Checks) Err() error {
 	return f
 }
 
-// Adopt adds the problems of a part, whose pointers begin at pointer.
+// Adopt adds the problems of a part of the request that is at pointer.
 func (c *Checks) Adopt(err error, pointer string) {
 	for _, f := range Under(err, pointer).Fields {
 		c.Refuse(f.Pointer, f.Code, "%s", f.Detail)
 	}
 }
 
-// Under moves the problems of a part to where the part is in the request. An error that is no
+// Under puts pointer before the pointers of a part's problems. An error that is not an
 // *email.Failure becomes the cause of one.
 func Under(err error, pointer string) *email.Failure {
-	f, ok := err.(*email.Failure) //nolint:errorlint // ours, as it was made
+	f, ok := err.(*email.Failure) //nolint:errorlint // Decode returns it unwrapped
 	if !ok {
 		f = email.Fail(email.CodeInvalidRequest, refusedDetail)
 		f.Err = err
@@ -65,13 +64,13 @@ func Under(err error, pointer string) *email.Failure {
 	return &moved
 }
 
-// Recipient checks an address in the form {"email", "name"}; nil is absent.
+// Recipient checks an address of the shape {"email", "name"}; nil is an absent member.
 func (c *Checks) Recipient(pointer string, addr, name *string) email.Address {
 	return c.address(pointer, address{Email: addr, Name: name})
 }
 
-// Value checks a text that a client names, of metadata or of a variable, and reports whether it
-// is good: it has no NUL, and at most limit bytes. Nil is a value of another type.
+// Value checks the value of a metadata member or a variable, and reports whether it is valid:
+// it has no NUL, and at most limit bytes. Nil stands for a value of another JSON type.
 func (c *Checks) Value(pointer string, value *string, limit int) bool {
 	switch {
 	case value == nil:
@@ -86,7 +85,7 @@ func (c *Checks) Value(pointer string, value *string, limit int) bool {
 	return false
 }
 
-// OneOf reads one of a few words; the first is the default.
+// OneOf reads a member that has one of a few values; the first value is the default.
 func OneOf[S ~string](c *Checks, pointer string, s *string, words ...S) S {
 	if s == nil {
 		return words[0]

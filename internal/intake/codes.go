@@ -2,16 +2,16 @@ package intake
 
 import "github.com/postrider/postrider/email"
 
-// Codes of a refusal's fields. They are part of the API.
+// Codes of the field errors of a refusal. They are part of the API.
 const (
-	// malformed_json: the body cannot be read.
+	// With malformed_json: the body cannot be decoded.
 	CodeMalformed = "malformed"
 	CodeDuplicate = "duplicate"
 	CodeNotUTF8   = "invalid_utf8"
-	// CodeLoneSurrogate: an escape names half of a character (RFC 8259 section 8.2).
+	// CodeLoneSurrogate: an escape is half of a surrogate pair (RFC 8259 section 8.2).
 	CodeLoneSurrogate = "lone_surrogate"
 
-	// invalid_request and too_large: it can be read, and not be sent.
+	// With invalid_request and too_large: the body is decoded, and the message is not valid.
 	CodeUnknown        = "unknown"
 	CodeWrongType      = "wrong_type"
 	CodeMissing        = "missing"

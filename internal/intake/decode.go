@@ -21,40 +21,41 @@ import (
 
 // Limits of one message.
 type Limits struct {
-	// MaxRecipients bounds what to, cc and bcc list together, repetitions
-	// included; 0 means email.DefaultMaxRecipients.
+	// MaxRecipients bounds the addresses in to, cc and bcc together, with repetitions; 0 means
+	// email.DefaultMaxRecipients.
 	MaxRecipients int
 	// MaxMessageBytes bounds text, HTML and decoded attachments together; 0 means
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
-	// CheckURL says why a callback may not be made to a URL, without repeating it. Nil
-	// refuses all.
+	// CheckURL returns why a callback URL is refused, without repeating it. Nil refuses all
+	// callback URLs.
 	CheckURL func(string) error
-	// CheckAttachmentURL says why an attachment of a customer may not be fetched from a URL,
-	// without repeating it. Nil refuses all.
+	// CheckAttachmentURL returns why a customer's attachment URL is refused, without repeating
+	// it. Nil refuses all attachment URLs.
 	CheckAttachmentURL func(customerID, url string) error
-	// CustomerID is whose message it is.
+	// CustomerID is the customer that sends the message.
 	CustomerID string
-	// NoRecordings refuses attachments that are call recordings: nobody could fetch them.
+	// NoRecordings refuses attachments that are call recordings: POSTRIDER_RECORDING_URL is not
+	// set.
 	NoRecordings bool
 	// Serves reports whether a relay is configured for mail of a stream and sender's domain.
-	// Nil takes all.
+	// Nil accepts all routes.
 	Serves func(delivery.Route) bool
-	// Blocked are the files that are not sent; zero means the built-in list.
+	// Blocked are the file types that are not sent; zero means the built-in list.
 	Blocked email.Blocklist
-	// Now is the time that send_at and expires_at are compared with; zero means
-	// the present.
+	// Now is the time that send_at and expires_at are compared with; zero means the current
+	// time.
 	Now time.Time
-	// DefaultSource serves where the sender is left out; nil means that a sender
-	// is required. It is taken as it is.
+	// DefaultSource is the sender of a message that names none; nil means that a sender is
+	// required. It is not checked.
 	DefaultSource *email.Address
 	// IgnoreUnknown skips unknown members instead of refusing them.
 	IgnoreUnknown bool
-	// AllowRelayHeaders takes header fields that relays obey.
+	// AllowRelayHeaders accepts header fields that control relays.
 	AllowRelayHeaders bool
 }
 
-// WithDefaults puts the defaults in the place of zeros, and the present in that of Now.
+// WithDefaults replaces zeros by their defaults, and a zero Now by the current time.
 func (l Limits) WithDefaults() Limits {
 	if l.MaxRecipients == 0 {
 		l.MaxRecipients = email.DefaultMaxRecipients
@@ -68,18 +69,18 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// Decoded is one message, and what a later refusal needs of its request.
+// Decoded is one message, with pointers into its request for later refusals.
 type Decoded struct {
 	email.Message
-	// SenderPointer is where the request names the sender, /from or /source; empty where the
-	// sender is Limits.DefaultSource.
+	// SenderPointer is the pointer to the sender, /from or /source; empty if the sender is
+	// Limits.DefaultSource.
 	SenderPointer string
-	// TextPointer is where the request has the text, or could: /content or /content/text.
+	// TextPointer is the pointer to the text, or where it would be: /content or /content/text.
 	TextPointer string
 }
 
-// Decode reads one message, and parses its body once. The error is an *email.Failure. The
-// message holds no reference to body.
+// Decode decodes and checks one message. Its error is an *email.Failure. The message does not
+// refer to the memory of body.
 func Decode(body []byte, l Limits) (Decoded, error) {
 	req, err := read(body, l)
 	if err != nil {
@@ -96,11 +97,11 @@ func read(body []byte, l Limits) (req request, err error) {
 	return req, err
 }
 
-// standIn takes the place of the recipient while a message for many is checked.
+// standIn is the recipient with which a message for many recipients is checked.
 const standIn = "stand.in@example.com"
 
-// DecodeForMany reads a message of which each of many recipients gets a copy. It refuses a
-// message that names recipients, and attachments that would be fetched once for each copy. The
+// DecodeForMany decodes a message of which each of many recipients gets a copy. It refuses a
+// message that names recipients, and attachments that would be fetched again for each copy. The
 // message's To is empty.
 func DecodeForMany(body []byte, l Limits) (Decoded, error) {
 	req, err := read(body, l)
@@ -132,8 +133,8 @@ func DecodeForMany(body []byte, l Limits) (Decoded, error) {
 	return d, err
 }
 
-// OwnMembers are the names of a request's own members, up to where it is broken. What they hold
-// is passed over, and not copied.
+// OwnMembers are the names of a request's top-level members, up to the first syntax error.
+// Their values are skipped, not copied.
 func OwnMembers(body []byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -149,9 +150,9 @@ func OwnMembers(body []byte) iter.Seq[string] {
 	}
 }
 
-// Unmarshal reads a JSON object that is no message strictly: unknown and repeated members,
-// wrong types, invalid UTF-8, and arrays and objects of more than 400 members are refused
-// with a pointer to the place. The error is an *email.Failure.
+// Unmarshal strictly decodes a JSON object that is not a message. It refuses unknown and
+// repeated members, wrong types, invalid UTF-8, and arrays and objects of more than 400
+// members. Its error is an *email.Failure with a pointer to the place.
 func Unmarshal(body []byte, into any) error {
 	if err := boundMembers(body, maxSmallMembers, maxSmallMembers); err != nil {
 		return err
@@ -159,15 +160,15 @@ func Unmarshal(body []byte, into any) error {
 	return UnmarshalPart(body, into, false)
 }
 
-// UnmarshalPart is Unmarshal for what CheckMembers has passed, or for a part of it.
-// ignoreUnknown skips unknown members; also are further options.
-func UnmarshalPart(body []byte, into any, ignoreUnknown bool, also ...json.Options) error {
+// UnmarshalPart is Unmarshal for a body that has passed CheckMembers, or a part of one.
+// ignoreUnknown skips unknown members.
+func UnmarshalPart(body []byte, into any, ignoreUnknown bool, options ...json.Options) error {
 	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) == 0 {
 		return malformed("", CodeMalformed, "the body is empty; send a JSON object")
 	} else if trimmed[0] != '{' {
 		return malformed("", CodeMalformed, "the body is not a JSON object; it begins with {")
 	}
-	err := json.Unmarshal(body, into, append(also, json.RejectUnknownMembers(!ignoreUnknown))...)
+	err := json.Unmarshal(body, into, append(options, json.RejectUnknownMembers(!ignoreUnknown))...)
 	if err == nil {
 		return nil
 	}
@@ -187,10 +188,10 @@ func UnmarshalPart(body []byte, into any, ignoreUnknown bool, also ...json.Optio
 	if !ok {
 		return malformed("", CodeMalformed, "the body is not a JSON object of the kind this takes")
 	}
-	want, ours := errors.AsType[TypeError](err)
+	want, isType := errors.AsType[TypeError](err)
 	inBase64, isBase64 := errors.AsType[base64Error](err)
 	switch {
-	case ours:
+	case isType:
 		return Refused(sem.JSONPointer, CodeWrongType, string(want))
 	case errors.Is(err, json.ErrUnknownName):
 		return Refused(sem.JSONPointer, CodeUnknown, "there is no such member; remove it or correct its name")
@@ -200,11 +201,11 @@ func UnmarshalPart(body []byte, into any, ignoreUnknown bool, also ...json.Optio
 	return Refused(sem.JSONPointer, CodeWrongType, "the value has the wrong type; give "+expected(sem.GoType))
 }
 
-// loneSurrogate is the escape of half of a pair. Where the decoder stops at one, the other
-// half is missing.
+// loneSurrogate matches the escape of half of a surrogate pair. If the decoder stops at one,
+// the other half is missing.
 var loneSurrogate = regexp.MustCompile(`^\\u[dD][89a-fA-F][0-9a-fA-F]{2}`)
 
-// expected names the JSON type that a Go type is read from.
+// expected names the JSON type that a Go type is decoded from.
 func expected(t reflect.Type) string {
 	if t == nil {
 		return "another one"
@@ -236,17 +237,17 @@ func malformed(pointer jsontext.Pointer, code, detail string) *email.Failure {
 	return f
 }
 
-// Refused is a refusal with one problem.
+// Refused is a failure with code invalid_request and one problem.
 func Refused(pointer jsontext.Pointer, code, detail string) *email.Failure {
 	f := email.Fail(email.CodeInvalidRequest, refusedDetail)
 	f.Fields = []email.FieldError{{Pointer: clip(string(pointer)), Code: code, Detail: detail}}
 	return f
 }
 
-// maxPointer bounds a pointer in bytes: it holds names that the client chose.
+// maxPointer bounds a pointer in an error, in bytes: it contains names that the client chose.
 const maxPointer = 256
 
-// clip shortens a pointer to the nearest place above that is short enough.
+// clip shortens a pointer to that of the nearest enclosing value with a pointer short enough.
 func clip(pointer string) string {
 	for len(pointer) > maxPointer {
 		pointer = pointer[:strings.LastIndexByte(pointer, '/')]

@@ -18,7 +18,7 @@ func decode(t *testing.T, body string) email.Message {
 	return m.Message
 }
 
-func TestTheSeedsFirstExample(t *testing.T) {
+func TestDecodeVoIPBINExample(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, email.Message{
 		From: email.Address{Email: "orders@example.com", Name: "Your Company"}, To: []email.Address{{Email: "john@example.net", Name: "John Doe"}},
@@ -36,7 +36,7 @@ func TestTheSeedsFirstExample(t *testing.T) {
 	}`))
 }
 
-func TestTheSeedsExampleWithAttachment(t *testing.T) {
+func TestDecodeVoIPBINExampleWithAttachment(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, email.Message{
 		From: email.Address{Email: "billing@example.com", Name: "Billing Department"}, To: []email.Address{{Email: "john@example.net"}},
@@ -52,7 +52,7 @@ func TestTheSeedsExampleWithAttachment(t *testing.T) {
 	}`))
 }
 
-func TestTheSeedsSecondShape(t *testing.T) {
+func TestDecodeVoIPBINShape(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, email.Message{
 		From: email.Address{Email: "a@example.com", Name: "voipbin service", Label: "label", Detail: "d"}, To: []email.Address{{Email: "b@example.net"}},
@@ -62,7 +62,7 @@ func TestTheSeedsSecondShape(t *testing.T) {
 		"subject":"test email 7","content":"test email from voipbin.","attachments":[]}`))
 }
 
-func TestShapesMixAcrossGroups(t *testing.T) {
+func TestDecodeMixesShapesAcrossGroups(t *testing.T) {
 	t.Parallel()
 	m := decode(t, `{"from":{"email":"a@example.com"},"destinations":[{"target":"b@example.net","target_name":"B"}],"subject":"","content":"x",
 		"cc":[{"email":"c@example.net"},{"type":"email","target":"d@example.net"}],
@@ -77,7 +77,7 @@ func TestShapesMixAcrossGroups(t *testing.T) {
 	require.Empty(t, m.Subject, "a subject may be empty, but not missing")
 }
 
-func TestOptions(t *testing.T) {
+func TestDecodeOptions(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"reply_to":[{"email":"help@example.com","name":"Help"}],
 		"headers":{"X-B":"1","X-A":" zwei Ü "},"metadata":{"order":"7"},"tags":["a","b","a"],"send_at":"2026-02-01T10:00:00.1234567+01:00",
@@ -92,13 +92,13 @@ func TestOptions(t *testing.T) {
 	require.Equal(t, email.StreamBroadcast, m.Stream)
 }
 
-func TestNullIsAbsent(t *testing.T) {
+func TestDecodeNullIsAbsent(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, decode(t, with(`"cc":[]`)), decode(t, with(`"source":null,"destinations":null,"cc":null,"bcc":null,"reply_to":null,"attachments":null,
 		"headers":null,"metadata":null,"tags":null,"send_at":null,"expires_at":null,"on_ambiguous":null,"stream":null`)))
 }
 
-func TestRepeatedRecipientsAreMerged(t *testing.T) {
+func TestDecodeMergesRepeatedRecipients(t *testing.T) {
 	t.Parallel()
 	m := decode(t, `{"from":{"email":"a@example.com"},"subject":"s","content":"t",
 		"to":[{"email":"b@example.net","name":"First"},{"email":"b@EXAMPLE.net","name":"Second"},{"email":"B@example.net"}],
@@ -109,14 +109,14 @@ func TestRepeatedRecipientsAreMerged(t *testing.T) {
 	require.Equal(t, []email.Address{{Email: "d@example.net"}}, m.Bcc)
 }
 
-func TestBccAloneIsEnough(t *testing.T) {
+func TestDecodeBccOnly(t *testing.T) {
 	t.Parallel()
 	m := decode(t, `{"from":{"email":"a@example.com"},"bcc":[{"email":"d@example.net"}],"subject":"s","content":"t"}`)
 	require.Empty(t, m.To)
 	require.Len(t, m.Bcc, 1)
 }
 
-func TestTheDefaultSource(t *testing.T) {
+func TestDecodeDefaultSource(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	l.DefaultSource = &email.Address{Email: "shop@example.com", Name: "Shop"}
@@ -128,7 +128,7 @@ func TestTheDefaultSource(t *testing.T) {
 	require.Equal(t, "a@example.com", m.From.Email, "a sender that is named wins")
 }
 
-func TestIgnoreUnknown(t *testing.T) {
+func TestDecodeIgnoreUnknown(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	l.IgnoreUnknown = true
@@ -139,9 +139,9 @@ func TestIgnoreUnknown(t *testing.T) {
 	require.Equal(t, email.CodeMalformedJSON, email.FailureCode(err), "what is unknown is still read strictly")
 }
 
-// TestVoIPBINsAttachmentWithoutAReference: type "" means that none is set. A reference
-// whose type was forgotten is still refused.
-func TestVoIPBINsAttachmentWithoutAReference(t *testing.T) {
+// TestDecodeVoIPBINAttachmentWithoutReference: the type "" means that there is none. A
+// reference without a type is refused all the same.
+func TestDecodeVoIPBINAttachmentWithoutReference(t *testing.T) {
 	t.Parallel()
 	voipbin := limits()
 	voipbin.IgnoreUnknown = true
@@ -162,14 +162,14 @@ func TestVoIPBINsAttachmentWithoutAReference(t *testing.T) {
 	}
 }
 
-func TestASendAtThatHasPassed(t *testing.T) {
+func TestDecodePastSendAt(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"send_at":"2025-12-31T23:00:00Z","expires_at":"2026-01-01T00:00:01Z"`))
 	require.Equal(t, now.Add(-time.Hour), m.SendAt, "it is due, and stays what was asked for")
 	require.True(t, decode(t, with(`"send_at":"0001-01-01T00:00:00+23:00"`)).SendAt.IsZero())
 }
 
-func TestZeroLimitsAreTheDefaults(t *testing.T) {
+func TestDecodeDefaultLimits(t *testing.T) {
 	t.Parallel()
 	body := with(`"cc":[` + strings.TrimSuffix(strings.Repeat(`{"email":"b@x.test"},`, email.DefaultMaxRecipients-1), ",") + `]`)
 	_, err := intake.Decode([]byte(body), intake.Limits{})
@@ -178,8 +178,8 @@ func TestZeroLimitsAreTheDefaults(t *testing.T) {
 	require.Equal(t, "too_many", failure(t, err).Fields[0].Code)
 }
 
-// TestDecodeNamesWhereTheSenderIs, for refusals that come after it; null is absent.
-func TestDecodeNamesWhereTheSenderIs(t *testing.T) {
+// TestDecodeSenderPointer: later refusals need the pointer; null is an absent member.
+func TestDecodeSenderPointer(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	l.DefaultSource = &email.Address{Email: "d@example.com"}

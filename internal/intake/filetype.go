@@ -8,8 +8,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// byExtension are types that content alone does not tell. The system's own table
-// differs from machine to machine, so it is not asked.
+// byExtension are the media types of files whose content does not identify them. The system's
+// table is not used: it differs between machines.
 var byExtension = map[string]string{
 	"csv": "text/csv", "ics": "text/calendar", "md": "text/markdown", "css": "text/css", "vcf": "text/vcard",
 	"txt": "text/plain", "log": "text/plain", "html": "text/html", "htm": "text/html", "rtf": "application/rtf",
@@ -25,11 +25,11 @@ var byExtension = map[string]string{
 	"mp3": "audio/mpeg", "wav": "audio/wav", "ogg": "audio/ogg", "m4a": "audio/mp4", "mp4": "video/mp4", "webm": "video/webm",
 }
 
-// general are the answers of sniffing that an extension refines.
+// general are the detected types that an extension can refine.
 var general = map[string]bool{octetStream: true, "text/plain": true, "text/xml": true, "application/zip": true}
 
-// sniff finds a media type out: by the content, or, where that says little, by
-// the name. It errs on the side of application/octet-stream.
+// sniff detects a media type by the content, or by the name if the content gives a general type
+// only. In doubt it is application/octet-stream.
 func sniff(filename string, content []byte) string {
 	found := http.DetectContentType(content)
 	base, params, err := mime.ParseMediaType(found)
@@ -43,7 +43,7 @@ func sniff(filename string, content []byte) string {
 	if !strings.HasPrefix(byName, "text/") {
 		return byName
 	}
-	if params["charset"] == "" { // the name says text, the content says that it is none
+	if params["charset"] == "" { // the extension is a text's, but the content is not text
 		return found
 	}
 	return mime.FormatMediaType(byName, params)
@@ -51,8 +51,8 @@ func sniff(filename string, content []byte) string {
 
 const blockedRemedy = "put the file where it can be downloaded, and send the link"
 
-// blocked refuses what is not sent: by name, by what the client calls it, or by
-// its first bytes. It stops at the first reason.
+// blocked refuses a file that is not sent, because of its name, its media type or its first
+// bytes. It stops at the first reason.
 func (c *Checks) blocked(at attachmentPointers, a email.Attachment, head []byte) {
 	list := c.limits.Blocked
 	for _, found := range []struct{ pointer, why string }{

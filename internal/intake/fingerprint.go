@@ -13,14 +13,14 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// fingerprintVersion begins every canonical form. It changes when the form does:
-// two versions never agree about a message.
+// fingerprintVersion begins every canonical form. It has to change with the form: fingerprints
+// of two versions are never equal.
 const fingerprintVersion = "postrider message 1"
 
-// Fingerprint is the SHA-256 in hex of a message as Decode gives it: two requests
-// for the same thing have the same one, in whichever shape they are written, and
-// others do not. It is blind to the order of metadata and to text made from HTML,
-// which depends on how that is done; it sees the order of all else.
+// Fingerprint is the SHA-256, in hex, of a message that Decode returned. Requests for the same
+// message have the same fingerprint in both shapes; others have different ones. The order of
+// metadata does not count, and every other order does. A text made from HTML does not count:
+// the conversion may change.
 func Fingerprint(m email.Message) string {
 	f := NewFingerprinter(fingerprintVersion)
 	f.addresses([]email.Address{m.From})
@@ -39,7 +39,7 @@ func Fingerprint(m email.Message) string {
 			sum := sha256.Sum256(a.Content)
 			content = hex.EncodeToString(sum[:])
 		}
-		// It has an id or a URL; the type tells them apart.
+		// It has either an id or a URL; the type says which.
 		f.Add(a.Filename, a.Type, a.ContentID, string(a.ReferenceType), a.ReferenceID+a.URL, strconv.FormatBool(a.Optional), content)
 	}
 	f.Count(len(m.Headers))
@@ -53,27 +53,27 @@ func Fingerprint(m email.Message) string {
 	f.Count(len(m.Tags))
 	f.Add(m.Tags...)
 	f.Add(moment(m.SendAt), moment(m.ExpiresAt), string(m.OnAmbiguous), string(m.Stream))
-	if m.CallbackURL != "" { // later than the others: messages without one keep their fingerprint
+	if m.CallbackURL != "" { // added later: messages without one keep their fingerprint
 		f.Add("callback_url", m.CallbackURL)
 	}
-	if m.Calendar.ICS != "" { // the same
+	if m.Calendar.ICS != "" { // added later, too
 		f.Add("calendar", m.Calendar.Method, m.Calendar.ICS)
 	}
 	return f.Sum()
 }
 
-// NewFingerprinter begins the fingerprint of a form, which version names.
+// NewFingerprinter begins a fingerprint. version names the canonical form.
 func NewFingerprinter(version string) Fingerprinter {
 	f := Fingerprinter{hash: sha256.New()}
 	f.Add(version)
 	return f
 }
 
-// Sum is the SHA-256 of what was added, in hex.
+// Sum is the SHA-256 of the added values, in hex.
 func (f Fingerprinter) Sum() string { return hex.EncodeToString(f.hash.Sum(nil)) }
 
-// Fingerprinter hashes values so that no two sequences look alike: each with its
-// length before it. A hash never fails to write.
+// Fingerprinter hashes values, each with its length before it, so that no two different
+// sequences hash the same bytes. Writing to a hash never fails.
 type Fingerprinter struct{ hash hash.Hash }
 
 // Add adds values in their order.

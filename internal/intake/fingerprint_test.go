@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-func TestFingerprintsOfTheSameMessage(t *testing.T) {
+func TestFingerprintOfTheSameMessage(t *testing.T) {
 	t.Parallel()
 	a := decode(t, `{"from":{"email":"a@Example.com","name":"A"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"text":"t"},"metadata":{"a":"1","b":"2"},
 		"attachments":[{"filename":"x/a.txt","content":"aGk="}]}`)
@@ -27,14 +27,14 @@ func TestFingerprintsOfTheSameMessage(t *testing.T) {
 	require.NotEqual(t, intake.Fingerprint(html), intake.Fingerprint(given))
 }
 
-// The form is kept in rows for days: a change needs a new version.
+// Fingerprints are stored for IdempotencyKept: a change of the form needs a new version.
 func TestFingerprintIsStable(t *testing.T) {
 	t.Parallel()
 	m := decode(t, with(`"tags":["x"],"send_at":"2026-02-01T10:00:00+01:00","headers":{"X-A":"1"}`))
 	require.Equal(t, "b64efe1e0a77907f41d9e43db2d226642f01370a2c087b11a64716d21bd075d0", intake.Fingerprint(m))
 }
 
-func TestFingerprintsOfOtherMessages(t *testing.T) {
+func TestFingerprintOfOtherMessages(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
 	for _, members := range []string{

@@ -11,8 +11,8 @@ import (
 	"github.com/postrider/postrider/internal/intaketest"
 )
 
-// FuzzDecode looks for a panic, an error that is no refusal, and a message that
-// breaks what email.Message promises.
+// FuzzDecode looks for a panic, an error that is not an *email.Failure, and a message that is
+// not valid by the comment of email.Message.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"from":{"email":"a@example.com","name":"N"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"text":"t","html":"<p>"},"headers":{"X-A":"b"},"metadata":{"a":"b"},"tags":["t"]}`,

@@ -11,7 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-func TestHeadersThatAreTakenAsTheyAre(t *testing.T) {
+func TestDecodeHeaders(t *testing.T) {
 	t.Parallel()
 	ids := strings.Repeat("<0123456789@mail.example.com> ", 300) + "<end@example.com>"
 	for name, value := range map[string]string{
@@ -26,7 +26,7 @@ func TestHeadersThatAreTakenAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestHeadersThatTheirFieldDoesNotAllow(t *testing.T) {
+func TestDecodeHeaderRefusals(t *testing.T) {
 	t.Parallel()
 	refusal := func(headers string) email.FieldError {
 		_, err := intake.Decode([]byte(with(`"headers":{`+headers+`}`)), limits())

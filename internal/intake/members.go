@@ -9,39 +9,39 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// maxMembers bounds the members of any array or object of a request, before it is decoded:
-// what decoding makes of a member of three bytes takes up to fifty times as much memory.
-// Each kind of member has a lower limit of its own, which says what it is about; those of a
-// batch's list may be more.
+// maxMembers bounds the members of any array or object of a request, before it is decoded: the
+// decoded form of a member of three bytes takes up to fifty times as much memory. Each kind of
+// member has a lower limit of its own, with a clearer error. The list of a batch has a higher
+// one.
 const maxMembers = 1000
 
 // maxListed bounds the list of a batch, messages or recipients.
 const maxListed = 2 * email.MaxBatchRecipients
 
-// maxRecipientMembers bounds an array or object of one recipient of a batch. It may give half as
-// many variables; a few more are refused for that recipient alone.
+// maxRecipientMembers bounds an array or object of one recipient of a batch. It is twice the
+// limit of variables, so that a few too many refuse that recipient only, not the batch.
 const maxRecipientMembers = 100
 
-// maxTokens bounds the names and values of a request, and the ends of its arrays and objects, in
-// all: work goes by them. A batch of 10,000 recipients with 50 variables each has 1.1 million.
+// maxTokens bounds the JSON tokens of a request: the work grows with them. A batch of 10,000
+// recipients with 50 variables each has 1.1 million.
 const maxTokens = 2_000_000
 
-// maxSmallMembers bounds the members of any array or object of a request that is no message. The longest list is the plan
-// of a warm-up, which has a day more than a year.
+// maxSmallMembers bounds the members of any array or object of a request that is not a message.
+// The longest list is a warm-up plan of 366 days.
 const maxSmallMembers = 400
 
-// CheckMembers applies the bounds of messages and batches, before a body is decoded. The error is
-// an *email.Failure; what else is wrong with the body is for decoding to say.
+// CheckMembers applies the bounds of messages and batches, before a body is decoded. Its error
+// is an *email.Failure. It ignores all other errors of the body, which decoding finds.
 func CheckMembers(body []byte, l Limits) error {
 	return boundMembers(body, max(maxMembers, int64(l.MaxRecipients)), maxListed)
 }
 
-// boundMembers refuses a body of which an array or object has more than so many, or a
-// batch's list more than listed. What else is wrong with the body is not its business. It
-// reads a buffer, which the decoder does not copy.
+// boundMembers refuses a body in which an array or object has more than most members, or the
+// list of a batch more than listed. It ignores all other errors of the body. The decoder reads
+// from a bytes.Buffer, which it does not copy.
 func boundMembers(body []byte, most, listed int64) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	// limits are those of the arrays and objects that are open.
+	// limits are the limits of the open arrays and objects, outermost first.
 	var limits []int64
 	name := "" // of the last member of the request itself
 	for tokens := 0; ; tokens++ {
@@ -50,7 +50,7 @@ func boundMembers(body []byte, most, listed int64) error {
 		}
 		t, err := d.ReadToken()
 		if err != nil {
-			return nil // the end, or what decoding will refuse
+			return nil // the end, or an error that decoding will find
 		}
 		depth := d.StackDepth() // of the array or object that has t as a member
 		switch t.Kind() {

@@ -11,7 +11,7 @@ import (
 )
 
 // Not parallel: other tests' memory would count.
-func TestMillionsOfMembersAreNotDecoded(t *testing.T) {
+func TestDecodeRefusesMillionsOfMembers(t *testing.T) {
 	many, named := intaketest.Many, intaketest.Named(700_000)
 	for name, tc := range map[string]struct{ body, pointer string }{
 		"recipients":   {`{"to":[` + many(`{}`) + `]}`, "/to"},
@@ -31,8 +31,9 @@ func TestMillionsOfMembersAreNotDecoded(t *testing.T) {
 	}
 }
 
-// TestTextOfHTMLIsNotManyTimesAsLong: numbers and indentation of items without words are.
-func TestTextOfHTMLIsNotManyTimesAsLong(t *testing.T) {
+// TestDecodeBoundsTextFromHTML: numbers and indentation of list items without text can make the
+// text much longer than the HTML.
+func TestDecodeBoundsTextFromHTML(t *testing.T) {
 	t.Parallel()
 	lists := strings.Repeat("<ol start=1000000>", 9)
 	content := func(html string) []byte {

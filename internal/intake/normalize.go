@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/internal/htmltext"
 )
 
-// normalize brings the two shapes together and checks the result.
+// normalize merges the two shapes of a request and checks the result.
 func normalize(req request, l Limits) (Decoded, error) {
 	c := NewChecks(l)
 	var m Decoded
@@ -37,7 +37,7 @@ func normalize(req request, l Limits) (Decoded, error) {
 	return m, nil
 }
 
-// route refuses mail that no configured relay would ever take.
+// route refuses a message that no configured relay takes.
 func (c *Checks) route(m email.Message, req request) {
 	route := delivery.Route{Stream: m.Stream, SenderDomain: m.From.Domain()}
 	if c.limits.Serves == nil || route.SenderDomain == "" || c.limits.Serves(route) {
@@ -53,8 +53,8 @@ func (c *Checks) route(m email.Message, req request) {
 	c.Refuse(cmp.Or(req.senderPointer(), "/from"), CodeNoRelay, "no relay takes mail from %s: give another sender, or ask the operator, whose POSTRIDER_SMTP_URLS limit relays with domains= and streams=", route.SenderDomain)
 }
 
-// requested is the size that counts against the limit, of everything given,
-// whether or not it passed the checks.
+// requested is the size that counts against the limit: of all content in the request, also of
+// content that another check refuses.
 func requested(req request) int64 {
 	var n int64
 	if req.Content != nil {
@@ -72,11 +72,11 @@ func requested(req request) int64 {
 }
 
 func (c *Checks) tooLarge(size int64, attachments bool) *email.Failure {
-	pointer, what, remedy := "/content", "text and HTML", "send the long part as a link"
+	pointer, parts, remedy := "/content", "text and HTML", "send the long part as a link"
 	if attachments {
-		pointer, what, remedy = "/attachments", "text, HTML and decoded attachments", "put large files where they can be downloaded, and send the links"
+		pointer, parts, remedy = "/attachments", "text, HTML and decoded attachments", "put large files where they can be downloaded, and send the links"
 	}
-	f := email.Fail(email.CodeTooLarge, "%s have %d bytes together, the limit is %d: %s", what, size, c.limits.MaxMessageBytes, remedy)
+	f := email.Fail(email.CodeTooLarge, "%s have %d bytes together, the limit is %d: %s", parts, size, c.limits.MaxMessageBytes, remedy)
 	f.Fields = append([]email.FieldError{{Pointer: pointer, Code: CodeTooLarge, Detail: f.Detail}}, c.fields...)
 	return f
 }
@@ -99,12 +99,12 @@ func (c *Checks) subject(s *string) string {
 }
 
 const (
-	// TextTooLong says why htmltext.Convert made no text of an HTML, and what to do.
+	// TextTooLong is the detail for an HTML that htmltext.Convert refuses.
 	TextTooLong = "the text made of the HTML would be more than twice as long as it, or too long for one message with it: give the text, too"
 	tagTooLong  = "a tag has more than %d bytes besides its quoted values: give it fewer attributes, and put long values in quotes"
 )
 
-// textPointer is where the request has the text, or could.
+// textPointer is the pointer to the text, or where it would be.
 func (r request) textPointer() string {
 	if r.Content != nil && r.Content.plain {
 		return "/content"
@@ -112,8 +112,8 @@ func (r request) textPointer() string {
 	return "/content/text"
 }
 
-// content reads text and HTML. Where there is only HTML, text is made from it
-// once, here, so that every attempt and every answer has the same.
+// content reads text and HTML. If there is HTML only, the text is made from it here, once, so
+// that every attempt and every answer has the same text.
 func (c *Checks) content(m *Decoded, in *content) {
 	if in == nil || (text(in.Text) == "" && text(in.HTML) == "") {
 		c.Refuse("/content", CodeMissing, `give the content, which may not be empty: a string, or {"text": "…", "html": "…"}`)
@@ -128,7 +128,7 @@ func (c *Checks) content(m *Decoded, in *content) {
 		c.Refuse("/content/html", CodeControl, "remove the NUL characters")
 	}
 	if int64(len(m.HTML)) > c.limits.MaxMessageBytes {
-		return // refused for its size
+		return // normalize refuses the message for its size
 	}
 	if !htmltext.TagsFit(m.HTML) {
 		c.Refuse("/content/html", CodeTooLong, tagTooLong, htmltext.MaxTagBytes)
@@ -143,7 +143,7 @@ func (c *Checks) content(m *Decoded, in *content) {
 	}
 }
 
-// text is what a member holds; empty where it is absent.
+// text is a member's value; empty if the member is absent.
 func text(s *string) string {
 	if s == nil {
 		return ""

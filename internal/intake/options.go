@@ -18,8 +18,8 @@ const (
 	maxHeaders = 50
 	// MaxHeaderBytes bounds the value of one header.
 	MaxHeaderBytes = 32 << 10
-	// MaxHeadersBytes bounds names and values together: mail servers have limits for
-	// a whole header.
+	// MaxHeadersBytes bounds all names and values together: mail servers limit the size of the
+	// whole header.
 	MaxHeadersBytes = 64 << 10
 	maxMetadata     = 50
 	maxMetadataName = 64
@@ -32,8 +32,8 @@ const (
 
 var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
-// owned are the header fields that Postrider or a mail server writes, with the
-// member that sets them where there is one.
+// owned are the header fields that Postrider or a mail server writes, with the member of the
+// request that sets them; empty if there is none.
 var owned = map[string]string{
 	"from": "from", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "subject",
 	"sender": "", "date": "", "message-id": "", "mime-version": "", "return-path": "", "received": "",
@@ -41,16 +41,17 @@ var owned = map[string]string{
 	"delivered-to": "", "envelope-to": "", "apparently-to": "", "x-original-to": "",
 }
 
-// ownedPrefixes are families of them.
+// ownedPrefixes are the prefixes of more such fields.
 var ownedPrefixes = []string{"content-", "resent-", "arc-", "x-postrider-"}
 
-// steering begins the names of headers that relays obey and take out of the message: they
-// add recipients, choose accounts and rules, or switch tracking on. SendGrid, Amazon SES,
-// Mailgun, Postmark, Mailjet, Mandrill, SparkPost, SMTP2GO, Brevo and Exchange.
-var steering = []string{"x-smtpapi", "x-ses-", "x-mailgun-", "x-pm-", "x-mj-", "x-mailjet-", "x-mc-", "x-msys-", "x-smtp2go-", "x-sib-", "x-mailin-",
+// relayControl are the prefixes of header fields that control a relay, which removes them from
+// the message. They add recipients, choose accounts and rules, or switch tracking on. The relays
+// are SendGrid, Amazon SES, Mailgun, Postmark, Mailjet, Mandrill, SparkPost, SMTP2GO, Brevo and
+// Exchange.
+var relayControl = []string{"x-smtpapi", "x-ses-", "x-mailgun-", "x-pm-", "x-mj-", "x-mailjet-", "x-mc-", "x-msys-", "x-smtp2go-", "x-sib-", "x-mailin-",
 	"x-elasticemail", "x-ms-exchange-", "x-ms-oob-", "x-forefront-", "x-microsoft-antispam"}
 
-// callback checks the URL that is told of the e-mail.
+// callback checks the URL that is called with the e-mail's events.
 func (c *Checks) callback(raw *string) string {
 	u := text(raw)
 	switch check := c.limits.CheckURL; {
@@ -83,17 +84,17 @@ func (c *Checks) headers(hs headers) []email.Header {
 	for _, h := range hs {
 		size += len(h.name) + len(text(h.value))
 		pointer, name, value := Member("/headers", h.name), strings.ToLower(h.name), strings.TrimSpace(text(h.value))
-		instead, mine := owned[name]
-		mine = mine || hasPrefixOf(name, ownedPrefixes)
-		steers := !c.limits.AllowRelayHeaders && hasPrefixOf(name, steering)
+		member, isOwned := owned[name]
+		isOwned = isOwned || hasPrefixOf(name, ownedPrefixes)
+		controlsRelay := !c.limits.AllowRelayHeaders && hasPrefixOf(name, relayControl)
 		switch {
 		case !headerName.MatchString(h.name):
 			c.Refuse("/headers", CodeInvalidName, "a header's name has 1 to 64 of the characters A-Z a-z 0-9 -")
-		case mine && instead != "":
-			c.Refuse(pointer, CodeReserved, "this header is written for you; use the member %s", instead)
-		case mine:
+		case isOwned && member != "":
+			c.Refuse(pointer, CodeReserved, "this header is written for you; use the member %s", member)
+		case isOwned:
 			c.Refuse(pointer, CodeReserved, "this header is written by Postrider or by mail servers; remove it")
-		case steers:
+		case controlsRelay:
 			c.Refuse(pointer, CodeReserved, "this header gives orders to a relay, such as other recipients; remove it, or have the operator set POSTRIDER_ALLOW_RELAY_HEADERS=true")
 		case seen[name]:
 			c.Refuse(pointer, CodeNamedTwice, "the header is named twice in different case; remove one of them")
@@ -119,8 +120,8 @@ func (c *Checks) headers(hs headers) []email.Header {
 	return out
 }
 
-// HeaderControl is control without the tab, which is white space in a header (RFC 5322
-// section 3.2.2).
+// HeaderControl is Control, except that it allows the tab, which is white space in a header
+// (RFC 5322 section 3.2.2).
 func HeaderControl(s string) bool { return Control(strings.ReplaceAll(s, "\t", " ")) }
 
 func (c *Checks) metadata(in map[string]*string) map[string]string {
@@ -146,7 +147,7 @@ func (c *Checks) metadata(in map[string]*string) map[string]string {
 
 var tagShape = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
 
-// tags checks labels; one that is given twice counts once.
+// tags checks the tags, and removes repeated ones.
 func (c *Checks) tags(in []*string) []string {
 	if len(in) > maxTags {
 		c.Refuse("/tags", CodeTooMany, "there are %d tags, the limit is %d", len(in), maxTags)
@@ -167,8 +168,8 @@ func (c *Checks) tags(in []*string) []string {
 	return out
 }
 
-// times reads send_at and expires_at. A send_at that has passed means now; it is
-// kept, so that the same request has the same fingerprint later.
+// times reads send_at and expires_at. A send_at in the past means now. It is stored all the
+// same, so that a repeated request has the same fingerprint.
 func (c *Checks) times(req request) (sendAt, expiresAt time.Time) {
 	now := c.limits.Now
 	sendAt, sendOK := c.time("/send_at", req.SendAt)
@@ -177,7 +178,7 @@ func (c *Checks) times(req request) (sendAt, expiresAt time.Time) {
 		sendOK = false
 	}
 	if sendAt.Before(time.Unix(0, 0)) {
-		sendAt = time.Time{} // no database needs to know
+		sendAt = time.Time{} // it means now; years that Postgres cannot store are never stored
 	}
 	if req.ExpiresAt == nil {
 		return sendAt, time.Time{}
@@ -199,7 +200,7 @@ func (c *Checks) times(req request) (sendAt, expiresAt time.Time) {
 	return sendAt, expiresAt
 }
 
-// time reads RFC 3339, to the microsecond that the database keeps.
+// time reads a time in RFC 3339 format, and truncates it to microseconds, as Postgres does.
 func (c *Checks) time(pointer string, s *string) (t time.Time, ok bool) {
 	if s == nil {
 		return time.Time{}, true

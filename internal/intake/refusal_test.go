@@ -12,11 +12,11 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-func TestRefusalsNameThePlace(t *testing.T) {
+func TestDecodeRefusals(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 1000)
 	for _, row := range []struct{ body, want string }{
-		// What cannot be read.
+		// Bodies that cannot be decoded.
 		{``, "malformed_json  malformed"},
 		{" \r\n", "malformed_json  malformed"},
 		{`[]`, "malformed_json  malformed"},
@@ -188,13 +188,13 @@ func members(n int, name string) string {
 	return strings.Join(out, ",")
 }
 
-func TestAPlainStringIsAnsweredWithTheForm(t *testing.T) {
+func TestDecodeRefusesAPlainStringWithTheShape(t *testing.T) {
 	t.Parallel()
 	_, err := intake.Decode([]byte(with(`"cc":["x@y.test"]`)), limits())
 	require.Contains(t, failure(t, err).Fields[0].Detail, `{"email": "…"`)
 }
 
-func TestAllProblemsAreNamedAtOnceAndInOrder(t *testing.T) {
+func TestDecodeCollectsProblemsInOrder(t *testing.T) {
 	t.Parallel()
 	body := `{"stream":"SECRET","from":{"email":"SECRET","name":"SECRET\n"},"to":[{"email":"SECRET"},{"email":"ok@x.test"}],"destinations":[],"tags":["SECRET SECRET"],"content":"",
 		"headers":{"Date":"SECRET","X-A":"SECRET\n"},"metadata":{"b":"\u0000SECRET","a":"\u0000SECRET"},"send_at":"SECRET","expires_at":"SECRET",
@@ -212,14 +212,14 @@ func TestAllProblemsAreNamedAtOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestProblemsAreBounded(t *testing.T) {
+func TestDecodeBoundsProblems(t *testing.T) {
 	t.Parallel()
 	bad := strings.TrimSuffix(strings.Repeat(`{"email":"x"},`, 5000), ",")
 	_, err := intake.Decode([]byte(`{"from":{"email":"a@x.test"},"to":[`+bad+`],"subject":"s","content":"t"}`), intake.Limits{MaxRecipients: 5000, Now: now})
 	require.Len(t, failure(t, err).Fields, 100)
 }
 
-func TestTooLargeGivesBothNumbersAndTheRemedy(t *testing.T) {
+func TestDecodeTooLarge(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	l.MaxMessageBytes = 10
@@ -240,8 +240,9 @@ func TestTooLargeGivesBothNumbersAndTheRemedy(t *testing.T) {
 	require.Contains(t, f.Detail, "have 11 bytes together, the limit is 10")
 }
 
-// Where nobody could fetch a recording it is refused at once, optional or not.
-func TestRecordingsThatAreNotSetUpAreRefused(t *testing.T) {
+// Without POSTRIDER_RECORDING_URL a recording is refused when the message is accepted, optional
+// or not.
+func TestDecodeRefusesRecordingsWithoutURL(t *testing.T) {
 	t.Parallel()
 	l := limits()
 	for _, more := range []string{"", `,"optional":true`} {

@@ -16,7 +16,7 @@ func onlyX(r delivery.Route) bool {
 	return r.SenderDomain == "x.com" || r.SenderDomain == "news.com" && r.Stream == email.StreamBroadcast
 }
 
-func TestMailThatNoRelayTakesIsRefused(t *testing.T) {
+func TestDecodeRefusesMailWithoutARelay(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		body, pointer string

@@ -2,7 +2,7 @@ package intake_test
 
 import "github.com/postrider/postrider/internal/intaketest"
 
-// What the tests of this package share with those of others.
+// These are the helpers of intaketest that several packages use.
 var (
 	limits  = intaketest.Limits
 	with    = intaketest.With

@@ -18,7 +18,7 @@ func fromHTML(t *testing.T, html string) email.Message {
 	return decode(t, `{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"html":`+string(quoted)+`}}`)
 }
 
-func TestAMessageWithoutTextGetsThatOfItsHTML(t *testing.T) {
+func TestDecodeTextFromHTML(t *testing.T) {
 	t.Parallel()
 	const html = `<p>Hello <b>you</b><p><a href="https://x.test">there</a>`
 	m := fromHTML(t, html)
@@ -27,15 +27,15 @@ func TestAMessageWithoutTextGetsThatOfItsHTML(t *testing.T) {
 	require.Equal(t, html, m.HTML)
 }
 
-func TestTextOfTheClientIsKept(t *testing.T) {
+func TestDecodeKeepsText(t *testing.T) {
 	t.Parallel()
 	m := decode(t, `{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{"text":" ","html":"<p>x"}}`)
 	require.False(t, m.TextFromHTML)
 	require.Equal(t, " ", m.Text)
 }
 
-// TestAMessageWithTooLongATag is refused, with and without a text of its own.
-func TestAMessageWithTooLongATag(t *testing.T) {
+// TestDecodeRefusesLongTags: also if the message has a text of its own.
+func TestDecodeRefusesLongTags(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", `"text":"t",`} {
 		_, err := intake.Decode([]byte(`{"from":{"email":"a@example.com"},"to":[{"email":"b@example.net"}],"subject":"s","content":{`+text+`"html":"<p `+strings.Repeat("x ", 40_000)+`>"}}`), limits())

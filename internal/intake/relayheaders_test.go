@@ -8,8 +8,8 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// TestHeadersThatSteerRelaysAreRefused: a relay would obey them in the operator's account.
-func TestHeadersThatSteerRelaysAreRefused(t *testing.T) {
+// TestDecodeRefusesRelayControlHeaders: they would control a relay in the operator's account.
+func TestDecodeRefusesRelayControlHeaders(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"X-SMTPAPI", "x-smtpapi", "X-SES-CONFIGURATION-SET", "X-SES-Source-ARN", "X-MS-Exchange-Organization-SCL", "X-MS-Exchange-CrossTenant-Id",
 		"X-Mailgun-Recipient-Variables", "X-PM-Message-Stream", "X-MJ-CustomID", "X-MC-Subaccount", "X-MSYS-API"} {

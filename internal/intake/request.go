@@ -5,8 +5,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// request is both shapes of the seed API at once. Pointers tell what is absent
-// from what is empty; null is absent.
+// request has the members of both shapes: Postrider's and that of VoIPBIN's e-mail API. A nil
+// pointer is an absent member; so is null in JSON.
 type request struct {
 	From    *address   `json:"from"`
 	Source  *address   `json:"source"`
@@ -30,7 +30,8 @@ type request struct {
 	CallbackURL *string            `json:"callback_url"`
 }
 
-// address is {"email","name"} or the seed's {"type","target","target_name","name","detail"}.
+// address is {"email","name"}, or {"type","target","target_name","name","detail"} as in
+// VoIPBIN's e-mail API.
 type address struct {
 	Email      *string `json:"email"`
 	Type       *string `json:"type"`
@@ -45,11 +46,11 @@ type content struct {
 	Text     *string   `json:"text"`
 	HTML     *string   `json:"html"`
 	Calendar *calendar `json:"calendar"`
-	// plain is the string form; its problems are at /content itself.
+	// plain: the content is a string, and its problems are at /content itself.
 	plain bool
 }
 
-// calendar is an invitation, beside text or HTML.
+// calendar is an invitation, which is sent with text or HTML.
 type calendar struct {
 	Method *string `json:"method"`
 	ICS    *string `json:"ics"`
@@ -75,8 +76,7 @@ type headerField struct {
 	value *string
 }
 
-// TypeError says in words of our own which type belongs at a place; the decoder
-// adds the place.
+// TypeError is the detail for a value of a wrong JSON type; the decoder adds the pointer.
 type TypeError string
 
 func (e TypeError) Error() string { return string(e) }
@@ -87,8 +87,8 @@ const (
 	wantHeaders = TypeError(`headers is an object: {"X-Name": "value"}`)
 )
 
-// UnmarshalJSONFrom refuses what is not an object: plain strings are the mistake
-// that everybody makes.
+// UnmarshalJSONFrom reads an object. For other types it refuses with the shape of an address: a
+// plain string is a frequent mistake.
 func (a *address) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {
 		return WrongKind(d, wantAddress)
@@ -97,7 +97,7 @@ func (a *address) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, (*plain)(a))
 }
 
-// UnmarshalJSONFrom reads either form.
+// UnmarshalJSONFrom reads a string or an object.
 func (c *content) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	switch d.PeekKind() {
 	case '"':
@@ -136,7 +136,7 @@ func (h *headers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// WrongKind is want, unless there is no value at all but broken JSON.
+// WrongKind is want, or the syntax error if there is no value.
 func WrongKind(d *jsontext.Decoder, want TypeError) error {
 	switch d.PeekKind() {
 	case jsontext.KindInvalid, '}', ']':

@@ -6,10 +6,10 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// maxReplyTo bounds the addresses of Reply-To.
+// maxReplyTo bounds the addresses in Reply-To.
 const maxReplyTo = 10
 
-// senderPointer is where the request names the sender; empty where it does not.
+// senderPointer is the pointer to the sender; empty if the request names none.
 func (r request) senderPointer() string {
 	switch {
 	case r.From != nil:
@@ -36,9 +36,9 @@ func (c *Checks) sender(req request) email.Address {
 	return email.Address{}
 }
 
-// recipients reads to or destinations, cc and bcc. An address that is listed
-// again is one recipient: the first listing stands, to before cc before bcc.
-// Local parts are told apart by case, domains are not (RFC 5321 section 2.4).
+// recipients reads to or destinations, cc and bcc. A repeated address is one recipient: the
+// first one is kept, in the order to, cc, bcc. Addresses whose local parts differ in case are
+// different; the case of domains does not matter (RFC 5321 section 2.4).
 func (c *Checks) recipients(m *email.Message, req request) {
 	var to []address
 	pointer := "/to"
@@ -91,8 +91,8 @@ func (c *Checks) addresses(pointer string, as []address) []email.Address {
 	return out
 }
 
-// address reads either shape of an address: name is the display name in the
-// first and a label in the second, where target_name is the display name.
+// address reads either shape of an address. In the first, name is the display name. In the
+// second, target_name is the display name and name is a label.
 func (c *Checks) address(pointer string, a address) email.Address {
 	atAddr, addr, atName, name := "/email", a.Email, "/name", text(a.Name)
 	var label, detail string
