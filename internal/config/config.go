@@ -1,19 +1,17 @@
-// Package config turns the environment into typed settings, and reports all that
-// is wrong with it at once.
+// Package config reads the settings from the environment, and reports all problems at once.
 //
-//  1. settings.go has the table: name, default, who uses it, what it means. The
-//     structs, the documentation and the lines printed at start follow it, and
-//     tests hold them together.
-//  2. An empty variable is as good as one that is not set: the default applies.
-//  3. A value that makes no sense is a problem for every command, also for those
-//     that do not use it; a missing one only for those that cannot do without.
-//  4. A POSTRIDER_ variable that is not a setting is a problem: a misspelt name
-//     would otherwise leave a default in force that nobody wanted.
-//  5. A secret may stand in a file: NAME_FILE names it instead of NAME.
+//  1. settings.go has the table: name, default, commands that use it, meaning. The structs,
+//     the documentation and the lines printed at start follow it; tests compare them.
+//  2. An empty variable is the same as an unset one: the default applies.
+//  3. An invalid value is a problem for every command, also for those that do not use it. A
+//     missing value is a problem only for the commands that require it.
+//  4. A POSTRIDER_ variable that is not a setting is a problem: with a misspelt name, the
+//     default would apply unnoticed.
+//  5. A secret may be in a file: NAME_FILE has the path, instead of NAME the value.
 //  6. Passwords and keys that are published in the repository are refused outside dev.
-//  7. No value of a secret gets into an error, a log or a print.
+//  7. No error, log line or print has the value of a secret.
 //
-// It imports nothing of this module and is imported by cmd only.
+// It imports nothing of this module.
 package config
 
 import (
@@ -36,21 +34,22 @@ const (
 	ServeWorker
 	// DevUse is `postrider dev`.
 	DevUse
-	// Tool is a command that does one thing in the store: customer, user, key, domain.
+	// Tool is a command that changes or reads the database and ends, such as customer, user,
+	// key and domain.
 	Tool
-	// Migrate is `postrider migrate`. It opens no secret, so it needs no key.
+	// Migrate is `postrider migrate`. It decrypts no secret, so it needs no key.
 	Migrate
 )
 
-// Config is every setting. The env tags name the variables; see Settings for
-// their defaults and meaning.
+// Config has all settings. The env tags name the variables; Settings has their defaults and
+// meaning.
 type Config struct {
 	// DatabaseURL is empty in dev if a private Postgres is to be started.
 	DatabaseURL Secret `env:"DATABASE_URL"`
 	// SecretKey is empty in dev if dev is to make one, and in migrate.
 	SecretKey Key `env:"POSTRIDER_SECRET_KEY"`
-	// OldSecretKey opens what was sealed before SecretKey was the key. Empty: there is
-	// no such key.
+	// OldSecretKey is the key before SecretKey, while it is being replaced: secrets that are
+	// encrypted with it can be decrypted. Empty: there is none.
 	OldSecretKey Key `env:"POSTRIDER_SECRET_KEY_OLD"`
 	// AllowPublishedSecrets lets the process start with a key or password that is
 	// written in the repository.
@@ -58,14 +57,14 @@ type Config struct {
 	// MetricsToken guards /metrics; empty means that only loopback
 	// addresses read it.
 	MetricsToken Secret `env:"POSTRIDER_METRICS_TOKEN"`
-	// SMTPURLs are the relays, in the order they are tried. The first bytes of
-	// each are smtp:// or smtps://, and Checks.Relay took it.
+	// SMTPURLs are the relays, in the order they are tried. Each begins with smtp:// or
+	// smtps://, and has passed Checks.Relay.
 	SMTPURLs RelayURLs `env:"POSTRIDER_SMTP_URLS"`
 
-	// PayloadKeys encrypt what goes into histories. Empty: nothing does.
+	// PayloadKeys encrypt the payloads of workflow histories. Empty: they are not encrypted.
 	PayloadKeys PayloadKeys `env:"POSTRIDER_PAYLOAD_KEYS"`
-	// CodecToken is what the codec endpoint asks for. Empty: there is none, except in
-	// dev.
+	// CodecToken is the credential of the codec endpoint. Empty: there is no such endpoint,
+	// except in dev.
 	CodecToken Secret `env:"POSTRIDER_CODEC_TOKEN"`
 
 	// Deployment is the name under which workers are versioned. Empty: they are not.
@@ -74,13 +73,13 @@ type Config struct {
 	BuildID string `env:"POSTRIDER_BUILD_ID"`
 
 	Listen string `env:"POSTRIDER_LISTEN"`
-	// HealthListen is where a worker without an API answers probes.
+	// HealthListen is the address on which a worker without an API answers probes.
 	HealthListen string `env:"POSTRIDER_HEALTH_LISTEN"`
-	// InboundListen is empty if no mail is taken in.
+	// InboundListen is empty if no mail is received.
 	InboundListen string `env:"POSTRIDER_INBOUND_LISTEN"`
 	// PprofListen is empty if there is no profiler.
 	PprofListen string `env:"POSTRIDER_PPROF_LISTEN"`
-	// PublicURL and TemporalUIURL have no slash at the end. Empty means unknown.
+	// PublicURL and TemporalUIURL have no trailing slash. Empty means unknown.
 	PublicURL     string `env:"POSTRIDER_PUBLIC_URL"`
 	TemporalUIURL string `env:"POSTRIDER_TEMPORAL_UI_URL"`
 
@@ -88,37 +87,37 @@ type Config struct {
 	AllowRelayHeaders      bool           `env:"POSTRIDER_ALLOW_RELAY_HEADERS"`
 	AllowHTTP              bool           `env:"POSTRIDER_ALLOW_HTTP"`
 	AllowPrivateCIDRs      []netip.Prefix `env:"POSTRIDER_ALLOW_PRIVATE_CIDRS"`
-	// AttachmentNetworks are private networks that one customer's attachment URLs may reach.
+	// AttachmentNetworks are private networks that a customer's attachment URLs may reach.
 	AttachmentNetworks []CustomerNetwork `env:"POSTRIDER_ATTACHMENT_CIDRS"`
 	// MaxMessageBytes bounds text, HTML and decoded attachments together.
 	MaxMessageBytes int64 `env:"POSTRIDER_MAX_MESSAGE_BYTES"`
-	// MaxRecipients bounds what to, cc and bcc of a message list together.
+	// MaxRecipients bounds the addresses in to, cc and bcc of a message together.
 	MaxRecipients Count `env:"POSTRIDER_MAX_RECIPIENTS"`
-	// RequestRate is how many requests a second one credential may make; 0 is any number.
+	// RequestRate is how many requests per second one credential may make; 0 is any number.
 	RequestRate int `env:"POSTRIDER_REQUEST_RATE"`
-	// CustomerRequestRate is the same for all credentials of a customer together.
+	// CustomerRequestRate is how many requests per second all credentials of a customer may
+	// make together; 0 is any number.
 	CustomerRequestRate int `env:"POSTRIDER_CUSTOMER_REQUEST_RATE"`
-	// RequestMemoryBytes bounds what requests and answers hold together; 0 is what suits
-	// the memory of the process.
+	// RequestMemoryBytes bounds the memory of requests and answers together; 0 means that it
+	// depends on the memory of the process.
 	RequestMemoryBytes int64 `env:"POSTRIDER_REQUEST_MEMORY_BYTES"`
-	// RequestSpoolDir has the files of large requests, of RequestSpoolBytes together; empty
-	// is the system's.
+	// RequestSpoolDir is the directory for the files of large requests, at most
+	// RequestSpoolBytes together. Empty is the system's directory for temporary files.
 	RequestSpoolDir   string `env:"POSTRIDER_REQUEST_SPOOL_DIR"`
 	RequestSpoolBytes int64  `env:"POSTRIDER_REQUEST_SPOOL_BYTES"`
-	// RecipientRates are how many recipients a domain may have in a time. Each domain is
-	// there once.
+	// RecipientRates bound the recipients of a domain per time. Each domain is in it once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
 	// MaxConnectionsPerIP is how many connections one client may have to a port; 0 is any
 	// number.
 	MaxConnectionsPerIP int `env:"POSTRIDER_MAX_CONNECTIONS_PER_IP"`
-	// TrustedProxies are those whose X-Forwarded-For is believed.
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is used.
 	TrustedProxies []netip.Prefix `env:"POSTRIDER_TRUSTED_PROXIES"`
-	// BlockedAttachments are extensions in lower case, without a dot. Nil means
-	// the built-in list, empty none.
+	// BlockedAttachments are extensions in lower case, without a dot. Nil means the built-in
+	// list, empty means none.
 	BlockedAttachments []string `env:"POSTRIDER_BLOCKED_ATTACHMENTS"`
 
 	// The limits of the SMTP server for mailboxes; see inbound.Config. InboundMemoryBytes is 0
-	// for what suits the memory of the process.
+	// if it depends on the memory of the process.
 	InboundMaxMessageBytes     int64         `env:"POSTRIDER_INBOUND_MAX_MESSAGE_BYTES"`
 	InboundMemoryBytes         int64         `env:"POSTRIDER_INBOUND_MEMORY_BYTES"`
 	InboundSpoolDir            string        `env:"POSTRIDER_INBOUND_SPOOL_DIR"`
@@ -131,15 +130,15 @@ type Config struct {
 	InboundReadTimeout         time.Duration `env:"POSTRIDER_INBOUND_READ_TIMEOUT"`
 	InboundSessionTimeout      time.Duration `env:"POSTRIDER_INBOUND_SESSION_TIMEOUT"`
 
-	// RetrySchedule are the waits after the first, second, … attempt; the last
-	// one repeats until ExpireAfter. Never empty.
+	// RetrySchedule are the waits after the first, second, … attempt. The last one repeats
+	// until ExpireAfter. Never empty.
 	RetrySchedule []time.Duration `env:"POSTRIDER_RETRY_SCHEDULE"`
 	ExpireAfter   time.Duration   `env:"POSTRIDER_EXPIRE_AFTER"`
-	// WebhookSchedule are the waits before the first, second, … attempt; after
-	// the last one there is none. Never empty.
+	// WebhookSchedule are the waits before the first, second, … attempt. It has one wait per
+	// attempt. Never empty.
 	WebhookSchedule []time.Duration `env:"POSTRIDER_WEBHOOK_SCHEDULE"`
 	DrainTimeout    time.Duration   `env:"POSTRIDER_DRAIN_TIMEOUT"`
-	// RelayProbeInterval is how often a relay without mail is probed; 0 is never.
+	// RelayProbeInterval is the time between two probes of a relay without mail; 0 is never.
 	RelayProbeInterval Interval `env:"POSTRIDER_RELAY_PROBE_INTERVAL"`
 
 	// RecordingURL has {id} and may have {customer_id}. Empty: no recordings.
@@ -148,51 +147,52 @@ type Config struct {
 
 	LogLevel slog.Level `env:"POSTRIDER_LOG_LEVEL"`
 
-	// DevDir is where dev keeps its servers' data and the key.
+	// DevDir is the directory of dev's data and key.
 	DevDir string `env:"POSTRIDER_DEV_DIR"`
 	// The ports of dev's servers on 127.0.0.1. 0 is a free one at each start.
 	DevPostgresPort   int `env:"POSTRIDER_DEV_POSTGRES_PORT"`
 	DevTemporalPort   int `env:"POSTRIDER_DEV_TEMPORAL_PORT"`
 	DevTemporalUIPort int `env:"POSTRIDER_DEV_TEMPORAL_UI_PORT"`
 
-	// Dev is true for `postrider dev`. Not a setting, nor is what follows from it.
+	// Dev is true for `postrider dev`. It is not a setting; AllowLoopback is not one either.
 	Dev bool
-	// AllowLoopback lets webhooks and attachment URLs name this machine: in dev only.
+	// AllowLoopback allows loopback addresses in webhook and attachment URLs: in dev only.
 	AllowLoopback bool
 
 	use Use
 }
 
-// Count is how many of something there may be, 1 to 65535.
+// Count is a limit from 1 to 65535.
 type Count int
 
-// CustomerNetwork is a private network that is opened to one customer, by id.
+// CustomerNetwork is a private network that the attachment URLs of one customer may reach.
 type CustomerNetwork struct {
 	CustomerID string
 	Network    netip.Prefix
 }
 
-// RecipientRate is the rate of a recipients' domain, in lower case; "*" is each of those
-// that are not named.
+// RecipientRate is the rate of a recipients' domain, in lower case. "*" stands for each domain
+// that is not named.
 type RecipientRate struct {
 	Domain string
-	// Rate is as it was written, as 20/s; Pace is the time from one recipient to the next.
+	// Rate is the rate as it was written, such as 20/s. Pace is the time between two
+	// recipients.
 	Rate string
 	Pace time.Duration
 }
 
-// Interval is a time between two of something; 0 is never, else it is a second or more.
+// Interval is the time between two probes: 0 for never, otherwise 1 s or more.
 type Interval time.Duration
 
-// Checks are what other packages know about values.
+// Checks are checks of values that other packages provide.
 type Checks struct {
-	// Relay says what is wrong with a relay's URL. Its error must not hold the
-	// user or the password. Nil means only that it is a URL is checked.
+	// Relay checks a relay's URL. Its error must not contain the user or the password. Nil
+	// means that only the form of the URL is checked.
 	Relay func(raw string) error
 }
 
-// Load reads the settings for a command from an environment as os.Environ returns
-// it. Its error is Problems.
+// Load reads the settings for a command from an environment, in the form of os.Environ. Its
+// error is Problems.
 func Load(environ []string, use Use, checks Checks) (Config, error) {
 	env := environment(environ)
 	problems := unknown(env)
@@ -235,7 +235,7 @@ func Load(environ []string, use Use, checks Checks) (Config, error) {
 	return cfg, nil
 }
 
-// environment is the last value of each variable.
+// environment maps each variable to its last value.
 func environment(environ []string) map[string]string {
 	env := make(map[string]string, len(environ))
 	for _, kv := range environ {
@@ -246,7 +246,7 @@ func environment(environ []string) map[string]string {
 	return env
 }
 
-// inboxRelay is the relay that delivers into dev's own inbox, which is its
+// inboxRelay is the URL of the relay that delivers into dev's inbox. The inbox is the
 // recipients' server.
 func inboxRelay(listen string) string {
 	host, port, err := net.SplitHostPort(listen)

@@ -18,7 +18,7 @@ const (
 	testRelay    = "smtp://user:s3cret@relay.example.com:587?name=primary&tls=starttls&accepts=relay"
 )
 
-// complete is an environment that every command starts with, and what is added.
+// complete is an environment that is sufficient for every command, with more variables added.
 func complete(more ...string) []string {
 	return append([]string{
 		"PATH=/usr/bin", "DATABASE_URL=" + testDatabase, "POSTRIDER_SECRET_KEY=" + testKey, "POSTRIDER_SMTP_URLS=" + testRelay,
@@ -55,7 +55,7 @@ func TestLoadDefaults(t *testing.T) {
 	}, cfg)
 }
 
-func TestRecipientRates(t *testing.T) {
+func TestLoadRecipientRates(t *testing.T) {
 	t.Parallel()
 	cfg, err := Load(complete("POSTRIDER_RECIPIENT_RATES=Gmail.com=20/s, outlook.com=600/m,*=3600/h"), Worker, Checks{})
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestRecipientRates(t *testing.T) {
 	}
 }
 
-func TestBlockedAttachments(t *testing.T) {
+func TestLoadBlockedAttachments(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string][]string{"": nil, "none": {}, ".EXE, js": {"exe", "js"}} {
 		cfg, err := Load(complete("POSTRIDER_BLOCKED_ATTACHMENTS="+value), Serve, Checks{})
@@ -146,7 +146,7 @@ func TestLoadForDev(t *testing.T) {
 	})
 }
 
-func TestLoadTellsWhatIsMissing(t *testing.T) {
+func TestLoadMissingSettings(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		use  Use
@@ -172,17 +172,17 @@ func TestLoadTellsWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestLoadTellsWhatIsWrong(t *testing.T) {
+func TestLoadInvalidSettings(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ variable, want string }{
 		{"DATABASE_URL=mysql://u:hunter2@db/x", "does not begin with postgres:// or postgresql://"},
-		{"DATABASE_URL=postgres://u:hun%ter2@db/x", "is not a URL: is everything special in user and password percent-encoded?"},
+		{"DATABASE_URL=postgres://u:hun%ter2@db/x", "is not a URL: are the special characters in user and password percent-encoded?"},
 		{"DATABASE_URL=postgres:///x", "names no host"},
 		{"DATABASE_URL=postgres://u:hunter2@db:5432/", "names no database after the host"},
 		{"POSTRIDER_SECRET_KEY=hunter2!", "is neither base64 nor hex"},
 		{"POSTRIDER_SECRET_KEY=aHVudGVyMg==", "has 7 bytes, need 32"},
 		{"POSTRIDER_SMTP_URLS=smtp://a.example.com, b.example.com:25", "relay 2 does not begin with smtp://HOST or smtps://HOST"},
-		{"POSTRIDER_SMTP_URLS=smtp://u:hun%ter2@a.example.com", "relay 1 is not a URL: is everything special in user and password percent-encoded?"},
+		{"POSTRIDER_SMTP_URLS=smtp://u:hun%ter2@a.example.com", "relay 1 is not a URL: are the special characters in user and password percent-encoded?"},
 		{"POSTRIDER_LISTEN=8080", `is "8080", need host:port or :port`},
 		{"POSTRIDER_LISTEN=:http", `is ":http", need a port from 1 to 65535 after the colon`},
 		{"POSTRIDER_HEALTH_LISTEN=:0", `is ":0", need a port from 1 to 65535 after the colon`},
@@ -233,7 +233,7 @@ func TestLoadTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestLoadReportsEverythingAtOnce(t *testing.T) {
+func TestLoadReportsAllProblems(t *testing.T) {
 	t.Parallel()
 	_, err := Load([]string{
 		"POSTRIDER_RECORDING_TOKEN=t", "POSTRIDER_DRAIN_TIMEOUT=2 minutes", "POSTRIDER_SMPT_URLS=smtp://x",
@@ -253,7 +253,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
   POSTRIDER_SMPT_URLS is not a setting; did you mean POSTRIDER_SMTP_URLS?`)
 }
 
-func TestRelayCheckCannotLeak(t *testing.T) {
+func TestLoadRelayCheckLeaksNoPassword(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"s3cret", "p%40ss%2Fword", "a,b"} {
 		raw := "smtp://token-as-user:" + password + "@relay.example.com?max=x"
@@ -269,7 +269,7 @@ func TestRelayCheckCannotLeak(t *testing.T) {
 	}
 }
 
-func TestUnknownVariables(t *testing.T) {
+func TestLoadUnknownVariables(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"POSTRIDER_SMPT_URLS":        "; did you mean POSTRIDER_SMTP_URLS?",
@@ -305,7 +305,7 @@ func TestUnknownVariables(t *testing.T) {
 	})
 }
 
-func TestRelaysAreSeparatedByWhatPeopleWrite(t *testing.T) {
+func TestRelayURLsSeparators(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
 		"smtp://a":                                    {"smtp://a"},

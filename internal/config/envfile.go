@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// ParseEnvFile reads lines of NAME='value', as dev.env has them. A line without = is skipped.
+// ParseEnvFile reads lines of NAME='value', such as those of dev.env. It skips lines without =.
 func ParseEnvFile(text string) map[string]string {
 	out := map[string]string{}
 	for line := range strings.Lines(text) {

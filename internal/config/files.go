@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// fileSuffix makes the variable that names a secret's file of that of the secret,
-// as the mounted secrets of Docker and Kubernetes want it.
+// fileSuffix and the variable of a secret are the variable with the path of the secret's file.
+// It is for the mounted secrets of Docker and Kubernetes.
 const fileSuffix = "_FILE"
 
 // maxSecretFile bounds the file of a secret, in bytes.
 const maxSecretFile = 1 << 20
 
-// FileVariable is the variable that may name a file with the setting's value. Only
+// FileVariable is the variable that may have the path of a file with the setting's value. Only
 // secrets have one; empty means none.
 func (s Setting) FileVariable() string {
 	if !s.Secret && !s.HasPassword {
@@ -24,8 +24,8 @@ func (s Setting) FileVariable() string {
 	return s.Name + fileSuffix
 }
 
-// fromFiles puts the content of files into env, for the settings that name one. It
-// returns what is wrong, by the setting.
+// fromFiles reads the files that are named in env and puts their contents into env. It returns
+// the problems by setting.
 func fromFiles(env map[string]string) map[string]Problem {
 	problems := map[string]Problem{}
 	for _, s := range settings {
@@ -47,8 +47,8 @@ func fromFiles(env map[string]string) map[string]Problem {
 	return problems
 }
 
-// readSecretFile reads a secret without the white space around it: editors end
-// files with a newline. Its errors hold nothing of the content.
+// readSecretFile reads a secret without the white space around it: editors end files with a
+// newline. Its errors contain nothing of the content.
 func readSecretFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

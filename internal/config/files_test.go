@@ -18,8 +18,8 @@ func secretFile(t *testing.T, content string) string {
 	return path
 }
 
-// Every secret of the table can be read from a file, for every command that uses it.
-func TestEverySecretMayStandInAFile(t *testing.T) {
+// Every secret of the table can be read from a file, by every command that uses it.
+func TestLoadSecretFiles(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{
 		"DATABASE_URL": testDatabase, "POSTRIDER_SMTP_URLS": testRelay, "POSTRIDER_SECRET_KEY": testKey, "POSTRIDER_SECRET_KEY_OLD": strings.Repeat("ab", 32),
@@ -47,7 +47,7 @@ func TestEverySecretMayStandInAFile(t *testing.T) {
 	require.NoError(t, CheckNames(files))
 }
 
-func TestWrongSecretFiles(t *testing.T) {
+func TestLoadInvalidSecretFiles(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "nothing")
 	for name, tt := range map[string]struct{ path, want string }{
@@ -101,8 +101,8 @@ func TestFileVariablesAreDocumented(t *testing.T) {
 	require.Equal(t, want, got, "docs/configuration.md")
 }
 
-// What everybody can read in the repository protects nothing.
-func TestPublishedSecretsAreRefused(t *testing.T) {
+// A secret that is public in the repository is refused.
+func TestLoadRefusesPublishedSecrets(t *testing.T) {
 	t.Parallel()
 	const key = "ZGV2LW9ubHkta2V5LWNoYW5nZS1iZWZvcmUtdXNlISE="
 	example := func(name string) string { return find(name).Example }

@@ -18,7 +18,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parsers tell in our words what is wrong with a value of a type.
+// parsers parse the values of each type. Their errors continue a sentence that begins with the
+// variable's name.
 var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool]():              func(v string) (any, error) { return parseBool(v) },
 	reflect.TypeFor[int]():               func(v string) (any, error) { return parsePort(v) },
@@ -33,7 +34,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[[]RecipientRate]():   func(v string) (any, error) { return parseRecipientRates(v) },
 }
 
-// texts are the checks of the settings that are texts.
+// texts are checks of the raw values, by setting.
 var texts = map[string]func(string) error{
 	"DATABASE_URL":                     checkDatabaseURL,
 	"POSTRIDER_LISTEN":                 checkListen,
@@ -54,7 +55,7 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_BUILD_ID":               checkBuildID,
 }
 
-// parse fills cfg. The error is a mistake of this package, not of the values.
+// parse fills cfg and returns the problems of the values. An error is a bug of this package.
 func parse(cfg *Config, values map[string]string) (Problems, error) {
 	var problems Problems
 	values = checkTexts(values, &problems)
@@ -79,7 +80,7 @@ func parse(cfg *Config, values map[string]string) (Problems, error) {
 	return problems, nil
 }
 
-// checkTexts returns the values without those that are wrong.
+// checkTexts returns the values without the invalid ones, whose problems it adds.
 func checkTexts(values map[string]string, problems *Problems) map[string]string {
 	out := map[string]string{}
 	for name, value := range values {
@@ -102,7 +103,7 @@ func (c Config) checkRelays(check func(string) error) Problems {
 		u, err := url.Parse(raw)
 		switch {
 		case err != nil:
-			out = append(out, s.problem(fmt.Sprintf("relay %d is not a URL: is everything special in user and password percent-encoded?", i+1)))
+			out = append(out, s.problem(fmt.Sprintf("relay %d is not a URL: are the special characters in user and password percent-encoded?", i+1)))
 			continue
 		case u.Scheme != "smtp" && u.Scheme != "smtps" || u.Hostname() == "":
 			out = append(out, s.problem(fmt.Sprintf("relay %d does not begin with smtp://HOST or smtps://HOST", i+1)))
@@ -117,8 +118,7 @@ func (c Config) checkRelays(check func(string) error) Problems {
 	return out
 }
 
-// scrub makes sure that the text does not hold the URL's password, whatever the
-// check put into it.
+// scrub removes the URL and its password from an error text of a check.
 func scrub(text, raw string, u *url.URL) string {
 	text = strings.ReplaceAll(text, raw, redacted)
 	if password, ok := u.User.Password(); ok && password != "" {
@@ -136,7 +136,7 @@ func parseBool(v string) (bool, error) {
 	return b, nil
 }
 
-// parsePort takes 0, too: dev's servers then choose a free one.
+// parsePort accepts 0, too: dev's servers then choose a free port.
 func parsePort(v string) (int, error) {
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil {
@@ -153,8 +153,8 @@ func parseCount(v string) (Count, error) {
 	return Count(n), nil
 }
 
-// checkRecipients: fewer than RFC 5321 §4.5.3.1.8 asks for would cost mail. What is
-// wrong otherwise is told by the parser.
+// checkRecipients refuses fewer recipients than RFC 5321 section 4.5.3.1.8 requires a server to
+// accept.
 func checkRecipients(v string) error {
 	n, err := parseCount(v)
 	if err != nil {
@@ -166,7 +166,8 @@ func checkRecipients(v string) error {
 	return nil
 }
 
-// checkMaxRecipients: more than 1000 are a batch. A relay takes some 100 at a time.
+// checkMaxRecipients refuses more than 1000: a batch is for them. A relay accepts about 100
+// recipients per transaction.
 func checkMaxRecipients(v string) error {
 	if n, err := parseCount(v); err != nil || n > 1000 {
 		return fmt.Errorf("is %q, need a number from 1 to 1000", v)
@@ -224,8 +225,7 @@ func parseDurations(v string) ([]time.Duration, error) {
 	return out, nil
 }
 
-// checkRetrySchedule keeps waits of nothing out: they would be a loop. What is
-// wrong otherwise is told by the parser.
+// checkRetrySchedule refuses waits below 1 s: with a wait of 0, attempts would repeat in a loop.
 func checkRetrySchedule(v string) error {
 	steps, err := parseDurations(v)
 	if err != nil {
@@ -254,10 +254,10 @@ func parsePrefixes(v string) ([]netip.Prefix, error) {
 
 var extensionShape = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
-// none is a list without any.
+// none is the value for an empty list.
 const none = "none"
 
-// parseExtensions takes them with a dot, too.
+// parseExtensions accepts extensions with or without a dot.
 func parseExtensions(v string) ([]string, error) {
 	out := []string{}
 	if v == none {
@@ -274,7 +274,7 @@ func parseExtensions(v string) ([]string, error) {
 }
 
 var (
-	// A domain is written as it is in DNS; one that is not ASCII in its xn-- form.
+	// A domain is written as in DNS: an internationalized domain in its xn-- form.
 	rateDomain = regexp.MustCompile(`^(\*|([a-z0-9_-]{1,63}\.)+[a-z0-9-]{1,63})$`)
 	rateShape  = regexp.MustCompile(`^([1-9][0-9]{0,5})/(s|m|h)$`)
 )
@@ -351,7 +351,7 @@ func checkRecordingURL(v string) error {
 	if !slices.Contains(found, "{id}") {
 		return errors.New("has no {id}")
 	}
-	// A placeholder in the host would let a recording's id choose the server.
+	// With a placeholder in the host, the id of a recording would choose the server.
 	u, err := url.Parse(placeholder.ReplaceAllString(v, "x"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return errors.New("is not an http:// or https:// URL")
@@ -362,7 +362,7 @@ func checkRecordingURL(v string) error {
 	return nil
 }
 
-// checkToken never repeats the value. The token stands in a URL, too.
+// checkToken never repeats the value. The characters are those that need no escaping in a URL.
 func checkToken(v string) error {
 	if !tokenShape.MatchString(v) {
 		return errors.New("is too short or has special characters, need 16 or more letters, digits, - and _")
@@ -372,7 +372,8 @@ func checkToken(v string) error {
 
 var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_-]{16,}$`)
 
-// Temporal writes a version as deployment.build or deployment:build.
+// checkDeployment refuses dots and colons: Temporal writes a version as deployment.build or
+// deployment:build.
 func checkDeployment(v string) error {
 	if !deploymentShape.MatchString(v) {
 		return fmt.Errorf("is %q, need 1 to 100 letters, digits, - and _", v)
@@ -392,11 +393,11 @@ var (
 	buildIDShape    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 )
 
-// checkDatabaseURL never repeats the value: it holds the password.
+// checkDatabaseURL never repeats the value: it contains the password.
 func checkDatabaseURL(v string) error {
 	u, err := url.Parse(v)
 	if err != nil {
-		return errors.New("is not a URL: is everything special in user and password percent-encoded?")
+		return errors.New("is not a URL: are the special characters in user and password percent-encoded?")
 	}
 	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return errors.New("does not begin with postgres:// or postgresql://")

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// shown is a setting as it may be printed.
+// shown is a setting with its value without secrets.
 type shown struct{ name, value string }
 
-// shown is what the command uses, in the order of the table.
+// shown are the settings that the command uses, in the order of the table.
 func (c Config) shown() []shown {
 	v, t := reflect.ValueOf(c), reflect.TypeFor[Config]()
 	fields := map[string]any{}
@@ -30,8 +30,8 @@ func (c Config) shown() []shown {
 	return out
 }
 
-// Lines are NAME=value, one for each setting that the command uses. Of a secret
-// they tell whether it is set, and passwords in URLs are masked.
+// Lines are NAME=value, one for each setting that the command uses. For a secret, the value is
+// "set" or "not set". Passwords in URLs are masked.
 func (c Config) Lines() []string {
 	var out []string
 	for _, s := range c.shown() {
@@ -107,7 +107,7 @@ func join[T any](values []T, text func(T) string) string {
 	return strings.Join(out, ",")
 }
 
-// short is a duration without the zeros that String ends it with: 2h, not 2h0m0s.
+// short formats a duration without trailing zero units: 2h, not 2h0m0s.
 func short(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secrets are what complete and the two variables below must never show.
+// secrets are the values that no print of complete and the two variables below may contain.
 var secrets = []string{"hunter2", "s3cret", testKey, "t0ken", "000102030405", "[0 1 2 3"}
 
 func requireNoSecret(t *testing.T, text string) {

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Problem is what is wrong with one variable.
+// Problem is one problem of a variable.
 type Problem struct {
-	// Name is the variable's.
+	// Name is the variable's name.
 	Name string
-	// Wrong continues a sentence that begins with the name.
+	// Wrong is the problem. It continues a sentence that begins with the name.
 	Wrong string
-	// Example is a value that is right. Empty if no value is.
+	// Example is a valid value. Empty if there is none.
 	Example string
 }
 
@@ -28,7 +28,7 @@ func (s Setting) problem(wrong string) Problem {
 	return Problem{Name: s.Name, Wrong: strings.TrimSuffix(wrong, "."), Example: s.Example}
 }
 
-// Problems is all that is wrong with an environment. Never empty as an error.
+// Problems are all problems of an environment. As an error it is never empty.
 type Problems []Problem
 
 func (p Problems) Error() string {
@@ -44,7 +44,7 @@ func (p Problems) Error() string {
 	return b.String()
 }
 
-// sorted puts the problems in the order of the table, what is not in it last.
+// sorted puts the problems in the order of the table, then those of unknown variables.
 func (p Problems) sorted() Problems {
 	rank := func(name string) int {
 		if i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name || s.FileVariable() == name }); i >= 0 {
@@ -63,23 +63,23 @@ func (p Problems) sorted() Problems {
 
 const prefix = "POSTRIDER_"
 
-// written are the variables that dev.env has for scripts: whoever sourced it may
-// still start a process.
-var written = []string{
+// devVariables are the variables of dev.env that are not settings. A shell that has sourced
+// dev.env can still start a process.
+var devVariables = []string{
 	"POSTRIDER_URL", "POSTRIDER_ACCESSKEY", "POSTRIDER_USERNAME", "POSTRIDER_PASSWORD", "POSTRIDER_FROM",
 	"POSTRIDER_CUSTOMER_ID", "POSTRIDER_MAILBOX_ID", "POSTRIDER_WEBHOOK_SECRET",
 }
 
-// serviceLink matches the variables Kubernetes sets for a Service whose name
-// begins with postrider. POSTRIDER_PORT and the like are told by their value.
+// serviceLink matches variables that Kubernetes sets for a Service whose name begins with
+// postrider. Those such as POSTRIDER_PORT are recognised by their value.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
 
-func linked(name, value string) bool {
+func isServiceLink(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
 }
 
-// CheckNames is what Load does about variables that are not settings, for a command
-// that reads none. Its error is Problems.
+// CheckNames reports variables that are not settings, as Load does. It is for a command that
+// reads no settings. Its error is Problems.
 func CheckNames(environ []string) error {
 	if problems := unknown(environment(environ)); len(problems) > 0 {
 		return problems.sorted()
@@ -87,12 +87,12 @@ func CheckNames(environ []string) error {
 	return nil
 }
 
-// unknown finds the variables with our prefix that nothing reads.
+// unknown finds the variables with the prefix POSTRIDER_ that are not settings.
 func unknown(env map[string]string) Problems {
 	var out Problems
 	for name, value := range env {
 		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, prefix+"TEST_") ||
-			slices.Contains(written, name) || linked(name, value) ||
+			slices.Contains(devVariables, name) || isServiceLink(name, value) ||
 			slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name || s.FileVariable() == name }) {
 			continue
 		}
@@ -105,14 +105,14 @@ func unknown(env map[string]string) Problems {
 	return out
 }
 
-// nearest is the name that was probably meant, or empty.
+// nearest is the name of the variable that was probably meant; empty if none is similar.
 func nearest(name string) string {
 	bare := strings.TrimPrefix(name, prefix)
 	if bare == "DATABASE_URL" || bare == "DATABASE_URL_FILE" || slices.Contains(TemporalVariables(), bare) {
 		return bare
 	}
-	best, meant := 1+max(1, len(bare)/4), "" // a quarter of the letters may be wrong
-	names := slices.Clone(written)
+	best, meant := 1+max(1, len(bare)/4), "" // up to a quarter of the letters may differ
+	names := slices.Clone(devVariables)
 	for _, s := range settings {
 		names = append(names, s.Name)
 		if file := s.FileVariable(); file != "" {
@@ -127,8 +127,8 @@ func nearest(name string) string {
 	return meant
 }
 
-// distance is how many letters to insert, delete or replace, or neighbours to
-// swap, to make one of the other.
+// distance is the edit distance of two names: insertions, deletions, replacements, and swaps of
+// neighbouring letters (Damerau-Levenshtein).
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -5,20 +5,19 @@ import (
 	"strings"
 )
 
-// published begins every password and key of deploy/dev.env, where everybody
-// can read it.
+// published is the prefix of every password and key in deploy/dev.env, which is public.
 const published = "dev-only-"
 
-// checkPublished refuses what everybody can read in this repository: the values
-// of deploy/dev.env and the examples of the documentation. POSTRIDER_SECRET_KEY_OLD
-// may be one: that is how an installation gets rid of it.
+// checkPublished refuses the secrets that are public in this repository: the values of
+// deploy/dev.env and the examples of the documentation. POSTRIDER_SECRET_KEY_OLD may be one, so
+// that an installation can replace it.
 func (c Config) checkPublished() Problems {
 	if c.Dev || c.AllowPublishedSecrets {
 		return nil
 	}
 	var out Problems
-	refuse := func(name, what, instead string) {
-		out = append(out, Problem{Name: name, Wrong: what + " that everybody can read in this product's repository: " + instead +
+	refuse := func(name, kind, instead string) {
+		out = append(out, Problem{Name: name, Wrong: kind + " that everybody can read in this product's repository: " + instead +
 			", or set POSTRIDER_ALLOW_PUBLISHED_SECRETS=true for a trial on a machine that nobody else reaches"})
 	}
 	if u, err := url.Parse(c.DatabaseURL.Reveal()); err == nil {

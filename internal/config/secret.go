@@ -15,12 +15,12 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is a text that prints as [redacted] under every verb, in JSON and in
-// slog. It is held behind a pointer, so that it stays hidden where fmt does not
-// call methods: in an unexported field of another struct. The zero value is empty.
+// Secret is a text that prints as [redacted] with every fmt verb, in JSON and in slog. It is
+// stored behind a pointer: fmt calls no methods on an unexported field of another struct, and
+// prints the pointer there. The zero value is empty.
 type Secret struct{ text *string }
 
-// NewSecret hides a text.
+// NewSecret makes a Secret.
 func NewSecret(text string) Secret {
 	if text == "" {
 		return Secret{}
@@ -42,14 +42,14 @@ func (Secret) Format(f fmt.State, _ rune)   { writeRedacted(f) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
-// keyBytes is the length of a Key: AES-256 takes no other.
+// keyBytes is the length of a Key, which AES-256 requires.
 const keyBytes = 32
 
-// Key is 32 secret bytes. It prints as a Secret does. The zero value has none.
+// Key is 32 secret bytes. It prints as a Secret does. The zero value has no bytes.
 type Key struct{ secret Secret }
 
-// ParseKey reads 32 bytes written as base64, of either alphabet and with or
-// without padding, or as hex. Its error does not hold the text.
+// ParseKey decodes 32 bytes from hex, or from base64 of either alphabet, with or without
+// padding. Its error does not contain the text.
 func ParseKey(text string) (Key, error) {
 	key, err := hex.DecodeString(text)
 	if err != nil || len(key) != keyBytes {
@@ -79,14 +79,14 @@ func (Key) Format(f fmt.State, _ rune)   { writeRedacted(f) }
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Key) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
-// PayloadKey is a key with the name that payloads call it by.
+// PayloadKey is a key with the id that is in the payloads it encrypts.
 type PayloadKey struct {
 	ID string
 	Key
 }
 
-// PayloadKeys are the keys of payloads: the first encrypts, all decrypt. They
-// print as their ids.
+// PayloadKeys are the keys of payloads: the first encrypts, all decrypt. They print as their
+// ids.
 type PayloadKeys []PayloadKey
 
 // UnmarshalText reads id:key, separated by commas or white space.
@@ -111,7 +111,7 @@ func (ks *PayloadKeys) UnmarshalText(text []byte) error {
 
 var keyID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// ids is what may be shown of the keys.
+// ids are the ids of the keys, separated by commas.
 func (ks PayloadKeys) ids() string {
 	ids := make([]string, len(ks))
 	for i, k := range ks {
@@ -126,11 +126,11 @@ func (ks PayloadKeys) Format(f fmt.State, _ rune) {
 func (ks PayloadKeys) MarshalText() ([]byte, error) { return []byte(ks.ids()), nil }
 func (ks PayloadKeys) LogValue() slog.Value         { return slog.StringValue(ks.ids()) }
 
-// RelayURLs are URLs that may hold a user and a password, so they print without.
+// RelayURLs are URLs that may contain a user and a password. They print without them.
 type RelayURLs []string
 
-// UnmarshalText splits at white space, and at commas that a relay follows:
-// others belong to an option's value.
+// UnmarshalText splits at white space, and at commas before smtp:// or smtps://. Other commas
+// belong to an option's value.
 func (r *RelayURLs) UnmarshalText(text []byte) error {
 	*r = nil
 	for _, field := range strings.Fields(string(text)) {
@@ -144,8 +144,7 @@ func (r *RelayURLs) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Redacted is the URLs without users and passwords: some providers take the
-// same token as both.
+// Redacted are the URLs without users and passwords: some providers use the same token as both.
 func (r RelayURLs) Redacted() []string {
 	out := make([]string, len(r))
 	for i, raw := range r {
@@ -168,8 +167,7 @@ func (r RelayURLs) MarshalText() ([]byte, error) {
 }
 func (r RelayURLs) LogValue() slog.Value { return slog.StringValue(strings.Join(r.Redacted(), " ")) }
 
-// maskPassword shows where a URL leads, and as whom, but not the password. What
-// is not a URL is not shown at all.
+// maskPassword masks the password of a URL. A text that is not a URL is masked completely.
 func maskPassword(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {

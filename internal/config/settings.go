@@ -4,23 +4,23 @@ import "strings"
 
 // Setting is a row of the table.
 type Setting struct {
-	// Name is the variable's, in full.
+	// Name is the full name of the variable.
 	Name string
-	// Group is the heading it is documented under.
+	// Group is its heading in the documentation.
 	Group string
-	// Default is what applies where it is not set. Empty means there is none.
+	// Default is the value if it is not set. Empty means there is none.
 	Default string
-	// DevDefault replaces Default in dev. Empty means it is the same there.
+	// DevDefault is the default in dev. Empty means the same as Default.
 	DevDefault string
 	// Uses are the commands that read it.
 	Uses Use
 	// Required are the commands that do not start without it.
 	Required Use
-	// Secret is never shown. HasPassword is shown without the password in it.
+	// Secret: the value is never shown. HasPassword: it is shown without its password.
 	Secret, HasPassword bool
-	// Description is one line: what it means, its unit, what is special.
+	// Description is one line: the meaning, the unit and special values.
 	Description string
-	// Example is a value that is right.
+	// Example is a valid value.
 	Example string
 }
 
@@ -207,10 +207,10 @@ var settings = []Setting{
 		Example:     "18234"},
 }
 
-// Settings is the table, in the order it is documented.
+// Settings is the table, in the order of the documentation.
 func Settings() []Setting { return append([]Setting(nil), settings...) }
 
-// find returns a row that is known to be there.
+// find returns the row of a name. It panics if there is none.
 func find(name string) Setting {
 	for _, s := range settings {
 		if s.Name == name {
@@ -227,8 +227,8 @@ func (s Setting) defaultFor(use Use) string {
 	return s.Default
 }
 
-// String lists commands as the documentation does. `serve --worker` is not
-// listed beside serve or worker, which imply it.
+// String lists the commands as in the documentation. `serve --worker` is listed only if neither
+// serve nor worker is.
 func (u Use) String() string {
 	if u == all {
 		return "all"

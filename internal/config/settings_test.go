@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 )
 
-func TestTableAndStructHaveTheSameSettings(t *testing.T) {
+func TestSettingsMatchConfig(t *testing.T) {
 	t.Parallel()
 	var inTable, inStruct []string
 	for _, s := range Settings() {
@@ -26,7 +26,7 @@ func TestTableAndStructHaveTheSameSettings(t *testing.T) {
 	require.ElementsMatch(t, inTable, inStruct)
 }
 
-func TestEverySettingIsWhole(t *testing.T) {
+func TestSettingsAreComplete(t *testing.T) {
 	t.Parallel()
 	for _, s := range Settings() {
 		require.NotEmpty(t, s.Group, s.Name)
@@ -40,8 +40,8 @@ func TestEverySettingIsWhole(t *testing.T) {
 	}
 }
 
-// Examples are what people paste.
-func TestExamplesAreRight(t *testing.T) {
+// Each example is a valid value: operators paste them.
+func TestSettingsExamplesAreValid(t *testing.T) {
 	t.Parallel()
 	env := []string{}
 	for _, s := range Settings() {
@@ -71,8 +71,7 @@ func settingRow(s Setting) string {
 
 var rowName = regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|")
 
-// docRows are the lines of tables whose first cell is a variable, under the
-// heading they stand under.
+// docRows are the table rows whose first cell is a variable, by heading.
 func docRows(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/configuration.md")
@@ -89,7 +88,7 @@ func docRows(t *testing.T) map[string][]string {
 	return rows
 }
 
-func TestEverySettingIsDocumentedOnce(t *testing.T) {
+func TestSettingsAreDocumentedOnce(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{}
 	for _, s := range Settings() {

@@ -1,8 +1,7 @@
 package config
 
-// TemporalVariables are those the Temporal SDK reads by itself (its contrib
-// package envconfig, v1.0.2), listed for the documentation and for what a
-// misspelt name may have meant.
+// TemporalVariables are the variables that the Temporal SDK reads (package contrib/envconfig,
+// v1.0.2). The documentation lists them, and suggestions for misspelt names use them.
 func TemporalVariables() []string {
 	return []string{
 		"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_API_KEY",

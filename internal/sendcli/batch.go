@@ -18,40 +18,42 @@ import (
 )
 
 const (
-	// maxPartBytes bounds what the rows of one request hold, which the API's limit on
-	// bodies leaves room for.
+	// maxPartBytes bounds the rows of one request, in bytes. The request stays below the API's
+	// limit for bodies.
 	maxPartBytes = 16 << 20
-	// maxPartContent leaves room for what is filled in.
+	// maxPartContent bounds the message's content times the recipients of one request. The
+	// other half of the API's limit is for the values of variables.
 	maxPartContent = email.MaxBatchContentBytes / 2
-	// watchEvery is how often the progress is read.
+	// watchEvery is the time between two requests for the progress.
 	watchEvery = 500 * time.Millisecond
-	// lineEvery is how often it is written where that is no terminal.
+	// lineEvery is the shortest time between two lines of progress, if the output is not a
+	// terminal.
 	lineEvery = 5 * time.Second
-	// maxTold bounds the recipients that are named at the end.
-	maxTold = 20
+	// maxListed bounds the rows, problems and recipients that are listed.
+	maxListed = 20
 )
 
-// batchRun is a file of recipients on its way.
+// batchRun sends one message to the recipients of a file.
 type batchRun struct {
 	*flags
 	api *client.Client
 	url string
 	out io.Writer
-	// aside is for what is no JSON, where out is for JSON.
-	aside   io.Writer
+	// textOut is for text: out, or standard error if out is for JSON.
+	textOut io.Writer
 	message client.Message
 	parts   [][]csvRow
 	sent    []client.SentBatch
-	// refused counts the rows that a permissive batch left out, reasons has a line for
-	// each of the first.
+	// refused counts the rows that a permissive batch left out; reasons has a line for each
+	// of the first ones.
 	refused int
 	reasons []string
-	// none is why nothing of a part could be sent.
-	none    error
+	// partErr is why no row of the last refused part could be sent.
+	partErr error
 	started time.Time
 }
 
-// sendBatch sends one message to all recipients of a file, and tells how it goes on.
+// sendBatch sends one message to all recipients of a file, and shows the progress.
 func (f *flags) sendBatch(ctx context.Context, api *client.Client, url string, stdin io.Reader, out, errOut io.Writer) error {
 	m, err := f.message(stdin)
 	file, csvErr := csvFile{}, error(nil)
@@ -61,7 +63,7 @@ func (f *flags) sendBatch(ctx context.Context, api *client.Client, url string, s
 		file, csvErr = readCSV(f.batch, stdin, usesOf(m))
 	}
 	if csvErr == nil && (!f.permissive || len(file.rows) == 0) {
-		csvErr = file.whole()
+		csvErr = file.err()
 	}
 	if err := errors.Join(err, csvErr); err != nil {
 		return err
@@ -69,10 +71,10 @@ func (f *flags) sendBatch(ctx context.Context, api *client.Client, url string, s
 	for _, note := range file.notes {
 		fmt.Fprintln(errOut, note)
 	}
-	r := &batchRun{flags: f, api: api, url: url, out: out, aside: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
+	r := &batchRun{flags: f, api: api, url: url, out: out, textOut: out, message: m, parts: split(file.rows, len(m.Content.Text)+len(m.Content.HTML)), started: time.Now(),
 		refused: len(file.bad), reasons: file.bad}
 	if f.json {
-		r.aside = errOut
+		r.textOut = errOut
 	}
 	if f.dryRun {
 		return r.preview(ctx)
@@ -87,7 +89,8 @@ func (f *flags) sendBatch(ctx context.Context, api *client.Client, url string, s
 	return r.finish(ctx, ps)
 }
 
-// split makes parts of what one request can hold each: the same of the same rows.
+// split divides the rows into parts of one request each. The same rows give the same parts, so
+// that a repetition has the same idempotency keys.
 func split(rows []csvRow, contentBytes int) (parts [][]csvRow) {
 	most := min(email.MaxBatchRecipients, max(1, int(maxPartContent)/max(1, contentBytes)))
 	from, size := 0, 0
@@ -116,7 +119,8 @@ func (r *batchRun) request(rows []csvRow) client.Batch {
 	return b
 }
 
-// partKey is the idempotency key of a part: that of the whole where there is one only.
+// partKey is the idempotency key of a part: the key of the command, with a number if there are
+// several parts.
 func (r *batchRun) partKey(i int) client.IdempotencyKey {
 	if len(r.parts) == 1 {
 		return client.IdempotencyKey(r.key)
@@ -124,7 +128,7 @@ func (r *batchRun) partKey(i int) client.IdempotencyKey {
 	return client.IdempotencyKey(r.key + "-" + strconv.Itoa(i+1))
 }
 
-// preview checks all rows, and shows the first good one's copy.
+// preview checks all rows, and shows the copy of the first valid one.
 func (r *batchRun) preview(ctx context.Context) error {
 	var shown client.Preview
 	copies, batches := 0, 0
@@ -143,7 +147,7 @@ func (r *batchRun) preview(ctx context.Context) error {
 		copies, batches = copies+p.Batch.Accepted, batches+1
 	}
 	if copies == 0 {
-		return r.none
+		return r.partErr
 	}
 	if r.json {
 		if err := writeJSON(r.out, shown); err != nil {
@@ -158,20 +162,21 @@ func (r *batchRun) preview(ctx context.Context) error {
 		}
 		fmt.Fprintf(r.out, "Nothing was sent: this is the first of %s, in %s. Each has %d bytes or so.\n", plaintext.Count(copies, "copy", "copies"), plaintext.Count(batches, "batch", "batches"), shown.SizeBytes)
 	}
-	if r.tellRefused(); r.refused > 0 {
+	if r.listRefused(); r.refused > 0 {
 		return exitNotDelivered
 	}
 	return nil
 }
 
-// leaveOut notes a part of which no row is good, where the others are to be sent. What
-// else went wrong it explains.
+// leaveOut handles the error of a part. If a permissive batch was refused for all of its rows,
+// it notes them and returns nil, so that the other parts are sent. It returns an explanation of
+// every other error.
 func (r *batchRun) leaveOut(i int, err error) error {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || !r.permissive || !onlyRows(e) {
 		return errors.Join(r.explainPart(i, err), r.refusal(r.out, "", err))
 	}
-	r.none = r.explainPart(i, err)
+	r.partErr = r.explainPart(i, err)
 	r.refused += len(r.parts[i])
 	for _, f := range e.Fields {
 		r.reasons = append(r.reasons, r.place(r.parts[i], f.Pointer)+": "+f.Detail)
@@ -179,7 +184,7 @@ func (r *batchRun) leaveOut(i int, err error) error {
 	return nil
 }
 
-// note notes the rows of a part that were refused.
+// note adds the refused rows of a part to refused and reasons.
 func (r *batchRun) note(part []csvRow, items []client.BatchItem) {
 	for _, item := range items {
 		if item.Error == nil {
@@ -194,14 +199,14 @@ func (r *batchRun) note(part []csvRow, items []client.BatchItem) {
 	}
 }
 
-// tellRefused names the first rows that were refused.
-func (r *batchRun) tellRefused() {
+// listRefused prints the first refused rows.
+func (r *batchRun) listRefused() {
 	if r.refused == 0 {
 		return
 	}
-	fmt.Fprintf(r.aside, "%s refused:\n", plaintext.Count(r.refused, "row", "rows"))
-	for _, line := range r.reasons[:min(len(r.reasons), maxTold)] {
-		fmt.Fprintln(r.aside, line)
+	fmt.Fprintf(r.textOut, "%s refused:\n", plaintext.Count(r.refused, "row", "rows"))
+	for _, line := range r.reasons[:min(len(r.reasons), maxListed)] {
+		fmt.Fprintln(r.textOut, line)
 	}
 }
 
@@ -212,7 +217,7 @@ func writeJSON(out io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// accept sends the parts, one after the other.
+// accept sends the parts to the API, one after the other.
 func (r *batchRun) accept(ctx context.Context) error {
 	for i, part := range r.parts {
 		sent, err := r.api.SendBatch(ctx, r.request(part), r.partKey(i))
@@ -233,12 +238,12 @@ func (r *batchRun) accept(ctx context.Context) error {
 		}
 	}
 	if len(r.sent) == 0 {
-		return r.none
+		return r.partErr
 	}
 	return nil
 }
 
-// onlyRows says that a batch was refused for its rows alone.
+// onlyRows reports whether a batch was refused for its rows only.
 func onlyRows(e *client.Error) bool {
 	return e.Code == email.CodeInvalidRequest && len(e.Fields) > 0 &&
 		!slices.ContainsFunc(e.Fields, func(f email.FieldError) bool { return !rowPointer.MatchString(f.Pointer) })
@@ -246,8 +251,8 @@ func onlyRows(e *client.Error) bool {
 
 var rowPointer = regexp.MustCompile(`^/recipients/(\d+)(?:/variables/([^/]+)|/(\w+))?$`)
 
-// place says which line and column of the file, or which flag, a place in a request
-// came from.
+// place names the line and column of the file, or the flag, that a pointer into the request
+// stands for.
 func (r *batchRun) place(part []csvRow, pointer string) string {
 	m := rowPointer.FindStringSubmatch(pointer)
 	if m == nil {
@@ -267,8 +272,8 @@ func (r *batchRun) place(part []csvRow, pointer string) string {
 	return line
 }
 
-// explainPart says what went wrong in terms of the command line and the file, and
-// what to do about the parts before.
+// explainPart explains an error in terms of flags, lines and columns, and what to do about the
+// parts that are already accepted.
 func (r *batchRun) explainPart(i int, err error) error {
 	var text string
 	e, refused := errors.AsType[*client.Error](err)
@@ -287,8 +292,8 @@ func (r *batchRun) explainPart(i int, err error) error {
 				lines = append(lines, line)
 			}
 		}
-		if more := len(lines) - maxTold; more > 0 {
-			lines = append(lines[:maxTold], fmt.Sprintf("and %d more", more))
+		if more := len(lines) - maxListed; more > 0 {
+			lines = append(lines[:maxListed], fmt.Sprintf("and %d more", more))
 		}
 		if !r.permissive && !r.dryRun && onlyRows(e) {
 			lines = append(lines, "nothing of this batch was sent; --permissive sends what is good")
@@ -298,14 +303,14 @@ func (r *batchRun) explainPart(i int, err error) error {
 		text = r.explain(r.url, "", err).Error()
 	}
 	if len(r.sent) > 0 {
-		text += fmt.Sprintf("\n%s accepted before that; --idempotency-key %s makes it safe to send the mended file again, if the lines before stay as they are",
+		text += fmt.Sprintf("\n%s accepted before that; --idempotency-key %s makes it safe to send the corrected file again, if the lines before stay as they are",
 			plaintext.Count(len(r.sent), "batch was", "batches were"), r.key)
 	}
 	return errors.New(text)
 }
 
-// watch reads how the batches go on until nothing moves any more: each e-mail has come
-// to its end, or waits for a time. With --wait, it ends after that.
+// watch shows the progress of the batches until each e-mail is finished or waits for a later
+// attempt. With --wait, it ends after that time.
 func (r *batchRun) watch(ctx context.Context) ([]client.BatchProgress, error) {
 	if r.wait > 0 {
 		var cancel context.CancelFunc
@@ -323,7 +328,7 @@ func (r *batchRun) watch(ctx context.Context) ([]client.BatchProgress, error) {
 				if err == nil {
 					ps[i] = p
 				} else if ctx.Err() == nil {
-					return nil, fmt.Errorf("the e-mails are accepted, but there was no answer about what became of them: %s", err.Error())
+					return nil, fmt.Errorf("the e-mails are accepted, but the request for their status failed: %s", err.Error())
 				}
 			}
 			all.add(ps[i])
@@ -344,7 +349,7 @@ func (r *batchRun) watch(ctx context.Context) ([]client.BatchProgress, error) {
 	}
 }
 
-// finish prints what became of the e-mails, and turns it into an exit code.
+// finish prints the outcome of the batches, and returns the exit code for it.
 func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error {
 	all := total{}
 	for _, p := range ps {
@@ -354,15 +359,15 @@ func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error 
 		if err := writeJSON(r.out, ps); err != nil {
 			return err
 		}
-		r.tellRefused()
+		r.listRefused()
 	} else {
 		took := max(time.Since(r.started), time.Millisecond)
-		fmt.Fprintf(r.out, "%s in %s: %s\n", plaintext.Count(all.all(), "e-mail", "e-mails"), took.Round(100*time.Millisecond), all.words())
+		fmt.Fprintf(r.out, "%s in %s: %s\n", plaintext.Count(all.all(), "e-mail", "e-mails"), took.Round(100*time.Millisecond), all.summary())
 		if !all.nextAt.IsZero() {
 			fmt.Fprintf(r.out, "the next attempt is at %s\n", all.nextAt.Local().Format(time.RFC3339))
 		}
-		r.tellRefused()
-		if err := r.tell(ctx, ps); err != nil {
+		r.listRefused()
+		if err := r.listFailed(ctx, ps); err != nil {
 			return err
 		}
 	}
@@ -375,15 +380,15 @@ func (r *batchRun) finish(ctx context.Context, ps []client.BatchProgress) error 
 	return nil
 }
 
-// tell names the first recipients that will not get it.
-func (r *batchRun) tell(ctx context.Context, ps []client.BatchProgress) error {
-	left := maxTold
+// listFailed prints the first recipients that will not get the e-mail.
+func (r *batchRun) listFailed(ctx context.Context, ps []client.BatchProgress) error {
+	left := maxListed
 	for _, p := range ps {
 		if p.Count(email.StatusBounced)+p.Count(email.StatusFailed)+p.Count(email.StatusCanceled) == 0 {
 			continue
 		}
 		filter := email.Filter{BatchID: p.ID, Statuses: []email.Status{email.StatusBounced, email.StatusFailed, email.StatusCanceled}}
-		for e, err := range r.api.List(ctx, filter, client.PageSize(maxTold)) {
+		for e, err := range r.api.List(ctx, filter, client.PageSize(maxListed)) {
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func TestParseCSV(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := parseCSV([]byte(tt.text), uses{"Kunde"})
-			require.NoError(t, errors.Join(err, got.whole()))
+			require.NoError(t, errors.Join(err, got.err()))
 			require.Equal(t, tt.want, got.rows)
 		})
 	}
@@ -67,15 +67,15 @@ func TestParseCSV(t *testing.T) {
 		"\xff\xfee\x00":                                   "it is UTF-16; save it as CSV in UTF-8",
 	} {
 		f, err := parseCSV([]byte(text), uses{"order no"})
-		require.EqualError(t, errors.Join(err, f.whole()), want, "%q", text)
+		require.EqualError(t, errors.Join(err, f.err()), want, "%q", text)
 	}
 	f, err := parseCSV([]byte("email\n"+strings.Repeat("\"\"\n", 100)), nil)
 	require.NoError(t, err)
 	require.Len(t, f.bad, 100)
-	require.Len(t, strings.Split(f.whole().Error(), "\n"), maxCSVProblems)
+	require.Len(t, strings.Split(f.err().Error(), "\n"), maxCSVProblems)
 }
 
-func TestLongFilesAreSplit(t *testing.T) {
+func TestSplit(t *testing.T) {
 	t.Parallel()
 	rows := make([]csvRow, 25001)
 	for i := range rows {
@@ -99,7 +99,7 @@ func TestLongFilesAreSplit(t *testing.T) {
 	require.Equal(t, []int{3, 3, 3}, sizes(rows[:9], 10), "a request has a limit")
 }
 
-// fakeBatches is an API of scripted answers that notes what it was sent.
+// fakeBatches is an API with scripted answers that records the requests.
 type fakeBatches struct {
 	mu       sync.Mutex
 	keys     []string
@@ -157,7 +157,7 @@ func sendFile(t *testing.T, api *fakeBatches, csv string, change func(*flags)) (
 	return out.String() + errOut.String(), err
 }
 
-func TestSendBatchTellsHowItGoesOn(t *testing.T) {
+func TestSendBatchProgress(t *testing.T) {
 	t.Parallel()
 	const csv = "email,name\na@x.test,A\nb@x.test,B\nc@x.test,C\n"
 	api := &fakeBatches{accept: accepted, progress: func(n int, id string) string {
@@ -192,7 +192,7 @@ func TestSendBatchTellsHowItGoesOn(t *testing.T) {
 	}
 }
 
-func TestSendBatchNamesTheLine(t *testing.T) {
+func TestSendBatchRefusalsNameTheLine(t *testing.T) {
 	t.Parallel()
 	const csv = "email,order\n\na@x.test,1\nb,2\n"
 	refused := `{"code":"invalid_request","detail":"d","errors":[{"pointer":"/recipients/1/email","code":"invalid_address","detail":"an address looks like local@domain"},
@@ -243,7 +243,7 @@ func TestSendBatchInParts(t *testing.T) {
 	}}
 	out, err = sendFile(t, api, csv, nil)
 	require.Equal(t, "b-1 accepted: 10000 e-mails\n", out)
-	require.EqualError(t, err, "there are no credits left\n1 batch was accepted before that; --idempotency-key k makes it safe to send the mended file again, if the lines before stay as they are")
+	require.EqualError(t, err, "there are no credits left\n1 batch was accepted before that; --idempotency-key k makes it safe to send the corrected file again, if the lines before stay as they are")
 
 	// A part of which nothing is good does not keep the others back in permissive mode.
 	api = &fakeBatches{progress: func(_ int, id string) string { return stand(id, "finished", 10, 0, 0, "") }, accept: func(n int, b client.Batch) (int, string) {

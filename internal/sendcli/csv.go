@@ -17,16 +17,16 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// csvRow is a recipient and the line it is on.
+// csvRow is a recipient with its line number.
 type csvRow struct {
 	client.BatchRecipient
 	line int
 }
 
-// maxCSVProblems bounds the problems that are told of one file.
+// maxCSVProblems bounds the problems that are listed of one file.
 const maxCSVProblems = 20
 
-// csvFile is a batch's recipients, and the lines that do not have one, with why.
+// csvFile has the recipients of a batch, and the problems of the lines without one.
 type csvFile struct {
 	rows []csvRow
 	bad  []string
@@ -34,15 +34,15 @@ type csvFile struct {
 	notes []string
 }
 
-// whole refuses a file with bad lines.
-func (f csvFile) whole() error {
+// err lists the bad lines; nil if there are none.
+func (f csvFile) err() error {
 	if len(f.bad) == 0 {
 		return nil
 	}
 	return errors.New(strings.Join(f.bad[:min(len(f.bad), maxCSVProblems)], "\n"))
 }
 
-// readCSV reads a batch's recipients from a file, or standard input if it is -.
+// readCSV reads a batch's recipients from a file, or from standard input for -.
 func readCSV(file string, stdin io.Reader, used uses) (csvFile, error) {
 	data, err := []byte(nil), error(nil)
 	if file == "-" {
@@ -67,11 +67,10 @@ func readCSV(file string, stdin io.Reader, used uses) (csvFile, error) {
 	return f, nil
 }
 
-// parseCSV reads comma-separated values (RFC 4180), or ones separated by semicolons
-// or tabs if the first line has no comma. The first line names the columns: email,
-// name if there are names, and variables, in capitals or not. A column that the message
-// does not use, and whose name no variable has, is left out with a note. The error is why
-// none of it can be read.
+// parseCSV reads comma-separated values (RFC 4180). If the first line has no comma, semicolons
+// or tabs may separate them. The first line names the columns, in any case: email, name if there
+// are names, and variables. It leaves out a column that the message does not use and whose name
+// no variable can have, with a note. Its error is why the file as a whole cannot be read.
 func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
@@ -84,7 +83,7 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 		return f, errors.New("its lines end with CR alone; save it with LF or CRLF")
 	}
 	r := csv.NewReader(bytes.NewReader(data))
-	r.FieldsPerRecord = -1 // we tell the line and both numbers
+	r.FieldsPerRecord = -1 // checked below, with an error that has the line and both numbers
 	first, _, _ := bytes.Cut(data, []byte("\n"))
 	for _, comma := range ";\t" {
 		if !bytes.ContainsRune(first, ',') && bytes.ContainsRune(first, comma) {
@@ -107,7 +106,7 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 			break
 		}
 		if err != nil {
-			return f, errors.Join(f.whole(), csvError(err)) // where its lines end is not known any more
+			return f, errors.Join(f.err(), csvError(err)) // the reader has lost the line ends
 		}
 		line, _ := r.FieldPos(0)
 		if len(fields) != len(columns) {
@@ -137,7 +136,7 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 			if row.Variables == nil {
 				row.Variables = map[string]string{}
 			}
-			row.Variables["name"] = "" // given, and empty
+			row.Variables["name"] = "" // the column exists, so the variable is empty, not missing
 		}
 		f.rows = append(f.rows, row)
 	}
@@ -149,10 +148,10 @@ func parseCSV(data []byte, used uses) (f csvFile, _ error) {
 
 var usedName = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
 
-// uses are the names between {{ and }} in a message.
+// uses are the variables that a message uses.
 type uses []string
 
-// usesOf finds them in all that may have variables.
+// usesOf finds the variables in all parts of a message that may use them.
 func usesOf(m client.Message) (used uses) {
 	texts := []string{m.Subject, m.Content.Text, m.Content.HTML}
 	for _, h := range m.Headers {
@@ -169,8 +168,8 @@ func usesOf(m client.Message) (used uses) {
 	return used
 }
 
-// name is what a column is called: email and name, and what the message calls it, where
-// that differs in capitals only.
+// name is the name of a column's variable: the column's name, in the case in which the message
+// uses it. It is email or name for those columns in any case.
 func (u uses) name(column string) string {
 	if slices.Contains(u, column) {
 		return column
@@ -183,8 +182,9 @@ func (u uses) name(column string) string {
 	return column
 }
 
-// columns gives the columns their names, empties those that are left out and notes them,
-// and refuses those that cannot be variables.
+// columns replaces the columns by the names of their variables. A column that is left out
+// becomes "", with a note. It refuses columns that the message uses and that cannot be
+// variables.
 func (u uses) columns(columns []string) (notes []string, _ error) {
 	var wrong []error
 	seen := map[string]bool{}
@@ -211,7 +211,7 @@ func (u uses) columns(columns []string) (notes []string, _ error) {
 	return notes, errors.Join(wrong...)
 }
 
-// csvError says in our words what the parser found.
+// csvError replaces the parser's errors about quotes by ones that say how to correct them.
 func csvError(err error) error {
 	p, ok := errors.AsType[*csv.ParseError](err)
 	switch {
@@ -225,7 +225,7 @@ func csvError(err error) error {
 	return fmt.Errorf("line %d: %w", p.Line, p.Err)
 }
 
-// firstInvalid is where text stops being UTF-8.
+// firstInvalid is the offset of the first byte that is not UTF-8.
 func firstInvalid(data []byte) int {
 	for i := 0; i < len(data); {
 		r, size := utf8.DecodeRune(data[i:])

@@ -19,10 +19,10 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// maxSendWait is the API's limit.
+// maxSendWait is the API's limit for waiting.
 const maxSendWait = 60 * time.Second
 
-// flags are what the command line says of an e-mail.
+// flags are the values of the command line.
 type flags struct {
 	from                 string
 	to, cc, bcc, replyTo []string
@@ -46,8 +46,8 @@ func (f *flags) define(cmd *cobra.Command) {
 	fl.StringVar(&f.from, "from", "", "the sender; left out, the customer's default source")
 	fl.StringArrayVar(&f.to, "to", nil, "a recipient (can be repeated, as can --cc, --bcc and --reply-to)")
 	fl.StringArrayVar(&f.cc, "cc", nil, "a recipient of a copy")
-	fl.StringArrayVar(&f.bcc, "bcc", nil, "a recipient whom the others do not see")
-	fl.StringArrayVar(&f.replyTo, "reply-to", nil, "where answers go")
+	fl.StringArrayVar(&f.bcc, "bcc", nil, "a recipient that the others do not see")
+	fl.StringArrayVar(&f.replyTo, "reply-to", nil, "the address for answers")
 	fl.StringVar(&f.subject, "subject", "", "the subject; it may be empty, but has to be given")
 	fl.StringVar(&f.text, "text", "", "the text, @FILE or - for standard input")
 	fl.StringVar(&f.html, "html", "", "the HTML, @FILE or - for standard input")
@@ -55,22 +55,21 @@ func (f *flags) define(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.attach, "attach", nil, "a file to attach (can be repeated)")
 	fl.StringArrayVar(&f.inline, "inline", nil, "FILE=CID: a file that the HTML names as cid:CID (can be repeated)")
 	fl.StringArrayVar(&f.headers, "header", nil, "'X-Name: value': a header field (can be repeated)")
-	fl.StringArrayVar(&f.tags, "tag", nil, "a tag to find it by (can be repeated)")
+	fl.StringArrayVar(&f.tags, "tag", nil, "a tag, by which lists can be filtered (can be repeated)")
 	fl.StringArrayVar(&f.metadata, "metadata", nil, "NAME=VALUE, which comes back in answers and webhooks (can be repeated)")
 	fl.StringVar(&f.sendAt, "send-at", "", "the time of the first attempt, as 2026-01-02T15:04:05Z")
-	fl.StringVar(&f.expiresAt, "expires-at", "", "when attempts end, as 2026-01-02T15:04:05Z")
+	fl.StringVar(&f.expiresAt, "expires-at", "", "the time after which there are no attempts, as 2026-01-02T15:04:05Z")
 	fl.StringVar(&f.stream, "stream", "", "transactional (the default) or broadcast")
-	fl.StringVar(&f.onAmbiguous, "on-ambiguous", "", "retry (the default) or fail: what to do if the server's answer to the message never comes")
-	fl.StringVar(&f.key, "idempotency-key", "", "your name for this e-mail: sent again under it within 7 days, it is accepted once")
-	fl.DurationVar(&f.wait, "wait", 0, "how long to wait for the verdict on every recipient, as 20s; at most 60s, with --batch any time")
+	fl.StringVar(&f.onAmbiguous, "on-ambiguous", "", "retry (the default) or fail: what to do if the server's reply to the message never comes")
+	fl.StringVar(&f.key, "idempotency-key", "", "a key of your choice for this e-mail: sent again with it within 7 days, it is accepted once")
+	fl.DurationVar(&f.wait, "wait", 0, "how long to wait until every recipient is delivered or failed, as 20s; at most 60s, with --batch any time")
 	fl.StringVar(&f.batch, "batch", "", "a CSV file of recipients, or -: each gets a copy")
 	fl.BoolVar(&f.permissive, "permissive", false, "with --batch: leave out the rows that are refused, and send the others")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "with --batch: check the file and show the first copy; nothing is sent")
 	fl.BoolVar(&f.json, "json", false, "print the API's answer as JSON, of a refusal too")
 }
 
-// message builds what the flags describe, and reports all that is wrong with them
-// at once, a line each.
+// message makes the message of the flags. Its error lists all problems of them, one per line.
 func (f *flags) message(stdin io.Reader) (client.Message, error) {
 	var wrong []error
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
@@ -189,7 +188,7 @@ func (f *flags) message(stdin io.Reader) (client.Message, error) {
 	return m, errors.Join(wrong...)
 }
 
-// calendarMethod is what METHOD says in a calendar; empty if it is not there.
+// calendarMethod is the value of METHOD in a calendar; empty if it has none.
 func calendarMethod(ics string) string {
 	for line := range strings.Lines(ics) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -200,7 +199,7 @@ func calendarMethod(ics string) string {
 	return ""
 }
 
-// content is a flag's text: itself, a file's or standard input's.
+// content is the text of a flag: the value itself, the file of @FILE, or standard input for -.
 func content(value string, stdin io.Reader) (string, error) {
 	var data []byte
 	var err error
@@ -222,9 +221,9 @@ func addresses(values []string) (out []client.Address) {
 	return out
 }
 
-// severalAddresses reports a value that lists addresses, with commas, semicolons or space
-// between them: read as one, "A <a@x>, B <b@y>" would be a mail to b alone. What is in
-// quotes belongs to a name.
+// severalAddresses reports a value with several addresses, separated by commas, semicolons or
+// space. Read as one address, "A <a@x>, B <b@y>" would be a mail to b only. It ignores text in
+// quotes, which belongs to a name.
 func severalAddresses(value string) bool {
 	quoted, escaped, at, separated := false, false, 0, false
 	for _, r := range strings.TrimSpace(value) {
@@ -247,8 +246,7 @@ func severalAddresses(value string) bool {
 	return false
 }
 
-// address reads you@example.net or Name <you@example.net>. Whether it is one is
-// for the service to say.
+// address splits you@example.net or Name <you@example.net>. The API checks the address.
 func address(s string) client.Address {
 	s = strings.TrimSpace(s)
 	open := strings.LastIndexByte(s, '<')
@@ -262,22 +260,22 @@ func address(s string) client.Address {
 	return client.Address{Email: strings.TrimSpace(s[open+1 : len(s)-1]), Name: name}
 }
 
-// missing says of what has to be given how it is given here, not in JSON.
+// missing are the explanations of missing members, with flags instead of JSON.
 var missing = map[string]string{
 	"/from":    "--from: give the sender; this customer has no default source",
 	"/to":      "--to: give at least one recipient",
 	"/content": "--text or --html: give a text, HTML or both; they may not be empty",
 }
 
-// explain says what went wrong in terms of the command line, a line for each
-// thing. The error does not wrap the cause: an interrupted send is no success.
+// explain explains an error in terms of the flags, one line per problem. It does not wrap the
+// cause: the command would treat a wrapped context.Canceled as a normal end.
 func (f *flags) explain(url, id string, err error) error {
 	e, refused := errors.AsType[*client.Error](err)
 	switch {
 	case id != "":
-		return fmt.Errorf("the e-mail is accepted as %s, but there was no answer about what became of it: %s", id, err.Error())
+		return fmt.Errorf("the e-mail is accepted as %s, but the request for its status failed: %s", id, err.Error())
 	case !refused && client.NotSent(err):
-		return fmt.Errorf("no connection to %s: %s\nnothing was accepted: see that POSTRIDER_URL is right and that Postrider runs, and send again", url, err.Error())
+		return fmt.Errorf("no connection to %s: %s\nnothing was accepted: check that POSTRIDER_URL is right and that Postrider runs, and send again", url, err.Error())
 	case !refused:
 		return fmt.Errorf("no answer from %s: %s\nit is not known whether the e-mail was accepted; --idempotency-key %s makes it safe to send again", url, err.Error(), f.key)
 	case len(e.Fields) > 0:
@@ -303,8 +301,8 @@ func (f *flags) explain(url, id string, err error) error {
 	return errors.New(e.Detail)
 }
 
-// flag is the flag that a place in the request came from, with the value where it
-// can be repeated.
+// flag is the flag that a pointer into the request stands for, with its value if the flag can
+// be repeated.
 func (f *flags) flag(pointer string) string {
 	path := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
 	for i := range path {

@@ -43,7 +43,7 @@ func (t *total) open() int {
 	return t.emails[string(email.StatusQueued)] + t.emails[string(email.StatusSending)]
 }
 
-// still says that no e-mail moves: what is open was put off, is for later, or is held.
+// still reports whether no e-mail is being sent: each open one is deferred, scheduled or held.
 func (t *total) still() bool {
 	waiting := 0
 	for _, d := range []email.Detail{email.DetailDeferred, email.DetailPartial, email.DetailScheduled, email.DetailHeld} {
@@ -52,31 +52,31 @@ func (t *total) still() bool {
 	return t.all() > 0 && t.open() <= waiting
 }
 
-// words are the counts, without zeros.
-func (t *total) words() string {
-	var words []string
+// summary lists the counts that are not zero.
+func (t *total) summary() string {
+	var counts []string
 	for _, s := range []email.Status{email.StatusDelivered, email.StatusBounced, email.StatusFailed, email.StatusCanceled} {
 		if n := t.emails[string(s)]; n > 0 {
-			words = append(words, fmt.Sprintf("%d %s", n, s))
+			counts = append(counts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
 	waiting := 0
 	for _, d := range slices.Sorted(maps.Keys(t.details)) {
-		words = append(words, fmt.Sprintf("%d %s", t.details[d], d))
+		counts = append(counts, fmt.Sprintf("%d %s", t.details[d], d))
 		waiting += t.details[d]
 	}
 	if n := t.open() - waiting; n > 0 {
-		words = append(words, fmt.Sprintf("%d open", n))
+		counts = append(counts, fmt.Sprintf("%d open", n))
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(counts, ", ")
 }
 
-// bar shows a progress: in place on a terminal, as lines elsewhere.
+// bar shows progress: as a bar on a terminal, as lines elsewhere.
 type bar struct {
 	out      io.Writer
 	terminal bool
 	silent   bool
-	// last is what was written, at when.
+	// last is the last line, written at.
 	last string
 	at   time.Time
 }
@@ -92,14 +92,14 @@ func newBar(out io.Writer, silent bool) *bar {
 
 const barWidth = 24
 
-// show writes how far it is. Elsewhere than on a terminal a line that says the same as
-// the last, or comes too soon after it, is left out.
+// show writes the progress. If the output is not a terminal, it leaves out a line that repeats
+// the last one. It also leaves out one that comes less than lineEvery after it.
 func (b *bar) show(t total) {
 	if b.silent || t.all() == 0 {
 		return
 	}
 	ended := t.all() - t.open()
-	line := fmt.Sprintf("%d of %d (%d%%), %s", ended, t.all(), 100*ended/t.all(), t.words())
+	line := fmt.Sprintf("%d of %d (%d%%), %s", ended, t.all(), 100*ended/t.all(), t.summary())
 	if t.open() > 0 && t.rate > 0 {
 		left := time.Duration(float64(t.open()) / t.rate * float64(time.Second))
 		line += fmt.Sprintf(", %.0f/s, %s left", t.rate, left.Round(time.Second))
@@ -117,7 +117,7 @@ func (b *bar) show(t total) {
 	fmt.Fprintln(b.out, line)
 }
 
-// end leaves the bar's line. It may be called again.
+// end ends the bar's line. It may be called more than once.
 func (b *bar) end() {
 	if b.terminal && b.last != "" {
 		fmt.Fprintln(b.out)

@@ -13,7 +13,7 @@ import (
 	"github.com/postrider/postrider/client"
 )
 
-// trySend sends with --json and gives what is printed and the error.
+// trySend sends with --json, and returns the output and the error.
 func trySend(t *testing.T, url string) (failureJSON, error) {
 	t.Helper()
 	f := parseSend(t, "--to", "a@x.test", "--subject", "s", "--text", "t", "--json", "--idempotency-key", "k")
@@ -32,9 +32,9 @@ func trySend(t *testing.T, url string) (failureJSON, error) {
 	return got, f.explain(url, "", cause)
 }
 
-// TestSendTellsARefusedConnectionFromAnUnknownOutcome: without a connection nothing was
-// accepted; where a connection broke, nobody knows.
-func TestSendTellsARefusedConnectionFromAnUnknownOutcome(t *testing.T) {
+// TestSendConnectionErrors: without a connection nothing was accepted. If the connection breaks,
+// the outcome is unknown.
+func TestSendConnectionErrors(t *testing.T) {
 	t.Parallel()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func TestSendTellsARefusedConnectionFromAnUnknownOutcome(t *testing.T) {
 	require.Equal(t, codeOutcomeUnknown, got.Code)
 }
 
-func TestSendPrintsRefusalsAsJSON(t *testing.T) {
+func TestSendRefusalsAsJSON(t *testing.T) {
 	t.Parallel()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")

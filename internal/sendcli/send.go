@@ -1,8 +1,8 @@
 // Package sendcli is `postrider send`: a program that sends e-mail over the REST API, as any other
 // client does. It imports the client and the contract, and neither the store nor the server.
 //
-//   - send.go: the command, where the API is, and what is printed of one e-mail
-//   - flags.go: from the command line to a message, and from a refusal back to the flag
+//   - send.go: the command, the address and key of the API, and the output for one e-mail
+//   - flags.go: makes a message of the flags, and explains refusals in terms of the flags
 //   - batch.go, csv.go, progress.go: one message to all recipients of a file
 package sendcli
 
@@ -27,47 +27,47 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// ExitCode is an error that ends the process with it. What there is to say has been said.
+// ExitCode is an error that ends the process with that exit code. Nothing more is printed.
 type ExitCode int
 
 func (c ExitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
 
-// What send ends with besides 0 and 1. They are published: scripts branch on them.
+// The exit codes of send besides 0 and 1. They are published: scripts depend on them.
 const (
 	exitNotDelivered ExitCode = 2
 	exitStillOpen    ExitCode = 3
 )
 
-// sendTries are fewer than the client's own: somebody sits and waits. The last one
-// comes 2 to 4 s after the first.
+// sendTries is fewer than the client's default, because the user waits. The last try is 2 to
+// 4 s after the first.
 const sendTries = 4
 
 // Command is postrider send.
 func Command() *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
-		Use: "send --to ADDRESS --subject TEXT --text TEXT", Short: "Send an e-mail over the API, and tell what became of it", Args: cobra.NoArgs,
+		Use: "send --to ADDRESS --subject TEXT --text TEXT", Short: "Send an e-mail over the API, and show its status", Args: cobra.NoArgs,
 		Long: `Send an e-mail over the API of a running Postrider.
 
-POSTRIDER_URL says where that is, POSTRIDER_ACCESSKEY who sends. Where neither is
-set, both are read from .postrider/dev.env in the current directory, which postrider
-dev writes there (POSTRIDER_DEV_DIR names another place than .postrider).
+POSTRIDER_URL is its address, POSTRIDER_ACCESSKEY the access key. If neither is set,
+both are read from .postrider/dev.env in the current directory, which postrider dev
+writes (POSTRIDER_DEV_DIR names another directory than .postrider).
 
 An address is you@example.net, or "Your Name <you@example.net>". --text and --html
 take the text itself, @FILE, or - for standard input.
 
-It ends with
+Exit codes:
   0  the e-mail is accepted; with --wait, delivered to every recipient
-  1  it is refused, or there was no answer: the reasons say which flag is meant
-  2  --wait ended, and a recipient will not get it
-  3  --wait ended, and a recipient is still open; none is known not to get it
+  1  it is refused, or there was no answer: the reasons name the flag
+  2  with --wait: at least one recipient will not get it
+  3  with --wait: at least one recipient is still open, and none has failed
 
 With --batch FILE.csv, each recipient in the file gets a copy. The first line names
-the columns: email, name if there are names, and variables, which the subject, the
-text, the HTML, headers and metadata name as {{order}}. What goes out is shown as it
-goes, until every e-mail has come to its end or waits for a time, as a deferred one
-does; the codes are those of --wait. Files of more than 10,000 rows become several
-batches, with -1, -2 and so on behind the idempotency key.`,
+the columns: email, name if there are names, and variables. The subject, the text,
+the HTML, headers and metadata use them as {{order}}. The command shows the progress
+until every e-mail is finished or waits for a later attempt, as a deferred one does.
+The exit codes are those of --wait. A file of more than 10,000 rows becomes several
+batches, with -1, -2 and so on after the idempotency key.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.subjectGiven = cmd.Flags().Changed("subject")
 			return f.send(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -77,7 +77,7 @@ batches, with -1, -2 and so on behind the idempotency key.`,
 	return cmd
 }
 
-// send sends what the flags say and prints the outcome.
+// send sends the e-mail of the flags and prints its status.
 func (f *flags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer) error {
 	if err := config.CheckNames(os.Environ()); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (f *flags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer
 		return fmt.Errorf("POSTRIDER_URL or POSTRIDER_ACCESSKEY: %w", err)
 	}
 	if f.key == "" {
-		f.key = rand.Text() // so that what has to be repeated can be named
+		f.key = rand.Text() // an error names it, so that the user can send again with it
 	}
 	if f.batch != "" {
 		return f.sendBatch(ctx, c, url, stdin, out, errOut)
@@ -113,8 +113,8 @@ func (f *flags) send(ctx context.Context, stdin io.Reader, out, errOut io.Writer
 	return verdict(sent.Recipients)
 }
 
-// apiAccess is where the API is, and the key for it: both from the environment or
-// both from dev.env, since a key is not for another server's eyes.
+// apiAccess is the URL of the API and the access key. Both are from the environment or both
+// from dev.env, so that no key is sent to another server.
 func apiAccess() (url, key string, err error) {
 	url, key = os.Getenv("POSTRIDER_URL"), os.Getenv("POSTRIDER_ACCESSKEY")
 	switch {
@@ -137,7 +137,7 @@ func apiAccess() (url, key string, err error) {
 	return url, key, nil
 }
 
-// print shows the e-mail and each recipient, a line each.
+// print prints the e-mail and each recipient, one line each.
 func (f *flags) print(out io.Writer, sent client.Sent) error {
 	if f.json {
 		return writeJSON(out, sent.JSON())
@@ -149,21 +149,21 @@ func (f *flags) print(out io.Writer, sent client.Sent) error {
 	return nil
 }
 
-// failureJSON is what --json prints instead of an e-mail. Its code and errors are the
-// API's problem's; without an answer the code is one of the two below.
+// failureJSON is what --json prints for a failure. Code and errors are those of the API's
+// answer; without an answer the code is one of the two below.
 type failureJSON struct {
 	Code   email.Code         `json:"code"`
 	Detail string             `json:"detail"`
 	Errors []email.FieldError `json:"errors,omitempty"`
-	// Status is HTTP's; 0 without an answer.
+	// Status is the HTTP status; 0 without an answer.
 	Status    int    `json:"status,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
-	// ID is the e-mail's, if it was accepted and only its verdict is missing.
+	// ID is the id of the e-mail, if it was accepted and only its status is unknown.
 	ID             string `json:"id,omitempty"`
 	IdempotencyKey string `json:"idempotency_key"`
 }
 
-// Codes of send's own.
+// The codes of failureJSON that are not the API's.
 const (
 	// codeNotSent: there was no connection, so nothing was accepted.
 	codeNotSent email.Code = "not_sent"
@@ -171,7 +171,7 @@ const (
 	codeOutcomeUnknown email.Code = "outcome_unknown"
 )
 
-// refusal prints, with --json, why there is no e-mail to print.
+// refusal prints the failure as JSON, with --json.
 func (f *flags) refusal(out io.Writer, id string, err error) error {
 	if !f.json {
 		return nil
@@ -216,7 +216,7 @@ func recipientLine(r client.Recipient) string {
 	return line
 }
 
-// verdict turns what became of the recipients into an exit code.
+// verdict is the exit code for the recipients' statuses.
 func verdict(rs []client.Recipient) error {
 	switch {
 	case slices.ContainsFunc(rs, func(r client.Recipient) bool { return !r.Status.Open() && r.Status != email.RecipientDelivered }):

@@ -32,7 +32,7 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-func TestSendFlagsMakeAMessage(t *testing.T) {
+func TestSendFlagsMessage(t *testing.T) {
 	t.Parallel()
 	html, invoice, logo, empty := write(t, "body.html", "<p>Hi</p>"), write(t, "invoice.pdf", "%PDF"), write(t, "logo=1.png", "PNG"), write(t, "empty.txt", "")
 	f := parseSend(t, "--from", `"A \"B\", C" <a@x.com>`, "--to", "b@y.com", "--to", "Müller, Jörg <c@y.com>", "--cc", "<d@y.com>", "--bcc", " e@y.com ", "--reply-to", "r@x.com",
@@ -53,7 +53,7 @@ func TestSendFlagsMakeAMessage(t *testing.T) {
 	}, m)
 }
 
-func TestSendFlagsAreRefusedAtOnce(t *testing.T) {
+func TestSendFlagsRefusals(t *testing.T) {
 	t.Parallel()
 	f := parseSend(t, "--text", "-", "--html", "-", "--attach", "nofile", "--inline", "logo.png", "--inline", "nologo=x", "--header", "x", "--metadata", "y",
 		"--metadata", "a=1", "--metadata", "a=2", "--send-at", "soon", "--expires-at", "2026-01-02", "--wait", "61s")
@@ -66,8 +66,8 @@ func TestSendFlagsAreRefusedAtOnce(t *testing.T) {
 	require.Equal(t, []string{"--html", "--attach", `--inline "logo.png"`, "--inline", `--header "x"`, `--metadata "y"`, `--metadata "a=2"`, `--send-at "soon"`, `--expires-at "2026-01-02"`, "--subject", "--wait 1m1s"}, starts)
 }
 
-// TestSendTakesOneAddressForEachFlag: a list is not read as one address with a strange name.
-func TestSendTakesOneAddressForEachFlag(t *testing.T) {
+// TestSendFlagsOneAddressEach: a list is not read as one address with a long name.
+func TestSendFlagsOneAddressEach(t *testing.T) {
 	t.Parallel()
 	for _, list := range []string{"a@example.net,b@example.net", "a@example.net; b@example.net", "A <a@example.net>, B <b@example.net>", "a@example.net b@example.net", `"A, B" <a@example.net>,<b@example.net>`} {
 		for flag, f := range map[string]flags{"--to": {to: []string{list}}, "--cc": {cc: []string{list}}, "--bcc": {bcc: []string{list}}, "--reply-to": {replyTo: []string{list}}, "--from": {from: list}} {
@@ -113,7 +113,7 @@ func TestSendExplainsRefusals(t *testing.T) {
 		"our fault":    {err: &client.Error{Status: 500, Code: "internal", Detail: "sorry", RequestID: "r"}, want: "sorry (request r)"},
 		"another host": {err: &client.Error{Status: 404, Detail: "Not Found"}, want: "POSTRIDER_URL: http://x answers 404 Not Found: is that a Postrider?"},
 		"no answer":    {err: context.Canceled, want: "no answer from http://x: context canceled\nit is not known whether the e-mail was accepted; --idempotency-key k makes it safe to send again"},
-		"no verdict":   {err: context.Canceled, id: "1", want: "the e-mail is accepted as 1, but there was no answer about what became of it: context canceled"},
+		"no verdict":   {err: context.Canceled, id: "1", want: "the e-mail is accepted as 1, but the request for its status failed: context canceled"},
 	} {
 		err := f.explain("http://x", tt.id, tt.err)
 		require.EqualError(t, err, tt.want, name)
@@ -136,8 +136,8 @@ func TestSendVerdicts(t *testing.T) {
 		AcceptedBy: &client.Acceptance{Host: "r", Means: email.AcceptsRelay}}))
 }
 
-// A subject is given, as over REST: nobody sends without one by mistake.
-func TestSendNeedsASubject(t *testing.T) {
+// A subject is required, as over REST, so that it is not left out by mistake.
+func TestSendRequiresASubject(t *testing.T) {
 	t.Parallel()
 	f := &flags{to: []string{"a@x.com"}, text: "x"}
 	_, err := f.message(strings.NewReader(""))
