@@ -52,7 +52,7 @@ type Mail interface {
 // Gate decides whether an attempt is made: each SMTP transaction is opened by it.
 type Gate interface {
 	Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error)
-	Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (*email.State, error)
+	Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error)
 }
 
 // Journal carries an open attempt through its phases.

@@ -127,6 +127,15 @@ func TestSendSMTPRelayDown(t *testing.T) {
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, app.Category())
 	require.NotContains(t, app.Error(), "robert@")
 	require.Zero(t, b.opens, "no recipient was touched")
+	for left, want := range map[time.Duration]time.Duration{
+		4 * time.Second: 4001 * time.Millisecond, time.Microsecond: time.Millisecond, time.Minute: 40 * time.Second, -time.Second: 40 * time.Second,
+	} {
+		b.expiresIn = left
+		_, err = b.env.ExecuteActivity(b.SendSMTP, said)
+		require.ErrorAs(t, err, &app)
+		require.Equal(t, want, app.NextRetryDelay(), "the gate ends it when it expires, in %s", left)
+	}
+	b.expiresIn = 0
 
 	// A relay that is known to be down is not tried inline.
 	b.slow, b.down, b.relayErr = true, &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil

@@ -57,8 +57,8 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 	if a.deps.Relays.Paced(in.Route) {
 		// An e-mail that is held, paused or throttled otherwise reserves no slot of the
 		// relay's rate.
-		if st, err := a.deps.Gate.Check(ctx, in.EmailID, delivery.Obstacle{}); err != nil || st != nil {
-			res.State = st
+		if checked, err := a.deps.Gate.Check(ctx, in.EmailID, delivery.Obstacle{}); err != nil || checked.State != nil {
+			res.State = checked.State
 			return res, false, err
 		}
 	}
@@ -100,22 +100,25 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, err error) (res delivery.SendSMTPResult, busy bool, _ error) {
 	res.Attempt = in.Attempt
 	throttled, isThrottled := errors.AsType[*delivery.Throttled](err)
+	down, isDown := errors.AsType[*delivery.RelayError](err)
 	obstacle := relayObstacle(err)
 	switch {
 	case isThrottled:
 		res.Turn = throttled.Turn
 		obstacle = delivery.Obstacle{ThrottledUntil: throttled.Turn.At, ThrottledBy: email.RelayRate(throttled.Turn.Relay)}
-	case !isRelayError(err):
+	case !isDown:
 		return res, false, err
 	}
-	st, cerr := a.deps.Gate.Check(ctx, in.EmailID, obstacle)
+	checked, cerr := a.deps.Gate.Check(ctx, in.EmailID, obstacle)
 	if cerr != nil {
 		return res, false, errors.Join(cerr, err)
 	}
-	if res.State = st; st != nil || isThrottled {
+	if res.State = checked.State; res.State != nil || isThrottled {
 		return res, false, nil
 	}
-	return res, false, err
+	waits := *down
+	waits.RetryAfter = relayWait(down.RetryAfter, checked.ExpiresIn)
+	return res, false, &waits
 }
 
 // relayObstacle is the obstacle of an e-mail whose relay is down or not configured.

@@ -19,6 +19,8 @@ type BatchGate interface {
 	OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (opened []delivery.BatchOpening, more bool, err error)
 	// ObstructBatch notes the obstacle on up to limit due e-mails, and returns how many.
 	ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error)
+	// ExpireBatch ends the e-mails on one route that have expired, and describes the others.
+	ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error)
 }
 
 // BatchMail reads the messages of a lot, and the contents of single attachments.
@@ -57,7 +59,7 @@ func (a *Activities) PlanBatch(ctx context.Context, in email.SendBatchInput) (de
 
 // SendBatchChunk sends the due e-mails of a batch by one route, heartbeating, and takes new
 // lots for up to chunkSpan. Without a relay it fails with relay_unavailable and the relay's
-// backoff, as SendSMTP does.
+// backoff, as SendSMTP does, or an earlier retry if an e-mail expires sooner.
 func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
 	start := time.Now()
 	c := &chunk{Activities: a, in: in, contents: map[string][]byte{}}
@@ -98,16 +100,18 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkIn
 		res.More = res.More || err != nil // the counts are returned; the next call meets the error
 		return res, nil
 	case isRelay:
-		if err := c.obstruct(ctx, relay); err != nil {
+		waiting, err := c.obstruct(ctx, relay)
+		if err != nil {
 			a.deps.Log.WarnContext(ctx, "batch.obstruct", "batch_id", in.BatchID, "error", err)
+			waiting = delivery.BatchWaiting{Due: true}
 		}
 		why := email.MaskText(relay.Error())
-		if in.TellRelayDown {
-			res.Relay, res.RelayDown, res.NoRelay, res.More = relay.Relay, why, errors.Is(relay, delivery.ErrNoRelay), true
+		if in.TellRelayDown || !waiting.Due {
+			res.Relay, res.RelayDown, res.NoRelay, res.More = relay.Relay, why, errors.Is(relay, delivery.ErrNoRelay), waiting.Due
 			return res, nil
 		}
 		return res, temporal.NewApplicationErrorWithOptions(why, errRelayUnavailable,
-			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
+			temporal.ApplicationErrorOptions{NextRetryDelay: relayWait(relay.RetryAfter, waiting.ExpiresIn), Category: temporal.ApplicationErrorCategoryBenign})
 	}
 	return res, failed(ctx, a.deps.Log, "sending a batch", err)
 }

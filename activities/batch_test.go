@@ -38,6 +38,7 @@ type post struct {
 	obstructed int
 	attached   bool
 	outgoing   error
+	onExpire   error
 	controlled []email.Action
 }
 
@@ -65,6 +66,17 @@ func (p *post) ObstructBatch(_ context.Context, _ string, _ delivery.Route, o de
 	}
 	return 0, nil
 }
+
+func (p *post) ExpireBatch(context.Context, string, delivery.Route) (delivery.BatchWaiting, error) {
+	out := delivery.BatchWaiting{Due: len(p.waiting) > 0, ExpiresIn: p.expiresIn}
+	if p.expiresIn > 0 {
+		out.ExpiresAt = expiryOfBatch
+	}
+	return out, p.onExpire
+}
+
+// expiryOfBatch is the first expires_at of a batch that has one.
+var expiryOfBatch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func (p *post) Outgoing(_ context.Context, ids []string) (map[string]email.Message, error) {
 	out := map[string]email.Message{}
@@ -282,11 +294,35 @@ func TestSendBatchChunkRelayDown(t *testing.T) {
 	require.Zero(t, b.opens)
 	require.Equal(t, 2, b.obstructed)
 
+	// It is tried again when an e-mail expires, if that is sooner.
+	for left, want := range map[time.Duration]time.Duration{4 * time.Second: 4001 * time.Millisecond, time.Microsecond: time.Millisecond, time.Minute: 10 * time.Second} {
+		b.expiresIn = left
+		_, err = b.chunk(t)
+		require.ErrorAs(t, err, &app)
+		require.Equal(t, want, app.NextRetryDelay())
+	}
+	b.onExpire = errors.New("no database")
+	_, err = b.chunk(t)
+	require.ErrorAs(t, err, &app)
+	require.Equal(t, "relay_unavailable", app.Type())
+	require.Equal(t, 10*time.Second, app.NextRetryDelay())
+	b.onExpire = nil
+
+	// The activity ends if no e-mail waits any more.
+	waiting := b.waiting
+	b.waiting = nil
+	done, err := b.chunk(t)
+	require.NoError(t, err)
+	require.False(t, done.More)
+	require.Equal(t, "relay primary: refused ***@y.test", done.RelayDown)
+	b.waiting = waiting
+
 	b.relayErr = &delivery.Throttled{Turn: delivery.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}}
 	res, err := b.chunk(t)
 	require.NoError(t, err)
 	require.Equal(t, "slow", res.Turn.Relay)
 	require.True(t, res.More)
+	require.Equal(t, expiryOfBatch, res.ExpiresAt, "the run calls again then")
 	require.Zero(t, b.opens)
 }
 

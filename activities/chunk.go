@@ -78,7 +78,9 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
 	if throttled, ok := errors.AsType[*delivery.Throttled](err); ok {
 		c.result.Turn, c.result.More = throttled.Turn, true
-		return false, nil
+		waiting, err := c.deps.BatchGate.ExpireBatch(ctx, c.in.BatchID, c.in.Route)
+		c.result.ExpiresAt = waiting.ExpiresAt
+		return false, err
 	}
 	if err != nil {
 		return false, err
@@ -379,12 +381,16 @@ func (c *chunk) keepLeases(ctx context.Context, ids []string, owner string) (sto
 	})
 }
 
-// obstruct notes on all due e-mails of the route why no relay takes them.
-func (c *chunk) obstruct(ctx context.Context, why error) error {
+// obstruct notes on all due e-mails of the route why no relay takes them. It ends e-mails
+// that have expired, and describes those that go on waiting.
+func (c *chunk) obstruct(ctx context.Context, why error) (delivery.BatchWaiting, error) {
 	for {
 		n, err := c.deps.BatchGate.ObstructBatch(ctx, c.in.BatchID, c.in.Route, relayObstacle(why), 10*lotSize)
-		if err != nil || n < 10*lotSize {
-			return err
+		if err != nil {
+			return delivery.BatchWaiting{}, err
+		}
+		if n < 10*lotSize {
+			return c.deps.BatchGate.ExpireBatch(ctx, c.in.BatchID, c.in.Route)
 		}
 	}
 }

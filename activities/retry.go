@@ -8,6 +8,17 @@ import (
 // journalRetry is the pause between two tries to write the end of an attempt.
 const journalRetry = 250 * time.Millisecond
 
+// relayWait is the pause before mail asks for a relay again. It is the relay's own backoff, or
+// expiresIn if the mail expires sooner: the gate ends the mail then. expiresIn is 0 if it does not
+// expire. The pause is up to 1 ms longer, because timers may drop parts of a millisecond.
+func relayWait(backoff, expiresIn time.Duration) time.Duration {
+	wait := max(backoff, time.Second)
+	if expiresIn <= 0 {
+		return wait
+	}
+	return min(wait, expiresIn.Truncate(time.Millisecond)+time.Millisecond)
+}
+
 // retryUntil calls try until it returns true, with a pause of every between two calls. It calls
 // try at least once. It returns false if ctx ends in a pause.
 func retryUntil(ctx context.Context, every time.Duration, try func() bool) bool {

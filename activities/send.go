@@ -21,7 +21,8 @@ const inlineMaxBytes int64 = 256 << 10
 // activity it waits for the end, heartbeating.
 //
 // Without a relay it first returns RelayDown, so that the run can publish that. Called again
-// with in.RelayDown, it fails with relay_unavailable and the relay's backoff.
+// with in.RelayDown, it fails with relay_unavailable. The retry comes after the relay's backoff,
+// or when the e-mail expires if that is sooner.
 func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (delivery.SendSMTPResult, error) {
 	start := time.Now()
 	in.Route.For = in.EmailID
@@ -59,7 +60,7 @@ func (a *Activities) SendSMTP(ctx context.Context, in delivery.SendSMTPInput) (d
 		// e-mail at each try, so it is a debug line.
 		a.deps.Log.Debug("relay.unavailable", "email_id", in.EmailID, "relay", relay.Relay.Name, "code", relay.Reply.Code, "retry_in", relay.RetryAfter, "error", relay.Err)
 		return res, temporal.NewApplicationErrorWithOptions(email.MaskText(relay.Error()), errRelayUnavailable,
-			temporal.ApplicationErrorOptions{NextRetryDelay: max(relay.RetryAfter, time.Second), Category: temporal.ApplicationErrorCategoryBenign})
+			temporal.ApplicationErrorOptions{NextRetryDelay: relay.RetryAfter, Category: temporal.ApplicationErrorCategoryBenign})
 	}
 	return res, failed(ctx, a.deps.Log, "sending", x.err)
 }

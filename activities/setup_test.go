@@ -20,14 +20,16 @@ import (
 
 // fakes implements the interfaces of Deps.
 type fakes struct {
-	mu       sync.Mutex
-	plan     delivery.Plan
-	opening  func(n int) delivery.Opening
-	opens    int
-	check    *email.State
-	obstacle delivery.Obstacle
-	finishes []delivery.Ending
-	onFinish func() error
+	mu      sync.Mutex
+	plan    delivery.Plan
+	opening func(n int) delivery.Opening
+	opens   int
+	check   *email.State
+	// expiresIn is what Check and ExpireBatch answer.
+	expiresIn time.Duration
+	obstacle  delivery.Obstacle
+	finishes  []delivery.Ending
+	onFinish  func() error
 	// onFitting replaces the session before a message is sent.
 	onFitting func(Session) (Session, error)
 	// superseded: another owner takes the attempt over before it ends.
@@ -94,9 +96,9 @@ func (w *fakes) Open(context.Context, []delivery.OpenRequest) ([]delivery.Openin
 	return []delivery.Opening{w.opening(w.opens)}, nil
 }
 
-func (w *fakes) Check(_ context.Context, _ string, o delivery.Obstacle) (*email.State, error) {
+func (w *fakes) Check(_ context.Context, _ string, o delivery.Obstacle) (delivery.Checked, error) {
 	w.obstacle = o
-	return w.check, nil
+	return delivery.Checked{State: w.check, ExpiresIn: w.expiresIn}, nil
 }
 
 func (w *fakes) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) {

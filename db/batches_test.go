@@ -316,6 +316,77 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 	require.WithinDuration(t, state.NextProbeAt, p.NextAt, time.Minute, "what is due waits for the relay's next probe")
 }
 
+// TestABatchesMailExpiresWhateverItWaitsFor: a relay that its row names already, the end of a
+// hold, or its send_at. Another sender's mail and open attempts are left alone.
+func TestABatchesMailExpiresWhateverItWaitsFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(8, func(i int, m *email.Message) error {
+		m.ExpiresAt = time.Now().Add(time.Hour)
+		switch i {
+		case 3:
+			m.SendAt = time.Now().Add(time.Minute)
+		case 4:
+			m.From.Email = "shop@other.test"
+		case 6:
+			m.ExpiresAt = time.Now().Add(30 * time.Minute)
+		case 7:
+			m.ExpiresAt = time.Time{}
+		}
+		return nil
+	}))
+	id := func(i int) string { return items[i].EmailID }
+	expire := func() delivery.BatchWaiting {
+		t.Helper()
+		w, err := b.ExpireBatch(b.ctx, batch.ID, batchRoute)
+		require.NoError(t, err)
+		return w
+	}
+	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", id(0))
+	_, opened, _ := b.openBatch(batch.ID, 1)
+	require.Len(t, opened, 1)
+	require.Equal(t, id(0), opened[0].EmailID)
+	b.exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id = ?", id(0))
+	w := expire()
+	require.True(t, w.Due)
+	require.Equal(t, b.get(id(6)).ExpiresAt, w.ExpiresAt, "what is being sent has no part in it")
+	require.Greater(t, w.ExpiresIn, time.Duration(0))
+	require.LessOrEqual(t, w.ExpiresIn, 30*time.Minute)
+	require.Equal(t, 8, b.count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
+
+	_, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true, Relay: "primary"}, 10)
+	require.NoError(t, err)
+	_, err = b.Control(b.ctx, id(2), email.Control{Action: email.ActionHold})
+	require.NoError(t, err)
+	b.exec("UPDATE emails SET expires_at = now() WHERE id NOT IN (?, ?, ?)", id(0), id(6), id(7))
+	w = expire()
+	require.True(t, w.Due)
+	require.Equal(t, b.get(id(6)).ExpiresAt, w.ExpiresAt)
+	for i, want := range map[int]email.Status{0: email.StatusSending, 1: email.StatusFailed, 2: email.StatusFailed, 3: email.StatusFailed, 4: email.StatusQueued,
+		5: email.StatusFailed, 6: email.StatusQueued, 7: email.StatusQueued} {
+		e := b.get(id(i))
+		require.Equal(t, want, e.Status, "the %d. e-mail", i)
+		if e.Status == email.StatusFailed {
+			require.Equal(t, email.DetailExpired, e.Detail)
+		}
+	}
+	require.Equal(t, 4, b.count("SELECT count(*) FROM email_events WHERE type = 'email.expired'"))
+	require.Equal(t, 4, b.count("SELECT count(*) FROM email_events WHERE type = 'email.completed'"))
+
+	// An e-mail that another transaction has locked is due again in a second.
+	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", id(6))
+	tx, err := b.raw.BeginTx(b.ctx, nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(b.ctx, "SELECT 1 FROM emails WHERE id = ? FOR UPDATE", id(6))
+	require.NoError(t, err)
+	w = expire()
+	require.Equal(t, delivery.BatchWaiting{Due: true, ExpiresAt: b.get(id(6)).ExpiresAt, ExpiresIn: time.Second}, w)
+	require.NoError(t, tx.Rollback())
+	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id IN (?, ?)", id(0), id(7))
+	require.Equal(t, delivery.BatchWaiting{}, expire())
+	require.Equal(t, email.StatusFailed, b.get(id(6)).Status)
+}
+
 func TestBatchesAreStartedAndFoundAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -185,6 +185,55 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Rou
 	return n, err
 }
 
+// expireAtOnce is how many e-mails of a batch ExpireBatch ends in one transaction.
+const expireAtOnce = 1000
+
+// ExpireBatch ends those of a batch's e-mails on one route that have expired, and says which
+// e-mails wait there still. It leaves out e-mails that another transaction has locked, and those
+// with an open attempt. The route's Avoid does not matter.
+func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error) {
+	const waiting = "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND e.status IN ('queued', 'sending')"
+	args := []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain}
+	for n := expireAtOnce; n == expireAtOnce; {
+		err := s.inChange(ctx, func(c *change) error {
+			var ids []string
+			err := c.tx.NewRaw("SELECT e.id FROM emails AS e WHERE "+waiting+` AND NOT e.attempt_open AND e.expires_at <= now()
+				ORDER BY e.expires_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`, append(args, expireAtOnce)...).Scan(ctx, &ids)
+			if n = len(ids); err != nil || n == 0 {
+				return err
+			}
+			if err := c.read(ids); err != nil {
+				return err
+			}
+			for _, m := range c.mails {
+				c.closed(m)
+			}
+			return c.flush()
+		})
+		if err != nil {
+			return delivery.BatchWaiting{}, err
+		}
+	}
+	var left struct {
+		Due       bool
+		ExpiresAt time.Time `bun:"expires_at,nullzero"`
+		TxNow     time.Time
+	}
+	err := s.db.NewRaw(`SELECT coalesce(bool_or(e.next_action_at <= now()), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
+		FROM emails AS e WHERE `+waiting, args...).Scan(ctx, &left)
+	if err != nil {
+		return delivery.BatchWaiting{}, translate(err)
+	}
+	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: utc(left.ExpiresAt)}
+	if !left.ExpiresAt.IsZero() {
+		out.ExpiresIn = left.ExpiresAt.Sub(left.TxNow)
+		if out.ExpiresIn <= 0 { // another transaction has it locked
+			out.ExpiresIn = time.Second
+		}
+	}
+	return out, nil
+}
+
 // RecordBatch ends attempts in the journal and projects their outcomes, as Finish and
 // Record would one by one. Attempts that have another owner or have been recorded are
 // passed over. What a recipient's server put off is handed over, in the same

@@ -90,8 +90,8 @@ func (c *change) openOrReopen(m *mail, req delivery.OpenRequest) (delivery.Openi
 // has no relay to send with: a nil State means that an attempt is due. The obstacle
 // is remembered, so that the e-mail says why nothing happens. Where there is none yet,
 // places are taken that Open would take, and kept for it.
-func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (*email.State, error) {
-	var out *email.State
+func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error) {
+	var out delivery.Checked
 	err := s.change(ctx, []string{emailID}, func(c *change) error {
 		m, err := c.mail(emailID)
 		if err != nil {
@@ -112,13 +112,16 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obs
 			c.dropOutbox(m)
 		}
 		if !closed && obstacle.ThrottledUntil.IsZero() {
+			if d := c.deadline(m); m.RelayDown && !d.IsZero() {
+				out.ExpiresIn = d.Sub(c.now)
+			}
 			return nil
 		}
 		if !closed {
 			c.settle(m)
 			st = c.state(m)
 		}
-		out = &st
+		out.State = &st
 		if st.Waiting == email.WaitingThrottled {
 			c.dropOutbox(m)
 		}

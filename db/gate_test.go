@@ -424,11 +424,36 @@ func TestRelayDownIsSaidAndForgotten(t *testing.T) {
 	e := b.accept(message("bob@x.test"))
 	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{RelayDown: true})
 	require.NoError(t, err)
-	require.Nil(t, st, "an attempt is due")
+	require.Nil(t, st.State, "an attempt is due")
+	require.Zero(t, st.ExpiresIn)
 	require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
 	require.Equal(t, email.StatusQueued, b.get(e.ID).Status, "no recipient was touched")
 	b.open(e.ID, 1)
 	require.Equal(t, email.Detail(""), b.get(e.ID).Detail)
+}
+
+// TestAnEmailThatWaitsForARelaySaysHowLongItHas: its run asks again then.
+func TestAnEmailThatWaitsForARelaySaysHowLongItHas(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := message("bob@x.test")
+	m.ExpiresAt = time.Now().Add(time.Hour)
+	e := b.accept(m)
+	down := delivery.Obstacle{RelayDown: true, Relay: "primary"}
+	c, err := b.Check(b.ctx, e.ID, down)
+	require.NoError(t, err)
+	require.Nil(t, c.State)
+	require.Greater(t, c.ExpiresIn, time.Duration(0))
+	require.LessOrEqual(t, c.ExpiresIn, time.Hour)
+	again, err := b.Check(b.ctx, e.ID, down)
+	require.NoError(t, err)
+	require.Less(t, again.ExpiresIn, c.ExpiresIn)
+
+	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", e.ID)
+	c, err = b.Check(b.ctx, e.ID, down)
+	require.NoError(t, err)
+	require.Equal(t, email.StatusFailed, c.State.Status)
+	require.Zero(t, c.ExpiresIn)
 }
 
 func TestAnAttachmentThatCannotBeHadEndsTheMail(t *testing.T) {
@@ -449,8 +474,8 @@ func TestAThrottledEmailWaitsForItsTurn(t *testing.T) {
 	turn := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{ThrottledUntil: turn})
 	require.NoError(t, err)
-	require.Equal(t, email.WaitingThrottled, st.Waiting)
-	require.WithinRange(t, st.NextAt, time.Now(), time.Now().Add(15*time.Minute), "it looks now and then whether the queue is shorter")
+	require.Equal(t, email.WaitingThrottled, st.State.Waiting)
+	require.WithinRange(t, st.State.NextAt, time.Now(), time.Now().Add(15*time.Minute), "it looks now and then whether the queue is shorter")
 	got := b.get(e.ID)
 	require.Equal(t, email.DetailThrottled, got.Detail)
 	require.Equal(t, email.StatusQueued, got.Status, "no recipient was touched")

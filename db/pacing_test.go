@@ -155,15 +155,15 @@ func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
 	e := b.accept(message("a@slow.test"))
 	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
-	require.Nil(t, st, "it is its turn")
+	require.Nil(t, st.State, "it is its turn")
 	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
 	require.NoError(t, err)
-	require.Equal(t, email.RelayRate("primary"), st.ThrottledBy)
+	require.Equal(t, email.RelayRate("primary"), st.State.ThrottledBy)
 	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "it has a run, and that has a timer")
 	b.pass(10 * time.Minute)
 	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
-	require.Nil(t, st)
+	require.Nil(t, st.State)
 	_, o := b.open(e.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 
@@ -171,7 +171,7 @@ func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
 	st, err = b.Check(b.ctx, other.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(50*time.Minute), b.get(other.ID).NextAttemptAt, 30*time.Minute, "one place was taken, not three")
-	require.Equal(t, email.RecipientRate("slow.test"), st.ThrottledBy)
+	require.Equal(t, email.RecipientRate("slow.test"), st.State.ThrottledBy)
 }
 
 func TestTwoRecipientsTakeTwoPlaces(t *testing.T) {

@@ -182,6 +182,7 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 		b.running--
 		b.woken.SendAsync(true)
 	}()
+	var expiresAt time.Time // the first expires_at of the e-mails that wait for the turn
 	for more := true; more && b.failed == nil; {
 		in := delivery.SendChunkInput{BatchID: b.in.BatchID, Route: route}
 		in.Route.Turn = b.turns[route]
@@ -189,7 +190,11 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 		in.TellRelayDown = !down
 		if at := in.Route.Turn.At; at.After(workflow.Now(ctx)) {
 			summary := fmt.Sprintf("next at %s: the rate of relay %s", at.UTC().Format("15:04:05"), in.Route.Turn.Relay)
-			if err := workflow.NewTimerWithOptions(ctx, at.Sub(workflow.Now(ctx)), workflow.TimerOptions{Summary: summary}).Get(ctx, nil); err != nil {
+			wait := at.Sub(workflow.Now(ctx))
+			if !expiresAt.IsZero() { // an activity that comes before its turn keeps it
+				wait = min(wait, max(expiresAt.Sub(workflow.Now(ctx)), minBatchRound))
+			}
+			if err := workflow.NewTimerWithOptions(ctx, wait, workflow.TimerOptions{Summary: summary}).Get(ctx, nil); err != nil {
 				return
 			}
 		}
@@ -205,7 +210,7 @@ func (b *sendBatch) chunk(ctx workflow.Context, route delivery.Route) {
 			b.failed = err
 			return
 		}
-		b.turns[route] = res.Turn
+		b.turns[route], expiresAt = res.Turn, res.ExpiresAt
 		b.add(res.Sent, res.HandedOver)
 		if res.Relay.Name != "" {
 			b.relay = res.Relay.Name

@@ -162,6 +162,30 @@ func TestSendBatchKeepsItsTurn(t *testing.T) {
 	require.Equal(t, 10*time.Minute, r.Now().Sub(start))
 }
 
+// While a batch waits for its slot, it checks for expired mail, and keeps the slot.
+func TestSendBatchExpiresMailThatWaitsForASlot(t *testing.T) {
+	t.Parallel()
+	r := newBatchRun(t)
+	planning(r, due(2), delivery.PlanBatchResult{Total: 2})
+	turn := delivery.Turn{Relay: "slow", At: start.Add(10 * time.Minute)}
+	expiries := []time.Duration{3 * time.Minute, 3 * time.Minute, time.Hour}
+	var asked []time.Duration
+	on(r, email.ActivitySendChunk, func(n int, in delivery.SendChunkInput) (delivery.SendChunkResult, error) {
+		asked = append(asked, r.Now().Sub(start))
+		if n > len(expiries) {
+			return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}}, nil
+		}
+		if n > 1 {
+			require.Equal(t, turn, in.Route.Turn)
+		}
+		return delivery.SendChunkResult{Turn: turn, More: true, ExpiresAt: start.Add(expiries[n-1])}, nil
+	})
+	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
+	require.NoError(t, err)
+	require.Equal(t, []time.Duration{0, 3 * time.Minute, 3*time.Minute + time.Second, 10 * time.Minute}, asked,
+		"a second later where Postgres' clock says that it has not expired yet")
+}
+
 func TestSendBatchContinuesAsNew(t *testing.T) {
 	t.Parallel()
 	r := newBatchRun(t)

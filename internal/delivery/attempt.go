@@ -72,6 +72,15 @@ type Obstacle struct {
 	ThrottledBy    email.ThrottledBy
 }
 
+// Checked is the gate's answer to a caller that has no relay to send with.
+type Checked struct {
+	// State is why no attempt is due; nil if one is.
+	State *email.State
+	// ExpiresIn is how long an e-mail that waits for a relay has until its expires_at; 0 if it
+	// has none.
+	ExpiresIn time.Duration
+}
+
 // Mark is the note before the final dot.
 type Mark struct {
 	EmailID string

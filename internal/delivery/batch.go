@@ -19,6 +19,16 @@ type BatchPlan struct {
 	NextAt time.Time
 }
 
+// BatchWaiting describes the e-mails of a batch that wait on one route.
+type BatchWaiting struct {
+	// Due: one of them can be attempted now.
+	Due bool
+	// ExpiresAt is the first expires_at, and ExpiresIn the time until then; both are zero if
+	// none of them expires.
+	ExpiresAt time.Time
+	ExpiresIn time.Duration
+}
+
 // BatchOpenRequest asks the gate for attempts at e-mails of a batch that are due.
 type BatchOpenRequest struct {
 	BatchID string

@@ -40,8 +40,11 @@ type SendChunkResult struct {
 	More bool `json:"more,omitempty"`
 	// Turn is when the relay's rate lets the next one begin.
 	Turn Turn `json:"turn,omitzero"`
-	// RelayDown: no relay takes the mail, in the words of why. Nothing was attempted. Call
-	// again without TellRelayDown once the run says so.
+	// ExpiresAt, with Turn, is the first expires_at of the batch's e-mails that wait for it:
+	// call again then, if that is earlier. Zero if none of them expires.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// RelayDown: no relay takes the mail, in the words of why. Nothing was attempted. With
+	// More, call again without TellRelayDown once the run says so.
 	RelayDown string `json:"relay_down,omitempty"`
 	// NoRelay, with RelayDown: no configured relay takes mail like this.
 	NoRelay bool `json:"no_relay,omitempty"`

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/relay"
+)
+
+// expiring is a message to one recipient that expires that long after the start.
+func (v *virtual) expiring(after time.Duration) email.Message {
+	m := email.Message{From: email.Address{Email: "shop@acme.test"}, Subject: "Hello", Text: "Hi", OnAmbiguous: email.AmbiguousRetry,
+		To: []email.Address{{Email: "a@x.test"}}}
+	if after > 0 {
+		m.ExpiresAt = virtualStart.Add(after)
+	}
+	return m
+}
+
+// acceptBatch stores messages as a batch.
+func (v *virtual) acceptBatch(ms ...email.Message) (batchID string, ids []string) {
+	v.t.Helper()
+	b, items, _, err := v.store.AcceptBatch(v.t.Context(), v.customer, email.BatchRequest{
+		Mode: email.BatchStrict, Len: len(ms), Message: func(i int) (email.Message, error) { return ms[i], nil },
+		Place: func(i int) string { return fmt.Sprint("/", i) }, Sender: func(i int) string { return fmt.Sprint("/", i) },
+	}, uuid.NewString(), email.Idempotency{})
+	require.NoError(v.t, err)
+	for _, it := range items {
+		ids = append(ids, it.EmailID)
+	}
+	return b.ID, ids
+}
+
+func (v *virtual) sendBatch(id string) {
+	v.t.Helper()
+	v.ExecuteWorkflow(email.WorkflowSendBatch, email.SendBatchInput{BatchID: id})
+	require.True(v.t, v.IsWorkflowCompleted())
+	require.NoError(v.t, v.GetWorkflowError())
+}
+
+// requireExpired: an e-mail ended as expired at that time, and nothing else was said of it.
+func (v *virtual) requireExpired(id string, at time.Duration) {
+	v.t.Helper()
+	e := v.email(id)
+	require.Equal(v.t, []any{email.StatusFailed, email.DetailExpired}, []any{e.Status, e.Detail})
+	for _, r := range e.Recipients {
+		require.Equal(v.t, []any{email.RecipientExpired, email.DetailExpired}, []any{r.Status, r.Reason})
+	}
+	require.Empty(v.t, v.happened(id, email.EventDelivered, email.EventDeferred, email.EventFailed, email.EventBounced))
+	got := v.happened(id, email.EventExpired, email.EventCompleted)
+	require.Len(v.t, got, 2)
+	for _, when := range got {
+		require.GreaterOrEqual(v.t, when, at)
+		require.LessOrEqual(v.t, when, at+slack)
+	}
+}
+
+// expiries are no multiples of a relay's backoff.
+var expiries = []time.Duration{2 * time.Second, 33 * time.Second, 7*time.Minute + 7*time.Second, 7*time.Minute + 8*time.Second, 52*time.Minute + 33*time.Second}
+
+// outages keep mail waiting for a relay, each in its own way.
+var outages = map[string]func(v *virtual, lasts time.Duration){
+	"a closed port": func(v *virtual, lasts time.Duration) {
+		addr, open := closedPort(v.t)
+		v.connect("", addr)
+		v.RegisterDelayedCallback(func() { v.listen(open(), "", until(0, "", "")) }, lasts)
+	},
+	"credentials refused": func(v *virtual, lasts time.Duration) {
+		v.listen(nil, "shop", until(lasts, "AUTH", "535 5.7.8 wrong credentials"))
+		v.connect("shop", v.peer.Addr())
+	},
+	"MAIL refused": func(v *virtual, lasts time.Duration) {
+		v.listen(nil, "", until(lasts, "MAIL", "452 4.3.1 Insufficient system storage"))
+		v.connect("", v.peer.Addr())
+	},
+	"two relays": func(v *virtual, lasts time.Duration) {
+		v.listen(nil, "", until(lasts, "MAIL", "452 4.3.1 Insufficient system storage"))
+		addr, _ := closedPort(v.t)
+		var list []relay.Relay
+		for _, u := range []string{addr + "?tls=none&name=closed", v.peer.Addr() + "?tls=none&name=full"} {
+			r, err := relay.Parse("smtp://" + u)
+			require.NoError(v.t, err)
+			list = append(list, r)
+		}
+		relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
+		v.t.Cleanup(relays.Close)
+		v.work(relaySessions{relays})
+	},
+}
+
+// TestVirtualMailThatWaitsForARelayEndsAtItsExpiry: not at the relay's next try, which comes up
+// to five minutes later. The other mail is sent after the outage.
+func TestVirtualMailThatWaitsForARelayEndsAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	for name, outage := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const lasts = 2 * time.Hour
+			v := newVirtual(t)
+			outage(v, lasts)
+			var ids []string
+			for _, after := range append(slices.Clone(expiries), 0, 3*time.Hour) {
+				e, _, err := v.store.Accept(t.Context(), v.customer, v.expiring(after), uuid.NewString(), email.Idempotency{})
+				require.NoError(t, err)
+				ids = append(ids, e.ID)
+			}
+			v.send(ids...)
+			for i, at := range expiries {
+				v.requireExpired(ids[i], at)
+			}
+			v.requireDelivered(lasts, lasts+6*time.Minute, ids[len(expiries):]...)
+		})
+	}
+}
+
+// The same holds for a batch, whose e-mails wait together.
+func TestVirtualABatchThatWaitsForARelayEndsItsMailAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	for name, outage := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const lasts = 2 * time.Hour
+			v := newVirtual(t)
+			outage(v, lasts)
+			var ms []email.Message
+			for _, after := range append(slices.Clone(expiries), 0, 3*time.Hour) {
+				ms = append(ms, v.expiring(after))
+			}
+			// It is due in the outage, and expires in it.
+			later := v.expiring(31*time.Minute + 11*time.Second)
+			later.SendAt = virtualStart.Add(31 * time.Minute)
+			batch, ids := v.acceptBatch(append(ms, later)...)
+			v.sendBatch(batch)
+			for i, at := range expiries {
+				v.requireExpired(ids[i], at)
+			}
+			v.requireExpired(ids[len(ids)-1], 31*time.Minute+11*time.Second)
+			v.requireDelivered(lasts, lasts+6*time.Minute, ids[len(expiries):len(ids)-1]...)
+		})
+	}
+}
+
+// A batch of which nothing is left to send has ended, however long the relay stays away.
+func TestVirtualABatchThatHasExpiredWaitsForNoRelay(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	v.listen(nil, "", until(virtualDay, "MAIL", "452 4.3.1 Insufficient system storage"))
+	v.connect("", v.peer.Addr())
+	const expiry = 17*time.Minute + 33*time.Second
+	batch, ids := v.acceptBatch(v.expiring(expiry), v.expiring(expiry), v.expiring(expiry/2))
+	v.sendBatch(batch)
+	for i, at := range []time.Duration{expiry, expiry, expiry / 2} {
+		v.requireExpired(ids[i], at)
+	}
+	require.LessOrEqual(t, v.Now().Sub(virtualStart), expiry+2*slack, "the run has ended")
+}
+
+// standing are what mail waits for while its relay works.
+var standing = map[string]func(v *virtual){
+	"a rate": func(v *virtual) {
+		v.listen(nil, "", until(0, "", ""))
+		slow, err := relay.Parse("smtp://" + v.peer.Addr() + "?tls=none&name=slow&rate=6/h")
+		require.NoError(v.t, err)
+		relays := relay.New([]relay.Relay{slow}, relay.Options{Now: v.Now, Ledger: v.store})
+		v.t.Cleanup(relays.Close)
+		v.work(relaySessions{relays})
+	},
+	"the end of a pause, and a relay": func(v *virtual) {
+		_, err := v.store.Pause(v.t.Context(), email.Pause{Scope: email.PauseInstallation})
+		require.NoError(v.t, err)
+		outages["MAIL refused"](v, 5*time.Minute)
+	},
+}
+
+// TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry, singly and in a batch.
+func TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	for name, wait := range standing {
+		for _, batched := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, in a batch %t", name, batched), func(t *testing.T) {
+				t.Parallel()
+				v := newVirtual(t)
+				wait(v)
+				ms := []email.Message{v.expiring(40 * time.Minute), v.expiring(40 * time.Minute), v.expiring(40 * time.Minute)}
+				at := []time.Duration{7*time.Minute + 7*time.Second, 8*time.Minute + 9*time.Second, 13*time.Minute + 3*time.Second}
+				for _, after := range at {
+					m := v.expiring(after)
+					m.SendAt = virtualStart.Add(3 * time.Second) // the others are first
+					ms = append(ms, m)
+				}
+				var ids []string
+				if batched {
+					var batch string
+					batch, ids = v.acceptBatch(ms...)
+					v.sendBatch(batch)
+				} else {
+					for _, m := range ms {
+						e, _, err := v.store.Accept(t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
+						require.NoError(t, err)
+						ids = append(ids, e.ID)
+					}
+					v.send(ids...)
+				}
+				for i, after := range at {
+					v.requireExpired(ids[3+i], after)
+				}
+				heard := v.heard("MAIL")
+				for i := range heard[:max(len(heard)-1, 0)] {
+					if name == "a rate" {
+						require.Greater(t, heard[i+1]-heard[i], 10*time.Minute-2*slack, "nobody is sooner for having asked again")
+					}
+				}
+			})
+		}
+	}
+}
