@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -196,5 +197,64 @@ func TestARefusalOfDATAForEverybodyIsTheRelays(t *testing.T) {
 			requireHeld(t, o)
 		}
 		m.clock.move(time.Minute)
+	}
+}
+
+// TestAPermanentRefusalOfOneMailsDATABouncesIt: the relay takes other mail before and after, for
+// ten minutes. Then the refusal by policy is the mail's own. Each earlier one, and every one that
+// is temporary or speaks of a service, leaves the recipients open.
+func TestAPermanentRefusalOfOneMailsDATABouncesIt(t *testing.T) {
+	t.Parallel()
+	const ends, defers = 6, 3 // after ten minutes; once other mail was taken twice between
+	for _, tt := range []struct {
+		where, answer string
+		// tries is how often it is refused until the refusal is its own.
+		tries int
+	}{
+		{"DATA", "554 5.7.1 <DATA>: Data command rejected: Access denied", ends},
+		{"DATA", "554 5.7.1 <DATA>: Data command rejected: Service unavailable", ends},
+		{".", "554 5.7.1 <END-OF-MESSAGE>: End-of-data rejected: Access denied", ends},
+		{".", "554 5.7.1 <END-OF-MESSAGE>: End-of-data rejected: Policy rejection; Message cumulative size quota exceeded", ends},
+		{"DATA", "450 4.7.1 <DATA>: Data command rejected: Access denied", defers},
+		{".", "450 4.7.1 <END-OF-MESSAGE>: End-of-data rejected: Access denied", defers},
+		{"DATA", "550 5.5.0 Service unavailable", defers},
+		{".", "550 5.5.0 Service unavailable", defers},
+	} {
+		t.Run(tt.where+" "+tt.answer, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			rs := relays(t, relay.Options{Now: c.now}, url(failsFor(t, tt.where, tt.answer), "name=primary"))
+			good := func() {
+				t.Helper()
+				c.move(time.Minute)
+				require.Equal(t, email.RecipientDelivered, send(t, rs, to("good", "good@y.test"), noMark).Outcomes[0].Status)
+				c.move(time.Minute)
+			}
+			good()
+			var own []delivery.Outcome
+			for try := 1; own == nil; try++ {
+				ex := send(t, rs, to("odd", "a@x.test", "bad@y.test"), noMark)
+				require.Len(t, ex.Outcomes, 2)
+				if try == tt.tries {
+					own = ex.Outcomes
+					break
+				}
+				for _, o := range ex.Outcomes {
+					requireHeld(t, o)
+				}
+				good()
+			}
+			for _, o := range own {
+				require.Equal(t, tt.answer, strings.Join(strings.Fields(fmt.Sprint(o.Code, " ", o.Enhanced, " ", o.Text)), " "))
+				require.False(t, o.RelayFault || o.Uncounted || o.Elsewhere || o.Suppress, "%+v", o)
+				if tt.tries == ends {
+					require.Equal(t, []any{email.RecipientBounced, email.DetailBlock}, []any{o.Status, o.Reason})
+				} else {
+					require.Equal(t, []any{email.RecipientDeferred, email.Detail("")}, []any{o.Status, o.Reason})
+				}
+			}
+			good()
+			require.Equal(t, map[string]bool{"primary": true}, rs.Up(), "other mail goes on")
+		})
 	}
 }
