@@ -1,6 +1,8 @@
 package relay_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -168,20 +171,72 @@ func TestARelayThatClosesAfterSomeRecipients(t *testing.T) {
 	})
 }
 
+// TestASendingQuotaIsNoRecipientsFault: the refused recipients wait, and those accepted behind
+// them get the message.
 func TestASendingQuotaIsNoRecipientsFault(t *testing.T) {
 	t.Parallel()
-	p := fits(t, 2, "550 5.4.5 Daily user sending limit exceeded")
-	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
-	for i, o := range ex.Outcomes {
-		if i < 2 {
-			require.Equal(t, email.RecipientDelivered, o.Status)
-			continue
-		}
-		require.Equal(t, email.RecipientDeferred, o.Status)
-		require.True(t, o.Uncounted)
+	const quota = "550 5.4.5 Daily user sending limit exceeded"
+	requireWaits := func(t *testing.T, o delivery.Outcome) {
+		t.Helper()
+		requireHeld(t, o)
 		require.Equal(t, 30*time.Minute, o.RetryAfter)
+		require.Equal(t, 550, o.Code, "it was asked")
 	}
-	require.NotContains(t, p.Lines(), "RCPT TO:<r3@y.test>", "the others would hear the same")
+	for name, refused := range map[string][]int{
+		"the last ones": {2, 3}, "the first one": {0}, "one between others": {1}, "all but one": {0, 1, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			script := map[string]string{}
+			for _, i := range refused {
+				script[fmt.Sprintf("RCPT TO:<r%d@", i)] = quota
+			}
+			p := (&smtptest.Peer{Answer: answers(script)}).Start(t)
+			rs := relays(t, relay.Options{}, url(p, "name=primary"))
+			ex := send(t, rs, envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark)
+			for i, o := range ex.Outcomes {
+				if slices.Contains(refused, i) {
+					requireWaits(t, o)
+				} else {
+					require.Equal(t, email.RecipientDelivered, o.Status)
+				}
+			}
+			require.False(t, ex.RelayFault, "it took mail")
+			require.True(t, rs.Up()["primary"])
+		})
+	}
+	t.Run("all", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		p := fits(t, 0, quota)
+		rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
+		for n := range 3 {
+			ex := send(t, rs, to(fmt.Sprint(n), "r0@y.test", "r1@y.test"), noMark)
+			for _, o := range ex.Outcomes {
+				requireWaits(t, o)
+			}
+			require.True(t, ex.RelayFault)
+			require.Equal(t, n < 2, rs.Up()["primary"], "three such transactions in a row close it")
+		}
+		require.Empty(t, p.Messages())
+	})
+	t.Run("until the relay closes for the number of refusals", func(t *testing.T) {
+		t.Parallel()
+		var asked atomic.Int64
+		p := (&smtptest.Peer{Answer: func(line string) string {
+			if !strings.HasPrefix(line, "RCPT") {
+				return ""
+			}
+			if asked.Add(1) > 2 {
+				return smtptest.ThenDrop("421 4.7.0 too many errors")
+			}
+			return quota
+		}}).Start(t)
+		for i, o := range send(t, relays(t, relay.Options{}, url(p, "")), envelope("r0@y.test", "r1@y.test", "r2@y.test", "r3@y.test"), noMark).Outcomes {
+			requireHeld(t, o)
+			require.Equal(t, 30*time.Minute, o.RetryAfter, "recipient %d", i)
+		}
+	})
 }
 
 func TestOneAnswerForSeveralRecipientsSuppressesNone(t *testing.T) {

@@ -74,12 +74,17 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 }
 
 // closedAt notes what a connection that was closed at the i-th recipient says of the relay's
-// limits.
+// limits. Where the relay refused all before it because of our account, it may have closed the
+// connection for its number of refusals: the rest waits for the account.
 func (x *exchange) closedAt(i int, said421 bool) (wait time.Duration, cause CloseCause) {
-	return x.history.ClosedAtRcpt(RcptClose{
+	wait, cause = x.history.ClosedAtRcpt(RcptClose{
 		Recipient: i, Accepted: len(x.accepted), Wanted: len(x.env.Recipients), OnConnection: x.recipients,
 		Redialed: x.restarted && len(x.accepted) == 0, Said421: said421,
 	})
+	if len(x.accepted) == 0 {
+		wait = max(wait, x.accountWait)
+	}
+	return wait, cause
 }
 
 // clearOfLimit takes a closed connection off the i-th recipient, which is decided, where others were

@@ -47,8 +47,8 @@
 //	and nobody was accepted      uncounted                                for a pattern
 //	RCPT: too many (x.5.3)       it and those not named: deferred,        None             DATA
 //	                             uncounted, 1 s
-//	RCPT: our account's quota    it and those not named: deferred,        Refused          DATA
-//	                             uncounted, 30 min or more
+//	RCPT: our account's quota    it: deferred, uncounted, 30 min or more  Refused          goes on
+//	                             for a day's or a month's
 //	RCPT: another fault of the   it: deferred; uncounted unless others    Refused; Down    goes on
 //	relay (4.3.x, relaying ...)  were accepted                            for 530, 535
 //	RCPT: 421                    it: deferred. Those not named: deferred, Refused; None    DATA if others were

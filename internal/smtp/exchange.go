@@ -46,6 +46,8 @@ type exchange struct {
 	spared []int
 	// closed: the relay closed that connection by 421 or without a reply. The reason may be us.
 	closed bool
+	// accountWait is how long those wait whom the relay refused because of our account.
+	accountWait time.Duration
 	// pattern: the relay is down because it refused recipients who have nothing in common.
 	pattern bool
 	// restarted: the transaction has been begun anew on another connection.
@@ -201,9 +203,8 @@ func (x *exchange) rcpt() bool {
 			x.doubt(i, o, who)
 			return x.close(i, rep)
 		}
-		if who == OfRelay && isAccountFault(rep) { // the others would hear the same
-			x.decideUnasked(o)
-			break
+		if who == OfRelay && isAccountFault(rep) {
+			x.accountWait = max(x.accountWait, o.RetryAfter)
 		}
 		x.decide(i, o)
 		x.doubt(i, o, who)
