@@ -235,7 +235,7 @@ func (s *stall) release() { s.once.Do(func() { close(s.open) }) }
 // newStall makes a peer that is not listening yet.
 func newStall(command string) *stall {
 	s := &stall{open: make(chan struct{})}
-	s.Peer = &smtptest.Peer{Answer: func(line string) string {
+	s.Peer = &smtptest.Peer{Extensions: []string{"PIPELINING"}, Answer: func(line string) string {
 		if command == "" || !strings.HasPrefix(line, command) {
 			return ""
 		}

@@ -138,7 +138,7 @@ func (v *virtual) bendTime() {
 // listen starts the peer on a listener, nil for any. It keeps what it is told.
 func (v *virtual) listen(l net.Listener, user string, answer script) {
 	v.t.Helper()
-	v.peer = &smtptest.Peer{User: user, Password: "secret", Answer: func(line string) string {
+	v.peer = &smtptest.Peer{Extensions: []string{"PIPELINING"}, User: user, Password: "secret", Answer: func(line string) string {
 		at := v.Now().Truncate(time.Microsecond).Sub(virtualStart) // as exact as Postgres
 		v.mu.Lock()
 		defer v.mu.Unlock()

@@ -89,7 +89,11 @@ func TestWhereTheRelayClosesAtOneRecipientTheOthersAreNamedFirst(t *testing.T) {
 					named = append(named, l)
 				}
 			}
-			require.Equal(t, []string{"RCPT TO:<bad@y.test>", "RCPT TO:<a@y.test>", "RCPT TO:<b@y.test>", "RCPT TO:<bad@y.test>"}, named)
+			want := []string{"RCPT TO:<bad@y.test>", "RCPT TO:<a@y.test>", "RCPT TO:<b@y.test>", "RCPT TO:<bad@y.test>"}
+			if answer == smtptest.Drop && smtptest.OffersPipelining() {
+				want = append([]string{"RCPT TO:<bad@y.test>"}, want...) // asked again, without a group
+			}
+			require.Equal(t, want, named)
 		})
 	}
 }
@@ -145,7 +149,9 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 			require.Contains(t, ex.Outcomes[i].Text, "at another recipient")
 			require.Equal(t, time.Second, ex.Outcomes[i].RetryAfter)
 		}
-		require.NotContains(t, p.Lines(), "RCPT TO:<b@y.test>")
+		if !smtptest.OffersPipelining() {
+			require.NotContains(t, p.Lines(), "RCPT TO:<b@y.test>")
+		}
 		require.Nil(t, rs.Down(delivery.Route{}))
 		for _, o := range send(t, rs, to("1", "a@y.test", "b@y.test"), noMark).Outcomes {
 			require.Equal(t, email.RecipientDelivered, o.Status, "in one transaction: it is no limit")
@@ -172,7 +178,13 @@ func TestARefusalThatEndsTheConnection(t *testing.T) {
 		ex := send(t, relays(t, relay.Options{}, url(p, "")), to("1", "a@y.test", "bad@y.test", "b@y.test"), noMark)
 		require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
 		require.Equal(t, email.RecipientBounced, ex.Outcomes[1].Status)
+		if smtptest.OffersPipelining() { // the peer accepted b@y.test as well
+			require.Equal(t, []string{"a@y.test", "b@y.test"}, p.Messages()[0].To)
+			require.Equal(t, email.RecipientDelivered, ex.Outcomes[2].Status)
+			return
+		}
 		require.Equal(t, []string{"a@y.test"}, p.Messages()[0].To)
+		require.True(t, ex.Outcomes[2].Unasked)
 	})
 	t.Run("of the recipient's own server", func(t *testing.T) {
 		t.Parallel()

@@ -88,6 +88,9 @@ func (p *pool) note(s *Session, h *history, res smtp.Result) {
 	if res.Refuses != (smtp.Limits{}) {
 		p.learn(res.Refuses)
 	}
+	if res.BreaksPipelining {
+		p.rememberBrokenPipelining()
+	}
 	if res.Aborted != nil {
 		p.opts.Log.Warn("smtp.aborted", "relay", p.relay.Name, "email_id", h.env.ID, "error", res.Aborted)
 	}

@@ -70,6 +70,8 @@ type pool struct {
 	recent []timing
 	// limits are what the relay refused although it did not say so in EHLO.
 	limits unspoken
+	// noPipeliningUntil: until then the relay gets one command at a time.
+	noPipeliningUntil time.Time
 }
 
 type timing struct {

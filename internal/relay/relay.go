@@ -133,6 +133,13 @@ var relayOptions = map[string]func(*Relay, string) error{
 		}
 		return nil
 	},
+	"pipelining": func(r *Relay, v string) error {
+		if v != "yes" && v != "no" {
+			return fmt.Errorf("%q is not one of yes, no", v)
+		}
+		r.NoPipelining = v == "no"
+		return nil
+	},
 	"helo": func(r *Relay, v string) error {
 		if v == "" || strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 			return fmt.Errorf("%q is not a host name", v)

@@ -13,7 +13,8 @@ import (
 
 // order is the order in which recipients are named. Those at whom the relay had a fault, or
 // whom it refused, are named last: it may have closed the connection there, and do so again.
-func (x *exchange) order() []int {
+// They go in no group, so that the replies to all others are read before; alone is how many.
+func (x *exchange) order() (recipients []int, alone int) {
 	var first, last []int
 	for i := range x.env.Recipients {
 		switch {
@@ -24,7 +25,7 @@ func (x *exchange) order() []int {
 			first = append(first, i)
 		}
 	}
-	return append(first, last...)
+	return append(first, last...), len(last)
 }
 
 // connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was named. It may
@@ -69,6 +70,9 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 		return false
 	}
 	x.closing, x.closingWait = rep, wait
+	if _, err := x.readAcceptances(); err != nil {
+		x.closeHard()
+	}
 	x.decideUnasked(notTried(rep, wait))
 	return true
 }

@@ -6,7 +6,8 @@
 //     are go-mail's. The conversation is ours: go-mail reads replies of any length, takes
 //     keywords in upper case only and a reply's last line only with a text.
 //  2. Send runs one transaction (exchange.go): MAIL (prepare.go), RCPT for each recipient
-//     (rcpt.go, closing.go), DATA to those accepted. go-mail's own Send gives up on a message
+//     (rcpt.go, closing.go), DATA to those accepted. Where the server offers PIPELINING, MAIL
+//     and RCPT go in groups (pipelining.go). DATA always waits for the replies to all RCPT. go-mail's own Send gives up on a message
 //     when one RCPT is refused, and does not tell which. Its data writer ends a message that
 //     broke off in the middle with a dot, at the next command. So the commands are ours, over
 //     the connection's textproto, and the dot is a command like any other.
@@ -21,6 +22,10 @@
 // socket is closed without QUIT, so that a server never takes half a message for a whole one.
 //
 // # What an event does
+//
+// The table holds with PIPELINING and without. With it, recipients named in the same group may
+// have been named although the event ends the naming. Those that the server accepts get the
+// message. Every other reply to them is ignored, and they count as not named.
 //
 // Uncounted means that no recipient's tries or time until expiry suffer. The verdict is the
 // RelayVerdict. "All" are the recipients without a reply of their own.
@@ -58,6 +63,11 @@
 //	RCPT: 421 at the first of a  nobody                                   None             dialled again, once
 //	connection used before
 //	RCPT: 521                    it: bounced. The others: as for 421      as for 421       as for 421
+//	MAIL in a group: closed, or  nobody                                   None             dialled again, once,
+//	not a reply                                                                            without PIPELINING
+//	RCPT in a group: closed, no  nobody                                   None             dialled again, once,
+//	or not a reply, 500, 502,                                                              without PIPELINING
+//	503
 //	RCPT: 500, 502, 503          it: deferred. The others: deferred,      Refused          closed
 //	                             uncounted, 10 s
 //	RCPT: closed, or no reply    it and all: deferred, uncounted          Refused; Down    closed

@@ -24,6 +24,16 @@ type exchange struct {
 	// rested: nothing was said on the connection since it was idle.
 	rested bool
 
+	// unnamed are the indexes of the recipients that no RCPT has named, in order. The last alone
+	// of them go in no group. limit is how many the transaction may have, 0 is no limit.
+	unnamed      []int
+	alone, limit int
+	// inFlight are the commands whose replies are to come. sendErr is the error of writing
+	// them. waitingSince is when the last reply was read, or they were written.
+	inFlight     []sentCommand
+	sendErr      error
+	waitingSince time.Time
+
 	out     Result
 	verdict RelayVerdict
 	// accepted are the indexes of the recipients the dot will stand for.
@@ -68,10 +78,8 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	if x.history == nil {
 		x.history = noHistory{}
 	}
-	x.out.Outcomes = make([]delivery.Outcome, len(x.env.Recipients))
-	for i, r := range x.env.Recipients {
-		x.out.Outcomes[i].RecipientID = r.ID
-	}
+	x.out.Outcomes = undecided(x.env)
+	s.oneByOne = s.oneByOne || t.OneByOne
 	begin := time.Now()
 	x.run(t.Message, t.Mark)
 	s.transactions++
@@ -81,6 +89,15 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	x.out.Doubtful = x.verdict == VerdictRefused || x.pattern || x.perhapsMail
 	x.out.RefusedMail, x.out.AskOthersIn = x.refusedMail, x.others.AskAgainIn
 	return x.out
+}
+
+// undecided is one outcome for each recipient, without a verdict.
+func undecided(env delivery.Envelope) []delivery.Outcome {
+	out := make([]delivery.Outcome, len(env.Recipients))
+	for i, r := range env.Recipients {
+		out[i].RecipientID = r.ID
+	}
+	return out
 }
 
 func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Outcome) error) {
@@ -109,15 +126,20 @@ func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Out
 }
 
 // mail begins the transaction. A session whose server has closed it meanwhile, or does
-// not expect MAIL on it, is replaced once: nothing was said on it yet.
+// not expect MAIL on it, is replaced once: nothing was said on it yet. So is one whose server
+// closes it at MAIL with RCPT behind it: it may not hold PIPELINING.
 func (x *exchange) mail(message []byte) bool {
-	code, text, ok, err := x.sayMail(message)
+	c, code, text, ok, err := x.sayMail(message)
 	stale := x.rested && (err != nil || code == 421)
 	// 503: the server has forgotten that it was greeted, or expects something else.
 	if ok && (stale || code == 503) && x.ctx.Err() == nil && x.replace() == nil {
 		// The new server may offer less than the old one.
 		clear(x.decided)
-		code, text, ok, err = x.sayMail(message)
+		c, code, text, ok, err = x.sayMail(message)
+	}
+	if ok && (err != nil && !isTimeout(err) || err == nil && code/100 != 2 && !refusal(code)) && x.beginOneByOne(c) {
+		_, code, text, ok, err = x.sayMail(message)
+		x.out.BreaksPipelining = ok && err == nil && (code/100 == 2 || refusal(code) && code != 421)
 	}
 	if !ok {
 		return false
@@ -139,7 +161,7 @@ func (x *exchange) replace() error {
 	if err := x.redial(x.ctx); err != nil {
 		return err
 	}
-	x.rested, x.out.Redialed = false, true
+	x.rested, x.out.Redialed, x.inFlight = false, true, nil
 	if x.others.Exist {
 		x.others.AskAgainIn = max(x.others.AskAgainIn, time.Second) // the new server may offer less
 	}
@@ -149,25 +171,25 @@ func (x *exchange) replace() error {
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
 	defer x.rule()
-	limit := x.history.RecipientLimit(x.recipients)
-	for _, i := range x.order() {
-		r := x.env.Recipients[i]
-		if limit > 0 && len(x.accepted) >= limit {
-			x.decideUnasked(beyondLimit(limit))
+	for len(x.inFlight) > 0 || len(x.unnamed) > 0 {
+		if len(x.inFlight) == 0 && x.limit > 0 && len(x.accepted) >= x.limit {
+			x.decideUnasked(beyondLimit(x.limit))
 			break
 		}
-		code, text, err := x.step(x.timeouts.Command, "RCPT TO:<%s>", r.Address)
-		rep := reply(code, text)
+		if len(x.inFlight) == 0 {
+			x.sendGroup("")
+		}
+		c, code, text, err := x.nextReply(x.timeouts.Command)
+		i, rep := c.recipient, reply(code, text)
 		switch {
+		case err == nil && code/100 == 2:
+			x.accept(i, rep)
+			continue
+		case (err != nil || !refusal(code)) && x.beginOneByOne(c):
+			return x.runOneByOne()
 		case err != nil:
 			x.connectionLostAtRcpt(i, err)
 			return false
-		case code/100 == 2:
-			x.accepted = append(x.accepted, i)
-			x.out.Outcomes[i].Reply = rep
-			x.recipients++
-			x.history.Accepted(i)
-			continue
 		case !refusal(code):
 			x.connectionLost("RCPT TO", nonsense(rep))
 			return false
@@ -180,6 +202,9 @@ func (x *exchange) rcpt() bool {
 		case who == OfRelay:
 			x.attributeToRelay(StageRcpt, rep, &o)
 		case o.Status == email.RecipientBounced && outOfStep(rep):
+			if x.beginOneByOne(c) {
+				return x.runOneByOne()
+			}
 			x.closeHard()
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
@@ -190,10 +215,19 @@ func (x *exchange) rcpt() bool {
 		if full := o.Uncounted && who == OfRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where
 			// nobody fitted, the next transaction would fare no better.
-			if len(x.accepted) > 0 {
-				x.limitSaid(rep, len(x.accepted))
+			if n := len(x.accepted); n > 0 {
+				x.limitSaid(rep, n)
 				x.decide(i, oneTooMany(rep, o.RetryAfter))
-				x.decideUnasked(beyondLimit(len(x.accepted)))
+				if c, err := x.readAcceptances(); err != nil && x.closing.Code == 0 {
+					if x.beginOneByOne(c) {
+						return x.runOneByOne()
+					}
+					x.connectionLostAtRcpt(c.recipient, err)
+					return false
+				} else if err != nil {
+					x.closeHard()
+				}
+				x.decideUnasked(beyondLimit(n))
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
@@ -219,7 +253,19 @@ func (x *exchange) rcpt() bool {
 	return false
 }
 
+// accept notes that the server accepted a recipient.
+func (x *exchange) accept(i int, rep email.Reply) {
+	x.accepted = append(x.accepted, i)
+	x.out.Outcomes[i].Reply = rep
+	x.recipients++
+	x.history.Accepted(i)
+}
+
 func (x *exchange) data() bool {
+	if x.broken && x.closing.Code != 0 && x.ctx.Err() == nil {
+		x.decideRest(notTried(x.closing, x.closingWait))
+		return false
+	}
 	code, text, err := x.step(x.timeouts.DataInit, "DATA")
 	switch {
 	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
@@ -334,12 +380,17 @@ func (x *exchange) dot() {
 func (x *exchange) step(timeout time.Duration, format string, args ...any) (int, string, error) {
 	begin := time.Now()
 	code, text, err := x.command(timeout, format, args...)
-	st := email.Step{Command: fmt.Sprintf(format, args...), MS: time.Since(begin).Milliseconds(), Reply: reply(code, text)}
+	x.note(fmt.Sprintf(format, args...), time.Since(begin), code, text, err)
+	return code, text, err
+}
+
+// note adds a command to the transcript, behind what opened the session.
+func (x *exchange) note(command string, took time.Duration, code int, text string, err error) {
+	st := email.Step{Command: command, MS: took.Milliseconds(), Reply: reply(code, text)}
 	if err != nil {
 		st.Error = Printable(err.Error())
 	}
 	x.out.Transcript = append(append(x.out.Transcript, x.log.take()...), st)
-	return code, text, err
 }
 
 // rejectedWholly ends a transaction that the server refused as a whole.
@@ -365,7 +416,9 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 		x.closeHard()
 		return
 	}
-	x.reset()
+	if x.skipReplies() == nil {
+		x.reset()
+	}
 }
 
 func nonsense(rep email.Reply) error {
@@ -411,10 +464,15 @@ func (x *exchange) connectionLost(where string, err error) {
 // be for this mail alone, and if the relay is gone the next dial says so; one that
 // was silent until our time ran out is not tried with all the others.
 func cutVerdict(err error) RelayVerdict {
-	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+	if isTimeout(err) {
 		return VerdictDown
 	}
 	return VerdictRefused
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // cutWait is how long a message waits whose transaction was cut off.

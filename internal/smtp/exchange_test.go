@@ -116,7 +116,7 @@ func TestTooManyRecipients(t *testing.T) {
 					require.Equal(t, tc.fits > 0, o.RetryAfter == time.Second)
 				}
 			}
-			if tc.fits > 0 {
+			if tc.fits > 0 && !smtptest.OffersPipelining() {
 				require.Equal(t, tc.fits+1, asked, "those that do not fit are not tried one by one")
 			}
 		})
@@ -177,7 +177,9 @@ func TestAServerThatClosesAmidTheRecipients(t *testing.T) {
 	}
 	require.True(t, ex.RelayFault)
 	require.NotContains(t, p.Lines(), "DATA")
-	require.NotContains(t, p.Lines(), "RCPT TO:<unasked@y.test>")
+	if !smtptest.OffersPipelining() {
+		require.NotContains(t, p.Lines(), "RCPT TO:<unasked@y.test>")
+	}
 }
 
 func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {

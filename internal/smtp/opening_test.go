@@ -123,7 +123,7 @@ func TestASessionThatDoesNotOpen(t *testing.T) {
 		"421 to EHLO":           {&smtptest.Peer{Answer: answers(map[string]string{"EHLO": "421 4.7.0 later"})}, "", "421", 421, "HELO "},
 		"550 to EHLO and HELO":  {&smtptest.Peer{Answer: answers(map[string]string{"EHLO": "550 5.7.1 no", "HELO": "550 no"})}, "", "EHLO was answered 550 5.7.1 no", 550, "MAIL"},
 		"closed at EHLO":        {&smtptest.Peer{Answer: answers(map[string]string{"EHLO": smtptest.Drop})}, "", "EHLO", 0, "MAIL"},
-		"no AUTH":               {&smtptest.Peer{Extensions: []string{"SIZE 1000", "DSN"}}, "user:secret@", "(DSN, SIZE 1000) nothing may be used", 0, "MAIL"},
+		"no AUTH":               {&smtptest.Peer{Extensions: []string{"SIZE 1000", "PIPELINING"}}, "user:secret@", "(PIPELINING, SIZE 1000) nothing may be used", 0, "MAIL"},
 		"no usable AUTH":        {&smtptest.Peer{Extensions: []string{"AUTH=NTLM GSSAPI"}}, "user:secret@", "(NTLM GSSAPI) nothing may be used", 0, "MAIL"},
 		"AUTH is refused":       {&smtptest.Peer{User: "user", Password: "other"}, "user:secret@", "535", 535, "MAIL"},
 		"AUTH needs encryption": {&smtptest.Peer{Extensions: []string{"STARTTLS"}}, "user:secret@", "before STARTTLS, which tls=none does not use", 0, "MAIL"},

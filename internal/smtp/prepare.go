@@ -50,17 +50,24 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 	return x.mailParameters(message, utf8), left
 }
 
-// sayMail names the sender. Parameters that the relay refuses although it offered their
-// extensions are left out at once. ok is false where there was nothing to say.
-func (x *exchange) sayMail(message []byte) (code int, text string, ok bool, err error) {
+// sayMail names the sender, and where the server offers PIPELINING recipients as well, whose
+// replies rcpt reads. Parameters that the relay refuses although it offered their extensions
+// are left out at once. c is the MAIL command; ok is false where there was nothing to say.
+func (x *exchange) sayMail(message []byte) (c sentCommand, code int, text string, ok bool, err error) {
 	for {
 		parameters, ok := x.prepare(message)
 		if !ok {
-			return 0, "", false, nil
+			return c, 0, "", false, nil
 		}
-		code, text, err = x.step(x.timeouts.Command, "MAIL FROM:<%s>%s", x.env.From, parameters)
+		x.unnamed, x.alone = x.order()
+		x.limit = x.history.RecipientLimit(x.recipients)
+		x.sendGroup(fmt.Sprintf("MAIL FROM:<%s>%s", x.env.From, parameters))
+		c, code, text, err = x.nextReply(x.timeouts.Command)
 		if err != nil || !refusesParameters(reply(code, text)) || !x.forgo(parameters, text) {
-			return code, text, true, err
+			return c, code, text, true, err
+		}
+		if err := x.skipReplies(); err != nil {
+			return c, 0, "", true, err
 		}
 	}
 }

@@ -58,6 +58,9 @@ type Server struct {
 	LocalAddr netip.Addr
 	// Greeting is how long the server may take to greet. Defaults to Timeouts.Greeting.
 	Greeting time.Duration
+	// NoPipelining: each command waits for the reply to the one before, even where the server
+	// offers PIPELINING.
+	NoPipelining bool
 	// HELO is the name we greet with. Defaults to the machine's where that is a full domain
 	// name, or else to the connection's own address: [192.0.2.1].
 	HELO string

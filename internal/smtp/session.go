@@ -24,6 +24,8 @@ type Session struct {
 	unverified error
 	// forgone are the extensions that the server offers and whose parameters it refuses.
 	forgone map[string]bool
+	// oneByOne: the server offers PIPELINING, and does not hold it.
+	oneByOne bool
 	// silent: the server has not said anything yet.
 	silent bool
 
@@ -75,7 +77,7 @@ func (s *Session) redial(ctx context.Context) error {
 	s.conn, s.text, s.log = fresh.conn, fresh.text, fresh.log
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
 	s.forgone = nil
-	s.transactions, s.recipients = 0, 0
+	s.transactions, s.recipients, s.broken = 0, 0, false
 	return ctx.Err()
 }
 
@@ -138,7 +140,18 @@ func (s *Session) command(timeout time.Duration, format string, args ...any) (co
 	return readReply(s.text.R)
 }
 
-// answer reads a reply that no command asked for.
+// write writes whole lines within a time of their own.
+func (s *Session) write(timeout time.Duration, lines string) error {
+	if err := s.limit(timeout); err != nil {
+		return err
+	}
+	if _, err := s.text.W.WriteString(lines); err != nil {
+		return err
+	}
+	return s.text.W.Flush()
+}
+
+// answer reads the next reply within a time of its own.
 func (s *Session) answer(timeout time.Duration) (code int, text string, err error) {
 	if err := s.limit(timeout); err != nil {
 		return 0, "", err

@@ -20,6 +20,9 @@ type Transaction struct {
 	History History
 	// Others says what other relays may take the mail.
 	Others OtherRelays
+	// OneByOne: the server has shown that it does not hold PIPELINING, so no command is sent
+	// before the reply to the one before is read.
+	OneByOne bool
 	// Rested: the session was idle, so its server may have closed the connection meanwhile.
 	Rested bool
 }
@@ -58,6 +61,9 @@ type Result struct {
 	LimitReply     email.Reply
 	// Refuses is what the server does not take although EHLO did not say so.
 	Refuses Limits
+	// BreaksPipelining: the server offers PIPELINING, did not answer a group of commands, and
+	// answered them one by one.
+	BreaksPipelining bool
 	// Aborted is why we ended it before the final dot; nil if we did not.
 	Aborted error
 	// Unanswered is why the answer to the final dot could not be read; nil if it was read.

@@ -29,12 +29,17 @@ type Peer struct {
 	// Extensions are EHLO's, as "SIZE 1000". STARTTLS and AUTH are added where
 	// TLS or Users call for them.
 	Extensions []string
+	// NoPipelining keeps PIPELINING out of EHLO in both runs of RunBothWays.
+	NoPipelining bool
 	// Greeting replaces the banner.
 	Greeting string
 	// Answer says what a command gets: the whole line without CRLF, Drop, or ""
 	// for the usual answer. Line is the command as it came; "." stands for the
 	// final dot and "<data>" for the moment after 354, before any of the message.
 	Answer func(line string) string
+	// DropsInput throws away what has arrived behind a command when it answers that command, as
+	// servers do that offer PIPELINING and do not hold it.
+	DropsInput bool
 	// Stays keeps the connection open behind a 421.
 	Stays bool
 	// TLS enables STARTTLS, or TLS from the first byte if Implicit.
@@ -254,6 +259,11 @@ func (p *Peer) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
+		if c.DropsInput {
+			if _, err := c.text.R.Discard(c.text.R.Buffered()); err != nil {
+				return
+			}
+		}
 		if !c.handle(line) {
 			return
 		}
@@ -333,6 +343,9 @@ func (c *talk) handle(line string) bool {
 func (c *talk) ehlo() bool {
 	lines := []string{"peer.test"}
 	lines = append(lines, c.Extensions...)
+	if offersPipelining && !c.NoPipelining && !slices.Contains(lines, "PIPELINING") {
+		lines = append(lines, "PIPELINING")
+	}
 	if c.TLS != nil && !c.tls {
 		lines = append(lines, "STARTTLS")
 	}
