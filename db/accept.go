@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -31,7 +32,7 @@ const startLease = 10 * time.Second
 // Failure with CodeUnavailable, at once.
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	if simple(m, idem) {
-		e, alone, err := s.accepts.do(ctx, acceptance{customerID, m, owner})
+		e, alone, err := s.accepts.Do(ctx, acceptance{customerID, m, owner})
 		switch {
 		case err == nil && e != nil:
 			return *e, false, nil
@@ -39,7 +40,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 			return out, false, err
 		}
 	}
-	release, err := s.lone.acquire(ctx, customerID)
+	release, err := s.lone.Acquire(ctx, customerID)
 	if err != nil {
 		return out, false, err
 	}
@@ -49,7 +50,7 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 
 // acceptAlone is Accept for a message that does not go with others.
 func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
-	id := newID()
+	id := pg.NewID()
 	earlier := ""
 	err = s.inChange(ctx, func(c *change) error {
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
@@ -205,6 +206,14 @@ func (c *change) reserve(customerID, emailID string, idem email.Idempotency) (ea
 	return earlier, nil
 }
 
+// findAcceptance reads the time, and what acceptance asks about a customer and a sender domain.
+var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
+		(SELECT array_agg(DISTINCT w.format || ' ' || t) FROM webhook_endpoints AS w, unnest(w.events) AS t
+			WHERE w.customer_id = $1 AND w.disabled_at IS NULL AND w.kind <> 'callback'),
+		coalesce((SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
+			(SELECT false FROM domain_locks WHERE name = $2)),
+		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`)
+
 // acceptFrom sets the transaction's time, unless it is set already, and checks that the
 // customer may send from the domain.
 func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
@@ -212,7 +221,7 @@ func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bo
 	// own: the customer has verified the domain. False: another customer has, or the domain
 	// is locked. NULL: nobody has verified it and it is not locked.
 	var own sql.NullBool
-	err = executed(c.tx, "find_acceptance", customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
+	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
 	if err != nil {
 		return nil, false, fmt.Errorf("check sender domain: %w", err)
 	}
@@ -258,7 +267,7 @@ func newRecipientRows(emailID string, m email.Message, now, due time.Time) []*re
 	add := func(kind email.RecipientKind, as []email.Address) {
 		for _, a := range as {
 			rows = append(rows, &recipientRow{
-				ID: newID(), EmailID: emailID, Position: len(rows), Kind: kind, Address: a.Email, Name: a.Name, Label: a.Label,
+				ID: pg.NewID(), EmailID: emailID, Position: len(rows), Kind: kind, Address: a.Email, Name: a.Name, Label: a.Label,
 				Detail: a.Detail, Status: email.RecipientQueued, StatusAt: now, NextAttemptAt: due,
 			})
 		}
@@ -284,7 +293,7 @@ func (c *change) newAttachmentRows(emailID, customerID string, as []email.Attach
 	rows := make([]*attachmentRow, 0, len(as))
 	for i, a := range as {
 		row := &attachmentRow{
-			ID: newID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
+			ID: pg.NewID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
 			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Optional: a.Optional,
 			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
@@ -44,23 +45,23 @@ func (r *customerRow) customer() account.Customer {
 	return account.Customer{
 		ID: r.ID, Name: r.Name, Detail: r.Detail, Email: r.Email, Status: r.Status, DefaultSource: r.DefaultSource,
 		Profile: r.Profile, Credits: r.Credits, WebhookURI: r.WebhookURI, WebhookMethod: r.WebhookMethod,
-		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
+		CreatedAt: pg.UTC(r.CreatedAt), UpdatedAt: pg.UTC(r.UpdatedAt), DeletedAt: pg.UTC(r.DeletedAt),
 	}
 }
 
 // CreateCustomer makes an active customer, and the secret that will sign its
 // webhooks.
 func (s *Store) CreateCustomer(ctx context.Context, name, detail, mail string) (out account.Customer, webhookSecret string, err error) {
-	return s.CreateCustomerWithID(ctx, newID(), name, detail, mail)
+	return s.CreateCustomerWithID(ctx, pg.NewID(), name, detail, mail)
 }
 
 // CreateCustomerWithID is CreateCustomer under an id that the caller chooses. An id in
 // use is a conflict.
 func (s *Store) CreateCustomerWithID(ctx context.Context, id, name, detail, mail string) (out account.Customer, webhookSecret string, err error) {
 	row := customerRow{ID: id, Name: name, Detail: detail, Email: mail, Status: account.StatusActive}
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&row).Exec(ctx); err != nil {
-			if uniqueViolation(err) != "" {
+			if pg.UniqueViolation(err) != "" {
 				return email.Fail(email.CodeConflict, "the customer id %s is in use", id)
 			}
 			return err
@@ -93,9 +94,9 @@ func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery
 		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
 		Apply(where).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return customerRow{}, notFound("customer")
+		return customerRow{}, pg.NotFound("customer")
 	}
-	return row, translate(err)
+	return row, pg.Translate(err)
 }
 
 // namesakesShown is how many customers of one name an error lists.
@@ -109,15 +110,15 @@ func (s *Store) CustomerByName(ctx context.Context, name string) (account.Custom
 		Order("cu.created_at", "cu.id").Limit(namesakesShown + 1).Scan(ctx)
 	switch {
 	case err != nil:
-		return account.Customer{}, translate(err)
+		return account.Customer{}, pg.Translate(err)
 	case len(rows) == 0:
-		return account.Customer{}, notFound("customer")
+		return account.Customer{}, pg.NotFound("customer")
 	case len(rows) == 1:
 		return s.Customer(ctx, rows[0].ID)
 	}
 	var ids strings.Builder
 	for _, r := range rows[:min(len(rows), namesakesShown)] {
-		fmt.Fprintf(&ids, "\n  %s  made %s", r.ID, utc(r.CreatedAt).Format(time.RFC3339))
+		fmt.Fprintf(&ids, "\n  %s  made %s", r.ID, pg.UTC(r.CreatedAt).Format(time.RFC3339))
 	}
 	if len(rows) > namesakesShown {
 		ids.WriteString("\n  and more: list them with `postrider customer list`")
@@ -131,11 +132,11 @@ func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (o
 	err = s.db.NewSelect().Model(&rows).ColumnExpr("cu.*").
 		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
 		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
-		Apply(newestFirst("cu", "created_at", after, limit)).Scan(ctx)
+		Apply(pg.NewestFirst("cu", "created_at", after, limit)).Scan(ctx)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *customerRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *customerRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	for _, r := range rows {
 		out = append(out, r.customer())
 	}
@@ -144,13 +145,13 @@ func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (o
 
 // GovernCustomer writes what only the operator changes: status and credits.
 func (s *Store) GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error) {
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewRaw("UPDATE customers SET status = ?, credits = ?, updated_at = now() WHERE id = ? AND deleted_at IS NULL", status, credits, id).Exec(ctx)
 		if err != nil {
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, notFound("customer"))
+			return errors.Join(err, pg.NotFound("customer"))
 		}
 		detail := "status " + string(status) + ", credits without limit"
 		if credits != nil {
@@ -186,7 +187,7 @@ func (s *Store) maySend(ctx context.Context, tx bun.Tx, c account.Customer) erro
 func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account.Customer, string, error) {
 	var out account.Customer
 	secret := ""
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		if err := s.maySend(ctx, tx, c); err != nil {
 			return err
 		}
@@ -196,7 +197,7 @@ func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, notFound("customer"))
+			return errors.Join(err, pg.NotFound("customer"))
 		}
 		if secret, err = s.setCustomerEndpoint(ctx, tx, c); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -23,7 +24,7 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 	err := s.db.NewRaw(`SELECT status, status_detail AS detail, count(*) AS emails, extract(epoch FROM now() - min(created_at)) AS oldest
 		FROM emails WHERE status IN ('queued', 'sending') GROUP BY 1, 2 ORDER BY 1, 2`).Scan(ctx, &rows)
 	if err != nil {
-		return delivery.Backlog{}, translate(err)
+		return delivery.Backlog{}, pg.Translate(err)
 	}
 	var b delivery.Backlog
 	for _, r := range rows {
@@ -44,5 +45,5 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 			ON e.relay_down AND rs.name = e.relay_down_by
 		WHERE e.next_action_at < now()`, afterOutage.Seconds(), noOwner).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
 	b.Overdue = time.Duration(overdue * float64(time.Second))
-	return b, translate(err)
+	return b, pg.Translate(err)
 }

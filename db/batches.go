@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -54,7 +55,7 @@ func newRefused(index int, f *email.Failure) refusedJSON {
 func (r *batchRow) batch() email.Batch {
 	b := email.Batch{
 		ID: r.ID, CustomerID: r.CustomerID, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held, RefusedCount: max(r.RefusedCount, len(r.Refused)),
-		CreatedAt: utc(r.CreatedAt),
+		CreatedAt: pg.UTC(r.CreatedAt),
 	}
 	for _, f := range r.Refused {
 		item := email.RefusedItem{Index: f.Index, Code: f.Code, Detail: f.Detail}
@@ -86,7 +87,7 @@ const (
 //
 // With an idempotency key it is done once, as for Accept.
 func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
-	id := newID()
+	id := pg.NewID()
 	earlier := ""
 	err = s.inChange(ctx, func(c *change) error {
 		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
@@ -235,7 +236,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 			a.recipients += len(m.To) + len(m.Cc) + len(m.Bcc)
 			continue
 		}
-		id := newID()
+		id := pg.NewID()
 		ml := a.newMail(id, a.customerID, m, a.wants, a.callbacks[m.CallbackURL])
 		bytes += storedBytes(m)
 		index := i
@@ -255,7 +256,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 	if err := a.insert(mails); err != nil {
 		return next, err
 	}
-	if err := a.tx.catchUp(a.ctx); err != nil { // what waits for the commit is in memory
+	if err := a.tx.Flush(a.ctx); err != nil { // what waits for the commit is in memory
 		return next, fmt.Errorf("insert e-mails: %w", err)
 	}
 	return next, nil
@@ -332,7 +333,7 @@ func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email
 	}
 	err = s.db.NewRaw(`SELECT batch_index AS index, id AS email_id, coalesce(send_at > created_at, false) AS scheduled FROM emails WHERE batch_id = ? ORDER BY batch_index`, id).Scan(ctx, &rows)
 	if err != nil {
-		return email.Batch{}, nil, translate(err)
+		return email.Batch{}, nil, pg.Translate(err)
 	}
 	items := make([]email.BatchItem, len(rows))
 	for i, r := range rows {
@@ -350,9 +351,9 @@ func (s *Store) batchRow(ctx context.Context, customerID, id, columns string) (*
 	var row batchRow
 	err := s.db.NewSelect().Model(&row).ColumnExpr(columns).Where("b.id = ?", id).Where("b.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("batch")
+		return nil, pg.NotFound("batch")
 	}
-	return &row, translate(err)
+	return &row, pg.Translate(err)
 }
 
 // rateOver is over how long a batch's rate is taken.
@@ -398,7 +399,7 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 		FROM emails AS e LEFT JOIN (SELECT name, min(next_at) AS next_at FROM relay_states WHERE failures > 0 GROUP BY 1) AS rs ON e.relay_down AND rs.name = e.relay_down_by
 		WHERE e.batch_id IN (?) GROUP BY 1, 2, 3`, rateOver.Seconds(), bun.List(ids)).Scan(ctx, &counts)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	of := map[string][]count{}
 	for _, n := range counts {
@@ -422,7 +423,7 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 			}
 		}
 		if p.Emails[email.StatusQueued]+p.Emails[email.StatusSending] == 0 {
-			p.FinishedAt = utc(last)
+			p.FinishedAt = pg.UTC(last)
 		}
 		p.Rate = float64(fresh) / min(rateOver.Seconds(), max(1, time.Since(row.CreatedAt).Seconds()))
 		out[i] = p
@@ -433,11 +434,11 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 // Batches lists a customer's batches, newest first.
 func (s *Store) Batches(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.BatchProgress, next *email.Cursor, err error) {
 	var rows []*batchRow
-	q := s.db.NewSelect().Model(&rows).ColumnExpr(batchColumns).Where("b.customer_id = ?", customerID).Apply(newestFirst("b", "created_at", after, limit))
+	q := s.db.NewSelect().Model(&rows).ColumnExpr(batchColumns).Where("b.customer_id = ?", customerID).Apply(pg.NewestFirst("b", "created_at", after, limit))
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *batchRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *batchRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	out, err = s.progress(ctx, rows)
 	return out, next, err
 }
@@ -510,7 +511,7 @@ func (c *change) controlBatch(id string, action email.Action, by email.Holder, e
 		if err := c.flush(); err != nil {
 			return nil, err
 		}
-		if err := c.tx.catchUp(c.ctx); err != nil { // what waits for the commit is in memory
+		if err := c.tx.Flush(c.ctx); err != nil { // what waits for the commit is in memory
 			return nil, fmt.Errorf("control a batch: %w", err)
 		}
 		if each != nil {
@@ -531,7 +532,7 @@ func (c *change) holdBatch(id string, action email.Action, by email.Holder, open
 	var row batchRow
 	err = c.tx.NewRaw("SELECT customer_id, held, held_by_customer, held_by_operator FROM batches WHERE id = ? FOR NO KEY UPDATE", id).Scan(c.ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, notFound("batch")
+		return false, pg.NotFound("batch")
 	}
 	if err != nil {
 		return false, fmt.Errorf("lock batch: %w", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -21,16 +22,16 @@ import (
 func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
 	var plan delivery.BatchPlan
 	if _, err := uuid.Parse(id); err != nil { // whoever starts a run may name anything
-		return plan, notFound("batch")
+		return plan, pg.NotFound("batch")
 	}
 	var row batchRow
 	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ?
 		RETURNING customer_id, total, held, jsonb_array_length(refused) AS refused_count`, id).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return plan, notFound("batch")
+		return plan, pg.NotFound("batch")
 	}
 	if err != nil {
-		return plan, translate(err)
+		return plan, pg.Translate(err)
 	}
 	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-row.RefusedCount, row.Held
 	var ways []struct {
@@ -50,7 +51,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
 		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
 	if err != nil {
-		return plan, translate(err)
+		return plan, pg.Translate(err)
 	}
 	held := 0
 	for _, w := range ways {
@@ -90,7 +91,7 @@ func (s *Store) MailOf(ctx context.Context, route delivery.Route) (emailID strin
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", m, nil
 	}
-	return emailID, m, translate(err)
+	return emailID, m, pg.Translate(err)
 }
 
 // avoided is the relay whose fault an e-mail has met last: delivery.Route's Avoid.
@@ -99,7 +100,7 @@ const avoided = "CASE WHEN e.relay_down THEN e.relay_down_by ELSE '' END"
 // SeenBatch notes that a batch's run is at work.
 func (s *Store) SeenBatch(ctx context.Context, id string) error {
 	_, err := s.db.NewRaw("UPDATE batches SET seen_at = now() WHERE id = ?", id).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // OpenBatch is the gate for e-mails of a batch that are due and go one way: it finds
@@ -222,9 +223,9 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 	err := s.db.NewRaw(`SELECT coalesce(bool_or(e.next_action_at <= now()), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
 		FROM emails AS e WHERE `+waiting, args...).Scan(ctx, &left)
 	if err != nil {
-		return delivery.BatchWaiting{}, translate(err)
+		return delivery.BatchWaiting{}, pg.Translate(err)
 	}
-	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: utc(left.ExpiresAt)}
+	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: pg.UTC(left.ExpiresAt)}
 	if !left.ExpiresAt.IsZero() {
 		out.ExpiresIn = left.ExpiresAt.Sub(left.TxNow)
 		if out.ExpiresIn <= 0 { // another transaction has it locked
@@ -259,7 +260,7 @@ func (s *Store) RecordBatch(ctx context.Context, endings []delivery.Ending) (del
 // RecordFree is RecordBatch for what nobody has locked. The rest is left to be recorded:
 // its outcomes are in the journal, which waits for nobody.
 func (s *Store) RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
-	rec, alone, err := s.chunks.do(ctx, endings)
+	rec, alone, err := s.chunks.Do(ctx, endings)
 	if err != nil && !alone {
 		rec, err = s.recordChunk(ctx, s.changeFree, endings)
 	}
@@ -280,7 +281,7 @@ func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []deliver
 	}
 	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
 		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &endpoints)
-	return endpoints, translate(err)
+	return endpoints, pg.Translate(err)
 }
 
 // chunkRecord is what was recorded of a chunk's endings.
@@ -406,14 +407,14 @@ const noOwner = "00000000-0000-0000-0000-000000000000"
 // Content reads a stored content.
 func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {
 	data, err := readBlob(ctx, s.db, blobID, size)
-	return data, translate(err)
+	return data, pg.Translate(err)
 }
 
 // RenewMany prolongs the leases of attempts that one owner has open.
 func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) error {
 	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
 		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, delivery.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // ClaimBatches leases up to limit batches whose run was not started to owner.
@@ -424,7 +425,7 @@ func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Durat
 		UPDATE batches AS b SET lease_owner = ?, lease_until = now() + ? * interval '1 second' FROM due WHERE b.id = due.id RETURNING b.*`,
 		limit, owner, lease.Seconds()).Scan(ctx, &rows)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	out := make([]delivery.Start, len(rows))
 	for i, r := range rows {

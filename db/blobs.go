@@ -12,6 +12,8 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/schema"
+
+	"github.com/postrider/postrider/db/internal/pg"
 )
 
 type blobRow struct {
@@ -40,7 +42,7 @@ const chunkBytes = 512 << 10
 // storeBlob keeps bytes that are in memory.
 func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
 	sum := sha256.Sum256(data)
-	blob := &blobRow{ID: newID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
+	blob := &blobRow{ID: pg.NewID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
 	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
 		return nil, fmt.Errorf("insert blob: %w", err)
 	}
@@ -84,13 +86,13 @@ const stageLife = time.Hour
 // is left.
 func (s *Store) stage(ctx context.Context, customerID string, content io.Reader) (*blobRow, error) {
 	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE expires_at < now()").Exec(ctx); err != nil {
-		return nil, translate(fmt.Errorf("delete expired blobs: %w", err))
+		return nil, pg.Translate(fmt.Errorf("delete expired blobs: %w", err))
 	}
-	blob := &blobRow{ID: newID(), CustomerID: customerID, SHA256: strings.Repeat("0", 2*sha256.Size)}
+	blob := &blobRow{ID: pg.NewID(), CustomerID: customerID, SHA256: strings.Repeat("0", 2*sha256.Size)}
 	_, err := s.db.NewRaw("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (?, ?, 0, ?, now(), now() + ? * interval '1 second')",
 		blob.ID, blob.CustomerID, blob.SHA256, stageLife.Seconds()).Exec(ctx)
 	if err != nil {
-		return nil, translate(fmt.Errorf("insert blob: %w", err))
+		return nil, pg.Translate(fmt.Errorf("insert blob: %w", err))
 	}
 	if err := s.fill(ctx, blob, content); err != nil {
 		return nil, errors.Join(err, s.discard(ctx, blob))
@@ -112,7 +114,7 @@ func (s *Store) fill(ctx context.Context, blob *blobRow, content io.Reader) erro
 		}
 		digest.Write(buf[:n]) // hash.Hash never fails
 		if err := storeChunk(ctx, s.db, blob.ID, seq, buf[:n]); err != nil {
-			return translate(err)
+			return pg.Translate(err)
 		}
 		blob.Size += int64(n)
 	}
@@ -155,7 +157,7 @@ func (s *Store) discard(ctx context.Context, blob *blobRow) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE id = ? AND expires_at IS NOT NULL", blob.ID).Exec(ctx); err != nil {
-		return translate(fmt.Errorf("discard blob %s: %w", blob.ID, err))
+		return pg.Translate(fmt.Errorf("discard blob %s: %w", blob.ID, err))
 	}
 	return nil
 }
@@ -184,6 +186,11 @@ func readChunk(ctx context.Context, db bun.IDB, id string, seq int) ([]byte, err
 	return chunk.Data, nil
 }
 
+// newBlobReader reads a blob of so many bytes, a chunk at a time.
+func newBlobReader(ctx context.Context, db bun.IDB, id string, size int64) io.Reader {
+	return &blobReader{ctx: ctx, db: db, id: id, left: size}
+}
+
 // blobReader reads stored bytes a chunk at a time.
 type blobReader struct {
 	ctx  context.Context
@@ -201,7 +208,7 @@ func (r *blobReader) Read(p []byte) (int, error) {
 		}
 		data, err := readChunk(r.ctx, r.db, r.id, r.seq)
 		if err != nil {
-			return 0, translate(err)
+			return 0, pg.Translate(err)
 		}
 		r.seq, r.left, r.data = r.seq+1, r.left-int64(len(data)), data
 	}

@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
@@ -47,9 +46,9 @@ type mail struct {
 type change struct {
 	ctx context.Context
 	s   *Store
-	tx  *pipeline
+	tx  *pg.Tx
 	// late writes together with the commit.
-	late  later
+	late  pg.Deferred
 	now   time.Time
 	mails []*mail
 	// froms are senders that were asked about.
@@ -79,6 +78,21 @@ type lockedRow struct {
 	Warmups    bool            `bun:"warmups"`
 }
 
+// findLocked reads e-mails with their recipients, and what endpoints want of them.
+var findLocked = pg.Prepare("find_locked(uuid[])", `SELECT `+emailColumns+`, now() AS tx_now,
+		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients,
+		h.wants, coalesce(h.rest, false) AS hooks_rest,
+		EXISTS (SELECT 1 FROM pauses) AS pauses,
+		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups
+	FROM emails AS e LEFT JOIN LATERAL (
+		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
+		FROM webhook_endpoints AS w, unnest(w.events) AS t
+		WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
+	WHERE e.id = ANY ($1) ORDER BY e.id`)
+
+// lockFree locks those of some e-mails that nobody else has locked.
+var lockFree = pg.Prepare("lock_free(uuid[])", "SELECT id FROM emails WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED")
+
 // change locks the e-mails in the order of their ids, lets fn decide, and
 // writes what it decided. An id that is not there is simply missing from mails.
 func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error) error {
@@ -98,7 +112,7 @@ func (s *Store) change(ctx context.Context, ids []string, fn func(*change) error
 func (s *Store) changeFree(ctx context.Context, ids []string, fn func(*change) error) error {
 	return s.inChange(ctx, func(c *change) error {
 		var free []string
-		err := executed(c.tx, "lock_free", pgdialect.Array(ids)).Scan(ctx, &free)
+		err := lockFree.Query(c.tx, pgdialect.Array(ids)).Scan(ctx, &free)
 		if err != nil {
 			return fmt.Errorf("lock e-mails: %w", err)
 		}
@@ -118,8 +132,8 @@ func (s *Store) changeFree(ctx context.Context, ids []string, fn func(*change) e
 // inChange runs fn in a transaction, and tells about its events once they are true.
 func (s *Store) inChange(ctx context.Context, fn func(*change) error) error {
 	c := &change{ctx: ctx, s: s}
-	err := s.inPipeline(ctx, func(tx *pipeline) error {
-		c.tx, c.late = tx, later{tx}
+	err := s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
+		c.tx, c.late = tx, tx.Deferred()
 		return fn(c)
 	})
 	if err == nil && s.opts.Observe != nil && len(c.told) > 0 {
@@ -139,15 +153,15 @@ func (c *change) lock(ids []string) error {
 // lockRows locks the rows of a query, which is in the order of ids, before the next
 // statement.
 func (c *change) lockRows(query string, args ...any) {
-	c.tx.first("DECLARE locks NO SCROLL CURSOR FOR "+query+" FOR UPDATE", args...)
-	c.tx.first("MOVE ALL IN locks")
-	c.tx.first("CLOSE locks")
+	c.tx.Prefix("DECLARE locks NO SCROLL CURSOR FOR "+query+" FOR UPDATE", args...)
+	c.tx.Prefix("MOVE ALL IN locks")
+	c.tx.Prefix("CLOSE locks")
 }
 
 // read reads e-mails that are locked.
 func (c *change) read(ids []string) error {
 	var rows []lockedRow
-	err := executed(c.tx, "find_locked", pgdialect.Array(ids)).Scan(c.ctx, &rows)
+	err := findLocked.Query(c.tx, pgdialect.Array(ids)).Scan(c.ctx, &rows)
 	if err != nil {
 		return fmt.Errorf("read e-mails: %w", err)
 	}
@@ -170,7 +184,7 @@ func (c *change) mail(id string) (*mail, error) {
 			return m, nil
 		}
 	}
-	return nil, notFound("e-mail")
+	return nil, pg.NotFound("e-mail")
 }
 
 // move takes a recipient to another state, if the table of transitions allows
@@ -300,11 +314,10 @@ func (c *change) flush() error {
 	return c.writeEvents(dirty)
 }
 
-// openAttempts and endAttempts are prepared.
 var (
-	openAttempts = insertOf[openedAttempt]("delivery_attempts")
-	endAttempts  = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
-			transcript = coalesce(v.transcript, a.transcript), done_at = now()` + attemptsPatched + ` AND a.phase <> 'done'`
+	openAttempts = pg.Prepare("open_attempts(jsonb)", pg.InsertOf[openedAttempt]("delivery_attempts"))
+	endAttempts  = pg.PrepareRows("end_attempts(jsonb, bigint, uuid[])", pg.Counted(`UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
+			transcript = coalesce(v.transcript, a.transcript), done_at = now()`+attemptsPatched+` AND a.phase <> 'done'`, "delivery_attempts", "a.email_id"))
 )
 
 // writeAttempts inserts the attempts that were opened and ends those that ended.
@@ -314,7 +327,7 @@ func (c *change) writeAttempts() error {
 		if err != nil {
 			return fmt.Errorf("encode attempts: %w", err)
 		}
-		if _, err := executed(c.late, "open_attempts", string(text)).Exec(c.ctx); err != nil {
+		if _, err := openAttempts.Query(c.late, string(text)).Exec(c.ctx); err != nil {
 			return fmt.Errorf("open attempts: %w", err)
 		}
 	}
@@ -323,13 +336,16 @@ func (c *change) writeAttempts() error {
 		ids[i] = a.EmailID
 		patches[i] = attemptPatch{EmailID: a.EmailID, Attempt: a.Attempt, Owner: a.Owner, Relay: a.Relay, Outcomes: a.Outcomes, Transcript: a.Transcript}
 	}
-	return c.write("end_attempts", ids, patches)
+	return c.write(endAttempts, ids, patches)
 }
+
+// dropOutbox takes back the orders for runs that are there.
+var dropOutbox = pg.Prepare("drop_outbox(uuid[])", "DELETE FROM outbox WHERE email_id = ANY ($1)")
 
 // writeOutbox orders runs, and takes back the orders for those that are there.
 func (c *change) writeOutbox() error {
 	if len(c.started) > 0 {
-		if _, err := executed(c.late, "drop_outbox", pgdialect.Array(c.started)).Exec(c.ctx); err != nil {
+		if _, err := dropOutbox.Query(c.late, pgdialect.Array(c.started)).Exec(c.ctx); err != nil {
 			return fmt.Errorf("delete outbox rows: %w", err)
 		}
 	}
@@ -368,15 +384,16 @@ type emailPatch struct {
 	DeletedAt       *time.Time        `json:"deleted_at"`
 }
 
-// writeEmails and writeRecipients are prepared. Their LIMIT tells the planner how many
-// rows to expect; their second condition has it look them up by id.
+// The LIMIT of writeEmails and writeRecipients tells the planner how many rows to expect;
+// their second condition has it look them up by id.
 var (
-	writeEmails     = updateOf[emailPatch]("emails", "e", "id")
-	writeRecipients = updateOf[recipientPatch]("recipients", "r", "id", "before") + " AND r.status = v.before"
+	writeEmails     = pg.PrepareRows("write_emails(jsonb, bigint, uuid[])", pg.Counted(pg.UpdateOf[emailPatch]("emails", "e", "id"), "emails", "e.id"))
+	writeRecipients = pg.PrepareRows("write_recipients(jsonb, bigint, uuid[])",
+		pg.Counted(pg.UpdateOf[recipientPatch]("recipients", "r", "id", "before")+" AND r.status = v.before", "recipients", "r.id"))
 
-	openedOf         = copier[attemptRow, openedAttempt]()
-	patchOfEmail     = copier[emailRow, emailPatch]()
-	patchOfRecipient = copier[recipientRow, recipientPatch]("Before")
+	openedOf         = pg.Copier[attemptRow, openedAttempt]()
+	patchOfEmail     = pg.Copier[emailRow, emailPatch]()
+	patchOfRecipient = pg.Copier[recipientRow, recipientPatch]("Before")
 )
 
 func (c *change) writeEmails(mails []*mail) error {
@@ -384,7 +401,7 @@ func (c *change) writeEmails(mails []*mail) error {
 	for i, m := range mails {
 		ids[i], patches[i] = m.ID, patchOfEmail(&m.emailRow)
 	}
-	return c.write("write_emails", ids, patches)
+	return c.write(writeEmails, ids, patches)
 }
 
 // recipientPatch is the part of a recipient's row that changes, with the state
@@ -424,12 +441,12 @@ func (c *change) writeRecipients(mails []*mail) error {
 			patches = append(patches, p)
 		}
 	}
-	return c.write("write_recipients", ids, patches)
+	return c.write(writeRecipients, ids, patches)
 }
 
 // write has a prepared statement write rows, passed as one JSON array, together with
 // the commit. Where it does not change that many, nothing is committed.
-func (c *change) write(name string, ids []string, patches any) error {
+func (c *change) write(statement pg.RowsStatement, ids []string, patches any) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -437,19 +454,6 @@ func (c *change) write(name string, ids []string, patches any) error {
 	if err != nil {
 		return fmt.Errorf("encode rows: %w", err)
 	}
-	_, err = executed(c.late, sized(name, len(ids)), string(data), len(ids), pgdialect.Array(ids)).Exec(c.ctx)
+	_, err = statement.Query(c.late, len(ids), string(data), len(ids), pgdialect.Array(ids)).Exec(c.ctx)
 	return err
 }
-
-func orNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-// newID is a version 7 UUID: it sorts by time, which keeps indexes compact.
-func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-// jitter is a draw for delivery.Schedule.Wait.
-func jitter() float64 { return rand.Float64() }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -69,7 +70,7 @@ func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Em
 func (c *change) ownMail(customerID, id string) (*mail, error) {
 	m, err := c.mail(id)
 	if err == nil && m.CustomerID != customerID {
-		return nil, notFound("e-mail")
+		return nil, pg.NotFound("e-mail")
 	}
 	return m, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -37,7 +38,7 @@ type deliveryRow struct {
 func (r *deliveryRow) delivery() endpoint.Delivery {
 	return endpoint.Delivery{
 		ID: endpoint.DeliveryIDPrefix + r.ID, EndpointID: r.EndpointID, EmailID: r.EmailID, Type: r.Type, Body: []byte(r.Body),
-		Attempts: r.Attempts, NextAttemptAt: utc(r.NextAttemptAt), Status: r.Status, LastCode: r.LastCode, LastError: r.LastError, CreatedAt: utc(r.CreatedAt),
+		Attempts: r.Attempts, NextAttemptAt: pg.UTC(r.NextAttemptAt), Status: r.Status, LastCode: r.LastCode, LastError: r.LastError, CreatedAt: pg.UTC(r.CreatedAt),
 	}
 }
 
@@ -58,18 +59,18 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 	}
 	var rows []*deliveryRow
 	q := s.db.NewSelect().Model(&rows).ColumnExpr(listedDeliveryColumns).Where("d.endpoint_id = ?", endpointID).
-		Apply(newestFirst("d", "created_at", after, limit))
+		Apply(pg.NewestFirst("d", "created_at", after, limit))
 	if status != "" {
 		q = q.Where("d.status = ?", status)
 	}
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	sizes, err := s.callBytes(ctx, rows)
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, next = page(rows, within(rows, limit, func(r *deliveryRow) int64 { return sizes[r.ID] + int64(len(r.LastError)) }),
+	rows, next = pg.Page(rows, pg.Within(rows, limit, func(r *deliveryRow) int64 { return sizes[r.ID] + int64(len(r.LastError)) }),
 		func(r *deliveryRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	ids := make([]string, len(rows))
 	for i, r := range rows {
@@ -90,12 +91,12 @@ func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, s
 	}
 	err = s.db.NewRaw(listedCalls+" ORDER BY a.attempt", bun.List(ids), callsMax).Scan(ctx, &calls)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	for _, c := range calls {
 		for i := range out {
 			if ids[i] == c.DeliveryID {
-				out[i].Log = append(out[i].Log, endpoint.Attempt{Number: c.Attempt, At: utc(c.At), Code: c.Code, Duration: time.Duration(c.MS) * time.Millisecond, Error: c.Error, Answer: c.Answer})
+				out[i].Log = append(out[i].Log, endpoint.Attempt{Number: c.Attempt, At: pg.UTC(c.At), Code: c.Code, Duration: time.Duration(c.MS) * time.Millisecond, Error: c.Error, Answer: c.Answer})
 			}
 		}
 	}
@@ -126,7 +127,7 @@ func (s *Store) callBytes(ctx context.Context, rows []*deliveryRow) (map[string]
 	for _, size := range sizes {
 		out[size.DeliveryID] = size.Bytes
 	}
-	return out, translate(err)
+	return out, pg.Translate(err)
 }
 
 // RetryDelivery makes a delivery due before all others, whatever has become of it,
@@ -134,11 +135,11 @@ func (s *Store) callBytes(ctx context.Context, rows []*deliveryRow) (map[string]
 func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string) (endpoint.Delivery, error) {
 	id, ok := strings.CutPrefix(deliveryID, endpoint.DeliveryIDPrefix)
 	var row deliveryRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewSelect().Model(&row).ColumnExpr(deliveryColumns).Join("JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND w.deleted_at IS NULL").
 			Where("d.id::text = ?", id).Where("w.customer_id = ?", customerID).For("UPDATE OF d").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) || !ok {
-			return notFound("webhook delivery")
+			return pg.NotFound("webhook delivery")
 		}
 		if err != nil {
 			return err
@@ -175,7 +176,7 @@ func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since
 	if len(types) == 0 {
 		types = e.Events
 	}
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if err := s.missing(ctx, tx, e, since, until, types); err != nil {
 			return err
 		}
@@ -248,7 +249,7 @@ func (s *Store) writeMissing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint
 		if !slices.Contains(types, kind) {
 			continue
 		}
-		rows = append(rows, &deliveryRow{ID: newID(), EndpointID: e.ID, EmailID: ev.EmailID, EventID: ev.ID, Type: kind, Body: string(body),
+		rows = append(rows, &deliveryRow{ID: pg.NewID(), EndpointID: e.ID, EmailID: ev.EmailID, EventID: ev.ID, Type: kind, Body: string(body),
 			Status: endpoint.StatusPending, NextAttemptAt: now, CreatedAt: now})
 	}
 	if len(rows) == 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -27,7 +28,7 @@ func directEmail(ctx context.Context, idb bun.IDB, d delivery.DirectStart) (*del
 	if err != nil {
 		return nil, err
 	}
-	row.Final, row.AcceptedAt = row.Status.Final(), utc(row.AcceptedAt)
+	row.Final, row.AcceptedAt = row.Status.Final(), pg.UTC(row.AcceptedAt)
 	return &row.DirectEmail, nil
 }
 
@@ -35,7 +36,7 @@ func directEmail(ctx context.Context, idb bun.IDB, d delivery.DirectStart) (*del
 // if there is none.
 func (s *Store) DirectEmail(ctx context.Context, d delivery.DirectStart) (*delivery.DirectEmail, error) {
 	out, err := directEmail(ctx, s.db, d)
-	return out, translate(err)
+	return out, pg.Translate(err)
 }
 
 // AcceptDirect stores the message of a run that exists, as an e-mail of that run's
@@ -43,7 +44,7 @@ func (s *Store) DirectEmail(ctx context.Context, d delivery.DirectStart) (*deliv
 // however concurrently it comes; another one is a Failure with CodeIdempotencyConflict.
 // It refuses what Accept refuses.
 func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (out delivery.DirectEmail, err error) {
-	release, err := s.lone.acquire(ctx, d.CustomerID)
+	release, err := s.lone.Acquire(ctx, d.CustomerID)
 	if err != nil {
 		return out, err
 	}
@@ -51,7 +52,7 @@ func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.Di
 	if err := s.leaveWorkflowID(ctx, d); err != nil {
 		return out, err
 	}
-	id := newID()
+	id := pg.NewID()
 	err = s.inChange(ctx, func(c *change) error {
 		name, keyed := d.Name()
 		// Whoever comes at the same time waits here for the first to commit.
@@ -101,7 +102,7 @@ func (s *Store) leaveWorkflowID(ctx context.Context, d delivery.DirectStart) err
 		AND NOT (d.customer_id = ?2 AND d.namespace = ?3 AND d.keyed = ?4 AND d.name = ?5)`,
 		d.WorkflowID, d.RunID, d.CustomerID, d.Namespace, keyed, name).Scan(ctx, &ids)
 	if err != nil || len(ids) == 0 {
-		return translate(err)
+		return pg.Translate(err)
 	}
 	return s.change(ctx, ids, func(c *change) error {
 		for _, m := range c.mails {
@@ -124,5 +125,5 @@ func (s *Store) leaveWorkflowID(ctx context.Context, d delivery.DirectStart) err
 func (s *Store) LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error) {
 	workflowID = email.WorkflowIDPrefix + emailID
 	_, err = s.db.NewRaw("UPDATE emails SET workflow_id = ? WHERE id = ? AND status IN ('queued', 'sending')", workflowID, emailID).Exec(ctx)
-	return workflowID, translate(err)
+	return workflowID, pg.Translate(err)
 }

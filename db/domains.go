@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
@@ -23,7 +24,7 @@ type domainRow struct {
 }
 
 func (r *domainRow) domain() account.Domain {
-	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: utc(r.VerifiedAt), CreatedAt: utc(r.CreatedAt)}
+	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: pg.UTC(r.VerifiedAt), CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
 // AddDomain gives a customer a sender domain (lower-case A-labels), verified if
@@ -35,7 +36,7 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 		return account.Domain{}, err
 	}
 	var row domainRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewRaw("SELECT id, customer_id, name, verified_at, created_at FROM domains WHERE customer_id = ? AND name = ? FOR UPDATE", customerID, name).Scan(ctx, &row)
 		if err == nil && (!verified || !row.VerifiedAt.IsZero()) {
 			return nil
@@ -46,7 +47,7 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 		err = tx.NewRaw(`INSERT INTO domains (id, customer_id, name, verified_at) VALUES (?, ?, ?, CASE WHEN ? THEN now() END)
 			ON CONFLICT (customer_id, name) DO UPDATE SET verified_at = coalesce(domains.verified_at, excluded.verified_at)
 			RETURNING id, customer_id, name, verified_at, created_at`,
-			newID(), customerID, name, verified).Scan(ctx, &row)
+			pg.NewID(), customerID, name, verified).Scan(ctx, &row)
 		if err := verifiedElsewhere(err, name); err != nil {
 			return err
 		}
@@ -61,7 +62,7 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 }
 
 func verifiedElsewhere(err error, name string) error {
-	if uniqueViolation(err) == "domains_verified_once" {
+	if pg.UniqueViolation(err) == "domains_verified_once" {
 		return email.Fail(email.CodeConflict, "another customer has verified the domain %s; take it from that customer first", name)
 	}
 	return err
@@ -72,11 +73,11 @@ func verifiedElsewhere(err error, name string) error {
 // Calling it again changes nothing. A domain that another customer has verified is a
 // conflict.
 func (s *Store) VerifyDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error) {
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		var was bool
 		err := tx.NewRaw("SELECT verified_at IS NOT NULL FROM domains WHERE customer_id = ? AND name = ? FOR UPDATE", customerID, name).Scan(ctx, &was)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("domain")
+			return pg.NotFound("domain")
 		}
 		if err != nil || was == verified {
 			return err
@@ -117,11 +118,11 @@ func unlockDomain(ctx context.Context, tx bun.Tx, name string) error {
 // Domains lists a customer's sender domains, newest first, without their warm-ups.
 func (s *Store) Domains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Domain, next *email.Cursor, err error) {
 	var rows []*domainRow
-	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).Apply(newestFirst("d", "created_at", after, limit))
+	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).Apply(pg.NewestFirst("d", "created_at", after, limit))
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *domainRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *domainRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	for _, r := range rows {
 		out = append(out, r.domain())
 	}
@@ -134,10 +135,10 @@ func (s *Store) Domains(ctx context.Context, customerID string, after email.Curs
 // ten minutes.
 func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) (account.Domain, error) {
 	var row domainRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewRaw("DELETE FROM domains WHERE customer_id = ? AND name = ? RETURNING id, customer_id, name, verified_at, created_at", customerID, name).Scan(ctx, &row)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("domain")
+			return pg.NotFound("domain")
 		}
 		if err == nil && !row.VerifiedAt.IsZero() {
 			err = lockDomain(ctx, tx, customerID, name)

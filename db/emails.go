@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -21,10 +20,10 @@ func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, 
 	var row emailRow
 	err := s.db.NewSelect().Model(&row).Where("e.id = ?", id).Where("e.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return email.Email{}, notFound("e-mail")
+		return email.Email{}, pg.NotFound("e-mail")
 	}
 	if err != nil {
-		return email.Email{}, translate(err)
+		return email.Email{}, pg.Translate(err)
 	}
 	out, err := s.assemble(ctx, []*emailRow{&row}, whole)
 	if err != nil {
@@ -47,7 +46,7 @@ type headRow struct {
 // on the last one.
 func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
 	place := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
-		Apply(matching(f)).Apply(newestFirst("e", "created_at", after, limit))
+		Apply(matching(f)).Apply(pg.NewestFirst("e", "created_at", after, limit))
 	var heads []headRow
 	err = s.db.NewRaw(`WITH p AS MATERIALIZED (?0)
 		SELECT p.id, p.created_at, octet_length(e.subject) + octet_length(e.metadata::text) + octet_length(e.reply_to::text)
@@ -58,9 +57,9 @@ func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, a
 				FROM attachments AS at WHERE at.email_id = p.id) END AS bytes
 		FROM p JOIN emails AS e ON e.id = p.id ORDER BY p.created_at DESC, p.id DESC`, place, email.MaxListedText).Scan(ctx, &heads)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	heads, next = page(heads, within(heads, limit, func(h headRow) int64 { return h.Bytes }), func(h headRow) (time.Time, string) { return h.CreatedAt, h.ID })
+	heads, next = pg.Page(heads, pg.Within(heads, limit, func(h headRow) int64 { return h.Bytes }), func(h headRow) (time.Time, string) { return h.CreatedAt, h.ID })
 	if len(heads) == 0 {
 		return nil, next, nil
 	}
@@ -70,7 +69,7 @@ func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, a
 	}
 	var rows []*emailRow
 	if err := s.db.NewSelect().Model(&rows).Where("e.id IN (?)", bun.List(ids)).Order("e.created_at DESC", "e.id DESC").Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	out, err = s.assemble(ctx, rows, listed)
 	for i := range out {
@@ -85,9 +84,9 @@ func (s *Store) ContentBytes(ctx context.Context, customerID, id string) (n int6
 	err = s.db.NewRaw(`SELECT octet_length(c.body_text)::bigint + octet_length(c.body_html) + octet_length(c.calendar)
 		FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ? AND e.customer_id = ?`, id, customerID).Scan(ctx, &n)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, notFound("e-mail")
+		return 0, pg.NotFound("e-mail")
 	}
-	return n, translate(err)
+	return n, pg.Translate(err)
 }
 
 // whole reads all of an e-mail's content, listed what a list shows of it.
@@ -113,16 +112,16 @@ func (s *Store) assemble(ctx context.Context, rows []*emailRow, content func(*bu
 	}
 	var rs []*recipientRow
 	if err := s.db.NewSelect().Model(&rs).Where("r.email_id IN (?)", bun.List(ids)).Order("r.position").Scan(ctx); err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	var cs []*contentRow
 	if err := s.db.NewSelect().Model(&cs).Apply(content).Where("c.email_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	var as []*attachmentRow
 	if attached {
 		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.List(ids)).Order("at.position").Scan(ctx); err != nil {
-			return nil, translate(err)
+			return nil, pg.Translate(err)
 		}
 	}
 	callbacks, err := s.callbacks(ctx, rows)
@@ -163,7 +162,7 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 	}
 	var es []*endpointRow
 	if err := s.db.NewSelect().Model(&es).Column("id", "url").Where("w.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	for _, e := range es {
 		out[e.ID] = e.URL
@@ -181,7 +180,7 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 	}
 	m, ok := ms[emailID]
 	if !ok {
-		return m, notFound("e-mail")
+		return m, pg.NotFound("e-mail")
 	}
 	if m.Attachments, err = m.Carried(); err != nil {
 		return email.Message{}, err
@@ -189,11 +188,16 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 	for i := range m.Attachments {
 		a := &m.Attachments[i]
 		if a.Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
-			return email.Message{}, translate(err)
+			return email.Message{}, pg.Translate(err)
 		}
 	}
 	return m, nil
 }
+
+// findMessages reads e-mails with their contents and recipients.
+var findMessages = pg.Prepare("find_messages(uuid[])", `SELECT `+emailColumns+`, c.body_text, c.text_from_html, c.body_html, c.calendar_method, c.calendar, c.headers,
+		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients
+	FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ANY ($1)`)
 
 // Outgoing reads the messages of e-mails that are about to be rendered, all of their
 // attachments without their contents; see Content. An id that is not there is missing.
@@ -208,8 +212,8 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 		Headers      []headerJSON    `bun:"headers,type:jsonb"`
 		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
 	}
-	if err := executed(s.db, "find_messages", pgdialect.Array(ids)).Scan(ctx, &rows); err != nil {
-		return nil, translate(err)
+	if err := findMessages.Query(s.db, pgdialect.Array(ids)).Scan(ctx, &rows); err != nil {
+		return nil, pg.Translate(err)
 	}
 	var attached []string
 	for i := range rows {
@@ -221,7 +225,7 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 	if len(attached) > 0 {
 		var as []*attachmentRow
 		if err := s.db.NewSelect().Model(&as).Where("at.email_id IN (?)", bun.List(attached)).Order("at.position").Scan(ctx); err != nil {
-			return nil, translate(err)
+			return nil, pg.Translate(err)
 		}
 		for _, a := range as {
 			attachments[a.EmailID] = append(attachments[a.EmailID], a)
@@ -235,59 +239,6 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 	return out, nil
 }
 
-// StoreAttachment keeps what a reference was resolved to: content, read to its
-// end, with name and type; or, for an optional one that cannot be had, its Problem,
-// and then content is nil. It answers with the attachment as it is stored. Storing
-// it again changes nothing. An error of content comes back in the chain.
-func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.Attachment, content io.Reader) (email.Attachment, error) {
-	if a.Problem != "" {
-		return s.attach(ctx, a, nil)
-	}
-	blob, err := s.stage(ctx, customerID, content)
-	if err != nil {
-		return a, err
-	}
-	out, err := s.attach(ctx, a, blob)
-	if err != nil || out.BlobID != blob.ID {
-		err = errors.Join(err, s.discard(ctx, blob))
-	}
-	return out, err
-}
-
-// attach writes what became of an attachment, unless another has.
-func (s *Store) attach(ctx context.Context, a email.Attachment, blob *blobRow) (email.Attachment, error) {
-	var row attachmentRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
-		// The e-mail first, as everywhere: its size is to change.
-		var emailID string
-		err := tx.NewRaw("SELECT e.id FROM emails AS e WHERE e.id = (SELECT email_id FROM attachments WHERE id = ?) FOR UPDATE", a.ID).Scan(ctx, &emailID)
-		if err != nil {
-			return fmt.Errorf("lock the e-mail of attachment %s: %w", a.ID, err)
-		}
-		if err := tx.NewSelect().Model(&row).Where("at.id = ?", a.ID).Scan(ctx); err != nil {
-			return fmt.Errorf("read attachment %s: %w", a.ID, err)
-		}
-		if row.BlobID != "" || row.Problem != "" {
-			return nil
-		}
-		if row.Problem = cleanText(a.Problem); blob != nil {
-			if err := keep(ctx, tx, blob); err != nil {
-				return err
-			}
-			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256
-			row.Filename, row.Type = a.Filename, a.Type
-			if _, err := tx.NewRaw("UPDATE emails SET size_bytes = size_bytes + ? WHERE id = ?", row.Size, emailID).Exec(ctx); err != nil {
-				return fmt.Errorf("update the e-mail's size: %w", err)
-			}
-		}
-		if _, err := tx.NewUpdate().Model(&row).WherePK().Column("blob_id", "size", "sha256", "filename", "type", "problem").Exec(ctx); err != nil {
-			return fmt.Errorf("update attachment %s: %w", a.ID, err)
-		}
-		return nil
-	})
-	return row.attachment(), err
-}
-
 // HasEmail reports whether id names an e-mail of any customer. What is no UUID names none.
 func (s *Store) HasEmail(ctx context.Context, id string) (bool, error) {
 	parsed, err := uuid.Parse(id)
@@ -295,5 +246,5 @@ func (s *Store) HasEmail(ctx context.Context, id string) (bool, error) {
 		return false, nil
 	}
 	found, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", parsed).Exists(ctx)
-	return found, translate(err)
+	return found, pg.Translate(err)
 }

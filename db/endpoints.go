@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -47,8 +48,8 @@ func (r *endpointRow) endpoint() endpoint.Endpoint {
 	return endpoint.Endpoint{
 		ID: r.ID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Format: r.Format, Events: r.Events,
 		Tags: r.Tags, Streams: r.Streams, Disabled: !r.DisabledAt.IsZero(), DisabledReason: r.DisabledReason,
-		Failures: r.Failures, FailingSince: utc(r.FailingSince), BlockedUntil: utc(r.BlockedUntil), WarnedAt: utc(r.WarnedAt), LastError: r.LastError,
-		CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt),
+		Failures: r.Failures, FailingSince: pg.UTC(r.FailingSince), BlockedUntil: pg.UTC(r.BlockedUntil), WarnedAt: pg.UTC(r.WarnedAt), LastError: r.LastError,
+		CreatedAt: pg.UTC(r.CreatedAt), UpdatedAt: pg.UTC(r.UpdatedAt),
 	}
 }
 
@@ -58,30 +59,30 @@ type keptSecret struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
+// secretColumn holds the sealed secrets.
+var secretColumn = pg.RegisterSealed("webhook_endpoints", "id", "secret_sealed")
+
 // sealSecrets seals with the key that seals now, which stays so until the end of tx.
 func (s *Store) sealSecrets(ctx context.Context, tx bun.Tx, endpointID string, secrets []endpoint.Secret) ([]byte, error) {
-	index, err := s.sealingKey(ctx, tx)
+	plain, err := plainSecrets(secrets)
 	if err != nil {
 		return nil, err
 	}
-	return sealSecretsWith(s.keys[index], endpointID, secrets)
+	return s.Keys.Seal(ctx, tx, endpointID, plain)
 }
 
-func sealSecretsWith(key *sealer, endpointID string, secrets []endpoint.Secret) ([]byte, error) {
+// plainSecrets are secrets as they are sealed.
+func plainSecrets(secrets []endpoint.Secret) ([]byte, error) {
 	kept := make([]keptSecret, len(secrets))
 	for i, sec := range secrets {
 		kept[i] = keptSecret{Secret: sec.Reveal(), Until: sec.ValidUntil}
 	}
-	plain, err := json.Marshal(kept)
-	if err != nil {
-		return nil, err
-	}
-	return key.sealFor(endpointID, plain), nil
+	return json.Marshal(kept)
 }
 
 // openSecrets reads what sealSecrets made, or the one secret of an earlier version.
 func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret, error) {
-	plain, err := s.keys.openFor(endpointID, sealed)
+	plain, err := s.Keys.Open(endpointID, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 	if err != nil {
 		return "", err
 	}
-	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
+	row := endpointRow{ID: pg.NewID(), CustomerID: customerID, Kind: endpoint.KindCustomer, Method: "POST", DisabledAt: time.Now(), DisabledReason: reasonNoURL}
 	row.Events = endpoint.DefaultEvents(endpoint.FormatStandard)
 	row.Format, row.Tags, row.Streams = endpoint.FormatStandard, []string{}, []string{}
 	if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
@@ -181,10 +182,10 @@ func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, e
 	var row endpointRow
 	err := s.db.NewSelect().Model(&row).Column("id", "secret_sealed").Where("w.customer_id = ?", customerID).Where("w.kind = ?", endpoint.KindCustomer).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", notFound("customer")
+		return "", pg.NotFound("customer")
 	}
 	if err != nil {
-		return "", translate(err)
+		return "", pg.Translate(err)
 	}
 	return s.newest(row)
 }
@@ -195,7 +196,7 @@ func (c *change) callback(customerID, url string) (id string, err error) {
 	if url == "" {
 		return "", nil
 	}
-	row := endpointRow{ID: newID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
+	row := endpointRow{ID: pg.NewID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
 		Events: endpoint.Outcomes(), Tags: []string{}, Streams: []string{}}
 	for range 2 {
 		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
@@ -218,9 +219,9 @@ func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out en
 	if err != nil {
 		return endpoint.Endpoint{}, "", err
 	}
-	row := endpointRow{ID: newID(), CustomerID: e.CustomerID, Kind: endpoint.KindEndpoint}
+	row := endpointRow{ID: pg.NewID(), CustomerID: e.CustomerID, Kind: endpoint.KindEndpoint}
 	row.take(e)
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
 			return err
 		}
@@ -253,7 +254,7 @@ func (s *Store) Endpoints(ctx context.Context, customerID string) ([]endpoint.En
 	err := s.db.NewSelect().Model(&rows).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Where("w.url <> ''").
 		OrderExpr("w.kind = 'callback', w.created_at, w.id").Limit(1000).Scan(ctx)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	out := make([]endpoint.Endpoint, len(rows))
 	for i := range rows {
@@ -267,18 +268,18 @@ func (s *Store) Endpoint(ctx context.Context, customerID, id string) (endpoint.E
 	var row endpointRow
 	err := s.db.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return endpoint.Endpoint{}, notFound("webhook endpoint")
+		return endpoint.Endpoint{}, pg.NotFound("webhook endpoint")
 	}
-	return row.endpoint(), translate(err)
+	return row.endpoint(), pg.Translate(err)
 }
 
 // changeEndpoint locks an endpoint, lets fn change it, and writes it back.
 func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action string, fn func(tx bun.Tx, row *endpointRow) error) (endpoint.Endpoint, error) {
 	var row endpointRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").For("NO KEY UPDATE").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("webhook endpoint")
+			return pg.NotFound("webhook endpoint")
 		}
 		if err != nil {
 			return err
@@ -384,9 +385,35 @@ func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoi
 	if err != nil {
 		return endpoint.Delivery{}, err
 	}
-	row := deliveryRow{ID: newID(), EndpointID: id, EventID: newID(), Type: endpoint.TypeTest, Body: string(body), Status: endpoint.StatusPending, Asked: true, NextAttemptAt: now, CreatedAt: now}
+	row := deliveryRow{ID: pg.NewID(), EndpointID: id, EventID: pg.NewID(), Type: endpoint.TypeTest, Body: string(body), Status: endpoint.StatusPending, Asked: true, NextAttemptAt: now, CreatedAt: now}
 	if _, err := s.db.NewInsert().Model(&row).Exec(ctx); err != nil {
-		return endpoint.Delivery{}, translate(err)
+		return endpoint.Delivery{}, pg.Translate(err)
 	}
 	return row.delivery(), nil
+}
+
+// ResetSecretKey is for a key that is lost: Options.SecretKey seals from now on,
+// and webhook endpoints whose secret opens with neither key get a new one, which
+// their customers have to be given. It returns these endpoints.
+func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint, err error) {
+	err = s.Keys.Reset(ctx, secretColumn, func(tx bun.Tx, id string, seal func(plain []byte) []byte) error {
+		fresh, err := endpoint.NewSecret()
+		if err != nil {
+			return err
+		}
+		plain, err := plainSecrets([]endpoint.Secret{fresh})
+		if err != nil {
+			return err
+		}
+		row := endpointRow{ID: id, SecretSealed: seal(plain)}
+		if err := tx.NewUpdate().Model(&row).WherePK().Column("secret_sealed").Set("updated_at = ?", time.Now()).Returning("*").Scan(ctx); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, row.CustomerID, "webhook.secret_lost", id, row.URL); err != nil {
+			return err
+		}
+		changed = append(changed, row.endpoint())
+		return nil
+	})
+	return changed, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -24,9 +25,9 @@ func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string, aft
 	var rows []eventRow
 	err = s.db.NewSelect().Model(&rows).Where("ev.email_id = ?", emailID).Where("ev.sequence > ?", after).Order("ev.sequence").Limit(eventsMax + 1).Scan(ctx)
 	if err != nil {
-		return nil, 0, translate(err)
+		return nil, 0, pg.Translate(err)
 	}
-	n := within(rows, eventsMax, func(r eventRow) int64 { return int64(len(r.SMTPText)) })
+	n := pg.Within(rows, eventsMax, func(r eventRow) int64 { return int64(len(r.SMTPText)) })
 	if n < len(rows) {
 		next = rows[n-1].Sequence
 	}
@@ -37,9 +38,9 @@ func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string, aft
 func (s *Store) known(ctx context.Context, customerID, emailID string) error {
 	known, err := s.db.NewSelect().Model((*emailRow)(nil)).Where("e.id = ?", emailID).Where("e.customer_id = ?", customerID).Exists(ctx)
 	if err == nil && !known {
-		return notFound("e-mail")
+		return pg.NotFound("e-mail")
 	}
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // feedRow is an event with its place in the feed.
@@ -61,7 +62,7 @@ func (s *Store) Feed(ctx context.Context, customerID, after string, limit int) (
 	err = s.db.NewRaw(`SELECT ev.* FROM email_events AS ev WHERE ev.customer_id = ? AND (ev.txid, ev.id) > (?::xid8, ?::uuid)
 		AND ev.txid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY ev.txid, ev.id LIMIT ?`, customerID, txid, id, limit).Scan(ctx, &rows)
 	if err != nil {
-		return nil, "", translate(err)
+		return nil, "", pg.Translate(err)
 	}
 	next = after
 	for _, r := range rows {

@@ -3,7 +3,11 @@ package db
 import (
 	"context"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -28,7 +32,10 @@ func (s *Store) RecordChunks(ctx context.Context, chunks [][]delivery.Ending) ([
 }
 
 // MarksWait waits until so many marks are waiting behind those that are being written.
-func (s *Store) MarksWait(t *testing.T, n int) { s.marks.wait(t, n) }
+func (s *Store) MarksWait(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { waiting, _ := s.marks.Count(); return waiting == n }, time.Minute, time.Millisecond)
+}
 
 // AcceptMany accepts messages of customers.
 func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string, ms []email.Message) ([]*email.Email, error) {
@@ -40,12 +47,7 @@ func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string
 }
 
 // SealedColumns are the columns that a rotation of the secret key goes through.
-func SealedColumns() (out []string) {
-	for _, c := range sealedColumns {
-		out = append(out, c.table+"."+c.column)
-	}
-	return out
-}
+func SealedColumns() []string { return pg.SealedColumns() }
 
 // SealedBatch is how many secrets one transaction of a rotation seals anew.
-const SealedBatch = sealedBatch
+const SealedBatch = pg.SealedBatch

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -29,7 +29,7 @@ type fileRow struct {
 
 func (r *fileRow) file() email.File {
 	return email.File{
-		ID: r.ID, CustomerID: r.CustomerID, Filename: r.Filename, Type: r.Type, Size: r.Size, SHA256: r.SHA256, CreatedAt: utc(r.CreatedAt),
+		ID: r.ID, CustomerID: r.CustomerID, Filename: r.Filename, Type: r.Type, Size: r.Size, SHA256: r.SHA256, CreatedAt: pg.UTC(r.CreatedAt),
 	}
 }
 
@@ -41,8 +41,8 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 	if err != nil {
 		return email.File{}, err
 	}
-	row := &fileRow{ID: newID(), CustomerID: customerID, BlobID: blob.ID, Filename: f.Filename, Type: f.Type, Size: blob.Size, SHA256: blob.SHA256}
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	row := &fileRow{ID: pg.NewID(), CustomerID: customerID, BlobID: blob.ID, Filename: f.Filename, Type: f.Type, Size: blob.Size, SHA256: blob.SHA256}
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if err := keep(ctx, tx, blob); err != nil {
 			return err
 		}
@@ -61,11 +61,11 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 // Files lists a customer's uploaded files, newest first.
 func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.File, next *email.Cursor, err error) {
 	var rows []*fileRow
-	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Apply(newestFirst("f", "created_at", after, limit))
+	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Apply(pg.NewestFirst("f", "created_at", after, limit))
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *fileRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *fileRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	for _, r := range rows {
 		out = append(out, r.file())
 	}
@@ -88,17 +88,17 @@ func (s *Store) FileContent(ctx context.Context, customerID, id string) (email.F
 	if err != nil {
 		return email.File{}, nil, err
 	}
-	return row.file(), &blobReader{ctx: ctx, db: s.db, id: row.BlobID, left: row.Size}, nil
+	return row.file(), newBlobReader(ctx, s.db, row.BlobID, row.Size), nil
 }
 
 func (s *Store) fileRow(ctx context.Context, customerID, id string) (*fileRow, error) {
 	var row fileRow
 	err := s.db.NewSelect().Model(&row).Where("f.id = ?", id).Where("f.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("file")
+		return nil, pg.NotFound("file")
 	}
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	return &row, nil
 }
@@ -107,11 +107,11 @@ func (s *Store) fileRow(ctx context.Context, customerID, id string) (*fileRow, e
 // refers to them.
 func (s *Store) DeleteFile(ctx context.Context, customerID, id string) (email.File, error) {
 	var row fileRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		// This waits for whoever is accepting an e-mail with the file.
 		err := tx.NewDelete().Model(&row).Where("f.id = ?", id).Where("f.customer_id = ?", customerID).Returning("*").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("file")
+			return pg.NotFound("file")
 		}
 		if err != nil {
 			return fmt.Errorf("delete file: %w", err)
@@ -128,67 +128,23 @@ func (s *Store) DeleteFile(ctx context.Context, customerID, id string) (email.Fi
 	return row.file(), nil
 }
 
-// attachFiles gives references to files what the files have: the bytes, and name
-// and type where the message has none of its own. The files cannot be deleted
-// until the transaction ends.
-func (c *change) attachFiles(customerID string, m email.Message) ([]email.Attachment, error) {
-	var ids []string
-	for _, a := range m.Attachments {
-		if refersToFile(a) {
-			ids = append(ids, a.ReferenceID)
-		}
-	}
-	if len(ids) == 0 {
-		return m.Attachments, nil
-	}
+// storedFile is a file and where its bytes are.
+type storedFile struct {
+	email.File
+	BlobID string
+}
+
+// lockFiles reads those of a customer's files that have one of the ids, by id. They cannot be
+// deleted until the transaction ends.
+func lockFiles(ctx context.Context, tx bun.IDB, customerID string, ids []string) (map[string]storedFile, error) {
 	var rows []*fileRow
-	err := c.tx.NewSelect().Model(&rows).Where("f.id IN (?)", bun.List(ids)).Where("f.customer_id = ?", customerID).Order("f.id").For("SHARE").Scan(c.ctx)
+	err := tx.NewSelect().Model(&rows).Where("f.id IN (?)", bun.List(ids)).Where("f.customer_id = ?", customerID).Order("f.id").For("SHARE").Scan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read files: %w", err)
 	}
-	files := make(map[string]*fileRow, len(rows))
+	out := make(map[string]storedFile, len(rows))
 	for _, r := range rows {
-		files[r.ID] = r
+		out[r.ID] = storedFile{r.file(), r.BlobID}
 	}
-	m.Attachments = slices.Clone(m.Attachments)
-	refusal := email.Fail(email.CodeInvalidRequest, "the request is not valid; errors says where and why")
-	for i := range m.Attachments {
-		a := &m.Attachments[i]
-		if !refersToFile(*a) {
-			continue
-		}
-		pointer := fmt.Sprintf("/attachments/%d/reference_id", i)
-		f := files[a.ReferenceID]
-		if f == nil {
-			refusal.Fields = append(refusal.Fields, email.FieldError{Pointer: pointer, Code: string(email.CodeNotFound),
-				Detail: "there is no such file: upload it with POST /v1.0/files, and give the id in the answer"})
-			continue
-		}
-		a.BlobID, a.Size, a.SHA256 = f.BlobID, f.Size, f.SHA256
-		if a.Filename == "" {
-			a.Filename = f.Filename
-		}
-		if a.Type == "" {
-			a.Type = f.Type
-		}
-		// It was checked when it was uploaded, perhaps against another list.
-		if why := c.s.opts.Blocked.Name(a.Filename); why != "" {
-			refusal.Fields = append(refusal.Fields, email.FieldError{Pointer: pointer, Code: string(email.CodeBlocked), Detail: why + ": put the file where it can be downloaded, and send the link"})
-		}
-	}
-	if len(refusal.Fields) > 0 {
-		return nil, refusal
-	}
-	if size := m.Size(); size > c.s.opts.MaxMessageBytes {
-		f := email.Fail(email.CodeTooLarge, "text, HTML and attachments have %d bytes together, the limit is %d: put large files where they can be downloaded, and send the links", size, c.s.opts.MaxMessageBytes)
-		f.Fields = []email.FieldError{{Pointer: "/attachments", Code: string(f.Code), Detail: f.Detail}}
-		return nil, f
-	}
-	return m.Attachments, nil
-}
-
-// refersToFile tells a file from content, which has no reference yet, and from
-// what is sent again.
-func refersToFile(a email.Attachment) bool {
-	return a.ReferenceType == email.ReferenceFile && a.Content == nil && a.BlobID == ""
+	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -26,7 +27,7 @@ const throttleLook = 15 * time.Minute
 func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	out := make([]delivery.Opening, len(reqs))
 	for i, req := range reqs {
-		o, alone, err := s.opens.do(ctx, req)
+		o, alone, err := s.opens.Do(ctx, req)
 		if !alone && (err != nil || o.Verdict == "") {
 			o, err = s.openAlone(ctx, req)
 		}
@@ -369,11 +370,11 @@ func stateOf(e *emailRow, now time.Time) email.State {
 	case e.AttemptOpen:
 		st.NextAttempt = e.Attempts
 	case e.Held:
-		st.Waiting, st.HeldBy, st.NextAt = email.WaitingHeld, e.holders(), utc(e.NextActionAt)
+		st.Waiting, st.HeldBy, st.NextAt = email.WaitingHeld, e.holders(), pg.UTC(e.NextActionAt)
 	case e.Paused:
-		st.Waiting, st.NextAt = email.WaitingPaused, utc(e.NextActionAt)
+		st.Waiting, st.NextAt = email.WaitingPaused, pg.UTC(e.NextActionAt)
 	case e.ThrottledUntil.After(now), e.ThrottledBy != "" && e.NextActionAt.After(now):
-		st.Waiting, st.ThrottledBy, st.NextAt = email.WaitingThrottled, e.ThrottledBy, utc(e.NextActionAt)
+		st.Waiting, st.ThrottledBy, st.NextAt = email.WaitingThrottled, e.ThrottledBy, pg.UTC(e.NextActionAt)
 		if look := now.Add(throttleLook).UTC(); look.Before(st.NextAt) && !e.ThrottledBy.IsWarmup() {
 			st.NextAt = look
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -37,16 +38,15 @@ type attemptPatch struct {
 	Bytes      int64              `json:"message_bytes,omitempty"`
 }
 
-// markAttempts and finishAttempts are prepared.
 var (
-	markAttempts = `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
-		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'` +
-		attemptsPatched + ` AND a.owner = v.owner AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`
-	finishAttempts = `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
-		transcript = v.transcript, done_at = now()` + attemptsPatched + ` AND a.owner = v.owner AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`
+	markAttempts = pg.PrepareRows("mark_attempts(jsonb, bigint, uuid[], float8)", `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
+		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'`+
+		attemptsPatched+` AND a.owner = v.owner AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`)
+	finishAttempts = pg.PrepareRows("finish_attempts(jsonb, bigint, uuid[])", `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
+		transcript = v.transcript, done_at = now()`+attemptsPatched+` AND a.owner = v.owner AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`)
 
 	// attemptsPatched joins attemptPatches to the attempts that they are of.
-	attemptsPatched = patched[attemptPatch]("a", "email_id") + " AND a.attempt = v.attempt AND a.part = 1"
+	attemptsPatched = pg.Patched[attemptPatch]("a", "email_id") + " AND a.attempt = v.attempt AND a.part = 1"
 )
 
 // MarkSent notes that final dots are about to be written. Those of the attempts
@@ -54,12 +54,12 @@ var (
 // error, or when ctx ends first: what is in the journal is not known then.
 func (s *Store) MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error) {
 	// Well within the leases that begin with it.
-	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.CoalesceTimeout)
 	defer cancel()
 	if len(marks) != 1 {
 		return s.markMany(ctx, marks)
 	}
-	mine, _, err := s.marks.do(ctx, marks[0])
+	mine, _, err := s.marks.Do(ctx, marks[0])
 	return []bool{mine}, err
 }
 
@@ -69,7 +69,7 @@ func (s *Store) markMany(ctx context.Context, marks []delivery.Mark) (ours []boo
 		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,
 			Outcomes: cleanOutcomes(m.IfSilent), SHA256: m.MessageSHA256, Bytes: m.MessageBytes}
 	}
-	return s.patchAttempts(ctx, "mark_attempts", patches, delivery.Lease.Seconds())
+	return s.patchAttempts(ctx, markAttempts, patches, delivery.Lease.Seconds())
 }
 
 // Finish writes attempts' outcomes into the journal. It touches no other row, so
@@ -79,7 +79,7 @@ func (s *Store) Finish(ctx context.Context, endings []delivery.Ending) (ours []b
 	if len(endings) != 1 {
 		return s.finishMany(ctx, endings)
 	}
-	mine, alone, err := s.endings.do(ctx, endings[0])
+	mine, alone, err := s.endings.Do(ctx, endings[0])
 	if err != nil && !alone {
 		return s.finishMany(ctx, endings)
 	}
@@ -92,12 +92,12 @@ func (s *Store) finishMany(ctx context.Context, endings []delivery.Ending) (ours
 		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,
 			Outcomes: cleanOutcomes(e.Outcomes), Transcript: cleanTranscript(e.Transcript)}
 	}
-	return s.patchAttempts(ctx, "finish_attempts", patches)
+	return s.patchAttempts(ctx, finishAttempts, patches)
 }
 
 // patchAttempts runs a prepared update that takes attempts further, each on behalf of its
 // owner, and tells whose went through.
-func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemptPatch, args ...any) ([]bool, error) {
+func (s *Store) patchAttempts(ctx context.Context, statement pg.RowsStatement, patches []attemptPatch, args ...any) ([]bool, error) {
 	data, err := json.Marshal(patches)
 	if err != nil {
 		return nil, fmt.Errorf("encode journal: %w", err)
@@ -112,8 +112,8 @@ func (s *Store) patchAttempts(ctx context.Context, name string, patches []attemp
 		Owner   string
 	}
 	var done []place
-	if err := executed(s.db, sized(name, len(patches)), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
-		return nil, translate(err)
+	if err := statement.Query(s.db, len(patches), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
+		return nil, pg.Translate(err)
 	}
 	ours := make([]bool, len(patches))
 	for i, p := range patches {
@@ -128,7 +128,7 @@ func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner st
 		WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
 		delivery.Lease.Seconds(), emailID, attempt, owner).Exec(ctx)
 	if err != nil {
-		return translate(err)
+		return pg.Translate(err)
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n != 1 {
@@ -154,9 +154,9 @@ func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after 
 	err = s.db.NewRaw(`SELECT a.attempt, sum(coalesce(octet_length(a.transcript::text), 0))::bigint AS bytes FROM delivery_attempts AS a
 		WHERE a.email_id = ? AND a.attempt > ? GROUP BY 1 ORDER BY 1 LIMIT ?`, emailID, after, attemptsMax+1).Scan(ctx, &heads)
 	if err != nil {
-		return nil, 0, translate(err)
+		return nil, 0, pg.Translate(err)
 	}
-	n := within(heads, attemptsMax, func(h head) int64 { return h.Bytes })
+	n := pg.Within(heads, attemptsMax, func(h head) int64 { return h.Bytes })
 	if n == 0 {
 		return nil, 0, nil
 	}
@@ -167,13 +167,13 @@ func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after 
 	var rows []attemptRow
 	err = s.db.NewSelect().Model(&rows).Where("a.email_id = ?", emailID).Where("a.attempt > ?", after).Where("a.attempt <= ?", last).Order("a.attempt", "a.part").Scan(ctx)
 	if err != nil {
-		return nil, 0, translate(err)
+		return nil, 0, pg.Translate(err)
 	}
 	out = make([]email.Attempt, len(rows))
 	for i, r := range rows {
 		out[i] = email.Attempt{
 			Number: r.Attempt, Phase: r.Phase, Relay: r.Relay, RecipientIDs: r.RecipientIDs,
-			OpenedAt: utc(r.OpenedAt), DataSentAt: utc(r.DataSentAt), DoneAt: utc(r.DoneAt),
+			OpenedAt: pg.UTC(r.OpenedAt), DataSentAt: pg.UTC(r.DataSentAt), DoneAt: pg.UTC(r.DoneAt),
 			MessageSHA256: r.MessageSHA256, MessageBytes: r.MessageBytes, Transcript: r.Transcript,
 		}
 	}
@@ -183,7 +183,7 @@ func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after 
 func cleanOutcomes(os []delivery.Outcome) []delivery.Outcome {
 	out := make([]delivery.Outcome, len(os))
 	for i, o := range os {
-		o.Text, o.Enhanced = cleanText(o.Text), cleanText(o.Enhanced)
+		o.Text, o.Enhanced = pg.CleanText(o.Text), pg.CleanText(o.Enhanced)
 		out[i] = o
 	}
 	return out
@@ -192,7 +192,7 @@ func cleanOutcomes(os []delivery.Outcome) []delivery.Outcome {
 func cleanTranscript(steps []email.Step) []email.Step {
 	out := make([]email.Step, len(steps))
 	for i, s := range steps {
-		s.Command, s.Text, s.Enhanced, s.Error = cleanText(s.Command), cleanText(s.Text), cleanText(s.Enhanced), cleanText(s.Error)
+		s.Command, s.Text, s.Enhanced, s.Error = pg.CleanText(s.Command), pg.CleanText(s.Text), pg.CleanText(s.Enhanced), pg.CleanText(s.Error)
 		out[i] = s
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
@@ -37,7 +38,7 @@ func (r *accessKeyRow) key() account.AccessKey {
 	return account.AccessKey{
 		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix, Scopes: r.Scopes,
 		SenderDomains: r.SenderDomains, Networks: prefixes(r.Networks),
-		ExpiresAt: utc(r.ExpiresAt), LastUsedAt: utc(r.LastUsedAt), CreatedAt: utc(r.CreatedAt), UpdatedAt: utc(r.UpdatedAt), DeletedAt: utc(r.DeletedAt),
+		ExpiresAt: pg.UTC(r.ExpiresAt), LastUsedAt: pg.UTC(r.LastUsedAt), CreatedAt: pg.UTC(r.CreatedAt), UpdatedAt: pg.UTC(r.UpdatedAt), DeletedAt: pg.UTC(r.DeletedAt),
 	}
 }
 
@@ -56,7 +57,7 @@ func prefixes(cidrs []string) []netip.Prefix {
 func newKeyRow(wanted account.AccessKey) (accessKeyRow, string) {
 	token := account.NewToken()
 	row := accessKeyRow{
-		ID: newID(), CustomerID: wanted.CustomerID, Name: wanted.Name, Detail: wanted.Detail, TokenPrefix: account.TokenPrefix(token),
+		ID: pg.NewID(), CustomerID: wanted.CustomerID, Name: wanted.Name, Detail: wanted.Detail, TokenPrefix: account.TokenPrefix(token),
 		TokenHash: account.HashToken(token), Scopes: append([]account.Scope{}, wanted.Scopes...),
 		SenderDomains: lower(wanted.SenderDomains), Networks: []string{}, ExpiresAt: wanted.ExpiresAt,
 	}
@@ -73,7 +74,7 @@ func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (
 		return account.AccessKey{}, "", err
 	}
 	row, token := newKeyRow(wanted)
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err
 		}
@@ -89,12 +90,12 @@ func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (
 // ends sooner. The new token is returned this once.
 func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (key account.AccessKey, token string, err error) {
 	var row accessKeyRow
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		var old accessKeyRow
 		err := tx.NewSelect().Model(&old).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
 			Where("k.expires_at IS NULL OR k.expires_at > now()").For("UPDATE").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("access key")
+			return pg.NotFound("access key")
 		}
 		if err != nil {
 			return err
@@ -119,11 +120,11 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 // AccessKeys lists a customer's keys, newest first, without the deleted ones.
 func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
 	var rows []*accessKeyRow
-	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").Apply(newestFirst("k", "created_at", after, limit))
+	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").Apply(pg.NewestFirst("k", "created_at", after, limit))
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	for _, r := range rows {
 		out = append(out, r.key())
 	}
@@ -135,14 +136,14 @@ func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.A
 	var row accessKeyRow
 	err := s.db.NewSelect().Model(&row).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return account.AccessKey{}, notFound("access key")
+		return account.AccessKey{}, pg.NotFound("access key")
 	}
-	return row.key(), translate(err)
+	return row.key(), pg.Translate(err)
 }
 
 // DeleteAccessKey ends a key at once. Deleting it again changes nothing.
 func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewUpdate().Model((*accessKeyRow)(nil)).Set("deleted_at = now(), updated_at = now()").
 			Where("id = ?", id).Where("customer_id = ?", customerID).Where("deleted_at IS NULL").Exec(ctx)
 		if err != nil {
@@ -163,25 +164,33 @@ func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (acc
 // cost as much as the request.
 const usedEvery = time.Minute
 
+// findGrant finds a customer by a key's hash. $2 is usedEvery, in seconds.
+var findGrant = pg.Prepare("find_grant(bytea, float8)", "SELECT "+pg.Columns[customerRow]("cu")+`, coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method,
+		k.scopes, k.sender_domains, k.networks::text[] AS networks, k.id AS key_id, k.expires_at AS key_expires_at,
+		k.last_used_at IS NULL OR k.last_used_at < now() - $2 * interval '1 second' AS key_rested
+	FROM access_keys AS k JOIN customers AS cu ON cu.id = k.customer_id
+	LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'
+	WHERE k.token_hash = $1 AND k.deleted_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())`)
+
 // GrantByToken finds what an access key's token stands for. A token that is
 // unknown, deleted or expired is unauthorized, without saying which.
 func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
 	var row customerRow
-	err := executed(s.db, "find_grant", account.HashToken(token), usedEvery.Seconds()).Scan(ctx, &row)
+	err := findGrant.Query(s.db, account.HashToken(token), usedEvery.Seconds()).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the access key is unknown, deleted or expired")
 	}
 	if err != nil {
-		return account.Grant{}, translate(err)
+		return account.Grant{}, pg.Translate(err)
 	}
 	if row.KeyRested {
 		if _, err := s.db.NewRaw("UPDATE access_keys SET last_used_at = now() WHERE id = ?", row.KeyID).Exec(ctx); err != nil {
-			return account.Grant{}, translate(err)
+			return account.Grant{}, pg.Translate(err)
 		}
 	}
 	return account.Grant{
 		Customer: row.customer(), Actor: "key:" + row.KeyID, Scopes: row.Scopes, SenderDomains: row.SenderDomains, Networks: prefixes(row.Networks),
-		ExpiresAt: utc(row.KeyExpiresAt),
+		ExpiresAt: pg.UTC(row.KeyExpiresAt),
 	}, nil
 }
 

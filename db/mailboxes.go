@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
 )
@@ -27,7 +28,7 @@ type mailboxRow struct {
 }
 
 func (r *mailboxRow) mailbox() mailbox.Mailbox {
-	return mailbox.Mailbox{ID: parsedID(r.ID), CustomerID: parsedID(r.CustomerID), Address: r.Address, CatchAll: r.CatchAll, CreatedAt: utc(r.CreatedAt)}
+	return mailbox.Mailbox{ID: parsedID(r.ID), CustomerID: parsedID(r.CustomerID), Address: r.Address, CatchAll: r.CatchAll, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
 type messageRow struct {
@@ -54,19 +55,19 @@ func (r *messageRow) message() mailbox.Message {
 	return mailbox.Message{
 		ID: parsedID(r.ID), MailboxID: parsedID(r.MailboxID), CustomerID: parsedID(r.CustomerID), EnvelopeFrom: r.EnvelopeFrom, EnvelopeTo: r.EnvelopeTo,
 		RemoteAddr: r.RemoteAddr, Helo: r.Helo, Size: r.Size, SHA256: r.SHA256, Subject: r.Subject, From: r.From, To: r.To,
-		MessageID: r.MessageID, ReceivedAt: utc(r.ReceivedAt),
+		MessageID: r.MessageID, ReceivedAt: pg.UTC(r.ReceivedAt),
 	}
 }
 
 // CatchAllMailbox makes the mailbox that takes what no other takes, or finds it.
 // There is one in an installation.
 func (s *Store) CatchAllMailbox(ctx context.Context, customerID, address string) (mailbox.Mailbox, error) {
-	row := mailboxRow{ID: newID(), CustomerID: customerID, Address: address, CatchAll: true}
+	row := mailboxRow{ID: pg.NewID(), CustomerID: customerID, Address: address, CatchAll: true}
 	if _, err := s.db.NewInsert().Model(&row).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
-		return mailbox.Mailbox{}, translate(err)
+		return mailbox.Mailbox{}, pg.Translate(err)
 	}
 	if err := s.db.NewSelect().Model(&row).Where("mb.catch_all").Scan(ctx); err != nil {
-		return mailbox.Mailbox{}, translate(err)
+		return mailbox.Mailbox{}, pg.Translate(err)
 	}
 	return row.mailbox(), nil
 }
@@ -75,7 +76,7 @@ func (s *Store) CatchAllMailbox(ctx context.Context, customerID, address string)
 func (s *Store) Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mailbox, error) {
 	var rows []*mailboxRow
 	if err := s.db.NewSelect().Model(&rows).Where("mb.customer_id = ?", customerID).Order("mb.created_at DESC", "mb.id DESC").Scan(ctx); err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	out := make([]mailbox.Mailbox, len(rows))
 	for i, r := range rows {
@@ -88,12 +89,12 @@ func (s *Store) Mailboxes(ctx context.Context, customerID string) ([]mailbox.Mai
 // catch-all. mailbox.ErrNotFound says that there is neither.
 func (s *Store) MailboxFor(ctx context.Context, address string) (mailbox.Mailbox, error) {
 	var row mailboxRow
-	err := s.db.NewSelect().Model(&row).Where("lower(mb.address) = ? OR mb.catch_all", cleanText(strings.ToLower(address))).Order("mb.catch_all").Limit(1).Scan(ctx)
+	err := s.db.NewSelect().Model(&row).Where("lower(mb.address) = ? OR mb.catch_all", pg.CleanText(strings.ToLower(address))).Order("mb.catch_all").Limit(1).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return mailbox.Mailbox{}, mailbox.ErrNotFound
 	}
 	if err != nil {
-		return mailbox.Mailbox{}, translate(err)
+		return mailbox.Mailbox{}, pg.Translate(err)
 	}
 	return row.mailbox(), nil
 }
@@ -101,7 +102,7 @@ func (s *Store) MailboxFor(ctx context.Context, address string) (mailbox.Mailbox
 // StoreMessages keeps one received message in each of several mailboxes, all or
 // none. Each customer has the bytes once.
 func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []byte) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		blobs := map[string]string{}
 		rows := make([]messageRow, len(ms))
 		for i, m := range ms {
@@ -114,12 +115,12 @@ func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []b
 				blobs[customer] = blob.ID
 			}
 			rows[i] = messageRow{
-				ID: m.ID.String(), MailboxID: m.MailboxID.String(), CustomerID: customer, BlobID: blobs[customer], EnvelopeFrom: cleanText(m.EnvelopeFrom),
-				RemoteAddr: m.RemoteAddr, Helo: cleanText(m.Helo), Subject: cleanText(m.Subject), From: cleanText(m.From), To: cleanText(m.To),
-				MessageID: cleanText(m.MessageID), Size: m.Size, SHA256: m.SHA256, ReceivedAt: m.ReceivedAt, EnvelopeTo: make([]string, len(m.EnvelopeTo)),
+				ID: m.ID.String(), MailboxID: m.MailboxID.String(), CustomerID: customer, BlobID: blobs[customer], EnvelopeFrom: pg.CleanText(m.EnvelopeFrom),
+				RemoteAddr: m.RemoteAddr, Helo: pg.CleanText(m.Helo), Subject: pg.CleanText(m.Subject), From: pg.CleanText(m.From), To: pg.CleanText(m.To),
+				MessageID: pg.CleanText(m.MessageID), Size: m.Size, SHA256: m.SHA256, ReceivedAt: m.ReceivedAt, EnvelopeTo: make([]string, len(m.EnvelopeTo)),
 			}
 			for j, a := range m.EnvelopeTo {
-				rows[i].EnvelopeTo[j] = cleanText(a)
+				rows[i].EnvelopeTo[j] = pg.CleanText(a)
 			}
 		}
 		if _, err := tx.NewInsert().Model(&rows).Exec(ctx); err != nil {
@@ -137,10 +138,10 @@ func parsedID(s string) uuid.UUID { return uuid.MustParse(s) }
 func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error) {
 	known, err := s.db.NewSelect().Model((*mailboxRow)(nil)).Where("mb.id = ?", mailboxID).Where("mb.customer_id = ?", customerID).Exists(ctx)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	if !known {
-		return nil, nil, notFound("mailbox")
+		return nil, nil, pg.NotFound("mailbox")
 	}
 	type head struct {
 		ID         string
@@ -150,11 +151,11 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	var heads []head
 	q := s.db.NewSelect().Model((*messageRow)(nil)).Column("id", "received_at").
 		ColumnExpr("octet_length(ms.envelope_to::text) + octet_length(ms.subject) + octet_length(ms.header_to) + octet_length(ms.header_from) AS bytes").
-		Where("ms.mailbox_id = ?", mailboxID).Apply(newestFirst("ms", "received_at", after, limit))
+		Where("ms.mailbox_id = ?", mailboxID).Apply(pg.NewestFirst("ms", "received_at", after, limit))
 	if err := q.Scan(ctx, &heads); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	heads, next := page(heads, within(heads, limit, func(h head) int64 { return h.Bytes }), func(h head) (time.Time, string) { return h.ReceivedAt, h.ID })
+	heads, next := pg.Page(heads, pg.Within(heads, limit, func(h head) int64 { return h.Bytes }), func(h head) (time.Time, string) { return h.ReceivedAt, h.ID })
 	if len(heads) == 0 {
 		return nil, next, nil
 	}
@@ -164,7 +165,7 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	}
 	var rows []*messageRow
 	if err := s.db.NewSelect().Model(&rows).Where("ms.id IN (?)", bun.List(ids)).Order("ms.received_at DESC", "ms.id DESC").Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	out := make([]mailbox.Message, len(rows))
 	for i, r := range rows {
@@ -179,10 +180,10 @@ func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id s
 	var row messageRow
 	err := s.db.NewSelect().Model(&row).Where("ms.id = ?", id).Where("ms.mailbox_id = ?", mailboxID).Where("ms.customer_id = ?", customerID).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return mailbox.Message{}, nil, notFound("message")
+		return mailbox.Message{}, nil, pg.NotFound("message")
 	}
 	if err != nil {
-		return mailbox.Message{}, nil, translate(err)
+		return mailbox.Message{}, nil, pg.Translate(err)
 	}
-	return row.message(), &blobReader{ctx: ctx, db: s.db, id: row.BlobID, left: row.Size}, nil
+	return row.message(), newBlobReader(ctx, s.db, row.BlobID, row.Size), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
@@ -19,7 +20,7 @@ func (s *Store) SuspendCustomer(ctx context.Context, id string, suspend bool) (a
 	if suspend {
 		status = account.StatusSuspended
 	}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewRaw("UPDATE customers SET status = ?0, updated_at = now() WHERE id = ?1 AND deleted_at IS NULL AND status <> ?0", status, id).Exec(ctx)
 		if err != nil {
 			return err
@@ -39,12 +40,12 @@ func (s *Store) SuspendCustomer(ctx context.Context, id string, suspend bool) (a
 // had mail, sent or received, is a conflict: its e-mails stay on record, so it is
 // suspended instead. A deleted customer's name and usernames are free again.
 func (s *Store) DeleteCustomer(ctx context.Context, id string) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		var name string
 		// An e-mail that is being accepted holds the row: it is there when this looks.
 		err := tx.NewRaw("SELECT name FROM customers WHERE id = ? AND deleted_at IS NULL FOR UPDATE", id).Scan(ctx, &name)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("customer")
+			return pg.NotFound("customer")
 		}
 		if err != nil {
 			return err

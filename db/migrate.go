@@ -15,6 +15,8 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/driver/pgdriver"
 	"github.com/uptrace/bun/migrate"
+
+	"github.com/postrider/postrider/db/internal/pg"
 )
 
 //go:embed migrations/*.sql
@@ -57,7 +59,7 @@ func MigrateUp(ctx context.Context, databaseURL string) (applied []Migration, er
 			}
 			done, err := m.up(ctx, step.Name)
 			if err != nil {
-				return fmt.Errorf("migrate up: %s: %w", step.Name, translate(err))
+				return fmt.Errorf("migrate up: %s: %w", step.Name, pg.Translate(err))
 			}
 			applied = append(applied, done)
 		}
@@ -91,7 +93,7 @@ func (m *migrator) status(ctx context.Context) ([]Migration, error) {
 		MigratedAt time.Time
 	}
 	if err := m.db.NewRaw("SELECT name, migrated_at FROM "+migrationTable+" ORDER BY id").Scan(ctx, &rows); err != nil {
-		return nil, fmt.Errorf("migration status: %w", translate(err))
+		return nil, fmt.Errorf("migration status: %w", pg.Translate(err))
 	}
 	var out []Migration
 	for _, k := range m.known {
@@ -142,14 +144,14 @@ func (m *migrator) up(ctx context.Context, name string) (Migration, error) {
 func (m *migrator) ungroup(ctx context.Context) error {
 	_, err := m.db.ExecContext(ctx, `UPDATE `+migrationTable+` AS s SET group_id = n.step
 		FROM (SELECT id, row_number() OVER (ORDER BY id) AS step FROM `+migrationTable+`) AS n WHERE n.id = s.id AND s.group_id <> n.step`)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // withMigrator runs fn while holding the advisory lock on a connection of its
 // own: a session lock must not travel back into a pool, and a migration may
 // take longer than the pool's read timeout.
 func withMigrator(ctx context.Context, databaseURL string, fn func(*migrator) error) (err error) {
-	opts, err := connectorOptions(databaseURL)
+	opts, err := pg.ConnectorOptions(databaseURL)
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func withMigrator(ctx context.Context, databaseURL string, fn func(*migrator) er
 	}()
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return translate(err)
+		return pg.Translate(err)
 	}
 	defer func() {
 		// Closing the connection gives the lock back even if this fails.
@@ -175,7 +177,7 @@ func withMigrator(ctx context.Context, databaseURL string, fn func(*migrator) er
 		}
 	}()
 	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock(?)", int64(migrationLock)); err != nil {
-		return fmt.Errorf("take migration lock: %w", translate(err))
+		return fmt.Errorf("take migration lock: %w", pg.Translate(err))
 	}
 	m := &migrator{db: db}
 	if m.files, err = fs.Sub(migrationFiles, "migrations"); err != nil {
@@ -190,7 +192,7 @@ func withMigrator(ctx context.Context, databaseURL string, fn func(*migrator) er
 		return migrate.NewMigrator(db, ms, append(opts, migrate.WithTableName(migrationTable), migrate.WithLocksTableName("schema_migration_locks"))...)
 	}
 	if err := m.bun().Init(ctx); err != nil {
-		return fmt.Errorf("prepare migration table: %w", translate(err))
+		return fmt.Errorf("prepare migration table: %w", pg.Translate(err))
 	}
 	if err := m.ungroup(ctx); err != nil {
 		return fmt.Errorf("prepare migration table: %w", err)

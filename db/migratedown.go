@@ -10,6 +10,8 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/migrate"
+
+	"github.com/postrider/postrider/db/internal/pg"
 )
 
 // Loss is data that taking back a migration deletes or overwrites.
@@ -103,7 +105,7 @@ func (m *migrator) down(ctx context.Context, d *Down) error {
 	}
 	weigh := func(ctx context.Context, conn bun.IConn, _ *migrate.Migration) error {
 		// A lock that is waited for keeps all that come later waiting, too.
-		if _, err := conn.ExecContext(ctx, "SET LOCAL lock_timeout = "+fmt.Sprint(lockTimeout.Milliseconds())); err != nil {
+		if _, err := conn.ExecContext(ctx, "SET LOCAL lock_timeout = "+fmt.Sprint(pg.LockTimeout.Milliseconds())); err != nil {
 			return err
 		}
 		if exists, err := tableExists(ctx, conn, "emails"); err != nil {
@@ -126,7 +128,7 @@ func (m *migrator) down(ctx context.Context, d *Down) error {
 		return err
 	}
 	if err := known.Down(ctx, m.bun(migrate.BeforeMigration(weigh), migrate.AfterMigration(unmark)), &known); err != nil {
-		return fmt.Errorf("%s: %w", d.Name, translate(err))
+		return fmt.Errorf("%s: %w", d.Name, pg.Translate(err))
 	}
 	return nil
 }

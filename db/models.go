@@ -5,10 +5,10 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
-	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // addressJSON is how an address without a row of its own is kept.
@@ -70,6 +70,12 @@ type emailRow struct {
 	CreatedAt      time.Time `bun:"created_at"`
 	DeletedAt      time.Time `bun:"deleted_at,nullzero"`
 }
+
+// The columns of rows that prepared statements read.
+var (
+	emailColumns   = pg.Columns[emailRow]("e")
+	attemptColumns = pg.Columns[attemptRow]("a")
+)
 
 // run is how its run is started and found.
 func (r *emailRow) run() delivery.Start {
@@ -137,7 +143,7 @@ func (r *recipientRow) reply() email.Reply {
 }
 
 func (r *recipientRow) setReply(p email.Reply) {
-	r.SMTPCode, r.Enhanced, r.SMTPText = p.Code, cleanText(p.Enhanced), cleanText(p.Text)
+	r.SMTPCode, r.Enhanced, r.SMTPText = p.Code, pg.CleanText(p.Enhanced), pg.CleanText(p.Text)
 }
 
 // attemptRow is written as JSON too.
@@ -224,9 +230,6 @@ func (r *attachmentRow) attachment() email.Attachment {
 	}
 }
 
-// cleanText makes a server's text storable, at most email.MaxReplyText bytes of it.
-func cleanText(s string) string { return plaintext.Storable(s, email.MaxReplyText) }
-
 func addressesOf(rows []addressJSON) []email.Address {
 	out := make([]email.Address, len(rows))
 	for i, a := range rows {
@@ -250,13 +253,13 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		Message: email.Message{
 			From:    email.Address{Email: e.FromEmail, Name: e.FromName, Label: e.FromLabel, Detail: e.FromDetail},
 			ReplyTo: addressesOf(e.ReplyTo), Subject: e.Subject, Metadata: e.Metadata, Tags: e.Tags,
-			SendAt: utc(e.SendAt), ExpiresAt: utc(e.ExpiresAt), OnAmbiguous: e.OnAmbiguous, Stream: e.Stream,
+			SendAt: pg.UTC(e.SendAt), ExpiresAt: pg.UTC(e.ExpiresAt), OnAmbiguous: e.OnAmbiguous, Stream: e.Stream,
 		},
 		Status: e.Status, Detail: e.Detail, HeldBy: e.holders(), Attempts: e.Attempts,
-		CreatedAt: utc(e.CreatedAt), StatusAt: utc(e.StatusAt), DeletedAt: utc(e.DeletedAt),
+		CreatedAt: pg.UTC(e.CreatedAt), StatusAt: pg.UTC(e.StatusAt), DeletedAt: pg.UTC(e.DeletedAt),
 	}
 	if !e.AttemptOpen && !e.Held && !e.Paused {
-		out.NextAttemptAt = utc(e.NextActionAt)
+		out.NextAttemptAt = pg.UTC(e.NextActionAt)
 	}
 	for _, r := range rs {
 		a := email.Address{Email: r.Address, Name: r.Name, Label: r.Label, Detail: r.Detail}
@@ -270,7 +273,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		}
 		out.Recipients = append(out.Recipients, email.Recipient{
 			ID: r.ID, Kind: r.Kind, Address: a, Status: r.Status, Reason: r.Reason, Attempts: r.Attempts,
-			Reply: r.reply(), NextAttemptAt: utc(r.NextAttemptAt), AcceptedBy: r.AcceptedBy, StatusAt: utc(r.StatusAt),
+			Reply: r.reply(), NextAttemptAt: pg.UTC(r.NextAttemptAt), AcceptedBy: r.AcceptedBy, StatusAt: pg.UTC(r.StatusAt),
 		})
 	}
 	if c != nil {
@@ -284,12 +287,4 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		out.Attachments = append(out.Attachments, a.attachment())
 	}
 	return out
-}
-
-// utc is t in UTC; the zero time stays zero.
-func utc(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return t.UTC()
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -22,7 +23,7 @@ func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Durati
 			FROM due WHERE o.email_id = due.email_id RETURNING o.email_id)
 		SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
 		limit, owner, lease.Seconds()).Scan(ctx, &out)
-	return out, translate(err)
+	return out, pg.Translate(err)
 }
 
 // overdueAfter is how late something has to be before its run is taken for lost.
@@ -50,7 +51,7 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, 
 		UPDATE emails AS e SET next_action_at = now() FROM due WHERE e.id = due.id RETURNING e.*`,
 		overdueAfter.Seconds(), limit, email.BatchWorkflowIDPrefix, overdueRelayDown.Seconds(), afterOutage.Seconds()).Scan(ctx, &rows)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	var out []delivery.Start
 	for _, r := range rows {
@@ -86,7 +87,7 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 			AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = w.id AND d.status = 'pending'
 				AND d.next_attempt_at < now() - ?0 * interval '1 second' AND (d.lease_until IS NULL OR d.lease_until < now())) LIMIT 1000`,
 		endpointOverdueAfter.Seconds()).Scan(ctx, &ids)
-	return ids, translate(err)
+	return ids, pg.Translate(err)
 }
 
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
@@ -119,7 +120,7 @@ func (s *Store) deleteInBatches(ctx context.Context, table, where string, args .
 	for {
 		res, err := s.db.NewRaw(query, append(args, housekeepBatch)...).Exec(ctx)
 		if err != nil {
-			return translate(err)
+			return pg.Translate(err)
 		}
 		if n, err := res.RowsAffected(); err != nil || n < housekeepBatch {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -31,7 +32,7 @@ func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
 		}
 	}
 	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
 		if err != nil {
 			return err
@@ -50,19 +51,19 @@ func ownerOf(p email.Pause) string {
 }
 
 func (r *pauseRow) pause() email.Pause {
-	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: utc(r.CreatedAt)}
+	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
 // Unpause takes a pause away; the mail it stopped is found by a sweep. One that
 // is not there is not found.
 func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
 		if err != nil {
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, notFound("pause"))
+			return errors.Join(err, pg.NotFound("pause"))
 		}
 		return audit(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
 	})
@@ -72,13 +73,13 @@ func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
 func (s *Store) Pauses(ctx context.Context) (ps []email.Pause, waiting int, err error) {
 	var rows []pauseRow
 	if err := s.db.NewSelect().Model(&rows).Order("p.created_at").Scan(ctx); err != nil {
-		return nil, 0, translate(err)
+		return nil, 0, pg.Translate(err)
 	}
 	for _, r := range rows {
 		ps = append(ps, r.pause())
 	}
 	err = s.db.NewRaw("SELECT count(*) FROM emails WHERE paused").Scan(ctx, &waiting)
-	return ps, waiting, translate(err)
+	return ps, waiting, pg.Translate(err)
 }
 
 // covers is the condition under which a pause p stands against an e-mail e on its
@@ -122,7 +123,7 @@ func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start,
 	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
 		ORDER BY e.id LIMIT ?`, limit).Scan(ctx, &ids)
 	if err != nil || len(ids) == 0 {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	var out []delivery.Start
 	err = s.change(ctx, ids, func(c *change) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -42,7 +43,7 @@ var errPreviewed = errors.New("only a preview")
 // which items would be refused, and the place of the first that would not.
 func (s *Store) PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error) {
 	err = s.inChange(ctx, func(c *change) error {
-		a := newBatchAcceptance(c, newID(), customerID, req)
+		a := newBatchAcceptance(c, pg.NewID(), customerID, req)
 		a.preview = true
 		if err := a.accept(noOwner); err != nil {
 			return err

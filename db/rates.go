@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 )
@@ -14,7 +15,7 @@ import (
 // Draw takes the next slots of a rate, for all processes: each slot is handed out once.
 // See delivery.Demand.
 func (s *Store) Draw(ctx context.Context, d delivery.Demand) (place delivery.Place, ok bool, err error) {
-	err = s.inPipeline(ctx, func(tx *pipeline) error {
+	err = s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
 		rates, err := lockRates(ctx, tx, map[string]time.Duration{d.Queue: d.Pace})
 		if err != nil {
 			return err
@@ -29,7 +30,7 @@ func (s *Store) Draw(ctx context.Context, d delivery.Demand) (place delivery.Pla
 			return nil
 		}
 		place = delivery.Place{Wait: slot.At.Sub(r.now), Firm: slot.Reserved}
-		return writeRates(ctx, later{tx}, rates)
+		return writeRates(ctx, tx.Deferred(), rates)
 	})
 	return place, ok, err
 }
@@ -57,7 +58,7 @@ func lockRates(ctx context.Context, tx bun.IDB, paces map[string]time.Duration) 
 	}
 	data, err := json.Marshal(wants)
 	if err != nil {
-		return nil, wrapped("encode rates", err)
+		return nil, pg.Wrap("encode rates", err)
 	}
 	// The clock is read when the lock is there, which may be long after the
 	// transaction began.
@@ -72,7 +73,7 @@ func lockRates(ctx context.Context, tx bun.IDB, paces map[string]time.Duration) 
 		SELECT v.name, v.pace_us, clock_timestamp() FROM jsonb_to_recordset(?::jsonb) AS v(name text, pace_us bigint) ORDER BY v.name
 		ON CONFLICT (name) DO UPDATE SET pace_us = r.pace_us RETURNING r.*, clock_timestamp() AS clock_at`, string(data)).Scan(ctx, &rows)
 	if err != nil {
-		return nil, wrapped("lock rates", err)
+		return nil, pg.Wrap("lock rates", err)
 	}
 	out := make(map[string]*rate, len(rows))
 	for _, row := range rows {
@@ -91,9 +92,9 @@ func writeRates(ctx context.Context, tx bun.IDB, rates map[string]*rate) error {
 	}
 	data, err := json.Marshal(patches)
 	if err != nil {
-		return wrapped("encode rates", err)
+		return pg.Wrap("encode rates", err)
 	}
 	_, err = tx.NewRaw(`UPDATE rates AS r SET pace_us = v.pace_us, next_at = v.next_at, queue_at = v.queue_at
 		FROM jsonb_to_recordset(?::jsonb) AS v(name text, pace_us bigint, next_at timestamptz, queue_at timestamptz) WHERE r.name = v.name`, string(data)).Exec(ctx)
-	return wrapped("write rates", err)
+	return pg.Wrap("write rates", err)
 }

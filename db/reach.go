@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -35,13 +36,13 @@ func (s *Store) ControlAll(ctx context.Context, reach delivery.Reach, action ema
 	}
 	var until time.Time
 	if err := s.db.NewRaw("SELECT now()").Scan(ctx, &until); err != nil {
-		return done, translate(err)
+		return done, pg.Translate(err)
 	}
 	last := email.Cursor{ID: noOwner}
 	for {
 		var rows []*emailRow
 		if err := s.reached(reach, action, until, last).Scan(ctx, &rows); err != nil {
-			return done, translate(err)
+			return done, pg.Translate(err)
 		}
 		if len(rows) == 0 {
 			return done, nil
@@ -74,10 +75,10 @@ func (s *Store) named(ctx context.Context, reach delivery.Reach) error {
 	if reach.BatchID != "" {
 		found, err := of(s.db.NewSelect().Table("batches").Where("id = ?", reach.BatchID)).Exists(ctx)
 		if err != nil {
-			return translate(err)
+			return pg.Translate(err)
 		}
 		if !found {
-			return notFound("batch")
+			return pg.NotFound("batch")
 		}
 	}
 	if reach.EmailID == "" {
@@ -86,10 +87,10 @@ func (s *Store) named(ctx context.Context, reach delivery.Reach) error {
 	var status email.Status
 	err := of(s.db.NewSelect().Table("emails").Column("status").Where("id = ?", reach.EmailID)).Scan(ctx, &status)
 	if errors.Is(err, sql.ErrNoRows) {
-		return notFound("e-mail")
+		return pg.NotFound("e-mail")
 	}
 	if err != nil {
-		return translate(err)
+		return pg.Translate(err)
 	}
 	if status.Final() {
 		return email.Fail(email.CodeConflict, "the e-mail is %s: nothing will be attempted any more", status)
@@ -178,7 +179,7 @@ func (s *Store) resumeBatches(ctx context.Context, reach delivery.Reach) (emails
 	}
 	var ids []string
 	if err := q.Scan(ctx, &ids); err != nil {
-		return 0, translate(err)
+		return 0, pg.Translate(err)
 	}
 	for _, id := range ids {
 		err := s.inChange(ctx, func(c *change) error {
@@ -209,7 +210,7 @@ func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) 
 		SELECT e.id, e.workflow_id, e.customer_id, e.stream, e.batch_id, e.status, claimed.id AS wake FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
 		limit, lease.Seconds()).Scan(ctx, &rows)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	var out []delivery.Wake
 	runs := map[string]int{}
@@ -229,5 +230,5 @@ func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) 
 // Woken takes back orders that have been carried out.
 func (s *Store) Woken(ctx context.Context, ids []string) error {
 	_, err := s.db.NewRaw("DELETE FROM wakes WHERE id IN (?)", bun.List(ids)).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -20,7 +22,7 @@ import (
 // Record projects the outcomes of an attempt into recipients, e-mail, events
 // and webhook deliveries, in one transaction. Doing it again changes nothing.
 func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
-	out, alone, err := s.records.do(ctx, rec)
+	out, alone, err := s.records.Do(ctx, rec)
 	switch {
 	case err == nil && out != nil:
 		return *out, nil
@@ -95,7 +97,7 @@ func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInpu
 	for _, n := range counts {
 		hooked[n.EmailID].Webhooks = n.N
 	}
-	return out, translate(err)
+	return out, pg.Translate(err)
 }
 
 func (c *change) record(m *mail, rec delivery.RecordStatusInput) (email.State, error) {
@@ -113,6 +115,12 @@ func (c *change) record(m *mail, rec delivery.RecordStatusInput) (email.State, e
 	return c.state(m), nil
 }
 
+// findAttempts reads the open attempts of e-mails, findAttempt one attempt of an e-mail.
+var findAttempts = pg.Prepare("find_attempts(uuid[])", `SELECT `+attemptColumns+` FROM delivery_attempts AS a
+	JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt WHERE a.email_id = ANY ($1) AND a.part = 1 FOR UPDATE OF a`)
+var findAttempt = pg.Prepare("find_attempt(uuid, integer)", `SELECT `+attemptColumns+` FROM delivery_attempts AS a
+	WHERE a.email_id = $1 AND a.attempt = $2 AND a.part = 1 FOR UPDATE`)
+
 // readAttempts reads the open attempts of all e-mails of the change.
 func (c *change) readAttempts() error {
 	ids := make([]string, len(c.mails))
@@ -120,7 +128,7 @@ func (c *change) readAttempts() error {
 		ids[i] = m.ID
 	}
 	var rows []*attemptRow
-	if err := executed(c.tx, "find_attempts", pgdialect.Array(ids)).Scan(c.ctx, &rows); err != nil {
+	if err := findAttempts.Query(c.tx, pgdialect.Array(ids)).Scan(c.ctx, &rows); err != nil {
 		return fmt.Errorf("read attempts: %w", err)
 	}
 	c.journal = make(map[string]*attemptRow, len(rows))
@@ -136,7 +144,7 @@ func (c *change) close(m *mail, rec delivery.RecordStatusInput) error {
 	var row attemptRow
 	if known := c.journal[m.ID]; known != nil && known.Attempt == rec.Attempt {
 		row = *known
-	} else if err := executed(c.tx, "find_attempt", m.ID, rec.Attempt).Scan(c.ctx, &row); err != nil {
+	} else if err := findAttempt.Query(c.tx, m.ID, rec.Attempt).Scan(c.ctx, &row); err != nil {
 		return fmt.Errorf("read attempt %d: %w", rec.Attempt, err)
 	}
 	if row.Phase != email.PhaseDone {
@@ -202,7 +210,7 @@ func (c *change) passOver(m *mail, r *recipientRow, o delivery.Outcome) {
 	if r.Attempts == 0 {
 		r.setReply(o.Reply)
 	}
-	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, jitter()))
+	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64()))
 }
 
 // unopen takes back the attempt that has opened at a recipient.
@@ -275,7 +283,7 @@ func (c *change) project(m *mail, r *recipientRow, o delivery.Outcome, relay ema
 		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}
 		c.end(m, r, email.RecipientDelivered, "")
 	case email.RecipientDeferred:
-		wait := c.s.opts.Schedule.Wait(r.Counted, o, jitter())
+		wait := c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64())
 		if o.Reason == email.DetailAmbiguous {
 			wait = delivery.AmbiguousWait(r.Ambiguous)
 		}
@@ -318,12 +326,18 @@ func (c *change) failAttachment(m *mail, problem string) {
 	}
 }
 
+// findPlan reads what a plan needs of an e-mail.
+var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS tx_now,
+		(SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1))) FROM recipients AS r WHERE r.email_id = e.id) AS domains,
+		(SELECT count(*) FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending', 'deferred')) AS open
+	FROM emails AS e WHERE e.id = $1`)
+
 // Plan reads where an e-mail stands and what it still lacks. A run that finds
 // it has to wait, or that nothing is left to do, takes the outbox row away: it
 // exists, so none has to be started.
 func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
 	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
-		return delivery.Plan{}, notFound("e-mail")
+		return delivery.Plan{}, pg.NotFound("e-mail")
 	}
 	var row struct {
 		emailRow
@@ -331,12 +345,12 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 		Domains []string  `bun:"domains,array"`
 		Open    int       `bun:"open"`
 	}
-	err := executed(s.db, "find_plan", emailID).Scan(ctx, &row)
+	err := findPlan.Query(s.db, emailID).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return delivery.Plan{}, notFound("e-mail")
+		return delivery.Plan{}, pg.NotFound("e-mail")
 	}
 	if err != nil {
-		return delivery.Plan{}, translate(err)
+		return delivery.Plan{}, pg.Translate(err)
 	}
 	p := delivery.Plan{
 		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
@@ -359,7 +373,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 	var as []*attachmentRow
 	if err := s.db.NewSelect().Model(&as).Where("at.email_id = ?", emailID).Where("at.blob_id IS NULL").Where("at.problem = ''").
 		Order("at.position").Scan(ctx); err != nil {
-		return p, translate(err)
+		return p, pg.Translate(err)
 	}
 	for _, a := range as {
 		p.Unresolved = append(p.Unresolved, a.attachment())
@@ -370,7 +384,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 // started takes an e-mail's outbox row away: it has a run.
 func (s *Store) started(ctx context.Context, emailID string) error {
 	_, err := s.db.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 func (s *Store) stateUnderLock(ctx context.Context, emailID string) (email.State, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -27,9 +28,9 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	err := s.db.NewRaw(`SELECT v.at AS tx_now, rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from
 		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON rs.failures > 0`).Scan(ctx, &states)
 	if err != nil {
-		return translate(err)
+		return pg.Translate(err)
 	}
-	now := utc(states[0].TxNow)
+	now := pg.UTC(states[0].TxNow)
 	since, err := s.refusedSince(ctx, rows)
 	if err != nil {
 		return err
@@ -90,11 +91,11 @@ func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]
 			WHERE b.email_id = a.email_id AND b.phase = 'done' AND NOT b.outcomes @> '[{"relay_fault":true}]'), 0)
 		GROUP BY a.email_id`, bun.List(ids)).Scan(ctx, &found)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	since := make(map[string]time.Time, len(found))
 	for _, f := range found {
-		since[f.EmailID] = utc(f.Since)
+		since[f.EmailID] = pg.UTC(f.Since)
 	}
 	return since, nil
 }
@@ -120,7 +121,7 @@ func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.
 // faultAt is what is known where the relay takes other mail: its words at the e-mail's
 // last attempt, if that is what it waits for.
 func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email.RelayFault, error) {
-	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, utc(r.NextActionAt)),
+	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, pg.UTC(r.NextActionAt)),
 		Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}}
 	if fault.NextAttemptAt.Sub(now) > delivery.RelayBackoffMost {
 		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
@@ -128,7 +129,7 @@ func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email
 	var rows []attemptRow
 	err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", r.ID).Where("a.attempt = ?", r.Attempts).Where("a.part = 1").Where("a.phase = 'done'").Scan(ctx)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	for _, row := range rows {
 		for _, o := range row.Outcomes {

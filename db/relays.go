@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -38,7 +39,7 @@ const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.next_a
 
 func (r *relayStateRow) state() delivery.RelayState {
 	st := delivery.RelayState{
-		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: utc(r.Since), NextProbeAt: utc(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
+		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: pg.UTC(r.Since), NextProbeAt: pg.UTC(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
 		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared,
 	}
 	if r.MailFrom != nil {
@@ -59,7 +60,7 @@ func (s *Store) RelayFailed(ctx context.Context, st delivery.RelayState, owner s
 	if st.Mail != nil {
 		from, bytes = &st.Mail.From, st.Mail.Bytes
 	}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		// The row is there and locked afterwards, whoever else comes.
 		var grows bool
 		err := tx.NewRaw(`INSERT INTO relay_states AS rs (name, address) VALUES (?, ?)
@@ -80,14 +81,14 @@ func (s *Store) RelayFailed(ctx context.Context, st delivery.RelayState, owner s
 			WHERE rs.name = ?8 AND rs.address = ?9 RETURNING `+relayStateColumns,
 			failures, delivery.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
 	})
-	return row.state(), translate(err)
+	return row.state(), pg.Translate(err)
 }
 
 // RelayRecovered notes that a relay works.
 func (s *Store) RelayRecovered(ctx context.Context, name, address string) error {
 	_, err := s.db.NewRaw(`UPDATE relay_states SET failures = 0, changed_at = now(), probe_owner = NULL, probe_until = NULL
 		WHERE name = ? AND address = ? AND failures > 0`, name, address).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // ClaimProbe gives one process at a time the right to probe a relay whose backoff is over.
@@ -101,26 +102,26 @@ func (s *Store) ClaimProbe(ctx context.Context, name, address, owner string, lea
 		return true, row.state(), nil
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return false, delivery.RelayState{}, translate(err)
+		return false, delivery.RelayState{}, pg.Translate(err)
 	}
 	err = s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs WHERE rs.name = ? AND rs.address = ?", name, address).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, delivery.RelayState{Name: name, Address: address}, nil
 	}
-	return false, row.state(), translate(err)
+	return false, row.state(), pg.Translate(err)
 }
 
 // ReleaseProbe gives the right to probe back.
 func (s *Store) ReleaseProbe(ctx context.Context, name, address, owner string) error {
 	_, err := s.db.NewRaw("UPDATE relay_states SET probe_owner = NULL, probe_until = NULL WHERE name = ? AND address = ? AND probe_owner = ?", name, address, owner).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // ForgetRelay removes what is known of a relay's address that nobody has probed for so long
 // after its backoff: it stands in nobody's settings any more.
 func (s *Store) ForgetRelay(ctx context.Context, name, address string, after time.Duration) error {
 	_, err := s.db.NewRaw("DELETE FROM relay_states WHERE name = ? AND address = ? AND next_at < now() - ? * interval '1 second'", name, address, after.Seconds()).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // RelayStates lists the relays that fail.
@@ -128,7 +129,7 @@ func (s *Store) RelayStates(ctx context.Context) ([]delivery.RelayState, error) 
 	var rows []*relayStateRow
 	err := s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs WHERE rs.failures > 0 ORDER BY rs.name, rs.address").Scan(ctx, &rows)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	out := make([]delivery.RelayState, len(rows))
 	for i, r := range rows {

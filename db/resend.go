@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -25,7 +26,7 @@ func (s *Store) Resend(ctx context.Context, customerID, id, owner string, idem e
 	m.SendAt, m.ExpiresAt = time.Time{}, time.Time{}
 	// First, for what is accepted must not be answered with an error.
 	if err := audit(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
-		return email.Email{}, false, translate(err)
+		return email.Email{}, false, pg.Translate(err)
 	}
 	return s.Accept(ctx, customerID, m, owner, idem)
 }
@@ -36,5 +37,5 @@ func (s *Store) Settled(ctx context.Context, ids []string) ([]string, error) {
 	var out []string
 	err := s.db.NewRaw(`SELECT e.id FROM unnest(ARRAY[?]::uuid[]) AS e(id) WHERE NOT EXISTS
 		(SELECT 1 FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending'))`, bun.List(ids)).Scan(ctx, &out)
-	return out, translate(err)
+	return out, pg.Translate(err)
 }

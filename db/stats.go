@@ -7,6 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -83,7 +84,7 @@ func (s *Store) Stats(ctx context.Context, customerID string, f email.Filter) (e
 	err := mails().ColumnExpr("date_trunc('day', e.created_at AT TIME ZONE 'UTC') AS day, e.status, count(DISTINCT e.id) AS emails, "+recipientCounts).
 		Join("JOIN recipients AS r ON r.email_id = e.id").GroupExpr("1, 2").OrderExpr("1").Scan(ctx, &byDay)
 	if err != nil {
-		return out, translate(err)
+		return out, pg.Translate(err)
 	}
 	for _, row := range byDay {
 		day := row.Day.Format(time.DateOnly)
@@ -104,7 +105,7 @@ func (s *Store) Stats(ctx context.Context, customerID string, f email.Filter) (e
 		err := mails().ColumnExpr("lower(split_part("+column+", '@', -1)) AS domain, "+recipientCounts).
 			Join("JOIN recipients AS r ON r.email_id = e.id").GroupExpr("1").OrderExpr("total DESC, domain").Limit(email.StatsDomains).Scan(ctx, &rows)
 		if err != nil {
-			return out, translate(err)
+			return out, pg.Translate(err)
 		}
 		for _, row := range rows {
 			*into = append(*into, email.DomainStats{Domain: row.Domain, Recipients: row.RecipientCounts})

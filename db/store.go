@@ -14,26 +14,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
-	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
-	"github.com/uptrace/bun/driver/pgdriver"
-
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
-)
-
-// Limits of one statement on the server's side. A context's end does not stop
-// a statement there, so these do.
-const (
-	statementTimeout = 30 * time.Second
-	lockTimeout      = 10 * time.Second
-	idleInTxTimeout  = time.Minute
 )
 
 // Options of a Store.
@@ -68,18 +54,28 @@ type Options struct {
 	Observe func([]email.Event)
 }
 
+// SecretKeyStatus is which keys this database's secrets are sealed with.
+type SecretKeyStatus = pg.SecretKeyStatus
+
+// Sealed counts stored secrets by the key that they are sealed with.
+type Sealed = pg.Sealed
+
+// ErrSecretKey says that the process does not have the key, or one of the keys, of
+// this database. Nothing is sealed with another one.
+var ErrSecretKey = pg.ErrSecretKey
+
 // Store is the one door to Postgres. It is safe for concurrent use.
 type Store struct {
-	db   *bun.DB
-	keys keyring
+	db   *pg.DB
 	opts Options
+	*pg.Keys
 	passwords
 	together
 }
 
 // Open makes a Store. It does not connect yet: Ready says whether it can.
 func Open(databaseURL string, opts Options) (*Store, error) {
-	keys, err := newKeyring(opts.SecretKey, opts.OldSecretKey)
+	keys, err := pg.NewKeyring(opts.SecretKey, opts.OldSecretKey)
 	if err != nil {
 		return nil, err
 	}
@@ -92,50 +88,13 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	if len(opts.Schedule.Steps) == 0 {
 		opts.Schedule = delivery.DefaultSchedule()
 	}
-	copts, err := connectorOptions(databaseURL)
+	database, err := pg.Open(databaseURL, opts.MaxConns)
 	if err != nil {
 		return nil, err
 	}
-	copts = append(copts,
-		pgdriver.WithReadTimeout(statementTimeout+10*time.Second),
-		pgdriver.WithApplicationName("postrider"),
-		pgdriver.WithConnParams(map[string]any{
-			"statement_timeout":                   statementTimeout.Milliseconds(),
-			"lock_timeout":                        lockTimeout.Milliseconds(),
-			"idle_in_transaction_session_timeout": idleInTxTimeout.Milliseconds(),
-			// Prepared statements find rows by key: a plan for all values is as good as
-			// one for these, and is made once.
-			"plan_cache_mode": "force_generic_plan",
-			// That one is made while the tables of a young installation are empty, and would
-			// read them in full ever after. Where no index serves, it still does.
-			"enable_seqscan": false,
-			"jit":            false, // it would take such a one for worth compiling
-		}))
-	sqldb := sql.OpenDB(preparing{pgdriver.NewConnector(copts...)})
-	sqldb.SetMaxOpenConns(opts.MaxConns)
-	sqldb.SetMaxIdleConns(opts.MaxConns)
-	sqldb.SetConnMaxIdleTime(5 * time.Minute)
-	// What a migration adds while this process runs is not its concern.
-	s := &Store{db: bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns()), keys: keys, opts: opts, passwords: newPasswords(opts.PasswordMemory)}
+	s := &Store{db: database, Keys: pg.NewKeys(database, keys), opts: opts, passwords: newPasswords(opts.PasswordMemory)}
 	s.together = newTogether(s)
 	return s, nil
-}
-
-// connectorOptions reads a database URL. The driver panics on a bad one, so
-// its shape is checked first.
-func connectorOptions(databaseURL string) (opts []pgdriver.Option, err error) {
-	u, err := url.Parse(databaseURL)
-	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Host == "" || strings.Trim(u.Path, "/") == "" {
-		return nil, errors.New("DATABASE_URL: expected postgres://user:password@host:5432/database?sslmode=verify-full")
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			opts, err = nil, fmt.Errorf("DATABASE_URL: %v", p)
-		}
-	}()
-	c := pgdriver.NewConnector(pgdriver.WithDSN(databaseURL)) // panics on an option it does not know
-	_ = c
-	return []pgdriver.Option{pgdriver.WithDSN(databaseURL)}, nil
 }
 
 // Close gives the connections back.
@@ -146,17 +105,7 @@ func (s *Store) Close() error { return s.db.Close() }
 func (s *Store) Ready(ctx context.Context) error {
 	var n int
 	if err := s.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return translate(err)
+		return pg.Translate(err)
 	}
-	k, err := s.keyState(ctx, s.db)
-	if err != nil {
-		return translate(err)
-	}
-	return k.err()
-}
-
-// inTx runs fn in one transaction at READ COMMITTED: the row lock orders
-// writers, nothing here relies on a snapshot.
-func (s *Store) inTx(ctx context.Context, fn func(tx bun.Tx) error) error {
-	return translate(s.db.RunInTx(ctx, nil, func(_ context.Context, tx bun.Tx) error { return fn(tx) }))
+	return s.Keys.Ready(ctx)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -32,11 +33,11 @@ type webhookBody struct {
 func (c *change) tell(m *mail, ev eventRow) {
 	m.Sequence++
 	m.dirty = true
-	ev.ID, ev.EmailID, ev.CustomerID, ev.Sequence, ev.At = newID(), m.ID, m.CustomerID, m.Sequence, c.now
+	ev.ID, ev.EmailID, ev.CustomerID, ev.Sequence, ev.At = pg.NewID(), m.ID, m.CustomerID, m.Sequence, c.now
 	c.events = append(c.events, ev)
 }
 
-var writeEvents = insertOf[eventRow]("email_events")
+var writeEvents = pg.Prepare("write_events(jsonb)", pg.InsertOf[eventRow]("email_events"))
 
 // writeEvents inserts the events, and a delivery for every endpoint that wants one.
 func (c *change) writeEvents(mails []*mail) error {
@@ -47,7 +48,7 @@ func (c *change) writeEvents(mails []*mail) error {
 	if err != nil {
 		return fmt.Errorf("encode events: %w", err)
 	}
-	if _, err := executed(c.late, "write_events", string(data)).Exec(c.ctx); err != nil {
+	if _, err := writeEvents.Query(c.late, string(data)).Exec(c.ctx); err != nil {
 		return fmt.Errorf("insert events: %w", err)
 	}
 	byID := make(map[string]*mail, len(mails))
@@ -68,17 +69,17 @@ func (c *change) writeEvents(mails []*mail) error {
 	if err != nil {
 		return fmt.Errorf("encode deliveries: %w", err)
 	}
-	_, err = executed(c.late, "write_deliveries", string(text)).Exec(c.ctx)
+	_, err = writeDeliveries.Query(c.late, string(text)).Exec(c.ctx)
 	return err
 }
 
 // writeDeliveries makes ids that begin with the time of their event's, as all others
 // do: random ones would be scattered over their index.
-var writeDeliveries = `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
+var writeDeliveries = pg.Prepare("write_deliveries(jsonb)", `INSERT INTO webhook_deliveries (id, endpoint_id, email_id, event_id, type, body, status, next_attempt_at, created_at)
 	SELECT overlay(gen_random_uuid()::text PLACING left(v.event_id::text, 18) FROM 1)::uuid, w.id, v.email_id, v.event_id, v.type, v.body, 'pending', now(), now()
-	FROM ` + recordset[webhookBody]() + `
+	FROM `+pg.Recordset[webhookBody]()+`
 	JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
-		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`
+		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`)
 
 // toFire reports whether there may be deliveries worth a look at once.
 func (m *mail) toFire() bool { return len(m.wants) > 0 && !m.hooksRest }

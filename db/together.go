@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -18,30 +19,29 @@ import (
 // come from the process's own workers, whose slots bound how many wait: they have one line,
 // and none is refused, because what a relay has said has to be recorded.
 type together struct {
-	accepts *group[acceptance, *email.Email]
+	accepts *pg.Coalescer[acceptance, *email.Email]
 	// lone bounds the acceptances that are under way each in a transaction of its own.
-	lone    *slots
-	opens   *group[delivery.OpenRequest, delivery.Opening]
-	marks   *group[delivery.Mark, bool]
-	endings *group[delivery.Ending, bool]
-	records *group[delivery.RecordStatusInput, *delivery.Recorded]
-	chunks  *group[[]delivery.Ending, chunkRecord]
+	lone    *pg.Slots
+	opens   *pg.Coalescer[delivery.OpenRequest, delivery.Opening]
+	marks   *pg.Coalescer[delivery.Mark, bool]
+	endings *pg.Coalescer[delivery.Ending, bool]
+	records *pg.Coalescer[delivery.RecordStatusInput, *delivery.Recorded]
+	chunks  *pg.Coalescer[[]delivery.Ending, chunkRecord]
 }
 
 func newTogether(s *Store) together {
 	return together{
-		accepts: &group[acceptance, *email.Email]{
-			call: s.acceptMany, owner: acceptance.customer, weight: acceptance.weight, heaviest: acceptWeight,
-			waiting: fairQueue[*question[acceptance, *email.Email]]{max: acceptBacklog},
-		},
-		lone:    newSlots(max(1, s.opts.MaxConns*2/5), acceptBacklog),
-		opens:   &group[delivery.OpenRequest, delivery.Opening]{call: s.openMany},
-		marks:   &group[delivery.Mark, bool]{call: s.markMany},
-		endings: &group[delivery.Ending, bool]{call: s.finishMany},
-		records: &group[delivery.RecordStatusInput, *delivery.Recorded]{call: s.recordMany},
-		chunks: &group[[]delivery.Ending, chunkRecord]{call: func(ctx context.Context, chunks [][]delivery.Ending) ([]chunkRecord, error) {
+		accepts: pg.NewCoalescer(pg.CoalescerOptions[acceptance, *email.Email]{
+			Call: s.acceptMany, Owner: acceptance.customer, Weight: acceptance.weight, MaxWeight: acceptWeight, Backlog: acceptBacklog,
+		}),
+		lone:    pg.NewSlots(max(1, s.opts.MaxConns*2/5), acceptBacklog),
+		opens:   pg.NewCoalescer(pg.CoalescerOptions[delivery.OpenRequest, delivery.Opening]{Call: s.openMany}),
+		marks:   pg.NewCoalescer(pg.CoalescerOptions[delivery.Mark, bool]{Call: s.markMany}),
+		endings: pg.NewCoalescer(pg.CoalescerOptions[delivery.Ending, bool]{Call: s.finishMany}),
+		records: pg.NewCoalescer(pg.CoalescerOptions[delivery.RecordStatusInput, *delivery.Recorded]{Call: s.recordMany}),
+		chunks: pg.NewCoalescer(pg.CoalescerOptions[[]delivery.Ending, chunkRecord]{Call: func(ctx context.Context, chunks [][]delivery.Ending) ([]chunkRecord, error) {
 			return s.recordChunks(ctx, s.changeFree, chunks)
-		}},
+		}}),
 	}
 }
 
@@ -56,7 +56,12 @@ func (a acceptance) customer() string { return a.customerID }
 
 // acceptBacklog bounds the acceptances that wait. A customer beyond its own part is refused;
 // where all of them are too many, those that have most.
-var acceptBacklog = backlogMax{owner: 512, all: 2048}
+var acceptBacklog = pg.Backlog{Owner: 512, All: 2048, Refuse: errBacklog}
+
+// errBacklog refuses what would have to wait behind too much of the same kind.
+func errBacklog() error {
+	return email.Fail(email.CodeUnavailable, "too many e-mails wait to be stored; try again shortly")
+}
 
 // acceptWeight bounds what one transaction stores of several messages: 1 is a recipient, or
 // 4 KiB of text, which take Postgres about the same time. On two busy cores (load 20) a
@@ -84,8 +89,8 @@ func (s *Store) Refused() map[string]int64 {
 
 func counts[N any](s *Store, which func(waiting int, refused int64) N) map[string]N {
 	return map[string]N{
-		"accept": which(s.accepts.count()), "accept_alone": which(s.lone.count()), "open": which(s.opens.count()),
-		"mark": which(s.marks.count()), "finish": which(s.endings.count()), "record": which(s.records.count()), "record_chunk": which(s.chunks.count()),
+		"accept": which(s.accepts.Count()), "accept_alone": which(s.lone.Count()), "open": which(s.opens.Count()),
+		"mark": which(s.marks.Count()), "finish": which(s.endings.Count()), "record": which(s.records.Count()), "record_chunk": which(s.chunks.Count()),
 	}
 }
 
@@ -119,7 +124,7 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 			if f.refusal != nil || f.prepaid {
 				continue
 			}
-			id := newID()
+			id := pg.NewID()
 			ml := c.newMail(id, a.customerID, a.m, f.wants, "")
 			ml.WorkflowID = email.WorkflowIDPrefix + id
 			c.order(ml, a.owner, c.now.Add(startLease))

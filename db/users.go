@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 )
@@ -26,7 +27,7 @@ type userRow struct {
 }
 
 func (r *userRow) user() account.User {
-	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, TokenVersion: r.TokenVersion, CreatedAt: utc(r.CreatedAt)}
+	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, TokenVersion: r.TokenVersion, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
 // CreateUser makes a user of a customer; a username in use is a conflict.
@@ -34,10 +35,10 @@ func (s *Store) CreateUser(ctx context.Context, customerID, username, password s
 	if _, err := s.Customer(ctx, customerID); err != nil {
 		return account.User{}, err
 	}
-	row := userRow{ID: newID(), CustomerID: customerID, Username: username, PasswordHash: s.hash(password), Admin: admin}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	row := userRow{ID: pg.NewID(), CustomerID: customerID, Username: username, PasswordHash: s.hash(password), Admin: admin}
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
-			if uniqueViolation(err) != "" {
+			if pg.UniqueViolation(err) != "" {
 				return email.Fail(email.CodeConflict, "the username %s is in use", username)
 			}
 			return err
@@ -58,7 +59,7 @@ func (s *Store) EnsureUser(ctx context.Context, customerID, username, password s
 		_, err = s.CreateUser(ctx, customerID, username, password, false)
 		return err
 	case err != nil:
-		return translate(err)
+		return pg.Translate(err)
 	case row.CustomerID != customerID:
 		return email.Fail(email.CodeConflict, "the username %s is in use", username)
 	case verifyPassword(row.PasswordHash, password):
@@ -71,11 +72,11 @@ func (s *Store) EnsureUser(ctx context.Context, customerID, username, password s
 // Users lists a customer's users, newest first.
 func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.User, next *email.Cursor, err error) {
 	var rows []*userRow
-	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Apply(newestFirst("u", "created_at", after, limit))
+	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Apply(pg.NewestFirst("u", "created_at", after, limit))
 	if err := q.Scan(ctx); err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
-	rows, next = page(rows, limit, func(r *userRow) (time.Time, string) { return r.CreatedAt, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *userRow) (time.Time, string) { return r.CreatedAt, r.ID })
 	for _, r := range rows {
 		out = append(out, r.user())
 	}
@@ -96,9 +97,9 @@ func (s *Store) userWhere(ctx context.Context, customerID, where, value string) 
 	var row userRow
 	err := s.db.NewSelect().Model(&row).Where("u.customer_id = ?", customerID).Where(where, value).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return account.User{}, notFound("user")
+		return account.User{}, pg.NotFound("user")
 	}
-	return row.user(), translate(err)
+	return row.user(), pg.Translate(err)
 }
 
 // SetPassword gives a customer's user another password. All of its login tokens end.
@@ -116,14 +117,14 @@ func (s *Store) ChangePassword(ctx context.Context, id, present, password string
 	var row userRow
 	err := s.db.NewSelect().Model(&row).Where("u.id = ?", id).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return account.User{}, notFound("user")
+		return account.User{}, pg.NotFound("user")
 	}
 	if err != nil {
-		return account.User{}, translate(err)
+		return account.User{}, pg.Translate(err)
 	}
 	if !verifyPassword(row.PasswordHash, present) {
 		if err := audit(ctx, s.db, row.CustomerID, "user.password_refused", row.ID, row.Username); err != nil {
-			return account.User{}, translate(err)
+			return account.User{}, pg.Translate(err)
 		}
 		return account.User{}, email.Fail(email.CodeForbidden, "the present password is wrong")
 	}
@@ -146,12 +147,12 @@ func (s *Store) RevokeUser(ctx context.Context, customerID, id string) (account.
 // newVersion changes a user and ends all of its login tokens.
 func (s *Store) newVersion(ctx context.Context, customerID, id, action string, change func(*bun.UpdateQuery) *bun.UpdateQuery) (account.User, error) {
 	var row userRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		q := tx.NewUpdate().Model(&row).Set("token_version = u.token_version + 1").Set("updated_at = now()").
 			Where("u.id = ?", id).Where("u.customer_id = ?", customerID).Returning("u.*")
 		err := q.Apply(change).Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("user")
+			return pg.NotFound("user")
 		}
 		if err != nil {
 			return err
@@ -165,10 +166,10 @@ func (s *Store) newVersion(ctx context.Context, customerID, id, action string, c
 // username is free again.
 func (s *Store) DeleteUser(ctx context.Context, customerID, id string) (account.User, error) {
 	var row userRow
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		err := tx.NewDelete().Model(&row).Where("u.customer_id = ?", customerID).Where("u.id = ?", id).Returning("u.*").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("user")
+			return pg.NotFound("user")
 		}
 		if err != nil {
 			return err
@@ -187,7 +188,7 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 	var row userRow
 	err := s.db.NewSelect().Model(&row).Where("u.username = ?", username).Scan(ctx)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return account.User{}, translate(err)
+		return account.User{}, pg.Translate(err)
 	}
 	hash, why := row.PasswordHash, "wrong password"
 	if hash == "" {
@@ -195,14 +196,14 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 	}
 	if !verifyPassword(hash, password) || row.ID == "" {
 		if err := audit(ctx, s.db, row.CustomerID, "user.login_failed", row.ID, why); err != nil {
-			return account.User{}, translate(err)
+			return account.User{}, pg.Translate(err)
 		}
 		return row.user(), email.Fail(email.CodeUnauthorized, "wrong username or password")
 	}
 	a := account.ActorOf(ctx)
 	a.Name = "user:" + row.ID
 	if err := audit(account.WithActor(ctx, a), s.db, row.CustomerID, "user.login", row.ID, ""); err != nil {
-		return account.User{}, translate(err)
+		return account.User{}, pg.Translate(err)
 	}
 	return row.user(), nil
 }
@@ -215,7 +216,7 @@ func (s *Store) GrantByUser(ctx context.Context, userID string) (account.Grant, 
 		return account.Grant{}, email.Fail(email.CodeUnauthorized, "the user is gone; log in again")
 	}
 	if err != nil {
-		return account.Grant{}, translate(err)
+		return account.Grant{}, pg.Translate(err)
 	}
 	g := account.Grant{Actor: "user:" + u.ID, UserID: u.ID, TokenVersion: u.TokenVersion}
 	if u.Admin {

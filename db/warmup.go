@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/pacing"
@@ -72,7 +73,7 @@ func (c *change) warmUp(mails []*mail) error {
 	}
 	wants, err := json.Marshal(order)
 	if err != nil {
-		return wrapped("encode senders", err)
+		return pg.Wrap("encode senders", err)
 	}
 	plans, err := c.plans(string(wants), today)
 	if err != nil {
@@ -107,7 +108,7 @@ func (c *change) plans(wants string, today time.Time) (map[string]*lockedPlan, e
 		WHERE d.warmup_from <= ?1::date AND d.warmup_until > ?1::date ORDER BY d.id FOR NO KEY UPDATE OF d`,
 		wants, today.Format(time.DateOnly)).Scan(c.ctx, &rows)
 	if err != nil || len(rows) == 0 {
-		return nil, wrapped("lock warm-up plans", err)
+		return nil, pg.Wrap("lock warm-up plans", err)
 	}
 	byID, out := map[string]*lockedPlan{}, map[string]*lockedPlan{}
 	ids := make([]string, len(rows))
@@ -121,14 +122,7 @@ func (c *change) plans(wants string, today time.Time) (map[string]*lockedPlan, e
 	for _, d := range days {
 		byID[d.DomainID].Days[d.Day] = &pacing.DayCount{Day: d.Day, Transactional: d.Transactional, Broadcast: d.Broadcast}
 	}
-	return out, wrapped("read warm-up days", err)
-}
-
-func wrapped(what string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
+	return out, pg.Wrap("read warm-up days", err)
 }
 
 func (c *change) writePlans(plans map[string]*lockedPlan) error {
@@ -143,12 +137,12 @@ func (c *change) writePlans(plans map[string]*lockedPlan) error {
 	}
 	data, err := json.Marshal(days)
 	if err != nil {
-		return wrapped("encode warm-up days", err)
+		return pg.Wrap("encode warm-up days", err)
 	}
 	_, err = c.late.NewRaw(`INSERT INTO warmup_days (domain_id, day, transactional, broadcast)
 		SELECT v.* FROM jsonb_to_recordset(?::jsonb) AS v(domain_id uuid, day date, transactional integer, broadcast integer)
 		ON CONFLICT (domain_id, day) DO UPDATE SET transactional = excluded.transactional, broadcast = excluded.broadcast`, string(data)).Exec(c.ctx)
-	return wrapped("write warm-up days", err)
+	return pg.Wrap("write warm-up days", err)
 }
 
 // SetWarmup gives a customer's domain a warm-up plan, in place of any it has, or none
@@ -164,14 +158,14 @@ func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w accoun
 		detail = fmt.Sprintf("%d days from %s", len(w.Plan), pacing.Midnight(w.From).Format(time.DateOnly))
 		plan, from = pgdialect.Array(w.Plan), pacing.Midnight(w.From).Format(time.DateOnly)
 	}
-	err := s.inTx(ctx, func(tx bun.Tx) error {
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		// Days of another plan that begins on another day count as they are: what has
 		// gone out today has gone out. Places on days to come are given away anew.
 		var id string
 		err := tx.NewRaw(`UPDATE domains SET warmup_plan = ?0::integer[], warmup_from = ?1::date, warmup_until = ?1::date + cardinality(?0::integer[])
 			WHERE customer_id = ?2 AND name = ?3 RETURNING id`, plan, from, customerID, name).Scan(ctx, &id)
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound("domain")
+			return pg.NotFound("domain")
 		}
 		if err != nil {
 			return err
@@ -207,13 +201,13 @@ func (s *Store) Domain(ctx context.Context, customerID, name string) (account.Do
 		FROM domains AS d LEFT JOIN warmup_days AS w ON w.domain_id = d.id AND w.day = (now() AT TIME ZONE 'UTC')::date
 		WHERE d.customer_id = ?0 AND d.name = ?1`, customerID, name, email.WarmupOf(name)).Scan(ctx, &row)
 	if errors.Is(err, sql.ErrNoRows) {
-		return account.Domain{}, notFound("domain")
+		return account.Domain{}, pg.NotFound("domain")
 	}
 	d := row.domain()
 	if len(row.Plan) > 0 {
-		d.Warmup = account.Warmup{Plan: row.Plan, From: utc(row.From), Day: row.Day, Used: row.Transactional + row.Broadcast, UsedByBroadcast: row.Broadcast, Waiting: row.Waiting}
+		d.Warmup = account.Warmup{Plan: row.Plan, From: pg.UTC(row.From), Day: row.Day, Used: row.Transactional + row.Broadcast, UsedByBroadcast: row.Broadcast, Waiting: row.Waiting}
 	}
-	return d, translate(err)
+	return d, pg.Translate(err)
 }
 
 // releaseChunk is how many e-mails are made due together.
@@ -227,7 +221,7 @@ func (s *Store) releaseWarmup(ctx context.Context, customerID, name string) erro
 		err := s.db.NewRaw("SELECT id FROM emails WHERE throttled_by = ? AND customer_id = ? AND id > ? ORDER BY id LIMIT ?",
 			email.WarmupOf(name), customerID, after, releaseChunk).Scan(ctx, &ids)
 		if err != nil || len(ids) == 0 {
-			return translate(err)
+			return pg.Translate(err)
 		}
 		err = s.change(ctx, ids, func(c *change) error {
 			for _, m := range c.mails {

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -62,7 +64,7 @@ const unattended = `w.disabled_at IS NULL AND (w.blocked_until IS NULL OR w.bloc
 func (s *Store) pendingForEmail(ctx context.Context, emailID string) (n int, err error) {
 	err = s.db.NewRaw(`SELECT count(*) FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
 		WHERE d.email_id = ? AND d.status = 'pending'`, emailID).Scan(ctx, &n)
-	return n, translate(err)
+	return n, pg.Translate(err)
 }
 
 // ClaimForEmail leases an e-mail's due deliveries to endpoints that have nothing
@@ -76,20 +78,20 @@ func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoi
 			FOR UPDATE OF d SKIP LOCKED),
 		claimed AS (`+strings.Replace(claimed, "?", "?1", 1), emailID, inlineDeliveryLease.Seconds()).Scan(ctx, &rows)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, pg.Translate(err)
 	}
 	if due, err = s.due(rows); err != nil {
 		return nil, nil, err
 	}
 	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
 		WHERE d.email_id = ? AND `+free, emailID).Scan(ctx, &others)
-	return due, others, translate(err)
+	return due, others, pg.Translate(err)
 }
 
 // BeginRound says that an endpoint's run is at work, until EndpointBacklog is asked.
 func (s *Store) BeginRound(ctx context.Context, endpointID string) error {
 	_, err := s.db.NewRaw("UPDATE webhook_endpoints SET round_until = now() + ? * interval '1 second' WHERE id = ?", roundLease.Seconds(), endpointID).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // ClaimForEndpoint leases up to limit due deliveries of one endpoint: one after it
@@ -103,7 +105,7 @@ func (s *Store) ClaimForEndpoint(ctx context.Context, endpointID string, limit i
 			LIMIT (SELECT CASE WHEN failures > 0 THEN 1 ELSE ?2 END FROM webhook_endpoints WHERE id = ?0) FOR UPDATE OF d SKIP LOCKED),
 		claimed AS (`+strings.Replace(claimed, "?", "?1", 1), endpointID, deliveryLease.Seconds(), limit).Scan(ctx, &rows)
 	if err != nil {
-		return nil, translate(err)
+		return nil, pg.Translate(err)
 	}
 	return s.due(rows)
 }
@@ -119,7 +121,7 @@ func (s *Store) due(rows []dueRow) ([]endpoint.Due, error) {
 			Endpoint: endpoint.Endpoint{ID: r.EndpointID, CustomerID: r.CustomerID, Kind: r.Kind, URL: r.URL, Method: r.Method, Failures: r.Failures, Secrets: secrets},
 			Delivery: endpoint.Delivery{
 				ID: endpoint.DeliveryIDPrefix + r.ID, EndpointID: r.EndpointID, EmailID: r.EmailID, Type: r.Type, Body: []byte(r.Body),
-				Attempts: r.Attempts, Status: endpoint.StatusPending, CreatedAt: utc(r.CreatedAt),
+				Attempts: r.Attempts, Status: endpoint.StatusPending, CreatedAt: pg.UTC(r.CreatedAt),
 			},
 		}
 	}
@@ -136,7 +138,7 @@ func (s *Store) ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) e
 		ids[i] = strings.TrimPrefix(d.ID, endpoint.DeliveryIDPrefix)
 	}
 	_, err := s.db.NewRaw("UPDATE webhook_deliveries SET lease_until = NULL WHERE id IN (?) AND status = 'pending'", bun.List(ids)).Exec(ctx)
-	return translate(err)
+	return pg.Translate(err)
 }
 
 // SettleDelivery writes what an attempt came to: done, to be tried again on the
@@ -148,7 +150,7 @@ func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpo
 	if r.Verdict == endpoint.VerdictDelivered {
 		return s.settleDelivered(ctx, id, d.EndpointID, r)
 	}
-	return s.inTx(ctx, func(tx bun.Tx) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		// The endpoint first, as whoever changes one does. Not FOR UPDATE: the mail's own
 		// transactions write deliveries for it meanwhile.
 		var row failingRow
@@ -172,8 +174,8 @@ func (s *Store) settleDelivered(ctx context.Context, id, endpointID string, r en
 			UPDATE webhook_deliveries SET attempts = attempts + 1, lease_until = NULL, asked = false, last_code = ?1, last_error = '', status = 'delivered',
 				next_attempt_at = NULL, done_at = now() WHERE id = ?2 AND status = 'pending' RETURNING id, attempts)
 		INSERT INTO webhook_attempts (delivery_id, attempt, code, ms, answer) SELECT id, attempts, ?1, ?3, ?4 FROM done ON CONFLICT DO NOTHING`,
-		endpointID, r.Status, id, r.Duration.Milliseconds(), cleanText(r.BodyExcerpt)).Exec(ctx)
-	return translate(err)
+		endpointID, r.Status, id, r.Duration.Milliseconds(), pg.CleanText(r.BodyExcerpt)).Exec(ctx)
+	return pg.Translate(err)
 }
 
 // settleFailed moves a delivery on the schedule, or to its end.
@@ -186,7 +188,7 @@ func (s *Store) settleFailed(ctx context.Context, tx bun.Tx, id string, r endpoi
 	if err != nil {
 		return false, err
 	}
-	wait, more := endpoint.Schedule{Steps: s.opts.WebhookSchedule}.NextAfter(made, r.RetryAfter, jitter())
+	wait, more := endpoint.Schedule{Steps: s.opts.WebhookSchedule}.NextAfter(made, r.RetryAfter, rand.Float64())
 	status := endpoint.StatusPending
 	if !more || r.Verdict == endpoint.VerdictGone {
 		status = endpoint.StatusFailed
@@ -196,7 +198,7 @@ func (s *Store) settleFailed(ctx context.Context, tx bun.Tx, id string, r endpoi
 				next_attempt_at = CASE WHEN ?2 = 'pending' THEN now() + ?3 * interval '1 second' END,
 				done_at = CASE WHEN ?2 <> 'pending' THEN now() END WHERE id = ?4 RETURNING id, attempts)
 		INSERT INTO webhook_attempts (delivery_id, attempt, code, ms, error, answer) SELECT id, attempts, ?0, ?5, ?1, ?6 FROM tried ON CONFLICT DO NOTHING`,
-		r.Status, cleanText(r.Error), string(status), wait.Seconds(), id, r.Duration.Milliseconds(), cleanText(r.BodyExcerpt)).Exec(ctx)
+		r.Status, pg.CleanText(r.Error), string(status), wait.Seconds(), id, r.Duration.Milliseconds(), pg.CleanText(r.BodyExcerpt)).Exec(ctx)
 	return true, err
 }
 
@@ -217,7 +219,7 @@ func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) e
 	if row.FailingSince.IsZero() {
 		row.FailingSince = row.TxNow
 	}
-	row.LastError = cleanText(r.Error)
+	row.LastError = pg.CleanText(r.Error)
 	if until := row.TxNow.Add(max(endpoint.Backoff(row.Failures), min(r.RetryAfter, endpoint.MaxRetryAfter))); until.After(row.BlockedUntil) {
 		row.BlockedUntil = until
 	}
@@ -235,7 +237,7 @@ func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) e
 	}
 	_, err := tx.NewRaw(`UPDATE webhook_endpoints SET failures = ?, failing_since = ?, blocked_until = ?, warned_at = ?, last_error = ?, disabled_at = ?, disabled_reason = ?,
 		updated_at = now() WHERE id = ?`,
-		row.Failures, row.FailingSince, row.BlockedUntil, orNull(row.WarnedAt), row.LastError, orNull(row.DisabledAt), row.DisabledReason, row.ID).Exec(ctx)
+		row.Failures, row.FailingSince, row.BlockedUntil, pg.OrNull(row.WarnedAt), row.LastError, pg.OrNull(row.DisabledAt), row.DisabledReason, row.ID).Exec(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -262,7 +264,7 @@ func (row *failingRow) tell(ctx context.Context, tx bun.Tx, eventType string, mo
 	_, err = tx.NewRaw(`INSERT INTO webhook_deliveries (id, endpoint_id, event_id, type, body, status, next_attempt_at, created_at)
 		SELECT gen_random_uuid(), w.id, ?0, ?1, ?2, 'pending', now(), now() FROM webhook_endpoints AS w
 		WHERE w.customer_id = ?3 AND w.disabled_at IS NULL AND w.id <> ?4 AND ?1 = ANY (w.events)`,
-		newID(), eventType, string(body), row.CustomerID, row.ID).Exec(ctx)
+		pg.NewID(), eventType, string(body), row.CustomerID, row.ID).Exec(ctx)
 	return err
 }
 
@@ -271,7 +273,7 @@ func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (endpoin
 	// Two statements: what commits before the first is seen by the second, what commits
 	// later finds the round ended (see unattended).
 	if _, err := s.db.NewRaw("UPDATE webhook_endpoints SET round_until = NULL WHERE id = ? AND round_until IS NOT NULL", endpointID).Exec(ctx); err != nil {
-		return endpoint.Backlog{}, translate(err)
+		return endpoint.Backlog{}, pg.Translate(err)
 	}
 	var row struct {
 		endpointRow
@@ -286,11 +288,11 @@ func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (endpoin
 		return endpoint.Backlog{}, nil
 	}
 	if err != nil {
-		return endpoint.Backlog{}, translate(err)
+		return endpoint.Backlog{}, pg.Translate(err)
 	}
 	out := endpoint.Backlog{Waiting: row.Waiting, Endpoint: row.endpoint()}
 	if row.Waiting > 0 {
-		out.NextAt = utc(row.NextAt)
+		out.NextAt = pg.UTC(row.NextAt)
 	}
 	return out, nil
 }

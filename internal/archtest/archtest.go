@@ -80,7 +80,8 @@ var rules = map[string]rule{
 
 	"internal/dispatch":   {may: join(domain, "internal/delivery")},
 	"internal/codec":      {},
-	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext")},
+	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg")},
+	"db/internal/pg":      {may: []string{"email", "internal/plaintext"}},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/plaintext", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox", "internal/plaintext"}},
 	"internal/metrics":    {may: join(domain, "internal/delivery")},

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -25,6 +25,39 @@ var (
 	errOtherKey    = wrongKey("POSTRIDER_SECRET_KEY is not the key that this database's secrets are sealed with: set that one; if it is being replaced, set it as POSTRIDER_SECRET_KEY_OLD")
 	errOldKeyInUse = wrongKey("some of this database's secrets are sealed with the key before POSTRIDER_SECRET_KEY: set that one as POSTRIDER_SECRET_KEY_OLD and run `postrider secret rotate` to its end")
 )
+
+// Keys are the keys of this process, and what the table secret_keys says of them.
+type Keys struct {
+	db   *DB
+	ring Keyring
+}
+
+// NewKeys are keys for what a database holds.
+func NewKeys(db *DB, ring Keyring) *Keys { return &Keys{db, ring} }
+
+// Seal seals plain for the row named by owner, with the key that seals now, which stays so
+// until the end of tx.
+func (s *Keys) Seal(ctx context.Context, tx bun.Tx, owner string, plain []byte) ([]byte, error) {
+	index, err := s.sealingKey(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	return s.ring[index].sealFor(owner, plain), nil
+}
+
+// Open reads what was sealed for the row named by owner.
+func (s *Keys) Open(owner string, sealed []byte) ([]byte, error) {
+	return s.ring.openFor(owner, sealed)
+}
+
+// Ready reports whether the process has the keys that this database needs: ErrSecretKey if not.
+func (s *Keys) Ready(ctx context.Context) error {
+	k, err := s.keyState(ctx, s.db)
+	if err != nil {
+		return Translate(err)
+	}
+	return k.err()
+}
 
 // sealLock is the key of the advisory lock of secret_keys. Whoever seals holds it
 // shared until its commit, whoever changes the key alone: what a commit has sealed
@@ -65,7 +98,7 @@ func (k keyState) err() error {
 }
 
 // keyState reads secret_keys.
-func (s *Store) keyState(ctx context.Context, conn bun.IDB) (keyState, error) {
+func (s *Keys) keyState(ctx context.Context, conn bun.IDB) (keyState, error) {
 	var rows []struct {
 		ID       string
 		Canary   []byte
@@ -77,7 +110,7 @@ func (s *Store) keyState(ctx context.Context, conn bun.IDB) (keyState, error) {
 	}
 	for _, row := range rows {
 		k.planted = true
-		_, index := s.keys.by(canaryOwner(row.ID), row.Canary)
+		_, index := s.ring.by(canaryOwner(row.ID), row.Canary)
 		if row.Retiring {
 			k.retiring[row.ID] = index
 		} else {
@@ -91,8 +124,8 @@ func (s *Store) keyState(ctx context.Context, conn bun.IDB) (keyState, error) {
 // secrets are sealed with: ErrSecretKey if not. The first process that asks plants
 // the canary, if its keys open every secret that is there. CodeUnavailable, without
 // ErrSecretKey, if Postgres does not answer or has no schema.
-func (s *Store) CheckSecretKey(ctx context.Context) error {
-	return s.inTx(ctx, func(tx bun.Tx) error {
+func (s *Keys) CheckSecretKey(ctx context.Context) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		_, err := s.sealingKey(ctx, tx)
 		return err
 	})
@@ -101,8 +134,8 @@ func (s *Store) CheckSecretKey(ctx context.Context) error {
 // SealingKey is which key seals: 0 is Options.SecretKey, 1 Options.OldSecretKey,
 // which goes on sealing until RotateSecretKey: processes that have only that one must
 // be able to open what is sealed. ErrSecretKey if this process has not got it.
-func (s *Store) SealingKey(ctx context.Context) (index int, err error) {
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+func (s *Keys) SealingKey(ctx context.Context) (index int, err error) {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		index, err = s.sealingKey(ctx, tx)
 		return err
 	})
@@ -110,7 +143,7 @@ func (s *Store) SealingKey(ctx context.Context) (index int, err error) {
 }
 
 // sealingKey is SealingKey within a transaction, to whose end the key stays.
-func (s *Store) sealingKey(ctx context.Context, tx bun.Tx) (int, error) {
+func (s *Keys) sealingKey(ctx context.Context, tx bun.Tx) (int, error) {
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock_shared(?)", int64(sealLock)); err != nil {
 		return noKey, err
 	}
@@ -125,7 +158,7 @@ func (s *Store) sealingKey(ctx context.Context, tx bun.Tx) (int, error) {
 }
 
 // plant writes the first canary. Secrets of versions that had none decide whose it is.
-func (s *Store) plant(ctx context.Context, tx bun.Tx) (keyState, error) {
+func (s *Keys) plant(ctx context.Context, tx bun.Tx) (keyState, error) {
 	n, err := s.countSealed(ctx, tx)
 	if err != nil {
 		return keyState{}, err
@@ -148,17 +181,32 @@ func (s *Store) plant(ctx context.Context, tx bun.Tx) (keyState, error) {
 	return s.keyState(ctx, tx) // another process may have been first
 }
 
-func (s *Store) insertCanary(ctx context.Context, tx bun.Tx, key int, retiring bool) error {
-	id := newID()
+func (s *Keys) insertCanary(ctx context.Context, tx bun.Tx, key int, retiring bool) error {
+	id := NewID()
 	_, err := tx.ExecContext(ctx, "INSERT INTO secret_keys (id, canary, retiring_since) VALUES (?, ?, CASE WHEN ? THEN now() END) ON CONFLICT DO NOTHING",
-		id, s.keys[key].sealFor(canaryOwner(id), []byte(canaryText)), retiring)
+		id, s.ring[key].sealFor(canaryOwner(id), []byte(canaryText)), retiring)
 	return err
 }
 
-// sealedColumns are all columns that hold sealed secrets; the row's id owns its
-// secret. A test finds those that are missing here.
-var sealedColumns = []struct{ table, id, column string }{
-	{"webhook_endpoints", "id", "secret_sealed"},
+// SealedColumn is a column that holds sealed secrets; the row's id owns its secret.
+type SealedColumn struct{ table, id, column string }
+
+// sealedColumns are all of them. A test finds those that are missing here.
+var sealedColumns []SealedColumn
+
+// SealedColumns are all columns that were registered, as table.column.
+func SealedColumns() (out []string) {
+	for _, c := range sealedColumns {
+		out = append(out, c.table+"."+c.column)
+	}
+	return out
+}
+
+// RegisterSealed notes a column, before a database is opened.
+func RegisterSealed(table, id, column string) SealedColumn {
+	c := SealedColumn{table, id, column}
+	sealedColumns = append(sealedColumns, c)
+	return c
 }
 
 // Sealed counts stored secrets by the key that they are sealed with.
@@ -181,10 +229,10 @@ func (n *Sealed) add(index int) {
 }
 
 // countSealed opens every secret.
-func (s *Store) countSealed(ctx context.Context, tx bun.Tx) (n Sealed, err error) {
+func (s *Keys) countSealed(ctx context.Context, tx bun.Tx) (n Sealed, err error) {
 	for _, c := range sealedColumns {
 		err = s.eachSealed(ctx, tx, c.table, c.id, c.column, "", func(id string, sealed []byte) error {
-			_, index := s.keys.by(id, sealed)
+			_, index := s.ring.by(id, sealed)
 			n.add(index)
 			return nil
 		})
@@ -195,8 +243,8 @@ func (s *Store) countSealed(ctx context.Context, tx bun.Tx) (n Sealed, err error
 	return n, nil
 }
 
-// sealedBatch is how many secrets are read, or sealed anew, at once.
-const sealedBatch = 500
+// SealedBatch is how many secrets are read, or sealed anew, at once.
+const SealedBatch = 500
 
 // sealedRow is one stored secret.
 type sealedRow struct {
@@ -209,13 +257,13 @@ type sealedRow struct {
 func sealedAfter(ctx context.Context, tx bun.Tx, table, id, column, after, lock string) (rows []sealedRow, err error) {
 	query := strings.NewReplacer("{table}", table, "{id}", id, "{column}", column).Replace(
 		"SELECT {id} AS id, {column} AS sealed FROM {table} WHERE {column} IS NOT NULL AND (? = '' OR {id} > nullif(?, '')::uuid) ORDER BY {id} LIMIT ? ") + lock
-	if err := tx.NewRaw(query, after, after, sealedBatch).Scan(ctx, &rows); err != nil {
+	if err := tx.NewRaw(query, after, after, SealedBatch).Scan(ctx, &rows); err != nil {
 		return nil, fmt.Errorf("read secrets of %s: %w", table, err)
 	}
 	return rows, nil
 }
 
-func (s *Store) eachSealed(ctx context.Context, tx bun.Tx, table, id, column, lock string, do func(id string, sealed []byte) error) error {
+func (s *Keys) eachSealed(ctx context.Context, tx bun.Tx, table, id, column, lock string, do func(id string, sealed []byte) error) error {
 	after := ""
 	for {
 		rows, err := sealedAfter(ctx, tx, table, id, column, after, lock)
@@ -228,7 +276,7 @@ func (s *Store) eachSealed(ctx context.Context, tx bun.Tx, table, id, column, lo
 			}
 			after = row.ID
 		}
-		if len(rows) < sealedBatch {
+		if len(rows) < SealedBatch {
 			return nil
 		}
 	}

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -11,14 +11,14 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// pipeline is a transaction that speaks to Postgres as seldom as it can: what
+// Tx is a transaction that speaks to Postgres as seldom as it can: what
 // nobody waits for an answer to is sent together with what comes next, BEGIN with
 // the first query, the last writes with COMMIT. A round trip costs both sides more
 // than most of these statements do.
 //
 // The statements of one message run one after the other, each with a snapshot of its
 // own, as if they had been sent one by one; after an error the rest is not run.
-type pipeline struct {
+type Tx struct {
 	bun.Conn
 	db *bun.DB
 	// waiting has not been sent yet.
@@ -30,11 +30,11 @@ type pipeline struct {
 	sent bool
 }
 
-// inPipeline runs fn in a transaction at READ COMMITTED.
-func (s *Store) inPipeline(ctx context.Context, fn func(*pipeline) error) error {
-	p := &pipeline{db: s.db, waiting: []string{"BEGIN"}}
+// InDeferredTx runs fn in a transaction at READ COMMITTED.
+func (db *DB) InDeferredTx(ctx context.Context, fn func(*Tx) error) error {
+	p := &Tx{db: db.DB, waiting: []string{"BEGIN"}}
 	if err := p.connect(ctx); err != nil {
-		return translate(err)
+		return Translate(err)
 	}
 	done := false
 	defer func() {
@@ -44,20 +44,20 @@ func (s *Store) inPipeline(ctx context.Context, fn func(*pipeline) error) error 
 		_ = p.Close() // gives the connection back
 	}()
 	if err := fn(p); err != nil {
-		return translate(err)
+		return Translate(err)
 	}
 	if err := ctx.Err(); err != nil {
-		return translate(err)
+		return Translate(err)
 	}
 	// What was asked for is not torn in two by whoever hangs up now.
 	_, err := p.exec(context.WithoutCancel(ctx), "COMMIT")
 	done = err == nil
-	return translate(err)
+	return Translate(err)
 }
 
 // connect takes a connection of the pool. If none can be had, the transaction keeps the one
 // that it had, closed: using or closing that again is an error and does no harm.
-func (p *pipeline) connect(ctx context.Context) error {
+func (p *Tx) connect(ctx context.Context) error {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (p *pipeline) connect(ctx context.Context) error {
 const rollBackWithin = 5 * time.Second
 
 // rollBack ends the transaction; a connection on which that fails is thrown away.
-func (p *pipeline) rollBack() {
+func (p *Tx) rollBack() {
 	if !p.sent {
 		return
 	}
@@ -81,14 +81,14 @@ func (p *pipeline) rollBack() {
 	}
 }
 
-// first has statements sent before the next one, whatever it is. They answer
+// Prefix has statements sent before the next one, whatever it is. They answer
 // without rows.
-func (p *pipeline) first(query string, args ...any) {
+func (p *Tx) Prefix(query string, args ...any) {
 	p.waiting = append(p.waiting, p.db.QueryGen().FormatQuery(query, args...))
 }
 
 // message is everything that waits, and a statement behind it.
-func (p *pipeline) message(query string) string {
+func (p *Tx) message(query string) string {
 	m := query
 	if len(p.waiting) > 0 {
 		m = strings.Join(append(p.waiting, query), ";\n")
@@ -102,7 +102,7 @@ const badConns = 3
 
 // send sends a message. One of the pool's connections may have been closed by the
 // server; nothing was sent on it then, and another one takes the message.
-func send[R any](ctx context.Context, p *pipeline, query string, run func(query string) (R, error)) (R, error) {
+func send[R any](ctx context.Context, p *Tx, query string, run func(query string) (R, error)) (R, error) {
 	text, first := p.message(query), !p.sent
 	p.sent = true
 	for try := 1; ; try++ {
@@ -117,17 +117,17 @@ func send[R any](ctx context.Context, p *pipeline, query string, run func(query 
 	}
 }
 
-func (p *pipeline) exec(ctx context.Context, query string) (sql.Result, error) {
+func (p *Tx) exec(ctx context.Context, query string) (sql.Result, error) {
 	return send(ctx, p, query, func(text string) (sql.Result, error) { return p.Conn.Conn.ExecContext(ctx, text) })
 }
 
 // ExecContext runs a statement and tells how many rows it changed.
-func (p *pipeline) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+func (p *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	return p.exec(ctx, p.db.QueryGen().FormatQuery(query, args...))
 }
 
-// catchUp has done what was to be done later.
-func (p *pipeline) catchUp(ctx context.Context) error {
+// Flush has done what was to be done later.
+func (p *Tx) Flush(ctx context.Context) error {
 	if !p.late {
 		return nil
 	}
@@ -136,15 +136,15 @@ func (p *pipeline) catchUp(ctx context.Context) error {
 }
 
 // QueryContext runs a query.
-func (p *pipeline) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if err := p.catchUp(ctx); err != nil {
+func (p *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := p.Flush(ctx); err != nil {
 		return nil, err
 	}
 	return send(ctx, p, p.db.QueryGen().FormatQuery(query, args...), func(text string) (*sql.Rows, error) { return p.Conn.Conn.QueryContext(ctx, text) })
 }
 
 // QueryRowContext is not used by queries; it is here because the interface has it.
-func (p *pipeline) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+func (p *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if _, err := p.exec(ctx, "SELECT"); err != nil {
 		// The transaction has failed, and so does whatever is asked of it next.
 		return p.Conn.Conn.QueryRowContext(ctx, "SELECT 1 WHERE false")
@@ -153,40 +153,43 @@ func (p *pipeline) QueryRowContext(ctx context.Context, query string, args ...an
 }
 
 // NewSelect, NewInsert, NewUpdate, NewDelete and NewRaw make statements of the transaction.
-func (p *pipeline) NewSelect() *bun.SelectQuery { return p.db.NewSelect().Conn(p) }
+func (p *Tx) NewSelect() *bun.SelectQuery { return p.db.NewSelect().Conn(p) }
 
 // NewInsert: see NewSelect.
-func (p *pipeline) NewInsert() *bun.InsertQuery { return p.db.NewInsert().Conn(p) }
+func (p *Tx) NewInsert() *bun.InsertQuery { return p.db.NewInsert().Conn(p) }
 
 // NewUpdate: see NewSelect.
-func (p *pipeline) NewUpdate() *bun.UpdateQuery { return p.db.NewUpdate().Conn(p) }
+func (p *Tx) NewUpdate() *bun.UpdateQuery { return p.db.NewUpdate().Conn(p) }
 
 // NewDelete: see NewSelect.
-func (p *pipeline) NewDelete() *bun.DeleteQuery { return p.db.NewDelete().Conn(p) }
+func (p *Tx) NewDelete() *bun.DeleteQuery { return p.db.NewDelete().Conn(p) }
 
 // NewRaw: see NewSelect.
-func (p *pipeline) NewRaw(query string, args ...any) *bun.RawQuery {
+func (p *Tx) NewRaw(query string, args ...any) *bun.RawQuery {
 	return p.db.NewRaw(query, args...).Conn(p)
 }
 
-// later is the pipeline for writes whose result nobody needs before the commit.
-type later struct{ *pipeline }
+// Deferred is the transaction for statements that wait; see later.
+func (p *Tx) Deferred() Deferred { return Deferred{p} }
+
+// Deferred is the pipeline for writes whose result nobody needs before the commit.
+type Deferred struct{ *Tx }
 
 // ExecContext answers without having done anything yet; an error comes with the
 // next query, or with the commit.
-func (l later) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
-	l.first(query, args...)
+func (l Deferred) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
+	l.Prefix(query, args...)
 	l.late = true
 	return driver.ResultNoRows, nil
 }
 
 // NewInsert, NewUpdate and NewRaw make statements that wait.
-func (l later) NewInsert() *bun.InsertQuery { return l.db.NewInsert().Conn(l) }
+func (l Deferred) NewInsert() *bun.InsertQuery { return l.db.NewInsert().Conn(l) }
 
 // NewUpdate: see NewInsert.
-func (l later) NewUpdate() *bun.UpdateQuery { return l.db.NewUpdate().Conn(l) }
+func (l Deferred) NewUpdate() *bun.UpdateQuery { return l.db.NewUpdate().Conn(l) }
 
 // NewRaw: see NewInsert.
-func (l later) NewRaw(query string, args ...any) *bun.RawQuery {
+func (l Deferred) NewRaw(query string, args ...any) *bun.RawQuery {
 	return l.db.NewRaw(query, args...).Conn(l)
 }

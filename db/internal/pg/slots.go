@@ -1,14 +1,14 @@
-package db
+package pg
 
 import (
 	"context"
 	"sync"
 )
 
-// slots bounds how many transactions of one kind run at once, so that they leave
+// Slots bounds how many transactions of one kind run at once, so that they leave
 // connections of the pool to others. Owners take turns. An owner may have as many slots as
 // are free afterwards, and one in any case: one alone has half of them.
-type slots struct {
+type Slots struct {
 	n int
 
 	mu      sync.Mutex
@@ -18,19 +18,20 @@ type slots struct {
 	refused int64
 }
 
-func newSlots(n int, most backlogMax) *slots {
-	return &slots{n: n, of: map[string]int{}, waiting: fairQueue[chan error]{max: most}}
+// NewSlots returns n free slots. most bounds the callers that wait for one.
+func NewSlots(n int, most Backlog) *Slots {
+	return &Slots{n: n, of: map[string]int{}, waiting: fairQueue[chan error]{max: most}}
 }
 
-// acquire waits for a slot; release gives it back, once. It fails where ctx ends first, and
-// at once with errBacklog where too many wait.
-func (s *slots) acquire(ctx context.Context, owner string) (release func(), err error) {
+// Acquire waits for a slot; release returns it, and may be called twice. It fails with the cause
+// of ctx if that ends first, and at once with the error of Backlog.Refuse if too many wait.
+func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err error) {
 	release = sync.OnceFunc(func() { s.release(owner) })
 	s.mu.Lock()
 	ready := make(chan error, 1)
 	if refused, full := s.waiting.push(owner, ready); full {
 		s.refused++
-		refused <- errBacklog()
+		refused <- s.waiting.max.Refuse()
 	}
 	s.fill()
 	s.mu.Unlock()
@@ -52,7 +53,7 @@ func (s *slots) acquire(ctx context.Context, owner string) (release func(), err 
 }
 
 // fill gives out the slots that are free.
-func (s *slots) fill() {
+func (s *Slots) fill() {
 	for s.used < s.n {
 		owner, ready, ok := s.waiting.pop(func(owner string, _ chan error) bool { return s.of[owner] < max(1, s.n-s.used-1) })
 		if !ok {
@@ -64,7 +65,7 @@ func (s *slots) fill() {
 	}
 }
 
-func (s *slots) release(owner string) {
+func (s *Slots) release(owner string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used--
@@ -74,8 +75,8 @@ func (s *slots) release(owner string) {
 	s.fill()
 }
 
-// count tells how many wait, and how many have been refused.
-func (s *slots) count() (waiting int, refused int64) {
+// Count returns how many callers wait, and how many were refused since the process began.
+func (s *Slots) Count() (waiting int, refused int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting.n, s.refused

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -40,22 +40,24 @@ type groupAnswer struct {
 }
 
 // ask asks from goroutines of their own, and returns when all are waiting.
-func ask(t *testing.T, ctx context.Context, g *group[int, int], qs ...int) <-chan groupAnswer {
+func ask(t *testing.T, ctx context.Context, g *Coalescer[int, int], qs ...int) <-chan groupAnswer {
 	t.Helper()
 	out := make(chan groupAnswer, len(qs))
 	for _, q := range qs {
 		go func() {
-			a, alone, err := g.do(ctx, q)
+			a, alone, err := g.Do(ctx, q)
 			out <- groupAnswer{q, a, alone, err}
 		}()
 	}
 	return out
 }
 
-// wait waits until so many are waiting behind the call that is under way.
-func (g *group[Q, A]) wait(t *testing.T, n int) {
+func refuse() error { return email.Fail(email.CodeUnavailable, "too many wait") }
+
+// awaitWaiting waits until so many are waiting behind the call that is under way.
+func (g *Coalescer[Q, A]) awaitWaiting(t *testing.T, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { waiting, _ := g.count(); return waiting == n }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { waiting, _ := g.Count(); return waiting == n }, time.Minute, time.Millisecond)
 }
 
 func TestGroup(t *testing.T) {
@@ -63,11 +65,11 @@ func TestGroup(t *testing.T) {
 	t.Run("who comes meanwhile goes together", func(t *testing.T) {
 		t.Parallel()
 		c := newCounter()
-		g := &group[int, int]{call: c.call}
+		g := NewCoalescer(CoalescerOptions[int, int]{Call: c.call})
 		first := ask(t, t.Context(), g, 1)
 		require.Equal(t, 1, <-c.asked)
 		rest := ask(t, t.Context(), g, 2, 3, 4, 5)
-		g.wait(t, 4)
+		g.awaitWaiting(t, 4)
 		c.let <- nil
 		require.Equal(t, groupAnswer{q: 1, a: 10, alone: true}, <-first)
 		require.Equal(t, 4, <-c.asked)
@@ -84,11 +86,11 @@ func TestGroup(t *testing.T) {
 	t.Run("an error is everybody's, and not for good", func(t *testing.T) {
 		t.Parallel()
 		c := newCounter()
-		g := &group[int, int]{call: c.call}
+		g := NewCoalescer(CoalescerOptions[int, int]{Call: c.call})
 		first := ask(t, t.Context(), g, 1)
 		<-c.asked
 		rest := ask(t, t.Context(), g, 2, 3)
-		g.wait(t, 2)
+		g.awaitWaiting(t, 2)
 		broken := errors.New("broken")
 		c.let <- broken
 		require.Equal(t, groupAnswer{q: 1, alone: true, err: broken}, <-first)
@@ -103,18 +105,18 @@ func TestGroup(t *testing.T) {
 	t.Run("who has gone is not asked for", func(t *testing.T) {
 		t.Parallel()
 		c := newCounter()
-		g := &group[int, int]{call: c.call}
+		g := NewCoalescer(CoalescerOptions[int, int]{Call: c.call})
 		first := ask(t, t.Context(), g, 1)
 		<-c.asked
 		ctx, cancel := context.WithCancelCause(t.Context())
 		gone := ask(t, ctx, g, 2)
-		g.wait(t, 1)
+		g.awaitWaiting(t, 1)
 		why := errors.New("gone")
 		cancel(why)
 		require.ErrorIs(t, (<-gone).err, why)
-		g.wait(t, 0)
+		g.awaitWaiting(t, 0)
 		stays := ask(t, t.Context(), g, 3)
-		g.wait(t, 1)
+		g.awaitWaiting(t, 1)
 		c.let <- nil
 		<-first
 		require.Equal(t, 1, <-c.asked)
@@ -144,19 +146,19 @@ func (l *lots) call(_ context.Context, qs []ownedCall) ([]bool, error) {
 // flood is a group whose first lot is held, so that what is asked next waits.
 type flood struct {
 	*lots
-	*group[ownedCall, bool]
+	*Coalescer[ownedCall, bool]
 	t    *testing.T
 	errs chan error
 }
 
-func newFlood(t *testing.T, heaviest int, most backlogMax) *flood {
+func newFlood(t *testing.T, heaviest int, most Backlog) *flood {
 	t.Helper()
 	l := &lots{asked: make(chan []ownedCall), let: make(chan struct{})}
-	g := &group[ownedCall, bool]{call: l.call, owner: func(c ownedCall) string { return c.owner }}
+	g := NewCoalescer(CoalescerOptions[ownedCall, bool]{Call: l.call, Owner: func(c ownedCall) string { return c.owner }})
 	if heaviest > 0 {
-		g.weight, g.heaviest = func(c ownedCall) int { return c.weight }, heaviest
+		g.opts.Weight, g.opts.MaxWeight = func(c ownedCall) int { return c.weight }, heaviest
 	}
-	f := &flood{lots: l, group: g, t: t, errs: make(chan error, 10_000)}
+	f := &flood{lots: l, Coalescer: g, t: t, errs: make(chan error, 10_000)}
 	f.ask("first", 1, 1)
 	<-l.asked
 	g.waiting.max = most
@@ -167,7 +169,7 @@ func newFlood(t *testing.T, heaviest int, most backlogMax) *flood {
 func (f *flood) ask(owner string, n, weight int) {
 	for range n {
 		go func() {
-			_, _, err := f.do(f.t.Context(), ownedCall{owner, weight})
+			_, _, err := f.Do(f.t.Context(), ownedCall{owner, weight})
 			f.errs <- err
 		}()
 	}
@@ -187,34 +189,34 @@ func TestOwnersTakeTurnsInLots(t *testing.T) {
 	t.Parallel()
 	t.Run("who comes after another's flood is in the next lot", func(t *testing.T) {
 		t.Parallel()
-		f := newFlood(t, 0, backlogMax{})
+		f := newFlood(t, 0, Backlog{})
 		f.ask("a", 500, 1)
-		f.wait(t, 500)
+		f.awaitWaiting(t, 500)
 		f.ask("b", 1, 1)
-		f.wait(t, 501)
-		require.Equal(t, map[string]int{"a": groupMax - 1, "b": 1}, f.next())
-		require.Equal(t, map[string]int{"a": groupMax}, f.next())
+		f.awaitWaiting(t, 501)
+		require.Equal(t, map[string]int{"a": coalesceMax - 1, "b": 1}, f.next())
+		require.Equal(t, map[string]int{"a": coalesceMax}, f.next())
 	})
 	t.Run("a lot is shared alike", func(t *testing.T) {
 		t.Parallel()
-		f := newFlood(t, 0, backlogMax{})
+		f := newFlood(t, 0, Backlog{})
 		f.ask("a", 500, 1)
 		f.ask("b", 40, 1)
 		f.ask("c", 10, 1)
-		f.wait(t, 550)
+		f.awaitWaiting(t, 550)
 		require.Equal(t, map[string]int{"a": 27, "b": 27, "c": 10}, f.next())
 		require.Equal(t, map[string]int{"a": 51, "b": 13}, f.next())
 	})
 	t.Run("more owners than a lot holds go in order", func(t *testing.T) {
 		t.Parallel()
-		f := newFlood(t, 0, backlogMax{})
-		for i := range groupMax + 10 {
+		f := newFlood(t, 0, Backlog{})
+		for i := range coalesceMax + 10 {
 			f.ask(string(rune('a'+i)), 5, 1)
 		}
-		f.wait(t, 5*(groupMax+10))
+		f.awaitWaiting(t, 5*(coalesceMax+10))
 		first, second := f.next(), f.next()
-		require.Len(t, first, groupMax)
-		require.Len(t, second, groupMax)
+		require.Len(t, first, coalesceMax)
+		require.Len(t, second, coalesceMax)
 		for owner := range first {
 			delete(second, owner)
 		}
@@ -222,12 +224,12 @@ func TestOwnersTakeTurnsInLots(t *testing.T) {
 	})
 	t.Run("a lot is bounded by weight", func(t *testing.T) {
 		t.Parallel()
-		f := newFlood(t, 100, backlogMax{})
+		f := newFlood(t, 100, Backlog{})
 		f.ask("a", 5, 50)
-		f.wait(t, 5)
+		f.awaitWaiting(t, 5)
 		f.ask("b", 1, 1)
 		f.ask("huge", 1, 1000)
-		f.wait(t, 7)
+		f.awaitWaiting(t, 7)
 		require.Equal(t, map[string]int{"a": 1, "b": 1}, f.next())
 		require.Equal(t, map[string]int{"huge": 1}, f.next(), "what is heavier than a lot goes alone, in its turn")
 		require.Equal(t, map[string]int{"a": 2}, f.next())
@@ -236,19 +238,19 @@ func TestOwnersTakeTurnsInLots(t *testing.T) {
 
 func TestTheBacklogOfALotIsBounded(t *testing.T) {
 	t.Parallel()
-	f := newFlood(t, 0, backlogMax{owner: 4, all: 6})
+	f := newFlood(t, 0, Backlog{Owner: 4, All: 6, Refuse: refuse})
 	f.ask("a", 6, 1)
 	for range 2 {
 		require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs), "a has as many as it may")
 	}
 	f.ask("b", 2, 1)
-	f.wait(t, 6)
+	f.awaitWaiting(t, 6)
 	f.ask("c", 1, 1)
 	require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs))
 	f.ask("b", 1, 1)
 	require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs))
-	f.wait(t, 6)
+	f.awaitWaiting(t, 6)
 	require.Equal(t, map[string]int{"a": 3, "b": 2, "c": 1}, f.next(), "there is room for others where one has most, and none for more than that")
-	_, refused := f.count()
+	_, refused := f.Count()
 	require.EqualValues(t, 4, refused)
 }

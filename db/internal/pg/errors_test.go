@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"database/sql/driver"
@@ -16,7 +16,7 @@ import (
 func TestABrokenConnectionIsNobodysFault(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, &net.OpError{Op: "read", Err: errors.New("reset")}} {
-		require.Equal(t, email.CodeUnavailable, email.FailureCode(translate(fmt.Errorf("lock e-mails: %w", err))), "%v", err)
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(Translate(fmt.Errorf("lock e-mails: %w", err))), "%v", err)
 	}
-	require.NotEqual(t, email.CodeUnavailable, email.FailureCode(translate(errors.New("something else"))))
+	require.NotEqual(t, email.CodeUnavailable, email.FailureCode(Translate(errors.New("something else"))))
 }

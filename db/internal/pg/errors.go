@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"database/sql"
@@ -10,7 +10,6 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/delivery"
 )
 
 // SQLSTATE codes and classes that callers are told apart by.
@@ -22,19 +21,19 @@ const (
 	sqlUndefinedFunction = "42883"
 )
 
-// notFound is what a query bounded by a customer says of everything outside
+// NotFound is what a query bounded by a customer says of everything outside
 // that bound.
-func notFound(what string) *email.Failure {
+func NotFound(what string) *email.Failure {
 	return email.Fail(email.CodeNotFound, "there is no such %s", what)
 }
 
-// translate turns what the driver says into what callers can act upon. A
-// Failure and a sentinel of this package pass through.
-func translate(err error) error {
+// Translate turns what the driver says into what callers can act upon. A
+// Failure passes through.
+func Translate(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*email.Failure](err); ok || errors.Is(err, delivery.ErrSuperseded) {
+	if _, ok := errors.AsType[*email.Failure](err); ok {
 		return err
 	}
 	if pg, ok := errors.AsType[pgdriver.Error](err); ok {
@@ -70,8 +69,8 @@ func unavailable(err error) error {
 	return f
 }
 
-// uniqueViolation names the constraint that an insert ran into, or "".
-func uniqueViolation(err error) string {
+// UniqueViolation names the constraint that an insert ran into, or "".
+func UniqueViolation(err error) string {
 	if pg, ok := errors.AsType[pgdriver.Error](err); ok && pg.Field('C') == sqlUniqueViolation {
 		return pg.Field('n')
 	}

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"crypto/aes"
@@ -44,30 +44,32 @@ func (s *sealer) opens(owner string, sealed []byte) (plain []byte, ok bool) {
 	return plain, err == nil
 }
 
-// keyring are the keys of a process: POSTRIDER_SECRET_KEY first, then, while it is
+// Keyring are the keys of a process: POSTRIDER_SECRET_KEY first, then, while it is
 // being replaced, POSTRIDER_SECRET_KEY_OLD.
-type keyring []*sealer
+type Keyring []*sealer
 
-func newKeyring(key, old []byte) (keyring, error) {
+// NewKeyring makes keys of the settings POSTRIDER_SECRET_KEY and POSTRIDER_SECRET_KEY_OLD, each
+// of 32 bytes. old may be empty. An error names the setting.
+func NewKeyring(key, old []byte) (Keyring, error) {
 	first, err := newSealer(key)
 	if err != nil {
 		return nil, fmt.Errorf("POSTRIDER_SECRET_KEY: %w", err)
 	}
 	if len(old) == 0 {
-		return keyring{first}, nil
+		return Keyring{first}, nil
 	}
 	second, err := newSealer(old)
 	if err != nil {
 		return nil, fmt.Errorf("POSTRIDER_SECRET_KEY_OLD: %w", err)
 	}
-	return keyring{first, second}, nil
+	return Keyring{first, second}, nil
 }
 
 // noKey is the index of a key that the process does not have.
 const noKey = -1
 
 // by is the index of the key that opens what was sealed, noKey if none does.
-func (k keyring) by(owner string, sealed []byte) (plain []byte, index int) {
+func (k Keyring) by(owner string, sealed []byte) (plain []byte, index int) {
 	for i, s := range k {
 		if plain, ok := s.opens(owner, sealed); ok {
 			return plain, i
@@ -76,7 +78,7 @@ func (k keyring) by(owner string, sealed []byte) (plain []byte, index int) {
 	return nil, noKey
 }
 
-func (k keyring) openFor(owner string, sealed []byte) ([]byte, error) {
+func (k Keyring) openFor(owner string, sealed []byte) ([]byte, error) {
 	plain, index := k.by(owner, sealed)
 	if index == noKey {
 		return nil, errors.New("a stored secret does not open: is POSTRIDER_SECRET_KEY the one it was sealed with?")

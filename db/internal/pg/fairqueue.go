@@ -1,10 +1,6 @@
-package db
+package pg
 
-import (
-	"slices"
-
-	"github.com/postrider/postrider/email"
-)
+import "slices"
 
 // fairQueue holds what waits, by owner, and gives it out round robin: one item of each
 // owner that waits, then the next item of each. One owner's items leave in the order in
@@ -13,7 +9,7 @@ type fairQueue[T comparable] struct {
 	// owners are those that have items, the next turn first.
 	owners []*ownedItems[T]
 	// max bounds the items.
-	max backlogMax
+	max Backlog
 	n   int
 }
 
@@ -23,17 +19,19 @@ type ownedItems[T comparable] struct {
 	items []T
 }
 
-// backlogMax bounds what waits. 0 means no bound.
-type backlogMax struct {
-	// owner is how many items one owner may have, all is how many there may be.
-	owner, all int
+// Backlog bounds what waits. 0 means no bound.
+type Backlog struct {
+	// Owner is how many items one owner may have, all is how many there may be.
+	Owner, All int
+	// Refuse makes the error for what has no place. Required with a bound.
+	Refuse func() error
 }
 
 // push adds an item. refused is the item that has no place: this one, where its owner has as
 // many as it may, or, where the queue is full, the newest item of the owner that has most.
 func (q *fairQueue[T]) push(owner string, item T) (refused T, full bool) {
 	o := q.of(owner)
-	if o != nil && q.max.owner > 0 && len(o.items) >= q.max.owner {
+	if o != nil && q.max.Owner > 0 && len(o.items) >= q.max.Owner {
 		return item, true
 	}
 	if o == nil {
@@ -42,7 +40,7 @@ func (q *fairQueue[T]) push(owner string, item T) (refused T, full bool) {
 	}
 	o.items = append(o.items, item)
 	q.n++
-	if q.max.all == 0 || q.n <= q.max.all {
+	if q.max.All == 0 || q.n <= q.max.All {
 		return refused, false
 	}
 	most := slices.MaxFunc(q.owners, func(a, b *ownedItems[T]) int { return len(a.items) - len(b.items) })
@@ -96,9 +94,4 @@ func (q *fairQueue[T]) of(owner string) *ownedItems[T] {
 		}
 	}
 	return nil
-}
-
-// errBacklog refuses what would have to wait behind too much of the same kind.
-func errBacklog() error {
-	return email.Fail(email.CodeUnavailable, "too many e-mails wait to be stored; try again shortly")
 }

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"time"
@@ -8,9 +8,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// newestFirst orders a list from new to old, begins behind a cursor, and reads one row more
+// NewestFirst orders a list from new to old, begins behind a cursor, and reads one row more
 // than limit, by which page knows that there is another page.
-func newestFirst(alias, column string, after email.Cursor, limit int) func(*bun.SelectQuery) *bun.SelectQuery {
+func NewestFirst(alias, column string, after email.Cursor, limit int) func(*bun.SelectQuery) *bun.SelectQuery {
 	return func(q *bun.SelectQuery) *bun.SelectQuery {
 		at, id := bun.SafeQuery("?.?", bun.Ident(alias), bun.Ident(column)), bun.SafeQuery("?.id", bun.Ident(alias))
 		q = q.OrderExpr("? DESC, ? DESC", at, id).Limit(int64(limit) + 1)
@@ -28,9 +28,9 @@ func newestFirst(alias, column string, after email.Cursor, limit int) func(*bun.
 // first alone has more: a page is in memory as a whole.
 const pageBytes = 1 << 20
 
-// within is how many of the rows, and of limit, a page holds: those that have at most
+// Within is how many of the rows, and of limit, a page holds: those that have at most
 // pageBytes together, and at least one.
-func within[R any](rows []R, limit int, bytes func(R) int64) int {
+func Within[R any](rows []R, limit int, bytes func(R) int64) int {
 	n, total := 0, int64(0)
 	for n < min(limit, len(rows)) {
 		if total += bytes(rows[n]); total > pageBytes && n > 0 {
@@ -41,9 +41,9 @@ func within[R any](rows []R, limit int, bytes func(R) int64) int {
 	return n
 }
 
-// page cuts a list that was read one row too long, and says where the next
+// Page cuts a list that was read one row too long, and says where the next
 // page begins: by time alone, unless the row behind has the same time.
-func page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
+func Page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
 	if len(rows) <= limit {
 		return rows, nil
 	}

@@ -1,14 +1,12 @@
-package db
+package pg
 
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/endpoint"
 )
 
 // SecretKeyStatus is which keys this database's secrets are sealed with.
@@ -24,8 +22,8 @@ type SecretKeyStatus struct {
 }
 
 // SecretKeyStatus opens every secret and changes nothing.
-func (s *Store) SecretKeyStatus(ctx context.Context) (st SecretKeyStatus, err error) {
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+func (s *Keys) SecretKeyStatus(ctx context.Context) (st SecretKeyStatus, err error) {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		k, err := s.keyState(ctx, tx)
 		if err != nil {
 			return err
@@ -43,8 +41,8 @@ func (s *Store) SecretKeyStatus(ctx context.Context) (st SecretKeyStatus, err er
 // Killed in between it goes on where it was when it is called again; with nothing to
 // do it does nothing. Every process must have both keys before. Unreadable ones in
 // the answer open with neither key and are left as they are.
-func (s *Store) RotateSecretKey(ctx context.Context, progress func(resealed int)) (n Sealed, err error) {
-	if err := s.inTx(ctx, func(tx bun.Tx) error { return s.replaceKey(ctx, tx) }); err != nil {
+func (s *Keys) RotateSecretKey(ctx context.Context, progress func(resealed int)) (n Sealed, err error) {
+	if err := s.db.InTx(ctx, func(tx bun.Tx) error { return s.replaceKey(ctx, tx) }); err != nil {
 		return Sealed{}, fmt.Errorf("replace the secret key: %w", err)
 	}
 	for resealed := 1; resealed > 0; { // a version without the lock may have sealed meanwhile
@@ -52,7 +50,7 @@ func (s *Store) RotateSecretKey(ctx context.Context, progress func(resealed int)
 			return Sealed{}, fmt.Errorf("seal secrets with the new key: %w", err)
 		}
 	}
-	err = s.inTx(ctx, func(tx bun.Tx) error {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", int64(sealLock)); err != nil {
 			return err
 		}
@@ -74,7 +72,7 @@ func (s *Store) RotateSecretKey(ctx context.Context, progress func(resealed int)
 
 // replaceKey makes the first key the one that seals, and keeps a note of the one
 // before as long as secrets are sealed with it.
-func (s *Store) replaceKey(ctx context.Context, tx bun.Tx) error {
+func (s *Keys) replaceKey(ctx context.Context, tx bun.Tx) error {
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", int64(sealLock)); err != nil {
 		return err
 	}
@@ -102,24 +100,24 @@ func (s *Store) replaceKey(ctx context.Context, tx bun.Tx) error {
 }
 
 // resealAll goes once through all secrets.
-func (s *Store) resealAll(ctx context.Context, progress func(int)) (total int, err error) {
+func (s *Keys) resealAll(ctx context.Context, progress func(int)) (total int, err error) {
 	for _, c := range sealedColumns {
 		after, more := "", true
 		for more {
 			resealed := 0
-			err := s.inTx(ctx, func(tx bun.Tx) error {
+			err := s.db.InTx(ctx, func(tx bun.Tx) error {
 				rows, err := sealedAfter(ctx, tx, c.table, c.id, c.column, after, "FOR NO KEY UPDATE")
 				if err != nil {
 					return err
 				}
-				more = len(rows) == sealedBatch
+				more = len(rows) == SealedBatch
 				for _, row := range rows {
 					after = row.ID
-					plain, index := s.keys.by(row.ID, row.Sealed)
+					plain, index := s.ring.by(row.ID, row.Sealed)
 					if index <= 0 {
 						continue // sealed with the new key, or with none that we have
 					}
-					if _, err := tx.ExecContext(ctx, "UPDATE "+c.table+" SET "+c.column+" = ? WHERE "+c.id+" = ?", s.keys[0].sealFor(row.ID, plain), row.ID); err != nil {
+					if _, err := tx.ExecContext(ctx, "UPDATE "+c.table+" SET "+c.column+" = ? WHERE "+c.id+" = ?", s.ring[0].sealFor(row.ID, plain), row.ID); err != nil {
 						return err
 					}
 					resealed++
@@ -137,12 +135,11 @@ func (s *Store) resealAll(ctx context.Context, progress func(int)) (total int, e
 	return total, nil
 }
 
-// ResetSecretKey is for a key that is lost: Options.SecretKey seals from now on,
-// and webhook endpoints whose secret opens with neither key get a new one, which
-// their customers have to be given. It returns these endpoints.
-func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint, err error) {
-	err = s.inTx(ctx, func(tx bun.Tx) error {
-		changed = nil
+// Reset is for a key that is lost: the first key seals from now on. renew is called for each
+// secret of a column that opens with no key of this process, and stores another one, which
+// it seals with seal.
+func (s *Keys) Reset(ctx context.Context, c SealedColumn, renew func(tx bun.Tx, id string, seal func(plain []byte) []byte) error) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", int64(sealLock)); err != nil {
 			return err
 		}
@@ -150,8 +147,8 @@ func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint
 			return err
 		}
 		var lost []string
-		err := s.eachSealed(ctx, tx, "webhook_endpoints", "id", "secret_sealed", "FOR NO KEY UPDATE", func(id string, sealed []byte) error {
-			if _, index := s.keys.by(id, sealed); index == noKey {
+		err := s.eachSealed(ctx, tx, c.table, c.id, c.column, "FOR NO KEY UPDATE", func(id string, sealed []byte) error {
+			if _, index := s.ring.by(id, sealed); index == noKey {
 				lost = append(lost, id)
 			}
 			return nil
@@ -160,24 +157,11 @@ func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint
 			return err
 		}
 		for _, id := range lost {
-			fresh, err := endpoint.NewSecret()
-			if err != nil {
+			if err := renew(tx, id, func(plain []byte) []byte { return s.ring[0].sealFor(id, plain) }); err != nil {
 				return err
 			}
-			row := endpointRow{ID: id}
-			if row.SecretSealed, err = sealSecretsWith(s.keys[0], id, []endpoint.Secret{fresh}); err != nil {
-				return err
-			}
-			if err := tx.NewUpdate().Model(&row).WherePK().Column("secret_sealed").Set("updated_at = ?", time.Now()).Returning("*").Scan(ctx); err != nil {
-				return err
-			}
-			if err := audit(ctx, tx, row.CustomerID, "webhook.secret_lost", id, row.URL); err != nil {
-				return err
-			}
-			changed = append(changed, row.endpoint())
 		}
 		_, err = s.plant(ctx, tx)
 		return err
 	})
-	return changed, err
 }

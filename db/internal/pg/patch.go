@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"encoding/json"
@@ -15,8 +15,8 @@ import (
 // fields of the same names. So a new column takes a migration, a field of the row, and a
 // field of the patch.
 
-// recordset reads the JSON array $1 as rows of P, named v.
-func recordset[P any]() string {
+// Recordset reads the JSON array $1 as rows of P, named v.
+func Recordset[P any]() string {
 	var columns []string
 	for _, f := range patchFields(reflect.TypeFor[P]()) {
 		columns = append(columns, columnOf(f)+" "+columnType(f))
@@ -24,32 +24,32 @@ func recordset[P any]() string {
 	return "jsonb_to_recordset($1::jsonb) AS v(" + strings.Join(columns, ", ") + ")"
 }
 
-// insertOf inserts the rows of the JSON array $1 into a table.
-func insertOf[P any](table string) string {
+// InsertOf inserts the rows of the JSON array $1 into a table.
+func InsertOf[P any](table string) string {
 	var columns []string
 	for _, f := range patchFields(reflect.TypeFor[P]()) {
 		columns = append(columns, columnOf(f))
 	}
 	list := strings.Join(columns, ", ")
-	return "INSERT INTO " + table + " (" + list + ") SELECT " + list + " FROM " + recordset[P]()
+	return "INSERT INTO " + table + " (" + list + ") SELECT " + list + " FROM " + Recordset[P]()
 }
 
-// updateOf sets the columns of P in the rows of a table whose key is in the JSON array $1. $2 is
+// UpdateOf sets the columns of P in the rows of a table whose key is in the JSON array $1. $2 is
 // the number of its rows, which the planner is told, and $3 their keys. What follows is one more
 // condition, or nothing. Columns in but are there for that condition, and not set.
-func updateOf[P any](table, alias, key string, but ...string) string {
+func UpdateOf[P any](table, alias, key string, but ...string) string {
 	var set []string
 	for _, f := range patchFields(reflect.TypeFor[P]()) {
 		if c := columnOf(f); c != key && !slices.Contains(but, c) {
 			set = append(set, c+" = v."+c)
 		}
 	}
-	return "UPDATE " + table + " AS " + alias + " SET " + strings.Join(set, ", ") + patched[P](alias, key)
+	return "UPDATE " + table + " AS " + alias + " SET " + strings.Join(set, ", ") + Patched[P](alias, key)
 }
 
-// patched joins the rows of the JSON array $1, as updateOf.
-func patched[P any](alias, key string) string {
-	return " FROM (SELECT * FROM " + recordset[P]() + " LIMIT $2) AS v WHERE " + alias + "." + key + " = ANY ($3) AND " + alias + "." + key + " = v." + key
+// Patched joins the rows of the JSON array $1, as updateOf.
+func Patched[P any](alias, key string) string {
+	return " FROM (SELECT * FROM " + Recordset[P]() + " LIMIT $2) AS v WHERE " + alias + "." + key + " = ANY ($3) AND " + alias + "." + key + " = v." + key
 }
 
 // patchFields are the fields of a struct that are columns, those of embedded structs too.
@@ -100,10 +100,10 @@ func columnType(f reflect.StructField) string {
 	panic(fmt.Sprintf("%s has no column type for %s: give it the tag sql", f.Name, f.Type))
 }
 
-// copier makes a function that copies a row's fields into a patch: each field of the patch has
+// Copier makes a function that copies a row's fields into a patch: each field of the patch has
 // one of its name in the row. A time that is zero becomes a nil pointer. Fields in but are the
 // caller's.
-func copier[R, P any](but ...string) func(*R) P {
+func Copier[R, P any](but ...string) func(*R) P {
 	type pair struct {
 		from, to []int
 		nullable bool

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -19,20 +19,20 @@ type given struct {
 
 // want asks for slots from goroutines of their own, and returns when all of them have one or
 // wait.
-func want(t *testing.T, s *slots, out chan given, owner string, n int) {
+func want(t *testing.T, s *Slots, out chan given, owner string, n int) {
 	t.Helper()
 	for range n {
-		before, _ := s.count()
+		before, _ := s.Count()
 		has := s.has()
 		go func() {
-			release, err := s.acquire(t.Context(), owner)
+			release, err := s.Acquire(t.Context(), owner)
 			out <- given{owner, release, err}
 		}()
-		require.Eventually(t, func() bool { waiting, _ := s.count(); return waiting > before || s.has() > has }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { waiting, _ := s.Count(); return waiting > before || s.has() > has }, time.Minute, time.Millisecond)
 	}
 }
 
-func (s *slots) has() int {
+func (s *Slots) has() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.used
@@ -42,7 +42,7 @@ func TestSlots(t *testing.T) {
 	t.Parallel()
 	t.Run("one owner leaves half of them to others", func(t *testing.T) {
 		t.Parallel()
-		s, out := newSlots(8, backlogMax{}), make(chan given, 1000)
+		s, out := NewSlots(8, Backlog{}), make(chan given, 1000)
 		want(t, s, out, "a", 100)
 		require.Equal(t, 4, s.has())
 		want(t, s, out, "b", 1)
@@ -50,7 +50,7 @@ func TestSlots(t *testing.T) {
 	})
 	t.Run("owners take turns", func(t *testing.T) {
 		t.Parallel()
-		s, out := newSlots(1, backlogMax{}), make(chan given, 1000)
+		s, out := NewSlots(1, Backlog{}), make(chan given, 1000)
 		want(t, s, out, "a", 200)
 		first := <-out
 		want(t, s, out, "b", 2)
@@ -65,12 +65,12 @@ func TestSlots(t *testing.T) {
 	})
 	t.Run("the backlog is bounded", func(t *testing.T) {
 		t.Parallel()
-		s, out := newSlots(1, backlogMax{owner: 2, all: 10}), make(chan given, 10)
+		s, out := NewSlots(1, Backlog{Owner: 2, All: 10, Refuse: refuse}), make(chan given, 10)
 		want(t, s, out, "a", 3)
 		first := <-out
-		_, err := s.acquire(t.Context(), "a")
+		_, err := s.Acquire(t.Context(), "a")
 		require.Equal(t, email.CodeUnavailable, email.FailureCode(err))
-		waiting, refused := s.count()
+		waiting, refused := s.Count()
 		require.Equal(t, 2, waiting)
 		require.EqualValues(t, 1, refused)
 		first.release()
@@ -80,16 +80,16 @@ func TestSlots(t *testing.T) {
 	})
 	t.Run("who has gone has none", func(t *testing.T) {
 		t.Parallel()
-		s := newSlots(1, backlogMax{})
-		release, err := s.acquire(t.Context(), "a")
+		s := NewSlots(1, Backlog{})
+		release, err := s.Acquire(t.Context(), "a")
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = s.acquire(ctx, "b")
+		_, err = s.Acquire(ctx, "b")
 		require.ErrorIs(t, err, context.Canceled)
 		release()
 		require.Zero(t, s.has())
-		waiting, _ := s.count()
+		waiting, _ := s.Count()
 		require.Zero(t, waiting)
 	})
 }
