@@ -4,19 +4,19 @@
  * named by EmailID alone, or with a message, under any workflow id (a direct start). */
 export type SendEmailInput = {
   email_id: string;
-  /** CustomerID is on whose behalf the message is sent. */
+  /** CustomerID is the id of the customer that sends the message. */
   customer_id?: string;
-  /** IdempotencyKey is the caller's name for the message, as the header
-   * Idempotency-Key. Empty means that the workflow id is the name. */
+  /** IdempotencyKey identifies the message, as the header Idempotency-Key does. Empty means
+   * that the workflow id does. */
   idempotency_key?: string;
 } | {
-  /** CustomerID is on whose behalf the message is sent. */
+  /** CustomerID is the id of the customer that sends the message. */
   customer_id: string;
-  /** Message is what POST /v1.0/emails takes, in either shape, at most
-   * MaxDirectMessageBytes. It is kept as it is, so that the workflow never interprets it. */
+  /** Message is a body of POST /v1.0/emails, in either shape, of at most
+   * MaxDirectMessageBytes. It is raw JSON, so that the workflow does not interpret it. */
   message: Message;
-  /** IdempotencyKey is the caller's name for the message, as the header
-   * Idempotency-Key. Empty means that the workflow id is the name. */
+  /** IdempotencyKey identifies the message, as the header Idempotency-Key does. Empty means
+   * that the workflow id does. */
   idempotency_key?: string;
 };
 
@@ -124,8 +124,8 @@ export type ContentText = string;
 /** Separates mail that a recipient waits for from newsletters. */
 export type Stream = "transactional" | "broadcast";
 
-/** SendEmailResult is what became of the e-mail. What recipients' servers said
- * is a result, never an error. Addresses are masked (MaskAddress). */
+/** SendEmailResult is the e-mail's final status. A refusal by a recipient's server is in the
+ * result, and is not an error. Addresses are masked (MaskAddress). */
 export type SendEmailResult = {
   email_id: string;
   status: "queued" | "sending" | "delivered" | "bounced" | "failed" | "canceled";
@@ -141,40 +141,39 @@ export type SendEmailResult = {
   }[];
 };
 
-/** State is where an e-mail stands, as a workflow needs it: taken from Postgres
- * by an activity, so that the workflow never counts anything itself. */
+/** State is an e-mail's state as a workflow needs it. An activity reads it from Postgres, so
+ * that the workflow keeps no counts of its own. */
 export type State = {
   /** Empty while the message of a direct start is not accepted yet. */
   status: "" | "queued" | "sending" | "delivered" | "bounced" | "failed" | "canceled";
   status_detail?: string;
-  /** Final: nothing will be attempted any more. */
+  /** Final: the e-mail is finished; no attempt follows. */
   final?: boolean;
-  /** NextAttempt is the number to call SendSMTP with. */
+  /** NextAttempt is the number of the next attempt, for SendSMTP. */
   next_attempt?: number;
-  /** Open is how many recipients are not at their end. */
+  /** Open is how many recipients are not finished. */
   open?: number;
   /** NextAt is when the next attempt is due; zero with Waiting empty means now. */
   next_at?: string;
-  /** Waiting says in a word what for: "held", "paused", "throttled", "scheduled",
-   * "retry", or "acceptance" before there is an e-mail. Empty means that an attempt is due. */
+  /** Waiting is what the next attempt waits for. Empty means that an attempt is due. */
   waiting?: string;
-  /** HeldBy is who holds it, while it waits for that. */
+  /** HeldBy are the holders that keep the e-mail; empty unless it is held. */
   held_by?: string[];
-  /** ThrottledBy names what it waits for while throttled: "relay:NAME",
-   * "recipients:DOMAIN" or "warmup:DOMAIN". */
+  /** ThrottledBy names the rate or plan that throttles the e-mail: "relay:NAME",
+   * "recipients:DOMAIN" or "warmup:DOMAIN". Empty unless it is throttled. */
   throttled_by?: string;
-  /** OnlyRelay names the relay that the next attempt goes to, because its answer to the
-   * message never came. Empty means any. */
+  /** OnlyRelay names the only relay that the next attempt may use, because that relay's reply
+   * to the message never came. Empty means any relay. */
   only_relay?: string;
-  /** FaultyRelay names the relay that it waits for, because of the relay's fault. */
+  /** FaultyRelay names the relay whose fault ended the last attempt. Empty means none. */
   faulty_relay?: string;
-  /** Last is the reply that best explains the wait, its addresses masked. */
+  /** Last is the reply that best explains the wait, with masked addresses. */
   last?: {
     /** Code is the three-digit reply code; 0 means that no reply came. */
     code?: number;
     /** Enhanced is the enhanced status code, as "5.1.1"; empty if the server gave none. */
     enhanced_code?: string;
-    /** Text is the rest, lines joined by spaces, at most MaxReplyText bytes. */
+    /** Text is the rest of the reply, its lines joined by spaces, at most MaxReplyText bytes. */
     text?: string;
   };
   /** Results is filled when Final, for the run's result. */
@@ -201,9 +200,9 @@ export type ErrorDetails = {
     /** Pointer is a JSON Pointer (RFC 6901) into the body; for a query
      * parameter, a header or a direct start's own members its name, without a slash. */
     pointer: string;
-    /** Code is the stable name of what is wrong, for example "missing". */
+    /** Code is the stable name of the problem, for example "missing". */
     code: string;
-    /** Detail says what to do. It never repeats the value. */
+    /** Detail says how to correct it. It never repeats the value. */
     detail: string;
   }[];
 };
