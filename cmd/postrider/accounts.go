@@ -21,7 +21,7 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// withStore opens the store for a command that does one thing.
+// withStore opens the store for a command that works on the database and ends.
 func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out io.Writer) error) error {
 	cfg, err := loadConfig(config.Tool)
 	if err != nil {
@@ -31,15 +31,15 @@ func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out
 	if err != nil {
 		return err
 	}
-	ctx := context.WithValue(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), whoseKey{}, cmd.ErrOrStderr())
+	ctx := context.WithValue(account.WithActor(cmd.Context(), account.Actor{Name: "cli"}), noticeKey{}, cmd.ErrOrStderr())
 	return errors.Join(do(ctx, store, cmd.OutOrStdout()), store.Close())
 }
 
-// whoseKey is, in a command's context, where findCustomer says whose things the command is
-// about: standard error, because scripts read standard output.
-type whoseKey struct{}
+// noticeKey is the context key of the writer on which findCustomer names the customer that it
+// found. It is standard error, because scripts read standard output.
+type noticeKey struct{}
 
-// customerFlag names a customer by id or by name.
+// customerFlag defines --customer, which takes the id or the name of a customer.
 func customerFlag(cmd *cobra.Command, value *string) {
 	cmd.Flags().StringVar(value, "customer", "", "the customer's id, or its name if no other customer has it (required)")
 	if err := cmd.MarkFlagRequired("customer"); err != nil {
@@ -47,9 +47,9 @@ func customerFlag(cmd *cobra.Command, value *string) {
 	}
 }
 
-// findCustomer finds a customer by id or by a name that no other customer has, and prints
-// whose things the command reads or changes: the id and the name. A deleted customer is
-// found by id only.
+// findCustomer finds a customer by id, or by a name that no other customer has. It prints the
+// customer's id and name, so that an operator sees whose data the command reads or changes. A
+// deleted customer is found by id only.
 func findCustomer(ctx context.Context, s *db.Store, idOrName string) (c account.Customer, err error) {
 	if id, parsed := uuid.Parse(idOrName); parsed == nil {
 		c, err = s.Customer(ctx, id.String())
@@ -59,7 +59,7 @@ func findCustomer(ctx context.Context, s *db.Store, idOrName string) (c account.
 	if err != nil {
 		return c, err
 	}
-	if out, ok := ctx.Value(whoseKey{}).(io.Writer); ok {
+	if out, ok := ctx.Value(noticeKey{}).(io.Writer); ok {
 		fmt.Fprintf(out, "customer %s, %s\n", c.ID, plaintext.Printable(c.Name))
 	}
 	return c, nil
@@ -86,7 +86,7 @@ func customerCommand() *cobra.Command {
 	}
 	create.Flags().StringVar(&name, "name", "", "the customer's name (required)")
 	create.Flags().StringVar(&detail, "detail", "", "a remark")
-	create.Flags().StringVar(&mail, "email", "", "whom to write to about this customer")
+	create.Flags().StringVar(&mail, "email", "", "the address of a contact for this customer")
 	if err := create.MarkFlagRequired("name"); err != nil {
 		panic(err) // the flag was defined above
 	}
@@ -187,7 +187,7 @@ func keyCommand() *cobra.Command {
 	create.Flags().StringVar(&name, "name", "", "a name to tell keys apart")
 	create.Flags().DurationVar(&expire, "expire", 0, "the key's life, as 720h; 0 means it does not expire")
 	create.Flags().BoolVar(&admin, "admin", false, "let the key act for the whole installation: pauses, customers")
-	create.Flags().StringSliceVar(&scopes, "scope", nil, "what the key may do, several with commas; none is all of its customer's own affairs")
+	create.Flags().StringSliceVar(&scopes, "scope", nil, "what the key may do, several with commas; without it, everything for its own customer")
 	cmd.AddCommand(create)
 	cmd.AddCommand(manageKeys()...)
 	return cmd
@@ -242,13 +242,13 @@ then verify it:
 	return cmd
 }
 
-// warmupCommand shows, sets or ends a plan.
+// warmupCommand shows, sets or ends the warm-up plan of a domain.
 func warmupCommand() *cobra.Command {
 	var customer, plan, from string
 	var off bool
 	cmd := &cobra.Command{
 		Use: "warmup NAME --customer CUSTOMER [--plan 50,100,200,400 [--from 2026-11-27] | --off]", Args: cobra.ExactArgs(1),
-		Short: "Let so many recipients of a new domain through on each of its first days, in UTC; without a flag, tell how it stands",
+		Short: "Limit the recipients per day (UTC) of a new domain for its first days; without a flag, show the plan and its state",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/internal/render"
 )
 
-// relaySessions lends relay.Relays to the activities' interface: Go does not see
-// that a method returning *relay.Session returns a Session.
+// relaySessions adapts relay.Relays to activities.Relays: in Go, a method that returns
+// *relay.Session does not implement one that returns the interface activities.Session.
 type relaySessions struct{ *relay.Relays }
 
 func (r relaySessions) Session(ctx context.Context, route delivery.Route) (activities.Session, error) {

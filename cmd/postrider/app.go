@@ -43,31 +43,32 @@ import (
 	"github.com/postrider/postrider/workflows"
 )
 
-// app is a process's parts, wired.
+// app has the parts of a process.
 type app struct {
 	cfg      config.Config
 	log      *slog.Logger
 	store    *db.Store
 	temporal client.Client
-	// codec is nil where histories are in the clear.
+	// codec is nil if histories are not encrypted.
 	codec      *codec.Codec
 	namespace  string
 	dispatcher *dispatch.Dispatcher
-	// readiness tells whether this process's worker gets work.
+	// readiness reports whether this process's worker gets tasks.
 	readiness  *dispatch.Readiness
 	relays     *relay.Relays
 	http       *safehttp.Client
 	activities *activities.Activities
 	drain      activities.Drain
-	// keyChecked: the secret key is the database's.
+	// keyChecked: the secret key is the one that the database's secrets are encrypted with.
 	keyChecked bool
-	// attachmentURLs fetch what customers give addresses of.
+	// attachmentURLs fetches attachments that customers refer to by URL.
 	attachmentURLs *attachment.URLs
 	metrics        *metrics.Metrics
-	// memory is how the process divides it, and turns what those parts wait for that take more.
+	// memory is the budget of each part. A request or message that needs more than its part's
+	// budget waits for a turn.
 	memory memory
 	turns  *turns.Turns
-	// spool has large requests and answers at clients' pace.
+	// spool holds large requests and answers in files while clients send and read them.
 	spool *spool.Pool
 }
 
@@ -75,7 +76,7 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable}))
 }
 
-// readable writes durations as 2m0s: JSON has them as a number of nanoseconds.
+// readable formats durations as 2m0s; slog writes them as a number of nanoseconds.
 func readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
@@ -83,9 +84,9 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// temporalClient reads the SDK's own environment and configuration file. The
-// client connects when it is first used: Temporal may be down. With a codec what
-// it writes is encrypted.
+// temporalClient makes a client from the SDK's own environment variables and configuration
+// file. It connects on first use, so that the process starts while Temporal is down. With a
+// codec, payloads are encrypted.
 func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, string, error) {
 	opts, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
@@ -101,8 +102,8 @@ func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, str
 		opts.FailureConverter = temporal.GetDefaultFailureConverter()
 	}
 	opts.FailureConverter = workflows.Failures{FailureConverter: opts.FailureConverter}
-	// What goes between us and Temporal is small: packing it costs both sides more than
-	// the bytes do.
+	// Requests to Temporal are small: compression would cost more CPU than it saves in
+	// transfer.
 	opts.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	opts.Logger = temporallog.NewStructuredLogger(log.With("part", "temporal"))
 	c, err := client.NewLazyClient(opts)
@@ -112,7 +113,7 @@ func temporalClient(log *slog.Logger, payloads *codec.Codec) (client.Client, str
 	return c, opts.Namespace, nil
 }
 
-// newCodec encrypts histories, where there are keys for that.
+// newCodec makes the codec that encrypts histories; nil without keys.
 func newCodec(cfg config.Config) (*codec.Codec, error) {
 	if len(cfg.PayloadKeys) == 0 {
 		return nil, nil
@@ -139,7 +140,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error
 	})
 }
 
-// newApp wires everything but the listeners.
+// newApp makes all parts of a process except the listeners.
 func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log, memory: m, turns: &turns.Turns{}}
 	a.spool = api.NewSpool(cfg.RequestSpoolDir, max(cfg.RequestSpoolBytes, 2*api.MaxBody(a.cfg.MaxMessageBytes)))
@@ -189,7 +190,8 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	return a, nil
 }
 
-// newResolvers open what attachments refer to, as far as this installation can.
+// newResolvers makes the resolvers of attachment references. Recordings are refused if
+// POSTRIDER_RECORDING_URL is not set.
 func newResolvers(cfg config.Config, urls *attachment.URLs) (attachment.Resolvers, error) {
 	out := attachment.Resolvers{
 		ByType:  map[email.ReferenceType]attachment.Resolver{email.ReferenceURL: urls.Resolve, email.ReferenceRecording: noRecordings},
@@ -210,7 +212,8 @@ func noRecordings(context.Context, string, email.Attachment, int64) (attachment.
 	return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
 }
 
-// customerClients fetch attachments of customers to whom private networks are opened.
+// customerClients are the HTTP clients of customers whose attachment URLs may reach private
+// networks, by customer id.
 func customerClients(cfg config.Config) map[string]*safehttp.Client {
 	networks := map[string][]netip.Prefix{}
 	for _, n := range cfg.AttachmentNetworks {
@@ -223,8 +226,8 @@ func customerClients(cfg config.Config) map[string]*safehttp.Client {
 	return out
 }
 
-// newHTTP calls addresses that customers give; 0 is the timeout for webhooks. private are
-// networks that it may reach although they are not public.
+// newHTTP makes a client for URLs that customers give. It may reach the private networks
+// besides public ones. A timeout of 0 is the one for webhooks.
 func newHTTP(cfg config.Config, timeout time.Duration, private []netip.Prefix) *safehttp.Client {
 	return safehttp.New(safehttp.Options{AllowPrivate: private, AllowHTTP: cfg.AllowHTTP, AllowLoopback: cfg.AllowLoopback, Timeout: timeout})
 }
@@ -237,7 +240,7 @@ func (a *app) close() error {
 	return a.store.Close()
 }
 
-// limits are those of a message, by whichever door it comes in.
+// limits are the limits of a message, over REST and in a direct start.
 func (a *app) limits() intake.Limits {
 	var serves func(delivery.Route) bool
 	if len(a.cfg.SMTPURLs) > 0 {
@@ -247,10 +250,10 @@ func (a *app) limits() intake.Limits {
 		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, CheckAttachmentURL: a.attachmentURLs.Check, NoRecordings: a.cfg.RecordingURL == ""}
 }
 
-// codecPath is where Temporal's UI and CLI have payloads decrypted.
+// codecPath is the path at which the Temporal UI and CLI have payloads decrypted.
 const codecPath = "/codec"
 
-// handler is all that the API's port answers.
+// handler is the handler of the API's port: the API, and /codec if histories are encrypted.
 func (a *app) handler(withWorker bool) (http.Handler, error) {
 	server, err := a.api(withWorker)
 	token := a.cfg.CodecToken.Reveal()
@@ -291,8 +294,8 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 	})
 }
 
-// home is what GET / tells: in development, where nobody else reaches the port, where the
-// Temporal UI and the inbox are.
+// home is the answer to GET /. In dev, where the port is on a loopback address, it has the
+// addresses of the Temporal UI and the inbox.
 func (a *app) home() api.Home {
 	if !a.cfg.Dev {
 		return api.Home{}
@@ -300,10 +303,11 @@ func (a *app) home() api.Home {
 	return api.Home{TemporalUI: a.cfg.TemporalUIURL, Inbox: localURL("smtp", a.cfg.InboundListen)}
 }
 
-// loginTokens is the purpose of the keys that sign them.
+// loginTokens is the purpose of the keys that sign login tokens.
 const loginTokens = "login tokens"
 
-// derivedKey makes a key for one purpose of the installation's one secret; nil of none.
+// derivedKey derives a key for one purpose from the installation's secret key; nil without a
+// secret.
 func derivedKey(secret []byte, purpose string) []byte {
 	if len(secret) == 0 {
 		return nil
@@ -313,8 +317,7 @@ func derivedKey(secret []byte, purpose string) []byte {
 	return mac.Sum(nil)
 }
 
-// services are the parts of a process that run until it ends. The first that
-// fails ends all.
+// services are the parts of a process that run until it ends. When one fails, all end.
 type services struct {
 	wg     sync.WaitGroup
 	mu     sync.Mutex
@@ -327,11 +330,11 @@ func newServices(ctx context.Context) (context.Context, *services) {
 	return ctx, &services{cancel: cancel}
 }
 
-func (s *services) run(what string, fn func() error) {
+func (s *services) run(name string, fn func() error) {
 	s.wg.Go(func() {
 		if err := fn(); err != nil {
 			s.mu.Lock()
-			s.errs = append(s.errs, fmt.Errorf("%s: %w", what, err))
+			s.errs = append(s.errs, fmt.Errorf("%s: %w", name, err))
 			s.mu.Unlock()
 			s.cancel()
 		}
@@ -344,7 +347,7 @@ func (s *services) wait() error {
 	return errors.Join(s.errs...)
 }
 
-// listen opens a TCP listener; a port in use is named with its setting.
+// listen opens a TCP listener. Its error names the setting of the address.
 func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -357,7 +360,8 @@ func listen(ctx context.Context, addr, setting string) (net.Listener, error) {
 // httpStopTimeout is how long open requests may go on after a stop.
 const httpStopTimeout = 10 * time.Second
 
-// serveHTTP answers on a listener until ctx ends, then lets open requests end.
+// serveHTTP serves on a listener until ctx ends. Then open requests have httpStopTimeout to
+// finish.
 func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := httpserver.New(h)
 	done := make(chan error, 1)
@@ -377,7 +381,7 @@ func (a *app) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) err
 	return nil
 }
 
-// loadConfig reads the environment for a command.
+// loadConfig reads the settings of a command from the environment.
 func loadConfig(use config.Use) (config.Config, error) {
 	return config.Load(os.Environ(), use, config.Checks{Relay: func(raw string) error {
 		_, err := relay.Parse(raw)

@@ -229,7 +229,7 @@ type stall struct {
 	at   int
 }
 
-// release answers those who wait, and makes nobody wait any more.
+// release answers the clients that wait; later ones do not wait.
 func (s *stall) release() { s.once.Do(func() { close(s.open) }) }
 
 // newStall makes a peer that is not listening yet.

@@ -26,7 +26,7 @@ const (
 	demoFrom     = "demo@example.com"
 )
 
-// demo is what scripts and a newcomer need to use the demo customer.
+// demo has the ids and credentials of the demo customer.
 type demo struct {
 	customerID    string
 	username      string
@@ -36,13 +36,13 @@ type demo struct {
 	webhookSecret string
 }
 
-// demoID is the id of the demo customer. It is fixed, so that dev finds its customer
-// whatever the customer is called, and without dev.env. A customer of an older
-// installation has another id, which is in dev.env.
+// demoID is the id of the demo customer. It is fixed, so that dev finds the customer under any
+// name, and without dev.env. The customer of an older installation has another id, which is in
+// dev.env.
 const demoID = "0199a000-0000-7000-8000-00000000de30"
 
-// demoCustomerOf finds dev's customer by id, else makes it. Only one that the operator has
-// deleted is made anew with another id.
+// demoCustomerOf finds the demo customer by id, or creates it. If the operator has deleted it,
+// the new one has another id.
 func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Customer, error) {
 	id := demoID
 	for _, candidate := range []string{known, demoID} {
@@ -65,10 +65,10 @@ func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Cus
 	return c, err
 }
 
-// makeDemo makes the demo customer, or finds it as an earlier start left it.
-// What can be shown only once is read back from dev.env, and made anew where
-// that is lost. What another customer has taken meanwhile, the username or the domain,
-// does not keep dev from starting: out gets a line that says so.
+// makeDemo creates the demo customer, or finds that of an earlier start. The access key and the
+// password are read from dev.env, because the database has no readable copy. If they are lost,
+// it makes new ones. If another customer has taken the username or the domain, it writes a line
+// to out and goes on.
 func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) (demo, error) {
 	known := readEnv(envPath(cfg))
 	cust, err := demoCustomerOf(ctx, s, known["POSTRIDER_CUSTOMER_ID"])
@@ -101,7 +101,7 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer
 	if email.FailureCode(err) == email.CodeConflict {
 		fmt.Fprintf(out, "another customer has verified the domain %s: mail of the demo customer from it is refused\n", demoDomain)
 		err = nil
-	} else if err == nil && cust.DefaultSource == nil { // so that a first mail takes no more than --to
+	} else if err == nil && cust.DefaultSource == nil { // a first e-mail needs no sender then
 		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
 		_, _, err = s.UpdateCustomer(ctx, cust)
 	}
@@ -118,13 +118,14 @@ func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer
 
 func envPath(cfg config.Config) string { return filepath.Join(cfg.DevDir, "dev.env") }
 
-// ownedName is, in dev.env, the comment that names what dev itself started. Who
-// sources the file and then starts dev again must not have it look for servers
-// that ended with the last one.
+// ownedName is the comment in dev.env that lists the variables of servers that dev started
+// itself. Those servers end with dev. If a shell has sourced dev.env and starts dev again, dev
+// must not use their addresses.
 const ownedName = "# started by postrider dev"
 
-// disown forgets the addresses, and the key, that an earlier start left in the environment.
-func disown(cfg *config.Config) error {
+// dropStale removes the addresses and the key of an earlier start of dev from the settings and
+// the environment.
+func dropStale(cfg *config.Config) error {
 	known := readEnv(envPath(*cfg))
 	for name := range strings.FieldsSeq(known[ownedName]) {
 		if os.Getenv(name) != known[name] {
@@ -145,16 +146,16 @@ func disown(cfg *config.Config) error {
 	return nil
 }
 
-// readEnv reads dev.env; a file that is not there holds nothing.
+// readEnv reads dev.env. A missing file has no variables.
 func readEnv(path string) map[string]string {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return map[string]string{} // unreadable: as good as lost, and written anew
+		return map[string]string{} // an unreadable file is the same as a missing one: dev writes it again
 	}
 	return config.ParseEnvFile(string(text))
 }
 
-// write leaves what scripts need in dev.env, readable by this user alone.
+// write writes dev.env, which scripts read. Only this user can read it.
 func (d demo) write(cfg config.Config, owned []string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s='%s'\n", ownedName, strings.Join(owned, " "))
@@ -182,7 +183,7 @@ func (d demo) write(cfg config.Config, owned []string) error {
 	return os.Rename(tmp, envPath(cfg))
 }
 
-// print shows where everything is, and commands to paste.
+// print shows the addresses, and commands to paste.
 func (d demo) print(w io.Writer, cfg config.Config) {
 	url := localURL("http", cfg.Listen)
 	fmt.Fprintf(w, `
@@ -201,7 +202,7 @@ Send:
     --data '{"from":{"email":"%[7]s","name":"Demo"},"to":[{"email":"you@example.net"}],
              "subject":"Hello","content":{"text":"It works.","html":"<p>It works.</p>"}}'
 
-See what became of it:
+See its status:
 
   curl -s '%[1]s/v1.0/emails?accesskey=%[6]s&page_size=1'
 

@@ -13,9 +13,9 @@ import (
 	"github.com/postrider/postrider/internal/dbtest"
 )
 
-// TestDevFindsItsThingsByID: dev starts again, with the same customer, whatever its own key
-// has changed of it.
-func TestDevFindsItsThingsByID(t *testing.T) {
+// TestMakeDemoFindsTheCustomerByID: dev starts again with the same customer after the demo's
+// access key has changed the customer.
+func TestMakeDemoFindsTheCustomerByID(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32)})
@@ -74,9 +74,9 @@ func TestDevFindsItsThingsByID(t *testing.T) {
 	require.Equal(t, []account.Scope{account.ScopeAdmin}, g.Scopes)
 }
 
-// TestDevReplacesADeletedCustomer: an operator may delete dev's customer; the next start
+// TestMakeDemoReplacesADeletedCustomer: an operator may delete dev's customer; the next start
 // makes another.
-func TestDevReplacesADeletedCustomer(t *testing.T) {
+func TestMakeDemoReplacesADeletedCustomer(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32)})

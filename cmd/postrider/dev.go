@@ -35,15 +35,15 @@ POSTRIDER_DEV_DIR; Ctrl-C stops everything it started.`,
 	}
 }
 
-// devStack is what dev started besides this process.
+// devStack are the servers that dev started.
 type devStack struct {
 	postgres *devstack.Postgres
 	temporal *devstack.Temporal
-	// ownsKey: the installation's key is the one that dev keeps in its folder.
+	// ownsKey: the secret key is the one in dev's directory, not one from a setting.
 	ownsKey bool
 }
 
-// owned names the variables of what dev started itself.
+// owned are the variables of the servers and the key that are dev's own.
 func (d *devStack) owned() []string {
 	var out []string
 	if d.postgres != nil {
@@ -80,7 +80,7 @@ func dev(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	// Ports are checked before anything slow begins.
+	// The ports are checked first, because starting the servers takes time.
 	for _, p := range []struct{ addr, setting string }{{cfg.Listen, "POSTRIDER_LISTEN"}, {cfg.InboundListen, "POSTRIDER_INBOUND_LISTEN"}} {
 		l, err := listen(ctx, p.addr, p.setting)
 		if err != nil {
@@ -96,7 +96,7 @@ func dev(cmd *cobra.Command) (err error) {
 	if len(cfg.PayloadKeys) > 0 && cfg.CodecToken.Reveal() == "" {
 		cfg.CodecToken = config.NewSecret(rand.Text())
 	}
-	if err := disown(&cfg); err != nil {
+	if err := dropStale(&cfg); err != nil {
 		return err
 	}
 	stack := &devStack{}
@@ -152,7 +152,7 @@ func dev(cmd *cobra.Command) (err error) {
 	return nil
 }
 
-// start brings up what no setting names.
+// start starts the servers whose address no setting gives.
 func (d *devStack) start(ctx context.Context, cfg *config.Config, out io.Writer) (err error) {
 	if cfg.DatabaseURL.Reveal() == "" {
 		d.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{
@@ -189,8 +189,8 @@ func (d *devStack) start(ctx context.Context, cfg *config.Config, out io.Writer)
 	return os.Setenv("TEMPORAL_ADDRESS", d.temporal.Address())
 }
 
-// codecEndpoint is where the UI has payloads decrypted; empty where nothing is
-// encrypted.
+// codecEndpoint is the URL at which the Temporal UI has payloads decrypted; empty if histories
+// are not encrypted.
 func codecEndpoint(cfg config.Config) string {
 	if len(cfg.PayloadKeys) == 0 {
 		return ""
@@ -198,7 +198,7 @@ func codecEndpoint(cfg config.Config) string {
 	return localURL("http", cfg.Listen) + codecPath + "/" + cfg.CodecToken.Reveal()
 }
 
-// watch ends the process when a server that it started is gone.
+// watch ends the process when a server that it started has ended.
 func (d *devStack) watch(ctx context.Context, end context.CancelCauseFunc) {
 	var postgres, temporal <-chan struct{}
 	if d.postgres != nil {
@@ -216,7 +216,7 @@ func (d *devStack) watch(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// createDatabase makes the database on the first start.
+// createDatabase creates the database on the first start.
 func createDatabase(ctx context.Context, adminURL string) error {
 	admin := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(adminURL)))
 	var n int
@@ -227,8 +227,8 @@ func createDatabase(ctx context.Context, adminURL string) error {
 	return errors.Join(err, admin.Close())
 }
 
-// devSecret keeps the installation's key beside the data that it seals, unless a
-// setting gives one.
+// devSecret reads the secret key from dev's directory, and makes it at the first start. It
+// reports false if a setting gives the key.
 func devSecret(cfg *config.Config) (kept bool, err error) {
 	if len(cfg.SecretKey.Bytes()) > 0 {
 		return false, nil
@@ -250,7 +250,7 @@ func devSecret(cfg *config.Config) (kept bool, err error) {
 	return true, nil
 }
 
-// localURL is how this machine reaches a listen address.
+// localURL is the URL of a listen address on this machine.
 func localURL(scheme, addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

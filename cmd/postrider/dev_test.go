@@ -28,9 +28,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TestDev starts the whole stack with the real binary and walks through what a
-// newcomer does: send the seed document's examples, see what arrived, look at the
-// run, stop, start again. Its parts share the stack and run in order.
+// TestDev starts the whole stack with the real binary and does what a newcomer does. It sends
+// the examples of VoIPBIN's e-mail API, reads the inbox, looks at the run, stops and starts
+// again. Its parts share the stack and run in order.
 func TestDev(t *testing.T) {
 	t.Parallel()
 	bin, path, dir, ports := binary(t), temporalOnPath(t), t.TempDir(), freePorts(t)
@@ -64,7 +64,7 @@ func TestDev(t *testing.T) {
 	})
 	t.Run("a second start reuses the data", func(t *testing.T) {
 		key := s.env["POSTRIDER_ACCESSKEY"]
-		// Whoever sourced dev.env has the addresses of servers that are gone.
+		// A shell that has sourced dev.env has the addresses of servers that have ended.
 		stale := append([]string{"DATABASE_URL=" + s.env["DATABASE_URL"], "TEMPORAL_ADDRESS=" + s.env["TEMPORAL_ADDRESS"], "POSTRIDER_SECRET_KEY=" + s.env["POSTRIDER_SECRET_KEY"]}, settings...)
 		again := startStack(t, bin, path, dir, ports, stale...)
 		require.Equal(t, key, again.env["POSTRIDER_ACCESSKEY"])
@@ -79,8 +79,8 @@ func TestDev(t *testing.T) {
 	})
 }
 
-// operator runs the commands that work on the database, with nothing but what dev.env
-// holds: it has the key that they seal secrets with, and is nobody else's to read.
+// operator runs the commands that work on the database, with the variables of dev.env only. The
+// file has the secret key, and only its user can read it.
 func (s *stack) operator(bin string) {
 	file := filepath.Join(s.dir, "dev.env")
 	info, err := os.Stat(file)
@@ -266,7 +266,7 @@ func (s *stack) ambiguous() {
 	m := s.send(wanted)
 	got := s.await(m.ID, email.StatusFailed)
 	require.Equal(s.t, email.DetailAmbiguous, got.StatusDetail)
-	require.Len(s.t, s.arrived(m.ID), 1, "it had arrived, which nobody told us")
+	require.Len(s.t, s.arrived(m.ID), 1, "the first copy had arrived, and its reply was lost")
 }
 
 // slow is a server that answers after 15 s: the inline attempt is handed over to
@@ -348,8 +348,8 @@ func (s *stack) webhooks() {
 // aRecording is the one that there is.
 const aRecording = "1f25e6c9-6709-44d1-b93e-a5f1c5f80411"
 
-// serveRecording plays the source of recordings: one exists, for whoever has the
-// token and names a customer.
+// serveRecording is the source of recordings. It has one, for requests with the token and a
+// customer.
 func serveRecording(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if r.Header.Get("Authorization") != "Bearer sesame" || len(parts) != 2 || len(parts[0]) != 36 || parts[1] != aRecording {

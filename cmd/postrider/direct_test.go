@@ -102,7 +102,7 @@ func (s *starter) copies(id, to string) int {
 	return s.peer.Copies(email.MessageID(id, "acme.test"), to)
 }
 
-// order is somebody's own workflow, which has a mail sent and goes by its result.
+// order is a customer's workflow that sends an e-mail and uses its result.
 func order(ctx workflow.Context, in email.SendEmailInput) (string, error) {
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: "child of " + workflow.GetInfo(ctx).WorkflowExecution.ID, TaskQueue: email.TaskQueue})
 	var res email.SendEmailResult

@@ -30,8 +30,8 @@ func programs(t *testing.T, language, begin string) []string {
 	return out
 }
 
-// TestTheGoOfTheTemporalGuideCompiles builds what the guide prints, as printed.
-func TestTheGoOfTheTemporalGuideCompiles(t *testing.T) {
+// TestTemporalGuideGoCompiles builds what the guide prints, as printed.
+func TestTemporalGuideGoCompiles(t *testing.T) {
 	t.Parallel()
 	for _, program := range programs(t, "go", "package main") {
 		file := filepath.Join(t.TempDir(), "main.go")
@@ -49,9 +49,9 @@ func TestTheGoOfTheTemporalGuideCompiles(t *testing.T) {
 	}
 }
 
-// TestTheTypeScriptOfTheTemporalGuideCompiles compiles what the guide prints, as printed,
+// TestTemporalGuideTypeScriptCompiles compiles what the guide prints, as printed,
 // beside the types of examples/typescript.
-func TestTheTypeScriptOfTheTemporalGuideCompiles(t *testing.T) {
+func TestTemporalGuideTypeScriptCompiles(t *testing.T) {
 	t.Parallel()
 	for _, program := range programs(t, "ts", "import ") {
 		for _, use := range []string{".start<", ".signal(", ".query<", ".executeUpdate<"} {

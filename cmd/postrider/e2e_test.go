@@ -171,7 +171,7 @@ func (s *stack) call(method, path string, body string) (int, []byte) {
 	return res.StatusCode, data
 }
 
-// post has a message accepted as it stands here, for the seed's own examples.
+// post sends a literal body to POST /v1.0/emails, for the examples of VoIPBIN's e-mail API.
 func (s *stack) post(body string) client.Email {
 	s.t.Helper()
 	status, data := s.call("POST", "/v1.0/emails", body)

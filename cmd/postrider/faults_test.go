@@ -37,9 +37,9 @@ func TestFaults(t *testing.T) {
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
-		"a worker is told to stop":                         aWorkerIsStopped,
-		"a worker is told to stop amid long attempts":      aWorkerIsStoppedLate,
-		"a worker is told to stop and a relay hangs":       aWorkerIsStoppedByForce,
+		"a worker is stopped":                              aWorkerIsStopped,
+		"a worker is stopped amid long attempts":           aWorkerIsStoppedLate,
+		"a worker is stopped and a relay hangs":            aWorkerIsStoppedByForce,
 		"a new version takes over":                         aNewVersion,
 		"a rate is kept by two workers":                    aRateIsKept,
 		"a newsletter stands back":                         aNewsletterStandsBack,
@@ -296,9 +296,9 @@ func theRelayHangs(t *testing.T, g *ground) {
 	require.Zero(t, d.count(d.sql(), "SELECT count(*) FROM email_events WHERE type IN ('email.bounced', 'email.failed')"), "no recipient is to blame")
 }
 
-// aRateIsKept: 4 transactions a second, whoever makes them, at a relay or for a
-// recipients' domain. Those for ten seconds wait longer than even a busy machine needs
-// to come to them.
+// aRateIsKept: 4 transactions per second from all workers together, at a relay or for a
+// recipients' domain. The e-mails are enough for ten seconds, which is longer than a busy
+// machine needs to start them.
 func aRateIsKept(t *testing.T, g *ground) {
 	for name, c := range map[string]struct {
 		relay   string
@@ -354,7 +354,7 @@ func timedPeer(t *testing.T) (*smtptest.Peer, func() []time.Time) {
 
 // aNewsletterStandsBack: a transactional e-mail does not wait for a newsletter that waits
 // for a rate. The rate is so slow that three quarters of the newsletter take minutes: the
-// order of deliveries proves it on any machine. What is left is canceled.
+// order of deliveries proves it on any machine. The rest of the newsletter is canceled.
 func aNewsletterStandsBack(t *testing.T, g *ground) {
 	for name, c := range map[string]struct {
 		relay   string

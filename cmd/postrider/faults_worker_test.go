@@ -67,10 +67,10 @@ func hanging(t *testing.T, g *ground, point, drain string) (*stall, *deployment,
 // and nothing of it was sent.
 func aWorkerIsStoppedByForce(t *testing.T, g *ground) {
 	peer, d, worker, mails := hanging(t, g, "RCPT", "3s")
-	told := time.Now()
+	stopped := time.Now()
 	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, worker.cmd.Wait(), worker.output())
-	require.Less(t, time.Since(told), 20*time.Second)
+	require.Less(t, time.Since(stopped), 20*time.Second)
 	require.Contains(t, worker.output(), "were still open", "it says so")
 	peer.release()
 	d.worker()

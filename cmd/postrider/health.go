@@ -15,31 +15,30 @@ import (
 )
 
 const (
-	// probeTimeout is longer than a process takes to say why it is not ready (3 s).
+	// probeTimeout is longer than the 3 s that a process takes to answer that it is not ready.
 	probeTimeout = 4 * time.Second
-	// maxProbeBytes is how much of an answer is read.
+	// maxProbeBytes bounds the answer that is read.
 	maxProbeBytes = 64 << 10
 )
 
-// probeReason is what an answer says of itself: the reason of a worker's port, or the
-// detail of the API's problem. It is empty if the answer has neither.
+// probeReason is the reason in an answer of a worker's port, or the detail in one of the API.
+// It is empty if the answer has neither.
 func probeReason(body []byte) string {
-	var said struct {
+	var answer struct {
 		Reason string `json:"reason"`
 		Detail string `json:"detail"`
 	}
-	if err := json.Unmarshal(body, &said); err != nil {
-		return "" // another program answers there; its status is in the error
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return "" // another program answers on this port; the error has its status
 	}
-	return cmp.Or(said.Reason, said.Detail)
+	return cmp.Or(answer.Reason, answer.Detail)
 }
 
-// healthCommand is what a container's health check runs: the image holds no
-// other program that could ask.
+// healthCommand is for the health check of a container: the image has no other HTTP client.
 func healthCommand() *cobra.Command {
 	var worker, ready bool
 	cmd := &cobra.Command{
-		Use: "health", Short: "Ask this machine's postrider process whether it is well", Args: cobra.NoArgs,
+		Use: "health", Short: "Check the health of this machine's postrider process", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			addr, path := cmp.Or(os.Getenv("POSTRIDER_LISTEN"), ":8080"), "/healthz"
 			if worker {
@@ -78,6 +77,6 @@ func healthCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&worker, "worker", false, "ask a worker, at POSTRIDER_HEALTH_LISTEN")
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it can work, not only whether it answers")
+	cmd.Flags().BoolVar(&ready, "ready", false, "check that it can work, not only that it answers")
 	return cmd
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// reachFlags say which mail an operator means.
+// reachFlags select the e-mails of a command.
 type reachFlags struct{ customer, domain, batch, email string }
 
-// reach reads the flags, and says in words whose mail it is.
+// reach reads the flags. whose describes the selected e-mails for the output.
 func (f reachFlags) reach(ctx context.Context, s *db.Store) (r delivery.Reach, whose string, err error) {
 	if f.customer == "" && f.domain == "" && f.batch == "" && f.email == "" {
 		return r, "", errors.New("say which mail: --customer, --domain, both, --batch, or --email")
@@ -96,17 +96,17 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 func emails(n int) string { return plaintext.Count(n, "e-mail", "e-mails") }
 
 func holdCommand() *cobra.Command {
-	return reachCommand(email.ActionHold, "Keep mail of a customer, to a domain or of a batch from being attempted, until resume",
-		`The hold is the operator's: only resume, or an operator's signal, lifts it. A customer's
-hold of the same mail stays what it is, and has to be lifted by the customer.`, "held")
+	return reachCommand(email.ActionHold, "Hold mail of a customer, to a domain or of a batch: no attempt begins until resume",
+		`The hold is the operator's: only resume, or an operator's signal, ends it. A customer's
+hold of the same mail is not changed, and only the customer can end it.`, "held")
 }
 
 func resumeCommand() *cobra.Command {
-	return reachCommand(email.ActionResume, "Lift an operator's hold from mail of a customer, to a domain or of a batch",
-		`Mail that its customer holds too, or that a pause covers, goes on waiting for that.`, "resumed")
+	return reachCommand(email.ActionResume, "End an operator's hold of mail of a customer, to a domain or of a batch",
+		`Mail that its customer holds too, or that a pause covers, still waits.`, "resumed")
 }
 
 func cancelCommand() *cobra.Command {
-	return reachCommand(email.ActionCancel, "End mail of a customer, to a domain or of a batch that was not sent; there is no way back",
-		`What the recipients' servers have taken stays delivered.`, "canceled")
+	return reachCommand(email.ActionCancel, "Cancel unsent mail of a customer, to a domain or of a batch; it cannot be undone",
+		`Recipients whose servers have accepted the mail stay delivered.`, "canceled")
 }

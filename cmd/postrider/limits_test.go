@@ -8,8 +8,8 @@ import (
 	"github.com/postrider/postrider/internal/config"
 )
 
-// TestTheSettingsBoundAMessage by whichever door it comes in.
-func TestTheSettingsBoundAMessage(t *testing.T) {
+// TestLimitsOfAMessage: the settings bound a message over REST and in a direct start.
+func TestLimitsOfAMessage(t *testing.T) {
 	t.Parallel()
 	limits := (&app{cfg: config.Config{MaxRecipients: 3, MaxMessageBytes: 1000}}).limits()
 	require.Equal(t, 3, limits.MaxRecipients)

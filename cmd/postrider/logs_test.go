@@ -37,11 +37,12 @@ func (s hidden) new(what string) string {
 	return s[what]
 }
 
-// TestLogsHoldNoSecrets makes a run with everything in it that has a secret, an address or
-// content, at the log level debug, with relays and receivers that repeat what they were
-// given. What logs may hold is documented: ids, names of hosts and relays, the relay's user
-// (config.loaded), the addresses of clients (login.failed), and the domain of an e-mail
-// address with the first letter of the rest (b***@example.net).
+// TestLogsHoldNoSecrets runs an installation at the log level debug, with all kinds of secrets,
+// addresses and content. Its relays and receivers repeat in their answers what they receive.
+//
+// Logs may contain, as documented: ids, names of hosts and relays, the relay's user
+// (config.loaded), and the addresses of clients (login.failed). Of an e-mail address they may
+// contain the domain and the first letter (b***@example.net).
 func TestLogsHoldNoSecrets(t *testing.T) {
 	t.Parallel()
 	secret := hidden{}

@@ -1,6 +1,6 @@
-// Command postrider is the whole product in one binary: the API, the worker,
-// migrations, the tools of an operator, and `postrider dev`, which brings its
-// own Postgres, Temporal and inbox. A file per subcommand.
+// Command postrider is the whole product in one binary: the API, the worker, migrations and the
+// commands for operators. `postrider dev` also starts Postgres, Temporal and an inbox. Each
+// subcommand has a file.
 package main
 
 import (
@@ -21,7 +21,8 @@ import (
 var version = "dev"
 
 func main() {
-	// A second signal ends the process at once: the default comes back after the first.
+	// A second signal ends the process at once: after the first, signals have their default
+	// effect.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := root().ExecuteContext(ctx)
@@ -55,8 +56,8 @@ func root() *cobra.Command {
 	return cmd
 }
 
-// message is what an operator reads: of a failure its words, of anything else
-// the whole chain.
+// message is the text of an error for an operator: the detail of an *email.Failure, or the
+// text of any other error.
 func message(err error) string {
 	if f, ok := errors.AsType[*email.Failure](err); ok {
 		if f.Err != nil {
@@ -67,8 +68,8 @@ func message(err error) string {
 	return err.Error()
 }
 
-// refuseUnknown makes each command that only groups others refuse a word that names none of
-// them: cobra would print help and exit with 0, and a script would go on.
+// refuseUnknown makes each command that only groups others refuse an unknown subcommand. Cobra
+// would print the help and exit with 0, and a script would not notice.
 func refuseUnknown(cmd *cobra.Command) {
 	for _, group := range cmd.Commands() {
 		refuseUnknown(group)

@@ -18,7 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 )
 
-// listPage is how many rows a list reads at once.
+// listPage is the number of rows per page.
 const listPage = 200
 
 // all reads a list to its end, page by page.
@@ -33,7 +33,7 @@ func all[T any](read func(after email.Cursor, limit int) ([]T, *email.Cursor, er
 	return out, nil
 }
 
-// table prints rows below a heading, in columns. Without rows it prints the heading alone.
+// table prints rows below a heading, in columns. Without rows it prints the heading only.
 func table(out io.Writer, heading string, rows [][]string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, heading)
@@ -43,7 +43,7 @@ func table(out io.Writer, heading string, rows [][]string) error {
 	return w.Flush()
 }
 
-// fields prints names and values of one thing.
+// fields prints the names and values of one object's fields.
 func fields(out io.Writer, rows ...[]string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
@@ -66,8 +66,7 @@ func orDash(s string) string {
 	return s
 }
 
-// ofCustomer is a command about what a customer has: do gets the customer and the
-// arguments.
+// ofCustomer makes a command with the flag --customer. do gets that customer and the arguments.
 func ofCustomer(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error) *cobra.Command {
 	var customer string
 	cmd := &cobra.Command{
@@ -86,7 +85,7 @@ func ofCustomer(use, short string, args cobra.PositionalArgs, do func(ctx contex
 	return cmd
 }
 
-// customerVerb is a command about one customer, named by its argument.
+// customerVerb makes a command whose argument is a customer.
 func customerVerb(use, short, long string, do func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " CUSTOMER", Short: short, Long: long, Args: cobra.ExactArgs(1),
@@ -159,7 +158,7 @@ accepted goes on, and its webhooks are called; stop it with: postrider pause --c
 			fmt.Fprintf(out, "%s is suspended: its keys and logins are refused. Accepted mail goes on; stop it with: postrider pause --customer %s\n", c.Name, c.ID)
 			return nil
 		})
-	enable := customerVerb("enable", "Take a customer's requests again", "", func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
+	enable := customerVerb("enable", "Accept a customer's requests again", "", func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
 		if _, err := s.SuspendCustomer(ctx, c.ID, false); err != nil {
 			return err
 		}
@@ -204,7 +203,7 @@ func manageUsers() []*cobra.Command {
 	return []*cobra.Command{list, show, passwordCommand(), revoke, remove}
 }
 
-// userVerb is a command about one user, named by its argument.
+// userVerb makes a command whose argument is a username.
 func userVerb(use, short, done string, do func(s *db.Store, ctx context.Context, customerID, id string) (account.User, error)) *cobra.Command {
 	return ofCustomer(use+" USERNAME --customer CUSTOMER", short, cobra.ExactArgs(1),
 		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
@@ -242,8 +241,7 @@ func passwordCommand() *cobra.Command {
 	return cmd
 }
 
-// findKey finds a key of a customer by id or by the beginning of its token, which the
-// list shows.
+// findKey finds an access key of a customer by id or by the token prefix that the list shows.
 func findKey(ctx context.Context, s *db.Store, customerID, idOrPrefix string) (account.AccessKey, error) {
 	if _, err := uuid.Parse(idOrPrefix); err == nil {
 		return s.AccessKey(ctx, customerID, idOrPrefix)
@@ -348,7 +346,7 @@ func manageDomains() []*cobra.Command {
 			}
 			return fields(out, []string{"name", d.Name}, []string{"customer", d.CustomerID}, []string{"verified", when(d.VerifiedAt)}, []string{"added", when(d.CreatedAt)}, []string{"warm-up", d.Warmup.Today()})
 		})
-	remove := ofCustomer("delete NAME --customer CUSTOMER", "Take a sender domain from a customer; accepted mail goes on", cobra.ExactArgs(1),
+	remove := ofCustomer("delete NAME --customer CUSTOMER", "Remove a sender domain from a customer; accepted mail goes on", cobra.ExactArgs(1),
 		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {
@@ -364,7 +362,7 @@ func manageDomains() []*cobra.Command {
 			}
 			return nil
 		})
-	unverify := ofCustomer("unverify NAME --customer CUSTOMER", "Take the verification of a sender domain back; accepted mail goes on", cobra.ExactArgs(1),
+	unverify := ofCustomer("unverify NAME --customer CUSTOMER", "Revoke the verification of a sender domain; accepted mail goes on", cobra.ExactArgs(1),
 		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {

@@ -16,9 +16,9 @@ import (
 	"github.com/postrider/postrider/internal/devstack"
 )
 
-// TestAccountsAreManagedByCommand: what create makes is listed, shown and ended, and
+// TestAccountCommands: what create makes is listed, shown and ended, and
 // nothing reaches another customer's.
-func TestAccountsAreManagedByCommand(t *testing.T) {
+func TestAccountCommands(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, devstack.PostgresOptions{})
 	d := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")
@@ -124,9 +124,9 @@ func TestAccountsAreManagedByCommand(t *testing.T) {
 	d.run("long enough\n", "user", "create", "--customer", "ACME", "--username", "ann")
 }
 
-// TestANameOfSeveralCustomersDecidesNothing: each command that takes a customer refuses a
+// TestFindCustomerRefusesAnAmbiguousName: each command that takes a customer refuses a
 // name that several have and lists their ids, and tells whose things it has changed.
-func TestANameOfSeveralCustomersDecidesNothing(t *testing.T) {
+func TestFindCustomerRefusesAnAmbiguousName(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, devstack.PostgresOptions{})
 	d := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")
@@ -165,15 +165,15 @@ func TestANameOfSeveralCustomersDecidesNothing(t *testing.T) {
 	require.Contains(t, d.run("", "customer", "show", "Twin"), first, "a deleted namesake does not count")
 }
 
-func TestDurationsInLogsAreReadable(t *testing.T) {
+func TestLogDurations(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	newLog(&out, slog.LevelInfo).With("a", time.Minute).Info("m", "timeout", 150*time.Second, slog.Group("g", "b", time.Millisecond))
 	require.Contains(t, out.String(), `"a":"1m0s","timeout":"2m30s","g":{"b":"1ms"}`)
 }
 
-// TestUnknownSubcommandsAreRefused: a script with a slip of the pen does not go on.
-func TestUnknownSubcommandsAreRefused(t *testing.T) {
+// TestUnknownSubcommands: a script with a slip of the pen does not go on.
+func TestUnknownSubcommands(t *testing.T) {
 	t.Parallel()
 	groups := 0
 	for _, group := range root().Commands() {

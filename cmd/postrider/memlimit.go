@@ -14,14 +14,14 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 )
 
-// heapRatio is how much of a container's memory Go's garbage collector may let the heap
-// grow to. The rest is for the program itself and the kernel's buffers.
+// heapRatio is the part of a container's memory that Go's heap may use. The rest is for the
+// program itself and the kernel's buffers.
 const heapRatio = 0.85
 
-// limitMemory tells the garbage collector the limit of the container (cgroup v1 or v2)
-// that the process runs in: without it, garbage may grow to as much as is in use. GOMEMLIMIT
-// in the environment overrides the container's limit; AUTOMEMLIMIT=off sets none. It returns
-// the limit in bytes, math.MaxInt64 if there is none or it cannot be read.
+// limitMemory sets the garbage collector's memory limit to that of the container (cgroup v1 or
+// v2). Without a limit, garbage may grow to the size of the live heap. GOMEMLIMIT in the
+// environment overrides the container's limit; AUTOMEMLIMIT=off sets none. It returns the limit
+// in bytes, or math.MaxInt64 if there is none or it cannot be read.
 func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 	limit, err := memlimit.Set(memlimit.WithProvider(container), memlimit.WithRatio(heapRatio))
 	switch {
@@ -34,39 +34,38 @@ func limitMemory(log *slog.Logger, container memlimit.Provider) int64 {
 	return limit
 }
 
-// memory is how the heap of a process is divided. What is in use of all parts at once is
-// no more than the heap.
+// memory is how the heap of a process is divided. All parts together fit into the heap.
 type memory struct {
-	// requests is POSTRIDER_REQUEST_MEMORY_BYTES, inbound POSTRIDER_INBOUND_MEMORY_BYTES,
-	// where no setting says it.
+	// requests is the default of POSTRIDER_REQUEST_MEMORY_BYTES, inbound that of
+	// POSTRIDER_INBOUND_MEMORY_BYTES.
 	requests, inbound int64
-	// connections of the API's port, hashes of passwords at once.
+	// connections is the limit of the API's port. hashes is how many passwords are hashed at
+	// the same time.
 	connections, hashes int
-	// large is what large messages that are being sent may have, before they are encoded; one
-	// of them alone may have more.
+	// large bounds the large messages that are being sent, by their size before encoding. A
+	// larger one is sent without others.
 	large int64
 }
 
-// What the parts take, in bytes.
+// The memory that the parts need, in bytes.
 const (
-	// restBytes is for all that is none of them: what the program takes by itself, small requests,
-	// runs, webhooks, and connections to Postgres, Temporal and relays.
+	// restBytes is for everything else: the program itself, small requests, runs, webhooks, and
+	// connections to Postgres, Temporal and relays.
 	restBytes = 64 << 20
-	// hashBytes is what hashing a password takes.
+	// hashBytes is for hashing one password.
 	hashBytes = 64 << 20
-	// smtpBytes is what a connection of a client takes that sends a message.
+	// smtpBytes is for one connection of a client that sends a message.
 	smtpBytes = 64 << 10
-	// sentTimes is what a large message takes that is loaded, encoded and sent: text of short
-	// lines five times its size.
+	// sentTimes is how many times its size a large message needs while it is loaded, encoded
+	// and sent. Text of short lines needs that much.
 	sentTimes = 5
-	// leastLarge is what large messages have at least, of which one is sent at a time.
+	// leastLarge is the least that large messages have.
 	leastLarge = 8 << 20
-	// leastRequests is what requests have at least.
+	// leastRequests is the least that requests have.
 	leastRequests = 32 << 20
 )
 
-// divide says what each part of a process may have of a heap. Where it is small, all have
-// less.
+// divide divides a heap among the parts of a process.
 func divide(heap int64, cfg config.Config, use config.Use) memory {
 	m := memory{connections: int(clamp(heap/8/httpserver.ConnectionBytes, 256, httpserver.MaxConnections)), large: activities.DefaultLargeBytes}
 	if use == config.Worker { // its port is for probes
@@ -83,13 +82,13 @@ func divide(heap int64, cfg config.Config, use config.Use) memory {
 	return m
 }
 
-// fill sets what no setting says.
+// fill sets the settings that the environment does not give.
 func (m memory) fill(cfg *config.Config) {
 	cfg.RequestMemoryBytes = cmp.Or(cfg.RequestMemoryBytes, m.requests)
 	cfg.InboundMemoryBytes = cmp.Or(cfg.InboundMemoryBytes, m.inbound)
 }
 
-// others is what all takes but the requests that share their part, and a worker.
+// others is the memory of all parts except the requests' shared budget and the worker.
 func (m memory) others(cfg config.Config) int64 {
 	n := int64(restBytes+api.LargestRequest) + int64(m.connections)*httpserver.ConnectionBytes + int64(m.hashes)*hashBytes
 	if cfg.InboundListen != "" {

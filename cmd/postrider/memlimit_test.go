@@ -20,7 +20,7 @@ import (
 )
 
 // Not parallel: it changes the limit of the process.
-func TestAContainersMemoryBoundsTheHeap(t *testing.T) {
+func TestLimitMemory(t *testing.T) {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); set {
 		t.Skip("GOMEMLIMIT is set")
 	}
@@ -47,9 +47,9 @@ func TestAContainersMemoryBoundsTheHeap(t *testing.T) {
 	require.EqualValues(t, math.MaxInt64, limitMemory(log, memlimit.Limit(512<<20)), "the runtime has read its own setting")
 }
 
-// TestTheMemoryOfAllPartsFitsTheHeap: what all parts take at once, the largest request too, in
+// TestDivide: what all parts take at once, the largest request too, in
 // containers of 512 MB and more.
-func TestTheMemoryOfAllPartsFitsTheHeap(t *testing.T) {
+func TestDivide(t *testing.T) {
 	t.Parallel()
 	const mb = 1 << 20
 	cfg := config.Config{InboundListen: ":25", InboundMaxConnections: 200}

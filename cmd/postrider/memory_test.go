@@ -57,9 +57,9 @@ func sink(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Not parallel: other tests' memory would count. What is measured is a worker's
-// part: load, render, send.
-func TestALargeAttachmentCostsTheWorkerAtMostFourTimesItsSize(t *testing.T) {
+// Not parallel: other tests' memory would count. It measures the worker's part: load, render,
+// send.
+func TestWorkerMemoryOfALargeAttachment(t *testing.T) {
 	const size = 24 << 20
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ func migrateCommand() *cobra.Command {
 func migrateUpCommand() *cobra.Command {
 	var skipTemporal bool
 	up := &cobra.Command{
-		Use: "up", Short: "Apply what is missing: Postgres first, Temporal's search attributes second", Args: cobra.NoArgs,
+		Use: "up", Short: "Apply the missing migrations: Postgres first, Temporal's search attributes second", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(config.Migrate)
 			if err != nil {
@@ -52,8 +52,8 @@ func migrateUpCommand() *cobra.Command {
 	return up
 }
 
-// migratePostgres applies what is missing and says what that was: whoever named
-// the wrong database learns of it from a schema that is made anew.
+// migratePostgres applies the missing migrations and lists them. An operator who has named the
+// wrong database sees that a new schema was created.
 func migratePostgres(ctx context.Context, out io.Writer, databaseURL string) error {
 	applied, err := db.MigrateUp(ctx, databaseURL)
 	for _, m := range applied {
@@ -76,7 +76,7 @@ func migratePostgres(ctx context.Context, out io.Writer, databaseURL string) err
 func migrateDownCommand() *cobra.Command {
 	var yes bool
 	down := &cobra.Command{
-		Use: "down", Short: "Take back the newest Postgres migration, one step, with the data in what it made", Args: cobra.NoArgs,
+		Use: "down", Short: "Take back the newest Postgres migration, one step, and delete the data in its tables and columns", Args: cobra.NoArgs,
 		Long: `Takes back the newest applied migration, one step, and deletes the data in the
 tables and columns that it made. It says first what that is. Without
 --yes-delete-data, or while an e-mail is not finished, nothing is changed.

@@ -14,9 +14,9 @@ import (
 	"github.com/postrider/postrider/internal/devstack"
 )
 
-// TestMigrateDownIsOneStepThatIsAskedFor: as an operator meets it, on an installation
+// TestMigrateDown: as an operator meets it, on an installation
 // with mail.
-func TestMigrateDownIsOneStepThatIsAskedFor(t *testing.T) {
+func TestMigrateDown(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, devstack.PostgresOptions{})
 	d := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")

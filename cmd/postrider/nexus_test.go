@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// sending is an operation that is called off when its workflow is told to.
+// sending runs the Nexus operation, and cancels it when its workflow receives a signal.
 func sending(ctx workflow.Context, endpoint string, in email.SendEmailInput) (email.SendEmailResult, error) {
 	opCtx, callOff := workflow.WithCancel(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {

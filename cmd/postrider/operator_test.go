@@ -68,9 +68,9 @@ const (
 	secretTo   = "umpteenth"
 )
 
-// TestOperators: what docs/operating.md tells to do with the Temporal CLI and UI
-// works, and what Temporal keeps of mail accepted over REST holds neither bodies
-// nor addresses. Its parts share the stack and run in order.
+// TestOperators runs the commands of docs/operating.md with the Temporal CLI and UI. It also
+// checks that the histories of mail accepted over REST hold neither bodies nor addresses. Its
+// parts share the stack and run in order.
 func TestOperators(t *testing.T) {
 	t.Parallel()
 	path, ports := temporalOnPath(t), freePorts(t)
@@ -352,7 +352,7 @@ func find(data []byte, texts ...string) string {
 }
 
 // A check that cannot fail is none.
-func TestTheScanFindsWhatItLooksFor(t *testing.T) {
+func TestScanHistory(t *testing.T) {
 	t.Parallel()
 	to := `{"to":"bob+` + secretTo + `@x.test"}`
 	require.NotEmpty(t, unclean([]byte(to)))

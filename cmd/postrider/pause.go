@@ -14,13 +14,13 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// pauseTarget are the flags that say whose mail is meant; none is everybody's.
+// pauseTarget are the flags that select the paused mail; without a flag, it is all mail.
 type pauseTarget struct{ customer, stream, relay string }
 
 func (t *pauseTarget) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.customer, "customer", "", "only this customer's mail, by id, or by name if no other customer has it")
 	cmd.Flags().StringVar(&t.stream, "stream", "", "only this stream: transactional or broadcast")
-	cmd.Flags().StringVar(&t.relay, "relay", "", "only mail on its way to this relay, by name")
+	cmd.Flags().StringVar(&t.relay, "relay", "", "only mail that goes to this relay, by name")
 	cmd.MarkFlagsMutuallyExclusive("customer", "stream", "relay")
 }
 
@@ -46,8 +46,8 @@ func pauseCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "pause", Short: "Stop mail at once: all of it, or a customer's, a stream's, a relay's", Args: cobra.NoArgs,
-		Long: `No attempt begins any more that the pause covers; what is being transferred ends
-as it ends. Mail is accepted and waits. Nothing is lost, and expires_at still holds.`,
+		Long: `No attempt begins that the pause covers. Attempts under way are not interrupted.
+Mail is still accepted, and waits. Nothing is lost, and expires_at still applies.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
 				p, err := target.pause(ctx, s)
@@ -63,14 +63,14 @@ as it ends. Mail is accepted and waits. Nothing is lost, and expires_at still ho
 		},
 	}
 	target.flags(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks next")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason, which pauses shows")
 	return cmd
 }
 
 func unpauseCommand() *cobra.Command {
 	var target pauseTarget
 	cmd := &cobra.Command{
-		Use: "unpause", Short: "Let mail go on that pause has stopped, with the same flags", Args: cobra.NoArgs,
+		Use: "unpause", Short: "End a pause, with the same flags", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
 				p, err := target.pause(ctx, s)
@@ -90,7 +90,7 @@ func unpauseCommand() *cobra.Command {
 
 func pausesCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "pauses", Short: "List what is paused, and how many e-mails wait for that", Args: cobra.NoArgs,
+		Use: "pauses", Short: "List the pauses, and how many e-mails wait for them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return withStore(cmd, listPauses) },
 	}
 }

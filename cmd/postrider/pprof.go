@@ -7,8 +7,8 @@ import (
 	"net/http/pprof"
 )
 
-// profiler answers /debug/pprof/ on a port of its own, where one is set: what it
-// shows is not for clients of the API.
+// profiler serves /debug/pprof/ on POSTRIDER_PPROF_LISTEN, if it is set. The port is a separate
+// one, because clients of the API must not reach it.
 func (a *app) profiler(ctx context.Context, s *services) error {
 	if a.cfg.PprofListen == "" {
 		return nil
@@ -25,7 +25,7 @@ func (a *app) profiler(ctx context.Context, s *services) error {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: httpStopTimeout}
 	s.run("pprof", func() error {
-		// A profile under way is cut: nobody waits for it at the end.
+		// A profile under way is cut off: the process does not wait for it.
 		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 		defer stop()
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

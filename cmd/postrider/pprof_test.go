@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 )
 
-func TestTheProfilerHasAPortOfItsOwn(t *testing.T) {
+func TestProfiler(t *testing.T) {
 	t.Parallel()
 	addr := freeAddress(t)
 	ctx, stop := context.WithCancel(t.Context())

@@ -9,12 +9,11 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// query is a list of runs that an operator wants to see; docs/operating.md has
-// the same.
+// query is a list filter for runs in the Temporal UI; docs/operating.md has the same ones.
 type query struct{ title, text string }
 
-// queries are what the Temporal UI's own "Completed" and "Running" do not tell
-// apart: a run that completed may have ended in a bounce.
+// queries distinguish runs that the Temporal UI shows as "Completed" or "Running": a completed
+// run may have ended in a bounce.
 var queries = []query{
 	{"open mail", `WorkflowType="SendEmail" AND ExecutionStatus="Running"`},
 	{"deferred", `ExecutionStatus="Running" AND EmailStatus IN ("deferred","partial")`},
@@ -23,7 +22,7 @@ var queries = []query{
 	{"not all reached", `WorkflowType="SendEmail" AND ExecutionStatus!="Running" AND EmailStatus!="delivered" AND EmailStatus!="canceled"`},
 }
 
-// link opens a query in a Temporal UI.
+// link is the URL of a query in a Temporal UI.
 func (q query) link(ui string) string {
 	return strings.TrimRight(ui, "/") + "/namespaces/" + client.DefaultNamespace + "/workflows?query=" + url.QueryEscape(q.text)
 }
@@ -32,7 +31,7 @@ func printQueries(w io.Writer, ui string) {
 	if ui == "" {
 		return
 	}
-	fmt.Fprintln(w, "What operators look at (first add EmailStatus as a column, with the gear below the list):")
+	fmt.Fprintln(w, "Lists for operators (first add EmailStatus as a column, with the gear below the list):")
 	fmt.Fprintln(w)
 	for _, q := range queries {
 		fmt.Fprintf(w, "  %-16s %s\n", q.title, q.link(ui))

@@ -27,8 +27,8 @@ func (d *deployment) ready() {
 	d.eventually("ready", func() bool { _, err := d.try("", "health", "--worker", "--ready"); return err == nil })
 }
 
-// TestAWorkerIsReadyWhenItGetsWork: the probe, the command and the log agree.
-func TestAWorkerIsReadyWhenItGetsWork(t *testing.T) {
+// TestWorkerReadiness: the probe, the command and the log agree.
+func TestWorkerReadiness(t *testing.T) {
 	t.Parallel()
 	peer := (&smtptest.Peer{}).Start(t)
 	pg := startPostgres(t, devstack.PostgresOptions{})

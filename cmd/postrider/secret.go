@@ -15,12 +15,12 @@ import (
 )
 
 func secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret", Short: "Look at the key that seals what is secret in Postgres, and replace it"}
+	cmd := &cobra.Command{Use: "secret", Short: "Show or replace the key that encrypts the secrets in Postgres"}
 	cmd.AddCommand(secretStatusCommand(), secretRotateCommand(), secretResetCommand())
 	return cmd
 }
 
-// withAnyKey opens the store for a command that has to work with a wrong key, too.
+// withAnyKey opens the store for a command that also works with a wrong key.
 func withAnyKey(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) error) error {
 	cfg, err := loadConfig(config.Tool)
 	if err != nil {

@@ -38,8 +38,8 @@ func (d *deployment) readyAt(address string) (status int, body string) {
 	return res.StatusCode, string(data)
 }
 
-// TestAnotherSecretKeyDoesNotStart: nothing that would seal or sign with it runs.
-func TestAnotherSecretKeyDoesNotStart(t *testing.T) {
+// TestStartRefusesAWrongSecretKey: nothing that would seal or sign with it runs.
+func TestStartRefusesAWrongSecretKey(t *testing.T) {
 	t.Parallel()
 	port, err := devstack.FreePort()
 	require.NoError(t, err)
@@ -59,8 +59,8 @@ func TestAnotherSecretKeyDoesNotStart(t *testing.T) {
 	require.Contains(t, other.run("", "secret", "status"), "a key that is not set here")
 	require.Regexp(t, `open with no key that is set +1 secret$`, other.run("", "secret", "status"))
 
-	// Without Postgres nobody can know: the process starts, is not ready, and ends once
-	// Postgres is back.
+	// Without Postgres the key cannot be checked: the process starts, is not ready, and ends
+	// when Postgres is back.
 	require.NoError(t, pg.Stop(t.Context()))
 	api := other.start("serve")
 	other.eventually("it starts", func() bool { status, _ := other.readyAt(other.api); return status == http.StatusServiceUnavailable })
@@ -70,8 +70,8 @@ func TestAnotherSecretKeyDoesNotStart(t *testing.T) {
 	require.Contains(t, api.output(), "is not the key that this database's secrets are sealed with")
 }
 
-// TestTheSecretKeyIsReplaced goes through the procedure of docs/operating.md.
-func TestTheSecretKeyIsReplaced(t *testing.T) {
+// TestSecretRotate goes through the procedure of docs/operating.md.
+func TestSecretRotate(t *testing.T) {
 	t.Parallel()
 	pg := startPostgres(t, devstack.PostgresOptions{})
 	old := newDeployment(t, binary(t), pg.URL("postgres"), "127.0.0.1:1", "smtp://127.0.0.1:1?tls=none")

@@ -45,8 +45,8 @@ func TestSendIsInterrupted(t *testing.T) {
 	require.Contains(t, out.String(), "it is not known whether the e-mail was accepted; --idempotency-key ")
 }
 
-// TestSendKnowsWhereTo: a key goes to the server that it came with.
-func TestSendKnowsWhereTo(t *testing.T) {
+// TestSendAPIAccess: a key goes to the server that it came with.
+func TestSendAPIAccess(t *testing.T) {
 	t.Parallel()
 	bin := binary(t)
 	asked := make(chan string, 10)

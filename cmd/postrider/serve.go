@@ -30,7 +30,7 @@ func serveCommand() *cobra.Command {
 			return errors.Join(a.serve(cmd.Context(), withWorker, func() {}), a.close())
 		},
 	}
-	cmd.Flags().BoolVar(&withWorker, "worker", false, "also run a worker: one client for both makes starts eager")
+	cmd.Flags().BoolVar(&withWorker, "worker", false, "also run a worker, which starts new workflows without a round trip to Temporal (eager start)")
 	return cmd
 }
 
@@ -47,7 +47,7 @@ func workerCommand() *cobra.Command {
 	}
 }
 
-// start loads the settings, says what they are, and wires the process.
+// start loads and logs the settings, and makes the parts of the process.
 func start(cmd *cobra.Command, use config.Use) (*app, error) {
 	cfg, err := loadConfig(use)
 	if err != nil {
@@ -68,11 +68,11 @@ func start(cmd *cobra.Command, use config.Use) (*app, error) {
 	return a, nil
 }
 
-// keyCheckTimeout is how long the start waits for Postgres to say whose key it has.
+// keyCheckTimeout is how long the start waits for Postgres to check the secret key.
 const keyCheckTimeout = 5 * time.Second
 
-// checkKey refuses a key that is not the database's. Without Postgres nobody knows:
-// the process starts, and keyed goes on asking.
+// checkKey returns db.ErrSecretKey for a key that does not decrypt the database's secrets. If
+// Postgres is unavailable, it returns nil, and awaitKeyCheck checks the key later.
 func (a *app) checkKey(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keyCheckTimeout)
 	defer cancel()
@@ -85,8 +85,8 @@ func (a *app) checkKey(ctx context.Context) error {
 	return nil
 }
 
-// keyed asks until Postgres has said whose key it has. With another one the process ends.
-func (a *app) keyed(ctx context.Context) error {
+// awaitKeyCheck repeats checkKey until Postgres has answered. A wrong key ends the process.
+func (a *app) awaitKeyCheck(ctx context.Context) error {
 	for !a.keyChecked && ctx.Err() == nil {
 		select {
 		case <-time.After(startRetry):
@@ -100,9 +100,9 @@ func (a *app) keyed(ctx context.Context) error {
 	return nil
 }
 
-// serve runs the API, the dispatcher, the inbound server where one is asked
-// for, and a worker if wanted, until ctx ends. It calls listening when its ports
-// are open.
+// serve runs the API and the dispatcher until ctx ends, with the inbound server if
+// POSTRIDER_INBOUND_LISTEN is set, and with a worker if withWorker is. It calls listening when
+// its ports are open.
 func (a *app) serve(ctx context.Context, withWorker bool, listening func()) error {
 	if err := a.spool.Prepare(); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 	ctx, s := newServices(ctx)
 	s.run("api", func() error { return a.serveHTTP(ctx, l, handler) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
-	s.run("secret key", func() error { return a.keyed(ctx) })
+	s.run("secret key", func() error { return a.awaitKeyCheck(ctx) })
 	if a.cfg.InboundListen != "" {
 		in := a.inbound()
 		if err := in.Listen(); err != nil {
@@ -154,7 +154,7 @@ func (a *app) workAlone(ctx context.Context) error {
 	s.run("health", func() error { return a.serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("relays", func() error { a.relays.Run(ctx); return nil })
-	s.run("secret key", func() error { return a.keyed(ctx) })
+	s.run("secret key", func() error { return a.awaitKeyCheck(ctx) })
 	s.run("worker", func() error { return a.work(ctx) })
 	return s.wait()
 }

@@ -104,7 +104,7 @@ func (d *deployment) try(stdin string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// daemon is a command that runs until it is told to stop.
+// daemon is a command that runs until it is stopped.
 type daemon struct {
 	cmd *exec.Cmd
 	printed
@@ -263,8 +263,8 @@ func TestServeAndWorker(t *testing.T) {
 	require.Contains(t, d.run("", "migrate", "status"), "not applied")
 }
 
-// TestSettingsAreChecked: everything that is wrong is said at once.
-func TestSettingsAreChecked(t *testing.T) {
+// TestInvalidSettings: everything that is wrong is said at once.
+func TestInvalidSettings(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), binary(t), "serve")
 	cmd.Env = []string{"DATABASE_URL=mysql://x", "POSTRIDER_SECRET_KEY=short", "POSTRIDER_SMPT_URLS=x", "POSTRIDER_LISTEN=nowhere"}

@@ -22,9 +22,9 @@ func fortyRecipients() []string {
 	return to
 }
 
-// TestVirtualAMailToManyTellsOfEachOnce: a relay closes the connection at the RCPT behind the
-// third. Who waits for a later transaction is not told of as deferred each time.
-func TestVirtualAMailToManyTellsOfEachOnce(t *testing.T) {
+// TestVirtualSplitTransactionsEmitOneEventEach: a relay closes the connection at the fourth
+// RCPT. A recipient that waits for a later transaction gets no deferred event each time.
+func TestVirtualSplitTransactionsEmitOneEventEach(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	named := 0
@@ -55,8 +55,8 @@ func TestVirtualAMailToManyTellsOfEachOnce(t *testing.T) {
 	}
 }
 
-// TestVirtualARecipientAtWhomTheRelayClosesKeepsNobodyWaiting: the others go together.
-func TestVirtualARecipientAtWhomTheRelayClosesKeepsNobodyWaiting(t *testing.T) {
+// TestVirtualClosedAtOneRecipientDelaysNoOther: the others go together.
+func TestVirtualClosedAtOneRecipientDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	for _, place := range []int{0, 1, 20} {
 		t.Run(fmt.Sprint("at place ", place+1), func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestVirtualARecipientAtWhomTheRelayClosesKeepsNobodyWaiting(t *testing.T) {
 			good := v.happened(id, email.EventDelivered)[38] // the 39th is the last of the others
 			require.Less(t, good, 2*time.Minute)
 			transactions := 0
-			for _, at := range v.heard("MAIL") {
+			for _, at := range v.received("MAIL") {
 				if at <= good {
 					transactions++
 				}

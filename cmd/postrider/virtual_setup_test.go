@@ -135,7 +135,7 @@ func (v *virtual) bendTime() {
 	v.SetOnLocalActivityStartedListener(func(*activity.Info, context.Context, []any) { set() })
 }
 
-// listen starts the peer on a listener, nil for any. It keeps what it is told.
+// listen starts the peer on a listener, nil for any. It records the commands it receives.
 func (v *virtual) listen(l net.Listener, user string, answer script) {
 	v.t.Helper()
 	v.peer = &smtptest.Peer{Extensions: []string{"PIPELINING"}, User: user, Password: "secret", Answer: func(line string) string {
@@ -242,8 +242,8 @@ func (v *virtual) happened(id string, types ...email.EventType) []time.Duration 
 	return out
 }
 
-// heard are the times of the commands that begin so.
-func (v *virtual) heard(prefix string) []time.Duration {
+// received are the times of the commands with the prefix.
+func (v *virtual) received(prefix string) []time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var out []time.Duration
@@ -274,8 +274,8 @@ func (v *virtual) dead() int {
 // ends are the events that tell of an end which is not a delivery.
 var ends = []email.EventType{email.EventBounced, email.EventFailed, email.EventExpired, email.EventCanceled, email.EventSuppressed}
 
-// requireDelivered: every recipient has exactly one copy, taken within [from, to],
-// and was never told of another end.
+// requireDelivered: every recipient has exactly one copy, taken within [from, to], and no event
+// of another end.
 func (v *virtual) requireDelivered(from, to time.Duration, ids ...string) {
 	v.t.Helper()
 	taken := 0

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 
 const virtualDay = 24 * time.Hour
 
-// While a relay does not take mail, whatever it says of that, nobody is told that
-// an e-mail has ended. Afterwards each recipient gets it, once.
+// While a relay takes no mail, for any reason, no event says that an e-mail has ended.
+// Afterwards each recipient gets it once.
 func TestVirtualOutages(t *testing.T) {
 	t.Parallel()
 	// A relay at fault is asked every 5 minutes.
@@ -64,7 +64,7 @@ func TestVirtualOutages(t *testing.T) {
 			v.connect(tt.user, v.peer.Addr())
 			ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test"), v.accept(time.Time{}, "d@x.test")}
 			v.send(ids...)
-			require.Contains(t, v.heard(tt.verb), time.Duration(0), "it was refused first")
+			require.Contains(t, v.received(tt.verb), time.Duration(0), "it was refused first")
 			for _, id := range ids {
 				require.LessOrEqual(t, v.email(id).Attempts, 2*int(tt.lasts/(5*time.Minute)), "nobody is asked all the time")
 				if tt.quiet {
@@ -76,8 +76,8 @@ func TestVirtualOutages(t *testing.T) {
 	}
 }
 
-// closedPort is an address that refuses connections, and that nobody else can
-// take, until it is opened.
+// closedPort is an address that refuses connections until it is opened, and that no other
+// process can use.
 func closedPort(t *testing.T) (addr string, open func() net.Listener) {
 	t.Helper()
 	syscall.ForkLock.RLock()
@@ -122,7 +122,7 @@ func TestVirtualRelayUnreachableForADay(t *testing.T) {
 // A relay that takes connections and credentials and refuses MAIL is no recipient's
 // matter: the attempt that met it first stays in the journal, and from then on only the
 // relay is probed.
-func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
+func TestVirtualRelayRefusesMAIL(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
 		"disk full": "452 4.3.1 Insufficient system storage", "wants TLS": "530 5.7.0 Must issue a STARTTLS command first",
@@ -153,8 +153,8 @@ func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
 				require.Len(t, v.happened(id, email.EventSending), 1)
 				require.LessOrEqual(t, v.email(id).Attempts, 2)
 			}
-			// 10, 20, 40 … 300 s apart, whoever waits.
-			probes := v.heard("MAIL")
+			// The probes are 10, 20, 40 … 300 s apart, for any number of waiting e-mails.
+			probes := v.received("MAIL")
 			require.Less(t, len(probes), 40)
 			last := 0
 			for i := range probes {
@@ -168,9 +168,9 @@ func TestVirtualARelayThatRefusesMAILTouchesNobody(t *testing.T) {
 	}
 }
 
-// What the first relay cannot take by its own words waits for nobody: it goes to the next, and
-// where that one is down it waits for it.
-func TestVirtualAMessageGoesToTheRelayThatTakesIt(t *testing.T) {
+// A message that the first relay does not support, as its EHLO reply says, goes to the next
+// relay. If that one is down, the message waits for it.
+func TestVirtualUnsupportedMessageUsesTheNextRelay(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	v.listen(nil, "", until(time.Hour, "MAIL", "452 4.3.1 Insufficient system storage"))
@@ -217,10 +217,9 @@ func (p *twoProcesses) Down(route delivery.Route) *delivery.RelayError {
 	return p.of[p.n.Load()%2].Down(route)
 }
 
-// Workers share what they know of a relay: its backoff grows whoever probes it.
-// TestVirtualMailThatARelayRefusesHoldsBackNoOther: twelve recipients are refused for an hour, as by
-// an access table, and others are taken.
-func TestVirtualMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
+// TestVirtualRefusedMailDelaysNoOther: twelve recipients are refused for an hour, as by an
+// access table, and others are accepted.
+func TestVirtualRefusedMailDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	const lasts = time.Hour
@@ -271,11 +270,11 @@ func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 		require.Empty(t, v.happened(id, email.EventDeferred))
 		require.LessOrEqual(t, v.email(id).Attempts, 3, "one for each process that did not know yet, and the last")
 	}
-	require.Less(t, len(v.heard("MAIL")), 40, "two backoffs that do not grow would be some hundred")
+	require.Less(t, len(v.received("MAIL")), 40, "two backoffs that do not grow would be some hundred")
 	v.requireDelivered(lasts, lasts+6*time.Minute, ids...)
 }
 
-func TestVirtualEachRecipientForItself(t *testing.T) {
+func TestVirtualOutcomePerRecipient(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	v.listen(nil, "", func(at time.Duration, line string) string {
@@ -308,10 +307,10 @@ func TestVirtualEachRecipientForItself(t *testing.T) {
 		"gone@x.test": {email.RecipientBounced, 1, 0},
 	}, got)
 	require.Equal(t, 1, v.dead())
-	// One transaction more, and for nobody else.
-	require.Len(t, v.heard("MAIL"), 2)
-	require.Len(t, v.heard("RCPT"), 4)
-	retried := v.heard("RCPT TO:<slow@x.test>")
+	// There is one more transaction, for that recipient only.
+	require.Len(t, v.received("MAIL"), 2)
+	require.Len(t, v.received("RCPT"), 4)
+	retried := v.received("RCPT TO:<slow@x.test>")
 	require.Len(t, retried, 2)
 	requireAbout(t, time.Minute, retried[1])
 	require.Equal(t, []time.Duration{retried[1]}, v.happened(id, email.EventCompleted))
@@ -323,7 +322,7 @@ func requireAbout(t *testing.T, want, got time.Duration) {
 	require.InDelta(t, want.Seconds(), got.Seconds(), want.Seconds()/10+slack.Seconds())
 }
 
-func TestVirtualDeferredForEverExpires(t *testing.T) {
+func TestVirtualDeferredExpires(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
 	v.listen(nil, "", until(math.MaxInt64, "RCPT", "450 4.2.0 not now"))
@@ -331,7 +330,7 @@ func TestVirtualDeferredForEverExpires(t *testing.T) {
 	id := v.accept(time.Time{}, "never@x.test")
 	v.send(id)
 
-	attempts := v.heard("RCPT")
+	attempts := v.received("RCPT")
 	require.Zero(t, attempts[0])
 	waits := []time.Duration{
 		time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
@@ -359,9 +358,9 @@ func TestVirtualDeferredForEverExpires(t *testing.T) {
 	require.Empty(t, v.peer.Messages())
 }
 
-// TestVirtualUnreadableAnswers: a relay that takes a message and never says so in words
-// that can be read gets five copies in 72 hours, each after a longer wait, and then the
-// e-mail says that nobody knows.
+// TestVirtualUnreadableAnswers: a relay never gives a readable reply after the final dot. It
+// gets five copies in 72 hours, each after a longer wait. Then the e-mail has the detail
+// ambiguous.
 func TestVirtualUnreadableAnswers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -377,7 +376,7 @@ func TestVirtualUnreadableAnswers(t *testing.T) {
 			id := v.accept(time.Time{}, "a@x.test")
 			v.send(id)
 
-			copies := v.heard(".")
+			copies := v.received(".")
 			require.Len(t, copies, delivery.MaxCopies)
 			for n := range copies[1:] {
 				requireAbout(t, delivery.AmbiguousWait(n+1), copies[n+1]-copies[n])
@@ -385,7 +384,7 @@ func TestVirtualUnreadableAnswers(t *testing.T) {
 			require.Equal(t, copies, v.happened(id, email.EventAmbiguous))
 			e := v.email(id)
 			require.Equal(t, []any{email.StatusFailed, email.DetailAmbiguous}, []any{e.Status, e.Detail})
-			require.Contains(t, e.Recipients[0].Text, "relay peer", "the operator is told which relay it is")
+			require.Contains(t, e.Recipients[0].Text, "relay peer", "the reply names the relay for the operator")
 		})
 	}
 }
@@ -404,7 +403,7 @@ func TestVirtualScheduledAYearAhead(t *testing.T) {
 	}, year-time.Second)
 	v.send(id)
 	require.Zero(t, dialed)
-	require.Equal(t, []time.Duration{year}, v.heard("MAIL"))
+	require.Equal(t, []time.Duration{year}, v.received("MAIL"))
 	v.requireDelivered(year, year+slack, id)
 	require.Contains(t, v.peer.Messages()[0].Data, "Date: Fri, 01 Jan 2027 12:00:00 +0000\r\n")
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/postrider/postrider/internal/webhook"
 )
 
-// told is a webhook call as the receiver saw it.
-type told struct {
+// webhookCall is a webhook call as the receiver saw it.
+type webhookCall struct {
 	at      time.Duration
 	id      string
 	attempt int
@@ -38,7 +38,7 @@ type receiver struct {
 	answer func(at time.Duration, w http.ResponseWriter) int
 
 	mu    sync.Mutex
-	calls []told
+	calls []webhookCall
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -51,12 +51,12 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	status := r.answer(at, w)
-	r.calls = append(r.calls, told{at: at, id: req.Header.Get(webhook.HeaderID), attempt: attempt, body: string(body), header: req.Header.Clone(), status: status})
+	r.calls = append(r.calls, webhookCall{at: at, id: req.Header.Get(webhook.HeaderID), attempt: attempt, body: string(body), header: req.Header.Clone(), status: status})
 	w.WriteHeader(status)
 }
 
 // all are the calls so far.
-func (r *receiver) all() []told {
+func (r *receiver) all() []webhookCall {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.calls)
@@ -123,8 +123,8 @@ func tellAll(ctx workflow.Context, in tellAllInput) error {
 	return failed
 }
 
-// told makes an endpoint, and gives its secret.
-func (v *virtual) told(events []string, answer func(at time.Duration, w http.ResponseWriter) int) (r *receiver, e endpoint.Endpoint, secret string) {
+// addEndpoint makes an endpoint with a receiver, and returns its secret.
+func (v *virtual) addEndpoint(events []string, answer func(at time.Duration, w http.ResponseWriter) int) (r *receiver, e endpoint.Endpoint, secret string) {
 	v.t.Helper()
 	r = &receiver{v: v, answer: answer}
 	srv := httptest.NewServer(r)
@@ -149,7 +149,7 @@ func (v *virtual) tell(e endpoint.Endpoint, every time.Duration, ids ...string) 
 
 // verifies asks the official library. It knows the time as it is, not ours, which
 // is therefore compared here.
-func (v *virtual) verifies(secret string, c told) bool {
+func (v *virtual) verifies(secret string, c webhookCall) bool {
 	v.t.Helper()
 	wh, err := standardwebhooks.NewWebhook(secret)
 	require.NoError(v.t, err)
@@ -165,7 +165,7 @@ func TestVirtualReceiverDownForTwoDays(t *testing.T) {
 	t.Parallel()
 	const down = 48 * time.Hour
 	v := newVirtual(t)
-	r, e, secret := v.told(endpoint.Events(endpoint.FormatStandard), func(at time.Duration, _ http.ResponseWriter) int {
+	r, e, secret := v.addEndpoint(endpoint.Events(endpoint.FormatStandard), func(at time.Duration, _ http.ResponseWriter) int {
 		if at < down {
 			return http.StatusServiceUnavailable
 		}
@@ -221,16 +221,17 @@ func TestVirtualReceiverDownForTwoDays(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, backlog.Waiting)
 	require.Zero(t, backlog.Endpoint.Failures)
-	for _, at := range v.heard("MAIL") {
+	for _, at := range v.received("MAIL") {
 		require.Zero(t, at%time.Hour/time.Minute, "mail never waits for it")
 	}
 }
 
-// Whoever asks for an hour gets it: no call at all, whatever happens meanwhile.
+// After a reply with Retry-After of an hour, the receiver gets no call for an hour, also not
+// for new events.
 func TestVirtualRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
-	r, e, _ := v.told([]string{"email.completed"}, func(at time.Duration, w http.ResponseWriter) int {
+	r, e, _ := v.addEndpoint([]string{"email.completed"}, func(at time.Duration, w http.ResponseWriter) int {
 		if at < time.Hour {
 			w.Header().Set("Retry-After", "3600")
 			return http.StatusTooManyRequests
@@ -252,12 +253,12 @@ func TestVirtualRetryAfterIsHonoured(t *testing.T) {
 	require.Less(t, calls[1].at, calls[0].at+time.Hour+2*time.Minute)
 }
 
-// The official library verifies what we send, before a rotation with the old secret,
-// for a day with both, and then with the new one alone.
+// The official library verifies the calls: before a rotation with the old secret, for a day
+// with both secrets, and then with the new one only.
 func TestVirtualRotation(t *testing.T) {
 	t.Parallel()
 	v := newVirtual(t)
-	r, e, old := v.told([]string{"email.delivered", "email.completed"}, func(time.Duration, http.ResponseWriter) int { return http.StatusOK })
+	r, e, old := v.addEndpoint([]string{"email.delivered", "email.completed"}, func(time.Duration, http.ResponseWriter) int { return http.StatusOK })
 	var fresh string
 	v.RegisterDelayedCallback(func() {
 		var err error

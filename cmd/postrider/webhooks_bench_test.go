@@ -21,9 +21,9 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-// BenchmarkHangingReceiver sends 1,000 e-mails of a customer without webhooks, 1,000 of
-// one whose receiver takes every call and never answers, the same again, and 1,000
-// of the first, on one installation: what slows down with time hits both alike. It
+// BenchmarkHangingReceiver sends four times 1,000 e-mails on one installation. The first and the
+// last are of a customer without webhooks. The second and third are of one whose receiver takes
+// every call and never answers. In this order, a slowdown over time affects both alike. It
 // counts from the first request until the relay has the last message. mails/s are the
 // former's, hanging-mails/s the latter's, each the median, and ratio is what is left of the former.
 // cpu-ratio is the same by the processor time that Postrider, Postgres and Temporal took,
@@ -73,7 +73,7 @@ func BenchmarkHangingReceiver(b *testing.B) {
 		b.Logf("round %d: without %v and %v, with %v and %v; processor time so far without: %v; with: %v", rounds, first, fourth, second, third, cpuWithout, cpuWith)
 	}
 	db := d.sql()
-	require.Equal(b, rounds*mails*4+300*2, d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), "each is told of, later")
+	require.Equal(b, rounds*mails*4+300*2, d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"), "each event has a delivery that is pending")
 	b.ReportMetric(mails/median(without), "mails/s")
 	b.ReportMetric(mails/median(with), "hanging-mails/s")
 	b.ReportMetric(median(without)/median(with), "ratio")

@@ -29,7 +29,7 @@ import (
 	"github.com/postrider/postrider/internal/webhook"
 )
 
-// TestWebhooks is about what customers are told, with all parts as they are.
+// TestWebhooks tests the webhook calls with all parts of an installation.
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	g := newGround(t)
@@ -82,8 +82,8 @@ func (d *deployment) endpoint(url, more string) (id, secret string) {
 	return text(d.t, e, "id"), text(d.t, e, "secret")
 }
 
-// ear takes what it is told, once the official library has verified it.
-type ear struct {
+// webhookSink is a receiver that records the calls which the official library has verified.
+type webhookSink struct {
 	t      *testing.T
 	mu     sync.Mutex
 	secret string
@@ -91,7 +91,7 @@ type ear struct {
 	bodies map[string][]map[string]any
 }
 
-func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e *webhookSink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the caller has gone, which it will see
@@ -116,18 +116,18 @@ func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// heard are the types so far.
-func (e *ear) heard() []string {
+// received are the event types of the calls so far.
+func (e *webhookSink) received() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Sorted(maps.Keys(e.bodies))
 }
 
 // String is for failures.
-func (e *ear) String() string { return strings.Join(e.heard(), " ") }
+func (e *webhookSink) String() string { return strings.Join(e.received(), " ") }
 
 // all are the events of a type, as JSON.
-func (e *ear) all(kind string) string {
+func (e *webhookSink) all(kind string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out, err := json.Marshal(e.bodies[kind])
@@ -135,8 +135,8 @@ func (e *ear) all(kind string) string {
 	return string(out)
 }
 
-// everyEventFires has everything happen that can be told of. A type that is new in
-// package endpoint, or in the documentation, is missed here until it fires.
+// everyEventFires makes every event type happen. It fails for a type of package endpoint, or of
+// the documentation, that did not fire.
 func everyEventFires(t *testing.T, g *ground) {
 	var cut atomic.Bool
 	stalled, release := make(chan struct{}, 1), make(chan struct{})
@@ -159,7 +159,7 @@ func everyEventFires(t *testing.T, g *ground) {
 	d.serve()
 	d.worker()
 
-	listener, voipbin := &ear{t: t, bodies: map[string][]map[string]any{}}, &ear{t: t, bodies: map[string][]map[string]any{}}
+	listener, voipbin := &webhookSink{t: t, bodies: map[string][]map[string]any{}}, &webhookSink{t: t, bodies: map[string][]map[string]any{}}
 	secretPlace := &atomic.Int32{}
 	mux := http.NewServeMux()
 	mux.Handle("/all", listener)
@@ -213,9 +213,9 @@ func everyEventFires(t *testing.T, g *ground) {
 
 	want := append(endpoint.Events(endpoint.FormatStandard), endpoint.TypeTest)
 	slices.Sort(want)
-	require.Eventually(t, func() bool { return slices.Equal(want, listener.heard()) }, patience, 50*time.Millisecond, "%v", listener)
+	require.Eventually(t, func() bool { return slices.Equal(want, listener.received()) }, patience, 50*time.Millisecond, "%v", listener)
 	require.Eventually(t, func() bool {
-		return slices.Equal([]string{"email_created", "email_deleted", "email_updated"}, voipbin.heard())
+		return slices.Equal([]string{"email_created", "email_deleted", "email_updated"}, voipbin.received())
 	}, patience, 50*time.Millisecond)
 	for _, name := range want {
 		require.Contains(t, documented(t), name, "docs/webhooks.md tells of it")
@@ -252,7 +252,7 @@ func documented(t *testing.T) []string {
 }
 
 // sequenceIsComplete: the events of each e-mail are numbered from 1, without a gap.
-func sequenceIsComplete(t *testing.T, e *ear) {
+func sequenceIsComplete(t *testing.T, e *webhookSink) {
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -340,7 +340,7 @@ func anEndpointIsDown(t *testing.T, g *ground) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(taken) == mails*(recipients+1)
-	}, 3*time.Minute, 100*time.Millisecond, "everything is told in the end")
+	}, 3*time.Minute, 100*time.Millisecond, "every event is delivered in the end")
 	d.eventually("and written down", func() bool {
 		return d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") == mails*(recipients+1)
 	})

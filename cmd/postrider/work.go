@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// startRetry is how long a worker waits after it could not start, or had to stop.
+	// startRetry is the wait before a worker that has failed is started again.
 	startRetry = 5 * time.Second
-	// readinessEvery is how often a worker looks whether it gets work, for its log.
+	// readinessEvery is the time between two checks of the worker's readiness, for the log.
 	readinessEvery = 10 * time.Second
-	// readinessTimeout bounds one such look.
+	// readinessTimeout bounds one such check.
 	readinessTimeout = 5 * time.Second
 	// stopGrace is how long the SDK may take to stop a worker after DrainTimeout.
 	stopGrace = 5 * time.Second
@@ -25,8 +25,7 @@ const (
 // buildID is this process's worker version.
 func (a *app) buildID() string { return cmp.Or(a.cfg.BuildID, version) }
 
-// workerReady reports whether a worker can work: Postgres answers, and Temporal gives
-// it tasks.
+// workerReady returns nil if a worker can work: Postgres answers, and Temporal gives it tasks.
 func (a *app) workerReady(ctx context.Context) error {
 	if err := a.store.Ready(ctx); err != nil {
 		return err
@@ -34,9 +33,9 @@ func (a *app) workerReady(ctx context.Context) error {
 	return a.readiness.Check(ctx)
 }
 
-// work runs a worker until ctx ends, then lets it finish what it does. A worker that
-// the SDK ends is started anew: it gives up when the namespace is missing for minutes,
-// as it is while an operator sets up an empty Temporal.
+// work runs a worker until ctx ends, then lets it finish its activities. It starts a new worker
+// if the SDK has ended one. The SDK does so when the namespace is missing for minutes, for
+// example while an operator sets up an empty Temporal.
 func (a *app) work(ctx context.Context) error {
 	select {
 	case <-a.dispatcher.Connected():
@@ -80,21 +79,21 @@ func (a *app) work(ctx context.Context) error {
 	}
 }
 
-// watch logs whether the worker gets work, and each change of that, until ctx ends. It
-// returns the error that ended the worker before, if one did.
+// watch logs whether the worker is ready, and each change, until ctx ends. If the worker fails
+// before, it returns the error.
 func (a *app) watch(ctx context.Context, failed <-chan error) error {
 	tick := time.NewTicker(readinessEvery)
 	defer tick.Stop()
-	said, first := "", true
+	logged, first := "", true
 	for {
 		why := ""
 		checkCtx, cancel := context.WithTimeout(ctx, readinessTimeout)
 		if err := a.workerReady(checkCtx); err != nil {
 			why = err.Error()
 		}
-		if ctx.Err() == nil && (first || why != said) {
+		if ctx.Err() == nil && (first || why != logged) {
 			a.logReadiness(checkCtx, why)
-			said, first = why, false
+			logged, first = why, false
 		}
 		cancel()
 		select {
@@ -107,10 +106,10 @@ func (a *app) watch(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// logReadiness writes down which version gets work, and why this worker does not.
+// logReadiness logs which worker version gets tasks, and why this worker gets none.
 func (a *app) logReadiness(ctx context.Context, why string) {
 	args := []any{"deployment", a.cfg.Deployment, "build_id", a.buildID()}
-	if route, err := a.readiness.Route(ctx); err == nil { // if not, why says so
+	if route, err := a.readiness.Route(ctx); err == nil { // on an error, why has the reason
 		args = append(args, "current", route.Current.String())
 		if route.RampPercent > 0 {
 			args = append(args, "ramping", route.Ramping.String(), "ramp_percent", route.RampPercent)
@@ -123,9 +122,9 @@ func (a *app) logReadiness(ctx context.Context, why string) {
 	a.log.Info("worker.ready", args...)
 }
 
-// drainWorker lets the worker finish its exchanges and activities, for DrainTimeout at most.
-// Activities that wait for an exchange after that are left: the SDK's own timeout would
-// wait for them as long again.
+// drainWorker lets the worker finish its exchanges and activities, for at most DrainTimeout and
+// stopGrace. It does not wait longer for activities that still wait for an exchange, as the
+// SDK's own timeout would.
 func (a *app) drainWorker(ctx context.Context, stop func()) {
 	a.log.Info("worker.draining", "timeout", a.cfg.DrainTimeout)
 	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
