@@ -207,7 +207,7 @@ func (c *Checks) time(pointer string, s *string) (t time.Time, ok bool) {
 	}
 	t, err := time.Parse(time.RFC3339, *s)
 	if err != nil {
-		c.Refuse(pointer, CodeInvalid, "give a time as RFC 3339 has it: 2026-01-02T15:04:05Z")
+		c.Refuse(pointer, CodeInvalid, "give a time in RFC 3339 format: 2026-01-02T15:04:05Z")
 		return time.Time{}, false
 	}
 	return t.UTC().Truncate(time.Microsecond), true

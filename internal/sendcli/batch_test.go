@@ -308,7 +308,7 @@ func TestSendBatchFlags(t *testing.T) {
 	t.Parallel()
 	api := &fakeBatches{}
 	_, err := sendFile(t, api, "email\n,\n", func(f *flags) { f.to = []string{"a@x.test"}; f.sendAt = "soon" })
-	require.EqualError(t, err, "--send-at \"soon\": give a time as RFC 3339 has it: 2026-01-02T15:04:05Z\n--to: the recipients are in the file of --batch; remove it\n"+
+	require.EqualError(t, err, "--send-at \"soon\": give a time in RFC 3339 format: 2026-01-02T15:04:05Z\n--to: the recipients are in the file of --batch; remove it\n"+
 		"--batch -: line 2: it has 2 fields, the first line names 1 column")
 	_, err = sendFile(t, api, "", func(f *flags) { f.text = "-" })
 	require.EqualError(t, err, "--batch: standard input is --text or --html already; put one of them into a file")

@@ -165,7 +165,7 @@ func (f *flags) message(stdin io.Reader) (client.Message, error) {
 		}
 		var err error
 		if *at.into, err = time.Parse(time.RFC3339, at.value); err != nil {
-			bad("%s %q: give a time as RFC 3339 has it: 2026-01-02T15:04:05Z", at.flag, at.value)
+			bad("%s %q: give a time in RFC 3339 format: 2026-01-02T15:04:05Z", at.flag, at.value)
 		}
 	}
 	for _, list := range []struct {
