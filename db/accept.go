@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -289,7 +290,7 @@ func newContentRow(emailID string, m email.Message) *contentRow {
 // newAttachmentRows stores inline contents as files, and references as they are;
 // those to bytes that are stored share them. known are contents that were stored
 // before, by where they are in memory; nil knows none.
-func (c *change) newAttachmentRows(emailID, customerID string, as []email.Attachment, known map[*byte]*blobRow) ([]*attachmentRow, error) {
+func (c *change) newAttachmentRows(emailID, customerID string, as []email.Attachment, known map[*byte]*files.Blob) ([]*attachmentRow, error) {
 	rows := make([]*attachmentRow, 0, len(as))
 	for i, a := range as {
 		row := &attachmentRow{
@@ -310,14 +311,14 @@ func (c *change) newAttachmentRows(emailID, customerID string, as []email.Attach
 	return rows, nil
 }
 
-func (c *change) blobOf(customerID string, content []byte, known map[*byte]*blobRow) (*blobRow, error) {
+func (c *change) blobOf(customerID string, content []byte, known map[*byte]*files.Blob) (*files.Blob, error) {
 	if known == nil || len(content) == 0 {
-		return storeBlob(c.ctx, c.tx, customerID, content, c.now)
+		return files.StoreBlob(c.ctx, c.tx, customerID, content, c.now)
 	}
 	if blob := known[&content[0]]; blob != nil {
 		return blob, nil
 	}
-	blob, err := storeBlob(c.ctx, c.tx, customerID, content, c.now)
+	blob, err := files.StoreBlob(c.ctx, c.tx, customerID, content, c.now)
 	known[&content[0]] = blob
 	return blob, err
 }

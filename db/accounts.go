@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -72,7 +73,7 @@ func (s *Store) CreateCustomerWithID(ctx context.Context, id, name, detail, mail
 		if out, err = s.customer(ctx, tx, row.ID); err != nil {
 			return err
 		}
-		return audit(ctx, tx, row.ID, "customer.created", row.ID, name)
+		return audit.Write(ctx, tx, row.ID, "customer.created", row.ID, name)
 	})
 	return out, webhookSecret, err
 }
@@ -157,7 +158,7 @@ func (s *Store) GovernCustomer(ctx context.Context, id string, status account.St
 		if credits != nil {
 			detail = fmt.Sprintf("status %s, credits %d", status, *credits)
 		}
-		return audit(ctx, tx, id, "customer.governed", id, detail)
+		return audit.Write(ctx, tx, id, "customer.governed", id, detail)
 	})
 	if err != nil {
 		return account.Customer{}, err
@@ -205,7 +206,7 @@ func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account
 		if out, err = s.customer(ctx, tx, c.ID); err != nil {
 			return err
 		}
-		return audit(ctx, tx, c.ID, "customer.updated", c.ID, "")
+		return audit.Write(ctx, tx, c.ID, "customer.updated", c.ID, "")
 	})
 	return out, secret, err
 }

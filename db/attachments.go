@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -26,7 +27,7 @@ func (c *change) attachFiles(customerID string, m email.Message) ([]email.Attach
 	if len(ids) == 0 {
 		return m.Attachments, nil
 	}
-	found, err := lockFiles(c.ctx, c.tx, customerID, ids)
+	found, err := files.Lock(c.ctx, c.tx, customerID, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -81,19 +82,19 @@ func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.
 	if a.Problem != "" {
 		return s.attach(ctx, a, nil)
 	}
-	blob, err := s.stage(ctx, customerID, content)
+	blob, err := s.fileStore.Stage(ctx, customerID, content)
 	if err != nil {
 		return a, err
 	}
 	out, err := s.attach(ctx, a, blob)
 	if err != nil || out.BlobID != blob.ID {
-		err = errors.Join(err, s.discard(ctx, blob))
+		err = errors.Join(err, s.fileStore.Discard(ctx, blob))
 	}
 	return out, err
 }
 
 // attach writes what became of an attachment, unless another has.
-func (s *Store) attach(ctx context.Context, a email.Attachment, blob *blobRow) (email.Attachment, error) {
+func (s *Store) attach(ctx context.Context, a email.Attachment, blob *files.Blob) (email.Attachment, error) {
 	var row attachmentRow
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		// The e-mail first, as everywhere: its size is to change.
@@ -109,7 +110,7 @@ func (s *Store) attach(ctx context.Context, a email.Attachment, blob *blobRow) (
 			return nil
 		}
 		if row.Problem = pg.CleanText(a.Problem); blob != nil {
-			if err := keep(ctx, tx, blob); err != nil {
+			if err := files.Keep(ctx, tx, blob); err != nil {
 				return err
 			}
 			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256

@@ -10,6 +10,8 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/files"
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -122,13 +124,13 @@ type batchAcceptance struct {
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
 	// What items have in common is looked up once: stored contents and callbacks.
-	blobs     map[*byte]*blobRow
+	blobs     map[*byte]*files.Blob
 	callbacks map[string]string
 }
 
 func newBatchAcceptance(c *change, id, customerID string, req email.BatchRequest) *batchAcceptance {
 	return &batchAcceptance{
-		change: c, customerID: customerID, req: req, blobs: map[*byte]*blobRow{}, callbacks: map[string]string{},
+		change: c, customerID: customerID, req: req, blobs: map[*byte]*files.Blob{}, callbacks: map[string]string{},
 		row: batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}},
 	}
 }
@@ -551,7 +553,7 @@ func (c *change) holdBatch(id string, action email.Action, by email.Holder, open
 	if err != nil {
 		return false, fmt.Errorf("update batch: %w", err)
 	}
-	return lifted, audit(c.ctx, c.tx, row.CustomerID, "batch."+string(action), id, "")
+	return lifted, audit.Write(c.ctx, c.tx, row.CustomerID, "batch."+string(action), id, "")
 }
 
 // lockBatch locks the e-mails of a batch that are not finished, in the order that

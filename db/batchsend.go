@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
@@ -406,7 +407,7 @@ const noOwner = "00000000-0000-0000-0000-000000000000"
 
 // Content reads a stored content.
 func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {
-	data, err := readBlob(ctx, s.db, blobID, size)
+	data, err := files.ReadBlob(ctx, s.db, blobID, size)
 	return data, pg.Translate(err)
 }
 

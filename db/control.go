@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -57,7 +58,7 @@ func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Em
 		if wake = !m.Status.Final(); wake {
 			c.cancel(m)
 		}
-		return audit(c.ctx, c.tx, customerID, "email.deleted", id, "")
+		return audit.Write(c.ctx, c.tx, customerID, "email.deleted", id, "")
 	})
 	if err != nil {
 		return email.Email{}, false, err
@@ -87,7 +88,7 @@ func (c *change) control(m *mail, control email.Control, by email.Holder) error 
 	if control.Action == email.ActionReschedule {
 		detail = control.SendAt.UTC().Format(time.RFC3339)
 	}
-	return audit(c.ctx, c.tx, m.CustomerID, "email."+string(control.Action), m.ID, detail)
+	return audit.Write(c.ctx, c.tx, m.CustomerID, "email."+string(control.Action), m.ID, detail)
 }
 
 func (c *change) act(m *mail, control email.Control, by email.Holder) error {

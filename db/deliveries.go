@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -148,7 +149,7 @@ func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string
 			return err
 		}
 		row.Status, row.NextAttemptAt = endpoint.StatusPending, time.Now()
-		return audit(ctx, tx, customerID, "delivery.retried", deliveryID, "")
+		return audit.Write(ctx, tx, customerID, "delivery.retried", deliveryID, "")
 	})
 	return row.delivery(), err
 }
@@ -196,7 +197,7 @@ func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since
 		if err := again(ctx, tx, ids, false); err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, "webhook.replayed", endpointID, fmt.Sprintf("%d events from %s to %s", n, since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339)))
+		return audit.Write(ctx, tx, customerID, "webhook.replayed", endpointID, fmt.Sprintf("%d events from %s to %s", n, since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339)))
 	})
 	return n, err
 }

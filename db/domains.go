@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -56,7 +57,7 @@ func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified
 				return err
 			}
 		}
-		return audit(ctx, tx, customerID, "domain.added", name, map[bool]string{true: "verified", false: "not verified"}[verified])
+		return audit.Write(ctx, tx, customerID, "domain.added", name, map[bool]string{true: "verified", false: "not verified"}[verified])
 	})
 	return row.domain(), err
 }
@@ -95,7 +96,7 @@ func (s *Store) VerifyDomain(ctx context.Context, customerID, name string, verif
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, action, name, "")
+		return audit.Write(ctx, tx, customerID, action, name, "")
 	})
 	if err != nil {
 		return account.Domain{}, err
@@ -146,7 +147,7 @@ func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) (acco
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, "domain.deleted", name, "")
+		return audit.Write(ctx, tx, customerID, "domain.deleted", name, "")
 	})
 	if err != nil {
 		return account.Domain{}, err

@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -187,7 +188,7 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 	}
 	for i := range m.Attachments {
 		a := &m.Attachments[i]
-		if a.Content, err = readBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
+		if a.Content, err = files.ReadBlob(ctx, s.db, a.BlobID, a.Size); err != nil {
 			return email.Message{}, pg.Translate(err)
 		}
 	}

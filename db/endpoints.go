@@ -11,6 +11,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -236,7 +237,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out en
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err
 		}
-		return audit(ctx, tx, row.CustomerID, "webhook.created", row.ID, row.URL)
+		return audit.Write(ctx, tx, row.CustomerID, "webhook.created", row.ID, row.URL)
 	})
 	return row.endpoint(), fresh.Reveal(), err
 }
@@ -292,7 +293,7 @@ func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action strin
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, action, id, row.URL)
+		return audit.Write(ctx, tx, customerID, action, id, row.URL)
 	})
 	return row.endpoint(), err
 }
@@ -409,7 +410,7 @@ func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint
 		if err := tx.NewUpdate().Model(&row).WherePK().Column("secret_sealed").Set("updated_at = ?", time.Now()).Returning("*").Scan(ctx); err != nil {
 			return err
 		}
-		if err := audit(ctx, tx, row.CustomerID, "webhook.secret_lost", id, row.URL); err != nil {
+		if err := audit.Write(ctx, tx, row.CustomerID, "webhook.secret_lost", id, row.URL); err != nil {
 			return err
 		}
 		changed = append(changed, row.endpoint())

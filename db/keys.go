@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -78,7 +79,7 @@ func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err
 		}
-		return audit(ctx, tx, row.CustomerID, "accesskey.created", row.ID, row.Name)
+		return audit.Write(ctx, tx, row.CustomerID, "accesskey.created", row.ID, row.Name)
 	})
 	if err != nil {
 		return account.AccessKey{}, "", err
@@ -109,7 +110,7 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, "accesskey.rotated", id, "replaced by "+row.ID)
+		return audit.Write(ctx, tx, customerID, "accesskey.rotated", id, "replaced by "+row.ID)
 	})
 	if err != nil {
 		return account.AccessKey{}, "", err
@@ -152,7 +153,7 @@ func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (acc
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		return audit(ctx, tx, customerID, "accesskey.deleted", id, "")
+		return audit.Write(ctx, tx, customerID, "accesskey.deleted", id, "")
 	})
 	if err != nil {
 		return account.AccessKey{}, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -28,7 +29,7 @@ func (s *Store) SuspendCustomer(ctx context.Context, id string, suspend bool) (a
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		return audit(ctx, tx, id, "customer.governed", id, "status "+string(status))
+		return audit.Write(ctx, tx, id, "customer.governed", id, "status "+string(status))
 	})
 	if err != nil {
 		return account.Customer{}, err
@@ -74,6 +75,6 @@ func (s *Store) DeleteCustomer(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		return audit(ctx, tx, id, "customer.deleted", id, name)
+		return audit.Write(ctx, tx, id, "customer.deleted", id, name)
 	})
 }

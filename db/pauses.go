@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
@@ -37,7 +38,7 @@ func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, ownerOf(p), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
+		return audit.Write(ctx, tx, ownerOf(p), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
 	})
 	return row.pause(), err
 }
@@ -65,7 +66,7 @@ func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, pg.NotFound("pause"))
 		}
-		return audit(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
+		return audit.Write(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
 	})
 }
 

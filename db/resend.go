@@ -6,6 +6,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -25,7 +26,7 @@ func (s *Store) Resend(ctx context.Context, customerID, id, owner string, idem e
 	m := e.Message
 	m.SendAt, m.ExpiresAt = time.Time{}, time.Time{}
 	// First, for what is accepted must not be answered with an error.
-	if err := audit(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
+	if err := audit.Write(ctx, s.db, customerID, "email.resend", id, ""); err != nil {
 		return email.Email{}, false, pg.Translate(err)
 	}
 	return s.Accept(ctx, customerID, m, owner, idem)

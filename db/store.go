@@ -16,7 +16,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/mailboxes"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -64,11 +66,19 @@ type Sealed = pg.Sealed
 // this database. Nothing is sealed with another one.
 var ErrSecretKey = pg.ErrSecretKey
 
+// The stores of the parts.
+type (
+	fileStore    = files.Store
+	mailboxStore = mailboxes.Store
+)
+
 // Store is the one door to Postgres. It is safe for concurrent use.
 type Store struct {
 	db   *pg.DB
 	opts Options
 	*pg.Keys
+	*fileStore
+	*mailboxStore
 	passwords
 	together
 }
@@ -92,7 +102,7 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: database, Keys: pg.NewKeys(database, keys), opts: opts, passwords: newPasswords(opts.PasswordMemory)}
+	s := &Store{db: database, Keys: pg.NewKeys(database, keys), fileStore: files.New(database), mailboxStore: mailboxes.New(database), opts: opts, passwords: newPasswords(opts.PasswordMemory)}
 	s.together = newTogether(s)
 	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -13,7 +14,7 @@ import (
 // Audit lists what was done, newest first: to a customer's things, or to
 // everybody's where customerID is empty.
 func (s *Store) Audit(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
-	return auditList(ctx, s.db, customerID, after, limit)
+	return audit.List(ctx, s.db, customerID, after, limit)
 }
 
 // usageShards is over how many rows a customer's month is counted: a row is locked

@@ -8,6 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -43,7 +44,7 @@ func (s *Store) CreateUser(ctx context.Context, customerID, username, password s
 			}
 			return err
 		}
-		return audit(ctx, tx, customerID, "user.created", row.ID, username)
+		return audit.Write(ctx, tx, customerID, "user.created", row.ID, username)
 	})
 	return row.user(), err
 }
@@ -123,7 +124,7 @@ func (s *Store) ChangePassword(ctx context.Context, id, present, password string
 		return account.User{}, pg.Translate(err)
 	}
 	if !verifyPassword(row.PasswordHash, present) {
-		if err := audit(ctx, s.db, row.CustomerID, "user.password_refused", row.ID, row.Username); err != nil {
+		if err := audit.Write(ctx, s.db, row.CustomerID, "user.password_refused", row.ID, row.Username); err != nil {
 			return account.User{}, pg.Translate(err)
 		}
 		return account.User{}, email.Fail(email.CodeForbidden, "the present password is wrong")
@@ -157,7 +158,7 @@ func (s *Store) newVersion(ctx context.Context, customerID, id, action string, c
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, action, id, row.Username)
+		return audit.Write(ctx, tx, customerID, action, id, row.Username)
 	})
 	return row.user(), err
 }
@@ -174,7 +175,7 @@ func (s *Store) DeleteUser(ctx context.Context, customerID, id string) (account.
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, "user.deleted", id, row.Username)
+		return audit.Write(ctx, tx, customerID, "user.deleted", id, row.Username)
 	})
 	return row.user(), err
 }
@@ -195,14 +196,14 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 		hash, why = s.absent(), "unknown username"
 	}
 	if !verifyPassword(hash, password) || row.ID == "" {
-		if err := audit(ctx, s.db, row.CustomerID, "user.login_failed", row.ID, why); err != nil {
+		if err := audit.Write(ctx, s.db, row.CustomerID, "user.login_failed", row.ID, why); err != nil {
 			return account.User{}, pg.Translate(err)
 		}
 		return row.user(), email.Fail(email.CodeUnauthorized, "wrong username or password")
 	}
 	a := account.ActorOf(ctx)
 	a.Name = "user:" + row.ID
-	if err := audit(account.WithActor(ctx, a), s.db, row.CustomerID, "user.login", row.ID, ""); err != nil {
+	if err := audit.Write(account.WithActor(ctx, a), s.db, row.CustomerID, "user.login", row.ID, ""); err != nil {
 		return account.User{}, pg.Translate(err)
 	}
 	return row.user(), nil

@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -173,7 +174,7 @@ func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w accoun
 		if _, err := tx.NewRaw("DELETE FROM warmup_days WHERE domain_id = ? AND day > (now() AT TIME ZONE 'UTC')::date", id).Exec(ctx); err != nil {
 			return err
 		}
-		return audit(ctx, tx, customerID, "domain.warmup", name, detail)
+		return audit.Write(ctx, tx, customerID, "domain.warmup", name, detail)
 	})
 	if err != nil {
 		return account.Domain{}, err

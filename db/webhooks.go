@@ -12,6 +12,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -243,10 +244,10 @@ func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) e
 		return err
 	case row.DisabledReason != "":
 		return errors.Join(row.tell(ctx, tx, endpoint.TypeDisabled, map[string]any{"reason": row.DisabledReason}),
-			audit(ctx, tx, row.CustomerID, "webhook.disabled", row.ID, row.DisabledReason))
+			audit.Write(ctx, tx, row.CustomerID, "webhook.disabled", row.ID, row.DisabledReason))
 	case row.WarnedAt.Equal(row.TxNow):
 		return errors.Join(row.tell(ctx, tx, endpoint.TypeFailing, map[string]any{"disables_at": endpoint.DisablesAt(row.FailingSince, row.WarnedAt).UTC()}),
-			audit(ctx, tx, row.CustomerID, "webhook.failing", row.ID, row.LastError))
+			audit.Write(ctx, tx, row.CustomerID, "webhook.failing", row.ID, row.LastError))
 	}
 	return nil
 }

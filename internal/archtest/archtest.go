@@ -80,8 +80,11 @@ var rules = map[string]rule{
 
 	"internal/dispatch":   {may: join(domain, "internal/delivery")},
 	"internal/codec":      {},
-	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg")},
+	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg", "db/internal/audit", "db/files", "db/mailboxes")},
 	"db/internal/pg":      {may: []string{"email", "internal/plaintext"}},
+	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
+	"db/files":            {may: []string{"db/internal/pg", "email"}},
+	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/plaintext", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox", "internal/plaintext"}},
 	"internal/metrics":    {may: join(domain, "internal/delivery")},
@@ -121,6 +124,9 @@ var rules = map[string]rule{
 // onlyBy names the packages that only a few others may import; no other rule allows more.
 var onlyBy = map[string][]string{
 	"internal/config": {"cmd/postrider", "internal/sendcli", "deploy"},
+	// The parts of db are put together there; all others take them from db.Open.
+	"db/files":     {"db", "db/mailboxes"},
+	"db/mailboxes": {"db"},
 }
 
 func join(list []string, more ...string) []string { return append(slices.Clone(list), more...) }

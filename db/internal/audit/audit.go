@@ -1,4 +1,5 @@
-package db
+// Package audit writes the audit log: who has done what to whose things.
+package audit
 
 import (
 	"context"
@@ -12,7 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-type auditRow struct {
+type entry struct {
 	bun.BaseModel `bun:"table:audit,alias:au"`
 
 	ID         string    `bun:"id,pk,type:uuid"`
@@ -26,23 +27,23 @@ type auditRow struct {
 	Detail     string    `bun:"detail"`
 }
 
-// audit notes what the actor of ctx does, in the transaction that does it.
-func audit(ctx context.Context, idb bun.IDB, customerID, action, target, detail string) error {
+// Write notes what the actor of ctx does, in the transaction that does it.
+func Write(ctx context.Context, idb bun.IDB, customerID, action, target, detail string) error {
 	a := account.ActorOf(ctx)
-	row := auditRow{
+	r := entry{
 		ID: pg.NewID(), CustomerID: customerID, Actor: a.Name, RemoteAddr: a.RemoteAddr, RequestID: a.RequestID,
 		Action: action, Target: target, Detail: pg.CleanText(detail),
 	}
-	if _, err := idb.NewInsert().Model(&row).Exec(ctx); err != nil {
+	if _, err := idb.NewInsert().Model(&r).Exec(ctx); err != nil {
 		return fmt.Errorf("audit %s: %w", action, err)
 	}
 	return nil
 }
 
-// auditList lists what was done, newest first: to a customer's things, or to
+// List lists what was done, newest first: to a customer's things, or to
 // everybody's where customerID is empty.
-func auditList(ctx context.Context, idb bun.IDB, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
-	var rows []*auditRow
+func List(ctx context.Context, idb bun.IDB, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
+	var rows []*entry
 	q := idb.NewSelect().Model(&rows).Apply(pg.NewestFirst("au", "at", after, limit))
 	if customerID != "" {
 		q = q.Where("au.customer_id = ?", customerID)
@@ -50,7 +51,7 @@ func auditList(ctx context.Context, idb bun.IDB, customerID string, after email.
 	if err := q.Scan(ctx); err != nil {
 		return nil, nil, pg.Translate(err)
 	}
-	rows, next = pg.Page(rows, limit, func(r *auditRow) (time.Time, string) { return r.At, r.ID })
+	rows, next = pg.Page(rows, limit, func(r *entry) (time.Time, string) { return r.At, r.ID })
 	for _, r := range rows {
 		out = append(out, account.Audited{
 			ID: r.ID, At: pg.UTC(r.At), CustomerID: r.CustomerID, Action: r.Action, Target: r.Target, Detail: r.Detail,

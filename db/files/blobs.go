@@ -1,4 +1,4 @@
-package db
+package files
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 )
 
-type blobRow struct {
+type Blob struct {
 	bun.BaseModel `bun:"table:blobs,alias:b"`
 
 	ID         string    `bun:"id,pk,type:uuid"`
@@ -39,10 +39,10 @@ type chunkRow struct {
 // and would hold a large attachment four times over.
 const chunkBytes = 512 << 10
 
-// storeBlob keeps bytes that are in memory.
-func storeBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*blobRow, error) {
+// StoreBlob keeps bytes that are in memory.
+func StoreBlob(ctx context.Context, tx bun.IDB, customerID string, data []byte, now time.Time) (*Blob, error) {
 	sum := sha256.Sum256(data)
-	blob := &blobRow{ID: pg.NewID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
+	blob := &Blob{ID: pg.NewID(), CustomerID: customerID, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), CreatedAt: now}
 	if _, err := tx.NewInsert().Model(blob).Exec(ctx); err != nil {
 		return nil, fmt.Errorf("insert blob: %w", err)
 	}
@@ -79,29 +79,29 @@ func (h hexBytes) AppendQuery(_ schema.QueryGen, b []byte) ([]byte, error) {
 // to minutes.
 const stageLife = time.Hour
 
-// stage writes a stream as a blob of its own, a chunk and a transaction at a
+// Stage writes a stream as a blob of its own, a chunk and a transaction at a
 // time: a slow source holds neither a connection nor memory. The blob expires
 // unless keep takes it. What a stopped process has left behind goes with the next
 // one. An error of content itself comes back in the chain, untranslated, and nothing
 // is left.
-func (s *Store) stage(ctx context.Context, customerID string, content io.Reader) (*blobRow, error) {
+func (s *Store) Stage(ctx context.Context, customerID string, content io.Reader) (*Blob, error) {
 	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE expires_at < now()").Exec(ctx); err != nil {
 		return nil, pg.Translate(fmt.Errorf("delete expired blobs: %w", err))
 	}
-	blob := &blobRow{ID: pg.NewID(), CustomerID: customerID, SHA256: strings.Repeat("0", 2*sha256.Size)}
+	blob := &Blob{ID: pg.NewID(), CustomerID: customerID, SHA256: strings.Repeat("0", 2*sha256.Size)}
 	_, err := s.db.NewRaw("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (?, ?, 0, ?, now(), now() + ? * interval '1 second')",
 		blob.ID, blob.CustomerID, blob.SHA256, stageLife.Seconds()).Exec(ctx)
 	if err != nil {
 		return nil, pg.Translate(fmt.Errorf("insert blob: %w", err))
 	}
 	if err := s.fill(ctx, blob, content); err != nil {
-		return nil, errors.Join(err, s.discard(ctx, blob))
+		return nil, errors.Join(err, s.Discard(ctx, blob))
 	}
 	return blob, nil
 }
 
 // fill reads content to its end and sets the blob's size and digest.
-func (s *Store) fill(ctx context.Context, blob *blobRow, content io.Reader) error {
+func (s *Store) fill(ctx context.Context, blob *Blob, content io.Reader) error {
 	digest, buf := sha256.New(), make([]byte, chunkBytes)
 	for seq, end := 0, false; !end; seq++ {
 		var n int
@@ -138,8 +138,8 @@ func readFull(r io.Reader, p []byte) (n int, end bool, err error) {
 	return n, false, nil
 }
 
-// keep takes a staged blob for good, in the transaction of what refers to it.
-func keep(ctx context.Context, tx bun.Tx, blob *blobRow) error {
+// Keep takes a staged blob for good, in the transaction of what refers to it.
+func Keep(ctx context.Context, tx bun.Tx, blob *Blob) error {
 	err := tx.NewRaw("UPDATE blobs SET size = ?, sha256 = ?, expires_at = NULL WHERE id = ? AND expires_at IS NOT NULL RETURNING created_at",
 		blob.Size, blob.SHA256, blob.ID).Scan(ctx, &blob.CreatedAt)
 	if err != nil {
@@ -151,9 +151,9 @@ func keep(ctx context.Context, tx bun.Tx, blob *blobRow) error {
 // discardTimeout bounds clearing up after what has failed already.
 const discardTimeout = 10 * time.Second
 
-// discard takes a staged blob away, also for a caller who has gone. One that was
+// Discard takes a staged blob away, also for a caller who has gone. One that was
 // kept after all stays.
-func (s *Store) discard(ctx context.Context, blob *blobRow) error {
+func (s *Store) Discard(ctx context.Context, blob *Blob) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE id = ? AND expires_at IS NOT NULL", blob.ID).Exec(ctx); err != nil {
@@ -162,8 +162,8 @@ func (s *Store) discard(ctx context.Context, blob *blobRow) error {
 	return nil
 }
 
-// readBlob reads stored bytes whole and checks that all are there.
-func readBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
+// ReadBlob reads stored bytes whole and checks that all are there.
+func ReadBlob(ctx context.Context, db bun.IDB, id string, size int64) ([]byte, error) {
 	data := make([]byte, 0, size)
 	for seq := 0; int64(len(data)) < size; seq++ {
 		chunk, err := readChunk(ctx, db, id, seq)
@@ -186,8 +186,8 @@ func readChunk(ctx context.Context, db bun.IDB, id string, seq int) ([]byte, err
 	return chunk.Data, nil
 }
 
-// newBlobReader reads a blob of so many bytes, a chunk at a time.
-func newBlobReader(ctx context.Context, db bun.IDB, id string, size int64) io.Reader {
+// NewReader reads a blob of so many bytes, a chunk at a time.
+func NewReader(ctx context.Context, db bun.IDB, id string, size int64) io.Reader {
 	return &blobReader{ctx: ctx, db: db, id: id, left: size}
 }
 

@@ -1,4 +1,5 @@
-package db
+// Package mailboxes keeps mailboxes and the messages that they have received.
+package mailboxes
 
 import (
 	"context"
@@ -12,10 +13,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
 )
+
+// Store has the mailboxes. It is safe for concurrent use.
+type Store struct{ db *pg.DB }
+
+// New returns the mailboxes of a database.
+func New(db *pg.DB) *Store { return &Store{db} }
 
 type mailboxRow struct {
 	bun.BaseModel `bun:"table:mailboxes,alias:mb"`
@@ -108,7 +116,7 @@ func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []b
 		for i, m := range ms {
 			customer := m.CustomerID.String()
 			if blobs[customer] == "" {
-				blob, err := storeBlob(ctx, tx, customer, raw, m.ReceivedAt)
+				blob, err := files.StoreBlob(ctx, tx, customer, raw, m.ReceivedAt)
 				if err != nil {
 					return err
 				}
@@ -185,5 +193,5 @@ func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id s
 	if err != nil {
 		return mailbox.Message{}, nil, pg.Translate(err)
 	}
-	return row.message(), newBlobReader(ctx, s.db, row.BlobID, row.Size), nil
+	return row.message(), files.NewReader(ctx, s.db, row.BlobID, row.Size), nil
 }

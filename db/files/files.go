@@ -1,4 +1,6 @@
-package db
+// Package files keeps bytes in Postgres: files that customers have uploaded, and blobs, the
+// stored bytes that files, attachments and received messages refer to.
+package files
 
 import (
 	"context"
@@ -13,6 +15,12 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
+
+// Store has the uploaded files. It is safe for concurrent use.
+type Store struct{ db *pg.DB }
+
+// New returns the files of a database.
+func New(db *pg.DB) *Store { return &Store{db} }
 
 type fileRow struct {
 	bun.BaseModel `bun:"table:files,alias:f"`
@@ -37,13 +45,13 @@ func (r *fileRow) file() email.File {
 // and digest are those of content, read to its end. An error of content
 // comes back in the chain, and leaves nothing behind.
 func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, content io.Reader) (email.File, error) {
-	blob, err := s.stage(ctx, customerID, content)
+	blob, err := s.Stage(ctx, customerID, content)
 	if err != nil {
 		return email.File{}, err
 	}
 	row := &fileRow{ID: pg.NewID(), CustomerID: customerID, BlobID: blob.ID, Filename: f.Filename, Type: f.Type, Size: blob.Size, SHA256: blob.SHA256}
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
-		if err := keep(ctx, tx, blob); err != nil {
+		if err := Keep(ctx, tx, blob); err != nil {
 			return err
 		}
 		row.CreatedAt = blob.CreatedAt
@@ -53,7 +61,7 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 		return nil
 	})
 	if err != nil {
-		return email.File{}, errors.Join(err, s.discard(ctx, blob))
+		return email.File{}, errors.Join(err, s.Discard(ctx, blob))
 	}
 	return row.file(), nil
 }
@@ -88,7 +96,7 @@ func (s *Store) FileContent(ctx context.Context, customerID, id string) (email.F
 	if err != nil {
 		return email.File{}, nil, err
 	}
-	return row.file(), newBlobReader(ctx, s.db, row.BlobID, row.Size), nil
+	return row.file(), NewReader(ctx, s.db, row.BlobID, row.Size), nil
 }
 
 func (s *Store) fileRow(ctx context.Context, customerID, id string) (*fileRow, error) {
@@ -128,23 +136,23 @@ func (s *Store) DeleteFile(ctx context.Context, customerID, id string) (email.Fi
 	return row.file(), nil
 }
 
-// storedFile is a file and where its bytes are.
-type storedFile struct {
+// Stored is a file and where its bytes are.
+type Stored struct {
 	email.File
 	BlobID string
 }
 
-// lockFiles reads those of a customer's files that have one of the ids, by id. They cannot be
+// Lock reads those of a customer's files that have one of the ids, by id. They cannot be
 // deleted until the transaction ends.
-func lockFiles(ctx context.Context, tx bun.IDB, customerID string, ids []string) (map[string]storedFile, error) {
+func Lock(ctx context.Context, tx bun.IDB, customerID string, ids []string) (map[string]Stored, error) {
 	var rows []*fileRow
 	err := tx.NewSelect().Model(&rows).Where("f.id IN (?)", bun.List(ids)).Where("f.customer_id = ?", customerID).Order("f.id").For("SHARE").Scan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read files: %w", err)
 	}
-	out := make(map[string]storedFile, len(rows))
+	out := make(map[string]Stored, len(rows))
 	for _, r := range rows {
-		out[r.ID] = storedFile{r.file(), r.BlobID}
+		out[r.ID] = Stored{r.file(), r.BlobID}
 	}
 	return out, nil
 }
