@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -77,7 +78,7 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 	if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 		return out, err
 	}
-	callbackID, err := c.callback(customerID, m.CallbackURL)
+	callbackID, err := webhooks.CallbackEndpoint(c.ctx, c.tx, customerID, m.CallbackURL)
 	if err != nil {
 		return out, err
 	}
@@ -102,14 +103,14 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 }
 
 // newMail makes the rows of a message that begins its life now, and its first event.
-func (c *change) newMail(id, customerID string, m email.Message, wants wanted, callbackID string) *mail {
+func (c *change) newMail(id, customerID string, m email.Message, wants webhooks.Subscriptions, callbackID string) *mail {
 	due := c.now
 	if m.SendAt.After(c.now) {
 		due = m.SendAt
 	}
 	ml := &mail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), content: newContentRow(id, m), wants: wants}
 	if callbackID != "" {
-		ml.wants = slices.Concat(wants, wantedBy(endpoint.FormatStandard, endpoint.Outcomes()))
+		ml.wants = slices.Concat(wants, webhooks.SubscriptionsTo(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
 	ml.CallbackID = callbackID
 	c.settle(ml)
@@ -217,7 +218,7 @@ var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
 
 // acceptFrom sets the transaction's time, unless it is set already, and checks that the
 // customer may send from the domain.
-func (c *change) acceptFrom(customerID, domain string) (wants wanted, prepaid bool, err error) {
+func (c *change) acceptFrom(customerID, domain string) (wants webhooks.Subscriptions, prepaid bool, err error) {
 	var now time.Time
 	// own: the customer has verified the domain. False: another customer has, or the domain
 	// is locked. NULL: nobody has verified it and it is not locked.

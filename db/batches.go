@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 )
 
@@ -119,7 +120,7 @@ type batchAcceptance struct {
 	recipients int
 	// fields counts the problems of refused items.
 	fields  int
-	wants   wanted
+	wants   webhooks.Subscriptions
 	prepaid bool
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
@@ -306,7 +307,7 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 		return m, err
 	}
 	if _, known := a.callbacks[m.CallbackURL]; !known {
-		if a.callbacks[m.CallbackURL], err = a.callback(a.customerID, m.CallbackURL); err != nil {
+		if a.callbacks[m.CallbackURL], err = webhooks.CallbackEndpoint(a.ctx, a.tx, a.customerID, m.CallbackURL); err != nil {
 			return m, err
 		}
 	}

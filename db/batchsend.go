@@ -280,9 +280,7 @@ func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []deliver
 	for i, e := range endings {
 		ids[i] = e.EmailID
 	}
-	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(ids)).Scan(ctx, &endpoints)
-	return endpoints, pg.Translate(err)
+	return s.EndpointsOf(ctx, ids)
 }
 
 // chunkRecord is what was recorded of a chunk's endings.

@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
@@ -23,7 +24,7 @@ type mail struct {
 	// before holds the recipients' states as they are in the database.
 	before map[string]email.RecipientStatus
 	// wants is what the endpoints want that there are to tell.
-	wants wanted
+	wants webhooks.Subscriptions
 	// hooksRest: all of them are left alone at the moment, or just being found out about.
 	hooksRest bool
 	// content and attachments are loaded where bodies need them.
@@ -56,7 +57,7 @@ type change struct {
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
 	events  []eventRow
-	bodies  []webhookBody
+	bodies  []webhooks.Body
 	// told are the events that are written already.
 	told []eventRow
 	// opened and ended are attempts, started are the e-mails that have a run, starts

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 )
 
@@ -157,18 +158,7 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 			ids = append(ids, r.CallbackID)
 		}
 	}
-	out := map[string]string{}
-	if len(ids) == 0 {
-		return out, nil
-	}
-	var es []*endpointRow
-	if err := s.db.NewSelect().Model(&es).Column("id", "url").Where("w.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
-		return nil, pg.Translate(err)
-	}
-	for _, e := range es {
-		out[e.ID] = e.URL
-	}
-	return out, nil
+	return webhooks.CallbackURLs(ctx, s.db, ids)
 }
 
 // Message reads an e-mail's message as it was accepted, attachments' contents

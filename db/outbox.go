@@ -68,28 +68,6 @@ func appendRun(runs []delivery.Start, run delivery.Start) []delivery.Start {
 	return append(runs, run)
 }
 
-// endpointOverdueAfter is how late a delivery has to be before somebody is sent to
-// look: longer than it takes an e-mail's run to come to it.
-const endpointOverdueAfter = 2 * time.Second
-
-// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken:
-// those of events born outside a run, and what was lost.
-func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
-	var ids []string
-	// From one endpoint to the next by the index, past however much waits for each.
-	err := s.db.NewRaw(`WITH RECURSIVE waiting AS (
-			(SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
-			UNION ALL
-			SELECT (SELECT d.endpoint_id FROM webhook_deliveries AS d WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
-			FROM waiting WHERE waiting.endpoint_id IS NOT NULL)
-		SELECT w.id FROM waiting JOIN webhook_endpoints AS w ON w.id = waiting.endpoint_id
-		WHERE `+unattended+` AND (w.blocked_until IS NULL OR w.blocked_until < now() - ?0 * interval '1 second')
-			AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = w.id AND d.status = 'pending'
-				AND d.next_attempt_at < now() - ?0 * interval '1 second' AND (d.lease_until IS NULL OR d.lease_until < now())) LIMIT 1000`,
-		endpointOverdueAfter.Seconds()).Scan(ctx, &ids)
-	return ids, pg.Translate(err)
-}
-
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
 const housekeepBatch = 5000
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/pg"
@@ -47,7 +46,7 @@ func (s *Store) recordAlone(ctx context.Context, rec delivery.RecordStatusInput)
 	if err != nil || !hooked {
 		return out, err
 	}
-	out.Webhooks, err = s.pendingForEmail(ctx, rec.EmailID)
+	out.Webhooks, err = s.PendingForEmail(ctx, rec.EmailID)
 	return out, err
 }
 
@@ -87,17 +86,11 @@ func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInpu
 	if err != nil || len(hooked) == 0 {
 		return out, err
 	}
-	var counts []struct {
-		EmailID string
-		N       int
+	counts, err := s.PendingForEmails(ctx, slices.Collect(maps.Keys(hooked)))
+	for id, n := range counts {
+		hooked[id].Webhooks = n
 	}
-	err = s.db.NewRaw(`SELECT d.email_id, count(*) AS n FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-		WHERE d.email_id IN (?) AND d.status = 'pending' GROUP BY d.email_id`,
-		bun.List(slices.Collect(maps.Keys(hooked)))).Scan(ctx, &counts)
-	for _, n := range counts {
-		hooked[n.EmailID].Webhooks = n.N
-	}
-	return out, pg.Translate(err)
+	return out, err
 }
 
 func (c *change) record(m *mail, rec delivery.RecordStatusInput) (email.State, error) {

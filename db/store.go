@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/mailboxes"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -70,6 +71,7 @@ var ErrSecretKey = pg.ErrSecretKey
 type (
 	fileStore    = files.Store
 	mailboxStore = mailboxes.Store
+	webhookStore = webhooks.Store
 )
 
 // Store is the one door to Postgres. It is safe for concurrent use.
@@ -79,6 +81,7 @@ type Store struct {
 	*pg.Keys
 	*fileStore
 	*mailboxStore
+	*webhookStore
 	passwords
 	together
 }
@@ -102,7 +105,9 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: database, Keys: pg.NewKeys(database, keys), fileStore: files.New(database), mailboxStore: mailboxes.New(database), opts: opts, passwords: newPasswords(opts.PasswordMemory)}
+	sealing := pg.NewKeys(database, keys)
+	s := &Store{db: database, Keys: sealing, fileStore: files.New(database), mailboxStore: mailboxes.New(database), webhookStore: webhooks.New(database, sealing, opts.WebhookSchedule),
+		opts: opts, passwords: newPasswords(opts.PasswordMemory)}
 	s.together = newTogether(s)
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -151,7 +152,7 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 type sender struct{ customerID, domain string }
 
 type from struct {
-	wants   wanted
+	wants   webhooks.Subscriptions
 	prepaid bool
 	// refusal is why the customer may not send from the domain; nil says that it may.
 	refusal *email.Failure

@@ -1,4 +1,4 @@
-package db
+package webhooks
 
 import (
 	"context"
@@ -61,8 +61,8 @@ const free = `d.status = 'pending' AND d.next_attempt_at <= now() AND (d.lease_u
 // stops, and one that is left alone is looked at when that time has passed.
 const unattended = `w.disabled_at IS NULL AND (w.blocked_until IS NULL OR w.blocked_until <= now()) AND (w.round_until IS NULL OR w.round_until <= now())`
 
-// pendingForEmail counts the deliveries of an e-mail that are worth a look at once.
-func (s *Store) pendingForEmail(ctx context.Context, emailID string) (n int, err error) {
+// PendingForEmail counts the deliveries of an e-mail that are worth a look at once.
+func (s *Store) PendingForEmail(ctx context.Context, emailID string) (n int, err error) {
 	err = s.db.NewRaw(`SELECT count(*) FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
 		WHERE d.email_id = ? AND d.status = 'pending'`, emailID).Scan(ctx, &n)
 	return n, pg.Translate(err)
@@ -189,7 +189,7 @@ func (s *Store) settleFailed(ctx context.Context, tx bun.Tx, id string, r endpoi
 	if err != nil {
 		return false, err
 	}
-	wait, more := endpoint.Schedule{Steps: s.opts.WebhookSchedule}.NextAfter(made, r.RetryAfter, rand.Float64())
+	wait, more := endpoint.Schedule{Steps: s.schedule}.NextAfter(made, r.RetryAfter, rand.Float64())
 	status := endpoint.StatusPending
 	if !more || r.Verdict == endpoint.VerdictGone {
 		status = endpoint.StatusFailed
@@ -296,4 +296,49 @@ func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (endpoin
 		out.NextAt = pg.UTC(row.NextAt)
 	}
 	return out, nil
+}
+
+// endpointOverdueAfter is how late a delivery has to be before somebody is sent to
+// look: longer than it takes an e-mail's run to come to it.
+const endpointOverdueAfter = 2 * time.Second
+
+// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken:
+// those of events born outside a run, and what was lost.
+func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
+	var ids []string
+	// From one endpoint to the next by the index, past however much waits for each.
+	err := s.db.NewRaw(`WITH RECURSIVE waiting AS (
+			(SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' ORDER BY endpoint_id LIMIT 1)
+			UNION ALL
+			SELECT (SELECT d.endpoint_id FROM webhook_deliveries AS d WHERE d.status = 'pending' AND d.endpoint_id > waiting.endpoint_id ORDER BY d.endpoint_id LIMIT 1)
+			FROM waiting WHERE waiting.endpoint_id IS NOT NULL)
+		SELECT w.id FROM waiting JOIN webhook_endpoints AS w ON w.id = waiting.endpoint_id
+		WHERE `+unattended+` AND (w.blocked_until IS NULL OR w.blocked_until < now() - ?0 * interval '1 second')
+			AND EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = w.id AND d.status = 'pending'
+				AND d.next_attempt_at < now() - ?0 * interval '1 second' AND (d.lease_until IS NULL OR d.lease_until < now())) LIMIT 1000`,
+		endpointOverdueAfter.Seconds()).Scan(ctx, &ids)
+	return ids, pg.Translate(err)
+}
+
+// PendingForEmails counts the deliveries of e-mails that are worth a look at once, by e-mail.
+func (s *Store) PendingForEmails(ctx context.Context, emailIDs []string) (map[string]int, error) {
+	var counts []struct {
+		EmailID string
+		N       int
+	}
+	err := s.db.NewRaw(`SELECT d.email_id, count(*) AS n FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending' GROUP BY d.email_id`,
+		bun.List(emailIDs)).Scan(ctx, &counts)
+	out := make(map[string]int, len(counts))
+	for _, n := range counts {
+		out[n.EmailID] = n.N
+	}
+	return out, pg.Translate(err)
+}
+
+// EndpointsOf are the endpoints that have deliveries of e-mails waiting.
+func (s *Store) EndpointsOf(ctx context.Context, emailIDs []string) (endpoints []string, err error) {
+	err = s.db.NewRaw(`SELECT DISTINCT d.endpoint_id FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
+		WHERE d.email_id IN (?) AND d.status = 'pending'`, bun.List(emailIDs)).Scan(ctx, &endpoints)
+	return endpoints, pg.Translate(err)
 }

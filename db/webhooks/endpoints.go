@@ -1,4 +1,4 @@
-package db
+package webhooks
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func (s *Store) sealSecrets(ctx context.Context, tx bun.Tx, endpointID string, s
 	if err != nil {
 		return nil, err
 	}
-	return s.Keys.Seal(ctx, tx, endpointID, plain)
+	return s.keys.Seal(ctx, tx, endpointID, plain)
 }
 
 // plainSecrets are secrets as they are sealed.
@@ -83,7 +83,7 @@ func plainSecrets(secrets []endpoint.Secret) ([]byte, error) {
 
 // openSecrets reads what sealSecrets made, or the one secret of an earlier version.
 func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret, error) {
-	plain, err := s.Keys.Open(endpointID, sealed)
+	plain, err := s.keys.Open(endpointID, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +113,8 @@ func (r *endpointRow) forgive() {
 // reasonNoURL disables a customer's endpoint while there is no address.
 const reasonNoURL = "no address"
 
-// createCustomerEndpoint makes a customer's own endpoint, without an address yet.
-func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerID string) (secret string, err error) {
+// CreateCustomerEndpoint makes a customer's own endpoint, without an address yet.
+func (s *Store) CreateCustomerEndpoint(ctx context.Context, tx bun.Tx, customerID string) (secret string, err error) {
 	fresh, err := endpoint.NewSecret()
 	if err != nil {
 		return "", err
@@ -131,10 +131,10 @@ func (s *Store) createCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 	return fresh.Reveal(), nil
 }
 
-// setCustomerEndpoint points a customer's endpoint to its address. Another
+// SetCustomerEndpoint points a customer's endpoint to its address. Another
 // address, or none, makes a disabled one what it is to be, and its profile says in
 // which format it is told. The secret is returned where this turned the webhook on.
-func (s *Store) setCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
+func (s *Store) SetCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
 	var row endpointRow
 	if err := tx.NewSelect().Model(&row).Where("w.customer_id = ?", c.ID).Where("w.kind = ?", endpoint.KindCustomer).
 		For("NO KEY UPDATE").Scan(ctx); err != nil {
@@ -189,26 +189,6 @@ func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, e
 		return "", pg.Translate(err)
 	}
 	return s.newest(row)
-}
-
-// callback finds the endpoint of a message's callback_url, or makes it: one for
-// each customer and URL, signed with the customer's secret.
-func (c *change) callback(customerID, url string) (id string, err error) {
-	if url == "" {
-		return "", nil
-	}
-	row := endpointRow{ID: pg.NewID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
-		Events: endpoint.Outcomes(), Tags: []string{}, Streams: []string{}}
-	for range 2 {
-		err = c.tx.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(c.ctx, &id)
-		if !errors.Is(err, sql.ErrNoRows) {
-			return id, err
-		}
-		if _, err = c.tx.NewInsert().Model(&row).On("CONFLICT (customer_id, url) WHERE kind = 'callback' DO NOTHING").Exec(c.ctx); err != nil {
-			return "", fmt.Errorf("insert callback: %w", err)
-		}
-	}
-	return id, err
 }
 
 // MaxEndpoints is how many endpoints of its own a customer may have.
@@ -397,7 +377,7 @@ func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoi
 // and webhook endpoints whose secret opens with neither key get a new one, which
 // their customers have to be given. It returns these endpoints.
 func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint, err error) {
-	err = s.Keys.Reset(ctx, secretColumn, func(tx bun.Tx, id string, seal func(plain []byte) []byte) error {
+	err = s.keys.Reset(ctx, secretColumn, func(tx bun.Tx, id string, seal func(plain []byte) []byte) error {
 		fresh, err := endpoint.NewSecret()
 		if err != nil {
 			return err
@@ -417,4 +397,40 @@ func (s *Store) ResetSecretKey(ctx context.Context) (changed []endpoint.Endpoint
 		return nil
 	})
 	return changed, err
+}
+
+// CallbackEndpoint finds the endpoint of a message's callback_url, or makes it: one for
+// each customer and URL, signed with the customer's secret.
+func CallbackEndpoint(ctx context.Context, idb bun.IDB, customerID, url string) (id string, err error) {
+	if url == "" {
+		return "", nil
+	}
+	row := endpointRow{ID: pg.NewID(), CustomerID: customerID, Kind: endpoint.KindCallback, URL: url, Method: "POST", Format: endpoint.FormatStandard,
+		Events: endpoint.Outcomes(), Tags: []string{}, Streams: []string{}}
+	for range 2 {
+		err = idb.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ? AND url = ? AND kind = 'callback'", customerID, url).Scan(ctx, &id)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return id, err
+		}
+		if _, err = idb.NewInsert().Model(&row).On("CONFLICT (customer_id, url) WHERE kind = 'callback' DO NOTHING").Exec(ctx); err != nil {
+			return "", fmt.Errorf("insert callback: %w", err)
+		}
+	}
+	return id, err
+}
+
+// CallbackURLs reads the URLs of callback endpoints, by id.
+func CallbackURLs(ctx context.Context, idb bun.IDB, ids []string) (map[string]string, error) {
+	out := map[string]string{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	var es []*endpointRow
+	if err := idb.NewSelect().Model(&es).Column("id", "url").Where("w.id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, pg.Translate(err)
+	}
+	for _, e := range es {
+		out[e.ID] = e.URL
+	}
+	return out, nil
 }
