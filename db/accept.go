@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
@@ -94,7 +95,7 @@ func (c *change) accept(id, customerID, workflowID string, m email.Message, owne
 		return out, err
 	}
 	// Last, because the customer's other requests wait for what this locks.
-	if err := c.charge(customerID, 1, len(ml.recipients), prepaid); err != nil {
+	if err := accounts.Charge(c.ctx, c.tx, customerID, 1, len(ml.recipients), prepaid); err != nil {
 		return out, err
 	}
 	out = emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
@@ -162,7 +163,7 @@ func (a *batchAcceptance) accept(owner string) error {
 			return fmt.Errorf("note refused items: %w", err)
 		}
 	}
-	return a.charge(a.customerID, len(a.items), a.recipients, a.prepaid)
+	return accounts.Charge(a.ctx, a.tx, a.customerID, len(a.items), a.recipients, a.prepaid)
 }
 
 // refuse notes why an item makes no e-mail.

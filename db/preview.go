@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
@@ -22,11 +23,7 @@ func (s *Store) Preview(ctx context.Context, customerID string, m email.Message)
 			return err
 		}
 		if prepaid {
-			var left int64
-			if err := c.tx.NewRaw("SELECT credits FROM customers WHERE id = ?", customerID).Scan(ctx, &left); err != nil {
-				return fmt.Errorf("read credits: %w", err)
-			}
-			if err := affordable(len(m.To)+len(m.Cc)+len(m.Bcc), left); err != nil {
+			if err := accounts.CheckCredits(ctx, c.tx, customerID, len(m.To)+len(m.Cc)+len(m.Bcc)); err != nil {
 				return err
 			}
 		}

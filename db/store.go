@@ -16,6 +16,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/mailboxes"
@@ -72,6 +73,7 @@ type (
 	fileStore    = files.Store
 	mailboxStore = mailboxes.Store
 	webhookStore = webhooks.Store
+	accountStore = accounts.Store
 )
 
 // Store is the one door to Postgres. It is safe for concurrent use.
@@ -82,7 +84,7 @@ type Store struct {
 	*fileStore
 	*mailboxStore
 	*webhookStore
-	passwords
+	*accountStore
 	together
 }
 
@@ -107,7 +109,10 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	}
 	sealing := pg.NewKeys(database, keys)
 	s := &Store{db: database, Keys: sealing, fileStore: files.New(database), mailboxStore: mailboxes.New(database), webhookStore: webhooks.New(database, sealing, opts.WebhookSchedule),
-		opts: opts, passwords: newPasswords(opts.PasswordMemory)}
+		opts: opts}
+	s.accountStore = accounts.New(database, s.webhookStore, accounts.Options{
+		RequireVerifiedDomains: opts.RequireVerifiedDomains, PasswordMemory: opts.PasswordMemory, WarmupChanged: s.releaseWarmup,
+	})
 	s.together = newTogether(s)
 	return s, nil
 }

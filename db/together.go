@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
@@ -139,7 +140,7 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email
 		}
 		// In one order, because others do the same at the same time.
 		for _, u := range sortedUsage(used) {
-			if err := c.charge(u.customerID, u.emails, u.recipients, false); err != nil {
+			if err := accounts.Charge(c.ctx, c.tx, u.customerID, u.emails, u.recipients, false); err != nil {
 				return err
 			}
 		}

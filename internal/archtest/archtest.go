@@ -80,11 +80,12 @@ var rules = map[string]rule{
 
 	"internal/dispatch":   {may: join(domain, "internal/delivery")},
 	"internal/codec":      {},
-	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg", "db/internal/audit", "db/files", "db/mailboxes", "db/webhooks")},
+	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg", "db/internal/audit", "db/files", "db/mailboxes", "db/webhooks", "db/accounts")},
 	"db/internal/pg":      {may: []string{"email", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
+	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/plaintext", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox", "internal/plaintext"}},
@@ -128,7 +129,8 @@ var onlyBy = map[string][]string{
 	// The parts of db are put together there; all others take them from db.Open.
 	"db/files":     {"db", "db/mailboxes"},
 	"db/mailboxes": {"db"},
-	"db/webhooks":  {"db"},
+	"db/webhooks":  {"db", "db/accounts"},
+	"db/accounts":  {"db"},
 }
 
 func join(list []string, more ...string) []string { return append(slices.Clone(list), more...) }

@@ -1,9 +1,11 @@
-package db
+package accounts
 
 import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
@@ -25,14 +27,15 @@ var writeUsage = pg.Prepare("write_usage(uuid, integer, bigint, bigint)", `INSER
 	VALUES ($1, date_trunc('month', now() AT TIME ZONE 'UTC')::date, $2, $3, $4)
 	ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + $3, recipients = u.recipients + $4`)
 
-// charge counts an accepted e-mail, and takes its recipients from what is prepaid.
-func (c *change) charge(customerID string, emails, recipients int, prepaid bool) error {
+// Charge counts accepted e-mails, and takes their recipients from what is prepaid. What it
+// locks, the customer's other acceptances wait for.
+func Charge(ctx context.Context, tx *pg.Tx, customerID string, emails, recipients int, prepaid bool) error {
 	if prepaid {
-		if err := c.pay(customerID, recipients); err != nil {
+		if err := pay(ctx, tx, customerID, recipients); err != nil {
 			return err
 		}
 	}
-	_, err := writeUsage.Query(c.late, customerID, rand.IntN(usageShards), emails, recipients).Exec(c.ctx)
+	_, err := writeUsage.Query(tx.Deferred(), customerID, rand.IntN(usageShards), emails, recipients).Exec(ctx)
 	if err != nil {
 		return fmt.Errorf("count usage: %w", err)
 	}
@@ -40,19 +43,29 @@ func (c *change) charge(customerID string, emails, recipients int, prepaid bool)
 }
 
 // pay takes credits, all or none.
-func (c *change) pay(customerID string, recipients int) error {
+func pay(ctx context.Context, tx *pg.Tx, customerID string, recipients int) error {
 	var left int64
-	err := c.tx.NewRaw("SELECT credits FROM customers WHERE id = ? FOR NO KEY UPDATE", customerID).Scan(c.ctx, &left)
+	err := tx.NewRaw("SELECT credits FROM customers WHERE id = ? FOR NO KEY UPDATE", customerID).Scan(ctx, &left)
 	if err != nil {
 		return fmt.Errorf("read credits: %w", err)
 	}
 	if err := affordable(recipients, left); err != nil {
 		return err
 	}
-	if _, err := c.late.NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(c.ctx); err != nil {
+	if _, err := tx.Deferred().NewRaw("UPDATE customers SET credits = credits - ? WHERE id = ?", recipients, customerID).Exec(ctx); err != nil {
 		return fmt.Errorf("take credits: %w", err)
 	}
 	return nil
+}
+
+// CheckCredits refuses what charge would refuse of a customer that has prepaid, and takes
+// nothing.
+func CheckCredits(ctx context.Context, idb bun.IDB, customerID string, recipients int) error {
+	var left int64
+	if err := idb.NewRaw("SELECT credits FROM customers WHERE id = ?", customerID).Scan(ctx, &left); err != nil {
+		return fmt.Errorf("read credits: %w", err)
+	}
+	return affordable(recipients, left)
 }
 
 func affordable(recipients int, left int64) error {

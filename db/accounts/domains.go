@@ -1,4 +1,4 @@
-package db
+package accounts
 
 import (
 	"context"
@@ -152,5 +152,5 @@ func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) (acco
 	if err != nil {
 		return account.Domain{}, err
 	}
-	return row.domain(), s.releaseWarmup(ctx, customerID, name)
+	return row.domain(), s.opts.WarmupChanged(ctx, customerID, name)
 }

@@ -1,4 +1,4 @@
-package db
+package accounts
 
 import (
 	"context"
@@ -67,7 +67,7 @@ func (s *Store) CreateCustomerWithID(ctx context.Context, id, name, detail, mail
 			}
 			return err
 		}
-		if webhookSecret, err = s.CreateCustomerEndpoint(ctx, tx, row.ID); err != nil {
+		if webhookSecret, err = s.webhooks.CreateCustomerEndpoint(ctx, tx, row.ID); err != nil {
 			return err
 		}
 		if out, err = s.customer(ctx, tx, row.ID); err != nil {
@@ -200,7 +200,7 @@ func (s *Store) UpdateCustomer(ctx context.Context, c account.Customer) (account
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, pg.NotFound("customer"))
 		}
-		if secret, err = s.SetCustomerEndpoint(ctx, tx, c); err != nil {
+		if secret, err = s.webhooks.SetCustomerEndpoint(ctx, tx, c); err != nil {
 			return err
 		}
 		if out, err = s.customer(ctx, tx, c.ID); err != nil {
