@@ -210,7 +210,7 @@ func TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry(t *testing.T) {
 				for i, after := range at {
 					v.requireExpired(ids[3+i], after)
 				}
-				heard := v.heard("MAIL")
+				heard := v.received("MAIL")
 				for i := range heard[:max(len(heard)-1, 0)] {
 					if name == "a rate" {
 						require.Greater(t, heard[i+1]-heard[i], 10*time.Minute-2*slack, "nobody is sooner for having asked again")
