@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/activities"
@@ -31,6 +32,9 @@ type run struct {
 	calls []string
 }
 
+// patience is how long a step of a run may take in real time.
+const patience = 4 * time.Minute
+
 var start = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func newRun(t *testing.T) *run {
@@ -39,7 +43,9 @@ func newRun(t *testing.T) *run {
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	r := &run{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
 	r.SetStartTime(start)
-	r.SetTestTimeout(20 * time.Second)
+	// Both are real time, and the machine may be busy.
+	r.SetTestTimeout(patience)
+	r.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: patience})
 	r.RegisterWorkflow(workflows.SendEmail)
 	r.RegisterActivity(&activities.Activities{})
 	require.NoError(t, r.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes()))
