@@ -304,8 +304,9 @@ func (v *virtual) requireDelivered(from, to time.Duration, ids ...string) {
 	require.Zero(v.t, v.dead())
 }
 
-// endless takes away the end that the test environment puts to retries without
-// one: ten tries. A server has none.
+// endless takes away the ends that the test environment puts to retries: ten tries where the
+// policy has no limit, and the timeouts of one try, which it counts in real time over all tries.
+// A server does neither.
 type endless struct {
 	interceptor.WorkerInterceptorBase
 }
@@ -331,5 +332,6 @@ func (o *endlessOutbound) ExecuteActivity(ctx workflow.Context, name string, arg
 	if policy.MaximumAttempts == 0 {
 		policy.MaximumAttempts = math.MaxInt32
 	}
+	ctx = workflow.WithHeartbeatTimeout(workflow.WithStartToCloseTimeout(ctx, virtualDay), 0)
 	return o.Next.ExecuteActivity(workflow.WithRetryPolicy(ctx, policy), name, args...)
 }
