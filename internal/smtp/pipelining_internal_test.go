@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +26,56 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 func (r *recorder) SetDeadline(time.Time) error { return nil }
+
+// unwritableConn fails to write, and still has replies to be read.
+type unwritableConn struct {
+	net.Conn
+	replies *strings.Reader
+	err     error
+}
+
+func (c *unwritableConn) Write([]byte) (int, error)   { return 0, c.err }
+func (c *unwritableConn) Read(b []byte) (int, error)  { return c.replies.Read(b) }
+func (c *unwritableConn) SetDeadline(time.Time) error { return nil }
+
+// TestRepliesToAGroupThatCouldNotBeWritten: a server that closed the connection may have answered
+// a part of the group before. The reply behind a single command is not one to it.
+func TestRepliesToAGroupThatCouldNotBeWritten(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		recipients int
+		err        error
+		want       []int // codes, up to the error
+	}{
+		"a group":               {2, syscall.EPIPE, []int{250, 550}},
+		"a single command":      {0, syscall.EPIPE, nil},
+		"a group, out of time":  {2, os.ErrDeadlineExceeded, nil},
+		"a command out of time": {0, os.ErrDeadlineExceeded, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := &unwritableConn{replies: strings.NewReader("250 ok\r\n550 5.1.1 nobody\r\n"), err: tc.err}
+			x := &exchange{Session: &Session{
+				conn: conn, text: textproto.NewConn(conn), timeouts: Timeouts{}.orDefaults(), extensions: map[string]string{"PIPELINING": ""},
+			}}
+			for i := range tc.recipients {
+				x.env.Recipients = append(x.env.Recipients, delivery.EnvelopeRecipient{Address: "r@y.test"})
+				x.unnamed = append(x.unnamed, i)
+			}
+			x.sendGroup("MAIL FROM:<a@x.test>")
+			var codes []int
+			for {
+				_, code, _, err := x.nextReply(time.Second)
+				if err != nil {
+					break
+				}
+				codes = append(codes, code)
+			}
+			require.Equal(t, tc.want, codes)
+			require.NotEmpty(t, x.out.Transcript[len(x.out.Transcript)-1].Error)
+		})
+	}
+}
 
 func TestSendGroup(t *testing.T) {
 	t.Parallel()

@@ -206,12 +206,12 @@ func TestAServerThatDoesNotHoldPipelining(t *testing.T) {
 			var grouped atomic.Bool
 			if tc.answer != "" { // on its first connection alone, where it gets groups
 				grouped.Store(true)
-				p.Answer = func(line string) string {
-					if strings.HasPrefix(line, "RCPT") && grouped.CompareAndSwap(true, false) {
-						return tc.answer
-					}
-					return ""
+			}
+			p.Answer = func(line string) string {
+				if strings.HasPrefix(line, "RCPT") && grouped.CompareAndSwap(true, false) {
+					return tc.answer
 				}
+				return ""
 			}
 			p.Extensions = pipelining
 			p.Start(t)
@@ -223,17 +223,19 @@ func TestAServerThatDoesNotHoldPipelining(t *testing.T) {
 					require.Equal(t, email.RecipientDelivered, o.Status, "%+v", o)
 				}
 				require.False(t, ex.RelayFault)
-				require.Equal(t, 2, p.Dialed(), "mail %d", n)
+				require.Equal(t, 2+n, p.Dialed(), "the second mail has a new connection, and no group on it")
+				now = now.Add(2 * time.Minute)
 			}
 			require.Len(t, p.Messages(), 2)
 			require.True(t, rs.Up()["primary"])
 			if tc.answer == "" {
 				return
 			}
+			p.Await("the end of the connections that are not in use", func() bool { return p.Open() <= 1 })
 			grouped.Store(true)
 			now = now.Add(25 * time.Hour)
 			send(t, rs, envelope("a@y.test", "b@y.test"), noMark)
-			require.Equal(t, 4, p.Dialed(), "it gets a group again after a day")
+			require.Equal(t, 5, p.Dialed(), "it gets a group again after a day")
 		})
 	}
 	t.Run("closes the connection at MAIL", func(t *testing.T) {
@@ -252,7 +254,110 @@ func TestAServerThatDoesNotHoldPipelining(t *testing.T) {
 	})
 }
 
-// TestARelayThatIsSilentInBothWaysIsDown, and keeps PIPELINING.
+// TestARelayThatClosesInBothWaysKeepsItsGroups: groups are not the reason.
+func TestARelayThatClosesInBothWaysKeepsItsGroups(t *testing.T) {
+	t.Parallel()
+	var closes atomic.Int64
+	p := (&smtptest.Peer{Extensions: pipelining, Answer: func(line string) string {
+		if strings.HasPrefix(line, "RCPT") && closes.Add(-1) >= 0 {
+			return smtptest.Drop
+		}
+		return ""
+	}}).Start(t)
+	rs := relays(t, relay.Options{}, url(p, ""))
+	closes.Store(2)
+	o := send(t, rs, envelope("a@y.test"), noMark).Outcomes[0]
+	require.Equal(t, email.RecipientDeferred, o.Status)
+	require.True(t, o.RelayFault)
+	require.Equal(t, 2, p.Dialed())
+	closes.Store(1)
+	require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("b@y.test"), noMark).Outcomes[0].Status)
+	require.Equal(t, 4, p.Dialed(), "it got a group, and no group then")
+}
+
+// TestAConnectionClosedBehindRefusedParametersIsReplaced, and serves the next transaction.
+func TestAConnectionClosedBehindRefusedParametersIsReplaced(t *testing.T) {
+	t.Parallel()
+	var refuses atomic.Bool
+	refuses.Store(true)
+	p := (&smtptest.Peer{Extensions: pipelining, Answer: func(line string) string {
+		switch {
+		case !refuses.Load():
+		case strings.HasPrefix(line, "MAIL"):
+			return "555 5.5.4 SIZE is not known"
+		case strings.HasPrefix(line, "RCPT"):
+			refuses.Store(false)
+			return smtptest.Drop
+		}
+		return ""
+	}}).Start(t)
+	rs := relays(t, relay.Options{}, url(p, ""))
+	for range 2 {
+		for _, o := range send(t, rs, envelope("a@y.test", "b@y.test"), noMark).Outcomes {
+			require.Equal(t, email.RecipientDelivered, o.Status)
+		}
+		require.Equal(t, 2, p.Dialed())
+	}
+}
+
+// TestRepliesBeforeAResetCount: a server that closes with commands unread resets the connection.
+// What it answered before is read all the same.
+func TestRepliesBeforeAResetCount(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	served := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			err = resetBehindReplies(conn.(*net.TCPConn))
+		}
+		served <- err
+	}()
+	ex := send(t, relays(t, relay.Options{}, "smtp://"+l.Addr().String()+"?tls=none"), envelope("a@y.test", "b@y.test", "c@y.test", "d@y.test"), noMark)
+	require.NoError(t, <-served)
+	require.NotContains(t, fmt.Sprint(transaction(ex)), "DATA")
+	require.Equal(t, email.DetailHard, ex.Outcomes[1].Reason)
+	require.Equal(t, 421, ex.Outcomes[2].Code)
+	for _, i := range []int{0, 3} {
+		require.Equal(t, email.RecipientDeferred, ex.Outcomes[i].Status)
+		require.True(t, ex.Outcomes[i].Uncounted)
+		require.Zero(t, ex.Outcomes[i].Code)
+	}
+}
+
+// resetBehindReplies reads a group up to the third recipient of four, answers that, and resets
+// the connection.
+func resetBehindReplies(conn *net.TCPConn) error {
+	defer func() { _ = conn.Close() }() // without linger, it is a reset
+	if err := conn.SetLinger(0); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "220 peer.test\r\n"); err != nil {
+		return err
+	}
+	for _, step := range []struct{ lastLine, say string }{
+		{"EHLO", "250-peer.test\r\n250 PIPELINING\r\n"},
+		{"RCPT TO:<c@", "250 ok\r\n250 ok\r\n550 5.1.1 nobody\r\n421 4.7.0 too many errors\r\n"},
+	} {
+		var b [1]byte
+		for line := ""; !strings.HasPrefix(line, step.lastLine) || !strings.HasSuffix(line, "\n"); line += string(b[:]) {
+			if strings.HasSuffix(line, "\n") {
+				line = ""
+			}
+			if _, err := conn.Read(b[:]); err != nil {
+				return err
+			}
+		}
+		if _, err := io.WriteString(conn, step.say); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestARelayThatIsSilentInBothWaysIsDown, after a second connection.
 func TestARelayThatIsSilentInBothWaysIsDown(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{})
