@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 )
@@ -17,14 +18,15 @@ import (
 //  4. answers: what is read from Postgres, until the answer is complete. While its client reads
 //     it, an answer of more than 64 KiB is in a file.
 //
-// A part is a quota that customers share. A request that cannot reserve memory within reserveWait
-// is answered 503.
+// Customers share a part, and take turns where they wait for it. A request that cannot reserve
+// memory within reserveWait is answered 503, and at once if maxWaitingReservations of its customer
+// wait.
 //
 // A request that needs more than a third of a part reserves nothing and takes a turn instead. One
 // such request is processed at a time, from when its body is complete until its answer is. The
 // process has LargestRequest for it in addition to the budget.
 type budget struct {
-	bodies, work, copies, answers *quota
+	bodies, work, copies, answers *membudget.Budget
 	turns                         *turns.Turns
 	// processors limits concurrent work on larger requests; see compute.
 	processors *turns.Turns
@@ -33,8 +35,8 @@ type budget struct {
 	// slowQueries limits the connections to Postgres of queries that may take long or wait for a
 	// row lock. These are pages of lists, statistics, reads of e-mails, and all changes but
 	// accepting single e-mails without idempotency key, callback and attachment. The rest of the
-	// pool is for accepting those, and for credentials.
-	slowQueries *quota
+	// pool is for accepting those, for credentials, and for the request that has the turn.
+	slowQueries *membudget.Budget
 }
 
 // maxSlowQueries is half of the default of db.Options.MaxConns.
@@ -68,7 +70,10 @@ func NewSpool(dir string, limit int64) *spool.Pool {
 
 func newBudget(opts Options) *budget {
 	total := cmp.Or(opts.MemoryBytes, DefaultMemoryBytes)
-	b := &budget{bodies: newQuota(total / 4), answers: newQuota(total / 4), work: newQuota(total * 3 / 8), copies: newQuota(total / 8), slowQueries: newQuota(maxSlowQueries),
+	part := func(n int64) *membudget.Budget {
+		return membudget.New(membudget.Options{Total: n, Shared: true, MaxWaiting: maxWaitingReservations})
+	}
+	b := &budget{bodies: part(total / 4), answers: part(total / 4), work: part(total * 3 / 8), copies: part(total / 8), slowQueries: part(maxSlowQueries),
 		turns: opts.Turns, processors: opts.Processors, spool: opts.Spool}
 	if b.processors == nil {
 		b.processors = newProcessors()

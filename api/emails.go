@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/membudget"
 )
 
 // Emails stores e-mails. Each call sees the e-mails of one customer only.
@@ -51,7 +52,7 @@ type emailHandlers struct {
 	links       links
 	// waiters are the requests with ?wait=. waits limits them.
 	waiters *waiters
-	waits   *quota
+	waits   *membudget.Budget
 	log     *slog.Logger
 }
 
@@ -282,10 +283,10 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	if settled, err := h.store.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
-	if !h.waits.tryAcquire(customerID, 1) {
+	if !h.waits.TryAcquire(customerID, 1) {
 		return nil
 	}
-	defer h.waits.release(customerID, 1)
+	defer h.waits.Release(customerID, 1)
 	clear(c.Request.Header)
 	one := h.waiters.add(id)
 	select {
@@ -296,8 +297,9 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	return nil
 }
 
-// reserveContent reserves memory to answer with an e-mail: its content as it is read, and as JSON in
-// a growing buffer.
+// reserveContent reserves memory to answer with an e-mail, then a connection to read it: its content
+// as it is read, and as JSON in a growing buffer. While it waits for memory or for the turn, the
+// request holds no connection.
 func (h *emailHandlers) reserveContent(c *gin.Context, id string) error {
 	if err := reserveQuery(c); err != nil {
 		return err
@@ -306,5 +308,9 @@ func (h *emailHandlers) reserveContent(c *gin.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return reserveAnswer(c, 3*n+smallAnswer)
+	release(c, budgetOf(c).slowQueries)
+	if err := reserveAnswer(c, 3*n+smallAnswer); err != nil {
+		return err
+	}
+	return reserveQuery(c)
 }

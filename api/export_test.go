@@ -73,11 +73,10 @@ func (s *Server) Waiting() (n int) {
 func (s *Server) TurnsWaiting() int { return s.memory.turns.Waiting() }
 
 // BodiesWaiting returns how many requests wait to reserve memory for their body.
-func (s *Server) BodiesWaiting() int {
-	s.memory.bodies.mu.Lock()
-	defer s.memory.bodies.mu.Unlock()
-	return len(s.memory.bodies.waiting)
-}
+func (s *Server) BodiesWaiting() int { return s.memory.bodies.State().Waiting }
+
+// QueriesHeld returns how many connections for slow queries requests hold.
+func (s *Server) QueriesHeld() int64 { return s.memory.slowQueries.State().Used }
 
 // PasswordsWaiting returns how many passwords wait to be checked.
 func (s *Server) PasswordsWaiting() int {

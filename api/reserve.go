@@ -8,21 +8,22 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/httpserver"
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/turns"
 )
 
-// reservation is what a request holds of a quota of the budget.
+// reservation is what a request holds of a part of the budget.
 type reservation struct {
-	from  *quota
+	from  *membudget.Budget
 	owner string
 	n     int64
 }
 
-// release returns it to the quota. A second call does nothing.
+// release returns it. A second call does nothing.
 func (r *reservation) release() {
 	if n := r.n; n > 0 {
 		r.n = 0
-		r.from.release(r.owner, n)
+		r.from.Release(r.owner, n)
 	}
 }
 
@@ -43,16 +44,16 @@ var errNoMemory = email.Fail(email.CodeUnavailable, "too many requests are being
 
 var errNoTurn = email.Fail(email.CodeUnavailable, "large requests are processed one at a time, and others are waiting; try again, or send a smaller request")
 
-// reserve waits until the request may hold n of a quota of the budget. The request holds it until
+// reserve waits until the request may hold n of a part of the budget. The request holds it until
 // release, or until its answer is complete. A large request takes a turn instead, see budget.
-func reserve(c *gin.Context, from *quota, n int64) error {
+func reserve(c *gin.Context, from *membudget.Budget, n int64) error {
 	if has, err := takeTurn(c, from, n); has || err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), reserveWait)
 	defer cancel()
 	owner := ownerOf(c)
-	n, err := from.acquire(ctx, owner, n)
+	n, err := from.Acquire(ctx, owner, n)
 	if err != nil {
 		return errNoMemory
 	}
@@ -66,14 +67,15 @@ func reserve(c *gin.Context, from *quota, n int64) error {
 const (
 	// maxWaiting is for turns and processors, for which a request waits up to turnWait.
 	maxWaiting = 32
-	// maxWaitingQuota is for a part of the budget, for which a request waits up to reserveWait.
-	maxWaitingQuota = 256
+	// maxWaitingReservations is for a part of the budget, for which a request waits up to
+	// reserveWait.
+	maxWaitingReservations = 256
 )
 
 // takeTurn reports whether the request has the turn of large requests. It waits for the turn if n is
 // more than a part of the budget allows at once. Bodies take no turn, because a client may send
 // them slowly, and neither do connections.
-func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
+func takeTurn(c *gin.Context, from *membudget.Budget, n int64) (bool, error) {
 	b := budgetOf(c)
 	if from == b.slowQueries || from == b.bodies {
 		return false, nil
@@ -81,7 +83,7 @@ func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
 	if hasTurn(c) {
 		return true, nil
 	}
-	if n <= from.maxCharge() {
+	if n <= from.MaxCharge() {
 		return false, nil
 	}
 	done, ok := awaitTurn(c, b.turns)
@@ -96,12 +98,9 @@ func takeTurn(c *gin.Context, from *quota, n int64) (bool, error) {
 // false without a turn, and at once if maxWaiting requests of the owner wait already.
 func awaitTurn(c *gin.Context, t *turns.Turns) (done func(), ok bool) {
 	owner := ownerOf(c)
-	if t.WaitingOf(owner) >= maxWaiting {
-		return nil, false
-	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
 	defer cancel()
-	done, err := t.Acquire(ctx, owner)
+	done, err := t.AcquireWithin(ctx, owner, maxWaiting)
 	return done, err == nil
 }
 
@@ -132,8 +131,8 @@ func releaseAll(c *gin.Context) {
 	endTurn(c)
 }
 
-// release releases what a request has reserved of one quota.
-func release(c *gin.Context, from *quota) {
+// release releases what a request has reserved of one part.
+func release(c *gin.Context, from *membudget.Budget) {
 	for _, r := range reservationsOf(c) {
 		if r.from == from {
 			r.release()
@@ -149,16 +148,22 @@ func reserveAnswer(c *gin.Context, n int64) error {
 	return reserve(c, budgetOf(c).answers, n)
 }
 
-// reservePage reserves what a page of a list needs: memory, and a connection for a slow query.
+// reservePage reserves what a page of a list needs: memory, then a connection for a slow query.
+// The connection comes last, so that a request that waits for memory holds none.
 func reservePage(c *gin.Context) error {
-	if err := reserveQuery(c); err != nil {
+	if err := reserveAnswer(c, pageAnswer); err != nil {
 		return err
 	}
-	return reserveAnswer(c, pageAnswer)
+	return reserveQuery(c)
 }
 
 // reserveQuery reserves a connection for queries that may take long, unless the request has one.
+// The request with the turn needs none: there is one such request, and others wait for its turn to
+// end.
 func reserveQuery(c *gin.Context) error {
+	if hasTurn(c) {
+		return nil
+	}
 	queries := budgetOf(c).slowQueries
 	if slices.ContainsFunc(reservationsOf(c), func(r *reservation) bool { return r.from == queries && r.n > 0 }) {
 		return nil
@@ -168,7 +173,7 @@ func reserveQuery(c *gin.Context) error {
 
 // reserveChange reserves a connection for a change, which may wait for a row lock that other
 // requests of the customer hold. It does nothing for a request without a credential, because all
-// of these would share one quota.
+// of these would share one owner's part.
 func reserveChange(c *gin.Context) error {
 	if c.GetString(keyCustomerID) == "" {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/turns"
 )
 
 // Changes that wait for the same row lock hold at most half of the connections for changes. Other
@@ -102,4 +103,30 @@ func TestSlowQueriesLeaveConnectionsToOtherCustomers(t *testing.T) {
 		require.Contains(t, []int{http.StatusServiceUnavailable, 499}, <-answers)
 	}
 	require.Empty(t, slow.arrived, "nobody else got there")
+}
+
+// Requests that wait for the turn of large requests hold no connection to Postgres: other requests of
+// their customer, and other customers, go on.
+func TestWaitForTurnHoldsNoConnection(t *testing.T) {
+	t.Parallel()
+	const waiting = 12 // more than there are connections for slow queries
+	large := &turns.Turns{}
+	b := setupFor(t, setupOptions{maxBytes: 1 << 20, memory: 4 << 20, turns: large})
+	_, other := b.newCustomer("Other", "other.test")
+	sent := b.as("POST", "/v1.0/emails", fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@x.test"}],"subject":"s","content":%q}`, strings.Repeat("x", 500<<10)))
+	require.Equal(t, http.StatusAccepted, sent.status, sent.body)
+	end, err := large.Acquire(t.Context(), "another")
+	require.NoError(t, err)
+	answers := make(chan int, waiting)
+	for range waiting {
+		go func() { answers <- b.as("GET", "/v1.0/emails/"+sent.field(t, "id"), "").status }()
+	}
+	require.Eventually(t, func() bool { return b.server.TurnsWaiting() == waiting }, time.Minute, time.Millisecond)
+	require.Zero(t, b.server.QueriesHeld())
+	require.Equal(t, http.StatusOK, b.as("GET", "/v1.0/emails/stats", "").status)
+	require.Equal(t, http.StatusOK, b.with(other, "GET", "/v1.0/emails/stats", "").status)
+	end()
+	for range waiting {
+		require.Equal(t, http.StatusOK, <-answers)
+	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/missing"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
@@ -198,7 +199,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		emails: &emailHandlers{
 			store: deps.Emails, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log,
 			waiters: &waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}},
-			waits:   newQuota(int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2),
+			waits:   membudget.New(membudget.Options{Total: int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2, Shared: true}),
 		},
 		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},
 		events:       &eventHandlers{store: deps.Events},

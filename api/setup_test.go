@@ -162,6 +162,8 @@ type setupOptions struct {
 	connections int
 	// memory is Options.MemoryBytes.
 	memory int64
+	// turns is Options.Turns.
+	turns *turns.Turns
 	// processors is api.Options.Processors.
 	processors *turns.Turns
 }
@@ -221,6 +223,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		Spool:        o.spool,
 		MemoryBytes:  o.memory,
 		Connections:  o.connections,
+		Turns:        o.turns,
 		Processors:   o.processors,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")

@@ -5,6 +5,7 @@ package turns
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -30,6 +31,7 @@ type Turns struct {
 	mu      sync.Mutex
 	running map[string]int
 	given   int
+	refused int64
 	// spent is how long the turns of owners took of late.
 	spent map[string]spent
 	// last had the last turn.
@@ -61,8 +63,17 @@ func (s spent) left(now time.Time) time.Duration {
 	return time.Duration(float64(s.time) * math.Exp2(-float64(now.Sub(s.at))/float64(halfLife)))
 }
 
+// ErrTooManyWaiting is the error of AcquireWithin if too many calls of its owner wait.
+var ErrTooManyWaiting = errors.New("too many calls of this owner wait")
+
 // Acquire waits for a turn; done ends it, once. It fails where ctx ends first.
 func (t *Turns) Acquire(ctx context.Context, owner string) (done func(), err error) {
+	return t.AcquireWithin(ctx, owner, math.MaxInt)
+}
+
+// AcquireWithin is Acquire, but it fails at once with ErrTooManyWaiting if maxWaiting calls of the
+// owner wait already.
+func (t *Turns) AcquireWithin(ctx context.Context, owner string, maxWaiting int) (done func(), err error) {
 	var began time.Time // set when the turn is given, before done can be called
 	done = sync.OnceFunc(func() { t.end(owner, began) })
 	t.mu.Lock()
@@ -70,6 +81,11 @@ func (t *Turns) Acquire(ctx context.Context, owner string) (done func(), err err
 		began = t.give(owner)
 		t.mu.Unlock()
 		return done, nil
+	}
+	if len(t.waiting[owner]) >= maxWaiting {
+		t.refused++
+		t.mu.Unlock()
+		return nil, ErrTooManyWaiting
 	}
 	w := &waitingTurn{ready: make(chan time.Time, 1)}
 	t.add(owner, w)
@@ -82,6 +98,7 @@ func (t *Turns) Acquire(ctx context.Context, owner string) (done func(), err err
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.take(owner, w) {
+		t.refused++
 		return nil, ctx.Err()
 	}
 	began = <-w.ready
@@ -98,11 +115,11 @@ func (t *Turns) Waiting() (n int) {
 	return n
 }
 
-// WaitingOf is how many of an owner's wait.
-func (t *Turns) WaitingOf(owner string) int {
+// Refused counts the calls that failed, because too many waited or because their context ended.
+func (t *Turns) Refused() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.waiting[owner])
+	return t.refused
 }
 
 func (t *Turns) now() time.Time {

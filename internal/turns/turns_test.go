@@ -112,3 +112,45 @@ func TestAFewHaveTurnsAtOnce(t *testing.T) {
 	second()
 	require.Equal(t, "a", <-got)
 }
+
+// TestWaitingCallsOfAnOwnerAreBounded, exactly, however many come at once. Other owners still wait
+// for their turn.
+func TestWaitingCallsOfAnOwnerAreBounded(t *testing.T) {
+	t.Parallel()
+	const most, calls = 20, 200
+	var turns Turns
+	end, err := turns.Acquire(t.Context(), "another")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := make(chan error, calls)
+	var begin sync.WaitGroup
+	begin.Add(1)
+	for range calls {
+		go func() {
+			begin.Wait()
+			_, err := turns.AcquireWithin(ctx, "a", most)
+			answers <- err
+		}()
+	}
+	begin.Done()
+	for range calls - most {
+		require.ErrorIs(t, <-answers, ErrTooManyWaiting)
+	}
+	require.Equal(t, most, turns.Waiting())
+	require.EqualValues(t, calls-most, turns.Refused())
+	got := make(chan error)
+	go func() {
+		end, err := turns.AcquireWithin(t.Context(), "b", most)
+		if err == nil {
+			end()
+		}
+		got <- err
+	}()
+	require.Eventually(t, func() bool { return turns.Waiting() == most+1 }, time.Minute, time.Millisecond)
+	cancel()
+	for range most {
+		require.ErrorIs(t, <-answers, context.Canceled)
+	}
+	end()
+	require.NoError(t, <-got)
+}
