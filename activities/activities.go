@@ -23,13 +23,13 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/missing"
 )
 
@@ -182,7 +182,7 @@ type Activities struct {
 	exchanges *exchanges
 	limits    limits
 	// large holds Deps.LargeBytes: the memory that large messages share.
-	large *semaphore.Weighted
+	large *membudget.Budget
 }
 
 // limits are the times that tests shorten.
@@ -215,7 +215,7 @@ func New(deps Deps) (*Activities, Drain, error) {
 	if deps.LargeBytes == 0 {
 		deps.LargeBytes = DefaultLargeBytes
 	}
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: semaphore.NewWeighted(deps.LargeBytes)}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
 	return a, a.exchanges.drain, nil
 }
 

@@ -49,7 +49,7 @@ func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (re
 // tryAttempt makes the attempt, unless another process makes it at the moment (busy).
 func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) (res delivery.SendSMTPResult, busy bool, err error) {
 	res.Attempt = in.Attempt
-	release, err := a.reserveMemory(ctx, in.Route.Bytes)
+	release, err := a.reserveMemory(ctx, in.Route, in.Route.Bytes)
 	if err != nil {
 		return res, false, err
 	}
@@ -239,7 +239,7 @@ func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date
 	// is moved to a mapped file before it is sent.
 	mapped := in.Route.Bytes > a.deps.LargeBytes && a.deps.AcquireMemory != nil
 	if mapped {
-		release, err := a.deps.AcquireMemory(ctx, "worker")
+		release, err := a.deps.AcquireMemory(ctx, in.Route.SenderDomain)
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("wait for memory for a message of %d bytes: %w", in.Route.Bytes, err)
 		}

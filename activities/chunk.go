@@ -188,7 +188,7 @@ func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Me
 		// wait for a session.
 		shared.close()
 	}
-	release, err := c.reserveMemory(ctx, o.Bytes)
+	release, err := c.reserveMemory(ctx, c.in.Route, o.Bytes)
 	if err != nil {
 		giveBack(e, o, time.Second, "this worker is shutting down")
 		return

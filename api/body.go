@@ -97,9 +97,11 @@ func bodyFailure(err error) error {
 	return email.Fail(email.CodeMalformedJSON, "the body is incomplete; send it again")
 }
 
+const noDiskDetail = "there is no disk space for a request or an answer of this size at the moment; try again"
+
 // noDisk returns the failure to answer with if a spool file cannot be written. err is logged.
 func noDisk(err error) error {
-	f := email.Fail(email.CodeUnavailable, "there is no disk space for a request or an answer of this size at the moment; try again")
+	f := email.Fail(email.CodeUnavailable, noDiskDetail)
 	f.Err = err
 	return f
 }

@@ -28,8 +28,8 @@ import (
 type budget struct {
 	bodies, work, copies, answers *membudget.Budget
 	turns                         *turns.Turns
-	// processors limits concurrent work on larger requests; see compute.
-	processors *turns.Turns
+	// processors limits concurrent work; see compute.
+	processors processors
 	// spool holds bodies and answers while clients send and read them.
 	spool *spool.Pool
 	// slowQueries limits the connections to Postgres of queries that may take long or wait for a
@@ -74,10 +74,7 @@ func newBudget(opts Options) *budget {
 		return membudget.New(membudget.Options{Total: n, Shared: true, MaxWaiting: maxWaitingReservations})
 	}
 	b := &budget{bodies: part(total / 4), answers: part(total / 4), work: part(total * 3 / 8), copies: part(total / 8), slowQueries: part(maxSlowQueries),
-		turns: opts.Turns, processors: opts.Processors, spool: opts.Spool}
-	if b.processors == nil {
-		b.processors = newProcessors()
-	}
+		turns: opts.Turns, processors: newProcessors(opts), spool: opts.Spool}
 	if b.turns == nil {
 		b.turns = &turns.Turns{}
 	}

@@ -88,11 +88,12 @@ func (h *emailHandlers) post(c *gin.Context) (int, any, error) {
 // accept decodes the message of a request and stores it.
 func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, replayed bool, err error) {
 	// Three times the body: the body, the message, and the parameters of the SQL statements.
-	body, err := h.submissions.body(c, 3)
+	const times = 3
+	body, err := h.submissions.body(c, times)
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	m, sender, err := h.submissions.message(c, body, 0)
+	m, sender, err := h.submissions.message(c, body, 0, times)
 	if err != nil {
 		return email.Email{}, false, err
 	}

@@ -52,6 +52,10 @@ type Rendering struct {
 // previewContent is the largest attachment that a preview shows with its content, in bytes.
 const previewContent = 4 << 10
 
+// previewTimes is how many times its body a preview reserves: the body, the message, its source, and
+// the answer as JSON in a growing buffer.
+const previewTimes = 5
+
 // previewBody limits text, HTML and calendar of a preview together, in bytes. Gmail shows the
 // first 102 KB of a message.
 const previewBody = 4 << 20
@@ -95,7 +99,7 @@ type previewed struct {
 
 func (h *previewHandlers) previewed(c *gin.Context, body []byte) (p previewed, err error) {
 	if !mailmerge.IsBatch(body) {
-		p.message, p.sender, err = h.submissions.message(c, body, previewWork)
+		p.message, p.sender, err = h.submissions.message(c, body, previewWork, previewTimes)
 		return p, err
 	}
 	in, err := h.submissions.batch(c, body)
@@ -132,9 +136,7 @@ func under(err error, pointer string) error {
 
 // post shows the message that POST /v1.0/emails or /v1.0/emails/batch would send for the same body.
 func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
-	// Five times the body: the body, the message, its source, and the answer as JSON in a growing
-	// buffer.
-	body, err := h.submissions.body(c, 5)
+	body, err := h.submissions.body(c, previewTimes)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -102,7 +102,10 @@ func (r responder) problem(c *gin.Context, err error) {
 	case http.StatusServiceUnavailable:
 		c.Header("Retry-After", "5")
 	}
-	if p.Status >= http.StatusInternalServerError {
+	switch {
+	case p.Status == http.StatusServiceUnavailable:
+		r.unavailable(c, err)
+	case p.Status >= http.StatusInternalServerError:
 		r.log.ErrorContext(c.Request.Context(), "http.failed", "request_id", p.RequestID, "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
 	body, merr := json.Marshal(p)

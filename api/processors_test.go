@@ -33,25 +33,28 @@ func (b *bench) waitForProcessor(processors *turns.Turns, key string, requests [
 	return answers
 }
 
-// Large requests of all kinds, and previews of any size, wait for a processor. Small requests and
+// Large requests of all kinds, and batches of a large text, wait for a processor. Smaller requests and
 // logins do not.
 func TestLargeRequestsWaitForProcessor(t *testing.T) {
 	t.Parallel()
 	processors := &turns.Turns{}
 	b := setupFor(t, setupOptions{processors: processors, maxBytes: 1 << 20})
 	_, other := b.newCustomer("Other", "other.test")
-	text := strings.Repeat("x", 20<<10)
+	text := strings.Repeat("x", 260<<10)
 	single := fmt.Sprintf(`{"from":{"email":"shop@acme.test"},"to":[{"email":"bob@y.test"}],"subject":"s","content":%q}`, text)
 	batch := fmt.Sprintf(`{"message":{"from":{"email":"shop@acme.test"},"subject":"s","content":%q},"recipients":[{"email":"bob@y.test"}]}`, text)
 	end, err := processors.Acquire(t.Context(), "another")
 	require.NoError(t, err)
 	requests := [][2]string{
-		{"/v1.0/emails", single}, {"/v1.0/emails/preview", single}, {"/v1.0/emails/batch", batch}, {"/v1.0/emails/preview", batch}, {"/v1.0/emails/preview", basic},
+		{"/v1.0/emails", single}, {"/v1.0/emails/preview", single}, {"/v1.0/emails/batch", batch}, {"/v1.0/emails/preview", batch}, {"/v1.0/emails/batch", strings.Replace(batch, text, text[:20<<10], 1)},
 	}
 	answers := b.waitForProcessor(processors, b.key, requests)
 	theirs := strings.ReplaceAll(basic, "acme.test", "other.test")
 	require.Equal(t, http.StatusAccepted, b.with(other, "POST", "/v1.0/emails", theirs).status)
 	require.Equal(t, http.StatusUnauthorized, b.with("", "POST", "/auth/login", `{"username":"x@other.test","password":"wrong password"}`).status)
+	medium := strings.ReplaceAll(strings.Replace(single, text, text[:250<<10], 1), "acme.test", "other.test")
+	require.Equal(t, http.StatusAccepted, b.with(other, "POST", "/v1.0/emails", medium).status)
+	require.Equal(t, http.StatusOK, b.with(other, "POST", "/v1.0/emails/preview", theirs).status)
 	require.Empty(t, answers)
 	end()
 	for range requests {
@@ -64,7 +67,7 @@ func TestLargeRequestsWaitForProcessor(t *testing.T) {
 func TestWaitingRequestsOfOneCustomerAreBounded(t *testing.T) {
 	t.Parallel()
 	processors := &turns.Turns{}
-	b := setupFor(t, setupOptions{processors: processors, maxBytes: 1 << 20})
+	b := setupFor(t, setupOptions{mediumProcessors: processors, maxBytes: 1 << 20})
 	_, other := b.newCustomer("Other", "other.test")
 	end, err := processors.Acquire(t.Context(), "another")
 	require.NoError(t, err)

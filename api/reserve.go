@@ -61,12 +61,25 @@ func reserve(c *gin.Context, from *membudget.Budget, n int64) error {
 	return nil
 }
 
+// tryReserve is reserve without waiting: it reports whether the request holds n more of a part. The
+// request with the turn needs nothing.
+func tryReserve(c *gin.Context, from *membudget.Budget, n int64) bool {
+	if hasTurn(c) {
+		return true
+	}
+	if n > from.MaxCharge() || !from.TryAcquire(ownerOf(c), n) {
+		return false
+	}
+	c.Set(keyReservations, append(reservationsOf(c), &reservation{from: from, owner: ownerOf(c), n: n}))
+	return true
+}
+
 // A request that waits keeps its connection, and the port has about 1,160 of them in a small
 // container. So only so many requests of one customer may wait in one queue. The next one is
 // answered 503 at once.
 const (
-	// maxWaiting is for turns and processors, for which a request waits up to turnWait.
-	maxWaiting = 32
+	// maxWaitingTurns is for turns and processors, for which a request waits up to turnWait.
+	maxWaitingTurns = 32
 	// maxWaitingReservations is for a part of the budget, for which a request waits up to
 	// reserveWait.
 	maxWaitingReservations = 256
@@ -86,7 +99,7 @@ func takeTurn(c *gin.Context, from *membudget.Budget, n int64) (bool, error) {
 	if n <= from.MaxCharge() {
 		return false, nil
 	}
-	done, ok := awaitTurn(c, b.turns)
+	done, ok := awaitTurn(c, b.turns, maxWaitingTurns)
 	if !ok {
 		return false, errNoTurn
 	}
@@ -96,7 +109,7 @@ func takeTurn(c *gin.Context, from *membudget.Budget, n int64) (bool, error) {
 
 // awaitTurn waits up to turnWait until the request's owner has a turn; done ends the turn. ok is
 // false without a turn, and at once if maxWaiting requests of the owner wait already.
-func awaitTurn(c *gin.Context, t *turns.Turns) (done func(), ok bool) {
+func awaitTurn(c *gin.Context, t *turns.Turns, maxWaiting int) (done func(), ok bool) {
 	owner := ownerOf(c)
 	ctx, cancel := context.WithTimeout(c.Request.Context(), turnWait)
 	defer cancel()
@@ -136,6 +149,17 @@ func release(c *gin.Context, from *membudget.Budget) {
 	for _, r := range reservationsOf(c) {
 		if r.from == from {
 			r.release()
+		}
+	}
+}
+
+// shrink releases what a request has reserved of one part, except n.
+func shrink(c *gin.Context, from *membudget.Budget, n int64) {
+	for _, r := range reservationsOf(c) {
+		if r.from == from {
+			kept := min(n, r.n)
+			from.Release(r.owner, r.n-kept)
+			r.n, n = kept, n-kept
 		}
 	}
 }

@@ -18,7 +18,10 @@ import (
 )
 
 // responder writes answers: JSON, the content of files and messages, and problems (problem.go).
-type responder struct{ log *slog.Logger }
+type responder struct {
+	log      *slog.Logger
+	refusals *unavailable
+}
 
 // answerBuffer holds an answer until it is sent: up to maxInMemory bytes in memory, more in a file.
 type answerBuffer struct {

@@ -88,9 +88,10 @@ type Options struct {
 	// Turns makes large requests wait for each other, and for other large work of the process
 	// that takes turns from it; nil means that there is none.
 	Turns *turns.Turns
-	// Processors limits how many requests of more than 16 KiB are decoded, parsed or rendered at
-	// once; nil means three quarters of GOMAXPROCS, at least one.
-	Processors *turns.Turns
+	// Processors limits how many requests of more than 256 KiB are decoded, parsed or rendered at
+	// once; nil means three quarters of GOMAXPROCS, at least one. MediumProcessors is the same for
+	// those of more than 16 KiB; nil means a quarter.
+	Processors, MediumProcessors *turns.Turns
 	// Spool holds bodies and answers on disk while clients send and read them; nil means
 	// NewSpool("", DefaultSpoolBytes).
 	Spool *spool.Pool
@@ -134,7 +135,7 @@ func New(deps Deps, opts Options) (*Server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	respond, tokens := responder{deps.Log}, newTokens(opts)
+	respond, tokens := responder{deps.Log, newUnavailable(opts.Now)}, newTokens(opts)
 	s := &Server{
 		engine: gin.New(), respond: respond, memory: newBudget(opts), links: links{opts.PublicURL, opts.WorkflowURL}, log: deps.Log,
 		credentials: &credentials{store: deps.Credentials, tokens: tokens, limits: newRequestLimits(opts.RequestRate, opts.CustomerRequestRate), respond: respond},

@@ -166,6 +166,8 @@ type setupOptions struct {
 	turns *turns.Turns
 	// processors is api.Options.Processors.
 	processors *turns.Turns
+	// mediumProcessors is api.Options.MediumProcessors.
+	mediumProcessors *turns.Turns
 }
 
 func setupFor(t testing.TB, o setupOptions) *bench {
@@ -224,7 +226,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		MemoryBytes:  o.memory,
 		Connections:  o.connections,
 		Turns:        o.turns,
-		Processors:   o.processors,
+		Processors:   o.processors, MediumProcessors: o.mediumProcessors,
 	})
 	b.customer, b.key = b.newCustomer("ACME", "acme.test")
 	return b

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -30,9 +31,36 @@ func MaxBody(messageBytes int64) int64 { return messageBytes*14/10 + 1<<20 }
 
 // message decodes a message and checks that the credential may send from its sender's domain.
 // sender is the JSON Pointer of the sender in the request.
-// work is what compute gets for it, at least the size of the body.
-func (s submissions) message(c *gin.Context, body []byte, work int64) (m email.Message, sender string, err error) {
-	in, err := compute(c, max(work, int64(len(body))), func() (intake.Decoded, error) { return intake.Decode(body, s.limitsOf(c)) })
+// work is what compute gets for it, at least the size of the body. A text that is made of the HTML
+// is reserved times-1 times: readBody has reserved times the body, which does not hold it.
+func (s submissions) message(c *gin.Context, body []byte, work, times int64) (m email.Message, sender string, err error) {
+	var made int64 // reserved for the text
+	decode := func() (in intake.Decoded, err error) {
+		if in, err = intake.Decode(body, s.limitsOf(c)); err != nil || !in.TextFromHTML {
+			return in, err
+		}
+		// The message is not kept in memory that it has not reserved.
+		n := (times - 1) * int64(len(in.Text))
+		if n > made && !tryReserve(c, budgetOf(c).work, n-made) {
+			return intake.Decoded{}, textNotReserved{n - made}
+		}
+		return in, nil
+	}
+	in, err := compute(c, max(work, int64(len(body))), decode)
+	if short, is := errors.AsType[textNotReserved](err); is {
+		// What the request holds is released first: requests that hold all, and wait for more,
+		// would wait for each other. The part bodies has the body, unless it is large.
+		held, kept := times*int64(len(body)), int64(0)
+		if len(body) > maxInMemory {
+			kept = int64(len(body))
+		}
+		shrink(c, budgetOf(c).work, kept)
+		if err := reserve(c, budgetOf(c).work, held-kept+short.bytes); err != nil {
+			return email.Message{}, "", err
+		}
+		made = short.bytes
+		in, err = compute(c, max(work, int64(len(body))), decode)
+	}
 	if err != nil {
 		return email.Message{}, "", err
 	}
@@ -43,9 +71,21 @@ func (s submissions) message(c *gin.Context, body []byte, work int64) (m email.M
 	return m, sender, nil
 }
 
+// textNotReserved is the error of decoding a message whose text needs bytes more of memory than are
+// free now.
+type textNotReserved struct{ bytes int64 }
+
+func (e textNotReserved) Error() string {
+	return fmt.Sprintf("the text made of the HTML needs %d bytes of memory", e.bytes)
+}
+
 // batch reads a request for many messages.
 func (s submissions) batch(c *gin.Context, body []byte) (*mailmerge.Batch, error) {
-	return compute(c, int64(len(body)), func() (*mailmerge.Batch, error) { return mailmerge.Decode(body, s.limitsOf(c)) })
+	work := int64(len(body))
+	if work > smallWork {
+		work = max(work, batchWork)
+	}
+	return compute(c, work, func() (*mailmerge.Batch, error) { return mailmerge.Decode(body, s.limitsOf(c)) })
 }
 
 // limitsOf returns the limits of a request's messages, with the time and its customer.

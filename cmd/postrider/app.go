@@ -34,6 +34,7 @@ import (
 	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/metrics"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
@@ -187,6 +188,9 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	a.metrics.Watch(metrics.Limits{Budgets: func() map[string]membudget.State {
+		return map[string]membudget.State{"sending": activities.LargeMessages(a.activities)}
+	}})
 	return a, nil
 }
 
@@ -278,7 +282,7 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 			return base + "/namespaces/" + a.namespace + "/workflows/" + url.PathEscape(id)
 		}
 	}
-	return api.New(api.Deps{
+	server, err := api.New(api.Deps{
 		Emails: a.store, Stats: a.store, Events: a.store, Previews: a.store, Batches: a.store, Files: a.store, Dispatcher: a.dispatcher,
 		Credentials: a.store, Logins: a.store, Keys: a.store, OwnCustomer: a.store, Customers: a.store, Users: a.store, Domains: a.store, Usage: a.store, Audit: a.store,
 		Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
@@ -292,6 +296,11 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 		WorkflowURL: workflowURL,
 		Home:        a.home(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	a.metrics.Watch(metrics.Limits{Budgets: server.Budgets, Unavailable: server.Unavailable})
+	return server, nil
 }
 
 // home is the answer to GET /. In dev, where the port is on a loopback address, it has the

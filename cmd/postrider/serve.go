@@ -12,6 +12,8 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/inbound"
+	"github.com/postrider/postrider/internal/membudget"
+	"github.com/postrider/postrider/internal/metrics"
 )
 
 func serveCommand() *cobra.Command {
@@ -164,13 +166,17 @@ func (a *app) inbound() *inbound.Server {
 	if a.cfg.Dev {
 		own = a.store.HasEmail
 	}
-	return inbound.New(inbound.Config{
+	in := inbound.New(inbound.Config{
 		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own, Alone: a.turns.Acquire,
 		MaxMessageBytes: a.cfg.InboundMaxMessageBytes, MemoryBytes: a.cfg.InboundMemoryBytes, SpoolDir: a.cfg.InboundSpoolDir, SpoolBytes: a.cfg.InboundSpoolBytes,
 		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
 		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),
 		MailTimeout: a.cfg.InboundMailTimeout, ReadTimeout: a.cfg.InboundReadTimeout, SessionTimeout: a.cfg.InboundSessionTimeout,
 	}, a.store, a.log)
+	a.metrics.Watch(metrics.Limits{Budgets: func() map[string]membudget.State {
+		return map[string]membudget.State{"receiving": in.Storing()}
+	}})
+	return in
 }
 
 func serveInbound(ctx context.Context, in *inbound.Server) error {

@@ -56,14 +56,15 @@ var rules = map[string]rule{
 
 	"internal/plaintext": {standardOnly: true},
 
-	"internal/htmltext": {},
-	"internal/header":   {may: []string{"internal/plaintext"}},
-	"internal/spool":    {},
-	"internal/missing":  {standardOnly: true},
-	"internal/turns":    {},
-	"internal/intake":   {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
-	"internal/render":   {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
-	"internal/pacing":   {may: []string{"email", "internal/account"}, standardOnly: true},
+	"internal/htmltext":  {},
+	"internal/header":    {may: []string{"internal/plaintext"}},
+	"internal/spool":     {},
+	"internal/missing":   {standardOnly: true},
+	"internal/turns":     {},
+	"internal/membudget": {standardOnly: true},
+	"internal/intake":    {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
+	"internal/render":    {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
+	"internal/pacing":    {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
@@ -74,7 +75,7 @@ var rules = map[string]rule{
 	// Many messages of one request, each of them read by intake.
 	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext"}},
 
-	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/missing")},
+	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing")},
 	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
@@ -87,14 +88,14 @@ var rules = map[string]rule{
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},
-	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/plaintext", "internal/spool", "internal/turns")},
+	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/membudget", "internal/plaintext", "internal/spool", "internal/turns")},
 	"internal/mailread":   {may: []string{"internal/mailbox", "internal/plaintext"}},
-	"internal/metrics":    {may: join(domain, "internal/delivery")},
+	"internal/metrics":    {may: join(domain, "internal/delivery", "internal/membudget")},
 	"internal/attachment": {may: join(domain, "internal/safehttp", "internal/plaintext")},
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/missing", "internal/httpserver"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},

@@ -25,10 +25,12 @@ import (
 //   - go-smtp is handed one command line at a time, and of a chunk exactly its bytes.
 //     So it never has read beyond either, and the message after DATA is still here
 //     when the session reads it (readData).
-//   - While a message arrives, every read has the whole ReadTimeout again; go-smtp
-//     sets one deadline for all of the message. A client that is silent
-//     longer gets 421 and is cut off: were the connection kept, what is left of
-//     the message would be read as commands.
+//   - While a message arrives, a client may be behind minRate by ReadTimeout at most; go-smtp
+//     sets one deadline for all of the message. A client that is silent or slow for longer
+//     gets 421 and is cut off: were the connection kept, what is left of the message would
+//     be read as commands.
+//   - When all connections are in use, a new client has the place of the one with the least
+//     progress (connections.evict), which gets 421.
 //   - Outside of a transaction a client has MailTimeout until MAIL, less when there are
 //     many connections, whatever else it sends.
 //   - 421 closes the connection, as RFC 5321 §3.8 has it.
@@ -68,6 +70,8 @@ type conn struct {
 	// midReply: the last Write ended within a line.
 	midReply bool
 
+	progress progress
+
 	// mu guards the deadline for reads and what it depends on.
 	mu sync.Mutex
 	// asked is the deadline that go-smtp set.
@@ -83,6 +87,7 @@ type conn struct {
 const (
 	replyStopping = "421 4.3.2 Service shutting down, try again later\r\n"
 	replySilence  = "421 4.4.2 Timeout while waiting for the message\r\n"
+	replyEvicted  = "421 4.3.2 Too many connections, and this one is the slowest, try again later\r\n"
 	replyExpired  = "421 4.4.2 Session too long, closing\r\n"
 )
 
@@ -192,7 +197,7 @@ func (c *conn) readCommand() error {
 	}
 	if size, ok := chunkSize(string(fragment)); ok {
 		c.chunk = size
-		c.inMessage.Store(true)
+		c.beginMessage()
 		return nil
 	}
 	c.pending = withPostmasterDomain(fragment, c.owner.hostname)
@@ -242,14 +247,18 @@ type network struct{ *conn }
 
 func (c network) Read(b []byte) (int, error) {
 	inMessage := c.inMessage.Load() || c.chunk > 0
+	left := c.owner.beginWait(c.conn)
 	if inMessage {
-		if err := c.SetReadDeadline(time.Now().Add(c.readTimeout)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(left)); err != nil {
 			return 0, err
 		}
 	} else if c.owner.isStopping() {
 		return 0, c.hangUp(replyStopping)
 	}
 	n, err := c.Conn.Read(b[:min(len(b), paidBytes)])
+	if !c.owner.endWait(c.conn, n) {
+		return 0, net.ErrClosed
+	}
 	if inMessage && err == nil {
 		if err := c.owner.pace.pay(c.owner.ctx, c.rate, c.key, n); err != nil {
 			return n, errors.Join(net.ErrClosed, err) // the server has stopped
@@ -315,13 +324,13 @@ func (c *conn) writeReply(b []byte) (int, error) {
 	begins := !c.midReply
 	c.midReply = b[len(b)-1] != '\n'
 	if !begins { // the client's own words may be here: they are no code
-		return c.Conn.Write(b)
+		return c.send(b)
 	}
 	reply := withSequenceCode(b)
 	code := string(reply[:min(3, len(reply))])
 	switch {
 	case code == "354":
-		c.inMessage.Store(true)
+		c.beginMessage()
 		c.data.Store(true)
 	case code[0] == '4' || code[0] == '5':
 		c.inMessage.Store(false)
@@ -329,7 +338,7 @@ func (c *conn) writeReply(b []byte) (int, error) {
 			c.faults.Add(1)
 		}
 	}
-	n, err := c.Conn.Write(reply)
+	n, err := c.send(reply)
 	switch {
 	case err != nil:
 	case code == "421":
@@ -338,6 +347,23 @@ func (c *conn) writeReply(b []byte) (int, error) {
 		err = c.hangUp(replyTooManyErrors(c.owner.maxFaults))
 	}
 	return n, err
+}
+
+// send writes to the client. A client that takes no replies makes no progress.
+func (c *conn) send(b []byte) (int, error) {
+	c.owner.beginWait(c)
+	n, err := c.Conn.Write(b)
+	if !c.owner.endWait(c, 0) {
+		return n, net.ErrClosed
+	}
+	return n, err
+}
+
+// beginMessage notes that a message begins, unless one has begun with another chunk.
+func (c *conn) beginMessage() {
+	if !c.inMessage.Swap(true) {
+		c.owner.beginMessage(c)
+	}
 }
 
 // cut resets the connection: the client sees neither a reply nor an orderly end.

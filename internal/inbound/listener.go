@@ -13,7 +13,8 @@ import (
 
 // connections counts the connections, in all and by address, and refuses those beyond the
 // limits. The fewer are free, the fewer an address may have, and the shorter a client may
-// do nothing. So idle clients do not lock the others out.
+// do nothing. When none is free, a new client has the place of the one with the least progress
+// (evict). So neither idle nor slow clients lock the others out.
 type connections struct {
 	max, maxPerIP, maxFaults int
 	readTimeout, session     time.Duration
@@ -24,6 +25,8 @@ type connections struct {
 	pace                     *pace
 	// ctx ends with the server.
 	ctx context.Context
+	// now is the clock of progress.
+	now func() time.Time
 
 	mu       sync.Mutex
 	open     map[*conn]struct{}
@@ -33,7 +36,7 @@ type connections struct {
 
 func newConnections(ctx context.Context, cfg Config) *connections {
 	return &connections{
-		ctx: ctx, pace: newPace(cfg), maxMessage: cfg.MaxMessageBytes,
+		ctx: ctx, now: time.Now, pace: newPace(cfg), maxMessage: cfg.MaxMessageBytes,
 		max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP, maxFaults: cfg.MaxErrors,
 		readTimeout: cfg.ReadTimeout, session: cfg.SessionTimeout, mail: cfg.MailTimeout, crowdedMail: crowdedMailTimeout, maxLine: cfg.MaxLineBytes, hostname: cfg.Hostname,
 		open: map[*conn]struct{}{}, perKey: map[string]int{},
@@ -48,7 +51,11 @@ func (s *connections) admit(nc net.Conn) (*conn, string) {
 		readTimeout: s.readTimeout, endsAt: now.Add(s.session), idleSince: now,
 	}
 	c.in, c.rate = bufio.NewReaderSize(network{c}, readBytes), s.pace.connection()
-	refusal, crowded := s.add(c)
+	refusal, crowded, evicted := s.add(c)
+	if evicted != nil {
+		// It may take no more replies: others do not wait for that.
+		go func() { _ = evicted.hangUp(replyEvicted) }() // net.ErrClosed, always
+	}
 	if refusal != "" {
 		return nil, refusal
 	}
@@ -61,23 +68,26 @@ func (s *connections) admit(nc net.Conn) (*conn, string) {
 }
 
 // add counts a connection. crowded says that with this one there are so many that
-// those who wait for MAIL get less time.
-func (s *connections) add(c *conn) (refusal string, crowded bool) {
+// those who wait for MAIL get less time. If there are no free ones, evicted is the connection whose
+// place this one has.
+func (s *connections) add(c *conn) (refusal string, crowded bool, evicted *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free := s.max - len(s.open)
 	switch share := s.share(free); {
 	case s.stopping:
-		return replyStopping, false
-	case free <= 0:
-		return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max), false
+		return replyStopping, false, nil
 	case s.perKey[c.key] >= share:
-		return fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", share), false
+		return fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", share), false, nil
+	case free <= 0:
+		if evicted = s.evict(); evicted == nil {
+			return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max), false, nil
+		}
 	}
 	before := s.crowded()
 	s.open[c] = struct{}{}
 	s.perKey[c.key]++
-	return "", !before && s.crowded()
+	return "", !before && s.crowded(), evicted
 }
 
 // share is how many connections an address may have: its limit, but no more than half
@@ -106,6 +116,11 @@ func (s *connections) mailTimeout() time.Duration {
 func (s *connections) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(c)
+}
+
+// forget no longer counts a connection. s.mu is held.
+func (s *connections) forget(c *conn) {
 	if _, ok := s.open[c]; !ok {
 		return
 	}

@@ -28,6 +28,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/membudget"
 )
 
 // Store keeps what is received.
@@ -80,7 +81,8 @@ type Config struct {
 	// MaxLineBytes of a command. Defaults to 8192; RFC 5321 §4.5.3.1.4 asks for 512 and
 	// more for extensions. Lines of a message have no limit.
 	MaxLineBytes int
-	// MaxConnections at once, in all; more get 421. Defaults to 200.
+	// MaxConnections at once, in all. One more has the place of the client with the least
+	// progress; where there is none that the server waits for, it gets 421. Defaults to 200.
 	MaxConnections int
 	// MaxConnectionsPerIP at once, of an IPv4 address or an IPv6 /64, and never more
 	// than half as many as are free. Defaults to 50.
@@ -94,8 +96,9 @@ type Config struct {
 	// the first MAIL and after each message; at most 10 seconds of it while half of
 	// MaxConnections are in use. Defaults to 1 minute.
 	MailTimeout time.Duration
-	// ReadTimeout is the longest silence of a client in a transaction, within a message
-	// too. Defaults to 5 minutes, the least of RFC 5321 §4.5.3.2.7.
+	// ReadTimeout is the longest silence of a client in a transaction. Within a message it is
+	// how far the client may be behind 1 KiB a second. Defaults to 5 minutes, the least of RFC
+	// 5321 §4.5.3.2.7.
 	ReadTimeout time.Duration
 	// WriteTimeout for a reply. Defaults to 1 minute.
 	WriteTimeout time.Duration
@@ -226,6 +229,9 @@ func (s *Server) Addr() net.Addr {
 	}
 	return s.listener.Addr()
 }
+
+// Storing is the state of the memory that messages share while they are stored.
+func (s *Server) Storing() membudget.State { return s.memory.storing.State() }
 
 // Serve receives mail until Shutdown, then returns nil. It listens first if
 // that has not been done.

@@ -260,8 +260,14 @@ func TestConnections(t *testing.T) {
 	t.Run("one too many in all", func(t *testing.T) {
 		t.Parallel()
 		b := setup(t, Config{MaxConnections: 1})
-		b.hello()
-		b.dial().expect("421 4.3.2 ")
+		b.store.gate = make(chan struct{})
+		c := b.hello()
+		c.envelope("a@x.test", "b@dev.test")
+		c.send(note + ".\r\n")
+		b.storing(1) // the server does not wait for that client
+		b.dialFrom("127.0.0.2").expect("421 4.3.2 ")
+		close(b.store.gate)
+		c.expect("250")
 	})
 	t.Run("addresses are counted as a provider hands them out", func(t *testing.T) {
 		t.Parallel()
@@ -386,14 +392,13 @@ func TestConnections(t *testing.T) {
 	}
 	t.Run("a slow but steady message may take longer than the timeout", func(t *testing.T) {
 		t.Parallel()
-		const timeout = 500 * time.Millisecond
-		b := setup(t, Config{ReadTimeout: timeout})
+		b, at := clocked(t, Config{ReadTimeout: time.Minute})
 		c := b.hello()
 		c.envelope("a@x.test", "b@dev.test")
-		tick := time.NewTicker(timeout / 5)
-		defer tick.Stop()
-		for start := time.Now(); time.Since(start) < 2*timeout; <-tick.C {
-			c.send("X: y\r\n")
+		for range 10 {
+			b.read(at, 0)
+			at.pass(20 * time.Second)
+			c.send(strings.Repeat(strings.Repeat("x", 998)+"\r\n", 20*minRate/1000+1))
 		}
 		c.send("\r\n.\r\n")
 		c.expect("250")

@@ -202,6 +202,7 @@ func (s *session) Data(r io.Reader) error {
 		return errStoreDown
 	}
 	s.conn.faults.Store(0)
+	s.server.conns.storedMessage(s.conn)
 	s.logStored(tx, messages, start)
 	s.server.deferrals.settle(tx.settled)
 	return s.conclude(tx, messages[0].ID)

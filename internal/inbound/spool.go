@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sync/semaphore"
-
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/spool"
 )
 
@@ -13,14 +12,14 @@ import (
 //
 //  1. A message is collected in a spool: in memory, then in a file.
 //  2. To be stored, it is read into memory in one piece. For that it waits until the
-//     messages that are being stored leave enough room, or, where it is larger than what
+//     messages that are being stored leave enough room, addresses in turn, or, where it is larger than what
 //     they have together, until nothing else of its size is in memory (Config.Alone).
 //
 // Collecting takes at most MemoryBytes and a block for each connection; storing as many
 // again, and one message if that is larger.
 type spoolMemory struct {
 	*spool.Pool
-	storing *semaphore.Weighted
+	storing *membudget.Budget
 	room    int64 // of storing
 	alone   func(ctx context.Context, owner string) (done func(), err error)
 }
@@ -33,7 +32,7 @@ func newSpoolMemory(cfg Config) *spoolMemory {
 	if m.alone == nil {
 		m.room = max(cfg.MemoryBytes, cfg.MaxMessageBytes)
 	}
-	m.storing = semaphore.NewWeighted(m.room)
+	m.storing = membudget.New(membudget.Options{Total: m.room})
 	return m
 }
 
@@ -45,9 +44,8 @@ func (m *spoolMemory) load(ctx context.Context, owner string, message *spool.Spo
 	if n > m.room && m.alone != nil {
 		done, err = m.alone(ctx, owner)
 	} else {
-		n = min(n, m.room)
-		err = m.storing.Acquire(ctx, n)
-		done = func() { m.storing.Release(n) }
+		n, err = m.storing.Acquire(ctx, owner, n)
+		done = func() { m.storing.Release(owner, n) }
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("wait for memory for a message of %d bytes: %w", message.Size(), err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/membudget"
 )
 
 // Store tells what waits.
@@ -52,6 +53,7 @@ type Metrics struct {
 	recipients *prometheus.CounterVec
 	completed  *prometheus.CounterVec
 	http       http.Handler
+	registry   *prometheus.Registry
 }
 
 // New makes Metrics over a store that is open and relays, which may be nil where
@@ -72,6 +74,7 @@ func New(store Store, relays Relays, token string, log *slog.Logger) *Metrics {
 	if relays != nil {
 		reg.MustRegister(relayCollector{relays})
 	}
+	m.registry = reg
 	m.http = authorized(token, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return m
 }
@@ -207,6 +210,45 @@ func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for call, n := range c.store.Refused() {
 		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), call)
+	}
+}
+
+// Limits tells what waits for a share of the process's memory, and which requests were answered 503.
+type Limits struct {
+	// Budgets is the state of each part of the memory.
+	Budgets func() map[string]membudget.State
+	// Unavailable counts the answers of 503, by reason; nil where a process answers no requests.
+	Unavailable func() map[string]int64
+}
+
+// Watch makes scrapes show limits; those of several calls have different parts.
+func (m *Metrics) Watch(l Limits) { m.registry.MustRegister(limitsCollector{l}) }
+
+var (
+	memoryUsedDesc    = prometheus.NewDesc("postrider_memory_used", "What is held now of each part of the memory that requests and large messages share, in bytes; of slow_queries, in connections to Postgres.", []string{"part"}, nil)
+	memoryTotalDesc   = prometheus.NewDesc("postrider_memory_total", "The size of each part of the memory that requests and large messages share, in bytes; of slow_queries, in connections to Postgres.", []string{"part"}, nil)
+	memoryWaitingDesc = prometheus.NewDesc("postrider_memory_waiting", "Requests and messages of this process that wait for a part of the memory.", []string{"part"}, nil)
+	memoryRefusedDesc = prometheus.NewDesc("postrider_memory_refused_total", "Requests and messages of this process that got nothing of a part of the memory, because they had waited for too long, or too many of their owner waited.", []string{"part"}, nil)
+	unavailableDesc   = prometheus.NewDesc("postrider_http_unavailable_total", "Requests that this process has answered 503, by reason: memory, turn, processor, password, disk, dependency, other.", []string{"reason"}, nil)
+)
+
+type limitsCollector struct{ Limits }
+
+// Describe describes nothing: several collectors share the names.
+func (limitsCollector) Describe(chan<- *prometheus.Desc) {}
+
+func (c limitsCollector) Collect(ch chan<- prometheus.Metric) {
+	for part, s := range c.Budgets() {
+		ch <- prometheus.MustNewConstMetric(memoryUsedDesc, prometheus.GaugeValue, float64(s.Used), part)
+		ch <- prometheus.MustNewConstMetric(memoryTotalDesc, prometheus.GaugeValue, float64(s.Total), part)
+		ch <- prometheus.MustNewConstMetric(memoryWaitingDesc, prometheus.GaugeValue, float64(s.Waiting), part)
+		ch <- prometheus.MustNewConstMetric(memoryRefusedDesc, prometheus.CounterValue, float64(s.Refused), part)
+	}
+	if c.Unavailable == nil {
+		return
+	}
+	for reason, n := range c.Unavailable() {
+		ch <- prometheus.MustNewConstMetric(unavailableDesc, prometheus.CounterValue, float64(n), reason)
 	}
 }
 

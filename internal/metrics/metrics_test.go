@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/metrics"
 )
 
@@ -58,6 +59,11 @@ func TestAScrape(t *testing.T) {
 		{Type: email.EventDelivered}, {Type: email.EventBounced, Reason: email.DetailHard}, {Type: email.EventBounced, Reason: email.DetailHard},
 		{Type: email.EventCompleted, Reason: email.DetailPartial},
 	})
+	for part, unavailable := range map[string]func() map[string]int64{"work": func() map[string]int64 { return map[string]int64{"memory": 8} }, "sending": nil} {
+		m.Watch(metrics.Limits{Unavailable: unavailable, Budgets: func() map[string]membudget.State {
+			return map[string]membudget.State{part: {Total: 10, Used: 6, Waiting: 5, Refused: 4}}
+		}})
+	}
 	for range 3 {
 		code, body := scrape(t, m, "")
 		require.Equal(t, 200, code)
@@ -68,6 +74,8 @@ func TestAScrape(t *testing.T) {
 			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
 			`postrider_store_waiting{call="accept"} 7`, `postrider_store_refused_total{call="accept"} 3`,
 			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, "process_open_fds ",
+			`postrider_memory_total{part="work"} 10`, `postrider_memory_used{part="sending"} 6`, `postrider_memory_waiting{part="work"} 5`, `postrider_memory_refused_total{part="work"} 4`,
+			`postrider_http_unavailable_total{reason="memory"} 8`,
 		} {
 			require.Contains(t, "\n"+body, "\n"+line)
 		}
