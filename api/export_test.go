@@ -49,9 +49,6 @@ func (q Queue) Enter(ctx context.Context, name, network string) error {
 // Leave ends a hash.
 func (q Queue) Leave() { q.h.leave() }
 
-// Failed records a wrong password.
-func (q Queue) Failed(name, network string) { q.h.failed(name, network) }
-
 // Seen reports whether a password of that name waits to be checked.
 func (s *Server) Seen(name string) bool {
 	s.handlers.auth.passwords.queue.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/httpserver"
 )
 
 // A hash takes 64 MiB and about 0.15 s of two cores.
@@ -26,15 +27,20 @@ const (
 var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being checked; try again in a few seconds")
 
 // hashQueue is a priority queue of requests that hash passwords. Clients that flood it wait longer
-// than others. The order is:
+// than others, and so do logins of a name that is guessed at. The order is:
 //
-//  1. the network with the fewest wrong passwords in the last ten minutes;
+//  1. the request whose name and site (see tries) have the fewest tries without success in the last
+//     ten minutes;
 //  2. the request with the fewest others of its name or network in the queue;
 //  3. a login that has succeeded from its network before;
-//  4. the oldest request.
+//  4. the newest request.
 //
-// When the queue is full, it refuses the last request in this order. So a network without wrong
-// passwords waits at most until each guessing network has had one password checked.
+// A login that has succeeded from its network before counts its own tries only, not those of its
+// name elsewhere. When the queue is full, it refuses the last request in this order.
+//
+// A site is first in the order once: its next tries come after a first login, and a refused try
+// counts too. The newest request goes first, so that a first login does not wait for a burst of
+// guesses that came before it, each from another site and for another name.
 type hashQueue struct {
 	atOnce   int // most concurrent hashes
 	mu       sync.Mutex
@@ -43,13 +49,14 @@ type hashQueue struct {
 	waiting  []*hashRequest
 	// known has the pairs of name and network whose logins succeeded.
 	known map[[32]byte]bool
-	// wrong counts wrong passwords by network, and by pair of name and network.
-	wrong    map[[32]byte]failures
+	// tries counts the requests without success by site, by name, and by pair of name and network.
+	// The site of an IPv6 network is its /48, because one host may have all its networks.
+	tries    map[[32]byte]failures
 	patience time.Duration
 	now      func() time.Time
 }
 
-// failures counts wrong passwords.
+// failures counts tries without success.
 type failures struct {
 	n    int
 	last time.Time
@@ -58,9 +65,9 @@ type failures struct {
 // hashRequest is a request in the queue.
 type hashRequest struct {
 	name, network string
-	// failed is the key in wrong that the order uses: the network's, or the pair's if the pair is
-	// known.
-	failed  [32]byte
+	// tries is how many there were before, of its site or its name if those are more; of the pair if
+	// the pair is known.
+	tries   int
 	known   bool
 	arrival int
 	// started receives nil when the request may hash, or the error that refuses it. Its buffer is
@@ -69,7 +76,7 @@ type hashRequest struct {
 }
 
 func newHashQueue(patience time.Duration, atOnce int, now func() time.Time) *hashQueue {
-	return &hashQueue{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, wrong: map[[32]byte]failures{}, patience: patience, now: now}
+	return &hashQueue{atOnce: cmp.Or(atOnce, defaultHashesAtOnce), known: map[[32]byte]bool{}, tries: map[[32]byte]failures{}, patience: patience, now: now}
 }
 
 // enter waits until a request may hash. The caller calls leave if the error is nil. Otherwise the
@@ -104,9 +111,13 @@ func (q *hashQueue) enqueue(name, network string) *hashRequest {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.arrivals++
-	t := &hashRequest{name: name, network: network, failed: guessKey("", network), arrival: q.arrivals, started: make(chan error, 1)}
-	if pair := guessKey(name, network); q.known[pair] {
-		t.known, t.failed = true, pair
+	t := &hashRequest{name: name, network: network, known: q.known[guessKey(name, network)], arrival: q.arrivals, started: make(chan error, 1)}
+	pair, ofName, ofSite := tryKeys(name, network)
+	if t.tries = max(q.triesOf(ofName), q.triesOf(ofSite)); t.known {
+		t.tries = q.triesOf(pair)
+	}
+	for _, key := range [][32]byte{pair, ofName, ofSite} {
+		q.tried(key, 1)
 	}
 	if q.running < q.atOnce {
 		q.running++
@@ -141,16 +152,32 @@ func (q *hashQueue) take(t *hashRequest) *hashRequest {
 // order compares two requests: it is negative if a goes first.
 func (q *hashQueue) order(a, b *hashRequest) int {
 	known := map[bool]int{true: 0, false: 1}
-	return cmp.Or(cmp.Compare(q.failuresOf(a), q.failuresOf(b)), cmp.Compare(q.sameOrigin(a), q.sameOrigin(b)), cmp.Compare(known[a.known], known[b.known]), cmp.Compare(a.arrival, b.arrival))
+	return cmp.Or(cmp.Compare(a.tries, b.tries), cmp.Compare(q.sameOrigin(a), q.sameOrigin(b)), cmp.Compare(known[a.known], known[b.known]), cmp.Compare(b.arrival, a.arrival))
 }
 
-// failuresOf returns the number of wrong passwords that count against a request.
-func (q *hashQueue) failuresOf(t *hashRequest) int {
-	f := q.wrong[t.failed]
+// tryKeys returns the keys in tries of a request.
+func tryKeys(name, network string) (pair, ofName, ofSite [32]byte) {
+	return guessKey(name, network), guessKey(name, "name"), guessKey("", httpserver.NetworkSite(network))
+}
+
+// triesOf returns how many tries a key has.
+func (q *hashQueue) triesOf(key [32]byte) int {
+	f := q.tries[key]
 	if q.now().Sub(f.last) >= failureKept {
 		return 0
 	}
 	return f.n
+}
+
+// tried adds n to the tries of a key.
+func (q *hashQueue) tried(key [32]byte, n int) {
+	if _, is := q.tries[key]; !is {
+		if n < 0 {
+			return
+		}
+		evictOne(q.tries)
+	}
+	q.tries[key] = failures{max(0, q.triesOf(key)+n), q.now()}
 }
 
 // sameOrigin returns how many requests wait with the same name, or from the same network if those
@@ -181,28 +208,22 @@ func (q *hashQueue) knows(name, network string) bool {
 	return q.known[guessKey(name, network)]
 }
 
-// succeeded records a successful login.
+// succeeded records a successful login. Its try no longer counts.
 func (q *hashQueue) succeeded(name, network string) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	evictOne(q.known)
 	q.known[guessKey(name, network)] = true
+	q.mu.Unlock()
+	q.forgive(name, network)
 }
 
-// failed records a wrong password.
-func (q *hashQueue) failed(name, network string) {
+// forgive no longer counts a request as a try.
+func (q *hashQueue) forgive(name, network string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, key := range [][32]byte{guessKey("", network), guessKey(name, network)} {
-		f := q.wrong[key]
-		if now := q.now(); now.Sub(f.last) < failureKept {
-			f.n++
-			f.last = now
-		} else {
-			evictOne(q.wrong)
-			f = failures{1, now}
-		}
-		q.wrong[key] = f
+	pair, ofName, ofSite := tryKeys(name, network)
+	for _, key := range [][32]byte{pair, ofName, ofSite} {
+		q.tried(key, -1)
 	}
 }
 

@@ -51,10 +51,7 @@ func (p *passwordChecks) check(c *gin.Context, name string, wrong email.Code, do
 	defer p.queue.leave()
 	err := do(context.WithoutCancel(c.Request.Context()))
 	failed = email.FailureCode(err) == wrong
-	switch {
-	case failed:
-		p.queue.failed(name, network)
-	case err == nil:
+	if err == nil {
 		p.queue.succeeded(name, network)
 	}
 	return err
@@ -62,10 +59,12 @@ func (p *passwordChecks) check(c *gin.Context, name string, wrong email.Code, do
 
 // hash calls do, which hashes a new password and checks none.
 func (p *passwordChecks) hash(c *gin.Context, do func(context.Context) error) error {
-	if err := p.queue.enter(c.Request.Context(), grantOf(c).Actor, httpserver.ClientNetwork(c.ClientIP())); err != nil {
+	actor, network := grantOf(c).Actor, httpserver.ClientNetwork(c.ClientIP())
+	if err := p.queue.enter(c.Request.Context(), actor, network); err != nil {
 		return err
 	}
 	defer p.queue.leave()
+	defer p.queue.forgive(actor, network) // it is no guess
 	return do(c.Request.Context())
 }
 

@@ -211,14 +211,14 @@ func TestHashQueueOrder(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(known))
 	})
-	t.Run("the oldest request goes first among equal ones", func(t *testing.T) {
+	t.Run("the newest request goes first among equal ones", func(t *testing.T) {
 		q := busy()
-		older, newer := q.Arrive("ann", "a"), q.Arrive("ann", "b")
-		q.Leave()
-		require.True(t, begun(older))
-		require.False(t, begun(newer))
+		older, newer := q.Arrive("ann", "a"), q.Arrive("bob", "b")
 		q.Leave()
 		require.True(t, begun(newer))
+		require.False(t, begun(older))
+		q.Leave()
+		require.True(t, begun(older))
 		q.Leave()
 		q.Leave()
 		require.Zero(t, q.Running())
@@ -238,33 +238,62 @@ func TestHashQueueOrder(t *testing.T) {
 		q.Leave()
 		require.True(t, begun(alone))
 	})
-	t.Run("a network without wrong passwords goes before any number of guessing networks", func(t *testing.T) {
+	t.Run("a first login goes before a full queue of guesses from other sites for other names", func(t *testing.T) {
 		q := busy()
-		bot := func(i int) api.Turn {
-			name, network := fmt.Sprint("name", i), fmt.Sprint("bot", i)
-			q.Failed(name, network)
-			return q.Arrive(name, network)
-		}
-		for i := range api.HashesWaiting {
-			bot(i)
+		for i := range 3 * api.HashesWaiting {
+			q.Arrive(fmt.Sprint("name", i), fmt.Sprint("bot", i))
 		}
 		alone := q.Arrive("bob", "home")
-		for i := range 1000 {
-			bot(api.HashesWaiting + i)
+		for i := range 1000 { // the next tries of the same sites
+			q.Arrive(fmt.Sprint("other", i), fmt.Sprint("bot", i%(3*api.HashesWaiting)))
 		}
 		q.Leave()
 		require.True(t, begun(alone))
+		require.Equal(t, api.HashesWaiting-1, q.Waiting())
+	})
+	t.Run("all networks of an IPv6 /48 are one site", func(t *testing.T) {
+		q := busy()
+		alone := q.Arrive("bob", "home")
+		for i := range 1000 {
+			q.Arrive(fmt.Sprint("name", i), fmt.Sprintf("2001:db8:0:%x::/64", i))
+		}
+		q.Leave()
+		require.False(t, begun(alone), "the newest, the first of its site")
+		q.Leave()
+		require.True(t, begun(alone))
+	})
+	t.Run("a right login of a known network goes before any number of guesses at its name", func(t *testing.T) {
+		q := busy()
+		q.Succeeded("ann", "home")
+		for i := range 1000 {
+			q.Arrive("ann", fmt.Sprint("bot", i))
+		}
+		known := q.Arrive("ann", "home")
+		first := q.Arrive("bob", "elsewhere")
+		for i := range 1000 {
+			q.Arrive("ann", fmt.Sprint("more", i))
+		}
+		q.Leave()
+		q.Leave()
+		require.True(t, begun(known))
+		require.True(t, begun(first))
 	})
 	t.Run("a network with one wrong password goes before guessing networks", func(t *testing.T) {
 		q := busy()
 		for i := range api.HashesWaiting {
-			for range 2 {
-				q.Failed("ann", fmt.Sprint("bot", i))
+			for range 3 {
+				q.Arrive(fmt.Sprint("name", i), fmt.Sprint("bot", i))
 			}
+		}
+		for q.Waiting() > 0 {
+			q.Leave()
+		}
+		require.NotNil(t, q.Arrive("bob", "home")) // the wrong one
+		for i := range api.HashesWaiting {
 			q.Arrive(fmt.Sprint("name", i), fmt.Sprint("bot", i))
 		}
-		q.Failed("bob", "home")
 		mistyped := q.Arrive("bob", "home")
+		q.Leave()
 		q.Leave()
 		require.True(t, begun(mistyped))
 	})
@@ -273,7 +302,7 @@ func TestHashQueueOrder(t *testing.T) {
 		q.Succeeded("ann", "home")
 		other := q.Arrive("bob", "elsewhere")
 		for i := range 10 {
-			q.Failed(fmt.Sprint("name", i), "home")
+			q.Arrive(fmt.Sprint("name", i), "home")
 		}
 		known := q.Arrive("ann", "home")
 		q.Leave()

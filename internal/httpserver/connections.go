@@ -160,6 +160,17 @@ func (c *countedConn) Close() error {
 	return err
 }
 
+// NetworkSite returns the site of a network that ClientNetwork has returned: the IPv4 address, or the
+// /48 of IPv6, which one household or server may have. It returns anything else unchanged.
+func NetworkSite(network string) string {
+	if p, err := netip.ParsePrefix(network); err == nil && p.Addr().Is6() {
+		if site, err := p.Addr().Prefix(48); err == nil {
+			return site.String()
+		}
+	}
+	return network
+}
+
 // ClientNetwork returns the network that an address is counted by: an IPv4 address itself, or the
 // /64 of an IPv6 address, which one host has as a whole (RFC 6177). It returns anything else
 // unchanged.
