@@ -39,8 +39,8 @@ var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being
 // name elsewhere. When the queue is full, it refuses the last request in this order.
 //
 // A site is first in the order once: its next tries come after a first login, and a refused try
-// counts too. The newest request goes first, so that a first login does not wait for a burst of
-// guesses that came before it, each from another site and for another name.
+// counts too. The newest request goes first. So a first login does not wait for a burst of guesses
+// that came before it, even if each is from another site and for another name.
 type hashQueue struct {
 	atOnce   int // most concurrent hashes
 	mu       sync.Mutex

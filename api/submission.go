@@ -48,7 +48,7 @@ func (s submissions) message(c *gin.Context, body []byte, work, times int64) (m 
 	}
 	in, err := compute(c, max(work, int64(len(body))), decode)
 	if short, is := errors.AsType[textNotReserved](err); is {
-		// What the request holds is released first: requests that hold all, and wait for more,
+		// The request first releases its reservation: requests that hold all, and wait for more,
 		// would wait for each other. The part bodies has the body, unless it is large.
 		held, kept := times*int64(len(body)), int64(0)
 		if len(body) > maxInMemory {

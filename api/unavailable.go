@@ -25,7 +25,7 @@ type unavailable struct {
 // logLine is the last line of a reason in the log.
 type logLine struct {
 	at time.Time
-	// answers is the count of the reason that it told.
+	// answers is the count of the reason that that it showed.
 	answers int64
 }
 

@@ -12,11 +12,11 @@ type progress struct {
 	waiting bool
 	since   time.Time
 	// lag is how long the server has waited since the client connected, or since its last message
-	// was stored, less the time that its bytes take at minRate.
+	// was stored. The time that its bytes take at minRate is taken off.
 	lag time.Duration
 	// messageLag is the same since the message at hand began.
 	messageLag time.Duration
-	// evicted: another client has the place of this connection. What it still sends is not read.
+	// evicted: another client has the place of this connection, which is not read any more.
 	evicted bool
 }
 

@@ -142,7 +142,7 @@ func TestSlowMessagesGiveTheirPlacesToNewClients(t *testing.T) {
 	busy.expect("250")
 }
 
-// TestSilentClientsGiveTheirPlacesToNewClients, whatever they wait with, and first those of the
+// TestSilentClientsGiveTheirPlacesToNewClients at any point of a session, and first those of the
 // address that has most of them. Commands without mail are no progress.
 func TestSilentClientsGiveTheirPlacesToNewClients(t *testing.T) {
 	t.Parallel()

@@ -28,7 +28,7 @@ type Options struct {
 // Budget is the amount. Waiting calls acquire it in this order:
 //
 //  1. A call that maxPassed others have overtaken. Nothing else is given until it fits, so that
-//     a large call does not wait for ever behind small ones.
+//     a large call waits for a bounded number of small ones.
 //  2. The owner that holds least, then the one that has waited longest since its last call.
 //  3. The calls of one owner in the order in which they came. A call that does not fit is
 //     passed over.
@@ -114,7 +114,7 @@ func (b *Budget) Acquire(ctx context.Context, owner string, n int64) (int64, err
 	return 0, context.Cause(ctx)
 }
 
-// TryAcquire acquires n if owner may hold it now and nobody waits, and reports whether it did.
+// TryAcquire acquires n if owner may hold it now and no call waits, and reports whether it did.
 func (b *Budget) TryAcquire(owner string, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
