@@ -72,7 +72,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d deliver
 	if earlier != nil && earlier.RunID == d.RunID {
 		return *earlier, nil // an earlier call of this run succeeded, and its result was lost
 	}
-	customer, err := a.deps.Acceptor.Customer(ctx, d.CustomerID)
+	customer, err := a.deps.Customers.Customer(ctx, d.CustomerID)
 	if err != nil {
 		return delivery.DirectEmail{}, atMember(err, "customer_id", "give the id of a customer of this installation")
 	}

@@ -60,7 +60,7 @@ func (b *bench) accept(t *testing.T, in email.SendEmailInput) (delivery.AcceptEm
 func setupAcceptor(t *testing.T) (*bench, *fakeAcceptor) {
 	t.Helper()
 	b, d := setup(t), &fakeAcceptor{customer: account.Customer{ID: acme, Status: account.StatusActive}}
-	b.deps.Acceptor = d
+	b.deps.Acceptor, b.deps.Customers = d, d
 	return b, d
 }
 

@@ -35,10 +35,14 @@ import (
 
 // Acceptor stores the messages of direct starts, each once.
 type Acceptor interface {
-	Customer(ctx context.Context, id string) (account.Customer, error)
 	// DirectEmail finds the e-mail that was accepted for a start; nil if there is none.
 	DirectEmail(ctx context.Context, d delivery.DirectStart) (*delivery.DirectEmail, error)
 	AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (delivery.DirectEmail, error)
+}
+
+// Customers reads customers.
+type Customers interface {
+	Customer(ctx context.Context, id string) (account.Customer, error)
 }
 
 // Mail reads an e-mail's plan and message, and stores the contents of its attachments.
@@ -139,7 +143,8 @@ type Waker interface {
 // Deps are the dependencies of the activities. Each is required unless its comment says
 // otherwise.
 type Deps struct {
-	Acceptor Acceptor
+	Acceptor  Acceptor
+	Customers Customers
 	// Limits of a direct start's message, the same as the API's. Now, DefaultSource and
 	// IgnoreUnknown are set per call.
 	Limits     intake.Limits

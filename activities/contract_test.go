@@ -46,5 +46,5 @@ func TestRegisteredActivities(t *testing.T) {
 func TestNewNamesMissingDependencies(t *testing.T) {
 	t.Parallel()
 	_, _, err := New(Deps{Log: slog.New(slog.DiscardHandler), Gate: &fakes{}})
-	require.ErrorContains(t, err, "activities.Deps lacks Acceptor, Mail, Journal")
+	require.ErrorContains(t, err, "activities.Deps lacks Acceptor, Customers, Mail, Journal")
 }

@@ -59,7 +59,7 @@ func TestScopes(t *testing.T) {
 func TestAccessKeyRestrictions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.store.AddDomain(t.Context(), b.customer.ID, "news.test", true)
+	_, err := b.store.Accounts.AddDomain(t.Context(), b.customer.ID, "news.test", true)
 	require.NoError(t, err)
 	news := b.as("POST", "/v1.0/accesskeys", `{"sender_domains":["News.test"]}`).field(t, "token")
 	refused := b.with(news, "POST", "/v1.0/emails", basic)

@@ -250,9 +250,9 @@ func TestBatchIdempotencyKey(t *testing.T) {
 func TestBatchWithRestrictedKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.store.AddDomain(t.Context(), b.customer.ID, "news.test", true)
+	_, err := b.store.Accounts.AddDomain(t.Context(), b.customer.ID, "news.test", true)
 	require.NoError(t, err)
-	_, key, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, SenderDomains: []string{"news.test"}})
+	_, key, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, SenderDomains: []string{"news.test"}})
 	require.NoError(t, err)
 	shop := b.key
 	b.key = key
@@ -265,7 +265,7 @@ func TestBatchWithRestrictedKey(t *testing.T) {
 	require.NotEmpty(t, got.Items[1].ID)
 
 	for scope, want := range map[account.Scope]int{account.ScopeRead: 403, account.ScopeSend: 202} {
-		_, b.key, err = b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{scope}})
+		_, b.key, err = b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{scope}})
 		require.NoError(t, err)
 		require.Equal(t, want, b.as("POST", "/v1.0/emails/batch", copies("", ann)).status, scope)
 		require.Equal(t, 403, b.as("POST", "/v1.0/batches/"+got.ID+"/cancel", "").status, scope)
@@ -285,7 +285,7 @@ func TestBatchChargesCredits(t *testing.T) {
 	}
 	b.postBatch(copies("", ann, cid))
 	require.Equal(t, 402, b.refusedBatch(copies("", ann)).Status)
-	months, err := b.store.Usage(t.Context(), b.customer.ID, 1)
+	months, err := b.store.Accounts.Usage(t.Context(), b.customer.ID, 1)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, months[0].Emails)
 }

@@ -16,7 +16,7 @@ import (
 func TestXRealIPIsIgnored(t *testing.T) {
 	t.Parallel()
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
-	_, key, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	_, key, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
 	require.NoError(t, err)
 	from := func(header, value string) int {
 		req := httptest.NewRequest("GET", "/v1.0/customer", nil)
@@ -35,7 +35,7 @@ func TestXRealIPIsIgnored(t *testing.T) {
 func TestCredentialsInQueryAndHeader(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
+	_, err := b.store.Accounts.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
 	require.NoError(t, err)
 	for _, path := range []string{"/auth/login", "/v1.0/auth/login"} {
 		res := b.call("POST", path, `{"username":"ann","password":"correct horse"}`)

@@ -28,9 +28,9 @@ func TestEmailShowsRelayFault(t *testing.T) {
 	}
 	require.NotContains(t, get(), "relay_fault")
 
-	_, err := b.store.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+	_, err := b.store.Mail.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, Relay: "primary"})
 	require.NoError(t, err)
-	st, err := b.store.RelayFailed(t.Context(), delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true,
+	st, err := b.store.Mail.RelayFailed(t.Context(), delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true,
 		Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}}, uuid.NewString())
 	require.NoError(t, err)
 	m := get()
@@ -53,7 +53,7 @@ func TestEmailShowsRelayFault(t *testing.T) {
 		require.GreaterOrEqual(t, next, at(now))
 	}
 
-	_, err = b.store.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, NoRelay: true})
+	_, err = b.store.Mail.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, NoRelay: true})
 	require.NoError(t, err)
 	m = get()
 	require.Equal(t, "no_relay", m["status_detail"])

@@ -302,12 +302,12 @@ func TestListFiles(t *testing.T) {
 	b := setup(t)
 	var ids []string
 	for _, name := range []string{"a.txt", "b.txt", "c.txt"} {
-		f, err := b.store.StoreFile(t.Context(), b.customer.ID, email.File{Filename: name, Type: "text/plain"}, strings.NewReader(name))
+		f, err := b.store.Files.StoreFile(t.Context(), b.customer.ID, email.File{Filename: name, Type: "text/plain"}, strings.NewReader(name))
 		require.NoError(t, err)
 		ids = append([]string{f.ID}, ids...)
 	}
 	other, otherKey := b.newCustomer("Other", "other.test")
-	_, err := b.store.StoreFile(t.Context(), other.ID, email.File{Filename: "secret.txt", Type: "text/plain"}, strings.NewReader("s"))
+	_, err := b.store.Files.StoreFile(t.Context(), other.ID, email.File{Filename: "secret.txt", Type: "text/plain"}, strings.NewReader("s"))
 	require.NoError(t, err)
 	var page struct {
 		Result []struct {

@@ -98,7 +98,7 @@ func TestBadRequests(t *testing.T) {
 		require.NoError(t, os.WriteFile(golden, append(out, '\n'), 0o644))
 	}
 	require.Len(t, b.dispatch.accepted(), before, "nothing is sent")
-	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)
+	es, _, err := b.store.Mail.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, es, "nothing is stored")
 }

@@ -17,7 +17,7 @@ func (r *rights) user(admin bool) account.User {
 	_, err := r.raw.NewRaw(`INSERT INTO users (id, customer_id, username, password_hash, admin)
 		SELECT ?, customer_id, ?, password_hash, ? FROM users WHERE username = 'user-A'`, id, "SECRETKEY-"+id, admin).Exec(r.t.Context())
 	require.NoError(r.t, err)
-	u, err := r.store.User(r.t.Context(), r.a.ID, id)
+	u, err := r.store.Accounts.User(r.t.Context(), r.a.ID, id)
 	require.NoError(r.t, err)
 	return u
 }
@@ -43,7 +43,7 @@ func operatorRows() map[string]asking {
 	domain := func(body string) asking {
 		return func(r *rights) []request {
 			name := strings.ReplaceAll(uuid.NewString(), "-", "") + ".test"
-			_, err := r.store.AddDomain(r.t.Context(), r.a.ID, name, true)
+			_, err := r.store.Accounts.AddDomain(r.t.Context(), r.a.ID, name, true)
 			require.NoError(r.t, err)
 			return []request{{path: "/v1.0/customers/" + r.a.ID + "/domains/" + name, body: body, owned: true, beyond: func(g account.Grant) bool { return !g.MaySendFrom(name) }}}
 		}
@@ -54,7 +54,7 @@ func operatorRows() map[string]asking {
 		},
 		"POST /v1.0/auth/revoke": func(*rights) []request { return []request{{path: "/v1.0/auth/revoke"}} },
 		"DELETE /v1.0/customers/:id": func(r *rights) []request {
-			c, _, err := r.store.CreateCustomer(r.t.Context(), "Brief", "", "")
+			c, _, err := r.store.Accounts.CreateCustomer(r.t.Context(), "Brief", "", "")
 			require.NoError(r.t, err)
 			return []request{{path: "/v1.0/customers/" + c.ID, owned: true, beyond: func(g account.Grant) bool {
 				member, _ := g.Exceeded(account.AccessKey{Scopes: []account.Scope{account.ScopeAdmin}})

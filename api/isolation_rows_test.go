@@ -143,7 +143,7 @@ func emailRows() map[string]asking {
 // target creates a key of A to be deleted.
 func (r *rights) target(scopes ...account.Scope) targetKey {
 	r.t.Helper()
-	k, token, err := r.store.CreateAccessKey(r.t.Context(), account.AccessKey{CustomerID: r.a.ID, Name: "SECRETKEY", Scopes: scopes})
+	k, token, err := r.store.Accounts.CreateAccessKey(r.t.Context(), account.AccessKey{CustomerID: r.a.ID, Name: "SECRETKEY", Scopes: scopes})
 	require.NoError(r.t, err)
 	return targetKey{k, token}
 }
@@ -227,7 +227,7 @@ func (r *rights) credentialOf(name string) string {
 func (r *rights) hook() string {
 	r.t.Helper()
 	for len(r.hooks) > 2 { // a customer has so many at most
-		_, err := r.store.DeleteEndpoint(r.t.Context(), r.a.ID, r.hooks[0])
+		_, err := r.store.Webhooks.DeleteEndpoint(r.t.Context(), r.a.ID, r.hooks[0])
 		require.True(r.t, err == nil || email.FailureCode(err) == email.CodeNotFound, err)
 		r.hooks = r.hooks[1:]
 	}
@@ -258,11 +258,11 @@ func webhookRows() map[string]asking {
 		"GET /v1.0/webhooks/:id/deliveries": on(hook("/deliveries"), ""),
 		"POST /v1.0/deliveries/:id/retry": on(func(r *rights) string {
 			id := r.hook()
-			d, err := r.store.TestEndpoint(r.t.Context(), r.a.ID, id)
+			d, err := r.store.Webhooks.TestEndpoint(r.t.Context(), r.a.ID, id)
 			require.NoError(r.t, err)
-			due, err := r.store.ClaimForEndpoint(r.t.Context(), id, 1)
+			due, err := r.store.Webhooks.ClaimForEndpoint(r.t.Context(), id, 1)
 			require.NoError(r.t, err)
-			require.NoError(r.t, r.store.SettleDelivery(r.t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503}))
+			require.NoError(r.t, r.store.Webhooks.SettleDelivery(r.t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503}))
 			return "/v1.0/deliveries/" + url.PathEscape(d.ID) + "/retry"
 		}, ""),
 	}
@@ -271,11 +271,11 @@ func webhookRows() map[string]asking {
 // receive stores a message in the mailbox of A.
 func (r *rights) receive(raw string) {
 	r.t.Helper()
-	m, err := r.store.CatchAllMailbox(r.t.Context(), r.a.ID, "in@a.test")
+	m, err := r.store.Mailboxes.CatchAllMailbox(r.t.Context(), r.a.ID, "in@a.test")
 	require.NoError(r.t, err)
 	got := mailbox.Message{ID: uuid.New(), MailboxID: m.ID, CustomerID: m.CustomerID, EnvelopeFrom: "bob@x.test", EnvelopeTo: []string{"in@a.test"},
 		Size: int64(len(raw)), SHA256: strings.Repeat("0", 64), ReceivedAt: time.Now()}
-	require.NoError(r.t, r.store.StoreMessages(r.t.Context(), []mailbox.Message{got}, []byte(raw)))
+	require.NoError(r.t, r.store.Mailboxes.StoreMessages(r.t.Context(), []mailbox.Message{got}, []byte(raw)))
 	r.mailbox, r.message = m.ID.String(), got.ID.String()
 }
 

@@ -104,19 +104,19 @@ func setupRights(t *testing.T) *rights {
 func (r *rights) key(c account.Customer, name string, k account.AccessKey) {
 	r.t.Helper()
 	k.CustomerID, k.Name = c.ID, "SECRETKEY "+name
-	_, token, err := r.store.CreateAccessKey(r.t.Context(), k)
+	_, token, err := r.store.Accounts.CreateAccessKey(r.t.Context(), k)
 	require.NoError(r.t, err)
-	g, err := r.store.GrantByToken(r.t.Context(), token)
+	g, err := r.store.Accounts.GrantByToken(r.t.Context(), token)
 	require.NoError(r.t, err)
 	r.credentials = append(r.credentials, credential{name: c.Name + ": " + name, token: token, grant: g})
 }
 
 func (r *rights) login(c account.Customer, name string, admin bool) {
 	r.t.Helper()
-	u, err := r.store.CreateUser(r.t.Context(), c.ID, "user-"+c.Name, "correct horse", admin)
+	u, err := r.store.Accounts.CreateUser(r.t.Context(), c.ID, "user-"+c.Name, "correct horse", admin)
 	require.NoError(r.t, err)
 	token := r.token("user-" + c.Name)
-	g, err := r.store.GrantByUser(r.t.Context(), u.ID)
+	g, err := r.store.Accounts.GrantByUser(r.t.Context(), u.ID)
 	require.NoError(r.t, err)
 	r.credentials = append(r.credentials, credential{name: c.Name + ": " + name, token: token, username: u.Username, grant: g})
 }
@@ -131,17 +131,17 @@ func (r *rights) useless(near []netip.Prefix) {
 	r.t.Helper()
 	ctx := r.t.Context()
 	make := func(k account.AccessKey) (account.AccessKey, string) {
-		made, token, err := r.store.CreateAccessKey(ctx, k)
+		made, token, err := r.store.Accounts.CreateAccessKey(ctx, k)
 		require.NoError(r.t, err)
 		return made, token
 	}
 	deleted, deletedToken := make(account.AccessKey{CustomerID: r.a.ID})
-	_, err := r.store.DeleteAccessKey(ctx, r.a.ID, deleted.ID)
+	_, err := r.store.Accounts.DeleteAccessKey(ctx, r.a.ID, deleted.ID)
 	require.NoError(r.t, err)
 	_, expired := make(account.AccessKey{CustomerID: r.a.ID, ExpiresAt: time.Now().Add(-time.Hour)})
 	_, far := make(account.AccessKey{CustomerID: r.a.ID, Networks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
 	suspended, suspendedToken := r.newCustomer("Suspended", "suspended.test")
-	_, err = r.store.GovernCustomer(ctx, suspended.ID, account.StatusSuspended, nil)
+	_, err = r.store.Accounts.GovernCustomer(ctx, suspended.ID, account.StatusSuspended, nil)
 	require.NoError(r.t, err)
 	r.credentials = append(r.credentials, credential{name: "none", refused: 401}, credential{name: "unknown key", token: account.NewToken(), refused: 401},
 		credential{name: "deleted key", token: deletedToken, refused: 401}, credential{name: "expired key", token: expired, refused: 401},
@@ -210,16 +210,16 @@ func (r *rights) ask(route api.Route, c credential, q request) {
 	r.gives(c, got, what)
 	for _, k := range q.keys {
 		if member, _ := c.grant.Exceeded(k.key); member != "" || c.refused != 0 {
-			_, err := r.store.GrantByToken(r.t.Context(), k.token)
+			_, err := r.store.Accounts.GrantByToken(r.t.Context(), k.token)
 			require.NoError(r.t, err, "%s has ended a key that may do more", what)
-			still, err := r.store.AccessKey(r.t.Context(), k.key.CustomerID, k.key.ID)
+			still, err := r.store.Accounts.AccessKey(r.t.Context(), k.key.CustomerID, k.key.ID)
 			require.NoError(r.t, err)
 			require.Equal(r.t, k.key.ExpiresAt, still.ExpiresAt, what)
 		}
 	}
 	if q.user != nil {
 		if member, _ := c.grant.Exceeded(q.user.Rights()); member != "" || c.refused != 0 || !c.may(route) {
-			still, err := r.store.User(r.t.Context(), q.user.CustomerID, q.user.ID)
+			still, err := r.store.Accounts.User(r.t.Context(), q.user.CustomerID, q.user.ID)
 			require.NoError(r.t, err, "%s has ended a user who may do more", what)
 			require.Equal(r.t, *q.user, still, what)
 		}
@@ -249,7 +249,7 @@ func (r *rights) gives(c credential, got answer, what string) {
 	if got.status >= 300 || !strings.Contains(got.body, `"token":"pr_`) {
 		return
 	}
-	g, err := r.store.GrantByToken(r.t.Context(), got.field(r.t, "token"))
+	g, err := r.store.Accounts.GrantByToken(r.t.Context(), got.field(r.t, "token"))
 	require.NoError(r.t, err)
 	member, why := c.grant.Exceeded(account.AccessKey{Scopes: g.Scopes, SenderDomains: g.SenderDomains, Networks: g.Networks, ExpiresAt: g.ExpiresAt})
 	require.Empty(r.t, member, "%s: %s", what, why)

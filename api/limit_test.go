@@ -37,7 +37,7 @@ func TestCustomerRequestRate(t *testing.T) {
 	b := setupFor(t, setupOptions{maxBytes: maxBytes, customerRate: 5})
 	var keys []string
 	for range 40 {
-		_, token, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID})
+		_, token, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID})
 		require.NoError(t, err)
 		keys = append(keys, token)
 	}

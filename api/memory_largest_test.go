@@ -81,7 +81,7 @@ func TestMemoryOfLargestRequests(t *testing.T) {
 	_, held = call("POST", "/v1.0/emails/batch", repeated(`{"message":{"from":{"email":"shop@acme.test"},"subject":"s","content":{"html":"`, "<b>'</b>", 2<<20, `"}},"recipients":[{"email":"b@x.test"},{"email":"c@x.test"}]}`))
 	weigh("batch of a large message", held)
 
-	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
+	box, err := b.store.Mailboxes.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
 	require.NoError(t, err)
 	m := b.receivedLargest(box)
 	path := fmt.Sprintf("/v1.0/mailboxes/%s/messages/%s", box.ID, m.ID)
@@ -147,7 +147,7 @@ func (b *bench) receivedLargest(box mailbox.Mailbox) mailbox.Message {
 		"\r\n--b\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=a\r\n\r\n"
 	raw := []byte(head + strings.Repeat("x\r\n", (50<<20-len(head)-10)/3) + "\r\n--b--\r\n")
 	m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: box.CustomerID, EnvelopeTo: []string{"a@x.test"}, Size: int64(len(raw)), SHA256: strings.Repeat("a", 64), ReceivedAt: time.Now()}
-	require.NoError(b.t, b.store.StoreMessages(b.t.Context(), []mailbox.Message{m}, raw))
+	require.NoError(b.t, b.store.Mailboxes.StoreMessages(b.t.Context(), []mailbox.Message{m}, raw))
 	return m
 }
 

@@ -349,11 +349,11 @@ func TestMemoryOfListOfLargeEmails(t *testing.T) {
 func TestMemoryOfRawMessage(t *testing.T) {
 	const size = 31 << 20
 	b := setup(t)
-	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
+	box, err := b.store.Mailboxes.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
 	require.NoError(t, err)
 	m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.customer.ID), EnvelopeTo: []string{"a@x.test"},
 		Size: size, SHA256: strings.Repeat("a", 64), ReceivedAt: time.Now()}
-	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
+	require.NoError(t, b.store.Mailboxes.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
 	req := httptest.NewRequest("GET", "/v1.0/mailboxes/"+box.ID.String()+"/messages/"+m.ID.String()+"/raw", nil)
 	req.Header.Set("Authorization", "Bearer "+b.key)
 	var held int64
@@ -370,11 +370,11 @@ func TestMemoryOfRawMessage(t *testing.T) {
 func TestMemoryOfClientsThatReadNothing(t *testing.T) {
 	const size, clients = 31 << 20, 40
 	b := setup(t)
-	box, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
+	box, err := b.store.Mailboxes.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@x.test")
 	require.NoError(t, err)
 	m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.customer.ID), EnvelopeTo: []string{"a@x.test"},
 		Size: size, SHA256: strings.Repeat("a", 64), ReceivedAt: time.Now()}
-	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
+	require.NoError(t, b.store.Mailboxes.StoreMessages(t.Context(), []mailbox.Message{m}, make([]byte, size)))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := httpserver.NewPaced(b.server, httpserver.Pace{BodyGrace: time.Minute, BodyRate: 1 << 20, BodyMax: time.Minute, AnswerPiece: 128 << 10, AnswerTime: 2 * time.Second})

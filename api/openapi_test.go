@@ -266,7 +266,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		return []string{"Authorization", "Bearer " + token}
 	}
 	spare := b.as("POST", "/v1.0/accesskeys", `{"name":"spare"}`).field(t, "id")
-	unused, _, err := b.store.CreateCustomer(t.Context(), "Unused", "", "")
+	unused, _, err := b.store.Accounts.CreateCustomer(t.Context(), "Unused", "", "")
 	require.NoError(t, err)
 	sent := b.as("POST", "/v1.0/emails", basic).field(t, "id")
 	b.becomes(sent, email.RecipientDelivered)
@@ -399,7 +399,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 // received stores a message with an attachment in a mailbox of the customer.
 func (b *bench) received(t *testing.T) (box, message string) {
 	t.Helper()
-	m, err := b.store.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@acme.test")
+	m, err := b.store.Mailboxes.CatchAllMailbox(t.Context(), b.customer.ID, "inbox@acme.test")
 	require.NoError(t, err)
 	raw := strings.ReplaceAll(`From: Bob <bob@x.test>
 To: inbox@acme.test
@@ -421,7 +421,7 @@ a,b
 `, "\n", "\r\n")
 	got := mailbox.Message{ID: uuid.New(), MailboxID: m.ID, CustomerID: m.CustomerID, EnvelopeFrom: "bob@x.test", EnvelopeTo: []string{"inbox@acme.test"},
 		Size: int64(len(raw)), SHA256: strings.Repeat("0", 64), ReceivedAt: time.Now()}
-	require.NoError(t, b.store.StoreMessages(t.Context(), []mailbox.Message{got}, []byte(raw)))
+	require.NoError(t, b.store.Mailboxes.StoreMessages(t.Context(), []mailbox.Message{got}, []byte(raw)))
 	return m.ID.String(), got.ID.String()
 }
 

@@ -51,7 +51,7 @@ func setupLogins(t *testing.T, o setupOptions) *bench {
 
 func (b *bench) user(name string, admin bool) account.User {
 	b.t.Helper()
-	u, err := b.store.CreateUser(b.t.Context(), b.customer.ID, name, "correct horse", admin)
+	u, err := b.store.Accounts.CreateUser(b.t.Context(), b.customer.ID, name, "correct horse", admin)
 	require.NoError(b.t, err)
 	return u
 }
@@ -394,14 +394,14 @@ func TestLoginsAreLoggedAndAudited(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	b := setupLogins(t, setupOptions{log: &log})
-	ann, err := b.store.UserByName(t.Context(), b.customer.ID, "ann")
+	ann, err := b.store.Accounts.UserByName(t.Context(), b.customer.ID, "ann")
 	require.NoError(t, err)
 	require.Equal(t, 200, b.loginFrom("198.51.100.1", "ann", "correct horse").status)
 	require.Equal(t, 401, b.loginFrom("198.51.100.2", "ann", "SECRETGUESS").status)
 	require.Equal(t, 401, b.loginFrom("198.51.100.3", "SECRETNAME", "SECRETGUESS").status)
 	type row struct{ Actor, Addr, Action, Target, Detail, Customer string }
 	var got []row
-	audited, _, err := b.store.Audit(t.Context(), "", email.Cursor{}, 3)
+	audited, _, err := b.store.Accounts.Audit(t.Context(), "", email.Cursor{}, 3)
 	require.NoError(t, err)
 	for _, a := range audited {
 		require.NotEmpty(t, a.Actor.RequestID)
@@ -500,7 +500,7 @@ func TestChangePasswordGuessLimit(t *testing.T) {
 func TestWrongPasswordLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", true)
+	_, err := b.store.Accounts.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", true)
 	require.NoError(t, err)
 	login := func(password string) answer {
 		return b.call("POST", "/v1.0/auth/login", `{"username":"ann","password":"`+password+`"}`)
@@ -512,7 +512,7 @@ func TestWrongPasswordLimit(t *testing.T) {
 	require.Equal(t, 429, throttled.status, "the right one is not told either")
 	require.NotEmpty(t, throttled.header.Get("Retry-After"))
 
-	_, err = b.store.CreateUser(t.Context(), b.customer.ID, "bob", "correct horse", false)
+	_, err = b.store.Accounts.CreateUser(t.Context(), b.customer.ID, "bob", "correct horse", false)
 	require.NoError(t, err)
 	for range 15 {
 		require.Equal(t, 200, b.call("POST", "/v1.0/auth/login", `{"username":"bob","password":"correct horse"}`).status, "only failures count")

@@ -19,7 +19,7 @@ func TestPauses(t *testing.T) {
 		require.Equal(t, 403, refused.status, "a customer's key is not enough")
 		require.Contains(t, refused.field(t, "detail"), "key create --admin")
 	}
-	_, admin, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{account.ScopeAdmin}})
+	_, admin, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{account.ScopeAdmin}})
 	require.NoError(t, err)
 	do := func(method, path, body string) answer {
 		return b.call(method, "/v1.0/pauses"+path, body, "Authorization", "Bearer "+admin)
@@ -44,7 +44,7 @@ func TestPauses(t *testing.T) {
 	require.NotEmpty(t, paused.field(t, "created_at"))
 	require.Equal(t, 200, do("PUT", "", `{"scope":"relay","key":"primary"}`).status)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
-	os, err := b.store.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
+	os, err := b.store.Mail.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
 	require.NoError(t, err)
 	require.Equal(t, delivery.VerdictClosed, os[0].Verdict)
 	var list struct {

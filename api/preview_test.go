@@ -65,11 +65,11 @@ func TestPreview(t *testing.T) {
 		require.NoError(t, enc.Encode(cases))
 		require.NoError(t, os.WriteFile(file, out.Bytes(), 0o644))
 	}
-	es, _, err := b.store.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)
+	es, _, err := b.store.Mail.Emails(t.Context(), b.customer.ID, email.Filter{}, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, es, "nothing is stored")
 	require.Empty(t, b.dispatch.accepted(), "nothing is sent")
-	months, err := b.store.Usage(t.Context(), b.customer.ID, 1)
+	months, err := b.store.Accounts.Usage(t.Context(), b.customer.ID, 1)
 	require.NoError(t, err)
 	require.Empty(t, months, "nothing is charged")
 }
@@ -121,7 +121,7 @@ func TestPreviewOpensNoReference(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	content := strings.Repeat("x", 100_000)
-	f, err := b.store.StoreFile(t.Context(), b.customer.ID, email.File{Filename: "report.pdf", Type: "application/pdf"}, strings.NewReader(content))
+	f, err := b.store.Files.StoreFile(t.Context(), b.customer.ID, email.File{Filename: "report.pdf", Type: "application/pdf"}, strings.NewReader(content))
 	require.NoError(t, err)
 	p := b.preview(strings.TrimSuffix(basic, "}") + `,"attachments":[
 		{"filename":"small.txt","content":"aGVsbG8="},
@@ -160,11 +160,11 @@ func TestPreviewRequiresSendScope(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for scope, status := range map[account.Scope]int{account.ScopeSend: 200, account.ScopeRead: 403} {
-		_, key, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{scope}})
+		_, key, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{scope}})
 		require.NoError(t, err)
 		require.Equal(t, status, b.with(key, "POST", "/v1.0/emails/preview", basic).status, scope)
 	}
-	_, key, err := b.store.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, SenderDomains: []string{"news.test"}})
+	_, key, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, SenderDomains: []string{"news.test"}})
 	require.NoError(t, err)
 	sent, previewed := b.with(key, "POST", "/v1.0/emails", basic), b.with(key, "POST", "/v1.0/emails/preview", basic)
 	require.Equal(t, 403, previewed.status)

@@ -30,7 +30,7 @@ func TestRestrictedAdminKey(t *testing.T) {
 			`"sender_domains":["shop.test"]`, []string{`"name":"free"`, `"sender_domains":["shop.test","else.test"]`, `"networks":["192.0.2.0/25"]`}},
 	} {
 		tc.key.CustomerID, tc.key.Scopes = operator.ID, admin
-		_, token, err := b.store.CreateAccessKey(t.Context(), tc.key)
+		_, token, err := b.store.Accounts.CreateAccessKey(t.Context(), tc.key)
 		require.NoError(t, err)
 		do := func(want int, method, path, body string) answer {
 			t.Helper()

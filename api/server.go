@@ -41,6 +41,7 @@ type Deps struct {
 	Audit       Audit
 	Pauses      Pauses
 	Webhooks    Webhooks
+	Replays     Replays
 	Mailboxes   Mailboxes
 	Parser      Parser
 	Render      Renderer
@@ -215,7 +216,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		customerKeys: &customerKeyHandlers{customer: customer, keys: accessKeys},
 		users:        &userHandlers{customer: customer, store: deps.Users, passwords: passwords},
 		domains:      &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
-		webhooks:     &webhookHandlers{store: deps.Webhooks, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
+		webhooks:     &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
 		pauses:       &pauseHandlers{store: deps.Pauses},
 		mailboxes:    &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
 	}

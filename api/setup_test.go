@@ -41,7 +41,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 // bench is an API over a real store, without Temporal.
 type bench struct {
 	t        testing.TB
-	store    *db.Store
+	store    *db.DB
 	raw      *bun.DB // behind the store's back
 	server   *api.Server
 	dispatch *dispatcher
@@ -99,11 +99,14 @@ var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 
 // stubs returns dependencies for tests that use none of them.
 func stubs() api.Deps {
-	none := new(db.Store)
+	none, err := db.Open("postgres://nobody@127.0.0.1:1/none", db.Options{SecretKey: make([]byte, 32)})
+	if err != nil {
+		panic(err)
+	}
 	return api.Deps{
-		Emails: none, Stats: none, Events: none, Previews: none, Batches: none, Files: none, Dispatcher: &dispatcher{},
-		Credentials: none, Logins: none, Keys: none, OwnCustomer: none, Customers: none, Users: none, Domains: none, Usage: none, Audit: none,
-		Pauses: none, Webhooks: none, Mailboxes: none, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
+		Emails: none.Mail, Stats: none.Mail, Events: none.Mail, Previews: none.Mail, Batches: none.Mail, Pauses: none.Mail, Replays: none.Mail, Dispatcher: &dispatcher{},
+		Credentials: none.Accounts, Logins: none.Accounts, Keys: none.Accounts, OwnCustomer: none.Accounts, Customers: none.Accounts, Users: none.Accounts,
+		Domains: none.Accounts, Usage: none.Accounts, Audit: none.Accounts, Files: none.Files, Webhooks: none.Webhooks, Mailboxes: none.Mailboxes, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
 		CheckURL: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -189,16 +192,16 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	})
 	b := &bench{t: t, store: store, raw: raw, now: now, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
 	client := safehttp.New(safehttp.Options{})
-	emails := api.Emails(store)
+	emails := api.Emails(store.Mail)
 	if o.emails != nil {
-		emails = o.emails(store)
+		emails = o.emails(store.Mail)
 	}
 	if o.stats == nil {
-		o.stats = store
+		o.stats = store.Mail
 	}
-	logins := api.Logins(store)
+	logins := api.Logins(store.Accounts)
 	if o.logins != nil {
-		logins = o.logins(store)
+		logins = o.logins(store.Accounts)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if o.log != nil {
@@ -211,9 +214,9 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		o.parser = inbound.Parser{}
 	}
 	b.server = newServer(t, api.Deps{
-		Emails: emails, Stats: o.stats, Events: store, Previews: store, Batches: store, Files: store, Dispatcher: b.dispatch,
-		Credentials: store, Logins: logins, Keys: store, OwnCustomer: store, Customers: store, Users: store, Domains: store, Usage: store, Audit: store,
-		Pauses: store, Webhooks: store, Mailboxes: store, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
+		Emails: emails, Stats: o.stats, Events: store.Mail, Previews: store.Mail, Batches: store.Mail, Pauses: store.Mail, Replays: store.Mail, Dispatcher: b.dispatch,
+		Credentials: store.Accounts, Logins: logins, Keys: store.Accounts, OwnCustomer: store.Accounts, Customers: store.Accounts, Users: store.Accounts,
+		Domains: store.Accounts, Usage: store.Accounts, Audit: store.Accounts, Files: store.Files, Webhooks: store.Webhooks, Mailboxes: store.Mailboxes, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
 		TokenKey:    make([]byte, 32),
@@ -241,11 +244,11 @@ func rendered(m email.Message, emailID string, date time.Time, maxContent int) (
 func (b *bench) newCustomer(name, domain string) (account.Customer, string) {
 	b.t.Helper()
 	ctx := b.t.Context()
-	c, _, err := b.store.CreateCustomer(ctx, name, "", "")
+	c, _, err := b.store.Accounts.CreateCustomer(ctx, name, "", "")
 	require.NoError(b.t, err)
-	_, err = b.store.AddDomain(ctx, c.ID, domain, true)
+	_, err = b.store.Accounts.AddDomain(ctx, c.ID, domain, true)
 	require.NoError(b.t, err)
-	_, key, err := b.store.CreateAccessKey(ctx, account.AccessKey{CustomerID: c.ID, Name: "test"})
+	_, key, err := b.store.Accounts.CreateAccessKey(ctx, account.AccessKey{CustomerID: c.ID, Name: "test"})
 	require.NoError(b.t, err)
 	return c, key
 }
@@ -342,7 +345,7 @@ func (b *bench) with(key, method, path, body string) answer {
 
 func (b *bench) adminKey() string {
 	b.t.Helper()
-	_, key, err := b.store.CreateAccessKey(b.t.Context(), account.AccessKey{CustomerID: b.customer.ID, Name: "operator", Scopes: []account.Scope{account.ScopeAdmin}})
+	_, key, err := b.store.Accounts.CreateAccessKey(b.t.Context(), account.AccessKey{CustomerID: b.customer.ID, Name: "operator", Scopes: []account.Scope{account.ScopeAdmin}})
 	require.NoError(b.t, err)
 	return key
 }

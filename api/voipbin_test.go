@@ -38,7 +38,7 @@ func TestVoIPBINClient(t *testing.T) {
 	require.Equal(t, 400, b.as("PUT", "/v1.0/customer", `{"profile":"twilio"}`).status)
 	require.Equal(t, 200, b.as("PUT", "/v1.0/customer", `{"profile":"voipbin","default_source":{"email":"service@acme.test","name":"voipbin service"}}`).status)
 	b.lenient = true // unknown members and parameters are ignored
-	_, err := b.store.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
+	_, err := b.store.Accounts.CreateUser(t.Context(), b.customer.ID, "ann", "correct horse", false)
 	require.NoError(t, err)
 	const file = "testdata/voipbin.json"
 	text, err := os.ReadFile(file)
@@ -77,14 +77,14 @@ func TestVoIPBINClient(t *testing.T) {
 func (b *bench) becomes(id string, status email.RecipientStatus) {
 	b.t.Helper()
 	ctx, owner, relay := b.t.Context(), uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test", Accepts: email.AcceptsRelay}
-	os, err := b.store.Open(ctx, []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	os, err := b.store.Mail.Open(ctx, []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
 	require.NoError(b.t, err)
 	if status == email.RecipientSending {
 		return
 	}
-	_, err = b.store.Finish(ctx, []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
+	_, err = b.store.Mail.Finish(ctx, []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
 		Outcomes: []delivery.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: status, Reply: email.Reply{Code: 250, Text: "so it is"}}}}})
 	require.NoError(b.t, err)
-	_, err = b.store.Record(ctx, delivery.RecordStatusInput{EmailID: id, Attempt: 1, Relay: relay})
+	_, err = b.store.Mail.Record(ctx, delivery.RecordStatusInput{EmailID: id, Attempt: 1, Relay: relay})
 	require.NoError(b.t, err)
 }

@@ -84,11 +84,11 @@ func TestListAndRetryDeliveries(t *testing.T) {
 	tried := b.as("POST", path+"/test", "")
 	require.Equal(t, 202, tried.status, tried.body)
 	require.Equal(t, "webhook-"+id, <-b.dispatch.woken)
-	due, err := b.store.ClaimForEndpoint(t.Context(), id, 10)
+	due, err := b.store.Webhooks.ClaimForEndpoint(t.Context(), id, 10)
 	require.NoError(t, err)
 	require.Len(t, due, 1)
 	require.JSONEq(t, `"webhook.test"`, string(mustField(t, due[0].Delivery.Body, "type")))
-	require.NoError(t, b.store.SettleDelivery(t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503, Duration: 7 * time.Millisecond, Error: "answered 503", BodyExcerpt: "closed"}))
+	require.NoError(t, b.store.Webhooks.SettleDelivery(t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503, Duration: 7 * time.Millisecond, Error: "answered 503", BodyExcerpt: "closed"}))
 	var page struct {
 		Result []struct {
 			ID, Type, Status string

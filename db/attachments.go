@@ -82,13 +82,13 @@ func (s *Store) StoreAttachment(ctx context.Context, customerID string, a email.
 	if a.Problem != "" {
 		return s.attach(ctx, a, nil)
 	}
-	blob, err := s.fileStore.Stage(ctx, customerID, content)
+	blob, err := s.files.Stage(ctx, customerID, content)
 	if err != nil {
 		return a, err
 	}
 	out, err := s.attach(ctx, a, blob)
 	if err != nil || out.BlobID != blob.ID {
-		err = errors.Join(err, s.fileStore.Discard(ctx, blob))
+		err = errors.Join(err, s.files.Discard(ctx, blob))
 	}
 	return out, err
 }

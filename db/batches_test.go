@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -19,7 +20,7 @@ func batchOf(n int, change func(i int, m *email.Message) error) email.BatchReque
 	return email.BatchRequest{
 		Mode: email.BatchStrict, Len: n,
 		Message: func(i int) (email.Message, error) {
-			m := message(fmt.Sprintf("r%d@x.test", i))
+			m := dbsetup.Message(fmt.Sprintf("r%d@x.test", i))
 			if change != nil {
 				if err := change(i, &m); err != nil {
 					return m, err
@@ -33,24 +34,24 @@ func batchOf(n int, change func(i int, m *email.Message) error) email.BatchReque
 }
 
 func (b *bench) acceptBatch(req email.BatchRequest) (email.Batch, []email.BatchItem) {
-	b.t.Helper()
-	batch, items, _, err := b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
-	require.NoError(b.t, err)
+	b.T.Helper()
+	batch, items, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, req, uuid.NewString(), email.Idempotency{})
+	require.NoError(b.T, err)
 	return batch, items
 }
 
 var batchRoute = delivery.Route{Stream: email.StreamTransactional, SenderDomain: "acme.test"}
 
 func (b *bench) openBatch(id string, limit int) (owner string, opened []delivery.BatchOpening, more bool) {
-	b.t.Helper()
+	b.T.Helper()
 	return b.openBatchAt(id, batchRoute, limit)
 }
 
 func (b *bench) openBatchAt(id string, route delivery.Route, limit int) (owner string, opened []delivery.BatchOpening, more bool) {
-	b.t.Helper()
+	b.T.Helper()
 	owner = uuid.NewString()
-	opened, more, err := b.OpenBatch(b.ctx, delivery.BatchOpenRequest{BatchID: id, Owner: owner, Relay: testRelay, Route: route, Limit: limit})
-	require.NoError(b.t, err)
+	opened, more, err := b.Mail.OpenBatch(b.Ctx, delivery.BatchOpenRequest{BatchID: id, Owner: owner, Relay: dbsetup.Relay, Route: route, Limit: limit})
+	require.NoError(b.T, err)
 	return owner, opened, more
 }
 
@@ -58,7 +59,7 @@ func (b *bench) openBatchAt(id string, route delivery.Route, limit int) (owner s
 func endingsOf(owner string, opened []delivery.BatchOpening, outcome func(delivery.EnvelopeRecipient) delivery.Outcome) []delivery.Ending {
 	out := make([]delivery.Ending, len(opened))
 	for i, o := range opened {
-		out[i] = delivery.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: testRelay, Transcript: []email.Step{{Command: "DATA"}}}
+		out[i] = delivery.Ending{EmailID: o.EmailID, Attempt: o.Attempt, Owner: owner, Relay: dbsetup.Relay, Transcript: []email.Step{{Command: "DATA"}}}
 		for _, r := range o.Recipients {
 			oc := outcome(r)
 			oc.RecipientID = r.ID
@@ -69,9 +70,9 @@ func endingsOf(owner string, opened []delivery.BatchOpening, outcome func(delive
 }
 
 func (b *bench) progress(id string) email.BatchProgress {
-	b.t.Helper()
-	p, err := b.Batch(b.ctx, b.customer, id)
-	require.NoError(b.t, err)
+	b.T.Helper()
+	p, err := b.Mail.Batch(b.Ctx, b.Customer, id)
+	require.NoError(b.T, err)
 	return p
 }
 
@@ -83,20 +84,20 @@ func TestABatchIsManyEmails(t *testing.T) {
 	for i, it := range items {
 		require.Equal(t, i, it.Index)
 	}
-	require.Equal(t, 600, b.count("SELECT count(*) FROM emails WHERE workflow_id = 'batch-' || batch_id AND status = 'queued'"))
-	require.Equal(t, 600, b.count("SELECT emails FROM usage"), "one row, whose shard does not matter")
-	e := b.get(items[7].EmailID)
+	require.Equal(t, 600, b.Count("SELECT count(*) FROM emails WHERE workflow_id = 'batch-' || batch_id AND status = 'queued'"))
+	require.Equal(t, 600, b.Count("SELECT emails FROM usage"), "one row, whose shard does not matter")
+	e := b.Get(items[7].EmailID)
 	require.Equal(t, "r7@x.test", e.To[0].Email)
 	require.Equal(t, batch.ID, e.BatchID)
-	require.Equal(t, []string{"email.queued"}, b.events(e.ID))
+	require.Equal(t, []string{"email.queued"}, b.Events(e.ID))
 
 	for _, unknown := range []string{"", "my-batch", uuid.NewString()} {
-		_, err := b.PlanBatch(b.ctx, unknown)
+		_, err := b.Mail.PlanBatch(b.Ctx, unknown)
 		require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 	}
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
-	require.Equal(t, delivery.BatchPlan{CustomerID: b.customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []delivery.Route{batchRoute}}, plan)
+	require.Equal(t, delivery.BatchPlan{CustomerID: b.Customer, Stream: email.StreamTransactional, Total: 600, Open: 600, Due: 600, Routes: []delivery.Route{batchRoute}}, plan)
 
 	var all []string
 	for {
@@ -106,7 +107,7 @@ func TestABatchIsManyEmails(t *testing.T) {
 			require.Equal(t, delivery.VerdictOpened, o.Verdict)
 			require.Equal(t, "shop@acme.test", o.From)
 		}
-		rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+		rec, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, dbsetup.Delivered))
 		require.NoError(t, err)
 		require.Equal(t, len(opened), rec.Statuses[email.StatusDelivered])
 		if !more {
@@ -119,12 +120,12 @@ func TestABatchIsManyEmails(t *testing.T) {
 	require.Equal(t, email.StatusCounts{email.StatusDelivered: 600}, p.Emails)
 	require.False(t, p.FinishedAt.IsZero())
 	require.Positive(t, p.Rate)
-	require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.events(items[3].EmailID))
-	attempts, _, err := b.Attempts(b.ctx, b.customer, items[3].EmailID, 0)
+	require.Equal(t, []string{"email.queued", "email.sending", "email.delivered", "email.completed"}, b.Events(items[3].EmailID))
+	attempts, _, err := b.Mail.Attempts(b.Ctx, b.Customer, items[3].EmailID, 0)
 	require.NoError(t, err)
 	require.Equal(t, email.PhaseDone, attempts[0].Phase)
 	require.NotEmpty(t, attempts[0].Transcript)
-	plan, err = b.PlanBatch(b.ctx, batch.ID)
+	plan, err = b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Zero(t, plan.Open)
 }
@@ -141,10 +142,10 @@ func TestABatchIsAllOrWhatIsGood(t *testing.T) {
 		return nil
 	}
 	req := batchOf(5, bad)
-	_, _, _, err := b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	_, _, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, req, uuid.NewString(), email.Idempotency{})
 	require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err))
-	require.Zero(t, b.count("SELECT count(*) FROM emails"))
-	require.Zero(t, b.count("SELECT count(*) FROM batches"))
+	require.Zero(t, b.Count("SELECT count(*) FROM emails"))
+	require.Zero(t, b.Count("SELECT count(*) FROM batches"))
 
 	req.Mode = email.BatchPermissive
 	batch, items := b.acceptBatch(req)
@@ -155,15 +156,15 @@ func TestABatchIsAllOrWhatIsGood(t *testing.T) {
 	require.Equal(t, len(batch.Refused), b.progress(batch.ID).RefusedCount, "it is kept")
 
 	req.Len = 1
-	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	_, _, _, err = b.Mail.AcceptBatch(b.Ctx, b.Customer, req, uuid.NewString(), email.Idempotency{})
 	require.ErrorContains(t, err, "the one item cannot be accepted")
 
-	_, err = b.raw.ExecContext(b.ctx, "UPDATE customers SET credits = 3")
+	_, err = b.Raw.ExecContext(b.Ctx, "UPDATE customers SET credits = 3")
 	require.NoError(t, err)
-	_, _, _, err = b.AcceptBatch(b.ctx, b.customer, batchOf(4, nil), uuid.NewString(), email.Idempotency{})
+	_, _, _, err = b.Mail.AcceptBatch(b.Ctx, b.Customer, batchOf(4, nil), uuid.NewString(), email.Idempotency{})
 	require.Equal(t, email.CodeCredits, email.FailureCode(err))
 	b.acceptBatch(batchOf(3, nil))
-	require.Zero(t, b.count("SELECT credits FROM customers"))
+	require.Zero(t, b.Count("SELECT credits FROM customers"))
 }
 
 func TestOneKeyIsOneBatch(t *testing.T) {
@@ -175,7 +176,7 @@ func TestOneKeyIsOneBatch(t *testing.T) {
 	answers := map[string]int{}
 	for range 10 {
 		wg.Go(func() {
-			batch, items, _, err := b.AcceptBatch(b.ctx, b.customer, batchOf(20, nil), uuid.NewString(), idem)
+			batch, items, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, batchOf(20, nil), uuid.NewString(), idem)
 			mu.Lock()
 			defer mu.Unlock()
 			answers[fmt.Sprint(batch.ID, items, err)]++
@@ -183,8 +184,8 @@ func TestOneKeyIsOneBatch(t *testing.T) {
 	}
 	wg.Wait()
 	require.Len(t, answers, 1, "ten equal answers")
-	require.Equal(t, 20, b.count("SELECT count(*) FROM emails"))
-	_, _, _, err := b.AcceptBatch(b.ctx, b.customer, batchOf(20, nil), uuid.NewString(), email.Idempotency{Key: "k", Fingerprint: "g"})
+	require.Equal(t, 20, b.Count("SELECT count(*) FROM emails"))
+	_, _, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, batchOf(20, nil), uuid.NewString(), email.Idempotency{Key: "k", Fingerprint: "g"})
 	require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
 }
 
@@ -196,13 +197,13 @@ func TestABatchIsSteered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	batch, items := b.acceptBatch(batchOf(300, nil))
-	held, _, err := b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionHold)
+	held, _, err := b.Mail.ControlBatchFor(b.Ctx, b.Customer, batch.ID, email.ActionHold)
 	require.NoError(t, err)
 	require.True(t, held.Held)
 	require.Equal(t, map[email.Detail]int{email.DetailHeld: 300}, held.Details)
 	_, none, _ := b.openBatch(batch.ID, 10)
 	require.Empty(t, none)
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.True(t, plan.Held)
 	require.Zero(t, plan.Due)
@@ -211,20 +212,20 @@ func TestABatchIsSteered(t *testing.T) {
 		require.Equal(t, email.CodeConflict, email.FailureCode(err), "%s of one of them would do nothing", action)
 		require.ErrorContains(t, err, "resume the batch, "+batch.ID)
 	}
-	require.Equal(t, []string{"email.queued", "email.held"}, b.events(items[0].EmailID))
-	require.NoError(t, b.control(items[299].EmailID, email.ActionCancel))
-	_, _, err = b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionResume)
+	require.Equal(t, []string{"email.queued", "email.held"}, b.Events(items[0].EmailID))
+	require.NoError(t, b.Control(items[299].EmailID, email.ActionCancel))
+	_, _, err = b.Mail.ControlBatchFor(b.Ctx, b.Customer, batch.ID, email.ActionResume)
 	require.NoError(t, err)
 	_, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 10)
-	canceled, _, err := b.ControlBatchFor(b.ctx, b.customer, batch.ID, email.ActionCancel)
+	canceled, _, err := b.Mail.ControlBatchFor(b.Ctx, b.Customer, batch.ID, email.ActionCancel)
 	require.NoError(t, err)
 	require.Equal(t, 290, canceled.Emails[email.StatusCanceled]) // the one of before included
 	require.False(t, canceled.Held)
-	_, _, err = b.ControlBatchFor(b.ctx, uuid.NewString(), batch.ID, email.ActionCancel)
+	_, _, err = b.Mail.ControlBatchFor(b.Ctx, uuid.NewString(), batch.ID, email.ActionCancel)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
-	require.Equal(t, 3, b.count("SELECT count(*) FROM audit WHERE action LIKE 'batch.%'"))
-	_, err = b.ControlFor(b.ctx, b.customer, items[0].EmailID, email.Control{Action: email.ActionHold})
+	require.Equal(t, 3, b.Count("SELECT count(*) FROM audit WHERE action LIKE 'batch.%'"))
+	_, err = b.Mail.ControlFor(b.Ctx, b.Customer, items[0].EmailID, email.Control{Action: email.ActionHold})
 	if err != nil {
 		require.Equal(t, email.CodeConflict, email.FailureCode(err))
 	}
@@ -236,18 +237,18 @@ func TestWhatABatchHandedOverIsSteeredWithIt(t *testing.T) {
 	b := setup(t)
 	batch, _ := b.acceptBatch(batchOf(2, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 1)
-	_, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, deferred))
+	_, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, dbsetup.Deferred))
 	require.NoError(t, err)
 	for _, tt := range []struct {
 		action email.Action
 		status email.Status
 		detail email.Detail
 	}{{email.ActionHold, email.StatusSending, email.DetailHeld}, {email.ActionResume, email.StatusSending, email.DetailDeferred}, {email.ActionCancel, email.StatusCanceled, ""}} {
-		own, err := b.ControlBatch(b.ctx, batch.ID, tt.action)
+		own, err := b.Mail.ControlBatch(b.Ctx, batch.ID, tt.action)
 		require.NoError(t, err)
 		require.Len(t, own, 1, "the other is the batch's")
 		require.Equal(t, []any{opened[0].EmailID, "email-" + opened[0].EmailID, tt.status}, []any{own[0].ID, own[0].WorkflowID, own[0].Status})
-		require.Equal(t, tt.detail, b.get(own[0].ID).Detail)
+		require.Equal(t, tt.detail, b.Get(own[0].ID).Detail)
 	}
 }
 
@@ -261,11 +262,11 @@ func TestABatchIsSteeredAsAWholeOrNotAtAll(t *testing.T) {
 		release := b.locked(items[299].EmailID)
 		done := make(chan error, 1)
 		go func() {
-			_, err := b.ControlBatch(b.ctx, batch.ID, action)
+			_, err := b.Mail.ControlBatch(b.Ctx, batch.ID, action)
 			done <- err
 		}()
 		require.Eventually(t, b.waits, 30*time.Second, 5*time.Millisecond)
-		b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+		b.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 		require.Error(t, <-done)
 		release()
 		p := b.progress(batch.ID)
@@ -285,33 +286,33 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, email.DetailScheduled, items[2].Detail)
-	_, err := b.Pause(b.ctx, email.Pause{Scope: email.PauseInstallation})
+	_, err := b.Mail.Pause(b.Ctx, email.Pause{Scope: email.PauseInstallation})
 	require.NoError(t, err)
 	_, none, _ := b.openBatch(batch.ID, 10)
 	require.Empty(t, none)
-	require.Equal(t, email.DetailHeld, b.get(items[0].EmailID).Detail)
-	require.NoError(t, b.Unpause(b.ctx, email.Pause{Scope: email.PauseInstallation}))
-	freed, err := b.ClaimUnpaused(b.ctx, 10)
+	require.Equal(t, email.DetailHeld, b.Get(items[0].EmailID).Detail)
+	require.NoError(t, b.Mail.Unpause(b.Ctx, email.Pause{Scope: email.PauseInstallation}))
+	freed, err := b.Mail.ClaimUnpaused(b.Ctx, 10)
 	require.NoError(t, err)
 	require.Len(t, freed, 1, "the batch's run is woken, once for both")
 	require.Equal(t, batch.ID, freed[0].BatchID)
-	b.exec("UPDATE emails SET expires_at = now() - interval '1 second', next_action_at = now() WHERE id = ?", items[0].EmailID)
+	b.Exec("UPDATE emails SET expires_at = now() - interval '1 second', next_action_at = now() WHERE id = ?", items[0].EmailID)
 	_, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 1)
 	require.Equal(t, items[1].EmailID, opened[0].EmailID)
-	require.Equal(t, email.StatusFailed, b.get(items[0].EmailID).Status)
-	n, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
+	require.Equal(t, email.StatusFailed, b.Get(items[0].EmailID).Status)
+	n, err := b.Mail.ObstructBatch(b.Ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
 	require.NoError(t, err)
 	require.Zero(t, n, "nothing is due")
-	b.dueNow(items[2].EmailID)
-	n, err = b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
+	b.DueNow(items[2].EmailID)
+	n, err = b.Mail.ObstructBatch(b.Ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true}, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	state, err := b.RelayFailed(b.ctx, delivery.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
+	state, err := b.Mail.RelayFailed(b.Ctx, delivery.RelayState{Name: "primary", Address: "mx.test:25"}, uuid.NewString())
 	require.NoError(t, err)
-	b.exec("UPDATE emails SET relay_down_by = 'primary' WHERE id = ?", items[2].EmailID)
-	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id <> ? AND status = 'queued'", items[2].EmailID)
-	p, err := b.Batch(b.ctx, b.customer, batch.ID)
+	b.Exec("UPDATE emails SET relay_down_by = 'primary' WHERE id = ?", items[2].EmailID)
+	b.Exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id <> ? AND status = 'queued'", items[2].EmailID)
+	p, err := b.Mail.Batch(b.Ctx, b.Customer, batch.ID)
 	require.NoError(t, err)
 	require.WithinDuration(t, state.NextProbeAt, p.NextAt, time.Minute, "what is due waits for the relay's next probe")
 }
@@ -338,77 +339,77 @@ func TestABatchesMailExpiresWhateverItWaitsFor(t *testing.T) {
 	id := func(i int) string { return items[i].EmailID }
 	expire := func() delivery.BatchWaiting {
 		t.Helper()
-		w, err := b.ExpireBatch(b.ctx, batch.ID, batchRoute)
+		w, err := b.Mail.ExpireBatch(b.Ctx, batch.ID, batchRoute)
 		require.NoError(t, err)
 		return w
 	}
-	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", id(0))
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", id(0))
 	_, opened, _ := b.openBatch(batch.ID, 1)
 	require.Len(t, opened, 1)
 	require.Equal(t, id(0), opened[0].EmailID)
-	b.exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id = ?", id(0))
+	b.Exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id = ?", id(0))
 	w := expire()
 	require.True(t, w.Due)
-	require.Equal(t, b.get(id(6)).ExpiresAt, w.ExpiresAt, "what is being sent has no part in it")
+	require.Equal(t, b.Get(id(6)).ExpiresAt, w.ExpiresAt, "what is being sent has no part in it")
 	require.Greater(t, w.ExpiresIn, time.Duration(0))
 	require.LessOrEqual(t, w.ExpiresIn, 30*time.Minute)
-	require.Equal(t, 8, b.count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
+	require.Equal(t, 8, b.Count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
 
-	_, err := b.ObstructBatch(b.ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true, Relay: "primary"}, 10)
+	_, err := b.Mail.ObstructBatch(b.Ctx, batch.ID, batchRoute, delivery.Obstacle{RelayDown: true, Relay: "primary"}, 10)
 	require.NoError(t, err)
-	_, err = b.Control(b.ctx, id(2), email.Control{Action: email.ActionHold})
+	_, err = b.Mail.Control(b.Ctx, id(2), email.Control{Action: email.ActionHold})
 	require.NoError(t, err)
-	b.exec("UPDATE emails SET expires_at = now() WHERE id NOT IN (?, ?, ?)", id(0), id(6), id(7))
+	b.Exec("UPDATE emails SET expires_at = now() WHERE id NOT IN (?, ?, ?)", id(0), id(6), id(7))
 	w = expire()
 	require.True(t, w.Due)
-	require.Equal(t, b.get(id(6)).ExpiresAt, w.ExpiresAt)
+	require.Equal(t, b.Get(id(6)).ExpiresAt, w.ExpiresAt)
 	for i, want := range map[int]email.Status{0: email.StatusSending, 1: email.StatusFailed, 2: email.StatusFailed, 3: email.StatusFailed, 4: email.StatusQueued,
 		5: email.StatusFailed, 6: email.StatusQueued, 7: email.StatusQueued} {
-		e := b.get(id(i))
+		e := b.Get(id(i))
 		require.Equal(t, want, e.Status, "the %d. e-mail", i)
 		if e.Status == email.StatusFailed {
 			require.Equal(t, email.DetailExpired, e.Detail)
 		}
 	}
-	require.Equal(t, 4, b.count("SELECT count(*) FROM email_events WHERE type = 'email.expired'"))
-	require.Equal(t, 4, b.count("SELECT count(*) FROM email_events WHERE type = 'email.completed'"))
+	require.Equal(t, 4, b.Count("SELECT count(*) FROM email_events WHERE type = 'email.expired'"))
+	require.Equal(t, 4, b.Count("SELECT count(*) FROM email_events WHERE type = 'email.completed'"))
 
 	// An e-mail that another transaction has locked is due again in a second.
-	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", id(6))
-	tx, err := b.raw.BeginTx(b.ctx, nil)
+	b.Exec("UPDATE emails SET expires_at = now() WHERE id = ?", id(6))
+	tx, err := b.Raw.BeginTx(b.Ctx, nil)
 	require.NoError(t, err)
-	_, err = tx.ExecContext(b.ctx, "SELECT 1 FROM emails WHERE id = ? FOR UPDATE", id(6))
+	_, err = tx.ExecContext(b.Ctx, "SELECT 1 FROM emails WHERE id = ? FOR UPDATE", id(6))
 	require.NoError(t, err)
 	w = expire()
-	require.Equal(t, delivery.BatchWaiting{Due: true, ExpiresAt: b.get(id(6)).ExpiresAt, ExpiresIn: time.Second}, w)
+	require.Equal(t, delivery.BatchWaiting{Due: true, ExpiresAt: b.Get(id(6)).ExpiresAt, ExpiresIn: time.Second}, w)
 	require.NoError(t, tx.Rollback())
-	b.exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id IN (?, ?)", id(0), id(7))
+	b.Exec("UPDATE emails SET next_action_at = now() + interval '1 day' WHERE id IN (?, ?)", id(0), id(7))
 	require.Equal(t, delivery.BatchWaiting{}, expire())
-	require.Equal(t, email.StatusFailed, b.get(id(6)).Status)
+	require.Equal(t, email.StatusFailed, b.Get(id(6)).Status)
 }
 
 func TestBatchesAreStartedAndFoundAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	batch, _ := b.acceptBatch(batchOf(5, nil))
-	none, err := b.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 10)
+	none, err := b.Mail.ClaimBatches(b.Ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, none, "the accepting process has it")
-	b.exec("UPDATE batches SET lease_until = now() - interval '1 second'")
-	got, err := b.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 10)
+	b.Exec("UPDATE batches SET lease_until = now() - interval '1 second'")
+	got, err := b.Mail.ClaimBatches(b.Ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []delivery.Start{{BatchID: batch.ID, WorkflowID: "batch-" + batch.ID, CustomerID: b.customer}}, got)
-	_, err = b.PlanBatch(b.ctx, batch.ID)
+	require.Equal(t, []delivery.Start{{BatchID: batch.ID, WorkflowID: "batch-" + batch.ID, CustomerID: b.Customer}}, got)
+	_, err = b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
-	require.Zero(t, b.count("SELECT count(*) FROM batches WHERE lease_until IS NOT NULL"), "the run is there")
+	require.Zero(t, b.Count("SELECT count(*) FROM batches WHERE lease_until IS NOT NULL"), "the run is there")
 
 	// A long batch is not overdue while its run is at work.
-	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour'")
-	overdue, err := b.ClaimOverdue(b.ctx, 100)
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour'")
+	overdue, err := b.Mail.ClaimOverdue(b.Ctx, 100)
 	require.NoError(t, err)
 	require.Empty(t, overdue)
-	b.exec("UPDATE batches SET seen_at = now() - interval '1 hour'")
-	overdue, err = b.ClaimOverdue(b.ctx, 100)
+	b.Exec("UPDATE batches SET seen_at = now() - interval '1 hour'")
+	overdue, err = b.Mail.ClaimOverdue(b.Ctx, 100)
 	require.NoError(t, err)
 	require.Len(t, overdue, 1, "once for the batch")
 	require.Equal(t, batch.ID, overdue[0].BatchID)
@@ -425,12 +426,12 @@ func TestABatchsAttachmentsAreStoredOnce(t *testing.T) {
 		}
 		return nil
 	}))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "what has to be fetched goes in a run of its own")
-	require.Equal(t, "email-"+items[9].EmailID, b.get(items[9].EmailID).WorkflowID)
-	out, err := b.Outgoing(b.ctx, []string{items[0].EmailID, items[1].EmailID})
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM blobs"))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM outbox"), "what has to be fetched goes in a run of its own")
+	require.Equal(t, "email-"+items[9].EmailID, b.Get(items[9].EmailID).WorkflowID)
+	out, err := b.Mail.Outgoing(b.Ctx, []string{items[0].EmailID, items[1].EmailID})
 	require.NoError(t, err)
-	got, err := b.Content(b.ctx, out[items[0].EmailID].Attachments[0].BlobID, int64(len(content)))
+	got, err := b.Mail.Content(b.Ctx, out[items[0].EmailID].Attachments[0].BlobID, int64(len(content)))
 	require.NoError(t, err)
 	require.Equal(t, content, got)
 	require.NotEmpty(t, batch.ID)

@@ -280,7 +280,7 @@ func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []deliver
 	for i, e := range endings {
 		ids[i] = e.EmailID
 	}
-	return s.EndpointsOf(ctx, ids)
+	return s.webhooks.EndpointsOf(ctx, ids)
 }
 
 // chunkRecord is what was recorded of a chunk's endings.

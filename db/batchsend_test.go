@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -18,41 +19,41 @@ func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
 	b := setup(t)
 	batch, items := b.acceptBatch(batchOf(3, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 10)
-	endings := endingsOf(owner, opened, deferred)
-	endings[1] = endingsOf(owner, opened[1:2], delivered)[0]
-	relayDown := endingsOf(owner, opened[2:3], deferred)[0]
+	endings := endingsOf(owner, opened, dbsetup.Deferred)
+	endings[1] = endingsOf(owner, opened[1:2], dbsetup.Delivered)[0]
+	relayDown := endingsOf(owner, opened[2:3], dbsetup.Deferred)[0]
 	relayDown.Outcomes[0].Uncounted, relayDown.Outcomes[0].RetryAfter = true, time.Minute
 	endings[2] = relayDown
-	rec, err := b.RecordBatch(b.ctx, endings)
+	rec, err := b.Mail.RecordBatch(b.Ctx, endings)
 	require.NoError(t, err)
 	require.Equal(t, 1, rec.HandedOver)
-	again, err := b.RecordBatch(b.ctx, endings)
+	again, err := b.Mail.RecordBatch(b.Ctx, endings)
 	require.NoError(t, err)
 	require.Zero(t, again.HandedOver, "recording again changes nothing")
 
-	own := b.get(opened[0].EmailID)
+	own := b.Get(opened[0].EmailID)
 	require.Equal(t, "email-"+own.ID, own.WorkflowID)
-	require.Equal(t, "batch-"+batch.ID, b.get(opened[2].EmailID).WorkflowID, "a relay's fault is the batch's to wait for")
-	none, err := b.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 10)
+	require.Equal(t, "batch-"+batch.ID, b.Get(opened[2].EmailID).WorkflowID, "a relay's fault is the batch's to wait for")
+	none, err := b.Mail.ClaimStarts(b.Ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, none, "not before it is due")
-	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
-	starts, err := b.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 10)
+	b.Exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
+	starts, err := b.Mail.ClaimStarts(b.Ctx, uuid.NewString(), time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []delivery.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, starts)
+	require.Equal(t, []delivery.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.Customer, Stream: email.StreamTransactional}}, starts)
 
-	b.dueNow(own.ID)
-	b.attempt(own.ID, 2, delivered)
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	b.DueNow(own.ID)
+	b.Attempt(own.ID, 2, dbsetup.Delivered)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, plan.Open)
 	require.Zero(t, plan.Due)
 	require.False(t, plan.NextAt.IsZero())
-	b.dueNow(opened[2].EmailID)
+	b.DueNow(opened[2].EmailID)
 	owner, opened, _ = b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 1)
 	require.Equal(t, 2, opened[0].Attempt)
-	_, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+	_, err = b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, dbsetup.Delivered))
 	require.NoError(t, err)
 	require.Equal(t, email.StatusCounts{email.StatusDelivered: 3}, b.progress(batch.ID).Emails)
 	require.Len(t, items, 3)
@@ -64,14 +65,14 @@ func TestChunksAreRecordedTogether(t *testing.T) {
 	for _, reversed := range []bool{false, true} {
 		batch, _ := b.acceptBatch(batchOf(6, nil))
 		owner, opened, _ := b.openBatch(batch.ID, 6)
-		chunks := [][]delivery.Ending{endingsOf(owner, opened[:3], delivered), endingsOf(uuid.NewString(), opened[:3], deferred), endingsOf(owner, opened[3:], deferred)}
+		chunks := [][]delivery.Ending{endingsOf(owner, opened[:3], dbsetup.Delivered), endingsOf(uuid.NewString(), opened[:3], dbsetup.Deferred), endingsOf(owner, opened[3:], dbsetup.Deferred)}
 		want := []delivery.BatchRecorded{{Statuses: email.StatusCounts{email.StatusDelivered: 3}}, {Statuses: email.StatusCounts{}},
 			{Statuses: email.StatusCounts{email.StatusSending: 3}, HandedOver: 3}}
 		if reversed {
 			slices.Reverse(chunks)
 			slices.Reverse(want)
 		}
-		got, err := b.RecordChunks(b.ctx, chunks)
+		got, err := b.Mail.RecordChunks(b.Ctx, chunks)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 		require.Equal(t, email.StatusCounts{email.StatusDelivered: 3, email.StatusSending: 3}, b.progress(batch.ID).Emails)
@@ -84,21 +85,21 @@ func TestOutcomesOfABatchWaitForNobody(t *testing.T) {
 	batch, _ := b.acceptBatch(batchOf(3, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 3)
 	release := b.locked(opened[1].EmailID)
-	free, err := b.RecordFree(b.ctx, endingsOf(owner, opened[1:2], delivered))
+	free, err := b.Mail.RecordFree(b.Ctx, endingsOf(owner, opened[1:2], dbsetup.Delivered))
 	require.NoError(t, err)
-	require.Equal(t, delivery.BatchRecorded{Statuses: email.StatusCounts{}, Left: endingsOf(owner, opened[1:2], delivered)}, free)
-	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
+	require.Equal(t, delivery.BatchRecorded{Statuses: email.StatusCounts{}, Left: endingsOf(owner, opened[1:2], dbsetup.Delivered)}, free)
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
 	type recorded struct {
 		delivery.BatchRecorded
 		err error
 	}
 	answer := make(chan recorded, 1)
 	go func() {
-		rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+		rec, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, dbsetup.Delivered))
 		answer <- recorded{rec, err}
 	}()
 	require.Eventually(t, b.waits, 30*time.Second, time.Millisecond)
-	require.Equal(t, 3, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
+	require.Equal(t, 3, b.Count("SELECT count(*) FROM delivery_attempts WHERE phase = 'done'"))
 	require.Equal(t, email.StatusCounts{email.StatusDelivered: 2, email.StatusSending: 1}, b.progress(batch.ID).Emails)
 	release()
 	got := <-answer
@@ -117,7 +118,7 @@ func TestBatchClaimsNeverMeet(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for {
-				opened, _, err := b.OpenBatch(b.ctx, delivery.BatchOpenRequest{BatchID: batch.ID, Owner: uuid.NewString(), Relay: testRelay, Route: batchRoute, Limit: 7})
+				opened, _, err := b.Mail.OpenBatch(b.Ctx, delivery.BatchOpenRequest{BatchID: batch.ID, Owner: uuid.NewString(), Relay: dbsetup.Relay, Route: batchRoute, Limit: 7})
 				if err != nil || len(opened) == 0 {
 					return
 				}
@@ -142,21 +143,21 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	batch, _ := b.acceptBatch(batchOf(3, nil))
 	first, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 3)
-	b.exec("UPDATE emails SET next_action_at = now()")
+	b.Exec("UPDATE emails SET next_action_at = now()")
 	_, none, _ := b.openBatch(batch.ID, 10)
 	require.Empty(t, none, "the leases are alive")
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Zero(t, plan.Due)
 	require.InDelta(t, delivery.Lease.Seconds(), time.Until(plan.NextAt).Seconds(), 5)
-	require.NoError(t, b.RenewMany(b.ctx, []string{opened[0].EmailID, opened[1].EmailID, opened[2].EmailID}, first))
+	require.NoError(t, b.Mail.RenewMany(b.Ctx, []string{opened[0].EmailID, opened[1].EmailID, opened[2].EmailID}, first))
 
 	// One never got to its dot, one did, and of one the answer is known.
-	require.NoError(t, b.mark(opened[1].EmailID, 1, first, ambiguous(opened[1].Opening)...))
-	require.NoError(t, b.mark(opened[2].EmailID, 1, first, ambiguous(opened[2].Opening)...))
-	require.NoError(t, b.finish(opened[2].EmailID, 1, first, endingsOf(first, opened[2:3], delivered)[0].Outcomes...))
-	b.exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
-	plan, err = b.PlanBatch(b.ctx, batch.ID)
+	require.NoError(t, b.Mark(opened[1].EmailID, 1, first, dbsetup.Ambiguous(opened[1].Opening)...))
+	require.NoError(t, b.Mark(opened[2].EmailID, 1, first, dbsetup.Ambiguous(opened[2].Opening)...))
+	require.NoError(t, b.Finish(opened[2].EmailID, 1, first, endingsOf(first, opened[2:3], dbsetup.Delivered)[0].Outcomes...))
+	b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+	plan, err = b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, 3, plan.Due, "what was begun and given up is due")
 	second, taken, _ := b.openBatch(batch.ID, 10)
@@ -166,14 +167,14 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 		verdicts[o.EmailID] = o.Verdict
 	}
 	require.Equal(t, map[string]delivery.Verdict{opened[0].EmailID: delivery.VerdictOpened, opened[1].EmailID: delivery.VerdictRecorded, opened[2].EmailID: delivery.VerdictRecorded}, verdicts)
-	late, err := b.RecordBatch(b.ctx, endingsOf(first, opened[:1], delivered))
+	late, err := b.Mail.RecordBatch(b.Ctx, endingsOf(first, opened[:1], dbsetup.Delivered))
 	require.NoError(t, err)
 	require.Empty(t, late.Statuses, "who was taken over says nothing any more")
-	_, err = b.RecordBatch(b.ctx, endingsOf(second, taken, delivered))
+	_, err = b.Mail.RecordBatch(b.Ctx, endingsOf(second, taken, dbsetup.Delivered))
 	require.NoError(t, err)
-	require.Equal(t, email.StatusDelivered, b.get(opened[0].EmailID).Status)
-	ambiguousOne := b.get(opened[1].EmailID)
+	require.Equal(t, email.StatusDelivered, b.Get(opened[0].EmailID).Status)
+	ambiguousOne := b.Get(opened[1].EmailID)
 	require.Equal(t, email.RecipientDeferred, ambiguousOne.Recipients[0].Status)
 	require.Equal(t, "email-"+ambiguousOne.ID, ambiguousOne.WorkflowID)
-	require.Equal(t, email.StatusDelivered, b.get(opened[2].EmailID).Status)
+	require.Equal(t, email.StatusDelivered, b.Get(opened[2].EmailID).Status)
 }

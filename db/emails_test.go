@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/dbtest"
@@ -26,7 +27,7 @@ func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
 	big := make([]byte, 3*512<<10+17)
 	_, err := rand.Read(big)
 	require.NoError(t, err)
-	m := message("bob@x.test")
+	m := dbsetup.Message("bob@x.test")
 	m.Cc = []email.Address{{Email: "carl@x.test", Name: "Carl", Label: "boss", Detail: "of all"}}
 	m.Bcc = []email.Address{{Email: "secret@x.test"}}
 	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
@@ -36,21 +37,21 @@ func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
 	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
 	m.Tags = []string{"a", "b,c"}
 	m.Stream, m.OnAmbiguous = email.StreamBroadcast, email.AmbiguousFail
-	m.SendAt = time.Now().Add(day).UTC().Truncate(time.Microsecond)
-	m.ExpiresAt = m.SendAt.Add(day)
+	m.SendAt = time.Now().Add(dbsetup.Day).UTC().Truncate(time.Microsecond)
+	m.ExpiresAt = m.SendAt.Add(dbsetup.Day)
 	m.Attachments = []email.Attachment{
 		{Filename: "big.bin", Type: "application/octet-stream", Content: big},
 		{Filename: "logo.png", Type: "image/png", ContentID: "logo", Content: []byte{0, 1, 2, 0xff}},
 		{Filename: "empty.txt", Type: "text/plain", Content: []byte{}},
 	}
-	e := b.accept(m)
-	require.Equal(t, e, b.get(e.ID), "the answer to the POST is what a GET gives")
+	e := b.Accept(m)
+	require.Equal(t, e, b.Get(e.ID), "the answer to the POST is what a GET gives")
 	require.Equal(t, "email-"+e.ID, e.WorkflowID)
 	require.Equal(t, email.ReferenceFile, e.Attachments[0].ReferenceType)
 	require.Equal(t, int64(len(big)), e.Attachments[0].Size)
-	require.Equal(t, 4, b.count("SELECT count(*) FROM blob_chunks WHERE blob_id = ?", e.Attachments[0].BlobID))
+	require.Equal(t, 4, b.Count("SELECT count(*) FROM blob_chunks WHERE blob_id = ?", e.Attachments[0].BlobID))
 
-	got, err := b.Message(b.ctx, e.ID)
+	got, err := b.Mail.Message(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(big, got.Attachments[0].Content))
 	require.Equal(t, []byte{0, 1, 2, 0xff}, got.Attachments[1].Content)
@@ -63,66 +64,66 @@ func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
 func TestAReferenceIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	m := message("bob@x.test")
+	m := dbsetup.Message("bob@x.test")
 	m.Attachments = []email.Attachment{
 		{ReferenceType: email.ReferenceRecording, ReferenceID: uuid.NewString()},
 		{ReferenceType: email.ReferenceRecording, ReferenceID: uuid.NewString(), Optional: true},
 	}
-	e := b.accept(m)
-	plan, err := b.Plan(b.ctx, e.ID)
+	e := b.Accept(m)
+	plan, err := b.Mail.Plan(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.Len(t, plan.Unresolved, 2)
 	require.Equal(t, []string{"x.test"}, plan.RecipientDomains)
 	require.Equal(t, "acme.test", plan.Route.SenderDomain)
-	_, err = b.Message(b.ctx, e.ID)
+	_, err = b.Mail.Message(b.Ctx, e.ID)
 	require.ErrorContains(t, err, "not stored", "never sent without its attachment")
 
 	got := plan.Unresolved[0]
 	got.Filename, got.Type = "call.wav", "audio/wav"
-	stored, err := b.StoreAttachment(b.ctx, b.customer, got, strings.NewReader("RIFF"))
+	stored, err := b.Mail.StoreAttachment(b.Ctx, b.Customer, got, strings.NewReader("RIFF"))
 	require.NoError(t, err)
-	require.Equal(t, hexSum([]byte("RIFF")), stored.SHA256)
-	require.Equal(t, b.get(e.ID).Attachments[0], stored)
-	other, err := b.StoreAttachment(b.ctx, b.customer, got, strings.NewReader("other"))
+	require.Equal(t, dbsetup.HexSum([]byte("RIFF")), stored.SHA256)
+	require.Equal(t, b.Get(e.ID).Attachments[0], stored)
+	other, err := b.Mail.StoreAttachment(b.Ctx, b.Customer, got, strings.NewReader("other"))
 	require.NoError(t, err)
 	require.Equal(t, stored, other, "what is stored stays")
-	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM blobs"))
 	missing := plan.Unresolved[1]
 	missing.Problem = "not found"
-	_, err = b.StoreAttachment(b.ctx, b.customer, missing, nil)
+	_, err = b.Mail.StoreAttachment(b.Ctx, b.Customer, missing, nil)
 	require.NoError(t, err)
-	back, err := b.Message(b.ctx, e.ID)
+	back, err := b.Mail.Message(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.Len(t, back.Attachments, 1)
 	require.Equal(t, []byte("RIFF"), back.Attachments[0].Content)
-	require.Equal(t, "not found", b.get(e.ID).Attachments[1].Problem)
+	require.Equal(t, "not found", b.Get(e.ID).Attachments[1].Problem)
 }
 
 func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	m := message("bob@x.test")
+	m := dbsetup.Message("bob@x.test")
 	m.Attachments = []email.Attachment{
 		{Filename: "a", Type: "text/plain", Content: make([]byte, 1000)},
 		{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"},
 		{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/b"},
 	}
-	e := b.accept(m)
-	require.Equal(t, untimed(e), untimed(b.get(e.ID)))
-	plan, err := b.Plan(b.ctx, e.ID)
+	e := b.Accept(m)
+	require.Equal(t, dbsetup.Untimed(e), dbsetup.Untimed(b.Get(e.ID)))
+	plan, err := b.Mail.Plan(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.Room)
 	require.Equal(t, len(m.To)+len(m.Cc)+len(m.Bcc), plan.State.Open, "a run says how many recipients are open before its first attempt")
 	require.Equal(t, email.Attachment{ID: plan.Unresolved[0].ID, ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"}, plan.Unresolved[0])
 
-	_, err = b.StoreAttachment(b.ctx, b.customer, plan.Unresolved[0], io.MultiReader(bytes.NewReader(make([]byte, 1<<20)), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	_, err = b.Mail.StoreAttachment(b.Ctx, b.Customer, plan.Unresolved[0], io.MultiReader(bytes.NewReader(make([]byte, 1<<20)), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"), "the inline one")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM blobs"), "the inline one")
 	for range 2 {
-		_, err = b.StoreAttachment(b.ctx, b.customer, plan.Unresolved[0], bytes.NewReader(make([]byte, 2000)))
+		_, err = b.Mail.StoreAttachment(b.Ctx, b.Customer, plan.Unresolved[0], bytes.NewReader(make([]byte, 2000)))
 		require.NoError(t, err)
 	}
-	plan, err = b.Plan(b.ctx, e.ID)
+	plan, err = b.Mail.Plan(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.Len(t, plan.Unresolved, 1)
 	require.Equal(t, int64(3002), plan.Route.Bytes)
@@ -133,14 +134,14 @@ func TestListPagesThroughTies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for range 7 {
-		b.accept(message("bob@x.test"))
+		b.Accept(dbsetup.Message("bob@x.test"))
 	}
-	b.exec("UPDATE emails SET created_at = (SELECT min(created_at) FROM emails)")
-	newest := b.accept(message("bob@x.test"))
+	b.Exec("UPDATE emails SET created_at = (SELECT min(created_at) FROM emails)")
+	newest := b.Accept(dbsetup.Message("bob@x.test"))
 	var ids []string
 	var cursor email.Cursor
 	for {
-		es, next, err := b.Emails(b.ctx, b.customer, email.Filter{}, cursor, 3)
+		es, next, err := b.Mail.Emails(b.Ctx, b.Customer, email.Filter{}, cursor, 3)
 		require.NoError(t, err)
 		for _, e := range es {
 			ids = append(ids, e.ID)
@@ -157,7 +158,7 @@ func TestListPagesThroughTies(t *testing.T) {
 		require.False(t, seen[id])
 		seen[id] = true
 	}
-	es, next, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{At: newest.CreatedAt}, 100)
+	es, next, err := b.Mail.Emails(b.Ctx, b.Customer, email.Filter{}, email.Cursor{At: newest.CreatedAt}, 100)
 	require.NoError(t, err)
 	require.Len(t, es, 7, "a bare time means older than")
 	require.Nil(t, next)
@@ -166,15 +167,15 @@ func TestListPagesThroughTies(t *testing.T) {
 func TestAnotherCustomersMailIsNotThere(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("bob@x.test"))
-	other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	other, _, err := b.Accounts.CreateCustomer(b.Ctx, "Other", "", "")
 	require.NoError(t, err)
-	_, err = b.Email(b.ctx, other.ID, e.ID)
+	_, err = b.Mail.Email(b.Ctx, other.ID, e.ID)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
-	_, _, err = b.Delete(b.ctx, other.ID, e.ID)
+	_, _, err = b.Mail.Delete(b.Ctx, other.ID, e.ID)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
-	require.Equal(t, email.StatusQueued, b.get(e.ID).Status)
-	es, _, err := b.Emails(b.ctx, other.ID, email.Filter{}, email.Cursor{}, 100)
+	require.Equal(t, email.StatusQueued, b.Get(e.ID).Status)
+	es, _, err := b.Mail.Emails(b.Ctx, other.ID, email.Filter{}, email.Cursor{}, 100)
 	require.NoError(t, err)
 	require.Empty(t, es)
 }
@@ -182,23 +183,23 @@ func TestAnotherCustomersMailIsNotThere(t *testing.T) {
 func TestDeleteCancelsWhatIsNotSent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("bob@x.test"))
-	got, wake, err := b.Delete(b.ctx, b.customer, e.ID)
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	got, wake, err := b.Mail.Delete(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.True(t, wake)
 	require.Equal(t, email.StatusCanceled, got.Status)
 	require.False(t, got.DeletedAt.IsZero())
-	es, _, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{}, 100)
+	es, _, err := b.Mail.Emails(b.Ctx, b.Customer, email.Filter{}, email.Cursor{}, 100)
 	require.NoError(t, err)
 	require.Empty(t, es, "gone from lists")
-	again, wake, err := b.Delete(b.ctx, b.customer, e.ID)
+	again, wake, err := b.Mail.Delete(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.False(t, wake)
 	require.Equal(t, got, again, "readable by id, and unchanged")
 
-	sent := b.accept(message("bob@x.test"))
-	b.attempt(sent.ID, 1, delivered)
-	got, wake, err = b.Delete(b.ctx, b.customer, sent.ID)
+	sent := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Attempt(sent.ID, 1, dbsetup.Delivered)
+	got, wake, err = b.Mail.Delete(b.Ctx, b.Customer, sent.ID)
 	require.NoError(t, err)
 	require.False(t, wake)
 	require.Equal(t, email.StatusDelivered, got.Status, "what is sent stays sent")
@@ -211,112 +212,112 @@ func TestSenderDomainsAreRequired(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	ctx := t.Context()
-	cust, _, err := store.CreateCustomer(ctx, "ACME", "", "")
+	cust, _, err := store.Accounts.CreateCustomer(ctx, "ACME", "", "")
 	require.NoError(t, err)
 	accept := func() error {
-		_, _, err := store.Accept(ctx, cust.ID, message("bob@x.test"), uuid.NewString(), email.Idempotency{})
+		_, _, err := store.Mail.Accept(ctx, cust.ID, dbsetup.Message("bob@x.test"), uuid.NewString(), email.Idempotency{})
 		return err
 	}
 	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(accept()))
-	_, err = store.AddDomain(ctx, cust.ID, "acme.test", false)
+	_, err = store.Accounts.AddDomain(ctx, cust.ID, "acme.test", false)
 	require.NoError(t, err)
 	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(accept()), "claimed is not proven")
-	d, err := store.AddDomain(ctx, cust.ID, "acme.test", true)
+	d, err := store.Accounts.AddDomain(ctx, cust.ID, "acme.test", true)
 	require.NoError(t, err)
 	require.False(t, d.VerifiedAt.IsZero())
 	require.NoError(t, accept())
-	es, _, err := store.Emails(ctx, cust.ID, email.Filter{}, email.Cursor{}, 10)
+	es, _, err := store.Mail.Emails(ctx, cust.ID, email.Filter{}, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Len(t, es, 1, "what was refused left nothing")
 
-	other, _, err := store.CreateCustomer(ctx, "Other", "", "")
+	other, _, err := store.Accounts.CreateCustomer(ctx, "Other", "", "")
 	require.NoError(t, err)
-	_, err = store.AddDomain(ctx, other.ID, "acme.test", true)
+	_, err = store.Accounts.AddDomain(ctx, other.ID, "acme.test", true)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err))
-	_, err = store.AddDomain(ctx, other.ID, "acme.test", false)
+	_, err = store.Accounts.AddDomain(ctx, other.ID, "acme.test", false)
 	require.NoError(t, err)
 }
 
 func TestOutboxLeases(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("bob@x.test"))
+	e := b.Accept(dbsetup.Message("bob@x.test"))
 	owner := uuid.NewString()
-	got, err := b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	got, err := b.Mail.ClaimStarts(b.Ctx, owner, time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, got, "leased to the process that accepted it")
-	b.exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
-	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	b.Exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
+	got, err = b.Mail.ClaimStarts(b.Ctx, owner, time.Minute, 10)
 	require.NoError(t, err)
-	require.Equal(t, []delivery.Start{{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: b.customer, Stream: email.StreamTransactional}}, got)
-	got, err = b.ClaimStarts(b.ctx, owner, time.Minute, 10)
+	require.Equal(t, []delivery.Start{{EmailID: e.ID, WorkflowID: e.WorkflowID, CustomerID: b.Customer, Stream: email.StreamTransactional}}, got)
+	got, err = b.Mail.ClaimStarts(b.Ctx, owner, time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
 
-	later := message("bob@x.test")
-	later.SendAt = time.Now().Add(day)
-	s := b.accept(later)
-	_, err = b.Plan(b.ctx, s.ID)
+	later := dbsetup.Message("bob@x.test")
+	later.SendAt = time.Now().Add(dbsetup.Day)
+	s := b.Accept(later)
+	_, err = b.Mail.Plan(b.Ctx, s.ID)
 	require.NoError(t, err)
-	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "a run that waits needs no starting")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM outbox"), "a run that waits needs no starting")
 
-	_, _, err = b.Delete(b.ctx, b.customer, e.ID)
+	_, _, err = b.Mail.Delete(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
-	p, err := b.Plan(b.ctx, e.ID)
+	p, err := b.Mail.Plan(b.Ctx, e.ID)
 	require.NoError(t, err)
 	require.True(t, p.State.Final)
-	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "nor does one that finds everything done: it would be started for ever")
+	require.Zero(t, b.Count("SELECT count(*) FROM outbox"), "nor does one that finds everything done: it would be started for ever")
 }
 
 func TestHousekeeping(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e, open := b.accept(message("bob@x.test")), b.accept(message("bob@x.test"))
-	_, err := b.ControlFor(b.ctx, b.customer, e.ID, email.Control{Action: email.ActionCancel})
+	e, open := b.Accept(dbsetup.Message("bob@x.test")), b.Accept(dbsetup.Message("bob@x.test"))
+	_, err := b.Mail.ControlFor(b.Ctx, b.Customer, e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	blob := func(expires string) {
-		b.exec("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (gen_random_uuid(), ?, 0, repeat('0', 64), now(), now() + ?::interval)",
-			b.customer, expires)
+		b.Exec("INSERT INTO blobs (id, customer_id, size, sha256, created_at, expires_at) VALUES (gen_random_uuid(), ?, 0, repeat('0', 64), now(), now() + ?::interval)",
+			b.Customer, expires)
 	}
 	blob("-1 second")
 	blob("1 minute")
-	require.NoError(t, b.Housekeep(b.ctx))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox"), "what is finished needs no run")
-	require.Equal(t, 1, b.count("SELECT count(*) FROM outbox WHERE email_id = ?", open.ID))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM blobs"), "what broke off with its process is gone, what is under way is not")
-	require.Equal(t, email.StatusCanceled, b.get(e.ID).Status)
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM outbox"), "what is finished needs no run")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM outbox WHERE email_id = ?", open.ID))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM blobs"), "what broke off with its process is gone, what is under way is not")
+	require.Equal(t, email.StatusCanceled, b.Get(e.ID).Status)
 }
 
 func TestOverdueIsFoundOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("bob@x.test"))
-	got, err := b.ClaimOverdue(b.ctx, 10)
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	got, err := b.Mail.ClaimOverdue(b.Ctx, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
-	b.exec("UPDATE emails SET next_action_at = now() - interval '11 minutes'")
-	got, err = b.ClaimOverdue(b.ctx, 10)
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '11 minutes'")
+	got, err = b.Mail.ClaimOverdue(b.Ctx, 10)
 	require.NoError(t, err)
 	require.Equal(t, e.ID, got[0].EmailID)
-	got, err = b.ClaimOverdue(b.ctx, 10)
+	got, err = b.Mail.ClaimOverdue(b.Ctx, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
 
 	// Who waits for a relay is late for a reason, as long as the relay fails.
 	failed := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
-	_, err = b.RelayFailed(b.ctx, failed, uuid.NewString())
+	_, err = b.Mail.RelayFailed(b.Ctx, failed, uuid.NewString())
 	require.NoError(t, err)
 	claimed := func(minutes int) int {
-		b.exec(fmt.Sprintf("UPDATE emails SET relay_down = true, relay_down_by = 'primary', next_action_at = now() - interval '%d minutes'", minutes))
-		got, err := b.ClaimOverdue(b.ctx, 10)
+		b.Exec(fmt.Sprintf("UPDATE emails SET relay_down = true, relay_down_by = 'primary', next_action_at = now() - interval '%d minutes'", minutes))
+		got, err := b.Mail.ClaimOverdue(b.Ctx, 10)
 		require.NoError(t, err)
 		return len(got)
 	}
 	require.Equal(t, 0, claimed(59))
 	require.Equal(t, 1, claimed(61))
-	require.NoError(t, b.RelayRecovered(b.ctx, failed.Name, failed.Address))
+	require.NoError(t, b.Mail.RelayRecovered(b.Ctx, failed.Name, failed.Address))
 	require.Equal(t, 0, claimed(11), "its run follows within six minutes")
-	b.exec("UPDATE relay_states SET changed_at = now() - interval '7 minutes'")
+	b.Exec("UPDATE relay_states SET changed_at = now() - interval '7 minutes'")
 	require.Equal(t, 0, claimed(9))
 	require.Equal(t, 1, claimed(11), "the relay works, and its run does not try")
 }
@@ -325,65 +326,65 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	accept := func(key, fingerprint string) (email.Email, bool, error) {
-		return b.Accept(b.ctx, b.customer, message("bob@x.test"), uuid.NewString(), email.Idempotency{Key: key, Fingerprint: fingerprint})
+		return b.Mail.Accept(b.Ctx, b.Customer, dbsetup.Message("bob@x.test"), uuid.NewString(), email.Idempotency{Key: key, Fingerprint: fingerprint})
 	}
 	first, replayed, err := accept("k", "a")
 	require.NoError(t, err)
 	require.False(t, replayed)
-	b.attempt(first.ID, 1, delivered)
+	b.Attempt(first.ID, 1, dbsetup.Delivered)
 	again, replayed, err := accept("k", "a")
 	require.NoError(t, err)
 	require.True(t, replayed)
 	require.Equal(t, first, again, "as it was answered then")
 	_, _, err = accept("k", "b")
 	require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
-	require.NoError(t, b.Housekeep(b.ctx))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM idempotency_keys"), "still in its time")
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM idempotency_keys"), "still in its time")
 
-	b.exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+	b.Exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
 	other, replayed, err := accept("k", "b")
 	require.NoError(t, err)
 	require.False(t, replayed, "a key past its time is free")
 	require.NotEqual(t, first.ID, other.ID)
-	b.exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
-	require.NoError(t, b.Housekeep(b.ctx))
-	require.Zero(t, b.count("SELECT count(*) FROM idempotency_keys"))
-	require.Equal(t, 2, b.count("SELECT count(*) FROM emails"))
+	b.Exec("UPDATE idempotency_keys SET created_at = now() - interval '8 days'")
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Zero(t, b.Count("SELECT count(*) FROM idempotency_keys"))
+	require.Equal(t, 2, b.Count("SELECT count(*) FROM emails"))
 }
 
 func TestKeysAndUsers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	key, token, err := b.CreateAccessKey(b.ctx, account.AccessKey{CustomerID: b.customer, Name: "ci", Scopes: account.Scopes()})
+	key, token, err := b.Accounts.CreateAccessKey(b.Ctx, account.AccessKey{CustomerID: b.Customer, Name: "ci", Scopes: account.Scopes()})
 	require.NoError(t, err)
-	require.Zero(t, b.count("SELECT count(*) FROM access_keys WHERE position(? in encode(token_hash, 'escape')) > 0", token))
-	grant, err := b.GrantByToken(b.ctx, token)
+	require.Zero(t, b.Count("SELECT count(*) FROM access_keys WHERE position(? in encode(token_hash, 'escape')) > 0", token))
+	grant, err := b.Accounts.GrantByToken(b.Ctx, token)
 	require.NoError(t, err)
-	require.Equal(t, b.customer, grant.Customer.ID)
+	require.Equal(t, b.Customer, grant.Customer.ID)
 	require.Equal(t, account.Scopes(), grant.Scopes)
-	_, expired, err := b.CreateAccessKey(b.ctx, account.AccessKey{CustomerID: b.customer, Name: "old", ExpiresAt: time.Now().Add(-time.Second)})
+	_, expired, err := b.Accounts.CreateAccessKey(b.Ctx, account.AccessKey{CustomerID: b.Customer, Name: "old", ExpiresAt: time.Now().Add(-time.Second)})
 	require.NoError(t, err)
 	for _, bad := range []string{expired, token + "x", "pr_", ""} {
-		_, err = b.GrantByToken(b.ctx, bad)
+		_, err = b.Accounts.GrantByToken(b.Ctx, bad)
 		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), bad)
 	}
-	_, err = b.DeleteAccessKey(b.ctx, b.customer, key.ID)
+	_, err = b.Accounts.DeleteAccessKey(b.Ctx, b.Customer, key.ID)
 	require.NoError(t, err)
-	_, err = b.GrantByToken(b.ctx, token)
+	_, err = b.Accounts.GrantByToken(b.Ctx, token)
 	require.Equal(t, email.CodeUnauthorized, email.FailureCode(err))
-	keys, _, err := b.AccessKeys(b.ctx, b.customer, email.Cursor{}, 10)
+	keys, _, err := b.Accounts.AccessKeys(b.Ctx, b.Customer, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Len(t, keys, 1)
 
-	_, err = b.CreateUser(b.ctx, b.customer, "ann", "correct horse", false)
+	_, err = b.Accounts.CreateUser(b.Ctx, b.Customer, "ann", "correct horse", false)
 	require.NoError(t, err)
-	_, err = b.CreateUser(b.ctx, b.customer, "ann", "x", false)
+	_, err = b.Accounts.CreateUser(b.Ctx, b.Customer, "ann", "x", false)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err))
-	u, err := b.Authenticate(b.ctx, "ann", "correct horse")
+	u, err := b.Accounts.Authenticate(b.Ctx, "ann", "correct horse")
 	require.NoError(t, err)
-	require.Equal(t, b.customer, u.CustomerID)
+	require.Equal(t, b.Customer, u.CustomerID)
 	for _, tc := range [][2]string{{"ann", "wrong"}, {"nobody", ""}, {"", ""}, {"nobody", "correct horse"}} {
-		_, err = b.Authenticate(b.ctx, tc[0], tc[1])
+		_, err = b.Accounts.Authenticate(b.Ctx, tc[0], tc[1])
 		require.Equal(t, email.CodeUnauthorized, email.FailureCode(err), fmt.Sprint(tc))
 	}
 }

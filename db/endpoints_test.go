@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -16,35 +17,35 @@ func TestNobodyWakesAnEndpointThatIsLookedAfter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	e, _ := b.endpoint("email.completed")
-	one := b.accept(message("bob@x.test"))
-	require.Equal(t, 1, b.attempt(one.ID, 1, delivered).Webhooks)
-	first, _, err := b.ClaimForEmail(b.ctx, one.ID)
+	one := b.Accept(dbsetup.Message("bob@x.test"))
+	require.Equal(t, 1, b.Attempt(one.ID, 1, dbsetup.Delivered).Webhooks)
+	first, _, err := b.Webhooks.ClaimForEmail(b.Ctx, one.ID)
 	require.NoError(t, err)
 
-	two := b.accept(message("bob@x.test"))
-	require.Equal(t, 1, b.attempt(two.ID, 1, delivered).Webhooks)
-	due, others, err := b.ClaimForEmail(b.ctx, two.ID)
+	two := b.Accept(dbsetup.Message("bob@x.test"))
+	require.Equal(t, 1, b.Attempt(two.ID, 1, dbsetup.Delivered).Webhooks)
+	due, others, err := b.Webhooks.ClaimForEmail(b.Ctx, two.ID)
 	require.NoError(t, err)
 	require.Empty(t, due)
 	require.Equal(t, []string{e.ID}, others)
 
-	require.NoError(t, b.BeginRound(b.ctx, e.ID))
-	require.Zero(t, b.record(two.ID, 1).Webhooks, "FireWebhooks has nothing to do")
-	_, others, err = b.ClaimForEmail(b.ctx, two.ID)
+	require.NoError(t, b.Webhooks.BeginRound(b.Ctx, e.ID))
+	require.Zero(t, b.Record(two.ID, 1).Webhooks, "FireWebhooks has nothing to do")
+	_, others, err = b.Webhooks.ClaimForEmail(b.Ctx, two.ID)
 	require.NoError(t, err)
 	require.Empty(t, others)
-	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '3 seconds', lease_until = NULL")
+	b.Exec("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '3 seconds', lease_until = NULL")
 	require.Empty(t, b.overdue())
 	require.Equal(t, 2, b.backlog(e.ID).Waiting, "what came during the round is seen at its end")
 	require.Equal(t, []string{e.ID}, b.overdue())
-	_, others, err = b.ClaimForEmail(b.ctx, two.ID)
+	_, others, err = b.Webhooks.ClaimForEmail(b.Ctx, two.ID)
 	require.NoError(t, err)
 	require.Equal(t, []string{e.ID}, others, "and what comes later wakes the run")
 
 	b.settle(first[0].Delivery, endpoint.VerdictRetry, 503)
-	require.Zero(t, b.record(two.ID, 1).Webhooks)
+	require.Zero(t, b.Record(two.ID, 1).Webhooks)
 	require.Empty(t, b.overdue())
-	b.exec("UPDATE webhook_endpoints SET blocked_until = now() - interval '3 seconds'")
+	b.Exec("UPDATE webhook_endpoints SET blocked_until = now() - interval '3 seconds'")
 	require.Equal(t, []string{e.ID}, b.overdue(), "a run that was lost is made good")
 }
 
@@ -53,13 +54,13 @@ func TestOneEndpointThatIsDownHoldsNoOtherBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	down, _ := b.endpoint("email.completed")
-	b.exec("UPDATE webhook_endpoints SET failures = 1, failing_since = now(), blocked_until = now() + interval '1 hour' WHERE id = ?", down.ID)
-	first := b.accept(message("bob@x.test"))
-	require.Zero(t, b.attempt(first.ID, 1, delivered).Webhooks, "left alone")
+	b.Exec("UPDATE webhook_endpoints SET failures = 1, failing_since = now(), blocked_until = now() + interval '1 hour' WHERE id = ?", down.ID)
+	first := b.Accept(dbsetup.Message("bob@x.test"))
+	require.Zero(t, b.Attempt(first.ID, 1, dbsetup.Delivered).Webhooks, "left alone")
 	up, _ := b.endpoint("email.completed")
-	mail := b.accept(message("bob@x.test"))
-	require.Equal(t, 1, b.attempt(mail.ID, 1, delivered).Webhooks)
-	due, others, err := b.ClaimForEmail(b.ctx, mail.ID)
+	mail := b.Accept(dbsetup.Message("bob@x.test"))
+	require.Equal(t, 1, b.Attempt(mail.ID, 1, dbsetup.Delivered).Webhooks)
+	due, others, err := b.Webhooks.ClaimForEmail(b.Ctx, mail.ID)
 	require.NoError(t, err)
 	require.Empty(t, others)
 	require.Len(t, due, 1)
@@ -67,9 +68,9 @@ func TestOneEndpointThatIsDownHoldsNoOtherBack(t *testing.T) {
 }
 
 func (b *bench) overdue() []string {
-	b.t.Helper()
-	ids, err := b.OverdueEndpoints(b.ctx)
-	require.NoError(b.t, err)
+	b.T.Helper()
+	ids, err := b.Webhooks.OverdueEndpoints(b.Ctx)
+	require.NoError(b.T, err)
 	return ids
 }
 
@@ -80,13 +81,13 @@ func TestOverdueEndpointsAreFoundAmongMany(t *testing.T) {
 	for range 5 {
 		e, _ := b.endpoint()
 		for range 3 {
-			_, err := b.TestEndpoint(b.ctx, b.customer, e.ID)
+			_, err := b.Webhooks.TestEndpoint(b.Ctx, b.Customer, e.ID)
 			require.NoError(t, err)
 		}
 		want = append(want, e.ID)
 	}
 	require.Empty(t, b.overdue(), "not late yet")
-	b.exec("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '3 seconds'")
+	b.Exec("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '3 seconds'")
 	require.ElementsMatch(t, want, b.overdue())
 }
 
@@ -97,19 +98,19 @@ func TestCallsThatFailTogetherAreOneFailure(t *testing.T) {
 	b := setup(t)
 	e, _ := b.endpoint("email.completed")
 	for range 5 {
-		b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+		b.Attempt(b.Accept(dbsetup.Message("bob@x.test")).ID, 1, dbsetup.Delivered)
 	}
-	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 5)
+	due, err := b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 5)
 	require.NoError(t, err)
 	require.Len(t, due, 5)
 	for _, d := range due[:4] {
 		b.settle(d.Delivery, endpoint.VerdictRetry, 503)
 	}
-	got, err := b.Endpoint(b.ctx, b.customer, e.ID)
+	got, err := b.Webhooks.Endpoint(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, got.Failures)
-	require.NoError(t, b.SettleDelivery(b.ctx, due[4].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
-	got, err = b.Endpoint(b.ctx, b.customer, e.ID)
+	require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, due[4].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
+	got, err = b.Webhooks.Endpoint(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, got.Failures)
 	require.WithinDuration(t, time.Now().Add(time.Hour), got.BlockedUntil, 10*time.Second, "the longest wait holds")
@@ -120,20 +121,20 @@ func TestATestGoesBeforeAllThatWaits(t *testing.T) {
 	b := setup(t)
 	e, _ := b.endpoint("email.completed")
 	for range 3 {
-		b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+		b.Attempt(b.Accept(dbsetup.Message("bob@x.test")).ID, 1, dbsetup.Delivered)
 	}
-	due, err := b.ClaimForEndpoint(b.ctx, e.ID, 1)
+	due, err := b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 1)
 	require.NoError(t, err)
 	b.settle(due[0].Delivery, endpoint.VerdictRetry, 503)
-	tried, err := b.TestEndpoint(b.ctx, b.customer, e.ID)
+	tried, err := b.Webhooks.TestEndpoint(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), b.backlog(e.ID).NextAt, 2*time.Second)
-	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	due, err = b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 10)
 	require.NoError(t, err)
 	require.Len(t, due, 1)
 	require.Equal(t, tried.ID, due[0].Delivery.ID)
 	b.settle(due[0].Delivery, endpoint.VerdictDelivered, 200)
-	due, err = b.ClaimForEndpoint(b.ctx, e.ID, 10)
+	due, err = b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 10)
 	require.NoError(t, err)
 	require.Len(t, due, 2, "it is back: so is what waited, each at its time")
 }
@@ -142,11 +143,11 @@ func TestAFreshStart(t *testing.T) {
 	t.Parallel()
 	for name, restart := range map[string]func(*bench, endpoint.Endpoint) (endpoint.Endpoint, error){
 		"enabled": func(b *bench, e endpoint.Endpoint) (endpoint.Endpoint, error) {
-			return b.EnableEndpoint(b.ctx, b.customer, e.ID)
+			return b.Webhooks.EnableEndpoint(b.Ctx, b.Customer, e.ID)
 		},
 		"another URL": func(b *bench, e endpoint.Endpoint) (endpoint.Endpoint, error) {
 			e.URL = "https://b.test/in"
-			return b.UpdateEndpoint(b.ctx, e)
+			return b.Webhooks.UpdateEndpoint(b.Ctx, e)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,13 +155,13 @@ func TestAFreshStart(t *testing.T) {
 			b := setup(t)
 			e, _ := b.endpoint("email.completed")
 			for range 2 {
-				b.attempt(b.accept(message("bob@x.test")).ID, 1, delivered)
+				b.Attempt(b.Accept(dbsetup.Message("bob@x.test")).ID, 1, dbsetup.Delivered)
 			}
-			due, err := b.ClaimForEndpoint(b.ctx, e.ID, 2)
+			due, err := b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 2)
 			require.NoError(t, err)
 			b.settle(due[0].Delivery, endpoint.VerdictRetry, 503)
 			b.settle(due[1].Delivery, endpoint.VerdictGone, 410)
-			got, err := b.Endpoint(b.ctx, b.customer, e.ID)
+			got, err := b.Webhooks.Endpoint(b.Ctx, b.Customer, e.ID)
 			require.NoError(t, err)
 			require.True(t, got.Disabled)
 			got, err = restart(b, got)
@@ -171,7 +172,7 @@ func TestAFreshStart(t *testing.T) {
 			require.Zero(t, got.BlockedUntil)
 			require.Equal(t, 1, b.backlog(e.ID).Waiting)
 			if name == "enabled" {
-				due, err = b.ClaimForEndpoint(b.ctx, e.ID, 2)
+				due, err = b.Webhooks.ClaimForEndpoint(b.Ctx, e.ID, 2)
 				require.NoError(t, err)
 				require.Len(t, due, 1, "due at once")
 			}
@@ -182,45 +183,45 @@ func TestAFreshStart(t *testing.T) {
 func TestVoIPBINEndpointsAreToldAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	mail := b.accept(message("bob@x.test"))
-	b.attempt(mail.ID, 1, delivered)
-	e, _, err := b.CreateEndpoint(b.ctx, endpoint.Endpoint{CustomerID: b.customer, URL: "https://a.test/v", Method: "POST", Format: endpoint.FormatVoIPBIN, Events: []string{"email_updated"}})
+	mail := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Attempt(mail.ID, 1, dbsetup.Delivered)
+	e, _, err := b.Webhooks.CreateEndpoint(b.Ctx, endpoint.Endpoint{CustomerID: b.Customer, URL: "https://a.test/v", Method: "POST", Format: endpoint.FormatVoIPBIN, Events: []string{"email_updated"}})
 	require.NoError(t, err)
 	since, until := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	for range 2 {
-		n, err := b.Replay(b.ctx, b.customer, e.ID, since, until, nil)
+		n, err := b.Mail.Replay(b.Ctx, b.Customer, e.ID, since, until, nil)
 		require.NoError(t, err)
 		require.Equal(t, 2, n, "sending and completed")
 	}
-	require.Equal(t, 2, b.count("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = ? AND type = 'email_updated' AND position('Hi' in body) > 0", e.ID))
+	require.Equal(t, 2, b.Count("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = ? AND type = 'email_updated' AND position('Hi' in body) > 0", e.ID))
 }
 
 // TestAReplayOfManyEvents holds one connection, and few e-mails at a time.
 func TestAReplayOfManyEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	mail := b.accept(message("bob@x.test"))
-	b.exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, at)
+	mail := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, at)
 		SELECT gen_random_uuid(), email_id, customer_id, 100 + n, 'email.held', recipient_id, attempt, at FROM email_events, generate_series(1, 1200) AS n WHERE email_id = ?`, mail.ID)
 	e, _ := b.endpoint("email.held")
-	n, err := b.Replay(b.ctx, b.customer, e.ID, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil)
+	n, err := b.Mail.Replay(b.Ctx, b.Customer, e.ID, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil)
 	require.NoError(t, err)
 	require.Equal(t, 1200, n)
-	b.exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, at)
+	b.Exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, attempt, at)
 		SELECT gen_random_uuid(), email_id, customer_id, 2000 + n, 'email.held', recipient_id, attempt, at FROM email_events, generate_series(1, 9000) AS n WHERE email_id = ? AND type = 'email.queued'`, mail.ID)
-	_, err = b.Replay(b.ctx, b.customer, e.ID, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil)
+	_, err = b.Mail.Replay(b.Ctx, b.Customer, e.ID, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err), "10,200 are too many")
-	require.Equal(t, 1200, b.count("SELECT count(*) FROM webhook_deliveries"))
+	require.Equal(t, 1200, b.Count("SELECT count(*) FROM webhook_deliveries"))
 }
 
 func TestOwnEndpointsAreListedBeforeCallbacks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	m := message("bob@x.test")
+	m := dbsetup.Message("bob@x.test")
 	m.CallbackURL = "https://a.test/done"
-	b.accept(m)
+	b.Accept(m)
 	e, _ := b.endpoint()
-	es, err := b.Endpoints(b.ctx, b.customer)
+	es, err := b.Webhooks.Endpoints(b.Ctx, b.Customer)
 	require.NoError(t, err)
 	require.Len(t, es, 2)
 	require.Equal(t, e.ID, es[0].ID, "however many callbacks were first")
@@ -232,9 +233,9 @@ func TestSecretsAreBounded(t *testing.T) {
 	b := setup(t)
 	e, _ := b.endpoint()
 	for range 9 {
-		_, _, err := b.RotateSecret(b.ctx, b.customer, e.ID)
+		_, _, err := b.Webhooks.RotateSecret(b.Ctx, b.Customer, e.ID)
 		require.NoError(t, err)
 	}
-	_, _, err := b.RotateSecret(b.ctx, b.customer, e.ID)
+	_, _, err := b.Webhooks.RotateSecret(b.Ctx, b.Customer, e.ID)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err))
 }

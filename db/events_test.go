@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 )
 
@@ -23,7 +24,7 @@ func TestTheFeedNeverSkips(t *testing.T) {
 		t.Helper()
 		n := 0
 		for {
-			es, next, err := b.Feed(b.ctx, b.customer, place, 2)
+			es, next, err := b.Mail.Feed(b.Ctx, b.Customer, place, 2)
 			require.NoError(t, err)
 			for _, e := range es {
 				seen = append(seen, e.EmailID+string(e.Type))
@@ -40,32 +41,32 @@ func TestTheFeedNeverSkips(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool { read(); return len(seen) == n }, time.Minute, 5*time.Millisecond)
 	}
-	e := b.accept(message("bob@x.test"))
+	e := b.Accept(dbsetup.Message("bob@x.test"))
 	soon(1)
 
 	// A slow transaction takes its number, then waits.
-	slow, err := b.raw.BeginTx(b.ctx, nil)
+	slow, err := b.Raw.BeginTx(b.Ctx, nil)
 	require.NoError(t, err)
 	insert := func(tx bun.IDB, sequence int) {
 		t.Helper()
-		_, err := tx.ExecContext(b.ctx, "INSERT INTO email_events (id, email_id, customer_id, sequence, type, at) VALUES (?, ?, ?, ?, ?, now())",
-			uuid.Must(uuid.NewV7()).String(), e.ID, b.customer, sequence, email.EventSending)
+		_, err := tx.ExecContext(b.Ctx, "INSERT INTO email_events (id, email_id, customer_id, sequence, type, at) VALUES (?, ?, ?, ?, ?, now())",
+			uuid.Must(uuid.NewV7()).String(), e.ID, b.Customer, sequence, email.EventSending)
 		require.NoError(t, err)
 	}
 	insert(slow, 2)
-	fast := b.accept(message("bob@x.test"))
+	fast := b.Accept(dbsetup.Message("bob@x.test"))
 	require.Zero(t, read(), "what began later waits for it")
 	require.NoError(t, slow.Commit())
 	soon(3)
 	require.Equal(t, []string{e.ID + "email.queued", e.ID + "email.sending", fast.ID + "email.queued"}, seen)
 
-	other, _, err := b.CreateCustomer(b.ctx, "Other", "", "")
+	other, _, err := b.Accounts.CreateCustomer(b.Ctx, "Other", "", "")
 	require.NoError(t, err)
-	es, _, err := b.Feed(b.ctx, other.ID, "", 10)
+	es, _, err := b.Mail.Feed(b.Ctx, other.ID, "", 10)
 	require.NoError(t, err)
 	require.Empty(t, es)
 	for _, bad := range []string{"x", "5", "5-x", "-1-" + uuid.NewString(), "99999999999999999999999-" + uuid.NewString()} {
-		_, _, err = b.Feed(b.ctx, b.customer, bad, 10)
+		_, _, err = b.Mail.Feed(b.Ctx, b.Customer, bad, 10)
 		require.Equal(t, email.CodeInvalidRequest, email.FailureCode(err), bad)
 	}
 }
@@ -73,14 +74,14 @@ func TestTheFeedNeverSkips(t *testing.T) {
 func TestTheFeedUnderConcurrentWriters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ctx, cancel := context.WithCancel(b.ctx)
+	ctx, cancel := context.WithCancel(b.Ctx)
 	done := make(chan int)
 	go func() {
 		defer cancel()
 		var ids []string
 		for range 20 {
-			e := b.accept(message("bob@x.test"))
-			b.attempt(e.ID, 1, delivered)
+			e := b.Accept(dbsetup.Message("bob@x.test"))
+			b.Attempt(e.ID, 1, dbsetup.Delivered)
 			ids = append(ids, e.ID)
 		}
 		done <- len(ids)
@@ -88,7 +89,7 @@ func TestTheFeedUnderConcurrentWriters(t *testing.T) {
 	seen := map[string]int64{}
 	place := ""
 	read := func() {
-		es, next, err := b.Feed(b.ctx, b.customer, place, 7)
+		es, next, err := b.Mail.Feed(b.Ctx, b.Customer, place, 7)
 		require.NoError(t, err)
 		place = next
 		for _, e := range es {

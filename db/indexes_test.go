@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/delivery"
@@ -42,32 +43,32 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
 	b := setupOn(t, url)
-	require.NoError(t, dbtest.Fill(b.ctx, url, b.customer, oldEmails(t)))
+	require.NoError(t, dbtest.Fill(b.Ctx, url, b.Customer, oldEmails(t)))
 	var hook string
-	require.NoError(t, b.raw.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ?", b.customer).Scan(b.ctx, &hook))
-	b.exec("UPDATE webhook_endpoints SET url = 'https://x.test/', disabled_at = NULL, disabled_reason = '' WHERE id = ?", hook)
+	require.NoError(t, b.Raw.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ?", b.Customer).Scan(b.Ctx, &hook))
+	b.Exec("UPDATE webhook_endpoints SET url = 'https://x.test/', disabled_at = NULL, disabled_reason = '' WHERE id = ?", hook)
 	// What is still to be done: some of everything.
 	var waiting []string
 	for range 20 {
-		waiting = append(waiting, b.accept(message("new@example1.test")).ID)
+		waiting = append(waiting, b.Accept(dbsetup.Message("new@example1.test")).ID)
 	}
-	b.exec("UPDATE outbox SET lease_until = now() - interval '1 minute'")
-	b.exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", waiting[0])
-	b.exec("UPDATE emails SET paused = true WHERE id = ?", waiting[1])
-	b.exec("UPDATE emails SET status = 'bounced', next_action_at = NULL WHERE id = ?", waiting[2])
-	b.exec("ANALYZE")
-	old := b.get(waiting[5])
-	_, page, err := b.Emails(b.ctx, b.customer, email.Filter{}, email.Cursor{}, 100)
+	b.Exec("UPDATE outbox SET lease_until = now() - interval '1 minute'")
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", waiting[0])
+	b.Exec("UPDATE emails SET paused = true WHERE id = ?", waiting[1])
+	b.Exec("UPDATE emails SET status = 'bounced', next_action_at = NULL WHERE id = ?", waiting[2])
+	b.Exec("ANALYZE")
+	old := b.Get(waiting[5])
+	_, page, err := b.Mail.Emails(b.Ctx, b.Customer, email.Filter{}, email.Cursor{}, 100)
 	require.NoError(t, err)
 
-	list := func(f email.Filter) func(*db.Store) error {
-		return func(s *db.Store) error {
-			_, _, err := s.Emails(b.ctx, b.customer, f, email.Cursor{}, 100)
+	list := func(f email.Filter) func(*db.DB) error {
+		return func(s *db.DB) error {
+			_, _, err := s.Mail.Emails(b.Ctx, b.Customer, f, email.Cursor{}, 100)
 			return err
 		}
 	}
 	var wrong []string
-	for name, ask := range map[string]func(*db.Store) error{
+	for name, ask := range map[string]func(*db.DB) error{
 		"a list":                      list(email.Filter{}),
 		"a list by status":            list(email.Filter{Statuses: []email.Status{email.StatusDelivered}}),
 		"a list of what is open":      list(email.Filter{Statuses: []email.Status{email.StatusQueued, email.StatusSending}}),
@@ -75,55 +76,61 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 		"a list by recipient":         list(email.Filter{To: "new@example1.test"}),
 		"a list by recipient, of few": list(email.Filter{To: "customer17@example17.test"}),
 		"a list by tag, of none":      list(email.Filter{Tag: "nobody"}),
-		"the next page": func(s *db.Store) error {
-			_, _, err := s.Emails(b.ctx, b.customer, email.Filter{}, *page, 100)
+		"the next page": func(s *db.DB) error {
+			_, _, err := s.Mail.Emails(b.Ctx, b.Customer, email.Filter{}, *page, 100)
 			return err
 		},
-		"one e-mail":          func(s *db.Store) error { _, err := s.Email(b.ctx, b.customer, old.ID); return err },
-		"an e-mail's events":  func(s *db.Store) error { _, _, err := s.EmailEvents(b.ctx, b.customer, old.ID, 0); return err },
-		"an e-mail's journal": func(s *db.Store) error { _, _, err := s.Attempts(b.ctx, b.customer, old.ID, 0); return err },
-		"the feed":            func(s *db.Store) error { _, _, err := s.Feed(b.ctx, b.customer, "", 100); return err },
-		"deliveries": func(s *db.Store) error {
-			_, _, err := s.Deliveries(b.ctx, b.customer, hook, "", email.Cursor{}, 100)
+		"one e-mail":          func(s *db.DB) error { _, err := s.Mail.Email(b.Ctx, b.Customer, old.ID); return err },
+		"an e-mail's events":  func(s *db.DB) error { _, _, err := s.Mail.EmailEvents(b.Ctx, b.Customer, old.ID, 0); return err },
+		"an e-mail's journal": func(s *db.DB) error { _, _, err := s.Mail.Attempts(b.Ctx, b.Customer, old.ID, 0); return err },
+		"the feed":            func(s *db.DB) error { _, _, err := s.Mail.Feed(b.Ctx, b.Customer, "", 100); return err },
+		"deliveries": func(s *db.DB) error {
+			_, _, err := s.Webhooks.Deliveries(b.Ctx, b.Customer, hook, "", email.Cursor{}, 100)
 			return err
 		},
-		"a day's statistics": func(s *db.Store) error {
-			_, err := s.Stats(b.ctx, b.customer, email.Filter{CreatedFrom: time.Now().Add(-time.Hour)})
+		"a day's statistics": func(s *db.DB) error {
+			_, err := s.Mail.Stats(b.Ctx, b.Customer, email.Filter{CreatedFrom: time.Now().Add(-time.Hour)})
 			return err
 		},
-		"the backlog":                  func(s *db.Store) error { _, err := s.Backlog(b.ctx); return err },
-		"the sweep of starts":          func(s *db.Store) error { _, err := s.ClaimStarts(b.ctx, uuid.NewString(), time.Minute, 5); return err },
-		"the sweep of what is overdue": func(s *db.Store) error { _, err := s.ClaimOverdue(b.ctx, 5); return err },
-		"the sweep of pauses":          func(s *db.Store) error { _, err := s.ClaimUnpaused(b.ctx, 5); return err },
-		"the sweep of batches":         func(s *db.Store) error { _, err := s.ClaimBatches(b.ctx, uuid.NewString(), time.Minute, 5); return err },
-		"the sweep of endpoints":       func(s *db.Store) error { _, err := s.OverdueEndpoints(b.ctx); return err },
-		"an e-mail's deliveries":       func(s *db.Store) error { _, _, err := s.ClaimForEmail(b.ctx, waiting[6]); return err },
-		"an endpoint's deliveries":     func(s *db.Store) error { _, err := s.ClaimForEndpoint(b.ctx, hook, 5); return err },
-		"an endpoint's backlog":        func(s *db.Store) error { _, err := s.EndpointBacklog(b.ctx, hook); return err },
-		"waiting for a verdict":        func(s *db.Store) error { _, err := s.Settled(b.ctx, waiting); return err },
-		"a whole life": func(s *db.Store) error {
-			life := &bench{Store: s, t: t, ctx: b.ctx, customer: b.customer}
-			e := life.accept(message("new@example1.test"))
-			if _, err := s.Plan(b.ctx, e.ID); err != nil {
+		"the backlog": func(s *db.DB) error { _, err := s.Mail.Backlog(b.Ctx); return err },
+		"the sweep of starts": func(s *db.DB) error {
+			_, err := s.Mail.ClaimStarts(b.Ctx, uuid.NewString(), time.Minute, 5)
+			return err
+		},
+		"the sweep of what is overdue": func(s *db.DB) error { _, err := s.Mail.ClaimOverdue(b.Ctx, 5); return err },
+		"the sweep of pauses":          func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, 5); return err },
+		"the sweep of batches": func(s *db.DB) error {
+			_, err := s.Mail.ClaimBatches(b.Ctx, uuid.NewString(), time.Minute, 5)
+			return err
+		},
+		"the sweep of endpoints":   func(s *db.DB) error { _, err := s.Webhooks.OverdueEndpoints(b.Ctx); return err },
+		"an e-mail's deliveries":   func(s *db.DB) error { _, _, err := s.Webhooks.ClaimForEmail(b.Ctx, waiting[6]); return err },
+		"an endpoint's deliveries": func(s *db.DB) error { _, err := s.Webhooks.ClaimForEndpoint(b.Ctx, hook, 5); return err },
+		"an endpoint's backlog":    func(s *db.DB) error { _, err := s.Webhooks.EndpointBacklog(b.Ctx, hook); return err },
+		"waiting for a verdict":    func(s *db.DB) error { _, err := s.Mail.Settled(b.Ctx, waiting); return err },
+		"a whole life": func(s *db.DB) error {
+			life := &bench{&dbsetup.Bench{DB: s, T: t, Ctx: b.Ctx, Customer: b.Customer}}
+			e := life.Accept(dbsetup.Message("new@example1.test"))
+			if _, err := s.Mail.Plan(b.Ctx, e.ID); err != nil {
 				return err
 			}
-			if _, err := s.Message(b.ctx, e.ID); err != nil {
+			if _, err := s.Mail.Message(b.Ctx, e.ID); err != nil {
 				return err
 			}
-			life.attempt(e.ID, 1, delivered)
+			life.Attempt(e.ID, 1, dbsetup.Delivered)
 			return nil
 		},
-		"many at once": func(s *db.Store) error {
+		"many at once": func(s *db.DB) error {
 			var reqs []delivery.OpenRequest
 			var recs []delivery.RecordStatusInput
 			for _, id := range waiting[8:] {
-				reqs = append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: testRelay})
+				reqs = append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: dbsetup.Relay})
 				recs = append(recs, delivery.RecordStatusInput{EmailID: id})
 			}
-			if _, err := s.OpenMany(b.ctx, reqs); err != nil {
+			if _, err := s.Mail.OpenMany(b.Ctx, reqs); err != nil {
 				return err
 			}
-			_, err := s.RecordMany(b.ctx, recs)
+			_, err := s.Mail.RecordMany(b.Ctx, recs)
 			return err
 		},
 	} {
@@ -152,21 +159,21 @@ type tableReads struct{ full, rows int }
 
 // sessions are those of stores.
 func (b *bench) sessions() int {
-	b.t.Helper()
-	return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider'")
+	b.T.Helper()
+	return b.Count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider'")
 }
 
 // reads asks for the large tables.
 func (b *bench) reads() map[string]tableReads {
-	b.t.Helper()
+	b.T.Helper()
 	var rows []struct {
 		Relname string
 		Full    int
 		Rows    int
 	}
-	require.NoError(b.t, b.raw.NewRaw(`SELECT relname, coalesce(seq_scan, 0) AS full, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
-		WHERE relname IN ('emails', 'recipients', 'contents', 'delivery_attempts', 'email_events', 'webhook_deliveries')`).Scan(b.ctx, &rows))
-	require.Len(b.t, rows, 6)
+	require.NoError(b.T, b.Raw.NewRaw(`SELECT relname, coalesce(seq_scan, 0) AS full, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
+		WHERE relname IN ('emails', 'recipients', 'contents', 'delivery_attempts', 'email_events', 'webhook_deliveries')`).Scan(b.Ctx, &rows))
+	require.Len(b.T, rows, 6)
 	out := map[string]tableReads{}
 	for _, r := range rows {
 		out[r.Relname] = tableReads{r.Full, r.Rows}
@@ -183,50 +190,50 @@ func TestPlansOutliveSmallTables(t *testing.T) {
 	sessions := young.sessions()
 	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 1})
 	require.NoError(t, err)
-	b := &bench{Store: store, t: t, ctx: young.ctx, customer: young.customer, raw: young.raw}
+	b := &bench{&dbsetup.Bench{DB: store, T: t, Ctx: young.Ctx, Customer: young.Customer, Raw: young.Raw}}
 	lives := func() {
-		alone := b.accept(message("a@x.test"))
-		_, err := b.Plan(b.ctx, alone.ID)
+		alone := b.Accept(dbsetup.Message("a@x.test"))
+		_, err := b.Mail.Plan(b.Ctx, alone.ID)
 		require.NoError(t, err)
-		_, err = b.Message(b.ctx, alone.ID)
+		_, err = b.Mail.Message(b.Ctx, alone.ID)
 		require.NoError(t, err)
-		owner, o := b.open(alone.ID, 1)
+		owner, o := b.Open(alone.ID, 1)
 		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		end := func(owner string, ids ...string) {
 			var marks []delivery.Mark
 			var endings []delivery.Ending
 			var recs []delivery.RecordStatusInput
 			for _, id := range ids {
-				marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
-				endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+				marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, MessageSHA256: "5e", MessageBytes: 5})
+				endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
 				recs = append(recs, delivery.RecordStatusInput{EmailID: id, Attempt: 1})
 			}
 			for _, patch := range []func() ([]bool, error){
-				func() ([]bool, error) { return b.MarkSent(b.ctx, marks) },
-				func() ([]bool, error) { return b.Finish(b.ctx, endings) },
+				func() ([]bool, error) { return b.Mail.MarkSent(b.Ctx, marks) },
+				func() ([]bool, error) { return b.Mail.Finish(b.Ctx, endings) },
 			} {
 				ours, err := patch()
 				require.NoError(t, err)
 				require.NotContains(t, ours, false)
 			}
-			_, err = b.RecordMany(b.ctx, recs)
+			_, err = b.Mail.RecordMany(b.Ctx, recs)
 			require.NoError(t, err)
 		}
 		end(owner, alone.ID)
 		var ids []string
 		var reqs []delivery.OpenRequest
 		for range 3 {
-			id := b.accept(message("a@x.test")).ID
-			ids, reqs = append(ids, id), append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+			id := b.Accept(dbsetup.Message("a@x.test")).ID
+			ids, reqs = append(ids, id), append(reqs, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
 		}
-		_, err = b.OpenMany(b.ctx, reqs)
+		_, err = b.Mail.OpenMany(b.Ctx, reqs)
 		require.NoError(t, err)
 		end(owner, ids...)
 	}
 	for range 6 {
 		lives()
 	}
-	require.NoError(t, dbtest.FillUnseen(b.ctx, url, b.customer, oldEmails(t)))
+	require.NoError(t, dbtest.FillUnseen(b.Ctx, url, b.Customer, oldEmails(t)))
 	before := b.reads()
 	lives()
 	require.NoError(t, store.Close())

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/internal/delivery"
 )
 
@@ -21,16 +22,16 @@ func TestMarksAreCommittedTogether(t *testing.T) {
 		if i == taken {
 			owner = uuid.NewString()
 		}
-		return delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5}
+		return delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, MessageSHA256: "5e", MessageBytes: 5}
 	}
 	marks := make([]delivery.Mark, n)
 	for i := range marks {
-		id := b.accept(message("a@x.test")).ID
-		owner, o := b.open(id, 1)
+		id := b.Accept(dbsetup.Message("a@x.test")).ID
+		owner, o := b.Open(id, 1)
 		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		marks[i] = mark(i, id, owner)
 	}
-	tx, err := b.raw.BeginTx(b.ctx, nil)
+	tx, err := b.Raw.BeginTx(b.Ctx, nil)
 	require.NoError(t, err)
 	_, err = tx.Exec("SELECT 1 FROM delivery_attempts WHERE email_id = ? FOR UPDATE", marks[0].EmailID)
 	require.NoError(t, err)
@@ -43,32 +44,32 @@ func TestMarksAreCommittedTogether(t *testing.T) {
 	ask := func(ctx context.Context, i int) chan answer {
 		out := make(chan answer, 1)
 		go func() {
-			ours, err := b.MarkSent(ctx, marks[i:i+1])
+			ours, err := b.Mail.MarkSent(ctx, marks[i:i+1])
 			out <- answer{ours, err}
 		}()
 		return out
 	}
-	answers[0] = ask(b.ctx, 0)
+	answers[0] = ask(b.Ctx, 0)
 	require.Eventually(t, func() bool {
-		return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+		return b.Count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
 	}, 30*time.Second, 5*time.Millisecond, "the first waits for the row")
-	ended, cancel := context.WithCancel(b.ctx)
+	ended, cancel := context.WithCancel(b.Ctx)
 	cancel()
 	require.ErrorIs(t, (<-ask(ended, 1)).err, context.Canceled, "who has gone is told so")
-	b.MarksWait(t, 0)
+	b.Mail.MarksWait(t, 0)
 	for i := 1; i < n; i++ {
-		answers[i] = ask(b.ctx, i)
+		answers[i] = ask(b.Ctx, i)
 	}
-	b.MarksWait(t, n-1)
+	b.Mail.MarksWait(t, n-1)
 	require.NoError(t, tx.Rollback())
 	for i, out := range answers {
 		require.Equal(t, answer{ours: []bool{i != taken}}, <-out, "each has its own answer")
 	}
-	require.Equal(t, n-1, b.count("SELECT count(*) FROM delivery_attempts WHERE phase = 'data_sent'"))
-	require.Equal(t, 2, b.count("SELECT count(DISTINCT xmin::text) FROM delivery_attempts WHERE phase = 'data_sent'"), "transactions")
+	require.Equal(t, n-1, b.Count("SELECT count(*) FROM delivery_attempts WHERE phase = 'data_sent'"))
+	require.Equal(t, 2, b.Count("SELECT count(DISTINCT xmin::text) FROM delivery_attempts WHERE phase = 'data_sent'"), "transactions")
 
 	require.NoError(t, b.Close())
-	_, err = b.MarkSent(b.ctx, marks[:1])
+	_, err = b.Mail.MarkSent(b.Ctx, marks[:1])
 	require.Error(t, err)
 }
 
@@ -78,8 +79,8 @@ func TestTheJournalKnowsOwnersApart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, first := range []bool{true, false} {
-		id := b.accept(message("a@x.test")).ID
-		mine, o := b.open(id, 1)
+		id := b.Accept(dbsetup.Message("a@x.test")).ID
+		mine, o := b.Open(id, 1)
 		require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		owners, want := []string{mine, uuid.NewString()}, []bool{true, false}
 		if !first {
@@ -89,13 +90,13 @@ func TestTheJournalKnowsOwnersApart(t *testing.T) {
 		var marks []delivery.Mark
 		var endings []delivery.Ending
 		for _, owner := range owners {
-			marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay, MessageSHA256: "5e", MessageBytes: 5})
-			endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: testRelay})
+			marks = append(marks, delivery.Mark{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, MessageSHA256: "5e", MessageBytes: 5})
+			endings = append(endings, delivery.Ending{EmailID: id, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
 		}
-		ours, err := b.MarkSent(b.ctx, marks)
+		ours, err := b.Mail.MarkSent(b.Ctx, marks)
 		require.NoError(t, err)
 		require.Equal(t, want, ours)
-		ours, err = b.Finish(b.ctx, endings)
+		ours, err = b.Mail.Finish(b.Ctx, endings)
 		require.NoError(t, err)
 		require.Equal(t, want, ours)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -31,16 +32,16 @@ type content struct {
 }
 
 func (b *bench) content() content {
-	b.t.Helper()
+	b.T.Helper()
 	c := content{map[string]int64{}, map[string][]string{}}
 	var columns []struct{ TableName, ColumnName string }
-	require.NoError(b.t, b.raw.NewRaw(`SELECT table_name, column_name FROM information_schema.columns
-		WHERE table_schema = 'public' AND table_name NOT LIKE 'schema_migration%'`).Scan(b.ctx, &columns))
+	require.NoError(b.T, b.Raw.NewRaw(`SELECT table_name, column_name FROM information_schema.columns
+		WHERE table_schema = 'public' AND table_name NOT LIKE 'schema_migration%'`).Scan(b.Ctx, &columns))
 	for _, col := range columns {
 		c.columns[col.TableName] = append(c.columns[col.TableName], col.ColumnName)
 	}
 	for table := range c.columns {
-		c.rows[table] = int64(b.count("SELECT count(*) FROM " + table))
+		c.rows[table] = int64(b.Count("SELECT count(*) FROM " + table))
 	}
 	return c
 }
@@ -62,20 +63,20 @@ func without(before, after []string) (gone []string) {
 // finishedMail leaves rows of every kind, of which earlier schemas cannot hold all,
 // and no mail that is not finished.
 func (b *bench) finishedMail() {
-	b.t.Helper()
-	m := message("bob@x.test", "eve@y.test")
-	m.Attachments = []email.Attachment{{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a"}, reference(b.storeFile([]byte("x")))}
+	b.T.Helper()
+	m := dbsetup.Message("bob@x.test", "eve@y.test")
+	m.Attachments = []email.Attachment{{ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a"}, dbsetup.Reference(b.StoreFile([]byte("x")))}
 	m.CallbackURL = "https://hooks.test/a"
-	canceled := b.accept(m)
-	require.NoError(b.t, b.control(canceled.ID, email.ActionCancel))
-	sent := b.accept(message("bob@x.test"))
-	b.attempt(sent.ID, 1, delivered)
-	_, _, err := b.CreateEndpoint(b.ctx, endpoint.Endpoint{CustomerID: b.customer, URL: "https://hooks.test/b", Method: "POST",
+	canceled := b.Accept(m)
+	require.NoError(b.T, b.Control(canceled.ID, email.ActionCancel))
+	sent := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Attempt(sent.ID, 1, dbsetup.Delivered)
+	_, _, err := b.Webhooks.CreateEndpoint(b.Ctx, endpoint.Endpoint{CustomerID: b.Customer, URL: "https://hooks.test/b", Method: "POST",
 		Format: endpoint.FormatStandard, Events: endpoint.DefaultEvents(endpoint.FormatStandard)})
-	require.NoError(b.t, err)
-	b.exec("INSERT INTO pauses (scope, reason) VALUES ('installation', 'test')")
-	b.exec("UPDATE emails SET paused_relay = 'primary' WHERE id = ?", sent.ID)
-	require.Zero(b.t, b.count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
+	require.NoError(b.T, err)
+	b.Exec("INSERT INTO pauses (scope, reason) VALUES ('installation', 'test')")
+	b.Exec("UPDATE emails SET paused_relay = 'primary' WHERE id = ?", sent.ID)
+	require.Zero(b.T, b.Count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
 }
 
 // Each step is taken back alone, also where an earlier version applied all of them
@@ -85,7 +86,7 @@ func TestMigrationsAreTakenBackOneByOne(t *testing.T) {
 	url, ctx := dbtest.URL(t), t.Context()
 	b := setupOn(t, url)
 	b.finishedMail()
-	b.exec("UPDATE schema_migrations SET group_id = 1")
+	b.Exec("UPDATE schema_migrations SET group_id = 1")
 	names := migrationFiles(t)
 	for i := len(names) - 1; i >= 0; i-- {
 		before := b.content()
@@ -153,7 +154,7 @@ func TestMigrationsAreTakenBackOneByOne(t *testing.T) {
 		require.False(t, m.AppliedAt.IsZero())
 	}
 	require.NoError(t, b.Ready(ctx))
-	require.Equal(t, len(names), b.count("SELECT count(DISTINCT group_id) FROM schema_migrations"), "an earlier version takes back one, too")
+	require.Equal(t, len(names), b.Count("SELECT count(DISTINCT group_id) FROM schema_migrations"), "an earlier version takes back one, too")
 }
 
 func TestNothingIsTakenBackWhileMailIsOpen(t *testing.T) {
@@ -163,8 +164,8 @@ func TestNothingIsTakenBackWhileMailIsOpen(t *testing.T) {
 	plan, err := db.PlanDown(ctx, url)
 	require.NoError(t, err)
 	require.Zero(t, plan.Unfinished)
-	queued, sending := b.accept(message("bob@x.test")), b.accept(message("bob@x.test"))
-	b.open(sending.ID, 1)
+	queued, sending := b.Accept(dbsetup.Message("bob@x.test")), b.Accept(dbsetup.Message("bob@x.test"))
+	b.Open(sending.ID, 1)
 	before := b.content()
 	plan, err = db.PlanDown(ctx, url)
 	require.NoError(t, err)
@@ -179,7 +180,7 @@ func TestNothingIsTakenBackWhileMailIsOpen(t *testing.T) {
 	ms, err := db.MigrationStatus(ctx, url)
 	require.NoError(t, err)
 	require.Equal(t, len(ms), ms[len(ms)-1].Step, "it is still applied")
-	require.Equal(t, queued.ID, b.get(queued.ID).ID)
+	require.Equal(t, queued.ID, b.Get(queued.ID).ID)
 }
 
 // What a newer version applied is listed, left alone, and keeps older steps from
@@ -188,7 +189,7 @@ func TestMigrationsOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()
 	b := setupOn(t, url)
-	b.exec("INSERT INTO schema_migrations (name, group_id) VALUES ('9000', 9000)")
+	b.Exec("INSERT INTO schema_migrations (name, group_id) VALUES ('9000', 9000)")
 	applied, err := db.MigrateUp(ctx, url)
 	require.NoError(t, err)
 	require.Empty(t, applied)

@@ -68,6 +68,11 @@ func appendRun(runs []delivery.Start, run delivery.Start) []delivery.Start {
 	return append(runs, run)
 }
 
+// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken.
+func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
+	return s.webhooks.OverdueEndpoints(ctx)
+}
+
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
 const housekeepBatch = 5000
 

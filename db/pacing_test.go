@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/delivery"
@@ -23,100 +24,100 @@ func paced(t *testing.T, rates delivery.Rates) *bench {
 }
 
 func broadcast(to ...string) email.Message {
-	m := message(to...)
+	m := dbsetup.Message(to...)
 	m.Stream = email.StreamBroadcast
 	return m
 }
 
 // openMany asks for attempts at all of them in one transaction.
 func (b *bench) openMany(attempt int, ids ...string) []delivery.Opening {
-	b.t.Helper()
+	b.T.Helper()
 	reqs := make([]delivery.OpenRequest, len(ids))
 	for i, id := range ids {
-		reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempt, Owner: uuid.NewString(), Relay: testRelay}
+		reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempt, Owner: uuid.NewString(), Relay: dbsetup.Relay}
 	}
-	os, err := b.Open(b.ctx, reqs)
-	require.NoError(b.t, err)
+	os, err := b.Mail.Open(b.Ctx, reqs)
+	require.NoError(b.T, err)
 	return os
 }
 
 // pass makes so much time pass for everything that waits for its turn.
 func (b *bench) pass(d time.Duration) {
-	b.t.Helper()
+	b.T.Helper()
 	s := d.Seconds()
-	b.exec("UPDATE rates SET next_at = next_at - ? * interval '1 second', queue_at = queue_at - ? * interval '1 second'", s, s)
-	b.exec(`UPDATE recipients SET next_attempt_at = next_attempt_at - ? * interval '1 second',
+	b.Exec("UPDATE rates SET next_at = next_at - ? * interval '1 second', queue_at = queue_at - ? * interval '1 second'", s, s)
+	b.Exec(`UPDATE recipients SET next_attempt_at = next_attempt_at - ? * interval '1 second',
 		turn = CASE WHEN turn->>'at' IS NOT NULL THEN jsonb_set(turn, '{at}', to_jsonb((turn->>'at')::timestamptz - ? * interval '1 second')) ELSE turn END`, s, s)
-	b.exec("UPDATE emails SET next_action_at = next_action_at - ? * interval '1 second', throttled_until = throttled_until - ? * interval '1 second'", s, s)
+	b.Exec("UPDATE emails SET next_action_at = next_action_at - ? * interval '1 second', throttled_until = throttled_until - ? * interval '1 second'", s, s)
 }
 
 // nextPlace is the first place of a domain's rate that nobody has.
 func (b *bench) nextPlace(domain string) (at time.Time) {
-	b.t.Helper()
-	require.NoError(b.t, b.raw.QueryRowContext(b.ctx, "SELECT next_at FROM rates WHERE name = ?", string(email.RecipientRate(domain))).Scan(&at))
+	b.T.Helper()
+	require.NoError(b.T, b.Raw.QueryRowContext(b.Ctx, "SELECT next_at FROM rates WHERE name = ?", string(email.RecipientRate(domain))).Scan(&at))
 	return at
 }
 
 func TestARecipientsDomainHasARate(t *testing.T) {
 	t.Parallel()
 	b := paced(t, delivery.Rates{"slow.test": 10 * time.Minute})
-	first := b.accept(message("a@slow.test"))
-	second := b.accept(message("b@slow.test"))
-	other := b.accept(message("c@free.test"))
-	_, o := b.open(first.ID, 1)
+	first := b.Accept(dbsetup.Message("a@slow.test"))
+	second := b.Accept(dbsetup.Message("b@slow.test"))
+	other := b.Accept(dbsetup.Message("c@free.test"))
+	_, o := b.Open(first.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 	place := b.nextPlace("slow.test")
-	_, o = b.open(second.ID, 1)
+	_, o = b.Open(second.ID, 1)
 	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
 	require.Equal(t, email.RecipientRate("slow.test"), o.State.ThrottledBy)
 	require.True(t, place.Equal(o.State.NextAt), "one pace behind the first")
-	got := b.get(second.ID)
+	got := b.Get(second.ID)
 	require.Equal(t, email.StatusQueued, got.Status, "no recipient was touched")
 	require.Equal(t, email.DetailThrottled, got.Detail)
 	require.Equal(t, o.State.NextAt, got.NextAttemptAt)
-	require.Equal(t, 0, b.count("SELECT count(*) FROM outbox WHERE email_id = ?", second.ID), "it has a run, and that has a timer")
-	_, o = b.open(other.ID, 1)
+	require.Equal(t, 0, b.Count("SELECT count(*) FROM outbox WHERE email_id = ?", second.ID), "it has a run, and that has a timer")
+	_, o = b.Open(other.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict, "others have no rate")
 
-	_, again := b.open(second.ID, 1)
+	_, again := b.Open(second.ID, 1)
 	require.Equal(t, got.NextAttemptAt, again.State.NextAt, "who comes early keeps the place")
 	b.pass(10 * time.Minute)
-	plan, err := b.Plan(b.ctx, second.ID)
+	plan, err := b.Mail.Plan(b.Ctx, second.ID)
 	require.NoError(t, err)
 	require.Empty(t, plan.State.Waiting)
-	_, o = b.open(second.ID, 1)
+	_, o = b.Open(second.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict, "it needs no second place")
-	require.Equal(t, email.Detail(""), b.get(second.ID).Detail)
+	require.Equal(t, email.Detail(""), b.Get(second.ID).Detail)
 
-	third := b.accept(message("d@slow.test"))
+	third := b.Accept(dbsetup.Message("d@slow.test"))
 	place = b.nextPlace("slow.test")
-	_, o = b.open(third.ID, 1)
+	_, o = b.Open(third.ID, 1)
 	require.True(t, place.Equal(o.State.NextAt), "one pace behind the second")
 	b.pass(30 * time.Minute)
-	fourth := b.accept(message("e@slow.test"))
-	_, o = b.open(fourth.ID, 1)
+	fourth := b.Accept(dbsetup.Message("e@slow.test"))
+	_, o = b.Open(fourth.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
-	_, o = b.open(third.ID, 1)
+	_, o = b.Open(third.ID, 1)
 	require.Equal(t, delivery.VerdictClosed, o.Verdict, "twenty minutes late: the place is gone")
 }
 
 func TestARetryNeedsAPlaceToo(t *testing.T) {
 	t.Parallel()
 	b := paced(t, delivery.Rates{delivery.AnyDomain: time.Hour})
-	e := b.accept(message("a@x.test"))
-	b.attempt(e.ID, 1, deferred)
-	b.dueNow(e.ID)
-	_, o := b.open(e.ID, 2)
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	b.Attempt(e.ID, 1, dbsetup.Deferred)
+	b.DueNow(e.ID)
+	_, o := b.Open(e.ID, 2)
 	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	require.Equal(t, email.WaitingThrottled, o.State.Waiting)
-	_, o = b.open(b.accept(message("a@y.test")).ID, 1)
+	_, o = b.Open(b.Accept(dbsetup.Message("a@y.test")).ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict, "each domain has its own queue")
-	require.NoError(t, b.control(e.ID, email.ActionRetryNow))
-	_, o = b.open(e.ID, 2)
+	require.NoError(t, b.Control(e.ID, email.ActionRetryNow))
+	_, o = b.Open(e.ID, 2)
 	require.Equal(t, delivery.VerdictClosed, o.Verdict, "retry now is not in spite of a rate")
 	b.pass(time.Hour)
-	_, o = b.open(e.ID, 2)
+	_, o = b.Open(e.ID, 2)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
@@ -124,26 +125,26 @@ func TestARetryNeedsAPlaceToo(t *testing.T) {
 func TestASlowDomainHoldsBackNobodyElse(t *testing.T) {
 	t.Parallel()
 	b := paced(t, delivery.Rates{"slow.test": time.Minute, "slower.test": time.Hour})
-	b.open(b.accept(message("a@slow.test", "b@slower.test")).ID, 1)
-	e := b.accept(message("a@slow.test", "b@slower.test", "c@free.test", "d@slow.test"))
-	rec := b.attempt(e.ID, 1, delivered)
+	b.Open(b.Accept(dbsetup.Message("a@slow.test", "b@slower.test")).ID, 1)
+	e := b.Accept(dbsetup.Message("a@slow.test", "b@slower.test", "c@free.test", "d@slow.test"))
+	rec := b.Attempt(e.ID, 1, dbsetup.Delivered)
 	require.Equal(t, 3, rec.State.Open)
 	require.Equal(t, email.WaitingThrottled, rec.State.Waiting)
 	require.Equal(t, email.RecipientRate("slow.test"), rec.State.ThrottledBy)
-	got := b.get(e.ID)
+	got := b.Get(e.ID)
 	require.Equal(t, email.StatusSending, got.Status)
 	require.Equal(t, email.DetailThrottled, got.Detail)
 	require.Equal(t, email.RecipientDelivered, got.Recipients[2].Status)
 	require.Equal(t, got.Recipients[0].NextAttemptAt, got.Recipients[3].NextAttemptAt, "they go together")
 	require.WithinDuration(t, time.Now().Add(time.Hour), got.Recipients[1].NextAttemptAt, time.Minute)
 	b.pass(time.Minute)
-	rec = b.attempt(e.ID, 2, delivered)
+	rec = b.Attempt(e.ID, 2, dbsetup.Delivered)
 	require.Equal(t, 1, rec.State.Open)
 	require.Equal(t, email.RecipientRate("slower.test"), rec.State.ThrottledBy)
 	require.WithinDuration(t, time.Now().Add(15*time.Minute), rec.State.NextAt, time.Minute, "it looks whether the queue is shorter")
 	b.pass(time.Hour - time.Minute)
-	require.True(t, b.attempt(e.ID, 3, delivered).State.Final)
-	_, o := b.open(b.accept(message("z@slow.test")).ID, 1)
+	require.True(t, b.Attempt(e.ID, 3, dbsetup.Delivered).State.Final)
+	_, o := b.Open(b.Accept(dbsetup.Message("z@slow.test")).ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
@@ -152,33 +153,33 @@ func TestASlowDomainHoldsBackNobodyElse(t *testing.T) {
 func TestAPlaceIsKeptWhileTheRelayTakesItsTime(t *testing.T) {
 	t.Parallel()
 	b := paced(t, delivery.Rates{"slow.test": time.Hour})
-	e := b.accept(message("a@slow.test"))
-	st, err := b.Check(b.ctx, e.ID, delivery.Obstacle{})
+	e := b.Accept(dbsetup.Message("a@slow.test"))
+	st, err := b.Mail.Check(b.Ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.Nil(t, st.State, "it is its turn")
-	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
+	st, err = b.Mail.Check(b.Ctx, e.ID, delivery.Obstacle{ThrottledUntil: time.Now().Add(10 * time.Minute), ThrottledBy: email.RelayRate("primary")})
 	require.NoError(t, err)
 	require.Equal(t, email.RelayRate("primary"), st.State.ThrottledBy)
-	require.Zero(t, b.count("SELECT count(*) FROM outbox"), "it has a run, and that has a timer")
+	require.Zero(t, b.Count("SELECT count(*) FROM outbox"), "it has a run, and that has a timer")
 	b.pass(10 * time.Minute)
-	st, err = b.Check(b.ctx, e.ID, delivery.Obstacle{})
+	st, err = b.Mail.Check(b.Ctx, e.ID, delivery.Obstacle{})
 	require.NoError(t, err)
 	require.Nil(t, st.State)
-	_, o := b.open(e.ID, 1)
+	_, o := b.Open(e.ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 
-	other := b.accept(message("b@slow.test"))
-	st, err = b.Check(b.ctx, other.ID, delivery.Obstacle{})
+	other := b.Accept(dbsetup.Message("b@slow.test"))
+	st, err = b.Mail.Check(b.Ctx, other.ID, delivery.Obstacle{})
 	require.NoError(t, err)
-	require.WithinDuration(t, time.Now().Add(50*time.Minute), b.get(other.ID).NextAttemptAt, 30*time.Minute, "one place was taken, not three")
+	require.WithinDuration(t, time.Now().Add(50*time.Minute), b.Get(other.ID).NextAttemptAt, 30*time.Minute, "one place was taken, not three")
 	require.Equal(t, email.RecipientRate("slow.test"), st.State.ThrottledBy)
 }
 
 func TestTwoRecipientsTakeTwoPlaces(t *testing.T) {
 	t.Parallel()
 	b := paced(t, delivery.Rates{"slow.test": 4 * time.Minute})
-	b.open(b.accept(message("a@slow.test", "b@slow.test", "c@slow.test")).ID, 1)
-	_, o := b.open(b.accept(message("d@slow.test")).ID, 1)
+	b.Open(b.Accept(dbsetup.Message("a@slow.test", "b@slow.test", "c@slow.test")).ID, 1)
+	_, o := b.Open(b.Accept(dbsetup.Message("d@slow.test")).ID, 1)
 	require.WithinDuration(t, time.Now().Add(12*time.Minute), o.State.NextAt, 4*time.Minute)
 }
 
@@ -194,11 +195,11 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 		if i%3 == 0 {
 			to = append(to, fmt.Sprintf("u%d@other.test", i))
 		}
-		m := message(to...)
+		m := dbsetup.Message(to...)
 		if i%2 == 0 {
 			m = broadcast(to...)
 		}
-		ids = append(ids, b.accept(m).ID)
+		ids = append(ids, b.Accept(m).ID)
 	}
 	began := time.Now()
 	var mu sync.Mutex
@@ -212,10 +213,10 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 			for len(left) > 0 && time.Since(began) < time.Minute {
 				reqs := make([]delivery.OpenRequest, len(left))
 				for i, id := range left {
-					reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempts[id] + 1, Owner: uuid.NewString(), Relay: testRelay}
+					reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: attempts[id] + 1, Owner: uuid.NewString(), Relay: dbsetup.Relay}
 				}
 				asked := time.Now()
-				os, err := b.Open(b.ctx, reqs)
+				os, err := b.Mail.Open(b.Ctx, reqs)
 				at := time.Now()
 				if err != nil {
 					t.Error(err)
@@ -239,10 +240,10 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 						}
 						mu.Unlock()
 						attempts[id]++
-						if err := b.finish(id, attempts[id], reqs[i].Owner, outs...); err != nil {
+						if err := b.Finish(id, attempts[id], reqs[i].Owner, outs...); err != nil {
 							t.Error(err)
 						}
-						rec, err := b.Record(b.ctx, delivery.RecordStatusInput{EmailID: id, Attempt: attempts[id]})
+						rec, err := b.Mail.Record(b.Ctx, delivery.RecordStatusInput{EmailID: id, Attempt: attempts[id]})
 						if err != nil {
 							t.Error(err)
 						}
@@ -292,13 +293,13 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		began := time.Now()
 		for range 2000 {
 			var err error
-			last, _, err = b.Draw(b.ctx, demand)
+			last, _, err = b.Mail.Draw(b.Ctx, demand)
 			require.NoError(t, err)
 		}
 		require.False(t, last.Firm)
 		require.Greater(t, time.Since(began)+last.Wait, 35*time.Second)
 		demand.Stream = email.StreamTransactional
-		place, ok, err := b.Draw(b.ctx, demand)
+		place, ok, err := b.Mail.Draw(b.Ctx, demand)
 		require.NoError(t, err)
 		require.True(t, ok && place.Firm)
 		require.Less(t, place.Wait, 2*time.Second)
@@ -310,13 +311,13 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		b := paced(t, delivery.Rates{"slow.test": time.Second})
 		var ids []string
 		for i := range 2000 {
-			ids = append(ids, b.accept(broadcast(fmt.Sprintf("u%d@slow.test", i))).ID)
+			ids = append(ids, b.Accept(broadcast(fmt.Sprintf("u%d@slow.test", i))).ID)
 		}
 		for part := range slices.Chunk(ids, 100) {
 			b.openMany(1, part...)
 		}
-		require.Greater(t, b.count("SELECT count(*) FROM emails WHERE status_detail = 'throttled'"), 1000)
-		_, o := b.open(b.accept(message("a@slow.test")).ID, 1)
+		require.Greater(t, b.Count("SELECT count(*) FROM emails WHERE status_detail = 'throttled'"), 1000)
+		_, o := b.Open(b.Accept(dbsetup.Message("a@slow.test")).ID, 1)
 		if o.Verdict != delivery.VerdictOpened {
 			require.Less(t, o.State.NextAt, time.Now().Add(10*time.Second))
 		}

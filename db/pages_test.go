@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
 )
@@ -18,13 +19,13 @@ import (
 func TestLongListsComeInPages(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
+	e := b.Accept(dbsetup.Message("a@x.test"))
 	t.Run("events", func(t *testing.T) {
-		b.exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, attempt, smtp_code, enhanced_code, smtp_text, reason, at)
-			SELECT gen_random_uuid(), ?, ?, 1000 + n, 'held', 0, 0, '', repeat('x', 1000), '', now() FROM generate_series(1, 2500) AS n`, e.ID, b.customer)
+		b.Exec(`INSERT INTO email_events (id, email_id, customer_id, sequence, type, attempt, smtp_code, enhanced_code, smtp_text, reason, at)
+			SELECT gen_random_uuid(), ?, ?, 1000 + n, 'held', 0, 0, '', repeat('x', 1000), '', now() FROM generate_series(1, 2500) AS n`, e.ID, b.Customer)
 		seen, pages, last := 0, 0, int64(0)
 		for after := int64(0); ; pages++ {
-			es, next, err := b.EmailEvents(b.ctx, b.customer, e.ID, after)
+			es, next, err := b.Mail.EmailEvents(b.Ctx, b.Customer, e.ID, after)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(es), 1000)
 			for _, ev := range es {
@@ -40,12 +41,12 @@ func TestLongListsComeInPages(t *testing.T) {
 		require.Equal(t, 2, pages)
 	})
 	t.Run("attempts", func(t *testing.T) {
-		b.exec(`INSERT INTO delivery_attempts (email_id, attempt, part, phase, owner, lease_until, recipient_ids, relay, outcomes, transcript, message_sha256, message_bytes, opened_at, done_at)
+		b.Exec(`INSERT INTO delivery_attempts (email_id, attempt, part, phase, owner, lease_until, recipient_ids, relay, outcomes, transcript, message_sha256, message_bytes, opened_at, done_at)
 			SELECT ?, n, 1, 'done', ?, now(), '{}', '{}', '[]', jsonb_build_array(jsonb_build_object('command', repeat('y', 100000))), '', 0, now(), now() FROM generate_series(1, 50) AS n`,
 			e.ID, uuid.NewString())
 		seen, after := 0, 0
 		for {
-			as, next, err := b.Attempts(b.ctx, b.customer, e.ID, after)
+			as, next, err := b.Mail.Attempts(b.Ctx, b.Customer, e.ID, after)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(as), 11, "about 1 MiB")
 			for _, a := range as {
@@ -59,7 +60,7 @@ func TestLongListsComeInPages(t *testing.T) {
 		require.Equal(t, 50, seen)
 	})
 	t.Run("received messages", func(t *testing.T) {
-		box, err := b.CatchAllMailbox(b.ctx, b.customer, "inbox@x.test")
+		box, err := b.Mailboxes.CatchAllMailbox(b.Ctx, b.Customer, "inbox@x.test")
 		require.NoError(t, err)
 		to := make([]string, 1000)
 		for i := range to {
@@ -67,12 +68,12 @@ func TestLongListsComeInPages(t *testing.T) {
 		}
 		now := time.Now().UTC().Truncate(time.Microsecond)
 		for range 40 {
-			m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.customer), EnvelopeTo: to, Size: 1, SHA256: strings.Repeat("a", 64), ReceivedAt: now}
-			require.NoError(t, b.StoreMessages(b.ctx, []mailbox.Message{m}, []byte("x")))
+			m := mailbox.Message{ID: uuid.New(), MailboxID: box.ID, CustomerID: uuid.MustParse(b.Customer), EnvelopeTo: to, Size: 1, SHA256: strings.Repeat("a", 64), ReceivedAt: now}
+			require.NoError(t, b.Mailboxes.StoreMessages(b.Ctx, []mailbox.Message{m}, []byte("x")))
 		}
 		seen, after := map[uuid.UUID]bool{}, email.Cursor{}
 		for {
-			ms, next, err := b.Messages(b.ctx, b.customer, box.ID.String(), after, 100)
+			ms, next, err := b.Mailboxes.Messages(b.Ctx, b.Customer, box.ID.String(), after, 100)
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(ms), 17, "about 1 MiB")
 			for _, m := range ms {
@@ -101,9 +102,9 @@ func TestRefusedItemsOfABatchAreBounded(t *testing.T) {
 			if i > 0 {
 				return email.Message{}, f
 			}
-			return message("a@x.test"), nil
+			return dbsetup.Message("a@x.test"), nil
 		}}
-	batch, _, _, err := b.AcceptBatch(b.ctx, b.customer, req, uuid.NewString(), email.Idempotency{})
+	batch, _, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, req, uuid.NewString(), email.Idempotency{})
 	require.NoError(t, err)
 	require.Equal(t, 1, batch.Accepted())
 	require.Len(t, batch.Refused, 1999)
@@ -111,14 +112,14 @@ func TestRefusedItemsOfABatchAreBounded(t *testing.T) {
 	require.Empty(t, batch.Refused[1998].Fields)
 	require.Equal(t, "bad", batch.Refused[1998].Detail)
 	var stored int64
-	require.NoError(t, b.raw.NewRaw("SELECT octet_length(refused::text) FROM batches WHERE id = ?", batch.ID).Scan(b.ctx, &stored))
+	require.NoError(t, b.Raw.NewRaw("SELECT octet_length(refused::text) FROM batches WHERE id = ?", batch.ID).Scan(b.Ctx, &stored))
 	require.Less(t, stored, int64(1<<20))
-	list, _, err := b.Batches(b.ctx, b.customer, email.Cursor{}, 10)
+	list, _, err := b.Mail.Batches(b.Ctx, b.Customer, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, list[0].Accepted())
 	require.Equal(t, 1999, list[0].RefusedCount)
 	require.Empty(t, list[0].Refused, "a list reads how many there are")
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, plan.Total)
 }

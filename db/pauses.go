@@ -28,7 +28,7 @@ type pauseRow struct {
 // reason. A customer has to be there.
 func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
 	if p.Scope == email.PauseCustomer {
-		if _, err := s.Customer(ctx, p.Key); err != nil {
+		if _, err := s.accounts.Customer(ctx, p.Key); err != nil {
 			return email.Pause{}, err
 		}
 	}

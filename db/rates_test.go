@@ -23,7 +23,7 @@ func TestPlacesAreHandedOutOnce(t *testing.T) {
 		wg.Go(func() {
 			for range 5 {
 				asked := time.Now()
-				place, ok, err := b.Draw(b.ctx, delivery.Demand{Queue: "relay:a", N: 2, Pace: pace})
+				place, ok, err := b.Mail.Draw(b.Ctx, delivery.Demand{Queue: "relay:a", N: 2, Pace: pace})
 				mu.Lock()
 				places = append(places, asked.Add(place.Wait), asked.Add(place.Wait+pace))
 				mu.Unlock()
@@ -47,7 +47,7 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	draw := func(name string, n int, pace, within time.Duration) (time.Duration, bool) {
-		place, ok, err := b.Draw(b.ctx, delivery.Demand{Queue: name, N: n, Pace: pace, Sooner: within})
+		place, ok, err := b.Mail.Draw(b.Ctx, delivery.Demand{Queue: name, N: n, Pace: pace, Sooner: within})
 		require.NoError(t, err)
 		return place.Wait, ok
 	}
@@ -64,7 +64,7 @@ func TestANewPaceMovesTheQueue(t *testing.T) {
 	wait, _ = draw("relay:b", 1, time.Minute, 0)
 	require.InDelta(t, 0, wait.Seconds(), 1, "each relay has its own")
 
-	b.exec("UPDATE rates SET next_at = now() - interval '25 hours', queue_at = NULL WHERE name = 'relay:b'")
-	require.NoError(t, b.Housekeep(b.ctx))
-	require.Equal(t, 1, b.count("SELECT count(*) FROM rates"), "what nobody waits for is cleared away")
+	b.Exec("UPDATE rates SET next_at = now() - interval '25 hours', queue_at = NULL WHERE name = 'relay:b'")
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM rates"), "what nobody waits for is cleared away")
 }

@@ -46,7 +46,7 @@ func (s *Store) recordAlone(ctx context.Context, rec delivery.RecordStatusInput)
 	if err != nil || !hooked {
 		return out, err
 	}
-	out.Webhooks, err = s.PendingForEmail(ctx, rec.EmailID)
+	out.Webhooks, err = s.webhooks.PendingForEmail(ctx, rec.EmailID)
 	return out, err
 }
 
@@ -86,7 +86,7 @@ func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInpu
 	if err != nil || len(hooked) == 0 {
 		return out, err
 	}
-	counts, err := s.PendingForEmails(ctx, slices.Collect(maps.Keys(hooked)))
+	counts, err := s.webhooks.PendingForEmails(ctx, slices.Collect(maps.Keys(hooked)))
 	for id, n := range counts {
 		hooked[id].Webhooks = n
 	}

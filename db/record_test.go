@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -30,13 +31,13 @@ func many(n int) []string {
 func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message(many(40)...))
+	e := b.Accept(dbsetup.Message(many(40)...))
 	for n := 1; n <= 40; n++ {
 		first := true
-		st := b.attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		st := b.Attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 			if first {
 				first = false
-				return delivered(r)
+				return dbsetup.Delivered(r)
 			}
 			return waitsForItsTurn(r)
 		}).State
@@ -48,13 +49,13 @@ func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 		require.Equal(t, email.DetailPartial, st.Detail)
 		require.Equal(t, email.WaitingRetry, st.Waiting)
 		require.Contains(t, st.Last.Text, "not tried yet")
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
-	events := b.events(e.ID)
+	events := b.Events(e.ID)
 	require.Zero(t, countOf(events, email.EventDeferred))
 	require.Equal(t, 40, countOf(events, email.EventDelivered))
 	require.Len(t, events, 1+40+40+1, "queued, sending and delivered 40 times, completed")
-	for _, r := range b.get(e.ID).Recipients {
+	for _, r := range b.Get(e.ID).Recipients {
 		require.Equal(t, 1, r.Attempts, "its own")
 	}
 }
@@ -62,43 +63,43 @@ func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
 func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test", "b@x.test"))
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test"))
 	for n := 1; n <= 2; n++ {
-		b.attempt(e.ID, n, waitsForItsTurn)
-		e = b.get(e.ID)
+		b.Attempt(e.ID, n, waitsForItsTurn)
+		e = b.Get(e.ID)
 		for _, r := range e.Recipients {
 			require.Equal(t, email.RecipientQueued, r.Status)
 			require.Zero(t, r.Attempts)
 			require.Contains(t, r.Text, "not tried yet")
 			require.False(t, r.NextAttemptAt.IsZero())
 		}
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
 	// retry-now makes it due at once, as who is deferred.
-	b.attempt(e.ID, 3, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+	b.Attempt(e.ID, 3, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := waitsForItsTurn(r)
 		o.RetryAfter = time.Hour
 		return o
 	})
-	st, err := b.Control(b.ctx, e.ID, email.Control{Action: email.ActionRetryNow})
+	st, err := b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionRetryNow})
 	require.NoError(t, err)
 	require.Empty(t, st.Waiting)
 
 	// What its own server said stays.
-	b.attempt(e.ID, 4, deferred)
-	b.dueNow(e.ID)
-	b.attempt(e.ID, 5, waitsForItsTurn)
-	for _, r := range b.get(e.ID).Recipients {
+	b.Attempt(e.ID, 4, dbsetup.Deferred)
+	b.DueNow(e.ID)
+	b.Attempt(e.ID, 5, waitsForItsTurn)
+	for _, r := range b.Get(e.ID).Recipients {
 		require.Equal(t, email.RecipientDeferred, r.Status)
 		require.Equal(t, 1, r.Attempts)
 		require.Equal(t, 451, r.Code)
 	}
-	require.Equal(t, 2, countOf(b.events(e.ID), email.EventDeferred), "of the attempt that asked them")
+	require.Equal(t, 2, countOf(b.Events(e.ID), email.EventDeferred), "of the attempt that asked them")
 
 	// A cancel that came meanwhile is carried out.
-	b.dueNow(e.ID)
-	owner, o := b.open(e.ID, 6)
-	_, err = b.Control(b.ctx, e.ID, email.Control{Action: email.ActionCancel})
+	b.DueNow(e.ID)
+	owner, o := b.Open(e.ID, 6)
+	_, err = b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
@@ -106,8 +107,8 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 		out.RecipientID = r.ID
 		outs = append(outs, out)
 	}
-	require.NoError(t, b.finish(e.ID, 6, owner, outs...))
-	require.Equal(t, email.StatusCanceled, b.record(e.ID, 6).State.Status)
+	require.NoError(t, b.Finish(e.ID, 6, owner, outs...))
+	require.Equal(t, email.StatusCanceled, b.Record(e.ID, 6).State.Status)
 }
 
 // TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst: transactions that delivered others are
@@ -115,25 +116,25 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 func TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message(many(8)...))
+	e := b.Accept(dbsetup.Message(many(8)...))
 	for n := 1; n <= 6; n++ {
 		first := true
-		b.attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		b.Attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 			if first {
 				first = false
-				return delivered(r)
+				return dbsetup.Delivered(r)
 			}
 			return waitsForItsTurn(r)
 		})
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
 	var waits []float64
 	for n := 7; n <= 9; n++ {
 		b.refuse(e.ID, n, relayFault)
 		var wait float64
-		require.NoError(t, b.raw.QueryRowContext(b.ctx, "SELECT extract(epoch FROM max(next_attempt_at - status_at)) FROM recipients WHERE next_attempt_at IS NOT NULL").Scan(&wait))
+		require.NoError(t, b.Raw.QueryRowContext(b.Ctx, "SELECT extract(epoch FROM max(next_attempt_at - status_at)) FROM recipients WHERE next_attempt_at IS NOT NULL").Scan(&wait))
 		waits = append(waits, wait)
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
 	require.Equal(t, []float64{10, 20, 40}, waits)
 }

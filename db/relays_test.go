@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -19,28 +20,28 @@ func relayFault(delivery.EnvelopeRecipient) delivery.Outcome {
 
 // refuse takes an e-mail through an attempt that ends before the final dot.
 func (b *bench) refuse(id string, n int, outcome func(delivery.EnvelopeRecipient) delivery.Outcome) delivery.Recorded {
-	b.t.Helper()
-	owner, o := b.open(id, n)
-	require.Equal(b.t, delivery.VerdictOpened, o.Verdict)
+	b.T.Helper()
+	owner, o := b.Open(id, n)
+	require.Equal(b.T, delivery.VerdictOpened, o.Verdict)
 	var outs []delivery.Outcome
 	for _, r := range o.Recipients {
 		out := outcome(r)
 		out.RecipientID = r.ID
 		outs = append(outs, out)
 	}
-	require.NoError(b.t, b.finish(id, n, owner, outs...))
-	return b.record(id, n)
+	require.NoError(b.T, b.Finish(id, n, owner, outs...))
+	return b.Record(id, n)
 }
 
 func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test", "b@y.test"))
+	e := b.Accept(dbsetup.Message("a@x.test", "b@y.test"))
 	st := b.refuse(e.ID, 1, relayFault).State
 	require.Equal(t, email.DetailRelayDown, st.Detail)
 	require.Equal(t, email.WaitingRetry, st.Waiting)
 	require.Equal(t, 2, st.NextAttempt)
-	e = b.get(e.ID)
+	e = b.Get(e.ID)
 	for _, r := range e.Recipients {
 		require.Equal(t, email.RecipientQueued, r.Status)
 		require.Zero(t, r.Attempts)
@@ -49,8 +50,8 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	require.Equal(t, "primary", e.RelayFault.Relay, "it has taken other mail since, and refused this")
 	require.Equal(t, email.Reply{Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage"}, e.RelayFault.Reply)
 	require.Equal(t, e.NextAttemptAt, e.RelayFault.NextAttemptAt)
-	require.Equal(t, 1, b.count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID), "it stays as evidence")
-	require.Equal(t, 1, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM delivery_attempts WHERE email_id = ?", e.ID), "it stays as evidence")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
 
 	since := e.RelayFault.Since
 	require.False(t, since.IsZero())
@@ -59,30 +60,30 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	// Other attempts that end so are not told, and come ever less often.
 	var waits []time.Duration
 	for n := 2; n <= 8; n++ {
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 		b.refuse(e.ID, n, relayFault)
 		var wait float64
-		require.NoError(t, b.raw.NewRaw("SELECT extract(epoch FROM next_action_at - moved_at) FROM emails AS e JOIN (SELECT email_id, max(status_at) AS moved_at FROM recipients GROUP BY 1) AS r ON r.email_id = e.id").Scan(t.Context(), &wait))
+		require.NoError(t, b.Raw.NewRaw("SELECT extract(epoch FROM next_action_at - moved_at) FROM emails AS e JOIN (SELECT email_id, max(status_at) AS moved_at FROM recipients GROUP BY 1) AS r ON r.email_id = e.id").Scan(t.Context(), &wait))
 		waits = append(waits, time.Duration(wait)*time.Second)
 	}
 	require.Equal(t, []time.Duration{20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute, 5 * time.Minute}, waits)
-	require.NotContains(t, b.events(e.ID), string(email.EventDeferred))
-	require.Equal(t, 1, countOf(b.events(e.ID), email.EventSending))
+	require.NotContains(t, b.Events(e.ID), string(email.EventDeferred))
+	require.Equal(t, 1, countOf(b.Events(e.ID), email.EventSending))
 
 	// What the recipient's own server said before stays.
-	b.dueNow(e.ID)
-	b.attempt(e.ID, 9, deferred)
-	b.dueNow(e.ID)
+	b.DueNow(e.ID)
+	b.Attempt(e.ID, 9, dbsetup.Deferred)
+	b.DueNow(e.ID)
 	b.refuse(e.ID, 10, relayFault)
-	e = b.get(e.ID)
+	e = b.Get(e.ID)
 	require.Equal(t, email.RecipientDeferred, e.Recipients[0].Status)
 	require.Equal(t, 1, e.Recipients[0].Attempts)
 	require.Equal(t, 451, e.Recipients[0].Code)
-	require.Equal(t, 2, countOf(b.events(e.ID), email.EventDeferred), "of the one attempt that counted")
-	require.Zero(t, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"))
-	b.dueNow(e.ID)
-	require.Equal(t, email.StatusDelivered, b.attempt(e.ID, 11, delivered).State.Status)
-	require.Equal(t, 2, countOf(b.events(e.ID), email.EventSending))
+	require.Equal(t, 2, countOf(b.Events(e.ID), email.EventDeferred), "of the one attempt that counted")
+	require.Zero(t, b.Count("SELECT count(*) FROM emails WHERE date_at IS NULL"))
+	b.DueNow(e.ID)
+	require.Equal(t, email.StatusDelivered, b.Attempt(e.ID, 11, dbsetup.Delivered).State.Status)
+	require.Equal(t, 2, countOf(b.Events(e.ID), email.EventSending))
 }
 
 func countOf(types []string, t email.EventType) int {
@@ -94,21 +95,21 @@ func countOf(types []string, t email.EventType) int {
 func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
+	e := b.Accept(dbsetup.Message("a@x.test"))
 	for n := 1; n <= 6; n++ {
 		b.refuse(e.ID, n, relayFault)
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
-	since := b.get(e.ID).RelayFault.Since
+	since := b.Get(e.ID).RelayFault.Since
 	b.refuse(e.ID, 7, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := relayFault(r)
 		o.Unasked = true
 		return o
 	})
 	var wait float64
-	require.NoError(t, b.raw.QueryRowContext(b.ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
+	require.NoError(t, b.Raw.QueryRowContext(b.Ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
 	require.Equal(t, 10.0, wait)
-	got := b.get(e.ID)
+	got := b.Get(e.ID)
 	require.Equal(t, since, got.RelayFault.Since, "it has waited since the first refusal")
 	require.Equal(t, got.NextAttemptAt, got.RelayFault.NextAttemptAt)
 }
@@ -118,26 +119,26 @@ func TestMailThatWasNotTriedFollowsItsRelay(t *testing.T) {
 func TestARelaysFaultTakesNoTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	fresh, tried, limited := b.accept(message("a@x.test")), b.accept(message("b@x.test")), message("c@x.test")
+	fresh, tried, limited := b.Accept(dbsetup.Message("a@x.test")), b.Accept(dbsetup.Message("b@x.test")), dbsetup.Message("c@x.test")
 	limited.ExpiresAt = time.Now().Add(time.Hour)
-	ends := b.accept(limited)
-	b.attempt(tried.ID, 1, deferred)
-	b.dueNow(tried.ID)
+	ends := b.Accept(limited)
+	b.Attempt(tried.ID, 1, dbsetup.Deferred)
+	b.DueNow(tried.ID)
 	for _, e := range []email.Email{fresh, ends} {
-		b.attempt(e.ID, 1, relayFault) // at the final dot
+		b.Attempt(e.ID, 1, relayFault) // at the final dot
 	}
 	b.refuse(tried.ID, 2, relayFault)
-	require.Equal(t, 2, b.count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
-	b.exec("UPDATE emails SET date_at = date_at - interval '100 hours'")
+	require.Equal(t, 2, b.Count("SELECT count(*) FROM emails WHERE date_at IS NULL"), "the time until expiry has not begun")
+	b.Exec("UPDATE emails SET date_at = date_at - interval '100 hours'")
 	for _, e := range []email.Email{fresh, tried} {
-		require.Equal(t, email.DetailRelayDown, b.get(e.ID).Detail)
-		n := b.get(e.ID).Attempts + 1
-		b.dueNow(e.ID)
-		require.Equal(t, email.StatusDelivered, b.attempt(e.ID, n, delivered).State.Status)
+		require.Equal(t, email.DetailRelayDown, b.Get(e.ID).Detail)
+		n := b.Get(e.ID).Attempts + 1
+		b.DueNow(e.ID)
+		require.Equal(t, email.StatusDelivered, b.Attempt(e.ID, n, dbsetup.Delivered).State.Status)
 	}
-	b.exec("UPDATE emails SET expires_at = now() WHERE id = ?", ends.ID)
-	b.dueNow(ends.ID)
-	_, o := b.open(ends.ID, 2)
+	b.Exec("UPDATE emails SET expires_at = now() WHERE id = ?", ends.ID)
+	b.DueNow(ends.ID)
+	_, o := b.Open(ends.ID, 2)
 	require.Equal(t, email.DetailExpired, o.State.Detail)
 }
 
@@ -146,7 +147,7 @@ func TestARelaysFaultTakesNoTime(t *testing.T) {
 func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
+	e := b.Accept(dbsetup.Message("a@x.test"))
 	elsewhere := func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		o := relayFault(r)
 		o.Elsewhere, o.RetryAfter = true, time.Hour
@@ -157,9 +158,9 @@ func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
 		st := b.refuse(e.ID, n, elsewhere).State
 		require.Equal(t, "primary", st.FaultyRelay)
 		var wait float64
-		require.NoError(t, b.raw.QueryRowContext(b.ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
+		require.NoError(t, b.Raw.QueryRowContext(b.Ctx, "SELECT extract(epoch FROM next_attempt_at - status_at) FROM recipients").Scan(&wait))
 		waits = append(waits, wait)
-		b.dueNow(e.ID)
+		b.DueNow(e.ID)
 	}
 	require.Equal(t, []float64{1, 10, 20}, waits)
 }
@@ -169,12 +170,12 @@ func TestWhereAnotherRelayTakesItAnEmailGoesThere(t *testing.T) {
 func TestWhoWasPutOffBeforeIsNamedLast(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("bad@x.test", "b@x.test", "c@x.test"))
+	e := b.Accept(dbsetup.Message("bad@x.test", "b@x.test", "c@x.test"))
 	b.refuse(e.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
 		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: r.Address != "bad@x.test", Reply: email.Reply{Code: 421}}
 	})
-	b.dueNow(e.ID)
-	_, o := b.open(e.ID, 2)
+	b.DueNow(e.ID)
+	_, o := b.Open(e.ID, 2)
 	var addresses []string
 	for _, r := range o.Recipients {
 		addresses = append(addresses, r.Address)
@@ -185,13 +186,13 @@ func TestWhoWasPutOffBeforeIsNamedLast(t *testing.T) {
 func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
-	b.attempt(e.ID, 1, func(delivery.EnvelopeRecipient) delivery.Outcome {
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	b.Attempt(e.ID, 1, func(delivery.EnvelopeRecipient) delivery.Outcome {
 		return delivery.Outcome{Status: email.RecipientDeferred, Reason: email.DetailAmbiguous}
 	})
-	b.dueNow(e.ID)
+	b.DueNow(e.ID)
 	b.refuse(e.ID, 2, relayFault)
-	st, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
+	st, err := b.Mail.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	require.Equal(t, email.StatusCanceled, st.Status)
 	require.Equal(t, email.DetailAmbiguous, st.Detail)
@@ -200,14 +201,14 @@ func TestARelayFaultKeepsWhatMayHaveArrived(t *testing.T) {
 func TestACancelDuringARelayFaultIsCarriedOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
-	owner, o := b.open(e.ID, 1)
-	_, err := b.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	owner, o := b.Open(e.ID, 1)
+	_, err := b.Mail.Control(t.Context(), e.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	out := relayFault(o.Recipients[0])
 	out.RecipientID = o.Recipients[0].ID
-	require.NoError(t, b.finish(e.ID, 1, owner, out))
-	require.Equal(t, email.StatusCanceled, b.record(e.ID, 1).State.Status)
+	require.NoError(t, b.Finish(e.ID, 1, owner, out))
+	require.Equal(t, email.StatusCanceled, b.Record(e.ID, 1).State.Status)
 }
 
 // All processes agree on how long a relay is left alone, and on who probes it.
@@ -218,13 +219,13 @@ func TestRelayStatesAreShared(t *testing.T) {
 	st := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
 	one, two := uuid.NewString(), uuid.NewString()
 	failed := func(owner string) delivery.RelayState {
-		got, err := b.RelayFailed(t.Context(), st, owner)
+		got, err := b.Mail.RelayFailed(t.Context(), st, owner)
 		require.NoError(t, err)
 		return got
 	}
-	over := func() { b.exec("UPDATE relay_states SET next_at = now()") }
+	over := func() { b.Exec("UPDATE relay_states SET next_at = now()") }
 	claim := func(owner string) (bool, delivery.RelayState) {
-		granted, got, err := b.ClaimProbe(t.Context(), st.Name, st.Address, owner, time.Minute)
+		granted, got, err := b.Mail.ClaimProbe(t.Context(), st.Name, st.Address, owner, time.Minute)
 		require.NoError(t, err)
 		return granted, got
 	}
@@ -251,7 +252,7 @@ func TestRelayStatesAreShared(t *testing.T) {
 		require.Equal(t, want*time.Second, got.RetryAfter)
 		require.Equal(t, n+2, failed(other).Failures, "the others add nothing")
 	}
-	list, err := b.RelayStates(t.Context())
+	list, err := b.Mail.RelayStates(t.Context())
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	require.Equal(t, mail, *list[0].Mail)
@@ -261,24 +262,24 @@ func TestRelayStatesAreShared(t *testing.T) {
 	over()
 	granted, _ = claim(one)
 	require.True(t, granted)
-	require.NoError(t, b.ReleaseProbe(t.Context(), st.Name, st.Address, one))
+	require.NoError(t, b.Mail.ReleaseProbe(t.Context(), st.Name, st.Address, one))
 	granted, _ = claim(two)
 	require.True(t, granted, "what was given back is there for others")
-	require.NoError(t, b.RelayRecovered(t.Context(), st.Name, st.Address))
-	list, err = b.RelayStates(t.Context())
+	require.NoError(t, b.Mail.RelayRecovered(t.Context(), st.Name, st.Address))
+	list, err = b.Mail.RelayStates(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, list)
 	require.Equal(t, 10*time.Second, failed(one).RetryAfter, "it begins anew")
 
 	forget := func() int {
-		require.NoError(t, b.ForgetRelay(t.Context(), st.Name, st.Address, 10*time.Minute))
-		list, err := b.RelayStates(t.Context())
+		require.NoError(t, b.Mail.ForgetRelay(t.Context(), st.Name, st.Address, 10*time.Minute))
+		list, err := b.Mail.RelayStates(t.Context())
 		require.NoError(t, err)
 		return len(list)
 	}
-	b.exec("UPDATE relay_states SET next_at = now() - interval '9 minutes'")
+	b.Exec("UPDATE relay_states SET next_at = now() - interval '9 minutes'")
 	require.Equal(t, 1, forget(), "somebody may still probe it")
-	b.exec("UPDATE relay_states SET next_at = now() - interval '11 minutes'")
+	b.Exec("UPDATE relay_states SET next_at = now() - interval '11 minutes'")
 	require.Equal(t, 0, forget())
 }
 
@@ -290,28 +291,28 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 	batch, items := b.acceptBatch(batchOf(3, nil))
 	owner, opened, _ := b.openBatch(batch.ID, 10)
 	require.Len(t, opened, 3)
-	rec, err := b.RecordBatch(b.ctx, endingsOf(owner, opened, relayFault))
+	rec, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, relayFault))
 	require.NoError(t, err)
 	require.Zero(t, rec.HandedOver)
 	require.Empty(t, rec.Statuses)
 	for _, it := range items {
-		e := b.get(it.EmailID)
+		e := b.Get(it.EmailID)
 		require.Equal(t, email.DetailRelayDown, e.Detail)
 		require.Equal(t, email.RecipientQueued, e.Recipients[0].Status)
 		require.Equal(t, email.BatchWorkflowIDPrefix+batch.ID, e.WorkflowID)
-		require.NotContains(t, b.events(e.ID), string(email.EventDeferred))
+		require.NotContains(t, b.Events(e.ID), string(email.EventDeferred))
 	}
 	_, opened, _ = b.openBatch(batch.ID, 10)
 	require.Empty(t, opened, "they wait")
-	b.exec("UPDATE recipients SET next_attempt_at = now(); UPDATE emails SET next_action_at = now()")
+	b.Exec("UPDATE recipients SET next_attempt_at = now(); UPDATE emails SET next_action_at = now()")
 	avoiding := batchRoute
 	avoiding.Avoid = "primary"
-	plan, err := b.PlanBatch(b.ctx, batch.ID)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, []delivery.Route{avoiding}, plan.Routes, "another relay that works goes first")
 	owner, opened, _ = b.openBatchAt(batch.ID, avoiding, 10)
 	require.Len(t, opened, 3)
-	rec, err = b.RecordBatch(b.ctx, endingsOf(owner, opened, delivered))
+	rec, err = b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, dbsetup.Delivered))
 	require.NoError(t, err)
 	require.Equal(t, 3, rec.Statuses[email.StatusDelivered])
 }
@@ -320,13 +321,13 @@ func TestARelayFaultLeavesABatchAsItWas(t *testing.T) {
 func TestMailOf(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
-	id, m, err := b.MailOf(t.Context(), delivery.Route{For: e.ID})
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	id, m, err := b.Mail.MailOf(t.Context(), delivery.Route{For: e.ID})
 	require.NoError(t, err)
 	require.Equal(t, e.ID, id)
 	require.Equal(t, e.From.Email, m.From)
 	require.Positive(t, m.Bytes)
-	id, _, err = b.MailOf(t.Context(), delivery.Route{For: uuid.NewString()})
+	id, _, err = b.Mail.MailOf(t.Context(), delivery.Route{For: uuid.NewString()})
 	require.NoError(t, err)
 	require.Empty(t, id)
 }
@@ -335,17 +336,17 @@ func TestMailOf(t *testing.T) {
 func TestAFaultIsThatOfTheAddressThatFailedLast(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	e := b.accept(message("a@x.test"))
-	b.exec("UPDATE emails SET status = 'queued', status_detail = 'relay_down', relay_down = true, relay_down_by = 'primary'")
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	b.Exec("UPDATE emails SET status = 'queued', status_detail = 'relay_down', relay_down = true, relay_down_by = 'primary'")
 	old := delivery.RelayState{Name: "primary", Address: "old.test:25", Reply: email.Reply{Text: "connection refused"}}
 	for range 3 {
-		_, err := b.RelayFailed(t.Context(), old, uuid.NewString())
+		_, err := b.Mail.RelayFailed(t.Context(), old, uuid.NewString())
 		require.NoError(t, err)
-		b.exec("UPDATE relay_states SET next_at = now() - interval '2 seconds', since = now() - interval '1 hour'")
+		b.Exec("UPDATE relay_states SET next_at = now() - interval '2 seconds', since = now() - interval '1 hour'")
 	}
-	require.Equal(t, "connection refused", b.get(e.ID).RelayFault.Reply.Text)
+	require.Equal(t, "connection refused", b.Get(e.ID).RelayFault.Reply.Text)
 	moved := delivery.RelayState{Name: "primary", Address: "new.test:25", Reply: email.Reply{Code: 421, Text: "closing"}}
-	_, err := b.RelayFailed(t.Context(), moved, uuid.NewString())
+	_, err := b.Mail.RelayFailed(t.Context(), moved, uuid.NewString())
 	require.NoError(t, err)
-	require.Equal(t, 421, b.get(e.ID).RelayFault.Reply.Code)
+	require.Equal(t, 421, b.Get(e.ID).RelayFault.Reply.Code)
 }

@@ -24,7 +24,7 @@ const replayMax = 10_000
 // was disabled or did not want them, get one now, of the given types; none means
 // those it wants. It tells how many.
 func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since, until time.Time, types []string) (n int, err error) {
-	e, err := s.Endpoint(ctx, customerID, endpointID)
+	e, err := s.webhooks.Endpoint(ctx, customerID, endpointID)
 	if err != nil {
 		return 0, err
 	}

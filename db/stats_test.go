@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
@@ -13,14 +14,14 @@ import (
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	m := message("Bob@X.test", "carl@y.test")
+	m := dbsetup.Message("Bob@X.test", "carl@y.test")
 	m.Subject, m.Tags = "Your 100% Order_1", []string{"order", "vip"}
-	order := b.accept(m)
-	m = message("eve@z.test")
+	order := b.Accept(m)
+	m = dbsetup.Message("eve@z.test")
 	m.Subject, m.Stream, m.From.Email = "Weekly news", email.StreamBroadcast, "News@acme.test"
-	news := b.accept(m)
-	b.exec("UPDATE emails SET created_at = '2026-01-02T03:00:00Z' WHERE id = '" + news.ID + "'")
-	_, err := b.Control(b.ctx, news.ID, email.Control{Action: email.ActionCancel})
+	news := b.Accept(m)
+	b.Exec("UPDATE emails SET created_at = '2026-01-02T03:00:00Z' WHERE id = '" + news.ID + "'")
+	_, err := b.Mail.Control(b.Ctx, news.ID, email.Control{Action: email.ActionCancel})
 	require.NoError(t, err)
 	day := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	for name, tc := range map[string]struct {
@@ -45,7 +46,7 @@ func TestFilters(t *testing.T) {
 		"all of them":      {email.Filter{To: "bob@x.test", Tag: "order", From: "@acme.test", Subject: "order", Detail: ""}, []string{order.ID}},
 		"one does not fit": {email.Filter{To: "bob@x.test", Tag: "newsletter"}, nil},
 	} {
-		es, _, err := b.Emails(b.ctx, b.customer, tc.filter, email.Cursor{}, 10)
+		es, _, err := b.Mail.Emails(b.Ctx, b.Customer, tc.filter, email.Cursor{}, 10)
 		require.NoError(t, err, name)
 		var got []string
 		for _, e := range es {
@@ -61,12 +62,12 @@ func TestPagesStandStillWhileMailComesIn(t *testing.T) {
 	b := setup(t)
 	var want []string
 	for range 7 {
-		want = append([]string{b.accept(message("bob@x.test")).ID}, want...)
+		want = append([]string{b.Accept(dbsetup.Message("bob@x.test")).ID}, want...)
 	}
 	var got []string
 	after := email.Cursor{}
 	for {
-		es, next, err := b.Emails(b.ctx, b.customer, email.Filter{To: "bob@x.test"}, after, 2)
+		es, next, err := b.Mail.Emails(b.Ctx, b.Customer, email.Filter{To: "bob@x.test"}, after, 2)
 		require.NoError(t, err)
 		for _, e := range es {
 			got = append(got, e.ID)
@@ -75,7 +76,7 @@ func TestPagesStandStillWhileMailComesIn(t *testing.T) {
 			break
 		}
 		after = *next
-		b.accept(message("bob@x.test"))
+		b.Accept(dbsetup.Message("bob@x.test"))
 	}
 	require.Equal(t, want, got)
 }
@@ -83,20 +84,20 @@ func TestPagesStandStillWhileMailComesIn(t *testing.T) {
 func TestStats(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	first := b.accept(message("bob@x.test", "carl@Y.test"))
-	owner, o := b.open(first.ID, 1)
-	require.NoError(t, b.finish(first.ID, 1, owner,
+	first := b.Accept(dbsetup.Message("bob@x.test", "carl@Y.test"))
+	owner, o := b.Open(first.ID, 1)
+	require.NoError(t, b.Finish(first.ID, 1, owner,
 		delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}},
 		delivery.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard}))
-	b.record(first.ID, 1)
-	b.exec("UPDATE emails SET created_at = '2026-01-02T23:59:59Z'")
-	second := b.accept(message("eve@x.test"))
-	owner, o = b.open(second.ID, 1)
-	require.NoError(t, b.finish(second.ID, 1, owner, delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDeferred}))
-	b.record(second.ID, 1)
-	b.exec("UPDATE emails SET created_at = '2026-01-03T00:00:00Z' WHERE id = '" + second.ID + "'")
+	b.Record(first.ID, 1)
+	b.Exec("UPDATE emails SET created_at = '2026-01-02T23:59:59Z'")
+	second := b.Accept(dbsetup.Message("eve@x.test"))
+	owner, o = b.Open(second.ID, 1)
+	require.NoError(t, b.Finish(second.ID, 1, owner, delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDeferred}))
+	b.Record(second.ID, 1)
+	b.Exec("UPDATE emails SET created_at = '2026-01-03T00:00:00Z' WHERE id = '" + second.ID + "'")
 
-	st, err := b.Stats(b.ctx, b.customer, email.Filter{})
+	st, err := b.Mail.Stats(b.Ctx, b.Customer, email.Filter{})
 	require.NoError(t, err)
 	require.Equal(t, email.StatusCounts{email.StatusDelivered: 1, email.StatusSending: 1}, st.Emails)
 	require.Equal(t, email.RecipientCounts{Total: 3, Delivered: 1, Bounced: 1, Open: 1, Deferred: 1}, st.Recipients)
@@ -109,10 +110,10 @@ func TestStats(t *testing.T) {
 		{Domain: "x.test", Recipients: email.RecipientCounts{Total: 2, Delivered: 1, Open: 1, Deferred: 1}},
 		{Domain: "y.test", Recipients: email.RecipientCounts{Total: 1, Bounced: 1}},
 	}, st.RecipientDomains)
-	st, err = b.Stats(b.ctx, b.customer, email.Filter{To: "bob@x.test"})
+	st, err = b.Mail.Stats(b.Ctx, b.Customer, email.Filter{To: "bob@x.test"})
 	require.NoError(t, err)
 	require.Equal(t, 2, st.Recipients.Total, "all recipients of the e-mails that are found")
-	st, err = b.Stats(b.ctx, "00000000-0000-0000-0000-000000000000", email.Filter{})
+	st, err = b.Mail.Stats(b.Ctx, "00000000-0000-0000-0000-000000000000", email.Filter{})
 	require.NoError(t, err)
 	require.Zero(t, st.Recipients.Total)
 }

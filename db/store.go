@@ -68,28 +68,32 @@ type Sealed = pg.Sealed
 // this database. Nothing is sealed with another one.
 var ErrSecretKey = pg.ErrSecretKey
 
-// The stores of the parts.
-type (
-	fileStore    = files.Store
-	mailboxStore = mailboxes.Store
-	webhookStore = webhooks.Store
-	accountStore = accounts.Store
-)
+// DB is the door to Postgres: a store for each part of what is kept there. It is safe for
+// concurrent use.
+type DB struct {
+	db *pg.DB
 
-// Store is the one door to Postgres. It is safe for concurrent use.
+	Mail      *Store
+	Accounts  *accounts.Store
+	Webhooks  *webhooks.Store
+	Files     *files.Store
+	Mailboxes *mailboxes.Store
+	// Keys are those that secrets are sealed with.
+	Keys *pg.Keys
+}
+
+// Store has the e-mails.
 type Store struct {
-	db   *pg.DB
-	opts Options
-	*pg.Keys
-	*fileStore
-	*mailboxStore
-	*webhookStore
-	*accountStore
+	db       *pg.DB
+	files    *files.Store
+	webhooks *webhooks.Store
+	accounts *accounts.Store
+	opts     Options
 	together
 }
 
-// Open makes a Store. It does not connect yet: Ready says whether it can.
-func Open(databaseURL string, opts Options) (*Store, error) {
+// Open makes a DB. It does not connect yet: Ready says whether it can.
+func Open(databaseURL string, opts Options) (*DB, error) {
 	keys, err := pg.NewKeyring(opts.SecretKey, opts.OldSecretKey)
 	if err != nil {
 		return nil, err
@@ -107,25 +111,28 @@ func Open(databaseURL string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealing := pg.NewKeys(database, keys)
-	s := &Store{db: database, Keys: sealing, fileStore: files.New(database), mailboxStore: mailboxes.New(database), webhookStore: webhooks.New(database, sealing, opts.WebhookSchedule),
-		opts: opts}
-	s.accountStore = accounts.New(database, s.webhookStore, accounts.Options{
-		RequireVerifiedDomains: opts.RequireVerifiedDomains, PasswordMemory: opts.PasswordMemory, WarmupChanged: s.releaseWarmup,
+	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database)}
+	d.Webhooks = webhooks.New(database, d.Keys, opts.WebhookSchedule)
+	d.Accounts = accounts.New(database, d.Webhooks, accounts.Options{
+		RequireVerifiedDomains: opts.RequireVerifiedDomains, PasswordMemory: opts.PasswordMemory,
+		WarmupChanged: func(ctx context.Context, customerID, domain string) error {
+			return d.Mail.releaseWarmup(ctx, customerID, domain)
+		},
 	})
-	s.together = newTogether(s)
-	return s, nil
+	d.Mail = &Store{db: database, files: d.Files, webhooks: d.Webhooks, accounts: d.Accounts, opts: opts}
+	d.Mail.together = newTogether(d.Mail)
+	return d, nil
 }
 
 // Close gives the connections back.
-func (s *Store) Close() error { return s.db.Close() }
+func (d *DB) Close() error { return d.db.Close() }
 
 // Ready reports whether Postgres answers, has the schema, and seals with a key that
 // this process has. ErrSecretKey if it has not.
-func (s *Store) Ready(ctx context.Context) error {
+func (d *DB) Ready(ctx context.Context) error {
 	var n int
-	if err := s.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if err := d.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return pg.Translate(err)
 	}
-	return s.Keys.Ready(ctx)
+	return d.Keys.Ready(ctx)
 }

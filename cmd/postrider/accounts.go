@@ -22,7 +22,7 @@ import (
 )
 
 // withStore opens the store for a command that works on the database and ends.
-func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, out io.Writer) error) error {
+func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.DB, out io.Writer) error) error {
 	cfg, err := loadConfig(config.Tool)
 	if err != nil {
 		return err
@@ -50,11 +50,11 @@ func customerFlag(cmd *cobra.Command, value *string) {
 // findCustomer finds a customer by id, or by a name that no other customer has. It prints the
 // customer's id and name, so that an operator sees whose data the command reads or changes. A
 // deleted customer is found by id only.
-func findCustomer(ctx context.Context, s *db.Store, idOrName string) (c account.Customer, err error) {
+func findCustomer(ctx context.Context, s *db.DB, idOrName string) (c account.Customer, err error) {
 	if id, parsed := uuid.Parse(idOrName); parsed == nil {
-		c, err = s.Customer(ctx, id.String())
+		c, err = s.Accounts.Customer(ctx, id.String())
 	} else {
-		c, err = s.CustomerByName(ctx, idOrName)
+		c, err = s.Accounts.CustomerByName(ctx, idOrName)
 	}
 	if err != nil {
 		return c, err
@@ -74,8 +74,8 @@ func customerCommand() *cobra.Command {
 			if strings.TrimSpace(name) == "" {
 				return errors.New("--name is empty: give the customer a name")
 			}
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
-				c, secret, err := s.CreateCustomer(ctx, name, detail, mail)
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
+				c, secret, err := s.Accounts.CreateCustomer(ctx, name, detail, mail)
 				if err != nil {
 					return err
 				}
@@ -109,12 +109,12 @@ func userCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
 				if err != nil {
 					return err
 				}
-				u, err := s.CreateUser(ctx, c.ID, username, password, admin)
+				u, err := s.Accounts.CreateUser(ctx, c.ID, username, password, admin)
 				if err != nil {
 					return err
 				}
@@ -156,7 +156,7 @@ func keyCommand() *cobra.Command {
 	create := &cobra.Command{
 		Use: "create --customer CUSTOMER", Short: "Make an access key and print it, this once", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
 				if err != nil {
 					return err
@@ -174,7 +174,7 @@ func keyCommand() *cobra.Command {
 					}
 					wanted.Scopes = append(wanted.Scopes, account.Scope(s))
 				}
-				_, token, err := s.CreateAccessKey(ctx, wanted)
+				_, token, err := s.Accounts.CreateAccessKey(ctx, wanted)
 				if err != nil {
 					return err
 				}
@@ -204,12 +204,12 @@ func domainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
 				if err != nil {
 					return err
 				}
-				d, err := s.AddDomain(ctx, c.ID, name, verified)
+				d, err := s.Accounts.AddDomain(ctx, c.ID, name, verified)
 				if err != nil {
 					return err
 				}
@@ -264,14 +264,14 @@ func warmupCommand() *cobra.Command {
 					return err
 				}
 			}
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
 				if err != nil {
 					return err
 				}
-				d, err := s.Domain(ctx, c.ID, name)
+				d, err := s.Accounts.Domain(ctx, c.ID, name)
 				if err == nil && (off || planned) {
-					d, err = s.SetWarmup(ctx, c.ID, name, w)
+					d, err = s.Accounts.SetWarmup(ctx, c.ID, name, w)
 				}
 				if err != nil {
 					return err

@@ -48,7 +48,7 @@ import (
 type app struct {
 	cfg      config.Config
 	log      *slog.Logger
-	store    *db.Store
+	store    *db.DB
 	temporal client.Client
 	// codec is nil if histories are not encrypted.
 	codec      *codec.Codec
@@ -126,7 +126,7 @@ func newCodec(cfg config.Config) (*codec.Codec, error) {
 	return codec.New(keys)
 }
 
-func openStore(cfg config.Config, observe func([]email.Event)) (*db.Store, error) {
+func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		OldSecretKey:           cfg.OldSecretKey.Bytes(),
@@ -155,7 +155,7 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	if a.temporal, a.namespace, err = temporalClient(log, a.codec); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
-	a.dispatcher = dispatch.New(a.temporal, a.store, log)
+	a.dispatcher = dispatch.New(a.temporal, a.store.Mail, log)
 	a.readiness = dispatch.NewReadiness(a.dispatcher, a.namespace, dispatch.Version{Deployment: cfg.Deployment, BuildID: a.buildID()})
 	var relays []relay.Relay
 	for _, raw := range cfg.SMTPURLs {
@@ -165,8 +165,8 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 		}
 		relays = append(relays, r)
 	}
-	a.relays = relay.New(relays, relay.Options{Log: log, Ledger: a.store, Board: a.store, MailOf: a.store.MailOf, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
-	a.metrics = metrics.New(a.store, a.relays, cfg.MetricsToken.Reveal(), log)
+	a.relays = relay.New(relays, relay.Options{Log: log, Ledger: a.store.Mail, Board: a.store.Mail, MailOf: a.store.Mail.MailOf, ProbeEvery: time.Duration(cfg.RelayProbeInterval)})
+	a.metrics = metrics.New(a.store.Mail, a.relays, cfg.MetricsToken.Reveal(), log)
 	a.http = newHTTP(cfg, 0, cfg.AllowPrivateCIDRs)
 	a.attachmentURLs = attachment.NewURLs(newHTTP(cfg, attachment.URLTimeout, nil), customerClients(cfg), version)
 	resolvers, err := newResolvers(cfg, a.attachmentURLs)
@@ -174,9 +174,9 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(err, a.close())
 	}
 	a.activities, a.drain, err = activities.New(activities.Deps{
-		Acceptor: a.store, Limits: a.limits(),
-		Mail: a.store, Gate: a.store, Journal: a.store, Recorder: a.store, Controller: a.store, Deliveries: a.store,
-		BatchGate: a.store, BatchMail: a.store, BatchJournal: a.store, BatchController: a.store,
+		Acceptor: a.store.Mail, Customers: a.store.Accounts, Limits: a.limits(),
+		Mail: a.store.Mail, Gate: a.store.Mail, Journal: a.store.Mail, Recorder: a.store.Mail, Controller: a.store.Mail, Deliveries: a.store.Webhooks,
+		BatchGate: a.store.Mail, BatchMail: a.store.Mail, BatchJournal: a.store.Mail, BatchController: a.store.Mail,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
 		Resolver:      resolvers,
 		Poster:        webhook.NewPoster(a.http, version),
@@ -282,15 +282,16 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 			return base + "/namespaces/" + a.namespace + "/workflows/" + url.PathEscape(id)
 		}
 	}
+	s := a.store
 	server, err := api.New(api.Deps{
-		Emails: a.store, Stats: a.store, Events: a.store, Previews: a.store, Batches: a.store, Files: a.store, Dispatcher: a.dispatcher,
-		Credentials: a.store, Logins: a.store, Keys: a.store, OwnCustomer: a.store, Customers: a.store, Users: a.store, Domains: a.store, Usage: a.store, Audit: a.store,
-		Pauses: a.store, Webhooks: a.store, Mailboxes: a.store,
+		Emails: s.Mail, Stats: s.Mail, Events: s.Mail, Previews: s.Mail, Batches: s.Mail, Pauses: s.Mail, Replays: s.Mail, Dispatcher: a.dispatcher,
+		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts,
+		Usage: s.Accounts, Audit: s.Accounts, Files: s.Files, Webhooks: s.Webhooks, Mailboxes: s.Mailboxes,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:   a.limits(),
 		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),
-		SigningKey:  a.store.SealingKey,
+		SigningKey:  a.store.Keys.SealingKey,
 		PublicURL:   a.cfg.PublicURL,
 		RequestRate: a.cfg.RequestRate, CustomerRequestRate: a.cfg.CustomerRequestRate, MemoryBytes: a.cfg.RequestMemoryBytes, Turns: a.turns, Spool: a.spool, HashesAtOnce: a.memory.hashes, Connections: a.memory.connections, TrustedProxies: a.cfg.TrustedProxies,
 		WorkflowURL: workflowURL,

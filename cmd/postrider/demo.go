@@ -43,13 +43,13 @@ const demoID = "0199a000-0000-7000-8000-00000000de30"
 
 // demoCustomerOf finds the demo customer by id, or creates it. If the operator has deleted it,
 // the new one has another id.
-func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Customer, error) {
+func demoCustomerOf(ctx context.Context, s *db.DB, known string) (account.Customer, error) {
 	id := demoID
 	for _, candidate := range []string{known, demoID} {
 		if _, err := uuid.Parse(candidate); err != nil {
 			continue
 		}
-		c, err := s.Customer(ctx, candidate)
+		c, err := s.Accounts.Customer(ctx, candidate)
 		switch {
 		case email.FailureCode(err) == email.CodeNotFound:
 			continue
@@ -61,7 +61,7 @@ func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Cus
 			id = uuid.Must(uuid.NewV7()).String()
 		}
 	}
-	c, _, err := s.CreateCustomerWithID(ctx, id, demoCustomer, "made by postrider dev", "")
+	c, _, err := s.Accounts.CreateCustomerWithID(ctx, id, demoCustomer, "made by postrider dev", "")
 	return c, err
 }
 
@@ -69,49 +69,49 @@ func demoCustomerOf(ctx context.Context, s *db.Store, known string) (account.Cus
 // password are read from dev.env, because the database has no readable copy. If they are lost,
 // it makes new ones. If another customer has taken the username or the domain, it writes a line
 // to out and goes on.
-func makeDemo(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) (demo, error) {
+func makeDemo(ctx context.Context, s *db.DB, cfg config.Config, out io.Writer) (demo, error) {
 	known := readEnv(envPath(cfg))
 	cust, err := demoCustomerOf(ctx, s, known["POSTRIDER_CUSTOMER_ID"])
 	if err != nil {
 		return demo{}, err
 	}
 	d := demo{customerID: cust.ID, username: demoUser, accessKey: known["POSTRIDER_ACCESSKEY"], password: known["POSTRIDER_PASSWORD"]}
-	if g, err := s.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !g.Admin() {
+	if g, err := s.Accounts.GrantByToken(ctx, d.accessKey); err != nil || g.Customer.ID != cust.ID || !g.Admin() {
 		if err != nil && email.FailureCode(err) != email.CodeUnauthorized {
 			return demo{}, err
 		}
-		if _, d.accessKey, err = s.CreateAccessKey(ctx, account.AccessKey{CustomerID: cust.ID, Name: "dev", Detail: "made by postrider dev", Scopes: []account.Scope{account.ScopeAdmin}}); err != nil {
+		if _, d.accessKey, err = s.Accounts.CreateAccessKey(ctx, account.AccessKey{CustomerID: cust.ID, Name: "dev", Detail: "made by postrider dev", Scopes: []account.Scope{account.ScopeAdmin}}); err != nil {
 			return demo{}, err
 		}
 	}
 	if d.password == "" {
 		d.password = rand.Text()
 	}
-	err = s.EnsureUser(ctx, cust.ID, d.username, d.password)
+	err = s.Accounts.EnsureUser(ctx, cust.ID, d.username, d.password)
 	if email.FailureCode(err) == email.CodeConflict {
 		fmt.Fprintf(out, "the username %s is another customer's: the demo customer logs in as ", demoUser)
 		d.username = demoUser + "-" + cust.ID
 		fmt.Fprintln(out, d.username)
-		err = s.EnsureUser(ctx, cust.ID, d.username, d.password)
+		err = s.Accounts.EnsureUser(ctx, cust.ID, d.username, d.password)
 	}
 	if err != nil {
 		return demo{}, err
 	}
-	_, err = s.AddDomain(ctx, cust.ID, demoDomain, true)
+	_, err = s.Accounts.AddDomain(ctx, cust.ID, demoDomain, true)
 	if email.FailureCode(err) == email.CodeConflict {
 		fmt.Fprintf(out, "another customer has verified the domain %s: mail of the demo customer from it is refused\n", demoDomain)
 		err = nil
 	} else if err == nil && cust.DefaultSource == nil { // a first e-mail needs no sender then
 		cust.DefaultSource = &account.Source{Email: demoFrom, Name: demoCustomer}
-		_, _, err = s.UpdateCustomer(ctx, cust)
+		_, _, err = s.Accounts.UpdateCustomer(ctx, cust)
 	}
 	if err != nil {
 		return demo{}, err
 	}
-	if d.webhookSecret, err = s.WebhookSecret(ctx, cust.ID); err != nil {
+	if d.webhookSecret, err = s.Webhooks.WebhookSecret(ctx, cust.ID); err != nil {
 		return demo{}, err
 	}
-	box, err := s.CatchAllMailbox(ctx, cust.ID, "inbox@"+demoDomain)
+	box, err := s.Mailboxes.CatchAllMailbox(ctx, cust.ID, "inbox@"+demoDomain)
 	d.mailboxID = box.ID.String()
 	return d, err
 }

@@ -31,10 +31,10 @@ func TestMakeDemoFindsTheCustomerByID(t *testing.T) {
 		return d, said.String()
 	}
 	rename := func(id, name string) {
-		c, err := store.Customer(ctx, id)
+		c, err := store.Accounts.Customer(ctx, id)
 		require.NoError(t, err)
 		c.Name = name
-		_, _, err = store.UpdateCustomer(ctx, c)
+		_, _, err = store.Accounts.UpdateCustomer(ctx, c)
 		require.NoError(t, err)
 	}
 	first, said := start(t, cfg)
@@ -46,11 +46,11 @@ func TestMakeDemoFindsTheCustomerByID(t *testing.T) {
 	require.Empty(t, said)
 
 	// Another customer takes the name: it gets nothing.
-	namesake, _, err := store.CreateCustomer(ctx, demoCustomer, "", "")
+	namesake, _, err := store.Accounts.CreateCustomer(ctx, demoCustomer, "", "")
 	require.NoError(t, err)
 	again, _ = start(t, cfg)
 	require.Equal(t, first, again)
-	keys, _, err := store.AccessKeys(ctx, namesake.ID, email.Cursor{}, 10)
+	keys, _, err := store.Accounts.AccessKeys(ctx, namesake.ID, email.Cursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, keys)
 
@@ -68,7 +68,7 @@ func TestMakeDemoFindsTheCustomerByID(t *testing.T) {
 	require.Equal(t, namesake.ID, other.customerID)
 	require.Contains(t, said, "the username demo is another customer's: the demo customer logs in as demo-"+namesake.ID+"\n")
 	require.Contains(t, said, "another customer has verified the domain example.com: mail of the demo customer from it is refused\n")
-	g, err := store.GrantByToken(ctx, other.accessKey)
+	g, err := store.Accounts.GrantByToken(ctx, other.accessKey)
 	require.NoError(t, err)
 	require.Equal(t, namesake.ID, g.Customer.ID)
 	require.Equal(t, []account.Scope{account.ScopeAdmin}, g.Scopes)
@@ -87,7 +87,7 @@ func TestMakeDemoReplacesADeletedCustomer(t *testing.T) {
 	first, err := makeDemo(ctx, store, cfg, &said)
 	require.NoError(t, err)
 	require.NoError(t, first.write(cfg, nil))
-	require.NoError(t, store.DeleteCustomer(ctx, first.customerID))
+	require.NoError(t, store.Accounts.DeleteCustomer(ctx, first.customerID))
 	second, err := makeDemo(ctx, store, cfg, &said)
 	require.NoError(t, err)
 	require.NotEqual(t, first.customerID, second.customerID)

@@ -20,7 +20,7 @@ import (
 type reachFlags struct{ customer, domain, batch, email string }
 
 // reach reads the flags. whose describes the selected e-mails for the output.
-func (f reachFlags) reach(ctx context.Context, s *db.Store) (r delivery.Reach, whose string, err error) {
+func (f reachFlags) reach(ctx context.Context, s *db.DB) (r delivery.Reach, whose string, err error) {
 	if f.customer == "" && f.domain == "" && f.batch == "" && f.email == "" {
 		return r, "", errors.New("say which mail: --customer, --domain, both, --batch, or --email")
 	}
@@ -67,12 +67,12 @@ func reachCommand(action email.Action, short, long, done string) *cobra.Command 
 	cmd := &cobra.Command{
 		Use: string(action), Short: short, Args: cobra.NoArgs, Long: long + "\n\n" + reachHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				reach, whose, err := f.reach(ctx, s)
 				if err != nil {
 					return err
 				}
-				n, err := s.ControlAll(ctx, reach, action, nil)
+				n, err := s.Mail.ControlAll(ctx, reach, action, nil)
 				if n.Changed > 0 || err == nil {
 					fmt.Fprintf(out, "%s %s%s\n", emails(n.Changed), done, whose)
 				}

@@ -67,12 +67,12 @@ func orDash(s string) string {
 }
 
 // ofCustomer makes a command with the flag --customer. do gets that customer and the arguments.
-func ofCustomer(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error) *cobra.Command {
+func ofCustomer(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error) *cobra.Command {
 	var customer string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, customer)
 				if err != nil {
 					return err
@@ -86,11 +86,11 @@ func ofCustomer(use, short string, args cobra.PositionalArgs, do func(ctx contex
 }
 
 // customerVerb makes a command whose argument is a customer.
-func customerVerb(use, short, long string, do func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error) *cobra.Command {
+func customerVerb(use, short, long string, do func(ctx context.Context, s *db.DB, c account.Customer, out io.Writer) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " CUSTOMER", Short: short, Long: long, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				c, err := findCustomer(ctx, s, args[0])
 				if err != nil {
 					return err
@@ -105,9 +105,9 @@ func manageCustomers() []*cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the customers, newest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				customers, err := all(func(after email.Cursor, limit int) ([]account.Customer, *email.Cursor, error) {
-					return s.Customers(ctx, after, limit)
+					return s.Accounts.Customers(ctx, after, limit)
 				})
 				if err != nil {
 					return err
@@ -122,19 +122,21 @@ func manageCustomers() []*cobra.Command {
 			})
 		},
 	}
-	show := customerVerb("show", "Show one customer", "", func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
-		users, err := all(func(a email.Cursor, n int) ([]account.User, *email.Cursor, error) { return s.Users(ctx, c.ID, a, n) })
+	show := customerVerb("show", "Show one customer", "", func(ctx context.Context, s *db.DB, c account.Customer, out io.Writer) error {
+		users, err := all(func(a email.Cursor, n int) ([]account.User, *email.Cursor, error) {
+			return s.Accounts.Users(ctx, c.ID, a, n)
+		})
 		if err != nil {
 			return err
 		}
 		keys, err := all(func(a email.Cursor, n int) ([]account.AccessKey, *email.Cursor, error) {
-			return s.AccessKeys(ctx, c.ID, a, n)
+			return s.Accounts.AccessKeys(ctx, c.ID, a, n)
 		})
 		if err != nil {
 			return err
 		}
 		domains, err := all(func(a email.Cursor, n int) ([]account.Domain, *email.Cursor, error) {
-			return s.Domains(ctx, c.ID, a, n)
+			return s.Accounts.Domains(ctx, c.ID, a, n)
 		})
 		if err != nil {
 			return err
@@ -151,15 +153,15 @@ func manageCustomers() []*cobra.Command {
 		`The customer's access keys and logins are refused with 403 from the next request on, and so
 are runs that are started for it directly. They work again after enable. Mail that is
 accepted goes on, and its webhooks are called; stop it with: postrider pause --customer CUSTOMER`,
-		func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
-			if _, err := s.SuspendCustomer(ctx, c.ID, true); err != nil {
+		func(ctx context.Context, s *db.DB, c account.Customer, out io.Writer) error {
+			if _, err := s.Accounts.SuspendCustomer(ctx, c.ID, true); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s is suspended: its keys and logins are refused. Accepted mail goes on; stop it with: postrider pause --customer %s\n", c.Name, c.ID)
 			return nil
 		})
-	enable := customerVerb("enable", "Accept a customer's requests again", "", func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
-		if _, err := s.SuspendCustomer(ctx, c.ID, false); err != nil {
+	enable := customerVerb("enable", "Accept a customer's requests again", "", func(ctx context.Context, s *db.DB, c account.Customer, out io.Writer) error {
+		if _, err := s.Accounts.SuspendCustomer(ctx, c.ID, false); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%s is active\n", c.Name)
@@ -167,8 +169,8 @@ accepted goes on, and its webhooks are called; stop it with: postrider pause --c
 	})
 	remove := customerVerb("delete", "Delete a customer that never had mail, with its users, keys, domains and webhooks",
 		"A customer that has sent or received mail is refused: its e-mails stay on record. Use disable.",
-		func(ctx context.Context, s *db.Store, c account.Customer, out io.Writer) error {
-			if err := s.DeleteCustomer(ctx, c.ID); err != nil {
+		func(ctx context.Context, s *db.DB, c account.Customer, out io.Writer) error {
+			if err := s.Accounts.DeleteCustomer(ctx, c.ID); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s is deleted\n", c.Name)
@@ -179,8 +181,10 @@ accepted goes on, and its webhooks are called; stop it with: postrider pause --c
 
 func manageUsers() []*cobra.Command {
 	list := ofCustomer("list --customer CUSTOMER", "List a customer's users, newest first", cobra.NoArgs,
-		func(ctx context.Context, s *db.Store, c account.Customer, _ []string, out io.Writer) error {
-			users, err := all(func(a email.Cursor, n int) ([]account.User, *email.Cursor, error) { return s.Users(ctx, c.ID, a, n) })
+		func(ctx context.Context, s *db.DB, c account.Customer, _ []string, out io.Writer) error {
+			users, err := all(func(a email.Cursor, n int) ([]account.User, *email.Cursor, error) {
+				return s.Accounts.Users(ctx, c.ID, a, n)
+			})
 			if err != nil {
 				return err
 			}
@@ -191,25 +195,28 @@ func manageUsers() []*cobra.Command {
 			return table(out, "USERNAME\tID\tADMIN\tCREATED", rows)
 		})
 	show := ofCustomer("show USERNAME --customer CUSTOMER", "Show one user", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
-			u, err := s.UserByName(ctx, c.ID, args[0])
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
+			u, err := s.Accounts.UserByName(ctx, c.ID, args[0])
 			if err != nil {
 				return err
 			}
 			return fields(out, []string{"username", u.Username}, []string{"id", u.ID}, []string{"customer", u.CustomerID}, []string{"admin", fmt.Sprint(u.Admin)}, []string{"created", when(u.CreatedAt)})
 		})
-	remove := userVerb("delete", "Delete a user; the tokens of its logins end with it", "is deleted", (*db.Store).DeleteUser)
-	revoke := userVerb("revoke", "End all tokens of a user's logins; the password stays", "is logged out everywhere", (*db.Store).RevokeUser)
+	remove := userVerb("delete", "Delete a user; the tokens of its logins end with it", "is deleted", func(s *db.DB) userChange { return s.Accounts.DeleteUser })
+	revoke := userVerb("revoke", "End all tokens of a user's logins; the password stays", "is logged out everywhere", func(s *db.DB) userChange { return s.Accounts.RevokeUser })
 	return []*cobra.Command{list, show, passwordCommand(), revoke, remove}
 }
 
+// userChange changes a customer's user.
+type userChange func(ctx context.Context, customerID, id string) (account.User, error)
+
 // userVerb makes a command whose argument is a username.
-func userVerb(use, short, done string, do func(s *db.Store, ctx context.Context, customerID, id string) (account.User, error)) *cobra.Command {
+func userVerb(use, short, done string, change func(*db.DB) userChange) *cobra.Command {
 	return ofCustomer(use+" USERNAME --customer CUSTOMER", short, cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
-			u, err := s.UserByName(ctx, c.ID, args[0])
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
+			u, err := s.Accounts.UserByName(ctx, c.ID, args[0])
 			if err == nil {
-				u, err = do(s, ctx, c.ID, u.ID)
+				u, err = change(s)(ctx, c.ID, u.ID)
 			}
 			if err != nil {
 				return err
@@ -223,10 +230,10 @@ func userVerb(use, short, done string, do func(s *db.Store, ctx context.Context,
 func passwordCommand() *cobra.Command {
 	var password string
 	cmd := ofCustomer("password USERNAME --customer CUSTOMER", "Give a user another password, read from standard input; the tokens of its logins end", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
-			u, err := s.UserByName(ctx, c.ID, args[0])
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
+			u, err := s.Accounts.UserByName(ctx, c.ID, args[0])
 			if err == nil {
-				u, err = s.SetPassword(ctx, c.ID, u.ID, password)
+				u, err = s.Accounts.SetPassword(ctx, c.ID, u.ID, password)
 			}
 			if err != nil {
 				return err
@@ -242,12 +249,12 @@ func passwordCommand() *cobra.Command {
 }
 
 // findKey finds an access key of a customer by id or by the token prefix that the list shows.
-func findKey(ctx context.Context, s *db.Store, customerID, idOrPrefix string) (account.AccessKey, error) {
+func findKey(ctx context.Context, s *db.DB, customerID, idOrPrefix string) (account.AccessKey, error) {
 	if _, err := uuid.Parse(idOrPrefix); err == nil {
-		return s.AccessKey(ctx, customerID, idOrPrefix)
+		return s.Accounts.AccessKey(ctx, customerID, idOrPrefix)
 	}
 	keys, err := all(func(a email.Cursor, n int) ([]account.AccessKey, *email.Cursor, error) {
-		return s.AccessKeys(ctx, customerID, a, n)
+		return s.Accounts.AccessKeys(ctx, customerID, a, n)
 	})
 	if err != nil {
 		return account.AccessKey{}, err
@@ -277,9 +284,9 @@ func scopesOf(k account.AccessKey) string {
 
 func manageKeys() []*cobra.Command {
 	list := ofCustomer("list --customer CUSTOMER", "List a customer's access keys, newest first", cobra.NoArgs,
-		func(ctx context.Context, s *db.Store, c account.Customer, _ []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, _ []string, out io.Writer) error {
 			keys, err := all(func(a email.Cursor, n int) ([]account.AccessKey, *email.Cursor, error) {
-				return s.AccessKeys(ctx, c.ID, a, n)
+				return s.Accounts.AccessKeys(ctx, c.ID, a, n)
 			})
 			if err != nil {
 				return err
@@ -291,7 +298,7 @@ func manageKeys() []*cobra.Command {
 			return table(out, "ID\tTOKEN\tNAME\tSCOPES\tLAST USED\tEXPIRES", rows)
 		})
 	show := ofCustomer("show KEY --customer CUSTOMER", "Show one access key, by id or token prefix; never its token", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
 			k, err := findKey(ctx, s, c.ID, args[0])
 			if err != nil {
 				return err
@@ -305,12 +312,12 @@ func manageKeys() []*cobra.Command {
 				[]string{"created", when(k.CreatedAt)}, []string{"last used", when(k.LastUsedAt)}, []string{"expires", when(k.ExpiresAt)}, []string{"deleted", when(k.DeletedAt)})
 		})
 	remove := ofCustomer("delete KEY --customer CUSTOMER", "Delete an access key, by id or token prefix; it is refused at once", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
 			k, err := findKey(ctx, s, c.ID, args[0])
 			if err != nil {
 				return err
 			}
-			if _, err := s.DeleteAccessKey(ctx, c.ID, k.ID); err != nil {
+			if _, err := s.Accounts.DeleteAccessKey(ctx, c.ID, k.ID); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s is deleted\n", k.TokenPrefix)
@@ -321,9 +328,9 @@ func manageKeys() []*cobra.Command {
 
 func manageDomains() []*cobra.Command {
 	list := ofCustomer("list --customer CUSTOMER", "List a customer's sender domains, newest first", cobra.NoArgs,
-		func(ctx context.Context, s *db.Store, c account.Customer, _ []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, _ []string, out io.Writer) error {
 			domains, err := all(func(a email.Cursor, n int) ([]account.Domain, *email.Cursor, error) {
-				return s.Domains(ctx, c.ID, a, n)
+				return s.Accounts.Domains(ctx, c.ID, a, n)
 			})
 			if err != nil {
 				return err
@@ -335,24 +342,24 @@ func manageDomains() []*cobra.Command {
 			return table(out, "NAME\tVERIFIED\tADDED", rows)
 		})
 	show := ofCustomer("show NAME --customer CUSTOMER", "Show one sender domain", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {
 				return err
 			}
-			d, err := s.Domain(ctx, c.ID, name)
+			d, err := s.Accounts.Domain(ctx, c.ID, name)
 			if err != nil {
 				return err
 			}
 			return fields(out, []string{"name", d.Name}, []string{"customer", d.CustomerID}, []string{"verified", when(d.VerifiedAt)}, []string{"added", when(d.CreatedAt)}, []string{"warm-up", d.Warmup.Today()})
 		})
 	remove := ofCustomer("delete NAME --customer CUSTOMER", "Remove a sender domain from a customer; accepted mail goes on", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {
 				return err
 			}
-			d, err := s.DeleteDomain(ctx, c.ID, name)
+			d, err := s.Accounts.DeleteDomain(ctx, c.ID, name)
 			if err != nil {
 				return err
 			}
@@ -363,12 +370,12 @@ func manageDomains() []*cobra.Command {
 			return nil
 		})
 	unverify := ofCustomer("unverify NAME --customer CUSTOMER", "Revoke the verification of a sender domain; accepted mail goes on", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.Store, c account.Customer, args []string, out io.Writer) error {
+		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
 			name, err := intake.Domain(args[0])
 			if err != nil {
 				return err
 			}
-			if _, err := s.VerifyDomain(ctx, c.ID, name, false); err != nil {
+			if _, err := s.Accounts.VerifyDomain(ctx, c.ID, name, false); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s is not verified: mail from it is refused until it is verified for a customer\n", name)

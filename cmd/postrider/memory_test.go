@@ -64,9 +64,9 @@ func TestWorkerMemoryOfALargeAttachment(t *testing.T) {
 	store, err := db.Open(dbtest.URL(t), db.Options{SecretKey: make([]byte, 32)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
-	cust, _, err := store.CreateCustomer(t.Context(), "ACME", "", "")
+	cust, _, err := store.Accounts.CreateCustomer(t.Context(), "ACME", "", "")
 	require.NoError(t, err)
-	e, _, err := store.Accept(t.Context(), cust.ID, email.Message{
+	e, _, err := store.Mail.Accept(t.Context(), cust.ID, email.Message{
 		From: email.Address{Email: "a@acme.test"}, To: []email.Address{{Email: "b@x.test"}}, Subject: "s", Text: "t",
 		Attachments: []email.Attachment{{Filename: "i.bin", Type: "application/octet-stream", Content: make([]byte, size)}},
 	}, uuid.NewString(), email.Idempotency{})
@@ -77,7 +77,7 @@ func TestWorkerMemoryOfALargeAttachment(t *testing.T) {
 	t.Cleanup(relays.Close)
 	before, held := memtest.Live(), int64(0)
 	weigh := func() { held = max(held, memtest.Live()-before) }
-	m, err := store.Message(t.Context(), e.ID)
+	m, err := store.Mail.Message(t.Context(), e.ID)
 	require.NoError(t, err)
 	weigh()
 	message, err := renderMessage(m, e.ID, time.Now())

@@ -24,7 +24,7 @@ func (t *pauseTarget) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("customer", "stream", "relay")
 }
 
-func (t *pauseTarget) pause(ctx context.Context, s *db.Store) (email.Pause, error) {
+func (t *pauseTarget) pause(ctx context.Context, s *db.DB) (email.Pause, error) {
 	switch {
 	case t.customer != "":
 		c, err := findCustomer(ctx, s, t.customer)
@@ -49,13 +49,13 @@ func pauseCommand() *cobra.Command {
 		Long: `No attempt begins that the pause covers. Attempts under way are not interrupted.
 Mail is still accepted, and waits. Nothing is lost, and expires_at still applies.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				p, err := target.pause(ctx, s)
 				if err != nil {
 					return err
 				}
 				p.Reason = reason
-				if _, err := s.Pause(ctx, p); err != nil {
+				if _, err := s.Mail.Pause(ctx, p); err != nil {
 					return err
 				}
 				return listPauses(ctx, s, out)
@@ -72,12 +72,12 @@ func unpauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unpause", Short: "End a pause, with the same flags", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd, func(ctx context.Context, s *db.Store, out io.Writer) error {
+			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
 				p, err := target.pause(ctx, s)
 				if err != nil {
 					return err
 				}
-				if err := s.Unpause(ctx, p); err != nil {
+				if err := s.Mail.Unpause(ctx, p); err != nil {
 					return err
 				}
 				return listPauses(ctx, s, out)
@@ -95,8 +95,8 @@ func pausesCommand() *cobra.Command {
 	}
 }
 
-func listPauses(ctx context.Context, s *db.Store, out io.Writer) error {
-	ps, waiting, err := s.Pauses(ctx)
+func listPauses(ctx context.Context, s *db.DB, out io.Writer) error {
+	ps, waiting, err := s.Mail.Pauses(ctx)
 	if err != nil {
 		return err
 	}

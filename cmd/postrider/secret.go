@@ -21,7 +21,7 @@ func secretCommand() *cobra.Command {
 }
 
 // withAnyKey opens the store for a command that also works with a wrong key.
-func withAnyKey(cmd *cobra.Command, do func(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) error) error {
+func withAnyKey(cmd *cobra.Command, do func(ctx context.Context, s *db.DB, cfg config.Config, out io.Writer) error) error {
 	cfg, err := loadConfig(config.Tool)
 	if err != nil {
 		return err
@@ -37,8 +37,8 @@ func secretStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Say which key seals, and count the secrets that are sealed with each", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, cfg config.Config, out io.Writer) error {
-				st, err := s.SecretKeyStatus(ctx)
+			return withAnyKey(cmd, func(ctx context.Context, s *db.DB, cfg config.Config, out io.Writer) error {
+				st, err := s.Keys.SecretKeyStatus(ctx)
 				if err != nil {
 					return err
 				}
@@ -79,9 +79,9 @@ func secretRotateCommand() *cobra.Command {
 and seals with it what is sealed with the old one. Every API process and worker
 must have both keys before; they keep running. It may be stopped and run again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, _ config.Config, out io.Writer) error {
+			return withAnyKey(cmd, func(ctx context.Context, s *db.DB, _ config.Config, out io.Writer) error {
 				total := 0
-				n, err := s.RotateSecretKey(ctx, func(resealed int) {
+				n, err := s.Keys.RotateSecretKey(ctx, func(resealed int) {
 					total += resealed
 					fmt.Fprintf(out, "%s sealed with POSTRIDER_SECRET_KEY\n", secrets(total))
 				})
@@ -107,15 +107,15 @@ that is set get a new secret, and the key that is set seals from now on. Their
 customers cannot verify webhooks until they have the new secret, which they get
 by POST /v1.0/webhooks/{id}/rotate-secret.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAnyKey(cmd, func(ctx context.Context, s *db.Store, _ config.Config, out io.Writer) error {
-				st, err := s.SecretKeyStatus(ctx)
+			return withAnyKey(cmd, func(ctx context.Context, s *db.DB, _ config.Config, out io.Writer) error {
+				st, err := s.Keys.SecretKeyStatus(ctx)
 				if err != nil {
 					return err
 				}
 				if !yes {
 					return fmt.Errorf("nothing was changed: %s would be replaced; run it again with --yes-replace-secrets", secrets(st.Unreadable))
 				}
-				changed, err := s.ResetSecretKey(ctx)
+				changed, err := s.Webhooks.ResetSecretKey(ctx)
 				if err != nil {
 					return err
 				}

@@ -78,7 +78,7 @@ const keyCheckTimeout = 5 * time.Second
 func (a *app) checkKey(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keyCheckTimeout)
 	defer cancel()
-	err := a.store.CheckSecretKey(ctx)
+	err := a.store.Keys.CheckSecretKey(ctx)
 	if err == nil || errors.Is(err, db.ErrSecretKey) {
 		a.keyChecked = err == nil
 		return err
@@ -164,7 +164,7 @@ func (a *app) workAlone(ctx context.Context) error {
 func (a *app) inbound() *inbound.Server {
 	var own inbound.Own
 	if a.cfg.Dev {
-		own = a.store.HasEmail
+		own = a.store.Mail.HasEmail
 	}
 	in := inbound.New(inbound.Config{
 		Addr: a.cfg.InboundListen, Steer: a.cfg.Dev, Own: own, Alone: a.turns.Acquire,
@@ -172,7 +172,7 @@ func (a *app) inbound() *inbound.Server {
 		MaxConnections: int(a.cfg.InboundMaxConnections), MaxConnectionsPerIP: int(a.cfg.InboundMaxConnectionsPerIP),
 		MaxRecipients: int(a.cfg.InboundMaxRecipients), MaxErrors: int(a.cfg.InboundMaxErrors),
 		MailTimeout: a.cfg.InboundMailTimeout, ReadTimeout: a.cfg.InboundReadTimeout, SessionTimeout: a.cfg.InboundSessionTimeout,
-	}, a.store, a.log)
+	}, a.store.Mailboxes, a.log)
 	a.metrics.Watch(metrics.Limits{Budgets: func() map[string]membudget.State {
 		return map[string]membudget.State{"receiving": in.Storing()}
 	}})

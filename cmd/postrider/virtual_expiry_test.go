@@ -26,7 +26,7 @@ func (v *virtual) expiring(after time.Duration) email.Message {
 // acceptBatch stores messages as a batch.
 func (v *virtual) acceptBatch(ms ...email.Message) (batchID string, ids []string) {
 	v.t.Helper()
-	b, items, _, err := v.store.AcceptBatch(v.t.Context(), v.customer, email.BatchRequest{
+	b, items, _, err := v.store.Mail.AcceptBatch(v.t.Context(), v.customer, email.BatchRequest{
 		Mode: email.BatchStrict, Len: len(ms), Message: func(i int) (email.Message, error) { return ms[i], nil },
 		Place: func(i int) string { return fmt.Sprint("/", i) }, Sender: func(i int) string { return fmt.Sprint("/", i) },
 	}, uuid.NewString(), email.Idempotency{})
@@ -88,7 +88,7 @@ var outages = map[string]func(v *virtual, lasts time.Duration){
 			require.NoError(v.t, err)
 			list = append(list, r)
 		}
-		relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
+		relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store.Mail, MailOf: v.store.Mail.MailOf})
 		v.t.Cleanup(relays.Close)
 		v.work(relaySessions{relays})
 	},
@@ -106,7 +106,7 @@ func TestVirtualMailThatWaitsForARelayEndsAtItsExpiry(t *testing.T) {
 			outage(v, lasts)
 			var ids []string
 			for _, after := range append(slices.Clone(expiries), 0, 3*time.Hour) {
-				e, _, err := v.store.Accept(t.Context(), v.customer, v.expiring(after), uuid.NewString(), email.Idempotency{})
+				e, _, err := v.store.Mail.Accept(t.Context(), v.customer, v.expiring(after), uuid.NewString(), email.Idempotency{})
 				require.NoError(t, err)
 				ids = append(ids, e.ID)
 			}
@@ -167,12 +167,12 @@ var standing = map[string]func(v *virtual){
 		v.listen(nil, "", until(0, "", ""))
 		slow, err := relay.Parse("smtp://" + v.peer.Addr() + "?tls=none&name=slow&rate=6/h")
 		require.NoError(v.t, err)
-		relays := relay.New([]relay.Relay{slow}, relay.Options{Now: v.Now, Ledger: v.store})
+		relays := relay.New([]relay.Relay{slow}, relay.Options{Now: v.Now, Ledger: v.store.Mail})
 		v.t.Cleanup(relays.Close)
 		v.work(relaySessions{relays})
 	},
 	"the end of a pause, and a relay": func(v *virtual) {
-		_, err := v.store.Pause(v.t.Context(), email.Pause{Scope: email.PauseInstallation})
+		_, err := v.store.Mail.Pause(v.t.Context(), email.Pause{Scope: email.PauseInstallation})
 		require.NoError(v.t, err)
 		outages["MAIL refused"](v, 5*time.Minute)
 	},
@@ -201,7 +201,7 @@ func TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry(t *testing.T) {
 					v.sendBatch(batch)
 				} else {
 					for _, m := range ms {
-						e, _, err := v.store.Accept(t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
+						e, _, err := v.store.Mail.Accept(t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
 						require.NoError(t, err)
 						ids = append(ids, e.ID)
 					}

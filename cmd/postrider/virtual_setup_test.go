@@ -55,7 +55,7 @@ const manySteps = 5_000
 type virtual struct {
 	*testsuite.TestWorkflowEnvironment
 	t     *testing.T
-	store *db.Store
+	store *db.DB
 	// db looks behind the store, and sets the clock.
 	db       *sql.DB
 	customer string
@@ -109,7 +109,7 @@ func newVirtual(t *testing.T) *virtual {
 	v.store, err = db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 10, WebhookBody: webhook.Bodies})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.store.Close()) })
-	customer, _, err := v.store.CreateCustomer(t.Context(), "ACME", "", "")
+	customer, _, err := v.store.Accounts.CreateCustomer(t.Context(), "ACME", "", "")
 	require.NoError(t, err)
 	v.customer = customer.ID
 	return v
@@ -161,7 +161,7 @@ func (v *virtual) connect(user, addr string) {
 	}
 	peer, err := relay.Parse("smtp://" + user + addr + "?tls=none&name=peer")
 	require.NoError(v.t, err)
-	relays := relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, MailOf: v.store.MailOf})
+	relays := relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, MailOf: v.store.Mail.MailOf})
 	v.t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 }
@@ -176,7 +176,8 @@ func (v *virtual) work(relays activities.Relays) {
 		v.waker = wakeRoot{v}
 	}
 	acts, drain, err := activities.New(activities.Deps{
-		Acceptor: v.store, BatchGate: v.store, BatchMail: v.store, BatchJournal: v.store, BatchController: v.store, Resolver: attachment.Resolvers{}, Mail: v.store, Gate: v.store, Journal: v.store, Recorder: v.store, Controller: v.store, Deliveries: v.store,
+		Acceptor: v.store.Mail, Customers: v.store.Accounts, BatchGate: v.store.Mail, BatchMail: v.store.Mail, BatchJournal: v.store.Mail, BatchController: v.store.Mail, Resolver: attachment.Resolvers{},
+		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks,
 		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(v.t, err)
@@ -193,7 +194,7 @@ func (v *virtual) accept(sendAt time.Time, to ...string) string {
 	for _, a := range to {
 		m.To = append(m.To, email.Address{Email: a})
 	}
-	e, _, err := v.store.Accept(v.t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
+	e, _, err := v.store.Mail.Accept(v.t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
 	require.NoError(v.t, err)
 	require.Equal(v.t, virtualStart, e.CreatedAt.UTC())
 	return e.ID
@@ -223,7 +224,7 @@ func (v *virtual) send(ids ...string) {
 
 func (v *virtual) email(id string) email.Email {
 	v.t.Helper()
-	e, err := v.store.Email(v.t.Context(), v.customer, id)
+	e, err := v.store.Mail.Email(v.t.Context(), v.customer, id)
 	require.NoError(v.t, err)
 	return e
 }
@@ -231,7 +232,7 @@ func (v *virtual) email(id string) email.Email {
 // happened are the times, since the start, of an e-mail's events of some types.
 func (v *virtual) happened(id string, types ...email.EventType) []time.Duration {
 	v.t.Helper()
-	events, _, err := v.store.EmailEvents(v.t.Context(), v.customer, id, 0)
+	events, _, err := v.store.Mail.EmailEvents(v.t.Context(), v.customer, id, 0)
 	require.NoError(v.t, err)
 	var out []time.Duration
 	for _, ev := range events {

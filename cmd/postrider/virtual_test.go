@@ -181,7 +181,7 @@ func TestVirtualUnsupportedMessageUsesTheNextRelay(t *testing.T) {
 		require.NoError(t, err)
 		list = append(list, r)
 	}
-	relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})
+	relays := relay.New(list, relay.Options{Now: v.Now, Board: v.store.Mail, MailOf: v.store.Mail.MailOf})
 	t.Cleanup(relays.Close)
 	v.work(relaySessions{relays})
 	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@y.test", "c@z.test")}
@@ -189,7 +189,7 @@ func TestVirtualUnsupportedMessageUsesTheNextRelay(t *testing.T) {
 	v.requireDelivered(time.Hour, 2*time.Hour, ids...)
 	for _, id := range ids {
 		require.Empty(t, v.happened(id, email.EventDeferred), "a relay that is not there defers nobody")
-		attempts, _, err := v.store.Attempts(t.Context(), v.customer, id, 0)
+		attempts, _, err := v.store.Mail.Attempts(t.Context(), v.customer, id, 0)
 		require.NoError(t, err)
 		require.Equal(t, "large", attempts[len(attempts)-1].Relay.Name)
 	}
@@ -260,7 +260,7 @@ func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 	require.NoError(t, err)
 	var two twoProcesses
 	for i := range two.of {
-		two.of[i] = relaySessions{relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, Board: v.store, MailOf: v.store.MailOf})}
+		two.of[i] = relaySessions{relay.New([]relay.Relay{peer}, relay.Options{Now: v.Now, Board: v.store.Mail, MailOf: v.store.Mail.MailOf})}
 		t.Cleanup(two.of[i].Close)
 	}
 	v.work(&two)

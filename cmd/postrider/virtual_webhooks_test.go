@@ -132,7 +132,7 @@ func (v *virtual) addEndpoint(events []string, answer func(at time.Duration, w h
 	v.RegisterWorkflow(tellAll)
 	v.poster = webhook.NewPoster(safehttp.New(safehttp.Options{AllowHTTP: true, AllowLoopback: true}), "test").WithClock(v.Now)
 	v.waker = wakeRoot{v}
-	e, secret, err := v.store.CreateEndpoint(v.t.Context(), endpoint.Endpoint{CustomerID: v.customer, URL: srv.URL, Method: http.MethodPost,
+	e, secret, err := v.store.Webhooks.CreateEndpoint(v.t.Context(), endpoint.Endpoint{CustomerID: v.customer, URL: srv.URL, Method: http.MethodPost,
 		Format: endpoint.FormatStandard, Events: events})
 	require.NoError(v.t, err)
 	v.listen(nil, "", until(0, "", ""))
@@ -217,7 +217,7 @@ func TestVirtualReceiverDownForTwoDays(t *testing.T) {
 		require.LessOrEqual(t, attempts[id], 10)
 	}
 	require.Less(t, len(r.all())-len(delivered), 48*60/5+200, "while it is down, one call finds that out")
-	backlog, err := v.store.EndpointBacklog(t.Context(), e.ID)
+	backlog, err := v.store.Webhooks.EndpointBacklog(t.Context(), e.ID)
 	require.NoError(t, err)
 	require.Zero(t, backlog.Waiting)
 	require.Zero(t, backlog.Endpoint.Failures)
@@ -262,7 +262,7 @@ func TestVirtualRotation(t *testing.T) {
 	var fresh string
 	v.RegisterDelayedCallback(func() {
 		var err error
-		_, fresh, err = v.store.RotateSecret(t.Context(), v.customer, e.ID)
+		_, fresh, err = v.store.Webhooks.RotateSecret(t.Context(), v.customer, e.ID)
 		require.NoError(t, err)
 	}, time.Hour)
 	ids := []string{v.accept(time.Time{}, "a@x.test"), v.accept(time.Time{}, "b@x.test"), v.accept(time.Time{}, "c@x.test")}

@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -84,6 +84,7 @@ var rules = map[string]rule{
 	"db":                  {may: join(domain, "internal/delivery", "internal/pacing", "internal/plaintext", "db/internal/pg", "db/internal/audit", "db/files", "db/mailboxes", "db/webhooks", "db/accounts")},
 	"db/internal/pg":      {may: []string{"email", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
+	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
