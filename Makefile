@@ -100,7 +100,7 @@ bench: build temporal ## Measure beside bare workflows, River and go-mail, and w
 bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 mails in one go; an hour
 	$(call bench,benchmarks in full: about an hour,-full)
 	$(call step,what queries read among 1,000,000 e-mails)
-	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
+	@env $(own_environment) POSTRIDER_TEST_OLD_EMAILS=1000000 go test ./db/mail -run '^TestQueriesReadWhatTheyNeed$$' -count=1 -timeout 30m
 
 # earlier is where the program of the commit REV is built, to be measured beside this one.
 earlier = .postrider/earlier

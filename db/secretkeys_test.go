@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -140,7 +141,7 @@ func TestTheSecretKeyIsRotatedWhileOthersSeal(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	create(oldOnly, "before", db.SealedBatch+100)
+	create(oldOnly, "before", pg.SealedBatch+100)
 
 	// Step 1 of the procedure: everybody has both keys; the old one seals.
 	both := keyed(t, url, keyB, keyA)
@@ -154,11 +155,11 @@ func TestTheSecretKeyIsRotatedWhileOthersSeal(t *testing.T) {
 
 	// Step 2, killed after its first batch.
 	killed, kill := context.WithCancel(ctx)
-	_, err := both.Keys.RotateSecretKey(killed, func(n int) { require.Equal(t, db.SealedBatch, n); kill() })
+	_, err := both.Keys.RotateSecretKey(killed, func(n int) { require.Equal(t, pg.SealedBatch, n); kill() })
 	require.ErrorIs(t, err, context.Canceled)
 	st, err := both.Keys.SecretKeyStatus(ctx)
 	require.NoError(t, err)
-	require.Equal(t, db.SecretKeyStatus{Planted: true, Sealing: 0, Replacing: true, Sealed: db.Sealed{Current: db.SealedBatch, Old: len(secrets) - db.SealedBatch}}, st)
+	require.Equal(t, db.SecretKeyStatus{Planted: true, Sealing: 0, Replacing: true, Sealed: db.Sealed{Current: pg.SealedBatch, Old: len(secrets) - pg.SealedBatch}}, st)
 	newOnly := keyed(t, url, keyB, nil)
 	require.ErrorContains(t, newOnly.Keys.CheckSecretKey(ctx), "POSTRIDER_SECRET_KEY_OLD", "too early")
 	require.ErrorIs(t, oldOnly.Ready(ctx), db.ErrSecretKey)
@@ -249,5 +250,5 @@ func TestEverySealedColumnIsRotated(t *testing.T) {
 	var columns []string
 	require.NoError(t, b.Raw.NewRaw(`SELECT table_name || '.' || column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND column_name LIKE '%sealed%' ORDER BY 1`).Scan(b.Ctx, &columns))
-	require.Equal(t, columns, db.SealedColumns())
+	require.Equal(t, columns, pg.SealedColumns())
 }

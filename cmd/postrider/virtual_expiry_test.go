@@ -61,8 +61,9 @@ func (v *virtual) requireExpired(id string, at time.Duration) {
 	}
 }
 
-// expiries are no multiples of a relay's backoff.
-var expiries = []time.Duration{2 * time.Second, 33 * time.Second, 7*time.Minute + 7*time.Second, 7*time.Minute + 8*time.Second, 52*time.Minute + 33*time.Second}
+// expiries lie between the tries of a relay, which come at 10, 30, 70, 150, 310, 610 … s. No timer
+// of other mail is near, so that a slow activity does not let it fire.
+var expiries = []time.Duration{4 * time.Second, 50 * time.Second, 230 * time.Second, 460 * time.Second, 52*time.Minute + 33*time.Second}
 
 // outages keep mail waiting for a relay, each in its own way.
 var outages = map[string]func(v *virtual, lasts time.Duration){

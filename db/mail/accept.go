@@ -1,0 +1,326 @@
+package mail
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/postrider/postrider/db/accounts"
+	"github.com/postrider/postrider/db/files"
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/endpoint"
+)
+
+// startLease is how long the accepting process has to start the run itself
+// before a sweeper may.
+const startLease = 10 * time.Second
+
+// Accept stores a message as an e-mail, with its recipients, attachments and
+// an outbox row leased to owner (a process), in one transaction: after it
+// returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
+// a sender domain that the customer has not proven, one with CodeInvalidRequest a
+// file that is not there.
+//
+// With an idempotency key the same message is accepted once, however often and
+// however concurrently it comes: replayed says that the e-mail is an earlier one.
+// Another message under the same key is a Failure with CodeIdempotencyConflict.
+//
+// Customers whose messages wait to be stored take turns. Where too many wait, the error is a
+// Failure with CodeUnavailable, at once.
+func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
+	if mayShareTransaction(m, idem) {
+		e, alone, err := s.accepts.Do(ctx, acceptance{customerID, m, owner})
+		switch {
+		case err == nil && e != nil:
+			return *e, false, nil
+		case alone:
+			return out, false, err
+		}
+	}
+	release, err := s.solo.Acquire(ctx, customerID)
+	if err != nil {
+		return out, false, err
+	}
+	defer release()
+	return s.acceptAlone(ctx, customerID, m, owner, idem)
+}
+
+// acceptAlone is Accept for a message that does not go with others.
+func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
+	id := pg.NewID()
+	earlier := ""
+	err = s.inUnit(ctx, func(c *unitOfWork) error {
+		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
+			return err
+		}
+		out, err = c.accept(id, customerID, email.WorkflowIDPrefix+id, m, owner)
+		return err
+	})
+	if err != nil || earlier == "" {
+		return out, false, err
+	}
+	out, err = s.Email(ctx, customerID, earlier)
+	return out.AsAccepted(), true, err
+}
+
+// accept stores a message as an e-mail of a workflow id. With an owner there is an
+// outbox row, leased to it: the run has yet to be started.
+func (c *unitOfWork) accept(id, customerID, workflowID string, m email.Message, owner string) (out email.Email, err error) {
+	wants, prepaid, err := c.checkSender(customerID, m.From.Domain())
+	if err != nil {
+		return out, err
+	}
+	if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
+		return out, err
+	}
+	callbackID, err := webhooks.CallbackEndpoint(c.ctx, c.tx, customerID, m.CallbackURL)
+	if err != nil {
+		return out, err
+	}
+	ml := c.newEmail(id, customerID, m, wants, callbackID)
+	ml.WorkflowID = workflowID
+	if ml.attachments, err = c.newAttachmentRows(id, customerID, m.Attachments, nil); err != nil {
+		return out, err
+	}
+	if owner != "" {
+		c.enqueueStart(ml, owner, c.now.Add(startLease))
+	}
+	if err := c.insert([]*lockedEmail{ml}); err != nil {
+		return out, err
+	}
+	// Last, because the customer's other requests wait for what this locks.
+	if err := accounts.Charge(c.ctx, c.tx, customerID, 1, len(ml.recipients), prepaid); err != nil {
+		return out, err
+	}
+	out = emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
+	out.CallbackURL = m.CallbackURL
+	return out, nil
+}
+
+// newEmail makes the rows of a message that begins its life now, and its first event.
+func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webhooks.Subscriptions, callbackID string) *lockedEmail {
+	due := c.now
+	if m.SendAt.After(c.now) {
+		due = m.SendAt
+	}
+	ml := &lockedEmail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), content: newContentRow(id, m), subscriptions: wants}
+	if callbackID != "" {
+		ml.subscriptions = slices.Concat(wants, webhooks.SubscriptionsTo(endpoint.FormatStandard, endpoint.Outcomes()))
+	}
+	ml.CallbackID = callbackID
+	c.deriveStatus(ml)
+	event := email.EventQueued
+	if ml.Detail == email.DetailScheduled {
+		event = email.EventScheduled
+	}
+	c.emit(ml, eventRow{Type: event})
+	return ml
+}
+
+// enqueueStart has a run started for an e-mail; nobody but owner does it before until.
+func (c *unitOfWork) enqueueStart(m *lockedEmail, owner string, until time.Time) {
+	c.outboxInserts = append(c.outboxInserts, outboxRow{EmailID: m.ID, LeaseOwner: owner, LeaseUntil: until, CreatedAt: c.now})
+}
+
+// insert writes e-mails that begin their life in this change, with everything that is
+// theirs and the orders for runs. It waits for nobody, so it comes before a charge.
+func (c *unitOfWork) insert(mails []*lockedEmail) error {
+	var (
+		rows        []*emailRow
+		recipients  []*recipientRow
+		contents    []*contentRow
+		large       []*contentRow
+		attachments []*attachmentRow
+	)
+	for _, m := range mails {
+		rows, recipients = append(rows, &m.emailRow), append(recipients, m.recipients...)
+		attachments = append(attachments, m.attachments...)
+		if m.content.large() {
+			large = append(large, m.content)
+		} else {
+			contents = append(contents, m.content)
+		}
+	}
+	if err := insertLate(c, "e-mails", rows); err != nil {
+		return err
+	}
+	if err := insertLate(c, "recipients", recipients); err != nil {
+		return err
+	}
+	if err := insertLate(c, "contents", contents); err != nil {
+		return err
+	}
+	for _, content := range large {
+		if err := c.copyContent(content); err != nil {
+			return err
+		}
+	}
+	if err := insertLate(c, "attachments", attachments); err != nil {
+		return err
+	}
+	if err := c.writeOutbox(); err != nil {
+		return err
+	}
+	return c.writeEvents(mails)
+}
+
+// insertLate inserts rows, if there are any, together with the commit.
+func insertLate[R any](c *unitOfWork, what string, rows []R) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := c.late.NewInsert().Model(&rows).Returning("NULL").Exec(c.ctx); err != nil {
+		return fmt.Errorf("insert %s: %w", what, err)
+	}
+	return nil
+}
+
+// reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
+// at the same time waits for the first to commit. A key that is too old is free.
+func (c *unitOfWork) reserve(customerID, emailID string, idem email.Idempotency) (earlier string, err error) {
+	if idem.Key == "" {
+		return "", nil
+	}
+	res, err := c.tx.NewRaw(`INSERT INTO idempotency_keys AS k (customer_id, key, fingerprint, email_id, created_at) VALUES (?, ?, ?, ?, now())
+		ON CONFLICT (customer_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, email_id = excluded.email_id, created_at = now()
+		WHERE k.created_at < now() - ? * interval '1 second'`,
+		customerID, idem.Key, idem.Fingerprint, emailID, email.IdempotencyKept.Seconds()).Exec(c.ctx)
+	if err != nil {
+		return "", fmt.Errorf("reserve idempotency key: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return "", err
+	}
+	var fingerprint string
+	err = c.tx.NewRaw("SELECT email_id, fingerprint FROM idempotency_keys WHERE customer_id = ? AND key = ?", customerID, idem.Key).
+		Scan(c.ctx, &earlier, &fingerprint)
+	if err != nil {
+		return "", fmt.Errorf("read idempotency key: %w", err)
+	}
+	if fingerprint != idem.Fingerprint {
+		return "", email.Fail(email.CodeIdempotencyConflict, "this Idempotency-Key was used for another message; use a new key for a new message")
+	}
+	return earlier, nil
+}
+
+// findAcceptance reads the time, and what acceptance asks about a customer and a sender domain.
+var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
+		(SELECT array_agg(DISTINCT w.format || ' ' || t) FROM webhook_endpoints AS w, unnest(w.events) AS t
+			WHERE w.customer_id = $1 AND w.disabled_at IS NULL AND w.kind <> 'callback'),
+		coalesce((SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
+			(SELECT false FROM domain_locks WHERE name = $2)),
+		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`)
+
+// checkSender sets the transaction's time, unless it is set already, and checks that the
+// customer may send from the domain.
+func (c *unitOfWork) checkSender(customerID, domain string) (wants webhooks.Subscriptions, prepaid bool, err error) {
+	var now time.Time
+	// own: the customer has verified the domain. False: another customer has, or the domain
+	// is locked. NULL: nobody has verified it and it is not locked.
+	var own sql.NullBool
+	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
+	if err != nil {
+		return nil, false, fmt.Errorf("check sender domain: %w", err)
+	}
+	if c.now.IsZero() {
+		c.now = now
+	}
+	if c.s.opts.RequireVerifiedDomains && !own.Bool {
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
+	}
+	if own.Valid && !own.Bool {
+		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer, or was taken from one: send from a domain of your own", domain)
+	}
+	return wants, prepaid, nil
+}
+
+func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {
+	row := emailRow{
+		ID: id, CustomerID: customerID,
+		FromEmail: m.From.Email, FromName: m.From.Name, FromLabel: m.From.Label, FromDetail: m.From.Detail,
+		ReplyTo: addressRows(m.ReplyTo), Subject: m.Subject, Metadata: m.Metadata, Tags: m.Tags,
+		Stream: m.Stream, OnAmbiguous: m.OnAmbiguous, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
+		SizeBytes: m.Size(), Attachments: len(m.Attachments),
+		StatusAt: now, CreatedAt: now,
+	}
+	// The driver writes nil as NULL, not as the column's default.
+	if row.Metadata == nil {
+		row.Metadata = map[string]string{}
+	}
+	if row.Tags == nil {
+		row.Tags = []string{}
+	}
+	if row.Stream == "" {
+		row.Stream = email.StreamTransactional
+	}
+	if row.OnAmbiguous == "" {
+		row.OnAmbiguous = email.AmbiguousRetry
+	}
+	return row
+}
+
+func newRecipientRows(emailID string, m email.Message, now, due time.Time) []*recipientRow {
+	var rows []*recipientRow
+	add := func(kind email.RecipientKind, as []email.Address) {
+		for _, a := range as {
+			rows = append(rows, &recipientRow{
+				ID: pg.NewID(), EmailID: emailID, Position: len(rows), Kind: kind, Address: a.Email, Name: a.Name, Label: a.Label,
+				Detail: a.Detail, Status: email.RecipientQueued, StatusAt: now, NextAttemptAt: due,
+			})
+		}
+	}
+	add(email.KindTo, m.To)
+	add(email.KindCc, m.Cc)
+	add(email.KindBcc, m.Bcc)
+	return rows
+}
+
+func newContentRow(emailID string, m email.Message) *contentRow {
+	row := &contentRow{EmailID: emailID, Text: m.Text, TextFromHTML: m.TextFromHTML, HTML: m.HTML, Method: m.Calendar.Method, Calendar: m.Calendar.ICS, Headers: []headerJSON{}}
+	for _, h := range m.Headers {
+		row.Headers = append(row.Headers, headerJSON(h))
+	}
+	return row
+}
+
+// newAttachmentRows stores inline contents as files, and references as they are;
+// those to bytes that are stored share them. known are contents that were stored
+// before, by where they are in memory; nil knows none.
+func (c *unitOfWork) newAttachmentRows(emailID, customerID string, as []email.Attachment, known map[*byte]*files.Blob) ([]*attachmentRow, error) {
+	rows := make([]*attachmentRow, 0, len(as))
+	for i, a := range as {
+		row := &attachmentRow{
+			ID: pg.NewID(), EmailID: emailID, Position: i, Filename: a.Filename, Type: a.Type, ContentID: a.ContentID,
+			ReferenceType: a.ReferenceType, ReferenceID: a.ReferenceID, URL: a.URL, Optional: a.Optional,
+			BlobID: a.BlobID, Size: a.Size, SHA256: a.SHA256,
+		}
+		if a.Content != nil {
+			blob, err := c.blobOf(customerID, a.Content, known)
+			if err != nil {
+				return nil, err
+			}
+			row.ReferenceType, row.ReferenceID = email.ReferenceFile, blob.ID
+			row.BlobID, row.Size, row.SHA256 = blob.ID, blob.Size, blob.SHA256
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func (c *unitOfWork) blobOf(customerID string, content []byte, known map[*byte]*files.Blob) (*files.Blob, error) {
+	if known == nil || len(content) == 0 {
+		return files.StoreBlob(c.ctx, c.tx, customerID, content, c.now)
+	}
+	if blob := known[&content[0]]; blob != nil {
+		return blob, nil
+	}
+	blob, err := files.StoreBlob(c.ctx, c.tx, customerID, content, c.now)
+	known[&content[0]] = blob
+	return blob, err
+}

@@ -1,0 +1,434 @@
+package mail
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/db/files"
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// PlanBatch tells a batch's run where it stands. The order to start the run is taken
+// back: it is there.
+func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
+	var plan delivery.BatchPlan
+	if _, err := uuid.Parse(id); err != nil { // whoever starts a run may name anything
+		return plan, pg.NotFound("batch")
+	}
+	var row batchRow
+	err := s.db.NewRaw(`UPDATE batches SET lease_owner = NULL, lease_until = NULL, seen_at = now() WHERE id = ?
+		RETURNING customer_id, total, held, jsonb_array_length(refused) AS refused_count`, id).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return plan, pg.NotFound("batch")
+	}
+	if err != nil {
+		return plan, pg.Translate(err)
+	}
+	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-row.RefusedCount, row.Held
+	var ways []struct {
+		Stream email.Stream
+		Domain string
+		Avoid  string
+		Open   int
+		Due    int
+		Held   int
+		NextAt time.Time `bun:"next_at,nullzero"`
+	}
+	// Attempts that are open are due when whoever has them is given up.
+	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
+			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
+			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
+		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
+	if err != nil {
+		return plan, pg.Translate(err)
+	}
+	held := 0
+	for _, w := range ways {
+		plan.Open += w.Open
+		held += w.Held
+		plan.Stream = w.Stream
+		if w.Due > 0 {
+			plan.Due += w.Due
+			plan.Routes = append(plan.Routes, delivery.Route{Stream: w.Stream, SenderDomain: w.Domain, Avoid: w.Avoid})
+		}
+		if !w.NextAt.IsZero() && (plan.NextAt.IsZero() || w.NextAt.Before(plan.NextAt)) {
+			plan.NextAt = w.NextAt.UTC()
+		}
+	}
+	if plan.Held { // the gate takes none of them
+		plan.Due, plan.Routes = 0, nil
+	}
+	// Where each waits for a hold of its own or a pause, the batch is held all the same. One
+	// that expires meanwhile is due.
+	plan.Held = plan.Held || plan.Open > 0 && held == plan.Open
+	return plan, nil
+}
+
+// onRoute are the e-mails of a batch that are due and go one way: ?2 is the route's stream,
+// ?3 its sender's domain, ?4 what it avoids.
+const onRoute = "e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND " + avoided + " = ?4"
+
+// MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. The
+// size is a lower bound. emailID is empty where there is none.
+func (s *Store) MailOf(ctx context.Context, route delivery.Route) (emailID string, m delivery.MailCommand, err error) {
+	if route.ForBatch == "" {
+		err = s.db.NewRaw("SELECT id, from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &emailID, &m.From, &m.Bytes)
+	} else {
+		err = s.db.NewRaw(`SELECT e.id, e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now() AND `+onRoute+`
+			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &emailID, &m.From, &m.Bytes)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", m, nil
+	}
+	return emailID, m, pg.Translate(err)
+}
+
+// avoided is the relay whose fault an e-mail has met last: delivery.Route's Avoid.
+const avoided = "CASE WHEN e.relay_down THEN e.relay_down_by ELSE '' END"
+
+// SeenBatch notes that a batch's run is at work.
+func (s *Store) SeenBatch(ctx context.Context, id string) error {
+	_, err := s.db.NewRaw("UPDATE batches SET seen_at = now() WHERE id = ?", id).Exec(ctx)
+	return pg.Translate(err)
+}
+
+// OpenBatch is the gate for e-mails of a batch that are due and go one way: it finds
+// up to so many that nobody else has, and opens an attempt at each as Open would. An
+// attempt that was begun and whose owner is silent is taken over. Those for which the
+// gate is closed are left out: what they wait for stands in their rows. more says that
+// there may be others.
+func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
+	err := s.inUnit(ctx, func(c *unitOfWork) error {
+		ids, err := c.claimBatch(req)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		more = len(ids) == req.Limit
+		if err := c.read(ids); err != nil {
+			return err
+		}
+		reqs := make([]delivery.OpenRequest, len(c.emails))
+		for i, m := range c.emails {
+			reqs[i] = delivery.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
+			if m.AttemptOpen {
+				reqs[i].Attempt = m.Attempts
+			}
+		}
+		if err := c.pace(reqs); err != nil {
+			return err
+		}
+		for i, m := range c.emails {
+			o, err := c.openOrReopen(m, reqs[i])
+			if err != nil {
+				return err
+			}
+			if o.Verdict == delivery.VerdictOpened || o.Verdict == delivery.VerdictRecorded {
+				out = append(out, delivery.BatchOpening{EmailID: m.ID, Attempt: reqs[i].Attempt, Bytes: m.SizeBytes, Opening: o})
+			}
+		}
+		return c.flush()
+	})
+	return out, more, err
+}
+
+// claimBatch locks e-mails of a batch that an attempt may be opened at. Others that
+// look at the same time pass over them.
+func (c *unitOfWork) claimBatch(req delivery.BatchOpenRequest) ([]string, error) {
+	var ids []string
+	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
+			AND `+onRoute+`
+			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
+			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+				AND a.lease_until < now()))
+		ORDER BY e.next_action_at LIMIT ?5 FOR UPDATE OF e SKIP LOCKED`,
+		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Route.Avoid, req.Limit).Scan(c.ctx, &ids)
+	if err != nil {
+		return nil, fmt.Errorf("claim e-mails of a batch: %w", err)
+	}
+	return ids, nil
+}
+
+// ObstructBatch notes on a batch's e-mails that are due why nothing happens to them.
+// It does up to so many, and tells how many it did.
+func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
+	n := 0
+	err := s.inUnit(ctx, func(c *unitOfWork) error {
+		var ids []string
+		err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
+				AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?)
+			ORDER BY e.next_action_at LIMIT ? FOR UPDATE OF e SKIP LOCKED`,
+			id, email.BatchWorkflowIDPrefix+id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay, limit).Scan(ctx, &ids)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := c.read(ids); err != nil {
+			return err
+		}
+		n = len(ids)
+		for _, m := range c.emails {
+			m.relayDown(obstacle)
+			m.dirty = true
+			c.closed(m) // what has run out of time ends
+		}
+		return c.flush()
+	})
+	return n, err
+}
+
+// expireAtOnce is how many e-mails of a batch ExpireBatch ends in one transaction.
+const expireAtOnce = 1000
+
+// ExpireBatch ends those of a batch's e-mails on one route that have expired, and says which
+// e-mails wait there still. It leaves out e-mails that another transaction has locked, and those
+// with an open attempt. The route's Avoid does not matter.
+func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error) {
+	const waiting = "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND e.status IN ('queued', 'sending')"
+	args := []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain}
+	for n := expireAtOnce; n == expireAtOnce; {
+		err := s.inUnit(ctx, func(c *unitOfWork) error {
+			var ids []string
+			err := c.tx.NewRaw("SELECT e.id FROM emails AS e WHERE "+waiting+` AND NOT e.attempt_open AND e.expires_at <= now()
+				ORDER BY e.expires_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`, append(args, expireAtOnce)...).Scan(ctx, &ids)
+			if n = len(ids); err != nil || n == 0 {
+				return err
+			}
+			if err := c.read(ids); err != nil {
+				return err
+			}
+			for _, m := range c.emails {
+				c.closed(m)
+			}
+			return c.flush()
+		})
+		if err != nil {
+			return delivery.BatchWaiting{}, err
+		}
+	}
+	var left struct {
+		Due       bool
+		ExpiresAt time.Time `bun:"expires_at,nullzero"`
+		TxNow     time.Time
+	}
+	err := s.db.NewRaw(`SELECT coalesce(bool_or(e.next_action_at <= now()), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
+		FROM emails AS e WHERE `+waiting, args...).Scan(ctx, &left)
+	if err != nil {
+		return delivery.BatchWaiting{}, pg.Translate(err)
+	}
+	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: pg.UTC(left.ExpiresAt)}
+	if !left.ExpiresAt.IsZero() {
+		out.ExpiresIn = left.ExpiresAt.Sub(left.TxNow)
+		if out.ExpiresIn <= 0 { // another transaction has it locked
+			out.ExpiresIn = time.Second
+		}
+	}
+	return out, nil
+}
+
+// RecordBatch ends attempts in the journal and projects their outcomes, as Finish and
+// Record would one by one. Attempts that have another owner or have been recorded are
+// passed over. What a recipient's server put off is handed over, in the same
+// transaction, to a run of the e-mail's own, which begins when it is due.
+func (s *Store) RecordBatch(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
+	rec, err := s.RecordFree(ctx, endings)
+	if err != nil || len(rec.Left) == 0 {
+		return rec, err
+	}
+	rest, err := s.recordChunk(ctx, s.update, rec.Left)
+	if err != nil {
+		return rec, err
+	}
+	rec.HandedOver += rest.HandedOver
+	for status, n := range rest.Statuses {
+		rec.Statuses[status] += n
+	}
+	endpoints, err := s.hookedBy(ctx, rest, rec.Left)
+	rec.Endpoints, rec.Left = append(rec.Endpoints, endpoints...), nil
+	return rec, err
+}
+
+// RecordFree is RecordBatch for what nobody has locked. The rest is left to be recorded:
+// its outcomes are in the journal, which waits for nobody.
+func (s *Store) RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
+	rec, alone, err := s.chunks.Do(ctx, endings)
+	if err != nil && !alone {
+		rec, err = s.recordChunk(ctx, s.updateFree, endings)
+	}
+	if err == nil {
+		rec.Endpoints, err = s.hookedBy(ctx, rec, endings)
+	}
+	return rec.BatchRecorded, err
+}
+
+// hookedBy are the endpoints that have deliveries of a chunk's e-mails waiting.
+func (s *Store) hookedBy(ctx context.Context, rec chunkRecord, endings []delivery.Ending) (endpoints []string, err error) {
+	if !rec.hooked {
+		return nil, nil
+	}
+	ids := make([]string, len(endings))
+	for i, e := range endings {
+		ids[i] = e.EmailID
+	}
+	return s.webhooks.EndpointsOf(ctx, ids)
+}
+
+// chunkRecord is what was recorded of a chunk's endings.
+type chunkRecord struct {
+	delivery.BatchRecorded
+	// hooked: there may be deliveries worth a look at once.
+	hooked bool
+}
+
+// updater is Store.change, or Store.changeFree, which leaves out what is locked.
+type updater func(ctx context.Context, ids []string, fn func(*unitOfWork) error) error
+
+func (s *Store) recordChunk(ctx context.Context, lock updater, endings []delivery.Ending) (chunkRecord, error) {
+	recs, err := s.recordChunks(ctx, lock, [][]delivery.Ending{endings})
+	if err != nil {
+		return chunkRecord{}, err
+	}
+	return recs[0], nil
+}
+
+// recordChunks records the endings of several chunks in one transaction.
+func (s *Store) recordChunks(ctx context.Context, lock updater, chunks [][]delivery.Ending) ([]chunkRecord, error) {
+	type ending struct {
+		delivery.Ending
+		of *chunkRecord
+	}
+	out := make([]chunkRecord, len(chunks))
+	byID := map[string][]ending{}
+	for i, endings := range chunks {
+		out[i].Statuses = email.StatusCounts{}
+		for _, e := range endings {
+			byID[e.EmailID] = append(byID[e.EmailID], ending{e, &out[i]})
+		}
+	}
+	if len(byID) == 0 {
+		return out, nil
+	}
+	err := lock(ctx, slices.Collect(maps.Keys(byID)), func(c *unitOfWork) error {
+		if err := c.readAttempts(); err != nil {
+			return err
+		}
+		for _, m := range c.emails {
+			for _, e := range byID[m.ID] {
+				if !c.endAs(m, e.Ending) {
+					continue
+				}
+				if c.handOver(m, c.journal[m.ID].Outcomes) {
+					e.of.HandedOver++
+				}
+				if !allGivenBack(c.journal[m.ID].Outcomes) {
+					e.of.Statuses[m.Status]++
+				}
+				e.of.hooked = e.of.hooked || m.mayHaveDeliveries()
+			}
+			delete(byID, m.ID)
+		}
+		return nil
+	})
+	if err != nil || len(byID) == 0 {
+		return out, err
+	}
+	var left []delivery.Ending
+	for _, endings := range byID {
+		for _, e := range endings {
+			e.of.Left = append(e.of.Left, e.Ending)
+			left = append(left, e.Ending)
+		}
+	}
+	_, err = s.finishMany(ctx, left)
+	return out, err
+}
+
+// endAs ends the attempt that is open at an e-mail, if it is the ending's to end, and
+// says so.
+func (c *unitOfWork) endAs(m *lockedEmail, e delivery.Ending) bool {
+	row := c.journal[m.ID]
+	if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
+		return false
+	}
+	if row.Phase != email.PhaseDone {
+		if row.Owner != e.Owner {
+			return false
+		}
+		row.Relay, row.Transcript, row.Outcomes = e.Relay, cleanTranscript(e.Transcript), cleanOutcomes(e.Outcomes)
+		c.finish(*row, row.Outcomes, row.Owner)
+	}
+	c.closeAs(m, *row)
+	c.deriveStatus(m)
+	return true
+}
+
+// allGivenBack reports whether a relay's fault ended an attempt for everybody: it does not
+// count as one.
+func allGivenBack(outcomes []delivery.Outcome) bool {
+	return !slices.ContainsFunc(outcomes, func(o delivery.Outcome) bool { return !o.RelayFault })
+}
+
+// handOver gives an e-mail that its batch has attempted, and that has to wait for what
+// a server said of a recipient, to a run of its own. What waits for a relay stays.
+func (c *unitOfWork) handOver(m *lockedEmail, outcomes []delivery.Outcome) bool {
+	if m.Status.Final() || !m.batched() {
+		return false
+	}
+	counted := false
+	for _, o := range outcomes {
+		counted = counted || (o.Status == email.RecipientDeferred && !o.Uncounted)
+	}
+	if !counted {
+		return false
+	}
+	m.WorkflowID = email.WorkflowIDPrefix + m.ID
+	start := m.NextActionAt
+	if start.IsZero() { // held: its run begins when it is resumed
+		start = c.now
+	}
+	c.enqueueStart(m, noOwner, start)
+	return true
+}
+
+// noOwner is in the lease of an order that nobody holds.
+const noOwner = "00000000-0000-0000-0000-000000000000"
+
+// Content reads a stored content.
+func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {
+	data, err := files.ReadBlob(ctx, s.db, blobID, size)
+	return data, pg.Translate(err)
+}
+
+// RenewMany prolongs the leases of attempts that one owner has open.
+func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) error {
+	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
+		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, delivery.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
+	return pg.Translate(err)
+}
+
+// ClaimBatches leases up to limit batches whose run was not started to owner.
+func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
+	var rows []*batchRow
+	err := s.db.NewRaw(`WITH due AS (
+			SELECT id FROM batches WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED)
+		UPDATE batches AS b SET lease_owner = ?, lease_until = now() + ? * interval '1 second' FROM due WHERE b.id = due.id RETURNING b.*`,
+		limit, owner, lease.Seconds()).Scan(ctx, &rows)
+	if err != nil {
+		return nil, pg.Translate(err)
+	}
+	out := make([]delivery.Start, len(rows))
+	for i, r := range rows {
+		out[i] = delivery.RunOfBatch(r.batch())
+	}
+	return out, nil
+}

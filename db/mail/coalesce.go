@@ -1,0 +1,206 @@
+package mail
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/postrider/postrider/db/accounts"
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/webhooks"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// coalescers are the calls that many e-mails make at the same time: those that come
+// while one is under way go with the next, in one transaction. What was passed over
+// there, or failed with others, is done alone.
+//
+// Acceptances come from customers, who take turns, and whose backlog is bounded. All others
+// come from the process's own workers, whose slots bound how many wait: they have one line,
+// and none is refused, because what a relay has said has to be recorded.
+type coalescers struct {
+	accepts *pg.Coalescer[acceptance, *email.Email]
+	// solo bounds the acceptances that are under way each in a transaction of its own.
+	solo    *pg.Slots
+	opens   *pg.Coalescer[delivery.OpenRequest, delivery.Opening]
+	marks   *pg.Coalescer[delivery.Mark, bool]
+	endings *pg.Coalescer[delivery.Ending, bool]
+	records *pg.Coalescer[delivery.RecordStatusInput, *delivery.Recorded]
+	chunks  *pg.Coalescer[[]delivery.Ending, chunkRecord]
+}
+
+func newCoalescers(s *Store) coalescers {
+	return coalescers{
+		accepts: pg.NewCoalescer(pg.CoalescerOptions[acceptance, *email.Email]{
+			Call: s.acceptMany, Owner: acceptance.customer, Weight: acceptance.weight, MaxWeight: acceptWeight, Backlog: acceptBacklog,
+		}),
+		solo:    pg.NewSlots(max(1, s.opts.MaxConns*2/5), acceptBacklog),
+		opens:   pg.NewCoalescer(pg.CoalescerOptions[delivery.OpenRequest, delivery.Opening]{Call: s.openMany}),
+		marks:   pg.NewCoalescer(pg.CoalescerOptions[delivery.Mark, bool]{Call: s.markMany}),
+		endings: pg.NewCoalescer(pg.CoalescerOptions[delivery.Ending, bool]{Call: s.finishMany}),
+		records: pg.NewCoalescer(pg.CoalescerOptions[delivery.RecordStatusInput, *delivery.Recorded]{Call: s.recordMany}),
+		chunks: pg.NewCoalescer(pg.CoalescerOptions[[]delivery.Ending, chunkRecord]{Call: func(ctx context.Context, chunks [][]delivery.Ending) ([]chunkRecord, error) {
+			return s.recordChunks(ctx, s.updateFree, chunks)
+		}}),
+	}
+}
+
+// acceptance is a message that only has to be stored.
+type acceptance struct {
+	customerID string
+	m          email.Message
+	owner      string
+}
+
+func (a acceptance) customer() string { return a.customerID }
+
+// acceptBacklog bounds the acceptances that wait. A customer beyond its own part is refused;
+// where all of them are too many, those that have most.
+var acceptBacklog = pg.Backlog{Owner: 512, All: 2048, Refuse: errBacklog}
+
+// errBacklog refuses what would have to wait behind too much of the same kind.
+func errBacklog() error {
+	return email.Fail(email.CodeUnavailable, "too many e-mails wait to be stored; try again shortly")
+}
+
+// acceptWeight bounds what one transaction stores of several messages: 1 is a recipient, or
+// 4 KiB of text, which take Postgres about the same time. On two busy cores (load 20) a
+// transaction of 64 messages with 50 recipients each took 640 ms, one of this weight 50 to
+// 100 ms, and a message in it no longer.
+const (
+	acceptWeight = 512
+	weightBytes  = 4 << 10
+)
+
+func (a acceptance) weight() int {
+	return len(a.m.To) + len(a.m.Cc) + len(a.m.Bcc) + storedBytes(a.m)/weightBytes
+}
+
+// Waiting tells how many calls of each kind wait in this process for a transaction.
+func (s *Store) Waiting() map[string]int {
+	return counts(s, func(waiting int, _ int64) int { return waiting })
+}
+
+// Refused counts, since the process began, the calls of each kind that were refused because
+// too many were waiting.
+func (s *Store) Refused() map[string]int64 {
+	return counts(s, func(_ int, refused int64) int64 { return refused })
+}
+
+func counts[N any](s *Store, which func(waiting int, refused int64) N) map[string]N {
+	return map[string]N{
+		"accept": which(s.accepts.Count()), "accept_alone": which(s.solo.Count()), "open": which(s.opens.Count()),
+		"mark": which(s.marks.Count()), "finish": which(s.endings.Count()), "record": which(s.records.Count()), "record_chunk": which(s.chunks.Count()),
+	}
+}
+
+// sharedMessageMax is how large a message may be that is accepted with others, in bytes.
+const sharedMessageMax = 64 << 10
+
+// mayShareTransaction reports whether a message only has to be stored: it names nothing that has
+// to be looked up, and no key that could make it wait for another request.
+func mayShareTransaction(m email.Message, idem email.Idempotency) bool {
+	return idem.Key == "" && len(m.Attachments) == 0 && m.CallbackURL == "" && m.Size() <= sharedMessageMax
+}
+
+// acceptMany stores messages, each as an e-mail of its own. A single one is refused
+// with its reason; of several, those that would be refused, or whose customer has to
+// pay, are left out.
+func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email, error) {
+	out := make([]*email.Email, len(as))
+	if len(as) == 1 {
+		e, _, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner, email.Idempotency{})
+		out[0] = &e
+		return out, err
+	}
+	err := s.inUnit(ctx, func(c *unitOfWork) error {
+		var mails []*lockedEmail
+		used := map[string]*usage{}
+		for i, a := range as {
+			f, err := c.sender(a.customerID, a.m.From.Domain())
+			if err != nil {
+				return err
+			}
+			if f.refusal != nil || f.prepaid {
+				continue
+			}
+			id := pg.NewID()
+			ml := c.newEmail(id, a.customerID, a.m, f.subscriptions, "")
+			ml.WorkflowID = email.WorkflowIDPrefix + id
+			c.enqueueStart(ml, a.owner, c.now.Add(startLease))
+			mails = append(mails, ml)
+			used[a.customerID] = used[a.customerID].and(len(ml.recipients))
+			e := emailOf(&ml.emailRow, ml.recipients, ml.content, nil)
+			out[i] = &e
+		}
+		if err := c.insert(mails); err != nil {
+			return err
+		}
+		// In one order, because others do the same at the same time.
+		for _, u := range sortedUsage(used) {
+			if err := accounts.Charge(c.ctx, c.tx, u.customerID, u.emails, u.recipients, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// senderKey is a customer's domain, from what was found out about it.
+type senderKey struct{ customerID, domain string }
+
+type senderCheck struct {
+	subscriptions webhooks.Subscriptions
+	prepaid       bool
+	// refusal is why the customer may not send from the domain; nil says that it may.
+	refusal *email.Failure
+}
+
+// sender asks about each sender once.
+func (c *unitOfWork) sender(customerID, domain string) (senderCheck, error) {
+	who := senderKey{customerID, domain}
+	if f, known := c.senders[who]; known {
+		return f, nil
+	}
+	var f senderCheck
+	var err error
+	f.subscriptions, f.prepaid, err = c.checkSender(customerID, domain)
+	if refusal, ok := errors.AsType[*email.Failure](err); ok && refusal.Code == email.CodeDomainUnverified {
+		f.refusal, err = refusal, nil
+	}
+	if err != nil {
+		return f, err
+	}
+	if c.senders == nil {
+		c.senders = map[senderKey]senderCheck{}
+	}
+	c.senders[who] = f
+	return f, nil
+}
+
+// usage is what a customer uses in a change.
+type usage struct {
+	customerID         string
+	emails, recipients int
+}
+
+func (u *usage) and(recipients int) *usage {
+	if u == nil {
+		u = &usage{}
+	}
+	u.emails, u.recipients = u.emails+1, u.recipients+recipients
+	return u
+}
+
+func sortedUsage(used map[string]*usage) []*usage {
+	out := make([]*usage, 0, len(used))
+	for id, u := range used {
+		u.customerID = id
+		out = append(out, u)
+	}
+	slices.SortFunc(out, func(a, b *usage) int { return cmp.Compare(a.customerID, b.customerID) })
+	return out
+}

@@ -1,0 +1,230 @@
+package mail
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/db/internal/audit"
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+)
+
+// Control carries out what an operator wants done with an e-mail, on behalf of a run
+// or of the dispatcher, and tells where it stands then. See email.Action.
+func (s *Store) Control(ctx context.Context, id string, control email.Control) (email.State, error) {
+	var st email.State
+	err := s.update(ctx, []string{id}, func(c *unitOfWork) error {
+		m, err := c.find(id)
+		if err != nil {
+			return err
+		}
+		if err := c.control(m, control, email.HolderOperator); err != nil {
+			return err
+		}
+		c.deriveStatus(m)
+		st = c.state(m)
+		return nil
+	})
+	return st, err
+}
+
+// ControlFor is Control on behalf of a customer.
+func (s *Store) ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error) {
+	err := s.update(ctx, []string{id}, func(c *unitOfWork) error {
+		m, err := c.ownEmail(customerID, id)
+		if err != nil {
+			return err
+		}
+		return c.control(m, control, email.HolderCustomer)
+	})
+	if err != nil {
+		return email.Email{}, err
+	}
+	return s.Email(ctx, customerID, id)
+}
+
+// Delete takes an e-mail out of lists and cancels what is not sent. It stays
+// readable by id. Deleting it again changes nothing. wake says that a run may be
+// waiting for what is now canceled.
+func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wake bool, err error) {
+	err = s.update(ctx, []string{id}, func(c *unitOfWork) error {
+		m, err := c.ownEmail(customerID, id)
+		if err != nil || !m.DeletedAt.IsZero() {
+			return err
+		}
+		m.DeletedAt = c.now
+		c.emit(m, eventRow{Type: email.EventDeleted})
+		if wake = !m.Status.Final(); wake {
+			c.cancel(m)
+		}
+		return audit.Write(c.ctx, c.tx, customerID, "email.deleted", id, "")
+	})
+	if err != nil {
+		return email.Email{}, false, err
+	}
+	out, err = s.Email(ctx, customerID, id)
+	return out, wake, err
+}
+
+// ownEmail gives a locked e-mail of a customer.
+func (c *unitOfWork) ownEmail(customerID, id string) (*lockedEmail, error) {
+	m, err := c.find(id)
+	if err == nil && m.CustomerID != customerID {
+		return nil, pg.NotFound("e-mail")
+	}
+	return m, err
+}
+
+// control carries out an action of a customer's or an operator's, and notes who wanted it.
+func (c *unitOfWork) control(m *lockedEmail, control email.Control, by email.Holder) error {
+	if err := c.keptByBatch(m, control.Action, by); err != nil {
+		return err
+	}
+	if err := c.act(m, control, by); err != nil || !m.dirty {
+		return err // what is in force already is nothing that somebody did
+	}
+	detail := ""
+	if control.Action == email.ActionReschedule {
+		detail = control.SendAt.UTC().Format(time.RFC3339)
+	}
+	return audit.Write(c.ctx, c.tx, m.CustomerID, "email."+string(control.Action), m.ID, detail)
+}
+
+func (c *unitOfWork) act(m *lockedEmail, control email.Control, by email.Holder) error {
+	if m.Status.Final() {
+		if control.Action == email.ActionCancel && m.Status == email.StatusCanceled {
+			return nil
+		}
+		return email.Fail(email.CodeConflict, "the e-mail is %s: nothing will be attempted any more", m.Status)
+	}
+	switch control.Action {
+	case email.ActionCancel:
+		c.cancel(m)
+	case email.ActionHold:
+		c.hold(m, by)
+	case email.ActionResume:
+		return c.resume(m, by)
+	case email.ActionRetryNow:
+		return c.retryNow(m, by)
+	case email.ActionReschedule:
+		return c.reschedule(m, control.SendAt)
+	default:
+		return email.Fail(email.CodeInvalidRequest, "there is no action %q", control.Action)
+	}
+	return nil
+}
+
+// cancel ends what has not begun and remembers the wish for what is being sent:
+// the closing of that attempt carries it out on whatever it defers.
+func (c *unitOfWork) cancel(m *lockedEmail) {
+	if m.AttemptOpen && !m.CancelRequested {
+		m.CancelRequested, m.dirty = true, true
+		c.emit(m, eventRow{Type: email.EventCancelRequested, Attempt: m.Attempts})
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
+			c.endUnsent(m, r, email.RecipientCanceled, "")
+		}
+	}
+}
+
+// hold begins a hold of its own for each who asks. An open attempt is not touched by it.
+func (c *unitOfWork) hold(m *lockedEmail, by email.Holder) {
+	if m.hold(by) {
+		c.emit(m, eventRow{Type: email.EventHeld, Holder: by})
+	}
+}
+
+// resume ends the hold of whoever asks. Where only another's is there it is refused. What
+// another's or a pause keeps nevertheless says so at once, and not only when it comes to
+// the gate.
+func (c *unitOfWork) resume(m *lockedEmail, by email.Holder) error {
+	switch {
+	case m.lift(by):
+		c.emit(m, eventRow{Type: email.EventResumed, Holder: by})
+	case m.Held:
+		return othersHold("e-mail", by)
+	}
+	if m.Held || m.Paused || m.AttemptOpen {
+		return nil
+	}
+	paused, err := c.paused(m, "")
+	if paused {
+		c.pause(m, "")
+	}
+	return err
+}
+
+// keptByBatch refuses what would have no effect: a batch that is held takes up none of
+// its e-mails. Each may take back its own hold of one of them while only the other holds
+// the batch.
+func (c *unitOfWork) keptByBatch(m *lockedEmail, action email.Action, by email.Holder) error {
+	if action != email.ActionResume && action != email.ActionRetryNow || !m.batched() || m.Status.Final() {
+		return nil
+	}
+	var whole holds
+	err := c.tx.NewRaw("SELECT held, held_by_customer, held_by_operator FROM batches WHERE id = ?", m.BatchID).Scan(c.ctx, &whole)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read batch: %w", err)
+	case whole.mine(by):
+		return email.Fail(email.CodeConflict, "the whole batch of this e-mail is held: resume the batch, %s", m.BatchID)
+	case whole.Held && (action == email.ActionRetryNow || !m.mine(by)):
+		return othersHold("whole batch of this e-mail", by)
+	}
+	return nil
+}
+
+// retryNow makes due who is deferred, or waits for its turn in a later transaction. While an attempt is open that is what
+// is happening anyway.
+func (c *unitOfWork) retryNow(m *lockedEmail, by email.Holder) error {
+	switch {
+	case m.Held && !m.mine(by):
+		return othersHold("e-mail", by)
+	case m.Held:
+		return email.Fail(email.CodeConflict, "the e-mail is held: resume it instead")
+	case m.Attempts == 0 && m.SendAt.After(c.now):
+		return email.Fail(email.CodeConflict, "the e-mail is scheduled: reschedule it instead")
+	}
+	if scope, err := c.pausedBy(m, m.PausedRelay); err != nil {
+		return err
+	} else if scope != "" && !m.AttemptOpen {
+		return email.Fail(email.CodeConflict, "mail like this is paused (%s): it goes on when an operator lifts the pause", scope)
+	}
+	for _, r := range m.recipients {
+		passedOver := r.Status == email.RecipientQueued && m.Attempts > 0 && !m.RelayDown
+		if (r.Status == email.RecipientDeferred || passedOver) && r.NextAttemptAt.After(c.now) && !r.Turn.Waits(c.now) {
+			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
+		}
+	}
+	return nil
+}
+
+// reschedule moves the first attempt. A time that has passed means now.
+func (c *unitOfWork) reschedule(m *lockedEmail, at time.Time) error {
+	switch {
+	case m.Attempts > 0:
+		return email.Fail(email.CodeConflict, "the e-mail is %s: only one that was never attempted can be rescheduled", m.Status)
+	case at.IsZero():
+		return email.Fail(email.CodeInvalidRequest, "give the new time as send_at")
+	case at.After(c.now.Add(email.MaxScheduleAhead)):
+		return email.Fail(email.CodeInvalidRequest, "send_at may lie at most 366 days ahead")
+	case !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(at):
+		return email.Fail(email.CodeInvalidRequest, "the e-mail would expire before it is sent")
+	case at.Equal(m.SendAt):
+		return nil
+	}
+	m.SendAt = at
+	due := at
+	if due.Before(c.now) {
+		due = c.now
+	}
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued {
+			r.NextAttemptAt, r.StatusAt, r.Turn = due, c.now, nil
+		}
+	}
+	c.emit(m, eventRow{Type: email.EventScheduled})
+	return nil
+}

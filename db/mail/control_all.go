@@ -1,0 +1,234 @@
+package mail
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// ControlAll carries out an operator's action, cancel, hold or resume, on every e-mail
+// of a reach that is not finished and was there when it began. It changes up to
+// controlChunk of them in one transaction, as Control would one by one, and orders in it
+// that their runs are woken. Whoever is stopped in between does it again: what is done
+// is passed over. Batches that an operator holds as a whole are resumed, each as a whole,
+// with all mail of their customer and by name. An e-mail or a batch that does not exist is
+// a CodeNotFound, an e-mail that is finished a CodeConflict. progress may be nil; it is
+// called after each transaction.
+func (s *Store) ControlAll(ctx context.Context, reach delivery.Reach, action email.Action, progress func(delivery.Reached)) (done delivery.Reached, err error) {
+	if !reach.Any() {
+		return done, email.Fail(email.CodeInvalidRequest, "name an e-mail, a batch, a customer or a domain")
+	}
+	if err := s.named(ctx, reach); err != nil {
+		return done, err
+	}
+	if action == email.ActionResume && (reach.CustomerID != "" || reach.BatchID != "") && reach.EmailID == "" && reach.RecipientDomain == "" {
+		if done.Changed, err = s.resumeBatches(ctx, reach); err != nil {
+			return done, err
+		}
+	}
+	var until time.Time
+	if err := s.db.NewRaw("SELECT now()").Scan(ctx, &until); err != nil {
+		return done, pg.Translate(err)
+	}
+	last := email.Cursor{ID: noOwner}
+	for {
+		var rows []*emailRow
+		if err := s.reached(reach, action, until, last).Scan(ctx, &rows); err != nil {
+			return done, pg.Translate(err)
+		}
+		if len(rows) == 0 {
+			return done, nil
+		}
+		ids := make([]string, len(rows))
+		for i, r := range rows {
+			ids[i] = r.ID
+			last = email.Cursor{At: r.CreatedAt, ID: r.ID}
+		}
+		part, err := s.controlChunkOf(ctx, ids, action)
+		if err != nil {
+			return done, err
+		}
+		done.Changed, done.Kept = done.Changed+part.Changed, done.Kept+part.Kept
+		if progress != nil {
+			progress(done)
+		}
+	}
+}
+
+// named looks whether the e-mail and the batch that a reach names are there, and whether
+// anything can be done about the e-mail: a mistaken id is no success.
+func (s *Store) named(ctx context.Context, reach delivery.Reach) error {
+	of := func(q *bun.SelectQuery) *bun.SelectQuery {
+		if reach.CustomerID != "" {
+			q = q.Where("customer_id = ?", reach.CustomerID)
+		}
+		return q
+	}
+	if reach.BatchID != "" {
+		found, err := of(s.db.NewSelect().Table("batches").Where("id = ?", reach.BatchID)).Exists(ctx)
+		if err != nil {
+			return pg.Translate(err)
+		}
+		if !found {
+			return pg.NotFound("batch")
+		}
+	}
+	if reach.EmailID == "" {
+		return nil
+	}
+	var status email.Status
+	err := of(s.db.NewSelect().Table("emails").Column("status").Where("id = ?", reach.EmailID)).Scan(ctx, &status)
+	if errors.Is(err, sql.ErrNoRows) {
+		return pg.NotFound("e-mail")
+	}
+	if err != nil {
+		return pg.Translate(err)
+	}
+	if status.Final() {
+		return email.Fail(email.CodeConflict, "the e-mail is %s: nothing will be attempted any more", status)
+	}
+	return nil
+}
+
+// reached finds the next e-mails of a reach, the oldest first.
+func (s *Store) reached(reach delivery.Reach, action email.Action, until time.Time, after email.Cursor) *bun.SelectQuery {
+	q := s.db.NewSelect().Model((*emailRow)(nil)).Column("e.id", "e.created_at").Where("e.status IN ('queued', 'sending')").
+		Where("e.created_at <= ?", until).Where("(e.created_at, e.id) > (?, ?)", after.At, after.ID).Order("e.created_at", "e.id").Limit(controlChunk)
+	if reach.EmailID != "" {
+		q = q.Where("e.id = ?", reach.EmailID)
+	}
+	if reach.BatchID != "" {
+		q = q.Where("e.batch_id = ?", reach.BatchID)
+	}
+	if reach.CustomerID != "" {
+		q = q.Where("e.customer_id = ?", reach.CustomerID)
+	}
+	if reach.RecipientDomain != "" {
+		open := " AND r.status IN ('queued', 'sending', 'deferred')"
+		if action == email.ActionResume {
+			open = ""
+		}
+		q = q.Where("EXISTS (SELECT 1 FROM recipients AS r WHERE r.email_id = e.id AND lower(split_part(r.address, '@', -1)) = ?"+open+")", reach.RecipientDomain)
+	}
+	switch action {
+	case email.ActionHold:
+		q = q.Where("NOT (e.held AND e.held_by_operator)")
+	case email.ActionResume:
+		q = q.Where(operatorMayLift)
+	}
+	return q
+}
+
+// controlChunkOf is one transaction of ControlAll.
+func (s *Store) controlChunkOf(ctx context.Context, ids []string, action email.Action) (part delivery.Reached, err error) {
+	err = s.update(ctx, ids, func(c *unitOfWork) error {
+		part = delivery.Reached{}
+		var woken []string
+		for _, m := range c.emails {
+			if m.Status.Final() {
+				continue // it ended before it was locked
+			}
+			err := c.control(m, email.Control{Action: action}, email.HolderOperator)
+			if email.FailureCode(err) == email.CodeConflict {
+				part.Kept++
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if m.dirty {
+				part.Changed++
+				woken = append(woken, m.ID)
+			}
+		}
+		return c.wake(woken)
+	})
+	return part, err
+}
+
+// wake orders that the runs of e-mails are woken, where whoever changes them does not
+// talk to Temporal.
+func (c *unitOfWork) wake(ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := c.late.NewRaw("INSERT INTO wakes (email_id) SELECT id FROM emails WHERE id IN (?)", bun.List(ids)).Exec(c.ctx)
+	if err != nil {
+		return fmt.Errorf("insert wakes: %w", err)
+	}
+	return nil
+}
+
+// resumeBatches ends an operator's hold of whole batches, of all of a customer or of one,
+// and counts their e-mails.
+func (s *Store) resumeBatches(ctx context.Context, reach delivery.Reach) (emails int, err error) {
+	q := s.db.NewSelect().Table("batches").Column("id").Where(operatorMayLift).Order("id")
+	if reach.CustomerID != "" {
+		q = q.Where("customer_id = ?", reach.CustomerID)
+	}
+	if reach.BatchID != "" {
+		q = q.Where("id = ?", reach.BatchID)
+	}
+	var ids []string
+	if err := q.Scan(ctx, &ids); err != nil {
+		return 0, pg.Translate(err)
+	}
+	for _, id := range ids {
+		err := s.inUnit(ctx, func(c *unitOfWork) error {
+			changed, err := c.controlBatch(id, email.ActionResume, email.HolderOperator, nil)
+			if err != nil {
+				return err
+			}
+			emails += len(changed)
+			return c.wake(changed)
+		})
+		if err != nil {
+			return emails, err
+		}
+	}
+	return emails, nil
+}
+
+// ClaimWakes leases up to limit orders to wake runs for so long. The run of a batch
+// comes once. The caller takes the orders away with Woken when their runs have the
+// signal.
+func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error) {
+	var rows []struct {
+		emailRow
+		Wake string `bun:"wake"`
+	}
+	err := s.db.NewRaw(`WITH due AS (SELECT id FROM wakes WHERE lease_until <= now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED),
+		claimed AS (UPDATE wakes AS w SET lease_until = now() + ? * interval '1 second' FROM due WHERE w.id = due.id RETURNING w.id, w.email_id)
+		SELECT e.id, e.workflow_id, e.customer_id, e.stream, e.batch_id, e.status, claimed.id AS wake FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
+		limit, lease.Seconds()).Scan(ctx, &rows)
+	if err != nil {
+		return nil, pg.Translate(err)
+	}
+	var out []delivery.Wake
+	runs := map[string]int{}
+	for _, r := range rows {
+		i, known := runs[r.WorkflowID]
+		if !known {
+			i = len(out)
+			runs[r.WorkflowID] = i
+			out = append(out, delivery.Wake{Start: r.run(), Ended: true})
+		}
+		out[i].IDs = append(out[i].IDs, r.Wake)
+		out[i].Ended = out[i].Ended && r.Status.Final()
+	}
+	return out, nil
+}
+
+// Woken takes back orders that have been carried out.
+func (s *Store) Woken(ctx context.Context, ids []string) error {
+	_, err := s.db.NewRaw("DELETE FROM wakes WHERE id IN (?)", bun.List(ids)).Exec(ctx)
+	return pg.Translate(err)
+}

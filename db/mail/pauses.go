@@ -1,0 +1,141 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/postrider/postrider/db/internal/audit"
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+type pauseRow struct {
+	bun.BaseModel `bun:"table:pauses,alias:p"`
+
+	Scope     email.PauseScope `bun:"scope,pk"`
+	Key       string           `bun:"key,pk"`
+	Reason    string           `bun:"reason"`
+	CreatedAt time.Time        `bun:"created_at,nullzero,default:now()"`
+}
+
+// Pause stops mail: from the next look at the gate on, no attempt begins that the
+// pause covers. Attempts that are open end as they end. Pausing again changes the
+// reason. A customer has to be there.
+func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
+	if p.Scope == email.PauseCustomer {
+		if _, err := s.accounts.Customer(ctx, p.Key); err != nil {
+			return email.Pause{}, err
+		}
+	}
+	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
+	err := s.db.InTx(ctx, func(tx bun.Tx) error {
+		_, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
+		if err != nil {
+			return err
+		}
+		return audit.Write(ctx, tx, ownerOf(p), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
+	})
+	return row.pause(), err
+}
+
+// ownerOf is the customer whose mail alone a pause is about.
+func ownerOf(p email.Pause) string {
+	if p.Scope == email.PauseCustomer {
+		return p.Key
+	}
+	return ""
+}
+
+func (r *pauseRow) pause() email.Pause {
+	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: pg.UTC(r.CreatedAt)}
+}
+
+// Unpause takes a pause away; the mail it stopped is found by a sweep. One that
+// is not there is not found.
+func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
+	return s.db.InTx(ctx, func(tx bun.Tx) error {
+		res, err := tx.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, pg.NotFound("pause"))
+		}
+		return audit.Write(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
+	})
+}
+
+// Pauses lists what is paused, oldest first, with how many e-mails wait.
+func (s *Store) Pauses(ctx context.Context) (ps []email.Pause, waiting int, err error) {
+	var rows []pauseRow
+	if err := s.db.NewSelect().Model(&rows).Order("p.created_at").Scan(ctx); err != nil {
+		return nil, 0, pg.Translate(err)
+	}
+	for _, r := range rows {
+		ps = append(ps, r.pause())
+	}
+	err = s.db.NewRaw("SELECT count(*) FROM emails WHERE paused").Scan(ctx, &waiting)
+	return ps, waiting, pg.Translate(err)
+}
+
+// covers is the condition under which a pause p stands against an e-mail e on its
+// way to a relay.
+const covers = `(p.scope = 'installation' OR (p.scope = 'customer' AND p.key = e.customer_id::text)
+	OR (p.scope = 'stream' AND p.key = e.stream) OR (p.scope = 'relay' AND p.key = e.paused_relay))`
+
+// paused reports whether a pause stands against an e-mail that a session with
+// the relay was taken for.
+func (c *unitOfWork) paused(m *lockedEmail, relay string) (bool, error) {
+	scope, err := c.pausedBy(m, relay)
+	return scope != "", err
+}
+
+// pausedBy is the scope of the oldest pause that stands against an e-mail; empty if none
+// does. Which relay an e-mail will take, nobody knows before a session is taken.
+func (c *unitOfWork) pausedBy(m *lockedEmail, relay string) (scope email.PauseScope, err error) {
+	if !m.anyPause {
+		return "", nil
+	}
+	err = c.tx.NewRaw(`SELECT coalesce((SELECT p.scope FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS stream, ? AS paused_relay) AS e WHERE `+covers+` ORDER BY p.created_at LIMIT 1), '')`,
+		m.CustomerID, string(m.Stream), relay).Scan(c.ctx, &scope)
+	if err != nil {
+		return "", fmt.Errorf("read pauses: %w", err)
+	}
+	return scope, nil
+}
+
+// pause notes that the gate turned an e-mail away. It waits for a wake-up, and
+// for its deadline if it has one.
+func (c *unitOfWork) pause(m *lockedEmail, relay string) {
+	m.Paused, m.PausedRelay, m.dirty = true, relay, true
+	c.deriveStatus(m)
+}
+
+// ClaimUnpaused finds up to limit e-mails that a pause stopped and none stops any more,
+// and makes them due. The run of a batch comes once; there may be more as long as there
+// is any.
+func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start, error) {
+	var ids []string
+	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
+		ORDER BY e.id LIMIT ?`, limit).Scan(ctx, &ids)
+	if err != nil || len(ids) == 0 {
+		return nil, pg.Translate(err)
+	}
+	var out []delivery.Start
+	err = s.update(ctx, ids, func(c *unitOfWork) error {
+		out = out[:0]
+		for _, m := range c.emails {
+			if m.Paused {
+				m.Paused, m.PausedRelay, m.dirty = false, "", true
+				out = appendRun(out, m.run())
+			}
+		}
+		return nil
+	})
+	return out, err
+}

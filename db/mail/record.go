@@ -1,0 +1,394 @@
+package mail
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// Record projects the outcomes of an attempt into recipients, e-mail, events
+// and webhook deliveries, in one transaction. Doing it again changes nothing.
+func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
+	out, alone, err := s.records.Do(ctx, rec)
+	switch {
+	case err == nil && out != nil:
+		return *out, nil
+	case alone:
+		return delivery.Recorded{}, err
+	}
+	return s.recordAlone(ctx, rec)
+}
+
+func (s *Store) recordAlone(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
+	var out delivery.Recorded
+	hooked := false
+	err := s.update(ctx, []string{rec.EmailID}, func(c *unitOfWork) error {
+		m, err := c.find(rec.EmailID)
+		if err != nil {
+			return err
+		}
+		out.State, err = c.record(m, rec)
+		hooked = err == nil && m.mayHaveDeliveries()
+		return err
+	})
+	if err != nil || !hooked {
+		return out, err
+	}
+	out.Webhooks, err = s.webhooks.PendingForEmail(ctx, rec.EmailID)
+	return out, err
+}
+
+// recordMany leaves out e-mails that somebody else has locked, or that are not there:
+// their answers are nil.
+func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInput) ([]*delivery.Recorded, error) {
+	if len(recs) == 1 {
+		out, err := s.recordAlone(ctx, recs[0])
+		return []*delivery.Recorded{&out}, err
+	}
+	ids := make([]string, len(recs))
+	for i, r := range recs {
+		ids[i] = r.EmailID
+	}
+	out := make([]*delivery.Recorded, len(recs))
+	hooked := map[string]*delivery.Recorded{}
+	err := s.updateFree(ctx, ids, func(c *unitOfWork) error {
+		if err := c.readAttempts(); err != nil {
+			return err
+		}
+		for i, rec := range recs {
+			m, err := c.find(rec.EmailID)
+			if err != nil {
+				continue // locked, or not there: the one by itself will say
+			}
+			st, err := c.record(m, rec)
+			if err != nil {
+				return err
+			}
+			out[i] = &delivery.Recorded{State: st}
+			if m.mayHaveDeliveries() {
+				hooked[m.ID] = out[i]
+			}
+		}
+		return nil
+	})
+	if err != nil || len(hooked) == 0 {
+		return out, err
+	}
+	counts, err := s.webhooks.PendingForEmails(ctx, slices.Collect(maps.Keys(hooked)))
+	for id, n := range counts {
+		hooked[id].Webhooks = n
+	}
+	return out, err
+}
+
+func (c *unitOfWork) record(m *lockedEmail, rec delivery.RecordStatusInput) (email.State, error) {
+	switch {
+	case rec.Problem != "":
+		c.failAttachment(m, rec.Problem)
+	case m.AttemptOpen && rec.Attempt == m.Attempts:
+		if err := c.close(m, rec); err != nil {
+			return email.State{}, err
+		}
+	}
+	if m.dirty {
+		c.deriveStatus(m)
+	}
+	return c.state(m), nil
+}
+
+// findAttempts reads the open attempts of e-mails, findAttempt one attempt of an e-mail.
+var findAttempts = pg.Prepare("find_attempts(uuid[])", `SELECT `+attemptColumns+` FROM delivery_attempts AS a
+	JOIN emails AS e ON e.id = a.email_id AND e.attempts = a.attempt WHERE a.email_id = ANY ($1) AND a.part = 1 FOR UPDATE OF a`)
+var findAttempt = pg.Prepare("find_attempt(uuid, integer)", `SELECT `+attemptColumns+` FROM delivery_attempts AS a
+	WHERE a.email_id = $1 AND a.attempt = $2 AND a.part = 1 FOR UPDATE`)
+
+// readAttempts reads the open attempts of all e-mails of the change.
+func (c *unitOfWork) readAttempts() error {
+	ids := make([]string, len(c.emails))
+	for i, m := range c.emails {
+		ids[i] = m.ID
+	}
+	var rows []*attemptRow
+	if err := findAttempts.Query(c.tx, pgdialect.Array(ids)).Scan(c.ctx, &rows); err != nil {
+		return fmt.Errorf("read attempts: %w", err)
+	}
+	c.journal = make(map[string]*attemptRow, len(rows))
+	for _, r := range rows {
+		c.journal[r.EmailID] = r
+	}
+	return nil
+}
+
+// close ends the open attempt: its outcomes come from the journal, or, if that
+// could not be written, from the caller, and then the journal gets them now.
+func (c *unitOfWork) close(m *lockedEmail, rec delivery.RecordStatusInput) error {
+	var row attemptRow
+	if known := c.journal[m.ID]; known != nil && known.Attempt == rec.Attempt {
+		row = *known
+	} else if err := findAttempt.Query(c.tx, m.ID, rec.Attempt).Scan(c.ctx, &row); err != nil {
+		return fmt.Errorf("read attempt %d: %w", rec.Attempt, err)
+	}
+	if row.Phase != email.PhaseDone {
+		if len(rec.Unrecorded) == 0 {
+			return fmt.Errorf("attempt %d is still %s: it has no outcomes yet", rec.Attempt, row.Phase)
+		}
+		row.Relay, row.Outcomes = rec.Relay, cleanOutcomes(rec.Unrecorded)
+		c.finish(row, row.Outcomes, row.Owner)
+	}
+	c.closeAs(m, row)
+	return nil
+}
+
+// closeAs ends the open attempt with the outcomes that the journal has, or gets in
+// this change.
+func (c *unitOfWork) closeAs(m *lockedEmail, row attemptRow) {
+	byID := make(map[string]*recipientRow, len(m.recipients))
+	for _, r := range m.recipients {
+		byID[r.ID] = r
+	}
+	m.AttemptOpen, m.dirty = false, true
+	faults := true
+	for _, o := range row.Outcomes {
+		r := byID[o.RecipientID]
+		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
+			continue
+		}
+		faults = faults && o.RelayFault
+		switch {
+		case o.RelayFault:
+			c.giveBack(m, r, o, row.Relay)
+			continue
+		case o.Unasked && o.Status == email.RecipientDeferred:
+			c.passOver(m, r, o)
+			continue
+		}
+		c.project(m, r, o, row.Relay)
+	}
+	for _, r := range m.recipients {
+		faults = faults && r.Attempts == 0
+	}
+	if faults { // the time until expiry begins with the first attempt that is not the relay's fault
+		m.DateAt = time.Time{}
+	}
+	m.pinRelay(row)
+}
+
+// giveBack undoes what opening an attempt made of a recipient, because the relay was at
+// fault. There is no event. The e-mail waits for the relay; the wait grows with the
+// attempts that ended so, for a relay that takes other mail meanwhile.
+func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
+	c.unopen(m, r)
+	m.relayDown(delivery.Obstacle{RelayDown: true, Relay: relay.Name})
+	m.fault = o.Reply
+	c.waitUntouched(m, r, faultWait(o, m.faults(r)))
+}
+
+// passOver undoes what opening an attempt made of a recipient that did not fit into the
+// transaction, or was not named in it. There is no event: it waits for its turn, and says so
+// where no server has said anything of it yet.
+func (c *unitOfWork) passOver(m *lockedEmail, r *recipientRow, o delivery.Outcome) {
+	c.unopen(m, r)
+	if r.Attempts == 0 {
+		r.setReply(o.Reply)
+	}
+	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64()))
+}
+
+// unopen takes back the attempt that has opened at a recipient.
+func (c *unitOfWork) unopen(m *lockedEmail, r *recipientRow) {
+	r.Attempts--
+	to := email.RecipientQueued
+	if r.Attempts > 0 {
+		to = email.RecipientDeferred
+	}
+	c.move(m, r, to, r.Reason)
+}
+
+// waitUntouched has a recipient whose attempt was taken back wait. A cancel or the end of time
+// that came while the attempt was open is carried out.
+func (c *unitOfWork) waitUntouched(m *lockedEmail, r *recipientRow, wait time.Duration) {
+	switch {
+	case m.CancelRequested:
+		c.endUnsent(m, r, email.RecipientCanceled, "")
+	case c.expired(m):
+		c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
+	default:
+		r.NextAttemptAt = c.now.Add(wait)
+	}
+}
+
+// faults is how many attempts at a recipient have ended in a relay's fault since the e-mail
+// last came to something: an attempt of its own that counts, or one that ended another
+// recipient.
+func (m *lockedEmail) faults(r *recipientRow) int {
+	since := r.Attempts
+	for _, other := range m.recipients {
+		if !other.Status.Open() && other.Attempt < m.Attempts {
+			since = max(since, other.Attempt)
+		}
+	}
+	return m.Attempts - since
+}
+
+// faultWait is how long a recipient waits after so many attempts that ended in a relay's
+// fault. Where another relay takes the e-mail it goes there next, so the first wait is
+// short.
+func faultWait(o delivery.Outcome, faults int) time.Duration {
+	switch {
+	case o.Unasked:
+		return o.RetryAfter
+	case o.Elsewhere && faults <= 1:
+		return time.Second
+	case o.Elsewhere:
+		return delivery.RelayBackoff(faults - 1)
+	}
+	return max(o.RetryAfter, delivery.RelayBackoff(faults))
+}
+
+// project makes one outcome a recipient's state. A cancel or the end of time
+// that came while the attempt was open is carried out on what is deferred.
+func (c *unitOfWork) project(m *lockedEmail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
+	r.setReply(o.Reply)
+	if !o.Uncounted {
+		r.Counted++
+	}
+	if o.Reason == email.DetailAmbiguous {
+		c.emit(m, eventRow{Type: email.EventAmbiguous, RecipientID: r.ID, Attempt: r.Attempt, Reason: o.Reason, SMTPText: r.SMTPText})
+		r.Ambiguous++
+		if m.OnAmbiguous == email.AmbiguousFail || r.Ambiguous >= delivery.MaxCopies {
+			o.Status = email.RecipientFailed
+		}
+	}
+	switch o.Status {
+	case email.RecipientDelivered:
+		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}
+		c.end(m, r, email.RecipientDelivered, "")
+	case email.RecipientDeferred:
+		wait := c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64())
+		if o.Reason == email.DetailAmbiguous {
+			wait = delivery.AmbiguousWait(r.Ambiguous)
+		}
+		r.NextAttemptAt = c.now.Add(wait)
+		switch {
+		case m.CancelRequested:
+			c.move(m, r, email.RecipientDeferred, o.Reason)
+			c.endUnsent(m, r, email.RecipientCanceled, "")
+		case c.expired(m):
+			c.move(m, r, email.RecipientDeferred, o.Reason)
+			c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
+		default:
+			c.end(m, r, email.RecipientDeferred, o.Reason)
+		}
+	default:
+		c.end(m, r, o.Status, o.Reason)
+	}
+}
+
+// pinRelay keeps a message whose fate is unknown at the relay of the attempt, because another
+// relay could not recognise a second copy as one. It ends that when no recipient waits for
+// that reason any more.
+func (m *lockedEmail) pinRelay(row attemptRow) {
+	waiting := slices.ContainsFunc(m.recipients, func(r *recipientRow) bool { return r.Status.Open() && r.Reason == email.DetailAmbiguous })
+	switch {
+	case !waiting:
+		m.AmbiguousRelay = ""
+	case slices.ContainsFunc(row.Outcomes, func(o delivery.Outcome) bool { return o.Reason == email.DetailAmbiguous }):
+		m.AmbiguousRelay = row.Relay.Name
+	}
+}
+
+// failAttachment ends an e-mail that must not go without its attachment.
+func (c *unitOfWork) failAttachment(m *lockedEmail, problem string) {
+	for _, r := range m.recipients {
+		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
+			r.setReply(email.Reply{Text: problem})
+			c.end(m, r, email.RecipientFailed, email.DetailAttachment)
+		}
+	}
+}
+
+// findPlan reads what a plan needs of an e-mail.
+var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS tx_now,
+		(SELECT array_agg(DISTINCT lower(split_part(r.address, '@', -1))) FROM recipients AS r WHERE r.email_id = e.id) AS domains,
+		(SELECT count(*) FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending', 'deferred')) AS open
+	FROM emails AS e WHERE e.id = $1`)
+
+// Plan reads where an e-mail stands and what it still lacks. A run that finds
+// it has to wait, or that nothing is left to do, takes the outbox row away: it
+// exists, so none has to be started.
+func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
+	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
+		return delivery.Plan{}, pg.NotFound("e-mail")
+	}
+	var row struct {
+		emailRow
+		TxNow   time.Time `bun:"tx_now"`
+		Domains []string  `bun:"domains,array"`
+		Open    int       `bun:"open"`
+	}
+	err := findPlan.Query(s.db, emailID).Scan(ctx, &row)
+	if errors.Is(err, sql.ErrNoRows) {
+		return delivery.Plan{}, pg.NotFound("e-mail")
+	}
+	if err != nil {
+		return delivery.Plan{}, pg.Translate(err)
+	}
+	p := delivery.Plan{
+		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
+		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, Room: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
+		ExpiresAt: row.ExpiresAt, Now: row.TxNow,
+	}
+	p.State.Open = row.Open
+	switch {
+	case p.State.Final:
+		// The results are the recipients', and the run is about to return them.
+		if p.State, err = s.stateUnderLock(ctx, emailID); err != nil {
+			return p, err
+		}
+		return p, s.started(ctx, emailID)
+	case p.State.Waiting != "":
+		return p, s.started(ctx, emailID)
+	case p.Attachments == 0:
+		return p, nil
+	}
+	var as []*attachmentRow
+	if err := s.db.NewSelect().Model(&as).Where("at.email_id = ?", emailID).Where("at.blob_id IS NULL").Where("at.problem = ''").
+		Order("at.position").Scan(ctx); err != nil {
+		return p, pg.Translate(err)
+	}
+	for _, a := range as {
+		p.Unresolved = append(p.Unresolved, a.attachment())
+	}
+	return p, nil
+}
+
+// started takes an e-mail's outbox row away: it has a run.
+func (s *Store) started(ctx context.Context, emailID string) error {
+	_, err := s.db.NewRaw("DELETE FROM outbox WHERE email_id = ?", emailID).Exec(ctx)
+	return pg.Translate(err)
+}
+
+func (s *Store) stateUnderLock(ctx context.Context, emailID string) (email.State, error) {
+	var st email.State
+	err := s.update(ctx, []string{emailID}, func(c *unitOfWork) error {
+		m, err := c.find(emailID)
+		if err != nil {
+			return err
+		}
+		st = c.state(m)
+		return nil
+	})
+	return st, err
+}

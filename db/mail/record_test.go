@@ -1,0 +1,140 @@
+package mail_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/db/internal/dbsetup"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// waitsForItsTurn is the outcome of a recipient that did not fit into the transaction.
+func waitsForItsTurn(delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Second,
+		Reply: email.Reply{Text: "not tried yet: the relay takes 1 recipients at a time"}}
+}
+
+func many(n int) []string {
+	to := make([]string, n)
+	for i := range to {
+		to[i] = fmt.Sprintf("r%d@x.test", i)
+	}
+	return to
+}
+
+// TestWhoWaitsForItsTurnIsNotDeferred: an e-mail whose relay takes one recipient at a time has
+// as many events as recipients and transactions, and not as their product.
+func TestWhoWaitsForItsTurnIsNotDeferred(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message(many(40)...))
+	for n := 1; n <= 40; n++ {
+		first := true
+		st := b.Attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+			if first {
+				first = false
+				return dbsetup.Delivered(r)
+			}
+			return waitsForItsTurn(r)
+		}).State
+		if n == 40 {
+			require.Equal(t, email.StatusDelivered, st.Status)
+			break
+		}
+		require.Equal(t, email.StatusSending, st.Status)
+		require.Equal(t, email.DetailPartial, st.Detail)
+		require.Equal(t, email.WaitingRetry, st.Waiting)
+		require.Contains(t, st.Last.Text, "not tried yet")
+		b.DueNow(e.ID)
+	}
+	events := b.Events(e.ID)
+	require.Zero(t, countOf(events, email.EventDeferred))
+	require.Equal(t, 40, countOf(events, email.EventDelivered))
+	require.Len(t, events, 1+40+40+1, "queued, sending and delivered 40 times, completed")
+	for _, r := range b.Get(e.ID).Recipients {
+		require.Equal(t, 1, r.Attempts, "its own")
+	}
+}
+
+func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test"))
+	for n := 1; n <= 2; n++ {
+		b.Attempt(e.ID, n, waitsForItsTurn)
+		e = b.Get(e.ID)
+		for _, r := range e.Recipients {
+			require.Equal(t, email.RecipientQueued, r.Status)
+			require.Zero(t, r.Attempts)
+			require.Contains(t, r.Text, "not tried yet")
+			require.False(t, r.NextAttemptAt.IsZero())
+		}
+		b.DueNow(e.ID)
+	}
+	// retry-now makes it due at once, as who is deferred.
+	b.Attempt(e.ID, 3, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := waitsForItsTurn(r)
+		o.RetryAfter = time.Hour
+		return o
+	})
+	st, err := b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionRetryNow})
+	require.NoError(t, err)
+	require.Empty(t, st.Waiting)
+
+	// What its own server said stays.
+	b.Attempt(e.ID, 4, dbsetup.Deferred)
+	b.DueNow(e.ID)
+	b.Attempt(e.ID, 5, waitsForItsTurn)
+	for _, r := range b.Get(e.ID).Recipients {
+		require.Equal(t, email.RecipientDeferred, r.Status)
+		require.Equal(t, 1, r.Attempts)
+		require.Equal(t, 451, r.Code)
+	}
+	require.Equal(t, 2, countOf(b.Events(e.ID), email.EventDeferred), "of the attempt that asked them")
+
+	// A cancel that came meanwhile is carried out.
+	b.DueNow(e.ID)
+	owner, o := b.Open(e.ID, 6)
+	_, err = b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionCancel})
+	require.NoError(t, err)
+	var outs []delivery.Outcome
+	for _, r := range o.Recipients {
+		out := waitsForItsTurn(r)
+		out.RecipientID = r.ID
+		outs = append(outs, out)
+	}
+	require.NoError(t, b.Finish(e.ID, 6, owner, outs...))
+	require.Equal(t, email.StatusCanceled, b.Record(e.ID, 6).State.Status)
+}
+
+// TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst: transactions that delivered others are
+// no faults of the relay.
+func TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message(many(8)...))
+	for n := 1; n <= 6; n++ {
+		first := true
+		b.Attempt(e.ID, n, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+			if first {
+				first = false
+				return dbsetup.Delivered(r)
+			}
+			return waitsForItsTurn(r)
+		})
+		b.DueNow(e.ID)
+	}
+	var waits []float64
+	for n := 7; n <= 9; n++ {
+		b.refuse(e.ID, n, relayFault)
+		var wait float64
+		require.NoError(t, b.Raw.QueryRowContext(b.Ctx, "SELECT extract(epoch FROM max(next_attempt_at - status_at)) FROM recipients WHERE next_attempt_at IS NOT NULL").Scan(&wait))
+		waits = append(waits, wait)
+		b.DueNow(e.ID)
+	}
+	require.Equal(t, []float64{10, 20, 40}, waits)
+}
