@@ -185,7 +185,7 @@ func (o *operated) found() {
 
 func (o *operated) words() {
 	for name, want := range map[string][]string{
-		"delivered": {"**delivered**: of its recipients 1 delivered.", "this is the end"},
+		"delivered": {"**delivered**: of its recipients 1 delivered.", "Next: nothing, the e-mail is finished"},
 		"bounced":   {"**bounced hard**: of its recipients 1 bounced, `550 5.1.1"},
 		"deferred":  {"**deferred**: one recipient waits, `451 4.7.1", "Next: attempt 2 at", "`retry_now` makes it at once"},
 		"partial":   {"**delivered partial**: of its recipients 1 delivered, 1 bounced"},
