@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -34,12 +35,13 @@ const startLease = 10 * time.Second
 // Customers whose messages wait to be stored take turns. Where too many wait, the error is a
 // Failure with CodeUnavailable, at once.
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
+	a := acceptance{customerID: customerID, message: m, owner: owner}
 	if mayShareTransaction(m, idem) {
-		e, alone, err := s.accepts.Do(ctx, acceptance{customerID, m, owner})
+		e, solo, err := s.accepts.Do(ctx, a)
 		switch {
 		case err == nil && e != nil:
 			return *e, false, nil
-		case alone:
+		case solo:
 			return out, false, err
 		}
 	}
@@ -48,59 +50,103 @@ func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, 
 		return out, false, err
 	}
 	defer release()
-	return s.acceptAlone(ctx, customerID, m, owner, idem)
+	return s.acceptOnce(ctx, a, idem)
 }
 
-// acceptAlone is Accept for a message that does not go with others.
-func (s *Store) acceptAlone(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
-	id := pg.NewID()
+// acceptOnce accepts a message that does not share its transaction, once for each key.
+func (s *Store) acceptOnce(ctx context.Context, a acceptance, idem email.Idempotency) (out email.Email, replayed bool, err error) {
+	a.id = pg.NewID()
 	earlier := ""
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
-		if earlier, err = c.reserve(customerID, id, idem); err != nil || earlier != "" {
+		if earlier, err = c.reserve(a.customerID, a.id, idem); err != nil || earlier != "" {
 			return err
 		}
-		out, err = c.accept(id, customerID, email.WorkflowIDPrefix+id, m, owner)
+		es, err := c.accept([]acceptance{a})
+		if err == nil {
+			out = *es[0]
+		}
 		return err
 	})
 	if err != nil || earlier == "" {
 		return out, false, err
 	}
-	out, err = s.Email(ctx, customerID, earlier)
+	out, err = s.Email(ctx, a.customerID, earlier)
 	return out.AsAccepted(), true, err
 }
 
-// accept stores a message as an e-mail of a workflow id. With an owner there is an
-// outbox row, leased to it: the run has yet to be started.
-func (c *unitOfWork) accept(id, customerID, workflowID string, m email.Message, owner string) (out email.Email, err error) {
-	wants, prepaid, err := c.checkSender(customerID, m.From.Domain())
-	if err != nil {
-		return out, err
+// acceptMany accepts messages in one transaction; see accept.
+func (s *Store) acceptMany(ctx context.Context, as []acceptance) (out []*email.Email, err error) {
+	err = s.inUnit(ctx, func(c *unitOfWork) error {
+		out, err = c.accept(as)
+		return err
+	})
+	return out, err
+}
+
+// accept stores messages, each as an e-mail of its own. A single one is refused with its
+// reason. Of several, those that would be refused, or whose customer has to pay, are left out:
+// their e-mails are nil.
+func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
+	out := make([]*email.Email, len(as))
+	var emails []*lockedEmail
+	used := map[string]*usage{}
+	for i, a := range as {
+		from, err := c.sender(a.customerID, a.message.From.Domain())
+		if err != nil {
+			return nil, err
+		}
+		if len(as) > 1 && (from.refusal != nil || from.prepaid) {
+			continue
+		}
+		if from.refusal != nil {
+			return nil, from.refusal
+		}
+		ml, err := c.compose(a, from.subscriptions)
+		if err != nil {
+			return nil, err
+		}
+		emails = append(emails, ml)
+		used[a.customerID] = used[a.customerID].and(len(ml.recipients), from.prepaid)
+		e := emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
+		e.CallbackURL = a.message.CallbackURL
+		out[i] = &e
 	}
-	if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
-		return out, err
+	if err := c.insert(emails); err != nil {
+		return nil, err
 	}
-	callbackID, err := webhooks.CallbackEndpoint(c.ctx, c.tx, customerID, m.CallbackURL)
-	if err != nil {
-		return out, err
+	// Last, because the customers' other requests wait for what this locks. In one order,
+	// because others do the same at the same time.
+	for _, u := range sortedUsage(used) {
+		if err := accounts.Charge(c.ctx, c.tx, u.customerID, u.emails, u.recipients, u.prepaid); err != nil {
+			return nil, err
+		}
 	}
-	ml := c.newEmail(id, customerID, m, wants, callbackID)
-	ml.WorkflowID = workflowID
-	if ml.attachments, err = c.newAttachmentRows(id, customerID, m.Attachments, nil); err != nil {
-		return out, err
-	}
-	if owner != "" {
-		c.enqueueStart(ml, owner, c.now.Add(startLease))
-	}
-	if err := c.insert([]*lockedEmail{ml}); err != nil {
-		return out, err
-	}
-	// Last, because the customer's other requests wait for what this locks.
-	if err := accounts.Charge(c.ctx, c.tx, customerID, 1, len(ml.recipients), prepaid); err != nil {
-		return out, err
-	}
-	out = emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
-	out.CallbackURL = m.CallbackURL
 	return out, nil
+}
+
+// compose makes the rows of an acceptance, and stores what its attachments hold.
+func (c *unitOfWork) compose(a acceptance, subscriptions webhooks.Subscriptions) (*lockedEmail, error) {
+	m := a.message
+	var err error
+	if m.Attachments, err = c.attachFiles(a.customerID, m); err != nil {
+		return nil, err
+	}
+	callbackID, err := webhooks.CallbackEndpoint(c.ctx, c.tx, a.customerID, m.CallbackURL)
+	if err != nil {
+		return nil, err
+	}
+	if a.id == "" {
+		a.id = pg.NewID()
+	}
+	ml := c.newEmail(a.id, a.customerID, m, subscriptions, callbackID)
+	ml.WorkflowID = cmp.Or(a.workflowID, email.WorkflowIDPrefix+a.id)
+	if ml.attachments, err = c.newAttachmentRows(a.id, a.customerID, m.Attachments, nil); err != nil {
+		return nil, err
+	}
+	if a.owner != "" {
+		c.enqueueStart(ml, a.owner, c.now.Add(startLease))
+	}
+	return ml, nil
 }
 
 // newEmail makes the rows of a message that begins its life now, and its first event.

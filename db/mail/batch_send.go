@@ -290,9 +290,6 @@ type chunkRecord struct {
 	hooked bool
 }
 
-// updater is Store.change, or Store.changeFree, which leaves out what is locked.
-type updater func(ctx context.Context, ids []string, fn func(*unitOfWork) error) error
-
 func (s *Store) recordChunk(ctx context.Context, lock updater, endings []delivery.Ending) (chunkRecord, error) {
 	recs, err := s.recordChunks(ctx, lock, [][]delivery.Ending{endings})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
@@ -47,11 +46,15 @@ func newCoalescers(s *Store) coalescers {
 	}
 }
 
-// acceptance is a message that only has to be stored.
+// acceptance is a message to be stored as an e-mail of a customer.
 type acceptance struct {
-	customerID string
-	m          email.Message
-	owner      string
+	// id is the e-mail's, workflowID its run's. Empty ones are made.
+	id, workflowID string
+	customerID     string
+	message        email.Message
+	// owner is the process that starts the run; it has the lease of the outbox row. Empty: the
+	// run is there, and there is no such row.
+	owner string
 }
 
 func (a acceptance) customer() string { return a.customerID }
@@ -75,7 +78,7 @@ const (
 )
 
 func (a acceptance) weight() int {
-	return len(a.m.To) + len(a.m.Cc) + len(a.m.Bcc) + storedBytes(a.m)/weightBytes
+	return len(a.message.To) + len(a.message.Cc) + len(a.message.Bcc) + storedBytes(a.message)/weightBytes
 }
 
 // Waiting tells how many calls of each kind wait in this process for a transaction.
@@ -103,50 +106,6 @@ const sharedMessageMax = 64 << 10
 // to be looked up, and no key that could make it wait for another request.
 func mayShareTransaction(m email.Message, idem email.Idempotency) bool {
 	return idem.Key == "" && len(m.Attachments) == 0 && m.CallbackURL == "" && m.Size() <= sharedMessageMax
-}
-
-// acceptMany stores messages, each as an e-mail of its own. A single one is refused
-// with its reason; of several, those that would be refused, or whose customer has to
-// pay, are left out.
-func (s *Store) acceptMany(ctx context.Context, as []acceptance) ([]*email.Email, error) {
-	out := make([]*email.Email, len(as))
-	if len(as) == 1 {
-		e, _, err := s.acceptAlone(ctx, as[0].customerID, as[0].m, as[0].owner, email.Idempotency{})
-		out[0] = &e
-		return out, err
-	}
-	err := s.inUnit(ctx, func(c *unitOfWork) error {
-		var mails []*lockedEmail
-		used := map[string]*usage{}
-		for i, a := range as {
-			f, err := c.sender(a.customerID, a.m.From.Domain())
-			if err != nil {
-				return err
-			}
-			if f.refusal != nil || f.prepaid {
-				continue
-			}
-			id := pg.NewID()
-			ml := c.newEmail(id, a.customerID, a.m, f.subscriptions, "")
-			ml.WorkflowID = email.WorkflowIDPrefix + id
-			c.enqueueStart(ml, a.owner, c.now.Add(startLease))
-			mails = append(mails, ml)
-			used[a.customerID] = used[a.customerID].and(len(ml.recipients))
-			e := emailOf(&ml.emailRow, ml.recipients, ml.content, nil)
-			out[i] = &e
-		}
-		if err := c.insert(mails); err != nil {
-			return err
-		}
-		// In one order, because others do the same at the same time.
-		for _, u := range sortedUsage(used) {
-			if err := accounts.Charge(c.ctx, c.tx, u.customerID, u.emails, u.recipients, false); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return out, err
 }
 
 // senderKey is a customer's domain, from what was found out about it.
@@ -185,13 +144,14 @@ func (c *unitOfWork) sender(customerID, domain string) (senderCheck, error) {
 type usage struct {
 	customerID         string
 	emails, recipients int
+	prepaid            bool
 }
 
-func (u *usage) and(recipients int) *usage {
+func (u *usage) and(recipients int, prepaid bool) *usage {
 	if u == nil {
 		u = &usage{}
 	}
-	u.emails, u.recipients = u.emails+1, u.recipients+recipients
+	u.emails, u.recipients, u.prepaid = u.emails+1, u.recipients+recipients, prepaid
 	return u
 }
 

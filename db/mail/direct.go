@@ -65,9 +65,12 @@ func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.Di
 		if n, err := res.RowsAffected(); err != nil {
 			return err
 		} else if n == 1 {
-			e, err := c.accept(id, d.CustomerID, d.WorkflowID, m, "")
-			out = delivery.DirectEmail{EmailID: id, AcceptedAt: e.CreatedAt, RunID: d.RunID, Fingerprint: d.Fingerprint, Owner: d.WorkflowID}
-			return err
+			es, err := c.accept([]acceptance{{id: id, workflowID: d.WorkflowID, customerID: d.CustomerID, message: m}})
+			if err != nil {
+				return err
+			}
+			out = delivery.DirectEmail{EmailID: id, AcceptedAt: es[0].CreatedAt, RunID: d.RunID, Fingerprint: d.Fingerprint, Owner: d.WorkflowID}
+			return nil
 		}
 		earlier, err := directEmail(ctx, c.tx, d)
 		if err == nil && earlier == nil {

@@ -40,7 +40,7 @@ func (s *Store) MarksWait(t *testing.T, n int) {
 func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string, ms []email.Message) ([]*email.Email, error) {
 	as := make([]acceptance, len(ms))
 	for i, m := range ms {
-		as[i] = acceptance{customers[i], m, owner}
+		as[i] = acceptance{customerID: customers[i], message: m, owner: owner}
 	}
 	return s.acceptMany(ctx, as)
 }

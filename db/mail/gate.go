@@ -27,9 +27,11 @@ const throttleLook = 15 * time.Minute
 func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	out := make([]delivery.Opening, len(reqs))
 	for i, req := range reqs {
-		o, alone, err := s.opens.Do(ctx, req)
-		if !alone && (err != nil || o.Verdict == "") {
-			o, err = s.openAlone(ctx, req)
+		o, solo, err := s.opens.Do(ctx, req)
+		if !solo && (err != nil || o.Verdict == "") {
+			var os []delivery.Opening
+			os, err = s.openMany(ctx, []delivery.OpenRequest{req})
+			o = os[0]
 		}
 		if err != nil {
 			return nil, err
@@ -39,38 +41,26 @@ func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delive
 	return out, nil
 }
 
-func (s *Store) openAlone(ctx context.Context, req delivery.OpenRequest) (out delivery.Opening, err error) {
-	err = s.update(ctx, []string{req.EmailID}, func(c *unitOfWork) error {
-		m, err := c.find(req.EmailID)
-		if err == nil {
-			out, err = c.openOrReopen(m, req)
-		}
-		return err
-	})
-	return out, err
-}
-
-// openMany leaves out e-mails that somebody else has locked, or that are not there:
+// openMany opens attempts in one transaction. A single one waits for whoever has locked its
+// e-mail. Of several, e-mails that somebody else has locked, or that do not exist, are left out:
 // their openings have no verdict.
 func (s *Store) openMany(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
-	out := make([]delivery.Opening, len(reqs))
-	if len(reqs) == 1 {
-		o, err := s.openAlone(ctx, reqs[0])
-		out[0] = o
-		return out, err
-	}
 	ids := make([]string, len(reqs))
 	for i, r := range reqs {
 		ids[i] = r.EmailID
 	}
-	return out, s.updateFree(ctx, ids, func(c *unitOfWork) error {
+	out := make([]delivery.Opening, len(reqs))
+	return out, s.updaterOf(len(reqs))(ctx, ids, func(c *unitOfWork) error {
 		if err := c.pace(reqs); err != nil {
 			return err
 		}
 		for i, req := range reqs {
 			m, err := c.find(req.EmailID)
-			if err != nil {
+			if err != nil && len(reqs) > 1 {
 				continue
+			}
+			if err != nil {
+				return err
 			}
 			if out[i], err = c.openOrReopen(m, req); err != nil {
 				return err

@@ -21,56 +21,41 @@ import (
 // Record projects the outcomes of an attempt into recipients, e-mail, events
 // and webhook deliveries, in one transaction. Doing it again changes nothing.
 func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
-	out, alone, err := s.records.Do(ctx, rec)
-	switch {
-	case err == nil && out != nil:
-		return *out, nil
-	case alone:
+	out, solo, err := s.records.Do(ctx, rec)
+	if !solo && (err != nil || out == nil) {
+		var recs []*delivery.Recorded
+		recs, err = s.recordMany(ctx, []delivery.RecordStatusInput{rec})
+		out = recs[0]
+	}
+	if out == nil {
 		return delivery.Recorded{}, err
 	}
-	return s.recordAlone(ctx, rec)
+	return *out, err
 }
 
-func (s *Store) recordAlone(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
-	var out delivery.Recorded
-	hooked := false
-	err := s.update(ctx, []string{rec.EmailID}, func(c *unitOfWork) error {
-		m, err := c.find(rec.EmailID)
-		if err != nil {
-			return err
-		}
-		out.State, err = c.record(m, rec)
-		hooked = err == nil && m.mayHaveDeliveries()
-		return err
-	})
-	if err != nil || !hooked {
-		return out, err
-	}
-	out.Webhooks, err = s.webhooks.PendingForEmail(ctx, rec.EmailID)
-	return out, err
-}
-
-// recordMany leaves out e-mails that somebody else has locked, or that are not there:
+// recordMany records attempts in one transaction. A single one waits for whoever has locked its
+// e-mail. Of several, e-mails that somebody else has locked, or that do not exist, are left out:
 // their answers are nil.
 func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInput) ([]*delivery.Recorded, error) {
-	if len(recs) == 1 {
-		out, err := s.recordAlone(ctx, recs[0])
-		return []*delivery.Recorded{&out}, err
-	}
 	ids := make([]string, len(recs))
 	for i, r := range recs {
 		ids[i] = r.EmailID
 	}
 	out := make([]*delivery.Recorded, len(recs))
 	hooked := map[string]*delivery.Recorded{}
-	err := s.updateFree(ctx, ids, func(c *unitOfWork) error {
-		if err := c.readAttempts(); err != nil {
-			return err
+	err := s.updaterOf(len(recs))(ctx, ids, func(c *unitOfWork) error {
+		if len(recs) > 1 { // a single attempt is read when it turns out to be open
+			if err := c.readAttempts(); err != nil {
+				return err
+			}
 		}
 		for i, rec := range recs {
 			m, err := c.find(rec.EmailID)
+			if err != nil && len(recs) > 1 {
+				continue
+			}
 			if err != nil {
-				continue // locked, or not there: the one by itself will say
+				return err
 			}
 			st, err := c.record(m, rec)
 			if err != nil {

@@ -130,6 +130,17 @@ func (s *Store) updateFree(ctx context.Context, ids []string, fn func(*unitOfWor
 	})
 }
 
+// updater is Store.update, or Store.updateFree, which leaves out what is locked.
+type updater func(ctx context.Context, ids []string, fn func(*unitOfWork) error) error
+
+// updaterOf is the updater for so many e-mails: a single one is waited for.
+func (s *Store) updaterOf(n int) updater {
+	if n == 1 {
+		return s.update
+	}
+	return s.updateFree
+}
+
 // inUnit runs fn in a transaction, and tells about its events once they are true.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}

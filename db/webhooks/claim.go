@@ -61,13 +61,6 @@ const free = `d.status = 'pending' AND d.next_attempt_at <= now() AND (d.lease_u
 // stops, and one that is left alone is looked at when that time has passed.
 const unattended = `w.disabled_at IS NULL AND (w.blocked_until IS NULL OR w.blocked_until <= now()) AND (w.round_until IS NULL OR w.round_until <= now())`
 
-// PendingForEmail counts the deliveries of an e-mail that are worth a look at once.
-func (s *Store) PendingForEmail(ctx context.Context, emailID string) (n int, err error) {
-	err = s.db.NewRaw(`SELECT count(*) FROM webhook_deliveries AS d JOIN webhook_endpoints AS w ON w.id = d.endpoint_id AND `+unattended+`
-		WHERE d.email_id = ? AND d.status = 'pending'`, emailID).Scan(ctx, &n)
-	return n, pg.Translate(err)
-}
-
 // ClaimForEmail leases an e-mail's due deliveries to endpoints that have nothing
 // else pending. others are those of the rest that nobody looks after.
 func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error) {

@@ -30,26 +30,26 @@ import (
 // behind it.
 type Bench struct {
 	*db.DB
-	T        *testing.T
+	T        testing.TB
 	Ctx      context.Context
 	Raw      *bun.DB
 	Customer string
 }
 
 // New makes a Bench on a database of its own.
-func New(t *testing.T) *Bench {
+func New(t testing.TB) *Bench {
 	t.Helper()
 	return On(t, dbtest.URL(t))
 }
 
 // On makes a Bench on a database.
-func On(t *testing.T, url string) *Bench {
+func On(t testing.TB, url string) *Bench {
 	t.Helper()
 	return With(t, url, func(*db.Options) {})
 }
 
 // With makes a Bench on a database, with options that change has changed.
-func With(t *testing.T, url string, change func(*db.Options)) *Bench {
+func With(t testing.TB, url string, change func(*db.Options)) *Bench {
 	t.Helper()
 	opts := db.Options{
 		SecretKey: make([]byte, 32), MaxConns: 10,
