@@ -2,9 +2,13 @@
 // each part: e-mails (db/mail), accounts, webhooks, files and mailboxes. db itself has the
 // migrations.
 //
-// A part imports only parts that do not need it: pg <- audit <- webhooks <- accounts and
-// pg <- files <- mailboxes, all of them but mailboxes <- mail <- db. What a part offers to
-// another one within a transaction are functions that take the transaction.
+// A part imports only parts that do not need it: pg <- audit <- webhooks <- accounts, pg <- files
+// <- mailboxes, and mail imports all but mailboxes. Functions that take a transaction are what a
+// part offers to another one within that transaction.
+//
+// Errors, in all parts: CodeUnavailable if Postgres does not answer, is overloaded, or has no
+// schema or an older one; the comment of a method names its other Failures. An error that is not a
+// Failure is a fault of the program.
 package db
 
 import (
@@ -52,7 +56,7 @@ type Options struct {
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
 	// has there; an empty type is none. Required where webhooks exist.
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
-	// Observe is told of events after their commit. nil means that nobody listens.
+	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
 }
 
@@ -62,8 +66,8 @@ type SecretKeyStatus = pg.SecretKeyStatus
 // Sealed counts stored secrets by the key that they are sealed with.
 type Sealed = pg.Sealed
 
-// ErrSecretKey says that the process does not have the key, or one of the keys, of
-// this database. Nothing is sealed with another one.
+// ErrSecretKey says that the process does not have the key, or one of the keys, of this database.
+// No secret is sealed with another key.
 var ErrSecretKey = pg.ErrSecretKey
 
 // DB is the door to Postgres: a store for each part of what is kept there. It is safe for
@@ -80,7 +84,8 @@ type DB struct {
 	Keys *pg.Keys
 }
 
-// Open makes a DB. It does not connect yet: Ready says whether it can.
+// Open makes a DB. It does not connect: Ready says whether it can. Its error names the setting that
+// is wrong: a key or the URL.
 func Open(databaseURL string, opts Options) (*DB, error) {
 	keys, err := pg.NewKeyring(opts.SecretKey, opts.OldSecretKey)
 	if err != nil {
@@ -117,8 +122,8 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 // Close gives the connections back.
 func (d *DB) Close() error { return d.db.Close() }
 
-// Ready reports whether Postgres answers, has the schema, and seals with a key that
-// this process has. ErrSecretKey if it has not.
+// Ready reports whether Postgres answers, has the schema, and seals with a key that this process
+// has. Its error is CodeUnavailable, with ErrSecretKey in the chain if only the key is missing.
 func (d *DB) Ready(ctx context.Context) error {
 	var n int
 	if err := d.db.NewRaw("SELECT 1 FROM emails LIMIT 1").Scan(ctx, &n); err != nil && !errors.Is(err, sql.ErrNoRows) {

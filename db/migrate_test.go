@@ -79,8 +79,8 @@ func (b *bench) finishedMail() {
 	require.Zero(b.T, b.Count("SELECT count(*) FROM emails WHERE status IN ('queued', 'sending')"))
 }
 
-// Each step is taken back alone, also where an earlier version applied all of them
-// as one group, and what was announced is what is deleted.
+// Each step is taken back alone, also where an earlier version applied all of them as one group.
+// The announced losses are what is deleted.
 func TestMigrationsAreTakenBackOneByOne(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()
@@ -183,8 +183,8 @@ func TestNothingIsTakenBackWhileMailIsOpen(t *testing.T) {
 	require.Equal(t, queued.ID, b.Get(queued.ID).ID)
 }
 
-// What a newer version applied is listed, left alone, and keeps older steps from
-// being taken back before it.
+// A migration of a newer version is listed, left alone, and keeps older steps from being taken back
+// before it.
 func TestMigrationsOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()

@@ -16,7 +16,7 @@ import (
 
 // Loss is data that taking back a migration deletes or overwrites.
 type Loss struct {
-	// What names it, as "table emails", "column emails.paused", "rows of blobs".
+	// The lost table, column or rows, as "table emails", "column emails.paused", "rows of blobs".
 	What string
 	// Rows counts the rows of a table; of a column those that hold another value
 	// than its default.
@@ -37,7 +37,8 @@ type Down struct {
 // ErrUnfinished says that a migration is not taken back while mail is not finished.
 var ErrUnfinished = errors.New("wait until they have ended, or cancel them, and try again; to return to an earlier state restore a backup of Postgres")
 
-// PlanDown tells what MigrateDown would delete. It changes nothing and locks nobody out.
+// PlanDown returns what MigrateDown would delete. It changes nothing and takes no lock that others
+// wait for.
 func PlanDown(ctx context.Context, databaseURL string) (plan Down, err error) {
 	err = withMigrator(ctx, databaseURL, func(m *migrator) error {
 		plan, err = m.newest(ctx)
@@ -52,10 +53,9 @@ func PlanDown(ctx context.Context, databaseURL string) (plan Down, err error) {
 	return plan, nil
 }
 
-// MigrateDown takes back one migration, which has to be the newest that is
-// applied, with the data in what it made. What was counted and what is deleted are
-// the same: both happen in one transaction that keeps others from changing an
-// e-mail. ErrUnfinished if mail is not finished.
+// MigrateDown takes back one migration, which has to be the newest that is applied, with the data
+// in what it made. It counts and deletes the same data: both happen in one transaction that keeps
+// others from changing an e-mail. Its error is ErrUnfinished if mail is not finished.
 func MigrateDown(ctx context.Context, databaseURL, name string) (done Down, err error) {
 	err = withMigrator(ctx, databaseURL, func(m *migrator) error {
 		done, err = m.newest(ctx)
@@ -199,8 +199,8 @@ var (
 	losesNoRows = regexp.MustCompile(`^(DROP INDEX|CREATE INDEX|CREATE UNIQUE INDEX|DROP FUNCTION) `)
 )
 
-// losses reads a down migration. A statement that it does not know is an error: it
-// might delete something that nobody would be told of.
+// losses reads a down migration. A statement that it does not know is an error: it might delete
+// data that the operator was not asked about.
 func losses(text string) ([]lossy, error) {
 	var out []lossy
 	for statement := range strings.SplitSeq(sqlComment.ReplaceAllString(text, ""), ";") {

@@ -52,7 +52,7 @@ func TestAnotherSecretKeyIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, db.ErrSecretKey)
 	require.NoError(t, a.Ready(ctx))
 
-	// What would seal does not, also in a process that was started without Postgres.
+	// An operation that would seal does not, also in a process that was started without Postgres.
 	customer, secret := createCustomer(t, a, "ACME")
 	_, _, err = b.Accounts.CreateCustomer(ctx, "Other", "", "")
 	require.ErrorIs(t, err, db.ErrSecretKey)
@@ -65,7 +65,7 @@ func TestAnotherSecretKeyIsRefused(t *testing.T) {
 	require.Equal(t, secret, got)
 }
 
-// Versions before the canary sealed with whatever key they were started with.
+// Versions before the canary sealed with the key that they were started with, even a wrong one.
 func TestStoredSecretsDecideTheFirstKey(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()

@@ -28,10 +28,10 @@ func (r *domainRow) domain() account.Domain {
 	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: pg.UTC(r.VerifiedAt), CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
-// AddDomain gives a customer a sender domain (lower-case A-labels), verified if
-// the operator vouches for it. Adding it again keeps it, and verifies it if
-// asked to; it takes no verification back. A domain that another customer has verified is
-// a conflict.
+// AddDomain gives a customer a sender domain (lower-case A-labels), verified if the operator
+// vouches for it. Adding it again keeps it, and verifies it if asked to; it withdraws no
+// verification. A customer that does not exist is a CodeNotFound; a domain that another customer
+// has verified is a CodeConflict.
 func (s *Store) AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error) {
 	if _, err := s.Customer(ctx, customerID); err != nil {
 		return account.Domain{}, err
@@ -69,10 +69,10 @@ func verifiedElsewhere(err error, name string) error {
 	return err
 }
 
-// VerifyDomain sets whether a customer's domain is verified. A domain whose verification
-// is taken back is locked: nobody sends from it until it is verified for a customer.
-// Calling it again changes nothing. A domain that another customer has verified is a
-// conflict.
+// VerifyDomain sets whether a customer's domain is verified. A domain whose verification is
+// withdrawn is locked: no customer sends from it until it is verified again. Calling it again
+// changes nothing. A domain that the customer does not have is a CodeNotFound; one that another
+// customer has verified is a CodeConflict.
 func (s *Store) VerifyDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error) {
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		var was bool
@@ -130,10 +130,10 @@ func (s *Store) Domains(ctx context.Context, customerID string, after email.Curs
 	return out, next, nil
 }
 
-// DeleteDomain takes a sender domain from a customer. A verified one is locked from then
-// on: nobody sends from it until it is verified for a customer. Mail that is accepted
-// already goes on; what waits for a day of the domain's warm-up is looked at anew, within
-// ten minutes.
+// DeleteDomain removes a sender domain from a customer. A verified one is locked from then on: no
+// customer sends from it until it is verified again. Accepted mail goes on. E-mails that wait for a
+// day of the domain's warm-up are made due again within ten minutes. A domain that the customer
+// does not have is a CodeNotFound.
 func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) (account.Domain, error) {
 	var row domainRow
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {

@@ -68,8 +68,9 @@ func newKeyRow(wanted account.AccessKey) (accessKeyRow, string) {
 	return row, token
 }
 
-// CreateAccessKey makes a key of the given customer, name, detail, scopes,
-// restrictions and end. The token is returned this once and stored as a hash.
+// CreateAccessKey makes a key of the given customer, name, detail, scopes, restrictions and end.
+// The token is returned this once and stored as a hash. A customer that does not exist is a
+// CodeNotFound.
 func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (key account.AccessKey, token string, err error) {
 	if _, err := s.Customer(ctx, wanted.CustomerID); err != nil {
 		return account.AccessKey{}, "", err
@@ -87,8 +88,9 @@ func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (
 	return row.key(), token, nil
 }
 
-// RotateAccessKey makes a key like another one, which ends after overlap unless it
-// ends sooner. The new token is returned this once.
+// RotateAccessKey makes a key like another one, which ends after overlap unless it ends sooner. The
+// new token is returned this once. A key that the customer does not have, or that has ended, is a
+// CodeNotFound.
 func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (key account.AccessKey, token string, err error) {
 	var row accessKeyRow
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
@@ -132,7 +134,7 @@ func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.C
 	return out, next, nil
 }
 
-// AccessKey reads one key of a customer.
+// AccessKey reads one key of a customer. A key that it does not have is a CodeNotFound.
 func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
 	var row accessKeyRow
 	err := s.db.NewSelect().Model(&row).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Scan(ctx)
@@ -142,7 +144,8 @@ func (s *Store) AccessKey(ctx context.Context, customerID, id string) (account.A
 	return row.key(), pg.Translate(err)
 }
 
-// DeleteAccessKey ends a key at once. Deleting it again changes nothing.
+// DeleteAccessKey ends a key at once. Deleting it again changes nothing. A key that the customer
+// does not have is a CodeNotFound.
 func (s *Store) DeleteAccessKey(ctx context.Context, customerID, id string) (account.AccessKey, error) {
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewUpdate().Model((*accessKeyRow)(nil)).Set("deleted_at = now(), updated_at = now()").
@@ -173,8 +176,8 @@ var findGrant = pg.Prepare("find_grant(bytea, float8)", "SELECT "+pg.Columns[cus
 	LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'
 	WHERE k.token_hash = $1 AND k.deleted_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())`)
 
-// GrantByToken finds what an access key's token stands for. A token that is
-// unknown, deleted or expired is unauthorized, without saying which.
+// GrantByToken finds what an access key's token stands for. A token that is unknown, deleted or
+// expired is a CodeUnauthorized, which does not say which.
 func (s *Store) GrantByToken(ctx context.Context, token string) (account.Grant, error) {
 	var row customerRow
 	err := findGrant.Query(s.db, account.HashToken(token), usedEvery.Seconds()).Scan(ctx, &row)

@@ -14,8 +14,9 @@ import (
 	"github.com/postrider/postrider/internal/account"
 )
 
-// SuspendCustomer refuses the customer's requests and logins from now on, or takes that
-// back. Its accepted mail goes on; Pause stops that. Doing it again changes nothing.
+// SuspendCustomer refuses the customer's requests and logins from now on, or takes that back. Its
+// accepted mail goes on; Pause stops that. Doing it again changes nothing. A customer that does not
+// exist is a CodeNotFound.
 func (s *Store) SuspendCustomer(ctx context.Context, id string, suspend bool) (account.Customer, error) {
 	status := account.StatusActive
 	if suspend {
@@ -37,9 +38,10 @@ func (s *Store) SuspendCustomer(ctx context.Context, id string, suspend bool) (a
 	return s.Customer(ctx, id)
 }
 
-// DeleteCustomer ends a customer with its users, keys, domains and webhooks. One that has
-// had mail, sent or received, is a conflict: its e-mails stay on record, so it is
-// suspended instead. A deleted customer's name and usernames are free again.
+// DeleteCustomer ends a customer with its users, keys, domains and webhooks. A deleted customer's
+// name and usernames are free again. A customer that does not exist is a CodeNotFound. One that has
+// had mail, sent or received, is a CodeConflict: its e-mails stay on record, so it can only be
+// suspended.
 func (s *Store) DeleteCustomer(ctx context.Context, id string) error {
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		var name string

@@ -27,8 +27,9 @@ var writeUsage = pg.Prepare("write_usage(uuid, integer, bigint, bigint)", `INSER
 	VALUES ($1, date_trunc('month', now() AT TIME ZONE 'UTC')::date, $2, $3, $4)
 	ON CONFLICT (customer_id, month, shard) DO UPDATE SET emails = u.emails + $3, recipients = u.recipients + $4`)
 
-// Charge counts accepted e-mails, and takes their recipients from what is prepaid. What it
-// locks, the customer's other acceptances wait for.
+// Charge counts accepted e-mails, and takes their recipients from the prepaid credits. It locks
+// rows that the customer's other acceptances wait for, so it is the last step before the commit.
+// Too few credits are a CodeCredits.
 func Charge(ctx context.Context, tx *pg.Tx, customerID string, emails, recipients int, prepaid bool) error {
 	if prepaid {
 		if err := pay(ctx, tx, customerID, recipients); err != nil {
@@ -58,8 +59,8 @@ func pay(ctx context.Context, tx *pg.Tx, customerID string, recipients int) erro
 	return nil
 }
 
-// CheckCredits refuses what charge would refuse of a customer that has prepaid, and takes
-// nothing.
+// CheckCredits refuses what Charge would refuse of a customer that has prepaid, with CodeCredits,
+// and takes nothing.
 func CheckCredits(ctx context.Context, idb bun.IDB, customerID string, recipients int) error {
 	var left int64
 	if err := idb.NewRaw("SELECT credits FROM customers WHERE id = ?", customerID).Scan(ctx, &left); err != nil {

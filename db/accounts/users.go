@@ -84,12 +84,14 @@ func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor
 	return out, next, nil
 }
 
-// User reads one user of a customer by id.
+// User reads one user of a customer by id. A user that the customer does not have is a
+// CodeNotFound.
 func (s *Store) User(ctx context.Context, customerID, id string) (account.User, error) {
 	return s.userWhere(ctx, customerID, "u.id = ?", id)
 }
 
-// UserByName reads one user of a customer by username.
+// UserByName reads one user of a customer by username. A user that the customer does not have is a
+// CodeNotFound.
 func (s *Store) UserByName(ctx context.Context, customerID, username string) (account.User, error) {
 	return s.userWhere(ctx, customerID, "u.username = ?", username)
 }
@@ -103,7 +105,8 @@ func (s *Store) userWhere(ctx context.Context, customerID, where, value string) 
 	return row.user(), pg.Translate(err)
 }
 
-// SetPassword gives a customer's user another password. All of its login tokens end.
+// SetPassword gives a customer's user another password. All of its login tokens end. A user that
+// the customer does not have is a CodeNotFound.
 func (s *Store) SetPassword(ctx context.Context, customerID, id, password string) (account.User, error) {
 	hash := s.hash(password) // before the transaction: hashing takes long
 	return s.newVersion(ctx, customerID, id, "user.password_changed", func(q *bun.UpdateQuery) *bun.UpdateQuery {
@@ -140,7 +143,8 @@ func (s *Store) ChangePassword(ctx context.Context, id, present, password string
 	return u, err
 }
 
-// RevokeUser ends all login tokens of a customer's user. The password stays.
+// RevokeUser ends all login tokens of a customer's user. The password stays. A user that the
+// customer does not have is a CodeNotFound.
 func (s *Store) RevokeUser(ctx context.Context, customerID, id string) (account.User, error) {
 	return s.newVersion(ctx, customerID, id, "user.revoked", func(q *bun.UpdateQuery) *bun.UpdateQuery { return q })
 }
@@ -163,8 +167,8 @@ func (s *Store) newVersion(ctx context.Context, customerID, id, action string, c
 	return row.user(), err
 }
 
-// DeleteUser ends a user of a customer. The tokens of its logins end with it, and the
-// username is free again.
+// DeleteUser ends a user of a customer. The tokens of its logins end with it, and the username is
+// free again. A user that the customer does not have is a CodeNotFound.
 func (s *Store) DeleteUser(ctx context.Context, customerID, id string) (account.User, error) {
 	var row userRow
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
@@ -180,11 +184,12 @@ func (s *Store) DeleteUser(ctx context.Context, customerID, id string) (account.
 	return row.user(), err
 }
 
-// Authenticate checks a username and password, and notes the login, or its failure, in the
-// audit with the address of ctx's actor. Whether the name or the password was wrong is not
-// told, neither by words nor by time: with CodeUnauthorized, the user is who has the name,
-// for the log, and zero if nobody has. A name that nobody has is not noted: it may be a
-// password that was typed into the wrong field.
+// Authenticate checks a username and password. It writes the login, or its failure, into the audit
+// log with the address of ctx's actor.
+//
+// Its error is CodeUnauthorized for a wrong name and for a wrong password, after the same time. The
+// returned user is then the one who has the name, for the log, and zero if there is none. A name
+// that no user has is not written down: it may be a password that was typed into the wrong field.
 func (s *Store) Authenticate(ctx context.Context, username, password string) (account.User, error) {
 	var row userRow
 	err := s.db.NewSelect().Model(&row).Where("u.username = ?", username).Scan(ctx)
@@ -209,7 +214,7 @@ func (s *Store) Authenticate(ctx context.Context, username, password string) (ac
 	return row.user(), nil
 }
 
-// GrantByUser finds what a user's login stands for.
+// GrantByUser finds what a user's login stands for. A user that is deleted is a CodeUnauthorized.
 func (s *Store) GrantByUser(ctx context.Context, userID string) (account.Grant, error) {
 	var u userRow
 	err := s.db.NewSelect().Model(&u).Where("u.id = ?", userID).Scan(ctx)

@@ -17,9 +17,10 @@ import (
 	"github.com/postrider/postrider/internal/pacing"
 )
 
-// SetWarmup gives a customer's domain a warm-up plan, in place of any it has, or none
-// where the plan is empty. Mail that waits for a day of the old plan is looked at anew,
-// within ten minutes. The domain has to be there.
+// SetWarmup gives a customer's domain a warm-up plan, in place of any it has; an empty plan ends
+// the warm-up. E-mails that wait for a day of the old plan are made due again within ten minutes. A
+// domain that the customer does not have is a CodeNotFound, a plan that is not valid a
+// CodeInvalidRequest.
 func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w account.Warmup) (account.Domain, error) {
 	detail := "off"
 	var plan, from any
@@ -56,7 +57,8 @@ func (s *Store) SetWarmup(ctx context.Context, customerID, name string, w accoun
 	return s.Domain(ctx, customerID, name)
 }
 
-// Domain reads one domain of a customer, with how far its warm-up has come.
+// Domain reads one domain of a customer, with how far its warm-up has come. A domain that the
+// customer does not have is a CodeNotFound.
 func (s *Store) Domain(ctx context.Context, customerID, name string) (account.Domain, error) {
 	var row struct {
 		domainRow

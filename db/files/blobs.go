@@ -75,15 +75,13 @@ func (h hexBytes) AppendQuery(_ schema.QueryGen, b []byte) ([]byte, error) {
 	return append(b, `'::bytea`...), nil
 }
 
-// stageLife is how long a stream may take to arrive. Whoever streams bounds it
-// to minutes.
+// stageLife is how long a stream may take to arrive. Callers bound a stream to minutes.
 const stageLife = time.Hour
 
-// Stage writes a stream as a blob of its own, a chunk and a transaction at a
-// time: a slow source holds neither a connection nor memory. The blob expires
-// unless keep takes it. What a stopped process has left behind goes with the next
-// one. An error of content itself comes back in the chain, untranslated, and nothing
-// is left.
+// Stage writes a stream as a blob of its own, a chunk and a transaction at a time: a slow source
+// holds neither a connection nor memory. The blob expires unless Keep takes it. The next Stage
+// deletes blobs that a stopped process has left behind. An error of content comes back in the
+// chain, untranslated, and the blob is deleted.
 func (s *Store) Stage(ctx context.Context, customerID string, content io.Reader) (*Blob, error) {
 	if _, err := s.db.NewRaw("DELETE FROM blobs WHERE expires_at < now()").Exec(ctx); err != nil {
 		return nil, pg.Translate(fmt.Errorf("delete expired blobs: %w", err))
@@ -138,7 +136,7 @@ func readFull(r io.Reader, p []byte) (n int, end bool, err error) {
 	return n, false, nil
 }
 
-// Keep takes a staged blob for good, in the transaction of what refers to it.
+// Keep makes a staged blob permanent, in the transaction that stores a reference to it.
 func Keep(ctx context.Context, tx bun.Tx, blob *Blob) error {
 	err := tx.NewRaw("UPDATE blobs SET size = ?, sha256 = ?, expires_at = NULL WHERE id = ? AND expires_at IS NOT NULL RETURNING created_at",
 		blob.Size, blob.SHA256, blob.ID).Scan(ctx, &blob.CreatedAt)
@@ -151,8 +149,7 @@ func Keep(ctx context.Context, tx bun.Tx, blob *Blob) error {
 // discardTimeout bounds clearing up after what has failed already.
 const discardTimeout = 10 * time.Second
 
-// Discard takes a staged blob away, also for a caller who has gone. One that was
-// kept after all stays.
+// Discard deletes a staged blob, also after the end of ctx. A blob that was kept meanwhile stays.
 func (s *Store) Discard(ctx context.Context, blob *Blob) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()

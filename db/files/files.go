@@ -41,9 +41,9 @@ func (r *fileRow) file() email.File {
 	}
 }
 
-// StoreFile keeps a customer's file, of which only name and type are taken: size
-// and digest are those of content, read to its end. An error of content
-// comes back in the chain, and leaves nothing behind.
+// StoreFile stores a customer's file, of which only name and type are taken: size and digest are
+// those of content, read to its end. An error of content comes back in the chain, and no file is
+// stored.
 func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, content io.Reader) (email.File, error) {
 	blob, err := s.Stage(ctx, customerID, content)
 	if err != nil {
@@ -80,7 +80,8 @@ func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor
 	return out, next, nil
 }
 
-// File reads what is known of a customer's file.
+// File reads the description of a customer's file. A file that the customer does not have is a
+// CodeNotFound.
 func (s *Store) File(ctx context.Context, customerID, id string) (email.File, error) {
 	row, err := s.fileRow(ctx, customerID, id)
 	if err != nil {
@@ -89,8 +90,9 @@ func (s *Store) File(ctx context.Context, customerID, id string) (email.File, er
 	return row.file(), nil
 }
 
-// FileContent gives a customer's file with its bytes, which are read as the reader
-// is. A file that is deleted meanwhile breaks off with an error.
+// FileContent gives a customer's file with its bytes, which are read from Postgres as the reader is
+// read. The reader fails if the file is deleted meanwhile. A file that the customer does not have
+// is a CodeNotFound.
 func (s *Store) FileContent(ctx context.Context, customerID, id string) (email.File, io.Reader, error) {
 	row, err := s.fileRow(ctx, customerID, id)
 	if err != nil {
@@ -111,12 +113,12 @@ func (s *Store) fileRow(ctx context.Context, customerID, id string) (*fileRow, e
 	return &row, nil
 }
 
-// DeleteFile takes a customer's file away. Its bytes stay as long as an e-mail
-// refers to them.
+// DeleteFile deletes a customer's file. Its bytes stay as long as an e-mail refers to them. A file
+// that the customer does not have is a CodeNotFound.
 func (s *Store) DeleteFile(ctx context.Context, customerID, id string) (email.File, error) {
 	var row fileRow
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
-		// This waits for whoever is accepting an e-mail with the file.
+		// This waits for a transaction that accepts an e-mail with the file.
 		err := tx.NewDelete().Model(&row).Where("f.id = ?", id).Where("f.customer_id = ?", customerID).Returning("*").Scan(ctx)
 		if errors.Is(err, sql.ErrNoRows) {
 			return pg.NotFound("file")

@@ -273,7 +273,7 @@ func TestFilesCountAgainstTheMessagesLimit(t *testing.T) {
 	require.ErrorContains(t, err, "31457282 bytes together, the limit is 26214400")
 }
 
-// Whichever comes first: no e-mail is accepted whose bytes are gone.
+// In either order: no e-mail is accepted whose bytes are gone.
 func TestAcceptingAndDeletingAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -22,18 +22,17 @@ import (
 // before a sweeper may.
 const startLease = 10 * time.Second
 
-// Accept stores a message as an e-mail, with its recipients, attachments and
-// an outbox row leased to owner (a process), in one transaction: after it
-// returns, the mail cannot be lost. A Failure with CodeDomainUnverified refuses
-// a sender domain that the customer has not proven, one with CodeInvalidRequest a
-// file that is not there.
+// Accept stores a message as an e-mail, with its recipients, attachments and an outbox row leased
+// to owner (a process), in one transaction. After it returns, the mail cannot be lost.
 //
-// With an idempotency key the same message is accepted once, however often and
-// however concurrently it comes: replayed says that the e-mail is an earlier one.
-// Another message under the same key is a Failure with CodeIdempotencyConflict.
+// With an idempotency key the same message is accepted once, however often and however concurrently
+// it comes: replayed says that the e-mail is an earlier one.
 //
-// Customers whose messages wait to be stored take turns. Where too many wait, the error is a
-// Failure with CodeUnavailable, at once.
+// Its errors are Failures: CodeDomainUnverified for a sender domain that the customer has not
+// proven; CodeInvalidRequest for a file that does not exist, CodeBlocked and CodeTooLarge for files
+// that may not be sent; CodeCredits for too few credits; CodeIdempotencyConflict for another
+// message under the same key. Customers whose messages wait to be stored take turns; with too many
+// waiting, it returns CodeUnavailable at once.
 func (s *Store) Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	a := acceptance{customerID: customerID, message: m, owner: owner}
 	if mayShareTransaction(m, idem) {
@@ -169,13 +168,13 @@ func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webh
 	return ml
 }
 
-// enqueueStart has a run started for an e-mail; nobody but owner does it before until.
+// enqueueStart inserts the order to start an e-mail's run, leased to owner until a time.
 func (c *unitOfWork) enqueueStart(m *lockedEmail, owner string, until time.Time) {
 	c.outboxInserts = append(c.outboxInserts, outboxRow{EmailID: m.ID, LeaseOwner: owner, LeaseUntil: until, CreatedAt: c.now})
 }
 
-// insert writes e-mails that begin their life in this change, with everything that is
-// theirs and the orders for runs. It waits for nobody, so it comes before a charge.
+// insert writes e-mails that begin their life in this transaction, with their rows and the orders
+// for their runs. It waits for no lock, so it comes before a charge, which does.
 func (c *unitOfWork) insert(mails []*lockedEmail) error {
 	var (
 		rows        []*emailRow
@@ -227,7 +226,7 @@ func insertLate[R any](c *unitOfWork, what string, rows []R) error {
 	return nil
 }
 
-// reserve takes a key for the e-mail, or finds the one that has it. Whoever comes
+// reserve takes a key for the e-mail, or finds the e-mail that has it. A request with the same key
 // at the same time waits for the first to commit. A key that is too old is free.
 func (c *unitOfWork) reserve(customerID, emailID string, idem email.Idempotency) (earlier string, err error) {
 	if idem.Key == "" {
@@ -268,7 +267,7 @@ var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
 func (c *unitOfWork) checkSender(customerID, domain string) (wants webhooks.Subscriptions, prepaid bool, err error) {
 	var now time.Time
 	// own: the customer has verified the domain. False: another customer has, or the domain
-	// is locked. NULL: nobody has verified it and it is not locked.
+	// is locked. NULL: no customer has verified it and it is not locked.
 	var own sql.NullBool
 	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
 	if err != nil {

@@ -33,7 +33,7 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 			b.OldestOpen = max(b.OldestOpen, time.Duration(r.Oldest*float64(time.Second)))
 		}
 	}
-	// What waits for a relay that fails, or is not configured, is not late for a reason of
+	// E-mails that wait for a relay that fails, or is not configured, are not late for a reason of
 	// ours. When the relay works again its mail follows within afterOutage.
 	var overdue float64
 	err = s.db.NewRaw(`SELECT greatest(coalesce(max(extract(epoch FROM now() - CASE WHEN NOT e.relay_down THEN e.next_action_at

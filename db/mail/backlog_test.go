@@ -41,8 +41,8 @@ func TestTheBacklog(t *testing.T) {
 	require.Equal(t, 2, got.Starts)
 }
 
-// A relay's outage is told by postrider_relay_up and relay_down: neither is mail overdue
-// nor are runs missing.
+// A relay's outage shows in postrider_relay_up and relay_down: neither is mail overdue nor are runs
+// missing.
 func TestAnOutageIsNoBacklogOfRuns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

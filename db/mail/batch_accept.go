@@ -19,13 +19,13 @@ const (
 	acceptChunkBytes = 4 << 20
 )
 
-// AcceptBatch stores many messages, each as an e-mail of its own, in one
-// transaction, with the order to start the batch's run leased to owner. What single
-// items are refused for (a Failure of req's, a sender's domain, a file that is not
-// there) refuses the whole batch in strict mode, with the first
-// email.MaxBatchProblems of what is wrong with all of its items, and the item alone in
-// permissive mode; credits that do not suffice, or a batch of which nothing is good,
-// refuse it in either.
+// AcceptBatch stores many messages, each as an e-mail of its own, in one transaction, with the
+// order to start the batch's run leased to owner.
+//
+// An item is refused for a Failure of req's, for its sender's domain, or for a file that does not
+// exist. In strict mode that refuses the whole batch, with the first email.MaxBatchProblems
+// problems of all of its items. In permissive mode it refuses the item alone. Too few credits
+// (CodeCredits), and a batch without a good item, refuse the whole batch in both modes.
 //
 // With an idempotency key it is done once, as for Accept.
 func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
@@ -63,7 +63,7 @@ type batchAcceptance struct {
 	prepaid       bool
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
-	// What items have in common is looked up once: stored contents and callbacks.
+	// Stored contents and callbacks that items share are looked up once.
 	blobs     map[*byte]*files.Blob
 	callbacks map[string]string
 }
@@ -113,8 +113,8 @@ func (a *batchAcceptance) refuse(i int, f *email.Failure) {
 	a.row.Refused = append(a.row.Refused, r)
 }
 
-// wholeBatchRefused: whatever comes, nothing of the batch is accepted. The rest is read for what
-// else is wrong.
+// wholeBatchRefused reports whether an item has refused the whole batch. The further items are read
+// all the same, for their problems.
 func (a *batchAcceptance) wholeBatchRefused() bool {
 	return a.req.Mode != email.BatchPermissive && len(a.row.Refused) > 0
 }

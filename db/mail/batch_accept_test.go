@@ -189,10 +189,9 @@ func TestOneKeyIsOneBatch(t *testing.T) {
 	require.Equal(t, email.CodeIdempotencyConflict, email.FailureCode(err))
 }
 
-// Chunks that record at the same time are told apart: what each did, and whose an
-// attempt is.
-// What a server has answered is written down though somebody holds the e-mail's row, as
-// those do who cancel a batch.
+// Chunks that record at the same time keep apart what each did, and whose an attempt is. A server's
+// reply is recorded although another transaction, as one that cancels a batch, has the e-mail's row
+// lock.
 func TestABatchIsSteered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -231,7 +230,7 @@ func TestABatchIsSteered(t *testing.T) {
 	}
 }
 
-// An e-mail that was put off has a run of its own, which has to be told.
+// An e-mail that was put off has a run of its own, which needs a signal.
 func TestWhatABatchHandedOverIsSteeredWithIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -252,8 +251,8 @@ func TestWhatABatchHandedOverIsSteeredWithIt(t *testing.T) {
 	}
 }
 
-// Whoever steers a batch may die in the middle of it. Then nothing was done: a batch half
-// canceled and half held would wait for somebody to ask again.
+// A process that controls a batch may die in the middle of it. Then no e-mail was changed: a batch
+// half canceled and half held would wait for another command.
 func TestABatchIsSteeredAsAWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,7 +12,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// ControlBatchFor is ControlBatch on behalf of a customer.
+// ControlBatchFor is ControlBatch on behalf of a customer. A batch of another customer is a
+// CodeNotFound.
 func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error) {
 	if _, err = s.batchRow(ctx, customerID, id, "b.id"); err != nil {
 		return p, nil, err
@@ -27,11 +28,13 @@ func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, acti
 // controlChunk is how many of a batch's e-mails are read and written together.
 const controlChunk = 250
 
-// ControlBatch cancels, holds or resumes for an operator all e-mails of a batch that are
-// not finished, those with runs of their own included: all of them, or none if it does not
-// come to its end. Nothing of the batch is opened meanwhile. Doing it again is harmless.
-// Resuming ends the holds that are the operator's own, and is refused if there are only
-// others'. It gives those that have runs of their own, to be woken.
+// ControlBatch cancels, holds or resumes for an operator all e-mails of a batch that are not
+// finished, those with runs of their own included: all of them, or none if it fails. The gate opens
+// no attempt of the batch meanwhile. Doing it again is harmless. It returns the e-mails that have
+// runs of their own, which need a signal.
+//
+// Resuming ends the operator's holds. If there are only a customer's, it is a CodeConflict. A batch
+// that does not exist is a CodeNotFound.
 func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error) {
 	return s.controlBatch(ctx, id, action, email.HolderOperator)
 }
@@ -123,8 +126,8 @@ func (c *unitOfWork) holdBatch(id string, action email.Action, by email.Holder, 
 	return lifted, audit.Write(c.ctx, c.tx, row.CustomerID, "batch."+string(action), id, "")
 }
 
-// lockBatch locks the e-mails of a batch that are not finished, in the order that
-// change keeps to, and tells which they are.
+// lockBatch locks the e-mails of a batch that are not finished, in the order that update keeps to,
+// and returns their ids.
 func (c *unitOfWork) lockBatch(id string) (ids []string, err error) {
 	const open = "FROM emails WHERE batch_id = ? AND status IN ('queued', 'sending') ORDER BY id"
 	c.lockRows("SELECT 1 "+open, id)

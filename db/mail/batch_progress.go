@@ -24,7 +24,8 @@ func (s *Store) batchRow(ctx context.Context, customerID, id, columns string) (*
 // rateOver is over how long a batch's rate is taken.
 const rateOver = 10 * time.Second
 
-// Batch tells how far a customer's batch has come.
+// Batch tells how far a customer's batch has come. A batch that the customer does not have is a
+// CodeNotFound.
 func (s *Store) Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error) {
 	row, err := s.batchRow(ctx, customerID, id, batchColumns)
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *Store) progress(ctx context.Context, rows []*batchRow) ([]email.BatchPr
 		LastAt  time.Time `bun:"last_at"`
 	}
 	var counts []count
-	// What is due and waits for a relay is tried when that is probed next.
+	// A due e-mail that waits for a relay is tried at the relay's next probe.
 	err := s.db.NewRaw(`SELECT e.batch_id, e.status, CASE WHEN e.status IN ('queued', 'sending') THEN e.status_detail ELSE '' END AS detail, count(*) AS emails,
 			count(*) FILTER (WHERE e.status NOT IN ('queued', 'sending', 'canceled') AND e.status_at > now() - ? * interval '1 second') AS fresh,
 			min(CASE WHEN e.next_action_at > now() THEN e.next_action_at WHEN e.relay_down AND NOT e.held AND NOT e.paused THEN greatest(rs.next_at, now()) END)

@@ -18,11 +18,11 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// PlanBatch tells a batch's run where it stands. The order to start the run is taken
-// back: it is there.
+// PlanBatch returns the state of a batch to its run, and deletes the order to start that run. A
+// batch that does not exist is a CodeNotFound.
 func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
 	var plan delivery.BatchPlan
-	if _, err := uuid.Parse(id); err != nil { // whoever starts a run may name anything
+	if _, err := uuid.Parse(id); err != nil { // the id of a run that an outside program starts may be anything
 		return plan, pg.NotFound("batch")
 	}
 	var row batchRow
@@ -44,7 +44,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		Held   int
 		NextAt time.Time `bun:"next_at,nullzero"`
 	}
-	// Attempts that are open are due when whoever has them is given up.
+	// An open attempt is due when its lease has run out.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
 			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
 			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
@@ -104,11 +104,10 @@ func (s *Store) SeenBatch(ctx context.Context, id string) error {
 	return pg.Translate(err)
 }
 
-// OpenBatch is the gate for e-mails of a batch that are due and go one way: it finds
-// up to so many that nobody else has, and opens an attempt at each as Open would. An
-// attempt that was begun and whose owner is silent is taken over. Those for which the
-// gate is closed are left out: what they wait for stands in their rows. more says that
-// there may be others.
+// OpenBatch is the gate for e-mails of a batch that are due and go one way. It finds up to
+// req.Limit that no other transaction has locked, and opens an attempt at each as Open would. An
+// attempt whose owner has let its lease run out is taken over. E-mails for which the gate is closed
+// are left out: their rows say what they wait for. more says that there may be others.
 func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
 	err := s.inUnit(ctx, func(c *unitOfWork) error {
 		ids, err := c.claimBatch(req)
@@ -160,8 +159,8 @@ func (c *unitOfWork) claimBatch(req delivery.BatchOpenRequest) ([]string, error)
 	return ids, nil
 }
 
-// ObstructBatch notes on a batch's e-mails that are due why nothing happens to them.
-// It does up to so many, and tells how many it did.
+// ObstructBatch notes on up to limit due e-mails of a batch why no attempt is made, and returns how
+// many it changed.
 func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
 	n := 0
 	err := s.inUnit(ctx, func(c *unitOfWork) error {
@@ -236,10 +235,10 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 	return out, nil
 }
 
-// RecordBatch ends attempts in the journal and projects their outcomes, as Finish and
-// Record would one by one. Attempts that have another owner or have been recorded are
-// passed over. What a recipient's server put off is handed over, in the same
-// transaction, to a run of the e-mail's own, which begins when it is due.
+// RecordBatch ends attempts in the journal and projects their outcomes, as Finish and Record would
+// one by one. Attempts that have another owner, or have been recorded, are passed over. An e-mail
+// with a recipient that its server has deferred is handed over, in the same transaction, to a run
+// of its own. That run begins when the e-mail is due.
 func (s *Store) RecordBatch(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
 	rec, err := s.RecordFree(ctx, endings)
 	if err != nil || len(rec.Left) == 0 {
@@ -258,8 +257,8 @@ func (s *Store) RecordBatch(ctx context.Context, endings []delivery.Ending) (del
 	return rec, err
 }
 
-// RecordFree is RecordBatch for what nobody has locked. The rest is left to be recorded:
-// its outcomes are in the journal, which waits for nobody.
+// RecordFree is RecordBatch for the e-mails that no other transaction has locked. The others are in
+// Left, still to be recorded. Their outcomes are in the journal, which waits for no lock.
 func (s *Store) RecordFree(ctx context.Context, endings []delivery.Ending) (delivery.BatchRecorded, error) {
 	rec, alone, err := s.chunks.Do(ctx, endings)
 	if err != nil && !alone {
@@ -375,8 +374,8 @@ func allGivenBack(outcomes []delivery.Outcome) bool {
 	return !slices.ContainsFunc(outcomes, func(o delivery.Outcome) bool { return !o.RelayFault })
 }
 
-// handOver gives an e-mail that its batch has attempted, and that has to wait for what
-// a server said of a recipient, to a run of its own. What waits for a relay stays.
+// handOver gives an e-mail that its batch has attempted to a run of its own, if a server has
+// deferred one of its recipients. An e-mail that waits for a relay stays.
 func (c *unitOfWork) handOver(m *lockedEmail, outcomes []delivery.Outcome) bool {
 	if m.Status.Final() || !m.batched() {
 		return false
@@ -397,7 +396,7 @@ func (c *unitOfWork) handOver(m *lockedEmail, outcomes []delivery.Outcome) bool 
 	return true
 }
 
-// noOwner is in the lease of an order that nobody holds.
+// noOwner is in the lease of an order that no process holds.
 const noOwner = "00000000-0000-0000-0000-000000000000"
 
 // Content reads a stored content.

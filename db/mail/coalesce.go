@@ -12,13 +12,13 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// coalescers are the calls that many e-mails make at the same time: those that come
-// while one is under way go with the next, in one transaction. What was passed over
-// there, or failed with others, is done alone.
+// coalescers put calls together that many e-mails make at the same time: calls that arrive while
+// one is under way go with the next, in one transaction. A call that was left out there, or failed
+// with others, is repeated alone.
 //
-// Acceptances come from customers, who take turns, and whose backlog is bounded. All others
-// come from the process's own workers, whose slots bound how many wait: they have one line,
-// and none is refused, because what a relay has said has to be recorded.
+// Acceptances come from customers, who take turns, and whose backlog is bounded. All others come
+// from the process's own workers, whose slots bound how many wait. They have one queue, and none is
+// refused, because the reply of a relay has to be recorded.
 type coalescers struct {
 	accepts *pg.Coalescer[acceptance, *email.Email]
 	// solo bounds the acceptances that are under way each in a transaction of its own.
@@ -68,10 +68,10 @@ func errBacklog() error {
 	return email.Fail(email.CodeUnavailable, "too many e-mails wait to be stored; try again shortly")
 }
 
-// acceptWeight bounds what one transaction stores of several messages: 1 is a recipient, or
-// 4 KiB of text, which take Postgres about the same time. On two busy cores (load 20) a
-// transaction of 64 messages with 50 recipients each took 640 ms, one of this weight 50 to
-// 100 ms, and a message in it no longer.
+// acceptWeight bounds what one transaction stores of several messages. A recipient, or 4 KiB of
+// text, weighs 1; they take Postgres about the same time. On two busy cores (load 20) a transaction
+// of 64 messages with 50 recipients each took 640 ms. One of this weight took 50 to 100 ms, and a
+// message in it no longer.
 const (
 	acceptWeight = 512
 	weightBytes  = 4 << 10
@@ -140,7 +140,7 @@ func (c *unitOfWork) sender(customerID, domain string) (senderCheck, error) {
 	return f, nil
 }
 
-// usage is what a customer uses in a change.
+// usage is what a customer uses in a transaction.
 type usage struct {
 	customerID         string
 	emails, recipients int

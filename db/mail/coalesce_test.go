@@ -26,13 +26,13 @@ func (b *bench) locked(id string) (release func()) {
 	return func() { require.NoError(b.T, tx.Commit()) }
 }
 
-// waits reports that somebody waits for a lock in this database.
+// waits reports that a session waits for a lock in this database.
 func (b *bench) waits() bool {
 	return b.Count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
 }
 
-// What a change reads is not older than its lock: a pause that is there when the lock
-// is had counts, though it was not when the lock was asked for.
+// A change reads nothing that is older than its lock: a pause counts that was set while the change
+// waited for the lock.
 func TestTheLockComesBeforeTheLook(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -155,7 +155,7 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 	require.Equal(t, email.CodeDomainUnverified, email.FailureCode(err))
 }
 
-// Whatever comes at once, every e-mail has a whole life.
+// Every e-mail has a whole life, however many live at the same time.
 func TestManyLivesAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -194,9 +194,9 @@ func TestManyLivesAtOnce(t *testing.T) {
 	}
 }
 
-// lateContext is a context that ends while a statement is being written, as it does in a
-// process that was stopped for longer than its deadline: the driver learns of the deadline
-// when it writes, and finds it passed.
+// lateContext is a context that ends while a statement is being written. That happens in a process
+// that was stopped for longer than its deadline. The driver reads the deadline when it writes, and
+// finds it passed.
 type lateContext struct {
 	context.Context
 	once sync.Once

@@ -10,8 +10,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Control carries out what an operator wants done with an e-mail, on behalf of a run
-// or of the dispatcher, and tells where it stands then. See email.Action.
+// Control carries out an operator's action on an e-mail, on behalf of a run or of the dispatcher,
+// and returns the e-mail's state. See email.Action. An e-mail that does not exist is a
+// CodeNotFound, an action that its state does not allow a CodeConflict.
 func (s *Store) Control(ctx context.Context, id string, control email.Control) (email.State, error) {
 	var st email.State
 	err := s.update(ctx, []string{id}, func(c *unitOfWork) error {
@@ -29,7 +30,8 @@ func (s *Store) Control(ctx context.Context, id string, control email.Control) (
 	return st, err
 }
 
-// ControlFor is Control on behalf of a customer.
+// ControlFor is Control on behalf of a customer, and returns the e-mail. An e-mail of another
+// customer is a CodeNotFound.
 func (s *Store) ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error) {
 	err := s.update(ctx, []string{id}, func(c *unitOfWork) error {
 		m, err := c.ownEmail(customerID, id)
@@ -44,9 +46,9 @@ func (s *Store) ControlFor(ctx context.Context, customerID, id string, control e
 	return s.Email(ctx, customerID, id)
 }
 
-// Delete takes an e-mail out of lists and cancels what is not sent. It stays
-// readable by id. Deleting it again changes nothing. wake says that a run may be
-// waiting for what is now canceled.
+// Delete takes an e-mail out of lists and cancels its unsent recipients. It stays readable by id.
+// Deleting it again changes nothing. wake says that a run may be waiting for a recipient that is
+// now canceled. An e-mail that the customer does not have is a CodeNotFound.
 func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wake bool, err error) {
 	err = s.update(ctx, []string{id}, func(c *unitOfWork) error {
 		m, err := c.ownEmail(customerID, id)
@@ -82,7 +84,7 @@ func (c *unitOfWork) control(m *lockedEmail, control email.Control, by email.Hol
 		return err
 	}
 	if err := c.act(m, control, by); err != nil || !m.dirty {
-		return err // what is in force already is nothing that somebody did
+		return err // an action that changes nothing is not audited
 	}
 	detail := ""
 	if control.Action == email.ActionReschedule {
@@ -115,8 +117,8 @@ func (c *unitOfWork) act(m *lockedEmail, control email.Control, by email.Holder)
 	return nil
 }
 
-// cancel ends what has not begun and remembers the wish for what is being sent:
-// the closing of that attempt carries it out on whatever it defers.
+// cancel ends the recipients that are not being sent to. For the others it notes the wish: the end
+// of the open attempt carries it out on those that are deferred.
 func (c *unitOfWork) cancel(m *lockedEmail) {
 	if m.AttemptOpen && !m.CancelRequested {
 		m.CancelRequested, m.dirty = true, true
@@ -136,9 +138,9 @@ func (c *unitOfWork) hold(m *lockedEmail, by email.Holder) {
 	}
 }
 
-// resume ends the hold of whoever asks. Where only another's is there it is refused. What
-// another's or a pause keeps nevertheless says so at once, and not only when it comes to
-// the gate.
+// resume ends the hold of the one who asks. If only another's hold is there, it is refused. An
+// e-mail that another's hold or a pause still keeps shows that at once, and not only when it comes
+// to the gate.
 func (c *unitOfWork) resume(m *lockedEmail, by email.Holder) error {
 	switch {
 	case m.lift(by):

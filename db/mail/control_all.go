@@ -14,13 +14,17 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// ControlAll carries out an operator's action, cancel, hold or resume, on every e-mail
-// of a reach that is not finished and was there when it began. It changes up to
-// controlChunk of them in one transaction, as Control would one by one, and orders in it
-// that their runs are woken. Whoever is stopped in between does it again: what is done
-// is passed over. Batches that an operator holds as a whole are resumed, each as a whole,
-// with all mail of their customer and by name. An e-mail or a batch that does not exist is
-// a CodeNotFound, an e-mail that is finished a CodeConflict. progress may be nil; it is
+// ControlAll carries out an operator's action (cancel, hold or resume) on the e-mails of a reach.
+// It passes over e-mails that are finished or that were accepted after it began. It changes up to
+// controlChunk of them in one transaction, as Control would one by one. The same transaction orders
+// that their runs are woken. After an interruption it can be called again: it passes over the
+// e-mails that are done.
+//
+// An operator's hold of a whole batch is lifted as a whole, if the reach names the batch or all
+// mail of its customer.
+//
+// An e-mail or a batch that does not exist is a CodeNotFound, an e-mail that is finished a
+// CodeConflict. A reach that names nothing is a CodeInvalidRequest. progress may be nil; it is
 // called after each transaction.
 func (s *Store) ControlAll(ctx context.Context, reach delivery.Reach, action email.Action, progress func(delivery.Reached)) (done delivery.Reached, err error) {
 	if !reach.Any() {
@@ -154,8 +158,8 @@ func (s *Store) controlChunkOf(ctx context.Context, ids []string, action email.A
 	return part, err
 }
 
-// wake orders that the runs of e-mails are woken, where whoever changes them does not
-// talk to Temporal.
+// wake orders that the runs of e-mails are woken, for changes by a process that does not talk to
+// Temporal.
 func (c *unitOfWork) wake(ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -227,7 +231,7 @@ func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) 
 	return out, nil
 }
 
-// Woken takes back orders that have been carried out.
+// Woken deletes orders that have been carried out.
 func (s *Store) Woken(ctx context.Context, ids []string) error {
 	_, err := s.db.NewRaw("DELETE FROM wakes WHERE id IN (?)", bun.List(ids)).Exec(ctx)
 	return pg.Translate(err)

@@ -39,10 +39,10 @@ func (s *Store) DirectEmail(ctx context.Context, d delivery.DirectStart) (*deliv
 	return out, pg.Translate(err)
 }
 
-// AcceptDirect stores the message of a run that exists, as an e-mail of that run's
-// workflow id. The same message under the same name is accepted once, however often and
-// however concurrently it comes; another one is a Failure with CodeIdempotencyConflict.
-// It refuses what Accept refuses.
+// AcceptDirect stores the message of a run that exists, as an e-mail of that run's workflow id. The
+// same message under the same name is accepted once, however often and however concurrently it
+// comes. Another message under that name is a CodeIdempotencyConflict. It refuses what Accept
+// refuses.
 func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.DirectStart) (out delivery.DirectEmail, err error) {
 	release, err := s.solo.Acquire(ctx, d.CustomerID)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Store) AcceptDirect(ctx context.Context, m email.Message, d delivery.Di
 	id := pg.NewID()
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
 		name, keyed := d.Name()
-		// Whoever comes at the same time waits here for the first to commit.
+		// A start of the same name at the same time waits here for the first to commit.
 		res, err := c.tx.NewRaw(`INSERT INTO direct_starts (customer_id, namespace, keyed, name, workflow_id, run_id, fingerprint, email_id)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			d.CustomerID, d.Namespace, keyed, name, d.WorkflowID, d.RunID, d.Fingerprint, id).Exec(ctx)
@@ -94,9 +94,9 @@ func conflictingStart(d delivery.DirectStart) *email.Failure {
 	return email.Fail(email.CodeIdempotencyConflict, "this workflow id was used for another message; start under a new workflow id, or give an idempotency_key")
 }
 
-// leaveWorkflowID takes a workflow id from unfinished e-mails of runs that have
-// ended and made room for this one: nobody would ever wake them under it. They are
-// held, because their run may have been terminated, which means stop.
+// leaveWorkflowID takes a workflow id from unfinished e-mails of runs that have ended: no signal
+// would reach them under it. They are held, because their run may have been terminated, which means
+// stop.
 func (s *Store) leaveWorkflowID(ctx context.Context, d delivery.DirectStart) error {
 	name, keyed := d.Name()
 	var ids []string

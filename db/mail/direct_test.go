@@ -102,8 +102,8 @@ func TestARefusedDirectStartLeavesNothing(t *testing.T) {
 	require.Equal(t, 1, b.Count("SELECT emails FROM usage"))
 }
 
-// A workflow id can be used again when its run has ended, by whatever end: what that
-// run left unfinished may not wait for ever for a wake-up under a name of another's.
+// A workflow id can be used again when its run has ended. E-mails that the run left unfinished may
+// not wait for a signal under a name that another run has.
 func TestAWorkflowIDBelongsToItsLastRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -17,7 +17,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Email reads one e-mail of a customer, deleted ones included.
+// Email reads one e-mail of a customer, deleted ones included. An e-mail that the customer does not
+// have is a CodeNotFound.
 func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, error) {
 	var row emailRow
 	err := s.db.NewSelect().Model(&row).Where("e.id = ?", id).Where("e.customer_id = ?", customerID).Scan(ctx)
@@ -80,8 +81,8 @@ func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, a
 	return out, next, err
 }
 
-// ContentBytes is the size of an e-mail's text, HTML and calendar, which Email reads
-// into memory.
+// ContentBytes is the size of an e-mail's text, HTML and calendar, which Email reads into memory.
+// An e-mail that the customer does not have is a CodeNotFound.
 func (s *Store) ContentBytes(ctx context.Context, customerID, id string) (n int64, err error) {
 	err = s.db.NewRaw(`SELECT octet_length(c.body_text)::bigint + octet_length(c.body_html) + octet_length(c.calendar)
 		FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ? AND e.customer_id = ?`, id, customerID).Scan(ctx, &n)
@@ -230,7 +231,8 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 	return out, nil
 }
 
-// HasEmail reports whether id names an e-mail of any customer. What is no UUID names none.
+// HasEmail reports whether id names an e-mail of any customer. A text that is not a UUID names
+// none.
 func (s *Store) HasEmail(ctx context.Context, id string) (bool, error) {
 	parsed, err := uuid.Parse(id)
 	if err != nil {

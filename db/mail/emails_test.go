@@ -303,7 +303,7 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 
-	// Who waits for a relay is late for a reason, as long as the relay fails.
+	// E-mails that wait for a relay are late for a reason, as long as the relay fails.
 	failed := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
 	_, err = b.Mail.RelayFailed(b.Ctx, failed, uuid.NewString())
 	require.NoError(t, err)

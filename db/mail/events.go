@@ -15,9 +15,9 @@ import (
 // eventsMax bounds the events of a page.
 const eventsMax = 1000
 
-// EmailEvents lists what happened to one e-mail of a customer after the event of a
-// sequence number, in order: as much as fits on a page. next is the number to go on
-// after, 0 at the end.
+// EmailEvents lists what happened to one e-mail of a customer after the event of a sequence number,
+// in order: as much as fits on a page. next is the number to go on after, 0 at the end. An e-mail
+// that the customer does not have is a CodeNotFound.
 func (s *Store) EmailEvents(ctx context.Context, customerID, emailID string, after int64) (out []email.Event, next int64, err error) {
 	if err := s.mustOwn(ctx, customerID, emailID); err != nil {
 		return nil, 0, err
@@ -49,10 +49,10 @@ type feedRow struct {
 	TxID string `bun:"txid"`
 }
 
-// Feed reads a customer's events behind a place, oldest first, and says where to
-// go on; an empty place is the beginning. It stops before the oldest transaction
-// that is still running anywhere: an event is never skipped because its
-// transaction was slow.
+// Feed reads a customer's events behind a cursor, oldest first, and returns the cursor to go on
+// from; an empty one is the beginning. It stops before the oldest transaction that is still running
+// anywhere: an event is never skipped because its transaction was slow. A cursor that Feed did not
+// return is a CodeInvalidRequest.
 func (s *Store) Feed(ctx context.Context, customerID, after string, limit int) (out []email.Event, next string, err error) {
 	txid, id, err := parseFeedCursor(after)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Store) Feed(ctx context.Context, customerID, after string, limit int) (
 	return out, next, nil
 }
 
-// parseFeedCursor reads what Feed gave as next.
+// parseFeedCursor reads a cursor that Feed returned.
 func parseFeedCursor(after string) (txid, id string, err error) {
 	if after == "" {
 		return "0", uuid.Nil.String(), nil

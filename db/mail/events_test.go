@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TestTheFeedNeverSkips lets transactions commit in another order than they
-// began: whoever reads on must see every event once.
+// TestTheFeedNeverSkips lets transactions commit in another order than they began: a reader that
+// goes on from each answer must see every event once.
 func TestTheFeedNeverSkips(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

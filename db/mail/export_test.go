@@ -11,7 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// What goes together is a matter of who comes when; tests choose.
+// Which calls share a transaction depends on when they come; tests choose.
 
 func (s *Store) OpenMany(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	return s.openMany(ctx, reqs)

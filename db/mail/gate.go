@@ -16,14 +16,17 @@ import (
 // transaction.
 const groupWithin = 5 * time.Second
 
-// throttleLook is how often an e-mail whose turn is far off looks whether the queue
-// has become shorter: somebody may have allowed a higher rate.
+// throttleLook is how often an e-mail whose turn is far off checks whether the queue has become
+// shorter: an operator may have raised the rate.
 const throttleLook = 15 * time.Minute
 
-// Open is the gate: the only way to SMTP. Under the row lock of each e-mail it
-// checks that something is due and nothing stands against it, marks the
-// recipients as sending and opens the attempt in the journal. Asking again for
-// an attempt that exists never opens a second one.
+// Open is the gate: the only way to SMTP. It locks each e-mail and checks that a recipient is due
+// and that no hold, pause or rate forbids an attempt. Then it marks the recipients as sending and
+// opens the attempt in the journal. Asking again for an attempt that exists never opens a second
+// one.
+//
+// An Opening's Verdict and State say why no attempt was opened; that is no error. An e-mail that
+// does not exist is a CodeNotFound.
 func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	out := make([]delivery.Opening, len(reqs))
 	for i, req := range reqs {
@@ -41,9 +44,9 @@ func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delive
 	return out, nil
 }
 
-// openMany opens attempts in one transaction. A single one waits for whoever has locked its
-// e-mail. Of several, e-mails that somebody else has locked, or that do not exist, are left out:
-// their openings have no verdict.
+// openMany opens attempts in one transaction. A single one waits for a lock on its e-mail. Of
+// several, e-mails that another transaction has locked, or that do not exist, are left out: their
+// openings have no verdict.
 func (s *Store) openMany(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
 	ids := make([]string, len(reqs))
 	for i, r := range reqs {
@@ -77,10 +80,10 @@ func (c *unitOfWork) openOrReopen(m *lockedEmail, req delivery.OpenRequest) (del
 	return c.open(m, req)
 }
 
-// Check runs the gate's checks without opening anything, for a caller that
-// has no relay to send with: a nil State means that an attempt is due. The obstacle
-// is remembered, so that the e-mail says why nothing happens. Where there is none yet,
-// places are taken that Open would take, and kept for it.
+// Check runs the gate's checks without opening anything, for a caller that has no relay to send
+// with: a nil State means that an attempt is due. The obstacle is remembered, so that the e-mail
+// says why nothing happens. Where there is none yet, places are taken that Open would take, and
+// kept for it. An e-mail that does not exist is a CodeNotFound.
 func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error) {
 	var out delivery.Checked
 	err := s.update(ctx, []string{emailID}, func(c *unitOfWork) error {
@@ -121,8 +124,8 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obs
 	return out, err
 }
 
-// open opens the next attempt, if the gate is open for it. Whoever opens many calls
-// pace for all of them before.
+// open opens the next attempt, if the gate is open for it. A caller that opens many calls pace for
+// all of them before.
 func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Opening, error) {
 	if err := c.pace([]delivery.OpenRequest{req}); err != nil {
 		return delivery.Opening{}, err
@@ -160,7 +163,7 @@ func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Op
 			reason = r.Reason
 		}
 		if due(r, c.now) && c.move(m, r, email.RecipientSending, reason) {
-			// It has been told of as being sent where a relay's fault ended the last attempt.
+			// If a relay's fault ended the last attempt, there is an event for it already.
 			again = again && r.Attempts < req.Attempt-1
 			r.Attempt, r.NextAttemptAt = req.Attempt, time.Time{}
 			r.Attempts++
@@ -191,8 +194,8 @@ func (c *unitOfWork) reopen(m *lockedEmail, req delivery.OpenRequest) (delivery.
 		if row.LeaseUntil.After(c.now) {
 			return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
 		}
-		// Nobody is left who could hear the reply: what was noted before the
-		// final dot as "true if nothing more is heard" becomes the outcome.
+		// The owner that could read the reply is gone. The outcomes that were written before the
+		// final dot, for the case that no reply is read, become final.
 		c.finish(row, row.Outcomes, req.Owner)
 		return recorded(row, row.Outcomes), nil
 	}
@@ -237,7 +240,7 @@ func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
 	return o
 }
 
-// finish ends an attempt in the journal on behalf of whoever asks.
+// finish ends an attempt in the journal, in the name of an owner.
 func (c *unitOfWork) finish(row attemptRow, outcomes []delivery.Outcome, owner string) {
 	row.Outcomes, row.Owner = outcomes, owner
 	c.ended = append(c.ended, row)
@@ -252,8 +255,8 @@ func givenBack(recipientIDs []string) []delivery.Outcome {
 	return out
 }
 
-// closed runs the gate's checks while no attempt is open. What has run out of
-// time ends here.
+// closed runs the gate's checks while no attempt is open. Recipients whose time has run out end
+// here.
 func (c *unitOfWork) closed(m *lockedEmail) (email.State, bool) {
 	if m.Status.Final() {
 		return c.state(m), true
@@ -302,7 +305,7 @@ func due(r *recipientRow, now time.Time) bool {
 	return !r.NextAttemptAt.IsZero() && !r.NextAttemptAt.After(now.Add(groupWithin)) && !r.Turn.Waits(now)
 }
 
-// dropOutbox: whoever got here is a run, so none has to be started.
+// dropOutbox deletes the order for a run: the caller is that run.
 func (c *unitOfWork) dropOutbox(m *lockedEmail) {
 	if !m.batched() { // a batch's e-mails have no order of their own
 		c.outboxDeletes = append(c.outboxDeletes, m.ID)

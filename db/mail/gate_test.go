@@ -60,8 +60,8 @@ func TestAnAttemptFromGateToRecord(t *testing.T) {
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 }
 
-// TestTheJournalTakesManyAtOnce: whoever has lost one attempt still marks and ends
-// the others.
+// TestTheJournalTakesManyAtOnce: a worker that has lost one attempt still marks and ends the
+// others.
 func TestTheJournalTakesManyAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -369,7 +369,7 @@ func TestCancelWhileSendingIsRemembered(t *testing.T) {
 	}
 }
 
-// What may have arrived is never just canceled or expired.
+// An e-mail that may have arrived is never just canceled or expired.
 func TestAnEndAfterSilenceSaysSo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -2,9 +2,9 @@ package mail
 
 import "github.com/postrider/postrider/email"
 
-// holds says whether an e-mail or a batch is held, and by whom. Both may hold it. Held
-// without a holder is a hold of a version that kept none: whoever resumes lifts it. Without
-// Held the others mean nothing.
+// holds says whether an e-mail or a batch is held, and by whom. Both may hold it. Held without a
+// holder is a hold of an earlier version: customer and operator may both lift it. Without Held the
+// others mean nothing.
 type holds struct {
 	Held           bool `bun:"held"`
 	HeldByCustomer bool `bun:"held_by_customer"`

@@ -101,8 +101,8 @@ func TestEachLiftsItsOwnHoldOfABatch(t *testing.T) {
 	require.Len(t, opened, 3)
 }
 
-// What is held since an earlier version belongs to whoever the audit log names; where it
-// names nobody, either lifts it, as before.
+// A hold of an earlier version belongs to the holder in the audit log. Without one there, customer
+// and operator may both lift it, as before.
 func TestAHoldWithoutAHolderIsLiftedByEither(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -120,8 +120,8 @@ func TestAHoldWithoutAHolderIsLiftedByEither(t *testing.T) {
 	require.Empty(t, b.Get(e.ID).HeldBy)
 }
 
-// An operator's action reaches mail without runs and items of batches, attempted or not,
-// and nobody else's.
+// An operator's action reaches mail without runs and items of batches, attempted or not, and no
+// other customer's mail.
 func TestAnOperatorReachesAllMailOfACustomer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -269,7 +269,7 @@ func TestABatchOfHeldMailIsHeld(t *testing.T) {
 	require.False(t, b.progress(batch.ID).Held, "nobody holds the batch as a whole")
 }
 
-// Whoever is killed between two transactions runs it again.
+// After a kill between two transactions the operator runs it again.
 func TestAnOperatorsActionGoesOnWhereItWasStopped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

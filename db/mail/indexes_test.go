@@ -47,7 +47,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	var hook string
 	require.NoError(t, b.Raw.NewRaw("SELECT id FROM webhook_endpoints WHERE customer_id = ?", b.Customer).Scan(b.Ctx, &hook))
 	b.Exec("UPDATE webhook_endpoints SET url = 'https://x.test/', disabled_at = NULL, disabled_reason = '' WHERE id = ?", hook)
-	// What is still to be done: some of everything.
+	// Some of everything is still to be done.
 	var waiting []string
 	for range 20 {
 		waiting = append(waiting, b.Accept(dbsetup.Message("new@example1.test")).ID)
@@ -181,8 +181,8 @@ func (b *bench) reads() map[string]tableReads {
 	return out
 }
 
-// TestPlansOutliveSmallTables has a connection plan its statements while the tables are
-// empty, as a new installation's does, and asks what they read when there is much.
+// TestPlansOutliveSmallTables has a connection plan its statements while the tables are empty, as
+// in a new installation. Then it asks what they read when there are many rows.
 func TestPlansOutliveSmallTables(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

@@ -49,9 +49,9 @@ var (
 	attemptsPatched = pg.Patched[attemptPatch]("a", "email_id") + " AND a.attempt = v.attempt AND a.part = 1"
 )
 
-// MarkSent notes that final dots are about to be written. Those of the attempts
-// it does not name as ours must not be: somebody else has them. Nor may any after an
-// error, or when ctx ends first: what is in the journal is not known then.
+// MarkSent notes that final dots are about to be written. The final dot of an attempt that is not
+// ours must not be written: another worker has it. Nor may any after an error, or when ctx ends
+// first: what the journal has is not known then.
 func (s *Store) MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error) {
 	// Well within the leases that begin with it.
 	ctx, cancel := context.WithTimeout(ctx, pg.CoalesceTimeout)
@@ -72,9 +72,8 @@ func (s *Store) markMany(ctx context.Context, marks []delivery.Mark) (ours []boo
 	return s.patchAttempts(ctx, markAttempts, patches, delivery.Lease.Seconds())
 }
 
-// Finish writes attempts' outcomes into the journal. It touches no other row, so
-// that it waits for nobody. Attempts it does not name as ours were ended by
-// somebody else.
+// Finish writes attempts' outcomes into the journal. It touches no other row, so it waits for no
+// e-mail's lock. An attempt that is not ours was ended by another worker.
 func (s *Store) Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error) {
 	if len(endings) != 1 {
 		return s.finishMany(ctx, endings)
@@ -122,7 +121,8 @@ func (s *Store) patchAttempts(ctx context.Context, statement pg.RowsStatement, p
 	return ours, nil
 }
 
-// Renew prolongs the lease of an attempt; ErrSuperseded says that it is lost.
+// Renew prolongs the lease of an attempt. delivery.ErrSuperseded says that another worker has the
+// attempt, or that it has ended.
 func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner string) error {
 	res, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
 		WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
@@ -140,8 +140,9 @@ func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner st
 // attemptsMax bounds the attempts of a page.
 const attemptsMax = 100
 
-// Attempts lists the attempts of a customer's e-mail behind the one of a number, oldest
-// first: as many as fit on a page. next is the number to go on behind, 0 at the end.
+// Attempts lists the attempts of a customer's e-mail behind the one of a number, oldest first: as
+// many as fit on a page. next is the number to go on behind, 0 at the end. An e-mail that the
+// customer does not have is a CodeNotFound.
 func (s *Store) Attempts(ctx context.Context, customerID, emailID string, after int) (out []email.Attempt, next int, err error) {
 	if err := s.mustOwn(ctx, customerID, emailID); err != nil {
 		return nil, 0, err

@@ -68,7 +68,7 @@ func appendRun(runs []delivery.Start, run delivery.Start) []delivery.Start {
 	return append(runs, run)
 }
 
-// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken.
+// OverdueEndpoints finds webhook endpoints with deliveries that are late; see webhooks.Store.
 func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	return s.webhooks.OverdueEndpoints(ctx)
 }
@@ -76,10 +76,9 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
 const housekeepBatch = 5000
 
-// Housekeep deletes what nobody asks for any more: idempotency keys past their
-// time, the outbox rows of e-mails that ended before a run had to be started for
-// them, uploads that broke off with their process, and rates nobody has waited for in
-// a day. It never touches an e-mail.
+// Housekeep deletes rows that are not needed any more: idempotency keys past their time; outbox
+// rows of e-mails that ended before their run was started; uploads that broke off with their
+// process; rates that no recipient has waited for in a day. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
 	for _, chore := range []struct {
 		table, where string

@@ -51,7 +51,7 @@ func (b *bench) pass(d time.Duration) {
 	b.Exec("UPDATE emails SET next_action_at = next_action_at - ? * interval '1 second', throttled_until = throttled_until - ? * interval '1 second'", s, s)
 }
 
-// nextPlace is the first place of a domain's rate that nobody has.
+// nextPlace is the first free slot of a domain's rate.
 func (b *bench) nextPlace(domain string) (at time.Time) {
 	b.T.Helper()
 	require.NoError(b.T, b.Raw.QueryRowContext(b.Ctx, "SELECT next_at FROM rates WHERE name = ?", string(email.RecipientRate(domain))).Scan(&at))
@@ -204,7 +204,7 @@ func TestManyPassAGateAtTheRate(t *testing.T) {
 	began := time.Now()
 	var mu sync.Mutex
 	opened := map[string][]time.Time{}
-	// late is the most by which a machine that is busy used a place, or told us of it, late.
+	// late is the most by which a busy machine used a slot, or reported it, late.
 	var late time.Duration
 	var wg sync.WaitGroup
 	for part := range slices.Chunk(ids, together) {

@@ -23,9 +23,9 @@ type pauseRow struct {
 	CreatedAt time.Time        `bun:"created_at,nullzero,default:now()"`
 }
 
-// Pause stops mail: from the next look at the gate on, no attempt begins that the
-// pause covers. Attempts that are open end as they end. Pausing again changes the
-// reason. A customer has to be there.
+// Pause stops mail: from the next check at the gate on, no attempt begins that the pause covers.
+// Open attempts end normally. Pausing again changes the reason. A customer that does not exist is a
+// CodeNotFound.
 func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
 	if p.Scope == email.PauseCustomer {
 		if _, err := s.accounts.Customer(ctx, p.Key); err != nil {
@@ -55,8 +55,8 @@ func (r *pauseRow) pause() email.Pause {
 	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
-// Unpause takes a pause away; the mail it stopped is found by a sweep. One that
-// is not there is not found.
+// Unpause removes a pause; a sweep finds the mail that it stopped. A pause that does not exist is a
+// CodeNotFound.
 func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewDelete().Model((*pauseRow)(nil)).Where("scope = ?", p.Scope).Where("key = ?", p.Key).Exec(ctx)
@@ -95,8 +95,8 @@ func (c *unitOfWork) paused(m *lockedEmail, relay string) (bool, error) {
 	return scope != "", err
 }
 
-// pausedBy is the scope of the oldest pause that stands against an e-mail; empty if none
-// does. Which relay an e-mail will take, nobody knows before a session is taken.
+// pausedBy is the scope of the oldest pause that covers an e-mail; empty if none does. The relay is
+// known only after a session was taken.
 func (c *unitOfWork) pausedBy(m *lockedEmail, relay string) (scope email.PauseScope, err error) {
 	if !m.anyPause {
 		return "", nil

@@ -81,7 +81,7 @@ func TestAPausedMailStillExpiresAndIsCanceled(t *testing.T) {
 	require.Zero(t, waiting, "what is finished does not wait")
 }
 
-// Somebody who wants a mail to go on is told that a pause keeps it, and no plain yes.
+// A user who resumes a mail that a pause keeps gets an error that names the pause.
 func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 	t.Parallel()
 	for name, pause := range map[string]func(b *bench) email.Pause{

@@ -10,9 +10,9 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Preview refuses what Accept would refuse, and changes nothing. It gives the
-// message with what is known of the files it refers to, and the senders of the
-// customer's last e-mails of its stream.
+// Preview refuses what Accept would refuse, and changes nothing. It gives the message with what is
+// known of the files it refers to, and the senders of the customer's last e-mails of its stream.
+// Its errors are those of Accept.
 func (s *Store) Preview(ctx context.Context, customerID string, m email.Message) (out email.Message, senders email.SenderUse, err error) {
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
 		_, prepaid, err := c.checkSender(customerID, m.From.Domain())
@@ -36,8 +36,8 @@ func (s *Store) Preview(ctx context.Context, customerID string, m email.Message)
 // errPreviewed takes back what a preview has done.
 var errPreviewed = errors.New("only a preview")
 
-// PreviewBatch refuses what AcceptBatch would refuse, and changes nothing. It tells
-// which items would be refused, and the place of the first that would not.
+// PreviewBatch refuses what AcceptBatch would refuse, and changes nothing. It tells which items
+// would be refused, and the place of the first that would not. Its errors are those of AcceptBatch.
 func (s *Store) PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error) {
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
 		a := newBatchAcceptance(c, pg.NewID(), customerID, req)

@@ -38,7 +38,7 @@ func TestPlacesAreHandedOutOnce(t *testing.T) {
 	slices.SortFunc(places, time.Time.Compare)
 	require.Len(t, places, 100)
 	for i, at := range places {
-		// A wait is told some time after it was asked for.
+		// A wait is returned some time after it was asked for.
 		require.WithinDuration(t, places[0].Add(time.Duration(i)*pace), at, asking+time.Millisecond)
 	}
 }

@@ -18,8 +18,9 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// Record projects the outcomes of an attempt into recipients, e-mail, events
-// and webhook deliveries, in one transaction. Doing it again changes nothing.
+// Record projects the outcomes of an attempt into recipients, e-mail, events and webhook
+// deliveries, in one transaction. Doing it again changes nothing. An e-mail that does not exist is
+// a CodeNotFound. An attempt without outcomes, in the journal and in rec, is an error.
 func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (delivery.Recorded, error) {
 	out, solo, err := s.records.Do(ctx, rec)
 	if !solo && (err != nil || out == nil) {
@@ -33,9 +34,9 @@ func (s *Store) Record(ctx context.Context, rec delivery.RecordStatusInput) (del
 	return *out, err
 }
 
-// recordMany records attempts in one transaction. A single one waits for whoever has locked its
-// e-mail. Of several, e-mails that somebody else has locked, or that do not exist, are left out:
-// their answers are nil.
+// recordMany records attempts in one transaction. A single one waits for a lock on its e-mail. Of
+// several, e-mails that another transaction has locked, or that do not exist, are left out: their
+// answers are nil.
 func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInput) ([]*delivery.Recorded, error) {
 	ids := make([]string, len(recs))
 	for i, r := range recs {
@@ -99,7 +100,7 @@ var findAttempts = pg.Prepare("find_attempts(uuid[])", `SELECT `+attemptColumns+
 var findAttempt = pg.Prepare("find_attempt(uuid, integer)", `SELECT `+attemptColumns+` FROM delivery_attempts AS a
 	WHERE a.email_id = $1 AND a.attempt = $2 AND a.part = 1 FOR UPDATE`)
 
-// readAttempts reads the open attempts of all e-mails of the change.
+// readAttempts reads the open attempts of all e-mails of the unit.
 func (c *unitOfWork) readAttempts() error {
 	ids := make([]string, len(c.emails))
 	for i, m := range c.emails {
@@ -310,11 +311,11 @@ var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS 
 		(SELECT count(*) FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending', 'deferred')) AS open
 	FROM emails AS e WHERE e.id = $1`)
 
-// Plan reads where an e-mail stands and what it still lacks. A run that finds
-// it has to wait, or that nothing is left to do, takes the outbox row away: it
-// exists, so none has to be started.
+// Plan reads the state of an e-mail and the attachments that it still lacks. If the e-mail waits or
+// has ended, Plan deletes its outbox row: the caller is its run, so none has to be started. An
+// e-mail that does not exist is a CodeNotFound.
 func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
-	if _, err := uuid.Parse(emailID); err != nil { // whoever starts a run may name anything
+	if _, err := uuid.Parse(emailID); err != nil { // the id of a run that an outside program starts may be anything
 		return delivery.Plan{}, pg.NotFound("e-mail")
 	}
 	var row struct {

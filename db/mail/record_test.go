@@ -85,7 +85,7 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, st.Waiting)
 
-	// What its own server said stays.
+	// The reply of its own server stays.
 	b.Attempt(e.ID, 4, dbsetup.Deferred)
 	b.DueNow(e.ID)
 	b.Attempt(e.ID, 5, waitsForItsTurn)

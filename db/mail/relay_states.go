@@ -61,7 +61,7 @@ func (s *Store) RelayFailed(ctx context.Context, st delivery.RelayState, owner s
 		from, bytes = &st.Mail.From, st.Mail.Bytes
 	}
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
-		// The row is there and locked afterwards, whoever else comes.
+		// The row exists and is locked afterwards, whether it is new or another process was first.
 		var grows bool
 		err := tx.NewRaw(`INSERT INTO relay_states AS rs (name, address) VALUES (?, ?)
 			ON CONFLICT (name, address) DO UPDATE SET name = rs.name
@@ -117,8 +117,8 @@ func (s *Store) ReleaseProbe(ctx context.Context, name, address, owner string) e
 	return pg.Translate(err)
 }
 
-// ForgetRelay removes what is known of a relay's address that nobody has probed for so long
-// after its backoff: it stands in nobody's settings any more.
+// ForgetRelay removes the state of a relay's address that no process has probed for so long after
+// its backoff: no process has it in its settings any more.
 func (s *Store) ForgetRelay(ctx context.Context, name, address string, after time.Duration) error {
 	_, err := s.db.NewRaw("DELETE FROM relay_states WHERE name = ? AND address = ? AND next_at < now() - ? * interval '1 second'", name, address, after.Seconds()).Exec(ctx)
 	return pg.Translate(err)

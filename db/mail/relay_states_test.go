@@ -57,7 +57,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	require.False(t, since.IsZero())
 	require.Equal(t, "relay primary: Insufficient system storage", st.Last.Text, "the run says which relay, and its words")
 
-	// Other attempts that end so are not told, and come ever less often.
+	// Further attempts that end so leave no event, and come less and less often.
 	var waits []time.Duration
 	for n := 2; n <= 8; n++ {
 		b.DueNow(e.ID)
@@ -70,7 +70,7 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	require.NotContains(t, b.Events(e.ID), string(email.EventDeferred))
 	require.Equal(t, 1, countOf(b.Events(e.ID), email.EventSending))
 
-	// What the recipient's own server said before stays.
+	// The earlier reply of the recipient's own server stays.
 	b.DueNow(e.ID)
 	b.Attempt(e.ID, 9, dbsetup.Deferred)
 	b.DueNow(e.ID)

@@ -19,10 +19,11 @@ import (
 // replayMax bounds one replay.
 const replayMax = 10_000
 
-// Replay tells an endpoint once more what happened in a time: deliveries that exist
-// go out again as they are, and events that were never written for it, because it
-// was disabled or did not want them, get one now, of the given types; none means
-// those it wants. It tells how many.
+// Replay sends an endpoint once more the events of a time, and returns how many. Deliveries that
+// exist go out again as they are. Events that have none, because the endpoint was disabled or did
+// not want them, get one now. types are the events' types; none means those that the endpoint
+// wants. An endpoint that the customer does not have is a CodeNotFound, more than replayMax events
+// a CodeConflict.
 func (s *Store) Replay(ctx context.Context, customerID, endpointID string, since, until time.Time, types []string) (n int, err error) {
 	e, err := s.webhooks.Endpoint(ctx, customerID, endpointID)
 	if err != nil {

@@ -11,10 +11,11 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Resend accepts a finished e-mail's message once more, as a new e-mail to all of
-// its recipients, now. Attachments that are stored go as they are, and share their
-// bytes; one that could not be had is tried again. With an idempotency key it is done once, as
-// for Accept.
+// Resend accepts a finished e-mail's message once more, as a new e-mail to all of its recipients,
+// now. Attachments that are stored go as they are, and share their bytes; one that could not be had
+// is tried again. With an idempotency key it is done once, as for Accept. An e-mail that the
+// customer does not have is a CodeNotFound, one that is not finished a CodeConflict; the other
+// errors are those of Accept.
 func (s *Store) Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (out email.Email, replayed bool, err error) {
 	e, err := s.Email(ctx, customerID, id)
 	if err != nil {

@@ -3,7 +3,7 @@
 //  1. Each exported method of Store is one transaction, unless its comment says otherwise.
 //     Rows are private: the rows, the API's JSON and the payloads in workflow histories
 //     change under three different rules.
-//  2. Whatever changes the state of a recipient or an e-mail goes through a unitOfWork
+//  2. Each change of a recipient's or an e-mail's state goes through a unitOfWork
 //     (unit.go): lock the e-mails in the order of their ids, load their recipients, decide
 //     in memory, then write all rows at once.
 //  3. gate.go opens attempts, journal.go carries them through their phases, record.go
@@ -38,7 +38,7 @@ type Options struct {
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
 	// has there; an empty type is none. Required where webhooks exist.
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
-	// Observe is told of events after their commit. nil means that nobody listens.
+	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
 }
 

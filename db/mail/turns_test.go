@@ -58,8 +58,8 @@ func TestCustomersTakeTurnsWithAcceptances(t *testing.T) {
 	require.Zero(t, b.Mail.Refused()["accept"])
 }
 
-// Acceptances that go alone, each with a connection, leave others some: mail that waits for
-// its customer's other requests keeps out nobody else's.
+// Acceptances that do not share a transaction, each with a connection, leave connections to others.
+// Mail that waits for its customer's other requests keeps out no other customer's mail.
 func TestAcceptancesThatWaitForARowLeaveConnectionsToOthers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

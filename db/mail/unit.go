@@ -17,13 +17,13 @@ import (
 )
 
 // lockedEmail is a locked e-mail with its recipients, changed in memory and written
-// back by change.flush.
+// back by unitOfWork.flush.
 type lockedEmail struct {
 	emailRow
 	recipients []*recipientRow
 	// recipientsBefore holds the recipients' states as they are in the database.
 	recipientsBefore map[string]email.RecipientStatus
-	// subscriptions is what the endpoints want that there are to tell.
+	// subscriptions are the event types that the endpoints want.
 	subscriptions webhooks.Subscriptions
 	// hooksRest: all of them are left alone at the moment, or just being found out about.
 	hooksRest bool
@@ -60,8 +60,8 @@ type unitOfWork struct {
 	bodies  []webhooks.Body
 	// written are the events that are written already.
 	written []eventRow
-	// opened and ended are attempts, started are the e-mails that have a run, starts
-	// those that need one.
+	// opened and ended are attempts. outboxInserts are the orders for runs to start, outboxDeletes
+	// the e-mails whose run exists.
 	opened        []openedAttempt
 	ended         []attemptRow
 	outboxDeletes []string
@@ -91,11 +91,11 @@ var findLocked = pg.Prepare("find_locked(uuid[])", `SELECT `+emailColumns+`, now
 		WHERE w.customer_id = e.customer_id AND w.disabled_at IS NULL AND (w.kind <> 'callback' OR w.id = e.callback_id)) AS h ON true
 	WHERE e.id = ANY ($1) ORDER BY e.id`)
 
-// lockFree locks those of some e-mails that nobody else has locked.
+// lockFree locks those of some e-mails that no other transaction has locked.
 var lockFree = pg.Prepare("lock_free(uuid[])", "SELECT id FROM emails WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED")
 
 // update locks the e-mails in the order of their ids, lets fn decide, and
-// writes what it decided. An id that is not there is simply missing from mails.
+// writes its changes. The e-mail of an id that does not exist is missing from emails.
 func (s *Store) update(ctx context.Context, ids []string, fn func(*unitOfWork) error) error {
 	return s.inUnit(ctx, func(c *unitOfWork) error {
 		if err := c.lock(ids); err != nil {
@@ -108,8 +108,8 @@ func (s *Store) update(ctx context.Context, ids []string, fn func(*unitOfWork) e
 	})
 }
 
-// updateFree is change for those of the e-mails that nobody else has locked: the
-// others are missing from mails. So many e-mails never wait for one.
+// updateFree is update for those of the e-mails that no other transaction has locked: the others
+// are missing from emails. So a transaction with many e-mails never waits for one.
 func (s *Store) updateFree(ctx context.Context, ids []string, fn func(*unitOfWork) error) error {
 	return s.inUnit(ctx, func(c *unitOfWork) error {
 		var free []string
@@ -154,9 +154,9 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	return err
 }
 
-// lock takes the e-mails' row locks and reads them with their recipients. What is
-// read may not be older than the lock, so it takes two statements: the first waits
-// for whoever has it, and the second sees what they have done.
+// lock takes the e-mails' row locks and reads them with their recipients. The rows it reads may not
+// be older than the lock, so it takes two statements. The first waits for a transaction that has a
+// lock, and the second sees its changes.
 func (c *unitOfWork) lock(ids []string) error {
 	c.lockRows("SELECT 1 FROM emails WHERE id IN (?) ORDER BY id", bun.List(ids))
 	return c.read(ids)
@@ -299,8 +299,8 @@ func (c *unitOfWork) deriveStatus(m *lockedEmail) {
 	}
 }
 
-// flush writes everything the change decided. The order keeps to the order of
-// locks: e-mail, recipients, then rows nobody else waits for.
+// flush writes all changes. It keeps to the order of locks: e-mails, recipients, then rows that no
+// other transaction waits for.
 func (c *unitOfWork) flush() error {
 	var dirty []*lockedEmail
 	for _, m := range c.emails {

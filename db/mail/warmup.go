@@ -144,8 +144,9 @@ func (c *unitOfWork) writePlans(plans map[string]*lockedPlan) error {
 // releaseChunk is how many e-mails are made due together.
 const releaseChunk = 500
 
-// ReleaseWarmup lets go what waits for another day, as if a pause had kept it: the sweep
-// for that makes it due, and wakes its runs.
+// ReleaseWarmup makes due again the e-mails that wait for another day of a domain's warm-up plan.
+// It marks them as kept by a pause that has ended: the sweep for those makes them due, and wakes
+// their runs.
 func (s *Store) ReleaseWarmup(ctx context.Context, customerID, name string) error {
 	for after := "00000000-0000-0000-0000-000000000000"; ; {
 		var ids []string

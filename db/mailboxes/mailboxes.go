@@ -141,8 +141,9 @@ func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []b
 // parsedID reads a uuid column, which holds nothing else.
 func parsedID(s string) uuid.UUID { return uuid.MustParse(s) }
 
-// Messages lists a mailbox's messages, newest first. A page ends after limit messages, or
-// before the one that would take it past pageBytes.
+// Messages lists a mailbox's messages, newest first. A page ends after limit messages, or before
+// the one that would take it past 1 MiB. A mailbox that the customer does not have is a
+// CodeNotFound.
 func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error) {
 	known, err := s.db.NewSelect().Model((*mailboxRow)(nil)).Where("mb.id = ?", mailboxID).Where("mb.customer_id = ?", customerID).Exists(ctx)
 	if err != nil {
@@ -182,8 +183,9 @@ func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, afte
 	return out, next, nil
 }
 
-// ReceivedMessage gives one message of a customer's mailbox with its Size bytes, which
-// are read from Postgres as the reader is.
+// ReceivedMessage gives one message of a customer's mailbox with its Size bytes, which are read
+// from Postgres as the reader is. A message that the customer's mailbox does not have is a
+// CodeNotFound.
 func (s *Store) ReceivedMessage(ctx context.Context, customerID, mailboxID, id string) (mailbox.Message, io.Reader, error) {
 	var row messageRow
 	err := s.db.NewSelect().Model(&row).Where("ms.id = ?", id).Where("ms.mailbox_id = ?", mailboxID).Where("ms.customer_id = ?", customerID).Scan(ctx)

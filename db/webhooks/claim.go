@@ -52,17 +52,17 @@ const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ? * in
 	JOIN webhook_endpoints AS own ON (w.kind <> 'callback' AND own.id = w.id) OR (w.kind = 'callback' AND own.customer_id = w.customer_id AND own.kind = 'customer')
 	ORDER BY c.event_id`
 
-// free are deliveries that nobody holds and that are due.
+// free are deliveries that are due and have no lease.
 const free = `d.status = 'pending' AND d.next_attempt_at <= now() AND (d.lease_until IS NULL OR d.lease_until < now())`
 
-// unattended are endpoints (w) that somebody has to look after: enabled, not left
-// alone, and their run is not at work. Who has committed a delivery and finds its
-// endpoint attended may go: the run reads what waits after it has said that it
-// stops, and one that is left alone is looked at when that time has passed.
+// unattended are endpoints (w) that need a run: enabled, not in backoff, and without a run at work.
+// A caller that has committed a delivery for an attended endpoint need not wake it. The run reads
+// the waiting deliveries after it has noted that it stops; an endpoint in backoff is read when the
+// backoff is over.
 const unattended = `w.disabled_at IS NULL AND (w.blocked_until IS NULL OR w.blocked_until <= now()) AND (w.round_until IS NULL OR w.round_until <= now())`
 
-// ClaimForEmail leases an e-mail's due deliveries to endpoints that have nothing
-// else pending. others are those of the rest that nobody looks after.
+// ClaimForEmail leases an e-mail's due deliveries to endpoints that have no other pending ones.
+// others are the remaining endpoints of its deliveries that no run attends.
 func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoint.Due, others []string, err error) {
 	var rows []dueRow
 	err = s.db.NewRaw(`WITH due AS (
@@ -88,8 +88,8 @@ func (s *Store) BeginRound(ctx context.Context, endpointID string) error {
 	return pg.Translate(err)
 }
 
-// ClaimForEndpoint leases up to limit due deliveries of one endpoint: one after it
-// has failed, and none while it is left alone, but for what somebody asked for.
+// ClaimForEndpoint leases up to limit due deliveries of one endpoint. It leases one after the
+// endpoint has failed, and during the backoff only those that a user has asked for.
 func (s *Store) ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error) {
 	var rows []dueRow
 	err := s.db.NewRaw(`WITH due AS (
@@ -145,8 +145,8 @@ func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpo
 		return s.settleDelivered(ctx, id, d.EndpointID, r)
 	}
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
-		// The endpoint first, as whoever changes one does. Not FOR UPDATE: the mail's own
-		// transactions write deliveries for it meanwhile.
+		// The endpoint first, in the order of all transactions that change one. Not FOR UPDATE: the
+		// mail's own transactions write deliveries for it meanwhile.
 		var row failingRow
 		err := tx.NewRaw("SELECT w.*, now() AS tx_now FROM webhook_endpoints AS w WHERE w.id = ? FOR NO KEY UPDATE", d.EndpointID).Scan(ctx, &row)
 		if err != nil {
@@ -154,7 +154,7 @@ func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpo
 		}
 		settled, err := s.settleFailed(ctx, tx, id, r)
 		if err != nil || !settled {
-			return err // somebody else has settled it
+			return err // another worker has settled it
 		}
 		return row.fail(ctx, tx, r)
 	})
@@ -245,7 +245,7 @@ func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) e
 	return nil
 }
 
-// tell tells those of a customer's other endpoints that want to know.
+// tell writes a delivery for those of a customer's other endpoints that want the event.
 func (row *failingRow) tell(ctx context.Context, tx bun.Tx, eventType string, more map[string]any) error {
 	data := map[string]any{
 		"endpoint_id": row.ID, "customer_id": row.CustomerID, "url": row.URL, "failing_since": row.FailingSince.UTC(), "failures": row.Failures, "last_error": row.LastError,
@@ -291,12 +291,12 @@ func (s *Store) EndpointBacklog(ctx context.Context, endpointID string) (endpoin
 	return out, nil
 }
 
-// endpointOverdueAfter is how late a delivery has to be before somebody is sent to
-// look: longer than it takes an e-mail's run to come to it.
+// endpointOverdueAfter is how late a delivery has to be before a sweep wakes its endpoint: longer
+// than an e-mail's run takes to come to it.
 const endpointOverdueAfter = 2 * time.Second
 
-// OverdueEndpoints finds webhook endpoints with deliveries that nobody has taken:
-// those of events born outside a run, and what was lost.
+// OverdueEndpoints finds webhook endpoints with deliveries that no worker has taken: those of
+// events outside a run, and those whose worker has died.
 func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	var ids []string
 	// From one endpoint to the next by the index, past however much waits for each.

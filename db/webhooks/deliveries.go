@@ -49,9 +49,10 @@ const listedDeliveryColumns = "d.id, d.endpoint_id, d.email_id, d.event_id, d.ty
 // callsMax is how many of a delivery's calls a list shows, the last ones.
 const callsMax = 20
 
-// Deliveries lists what an endpoint was or is to be told, newest first, without the
-// bodies, with the last callsMax calls made for each. An empty status takes all. A page
-// ends after limit deliveries, or before the one that would take it past pageBytes.
+// Deliveries lists an endpoint's deliveries, newest first, without the bodies, with the last
+// callsMax calls made for each. An empty status takes all. A page ends after limit deliveries, or
+// before the one that would take it past pageBytes. An endpoint that the customer does not have is
+// a CodeNotFound.
 func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, status endpoint.Status, after email.Cursor, limit int) (out []endpoint.Delivery, next *email.Cursor, err error) {
 	if _, err := s.Endpoint(ctx, customerID, endpointID); err != nil {
 		return nil, nil, err
@@ -129,8 +130,9 @@ func (s *Store) callBytes(ctx context.Context, rows []*deliveryRow) (map[string]
 	return out, pg.Translate(err)
 }
 
-// RetryDelivery makes a delivery due before all others, whatever has become of it,
-// under the same id and with the same body. It has the whole schedule before it again.
+// RetryDelivery makes a delivery due before all others, whether it waits, failed or was delivered,
+// under the same id and with the same body. It has the whole schedule before it again. A delivery
+// that the customer does not have is a CodeNotFound.
 func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string) (endpoint.Delivery, error) {
 	id, ok := strings.CutPrefix(deliveryID, endpoint.DeliveryIDPrefix)
 	var row deliveryRow
@@ -152,8 +154,8 @@ func (s *Store) RetryDelivery(ctx context.Context, customerID, deliveryID string
 	return row.delivery(), err
 }
 
-// MakeDue makes deliveries due, with the whole schedule before them. What was called
-// stays on record.
+// MakeDue makes deliveries due, with the whole schedule before them. Their earlier calls stay on
+// record.
 func MakeDue(ctx context.Context, tx bun.Tx, ids []string, asked bool) error {
 	_, err := tx.NewRaw("UPDATE webhook_deliveries SET status = 'pending', spent = attempts, asked = ?, next_attempt_at = now(), lease_until = NULL, done_at = NULL WHERE id IN (?)",
 		asked, bun.List(ids)).Exec(ctx)

@@ -131,9 +131,9 @@ func (s *Store) CreateCustomerEndpoint(ctx context.Context, tx bun.Tx, customerI
 	return fresh.Reveal(), nil
 }
 
-// SetCustomerEndpoint points a customer's endpoint to its address. Another
-// address, or none, makes a disabled one what it is to be, and its profile says in
-// which format it is told. The secret is returned where this turned the webhook on.
+// SetCustomerEndpoint points a customer's endpoint to its address, in the format of the customer's
+// profile. Another address ends a disabling; no address disables the endpoint. The secret is
+// returned if this turned the webhook on.
 func (s *Store) SetCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Customer) (secret string, err error) {
 	var row endpointRow
 	if err := tx.NewSelect().Model(&row).Where("w.customer_id = ?", c.ID).Where("w.kind = ?", endpoint.KindCustomer).
@@ -178,7 +178,8 @@ func (s *Store) newest(row endpointRow) (string, error) {
 	return secrets[0].Reveal(), nil
 }
 
-// WebhookSecret reads the secret of a customer's own endpoint.
+// WebhookSecret reads the secret of a customer's own endpoint. A customer that does not exist is a
+// CodeNotFound.
 func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, error) {
 	var row endpointRow
 	err := s.db.NewSelect().Model(&row).Column("id", "secret_sealed").Where("w.customer_id = ?", customerID).Where("w.kind = ?", endpoint.KindCustomer).Scan(ctx)
@@ -194,7 +195,8 @@ func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, e
 // MaxEndpoints is how many endpoints of its own a customer may have.
 const MaxEndpoints = 50
 
-// CreateEndpoint makes an endpoint. Its secret is returned this once.
+// CreateEndpoint makes an endpoint. Its secret is returned this once. More than MaxEndpoints are a
+// CodeConflict.
 func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out endpoint.Endpoint, secret string, err error) {
 	fresh, err := endpoint.NewSecret()
 	if err != nil {
@@ -244,7 +246,7 @@ func (s *Store) Endpoints(ctx context.Context, customerID string) ([]endpoint.En
 	return out, nil
 }
 
-// Endpoint reads one endpoint of a customer.
+// Endpoint reads one endpoint of a customer. An endpoint that it does not have is a CodeNotFound.
 func (s *Store) Endpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	var row endpointRow
 	err := s.db.NewSelect().Model(&row).Where("w.id = ?", id).Where("w.customer_id = ?", customerID).Where("w.deleted_at IS NULL").Scan(ctx)
@@ -278,9 +280,9 @@ func (s *Store) changeEndpoint(ctx context.Context, customerID, id, action strin
 	return row.endpoint(), err
 }
 
-// UpdateEndpoint writes what a customer chose: URL, method, format, events, tags
-// and streams. Only an endpoint that it made can be changed so. At another URL it
-// begins anew, disabled or not.
+// UpdateEndpoint writes what a customer chose: URL, method, format, events, tags and streams. With
+// another URL its failures are forgotten and it is enabled. An endpoint that the customer does not
+// have is a CodeNotFound; one that it did not make is a CodeConflict.
 func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoint.Endpoint, error) {
 	return s.changeEndpoint(ctx, e.CustomerID, e.ID, "webhook.updated", func(_ bun.Tx, row *endpointRow) error {
 		if row.Kind != endpoint.KindEndpoint {
@@ -294,8 +296,9 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoi
 	})
 }
 
-// EnableEndpoint lets an endpoint be told again. What waited while it was disabled
-// is due at once.
+// EnableEndpoint enables an endpoint. Deliveries that waited while it was disabled are due at once.
+// An endpoint that the customer does not have is a CodeNotFound, one without an address a
+// CodeConflict.
 func (s *Store) EnableEndpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	return s.changeEndpoint(ctx, customerID, id, "webhook.enabled", func(tx bun.Tx, row *endpointRow) error {
 		if row.URL == "" {
@@ -307,7 +310,9 @@ func (s *Store) EnableEndpoint(ctx context.Context, customerID, id string) (endp
 	})
 }
 
-// DeleteEndpoint ends an endpoint that a customer made; what waits for it is given up.
+// DeleteEndpoint ends an endpoint that a customer made, and gives up its waiting deliveries. An
+// endpoint that the customer does not have is a CodeNotFound; one that it did not make is a
+// CodeConflict.
 func (s *Store) DeleteEndpoint(ctx context.Context, customerID, id string) (endpoint.Endpoint, error) {
 	return s.changeEndpoint(ctx, customerID, id, "webhook.deleted", func(tx bun.Tx, row *endpointRow) error {
 		if row.Kind != endpoint.KindEndpoint {
@@ -324,8 +329,9 @@ func (s *Store) DeleteEndpoint(ctx context.Context, customerID, id string) (endp
 // maxSecrets is how many secrets may sign at once: a header has to hold their signatures.
 const maxSecrets = 10
 
-// RotateSecret gives an endpoint a new secret; both sign for endpoint.RotationOverlap.
-// The new one is returned this once.
+// RotateSecret gives an endpoint a new secret; both sign for endpoint.RotationOverlap. The new one
+// is returned this once. An endpoint that the customer does not have is a CodeNotFound. A callback,
+// and an endpoint with too many secrets, are a CodeConflict.
 func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endpoint.Endpoint, secret string, err error) {
 	fresh, err := endpoint.NewSecret()
 	if err != nil {
@@ -352,7 +358,8 @@ func (s *Store) RotateSecret(ctx context.Context, customerID, id string) (e endp
 	return e, fresh.Reveal(), err
 }
 
-// TestEndpoint writes a delivery of the type webhook.test, due before all others.
+// TestEndpoint writes a delivery of the type webhook.test, due before all others. An endpoint that
+// the customer does not have is a CodeNotFound, one that is disabled a CodeConflict.
 func (s *Store) TestEndpoint(ctx context.Context, customerID, id string) (endpoint.Delivery, error) {
 	e, err := s.Endpoint(ctx, customerID, id)
 	if err != nil {

@@ -48,8 +48,8 @@ var writeDeliveries = pg.Prepare("write_deliveries(jsonb)", `INSERT INTO webhook
 	JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
 		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`)
 
-// Subscriptions are formats and types, as "standard email.delivered": most events are wanted
-// by nobody, and cost no body and no statement.
+// Subscriptions are formats and types, as "standard email.delivered". An event of another type
+// costs no body and no statement.
 type Subscriptions []string
 
 // SubscriptionsTo are subscriptions to types in one format.

@@ -129,7 +129,8 @@ func TestDefaultEventsAreOutcomes(t *testing.T) {
 	require.Contains(t, endpoint.DefaultEvents(endpoint.FormatStandard), string(email.EventCompleted))
 }
 
-// TestCallbacks: one endpoint per customer and URL, told of its own e-mails only.
+// TestCallbacks: there is one endpoint per customer and URL, and it gets the events of its own
+// e-mails only.
 func TestCallbacks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

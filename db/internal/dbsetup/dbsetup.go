@@ -129,8 +129,8 @@ func (b *Bench) Get(id string) email.Email {
 	return e
 }
 
-// Untimed is an e-mail without the times of its next attempts: what is due is due now, each
-// time that somebody asks.
+// Untimed is an e-mail without the times of its next attempts: a read shows due as due now, so two
+// reads differ.
 func Untimed(e email.Email) email.Email {
 	e.NextAttemptAt = time.Time{}
 	e.Recipients = slices.Clone(e.Recipients)

@@ -7,22 +7,22 @@ import (
 )
 
 // Coalescer puts calls of one kind together (group commit). Calls that arrive while a batch is
-// under way wait for its end and go into the next batch, which is one call of Options.Call and
+// under way wait for its end and go into the next batch. A batch is one call of Options.Call, and
 // so one transaction.
 //
-// Why: with synchronous commits a transaction costs Postgres a flush to disk and both sides
-// several round trips, whatever it does. Under load a batch shares that among up to 64 calls,
-// so an e-mail costs a fraction of a transaction. A single call waits for no other: with no
-// batch under way it runs at once, in a transaction of its own.
+// Why: with synchronous commits each transaction costs Postgres a flush to disk, and both sides
+// several round trips. Under load a batch shares that among up to 64 calls, so an e-mail costs a
+// fraction of a transaction. A single call waits for no other: with no batch under way it runs at
+// once, in a transaction of its own.
 //
 // What it costs: a call that arrives during a batch waits for the batch's end, also if its own
-// transaction had been ready sooner. An error fails the whole batch; its callers are told that
-// they were not alone (solo is false) and call again by themselves. So one bad call costs the
-// others of its batch a second transaction.
+// transaction had been ready sooner. An error fails the whole batch. Its callers see that they were
+// not alone (solo is false) and call again by themselves. So one bad call costs the others of its
+// batch a second transaction.
 //
-// Owners take turns: a batch has one call of each waiting owner, then a second call of each,
-// until it is full. An owner that waits is in the next batch, or, with more waiting owners than
-// a batch holds, in one of the next.
+// Owners take turns: a batch has one call of each waiting owner, then a second call of each, until
+// it is full. An owner that waits is in the next batch, or, with more waiting owners than a batch
+// holds, in one of the next.
 //
 // The backlog is bounded where Options.Backlog bounds it. Count has the numbers for the metrics
 // postrider_store_waiting and postrider_store_refused_total.

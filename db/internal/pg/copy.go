@@ -8,7 +8,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 )
 
-// CopyIn runs a COPY of what r has. What waits is done before.
+// CopyIn runs a COPY of what r has. Deferred statements are sent before it.
 func (p *Tx) CopyIn(ctx context.Context, r io.Reader, query string) error {
 	if len(p.waiting) > 0 {
 		if _, err := p.exec(ctx, "SELECT"); err != nil {
@@ -25,7 +25,7 @@ var copyEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`, "\t", `
 // CopyRow reads as one line of COPY's text format.
 type CopyRow struct {
 	fields []string // what is left of them
-	begun  bool     // the first of them is a rest
+	begun  bool     // the first of them has been read in part
 	first  bool     // it is not the row's first one
 	out    []byte   // what has been escaped and not read
 	ended  bool

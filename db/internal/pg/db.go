@@ -14,8 +14,8 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 )
 
-// Limits of one statement on the server's side. A context's end does not stop
-// a statement there, so these do.
+// Limits of one statement, enforced by the server. The end of a context does not stop a statement
+// there; these limits do.
 const (
 	statementTimeout = 30 * time.Second
 	LockTimeout      = 10 * time.Second
@@ -41,8 +41,9 @@ func Open(databaseURL string, maxConns int) (*DB, error) {
 			// Prepared statements find rows by key: a plan for all values is as good as
 			// one for these, and is made once.
 			"plan_cache_mode": "force_generic_plan",
-			// That one is made while the tables of a young installation are empty, and would
-			// read them in full ever after. Where no index serves, it still does.
+			// That plan is made while the tables of a young installation are empty. Without this it
+			// would read them in full for as long as the connection lives. Where no index serves,
+			// Postgres still reads the table in full.
 			"enable_seqscan": false,
 			"jit":            false, // it would take such a one for worth compiling
 		}))
@@ -50,7 +51,7 @@ func Open(databaseURL string, maxConns int) (*DB, error) {
 	sqldb.SetMaxOpenConns(maxConns)
 	sqldb.SetMaxIdleConns(maxConns)
 	sqldb.SetConnMaxIdleTime(5 * time.Minute)
-	// What a migration adds while this process runs is not its concern.
+	// A migration may add columns while this process runs.
 	return &DB{bun.NewDB(sqldb, pgdialect.New(), bun.WithDiscardUnknownColumns())}, nil
 }
 
@@ -71,8 +72,8 @@ func ConnectorOptions(databaseURL string) (opts []pgdriver.Option, err error) {
 	return []pgdriver.Option{pgdriver.WithDSN(databaseURL)}, nil
 }
 
-// InTx runs fn in one transaction at READ COMMITTED: the row lock orders
-// writers, nothing here relies on a snapshot.
+// InTx runs fn in one transaction at READ COMMITTED: the row lock orders writers, no code here
+// relies on a snapshot. Errors are translated.
 func (db *DB) InTx(ctx context.Context, fn func(tx bun.Tx) error) error {
 	return Translate(db.RunInTx(ctx, nil, func(_ context.Context, tx bun.Tx) error { return fn(tx) }))
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// SQLSTATE codes and classes that callers are told apart by.
+// SQLSTATE codes and classes by which Translate tells errors apart.
 const (
 	sqlUniqueViolation = "23505"
 	sqlUndefinedTable  = "42P01"
@@ -21,14 +21,14 @@ const (
 	sqlUndefinedFunction = "42883"
 )
 
-// NotFound is what a query bounded by a customer says of everything outside
-// that bound.
+// NotFound is the error of a query bounded by a customer, for everything outside that bound.
 func NotFound(what string) *email.Failure {
 	return email.Fail(email.CodeNotFound, "there is no such %s", what)
 }
 
-// Translate turns what the driver says into what callers can act upon. A
-// Failure passes through.
+// Translate turns the driver's errors into those that callers can act upon: CodeUnavailable where
+// Postgres does not answer, is overloaded, or has no schema or an older one. A Failure passes
+// through.
 func Translate(err error) error {
 	if err == nil {
 		return nil

@@ -27,8 +27,9 @@ type Backlog struct {
 	Refuse func() error
 }
 
-// push adds an item. refused is the item that has no place: this one, where its owner has as
-// many as it may, or, where the queue is full, the newest item of the owner that has most.
+// push adds an item. refused is the item that is not admitted. It is this one if its owner has as
+// many as it may have. Otherwise, with the queue full, it is the newest item of the owner that has
+// most.
 func (q *fairQueue[T]) push(owner string, item T) (refused T, full bool) {
 	o := q.of(owner)
 	if o != nil && q.max.Owner > 0 && len(o.items) >= q.max.Owner {

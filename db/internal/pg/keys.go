@@ -35,8 +35,8 @@ type Keys struct {
 // NewKeys are keys for what a database holds.
 func NewKeys(db *DB, ring Keyring) *Keys { return &Keys{db, ring} }
 
-// Seal seals plain for the row named by owner, with the key that seals now, which stays so
-// until the end of tx.
+// Seal seals plain for the row named by owner, with the key that seals now, which stays so until
+// the end of tx. ErrSecretKey if this process does not have that key.
 func (s *Keys) Seal(ctx context.Context, tx bun.Tx, owner string, plain []byte) ([]byte, error) {
 	index, err := s.sealingKey(ctx, tx)
 	if err != nil {
@@ -45,7 +45,8 @@ func (s *Keys) Seal(ctx context.Context, tx bun.Tx, owner string, plain []byte) 
 	return s.ring[index].sealFor(owner, plain), nil
 }
 
-// Open reads what was sealed for the row named by owner.
+// Open reads what was sealed for the row named by owner. It fails if no key of this process opens
+// it.
 func (s *Keys) Open(owner string, sealed []byte) ([]byte, error) {
 	return s.ring.openFor(owner, sealed)
 }
@@ -59,9 +60,9 @@ func (s *Keys) Ready(ctx context.Context) error {
 	return k.err()
 }
 
-// sealLock is the key of the advisory lock of secret_keys. Whoever seals holds it
-// shared until its commit, whoever changes the key alone: what a commit has sealed
-// with the old key is seen by the rotation that comes after it.
+// sealLock is the key of the advisory lock of secret_keys. A transaction that seals holds it shared
+// until its commit; one that changes the key holds it alone. So a rotation sees all secrets that
+// were sealed with the old key before it.
 const sealLock = 0x706f73747365616c // "postseal"
 
 // canaryText is what is sealed in secret_keys.

@@ -8,8 +8,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// NewestFirst orders a list from new to old, begins behind a cursor, and reads one row more
-// than limit, by which page knows that there is another page.
+// NewestFirst orders a list from new to old and begins behind a cursor. It reads one row more than
+// limit: by that row Page knows that there is another page.
 func NewestFirst(alias, column string, after email.Cursor, limit int) func(*bun.SelectQuery) *bun.SelectQuery {
 	return func(q *bun.SelectQuery) *bun.SelectQuery {
 		at, id := bun.SafeQuery("?.?", bun.Ident(alias), bun.Ident(column)), bun.SafeQuery("?.id", bun.Ident(alias))

@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// Rows are written many at a time: the database gets them as one JSON array. A struct says
-// which columns: its json tags name them, and their types follow from the fields' Go types,
-// or from the tag sql where those do not say enough. What is written of a row is copied from the
-// fields of the same names. So a new column takes a migration, a field of the row, and a
-// field of the patch.
+// Rows are written many at a time: the database gets them as one JSON array. A struct says which
+// columns. Its json tags name them; their types follow from the fields' Go types, or from the tag
+// sql where those do not say enough. A Copier copies a row's values from the fields of the same
+// names. So a new column takes a migration, a field of the row, and a field of the patch.
 
 // Recordset reads the JSON array $1 as rows of P, named v.
 func Recordset[P any]() string {
@@ -35,8 +34,8 @@ func InsertOf[P any](table string) string {
 }
 
 // UpdateOf sets the columns of P in the rows of a table whose key is in the JSON array $1. $2 is
-// the number of its rows, which the planner is told, and $3 their keys. What follows is one more
-// condition, or nothing. Columns in but are there for that condition, and not set.
+// the number of its rows, for the planner, and $3 their keys. The caller may append one more
+// condition. Columns in but are there for that condition, and not set.
 func UpdateOf[P any](table, alias, key string, but ...string) string {
 	var set []string
 	for _, f := range patchFields(reflect.TypeFor[P]()) {

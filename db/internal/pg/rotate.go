@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// SecretKeyStatus is which keys this database's secrets are sealed with.
+// SecretKeyStatus says with which keys this database's secrets are sealed.
 type SecretKeyStatus struct {
 	// Sealing is the key that seals: 0 is Options.SecretKey, 1 Options.OldSecretKey,
 	// another number one that this process has not got.
@@ -135,9 +135,9 @@ func (s *Keys) resealAll(ctx context.Context, progress func(int)) (total int, er
 	return total, nil
 }
 
-// Reset is for a key that is lost: the first key seals from now on. renew is called for each
-// secret of a column that opens with no key of this process, and stores another one, which
-// it seals with seal.
+// Reset is for a key that is lost: the first key seals from now on. renew is called for each secret
+// of a column that opens with no key of this process. It stores another secret, which it seals with
+// seal.
 func (s *Keys) Reset(ctx context.Context, c SealedColumn, renew func(tx bun.Tx, id string, seal func(plain []byte) []byte) error) error {
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", int64(sealLock)); err != nil {

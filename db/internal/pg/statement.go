@@ -12,20 +12,20 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// Statement is a prepared statement. What every e-mail asks for is prepared on each
-// connection when it is made: most of these statements take Postgres longer to plan than to
-// run. They are called by EXECUTE, which goes into messages with others. Columns are named,
-// never *: a migration may add some while this process runs.
+// Statement is a prepared statement. Each connection prepares, when it is made, the statements that
+// every e-mail needs: Postgres takes longer to plan most of them than to run them. They are called
+// by EXECUTE, which goes into messages with others. Columns are named, never *: a migration may add
+// some while this process runs.
 //
-// A connection is a session of Postgres's to the end: a pooler that hands out another
-// one for each transaction would not know the statements.
+// A connection has to be one session of Postgres to its end. A pooler that gives each transaction
+// another session would not know the statements.
 type Statement struct{ name string }
 
 // prepared are the statements that each connection prepares: name, types of parameters, SQL.
 var prepared []string
 
-// Prepare registers a statement, which stands beside its use as a variable of its package:
-// once a database is open, it is too late. The signature is name and parameters' types, as
+// Prepare registers a statement. It belongs into a package variable beside its use, because an open
+// database does not prepare it any more. The signature is name and parameters' types, as
 // "find_plan(uuid)".
 func Prepare(signature, sql string) Statement {
 	name, _, _ := strings.Cut(signature, "(")
@@ -43,9 +43,9 @@ func (s Statement) Query(idb bun.IDB, args ...any) *bun.RawQuery {
 	return idb.NewRaw("EXECUTE "+s.name+"(?"+strings.Repeat(", ?", len(args)-1)+")", args...)
 }
 
-// RowsStatement is a statement for several rows, and the same one for a single row: there the
-// planner is told. It would expect more of a set whose size it does not know, and read a small
-// table in full for them.
+// RowsStatement is a statement for several rows, with a second version for a single row. The second
+// one tells the planner that there is one. For a set of unknown size the planner expects more rows,
+// and reads a small table in full for them.
 type RowsStatement struct{ many, one Statement }
 
 // PrepareRows registers a statement that has LIMIT $2 where the number of rows counts.
@@ -62,8 +62,8 @@ func (s RowsStatement) Query(idb bun.IDB, rows int, args ...any) *bun.RawQuery {
 	return s.many.Query(idb, args...)
 }
 
-// Counted makes an update fail that does not change the $2 rows whose keys are $3. The error
-// names those that it did not change, and nothing is committed.
+// Counted makes an update fail that does not change the $2 rows whose keys are $3. The error names
+// the rows that it did not change, and the transaction is rolled back.
 func Counted(update, table, key string) string {
 	return "WITH changed AS (" + update + " RETURNING " + key + " AS key) SELECT CASE WHEN (SELECT count(*) FROM changed) = $2 THEN 1 " +
 		"ELSE rows_not_written('" + table + "', $2, ARRAY(SELECT unnest($3) EXCEPT SELECT key FROM changed)) END"
@@ -80,8 +80,8 @@ func Columns[R any](alias string) string {
 	return strings.Join(names, ", ")
 }
 
-// preparing makes connections that know the prepared statements. Where the schema is
-// missing they do not come about, and the error says so.
+// preparing makes connections that know the prepared statements. Without the schema no connection
+// is made, and the error says so.
 type preparing struct{ driver.Connector }
 
 // Connect opens a connection.

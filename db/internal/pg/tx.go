@@ -11,13 +11,12 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// Tx is a transaction that speaks to Postgres as seldom as it can: what
-// nobody waits for an answer to is sent together with what comes next, BEGIN with
-// the first query, the last writes with COMMIT. A round trip costs both sides more
-// than most of these statements do.
+// Tx is a transaction that sends few messages to Postgres. Statements whose answers are not needed
+// yet are sent together with the next query: BEGIN with the first one, the last writes with COMMIT.
+// A round trip costs both sides more than most of these statements do.
 //
-// The statements of one message run one after the other, each with a snapshot of its
-// own, as if they had been sent one by one; after an error the rest is not run.
+// The statements of one message run one after the other, each with a snapshot of its own, as if
+// each had its own message. After an error the rest is not run.
 type Tx struct {
 	bun.Conn
 	db *bun.DB
@@ -30,7 +29,8 @@ type Tx struct {
 	sent bool
 }
 
-// InDeferredTx runs fn in a transaction at READ COMMITTED.
+// InDeferredTx runs fn in a transaction at READ COMMITTED, and commits it if fn returns nil. Errors
+// are translated.
 func (db *DB) InDeferredTx(ctx context.Context, fn func(*Tx) error) error {
 	p := &Tx{db: db.DB, waiting: []string{"BEGIN"}}
 	if err := p.connect(ctx); err != nil {
@@ -49,7 +49,7 @@ func (db *DB) InDeferredTx(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return Translate(err)
 	}
-	// What was asked for is not torn in two by whoever hangs up now.
+	// A client that hangs up now does not end the commit half-way.
 	_, err := p.exec(context.WithoutCancel(ctx), "COMMIT")
 	done = err == nil
 	return Translate(err)
@@ -81,8 +81,7 @@ func (p *Tx) rollBack() {
 	}
 }
 
-// Prefix has statements sent before the next one, whatever it is. They answer
-// without rows.
+// Prefix has statements sent before the next one, in the same message. They answer without rows.
 func (p *Tx) Prefix(query string, args ...any) {
 	p.waiting = append(p.waiting, p.db.QueryGen().FormatQuery(query, args...))
 }
@@ -126,7 +125,7 @@ func (p *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Re
 	return p.exec(ctx, p.db.QueryGen().FormatQuery(query, args...))
 }
 
-// Flush has done what was to be done later.
+// Flush sends the deferred writes now, and returns their error.
 func (p *Tx) Flush(ctx context.Context) error {
 	if !p.late {
 		return nil
@@ -146,7 +145,7 @@ func (p *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.
 // QueryRowContext is not used by queries; it is here because the interface has it.
 func (p *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if _, err := p.exec(ctx, "SELECT"); err != nil {
-		// The transaction has failed, and so does whatever is asked of it next.
+		// The transaction has failed, and so do all further statements.
 		return p.Conn.Conn.QueryRowContext(ctx, "SELECT 1 WHERE false")
 	}
 	return p.Conn.Conn.QueryRowContext(ctx, p.db.QueryGen().FormatQuery(query, args...))
@@ -169,10 +168,11 @@ func (p *Tx) NewRaw(query string, args ...any) *bun.RawQuery {
 	return p.db.NewRaw(query, args...).Conn(p)
 }
 
-// Deferred is the transaction for statements that wait; see later.
+// Deferred is the transaction for writes that may wait; see the type.
 func (p *Tx) Deferred() Deferred { return Deferred{p} }
 
-// Deferred is the pipeline for writes whose result nobody needs before the commit.
+// Deferred is a transaction for writes whose result is not needed before the commit. It sends them
+// with the next query, or with COMMIT.
 type Deferred struct{ *Tx }
 
 // ExecContext answers without having done anything yet; an error comes with the
