@@ -118,7 +118,8 @@ func TestRoutes(t *testing.T) {
 	require.Len(t, newServer(t, stubs(), api.Options{}).Routes(), found)
 }
 
-// Each struct of handlers holds at most one store, and each store is held by one struct.
+// Each struct of handlers holds at most one store, and each store is held by one struct. Webhooks
+// hold a second one: a replay reads the events of e-mails, which another package of db has.
 func TestHandlers(t *testing.T) {
 	t.Parallel()
 	stores := map[reflect.Type]string{}
@@ -133,7 +134,9 @@ func TestHandlers(t *testing.T) {
 		var held []string
 		for i := range of.NumField() {
 			if store, ok := stores[of.Field(i).Type]; ok {
-				held = append(held, store)
+				if store != "Replays" {
+					held = append(held, store)
+				}
 				holders[store] = append(holders[store], name)
 			}
 			require.NotEqual(t, deps, of.Field(i).Type, "%s holds all dependencies", name)
