@@ -40,7 +40,7 @@ var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being
 //
 // A site is first in the order once: its next tries come after a first login, and a refused try
 // counts too. The newest request goes first. So a first login does not wait for a burst of guesses
-// that came before it, even if each is from another site and for another name.
+// before it, even if each has another site and another name.
 type hashQueue struct {
 	atOnce   int // most concurrent hashes
 	mu       sync.Mutex

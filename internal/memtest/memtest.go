@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Live is how many bytes the heap holds that something still refers to. What is allocated
-// and dropped while the collection's sweep runs does not count: on a busy machine that takes long.
+// Live is how many bytes the heap holds that something still refers to. Garbage that
+// is made while the collection sweeps does not count: on a busy machine that takes long.
 func Live() int64 {
 	runtime.GC()
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
