@@ -13,25 +13,25 @@ import (
 // Board is where all processes note which relays fail, and agree on who probes one. A
 // relay is known there by its name and address.
 type Board interface {
-	// RelayFailed notes a failure and answers with what stands there now. Failures of
-	// those who were talking to the relay when it went away count as one; what owner
-	// meets as the one who probes, or anybody after the backoff, counts as another.
+	// RelayFailed notes a failure and returns the state that all processes then see. Failures
+	// of sessions that were open when the relay went away count as one. A failure of the
+	// process that probes (owner), or of any process after the backoff, counts as another.
 	RelayFailed(ctx context.Context, st delivery.RelayState, owner string) (delivery.RelayState, error)
 	// RelayRecovered notes that a relay works.
 	RelayRecovered(ctx context.Context, name, address string) error
 	// ClaimProbe asks for the right to probe a relay for a time. Where it is not granted,
-	// the state says why: the relay works, is left alone, or somebody else probes it.
+	// the state says why: the relay works, is left alone, or another process probes it.
 	ClaimProbe(ctx context.Context, name, address, owner string, lease time.Duration) (granted bool, st delivery.RelayState, err error)
 	// ReleaseProbe gives the right back where nothing was found out.
 	ReleaseProbe(ctx context.Context, name, address, owner string) error
-	// ForgetRelay removes what nobody has probed for so long after its backoff.
+	// ForgetRelay removes a state that no process has probed for that time after its backoff.
 	ForgetRelay(ctx context.Context, name, address string, after time.Duration) error
 	// RelayStates lists the relays that fail.
 	RelayStates(ctx context.Context) ([]delivery.RelayState, error)
 }
 
-// forgetAfter is how long a failing relay of one of our names, at an address that is not
-// ours, is taken for another process's that is away.
+// forgetAfter is how long the state of a failing relay is kept that has one of our names and
+// another address. It is taken for the relay of another process, which may be away.
 const forgetAfter = 10 * time.Minute
 
 const (
@@ -78,7 +78,7 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *deliver
 	}
 	p.breaker.abstain()
 	if st.Failures > 0 {
-		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // somebody else is probing it
+		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // another process is probing it
 	}
 	if p.adopt(st) {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
@@ -204,7 +204,7 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	// has done so already.
 	first := !p.synced.Swap(true) && (answered || !p.tried.Load())
 	if st.Failures > 0 && answered && (!st.Shared || first && ofLogin(st)) {
-		p.recovered() // whoever met the fault may be gone
+		p.recovered() // the process that met the fault may be gone
 		return
 	}
 	if first {

@@ -241,7 +241,8 @@ func TestANewProcessWithTheRightPasswordBringsTheRelayBack(t *testing.T) {
 	}
 }
 
-// A connection that fails is a process's own matter: one without a network stops nobody.
+// A connection that fails is its own process's matter: one process without a network stops no
+// other.
 func TestAFailingConnectionIsNotShared(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Greeting: smtptest.Drop}).Start(t)
@@ -259,7 +260,7 @@ func TestAFailingConnectionIsNotShared(t *testing.T) {
 	require.Zero(t, b.state.Failures, "who sends by it says that it works")
 }
 
-// What a relay may have refused for the mails' own sake stops no other process: it is noted.
+// A refusal that may be about the mails alone stops no other process: it is noted.
 func TestRefusedRecipientsAreEachProcessesOwnMatter(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: func(line string) string {

@@ -29,8 +29,8 @@ const (
 	freshAtOnce  = 50
 	freshPause   = time.Second
 	longestPause = 15 * time.Second
-	// freshWait is how long others wait while one is under way, freshEvery how much later
-	// each of them comes than the one before, so that many do not ask all the time.
+	// freshWait is how long the others wait while one is under way. Each of them comes
+	// freshEvery later than the one before, so that many do not ask all the time.
 	freshWait  = time.Second
 	freshEvery = 50 * time.Millisecond
 )
@@ -80,7 +80,7 @@ type broken struct {
 
 // down returns why the relay is not tried now; nil if it is. fresh: the relay has not refused
 // this mail yet. While the fault is doubtful, each call that blocks such mail takes the next
-// time to try again (freshNext), so that one comes after the other.
+// time to try again (freshNext). So one comes after the other.
 func (b *breaker) down(now time.Time, fresh bool) *delivery.RelayError {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -172,9 +172,9 @@ func (b *breaker) refused(now time.Time, e *delivery.RelayError, how broken) (wa
 	return b.failed(now, e, how)
 }
 
-// failed notes that the relay is not there, or does not take mail. Those who were already
-// talking to it when it went away count as one: first is false for them, and nobody needs
-// to be told.
+// failed notes that the relay cannot be reached, or does not take mail. Transactions that were
+// under way when it failed count as one failure: first is false for the later ones, which other
+// processes need not know of.
 func (b *breaker) failed(now time.Time, e *delivery.RelayError, how broken) (wait time.Duration, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -217,7 +217,7 @@ func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 }
 
 // adopt takes over what all processes know of the relay: the fault, or that it works
-// again. What only this process has met, it keeps. It reports whether the relay went
+// again. It keeps a fault that only this process has met. It reports whether the relay went
 // down or came back for this process.
 func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
 	b.mu.Lock()

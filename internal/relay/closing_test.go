@@ -26,8 +26,8 @@ func to(id string, addresses ...string) delivery.Envelope {
 	return env
 }
 
-// TestARelayThatClosesAtEveryRecipientIsAtFault: nobody is counted, and the next relay gets
-// the mail at once.
+// TestARelayThatClosesAtEveryRecipientIsAtFault: no recipient is counted, and the next relay
+// gets the mail at once.
 func TestARelayThatClosesAtEveryRecipientIsAtFault(t *testing.T) {
 	t.Parallel()
 	for name, answer := range closes {
@@ -124,8 +124,8 @@ func TestARecipientAtWhomTheRelayClosesIsItsOwnWhereOthersGo(t *testing.T) {
 	}
 }
 
-// TestARefusalThatEndsTheConnection (521, RFC 7504) is the verdict of the recipient who got it,
-// and of nobody else.
+// TestARefusalThatEndsTheConnection (521, RFC 7504) is the verdict of the recipient that got it,
+// and of no other.
 func TestARefusalThatEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	const goAway = "521 5.7.1 go away"

@@ -5,11 +5,11 @@
 //     Relays picks one for a route, in order (relays.go, fitting.go).
 //  2. A pool has the sessions of one relay (pool.go). A Session runs transactions and notes
 //     their results (session.go, history.go). A relay with a rate gives turns (rate.go).
-//  3. What the results say about the relay is kept in three places: the breaker passes over a
-//     relay that does not take mail (breaker.go), the guard tells refusals of recipients from
-//     refusals of us (guard.go), and rcptLimit knows how many recipients it takes
+//  3. Three places keep what the results show about the relay. The breaker passes over a relay
+//     that does not take mail (breaker.go). The guard separates refusals of recipients from
+//     refusals of us (guard.go). rcptLimit remembers how many recipients the relay takes
 //     (rcptlimit.go). The board shares faults among processes (board.go).
 //  4. Run probes relays without mail (probe.go).
 //
-// What a reply does to recipients, relay and socket is the table in package smtp.
+// The table in package smtp says what a reply does to recipients, relay and socket.
 package relay

@@ -14,7 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-// attempt sends an e-mail that the relays are told the name of; false if none takes it now.
+// attempt sends an e-mail whose id the relays know; false if none takes it now.
 func attempt(t *testing.T, rs *relay.Relays, env delivery.Envelope) (delivery.Outcome, bool) {
 	t.Helper()
 	s, err := rs.Session(t.Context(), delivery.Route{For: env.ID})

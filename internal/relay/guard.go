@@ -23,12 +23,12 @@ const (
 	// a recipient before the refusal is the recipient's own. One is not enough: a relay
 	// that is mended and breaks again looks the same.
 	guardAcceptances = 2
-	// guardTries and guardFor are how often and how long a recipient is asked again of
-	// whom nothing else is known, as where there is only one recipient at all.
+	// guardTries and guardFor are how often and how long a recipient is asked again where
+	// nothing else shows whose the refusal is. An e-mail to one recipient is such a case.
 	guardTries = 4
 	guardFor   = time.Hour
-	// guardPermanent is for how long, and over guardTries tries, a permanent refusal that names
-	// nobody has to last before it ends an e-mail: a relay with one dead node refuses at random.
+	// guardPermanent is for how long a permanent refusal that blames neither side has to last, over
+	// guardTries tries, before it ends an e-mail: a relay with one dead node refuses at random.
 	// A refusal in the words for clients without a login has to last over guardWordsTries.
 	guardPermanent  = 10 * time.Minute
 	guardWordsTries = 6
@@ -65,8 +65,8 @@ type guard struct {
 }
 
 // guardKey is a recipient of one e-mail; without an address, it is the e-mail; without an
-// e-mail, the address is a mailKey. What a relay said of an address in another e-mail, perhaps
-// in another outage, does not count.
+// e-mail, the address is a mailKey. A reply about the same address in another e-mail, perhaps in
+// another outage, does not count.
 type guardKey struct{ emailID, address string }
 
 // metFault is when an e-mail met a relay's fault, and at which MAIL command; nil if at another.

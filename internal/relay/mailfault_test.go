@@ -122,8 +122,8 @@ func (m *mailbag) send(t *testing.T, id string) (delivery.Outcome, bool) {
 	return s.Send(t.Context(), m.sends[id], bytes.Repeat([]byte("0123456789abcd\r\n"), (m.bytes[id]+15)/16), noMark).Outcomes[0], true
 }
 
-// TestASenderWhomTheRelayPutsOffHoldsBackNobody, in whatever words. That others' mail goes, twice
-// between refusals, shows that the refusals are the sender's.
+// TestASenderWhomTheRelayPutsOffHoldsBackNobody holds for any words. Mail of others that goes
+// twice between refusals shows that the refusals are about the sender.
 func TestASenderWhomTheRelayPutsOffHoldsBackNobody(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{

@@ -26,7 +26,7 @@ const (
 	askAfter = 10 * time.Second
 )
 
-// What counts for being fast.
+// Bounds for a relay that counts as fast.
 const (
 	recentExchanges = 50
 	recentWithin    = 15 * time.Minute
@@ -58,7 +58,7 @@ type pool struct {
 	broadcast chan struct{}
 
 	mu sync.Mutex
-	// idle are the sessions nobody uses, the one used last at the end.
+	// idle are the sessions that are not in use, the one used last at the end.
 	idle   []*Session
 	sweep  *time.Timer
 	closed bool
@@ -174,7 +174,7 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 func (p *pool) occupy(ctx context.Context, stream email.Stream) (vacate func(), err error) {
 	taken := []chan struct{}{p.slots}
 	if stream == email.StreamBroadcast {
-		// First, so that those who wait for one of these stand in nobody's way.
+		// First, so that mail that waits for one of these holds none of the others.
 		taken = []chan struct{}{p.broadcast, p.slots}
 	}
 	for i, ch := range taken {
@@ -302,7 +302,7 @@ func (p *pool) release(s *Session) {
 	vacate()
 }
 
-// sweepIdle retires idle sessions that nobody comes for.
+// sweepIdle retires idle sessions that no mail needs.
 func (p *pool) sweepIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -347,7 +347,7 @@ func (p *pool) finished(s *Session, took time.Duration, v smtp.RelayVerdict, las
 	}
 }
 
-// unanswered notes that the relay has a message and nobody could read what it said to it.
+// unanswered notes that the relay has a message whose reply could not be read.
 func (p *pool) unanswered(err error) {
 	p.unread.Add(1)
 	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", smtp.Printable(err.Error()))

@@ -28,8 +28,8 @@ func running(t *testing.T, rs *relay.Relays) {
 // patience is how long a test waits for what comes at once on a machine that is not busy.
 const patience = time.Minute
 
-// hasty is a clock on which five minutes pass each time it is read: a backoff is over
-// whenever somebody asks.
+// hasty is a clock on which five minutes pass each time it is read: each reader finds the
+// backoff over.
 func hasty() func() time.Time {
 	var mu sync.Mutex
 	now := time.Unix(1000, 0)

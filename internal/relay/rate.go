@@ -20,10 +20,10 @@ type Ledger interface {
 }
 
 const (
-	// turnPatience is how long a session is held for a turn that is near. What
-	// has to wait longer waits elsewhere, with a place in the queue.
+	// turnPatience is how long a session is held for a turn that is near. Mail that has to
+	// wait longer gives the session back and keeps its turn.
 	turnPatience = 2 * time.Second
-	// turnKept is how late somebody may come for their place.
+	// turnKept is how late mail may come for its turn.
 	turnKept = time.Minute
 	// lotSpan bounds the places that a process draws at once, and so the burst
 	// that can come of it.
@@ -90,8 +90,8 @@ func (m *meter) await(ctx context.Context, route delivery.Route) error {
 	}
 }
 
-// turn finds when the next transaction of whoever has that turn may begin. It is firm,
-// or, for broadcast mail, when to ask again.
+// turn finds when the next transaction of the mail with that turn may begin. A firm time is
+// reserved. Otherwise, for broadcast mail, it is when to ask again.
 func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, firm bool, err error) {
 	turn, l := route.Turn, m.transactional
 	broadcast := route.Stream == email.StreamBroadcast

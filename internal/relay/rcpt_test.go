@@ -32,8 +32,8 @@ func fits(t *testing.T, n int, answer string, stays ...bool) *smtptest.Peer {
 	}}).Start(t)
 }
 
-// deliver sends until nobody is open, and gives the number of transactions. The clock
-// moves by what the outcomes ask for.
+// deliver sends until no recipient is open, and returns the number of transactions. The clock
+// moves by the waits of the outcomes.
 func deliver(t *testing.T, rs *relay.Relays, c *clock, to ...string) (transactions int) {
 	t.Helper()
 	for len(to) > 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/postrider/postrider/internal/smtp"
 )
 
-// How long a relay's limit of recipients is believed. What it said in words holds
-// longer than what a closed connection let us guess.
+// How long a relay's limit of recipients is believed. A limit in the relay's words holds longer
+// than one that is guessed from a closed connection.
 const (
 	saidLimitFor    = time.Hour
 	guessedLimitFor = 10 * time.Minute

@@ -28,8 +28,8 @@ func closing(stays bool) string {
 	return smtptest.ThenDrop(closesAtRcpt)
 }
 
-// closesAfter is a relay that closes the connection at the RCPT behind the n-th since the
-// last line that begins with a word, whoever is named.
+// closesAfter is a relay that closes the connection at the RCPT behind the n-th. It counts from
+// the last line that begins with since.
 func closesAfter(t *testing.T, n *atomic.Int64, since string, stays bool) *smtptest.Peer {
 	var asked atomic.Int64
 	return (&smtptest.Peer{Stays: stays, Answer: func(line string) string {
@@ -54,7 +54,7 @@ func people(n int) []string {
 // never is a recipient at whom a relay closes the connection each time.
 const never = "never@z.test"
 
-// carried is what became of an e-mail that was sent until nobody was open.
+// carried is what became of an e-mail that was sent until no recipient was open.
 type carried struct {
 	// transactions are the recipients delivered in each.
 	transactions []int
@@ -64,9 +64,9 @@ type carried struct {
 	counted []string
 }
 
-// carry sends an e-mail as the service does: each recipient waits for the time that its
-// outcome asks for, 5 minutes where it leaves that to the schedule, and who has no answer
-// of its own is not counted. It ends when nobody is open but never@z.test.
+// carry sends an e-mail as the service does. Each recipient waits for the time that its outcome
+// asks for, 5 minutes where it leaves that to the schedule. A recipient without an answer of its
+// own is not counted. It ends when no recipient is open but never@z.test.
 func carry(t *testing.T, rs *relay.Relays, c *clock, id string, to ...string) carried {
 	t.Helper()
 	out := carried{within: map[string]int{}}
@@ -142,7 +142,7 @@ func TestARecipientAtWhomTheRelayClosesIsNoLimit(t *testing.T) {
 	}
 }
 
-// TestARelayThatClosesAfterSoManyRecipientsGetsThatMany, whoever they are.
+// TestARelayThatClosesAfterSoManyRecipientsGetsThatMany, in any order of recipients.
 func TestARelayThatClosesAfterSoManyRecipientsGetsThatMany(t *testing.T) {
 	t.Parallel()
 	for way, stays := range ways {

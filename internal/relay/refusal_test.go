@@ -20,8 +20,8 @@ import (
 // sayNothing are permanent refusals of MAIL that do not say of whom.
 var sayNothing = []string{"550 5.5.0 Service unavailable", "550 5.7.1 Command rejected", "554 5.7.1 Denied by policy", "550 Service unavailable", "550"}
 
-// TestAPermanentRefusalOfEverybodysMAILIsTheRelays, as of a Postfix whose milter is away and that
-// is told to reject then: nobody's mail ends, and the next relay gets it.
+// TestAPermanentRefusalOfEverybodysMAILIsTheRelays: a Postfix may be set to reject mail while its
+// milter is away. No mail ends, and the next relay gets it.
 func TestAPermanentRefusalOfEverybodysMAILIsTheRelays(t *testing.T) {
 	t.Parallel()
 	for _, answer := range sayNothing {

@@ -155,7 +155,7 @@ var relayOptions = map[string]func(*Relay, string) error{
 //	smtps://host
 //
 // smtp:// defaults to port 587 and tls=starttls, on a loopback host to
-// tls=opportunistic, where nobody stands in between; smtps:// to port 465 and
+// tls=opportunistic, because the connection stays on the machine; smtps:// to port 465 and
 // tls=implicit. Port 587 is for submission (RFC 6409): a server's own port 25 is
 // written out. Errors name the option, never the password.
 func Parse(raw string) (Relay, error) {

@@ -60,12 +60,12 @@ func New(relays []Relay, opts Options) *Relays {
 	return rs
 }
 
-// Session takes a session with the first relay for the route that answers. What
-// keeps one from answering (DNS, dial, TLS, greeting, EHLO, AUTH, its backoff)
-// leads on to the next. The error is an *delivery.RelayError with the time after
-// which it makes sense to try again, an *delivery.Throttled with the turn that a
-// relay with a rate gave us, or ctx's. A turn that is far off is no reason to go
-// to the next relay: it is there, and the rate is what somebody wanted.
+// Session takes a session with the first relay for the route that answers. A relay that fails
+// (DNS, dial, TLS, greeting, EHLO, AUTH) or is in its backoff is passed over for the next.
+//
+// The error is a *delivery.RelayError with the time after which to try again, a
+// *delivery.Throttled with a turn, or ctx's. A relay with a rate gives turns. One that is far
+// off is no reason to go to the next relay: the operator has set the rate on purpose.
 func (rs *Relays) Session(ctx context.Context, route delivery.Route) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
@@ -170,8 +170,8 @@ func (rs *Relays) Lot(route delivery.Route, within time.Duration) int {
 // works at the moment.
 func (rs *Relays) Serves(route delivery.Route) bool { return len(rs.takes(route)) > 0 }
 
-// Down says why no relay of the route would be tried now; nil if one would. It
-// dials nobody.
+// Down says why no relay of the route would be tried now; nil if one would. It opens no
+// connection.
 func (rs *Relays) Down(route delivery.Route) *delivery.RelayError {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
@@ -221,8 +221,8 @@ func (rs *Relays) Close() {
 	wg.Wait()
 }
 
-// Held tells of each relay, by name, how many recipients it has refused in a row whose
-// refusals are held back, because they may be meant for us.
+// Held is how many recipients each relay, by name, has refused in a row. Their refusals are held
+// back, because they may be meant for us.
 func (rs *Relays) Held() map[string]int {
 	held := make(map[string]int, len(rs.pools))
 	for _, p := range rs.pools {

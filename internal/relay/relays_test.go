@@ -193,8 +193,8 @@ func TestTheEarliestProbeCounts(t *testing.T) {
 	require.Equal(t, 6*time.Second, relay.RetryAfter)
 }
 
-// TestOneRecipientThatEndsConnectionsHoldsBackNobody: neither the others of its
-// e-mail nor anybody else's mail.
+// TestOneRecipientThatEndsConnectionsHoldsBackNobody: neither the others of its e-mail nor other
+// mail.
 func TestOneRecipientThatEndsConnectionsHoldsBackNobody(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{"421": "421 4.7.0 Try again later", "cut": smtptest.Drop, "nonsense": "???"} {

@@ -2,7 +2,7 @@ package relay_test
 
 import "github.com/postrider/postrider/internal/relaytest"
 
-// What these tests share with those of internal/smtp.
+// Helpers that these tests share with those of internal/smtp.
 const rendered = relaytest.Rendered
 
 var (

@@ -67,8 +67,8 @@ func (s *Session) withoutSTARTTLS() string {
 	return ""
 }
 
-// exposesPassword says why somebody else could read a password that is sent over this
-// connection; empty if nobody could, or the operator has asked for plain text in so many words.
+// exposesPassword says why a third party could read a password that is sent over this
+// connection. It is empty if none could, or if the operator chose plain text (tls=none).
 func (s *Session) exposesPassword() string {
 	switch {
 	case s.server.TLS == TLSNone || s.server.Loopback() || s.encrypted && s.unverified == nil:
@@ -126,7 +126,7 @@ func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) (err error) {
 // credentials are the password and what was made of it for a mechanism, in base64.
 type credentials []string
 
-// hideIn returns the error without them. What the error wraps can still be found.
+// hideIn returns the error without them. errors.Is and errors.As still find the wrapped errors.
 func (c credentials) hideIn(err error) error {
 	if err == nil {
 		return nil

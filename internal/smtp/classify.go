@@ -49,8 +49,8 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	if isRelayFault(at, accepts, r, words) {
 		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
 		if saysAccount.in(words) && class == 5 && (r.Enhanced == "5.4.5" || saysLongQuota.in(words)) {
-			// A day's or a month's quota. What a relay says for now, as of a rate a
-			// minute, follows its backoff.
+			// A day's or a month's quota. A limit for a shorter time, as a rate a minute,
+			// follows the relay's backoff.
 			o.RetryAfter = max(accountWait, o.RetryAfter)
 		}
 		return o, OfRelay
@@ -83,7 +83,7 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	return o, OfRecipient
 }
 
-// isRelayFault: the relay would not have anybody's mail, or not ours.
+// isRelayFault: the relay takes no mail at all now, or none of ours.
 func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
 	case at == StageSession, r.Code == 421 && at != StageFinal:
@@ -129,7 +129,7 @@ func isTemporary(r email.Reply) bool {
 }
 
 // namesSender: a refusal of MAIL says that it is about the return-path or the
-// sender's domain. Any other is about the server, which takes nobody's mail for now.
+// sender's domain. Any other is about the server, which takes no mail for now.
 //
 // A 4.3.x speaks of the server, and so does a reason that is about the service:
 // "<a@x.test>: Sender address rejected: Server configuration problem".
@@ -142,7 +142,7 @@ func namesSender(r email.Reply, words string) bool {
 
 // MayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
 // this size, alone: it closed the connection, or the reply is temporary and neither code nor
-// words say that it is about us. What is said of the server may be meant for one sender:
+// words say that it is about us. Words about the server may be meant for one sender:
 // Postfix says "Service unavailable" for a milter that puts one sender off.
 func MayBeOfOneSender(r email.Reply) bool {
 	words := plain(r.Text)
@@ -154,7 +154,7 @@ func MayBeOfOneSender(r email.Reply) bool {
 func isPermanent(r email.Reply) bool { return r.Code != 0 && !isTemporary(r) }
 
 // ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
-// size. What the relay says of itself is a reason to go to another relay.
+// size. A reply about the relay itself is a reason to go to another relay.
 func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
 	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
 	if isPermanent(r) {
@@ -171,9 +171,8 @@ func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
 }
 
 // saysNothing: a permanent refusal of MAIL that names neither the sender nor the client. It may
-// be meant for everybody: Postfix answers all with "550 5.5.0 Service unavailable" whose
-// milter is away, if it is told to reject then, and a milter that rejects says "5.7.1 Command
-// rejected".
+// be meant for everybody. A Postfix that is set to reject while its milter is away answers all
+// with "550 5.5.0 Service unavailable". A milter that rejects says "5.7.1 Command rejected".
 func saysNothing(r email.Reply) bool {
 	words := plain(r.Text)
 	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
@@ -223,8 +222,8 @@ func blamesClient(r email.Reply, words string) bool {
 	return (saysClient.in(words) || saysClientURL.in(pages(r.Text))) && !saysDomainList.in(words)
 }
 
-// isSenderRefused: the reply is about the return-path or the sender's domain. What a
-// relay says of SPF before it has seen the message is about these.
+// isSenderRefused: the reply is about the return-path or the sender's domain. A
+// reply about SPF before the message is about these.
 func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
 	case in(r.Enhanced, "5.1.7", "5.1.8", "4.1.7", "4.1.8"):
@@ -242,7 +241,7 @@ func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words s
 }
 
 // tooMany: the reply is about the number of recipients of a transaction (RFC 3463
-// X.5.3), whatever its code.
+// X.5.3). Servers say so with any code.
 func tooMany(r email.Reply) bool {
 	words := plain(r.Text)
 	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
@@ -299,10 +298,9 @@ func refusesCommand(at Stage, r email.Reply) bool {
 		!(why.speaksOf(saysFull) && why.speaksOf(saysMailbox))
 }
 
-// faultCounts says whether a relay's fault closes it for all mail at once:
-// without a connection, credentials or a sender nobody's mail goes there. Any
-// other may be one recipient's or one message's bad luck, a closed connection too:
-// if the relay is really gone, the next dial says so.
+// faultCounts says whether a relay's fault closes it for all mail at once: without a connection,
+// credentials or MAIL no mail goes there. Any other fault may be about one recipient or message.
+// So may a closed connection: if the relay is really gone, the next dial shows it.
 func faultCounts(at Stage, r email.Reply) bool {
 	return at == StageSession || at == StageMail || in(r.Enhanced, "5.7.8", "5.7.9") || slices.Contains([]int{530, 535, 538}, r.Code)
 }

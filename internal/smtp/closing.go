@@ -28,8 +28,8 @@ func (x *exchange) order() (recipients []int, alone int) {
 	return append(first, last...), len(last)
 }
 
-// connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was named. It may
-// be the reason, or the relay does so to everybody: the history knows.
+// connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was
+// named. That recipient may be the reason, or the relay does so to everybody: the history knows.
 func (x *exchange) connectionLostAtRcpt(i int, err error) {
 	if x.ctx.Err() != nil {
 		x.abortOurs("RCPT TO", context.Cause(x.ctx))
@@ -91,8 +91,8 @@ func (x *exchange) closedAt(i int, said421 bool) (wait time.Duration, cause Clos
 	return wait, cause
 }
 
-// clearOfLimit takes a closed connection off the i-th recipient, which is decided, where others were
-// accepted before it and a limit of the relay's is the cause.
+// clearOfLimit corrects the outcome of the i-th recipient, at which the connection was closed. Where
+// others were accepted before it, and a limit of the relay is the cause, it only did not fit.
 func (x *exchange) clearOfLimit(i int, cause CloseCause, wait time.Duration) {
 	o := x.out.Outcomes[i]
 	if cause == CauseUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
@@ -110,8 +110,8 @@ func oneTooMany(rep email.Reply, wait time.Duration) delivery.Outcome {
 	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: rep}
 }
 
-// spare decides those who have no answer of their own because the connection ended at
-// closer's.
+// deferRest decides the recipients that have no reply of their own because the connection ended
+// at closer's.
 func (x *exchange) deferRest(closer int, why email.Reply, wait time.Duration) {
 	x.closer = closer
 	for i := range x.env.Recipients {

@@ -10,9 +10,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Dial opens a session: it connects, encrypts, greets and authenticates. What it does not
-// finish within Timeouts.Connect, and the server's Greeting, is cut off. ReplyOf gives the
-// reply of an error that is one.
+// Dial opens a session: it connects, encrypts, greets and authenticates. It gives up after
+// Timeouts.Connect plus the server's Greeting. ReplyOf gives the reply of an error that is one.
 func Dial(parent context.Context, server Server, timeouts Timeouts) (*Session, error) {
 	timeouts = timeouts.orDefaults()
 	limit := timeouts.Connect + server.Greeting // a time of its own, which the server's options ask for
@@ -78,7 +77,7 @@ func (s *Session) reach(ctx context.Context) error {
 	s.mu.Lock()
 	s.conn = conn
 	s.mu.Unlock()
-	return ctx.Err() // cut by whoever ended ctx before there was a socket to cut
+	return ctx.Err() // ctx ended before there was a socket to close
 }
 
 // answerError is an answer of the relay that ends the opening of a session.

@@ -236,7 +236,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Opportunistic TLS takes any certificate, so whoever stands in between reads what is sent.
+// Opportunistic TLS takes any certificate, so an attacker on the way reads what is sent.
 func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
 	t.Parallel()
 	foreign, _ := smtptest.Certificate(t, "localhost")
@@ -247,7 +247,7 @@ func TestNoPasswordGoesToAnUnverifiedServer(t *testing.T) {
 	require.ErrorContains(t, err, "without TLS to a verified server")
 	require.ErrorContains(t, err, "tls_ca=")
 	require.NotContains(t, strings.Join(p.Lines(), " "), "AUTH")
-	// On this machine nobody stands in between.
+	// A connection on this machine has no attacker on the way.
 	send(t, relays(t, relay.Options{}, "smtp://user:secret@127.0.0.1:"+port+"?tls=opportunistic"), envelope("b@y.test"), noMark)
 	require.Len(t, p.Messages(), 1)
 }

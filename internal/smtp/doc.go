@@ -6,11 +6,11 @@
 //     are go-mail's. The conversation is ours: go-mail reads replies of any length, takes
 //     keywords in upper case only and a reply's last line only with a text.
 //  2. Send runs one transaction (exchange.go): MAIL (prepare.go), RCPT for each recipient
-//     (rcpt.go, closing.go), DATA to those accepted. Where the server offers PIPELINING, MAIL
-//     and RCPT go in groups (pipelining.go). DATA always waits for the replies to all RCPT. go-mail's own Send gives up on a message
-//     when one RCPT is refused, and does not tell which. Its data writer ends a message that
-//     broke off in the middle with a dot, at the next command. So the commands are ours, over
-//     the connection's textproto, and the dot is a command like any other.
+//     (rcpt.go, closing.go), DATA for those accepted. Where the server offers PIPELINING, MAIL
+//     and RCPT go in groups (pipelining.go). DATA always waits for the replies to all RCPT.
+//     The commands are ours, over the connection's textproto, and the dot is a command like
+//     any other: go-mail's own Send gives up on a message when one RCPT is refused, and does
+//     not say which. Its data writer ends a message that broke off with a dot.
 //  3. classify judges every refusal, in one table (classify.go, words.go). Stage, Attribution
 //     and RelayVerdict are the words for its judgements (verdict.go).
 //  4. Result says what became of each recipient and what the transaction shows about the
@@ -21,7 +21,7 @@
 // written only after the caller has noted that it will be. After any error past 354 the
 // socket is closed without QUIT, so that a server never takes half a message for a whole one.
 //
-// # What an event does
+// # Replies and what follows from them
 //
 // The table holds with PIPELINING and without. With it, recipients named in the same group may
 // have been named although the event ends the naming. Those that the server accepts get the
@@ -36,20 +36,20 @@
 //
 //	MAIL: about the sender       all: failed, or deferred at 4xx          None             RSET
 //	MAIL: the relay's (4xx,      all: deferred, uncounted, a relay's      Down             RSET;
-//	530, 503, 5xx that names     fault                                                     421: closed
-//	nobody)
+//	530, 503, 5xx that blames    fault                                                     421: closed
+//	neither side)
 //	the same, and History says   all: deferred or failed, counted         None             the same
 //	that it takes other mail
 //	MAIL: closed, or no reply    all: deferred, uncounted, a relay's      Down             closed; a rested
 //	                             fault                                                     session is dialled
 //	                                                                                       again first, once
-//	MAIL: 501, 504, 555 about    nobody                                   None             MAIL again without
+//	MAIL: 501, 504, 555 about    none                                     None             MAIL again without
 //	parameters                                                                             them
 //
 //	RCPT: 2xx                    accepted: it gets the message            None             goes on
 //	RCPT: about the recipient    it: bounced or deferred                  None             goes on
 //	the same, perhaps about us,  it: as History rules; held back it is    Refused; Down    RSET
-//	and nobody was accepted      uncounted                                for a pattern
+//	and none was accepted        uncounted                                for a pattern
 //	RCPT: too many (x.5.3)       it and those not named: deferred,        None             DATA
 //	                             uncounted, 1 s
 //	RCPT: our account's quota    it: deferred, uncounted, 30 min or more  Refused          goes on
@@ -60,12 +60,12 @@
 //	                             uncounted. Those accepted: the message   if DATA goes     accepted; then
 //	                             if the connection lives, else deferred,  well             closed
 //	                             uncounted
-//	RCPT: 421 at the first of a  nobody                                   None             dialled again, once
+//	RCPT: 421 at the first of a  none                                     None             dialled again, once
 //	connection used before
 //	RCPT: 521                    it: bounced. The others: as for 421      as for 421       as for 421
-//	MAIL in a group: closed, or  nobody                                   None             dialled again, once,
+//	MAIL in a group: closed, or  none                                     None             dialled again, once,
 //	not a reply                                                                            without PIPELINING
-//	RCPT in a group: closed, no  nobody                                   None             dialled again, once,
+//	RCPT in a group: closed, no  none                                     None             dialled again, once,
 //	or not a reply, 500, 502,                                                              without PIPELINING
 //	503
 //	RCPT: 500, 502, 503          it: deferred. The others: deferred,      Refused          closed
@@ -77,8 +77,8 @@
 //
 //	DATA, message: refused       those accepted: as classify says         None, or as for  RSET;
 //	                                                                      RCPT             421: closed
-//	DATA: 2xx                    all, whatever was said to RCPT:          Refused          closed
-//	                             deferred, uncounted
+//	DATA: 2xx                    all, with any reply to RCPT: deferred,   Refused          closed
+//	                             uncounted
 //	DATA, message: closed, or    all: deferred, uncounted, 1 min          Refused; Down    closed
 //	no reply                                                              if it was silent
 //

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// writeStuffed writes a message with CRLF line ends, doubling the dot that
-// begins a line (RFC 5321 section 4.5.2), up to but without the final dot. A
-// last line without an end gets one: the dot needs a line of its own.
+// writeStuffed writes a message with CRLF line ends, without the final dot. It doubles a dot that
+// begins a line (RFC 5321 section 4.5.2). A last line without an end gets one: the final dot
+// needs a line of its own.
 func writeStuffed(w io.Writer, message []byte) error {
 	s := stickyWriter{w: w}
 	if bytes.HasPrefix(message, []byte(".")) {
@@ -47,8 +47,8 @@ func (s *stickyWriter) write(b []byte) {
 // blockBytes is how much of a message has to get through within one DataBlock.
 const blockBytes = 64 << 10
 
-// blockWriter gives every block of a message a time of its own (RFC 5321 section
-// 4.5.3.2.5), so that a large one may go over a slow line.
+// blockWriter gives every block of a message a time limit of its own (RFC 5321 section 4.5.3.2.5).
+// So a large message may go over a slow line.
 type blockWriter struct {
 	w    io.Writer
 	conn net.Conn

@@ -36,7 +36,7 @@ type exchange struct {
 
 	out     Result
 	verdict RelayVerdict
-	// accepted are the indexes of the recipients the dot will stand for.
+	// accepted are the indexes of the recipients that get the message.
 	accepted []int
 	decided  []bool
 	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
@@ -46,8 +46,8 @@ type exchange struct {
 	// failed are the indexes of recipients at whom the relay had a fault that may be
 	// theirs alone.
 	failed []int
-	// closing is the 421 to RCPT after which DATA is tried all the same, and
-	// closingWait how long those wait who get nothing because of it.
+	// closing is the 421 or 521 to RCPT after which DATA is tried all the same. closingWait is
+	// how long recipients wait that do not get the message because of it.
 	closing     email.Reply
 	closingWait time.Duration
 	// closer is the recipient at whose RCPT the relay closed the connection. spared are the
@@ -213,8 +213,8 @@ func (x *exchange) rcpt() bool {
 			return false
 		}
 		if full := o.Uncounted && who == OfRecipient; full {
-			// The rest does not fit either, and asking would count as errors. Where
-			// nobody fitted, the next transaction would fare no better.
+			// The rest does not fit either, and asking would count as errors. Where no
+			// recipient fitted, the next transaction would fare no better.
 			if n := len(x.accepted); n > 0 {
 				x.limitSaid(rep, n)
 				x.decide(i, oneTooMany(rep, o.RetryAfter))
@@ -303,7 +303,7 @@ func (x *exchange) body(message []byte) bool {
 		return true
 	}
 	st.Error = err.Error()
-	defer x.closeHard() // whatever it says, half a message stands on this socket
+	defer x.closeHard() // half a message has been sent, so no reply makes it usable again
 	if x.ctx.Err() == nil && x.conn.SetReadDeadline(time.Now().Add(earlyAnswer)) == nil {
 		if code, text, rerr := readReply(x.text.R); rerr == nil && refusal(code) {
 			st.Reply = reply(code, text)
@@ -336,7 +336,7 @@ func (x *exchange) ifSilent() []delivery.Outcome {
 	return out
 }
 
-// dot hands the message over and waits for the answer, whatever else happens.
+// dot hands the message over and waits for the reply. The end of ctx does not interrupt it.
 func (x *exchange) dot() {
 	silent := x.ifSilent()
 	code, text, err := x.step(x.timeouts.Final, ".")

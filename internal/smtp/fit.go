@@ -52,8 +52,8 @@ func (s *Session) Fits(env delivery.Envelope, message []byte, refuses Limits) Fi
 	return FitsSome
 }
 
-// needsUTF8 reports whether a message can be sent with SMTPUTF8 only (RFC 6531),
-// whoever its recipients are.
+// needsUTF8 reports whether a message can be sent with SMTPUTF8 only (RFC 6531), even to
+// recipients whose addresses are ASCII.
 func needsUTF8(from string, message []byte) bool {
 	header, _, _ := bytes.Cut(message, []byte("\r\n\r\n"))
 	return !plaintext.ASCII(from) || !plaintext.ASCII(header)

@@ -22,8 +22,8 @@ type History interface {
 	// Accepted notes that the server accepted recipient i.
 	Accepted(i int)
 	// OwnFault notes a fault of the server at MAIL, at the RCPT of recipient i, or at the
-	// message, and reports whether it is the mail's own: the server takes other mail. A fault
-	// that would end the mail (permanent) has to last, besides. i is used at StageRcpt only.
+	// message. It reports whether the fault is the mail's own: the server takes other mail. A
+	// fault that would end the mail (permanent) also has to last. i is used at StageRcpt only.
 	OwnFault(at Stage, i int, permanent bool) bool
 	// Refused decides what a refusal of recipient i means that may be about us. It is asked
 	// where the transaction has no accepted recipient.

@@ -106,7 +106,7 @@ func TestAuthInEveryForm(t *testing.T) {
 	}
 }
 
-// What keeps a session from opening is the relay's, and its error says what was there.
+// A session that does not open is the relay's fault, and its error says what happened.
 func TestASessionThatDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -202,8 +202,8 @@ func TestASilentServerMayExpectTLS(t *testing.T) {
 	require.ErrorContains(t, err, "does the server expect TLS at once?")
 }
 
-// A relay that waits for TLS is told from one that is slow, within seconds, whether its
-// certificate is good or not.
+// A relay that waits for TLS is distinguished from a slow one within seconds, with a good
+// certificate and a bad one.
 func TestAServerThatExpectsTLSIsFoundOut(t *testing.T) {
 	t.Parallel()
 	server, _ := smtptest.Certificate(t, "127.0.0.1")
@@ -269,7 +269,7 @@ func TestASlowGreetingIsWaitedFor(t *testing.T) {
 	require.NoError(t, <-failed)
 }
 
-// Replies that stand behind the answer to STARTTLS, in the clear, are somebody else's
+// Replies that follow the answer to STARTTLS in the clear may come from an attacker
 // (CVE-2011-0411).
 func TestWhatFollowsSTARTTLSInTheClearIsDropped(t *testing.T) {
 	t.Parallel()

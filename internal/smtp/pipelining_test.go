@@ -301,7 +301,7 @@ func TestAConnectionClosedBehindRefusedParametersIsReplaced(t *testing.T) {
 }
 
 // TestRepliesBeforeAResetCount: a server that closes with commands unread resets the connection.
-// What it answered before is read all the same.
+// Its replies before that are read all the same.
 func TestRepliesBeforeAResetCount(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

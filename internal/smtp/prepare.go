@@ -12,7 +12,7 @@ import (
 )
 
 // prepare decides what this relay cannot take and gives MAIL's parameters (RFC
-// 1870, 6152, 6531, 3461). It reports whether anybody is left to send to.
+// 1870, 6152, 6531, 3461). It reports whether a recipient is left.
 func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 	if at := bareLineEnd(message); at >= 0 {
 		x.decideRest(unsendable(email.DetailUnsendable, "the message has a line end that is not CRLF at byte %d", at))
@@ -122,7 +122,7 @@ func (x *exchange) forgo(parameters, text string) bool {
 		}
 	}
 	if utf8 := strings.Contains(parameters, " SMTPUTF8"); utf8 && (slices.Contains(words, "SMTPUTF8") || len(said) == 0) {
-		// Who needs it is not sent to; the others are.
+		// The recipients that need it get nothing; the others do.
 		named = append(named, "SMTPUTF8")
 		x.out.Refuses.UTF8 = true
 		if x.others.MayTakeIt {

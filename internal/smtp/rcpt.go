@@ -96,8 +96,8 @@ func (x *exchange) settleFaults() {
 	}
 }
 
-// settleDoubts lets refusals stand that the relay cannot have meant for us, because it
-// accepted others in this transaction, and asks the history about the rest.
+// settleDoubts decides the refusals that may be meant for us. They stand where the relay accepted
+// others in this transaction. Otherwise it asks the history.
 func (x *exchange) settleDoubts() {
 	x.settleFaults()
 	if len(x.accepted) > 0 {

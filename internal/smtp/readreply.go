@@ -24,9 +24,9 @@ var (
 // readReply reads a reply of one or more lines (RFC 5321 section 4.2.1). One that
 // breaks off before its line's end is none: a 250 that may go on is not an answer.
 //
-// With errReplyTooLong, and with errReplyEndless where a reply breaks off that is longer
-// than a line may be, the code is that of the first line, if it has one, and text is what
-// was read. The rest of the reply is still to come.
+// errReplyTooLong is for more than maxReply bytes. errReplyEndless is for a reply that breaks off
+// after more bytes than a line may have. With both, code is that of the first line, or 0, and text
+// is what was read. The rest of the reply is still to come.
 func readReply(r *bufio.Reader) (code int, text string, err error) {
 	var lines []string
 	for left := maxReply; ; {

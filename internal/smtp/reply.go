@@ -25,8 +25,8 @@ var enhancedCode = regexp.MustCompile(`^([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)`)
 var markedCode = regexp.MustCompile(`#([45]\.\d{1,3}\.\d{1,3})\b`)
 
 // reply splits a reply into code, enhanced code and text: a code on every line
-// of a long answer is dropped from each. The text is valid UTF-8 on one line,
-// whatever the server sent.
+// of a long answer is dropped from each. The text is valid UTF-8 on one line
+// for any bytes.
 func reply(code int, text string) email.Reply {
 	r := email.Reply{Code: code}
 	var parts []string
@@ -50,8 +50,8 @@ func reply(code int, text string) email.Reply {
 }
 
 // Printable makes text fit for a database, a log and a screen: valid UTF-8 on one line.
-// White space becomes a space. What is not seen and changes how the rest is read is
-// escaped: control characters (\x1b), marks of direction and zero width (\u202e).
+// White space becomes a space. Invisible characters that change how the rest is read are escaped:
+// control characters (\x1b), marks of direction and zero width (\u202e).
 func Printable(s string) string {
 	var b strings.Builder
 	for _, c := range strings.ToValidUTF8(s, "\uFFFD") {

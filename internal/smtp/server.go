@@ -22,8 +22,8 @@ type TLSMode string
 const (
 	// TLSNone sends in the clear; credentials too, if there are any.
 	TLSNone TLSMode = "none"
-	// TLSOpportunistic encrypts where the server offers STARTTLS, whatever its certificate
-	// (RFC 7435). It hides mail from who reads along, not from who stands in between.
+	// TLSOpportunistic encrypts where the server offers STARTTLS, with any certificate (RFC
+	// 7435). It protects from an eavesdropper, not from an attacker that changes the traffic.
 	TLSOpportunistic TLSMode = "opportunistic"
 	// TLSVerify encrypts where the server offers STARTTLS and refuses a certificate that
 	// cannot be verified. Where STARTTLS is not offered it sends in the clear.
@@ -86,7 +86,7 @@ func (s Server) Loopback() bool {
 	return s.Host == "localhost" || (err == nil && ip.IsLoopback())
 }
 
-// Password prints as [redacted], whatever prints it.
+// Password prints as [redacted] in every format.
 type Password string
 
 const redacted = "[redacted]"

@@ -60,7 +60,7 @@ func (s *Session) cutSocket() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		// Whatever the close says, the socket is gone.
+		// With an error too, the socket is gone.
 		_ = s.conn.Close()
 	}
 }
@@ -103,7 +103,7 @@ const maxLeft = 16 << 20
 // leave says goodbye in the middle of a reply. Its rest is read, up to a limit: a server
 // that cannot write all of it could take back what it said.
 func (s *Session) leave() {
-	// Whatever comes of this, the connection is closed.
+	// With an error too, the connection is closed below.
 	if s.limit(s.timeouts.Reset) == nil && s.text.PrintfLine("QUIT") == nil {
 		_, _ = io.CopyN(io.Discard, s.text.R, maxLeft)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // sessionLog keeps what was said before the first MAIL of a session: connecting, EHLO,
-// STARTTLS, AUTH. Of credentials it is told only that there were some.
+// STARTTLS, AUTH. Of credentials it has only that there were some.
 type sessionLog struct {
 	steps []email.Step
 	began time.Time

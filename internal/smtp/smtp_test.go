@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-// What these tests share with those of internal/relay.
+// Helpers that these tests share with those of internal/relay.
 const rendered = relaytest.Rendered
 
 var (

@@ -34,12 +34,12 @@ func (s *Session) startTLS(ctx context.Context) error {
 	if err := s.encrypt(ctx); err != nil {
 		return err
 	}
-	// What the server offered in the clear may have been somebody else's.
+	// An attacker may have changed the offer that came in the clear.
 	return s.hello()
 }
 
-// encrypt makes the TLS handshake. What had been read of the socket in the clear, behind
-// the answer to STARTTLS, is dropped.
+// encrypt makes the TLS handshake. Bytes that had been read in the clear, behind the answer to
+// STARTTLS, are dropped.
 func (s *Session) encrypt(ctx context.Context) error {
 	s.log.await("the TLS handshake")
 	conn := tls.Client(s.conn, s.tlsConfig())

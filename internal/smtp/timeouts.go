@@ -8,9 +8,9 @@ type Timeouts struct {
 	// Connect covers TCP, greeting, EHLO, STARTTLS and AUTH together. Defaults to 1 min,
 	// to which a relay's greeting_timeout is added.
 	Connect time.Duration
-	// Greeting is for the first reply. Defaults to 20 s: RFC 5321 section 4.5.3.2.1 allows
-	// 5 min, but a relay that is silent for longer is misconfigured more often than slow,
-	// and mail waits for it without a reason. The relay's option greeting_timeout replaces it.
+	// Greeting is for the first reply. Defaults to 20 s, where RFC 5321 section 4.5.3.2.1 allows
+	// 5 min. A relay that is silent for longer is misconfigured more often than slow, and mail
+	// would wait for it without a reason. The relay's option greeting_timeout replaces it.
 	Greeting time.Duration
 	// Silence is how long the first reply may take before a second connection tries TLS.
 	// Defaults to 3 s.

@@ -58,7 +58,7 @@ func (s *Session) speaksTLS(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	defer func() { _ = conn.Close() }() // it has told what it was for
+	defer func() { _ = conn.Close() }() // the handshake has shown what was asked
 	err = tls.Client(conn, &tls.Config{ServerName: s.server.Host, RootCAs: s.server.RootCAs, MinVersion: tls.VersionTLS12}).HandshakeContext(ctx)
 	if err == nil {
 		return true

@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-// A reply that nobody asked for would be taken for the answer to the next command, and
-// every verdict for the next recipient's.
+// A reply that no command asked for would be taken for the answer to the next command, and every
+// verdict for the next recipient's.
 func TestARestingSessionWithAnUnaskedReplyIsNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	server, trust := trusted(t)

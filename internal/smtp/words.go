@@ -15,7 +15,7 @@ func (t topic) in(text string) bool { return t.re.MatchString(text) }
 // phrases makes a topic of regular expressions for lower-case text.
 func phrases(list ...string) topic { return topic{regexp.MustCompile(strings.Join(list, "|"))} }
 
-// What servers write into replies, collected from the sources that
+// Topics of replies, by the phrases that servers write, collected from the sources that
 // testdata/replies.tsv names. Phrases have two words or more where one word may be
 // part of a name. The order in which classify asks for them matters.
 var (
@@ -119,7 +119,7 @@ var (
 	saysContent = phrases(
 		`\b(spam|spammy|junk ?mail|unsolicited|virus|malware|phish\S*|bulk mail|unwanted mail|suspicious|malicious)\b`, `\b(content|attachment|body|subject|header)s?\b`, `\bclassified as\b`, `\bfilter(ed|s|ing)?\b`, `message (was |has been |is )?(rejected|refused|blocked|denied|not accepted|looks|scored)`, `security (issue|problem|threat)`,
 	)
-	// saysPolicy: somebody does not want this, for a reason that is not said.
+	// saysPolicy: a rule of the server or the recipient forbids this, and the reason is not said.
 	saysPolicy = phrases(
 		`administrative(ly)? prohibit`, `\bpolic(y|ies)\b`, `\b(prohibited|forbidden|banned|restricted|unwelcome|unauthori[sz]ed)\b`, `\b(access|permission|delivery|mail|service|connection|transaction) (is |was )?(denied|refused|rejected|blocked)`, `\bdenied\b|\bblocked\b|\brejected\b|\brefused\b`,
 		`\bnot (allowed|permitted|authori[sz]ed|accepted|acceptable|wanted|welcome)\b`, `\babuse\b|\bgo away\b`, `\bgr[ea]y-?list`, `\b(try|retry) (again )?later|temporar(y|ily)`, `\brate limit`, `\bverif(y|ied|ication)\b`,
@@ -129,7 +129,7 @@ var (
 	// saysAccess: Postfix's words for its access tables. They mean one recipient, or
 	// everybody who has not logged in.
 	saysAccess = phrases(`\brecipient address rejected: access denied`, `\brecipient address rejected: (permission|service) (denied|unavailable)`)
-	// saysByRecipient: one recipient's own wish, whatever the code.
+	// saysByRecipient: one recipient's own wish, with any code.
 	saysByRecipient = phrases(`\b(blocked|black-?listed|rejected|denied|refused|listed|disabled|prohibited) by (the |this )?(recipient|user|addressee)\b`, `\bresolver\.rst\b`, `\brecipient (does not|doesn't|has|is not|only|wants)\b`, `\bsendernotauthenticatedfor`)
 	// saysTooMany: the transaction has no room for another recipient.
 	saysTooMany = phrases(
