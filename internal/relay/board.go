@@ -52,9 +52,9 @@ var everywhere = []int{432, 454, wantsLogin, 534, 535, 538}
 // wantsLogin is the one of these that a relay gives to commands after the greeting as well.
 const wantsLogin = 530
 
-// ofLogin reports whether a fault is that the relay does not take our credentials. A process
+// isLoginFault reports whether a fault is that the relay does not take our credentials. A process
 // that has signed in knows that it does.
-func ofLogin(st delivery.RelayState) bool {
+func isLoginFault(st delivery.RelayState) bool {
 	return st.Mail == nil && st.Reply.Code != wantsLogin && slices.Contains(everywhere, st.Reply.Code)
 }
 
@@ -76,7 +76,7 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *deliver
 	if granted {
 		return true, nil
 	}
-	p.breaker.abstain()
+	p.breaker.releaseProbe()
 	if st.Failures > 0 {
 		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // another process is probing it
 	}
@@ -91,15 +91,15 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *deliver
 func (p *pool) adopt(st delivery.RelayState) (changed bool) {
 	now := p.opts.Now()
 	if st.Failures > 0 && st.Mail != nil {
-		p.guard.met(now, "", st.Mail)
+		p.guard.noteFault(now, "", st.Mail)
 	}
 	return p.breaker.adopt(now, p.relay.Identity(), st)
 }
 
-// abstain ends a probe that found nothing out.
-func (p *pool) abstain() {
+// releaseProbe ends a probe that found nothing out.
+func (p *pool) releaseProbe() {
 	shared := p.breaker.isShared()
-	p.breaker.abstain()
+	p.breaker.releaseProbe()
 	if p.opts.Board == nil || !shared {
 		return
 	}
@@ -111,7 +111,7 @@ func (p *pool) abstain() {
 }
 
 // failed notes that the relay does not work. It answers how long it is left alone.
-func (p *pool) failed(e *delivery.RelayError, how broken) time.Duration {
+func (p *pool) failed(e *delivery.RelayError, how failure) time.Duration {
 	p.tried.Store(true)
 	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
 		// That the relay cannot be reached now does not say that it takes MAIL again.
@@ -126,7 +126,7 @@ func (p *pool) failed(e *delivery.RelayError, how broken) time.Duration {
 
 // report tells the other processes of a failure. It answers how long all of them leave
 // the relay alone; 0 where that is this process's own matter.
-func (p *pool) report(e *delivery.RelayError, how broken) time.Duration {
+func (p *pool) report(e *delivery.RelayError, how failure) time.Duration {
 	if p.opts.Board == nil {
 		return 0
 	}
@@ -203,7 +203,7 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	// A process that has just started may have better credentials: it finds out at once, or
 	// has done so already.
 	first := !p.synced.Swap(true) && (answered || !p.tried.Load())
-	if st.Failures > 0 && answered && (!st.Shared || first && ofLogin(st)) {
+	if st.Failures > 0 && answered && (!st.Shared || first && isLoginFault(st)) {
 		p.recovered() // the process that met the fault may be gone
 		return
 	}
@@ -214,7 +214,7 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 		return
 	}
 	if first {
-		p.breaker.own()
+		p.breaker.keepLocal()
 	}
 	if st.Failures == 0 {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name, "told", true)

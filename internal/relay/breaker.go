@@ -64,8 +64,8 @@ type breaker struct {
 	last  delivery.RelayError
 }
 
-// broken describes a failure.
-type broken struct {
+// failure says in what way a relay failed.
+type failure struct {
 	// inTransaction: a connection alone does not show that the relay works again.
 	inTransaction bool
 	// mail is the refused MAIL command; nil if it was not MAIL.
@@ -123,8 +123,8 @@ func (b *breaker) admit(now time.Time, fresh bool) (probe bool, down *delivery.R
 	return b.probing, nil
 }
 
-// abstain ends a probe that found nothing out.
-func (b *breaker) abstain() {
+// releaseProbe ends a probe that found nothing out.
+func (b *breaker) releaseProbe() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
@@ -161,7 +161,7 @@ func (b *breaker) succeeded() bool {
 
 // refused notes a refusal that may be about one mail only. It reports whether the relay is
 // down for it, and how long it is left alone.
-func (b *breaker) refused(now time.Time, e *delivery.RelayError, how broken) (wait time.Duration, down bool) {
+func (b *breaker) refused(now time.Time, e *delivery.RelayError, how failure) (wait time.Duration, down bool) {
 	b.mu.Lock()
 	b.refusals++
 	few := b.refusals < refusalsInARow && b.failures == 0
@@ -175,7 +175,7 @@ func (b *breaker) refused(now time.Time, e *delivery.RelayError, how broken) (wa
 // failed notes that the relay cannot be reached, or does not take mail. Transactions that were
 // under way when it failed count as one failure: first is false for the later ones, which other
 // processes need not know of.
-func (b *breaker) failed(now time.Time, e *delivery.RelayError, how broken) (wait time.Duration, first bool) {
+func (b *breaker) failed(now time.Time, e *delivery.RelayError, how failure) (wait time.Duration, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = *e
@@ -236,15 +236,15 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState
 	if changed {
 		b.since = now
 	}
-	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !ofLogin(st), st.Mail, true
+	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !isLoginFault(st), st.Mail, true
 	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
 	return changed
 }
 
-// own makes a fault this process's own: it probes without asking the others.
-func (b *breaker) own() {
+// keepLocal makes a fault this process's own: it probes without asking the others.
+func (b *breaker) keepLocal() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.shared = false

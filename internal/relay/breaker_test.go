@@ -21,7 +21,7 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
 		probe, e := b.admit(now, false)
 		require.Nil(t, e)
-		wait, _ := b.failed(now, fails(), broken{probe: probe})
+		wait, _ := b.failed(now, fails(), failure{probe: probe})
 		require.Equal(t, want*time.Second, wait)
 		e = b.down(now.Add(want*time.Second-time.Nanosecond), false)
 		require.NotNil(t, e)
@@ -35,7 +35,7 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 	require.Nil(t, e)
 	require.True(t, b.succeeded())
 	require.True(t, b.up())
-	wait, first := b.failed(now, fails(), broken{})
+	wait, first := b.failed(now, fails(), failure{})
 	require.True(t, first)
 	require.Equal(t, firstBackoff, wait, "it begins anew")
 }
@@ -43,7 +43,7 @@ func TestTheBackoffDoublesUpToFiveMinutes(t *testing.T) {
 func TestOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	b.failed(now, fails(), broken{})
+	b.failed(now, fails(), failure{})
 	now = now.Add(firstBackoff)
 	probe, e := b.admit(now, false)
 	require.True(t, probe)
@@ -51,7 +51,7 @@ func TestOneProbeAtATime(t *testing.T) {
 	_, e = b.admit(now, false)
 	require.NotNil(t, e)
 	require.Equal(t, firstBackoff, e.RetryAfter)
-	b.abstain()
+	b.releaseProbe()
 	probe, e = b.admit(now, false)
 	require.True(t, probe)
 	require.Nil(t, e)
@@ -61,7 +61,7 @@ func TestManyThatBreakOffAtOnceCountAsOne(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
 	for range 8 {
-		wait, _ := b.failed(now, fails(), broken{inTransaction: true})
+		wait, _ := b.failed(now, fails(), failure{inTransaction: true})
 		require.Equal(t, firstBackoff, wait)
 	}
 	require.Nil(t, b.down(now.Add(firstBackoff), false))
@@ -70,11 +70,11 @@ func TestManyThatBreakOffAtOnceCountAsOne(t *testing.T) {
 func TestAConnectionHealsOnlyWhatAConnectionBroke(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	b.failed(now, fails(), broken{inTransaction: true})
+	b.failed(now, fails(), failure{inTransaction: true})
 	require.False(t, b.connected())
 	require.False(t, b.up())
 	require.True(t, b.succeeded())
-	b.failed(now, fails(), broken{})
+	b.failed(now, fails(), failure{})
 	require.True(t, b.connected())
 	require.True(t, b.up())
 }
@@ -82,26 +82,26 @@ func TestAConnectionHealsOnlyWhatAConnectionBroke(t *testing.T) {
 func TestOneRefusedMailDoesNotCloseARelay(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	refused := func(how broken) bool {
+	refused := func(how failure) bool {
 		how.perhaps, how.inTransaction = true, true
 		_, down := b.refused(now, fails(), how)
 		return down
 	}
 	for range 10 {
-		require.False(t, refused(broken{}))
-		require.False(t, refused(broken{}))
+		require.False(t, refused(failure{}))
+		require.False(t, refused(failure{}))
 		b.succeeded()
 	}
 	require.True(t, b.up())
-	refused(broken{})
-	refused(broken{})
-	require.True(t, refused(broken{}), "the third in a row does")
+	refused(failure{})
+	refused(failure{})
+	require.True(t, refused(failure{}), "the third in a row does")
 	require.Equal(t, firstBackoff, b.down(now, false).RetryAfter)
 	now = now.Add(firstBackoff)
 	probe, e := b.admit(now, false)
 	require.True(t, probe)
 	require.Nil(t, e)
-	require.True(t, refused(broken{probe: true}))
+	require.True(t, refused(failure{probe: true}))
 	require.Equal(t, 2*firstBackoff, b.down(now, false).RetryAfter)
 }
 
@@ -110,7 +110,7 @@ func TestOneRefusedMailDoesNotCloseARelay(t *testing.T) {
 func TestMailThatWasNotRefusedYetGoesFirst(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Unix(0, 0)
-	pattern := broken{inTransaction: true, perhaps: true}
+	pattern := failure{inTransaction: true, perhaps: true}
 	b.failed(now, fails(), pattern)
 	require.NotNil(t, b.down(now, false))
 	require.Nil(t, b.down(now, true))
@@ -151,7 +151,7 @@ func TestMailThatWasNotRefusedYetGoesFirst(t *testing.T) {
 	require.True(t, b.succeeded())
 	require.Nil(t, b.down(now, false), "the relay takes mail")
 
-	b.failed(now, fails(), broken{})
+	b.failed(now, fails(), failure{})
 	require.NotNil(t, b.down(now, true), "one that is not there is there for nobody")
 }
 

@@ -41,7 +41,7 @@ func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session,
 			return nil, context.Cause(ctx)
 		}
 		if err != nil {
-			if wait := notBefore(err, p.opts.Now()); later == 0 || wait < later {
+			if wait := retryAfter(err, p.opts.Now()); later == 0 || wait < later {
 				later = wait
 			}
 			continue
@@ -64,42 +64,42 @@ func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session,
 	return s, nil
 }
 
-// unspoken are limits that the relay does not state, and when it showed one last.
-type unspoken struct {
+// observedLimits are limits that the relay does not state, and when it showed one last.
+type observedLimits struct {
 	smtp.Limits
 	at time.Time
 }
 
-// unspokenFor is how long such a limit is believed. A relay that takes more by then gets
+// observedLimitsFor is how long such a limit is believed. A relay that takes more by then gets
 // that mail again.
-const unspokenFor = time.Hour
+const observedLimitsFor = time.Hour
 
-func (p *pool) unspoken() smtp.Limits {
+func (p *pool) currentLimits() smtp.Limits {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.opts.Now().Sub(p.limits.at) >= unspokenFor {
-		p.limits = unspoken{}
+	if p.opts.Now().Sub(p.limits.at) >= observedLimitsFor {
+		p.limits = observedLimits{}
 	}
 	return p.limits.Limits
 }
 
-func (p *pool) learn(l smtp.Limits) {
-	known := p.unspoken()
+func (p *pool) noteLimits(l smtp.Limits) {
+	known := p.currentLimits()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known.Bytes > 0 && (l.Bytes == 0 || known.Bytes < l.Bytes) {
 		l.Bytes = known.Bytes
 	}
 	l.UTF8 = l.UTF8 || known.UTF8
-	p.limits = unspoken{l, p.opts.Now()}
+	p.limits = observedLimits{l, p.opts.Now()}
 }
 
 // Waits for the turn at a relay that mail goes to because the first one cannot take it.
 const (
-	// soon is the longest. Such mail has no place in that relay's queue to come back with.
-	soon = time.Minute
-	// leastWait is the time between two questions.
-	leastWait = 100 * time.Millisecond
+	// longestTurnWait is the longest wait. Such mail has no turn at that relay to come back with.
+	longestTurnWait = time.Minute
+	// shortestTurnWait is the least time between two questions.
+	shortestTurnWait = 100 * time.Millisecond
 )
 
 // sessionSoon is session, and waits for a turn that is not far off.
@@ -111,11 +111,11 @@ func (p *pool) sessionSoon(ctx context.Context, route delivery.Route, patient bo
 			return s, err
 		}
 		wait := throttled.Turn.At.Sub(p.opts.Now())
-		if wait > soon {
+		if wait > longestTurnWait {
 			return nil, err
 		}
 		route.Turn = throttled.Turn
-		timer := time.NewTimer(max(wait, leastWait))
+		timer := time.NewTimer(max(wait, shortestTurnWait))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -125,8 +125,8 @@ func (p *pool) sessionSoon(ctx context.Context, route delivery.Route, patient bo
 	}
 }
 
-// notBefore is when a relay that gave no session is to be asked again, at least a second.
-func notBefore(err error, now time.Time) time.Duration {
+// retryAfter is when a relay that gave no session is to be asked again, at least a second.
+func retryAfter(err error, now time.Time) time.Duration {
 	wait := firstBackoff
 	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		wait = relay.RetryAfter

@@ -98,7 +98,7 @@ func TestAMessageStaysWithTheOnlyRelayItMayGoTo(t *testing.T) {
 	require.Empty(t, large.Messages())
 }
 
-func TestTheEndOfTheContextEndsTheSearchForARelay(t *testing.T) {
+func TestCancelEndsTheSearchForARelay(t *testing.T) {
 	t.Parallel()
 	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
 	large := (&smtptest.Peer{}).Start(t)

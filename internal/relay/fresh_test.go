@@ -103,8 +103,7 @@ func TestOneMailAtATimeProbesARelayThatRefusesMail(t *testing.T) {
 	require.Greater(t, rs.Lot(delivery.Route{Relay: "primary"}, time.Second), 1)
 }
 
-// TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses.
-func TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses(t *testing.T) {
+func TestNoEarlyProbesWhileAnotherRelayWorks(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	first := refusing(t, map[string]string{"bad": unknown571})
@@ -127,8 +126,8 @@ func TestWhereAnotherRelayWorksNoMailIsHurriedToTheOneThatRefuses(t *testing.T) 
 	require.True(t, rs.Up()["first"])
 }
 
-// TestARelayThatIsGoneIsGoneForAllMail: that it refused some before does not matter then.
-func TestARelayThatIsGoneIsGoneForAllMail(t *testing.T) {
+// TestAnUnreachableRelayIsDownForAllMail: that it refused some before does not matter then.
+func TestAnUnreachableRelayIsDownForAllMail(t *testing.T) {
 	t.Parallel()
 	p := refusing(t, map[string]string{"bad": unknown571})
 	rs := relays(t, relay.Options{}, url(p, "name=primary"))

@@ -59,9 +59,9 @@ type guard struct {
 	emails map[string]metFault
 	// mails are the MAIL commands refused, and when.
 	mails map[mailKey]time.Time
-	// row are the addresses refused with the reply that rowKey stands for since accepted.
-	row    map[string]bool
-	rowKey string
+	// streak are the addresses refused since accepted, all with the code streakKey.
+	streak    map[string]bool
+	streakKey string
 }
 
 // guardKey is a recipient of one e-mail; without an address, it is the e-mail; without an
@@ -103,17 +103,17 @@ type ruling struct {
 	recipients int
 }
 
-// accept notes that the relay accepted a recipient, and forgets its earlier refusals.
-func (g *guard) accept(now time.Time, k guardKey) {
+// noteAccepted notes that the relay accepted a recipient, and forgets its earlier refusals.
+func (g *guard) noteAccepted(now time.Time, k guardKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.accepted = now
-	clear(g.row)
+	clear(g.streak)
 	delete(g.refused, k)
 }
 
-// took notes that the relay took a message.
-func (g *guard) took(now time.Time, emailID string) {
+// noteDelivered notes that the relay took a message.
+func (g *guard) noteDelivered(now time.Time, emailID string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.taken = now
@@ -121,21 +121,21 @@ func (g *guard) took(now time.Time, emailID string) {
 	delete(g.emails, emailID)
 }
 
-// met notes that an e-mail was refused for what may be a fault of the relay; mail is nil
+// noteFault notes that an e-mail was refused for what may be a fault of the relay; mail is nil
 // where it was not the MAIL command that was refused.
-func (g *guard) met(now time.Time, emailID string, mail *delivery.MailCommand) {
+func (g *guard) noteFault(now time.Time, emailID string, mail *delivery.MailCommand) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.emails == nil {
 		g.emails, g.mails = map[string]metFault{}, map[mailKey]time.Time{}
 	}
-	if emailID != "" && hasRoom(g.emails, emailID, func(f metFault) bool { return now.Sub(f.at) > guardFor }) {
+	if emailID != "" && makeRoom(g.emails, emailID, func(f metFault) bool { return now.Sub(f.at) > guardFor }) {
 		g.emails[emailID] = metFault{now, mail}
 	}
 	if mail == nil {
 		return
 	}
-	if k := keyOfMail(*mail); hasRoom(g.mails, k, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
+	if k := keyOfMail(*mail); makeRoom(g.mails, k, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
 		g.mails[k] = now
 	}
 }
@@ -177,11 +177,11 @@ func (g *guard) tookMail(m delivery.MailCommand) {
 	delete(g.refused, guardKey{address: string(k)})
 }
 
-// own notes that an e-mail, one of its recipients or a MAIL command has met a fault of the
+// isOwnFault notes that an e-mail, one of its recipients or a MAIL command has met a fault of the
 // relay. It reports whether the fault is its own: the relay has taken other mail between two
 // such faults guardAcceptances times. One that would end the e-mail (permanent) has to last,
 // besides: see guardPermanent.
-func (g *guard) own(now time.Time, k guardKey, permanent bool) bool {
+func (g *guard) isOwnFault(now time.Time, k guardKey, permanent bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.refusedAgain(now, k, g.taken)
@@ -220,14 +220,14 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how smtp.Suspici
 	if key == "" {
 		key = strconv.Itoa(r.Code)
 	}
-	if key != g.rowKey || g.row == nil {
-		g.row, g.rowKey = map[string]bool{}, key
+	if key != g.streakKey || g.streak == nil {
+		g.streak, g.streakKey = map[string]bool{}, key
 	}
 	before := g.isPattern()
-	if len(g.row) < guardEntries {
-		g.row[k.address] = true
+	if len(g.streak) < guardEntries {
+		g.streak[k.address] = true
 	}
-	rule := ruling{recipients: len(g.row), Ruling: smtp.Ruling{Pattern: g.isPattern()}}
+	rule := ruling{recipients: len(g.streak), Ruling: smtp.Ruling{Pattern: g.isPattern()}}
 	rule.tripped = rule.Pattern && !before
 	was := g.refusedAgain(now, k, g.accepted)
 	rule.Accepts = was.acceptances > 0
@@ -254,11 +254,11 @@ func (g *guard) judge(now time.Time, k guardKey, r email.Reply, how smtp.Suspici
 
 // isPattern reports whether the recipients refused in a row have nothing in common.
 func (g *guard) isPattern() bool {
-	if len(g.row) >= guardRecipients {
+	if len(g.streak) >= guardRecipients {
 		return true
 	}
 	domains := map[string]bool{}
-	for a := range g.row {
+	for a := range g.streak {
 		if domains[a[strings.LastIndexByte(a, '@')+1:]] = true; len(domains) > 1 {
 			return true
 		}
@@ -272,14 +272,14 @@ func (g *guard) remember(now time.Time, k guardKey, was refusedRecipient) {
 	if g.refused == nil {
 		g.refused = map[guardKey]refusedRecipient{}
 	}
-	if hasRoom(g.refused, k, func(r refusedRecipient) bool { return now.Sub(r.last) > guardFor }) {
+	if makeRoom(g.refused, k, func(r refusedRecipient) bool { return now.Sub(r.last) > guardFor }) {
 		g.refused[k] = was
 	}
 }
 
-// hasRoom reports whether a map may hold what k stands for: it does already, or has fewer than
+// makeRoom reports whether a map may hold what k stands for: it does already, or has fewer than
 // guardEntries once the old ones are gone.
-func hasRoom[K comparable, V any](m map[K]V, k K, old func(V) bool) bool {
+func makeRoom[K comparable, V any](m map[K]V, k K, old func(V) bool) bool {
 	if _, known := m[k]; known || len(m) < guardEntries {
 		return true
 	}
@@ -287,9 +287,9 @@ func hasRoom[K comparable, V any](m map[K]V, k K, old func(V) bool) bool {
 	return len(m) < guardEntries
 }
 
-// held is how many recipients are held back now.
-func (g *guard) held() int {
+// streakLength is how many recipients in a row the relay has refused alike.
+func (g *guard) streakLength() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.row)
+	return len(g.streak)
 }

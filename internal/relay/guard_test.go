@@ -212,7 +212,7 @@ func TestARelayThatBreaksAgainBouncesNobody(t *testing.T) {
 	}
 }
 
-func TestWhatIsRefusedForItselfIsNotHeldBack(t *testing.T) {
+func TestARefusalWithAReasonIsNotHeldBack(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]email.Detail{
 		"550 5.1.1 no such user": email.DetailHard, "552 5.2.2 full": email.DetailSoft, "550 5.7.1 Blacklisted by recipient": email.DetailBlock,

@@ -41,7 +41,7 @@ func (h *history) NameLast(i int) bool { return h.pool.guard.remembers(h.recipie
 func (h *history) TookMail() { h.pool.guard.tookMail(h.mail) }
 
 // Accepted tells the guard.
-func (h *history) Accepted(i int) { h.pool.guard.accept(h.now(), h.recipient(i)) }
+func (h *history) Accepted(i int) { h.pool.guard.noteAccepted(h.now(), h.recipient(i)) }
 
 // OwnFault tells and asks the guard.
 func (h *history) OwnFault(at smtp.Stage, i int, permanent bool) bool {
@@ -52,7 +52,7 @@ func (h *history) OwnFault(at smtp.Stage, i int, permanent bool) bool {
 	case smtp.StageRcpt:
 		k = h.recipient(i)
 	}
-	return h.pool.guard.own(h.now(), k, permanent)
+	return h.pool.guard.isOwnFault(h.now(), k, permanent)
 }
 
 // Refused asks the guard.
@@ -77,16 +77,16 @@ func (h *history) ClosedAtRcpt(c smtp.RcptClose) (wait time.Duration, cause smtp
 	return h.pool.rcpts.closedAt(h.now(), c, again)
 }
 
-// note notes a transaction's result: what the guard, the limits and the breaker have to know
+// noteResult notes a transaction's result: what the guard, the limits and the breaker have to know
 // of it.
-func (p *pool) note(s *Session, h *history, res smtp.Result) {
+func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	now := p.opts.Now()
 	if res.RecipientLimit > 0 {
-		p.rcpts.sayLimit(now, res.RecipientLimit)
+		p.rcpts.noteStatedLimit(now, res.RecipientLimit)
 		p.opts.Log.Info("relay.recipients_limited", "relay", p.relay.Name, "recipients", res.RecipientLimit, "code", res.LimitReply.Code, "enhanced", res.LimitReply.Enhanced)
 	}
 	if res.Refuses != (smtp.Limits{}) {
-		p.learn(res.Refuses)
+		p.noteLimits(res.Refuses)
 	}
 	if res.BreaksPipelining {
 		p.rememberBrokenPipelining()
@@ -95,32 +95,32 @@ func (p *pool) note(s *Session, h *history, res smtp.Result) {
 		p.opts.Log.Warn("smtp.aborted", "relay", p.relay.Name, "email_id", h.env.ID, "error", res.Aborted)
 	}
 	if res.Unanswered != nil {
-		p.unanswered(res.Unanswered)
+		p.noteUnanswered(res.Unanswered)
 	}
 	if res.Delivered > 0 {
 		p.rcpts.delivered(now, res.Delivered, s.conn.Recipients(), res.Closing)
-		p.guard.took(now, h.env.ID)
+		p.guard.noteDelivered(now, h.env.ID)
 	}
 	var refused *delivery.MailCommand
 	if res.RefusedMail {
 		refused = &h.mail
 	}
 	if res.Faulty() {
-		p.guard.met(now, h.env.ID, refused)
+		p.guard.noteFault(now, h.env.ID, refused)
 	}
 	if len(res.Transcript) == 0 { // nothing was said: the message cannot be sent at all
 		return
 	}
 	last := res.Final
 	if res.RelayFault {
-		last = h.forOthers(last)
+		last = h.maskReply(last)
 	}
-	p.finished(s, res.Took, res.Verdict, last, broken{inTransaction: true, mail: refused, perhaps: res.Doubtful})
+	p.noteVerdict(s, res.Took, res.Verdict, last, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful})
 }
 
-// forOthers removes this e-mail's addresses and domains from a reply, because other
+// maskReply removes this e-mail's addresses and domains from a reply, because other
 // e-mails that wait for the same relay show it.
-func (h *history) forOthers(r email.Reply) email.Reply {
+func (h *history) maskReply(r email.Reply) email.Reply {
 	domains := []string{email.DomainOf(h.env.From)}
 	for _, to := range h.env.Recipients {
 		domains = append(domains, email.DomainOf(to.Address))

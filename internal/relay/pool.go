@@ -69,7 +69,7 @@ type pool struct {
 	// recent are the last exchanges.
 	recent []timing
 	// limits are what the relay refused although it did not say so in EHLO.
-	limits unspoken
+	limits observedLimits
 	// noPipeliningUntil: until then the relay gets one command at a time.
 	noPipeliningUntil time.Time
 }
@@ -101,16 +101,16 @@ func (p *pool) session(ctx context.Context, route delivery.Route, patient bool) 
 	if e := p.down(route, patient); e != nil {
 		return nil, e
 	}
-	vacate, err := p.occupy(ctx, route.Stream)
+	freeSlot, err := p.takeSlot(ctx, route.Stream)
 	if err != nil {
 		return nil, err
 	}
 	s, err := p.open(ctx, route, p.fresh(route, patient))
 	if err != nil {
-		vacate()
+		freeSlot()
 		return nil, err
 	}
-	s.vacate, s.elsewhere, s.lastResort, s.avoids = vacate, 0, false, route.Avoid
+	s.freeSlot, s.elsewhere, s.lastResort, s.avoids = freeSlot, 0, false, route.Avoid
 	if err := p.meter.await(ctx, route); err != nil {
 		p.release(s)
 		return nil, err
@@ -126,13 +126,13 @@ func (p *pool) down(route delivery.Route, patient bool) *delivery.RelayError {
 // fresh reports whether it is known what the route is for, and that the relay has not
 // refused that yet.
 func (p *pool) fresh(route delivery.Route, patient bool) bool {
-	id := idOf(route)
+	id := routeID(route)
 	return !patient && id != "" && p.guard.fresh(p.opts.Now(), id)
 }
 
-// idOf names what a route is for: an e-mail, or those of a batch that have one sender's domain;
+// routeID names what a route is for: an e-mail, or those of a batch that have one sender's domain;
 // empty where that is not known.
-func idOf(route delivery.Route) string {
+func routeID(route delivery.Route) string {
 	if route.ForBatch != "" {
 		return route.ForBatch + " " + route.SenderDomain
 	}
@@ -149,20 +149,20 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 	var mail delivery.MailCommand
 	var own, refused bool
 	if probe {
-		mail, own, refused = p.probeMail(ctx, route)
+		mail, own, refused = p.mailToProbeWith(ctx, route)
 	}
 	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, mail) { // it looked fresh
-		p.guard.met(now, idOf(route), &mail)
-		p.abstain()
+		p.guard.noteFault(now, routeID(route), &mail)
+		p.releaseProbe()
 		return p.open(ctx, route, false)
 	}
 	s, err := p.connect(ctx, probe)
 	if err == nil && refused {
-		err = p.tryMail(ctx, s, mail, idOf(route), fresh)
+		err = p.probeWithMail(ctx, s, mail, routeID(route), fresh)
 	}
 	if err != nil {
 		if probe {
-			p.abstain()
+			p.releaseProbe()
 		}
 		return nil, err
 	}
@@ -170,8 +170,8 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 	return s, nil
 }
 
-// occupy waits for a slot.
-func (p *pool) occupy(ctx context.Context, stream email.Stream) (vacate func(), err error) {
+// takeSlot waits for a slot.
+func (p *pool) takeSlot(ctx context.Context, stream email.Stream) (freeSlot func(), err error) {
 	taken := []chan struct{}{p.slots}
 	if stream == email.StreamBroadcast {
 		// First, so that mail that waits for one of these holds none of the others.
@@ -196,7 +196,7 @@ func (p *pool) occupy(ctx context.Context, stream email.Stream) (vacate func(), 
 
 func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 	for {
-		s, err := p.take(probe)
+		s, err := p.takeIdle(probe)
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +204,7 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			break
 		}
 		s.reused = true
-		if !s.conn.Unasked() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Unasked()) {
+		if !s.conn.Stale() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Stale()) {
 			return s, nil
 		}
 		s.conn.Close()
@@ -212,18 +212,18 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return p.dialed(ctx, probe)
+	return p.dial(ctx, probe)
 }
 
-// dialed dials a session and notes how that went.
-func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
+// dial dials a session and notes how that went.
+func (p *pool) dial(ctx context.Context, probe bool) (*Session, error) {
 	conn, err := smtp.Dial(ctx, p.relay.Server, p.opts.Timeouts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
-		e.RetryAfter = max(p.failed(e, broken{probe: probe}), time.Second)
+		e.RetryAfter = max(p.failed(e, failure{probe: probe}), time.Second)
 		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", e.Reply.Code, "error", email.MaskText(err.Error(), p.relay.User))
 		return nil, e
 	}
@@ -235,9 +235,9 @@ func (p *pool) dialed(ctx context.Context, probe bool) (*Session, error) {
 	return &Session{conn: conn, pool: p, dialedAt: now, idleAt: now}, nil
 }
 
-// take finds the session that was used last; nil if there is none. For a probe there is
+// takeIdle finds the session that was used last; nil if there is none. For a probe there is
 // none: a server may go on with old settings on connections that it has.
-func (p *pool) take(probe bool) (*Session, error) {
+func (p *pool) takeIdle(probe bool) (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -278,13 +278,13 @@ func (p *pool) retire() {
 // release takes a session back.
 func (p *pool) release(s *Session) {
 	if s.probe {
-		p.abstain()
+		p.releaseProbe()
 		s.probe = false
 	}
 	p.mu.Lock()
 	switch {
 	case s.conn.Closed():
-	case p.closed || s.conn.Transactions() >= maxMessages || s.conn.Unasked():
+	case p.closed || s.conn.Transactions() >= maxMessages || s.conn.Stale():
 		// Close may be waiting for the others already, so this one goes without a word.
 		s.conn.Close()
 	case s.full():
@@ -296,10 +296,10 @@ func (p *pool) release(s *Session) {
 			p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
 		}
 	}
-	vacate := s.vacate
-	s.vacate = nil
+	freeSlot := s.freeSlot
+	s.freeSlot = nil
 	p.mu.Unlock()
-	vacate()
+	freeSlot()
 }
 
 // sweepIdle retires idle sessions that no mail needs.
@@ -314,8 +314,8 @@ func (p *pool) sweepIdle() {
 	p.sweep = nil
 }
 
-// finished notes how an exchange went, and in what way where the relay was at fault.
-func (p *pool) finished(s *Session, took time.Duration, v smtp.RelayVerdict, last email.Reply, how broken) {
+// noteVerdict notes how an exchange went, and in what way where the relay was at fault.
+func (p *pool) noteVerdict(s *Session, took time.Duration, v smtp.RelayVerdict, last email.Reply, how failure) {
 	now := p.opts.Now()
 	how.probe, how.fresh = s.probe, s.fresh
 	if v != smtp.VerdictOurs {
@@ -347,8 +347,8 @@ func (p *pool) finished(s *Session, took time.Duration, v smtp.RelayVerdict, las
 	}
 }
 
-// unanswered notes that the relay has a message whose reply could not be read.
-func (p *pool) unanswered(err error) {
+// noteUnanswered notes that the relay has a message whose reply could not be read.
+func (p *pool) noteUnanswered(err error) {
 	p.unread.Add(1)
 	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", smtp.Printable(err.Error()))
 }

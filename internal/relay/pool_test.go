@@ -218,7 +218,7 @@ func TestASessionIsUsedForAThousandMessages(t *testing.T) {
 	require.Equal(t, 2, p.Dialed())
 }
 
-func TestASessionThatSaysMoreThanItWasAskedIsNotUsedAgain(t *testing.T) {
+func TestASessionWithAnUnsolicitedReplyIsNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{".": "250 2.0.0 ok\r\n550 5.1.1 for whom?"})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
@@ -228,7 +228,7 @@ func TestASessionThatSaysMoreThanItWasAskedIsNotUsedAgain(t *testing.T) {
 	require.Equal(t, 2, p.Dialed())
 }
 
-func TestNobodyWaitsForARelayThatIsDown(t *testing.T) {
+func TestARelayThatIsDownIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "421 4.3.2 shutting down"})}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, "max_conns=1"))

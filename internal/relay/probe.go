@@ -11,12 +11,12 @@ import (
 	"github.com/postrider/postrider/internal/smtp"
 )
 
-// probeMail is the MAIL command that finds out whether a relay which refused one takes mail
+// mailToProbeWith is the MAIL command that finds out whether a relay which refused one takes mail
 // again: the command of the caller's e-mail where that is known (own), else the refused one. ok
 // is false where MAIL was not what failed.
-func (p *pool) probeMail(ctx context.Context, route delivery.Route) (m delivery.MailCommand, own, ok bool) {
+func (p *pool) mailToProbeWith(ctx context.Context, route delivery.Route) (m delivery.MailCommand, own, ok bool) {
 	m, ok = p.breaker.refusedMail()
-	if !ok || idOf(route) == "" || p.opts.MailOf == nil {
+	if !ok || routeID(route) == "" || p.opts.MailOf == nil {
 		return m, false, ok
 	}
 	emailID, mine, err := p.opts.MailOf(ctx, route)
@@ -32,12 +32,12 @@ func (p *pool) probeMail(ctx context.Context, route delivery.Route) (m delivery.
 	return mine, true, true
 }
 
-// tryMail says MAIL before an attempt is opened. Where it is taken the relay works again. A
+// probeWithMail says MAIL before an attempt is opened. Where it is taken the relay works again. A
 // refusal that is about the return-path says the same: it is no fault of the relay's.
 //
 // id names what the caller wants to send, and fresh says that the relay has not refused that yet.
-func (p *pool) tryMail(ctx context.Context, s *Session, m delivery.MailCommand, id string, fresh bool) error {
-	a, err := s.conn.AskMail(ctx, m, probeCommand)
+func (p *pool) probeWithMail(ctx context.Context, s *Session, m delivery.MailCommand, id string, fresh bool) error {
+	a, err := s.conn.ProbeMail(ctx, m, probeCommand)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (p *pool) tryMail(ctx context.Context, s *Session, m delivery.MailCommand, 
 		return nil
 	}
 	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errFault)}
-	how := broken{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: a.Doubtful}
-	p.guard.met(p.opts.Now(), id, &m)
+	how := failure{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: a.Doubtful}
+	p.guard.noteFault(p.opts.Now(), id, &m)
 	e.RetryAfter = max(p.failed(e, how), time.Second)
 	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", a.Reply.Code, "enhanced", a.Reply.Enhanced)
 	return e
@@ -120,12 +120,12 @@ func (p *pool) probe(ctx context.Context) {
 	if down != nil {
 		return
 	}
-	s, err := p.dialed(ctx, probe)
+	s, err := p.dial(ctx, probe)
 	if m, ok := p.breaker.refusedMail(); err == nil && probe && ok {
-		err = p.tryMail(ctx, s, m, "", false)
+		err = p.probeWithMail(ctx, s, m, "", false)
 	}
 	if probe {
-		p.abstain()
+		p.releaseProbe()
 	}
 	if err == nil {
 		s.conn.Quit()

@@ -22,9 +22,9 @@ const provedLimitTries = 8
 // connection, so that the next mails name no more. It belongs to one process.
 type rcptLimit struct {
 	mu sync.Mutex
-	// said is the limit of a transaction in the relay's words; 0 until saidUntil means none.
-	said      int
-	saidUntil time.Time
+	// stated is the limit of a transaction in the relay's words; 0 until statedUntil means none.
+	stated      int
+	statedUntil time.Time
 	// transaction and session are limits that closed connections let us guess.
 	transaction, session limitGuess
 	// closed counts the transactions in a row that the relay ended at RCPT.
@@ -82,8 +82,8 @@ func (l *rcptLimit) perTransaction(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limit := 0
-	if now.Before(l.saidUntil) {
-		limit = l.said
+	if now.Before(l.statedUntil) {
+		limit = l.stated
 	}
 	if now.Before(l.transaction.until) && (limit == 0 || l.transaction.limit < limit) {
 		limit = l.transaction.limit
@@ -102,11 +102,11 @@ func (l *rcptLimit) perSession(now time.Time) int {
 	return 0
 }
 
-// sayLimit notes that the relay refused a recipient as one too many, n having been accepted.
-func (l *rcptLimit) sayLimit(now time.Time, n int) {
+// noteStatedLimit notes that the relay refused a recipient as one too many, n having been accepted.
+func (l *rcptLimit) noteStatedLimit(now time.Time, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.said, l.saidUntil = max(1, n), now.Add(saidLimitFor)
+	l.stated, l.statedUntil = max(1, n), now.Add(saidLimitFor)
 }
 
 // closedAt notes that the relay closed the connection at RCPT; again: it has failed at this

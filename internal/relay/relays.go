@@ -226,7 +226,7 @@ func (rs *Relays) Close() {
 func (rs *Relays) Held() map[string]int {
 	held := make(map[string]int, len(rs.pools))
 	for _, p := range rs.pools {
-		held[p.relay.Name] += p.guard.held()
+		held[p.relay.Name] += p.guard.streakLength()
 	}
 	return held
 }

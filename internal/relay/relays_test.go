@@ -13,7 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-func TestRelaysTakeOverFromEachOther(t *testing.T) {
+func TestTheNextRelayIsUsedWhileOneIsDown(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	clock := func() time.Time { return now }

@@ -17,8 +17,8 @@ type Session struct {
 	// probe: the relay was down, and this session finds out whether it still is. fresh: it
 	// was given for mail that the relay had not refused yet.
 	probe, fresh bool
-	// vacate gives its slot back.
-	vacate func()
+	// freeSlot gives its slot back.
+	freeSlot func()
 	// alternative: another relay takes this mail too.
 	alternative bool
 	// elsewhere: a relay that may take what this one cannot is asked again after that time.
@@ -46,20 +46,20 @@ func (s *Session) Send(ctx context.Context, env delivery.Envelope, message []byt
 	untried := s.alternative && !s.lastResort
 	h := &history{pool: s.pool, env: env, mail: delivery.MailCommand{From: env.From, Bytes: int64(len(message))}}
 	res := s.conn.Send(ctx, smtp.Transaction{
-		Envelope: env, Message: message, Mark: mark, History: h, Rested: s.reused, OneByOne: s.pool.breaksPipelining(),
+		Envelope: env, Message: message, Mark: mark, History: h, Reused: s.reused, OneByOne: s.pool.breaksPipelining(),
 		Others: smtp.OtherRelays{Exist: s.alternative, MayTakeIt: untried, AfterFault: untried && s.avoids == "", AskAgainIn: s.elsewhere},
 	})
 	s.reused, s.elsewhere = false, res.AskOthersIn
 	if res.Redialed {
 		s.dialedAt = s.pool.opts.Now()
 	}
-	s.pool.note(s, h, res)
+	s.pool.noteResult(s, h, res)
 	return res.Exchange
 }
 
 // fits says how much of a message the relay takes.
 func (s *Session) fits(env delivery.Envelope, message []byte) smtp.Fit {
-	return s.conn.Fits(env, message, s.pool.unspoken())
+	return s.conn.Fits(env, message, s.pool.currentLimits())
 }
 
 // full reports whether the connection has had as many recipients as the relay allows.

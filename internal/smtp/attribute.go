@@ -10,14 +10,14 @@ import (
 // outcome does, or the same message would come every 10 s.
 func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outcome) {
 	x.out.Final = rep
-	if at == StageMail && x.ownMail(rep) {
+	if at == StageMail && x.isOwnMailFault(rep) {
 		*o = ofOneSender(rep, x.others.AfterFault)
 		return
 	}
 	// Where a permanent refusal of the command is this mail's own, it is a refusal by policy.
 	byPolicy := refusesCommand(at, rep) && isPermanent(rep)
 	if at > StageRcpt && mayBeOfOneMail(at, rep) && x.history.OwnFault(at, 0, byPolicy) {
-		if itsOwn(o); byPolicy {
+		if makeOrdinaryDeferral(o); byPolicy {
 			o.Status, o.Reason = email.RecipientBounced, email.DetailBlock
 		}
 		return
@@ -33,17 +33,17 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 	}
 }
 
-// ownMail notes that the relay refused MAIL, or closed the connection there, and reports
+// isOwnMailFault notes that the relay refused MAIL, or closed the connection there, and reports
 // whether it does so to this return-path, or this size, alone.
-func (x *exchange) ownMail(rep email.Reply) bool {
+func (x *exchange) isOwnMailFault(rep email.Reply) bool {
 	x.perhapsMail = MayBeOfOneSender(rep)
 	own := x.perhapsMail && x.history.OwnFault(StageMail, 0, isPermanent(rep))
 	x.refusedMail = !own
 	return own
 }
 
-// itsOwn turns a relay's fault into a deferral as any other, because the relay takes other
-// mail.
-func itsOwn(o *delivery.Outcome) {
-	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, hint(o.Text)
+// makeOrdinaryDeferral turns a relay's fault into a deferral as any other, because the relay takes
+// other mail.
+func makeOrdinaryDeferral(o *delivery.Outcome) {
+	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, retryHint(o.Text)
 }

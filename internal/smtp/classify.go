@@ -40,14 +40,14 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	if class == 4 {
 		o.Status = email.RecipientDeferred
 	}
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	if at == StageRcpt && tooMany(r) {
 		// RFC 5321 section 4.5.3.1.10: 552 is to be read as temporary here.
 		o.Status, o.RetryAfter, o.Uncounted = email.RecipientDeferred, nextTransaction, true
 		return o, OfRecipient
 	}
 	if isRelayFault(at, accepts, r, words) {
-		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, hint(r.Text))
+		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, retryHint(r.Text))
 		if saysAccount.in(words) && class == 5 && (r.Enhanced == "5.4.5" || saysLongQuota.in(words)) {
 			// A day's or a month's quota. A limit for a shorter time, as a rate a minute,
 			// follows the relay's backoff.
@@ -65,7 +65,7 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 		}
 		o.Reason = email.DetailSenderRejected
 		if o.Status == email.RecipientDeferred {
-			o.RetryAfter = hint(r.Text)
+			o.RetryAfter = retryHint(r.Text)
 		}
 		return o, OfSender
 	}
@@ -145,7 +145,7 @@ func namesSender(r email.Reply, words string) bool {
 // words say that it is about us. Words about the server may be meant for one sender:
 // Postfix says "Service unavailable" for a milter that puts one sender off.
 func MayBeOfOneSender(r email.Reply) bool {
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
@@ -156,11 +156,11 @@ func isPermanent(r email.Reply) bool { return r.Code != 0 && !isTemporary(r) }
 // ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
 // size. A reply about the relay itself is a reason to go to another relay.
 func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
-	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: hint(r.Text), Reply: r}
+	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: retryHint(r.Text), Reply: r}
 	if isPermanent(r) {
 		o.Status = email.RecipientFailed
 	}
-	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, plain(r.Text)); {
+	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, lowerWords(r.Text)); {
 	case ofServer && alternative:
 		o.Status = email.RecipientDeferred
 		o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = true, true, true, relayWait
@@ -174,16 +174,16 @@ func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
 // be meant for everybody. A Postfix that is set to reject while its milter is away answers all
 // with "550 5.5.0 Service unavailable". A milter that rejects says "5.7.1 Command rejected".
 func saysNothing(r email.Reply) bool {
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
 		return false
 	}
 	return strings.HasPrefix(r.Enhanced, "5.7.") || in(r.Enhanced, "5.0.0", "5.3.0", "5.3.2", "5.5.0") || r.Text == "" || outOfService(r)
 }
 
-// meansUs reports whether a refusal of MAIL that classify takes for the sender's may be meant
+// mayMeanUs reports whether a refusal of MAIL that classify takes for the sender's may be meant
 // for everybody. A recipient's own server speaks for its recipients only.
-func meansUs(accepts email.AcceptMeans, r email.Reply) bool {
+func mayMeanUs(accepts email.AcceptMeans, r email.Reply) bool {
 	return accepts == email.AcceptsRelay && saysNothing(r)
 }
 
@@ -219,7 +219,7 @@ func blamesClient(r email.Reply, words string) bool {
 	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
 		return false
 	}
-	return (saysClient.in(words) || saysClientURL.in(pages(r.Text))) && !saysDomainList.in(words)
+	return (saysClient.in(words) || saysClientURL.in(urlsOf(r.Text))) && !saysDomainList.in(words)
 }
 
 // isSenderRefused: the reply is about the return-path or the sender's domain. A
@@ -243,7 +243,7 @@ func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words s
 // tooMany: the reply is about the number of recipients of a transaction (RFC 3463
 // X.5.3). Servers say so with any code.
 func tooMany(r email.Reply) bool {
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
 }
 
@@ -279,7 +279,7 @@ func tooLarge(at Stage, r email.Reply) bool {
 	if at == StageRcpt || r.Code != 552 {
 		return false
 	}
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	return (r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")) && !tooMany(r) && !saysFull.in(words)
 }
 
@@ -309,13 +309,13 @@ func faultCounts(at Stage, r email.Reply) bool {
 // and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
 // as much, as when its filter fails.
 func mayBeOfOneMail(at Stage, r email.Reply) bool {
-	words := plain(r.Text)
+	words := lowerWords(r.Text)
 	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesCommand(at, r))
 }
 
 // deferral fills in when to try again.
 func deferral(o *delivery.Outcome) {
-	if h := hint(o.Text); h > 0 {
+	if h := retryHint(o.Text); h > 0 {
 		o.RetryAfter = h
 		return
 	}

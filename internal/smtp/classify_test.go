@@ -118,7 +118,7 @@ func TestReplySplitsEnhancedCodes(t *testing.T) {
 	require.Len(t, reply(550, strings.Repeat("x", 5000)).Text, email.MaxReplyText)
 }
 
-func TestAReplysTextIsFitToBeStored(t *testing.T) {
+func TestReplyTextIsPrintable(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"caf\xe9 closed\x00here":    "caf\uFFFD closed\\x00here",
@@ -133,7 +133,7 @@ func TestAReplysTextIsFitToBeStored(t *testing.T) {
 	}
 }
 
-func TestWhichFaultsCloseARelayForAllMail(t *testing.T) {
+func TestFaultCounts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		at    Stage

@@ -11,10 +11,10 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// order is the order in which recipients are named. Those at whom the relay had a fault, or
-// whom it refused, are named last: it may have closed the connection there, and do so again.
+// namingOrder is the order in which recipients are named. Those at which the relay had a fault, or
+// which it refused, are named last: it may have closed the connection there, and do so again.
 // They go in no group, so that the replies to all others are read before; alone is how many.
-func (x *exchange) order() (recipients []int, alone int) {
+func (x *exchange) namingOrder() (recipients []int, alone int) {
 	var first, last []int
 	for i := range x.env.Recipients {
 		switch {
@@ -36,32 +36,32 @@ func (x *exchange) connectionLostAtRcpt(i int, err error) {
 		return
 	}
 	x.closeHard()
-	rep := ended("RCPT TO", err)
+	rep := lostConnectionReply("RCPT TO", err)
 	o := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Reply: rep}
 	x.attributeToRelay(StageRcpt, rep, &o)
-	wait, cause := x.closedAt(i, false)
+	wait, cause := x.noteClosedAt(i, false)
 	o.RetryAfter = wait
-	x.verdict = max(x.verdict, cutVerdict(err))
+	x.verdict = max(x.verdict, lostConnectionVerdict(err))
 	x.decide(i, o)
-	x.doubt(i, o, OfRelay)
-	x.clearOfLimit(i, cause, wait)
+	x.noteSuspect(i, o, OfRelay)
+	x.attributeToLimit(i, cause, wait)
 	x.closed = true
 	x.deferRest(i, rep, wait)
 }
 
-// close handles a 421 (RFC 5321 section 3.8) or 521 (RFC 7504) to RCPT, the i-th recipient's
-// own, that is decided. After a 421 the next transactions have fewer recipients. Where some
+// endByClosingReply handles a 421 (RFC 5321 section 3.8) or 521 (RFC 7504) to the RCPT of the i-th
+// recipient, which is decided. After a 421 the next transactions have fewer recipients. Where some
 // were accepted and the connection lives, these get the message; it reports whether DATA
 // may be tried.
-func (x *exchange) close(i int, rep email.Reply) bool {
+func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 	wait := nextTransaction
 	if rep.Code == 421 {
 		var cause CloseCause
-		wait, cause = x.closedAt(i, true)
+		wait, cause = x.noteClosedAt(i, true)
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
-			o.RetryAfter = max(wait, hint(o.Text))
+			o.RetryAfter = max(wait, retryHint(o.Text))
 		}
-		x.clearOfLimit(i, cause, max(wait, hint(rep.Text)))
+		x.attributeToLimit(i, cause, max(wait, retryHint(rep.Text)))
 	}
 	x.closed = rep.Code == 421
 	if len(x.accepted) == 0 {
@@ -73,14 +73,14 @@ func (x *exchange) close(i int, rep email.Reply) bool {
 	if _, err := x.readAcceptances(); err != nil {
 		x.closeHard()
 	}
-	x.decideUnasked(notTried(rep, wait))
+	x.decideUnasked(notTriedOutcome(rep, wait))
 	return true
 }
 
-// closedAt notes what a connection that was closed at the i-th recipient says of the relay's
+// noteClosedAt notes what a connection that was closed at the i-th recipient says of the relay's
 // limits. Where the relay refused all before it because of our account, it may have closed the
 // connection for its number of refusals: the rest waits for the account.
-func (x *exchange) closedAt(i int, said421 bool) (wait time.Duration, cause CloseCause) {
+func (x *exchange) noteClosedAt(i int, said421 bool) (wait time.Duration, cause CloseCause) {
 	wait, cause = x.history.ClosedAtRcpt(RcptClose{
 		Recipient: i, Accepted: len(x.accepted), Wanted: len(x.env.Recipients), OnConnection: x.recipients,
 		Redialed: x.restarted && len(x.accepted) == 0, Said421: said421,
@@ -91,22 +91,22 @@ func (x *exchange) closedAt(i int, said421 bool) (wait time.Duration, cause Clos
 	return wait, cause
 }
 
-// clearOfLimit corrects the outcome of the i-th recipient, at which the connection was closed. Where
-// others were accepted before it, and a limit of the relay is the cause, it only did not fit.
-func (x *exchange) clearOfLimit(i int, cause CloseCause, wait time.Duration) {
+// attributeToLimit corrects the outcome of the i-th recipient, at which the connection was closed.
+// Where others were accepted before it, and a limit of the relay is the cause, it did not fit.
+func (x *exchange) attributeToLimit(i int, cause CloseCause, wait time.Duration) {
 	o := x.out.Outcomes[i]
 	if cause == CauseUnknown || len(x.accepted) == 0 || o.Status != email.RecipientDeferred {
 		return
 	}
-	x.decide(i, oneTooMany(o.Reply, wait))
+	x.decide(i, overLimitOutcome(o.Reply, wait))
 	if cause == CauseTransaction {
-		x.failed = slices.DeleteFunc(x.failed, func(j int) bool { return j == i })
+		x.faulted = slices.DeleteFunc(x.faulted, func(j int) bool { return j == i })
 	}
 }
 
-// oneTooMany is the outcome of a recipient that did not fit into the transaction, in the
+// overLimitOutcome is the outcome of a recipient that did not fit into the transaction, in the
 // relay's words.
-func oneTooMany(rep email.Reply, wait time.Duration) delivery.Outcome {
+func overLimitOutcome(rep email.Reply, wait time.Duration) delivery.Outcome {
 	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: rep}
 }
 
@@ -119,10 +119,10 @@ func (x *exchange) deferRest(closer int, why email.Reply, wait time.Duration) {
 			x.spared = append(x.spared, i)
 		}
 	}
-	x.decideRest(notTried(why, wait))
+	x.decideRest(notTriedOutcome(why, wait))
 }
 
-func notTried(why email.Reply, wait time.Duration) delivery.Outcome {
+func notTriedOutcome(why email.Reply, wait time.Duration) delivery.Outcome {
 	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
 	if why.Code == 0 {
 		text = "not tried: " + why.Text + ", at another recipient"
@@ -130,10 +130,10 @@ func notTried(why email.Reply, wait time.Duration) delivery.Outcome {
 	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: Printable(text)}}
 }
 
-// rule decides on all that may not mean what it says, once every recipient named has an
-// answer.
-func (x *exchange) rule() {
-	x.settleDoubts()
+// settleReplies decides the replies that may not mean what they say, once every recipient named
+// has a reply.
+func (x *exchange) settleReplies() {
+	x.settleSuspects()
 	spared := x.spared
 	x.spared = nil
 	if len(spared) == 0 || !x.out.Outcomes[x.closer].RelayFault {

@@ -66,7 +66,7 @@ func TestBreaksOut(t *testing.T) {
 		"a@x.test> NOTIFY=NEVER": true, "a b@x.test": true, "a@x.test\r\nDATA": true, "a\x00@x.test": true, `"a@x.test`: true, "<a@x.test": true,
 		`"a\\"> RCPT@x.test`: true,
 	} {
-		require.Equal(t, want, breaksOut(addr), "%q", addr)
+		require.Equal(t, want, breaksOutOfCommand(addr), "%q", addr)
 	}
 }
 
@@ -98,7 +98,7 @@ func (c *slowConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestEveryBlockHasATimeOfItsOwn(t *testing.T) {
+func TestTimeoutOfEachBlock(t *testing.T) {
 	t.Parallel()
 	c := &slowConn{block: 50 * time.Second}
 	message := bytes.Repeat([]byte("x"), 1<<20)

@@ -21,8 +21,8 @@ type exchange struct {
 	message []byte
 	history History
 	others  OtherRelays
-	// rested: nothing was said on the connection since it was idle.
-	rested bool
+	// reused: nothing was said on the connection since it was idle.
+	reused bool
 
 	// unnamed are the indexes of the recipients that no RCPT has named, in order. The last alone
 	// of them go in no group. limit is how many the transaction may have, 0 is no limit.
@@ -41,11 +41,11 @@ type exchange struct {
 	decided  []bool
 	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
 	refusedMail, perhapsMail bool
-	// doubts are the indexes of recipients whose refusals may be meant for us.
-	doubts map[int]Suspicion
-	// failed are the indexes of recipients at whom the relay had a fault that may be
+	// suspects are the indexes of recipients whose refusals may be meant for us.
+	suspects map[int]Suspicion
+	// faulted are the indexes of recipients at whom the relay had a fault that may be
 	// theirs alone.
-	failed []int
+	faulted []int
 	// closing is the 421 or 521 to RCPT after which DATA is tried all the same. closingWait is
 	// how long recipients wait that do not get the message because of it.
 	closing     email.Reply
@@ -72,7 +72,7 @@ type exchange struct {
 // hard and nothing was sent. After it, ctx is ignored: the answer is waited for.
 func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	x := &exchange{
-		Session: s, ctx: ctx, env: t.Envelope, message: t.Message, history: t.History, others: t.Others, rested: t.Rested,
+		Session: s, ctx: ctx, env: t.Envelope, message: t.Message, history: t.History, others: t.Others, reused: t.Reused,
 		decided: make([]bool, len(t.Envelope.Recipients)),
 	}
 	if x.history == nil {
@@ -103,10 +103,10 @@ func undecided(env delivery.Envelope) []delivery.Outcome {
 func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Outcome) error) {
 	// Until the dot, the end of ctx cuts the socket.
 	stop := context.AfterFunc(x.ctx, x.cutSocket)
-	sent := x.mail(message) && x.rcpt() && x.data() && x.body(message)
+	sent := x.mail(message) && x.rcpt() && x.data() && x.writeMessage(message)
 	var err error
 	if sent {
-		err = mark(x.ctx, x.ifSilent())
+		err = mark(x.ctx, x.outcomesIfUnanswered())
 	}
 	undisturbed := stop()
 	switch {
@@ -118,7 +118,7 @@ func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Out
 	case err != nil:
 		x.abortOurs("the final dot", err)
 	default:
-		x.dot()
+		x.sendFinalDot()
 	}
 	if x.closing.Code != 0 {
 		x.closeHard()
@@ -130,7 +130,7 @@ func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Out
 // closes it at MAIL with RCPT behind it: it may not hold PIPELINING.
 func (x *exchange) mail(message []byte) bool {
 	c, code, text, ok, err := x.sayMail(message)
-	stale := x.rested && (err != nil || code == 421)
+	stale := x.reused && (err != nil || code == 421)
 	// 503: the server has forgotten that it was greeted, or expects something else.
 	if ok && (stale || code == 503) && x.ctx.Err() == nil && x.replace() == nil {
 		// The new server may offer less than the old one.
@@ -161,7 +161,7 @@ func (x *exchange) replace() error {
 	if err := x.redial(x.ctx); err != nil {
 		return err
 	}
-	x.rested, x.out.Redialed, x.inFlight = false, true, nil
+	x.reused, x.out.Redialed, x.inFlight = false, true, nil
 	if x.others.Exist {
 		x.others.AskAgainIn = max(x.others.AskAgainIn, time.Second) // the new server may offer less
 	}
@@ -170,10 +170,10 @@ func (x *exchange) replace() error {
 
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
-	defer x.rule()
+	defer x.settleReplies()
 	for len(x.inFlight) > 0 || len(x.unnamed) > 0 {
 		if len(x.inFlight) == 0 && x.limit > 0 && len(x.accepted) >= x.limit {
-			x.decideUnasked(beyondLimit(x.limit))
+			x.decideUnasked(waitForNextOutcome(x.limit))
 			break
 		}
 		if len(x.inFlight) == 0 {
@@ -183,7 +183,7 @@ func (x *exchange) rcpt() bool {
 		i, rep := c.recipient, reply(code, text)
 		switch {
 		case err == nil && code/100 == 2:
-			x.accept(i, rep)
+			x.addAccepted(i, rep)
 			continue
 		case (err != nil || !refusal(code)) && x.beginOneByOne(c):
 			return x.runOneByOne()
@@ -191,11 +191,11 @@ func (x *exchange) rcpt() bool {
 			x.connectionLostAtRcpt(i, err)
 			return false
 		case !refusal(code):
-			x.connectionLost("RCPT TO", nonsense(rep))
+			x.connectionLost("RCPT TO", unexpectedReply(rep))
 			return false
 		}
-		if code == 421 && x.usedUp() {
-			return x.redo()
+		if code == 421 && x.mayBeConnectionLimit() {
+			return x.restart()
 		}
 		o, who := classify(StageRcpt, x.server.Accepts, rep)
 		switch {
@@ -209,15 +209,15 @@ func (x *exchange) rcpt() bool {
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
 			x.decide(i, delivery.Outcome{Status: email.RecipientDeferred, Reply: rep})
-			x.decideRest(notTried(rep, relayWait))
+			x.decideRest(notTriedOutcome(rep, relayWait))
 			return false
 		}
 		if full := o.Uncounted && who == OfRecipient; full {
 			// The rest does not fit either, and asking would count as errors. Where no
 			// recipient fitted, the next transaction would fare no better.
 			if n := len(x.accepted); n > 0 {
-				x.limitSaid(rep, n)
-				x.decide(i, oneTooMany(rep, o.RetryAfter))
+				x.noteLimit(rep, n)
+				x.decide(i, overLimitOutcome(rep, o.RetryAfter))
 				if c, err := x.readAcceptances(); err != nil && x.closing.Code == 0 {
 					if x.beginOneByOne(c) {
 						return x.runOneByOne()
@@ -227,21 +227,21 @@ func (x *exchange) rcpt() bool {
 				} else if err != nil {
 					x.closeHard()
 				}
-				x.decideUnasked(beyondLimit(n))
+				x.decideUnasked(waitForNextOutcome(n))
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
 		}
 		if code == 421 || code == 521 { // RFC 5321 section 3.8, RFC 7504 section 3
 			x.decide(i, o)
-			x.doubt(i, o, who)
-			return x.close(i, rep)
+			x.noteSuspect(i, o, who)
+			return x.endByClosingReply(i, rep)
 		}
 		if who == OfRelay && isAccountFault(rep) {
 			x.accountWait = max(x.accountWait, o.RetryAfter)
 		}
 		x.decide(i, o)
-		x.doubt(i, o, who)
+		x.noteSuspect(i, o, who)
 	}
 	if len(x.accepted) > 0 {
 		return true
@@ -253,8 +253,8 @@ func (x *exchange) rcpt() bool {
 	return false
 }
 
-// accept notes that the server accepted a recipient.
-func (x *exchange) accept(i int, rep email.Reply) {
+// addAccepted notes that the server accepted a recipient.
+func (x *exchange) addAccepted(i int, rep email.Reply) {
 	x.accepted = append(x.accepted, i)
 	x.out.Outcomes[i].Reply = rep
 	x.recipients++
@@ -263,13 +263,13 @@ func (x *exchange) accept(i int, rep email.Reply) {
 
 func (x *exchange) data() bool {
 	if x.broken && x.closing.Code != 0 && x.ctx.Err() == nil {
-		x.decideRest(notTried(x.closing, x.closingWait))
+		x.decideRest(notTriedOutcome(x.closing, x.closingWait))
 		return false
 	}
-	code, text, err := x.step(x.timeouts.DataInit, "DATA")
+	code, text, err := x.runCommand(x.timeouts.DataInit, "DATA")
 	switch {
 	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
-		x.decideRest(notTried(x.closing, x.closingWait))
+		x.decideRest(notTriedOutcome(x.closing, x.closingWait))
 	case err != nil:
 		x.connectionLost("DATA", err)
 	case code == 354:
@@ -279,7 +279,7 @@ func (x *exchange) data() bool {
 		for i, o := range x.out.Outcomes {
 			x.decided[i] = x.decided[i] && o.Code == 0
 		}
-		x.connectionLost("DATA", nonsense(reply(code, text)))
+		x.connectionLost("DATA", unexpectedReply(reply(code, text)))
 	default:
 		x.rejectedWholly(StageData, code, text)
 	}
@@ -290,8 +290,8 @@ func (x *exchange) data() bool {
 // say why.
 const earlyAnswer = time.Second
 
-// body writes everything but the final dot.
-func (x *exchange) body(message []byte) bool {
+// writeMessage writes everything but the final dot.
+func (x *exchange) writeMessage(message []byte) bool {
 	begin := time.Now()
 	err := writeStuffed(blockWriter{w: x.text.W, conn: x.conn, each: x.timeouts.DataBlock}, message)
 	if err == nil {
@@ -315,7 +315,7 @@ func (x *exchange) body(message []byte) bool {
 		return false
 	}
 	o, who := classify(StageFinal, x.server.Accepts, st.Reply)
-	x.tooLargeHere(&o)
+	x.noteTooLarge(&o)
 	x.out.Final = st.Reply
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, st.Reply, &o)
@@ -324,8 +324,8 @@ func (x *exchange) body(message []byte) bool {
 	return false
 }
 
-// ifSilent is what holds if nothing more is heard after the dot.
-func (x *exchange) ifSilent() []delivery.Outcome {
+// outcomesIfUnanswered is what holds if nothing more is heard after the dot.
+func (x *exchange) outcomesIfUnanswered() []delivery.Outcome {
 	out := append([]delivery.Outcome(nil), x.out.Outcomes...)
 	for _, i := range x.accepted {
 		out[i] = delivery.Outcome{
@@ -336,20 +336,20 @@ func (x *exchange) ifSilent() []delivery.Outcome {
 	return out
 }
 
-// dot hands the message over and waits for the reply. The end of ctx does not interrupt it.
-func (x *exchange) dot() {
-	silent := x.ifSilent()
-	code, text, err := x.step(x.timeouts.Final, ".")
+// sendFinalDot hands the message over and waits for the reply. The end of ctx does not interrupt it.
+func (x *exchange) sendFinalDot() {
+	silent := x.outcomesIfUnanswered()
+	code, text, err := x.runCommand(x.timeouts.Final, ".")
 	rep := reply(code, text)
 	if code != 0 && (errors.Is(err, errReplyTooLong) || errors.Is(err, errReplyEndless)) {
-		defer x.leave()
+		defer x.quitMidReply()
 		err = nil // the code decides, however long the text
 	}
 	if err == nil && code/100 != 2 && !refusal(code) {
-		err = nonsense(rep)
+		err = unexpectedReply(rep)
 	}
 	if err != nil {
-		x.out.Outcomes, x.verdict = silent, cutVerdict(err)
+		x.out.Outcomes, x.verdict = silent, lostConnectionVerdict(err)
 		x.out.Unanswered = err
 		x.closeHard()
 		return
@@ -365,27 +365,27 @@ func (x *exchange) dot() {
 		return
 	}
 	o, who := classify(StageFinal, x.server.Accepts, rep)
-	x.tooLargeHere(&o)
+	x.noteTooLarge(&o)
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, rep, &o)
 	}
-	x.ofAll(rep, &o)
+	x.adjustForAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
 		x.closeHard()
 	}
 }
 
-// step runs one command and keeps it in the transcript, behind what opened the session.
-func (x *exchange) step(timeout time.Duration, format string, args ...any) (int, string, error) {
+// runCommand runs one command and keeps it in the transcript, behind what opened the session.
+func (x *exchange) runCommand(timeout time.Duration, format string, args ...any) (int, string, error) {
 	begin := time.Now()
 	code, text, err := x.command(timeout, format, args...)
-	x.note(fmt.Sprintf(format, args...), time.Since(begin), code, text, err)
+	x.addStep(fmt.Sprintf(format, args...), time.Since(begin), code, text, err)
 	return code, text, err
 }
 
-// note adds a command to the transcript, behind what opened the session.
-func (x *exchange) note(command string, took time.Duration, code int, text string, err error) {
+// addStep adds a command to the transcript, behind what opened the session.
+func (x *exchange) addStep(command string, took time.Duration, code int, text string, err error) {
 	st := email.Step{Command: command, MS: took.Milliseconds(), Reply: reply(code, text)}
 	if err != nil {
 		st.Error = Printable(err.Error())
@@ -397,20 +397,20 @@ func (x *exchange) note(command string, took time.Duration, code int, text strin
 func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	rep := reply(code, text)
 	if !refusal(code) {
-		x.connectionLost(map[Stage]string{StageMail: "MAIL FROM", StageData: "DATA"}[at], nonsense(rep))
+		x.connectionLost(map[Stage]string{StageMail: "MAIL FROM", StageData: "DATA"}[at], unexpectedReply(rep))
 		return
 	}
 	o, who := classify(at, x.server.Accepts, rep)
-	x.tooLargeHere(&o)
+	x.noteTooLarge(&o)
 	x.out.Final = rep
 	switch {
 	case who == OfRelay:
 		x.attributeToRelay(at, rep, &o)
-	case at == StageMail && meansUs(x.server.Accepts, rep):
+	case at == StageMail && mayMeanUs(x.server.Accepts, rep):
 		o = delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
 		x.attributeToRelay(at, rep, &o)
 	}
-	x.ofAll(rep, &o)
+	x.adjustForAll(rep, &o)
 	x.decideRest(o)
 	if code == 421 {
 		x.closeHard()
@@ -421,7 +421,7 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	}
 }
 
-func nonsense(rep email.Reply) error {
+func unexpectedReply(rep email.Reply) error {
 	return fmt.Errorf("an answer that does not belong there: %d %s", rep.Code, rep.Text)
 }
 
@@ -433,18 +433,18 @@ func (x *exchange) connectionLost(where string, err error) {
 		return
 	}
 	if where == "MAIL FROM" {
-		if f := cutVerdict(err); f == VerdictDown || !x.ownMail(email.Reply{}) {
+		if f := lostConnectionVerdict(err); f == VerdictDown || !x.isOwnMailFault(email.Reply{}) {
 			x.refusedMail = true
 			x.finishWith(VerdictDown, where, err)
 			return
 		}
 		x.closeHard()
-		x.out.Final = ended(where, err)
+		x.out.Final = lostConnectionReply(where, err)
 		x.decideRest(ofOneSender(x.out.Final, x.others.AfterFault))
 		return
 	}
 	// The message may be the reason: the same one does not come every 10 s.
-	x.finishWith(cutVerdict(err), where, err)
+	x.finishWith(lostConnectionVerdict(err), where, err)
 	own := x.verdict == VerdictRefused && x.history.OwnFault(StageFinal, 0, false)
 	if own {
 		x.verdict = VerdictNone
@@ -453,17 +453,17 @@ func (x *exchange) connectionLost(where string, err error) {
 		switch o := &x.out.Outcomes[i]; {
 		case o.RetryAfter != relayWait:
 		case own:
-			itsOwn(o)
+			makeOrdinaryDeferral(o)
 		default:
-			o.RetryAfter = cutWait
+			o.RetryAfter = lostConnectionWait
 		}
 	}
 }
 
-// cutVerdict judges a connection that ended in a transaction: one that was closed may
+// lostConnectionVerdict judges a connection that ended in a transaction: one that was closed may
 // be for this mail alone, and if the relay is gone the next dial says so; one that
 // was silent until our time ran out is not tried with all the others.
-func cutVerdict(err error) RelayVerdict {
+func lostConnectionVerdict(err error) RelayVerdict {
 	if isTimeout(err) {
 		return VerdictDown
 	}
@@ -475,8 +475,8 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// cutWait is how long a message waits whose transaction was cut off.
-const cutWait = time.Minute
+// lostConnectionWait is how long a message waits whose transaction was cut off.
+const lostConnectionWait = time.Minute
 
 // abortOurs ends a transaction before the dot for a reason of our own. It touches no
 // recipient. The reason is for the operator: Result.Aborted has it, and no outcome.
@@ -491,14 +491,14 @@ func (x *exchange) abortOurs(where string, err error) {
 func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
 	x.closeHard()
 	x.verdict = v
-	x.out.Final = ended(where, err)
+	x.out.Final = lostConnectionReply(where, err)
 	x.decideRest(delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: x.out.Final,
 		RelayFault: true, Elsewhere: x.others.MayTakeIt})
 }
 
-// ended says where the connection ended, and why. Customers read it, so it names no address
-// of the socket.
-func ended(where string, err error) email.Reply {
+// lostConnectionReply says where the connection ended, and why. Customers read it, so it names no
+// address of the socket.
+func lostConnectionReply(where string, err error) email.Reply {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = fmt.Errorf("%s: %w", op.Op, op.Err)
 	}

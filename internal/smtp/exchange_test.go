@@ -182,7 +182,7 @@ func TestAServerThatClosesAmidTheRecipients(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {
+func TestUnexpectedReplyCodes(t *testing.T) {
 	t.Parallel()
 	for command, reason := range map[string]email.Detail{"MAIL": "", "RCPT": "", "DATA": "", ".": email.DetailAmbiguous} {
 		for _, code := range []string{"150", "354", "250", "650", "999"} {
@@ -207,7 +207,7 @@ func TestAnAnswerThatIsNeitherYesNorNo(t *testing.T) {
 	}
 }
 
-func TestWhatWeBreakOffIsNotTheRelaysFault(t *testing.T) {
+func TestOurOwnAbortIsNotTheRelaysFault(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
 	rs := relays(t, relay.Options{}, url(p, ""))
@@ -237,7 +237,7 @@ func TestWhatWeBreakOffIsNotTheRelaysFault(t *testing.T) {
 	require.Equal(t, 1, p.Copies("m@x.test", "b@y.test"))
 }
 
-func TestEveryPhaseHasItsTime(t *testing.T) {
+func TestTimeoutOfEachCommand(t *testing.T) {
 	t.Parallel()
 	const short = 30 * time.Millisecond
 	for name, tc := range map[string]struct {
@@ -290,7 +290,7 @@ func TestEveryPhaseHasItsTime(t *testing.T) {
 	})
 }
 
-func TestTheEndOfTheContextWhileConnecting(t *testing.T) {
+func TestCancelWhileConnecting(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := (&smtptest.Peer{Answer: func(string) string { cancel(); return "250 peer.test" }}).Start(t)

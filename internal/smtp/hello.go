@@ -18,7 +18,7 @@ func (s *Session) greet(ctx context.Context) error {
 	s.log.await("the greeting")
 	timeout := cmp.Or(s.server.Greeting, s.timeouts.Greeting)
 	suspected := s.suspectTLS(ctx)
-	code, text, err := s.answer(timeout)
+	code, text, err := s.awaitReply(timeout)
 	s.silent = err != nil
 	netErr, isNet := errors.AsType[net.Error](err)
 	switch wantsTLS := suspected(); {

@@ -69,10 +69,10 @@ func (x *exchange) nextReply(timeout time.Duration) (c sentCommand, code int, te
 	c, x.inFlight = x.inFlight[0], x.inFlight[1:]
 	// A server that closed the connection may have answered a part of the group before.
 	if err = x.sendErr; err == nil || c.grouped && !isTimeout(err) {
-		code, text, err = x.answer(timeout)
+		code, text, err = x.awaitReply(timeout)
 	}
 	now := time.Now()
-	x.note(c.line, now.Sub(x.waitingSince), code, text, err)
+	x.addStep(c.line, now.Sub(x.waitingSince), code, text, err)
 	x.waitingSince = now
 	return c, code, text, err
 }
@@ -105,9 +105,9 @@ func (x *exchange) readAcceptances() (sentCommand, error) {
 		case err != nil:
 			return c, err
 		case code/100 == 2:
-			x.accept(c.recipient, rep)
+			x.addAccepted(c.recipient, rep)
 		case !refusal(code):
-			return c, nonsense(rep)
+			return c, unexpectedReply(rep)
 		case (code == 421 || code == 521) && x.closing.Code == 0:
 			x.closing, x.closingWait = rep, nextTransaction
 		}
@@ -124,7 +124,7 @@ func (x *exchange) beginOneByOne(c sentCommand) bool {
 		return false
 	}
 	x.oneByOne = true
-	x.verdict, x.accepted, x.doubts, x.failed = VerdictNone, nil, nil, nil
+	x.verdict, x.accepted, x.suspects, x.faulted = VerdictNone, nil, nil, nil
 	x.closing, x.closingWait, x.accountWait = email.Reply{}, 0, 0
 	x.out.Final, x.out.RecipientLimit, x.out.LimitReply = email.Reply{}, 0, email.Reply{}
 	x.decided = make([]bool, len(x.env.Recipients))

@@ -99,9 +99,9 @@ func answerInGroups(conn net.Conn) error {
 	return err
 }
 
-// TestRepliesBehindARefusedMAILAreNobodysVerdict: the recipients that went with MAIL get 503, and
+// TestRepliesBehindARefusedMAILCountForNoRecipient: the recipients that went with MAIL get 503, and
 // the session is good for the next transaction.
-func TestRepliesBehindARefusedMAILAreNobodysVerdict(t *testing.T) {
+func TestRepliesBehindARefusedMAILCountForNoRecipient(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]string{"503": "503 5.5.1 need MAIL command", "550": "550 5.1.1 nobody", "250": "250 ok"} {
 		t.Run(name, func(t *testing.T) {
@@ -393,8 +393,8 @@ func TestPipeliningCanBeTurnedOff(t *testing.T) {
 	require.Equal(t, 1, p.Dialed())
 }
 
-// TestTheEndOfTheContextInAGroup touches no recipient, not even one that was accepted.
-func TestTheEndOfTheContextInAGroup(t *testing.T) {
+// TestCancelInAGroup touches no recipient, not even one that was accepted.
+func TestCancelInAGroup(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	p := (&smtptest.Peer{Extensions: pipelining, Answer: func(line string) string {

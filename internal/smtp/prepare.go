@@ -18,7 +18,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		x.decideRest(unsendable(email.DetailUnsendable, "the message has a line end that is not CRLF at byte %d", at))
 		return "", false
 	}
-	if breaksOut(x.env.From) {
+	if breaksOutOfCommand(x.env.From) {
 		x.decideRest(unsendable(email.DetailUnsendable, "the return-path cannot be written into a MAIL command"))
 		return "", false
 	}
@@ -35,7 +35,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 	left := false
 	for i, r := range x.env.Recipients {
 		switch {
-		case breaksOut(r.Address):
+		case breaksOutOfCommand(r.Address):
 			x.decide(i, unsendable(email.DetailUnsendable, "the address cannot be written into a RCPT command"))
 			continue
 		case plaintext.ASCII(r.Address):
@@ -59,11 +59,11 @@ func (x *exchange) sayMail(message []byte) (c sentCommand, code int, text string
 		if !ok {
 			return c, 0, "", false, nil
 		}
-		x.unnamed, x.alone = x.order()
+		x.unnamed, x.alone = x.namingOrder()
 		x.limit = x.history.RecipientLimit(x.recipients)
 		x.sendGroup(fmt.Sprintf("MAIL FROM:<%s>%s", x.env.From, parameters))
 		c, code, text, err = x.nextReply(x.timeouts.Command)
-		if err != nil || !refusesParameters(reply(code, text)) || !x.forgo(parameters, text) {
+		if err != nil || !refusesParameters(reply(code, text)) || !x.dropParameters(parameters, text) {
 			return c, code, text, true, err
 		}
 		if err := x.skipReplies(); err != nil {
@@ -91,7 +91,7 @@ func (x *exchange) mailParameters(message []byte, utf8 bool) string {
 
 func (s *Session) uses(extension string) bool {
 	_, offered := s.extension(extension)
-	return offered && !s.forgone[extension]
+	return offered && !s.refusedExtensions[extension]
 }
 
 // refusesParameters: an answer to MAIL that is about its parameters (RFC 5321 section
@@ -107,9 +107,9 @@ var dispensable = []struct {
 	names     []string
 }{{"SIZE", []string{"SIZE"}}, {"DSN", []string{"DSN", "RET", "ENVID"}}, {"8BITMIME", []string{"8BITMIME", "BODY"}}}
 
-// forgo does without what a relay refused: what its text names, or all that was said. It
+// dropParameters does without what a relay refused: what its text names, or all that was said. It
 // reports false where nothing is left to do without.
-func (x *exchange) forgo(parameters, text string) bool {
+func (x *exchange) dropParameters(parameters, text string) bool {
 	var said, named []string
 	words := strings.FieldsFunc(strings.ToUpper(text), func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 	for _, d := range dispensable {
@@ -133,10 +133,10 @@ func (x *exchange) forgo(parameters, text string) bool {
 		named = said
 	}
 	for _, extension := range named {
-		if x.forgone == nil {
-			x.forgone = map[string]bool{}
+		if x.refusedExtensions == nil {
+			x.refusedExtensions = map[string]bool{}
 		}
-		x.forgone[extension] = true
+		x.refusedExtensions[extension] = true
 	}
 	return len(named) > 0
 }
@@ -169,9 +169,9 @@ func unsendable(reason email.Detail, format string, args ...any) delivery.Outcom
 	return delivery.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
 }
 
-// tooLargeHere is called where the relay refuses a message for its size that EHLO did not
+// noteTooLarge is called where the relay refuses a message for its size that EHLO did not
 // speak of. If another relay may take it, the recipients wait for that one.
-func (x *exchange) tooLargeHere(o *delivery.Outcome) {
+func (x *exchange) noteTooLarge(o *delivery.Outcome) {
 	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
 		return
 	}

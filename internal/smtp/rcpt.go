@@ -9,26 +9,26 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// beyondLimit is the outcome of those who wait for the next transaction.
-func beyondLimit(limit int) delivery.Outcome {
+// waitForNextOutcome is the outcome of recipients that wait for the next transaction.
+func waitForNextOutcome(limit int) delivery.Outcome {
 	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: nextTransaction,
 		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
 }
 
-// limitSaid notes that the relay takes n recipients in a transaction.
-func (x *exchange) limitSaid(rep email.Reply, n int) { x.out.RecipientLimit, x.out.LimitReply = n, rep }
+// noteLimit notes that the relay takes n recipients in a transaction.
+func (x *exchange) noteLimit(rep email.Reply, n int) { x.out.RecipientLimit, x.out.LimitReply = n, rep }
 
-// ofAll corrects what the answer to the message, or to DATA, means for the recipients
+// adjustForAll corrects what the answer to the message, or to DATA, means for the recipients
 // accepted. One that counts them splits them. One that says that a mailbox does not
 // exist does not say whose, unless there is only one.
-func (x *exchange) ofAll(rep email.Reply, o *delivery.Outcome) {
+func (x *exchange) adjustForAll(rep email.Reply, o *delivery.Outcome) {
 	if len(x.accepted) < 2 {
 		return
 	}
 	switch {
 	case tooMany(rep):
-		x.limitSaid(rep, len(x.accepted)/2)
-		*o = oneTooMany(rep, nextTransaction)
+		x.noteLimit(rep, len(x.accepted)/2)
+		*o = overLimitOutcome(rep, nextTransaction)
 	case o.Reason == email.DetailHard:
 		o.Reason, o.Suppress = email.DetailOther, false
 	}
@@ -36,18 +36,18 @@ func (x *exchange) ofAll(rep email.Reply, o *delivery.Outcome) {
 
 // isAccountFault: the relay's reason is our account with it.
 func isAccountFault(rep email.Reply) bool {
-	return rep.Enhanced == "5.4.5" || saysAccount.in(plain(rep.Text))
+	return rep.Enhanced == "5.4.5" || saysAccount.in(lowerWords(rep.Text))
 }
 
-// usedUp reports whether a 421 to RCPT may be about the connection, which has had
+// mayBeConnectionLimit reports whether a 421 to RCPT may be about the connection, which has had
 // transactions before, and nothing has come of this one yet.
-func (x *exchange) usedUp() bool {
+func (x *exchange) mayBeConnectionLimit() bool {
 	return x.ctx.Err() == nil && x.transactions > 0 && len(x.accepted) == 0 && !x.restarted &&
 		!slices.ContainsFunc(x.out.Outcomes, func(o delivery.Outcome) bool { return o.Code != 0 })
 }
 
-// redo begins the transaction anew on another connection.
-func (x *exchange) redo() bool {
+// restart begins the transaction anew on another connection.
+func (x *exchange) restart() bool {
 	x.restarted = true
 	x.history.ClosedAtRcpt(RcptClose{Recipient: -1, OnConnection: x.recipients, Said421: true})
 	if err := x.replace(); err != nil {
@@ -58,20 +58,20 @@ func (x *exchange) redo() bool {
 	return x.mail(x.message) && x.rcpt()
 }
 
-// doubt remembers an answer to RCPT that may not mean what it says: a refusal of the
+// noteSuspect remembers an answer to RCPT that may not mean what it says: a refusal of the
 // recipient may be meant for us, and a fault of the relay may be the recipient's own.
-func (x *exchange) doubt(i int, o delivery.Outcome, who Attribution) {
+func (x *exchange) noteSuspect(i int, o delivery.Outcome, who Attribution) {
 	if who == OfRelay && mayBeOfOneMail(StageRcpt, o.Reply) {
-		x.failed = append(x.failed, i)
+		x.faulted = append(x.faulted, i)
 	}
 	if who != OfRecipient {
 		return
 	}
-	if how := suspect(x.server.Accepts, o); how != SuspicionNone {
-		if x.doubts == nil {
-			x.doubts = map[int]Suspicion{}
+	if how := suspicionOf(x.server.Accepts, o); how != SuspicionNone {
+		if x.suspects == nil {
+			x.suspects = map[int]Suspicion{}
 		}
-		x.doubts[i] = how
+		x.suspects[i] = how
 	}
 }
 
@@ -79,15 +79,15 @@ func (x *exchange) doubt(i int, o delivery.Outcome, who Attribution) {
 // in this transaction, or has taken other mail between their faults. A connection that it
 // closed counts against it all the same, until it has taken other mail.
 func (x *exchange) settleFaults() {
-	failed := x.failed
-	x.failed = nil // once, also where the transaction was begun anew
+	failed := x.faulted
+	x.faulted = nil // once, also where the transaction was begun anew
 	cleared := len(failed) > 0
 	for _, i := range failed {
 		own := x.history.OwnFault(StageRcpt, i, false)
 		cleared = cleared && (own || !x.closed)
 		o := x.out.Outcomes[i]
 		if x.decided[i] && o.RelayFault && (len(x.accepted) > 0 || own) {
-			itsOwn(&o)
+			makeOrdinaryDeferral(&o)
 			x.decide(i, o)
 		}
 	}
@@ -96,15 +96,15 @@ func (x *exchange) settleFaults() {
 	}
 }
 
-// settleDoubts decides the refusals that may be meant for us. They stand where the relay accepted
+// settleSuspects decides the refusals that may be meant for us. They stand where the relay accepted
 // others in this transaction. Otherwise it asks the history.
-func (x *exchange) settleDoubts() {
+func (x *exchange) settleSuspects() {
 	x.settleFaults()
 	if len(x.accepted) > 0 {
 		return
 	}
-	doubts := x.doubts
-	x.doubts = nil // once, also where the transaction was begun anew
+	doubts := x.suspects
+	x.suspects = nil // once, also where the transaction was begun anew
 	for _, i := range slices.Sorted(maps.Keys(doubts)) {
 		rep := x.out.Outcomes[i].Reply
 		rule := x.history.Refused(i, rep, doubts[i])

@@ -77,8 +77,8 @@ const (
 
 var hintText = regexp.MustCompile(`(?i)\b(?:in|after|wait|another|for)\s+(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b|\b(\d{1,6})\s+(seconds?|minutes?|hours?)\b`)
 
-// hint reads "try again in N seconds" out of a reply; 0 if there is none.
-func hint(text string) time.Duration {
+// retryHint reads "try again in N seconds" out of a reply; 0 if there is none.
+func retryHint(text string) time.Duration {
 	m := hintText.FindStringSubmatch(text)
 	if m == nil {
 		return 0

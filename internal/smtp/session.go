@@ -22,8 +22,8 @@ type Session struct {
 	// which opportunistic TLS lets pass.
 	encrypted  bool
 	unverified error
-	// forgone are the extensions that the server offers and whose parameters it refuses.
-	forgone map[string]bool
+	// refusedExtensions are the extensions that the server offers and whose parameters it refuses.
+	refusedExtensions map[string]bool
 	// oneByOne: the server offers PIPELINING, and does not hold it.
 	oneByOne bool
 	// silent: the server has not said anything yet.
@@ -76,7 +76,7 @@ func (s *Session) redial(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.conn, s.text, s.log = fresh.conn, fresh.text, fresh.log
 	s.extensions, s.encrypted, s.unverified = fresh.extensions, fresh.encrypted, fresh.unverified
-	s.forgone = nil
+	s.refusedExtensions = nil
 	s.transactions, s.recipients, s.broken = 0, 0, false
 	return ctx.Err()
 }
@@ -100,11 +100,11 @@ func (s *Session) Quit() {
 // maxLeft is how much of a reply is read that is not needed.
 const maxLeft = 16 << 20
 
-// leave says goodbye in the middle of a reply. Its rest is read, up to a limit: a server
+// quitMidReply says goodbye in the middle of a reply. Its rest is read, up to a limit: a server
 // that cannot write all of it could take back what it said.
-func (s *Session) leave() {
+func (s *Session) quitMidReply() {
 	// With an error too, the connection is closed below.
-	if s.limit(s.timeouts.Reset) == nil && s.text.PrintfLine("QUIT") == nil {
+	if s.setTimeout(s.timeouts.Reset) == nil && s.text.PrintfLine("QUIT") == nil {
 		_, _ = io.CopyN(io.Discard, s.text.R, maxLeft)
 	}
 	s.closeHard()
@@ -131,7 +131,7 @@ const untilCut = 0
 // command sends one line and reads the answer within a time of its own. Any
 // answer at all is no error.
 func (s *Session) command(timeout time.Duration, format string, args ...any) (code int, text string, err error) {
-	if err := s.limit(timeout); err != nil {
+	if err := s.setTimeout(timeout); err != nil {
 		return 0, "", err
 	}
 	if err := s.text.PrintfLine(format, args...); err != nil {
@@ -142,7 +142,7 @@ func (s *Session) command(timeout time.Duration, format string, args ...any) (co
 
 // write writes whole lines within a time of their own.
 func (s *Session) write(timeout time.Duration, lines string) error {
-	if err := s.limit(timeout); err != nil {
+	if err := s.setTimeout(timeout); err != nil {
 		return err
 	}
 	if _, err := s.text.W.WriteString(lines); err != nil {
@@ -151,16 +151,16 @@ func (s *Session) write(timeout time.Duration, lines string) error {
 	return s.text.W.Flush()
 }
 
-// answer reads the next reply within a time of its own.
-func (s *Session) answer(timeout time.Duration) (code int, text string, err error) {
-	if err := s.limit(timeout); err != nil {
+// awaitReply reads the next reply within a time of its own.
+func (s *Session) awaitReply(timeout time.Duration) (code int, text string, err error) {
+	if err := s.setTimeout(timeout); err != nil {
 		return 0, "", err
 	}
 	return readReply(s.text.R)
 }
 
-// limit says how long what follows may take.
-func (s *Session) limit(timeout time.Duration) error {
+// setTimeout says how long what follows may take.
+func (s *Session) setTimeout(timeout time.Duration) error {
 	if timeout == untilCut {
 		return s.conn.SetDeadline(time.Time{})
 	}

@@ -29,10 +29,10 @@ func bareLineEnd(b []byte) int {
 	return -1
 }
 
-// breaksOut reports whether an address would end its angle brackets, or its
+// breaksOutOfCommand reports whether an address would end its angle brackets, or its
 // line, before its end, and so smuggle in a parameter or a command. Intake has
-// checked addresses; this is the last door.
-func breaksOut(addr string) bool {
+// checked addresses; this is the last check.
+func breaksOutOfCommand(addr string) bool {
 	quoted, escaped := false, false
 	for i := range len(addr) {
 		c := addr[i]

@@ -23,8 +23,8 @@ type Transaction struct {
 	// OneByOne: the server has shown that it does not hold PIPELINING, so no command is sent
 	// before the reply to the one before is read.
 	OneByOne bool
-	// Rested: the session was idle, so its server may have closed the connection meanwhile.
-	Rested bool
+	// Reused: the session was idle, so its server may have closed the connection meanwhile.
+	Reused bool
 }
 
 // OtherRelays says what becomes of mail that this server does not take.

@@ -58,12 +58,12 @@ const (
 	SuspicionWords
 )
 
-// suspect judges a reply to RCPT that classify takes for a refusal of the recipient.
-func suspect(accepts email.AcceptMeans, o delivery.Outcome) Suspicion {
+// suspicionOf judges a reply to RCPT that classify takes for a refusal of the recipient.
+func suspicionOf(accepts email.AcceptMeans, o delivery.Outcome) Suspicion {
 	if accepts != email.AcceptsRelay || o.Status != email.RecipientBounced || (o.Reason != email.DetailBlock && o.Reason != email.DetailOther) {
 		return SuspicionNone
 	}
-	words := plain(o.Text)
+	words := lowerWords(o.Text)
 	switch {
 	case saysByRecipient.in(words):
 		return SuspicionNone

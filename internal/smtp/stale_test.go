@@ -15,7 +15,7 @@ import (
 
 // A reply that no command asked for would be taken for the answer to the next command, and every
 // verdict for the next recipient's.
-func TestARestingSessionWithAnUnaskedReplyIsNotUsedAgain(t *testing.T) {
+func TestAnIdleSessionWithAnUnsolicitedReplyIsNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	server, trust := trusted(t)
 	bad := answers(map[string]string{"RCPT TO:<bad@": "550 5.1.1 nobody"})
@@ -66,7 +66,7 @@ func TestAReplyBehindTheAnswerToTheDot(t *testing.T) {
 }
 
 // A late reply that comes while the transaction is under way is noticed at DATA.
-func TestVerdictsOutOfStepAreNobodys(t *testing.T) {
+func TestRepliesOutOfStepCountForNoRecipient(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{Answer: answers(map[string]string{"MAIL": "250 late\r\n250 ok", "RCPT TO:<bad@": "550 5.1.1 nobody"})}).Start(t)
 	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("bad@y.test", "a@y.test", "b@y.test"), noMark)

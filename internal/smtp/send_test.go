@@ -161,7 +161,7 @@ func TestTheMarkIsBeforeTheDot(t *testing.T) {
 	require.Equal(t, 2, p.Dialed())
 }
 
-func TestTheEndOfTheContext(t *testing.T) {
+func TestCancelSend(t *testing.T) {
 	t.Parallel()
 	t.Run("before the dot cuts the connection", func(t *testing.T) {
 		t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
-// MailAnswer is what a server says to MAIL outside of a transaction.
-type MailAnswer struct {
+// MailProbe is what a server says to MAIL outside of a transaction.
+type MailProbe struct {
 	// Taken: the server takes mail. It may refuse this return-path all the same.
 	Taken bool
 	// Reply is the zero Reply where Err says that the connection ended.
@@ -22,12 +22,12 @@ type MailAnswer struct {
 	Doubtful bool
 }
 
-// AskMail finds out with MAIL and RSET whether the server takes mail: before an attempt is
+// ProbeMail finds out with MAIL and RSET whether the server takes mail: before an attempt is
 // opened, so that no e-mail is touched where it does not. A refusal that is about the
 // return-path shows that it does. Unless Taken, the session is closed.
 //
 // The error is ctx's.
-func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout time.Duration) (MailAnswer, error) {
+func (s *Session) ProbeMail(ctx context.Context, m delivery.MailCommand, timeout time.Duration) (MailProbe, error) {
 	stop := context.AfterFunc(ctx, s.cutSocket)
 	parameters := ""
 	if _, ok := s.extension("SIZE"); ok && m.Bytes > 0 {
@@ -40,7 +40,7 @@ func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout t
 		from = ""
 	}
 	code, text, err := s.command(min(s.timeouts.Command, timeout), "MAIL FROM:<%s>%s", from, parameters)
-	a := MailAnswer{Reply: reply(code, text)}
+	a := MailProbe{Reply: reply(code, text)}
 	if !stop() {
 		s.closeHard()
 		return a, context.Cause(ctx)
@@ -48,7 +48,7 @@ func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout t
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
 		_, who := classify(StageMail, s.server.Accepts, a.Reply)
-		relays = who == OfRelay || meansUs(s.server.Accepts, a.Reply)
+		relays = who == OfRelay || mayMeanUs(s.server.Accepts, a.Reply)
 	}
 	if !relays {
 		if s.reset(); !s.broken {
@@ -60,7 +60,7 @@ func (s *Session) AskMail(ctx context.Context, m delivery.MailCommand, timeout t
 	a.Doubtful = MayBeOfOneSender(a.Reply)
 	if err != nil {
 		a.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
-		a.Doubtful = cutVerdict(err) != VerdictDown
+		a.Doubtful = lostConnectionVerdict(err) != VerdictDown
 		s.closeHard()
 	} else {
 		s.Quit()

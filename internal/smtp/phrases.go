@@ -155,7 +155,7 @@ var footer = regexp.MustCompile(`\.?(?:$| \p{Lu})|\. |; (?:contact|see|please|fo
 // names what is on the list, not what was asked for.
 var listed = regexp.MustCompile(`service unavailable; (?:unverified )?(client host|helo command|sender address|recipient address) \[.*?\] blocked using`)
 
-// onList is what a list on the net has, by the form listed; "" for any other text from plain.
+// onList is what a list on the net has, by the form listed; "" for any other text from lowerWords.
 func onList(words string) string {
 	if m := listed.FindStringSubmatch(words); m != nil {
 		return m[1]
@@ -174,7 +174,7 @@ type reason struct {
 
 // reasonOf reads the reason of a reply's text.
 func reasonOf(text string) (r reason) {
-	text = spoken(text)
+	text = wordsOf(text)
 	if m := rejection.FindStringSubmatch(text); m != nil {
 		r.refused, text = strings.ToLower(m[1]), m[2]
 	}
@@ -197,17 +197,17 @@ var (
 	webPage = regexp.MustCompile(`(?i)https?://\S+`)
 )
 
-// plain is the words of a reply's text: in lower case, without addresses and URLs,
-// in which a user's name could look like a reason.
-func plain(text string) string { return strings.ToLower(spoken(text)) }
+// lowerWords is the words of a reply's text in lower case, without addresses and URLs: a user's
+// name in them could look like a reason.
+func lowerWords(text string) string { return strings.ToLower(wordsOf(text)) }
 
-// spoken is plain as it was written.
-func spoken(text string) string {
+// wordsOf is lowerWords as it was written.
+func wordsOf(text string) string {
 	text = webPage.ReplaceAllString(text, " ")
 	return strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
 }
 
-// pages is the URLs in a reply's text, in lower case.
-func pages(text string) string {
+// urlsOf is the URLs in a reply's text, in lower case.
+func urlsOf(text string) string {
 	return strings.Join(webPage.FindAllString(strings.ToLower(text), -1), " ")
 }

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Unasked reports whether a session between two transactions is not as it was left: the
-// server has said something, or has closed the connection. Such a session is given up.
-// Went it on, each command would be answered by what was meant for the one before, and
-// one recipient's verdict would be another's.
-func (s *Session) Unasked() bool {
-	if s.text.R.Buffered() > 0 || s.conn.SetDeadline(time.Time{}) != nil || pending(s.conn) {
+// Stale reports whether a session between two transactions is no longer usable: the server has
+// said something that no command asked for, or has closed the connection. If such a session were
+// used, each command would get the reply to the one before, and one recipient the verdict of
+// another.
+func (s *Session) Stale() bool {
+	if s.text.R.Buffered() > 0 || s.conn.SetDeadline(time.Time{}) != nil || hasUnreadInput(s.conn) {
 		return true
 	}
 	if !s.encrypted {
@@ -27,9 +27,9 @@ func (s *Session) Unasked() bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// pending reports whether a socket has bytes to be read, or has been closed or broken. It
-// neither waits nor reads. On a TLS connection that says nothing, too, nothing is pending.
-func pending(conn any) bool {
+// hasUnreadInput reports whether a socket has bytes to be read, or has been closed or broken. It
+// neither waits nor reads. On a TLS connection that says nothing, it reports false too.
+func hasUnreadInput(conn any) bool {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

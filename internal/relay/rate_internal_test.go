@@ -20,8 +20,8 @@ func (f ledgerFunc) Draw(_ context.Context, d delivery.Demand) (delivery.Place, 
 	return delivery.Place{Wait: f(d.N), Firm: true}, true, nil
 }
 
-// TestManyShareALot: those who wait draw together, and each place is used once.
-func TestManyShareALot(t *testing.T) {
+// TestConcurrentCallersShareADraw: those who wait draw together, and each place is used once.
+func TestConcurrentCallersShareADraw(t *testing.T) {
 	t.Parallel()
 	const pace = 10 * time.Millisecond
 	now := time.Now()
