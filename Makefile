@@ -113,9 +113,9 @@ bench-before: build temporal ## Measure this commit and an earlier one in the sa
 	$(call bench,this commit and $(REV): some 15 minutes,-before $(earlier)/postrider -only '^(before-)?(one|batch|accept)$$' -doc '' -profile '')
 
 .PHONY: check
-check: ## Format, modules, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
+check: ## Format, modules, prose, vet, lint, workflowcheck, vulncheck, tests with the race detector; changes no file
 	@before=$$($(state)); \
-	$(MAKE) format modules vet lint workflowcheck vulncheck race || exit; \
+	$(MAKE) format modules prose vet lint workflowcheck vulncheck race || exit; \
 	after=$$($(state)); \
 	if [ "$$before" != "$$after" ]; then \
 		echo "make check: files have changed meanwhile:" >&2; \
