@@ -87,7 +87,9 @@ func (m *Metrics) Observe(events []email.Event) {
 	for _, e := range events {
 		switch e.Type {
 		case email.EventQueued, email.EventScheduled:
-			m.accepted.Inc()
+			if e.Sequence == 1 { // a later one is a reschedule
+				m.accepted.Inc()
+			}
 		case email.EventCompleted:
 			m.completed.WithLabelValues(string(e.Reason)).Inc()
 		case email.EventDeferred, email.EventDelivered, email.EventBounced, email.EventFailed, email.EventExpired, email.EventCanceled, email.EventSuppressed:

@@ -55,7 +55,7 @@ func TestAScrape(t *testing.T) {
 	s := &store{}
 	m := metrics.New(s, relays{"primary": true, "backup": false}, "", slog.New(slog.DiscardHandler))
 	m.Observe([]email.Event{
-		{Type: email.EventQueued}, {Type: email.EventScheduled}, {Type: email.EventSending}, {Type: email.EventHeld},
+		{Type: email.EventQueued, Sequence: 1}, {Type: email.EventScheduled, Sequence: 1}, {Type: email.EventScheduled, Sequence: 2}, {Type: email.EventSending}, {Type: email.EventHeld},
 		{Type: email.EventDelivered}, {Type: email.EventBounced, Reason: email.DetailHard}, {Type: email.EventBounced, Reason: email.DetailHard},
 		{Type: email.EventCompleted, Reason: email.DetailPartial},
 	})
