@@ -28,8 +28,10 @@ func TestConcurrentCallersShareADraw(t *testing.T) {
 	var m *meter
 	var draws []int
 	drawn := 0
+	first := make(chan struct{})
 	m = newMeter(Relay{Server: smtp.Server{Name: "r"}, Pace: pace}, Options{Now: func() time.Time { return now }, Ledger: ledgerFunc(func(n int) time.Duration {
 		if drawn == 0 { // until all the others wait
+			close(first)
 			require.Eventually(t, func() bool { return m.transactional.waiting.Load() == 50 }, 10*time.Second, time.Millisecond)
 		}
 		wait := time.Duration(drawn) * pace
@@ -40,7 +42,10 @@ func TestConcurrentCallersShareADraw(t *testing.T) {
 	var mu sync.Mutex
 	var places []time.Duration
 	var wg sync.WaitGroup
-	for range 50 {
+	for i := range 50 {
+		if i == 1 {
+			<-first
+		}
 		wg.Go(func() {
 			at, firm, err := m.turn(t.Context(), delivery.Route{})
 			mu.Lock()
@@ -56,12 +61,12 @@ func TestConcurrentCallersShareADraw(t *testing.T) {
 	for i, at := range places {
 		require.Equal(t, time.Duration(i)*pace, at)
 	}
-	require.Equal(t, 1, draws[0], "nobody else was there yet")
+	require.Equal(t, 1, draws[0], "the first caller is alone")
 	require.Equal(t, 10, draws[1], "100 ms' worth, however many wait")
 
 	m.transactional.left, now = 1, now.Add(time.Hour)
 	before := len(draws)
 	_, _, err := m.turn(t.Context(), delivery.Route{})
 	require.NoError(t, err)
-	require.Len(t, draws, before+1, "places that nobody used in time are gone")
+	require.Len(t, draws, before+1, "slots that were not used in time are gone")
 }
