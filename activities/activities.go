@@ -85,7 +85,7 @@ type Deliveries interface {
 	// stops.
 	BeginRound(ctx context.Context, endpointID string) error
 	ClaimForEndpoint(ctx context.Context, endpointID string, limit int) ([]endpoint.Due, error)
-	SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
+	RecordDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error
 	// ReleaseDeliveries gives back what was claimed and not attempted.
 	ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) error
 	EndpointBacklog(ctx context.Context, endpointID string) (endpoint.Backlog, error)

@@ -194,7 +194,7 @@ func (w *fakes) ClaimForEndpoint(context.Context, string, int) ([]endpoint.Due, 
 	return due, nil
 }
 
-func (w *fakes) SettleDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
+func (w *fakes) RecordDelivery(_ context.Context, d endpoint.Delivery, r endpoint.Result) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.settled[d.ID] = r.Verdict

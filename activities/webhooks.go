@@ -216,5 +216,5 @@ func (a *Activities) post(ctx context.Context, d endpoint.Due, timeout time.Dura
 	}
 	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	return r.Verdict == endpoint.VerdictDelivered, a.deps.Deliveries.SettleDelivery(settleCtx, d.Delivery, r)
+	return r.Verdict == endpoint.VerdictDelivered, a.deps.Deliveries.RecordDelivery(settleCtx, d.Delivery, r)
 }

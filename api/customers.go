@@ -23,8 +23,8 @@ type Customers interface {
 	CreateCustomer(ctx context.Context, name, detail, mail string) (c account.Customer, webhookSecret string, err error)
 	CustomerByID
 	Customers(ctx context.Context, after email.Cursor, limit int) ([]account.Customer, *email.Cursor, error)
-	// GovernCustomer sets the status and the credits of a customer; nil credits are no limit.
-	GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
+	// UpdateCustomerAsOperator sets the status and the credits of a customer; nil credits are no limit.
+	UpdateCustomerAsOperator(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error)
 	// DeleteCustomer deletes a customer with its users, keys, domains and webhooks. A customer
 	// that has sent or received mail is CodeConflict.
 	DeleteCustomer(ctx context.Context, id string) error
@@ -127,7 +127,7 @@ func (h *customerHandlers) put(c *gin.Context) (int, any, error) {
 	case k.Credits != nil && *k.Credits < 0:
 		return 0, nil, invalid("/credits", "invalid", "give the number of recipients that the customer may still send to, or null for no limit")
 	}
-	if k, err = h.store.GovernCustomer(c.Request.Context(), k.ID, k.Status, k.Credits); err != nil {
+	if k, err = h.store.UpdateCustomerAsOperator(c.Request.Context(), k.ID, k.Status, k.Credits); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, customerResource(k, ""), nil

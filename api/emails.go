@@ -26,8 +26,8 @@ type Emails interface {
 	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
 	// Resend accepts the message of a finished e-mail as a new e-mail.
 	Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
-	// Settled returns those of ids whose recipients all have a verdict.
-	Settled(ctx context.Context, ids []string) ([]string, error)
+	// FirstVerdict returns those of ids whose recipients all have a verdict.
+	FirstVerdict(ctx context.Context, ids []string) ([]string, error)
 	// ContentBytes returns about how many bytes Email reads into memory.
 	ContentBytes(ctx context.Context, customerID, id string) (int64, error)
 }
@@ -281,7 +281,7 @@ func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Du
 	if _, err := h.store.ContentBytes(ctx, customerID, id); err != nil {
 		return err
 	}
-	if settled, err := h.store.Settled(ctx, []string{id}); err != nil || len(settled) > 0 {
+	if settled, err := h.store.FirstVerdict(ctx, []string{id}); err != nil || len(settled) > 0 {
 		return err
 	}
 	if !h.waits.TryAcquire(customerID, 1) {

@@ -262,7 +262,7 @@ func webhookRows() map[string]asking {
 			require.NoError(r.t, err)
 			due, err := r.store.Webhooks.ClaimForEndpoint(r.t.Context(), id, 1)
 			require.NoError(r.t, err)
-			require.NoError(r.t, r.store.Webhooks.SettleDelivery(r.t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503}))
+			require.NoError(r.t, r.store.Webhooks.RecordDelivery(r.t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503}))
 			return "/v1.0/deliveries/" + url.PathEscape(d.ID) + "/retry"
 		}, ""),
 	}

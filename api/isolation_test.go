@@ -141,7 +141,7 @@ func (r *rights) useless(near []netip.Prefix) {
 	_, expired := make(account.AccessKey{CustomerID: r.a.ID, ExpiresAt: time.Now().Add(-time.Hour)})
 	_, far := make(account.AccessKey{CustomerID: r.a.ID, Networks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
 	suspended, suspendedToken := r.newCustomer("Suspended", "suspended.test")
-	_, err = r.store.Accounts.GovernCustomer(ctx, suspended.ID, account.StatusSuspended, nil)
+	_, err = r.store.Accounts.UpdateCustomerAsOperator(ctx, suspended.ID, account.StatusSuspended, nil)
 	require.NoError(r.t, err)
 	r.credentials = append(r.credentials, credential{name: "none", refused: 401}, credential{name: "unknown key", token: account.NewToken(), refused: 401},
 		credential{name: "deleted key", token: deletedToken, refused: 401}, credential{name: "expired key", token: expired, refused: 401},

@@ -200,7 +200,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		auth:    &authHandlers{store: deps.Logins, passwords: passwords, tokens: tokens, log: deps.Log},
 		emails: &emailHandlers{
 			store: deps.Emails, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log,
-			waiters: &waiters{settled: deps.Emails.Settled, waiting: map[string]*waiter{}},
+			waiters: &waiters{settled: deps.Emails.FirstVerdict, waiting: map[string]*waiter{}},
 			waits:   membudget.New(membudget.Options{Total: int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2, Shared: true}),
 		},
 		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},

@@ -54,7 +54,7 @@ type settling struct {
 	left   []int // header fields that the request has at each call
 }
 
-func (s *settling) Settled(_ context.Context, ids []string) ([]string, error) {
+func (s *settling) FirstVerdict(_ context.Context, ids []string) ([]string, error) {
 	if s.left = append(s.left, len(s.header)); len(s.left) == 1 {
 		return nil, nil
 	}

@@ -88,7 +88,7 @@ func TestListAndRetryDeliveries(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, due, 1)
 	require.JSONEq(t, `"webhook.test"`, string(mustField(t, due[0].Delivery.Body, "type")))
-	require.NoError(t, b.store.Webhooks.SettleDelivery(t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503, Duration: 7 * time.Millisecond, Error: "answered 503", BodyExcerpt: "closed"}))
+	require.NoError(t, b.store.Webhooks.RecordDelivery(t.Context(), due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 503, Duration: 7 * time.Millisecond, Error: "answered 503", BodyExcerpt: "closed"}))
 	var page struct {
 		Result []struct {
 			ID, Type, Status string

@@ -144,9 +144,9 @@ func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (o
 	return out, next, nil
 }
 
-// GovernCustomer writes what only the operator changes: status and credits. A customer that does
+// UpdateCustomerAsOperator writes what only the operator changes: status and credits. A customer that does
 // not exist is a CodeNotFound.
-func (s *Store) GovernCustomer(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error) {
+func (s *Store) UpdateCustomerAsOperator(ctx context.Context, id string, status account.Status, credits *int64) (account.Customer, error) {
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
 		res, err := tx.NewRaw("UPDATE customers SET status = ?, credits = ?, updated_at = now() WHERE id = ? AND deleted_at IS NULL", status, credits, id).Exec(ctx)
 		if err != nil {

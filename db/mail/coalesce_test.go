@@ -127,7 +127,7 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 	paying, _, err := b.Accounts.CreateCustomer(b.Ctx, "Paying", "", "")
 	require.NoError(t, err)
 	credits := int64(5)
-	_, err = b.Accounts.GovernCustomer(b.Ctx, paying.ID, "active", &credits)
+	_, err = b.Accounts.UpdateCustomerAsOperator(b.Ctx, paying.ID, "active", &credits)
 	require.NoError(t, err)
 	foreign := dbsetup.Message("bob@x.test")
 	foreign.From.Email = "shop@elsewhere.test"

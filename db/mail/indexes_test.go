@@ -107,7 +107,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 		"an e-mail's deliveries":   func(s *db.DB) error { _, _, err := s.Webhooks.ClaimForEmail(b.Ctx, waiting[6]); return err },
 		"an endpoint's deliveries": func(s *db.DB) error { _, err := s.Webhooks.ClaimForEndpoint(b.Ctx, hook, 5); return err },
 		"an endpoint's backlog":    func(s *db.DB) error { _, err := s.Webhooks.EndpointBacklog(b.Ctx, hook); return err },
-		"waiting for a verdict":    func(s *db.DB) error { _, err := s.Mail.Settled(b.Ctx, waiting); return err },
+		"waiting for a verdict":    func(s *db.DB) error { _, err := s.Mail.FirstVerdict(b.Ctx, waiting); return err },
 		"a whole life": func(s *db.DB) error {
 			life := &bench{&dbsetup.Bench{DB: s, T: t, Ctx: b.Ctx, Customer: b.Customer}}
 			e := life.Accept(dbsetup.Message("new@example1.test"))

@@ -33,9 +33,9 @@ func (s *Store) Resend(ctx context.Context, customerID, id, owner string, idem e
 	return s.Accept(ctx, customerID, m, owner, idem)
 }
 
-// Settled tells which of some e-mails have had their first verdict for every
+// FirstVerdict returns those of some e-mails that have had their first verdict for every
 // recipient: none is queued or being sent any more.
-func (s *Store) Settled(ctx context.Context, ids []string) ([]string, error) {
+func (s *Store) FirstVerdict(ctx context.Context, ids []string) ([]string, error) {
 	var out []string
 	err := s.db.NewRaw(`SELECT e.id FROM unnest(ARRAY[?]::uuid[]) AS e(id) WHERE NOT EXISTS
 		(SELECT 1 FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending'))`, bun.List(ids)).Scan(ctx, &out)

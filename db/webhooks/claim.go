@@ -135,14 +135,14 @@ func (s *Store) ReleaseDeliveries(ctx context.Context, ds []endpoint.Delivery) e
 	return pg.Translate(err)
 }
 
-// SettleDelivery writes what an attempt came to: done, to be tried again on the
+// RecordDelivery writes what an attempt came to: done, to be tried again on the
 // schedule, or given up. It moves the endpoint's breaker, disables one that answered
 // 410 or has failed for endpoint.DisableAfter, and tells the customer's other
 // endpoints of that, and before.
-func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error {
+func (s *Store) RecordDelivery(ctx context.Context, d endpoint.Delivery, r endpoint.Result) error {
 	id := strings.TrimPrefix(d.ID, endpoint.DeliveryIDPrefix)
 	if r.Verdict == endpoint.VerdictDelivered {
-		return s.settleDelivered(ctx, id, d.EndpointID, r)
+		return s.recordDelivered(ctx, id, d.EndpointID, r)
 	}
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		// The endpoint first, in the order of all transactions that change one. Not FOR UPDATE: the
@@ -152,16 +152,16 @@ func (s *Store) SettleDelivery(ctx context.Context, d endpoint.Delivery, r endpo
 		if err != nil {
 			return err
 		}
-		settled, err := s.settleFailed(ctx, tx, id, r)
+		settled, err := s.recordFailed(ctx, tx, id, r)
 		if err != nil || !settled {
 			return err // another worker has settled it
 		}
-		return row.fail(ctx, tx, r)
+		return row.recordFailure(ctx, tx, r)
 	})
 }
 
-// settleDelivered is one statement: there are many of them.
-func (s *Store) settleDelivered(ctx context.Context, id, endpointID string, r endpoint.Result) error {
+// recordDelivered is one statement: there are many of them.
+func (s *Store) recordDelivered(ctx context.Context, id, endpointID string, r endpoint.Result) error {
 	_, err := s.db.NewRaw(`WITH back AS (
 			UPDATE webhook_endpoints SET failures = 0, failing_since = NULL, blocked_until = NULL, warned_at = NULL, last_error = '' WHERE id = ?0 AND failures > 0),
 		done AS (
@@ -172,8 +172,8 @@ func (s *Store) settleDelivered(ctx context.Context, id, endpointID string, r en
 	return pg.Translate(err)
 }
 
-// settleFailed moves a delivery on the schedule, or to its end.
-func (s *Store) settleFailed(ctx context.Context, tx bun.Tx, id string, r endpoint.Result) (settled bool, err error) {
+// recordFailed moves a delivery on the schedule, or to its end.
+func (s *Store) recordFailed(ctx context.Context, tx bun.Tx, id string, r endpoint.Result) (settled bool, err error) {
 	var made int
 	err = tx.NewRaw("SELECT attempts - spent + 1 FROM webhook_deliveries WHERE id = ? AND status = 'pending' FOR UPDATE", id).Scan(ctx, &made)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -202,8 +202,8 @@ type failingRow struct {
 	TxNow time.Time `bun:"tx_now"`
 }
 
-// fail moves an endpoint's breaker.
-func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) error {
+// recordFailure moves an endpoint's breaker.
+func (row *failingRow) recordFailure(ctx context.Context, tx bun.Tx, r endpoint.Result) error {
 	if !row.DisabledAt.IsZero() {
 		return nil
 	}
@@ -236,17 +236,17 @@ func (row *failingRow) fail(ctx context.Context, tx bun.Tx, r endpoint.Result) e
 	case err != nil:
 		return err
 	case row.DisabledReason != "":
-		return errors.Join(row.tell(ctx, tx, endpoint.TypeDisabled, map[string]any{"reason": row.DisabledReason}),
+		return errors.Join(row.notify(ctx, tx, endpoint.TypeDisabled, map[string]any{"reason": row.DisabledReason}),
 			audit.Write(ctx, tx, row.CustomerID, "webhook.disabled", row.ID, row.DisabledReason))
 	case row.WarnedAt.Equal(row.TxNow):
-		return errors.Join(row.tell(ctx, tx, endpoint.TypeFailing, map[string]any{"disables_at": endpoint.DisablesAt(row.FailingSince, row.WarnedAt).UTC()}),
+		return errors.Join(row.notify(ctx, tx, endpoint.TypeFailing, map[string]any{"disables_at": endpoint.DisablesAt(row.FailingSince, row.WarnedAt).UTC()}),
 			audit.Write(ctx, tx, row.CustomerID, "webhook.failing", row.ID, row.LastError))
 	}
 	return nil
 }
 
-// tell writes a delivery for those of a customer's other endpoints that want the event.
-func (row *failingRow) tell(ctx context.Context, tx bun.Tx, eventType string, more map[string]any) error {
+// notify writes a delivery for those of a customer's other endpoints that want the event.
+func (row *failingRow) notify(ctx context.Context, tx bun.Tx, eventType string, more map[string]any) error {
 	data := map[string]any{
 		"endpoint_id": row.ID, "customer_id": row.CustomerID, "url": row.URL, "failing_since": row.FailingSince.UTC(), "failures": row.Failures, "last_error": row.LastError,
 	}

@@ -104,8 +104,8 @@ func (s *Store) openSecrets(endpointID string, sealed []byte) ([]endpoint.Secret
 	return out, nil
 }
 
-// forgive makes an endpoint what it was before it failed.
-func (r *endpointRow) forgive() {
+// resetFailures makes an endpoint what it was before it failed.
+func (r *endpointRow) resetFailures() {
 	r.DisabledAt, r.DisabledReason = time.Time{}, ""
 	r.Failures, r.FailingSince, r.BlockedUntil, r.WarnedAt, r.LastError = 0, time.Time{}, time.Time{}, time.Time{}, ""
 }
@@ -152,7 +152,7 @@ func (s *Store) SetCustomerEndpoint(ctx context.Context, tx bun.Tx, c account.Cu
 	}
 	turnedOn := row.URL == "" && c.WebhookURI != ""
 	if c.WebhookURI != row.URL {
-		row.forgive()
+		row.resetFailures()
 		if c.WebhookURI == "" {
 			row.DisabledAt, row.DisabledReason = time.Now(), reasonNoURL
 		}
@@ -289,7 +289,7 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e endpoint.Endpoint) (endpoi
 			return email.Fail(email.CodeConflict, "this endpoint comes from elsewhere: change webhook_uri by PUT /v1.0/customer, callback_url with the message")
 		}
 		if e.URL != row.URL {
-			row.forgive()
+			row.resetFailures()
 		}
 		row.take(e)
 		return nil
@@ -304,7 +304,7 @@ func (s *Store) EnableEndpoint(ctx context.Context, customerID, id string) (endp
 		if row.URL == "" {
 			return email.Fail(email.CodeConflict, "this endpoint has no address: set webhook_uri by PUT /v1.0/customer")
 		}
-		row.forgive()
+		row.resetFailures()
 		_, err := tx.NewRaw("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE endpoint_id = ? AND status = 'pending' AND next_attempt_at > now()", id).Exec(ctx)
 		return err
 	})

@@ -109,7 +109,7 @@ func TestCallsThatFailTogetherAreOneFailure(t *testing.T) {
 	got, err := b.Webhooks.Endpoint(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, got.Failures)
-	require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, due[4].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
+	require.NoError(t, b.Webhooks.RecordDelivery(b.Ctx, due[4].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
 	got, err = b.Webhooks.Endpoint(b.Ctx, b.Customer, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, 1, got.Failures)

@@ -51,8 +51,8 @@ func TestDeliveriesAreWrittenWithTheStatusTheyTell(t *testing.T) {
 	require.Empty(t, again, "leased")
 	require.Empty(t, others)
 
-	require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictDelivered, Status: 204}))
-	require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, due[1].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
+	require.NoError(t, b.Webhooks.RecordDelivery(b.Ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictDelivered, Status: 204}))
+	require.NoError(t, b.Webhooks.RecordDelivery(b.Ctx, due[1].Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 429, RetryAfter: time.Hour}))
 	waiting := b.backlog(due[0].Endpoint.ID)
 	require.Equal(t, 1, waiting.Waiting)
 	require.WithinDuration(t, time.Now().Add(time.Hour), waiting.NextAt, 10*time.Second, "what the endpoint asked for")
@@ -95,7 +95,7 @@ func TestAGoneEndpointGetsNothingMore(t *testing.T) {
 	b.Attempt(e.ID, 1, dbsetup.Delivered)
 	due, _, err := b.Webhooks.ClaimForEmail(b.Ctx, e.ID)
 	require.NoError(t, err)
-	require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictGone, Status: 410}))
+	require.NoError(t, b.Webhooks.RecordDelivery(b.Ctx, due[0].Delivery, endpoint.Result{Verdict: endpoint.VerdictGone, Status: 410}))
 	gone := b.backlog(due[0].Endpoint.ID)
 	require.Zero(t, gone.Waiting)
 	require.Equal(t, endpoint.ReasonGone, gone.Endpoint.DisabledReason)
@@ -117,7 +117,7 @@ func TestADeliveryEndsWithItsSchedule(t *testing.T) {
 	d := due[0]
 	for d.Delivery.Attempts = 0; d.Delivery.Attempts < 10; d.Delivery.Attempts++ {
 		require.Equal(t, 2, b.Count("SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"))
-		require.NoError(t, b.Webhooks.SettleDelivery(b.Ctx, d.Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 500, Error: "the endpoint answered 500"}))
+		require.NoError(t, b.Webhooks.RecordDelivery(b.Ctx, d.Delivery, endpoint.Result{Verdict: endpoint.VerdictRetry, Status: 500, Error: "the endpoint answered 500"}))
 	}
 	require.Equal(t, 1, b.Count("SELECT count(*) FROM webhook_deliveries WHERE status = 'failed' AND attempts = 10 AND last_code = 500"))
 }
@@ -182,7 +182,7 @@ func (b *bench) backlog(id string) endpoint.Backlog {
 
 func (b *bench) settle(d endpoint.Delivery, v endpoint.Verdict, status int) {
 	b.T.Helper()
-	require.NoError(b.T, b.Webhooks.SettleDelivery(b.Ctx, d, endpoint.Result{Verdict: v, Status: status, Duration: 5 * time.Millisecond, BodyExcerpt: "no", Error: "answered"}))
+	require.NoError(b.T, b.Webhooks.RecordDelivery(b.Ctx, d, endpoint.Result{Verdict: v, Status: status, Duration: 5 * time.Millisecond, BodyExcerpt: "no", Error: "answered"}))
 }
 
 // TestTheBreaker: deliveries that wait for an endpoint that is down burn no attempts.
