@@ -332,7 +332,6 @@ func TestMemoryOfListOfLargeEmails(t *testing.T) {
 	body := `{"message":{"from":{"email":"a@acme.test"},"subject":"s","content":"` + strings.Repeat("x", size) + `","tags":["amp"]},"recipients":[` + recipients + `]}`
 	sent := b.post(t.Context(), b.key, "/v1.0/emails/batch", strings.NewReader(body), int64(len(body)))
 	require.Equal(t, http.StatusAccepted, sent.Code, sent.Body.String())
-	body = ""
 	req := httptest.NewRequest("GET", "/v1.0/emails?tag=amp", nil)
 	req.Header.Set("Authorization", "Bearer "+b.key)
 	var held int64
