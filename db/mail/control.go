@@ -195,7 +195,8 @@ func (c *unitOfWork) retryNow(m *lockedEmail, by email.Holder) error {
 		return email.Fail(email.CodeConflict, "mail like this is paused (%s): it goes on when an operator lifts the pause", scope)
 	}
 	for _, r := range m.recipients {
-		passedOver := r.Status == email.RecipientQueued && m.Attempts > 0 && !m.RelayDown
+		// Not tried yet, or returned to that state by a relay's fault.
+		passedOver := r.Status == email.RecipientQueued && m.Attempts > 0
 		if (r.Status == email.RecipientDeferred || passedOver) && r.NextAttemptAt.After(c.now) && !r.Turn.Waits(c.now) {
 			r.NextAttemptAt, r.StatusAt, m.dirty = c.now, c.now, true
 		}

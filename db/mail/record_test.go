@@ -111,6 +111,29 @@ func TestWhoWaitsForItsTurnIsAsItWas(t *testing.T) {
 	require.Equal(t, email.StatusCanceled, b.Record(e.ID, 6).State.Status)
 }
 
+// A relay refused the e-mail for a reason of its own, which is mended: retry-now makes the
+// recipients due, as those that are deferred.
+func TestRetryNowAfterARelaysFault(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test"))
+	b.Attempt(e.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		return delivery.Outcome{RecipientID: r.ID, Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, RetryAfter: 30 * time.Minute,
+			Reply: email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Daily sending limit exceeded"}}
+	})
+	before := b.Get(e.ID)
+	require.Equal(t, email.DetailRelayDown, before.Detail)
+	require.Greater(t, time.Until(before.NextAttemptAt), 20*time.Minute)
+	_, err := b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionRetryNow})
+	require.NoError(t, err)
+	for _, r := range b.Get(e.ID).Recipients {
+		require.Equal(t, email.RecipientQueued, r.Status)
+		require.LessOrEqual(t, time.Until(r.NextAttemptAt), time.Duration(0))
+	}
+	b.Attempt(e.ID, 2, dbsetup.Delivered)
+	require.Equal(t, email.StatusDelivered, b.Get(e.ID).Status)
+}
+
 // TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst: transactions that delivered others are
 // no faults of the relay.
 func TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst(t *testing.T) {
