@@ -199,11 +199,11 @@ func speaksOfServer(r email.Reply, words string) bool {
 }
 
 // outOfService: the whole reason is that a service is not available, or in Postfix's form
-// that something of the server does not work. A temporary one of
+// that something of the server does not work, or both. A temporary one of
 // these is a recipient's deferral where the reply refuses the recipient.
 func outOfService(r email.Reply) bool {
 	why := reasonOf(r.Text)
-	fault := why.is(saysOutOfService) || why.refused != "" && why.is(saysServerFault)
+	fault := why.is(saysOutOfService) || why.refused != "" && why.isAllOf(saysOutOfService, saysServerFault)
 	return fault && (why.refused != "recipient address" || !isTemporary(r))
 }
 

@@ -187,6 +187,15 @@ func reasonOf(text string) (r reason) {
 // is reports whether the topic matches the reason up to any place where a footer may begin.
 func (r reason) is(t topic) bool { return slices.ContainsFunc(r.texts, t.in) }
 
+// isAllOf reports whether each part of the reason, between semicolons, is one of the topics.
+func (r reason) isAllOf(topics ...topic) bool {
+	return slices.ContainsFunc(r.texts, func(text string) bool {
+		return !slices.ContainsFunc(strings.Split(text, "; "), func(part string) bool {
+			return !slices.ContainsFunc(topics, func(t topic) bool { return t.in(part) })
+		})
+	})
+}
+
 // speaksOf reports whether the reason, without what may be a footer, speaks of the topic.
 func (r reason) speaksOf(t topic) bool { return len(r.texts) > 0 && t.in(r.texts[0]) }
 
