@@ -6,7 +6,8 @@ import "time"
 type RelayFault struct {
 	// Relay is the last relay tried; empty if none is configured for the e-mail.
 	Relay string
-	// Since is when the relay began to fail; zero if that is not known.
+	// Since is when the relay began to fail, or when a relay first refused the e-mail if that was
+	// earlier; zero if neither is known.
 	Since time.Time
 	Reply Reply
 	// NextAttemptAt is when the e-mail is tried next; never in the past.

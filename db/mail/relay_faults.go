@@ -25,13 +25,17 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	}
 	// One row at the least: the time.
 	var states []*relayStateRow
-	err := s.db.NewRaw(`SELECT v.at AS tx_now, rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from
-		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON rs.failures > 0`).Scan(ctx, &states)
+	err := s.db.NewRaw(`SELECT v.at AS tx_now, rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.changed_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from
+		FROM (SELECT now() AS at) AS v LEFT JOIN relay_states AS rs ON true`).Scan(ctx, &states)
 	if err != nil {
 		return pg.Translate(err)
 	}
 	now := pg.UTC(states[0].TxNow)
 	since, err := s.refusedSince(ctx, rows)
+	if err != nil {
+		return err
+	}
+	refusals, err := s.lastRefusals(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -45,11 +49,10 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 			e.RelayFault = &email.RelayFault{Reply: email.Reply{Text: fmt.Sprintf(
 				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
 		case e.Detail == email.DetailRelayDown:
-			fault := faultOf(r.RelayDownBy, states, now)
-			if fault == nil {
-				if fault, err = s.faultAt(ctx, r, now); err != nil {
-					return err
-				}
+			fault, seenAt := faultOf(r.RelayDownBy, states, now)
+			own := refusals[r.ID]
+			if fault == nil || own.isNewerThan(fault, seenAt) {
+				fault = ownFault(r, own, now)
 			}
 			if at := since[r.ID]; !at.IsZero() && (fault.Since.IsZero() || at.Before(fault.Since)) {
 				fault.Since = at
@@ -100,45 +103,88 @@ func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]
 	return since, nil
 }
 
-// faultOf is what is known of a relay by its name, nil if it does not fail. Of several
-// addresses with one name, the one that failed last stands for all: the relay may have left
-// the others.
-func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.RelayFault) {
-	var last time.Time
-	for _, rs := range states {
-		if rs.Name != name || rs.Failures == 0 {
-			continue
-		}
-		st := rs.state()
-		if at := st.NextProbeAt.Add(-delivery.RelayBackoff(st.Failures)); fault == nil || at.After(last) {
-			last = at
-			fault = &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
-		}
-	}
-	return fault
+// refusal is a relay's fault that ended the latest attempt of an e-mail that waits for this relay.
+type refusal struct {
+	reply    email.Reply
+	openedAt time.Time
+	// unasked: the relay was not spoken to.
+	unasked bool
 }
 
-// faultAt is what is known where the relay takes other mail: its words at the e-mail's
-// last attempt, if that is what it waits for.
-func (s *Store) faultAt(ctx context.Context, r *emailRow, now time.Time) (*email.RelayFault, error) {
-	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, pg.UTC(r.NextActionAt)),
-		Reply: email.Reply{Text: "the relay takes mail again; this e-mail follows within 5 minutes"}}
-	if fault.NextAttemptAt.Sub(now) > delivery.RelayBackoffMost {
-		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
+// isNewerThan reports whether the relay has refused the e-mail with other words, in an attempt that
+// began after the fault was seen last: the relay has moved, or refuses this e-mail only.
+func (f *refusal) isNewerThan(fault *email.RelayFault, seenAt time.Time) bool {
+	return f != nil && !f.unasked && f.openedAt.After(seenAt) && f.reply != fault.Reply
+}
+
+// lastRefusals are the relays' faults that ended the latest attempts of e-mails that wait for a
+// relay, by e-mail.
+func (s *Store) lastRefusals(ctx context.Context, rows []*emailRow) (map[string]*refusal, error) {
+	by := map[string]*emailRow{}
+	var last [][]any
+	for _, r := range rows {
+		if r.RelayDown && r.Attempts > 0 {
+			by[r.ID] = r
+			last = append(last, []any{r.ID, r.Attempts})
+		}
 	}
-	var rows []attemptRow
-	err := s.db.NewSelect().Model(&rows).Where("a.email_id = ?", r.ID).Where("a.attempt = ?", r.Attempts).Where("a.part = 1").Where("a.phase = 'done'").Scan(ctx)
+	if len(last) == 0 {
+		return nil, nil
+	}
+	var attempts []attemptRow
+	err := s.db.NewSelect().Model(&attempts).Column("email_id", "relay", "outcomes", "opened_at").
+		Where("(a.email_id, a.attempt) IN ?", bun.Tuple(last)).Where("a.part = 1").Where("a.phase = 'done'").Scan(ctx)
 	if err != nil {
 		return nil, pg.Translate(err)
 	}
-	for _, row := range rows {
-		for _, o := range row.Outcomes {
-			if o.RelayFault && row.Relay.Name == r.RelayDownBy {
-				fault.Reply = o.Reply
+	out := make(map[string]*refusal, len(attempts))
+	for _, a := range attempts {
+		for _, o := range a.Outcomes {
+			if o.RelayFault && a.Relay.Name == by[a.EmailID].RelayDownBy {
+				out[a.EmailID] = &refusal{reply: o.Reply, openedAt: pg.UTC(a.OpenedAt), unasked: o.Unasked}
 			}
 		}
 	}
-	return fault, nil
+	return out, nil
+}
+
+// faultOf is what is known of a relay by its name, and when that was seen; nil if the relay does
+// not fail. Of several addresses with one name, the one that failed or recovered last stands for
+// all: the relay may have left the others.
+func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.RelayFault, seenAt time.Time) {
+	for _, rs := range states {
+		if rs.Name != name {
+			continue
+		}
+		st := rs.state()
+		at := pg.UTC(rs.ChangedAt)
+		if st.Failures > 0 {
+			at = st.NextProbeAt.Add(-delivery.RelayBackoff(st.Failures))
+		}
+		if !seenAt.IsZero() && !at.After(seenAt) {
+			continue
+		}
+		fault, seenAt = nil, at
+		if st.Failures > 0 {
+			fault = &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
+		}
+	}
+	return fault, seenAt
+}
+
+// ownFault is what is known where the relay takes other mail: its words at the e-mail's last
+// attempt, if that is what it waits for.
+func ownFault(r *emailRow, own *refusal, now time.Time) *email.RelayFault {
+	fault := &email.RelayFault{Relay: r.RelayDownBy, NextAttemptAt: notBefore(now, pg.UTC(r.NextActionAt))}
+	switch {
+	case own != nil:
+		fault.Reply = own.reply
+	case fault.NextAttemptAt.Sub(now) > delivery.RelayBackoffMost:
+		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
+	default:
+		fault.Reply.Text = "the relay takes mail again; this e-mail follows within 5 minutes"
+	}
+	return fault
 }
 
 // notBefore moves a time on that has passed; none stays none.

@@ -23,7 +23,9 @@ type relayStateRow struct {
 	Since    time.Time `bun:"since"`
 	// NextAt is when it may be probed.
 	NextAt time.Time `bun:"next_at"`
-	Shared bool      `bun:"shared"`
+	// ChangedAt is when it last began to fail, or recovered.
+	ChangedAt time.Time `bun:"changed_at"`
+	Shared    bool      `bun:"shared"`
 
 	ReplyCode int     `bun:"reply_code"`
 	Enhanced  string  `bun:"enhanced"`

@@ -76,6 +76,9 @@ func TestARelayFaultTouchesNoRecipient(t *testing.T) {
 	b.DueNow(e.ID)
 	b.refuse(e.ID, 10, relayFault)
 	e = b.Get(e.ID)
+	var refusedAt time.Time
+	require.NoError(t, b.Raw.NewRaw("SELECT done_at FROM delivery_attempts WHERE email_id = ? AND attempt = 10", e.ID).Scan(t.Context(), &refusedAt))
+	require.WithinDuration(t, refusedAt, e.RelayFault.Since, 0, "the relay had taken this e-mail before")
 	require.Equal(t, email.RecipientDeferred, e.Recipients[0].Status)
 	require.Equal(t, 1, e.Recipients[0].Attempts)
 	require.Equal(t, 451, e.Recipients[0].Code)
@@ -349,4 +352,118 @@ func TestAFaultIsThatOfTheAddressThatFailedLast(t *testing.T) {
 	_, err := b.Mail.RelayFailed(t.Context(), moved, uuid.NewString())
 	require.NoError(t, err)
 	require.Equal(t, 421, b.Get(e.ID).RelayFault.Reply.Code)
+}
+
+// TestAnEmailsOwnRefusalIsNewerThanAnAddressThatWasLeft: the former address of a relay that has
+// moved is known as failing for a while. Mail that the relay refuses at its new address says so.
+func TestAnEmailsOwnRefusalIsNewerThanAnAddressThatWasLeft(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := delivery.RelayState{Name: "primary", Address: dbsetup.Relay.Host + ":25", Reply: email.Reply{Text: "connection refused"}}
+	_, err := b.Mail.RelayFailed(t.Context(), old, uuid.NewString())
+	require.NoError(t, err)
+	b.Exec("UPDATE relay_states SET failures = 6, since = now() - interval '1 hour', next_at = now() + interval '4 minutes'")
+
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	b.refuse(e.ID, 1, relayFault)
+	refusedAt := func(n int) (at time.Time) {
+		require.NoError(t, b.Raw.NewRaw("SELECT done_at FROM delivery_attempts WHERE email_id = ? AND attempt = ?", e.ID, n).Scan(t.Context(), &at))
+		return at
+	}
+	got := b.Get(e.ID)
+	require.Equal(t, relayFault(delivery.EnvelopeRecipient{}).Reply, got.RelayFault.Reply)
+	require.WithinDuration(t, refusedAt(1), got.RelayFault.Since, 0)
+	require.Equal(t, got.NextAttemptAt, got.RelayFault.NextAttemptAt)
+	require.Less(t, got.NextAttemptAt.Sub(refusedAt(1)), time.Minute, "the old address's backoff is not this e-mail's")
+
+	// The new address takes no mail at all now.
+	moved := delivery.RelayState{Name: "primary", Address: dbsetup.Relay.Host + ":26", Reply: email.Reply{Code: 421, Text: "closing"}}
+	_, err = b.Mail.RelayFailed(t.Context(), moved, uuid.NewString())
+	require.NoError(t, err)
+	require.Equal(t, moved.Reply, b.Get(e.ID).RelayFault.Reply)
+
+	// That the relay was left alone is no word of the relay's.
+	b.DueNow(e.ID)
+	b.refuse(e.ID, 2, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := relayFault(r)
+		o.Unasked, o.Reply = true, email.Reply{Text: "left alone"}
+		return o
+	})
+	require.Equal(t, moved.Reply, b.Get(e.ID).RelayFault.Reply)
+
+	// The relay takes other mail again.
+	require.NoError(t, b.Mail.RelayRecovered(t.Context(), moved.Name, moved.Address))
+	b.DueNow(e.ID)
+	b.refuse(e.ID, 3, relayFault)
+	got = b.Get(e.ID)
+	require.Equal(t, relayFault(delivery.EnvelopeRecipient{}).Reply, got.RelayFault.Reply)
+	require.WithinDuration(t, refusedAt(1), got.RelayFault.Since, 0, "the relay took other mail between")
+
+	// In a list each has its own.
+	other := b.Accept(dbsetup.Message("b@x.test"))
+	denied := email.Reply{Code: 554, Enhanced: "5.7.1", Text: "Relay access denied"}
+	b.refuse(other.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := relayFault(r)
+		o.Reply = denied
+		return o
+	})
+	list, _, err := b.Mail.Emails(t.Context(), b.Customer, email.Filter{}, email.Cursor{}, 10)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Equal(t, []string{other.ID, e.ID}, []string{list[0].ID, list[1].ID})
+	require.Equal(t, []email.Reply{denied, got.RelayFault.Reply}, []email.Reply{list[0].RelayFault.Reply, list[1].RelayFault.Reply})
+}
+
+// TestAnAddressThatWorksSinceIsNewerThanOneThatWasLeft: mail that was not tried at the new address
+// of a relay does not wait for the old one.
+func TestAnAddressThatWorksSinceIsNewerThanOneThatWasLeft(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	_, err := b.Mail.Check(t.Context(), e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+	old := delivery.RelayState{Name: "primary", Address: "old.test:25", Reply: email.Reply{Text: "connection refused"}}
+	moved := delivery.RelayState{Name: "primary", Address: "new.test:25", Reply: email.Reply{Code: 421, Text: "closing"}}
+	fail := func(st delivery.RelayState) {
+		_, err := b.Mail.RelayFailed(t.Context(), st, uuid.NewString())
+		require.NoError(t, err)
+	}
+	fail(old)
+	fail(moved)
+	require.Equal(t, moved.Reply, b.Get(e.ID).RelayFault.Reply)
+	require.NoError(t, b.Mail.RelayRecovered(t.Context(), moved.Name, moved.Address))
+	require.Contains(t, b.Get(e.ID).RelayFault.Reply.Text, "the relay takes mail again")
+
+	// Another process still finds the relay there.
+	b.Exec("UPDATE relay_states SET next_at = now() WHERE address = ?", old.Address)
+	fail(old)
+	require.Equal(t, old.Reply, b.Get(e.ID).RelayFault.Reply)
+}
+
+// TestAFaultBeganWithTheRelayNotWithTheEmail: an e-mail that meets an outage late says since when
+// the relay fails, also where its attempt was one of several in the relay's backoff.
+func TestAFaultBeganWithTheRelayNotWithTheEmail(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	refusal := relayFault(delivery.EnvelopeRecipient{}).Reply
+	st := delivery.RelayState{Name: "primary", Address: dbsetup.Relay.Host + ":25", Shared: true, Reply: email.Reply{Code: 421, Text: "closing"}}
+	first, err := b.Mail.RelayFailed(t.Context(), st, uuid.NewString())
+	require.NoError(t, err)
+	b.Exec("UPDATE relay_states SET next_at = now()")
+
+	probe, late := b.Accept(dbsetup.Message("a@x.test")), b.Accept(dbsetup.Message("b@x.test"))
+	st.Reply = refusal
+	b.refuse(probe.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		_, err := b.Mail.RelayFailed(t.Context(), st, uuid.NewString())
+		require.NoError(t, err)
+		o := relayFault(r)
+		o.Reply.Text = "as the session had it"
+		return o
+	})
+	b.refuse(late.ID, 1, relayFault)
+	for _, e := range []email.Email{probe, late} {
+		fault := b.Get(e.ID).RelayFault
+		require.Equal(t, refusal, fault.Reply)
+		require.Equal(t, first.Since, fault.Since)
+	}
 }
