@@ -17,6 +17,9 @@ import (
 // MaxConnections is the default limit of open connections.
 const MaxConnections = 4096
 
+// minPerIP is how many connections an address may have while few are free.
+const minPerIP = 4
+
 // ConnectionBytes is the most memory of a connection with the largest header, in bytes.
 const ConnectionBytes = 48 << 10
 
@@ -25,8 +28,8 @@ const ConnectionBytes = 48 << 10
 // maximum waits to be accepted until another one ends. One over the limit of its address is
 // answered 429 and closed.
 //
-// The limit of an address shrinks to half of the free connections, but not below one, so that a
-// few addresses cannot use up all. The addresses of an IPv6 /48, which one household or server may
+// The limit of an address shrinks to half of the free connections, but not below minPerIP, so
+// that a few addresses cannot use up all, and a client with a pool of connections can go on. The addresses of an IPv6 /48, which one household or server may
 // have, may have four times perIP together. Connections of proxies carry the requests of many
 // clients, so they count towards maximum only.
 //
@@ -125,7 +128,7 @@ func (l *perIPListener) add(keys []string) bool {
 		if i > 0 {
 			limit *= perSite
 		}
-		if l.open[key] >= min(limit, max(1, (l.max-l.total)/2)) {
+		if l.open[key] >= min(limit, max(minPerIP, (l.max-l.total)/2)) {
 			return false
 		}
 	}
