@@ -104,6 +104,9 @@ const (
 	// without a fault while another process makes it. Then the run waits 2, 4, 8 … 300 s.
 	maxRepeats  = 5
 	maxSlowDown = 5 * time.Minute
+	// minHeldWait is the shortest wait of mail that is held or paused, where only its expiry
+	// comes by time. The database's clock, which decides that, may be behind the run's.
+	minHeldWait = time.Second
 )
 
 // slowDown makes the run wait if the same attempt stays due and is never made. Without the
@@ -278,7 +281,11 @@ func (s *sendEmail) wait() error {
 	defer stop()
 	sel := workflow.NewSelector(s.ctx)
 	if at := s.state.NextAt; !at.IsZero() {
-		d := max(at.Sub(workflow.Now(s.ctx)), time.Millisecond)
+		shortest := time.Millisecond
+		if s.state.Waiting == email.WaitingHeld || s.state.Waiting == email.WaitingPaused {
+			shortest = minHeldWait
+		}
+		d := max(at.Sub(workflow.Now(s.ctx)), shortest)
 		sel.AddFuture(workflow.NewTimerWithOptions(timerCtx, d, workflow.TimerOptions{Summary: s.waitSummary()}), func(workflow.Future) {})
 	}
 	onWake(s.ctx, sel, s.woken, func() {})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/relay"
@@ -220,4 +221,171 @@ func TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry(t *testing.T) {
 			})
 		}
 	}
+}
+
+// fewSteps is more activities than the mail of a test needs that waits for one time, and far
+// fewer than a run starts that asks again and again.
+const fewSteps = 60
+
+// at carries something out that long after the start.
+func (v *virtual) at(when time.Duration, do func() error) {
+	v.RegisterDelayedCallback(func() { require.NoError(v.t, do()) }, when)
+}
+
+// hold holds an e-mail for its customer, and wakes its run if it has one.
+func (v *virtual) hold(id string, wake bool) error {
+	if _, err := v.store.Mail.ControlFor(v.t.Context(), v.customer, id, email.Control{Action: email.ActionHold}); err != nil || !wake {
+		return err
+	}
+	return v.SignalWorkflowByID(email.WorkflowIDPrefix+id, email.SignalWake, nil)
+}
+
+// holdBatch holds a batch as a whole, and wakes its run if it has one.
+func (v *virtual) holdBatch(id string, wake bool) error {
+	if _, err := v.store.Mail.ControlBatch(v.t.Context(), id, email.ActionHold); err != nil {
+		return err
+	}
+	if wake {
+		v.SignalWorkflow(email.SignalWake, nil)
+	}
+	return nil
+}
+
+// TestVirtualHeldMailEndsAtItsExpiry: a run that never asked the gate before the hold ends it too.
+func TestVirtualHeldMailEndsAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		sendAt time.Duration
+		hold   func(v *virtual, id string) error
+	}{
+		"held before its run starts":             {hold: func(v *virtual, id string) error { return v.hold(id, false) }},
+		"held before its run starts, sent later": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error { return v.hold(id, false) }},
+		"held before send_at": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error {
+			v.at(10*time.Second, func() error { return v.hold(id, true) })
+			return nil
+		}},
+		"held before send_at, its run is not woken": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error {
+			v.at(10*time.Second, func() error { return v.hold(id, false) })
+			return nil
+		}},
+		"held by an operator": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error {
+			v.at(10*time.Second, func() error { return v.SignalWorkflowByID(email.WorkflowIDPrefix+id, string(email.ActionHold), nil) })
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const expiry = 61*time.Minute + 7*time.Second
+			v := newVirtual(t)
+			v.listen(nil, "", until(0, "", ""))
+			v.connect("", v.peer.Addr())
+			m := v.expiring(expiry)
+			if tc.sendAt > 0 {
+				m.SendAt = virtualStart.Add(tc.sendAt)
+			}
+			e, _, err := v.store.Mail.Accept(t.Context(), v.customer, m, uuid.NewString(), email.Idempotency{})
+			require.NoError(t, err)
+			require.NoError(t, tc.hold(v, e.ID))
+			v.send(e.ID)
+			v.requireExpired(e.ID, expiry)
+			require.Empty(t, v.received("MAIL"))
+			require.Less(t, v.steps, fewSteps, "its run waits")
+		})
+	}
+}
+
+// TestVirtualAHeldBatchEndsItsMailAtItsExpiry: each of its e-mails at its own time.
+func TestVirtualAHeldBatchEndsItsMailAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		sendAt time.Duration
+		outage string
+		hold   func(v *virtual, id string) error
+	}{
+		"held before its run starts": {hold: func(v *virtual, id string) error { return v.holdBatch(id, false) }},
+		"held before send_at": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error {
+			v.at(10*time.Second, func() error { return v.holdBatch(id, true) })
+			return nil
+		}},
+		"held before send_at, its run is not woken": {sendAt: 40 * time.Second, hold: func(v *virtual, id string) error {
+			v.at(10*time.Second, func() error { return v.holdBatch(id, false) })
+			return nil
+		}},
+		"held by an operator": {sendAt: 40 * time.Second, hold: func(v *virtual, _ string) error {
+			v.RegisterDelayedCallback(func() { v.SignalWorkflow(string(email.ActionHold), nil) }, 10*time.Second)
+			return nil
+		}},
+		"held while it waits for a relay": {outage: "a closed port", hold: func(v *virtual, id string) error {
+			v.at(15*time.Second, func() error { return v.holdBatch(id, true) })
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVirtual(t)
+			if tc.outage != "" {
+				outages[tc.outage](v, virtualDay)
+			} else {
+				v.listen(nil, "", until(0, "", ""))
+				v.connect("", v.peer.Addr())
+			}
+			at := []time.Duration{11*time.Minute + 7*time.Second, 11*time.Minute + 7*time.Second, 61*time.Minute + 7*time.Second}
+			var ms []email.Message
+			for _, after := range at {
+				m := v.expiring(after)
+				if tc.sendAt > 0 {
+					m.SendAt = virtualStart.Add(tc.sendAt)
+				}
+				ms = append(ms, m)
+			}
+			batch, ids := v.acceptBatch(ms...)
+			require.NoError(t, tc.hold(v, batch))
+			v.sendBatch(batch)
+			for i, after := range at {
+				v.requireExpired(ids[i], after)
+			}
+			if v.peer != nil {
+				require.Empty(t, v.received("MAIL"))
+			}
+			require.Less(t, v.steps, fewSteps, "its run waits")
+		})
+	}
+}
+
+// sendBatchThenAll runs a batch and, a while later, the e-mails that have got runs of their own.
+func sendBatchThenAll(ctx workflow.Context, batch string, pause time.Duration, ids []string) error {
+	if err := workflow.ExecuteChildWorkflow(ctx, email.WorkflowSendBatch, email.SendBatchInput{BatchID: batch}).Get(ctx, nil); err != nil {
+		return err
+	}
+	if err := workflow.Sleep(ctx, pause); err != nil {
+		return err
+	}
+	return sendAll(ctx, ids)
+}
+
+// Mail of a batch that its server has deferred expires too where the batch is held before the
+// e-mails' own runs begin: at its expires_at, or at the end of its retries.
+func TestVirtualDeferredMailOfAHeldBatchEndsAtItsExpiry(t *testing.T) {
+	t.Parallel()
+	v := newVirtual(t)
+	v.RegisterWorkflow(sendBatchThenAll)
+	v.listen(nil, "", until(virtualDay, "RCPT", "450 4.2.0 not now"))
+	v.connect("", v.peer.Addr())
+	const expiry = 31*time.Minute + 7*time.Second
+	batch, ids := v.acceptBatch(v.expiring(expiry), v.expiring(0))
+	v.at(20*time.Second, func() error { return v.holdBatch(batch, false) })
+	v.ExecuteWorkflow(sendBatchThenAll, batch, time.Minute, ids)
+	require.True(t, v.IsWorkflowCompleted())
+	require.NoError(t, v.GetWorkflowError())
+	for i, at := range []time.Duration{expiry, 72 * time.Hour} {
+		e := v.email(ids[i])
+		require.Equal(t, []any{email.StatusFailed, email.DetailExpired}, []any{e.Status, e.Detail})
+		require.Len(t, v.happened(ids[i], email.EventDeferred), 1)
+		ended := v.happened(ids[i], email.EventExpired)
+		require.Len(t, ended, 1)
+		require.GreaterOrEqual(t, ended[0], at)
+		require.LessOrEqual(t, ended[0], at+slack)
+	}
+	require.Len(t, v.received("RCPT"), 2)
+	require.Less(t, v.steps, fewSteps, "their runs wait")
 }

@@ -67,6 +67,8 @@ type virtual struct {
 	mu sync.Mutex
 	// said are the commands that the peer got.
 	said []said
+	// steps counts the activities that started, local ones included.
+	steps int
 }
 
 // said is a command, and how long after the start it came.
@@ -121,11 +123,10 @@ func (v *virtual) bendTime() {
 	shown := v.Now()
 	clock, err := dbtest.SetUpClock(v.t.Context(), v.db, shown)
 	require.NoError(v.t, err)
-	steps := 0
 	// The listeners run in the environment's loop: time does not move meanwhile.
 	set := func() {
-		steps++
-		require.Less(v.t, steps, manySteps, "a run turns in circles")
+		v.steps++
+		require.Less(v.t, v.steps, manySteps, "a run turns in circles")
 		if now := v.Now(); !now.Equal(shown) {
 			require.NoError(v.t, clock.Set(v.t.Context(), now))
 			shown = now

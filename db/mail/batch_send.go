@@ -18,8 +18,9 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// PlanBatch returns the state of a batch to its run, and deletes the order to start that run. A
-// batch that does not exist is a CodeNotFound.
+// PlanBatch returns the state of a batch to its run, and deletes the order to start that run. Of a
+// batch that is held, it ends the e-mails that have expired: they come to no other gate. A batch
+// that does not exist is a CodeNotFound.
 func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
 	var plan delivery.BatchPlan
 	if _, err := uuid.Parse(id); err != nil { // the id of a run that an outside program starts may be anything
@@ -35,6 +36,11 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		return plan, pg.Translate(err)
 	}
 	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-row.RefusedCount, row.Held
+	if plan.Held {
+		if err := s.expireHeld(ctx, id); err != nil {
+			return plan, err
+		}
+	}
 	var ways []struct {
 		Stream email.Stream
 		Domain string
@@ -43,14 +49,17 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		Due    int
 		Held   int
 		NextAt time.Time `bun:"next_at,nullzero"`
+		// ExpiresAt is the first deadline of those that have no attempt open.
+		ExpiresAt time.Time `bun:"expires_at,nullzero"`
 	}
 	// An open attempt is due when its lease has run out.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
 			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
-			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at
+			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at,
+			min(`+deadlineOf+`) FILTER (WHERE NOT e.attempt_open) AS expires_at
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
-		WHERE e.batch_id = ? AND e.workflow_id = ? AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
-		id, email.BatchWorkflowIDPrefix+id).Scan(ctx, &ways)
+		WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
+		s.batchMail(id)...).Scan(ctx, &ways)
 	if err != nil {
 		return plan, pg.Translate(err)
 	}
@@ -63,8 +72,9 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 			plan.Due += w.Due
 			plan.Routes = append(plan.Routes, delivery.Route{Stream: w.Stream, SenderDomain: w.Domain, Avoid: w.Avoid})
 		}
-		if !w.NextAt.IsZero() && (plan.NextAt.IsZero() || w.NextAt.Before(plan.NextAt)) {
-			plan.NextAt = w.NextAt.UTC()
+		plan.NextAt = pg.UTC(earliest(plan.NextAt, w.NextAt))
+		if plan.Held { // one that is past is of an e-mail that another transaction has locked
+			plan.NextAt = pg.UTC(earliest(plan.NextAt, w.ExpiresAt))
 		}
 	}
 	if plan.Held { // the gate takes none of them
@@ -186,7 +196,27 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Rou
 	return n, err
 }
 
-// expireAtOnce is how many e-mails of a batch ExpireBatch ends in one transaction.
+// earliest is the first of two times; zero is none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// deadlineOf is an e-mail's deadline: see unitOfWork.deadline. ?2 is the Schedule's limit in
+// seconds.
+const deadlineOf = "coalesce(e.expires_at, CASE WHEN NOT e.relay_down THEN e.date_at + ?2 * interval '1 second' END)"
+
+// batchMail are the arguments of statements about a batch's e-mails: its id, the id of its run, and
+// what deadlineOf needs.
+func (s *Store) batchMail(id string) []any {
+	var first time.Time
+	first = first.Add(1)
+	return []any{id, email.BatchWorkflowIDPrefix + id, s.opts.Schedule.Deadline(time.Time{}, first).Sub(first).Seconds()}
+}
+
+// expireAtOnce is how many e-mails of a batch end in one transaction because they have expired.
 const expireAtOnce = 1000
 
 // ExpireBatch ends those of a batch's e-mails on one route that have expired, and says which
@@ -195,25 +225,8 @@ const expireAtOnce = 1000
 func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error) {
 	const waiting = "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND e.status IN ('queued', 'sending')"
 	args := []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain}
-	for n := expireAtOnce; n == expireAtOnce; {
-		err := s.inUnit(ctx, func(c *unitOfWork) error {
-			var ids []string
-			err := c.tx.NewRaw("SELECT e.id FROM emails AS e WHERE "+waiting+` AND NOT e.attempt_open AND e.expires_at <= now()
-				ORDER BY e.expires_at LIMIT ?4 FOR UPDATE OF e SKIP LOCKED`, append(args, expireAtOnce)...).Scan(ctx, &ids)
-			if n = len(ids); err != nil || n == 0 {
-				return err
-			}
-			if err := c.read(ids); err != nil {
-				return err
-			}
-			for _, m := range c.emails {
-				c.closed(m)
-			}
-			return c.flush()
-		})
-		if err != nil {
-			return delivery.BatchWaiting{}, err
-		}
+	if err := s.expire(ctx, waiting+" AND e.expires_at <= now() ORDER BY e.expires_at", args); err != nil {
+		return delivery.BatchWaiting{}, err
 	}
 	var left struct {
 		Due       bool
@@ -233,6 +246,37 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 		}
 	}
 	return out, nil
+}
+
+// expireHeld ends the e-mails that have expired of a batch that is held, on all routes. It leaves
+// out e-mails that another transaction has locked, and those with an open attempt.
+func (s *Store) expireHeld(ctx context.Context, id string) error {
+	return s.expire(ctx, "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND "+deadlineOf+" <= now() ORDER BY e.id", s.batchMail(id))
+}
+
+// expire ends the e-mails that have expired, among those that the condition which selects and
+// its ordering find without an open attempt.
+func (s *Store) expire(ctx context.Context, which string, args []any) error {
+	for n := expireAtOnce; n == expireAtOnce; {
+		err := s.inUnit(ctx, func(c *unitOfWork) error {
+			var ids []string
+			err := c.tx.NewRaw(fmt.Sprintf("SELECT e.id FROM emails AS e WHERE NOT e.attempt_open AND %s LIMIT %d FOR UPDATE OF e SKIP LOCKED", which, expireAtOnce), args...).Scan(ctx, &ids)
+			if n = len(ids); err != nil || n == 0 {
+				return err
+			}
+			if err := c.read(ids); err != nil {
+				return err
+			}
+			for _, m := range c.emails {
+				c.closed(m)
+			}
+			return c.flush()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RecordBatch ends attempts in the journal and projects their outcomes, as Finish and Record would

@@ -271,15 +271,13 @@ func (c *unitOfWork) closed(m *lockedEmail) (email.State, bool) {
 		c.deriveStatus(m)
 		return c.state(m), true
 	}
-	if m.Held {
-		return c.state(m), true
-	}
 	for _, r := range m.recipients {
-		if due(r, c.now) {
+		if !m.Held && due(r, c.now) {
 			return email.State{}, false
 		}
 	}
-	if !m.NextActionAt.After(c.now) { // that was the old deadline; ExpireAfter has been raised since
+	unlimited := m.Held && m.NextActionAt.IsZero()
+	if !unlimited && !m.NextActionAt.After(c.now) { // that was the old deadline; ExpireAfter has been raised since
 		m.dirty = true
 		c.deriveStatus(m)
 	}
@@ -293,12 +291,16 @@ func (c *unitOfWork) expired(m *lockedEmail) bool {
 
 // deadline is when an e-mail's attempts end; zero if nothing ends them. While the e-mail
 // waits for a relay, only its own expires_at counts, and not ExpireAfter: so it is tried
-// once more after an outage, however long that was.
+// once more after an outage, however long that was. deadlineOf says the same in SQL.
 func (c *unitOfWork) deadline(m *lockedEmail) time.Time {
-	if m.RelayDown {
-		return m.ExpiresAt
+	return c.s.deadline(&m.emailRow)
+}
+
+func (s *Store) deadline(e *emailRow) time.Time {
+	if e.RelayDown {
+		return e.ExpiresAt
 	}
-	return c.s.opts.Schedule.Deadline(m.ExpiresAt, m.DateAt)
+	return s.opts.Schedule.Deadline(e.ExpiresAt, e.DateAt)
 }
 
 func due(r *recipientRow, now time.Time) bool {

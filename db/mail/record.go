@@ -311,8 +311,9 @@ var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS 
 		(SELECT count(*) FROM recipients AS r WHERE r.email_id = e.id AND r.status IN ('queued', 'sending', 'deferred')) AS open
 	FROM emails AS e WHERE e.id = $1`)
 
-// Plan reads the state of an e-mail and the attachments that it still lacks. If the e-mail waits or
-// has ended, Plan deletes its outbox row: the caller is its run, so none has to be started. An
+// Plan reads the state of an e-mail and the attachments that it still lacks. An e-mail that waits,
+// and whose time has run out, ends: a hold does not keep it from that. If the e-mail waits or has
+// ended, Plan deletes its outbox row: the caller is its run, so none has to be started. An
 // e-mail that does not exist is a CodeNotFound.
 func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
 	if _, err := uuid.Parse(emailID); err != nil { // the id of a run that an outside program starts may be anything
@@ -337,10 +338,17 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 		ExpiresAt: row.ExpiresAt, Now: row.TxNow,
 	}
 	p.State.Open = row.Open
+	passed := func(t time.Time) bool { return !t.IsZero() && !t.After(row.TxNow) }
+	if p.State.Waiting != "" && (passed(s.deadline(&row.emailRow)) || passed(row.NextActionAt)) {
+		// It ends, or waits for a later time than its row says.
+		if p.State, err = s.stateUnderLock(ctx, emailID, (*unitOfWork).settle); err != nil {
+			return p, err
+		}
+	}
 	switch {
 	case p.State.Final:
 		// The results are the recipients', and the run is about to return them.
-		if p.State, err = s.stateUnderLock(ctx, emailID); err != nil {
+		if p.State, err = s.stateUnderLock(ctx, emailID, (*unitOfWork).state); err != nil {
 			return p, err
 		}
 		return p, s.started(ctx, emailID)
@@ -366,14 +374,26 @@ func (s *Store) started(ctx context.Context, emailID string) error {
 	return pg.Translate(err)
 }
 
-func (s *Store) stateUnderLock(ctx context.Context, emailID string) (email.State, error) {
+// settle is the gate's answer for an e-mail that its row says waits: one that has expired ends, and
+// the others get the time that they wait for.
+func (c *unitOfWork) settle(m *lockedEmail) email.State {
+	st, closed := c.closed(m)
+	if !closed {
+		m.dirty = true
+		c.deriveStatus(m)
+		st = c.state(m)
+	}
+	return st
+}
+
+func (s *Store) stateUnderLock(ctx context.Context, emailID string, state func(*unitOfWork, *lockedEmail) email.State) (email.State, error) {
 	var st email.State
 	err := s.update(ctx, []string{emailID}, func(c *unitOfWork) error {
 		m, err := c.find(emailID)
 		if err != nil {
 			return err
 		}
-		st = c.state(m)
+		st = state(c, m)
 		return nil
 	})
 	return st, err
