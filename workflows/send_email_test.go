@@ -241,6 +241,30 @@ func TestSendEmailHeld(t *testing.T) {
 	require.Equal(t, 100*24*time.Hour, r.Now().Sub(start))
 }
 
+// TestSendEmailExpiresByTheDatabasesClock: it is behind the run's by a minute, and the run does not
+// ask without a pause until then.
+func TestSendEmailExpiresByTheDatabasesClock(t *testing.T) {
+	t.Parallel()
+	for waiting, detail := range map[email.Waiting]email.Detail{email.WaitingHeld: email.DetailHeld, email.WaitingPaused: email.DetailHeld} {
+		r := newRun(t)
+		asked := 0
+		on(r, email.ActivityResolveAttachments, func(n int, _ delivery.ResolveAttachmentsInput) (delivery.ResolveAttachmentsResult, error) {
+			asked = n
+			if r.Now().Sub(start) < time.Minute {
+				return delivery.ResolveAttachmentsResult{State: email.State{Status: email.StatusQueued, Detail: detail, NextAttempt: 1, Waiting: waiting, NextAt: start}}, nil
+			}
+			return delivery.ResolveAttachmentsResult{State: ready}, nil
+		})
+		sending(r)
+		recording(r, deliveredState())
+		fired(r)
+		_, err := r.execute()
+		require.NoError(t, err)
+		require.Equal(t, time.Minute, r.Now().Sub(start))
+		require.Equal(t, 61, asked)
+	}
+}
+
 func TestSendEmailHandOver(t *testing.T) {
 	t.Parallel()
 	r := newRun(t)

@@ -223,8 +223,8 @@ func TestVirtualMailThatWaitsForARelayThatWorksEndsAtItsExpiry(t *testing.T) {
 	}
 }
 
-// fewSteps is more activities than the mail of a test needs that waits for one time, and far
-// fewer than a run starts that asks again and again.
+// fewSteps is more activities than held mail needs here. A run that asks again and again starts
+// far more.
 const fewSteps = 60
 
 // at carries something out that long after the start.

@@ -211,8 +211,7 @@ const deadlineOf = "coalesce(e.expires_at, CASE WHEN NOT e.relay_down THEN e.dat
 // batchMail are the arguments of statements about a batch's e-mails: its id, the id of its run, and
 // what deadlineOf needs.
 func (s *Store) batchMail(id string) []any {
-	var first time.Time
-	first = first.Add(1)
+	first := time.Unix(0, 0)
 	return []any{id, email.BatchWorkflowIDPrefix + id, s.opts.Schedule.Deadline(time.Time{}, first).Sub(first).Seconds()}
 }
 
@@ -254,8 +253,8 @@ func (s *Store) expireHeld(ctx context.Context, id string) error {
 	return s.expire(ctx, "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND "+deadlineOf+" <= now() ORDER BY e.id", s.batchMail(id))
 }
 
-// expire ends the e-mails that have expired, among those that the condition which selects and
-// its ordering find without an open attempt.
+// expire ends those e-mails without an open attempt that the condition which finds. They must have
+// expired: it goes on until it finds no more.
 func (s *Store) expire(ctx context.Context, which string, args []any) error {
 	for n := expireAtOnce; n == expireAtOnce; {
 		err := s.inUnit(ctx, func(c *unitOfWork) error {

@@ -178,3 +178,64 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	require.Equal(t, "email-"+ambiguousOne.ID, ambiguousOne.WorkflowID)
 	require.Equal(t, email.StatusDelivered, b.Get(opened[2].EmailID).Status)
 }
+
+// TestAHeldBatchsPlanEndsWhatHasExpired, on all routes, and names the first time at which one of the
+// others does. Open attempts and mail of another run are left alone.
+func TestAHeldBatchsPlanEndsWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(8, func(i int, m *email.Message) error {
+		m.ExpiresAt = time.Now().Add(time.Hour)
+		switch i {
+		case 2:
+			m.From.Email = "shop@other.test"
+		case 3, 4, 7:
+			m.ExpiresAt = time.Time{}
+		case 5:
+			m.ExpiresAt = time.Now().Add(30 * time.Minute)
+		}
+		return nil
+	}))
+	id := func(i int) string { return items[i].EmailID }
+	plan := func() delivery.BatchPlan {
+		t.Helper()
+		p, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
+		require.NoError(t, err)
+		return p
+	}
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", id(0))
+	_, opened, _ := b.openBatch(batch.ID, 1)
+	require.Len(t, opened, 1)
+	b.Exec("UPDATE emails SET date_at = now(), attempts = 1, status = 'sending' WHERE id IN (?, ?)", id(3), id(4)) // a relay took them up, and has put them off
+	b.Exec("UPDATE emails SET relay_down = true, relay_down_by = 'primary' WHERE id = ?", id(4))
+	b.Exec("UPDATE emails SET workflow_id = 'email-' || id WHERE id = ?", id(6))
+	_, err := b.Mail.ControlBatch(b.Ctx, batch.ID, email.ActionHold)
+	require.NoError(t, err)
+
+	// The row of one names a time that is past.
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 second' WHERE id = ?", id(5))
+	p := plan()
+	require.True(t, p.Held)
+	require.Equal(t, []int{7, 0}, []int{p.Open, p.Due})
+	b.Exec("UPDATE delivery_attempts SET lease_until = now() + interval '2 days'")
+	require.Equal(t, b.Get(id(5)).ExpiresAt, plan().NextAt)
+
+	release := b.locked(id(5))
+	b.Exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id IN (?, ?, ?, ?)", id(0), id(1), id(2), id(6))
+	b.Exec("UPDATE emails SET date_at = now() - interval '73 hours' WHERE id IN (?, ?)", id(3), id(4))
+	require.Equal(t, b.Get(id(5)).ExpiresAt, plan().NextAt, "it waits for no lock")
+	release()
+	for i, want := range map[int]email.Status{0: email.StatusSending, 1: email.StatusFailed, 2: email.StatusFailed, 3: email.StatusFailed, 4: email.StatusSending,
+		5: email.StatusQueued, 6: email.StatusQueued, 7: email.StatusQueued} {
+		e := b.Get(id(i))
+		require.Equal(t, want, e.Status, "the %d. e-mail", i)
+		if want == email.StatusFailed {
+			require.Equal(t, email.DetailExpired, e.Detail)
+		}
+	}
+	require.Equal(t, 3, b.Count("SELECT count(*) FROM email_events WHERE type = 'email.expired'"))
+	b.Exec("UPDATE emails SET expires_at = now() WHERE id = ?", id(5))
+	p = plan()
+	require.Equal(t, 3, p.Open, "one is being sent, one waits for a relay, one was never attempted")
+	require.Greater(t, time.Until(p.NextAt), 24*time.Hour, "the lease of what is being sent")
+}

@@ -112,3 +112,82 @@ func TestAHeldEmailExpires(t *testing.T) {
 	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	require.Equal(t, email.DetailExpired, b.Get(e.ID).Detail)
 }
+
+// TestAPlanEndsWaitingMailWhoseTimeHasRunOut: its run has asked no gate before, and the plan is all
+// that it asks.
+func TestAPlanEndsWaitingMailWhoseTimeHasRunOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limited := func() string {
+		m := dbsetup.Message("bob@x.test")
+		m.ExpiresAt = time.Now().Add(time.Hour)
+		return b.Accept(m).ID
+	}
+	tried := func() string {
+		id := b.Accept(dbsetup.Message("bob@x.test")).ID
+		b.Attempt(id, 1, dbsetup.Deferred)
+		return id
+	}
+	expired := func(id string) {
+		b.Exec("UPDATE emails SET expires_at = now(), next_action_at = now() WHERE id = ?", id)
+	}
+	spent := func(id string) {
+		b.Exec("UPDATE emails SET date_at = now() - interval '73 hours', next_action_at = now() - interval '1 hour' WHERE id = ?", id)
+	}
+	hold := func(id string) { require.NoError(t, b.Control(id, email.ActionHold)) }
+	pause := func(id string) {
+		all := email.Pause{Scope: email.PauseInstallation}
+		b.pause(all)
+		b.DueNow(id)
+		_, o := b.Open(id, b.Get(id).Attempts+1)
+		require.Equal(t, email.WaitingPaused, o.State.Waiting)
+		require.NoError(t, b.Mail.Unpause(b.Ctx, all))
+	}
+	for name, tt := range map[string]struct {
+		mail      func() string
+		wait, end func(id string)
+	}{
+		"held":                           {limited, hold, expired},
+		"held after a deferral":          {tried, hold, spent},
+		"held, its row names no time":    {tried, hold, func(id string) { spent(id); b.Exec("UPDATE emails SET next_action_at = NULL WHERE id = ?", id) }},
+		"paused":                         {limited, pause, expired},
+		"deferred, the limit is lowered": {tried, func(string) {}, func(id string) { b.Exec("UPDATE emails SET date_at = now() - interval '73 hours' WHERE id = ?", id) }},
+	} {
+		id := tt.mail()
+		tt.wait(id)
+		plan, err := b.Mail.Plan(b.Ctx, id)
+		require.NoError(t, err, name)
+		require.NotEmpty(t, plan.State.Waiting, name)
+		require.Greater(t, time.Until(plan.State.NextAt), time.Duration(0), name)
+		b.Exec("INSERT INTO outbox (email_id, lease_owner, lease_until, created_at) VALUES (?, gen_random_uuid(), now(), now())", id)
+		tt.end(id)
+		plan, err = b.Mail.Plan(b.Ctx, id)
+		require.NoError(t, err, name)
+		require.True(t, plan.State.Final, name)
+		require.Equal(t, email.DetailExpired, plan.State.Detail, name)
+		require.Len(t, plan.State.Results, 1, name)
+		require.Equal(t, email.DetailExpired, b.Get(id).Detail, name)
+		require.Zero(t, b.Count("SELECT count(*) FROM outbox WHERE email_id = ?", id), name)
+	}
+}
+
+// A time that is past is no answer to a run: it would ask again at once.
+func TestAHeldEmailsNextTimeIsNeverPast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Attempt(e.ID, 1, dbsetup.Deferred)
+	st, err := b.Mail.Control(b.Ctx, e.ID, email.Control{Action: email.ActionHold})
+	require.NoError(t, err)
+	past := func() { b.Exec("UPDATE emails SET next_action_at = now() - interval '1 second' WHERE id = ?", e.ID) } // as EXPIRE_AFTER was
+	past()
+	plan, err := b.Mail.Plan(b.Ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, email.WaitingHeld, plan.State.Waiting)
+	require.Equal(t, st.NextAt, plan.State.NextAt)
+	past()
+	_, o := b.Open(e.ID, 2)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
+	require.Equal(t, st.NextAt, o.State.NextAt)
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM emails WHERE next_action_at = ?", st.NextAt))
+}
