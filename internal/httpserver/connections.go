@@ -28,8 +28,9 @@ const ConnectionBytes = 48 << 10
 // maximum waits to be accepted until another one ends. One over the limit of its address is
 // answered 429 and closed.
 //
-// The limit of an address shrinks to half of the free connections, but not below minPerIP, so
-// that a few addresses cannot use up all, and a client with a pool of connections can go on. The addresses of an IPv6 /48, which one household or server may
+// The limit of an address shrinks to half of the free connections, so that a few addresses cannot
+// use up all. It does not shrink below minPerIP, so that a client with a pool of connections can go
+// on. The addresses of an IPv6 /48, which one household or server may
 // have, may have four times perIP together. Connections of proxies carry the requests of many
 // clients, so they count towards maximum only.
 //
