@@ -43,7 +43,7 @@ type loginAnswer struct {
 
 func (h *authHandlers) login(c *gin.Context) (int, any, error) {
 	var in loginRequest
-	if err := decode(c, &in); err != nil {
+	if err := decodeUpTo(c, maxLoginBody, &in); err != nil {
 		return 0, nil, err
 	}
 	switch {

@@ -15,6 +15,11 @@ import (
 // maxSmallBody limits the body of each request that holds no message, in bytes.
 const maxSmallBody = 64 << 10
 
+// maxLoginBody limits the body of a login, in bytes. A client without a credential may announce so
+// much, from any number of addresses, and keep that part of the budget while it sends slowly. The
+// longest password has 1024 bytes, in JSON at most 6144.
+const maxLoginBody = 8 << 10
+
 // readBody reads a JSON body of at most limit bytes. It refuses a body with a larger
 // Content-Length before it reads any of it. While the client sends it, a body of more than
 // maxInMemory bytes is in a file. When the body is complete, readBody reserves times its size, for

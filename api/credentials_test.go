@@ -32,6 +32,20 @@ func TestXRealIPIsIgnored(t *testing.T) {
 	require.Equal(t, 200, from("X-Forwarded-For", "10.1.1.1"))
 }
 
+// A client without a credential may announce that much of the budget from each address.
+func TestTheBodyOfALoginIsSmall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	password := strings.Repeat("\u0001", account.MaxPasswordBytes)
+	_, err := b.store.Accounts.CreateUser(t.Context(), b.customer.ID, "ann", password, false)
+	require.NoError(t, err)
+	longest := `{"username":"ann","password":"` + strings.Repeat(`\u0001`, account.MaxPasswordBytes) + `"}`
+	require.Equal(t, 200, b.call("POST", "/auth/login", longest).status)
+	for _, path := range []string{"/auth/login", "/v1.0/auth/login"} {
+		require.Equal(t, 413, b.call("POST", path, longest+strings.Repeat(" ", 2<<10)).status, path)
+	}
+}
+
 func TestCredentialsInQueryAndHeader(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -16,8 +16,11 @@ import (
 // decode reads a JSON object of at most maxSmallBody bytes. It refuses unknown and duplicate
 // members and wrong types, with a JSON Pointer. The change that follows may wait for a row lock,
 // so decode also reserves a connection as reserveChange does.
-func decode(c *gin.Context, into any) error {
-	body, err := readBody(c, maxSmallBody, 0)
+func decode(c *gin.Context, into any) error { return decodeUpTo(c, maxSmallBody, into) }
+
+// decodeUpTo is decode with another limit of the body, in bytes.
+func decodeUpTo(c *gin.Context, limit int64, into any) error {
+	body, err := readBody(c, limit, 0)
 	if err != nil {
 		return err
 	}
