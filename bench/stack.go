@@ -276,13 +276,15 @@ func (st *stack) deployOf(ctx context.Context, bin, name string, old int, delive
 	return d, err
 }
 
-// command runs one of postrider's commands to its end.
+// command runs one of postrider's commands to its end, and returns its standard output.
 func (d *deployment) command(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.bin, args...)
 	cmd.Env = d.env
-	out, err := cmd.CombinedOutput()
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("postrider %s: %w: %s", strings.Join(args, " "), err, out)
+		return "", fmt.Errorf("postrider %s: %w: %s", strings.Join(args, " "), err, said.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }
