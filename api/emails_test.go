@@ -321,6 +321,8 @@ func TestWaitAnswersWithTheVerdict(t *testing.T) {
 	b := setup(t)
 	id := b.as("POST", "/v1.0/emails?wait=50ms", basic)
 	require.Equal(t, 202, id.status, "no verdict in time")
+	soon := b.as("POST", "/v1.0/emails?wait=1ms", basic)
+	require.Equal(t, 202, soon.status, "the wait ends while the e-mail is read")
 	require.Equal(t, 400, b.as("POST", "/v1.0/emails?wait=2m", basic).status)
 	require.Equal(t, 400, b.as("POST", "/v1.0/emails?wait=x", basic).status)
 	answers := make(chan answer)
