@@ -278,7 +278,8 @@ func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time
 func (h *emailHandlers) wait(c *gin.Context, customerID, id string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
-	// The wait's end is no failure of these reads.
+	// These reads have the request's context: if the wait ends during a read, the answer is the
+	// e-mail, not an error.
 	if _, err := h.store.ContentBytes(c.Request.Context(), customerID, id); err != nil {
 		return err
 	}

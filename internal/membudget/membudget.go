@@ -78,7 +78,7 @@ func (b *Budget) MaxCharge() int64 {
 func (b *Budget) Acquire(ctx context.Context, owner string, n int64) (int64, error) {
 	n = min(n, b.MaxCharge())
 	b.mu.Lock()
-	if b.waitingOf(owner) == 0 && b.waiting == 0 && b.fits(owner, n) {
+	if b.waiting == 0 && b.fits(owner, n) {
 		b.take(owner, n)
 		b.mu.Unlock()
 		return n, nil
