@@ -147,7 +147,7 @@ func TestPreviewDateIsSendAt(t *testing.T) {
 	require.Contains(t, p.Source, "Date: "+at.Format(time.RFC1123Z)+"\r\n")
 	require.Equal(t, len(p.Source), p.SizeBytes)
 	p = b.preview(strings.TrimSuffix(basic, "}") + `,"send_at":"2020-01-01T00:00:00Z"}`)
-	require.NotContains(t, p.Source, "2020")
+	require.NotContains(t, p.Source, " 2020 ")
 
 	html := b.preview(strings.Replace(basic, `"text":"Thanks",`, "", 1))
 	require.Equal(t, "Thanks", html.Text, "made from the HTML")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math"
 	"net"
@@ -22,7 +23,19 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+// TestMain runs six tests at once unless -parallel says another number. Most of them wait
+// for processes, and do not use a processor meanwhile.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
+	dbtest.Main(m)
+}
 
 const virtualDay = 24 * time.Hour
 

@@ -51,7 +51,7 @@ func TestWhatIsEncryptedIsReadAgain(t *testing.T) {
 	c := newCodec(t, key("one", 1))
 	plain := payload(t, map[string]string{"to": "bob@example.net"})
 	sealed := encode(t, c, plain)
-	require.NotContains(t, sealed.String(), "bob")
+	require.NotContains(t, sealed.String(), "bob@")
 	require.Equal(t, "binary/encrypted", string(sealed.GetMetadata()["encoding"]))
 	require.Equal(t, "one", string(sealed.GetMetadata()["encryption-key-id"]))
 	require.NotEqual(t, sealed.GetData(), encode(t, c, plain).GetData(), "another nonce each time")
