@@ -137,7 +137,9 @@ type Poster interface {
 // read its state again.
 type Waker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
-	Wake(ctx context.Context, e email.Email) error
+	// Wake carries out orders to wake the workflows of e-mails. The store has them: if Wake
+	// fails, a sweep carries them out.
+	Wake(ctx context.Context, orders []string) error
 }
 
 // Deps are the dependencies of the activities. Each is required unless its comment says

@@ -41,9 +41,9 @@ type BatchJournal interface {
 
 // BatchController carries out actions on whole batches.
 type BatchController interface {
-	// ControlBatch carries out the action. It returns the e-mails that have workflows of
-	// their own, which the caller wakes.
-	ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error)
+	// ControlBatch carries out the action. wakes are the orders to wake the e-mails that have
+	// workflows of their own.
+	ControlBatch(ctx context.Context, id string, action email.Action) (wakes []string, err error)
 }
 
 // PlanBatch reads how many e-mails of a batch are open and due, and by which routes.
@@ -136,15 +136,13 @@ func (a *Activities) RecordBatchChunk(ctx context.Context, in delivery.RecordChu
 // ControlBatch carries out what a signal or a cancellation of a batch's run asks for.
 func (a *Activities) ControlBatch(ctx context.Context, in delivery.ControlBatchInput) (delivery.Took, error) {
 	start := time.Now()
-	own, err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action)
+	wakes, err := a.deps.BatchController.ControlBatch(ctx, in.BatchID, in.Action)
 	if err != nil {
 		return delivery.Took{}, failed(ctx, a.deps.Log, "controlling a batch", err)
 	}
-	for _, e := range own {
-		if err := a.deps.Waker.Wake(ctx, e); err != nil {
-			// The run reads the change when its wait ends.
-			a.deps.Log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
-		}
+	if err := a.deps.Waker.Wake(ctx, wakes); err != nil {
+		// A sweep carries out the orders.
+		a.deps.Log.WarnContext(ctx, "dispatch.wake", "batch_id", in.BatchID, "error", err)
 	}
 	a.deps.Log.InfoContext(ctx, "batch.controlled", "batch_id", in.BatchID, "action", in.Action)
 	return since(start), nil

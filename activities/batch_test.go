@@ -142,9 +142,9 @@ func (p *post) RecordFree(ctx context.Context, es []delivery.Ending) (delivery.B
 	return rec, nil
 }
 
-func (p *post) ControlBatch(_ context.Context, _ string, action email.Action) ([]email.Email, error) {
+func (p *post) ControlBatch(_ context.Context, _ string, action email.Action) ([]string, error) {
 	p.controlled = append(p.controlled, action)
-	return []email.Email{{ID: "handed over"}}, nil
+	return []string{"handed over"}, nil
 }
 
 type batchBench struct {

@@ -209,8 +209,8 @@ func (w *fakes) Post(_ context.Context, d endpoint.Due, _ time.Duration) endpoin
 	return w.onPost(d)
 }
 
-func (w *fakes) Wake(_ context.Context, e email.Email) error {
-	w.woken = append(w.woken, e.ID)
+func (w *fakes) Wake(_ context.Context, orders []string) error {
+	w.woken = append(w.woken, orders...)
 	return nil
 }
 

@@ -19,9 +19,9 @@ type Batches interface {
 	AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error)
 	Batch(ctx context.Context, customerID, id string) (email.BatchProgress, error)
 	Batches(ctx context.Context, customerID string, after email.Cursor, limit int) ([]email.BatchProgress, *email.Cursor, error)
-	// ControlBatchFor applies an action to the e-mails of a batch. own are those of them that
-	// have their own workflow.
-	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error)
+	// ControlBatchFor applies an action to the e-mails of a batch. wakes are orders to signal the
+	// workflow of the batch, and those of its e-mails that have their own.
+	ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, wakes []string, err error)
 }
 
 // BatchStarter starts the workflows of batches and signals them, and those of e-mails of batches
@@ -30,8 +30,8 @@ type BatchStarter interface {
 	// Owner is the holder of this process's leases in the outbox.
 	Owner() string
 	AcceptedBatch(b email.Batch)
-	WakeBatch(ctx context.Context, b email.Batch) error
-	Wake(ctx context.Context, e email.Email) error
+	// Wake carries out orders to signal workflows, which then read their state again.
+	Wake(ctx context.Context, orders []string) error
 }
 
 // batchHandlers answers /v1.0/batches and POST /v1.0/emails/batch.
@@ -239,25 +239,20 @@ func (h *batchHandlers) control(action email.Action) handler {
 		if err := reserveQuery(c); err != nil {
 			return 0, nil, err
 		}
-		p, own, err := h.store.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
+		p, wakes, err := h.store.ControlBatchFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, action)
 		if err != nil {
 			return 0, nil, err
 		}
 		h.log.InfoContext(c.Request.Context(), "batch.controlled", "batch_id", id, "action", action, "request_id", requestID(c))
-		go h.wake(context.WithoutCancel(c.Request.Context()), p.Batch, own)
+		go h.wake(context.WithoutCancel(c.Request.Context()), id, wakes)
 		return http.StatusOK, h.progress(p), nil
 	}
 }
 
-// wake signals the workflow of a batch, and those of its e-mails that have their own.
-func (h *batchHandlers) wake(ctx context.Context, b email.Batch, own []email.Email) {
-	if err := h.starter.WakeBatch(ctx, b); err != nil {
-		h.log.WarnContext(ctx, "dispatch.wake", "batch_id", b.ID, "error", err)
-		return // Temporal does not answer; the gate stops the e-mails
-	}
-	for _, e := range own {
-		if err := h.starter.Wake(ctx, e); err != nil {
-			h.log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
-		}
+// wake signals the workflow of a batch, and those of its e-mails that have their own. If that
+// fails, a sweep does it: the orders are rows.
+func (h *batchHandlers) wake(ctx context.Context, id string, orders []string) {
+	if err := h.starter.Wake(ctx, orders); err != nil {
+		h.log.WarnContext(ctx, "dispatch.wake", "batch_id", id, "error", err)
 	}
 }

@@ -20,10 +20,11 @@ type Emails interface {
 	Accept(ctx context.Context, customerID string, m email.Message, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	Email(ctx context.Context, customerID, id string) (email.Email, error)
 	Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error)
-	// Delete removes an e-mail from lists and cancels it if it is not sent yet. wake reports
-	// whether a workflow may wait for the e-mail, and is to be signalled.
-	Delete(ctx context.Context, customerID, id string) (e email.Email, wake bool, err error)
-	ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error)
+	// Delete removes an e-mail from lists and cancels it if it is not sent yet. wakes are orders
+	// to signal the workflow, if one may wait for the e-mail.
+	Delete(ctx context.Context, customerID, id string) (e email.Email, wakes []string, err error)
+	// ControlFor applies an action to an e-mail. wakes are orders to signal its workflow.
+	ControlFor(ctx context.Context, customerID, id string, control email.Control) (e email.Email, wakes []string, err error)
 	// Resend accepts the message of a finished e-mail as a new e-mail.
 	Resend(ctx context.Context, customerID, id, owner string, idem email.Idempotency) (e email.Email, replayed bool, err error)
 	// FirstVerdict returns those of ids whose recipients all have a verdict.
@@ -39,8 +40,8 @@ type EmailStarter interface {
 	Owner() string
 	// Accepted starts the workflow of a new e-mail, in the background.
 	Accepted(e email.Email)
-	// Wake signals the workflow of an e-mail to read its state again.
-	Wake(ctx context.Context, e email.Email) error
+	// Wake carries out orders to signal workflows, which then read their state again.
+	Wake(ctx context.Context, orders []string) error
 }
 
 // emailHandlers answers /v1.0/emails and the routes of one e-mail, except its events and
@@ -204,13 +205,11 @@ func (h *emailHandlers) delete(c *gin.Context) (int, any, error) {
 	if err := h.reserveContent(c, id); err != nil {
 		return 0, nil, err
 	}
-	e, wake, err := h.store.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
+	e, wakes, err := h.store.Delete(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id)
 	if err != nil {
 		return 0, nil, err
 	}
-	if wake {
-		go h.wake(context.WithoutCancel(c.Request.Context()), e)
-	}
+	go h.wake(context.WithoutCancel(c.Request.Context()), id, wakes)
 	return http.StatusOK, h.answered(c, e), nil
 }
 
@@ -241,21 +240,21 @@ func (h *emailHandlers) control(action email.Action) handler {
 		if err := h.reserveContent(c, id); err != nil {
 			return 0, nil, err
 		}
-		e, err := h.store.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
+		e, wakes, err := h.store.ControlFor(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, control)
 		if err != nil {
 			return 0, nil, err
 		}
 		h.log.InfoContext(c.Request.Context(), "email.controlled", "email_id", e.ID, "action", action, "status", e.Status, "request_id", requestID(c))
-		go h.wake(context.WithoutCancel(c.Request.Context()), e)
+		go h.wake(context.WithoutCancel(c.Request.Context()), id, wakes)
 		return http.StatusOK, h.answered(c, e), nil
 	}
 }
 
-// wake signals the workflow of a changed e-mail. It may fail: the gate checks the state before
-// each attempt.
-func (h *emailHandlers) wake(ctx context.Context, e email.Email) {
-	if err := h.starter.Wake(ctx, e); err != nil {
-		h.log.WarnContext(ctx, "dispatch.wake", "email_id", e.ID, "error", err)
+// wake signals the workflow of a changed e-mail. If that fails, a sweep does it: the orders are
+// rows.
+func (h *emailHandlers) wake(ctx context.Context, id string, orders []string) {
+	if err := h.starter.Wake(ctx, orders); err != nil {
+		h.log.WarnContext(ctx, "dispatch.wake", "email_id", id, "error", err)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/dbtest"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/openapitest"
@@ -60,6 +61,10 @@ type dispatcher struct {
 	mu    sync.Mutex
 	got   []string
 	woken chan string
+	// orders reads what is to be woken.
+	orders interface {
+		Wakes(ctx context.Context, ids []string) ([]delivery.Wake, error)
+	}
 }
 
 func (d *dispatcher) Owner() string { return d.owner }
@@ -73,13 +78,17 @@ func (d *dispatcher) AcceptedBatch(b email.Batch) {
 	defer d.mu.Unlock()
 	d.got = append(d.got, b.ID)
 }
-func (d *dispatcher) WakeBatch(_ context.Context, b email.Batch) error {
-	d.woken <- b.WorkflowID
-	return nil
-}
-func (d *dispatcher) Wake(_ context.Context, e email.Email) error {
-	d.woken <- e.WorkflowID
-	return nil
+
+// Wake reports the workflows whose orders the store has.
+func (d *dispatcher) Wake(ctx context.Context, orders []string) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	wakes, err := d.orders.Wakes(ctx, orders)
+	for _, w := range wakes {
+		d.woken <- w.WorkflowID
+	}
+	return err
 }
 
 func (d *dispatcher) WakeEndpoint(_ context.Context, id string) error {
@@ -190,7 +199,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		require.NoError(t, raw.Close())
 		require.NoError(t, store.Close())
 	})
-	b := &bench{t: t, store: store, raw: raw, now: now, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100)}}
+	b := &bench{t: t, store: store, raw: raw, now: now, dispatch: &dispatcher{owner: uuid.NewString(), woken: make(chan string, 100), orders: store.Mail}}
 	client := safehttp.New(safehttp.Options{})
 	emails := api.Emails(store.Mail)
 	if o.emails != nil {

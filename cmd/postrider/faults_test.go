@@ -142,13 +142,31 @@ func temporalIsAway(t *testing.T, g *ground) {
 	require.NoError(t, err)
 	d := newDeployment(t, g.bin, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), temporal.Address(), relayURL(peer))
 	d.settle()
-	d.serve()
+	api := d.serve()
 	worker := d.worker()
 	d.eventually("the worker works", func() bool { return strings.Contains(worker.output(), "worker.started") })
-	mails := d.post(5)
+	mails, db := d.post(5), d.sql()
+	d.finished(db, patience)
+	// Runs that wait: for a time, and for the end of a pause.
+	d.sendAt = time.Now().Add(24 * time.Hour).UTC()
+	scheduled := d.post(3)
+	d.sendAt = time.Time{}
+	d.run("", "pause", "--reason", "test")
+	paused := d.post(3)
+	d.eventually("the runs wait", func() bool {
+		return d.count(db, "SELECT count(*) FROM outbox") == 0 && d.count(db, "SELECT count(*) FROM emails WHERE paused") == 3
+	})
 	require.NoError(t, temporal.Stop(t.Context()))
-	mails = append(mails, d.post(100)...)
-	for _, m := range mails[5:8] { // steering needs no Temporal
+	for _, m := range scheduled {
+		_, err := d.client().Reschedule(t.Context(), m.id, time.Now())
+		require.NoError(t, err)
+	}
+	d.run("", "unpause")
+	d.eventually("the signals are lost", func() bool {
+		return strings.Count(api.output(), "dispatch.wake") == 3 && d.count(db, "SELECT count(*) FROM emails WHERE paused") == 0
+	})
+	mails = append(mails, slices.Concat(scheduled, paused, d.post(100))...)
+	for _, m := range mails[11:14] { // steering needs no Temporal
 		_, err := d.client().Hold(t.Context(), m.id)
 		require.NoError(t, err)
 		_, err = d.client().Resume(t.Context(), m.id)

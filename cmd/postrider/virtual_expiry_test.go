@@ -234,7 +234,7 @@ func (v *virtual) at(when time.Duration, do func() error) {
 
 // hold holds an e-mail for its customer, and wakes its run if it has one.
 func (v *virtual) hold(id string, wake bool) error {
-	if _, err := v.store.Mail.ControlFor(v.t.Context(), v.customer, id, email.Control{Action: email.ActionHold}); err != nil || !wake {
+	if _, _, err := v.store.Mail.ControlFor(v.t.Context(), v.customer, id, email.Control{Action: email.ActionHold}); err != nil || !wake {
 		return err
 	}
 	return v.SignalWorkflowByID(email.WorkflowIDPrefix+id, email.SignalWake, nil)

@@ -72,7 +72,7 @@ func (w wakeRoot) WakeEndpoint(context.Context, string) error {
 	return nil
 }
 
-func (w wakeRoot) Wake(context.Context, email.Email) error { return nil }
+func (w wakeRoot) Wake(context.Context, []string) error { return nil }
 
 type tellAllInput struct {
 	IDs        []string

@@ -224,7 +224,7 @@ func TestABatchIsSteered(t *testing.T) {
 	_, _, err = b.Mail.ControlBatchFor(b.Ctx, uuid.NewString(), batch.ID, email.ActionCancel)
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 	require.Equal(t, 3, b.Count("SELECT count(*) FROM audit WHERE action LIKE 'batch.%'"))
-	_, err = b.Mail.ControlFor(b.Ctx, b.Customer, items[0].EmailID, email.Control{Action: email.ActionHold})
+	_, _, err = b.Mail.ControlFor(b.Ctx, b.Customer, items[0].EmailID, email.Control{Action: email.ActionHold})
 	if err != nil {
 		require.Equal(t, email.CodeConflict, email.FailureCode(err))
 	}
@@ -243,11 +243,15 @@ func TestWhatABatchHandedOverIsSteeredWithIt(t *testing.T) {
 		status email.Status
 		detail email.Detail
 	}{{email.ActionHold, email.StatusSending, email.DetailHeld}, {email.ActionResume, email.StatusSending, email.DetailDeferred}, {email.ActionCancel, email.StatusCanceled, ""}} {
-		own, err := b.Mail.ControlBatch(b.Ctx, batch.ID, tt.action)
+		orders, err := b.Mail.ControlBatch(b.Ctx, batch.ID, tt.action)
 		require.NoError(t, err)
-		require.Len(t, own, 1, "the other is the batch's")
-		require.Equal(t, []any{opened[0].EmailID, "email-" + opened[0].EmailID, tt.status}, []any{own[0].ID, own[0].WorkflowID, own[0].Status})
-		require.Equal(t, tt.detail, b.Get(own[0].ID).Detail)
+		require.Len(t, orders, 1, "the other is the batch's")
+		wakes, err := b.Mail.Wakes(b.Ctx, orders)
+		require.NoError(t, err)
+		own := b.Get(opened[0].EmailID)
+		require.Equal(t, []delivery.Wake{{IDs: orders, Ended: tt.status == email.StatusCanceled,
+			Start: delivery.Start{EmailID: own.ID, WorkflowID: "email-" + own.ID, CustomerID: b.Customer, Stream: own.Stream}}}, wakes)
+		require.Equal(t, []any{tt.status, tt.detail}, []any{own.Status, own.Detail})
 	}
 }
 
@@ -291,7 +295,7 @@ func TestABatchsPauseExpiryAndSchedule(t *testing.T) {
 	require.Empty(t, none)
 	require.Equal(t, email.DetailHeld, b.Get(items[0].EmailID).Detail)
 	require.NoError(t, b.Mail.Unpause(b.Ctx, email.Pause{Scope: email.PauseInstallation}))
-	freed, err := b.Mail.ClaimUnpaused(b.Ctx, 10)
+	freed, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
 	require.NoError(t, err)
 	require.Len(t, freed, 1, "the batch's run is woken, once for both")
 	require.Equal(t, batch.ID, freed[0].BatchID)

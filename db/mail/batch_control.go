@@ -10,19 +10,21 @@ import (
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
-// ControlBatchFor is ControlBatch on behalf of a customer. A batch of another customer is a
+// ControlBatchFor is ControlBatch on behalf of a customer. wakes include the order to wake the
+// batch's run, unless all its e-mails were finished before. A batch of another customer is a
 // CodeNotFound.
-func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, own []email.Email, err error) {
+func (s *Store) ControlBatchFor(ctx context.Context, customerID, id string, action email.Action) (p email.BatchProgress, wakes []string, err error) {
 	if _, err = s.batchRow(ctx, customerID, id, "b.id"); err != nil {
 		return p, nil, err
 	}
-	if own, err = s.controlBatch(ctx, id, action, email.HolderCustomer); err != nil {
+	if wakes, err = s.controlBatch(ctx, id, action, email.HolderCustomer, func(*lockedEmail) bool { return true }); err != nil {
 		return p, nil, err
 	}
 	p, err = s.Batch(ctx, customerID, id)
-	return p, own, err
+	return p, wakes, err
 }
 
 // controlChunk is how many of a batch's e-mails are read and written together.
@@ -30,25 +32,32 @@ const controlChunk = 250
 
 // ControlBatch cancels, holds or resumes for an operator all e-mails of a batch that are not
 // finished, those with runs of their own included: all of them, or none if it fails. The gate opens
-// no attempt of the batch meanwhile. Doing it again is harmless. It returns the e-mails that have
-// runs of their own, which need a signal.
+// no attempt of the batch meanwhile. Doing it again is harmless. wakes are the orders to wake the
+// e-mails' own runs, leased to the caller for delivery.WakeLease. The batch's run gets none: it
+// carries out the action.
 //
 // Resuming ends the operator's holds. If there are only a customer's, it is a CodeConflict. A batch
 // that does not exist is a CodeNotFound.
-func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) (own []email.Email, err error) {
-	return s.controlBatch(ctx, id, action, email.HolderOperator)
+func (s *Store) ControlBatch(ctx context.Context, id string, action email.Action) (wakes []string, err error) {
+	return s.controlBatch(ctx, id, action, email.HolderOperator, func(m *lockedEmail) bool { return !m.batched() })
 }
 
-func (s *Store) controlBatch(ctx context.Context, id string, action email.Action, by email.Holder) (own []email.Email, err error) {
-	err = s.inUnit(ctx, func(c *unitOfWork) error {
+// controlBatch is ControlBatch on behalf of a holder. It orders the wake-ups of the e-mails that
+// woken chooses.
+func (s *Store) controlBatch(ctx context.Context, id string, action email.Action, by email.Holder, woken func(*lockedEmail) bool) ([]string, error) {
+	var runs runsToWake
+	err := s.inUnit(ctx, func(c *unitOfWork) error {
 		_, err := c.controlBatch(id, action, by, func(m *lockedEmail) {
-			if !m.batched() {
-				own = append(own, emailOf(&m.emailRow, m.recipients, nil, nil))
+			if woken(m) {
+				runs.add(m)
 			}
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		return c.leaseWakes(runs, delivery.WakeLease)
 	})
-	return own, err
+	return runs.ids(), err
 }
 
 // controlBatch carries out an action on a batch in c's transaction, and returns the ids of the

@@ -30,26 +30,34 @@ func (s *Store) Control(ctx context.Context, id string, control email.Control) (
 	return st, err
 }
 
-// ControlFor is Control on behalf of a customer, and returns the e-mail. An e-mail of another
-// customer is a CodeNotFound.
-func (s *Store) ControlFor(ctx context.Context, customerID, id string, control email.Control) (email.Email, error) {
-	err := s.update(ctx, []string{id}, func(c *unitOfWork) error {
+// ControlFor is Control on behalf of a customer, and returns the e-mail. wakes are the orders to
+// wake its run, leased to the caller for delivery.WakeLease. An e-mail of another customer is a
+// CodeNotFound.
+func (s *Store) ControlFor(ctx context.Context, customerID, id string, control email.Control) (e email.Email, wakes []string, err error) {
+	err = s.update(ctx, []string{id}, func(c *unitOfWork) error {
 		m, err := c.ownEmail(customerID, id)
 		if err != nil {
 			return err
 		}
-		return c.control(m, control, email.HolderCustomer)
+		if err := c.control(m, control, email.HolderCustomer); err != nil {
+			return err
+		}
+		// Also where nothing has changed: the run may be gone.
+		wakes, err = c.wakeRunOf(m)
+		return err
 	})
 	if err != nil {
-		return email.Email{}, err
+		return email.Email{}, nil, err
 	}
-	return s.Email(ctx, customerID, id)
+	e, err = s.Email(ctx, customerID, id)
+	return e, wakes, err
 }
 
 // Delete takes an e-mail out of lists and cancels its unsent recipients. It stays readable by id.
-// Deleting it again changes nothing. wake says that a run may be waiting for a recipient that is
-// now canceled. An e-mail that the customer does not have is a CodeNotFound.
-func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wake bool, err error) {
+// Deleting it again changes nothing. If a run may be waiting for a recipient that is now canceled,
+// wakes are the orders to wake it, leased to the caller for delivery.WakeLease. An e-mail that the
+// customer does not have is a CodeNotFound.
+func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wakes []string, err error) {
 	err = s.update(ctx, []string{id}, func(c *unitOfWork) error {
 		m, err := c.ownEmail(customerID, id)
 		if err != nil || !m.DeletedAt.IsZero() {
@@ -57,16 +65,19 @@ func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Em
 		}
 		m.DeletedAt = c.now
 		c.emit(m, eventRow{Type: email.EventDeleted})
-		if wake = !m.Status.Final(); wake {
+		if !m.Status.Final() {
 			c.cancel(m)
+			if wakes, err = c.wakeRunOf(m); err != nil {
+				return err
+			}
 		}
 		return audit.Write(c.ctx, c.tx, customerID, "email.deleted", id, "")
 	})
 	if err != nil {
-		return email.Email{}, false, err
+		return email.Email{}, nil, err
 	}
 	out, err = s.Email(ctx, customerID, id)
-	return out, wake, err
+	return out, wakes, err
 }
 
 // ownEmail gives a locked e-mail of a customer.

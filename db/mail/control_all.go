@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -153,22 +152,9 @@ func (s *Store) controlChunkOf(ctx context.Context, ids []string, action email.A
 				woken = append(woken, m.ID)
 			}
 		}
-		return c.wake(woken)
+		return c.orderWakes(woken)
 	})
 	return part, err
-}
-
-// wake orders that the runs of e-mails are woken, for changes by a process that does not talk to
-// Temporal.
-func (c *unitOfWork) wake(ids []string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	_, err := c.late.NewRaw("INSERT INTO wakes (email_id) SELECT id FROM emails WHERE id IN (?)", bun.List(ids)).Exec(c.ctx)
-	if err != nil {
-		return fmt.Errorf("insert wakes: %w", err)
-	}
-	return nil
 }
 
 // resumeBatches ends an operator's hold of whole batches, of all of a customer or of one,
@@ -192,47 +178,11 @@ func (s *Store) resumeBatches(ctx context.Context, reach delivery.Reach) (emails
 				return err
 			}
 			emails += len(changed)
-			return c.wake(changed)
+			return c.orderWakes(changed)
 		})
 		if err != nil {
 			return emails, err
 		}
 	}
 	return emails, nil
-}
-
-// ClaimWakes leases up to limit orders to wake runs for so long. The run of a batch
-// comes once. The caller takes the orders away with Woken when their runs have the
-// signal.
-func (s *Store) ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error) {
-	var rows []struct {
-		emailRow
-		Wake string `bun:"wake"`
-	}
-	err := s.db.NewRaw(`WITH due AS (SELECT id FROM wakes WHERE lease_until <= now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED),
-		claimed AS (UPDATE wakes AS w SET lease_until = now() + ? * interval '1 second' FROM due WHERE w.id = due.id RETURNING w.id, w.email_id)
-		SELECT e.id, e.workflow_id, e.customer_id, e.stream, e.batch_id, e.status, claimed.id AS wake FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
-		limit, lease.Seconds()).Scan(ctx, &rows)
-	if err != nil {
-		return nil, pg.Translate(err)
-	}
-	var out []delivery.Wake
-	runs := map[string]int{}
-	for _, r := range rows {
-		i, known := runs[r.WorkflowID]
-		if !known {
-			i = len(out)
-			runs[r.WorkflowID] = i
-			out = append(out, delivery.Wake{Start: r.run(), Ended: true})
-		}
-		out[i].IDs = append(out[i].IDs, r.Wake)
-		out[i].Ended = out[i].Ended && r.Status.Final()
-	}
-	return out, nil
-}
-
-// Woken deletes orders that have been carried out.
-func (s *Store) Woken(ctx context.Context, ids []string) error {
-	_, err := s.db.NewRaw("DELETE FROM wakes WHERE id IN (?)", bun.List(ids)).Exec(ctx)
-	return pg.Translate(err)
 }

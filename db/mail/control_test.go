@@ -89,7 +89,7 @@ func TestControlComesTooLate(t *testing.T) {
 
 	other, _, err := b.Accounts.CreateCustomer(b.Ctx, "Other", "", "")
 	require.NoError(t, err)
-	_, err = b.Mail.ControlFor(b.Ctx, other.ID, e.ID, email.Control{Action: email.ActionCancel})
+	_, _, err = b.Mail.ControlFor(b.Ctx, other.ID, e.ID, email.Control{Action: email.ActionCancel})
 	require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 }
 

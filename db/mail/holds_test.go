@@ -14,7 +14,7 @@ import (
 
 // as acts for the customer.
 func (b *bench) as(id string, action email.Action) error {
-	_, err := b.Mail.ControlFor(b.Ctx, b.Customer, id, email.Control{Action: action})
+	_, _, err := b.Mail.ControlFor(b.Ctx, b.Customer, id, email.Control{Action: action})
 	return err
 }
 
@@ -65,7 +65,7 @@ func TestEachLiftsItsOwnHold(t *testing.T) {
 	require.NoError(t, b.Control(e.ID, email.ActionResume))
 	require.Equal(t, []email.Holder{email.HolderPause}, b.Get(e.ID).HeldBy)
 	require.NoError(t, b.Mail.Unpause(b.Ctx, email.Pause{Scope: email.PauseInstallation}))
-	_, err := b.Mail.ClaimUnpaused(b.Ctx, 10)
+	_, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
 	require.NoError(t, err)
 	require.Empty(t, b.Get(e.ID).HeldBy)
 	_, o = b.Open(e.ID, 1)

@@ -98,7 +98,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			return err
 		},
 		"the sweep of what is overdue": func(s *db.DB) error { _, err := s.Mail.ClaimOverdue(b.Ctx, 5); return err },
-		"the sweep of pauses":          func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, 5); return err },
+		"the sweep of pauses":          func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, time.Minute, 5); return err },
 		"the sweep of batches": func(s *db.DB) error {
 			_, err := s.Mail.ClaimBatches(b.Ctx, uuid.NewString(), time.Minute, 5)
 			return err

@@ -117,25 +117,25 @@ func (c *unitOfWork) pause(m *lockedEmail, relay string) {
 }
 
 // ClaimUnpaused finds up to limit e-mails that a pause stopped and none stops any more,
-// and makes them due. The run of a batch comes once; there may be more as long as there
-// is any.
-func (s *Store) ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start, error) {
+// and makes them due. In the same transaction it orders that their runs are woken, and leases
+// the orders for so long; see ClaimWakes. The run of a batch comes once; there may be more as
+// long as there is any.
+func (s *Store) ClaimUnpaused(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error) {
 	var ids []string
 	err := s.db.NewRaw(`SELECT e.id FROM emails AS e WHERE e.paused AND NOT EXISTS (SELECT 1 FROM pauses AS p WHERE `+covers+`)
 		ORDER BY e.id LIMIT ?`, limit).Scan(ctx, &ids)
 	if err != nil || len(ids) == 0 {
 		return nil, pg.Translate(err)
 	}
-	var out []delivery.Start
+	var runs runsToWake
 	err = s.update(ctx, ids, func(c *unitOfWork) error {
-		out = out[:0]
 		for _, m := range c.emails {
 			if m.Paused {
 				m.Paused, m.PausedRelay, m.dirty = false, "", true
-				out = appendRun(out, m.run())
+				runs.add(m)
 			}
 		}
-		return nil
+		return c.leaseWakes(runs, lease)
 	})
-	return out, err
+	return runs.wakes, err
 }

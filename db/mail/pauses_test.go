@@ -37,7 +37,7 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 			_, o := b.Open(b.Accept(tc.lets).ID, 1)
 			require.Equal(t, delivery.VerdictOpened, o.Verdict, name)
 		}
-		got, err := b.Mail.ClaimUnpaused(b.Ctx, 10)
+		got, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
 		require.NoError(t, err)
 		require.Empty(t, got, "still paused")
 		ps, waiting, err := b.Mail.Pauses(b.Ctx)
@@ -47,7 +47,7 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 
 		require.NoError(t, b.Mail.Unpause(b.Ctx, tc.pause))
 		require.Equal(t, email.CodeNotFound, email.FailureCode(b.Mail.Unpause(b.Ctx, tc.pause)))
-		got, err = b.Mail.ClaimUnpaused(b.Ctx, 10)
+		got, err = b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
 		require.NoError(t, err)
 		require.Len(t, got, 1, name)
 		require.Equal(t, e.WorkflowID, got[0].WorkflowID)
@@ -133,7 +133,7 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 			require.Equal(t, email.WaitingPaused, st.Waiting)
 
 			require.NoError(t, b.Mail.Unpause(b.Ctx, p))
-			claimed, err := b.Mail.ClaimUnpaused(b.Ctx, 10)
+			claimed, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, len(claimed), 2)
 			for _, id := range []string{seen.ID, waits.ID, held.ID} {

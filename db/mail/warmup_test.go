@@ -152,7 +152,7 @@ func TestAWarmUpThatIsChangedOrGivenUp(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, d.Warmup.Used, "what has gone out today has gone out")
 	require.Zero(t, d.Warmup.Waiting, "those who wait are looked at anew")
-	starts, err := b.Mail.ClaimUnpaused(b.Ctx, 100)
+	starts, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 100)
 	require.NoError(t, err)
 	require.Len(t, starts, 5, "their runs are woken at once")
 	require.Equal(t, 5, b.Count("SELECT count(*) FROM emails WHERE status = 'queued' AND next_action_at <= now()"))

@@ -1,6 +1,10 @@
 package delivery
 
-import "github.com/postrider/postrider/email"
+import (
+	"time"
+
+	"github.com/postrider/postrider/email"
+)
 
 // Start is an e-mail, or a batch of them, that needs a run.
 type Start struct {
@@ -26,6 +30,10 @@ func RunOf(e email.Email) Start {
 func RunOfBatch(b email.Batch) Start {
 	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID}
 }
+
+// WakeLease is how long the process that orders a wake-up has for the signal itself. After that
+// a sweep takes the order: the process died, or Temporal did not answer it.
+const WakeLease = 10 * time.Second
 
 // Wake is an order to wake a run.
 type Wake struct {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,12 @@ type Outbox interface {
 	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error)
-	ClaimUnpaused(ctx context.Context, limit int) ([]delivery.Start, error)
-	// ClaimWakes leases requests to signal a run. Woken deletes those whose run has the signal.
+	// ClaimUnpaused makes mail due that no pause stops any more, and leases the orders to wake its runs.
+	ClaimUnpaused(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
+	// ClaimWakes leases orders to wake runs. Wakes reads those that are leased already. Woken deletes
+	// those whose run has the signal.
 	ClaimWakes(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
+	Wakes(ctx context.Context, ids []string) ([]delivery.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
 	// Housekeep deletes what has outlived its use.
@@ -44,7 +48,7 @@ type Outbox interface {
 	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
 	// Control holds an e-mail whose run was terminated, ControlBatch a batch: operators' holds.
 	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
-	ControlBatch(ctx context.Context, batchID string, action email.Action) (own []email.Email, err error)
+	ControlBatch(ctx context.Context, batchID string, action email.Action) (wakes []string, err error)
 }
 
 const (
@@ -323,52 +327,68 @@ func options(s delivery.Start) client.StartWorkflowOptions {
 // sweepUnpaused wakes the runs of e-mails that nothing stops any more.
 func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
 	for {
-		starts, err := d.outbox.ClaimUnpaused(ctx, sweepBatch)
-		if err != nil || len(starts) == 0 {
+		wakes, err := d.outbox.ClaimUnpaused(ctx, sweepLease, sweepBatch)
+		if err != nil || len(wakes) == 0 {
 			return err
 		}
-		for _, s := range starts {
-			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
-			err := d.signal(callCtx, s)
-			cancel()
-			if !d.answered(ctx, "dispatch.unpaused", s.WorkflowID, err) {
-				return nil // they are due now: what is long overdue is woken
-			}
+		if err := d.wakeAll(ctx, "dispatch.unpaused", wakes); err != nil {
+			return unlessAway(err) // sweepWakes signals the rest when its lease runs out
 		}
 	}
 }
 
-// sweepWakes signals the runs of e-mails that a process without a Temporal client has
-// changed. A request is deleted after its run has the signal, so a process that dies loses
-// none.
+// sweepWakes signals the runs of e-mails that a process has changed and not signalled itself: it
+// has no Temporal client, it died, or Temporal did not answer.
 func (d *Dispatcher) sweepWakes(ctx context.Context) error {
 	for {
 		wakes, err := d.outbox.ClaimWakes(ctx, sweepLease, sweepBatch)
 		if err != nil || len(wakes) == 0 {
 			return err
 		}
-		var mu sync.Mutex
-		var done []string // ids
-		answers := concurrently(wakes, func(w delivery.Wake) bool {
-			callCtx, cancel := context.WithTimeout(ctx, startTimeout)
-			defer cancel()
-			if !d.answered(ctx, "dispatch.wake", w.WorkflowID, d.wakeRun(callCtx, w)) {
-				return false
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			done = append(done, w.IDs...)
-			return true
-		})
-		if len(done) > 0 {
-			if err := d.outbox.Woken(ctx, done); err != nil {
-				return err
-			}
-		}
-		if !answers {
-			return nil // Temporal is away: the rest is tried when its lease runs out
+		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
+			return unlessAway(err) // the rest is tried when its lease runs out
 		}
 	}
+}
+
+// errAway is in the error of a sweep that Temporal did not answer.
+var errAway = errors.New("temporal does not answer")
+
+// unlessAway leaves out that Temporal is away: answered has logged it.
+func unlessAway(err error) error {
+	if errors.Is(err, errAway) {
+		return nil
+	}
+	return err
+}
+
+// wakeAll signals the runs of orders that this process has leased. If Temporal does not answer one,
+// it stops, and the error is an errAway. An order is deleted after its run has the signal, so a
+// process that dies loses none.
+func (d *Dispatcher) wakeAll(ctx context.Context, what string, wakes []delivery.Wake) error {
+	var mu sync.Mutex
+	var done []string // ids
+	var away error
+	concurrently(wakes, func(w delivery.Wake) bool {
+		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		err := d.wakeRun(callCtx, w)
+		answered := d.answered(ctx, what, w.WorkflowID, err)
+		mu.Lock()
+		defer mu.Unlock()
+		if !answered {
+			away = fmt.Errorf("%w: %w", errAway, err)
+			return false
+		}
+		done = append(done, w.IDs...)
+		return true
+	})
+	if len(done) > 0 {
+		if err := d.outbox.Woken(ctx, done); err != nil {
+			return err
+		}
+	}
+	return away
 }
 
 func (d *Dispatcher) wakeRun(ctx context.Context, w delivery.Wake) error {
@@ -484,19 +504,29 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 	return nil
 }
 
-// Wake makes an e-mail's run look at its row again. Where there is none, one is
-// started, unless the e-mail is finished and needs none. A run that an operator
-// terminated comes back only when a caller asks for it.
-func (d *Dispatcher) Wake(ctx context.Context, e email.Email) error {
+// Wake carries out orders to wake runs that are leased to the caller: the runs read their e-mails
+// again. Where there is none, one is started, unless the e-mails are finished and need none. A run
+// that an operator terminated comes back only when a caller asks for it. Wake stops when the lease
+// runs out. A sweep carries out the orders that are left then, or after an error.
+func (d *Dispatcher) Wake(ctx context.Context, orders []string) error {
+	if len(orders) == 0 {
+		return nil
+	}
 	if err := d.ready(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, delivery.WakeLease)
 	defer cancel()
-	if !e.Status.Final() {
-		return d.signal(ctx, delivery.RunOf(e))
+	for some := range slices.Chunk(orders, sweepBatch) {
+		wakes, err := d.outbox.Wakes(ctx, some)
+		if err != nil {
+			return err
+		}
+		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
+			return err
+		}
 	}
-	return d.tell(ctx, e.WorkflowID)
+	return nil
 }
 
 // signal wakes a run, or starts it.
@@ -506,16 +536,6 @@ func (d *Dispatcher) signal(ctx context.Context, s delivery.Start) error {
 	workflow, input := workflowOf(s)
 	_, err := d.client.SignalWithStartWorkflow(ctx, s.WorkflowID, email.SignalWake, nil, opts, workflow, input)
 	return err
-}
-
-// WakeBatch makes a batch's run look again, and starts it where there is none.
-func (d *Dispatcher) WakeBatch(ctx context.Context, b email.Batch) error {
-	if err := d.ready(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return d.signal(ctx, delivery.RunOfBatch(b))
 }
 
 // WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.

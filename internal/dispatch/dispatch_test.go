@@ -30,7 +30,8 @@ type outbox struct {
 	mu        sync.Mutex
 	starts    []delivery.Start
 	overdue   []delivery.Start
-	unpaused  []delivery.Start
+	unpaused  []delivery.Wake
+	leased    map[string]delivery.Wake
 	batches   []delivery.Start
 	endpoints []string
 	held      []string
@@ -46,7 +47,7 @@ func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]de
 	return out, nil
 }
 
-func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) ([]email.Email, error) {
+func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) ([]string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if action == email.ActionHold {
@@ -64,7 +65,7 @@ func (o *outbox) Control(_ context.Context, id string, control email.Control) (e
 	return email.State{}, nil
 }
 
-func (o *outbox) ClaimUnpaused(context.Context, int) ([]delivery.Start, error) {
+func (o *outbox) ClaimUnpaused(context.Context, time.Duration, int) ([]delivery.Wake, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := o.unpaused
@@ -78,6 +79,30 @@ func (o *outbox) ClaimWakes(context.Context, time.Duration, int) ([]delivery.Wak
 	out := o.wakes
 	o.wakes = nil
 	return out, nil
+}
+
+func (o *outbox) Wakes(_ context.Context, ids []string) (out []delivery.Wake, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		if w, ok := o.leased[id]; ok {
+			out = append(out, w)
+		}
+	}
+	return out, nil
+}
+
+// lease adds an order that a caller of Wake has.
+func (o *outbox) lease(w delivery.Wake) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.leased == nil {
+		o.leased = map[string]delivery.Wake{}
+	}
+	for _, id := range w.IDs {
+		o.leased[id] = w
+	}
+	return w.IDs
 }
 
 func (o *outbox) Woken(_ context.Context, ids []string) error {
@@ -127,6 +152,20 @@ func (o *outbox) order(wakes ...delivery.Wake) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.wakes = append(o.wakes, wakes...)
+}
+
+// free adds an order of ClaimUnpaused.
+func (o *outbox) free(w delivery.Wake) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unpaused = append(o.unpaused, w)
+}
+
+// handedOut reports that no order is left.
+func (o *outbox) handedOut() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.wakes) == 0 && len(o.unpaused) == 0
 }
 
 func (o *outbox) carriedOut() []string {
@@ -201,7 +240,7 @@ func TestDispatch(t *testing.T) {
 	require.NoError(t, <-waited)
 
 	done := make(chan struct{})
-	early := d.Wake(ctx, email.Email{ID: uuid.NewString(), Status: email.StatusQueued})
+	early := d.Wake(ctx, box.lease(delivery.Wake{IDs: []string{"early"}, Start: start()}))
 	require.ErrorContains(t, early, "not answered yet")
 	go func() { d.Run(ctx); close(done) }()
 	<-d.Connected()
@@ -229,19 +268,22 @@ func TestDispatch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, described.GetWorkflowExecutionInfo().GetExecution().GetRunId(), "one too many changes nothing")
 
-	require.NoError(t, d.Wake(ctx, email.Email{ID: accepted.EmailID, WorkflowID: accepted.WorkflowID, CustomerID: accepted.CustomerID, Status: email.StatusQueued}))
-	require.NoError(t, d.Wake(ctx, email.Email{WorkflowID: "email-" + uuid.NewString(), Status: email.StatusCanceled}), "what is finished needs no run")
-	resumed := start()
-	require.NoError(t, d.Wake(ctx, email.Email{ID: resumed.EmailID, WorkflowID: resumed.WorkflowID, CustomerID: resumed.CustomerID, Status: email.StatusSending}))
+	// What this process has ordered and leased itself.
+	resumed, canceled := start(), start()
+	require.NoError(t, d.Wake(ctx, append(box.lease(delivery.Wake{IDs: []string{"a"}, Start: accepted}), box.lease(delivery.Wake{IDs: []string{"b"}, Start: resumed})...)))
+	require.NoError(t, d.Wake(ctx, box.lease(delivery.Wake{IDs: []string{"c"}, Start: canceled, Ended: true})))
+	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, status(t, c, canceled.WorkflowID), "what is finished needs no run")
+	require.NoError(t, d.Wake(ctx, []string{"a sweep was first"}))
 	running(resumed.WorkflowID)
+	require.ElementsMatch(t, []string{"a", "b", "c"}, box.carriedOut(), "the sweep does not signal them again")
 	// Orders of a process that does not talk to Temporal: an open e-mail gets a run, a
 	// finished one gets none, and the order is deleted when the run has its signal.
 	ordered, ended := start(), start()
 	box.order(delivery.Wake{IDs: []string{"1", "2"}, Start: ordered}, delivery.Wake{IDs: []string{"3"}, Start: ended, Ended: true},
 		delivery.Wake{IDs: []string{"4"}, Start: resumed, Ended: true})
 	running(ordered.WorkflowID)
-	require.Eventually(t, func() bool { return len(box.carriedOut()) == 4 }, patience, 20*time.Millisecond, log.String())
-	require.ElementsMatch(t, []string{"1", "2", "3", "4"}, box.carriedOut())
+	require.Eventually(t, func() bool { return len(box.carriedOut()) == 7 }, patience, 20*time.Millisecond, log.String())
+	require.ElementsMatch(t, []string{"a", "b", "c", "1", "2", "3", "4"}, box.carriedOut())
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED, status(t, c, ended.WorkflowID))
 	endpoint := uuid.NewString()
 	require.NoError(t, d.WakeEndpoint(ctx, endpoint))
@@ -285,13 +327,15 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
-	box := &outbox{overdue: []delivery.Start{stopped, lost, astray, exceeded}, unpaused: []delivery.Start{freed}, endpoints: []string{stale}}
+	box := &outbox{overdue: []delivery.Start{stopped, lost, astray, exceeded}, unpaused: []delivery.Wake{{IDs: []string{"freed"}, Start: freed}}, endpoints: []string{stale}}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
 	for _, id := range []string{lost.WorkflowID, exceeded.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
+	require.Eventually(t, func() bool { return len(box.carriedOut()) == 1 }, patience, 20*time.Millisecond)
+	require.Equal(t, []string{"freed"}, box.carriedOut())
 	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, status(t, c, stopped.WorkflowID), "never resurrected")
 	cancel()
@@ -317,11 +361,26 @@ func TestTemporalAwayIsADelay(t *testing.T) {
 	s := start()
 	box.put(s)
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.away") }, patience, 20*time.Millisecond)
-	server(t, dir, port)
+	again := server(t, dir, port)
 	box.put(s) // its lease has run out
 	require.Eventually(t, func() bool { return status(t, c, s.WorkflowID) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 50*time.Millisecond, log.String())
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.back") }, patience, 50*time.Millisecond)
 	require.Equal(t, 1, strings.Count(log.String(), "temporal.away"), "it is said once")
+
+	// Orders stay until their runs have the signal.
+	require.NoError(t, again.Stop(t.Context()))
+	acted, freed, swept := start(), start(), start()
+	box.free(delivery.Wake{IDs: []string{"freed"}, Start: freed})
+	box.order(delivery.Wake{IDs: []string{"swept"}, Start: swept})
+	require.ErrorContains(t, d.Wake(ctx, box.lease(delivery.Wake{IDs: []string{"acted"}, Start: acted})), "temporal does not answer")
+	require.Eventually(t, box.handedOut, patience, 20*time.Millisecond)
+	require.Empty(t, box.carriedOut())
+	server(t, dir, port)
+	box.order(delivery.Wake{IDs: []string{"acted"}, Start: acted}, delivery.Wake{IDs: []string{"freed"}, Start: freed}, delivery.Wake{IDs: []string{"swept"}, Start: swept}) // their leases have run out
+	require.Eventually(t, func() bool { return len(box.carriedOut()) == 3 }, patience, 50*time.Millisecond, log.String())
+	for _, s := range []delivery.Start{acted, freed, swept} {
+		require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, status(t, c, s.WorkflowID))
+	}
 	cancel()
 	<-done
 }
