@@ -19,8 +19,8 @@ import (
 )
 
 // PlanBatch returns the state of a batch to its run, and deletes the order to start that run. Of a
-// batch that is held, it ends the e-mails that have expired: they come to no other gate. A batch
-// that does not exist is a CodeNotFound.
+// batch that is held, it ends the attempts that their owners have abandoned, and the e-mails that
+// have expired: they come to no other gate. A batch that does not exist is a CodeNotFound.
 func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, error) {
 	var plan delivery.BatchPlan
 	if _, err := uuid.Parse(id); err != nil { // the id of a run that an outside program starts may be anything
@@ -37,7 +37,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 	}
 	plan.CustomerID, plan.Total, plan.Held = row.CustomerID, row.Total-row.RefusedCount, row.Held
 	if plan.Held {
-		if err := s.expireHeld(ctx, id); err != nil {
+		if err := s.settleHeld(ctx, id); err != nil {
 			return plan, err
 		}
 	}
@@ -51,12 +51,14 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		NextAt time.Time `bun:"next_at,nullzero"`
 		// ExpiresAt is the first deadline of those that have no attempt open.
 		ExpiresAt time.Time `bun:"expires_at,nullzero"`
+		// LeaseUntil is the first end of an open attempt's lease.
+		LeaseUntil time.Time `bun:"lease_until,nullzero"`
 	}
 	// An open attempt is due when its lease has run out.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
 			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
 			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at,
-			min(`+deadlineOf+`) FILTER (WHERE NOT e.attempt_open) AS expires_at
+			min(`+deadlineOf+`) FILTER (WHERE NOT e.attempt_open) AS expires_at, min(a.lease_until) AS lease_until
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 		WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
 		s.batchMail(id)...).Scan(ctx, &ways)
@@ -74,7 +76,7 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 		}
 		plan.NextAt = pg.UTC(earliest(plan.NextAt, w.NextAt))
 		if plan.Held { // one that is past is of an e-mail that another transaction has locked
-			plan.NextAt = pg.UTC(earliest(plan.NextAt, w.ExpiresAt))
+			plan.NextAt = pg.UTC(earliest(earliest(plan.NextAt, w.ExpiresAt), w.LeaseUntil))
 		}
 	}
 	if plan.Held { // the gate takes none of them

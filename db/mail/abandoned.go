@@ -1,0 +1,71 @@
+package mail
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/postrider/postrider/email"
+)
+
+// settleHeld ends of a batch that is held the attempts that their owners have abandoned, and then
+// the e-mails that have expired: they come to no other gate. It leaves out e-mails that another
+// transaction has locked.
+func (s *Store) settleHeld(ctx context.Context, id string) error {
+	if err := s.endAbandoned(ctx, id); err != nil {
+		return err
+	}
+	return s.expireHeld(ctx, id)
+}
+
+// endAbandoned ends the abandoned attempts at a batch's e-mails, many in a transaction.
+func (s *Store) endAbandoned(ctx context.Context, batchID string) error {
+	for n := expireAtOnce; n == expireAtOnce; {
+		err := s.inUnit(ctx, func(c *unitOfWork) error {
+			var ids []string
+			err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND e.attempt_open
+					AND EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1 AND a.lease_until < now())
+				ORDER BY e.id LIMIT ?2 FOR UPDATE OF e SKIP LOCKED`, batchID, email.BatchWorkflowIDPrefix+batchID, expireAtOnce).Scan(ctx, &ids)
+			if n = len(ids); err != nil || n == 0 {
+				return err
+			}
+			if err := c.read(ids); err != nil {
+				return err
+			}
+			if err := c.readAttempts(); err != nil {
+				return err
+			}
+			for _, m := range c.emails {
+				if c.endAbandoned(m) {
+					c.handOver(m, c.journal[m.ID].Outcomes)
+				}
+			}
+			return c.flush()
+		})
+		if err != nil {
+			return fmt.Errorf("end abandoned attempts: %w", err)
+		}
+	}
+	return nil
+}
+
+// endAbandoned ends the open attempt at an e-mail that no run goes on with, if its owner has let its
+// lease run out, and reports whether it did. It follows the rules of reopen. The outcomes are the
+// journal's: those of the relay's reply, or those that were written before the final dot. An
+// attempt that did not come to its dot is given back. The caller has read the attempts.
+func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {
+	row := c.journal[m.ID]
+	if !m.AttemptOpen || row == nil || row.LeaseUntil.After(c.now) {
+		return false
+	}
+	switch row.Phase {
+	case email.PhaseDone:
+	case email.PhaseDataSent:
+		c.finish(*row, row.Outcomes, row.Owner)
+	default:
+		row.Outcomes = givenBack(row.RecipientIDs)
+		c.finish(*row, row.Outcomes, row.Owner)
+	}
+	c.closeAs(m, *row)
+	c.deriveStatus(m)
+	return true
+}
