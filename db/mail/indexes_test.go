@@ -97,8 +97,9 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			_, err := s.Mail.ClaimStarts(b.Ctx, uuid.NewString(), time.Minute, 5)
 			return err
 		},
-		"the sweep of what is overdue": func(s *db.DB) error { _, err := s.Mail.ClaimOverdue(b.Ctx, 5); return err },
-		"the sweep of pauses":          func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, time.Minute, 5); return err },
+		"the sweep of what is overdue":  func(s *db.DB) error { _, err := s.Mail.ClaimOverdue(b.Ctx, 5); return err },
+		"the sweep of what has expired": func(s *db.DB) error { return s.Mail.ExpireOverdue(b.Ctx) },
+		"the sweep of pauses":           func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, time.Minute, 5); return err },
 		"the sweep of batches": func(s *db.DB) error {
 			_, err := s.Mail.ClaimBatches(b.Ctx, uuid.NewString(), time.Minute, 5)
 			return err

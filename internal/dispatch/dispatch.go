@@ -42,13 +42,14 @@ type Outbox interface {
 	Wakes(ctx context.Context, ids []string) ([]delivery.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
+	// ExpireOverdue ends mail whose deadline has passed and that no run has ended.
+	ExpireOverdue(ctx context.Context) error
+	// HoldTerminated holds, for an operator, the mail of a run that was terminated.
+	HoldTerminated(ctx context.Context, run delivery.Start) error
 	// Housekeep deletes what has outlived its use.
 	Housekeep(ctx context.Context) error
 	// LeaveWorkflowID gives an unfinished e-mail a workflow id of our own.
 	LeaveWorkflowID(ctx context.Context, emailID string) (workflowID string, err error)
-	// Control holds an e-mail whose run was terminated, ControlBatch a batch: operators' holds.
-	Control(ctx context.Context, emailID string, control email.Control) (email.State, error)
-	ControlBatch(ctx context.Context, batchID string, action email.Action) (wakes []string, err error)
 }
 
 const (
@@ -128,7 +129,9 @@ func (d *Dispatcher) enqueue(s delivery.Start) {
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	// These need no Temporal.
 	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
+	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.outbox.ExpireOverdue) })
 	if !d.connect(ctx) {
 		return
 	}
@@ -408,8 +411,8 @@ func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
 }
 
 // sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
-// those whose run is gone. It holds the e-mail of a run that
-// was terminated: an operator wanted it to stop.
+// those whose run is gone. It holds the e-mail of a run that was terminated, unless the e-mail has
+// expired: an operator wanted it to stop.
 func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
 	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
 	if err != nil {
@@ -452,12 +455,7 @@ func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
 		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run because of its size; a new run continues. Please report this.")
 		return d.signal(ctx, s)
 	}
-	if s.BatchID != "" {
-		_, err = d.outbox.ControlBatch(stop, s.BatchID, email.ActionHold)
-	} else {
-		_, err = d.outbox.Control(stop, s.EmailID, email.Control{Action: email.ActionHold})
-	}
-	if err != nil {
+	if err := d.outbox.HoldTerminated(stop, s); err != nil {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,8 @@ type outbox struct {
 	leased    map[string]delivery.Wake
 	batches   []delivery.Start
 	endpoints []string
-	held      []string
+	held      []delivery.Start
+	expired   int // sweeps
 	wakes     []delivery.Wake
 	woken     []string
 }
@@ -47,22 +49,18 @@ func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]de
 	return out, nil
 }
 
-func (o *outbox) ControlBatch(_ context.Context, id string, action email.Action) ([]string, error) {
+func (o *outbox) HoldTerminated(_ context.Context, run delivery.Start) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if action == email.ActionHold {
-		o.held = append(o.held, id)
-	}
-	return nil, nil
+	o.held = append(o.held, run)
+	return nil
 }
 
-func (o *outbox) Control(_ context.Context, id string, control email.Control) (email.State, error) {
+func (o *outbox) ExpireOverdue(context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if control.Action == email.ActionHold {
-		o.held = append(o.held, id)
-	}
-	return email.State{}, nil
+	o.expired++
+	return nil
 }
 
 func (o *outbox) ClaimUnpaused(context.Context, time.Duration, int) ([]delivery.Wake, error) {
@@ -118,10 +116,17 @@ func (o *outbox) LeaveWorkflowID(_ context.Context, id string) (string, error) {
 
 func (o *outbox) Housekeep(context.Context) error { return nil }
 
-func (o *outbox) holds() []string {
+func (o *outbox) holds() []delivery.Start {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return append([]string(nil), o.held...)
+	return slices.Clone(o.held)
+}
+
+// expiries is how often mail was looked for whose deadline has passed.
+func (o *outbox) expiries() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.expired
 }
 
 func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]delivery.Start, error) {
@@ -336,7 +341,7 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(box.carriedOut()) == 1 }, patience, 20*time.Millisecond)
 	require.Equal(t, []string{"freed"}, box.carriedOut())
-	require.Equal(t, []string{stopped.EmailID}, box.holds(), "terminated means stop")
+	require.Equal(t, []delivery.Start{stopped}, box.holds(), "terminated means stop")
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, status(t, c, stopped.WorkflowID), "never resurrected")
 	cancel()
 	<-done
@@ -361,6 +366,7 @@ func TestTemporalAwayIsADelay(t *testing.T) {
 	s := start()
 	box.put(s)
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.away") }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return box.expiries() > 0 }, patience, 20*time.Millisecond, "mail expires without Temporal")
 	again := server(t, dir, port)
 	box.put(s) // its lease has run out
 	require.Eventually(t, func() bool { return status(t, c, s.WorkflowID) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 50*time.Millisecond, log.String())
