@@ -48,8 +48,8 @@ func (s *Store) endAbandoned(ctx context.Context, batchID string) error {
 	return nil
 }
 
-// endAbandoned ends the open attempt at an e-mail that no run goes on with, if its owner has let its
-// lease run out, and reports whether it did. It follows the rules of reopen. The outcomes are the
+// endAbandoned ends the open attempt at an e-mail if its owner has let its lease run out, and reports
+// whether it did. No run goes on with the e-mail. It follows the rules of reopen. The outcomes are the
 // journal's: those of the relay's reply, or those that were written before the final dot. An
 // attempt that did not come to its dot is given back. The caller has read the attempts.
 func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {

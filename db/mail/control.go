@@ -54,7 +54,7 @@ func (s *Store) ControlFor(ctx context.Context, customerID, id string, control e
 }
 
 // Delete takes an e-mail out of lists and cancels its unsent recipients. It stays readable by id.
-// Deleting it again changes nothing. If a run may be waiting for a recipient that is now canceled,
+// Deleting it again changes nothing. A run may be waiting for a recipient that is now canceled:
 // wakes are the orders to wake it, leased to the caller for delivery.WakeLease. An e-mail that the
 // customer does not have is a CodeNotFound.
 func (s *Store) Delete(ctx context.Context, customerID, id string) (out email.Email, wakes []string, err error) {

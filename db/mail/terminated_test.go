@@ -28,7 +28,7 @@ func (b *bench) expireOverdue() {
 	require.NoError(b.T, b.Mail.ExpireOverdue(b.Ctx))
 }
 
-// Mail whose run is gone ends at its deadline all the same, whatever it waits for.
+// Mail whose run is gone ends at its deadline all the same.
 func TestMailExpiresWithoutARun(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]func(b *bench, e email.Email){

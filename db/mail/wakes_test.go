@@ -78,7 +78,7 @@ func TestADeletionsWakeUpOutlivesItsProcess(t *testing.T) {
 	require.Equal(t, []any{orders, e.WorkflowID, true}, []any{swept[0].IDs, swept[0].WorkflowID, swept[0].Ended})
 }
 
-// An action that is refused changes nothing, and wakes nobody.
+// An action that is refused changes nothing, and wakes no run.
 func TestARefusedActionOrdersNoWakeUp(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -273,7 +273,7 @@ func TestDispatch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, described.GetWorkflowExecutionInfo().GetExecution().GetRunId(), "one too many changes nothing")
 
-	// What this process has ordered and leased itself.
+	// These are orders that this process has leased.
 	resumed, canceled := start(), start()
 	require.NoError(t, d.Wake(ctx, append(box.lease(delivery.Wake{IDs: []string{"a"}, Start: accepted}), box.lease(delivery.Wake{IDs: []string{"b"}, Start: resumed})...)))
 	require.NoError(t, d.Wake(ctx, box.lease(delivery.Wake{IDs: []string{"c"}, Start: canceled, Ended: true})))
