@@ -29,8 +29,8 @@ import (
 //     sets one deadline for all of the message. A client that is silent or slow for longer
 //     gets 421 and is cut off: were the connection kept, what is left of the message would
 //     be read as commands.
-//   - When all connections are in use, a new client has the place of the one with the least
-//     progress (connections.evict), which gets 421.
+//   - When all connections are in use, a new client has the place of another one
+//     (connections.evict), which gets 421.
 //   - Outside of a transaction a client has MailTimeout until MAIL, less when there are
 //     many connections, whatever else it sends.
 //   - 421 closes the connection, as RFC 5321 §3.8 has it.
@@ -247,7 +247,7 @@ type network struct{ *conn }
 
 func (c network) Read(b []byte) (int, error) {
 	inMessage := c.inMessage.Load() || c.chunk > 0
-	left := c.owner.beginWait(c.conn)
+	left := c.owner.beginRead(c.conn)
 	if inMessage {
 		if err := c.SetReadDeadline(time.Now().Add(left)); err != nil {
 			return 0, err
@@ -299,7 +299,7 @@ func (c *conn) hangUp(reply string) error {
 	if err := c.SetWriteDeadline(time.Now().Add(lastWordTimeout)); err == nil {
 		_, _ = io.WriteString(c.Conn, reply)
 	}
-	_ = c.Close()
+	_ = c.close()
 	return net.ErrClosed
 }
 
@@ -351,7 +351,7 @@ func (c *conn) writeReply(b []byte) (int, error) {
 
 // send writes to the client. A client that takes no replies makes no progress.
 func (c *conn) send(b []byte) (int, error) {
-	c.owner.beginWait(c)
+	c.owner.beginWrite(c)
 	n, err := c.Conn.Write(b)
 	if !c.owner.endWait(c, 0) {
 		return n, net.ErrClosed
@@ -370,10 +370,10 @@ func (c *conn) beginMessage() {
 func (c *conn) cut() error {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		if err := tcp.SetLinger(0); err != nil {
-			return errors.Join(err, c.Close())
+			return errors.Join(err, c.close())
 		}
 	}
-	return c.Close()
+	return c.close()
 }
 
 // interrupt wakes a connection that waits for a command.
@@ -386,8 +386,16 @@ func (c *conn) interrupt() {
 	}
 }
 
-// Close can be called again.
+// Close is called by go-smtp, and can be called again. It leaves a connection that has lost its
+// place to admit, which closes it after the 421.
 func (c *conn) Close() error {
+	if c.owner.isEvicted(c) {
+		return nil
+	}
+	return c.close()
+}
+
+func (c *conn) close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}

@@ -13,8 +13,8 @@ import (
 
 // connections counts the connections, in all and by address, and refuses those beyond the
 // limits. The fewer are free, the fewer an address may have, and the shorter a client may
-// do nothing. When none is free, a new client has the place of the one with the least progress
-// (evict). So neither idle nor slow clients lock the others out.
+// do nothing. When none is free, a new client has the place of a silent one, or of the one that has
+// had its place for longest (evict). So neither idle nor slow clients lock the others out.
 type connections struct {
 	max, maxPerIP, maxFaults int
 	readTimeout, session     time.Duration
@@ -32,6 +32,10 @@ type connections struct {
 	open     map[*conn]struct{}
 	perKey   map[string]int
 	stopping bool
+	// barred are sites (siteOf) that are refused while no connection is free, and until when. The
+	// next bar removes those that are over once there are pruneAt.
+	barred  map[string]time.Time
+	pruneAt int
 }
 
 func newConnections(ctx context.Context, cfg Config) *connections {
@@ -39,7 +43,7 @@ func newConnections(ctx context.Context, cfg Config) *connections {
 		ctx: ctx, now: time.Now, pace: newPace(cfg), maxMessage: cfg.MaxMessageBytes,
 		max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP, maxFaults: cfg.MaxErrors,
 		readTimeout: cfg.ReadTimeout, session: cfg.SessionTimeout, mail: cfg.MailTimeout, crowdedMail: crowdedMailTimeout, maxLine: cfg.MaxLineBytes, hostname: cfg.Hostname,
-		open: map[*conn]struct{}{}, perKey: map[string]int{},
+		open: map[*conn]struct{}{}, perKey: map[string]int{}, barred: map[string]time.Time{},
 	}
 }
 
@@ -80,10 +84,14 @@ func (s *connections) add(c *conn) (refusal string, crowded bool, evicted *conn)
 	case s.perKey[c.key] >= share:
 		return fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", share), false, nil
 	case free <= 0:
-		if evicted = s.evict(); evicted == nil {
+		if !s.isBarred(c) {
+			evicted = s.evict()
+		}
+		if evicted == nil {
 			return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max), false, nil
 		}
 	}
+	c.progress.begun = s.now()
 	before := s.crowded()
 	s.open[c] = struct{}{}
 	s.perKey[c.key]++

@@ -3,6 +3,8 @@ package inbound
 import (
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,7 +56,7 @@ func clocked(t *testing.T, cfg Config) (*bench, *handClock) {
 	return b, at
 }
 
-// waits waits until the server waits for all clients.
+// waits waits until the server waits for all clients to send.
 func (b *bench) waits() {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
@@ -62,7 +64,7 @@ func (b *bench) waits() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.open {
-			if !c.progress.waiting {
+			if !c.progress.waiting || !c.progress.reading {
 				return false
 			}
 		}
@@ -79,7 +81,7 @@ func (b *bench) read(at *handClock, lag time.Duration) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.open {
-			if !c.progress.waiting || !c.progress.since.Equal(at.now()) || c.progress.messageLag > lag {
+			if !c.progress.waiting || !c.progress.reading || !c.progress.since.Equal(at.now()) || c.progress.messageLag > lag {
 				return false
 			}
 		}
@@ -107,12 +109,14 @@ func TestSlowMessagesGiveTheirPlacesToNewClients(t *testing.T) {
 	}
 	busy := from(most)
 	line := strings.Repeat("x", 998) + "\r\n"
+	b.waits()
 	for range 3 {
 		at.pass(20 * time.Second)
 		for _, c := range slow {
 			c.send("x")
 		}
 		busy.send(strings.Repeat(line, 30)) // 1.5 KiB a second
+		b.read(at, time.Hour)
 	}
 	require.Eventually(t, func() bool {
 		s := b.server.conns
@@ -157,7 +161,7 @@ func TestSilentClientsGiveTheirPlacesToNewClients(t *testing.T) {
 		c.expect("220")
 		many = append(many, c)
 		b.waits()
-		at.pass(time.Second)
+		at.pass(roundTrip + silentFor)
 	}
 	for i := range 8 {
 		b.dialFrom(fmt.Sprintf("127.0.0.%d", 10+i)).expect("220")
@@ -173,6 +177,215 @@ func TestSilentClientsGiveTheirPlacesToNewClients(t *testing.T) {
 	b.dialFrom("127.0.0.22").expect("220")
 	lone.expect("421 4.3.2 ")
 	require.Equal(t, 12, b.server.conns.count())
+}
+
+// crowd is a port that clients from many addresses fill, each of which sends a message that does
+// not end.
+type crowd struct {
+	*bench
+	at      *handClock
+	clients []*crowdClient
+}
+
+type crowdClient struct {
+	*client
+	rate int // bytes a second
+}
+
+// slowRate is a little more than a client must send.
+const slowRate = 2 << 10
+
+// crowded has a port of so many places, and clients at slowRate in all that rest leaves. Each
+// connects a second after the one before.
+func crowded(t *testing.T, places int, rest ...*crowdClient) *crowd {
+	t.Helper()
+	b, at := clocked(t, Config{MaxConnections: places, MailTimeout: time.Hour})
+	b.server.conns.crowdedMail = time.Hour
+	c := &crowd{bench: b, at: at, clients: rest}
+	for _, r := range rest {
+		r.client = c.message("127.0.3.1")
+	}
+	for i := range places - len(rest) {
+		c.join(fmt.Sprintf("127.0.0.%d", 2+i))
+		c.pass(time.Second)
+	}
+	return c
+}
+
+// message begins a message on a new connection.
+func (c *crowd) message(address string) *client {
+	c.t.Helper()
+	client := c.dialFrom(address)
+	client.expect("220")
+	client.cmd("EHLO x.test", "250")
+	client.envelope("a@x.test", "b@dev.test")
+	return client
+}
+
+// join adds a client at slowRate.
+func (c *crowd) join(address string) {
+	c.t.Helper()
+	c.clients = append(c.clients, &crowdClient{c.message(address), slowRate})
+}
+
+// loses checks that a client has lost its place, and removes it.
+func (c *crowd) loses(i int) {
+	c.t.Helper()
+	c.clients[i].expect("421 4.3.2 Too many connections, and this one")
+	c.clients[i].closed()
+	c.clients = slices.Delete(c.clients, i, i+1)
+}
+
+// pass lets time pass in which each client sends at its rate, and the server reads it.
+func (c *crowd) pass(d time.Duration) {
+	c.t.Helper()
+	c.waits()
+	c.at.pass(d)
+	of := map[string]bool{}
+	for _, client := range c.clients {
+		of[client.LocalAddr().String()] = true
+		client.send(strings.Repeat("x", int(d*time.Duration(client.rate)/time.Second)-2) + "\r\n")
+	}
+	require.Eventually(c.t, func() bool {
+		s := c.server.conns
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		read := 0
+		for open := range s.open {
+			if p := open.progress; of[open.RemoteAddr().String()] && p.waiting && p.since.Equal(c.at.now()) && p.lag == 0 {
+				read++
+			}
+		}
+		return read == len(of)
+	}, patience, time.Millisecond)
+}
+
+// TestAClientThatIsFarAwayKeepsItsPlace: slow clients fill the port. A new client has the place of
+// the one that has had its own for longest. It takes 250 ms for each command, and keeps its place
+// while a slow client connects before each of them.
+func TestAClientThatIsFarAwayKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	c := crowded(t, 20)
+	honest := c.dialFrom("127.0.1.1")
+	honest.expect("220")
+	c.loses(0)
+	for i, step := range []struct{ command, reply string }{
+		{"EHLO far.test", "250"}, {"MAIL FROM:<far@x.test>", "250"}, {"RCPT TO:<b@dev.test>", "250"},
+		{"RCPT TO:<c@dev.test>", "250"}, {"RCPT TO:<d@dev.test>", "250"}, {"DATA", "354"}, {note + ".", "250"},
+	} {
+		c.pass(250 * time.Millisecond)
+		c.join(fmt.Sprintf("127.0.2.%d", 1+i))
+		c.loses(0)
+		honest.cmd(step.command, step.reply)
+	}
+	require.Equal(t, "far@x.test", receive(t, c.store.stored).EnvelopeFrom)
+	require.Equal(t, 20, c.server.conns.count())
+}
+
+// TestAClientThatLostItsPlaceIsRefused while the port is full, for a minute. Others are not, nor one
+// that lost its place after a message.
+func TestAClientThatLostItsPlaceIsRefused(t *testing.T) {
+	t.Parallel()
+	const first, second = "127.0.0.2", "127.0.0.3"
+	c := crowded(t, 12)
+	c.join("127.0.1.1")
+	c.loses(0)
+	c.dialFrom(first).expect("421 4.3.2 Too many connections, limit 12")
+
+	c.join("127.0.1.2")
+	c.loses(0)
+	require.NoError(t, c.clients[0].Close())
+	c.clients = c.clients[1:]
+	require.Eventually(t, func() bool { return c.server.conns.count() == 11 }, patience, time.Millisecond)
+	c.join(first) // a place is free
+	c.dialFrom(second).expect("421 4.3.2 Too many connections, limit 12")
+
+	c.pass(barredFor)
+	c.join(second)
+	c.loses(0)
+
+	useful := c.dialFrom("127.0.1.3")
+	useful.expect("220")
+	c.loses(0)
+	useful.cmd("EHLO x.test", "250")
+	useful.envelope("a@x.test", "b@dev.test")
+	useful.cmd(note+".", "250")
+	c.pass(roundTrip + silentFor)
+	c.join("127.0.1.4")
+	useful.expect("421 4.3.2")
+	c.pass(tenure)
+	c.join("127.0.1.3")
+	c.loses(0)
+}
+
+// TestASessionHasTenSecondsForAMessage: nobody has its place before, unless it is silent.
+func TestASessionHasTenSecondsForAMessage(t *testing.T) {
+	t.Parallel()
+	c := crowded(t, 9)
+	c.dialFrom("127.0.1.1").expect("421 4.3.2 Too many connections, limit 9")
+	c.pass(time.Second)
+	c.join("127.0.1.1")
+	c.loses(0)
+	c.dialFrom("127.0.1.2").expect("421 4.3.2 Too many connections, limit 9")
+}
+
+// TestAMessageThatComesFastKeepsItsPlace before those that have had theirs for less time.
+func TestAMessageThatComesFastKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	large := &crowdClient{rate: 2 * busyRate}
+	c := crowded(t, 20, large)
+	require.Eventually(t, func() bool {
+		s := c.server.conns
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for open := range s.open {
+			if open.RemoteAddr().String() == large.LocalAddr().String() {
+				return open.progress.waiting && open.progress.held(c.at.now()) == 0
+			}
+		}
+		return false
+	}, patience, time.Millisecond)
+	for i := range 5 {
+		c.join(fmt.Sprintf("127.0.1.%d", 1+i))
+		c.loses(1)
+		c.pass(time.Second)
+	}
+	large.cmd(".", "250")
+}
+
+func TestSiteOf(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		"192.0.2.1":          "192.0.2.1",
+		"2001:db8:1:2::/64":  "2001:db8:1::/48",
+		"2001:db8:1:ff::/64": "2001:db8:1::/48",
+		"pipe":               "pipe",
+	} {
+		require.Equal(t, want, siteOf(key))
+	}
+}
+
+// TestAClientThatLosesItsPlaceGetsAReply: a client whose bytes arrive while it loses its place gets the 421.
+func TestAClientThatLosesItsPlaceGetsAReply(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.hello()
+	conn := b.server.conns.snapshot()[0]
+	b.waits()
+	b.server.conns.mu.Lock()
+	conn.progress.evicted = true
+	b.server.conns.forget(conn)
+	b.server.conns.mu.Unlock()
+	c.send("NOOP\r\n")
+	require.Eventually(t, func() bool { // the server has read it, and serves the client no more
+		b.server.conns.mu.Lock()
+		defer b.server.conns.mu.Unlock()
+		return !conn.progress.waiting
+	}, patience, time.Millisecond)
+	require.NoError(t, conn.Close(), "as go-smtp does")
+	require.ErrorIs(t, conn.hangUp(replyEvicted), net.ErrClosed)
+	c.expect("421 4.3.2 ")
+	c.closed()
 }
 
 // TestAMessageHasAMinimumRate: a client that sends a byte now and then is cut off once it is
