@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +114,20 @@ func TestTextMadeOfHTMLWaitsForMemory(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, <-answers)
 	}
 	require.Zero(t, b.server.Budgets()["work"].Used)
+}
+
+// A request whose deadline ends in a call of the database is answered 503 with Retry-After.
+func TestADeadlineInTheDatabaseIsUnavailable(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, "GET", "/v1.0/emails", nil)
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	rec := httptest.NewRecorder()
+	b.server.ServeHTTP(rec, req)
+	b.check(req, "", rec)
+	require.Equal(t, http.StatusServiceUnavailable, rec.Code, rec.Body)
+	require.Equal(t, "5", rec.Header().Get("Retry-After"))
+	require.Equal(t, map[string]int64{"dependency": 1}, b.server.Unavailable())
 }

@@ -78,7 +78,8 @@ const (
 // after an error, or a result that was left zero, the caller can then succeed by making the
 // request alone. If the backlog is full, it returns the error of Backlog.Refuse at once.
 //
-// If ctx ends first, Do returns its cause, and the request may be carried out nevertheless.
+// If ctx ends first, Do returns its cause, translated, and the request may be carried out
+// nevertheless.
 func (c *Coalescer[Req, Res]) Do(ctx context.Context, req Req) (result Res, solo bool, err error) {
 	r := &request[Req, Res]{ctx: ctx, req: req, done: make(chan struct{})}
 	owner := ""
@@ -103,7 +104,7 @@ func (c *Coalescer[Req, Res]) Do(ctx context.Context, req Req) (result Res, solo
 		c.mu.Lock()
 		c.waiting.remove(owner, r)
 		c.mu.Unlock()
-		return result, true, context.Cause(ctx)
+		return result, true, Translate(context.Cause(ctx))
 	}
 }
 

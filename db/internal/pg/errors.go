@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -27,8 +28,8 @@ func NotFound(what string) *email.Failure {
 }
 
 // Translate turns the driver's errors into those that callers can act upon: CodeUnavailable where
-// Postgres does not answer, is overloaded, or has no schema or an older one. A Failure passes
-// through.
+// Postgres does not answer, does not answer before the context's deadline, is overloaded, or has no
+// schema or an older one. A Failure passes through, and so does context.Canceled.
 func Translate(err error) error {
 	if err == nil {
 		return nil
@@ -52,9 +53,11 @@ func Translate(err error) error {
 		}
 		return err
 	}
-	// The driver says EOF where a server went away between two statements.
+	// The driver says EOF where a server went away between two statements. A deadline that ends
+	// during a statement is a net.OpError. One that ends before it, or between two rows, is a
+	// context.DeadlineExceeded.
 	_, broken := errors.AsType[*net.OpError](err)
-	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, sql.ErrConnDone} {
+	for _, gone := range []error{context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, sql.ErrConnDone} {
 		broken = broken || errors.Is(err, gone)
 	}
 	if broken {

@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 func TestABrokenConnectionIsNobodysFault(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, &net.OpError{Op: "read", Err: errors.New("reset")}} {
+	for _, err := range []error{context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, &net.OpError{Op: "read", Err: errors.New("reset")}} {
 		require.Equal(t, email.CodeUnavailable, email.FailureCode(Translate(fmt.Errorf("lock e-mails: %w", err))), "%v", err)
 	}
 	require.NotEqual(t, email.CodeUnavailable, email.FailureCode(Translate(errors.New("something else"))))

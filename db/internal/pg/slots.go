@@ -24,7 +24,7 @@ func NewSlots(n int, most Backlog) *Slots {
 }
 
 // Acquire waits for a slot; release returns it, and may be called twice. It fails with the cause
-// of ctx if that ends first, and at once with the error of Backlog.Refuse if too many wait.
+// of ctx, translated, if that ends first, and at once with the error of Backlog.Refuse if too many wait.
 func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err error) {
 	release = sync.OnceFunc(func() { s.release(owner) })
 	s.mu.Lock()
@@ -49,7 +49,7 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 	if !left && <-ready == nil { // it was given while ctx ended
 		release()
 	}
-	return nil, context.Cause(ctx)
+	return nil, Translate(context.Cause(ctx))
 }
 
 // fill gives out the slots that are free.
