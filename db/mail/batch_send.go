@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -121,15 +120,16 @@ func (s *Store) SeenBatch(ctx context.Context, id string) error {
 // attempt whose owner has let its lease run out is taken over. E-mails for which the gate is closed
 // are left out: their rows say what they wait for. more says that there may be others.
 func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
-	err := s.inUnit(ctx, func(c *unitOfWork) error {
-		ids, err := c.claimBatch(req)
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		more = len(ids) == req.Limit
-		if err := c.read(ids); err != nil {
-			return err
-		}
+	due := freeEmails{
+		where: `e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
+			AND ` + onRoute + `
+			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
+			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+				AND a.lease_until < now()))`,
+		args:    []any{req.BatchID, email.BatchWorkflowIDPrefix + req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Route.Avoid},
+		orderBy: "e.next_action_at", limit: req.Limit,
+	}
+	n, err := s.updateFound(ctx, due, func(c *unitOfWork) error {
 		reqs := make([]delivery.OpenRequest, len(c.emails))
 		for i, m := range c.emails {
 			reqs[i] = delivery.OpenRequest{EmailID: m.ID, Attempt: m.Attempts + 1, Owner: req.Owner, Relay: req.Relay}
@@ -149,53 +149,28 @@ func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (o
 				out = append(out, delivery.BatchOpening{EmailID: m.ID, Attempt: reqs[i].Attempt, Bytes: m.SizeBytes, Opening: o})
 			}
 		}
-		return c.flush()
+		return nil
 	})
-	return out, more, err
-}
-
-// claimBatch locks e-mails of a batch that an attempt may be opened at. Others that
-// look at the same time pass over them.
-func (c *unitOfWork) claimBatch(req delivery.BatchOpenRequest) ([]string, error) {
-	var ids []string
-	err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
-			AND `+onRoute+`
-			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
-			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
-				AND a.lease_until < now()))
-		ORDER BY e.next_action_at LIMIT ?5 FOR UPDATE OF e SKIP LOCKED`,
-		req.BatchID, email.BatchWorkflowIDPrefix+req.BatchID, req.Route.Stream, req.Route.SenderDomain, req.Route.Avoid, req.Limit).Scan(c.ctx, &ids)
-	if err != nil {
-		return nil, fmt.Errorf("claim e-mails of a batch: %w", err)
-	}
-	return ids, nil
+	return out, n > 0 && n == req.Limit, err
 }
 
 // ObstructBatch notes on up to limit due e-mails of a batch why no attempt is made, and returns how
 // many it changed.
 func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
-	n := 0
-	err := s.inUnit(ctx, func(c *unitOfWork) error {
-		var ids []string
-		err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
-				AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?)
-			ORDER BY e.next_action_at LIMIT ? FOR UPDATE OF e SKIP LOCKED`,
-			id, email.BatchWorkflowIDPrefix+id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay, limit).Scan(ctx, &ids)
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		if err := c.read(ids); err != nil {
-			return err
-		}
-		n = len(ids)
+	due := freeEmails{
+		where: `e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
+			AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?)`,
+		args:    []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay},
+		orderBy: "e.next_action_at", limit: limit,
+	}
+	return s.updateFound(ctx, due, func(c *unitOfWork) error {
 		for _, m := range c.emails {
 			m.relayDown(obstacle)
 			m.dirty = true
 			c.closed(m) // what has run out of time ends
 		}
-		return c.flush()
+		return nil
 	})
-	return n, err
 }
 
 // earliest is the first of two times; zero is none.
@@ -226,7 +201,7 @@ const expireAtOnce = 1000
 func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error) {
 	const waiting = "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND e.status IN ('queued', 'sending')"
 	args := []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain}
-	if err := s.expire(ctx, waiting+" AND e.expires_at <= now() ORDER BY e.expires_at", args); err != nil {
+	if err := s.expire(ctx, freeEmails{where: waiting + " AND e.expires_at <= now()", args: args, orderBy: "e.expires_at"}); err != nil {
 		return delivery.BatchWaiting{}, err
 	}
 	var left struct {
@@ -252,32 +227,27 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 // expireHeld ends the e-mails that have expired of a batch that is held, on all routes. It leaves
 // out e-mails that another transaction has locked, and those with an open attempt.
 func (s *Store) expireHeld(ctx context.Context, id string) error {
-	return s.expire(ctx, "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND "+deadlineOf+" <= now() ORDER BY e.id", s.batchMail(id))
+	return s.expire(ctx, freeEmails{
+		where: "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND " + deadlineOf + " <= now()",
+		args:  s.batchMail(id), orderBy: "e.id",
+	})
 }
 
-// expire ends those e-mails without an open attempt that the condition which finds. They must have
-// expired: it goes on until it finds no more.
-func (s *Store) expire(ctx context.Context, which string, args []any) error {
-	for n := expireAtOnce; n == expireAtOnce; {
-		err := s.inUnit(ctx, func(c *unitOfWork) error {
-			var ids []string
-			err := c.tx.NewRaw(fmt.Sprintf("SELECT e.id FROM emails AS e WHERE NOT e.attempt_open AND %s LIMIT %d FOR UPDATE OF e SKIP LOCKED", which, expireAtOnce), args...).Scan(ctx, &ids)
-			if n = len(ids); err != nil || n == 0 {
-				return err
-			}
-			if err := c.read(ids); err != nil {
-				return err
-			}
+// expire ends e-mails without an open attempt, expireAtOnce in a transaction, until it finds no
+// more. All that it finds must have expired.
+func (s *Store) expire(ctx context.Context, expired freeEmails) error {
+	expired.where, expired.limit = "NOT e.attempt_open AND "+expired.where, expireAtOnce
+	for {
+		n, err := s.updateFound(ctx, expired, func(c *unitOfWork) error {
 			for _, m := range c.emails {
 				c.closed(m)
 			}
-			return c.flush()
+			return nil
 		})
-		if err != nil {
+		if err != nil || n < expireAtOnce {
 			return err
 		}
 	}
-	return nil
 }
 
 // RecordBatch ends attempts in the journal and projects their outcomes, as Finish and Record would

@@ -111,16 +111,38 @@ func (s *Store) update(ctx context.Context, ids []string, fn func(*unitOfWork) e
 // updateFree is update for those of the e-mails that no other transaction has locked: the others
 // are missing from emails. So a transaction with many e-mails never waits for one.
 func (s *Store) updateFree(ctx context.Context, ids []string, fn func(*unitOfWork) error) error {
-	return s.inUnit(ctx, func(c *unitOfWork) error {
-		var free []string
-		err := lockFree.Query(c.tx, pgdialect.Array(ids)).Scan(ctx, &free)
-		if err != nil {
+	_, err := s.updateLocked(ctx, func(tx *pg.Tx) *bun.RawQuery { return lockFree.Query(tx, pgdialect.Array(ids)) }, fn)
+	return err
+}
+
+// freeEmails selects e-mails, which are e in its conditions. It leaves out those that another
+// transaction has locked.
+type freeEmails struct {
+	where   string
+	args    []any
+	orderBy string
+	limit   int
+}
+
+// updateFound is updateFree for the e-mails that a selection finds. It returns how many they are.
+func (s *Store) updateFound(ctx context.Context, which freeEmails, fn func(*unitOfWork) error) (int, error) {
+	return s.updateLocked(ctx, func(tx *pg.Tx) *bun.RawQuery {
+		return tx.NewRaw(fmt.Sprintf("SELECT e.id FROM emails AS e WHERE %s ORDER BY %s LIMIT %d FOR UPDATE OF e SKIP LOCKED", which.where, which.orderBy, which.limit), which.args...)
+	}, fn)
+}
+
+// updateLocked is update for the e-mails that a query locks and returns the ids of. It returns how
+// many they are; fn is not called for none.
+func (s *Store) updateLocked(ctx context.Context, lock func(*pg.Tx) *bun.RawQuery, fn func(*unitOfWork) error) (n int, err error) {
+	err = s.inUnit(ctx, func(c *unitOfWork) error {
+		var ids []string
+		if err := lock(c.tx).Scan(ctx, &ids); err != nil {
 			return fmt.Errorf("lock e-mails: %w", err)
 		}
-		if len(free) == 0 {
+		if n = len(ids); n == 0 {
 			return nil
 		}
-		if err := c.read(free); err != nil {
+		if err := c.read(ids); err != nil {
 			return err
 		}
 		if err := fn(c); err != nil {
@@ -128,6 +150,7 @@ func (s *Store) updateFree(ctx context.Context, ids []string, fn func(*unitOfWor
 		}
 		return c.flush()
 	})
+	return n, err
 }
 
 // updater is Store.update, or Store.updateFree, which leaves out what is locked.
