@@ -223,15 +223,7 @@ func (h *accessKeyHandlers) list(c *gin.Context) (int, any, error) {
 
 // listOf lists the keys of a customer.
 func (h *accessKeyHandlers) listOf(c *gin.Context, customerID string) (int, any, error) {
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	keys, next, err := h.store.AccessKeys(c.Request.Context(), customerID, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(keys, next, func(k account.AccessKey) accessKeyJSON { return accessKey(k, "") }), nil
+	return listPage(c, customerID, h.store.AccessKeys, func(k account.AccessKey) accessKeyJSON { return accessKey(k, "") })
 }
 
 func (h *accessKeyHandlers) get(c *gin.Context) (int, any, error) {

@@ -77,15 +77,7 @@ func (h *domainHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	domains, next, err := h.store.Domains(c.Request.Context(), k.ID, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(domains, next, newDomainAnswer), nil
+	return listPage(c, k.ID, h.store.Domains, newDomainAnswer)
 }
 
 // one returns a handler for the domain that the path names. It calls do and answers with the

@@ -228,15 +228,7 @@ func fileTooLarge(limit int64) *email.Failure {
 }
 
 func (h *fileHandlers) list(c *gin.Context) (int, any, error) {
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	files, next, err := h.store.Files(c.Request.Context(), customerOf(c).ID, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(files, next, fileAnswer), nil
+	return listPage(c, customerOf(c).ID, h.store.Files, fileAnswer)
 }
 
 func (h *fileHandlers) get(c *gin.Context) (int, any, error) { return h.one(c, h.store.File) }

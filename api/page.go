@@ -1,7 +1,8 @@
 package api
 
 import (
-	"errors"
+	"context"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -21,11 +22,11 @@ func pageSize(c *gin.Context) (int, error) {
 	if raw == "" {
 		return maxPageSize, nil
 	}
-	n, err := parsePositive(raw)
-	if err != nil {
+	n, err := strconv.ParseUint(raw, 10, 64)
+	if err != nil || n == 0 {
 		return 0, invalid("page_size", "invalid", "give a whole number from 1 to 100")
 	}
-	return min(n, maxPageSize), nil
+	return int(min(n, maxPageSize)), nil
 }
 
 // pageOf reads page_size and page_token. after is the zero Cursor on the first page.
@@ -63,20 +64,6 @@ func pageToken(next *email.Cursor) string {
 	return next.At.UTC().Format(email.TimestampLayout) + "," + next.ID
 }
 
-func parsePositive(s string) (int, error) {
-	n := 0
-	for _, r := range s {
-		if r < '0' || r > '9' || n > 1_000_000 {
-			return 0, errors.New("not a positive number")
-		}
-		n = n*10 + int(r-'0')
-	}
-	if n == 0 {
-		return 0, errors.New("not a positive number")
-	}
-	return n, nil
-}
-
 // listAnswer is a page of a list whose entries have a time and an id.
 type listAnswer[T any] struct {
 	Result        []T    `json:"result"`
@@ -90,6 +77,20 @@ func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer
 		out.Result[i] = answer(r)
 	}
 	return out
+}
+
+// listPage answers with the page of a customer's list that the request names. read reads it from the
+// store.
+func listPage[T, A any](c *gin.Context, customerID string, read func(context.Context, string, email.Cursor, int) ([]T, *email.Cursor, error), answer func(T) A) (int, any, error) {
+	after, size, err := pageOf(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	entries, next, err := read(c.Request.Context(), customerID, after, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, listed(entries, next, answer), nil
 }
 
 // numberedAnswer is a page of a list whose entries are numbered. Most lists have one page, so the

@@ -44,15 +44,7 @@ func (h *userHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	users, next, err := h.store.Users(c.Request.Context(), k.ID, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(users, next, newUserAnswer), nil
+	return listPage(c, k.ID, h.store.Users, newUserAnswer)
 }
 
 // one returns a handler for the user that the path names. It applies change, which may be nil, and

@@ -42,6 +42,8 @@ type customerRow struct {
 	KeyExpiresAt  time.Time       `bun:"key_expires_at,scanonly,nullzero"`
 }
 
+func (r *customerRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+
 func (r *customerRow) customer() account.Customer {
 	return account.Customer{
 		ID: r.ID, Name: r.Name, Detail: r.Detail, Email: r.Email, Status: r.Status, DefaultSource: r.DefaultSource,
@@ -88,12 +90,15 @@ func (s *Store) customer(ctx context.Context, idb bun.IDB, id string) (account.C
 	return row.customer(), err
 }
 
+// withWebhook selects customers with the webhook that their settings name.
+func withWebhook(q *bun.SelectQuery) *bun.SelectQuery {
+	return q.ColumnExpr("cu.*").ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
+		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'")
+}
+
 func customerWhere(ctx context.Context, idb bun.IDB, where func(*bun.SelectQuery) *bun.SelectQuery) (customerRow, error) {
 	var row customerRow
-	err := idb.NewSelect().Model(&row).ColumnExpr("cu.*").
-		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
-		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
-		Apply(where).Scan(ctx)
+	err := idb.NewSelect().Model(&row).Apply(withWebhook).Apply(where).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
 		return customerRow{}, pg.NotFound("customer")
 	}
@@ -129,19 +134,8 @@ func (s *Store) CustomerByName(ctx context.Context, name string) (account.Custom
 
 // Customers lists them all, newest first.
 func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (out []account.Customer, next *email.Cursor, err error) {
-	var rows []*customerRow
-	err = s.db.NewSelect().Model(&rows).ColumnExpr("cu.*").
-		ColumnExpr("coalesce(w.url, '') AS webhook_uri, coalesce(w.method, 'POST') AS webhook_method").
-		Join("LEFT JOIN webhook_endpoints AS w ON w.customer_id = cu.id AND w.kind = 'customer'").
-		Apply(pg.NewestFirst("cu", "created_at", after, limit)).Scan(ctx)
-	if err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *customerRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.customer())
-	}
-	return out, next, nil
+	q := s.db.NewSelect().Apply(withWebhook)
+	return pg.List(ctx, q, "cu", "created_at", after, limit, (*customerRow).place, (*customerRow).customer)
 }
 
 // UpdateCustomerAsOperator writes what only the operator changes: status and credits. A customer that does

@@ -24,6 +24,8 @@ type domainRow struct {
 	CreatedAt  time.Time `bun:"created_at,nullzero,default:now()"`
 }
 
+func (r *domainRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+
 func (r *domainRow) domain() account.Domain {
 	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: pg.UTC(r.VerifiedAt), CreatedAt: pg.UTC(r.CreatedAt)}
 }
@@ -118,16 +120,8 @@ func unlockDomain(ctx context.Context, tx bun.Tx, name string) error {
 
 // Domains lists a customer's sender domains, newest first, without their warm-ups.
 func (s *Store) Domains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Domain, next *email.Cursor, err error) {
-	var rows []*domainRow
-	q := s.db.NewSelect().Model(&rows).Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID).Apply(pg.NewestFirst("d", "created_at", after, limit))
-	if err := q.Scan(ctx); err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *domainRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.domain())
-	}
-	return out, next, nil
+	q := s.db.NewSelect().Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID)
+	return pg.List(ctx, q, "d", "created_at", after, limit, (*domainRow).place, (*domainRow).domain)
 }
 
 // DeleteDomain removes a sender domain from a customer. A verified one is locked from then on: no

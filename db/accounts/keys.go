@@ -35,6 +35,8 @@ type accessKeyRow struct {
 	DeletedAt     time.Time       `bun:"deleted_at,nullzero"`
 }
 
+func (r *accessKeyRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+
 func (r *accessKeyRow) key() account.AccessKey {
 	return account.AccessKey{
 		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Detail: r.Detail, TokenPrefix: r.TokenPrefix, Scopes: r.Scopes,
@@ -122,16 +124,8 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 
 // AccessKeys lists a customer's keys, newest first, without the deleted ones.
 func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
-	var rows []*accessKeyRow
-	q := s.db.NewSelect().Model(&rows).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").Apply(pg.NewestFirst("k", "created_at", after, limit))
-	if err := q.Scan(ctx); err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *accessKeyRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.key())
-	}
-	return out, next, nil
+	q := s.db.NewSelect().Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL")
+	return pg.List(ctx, q, "k", "created_at", after, limit, (*accessKeyRow).place, (*accessKeyRow).key)
 }
 
 // AccessKey reads one key of a customer. A key that it does not have is a CodeNotFound.

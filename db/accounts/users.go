@@ -27,6 +27,8 @@ type userRow struct {
 	CreatedAt    time.Time `bun:"created_at,nullzero,default:now()"`
 }
 
+func (r *userRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+
 func (r *userRow) user() account.User {
 	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, TokenVersion: r.TokenVersion, CreatedAt: pg.UTC(r.CreatedAt)}
 }
@@ -72,16 +74,8 @@ func (s *Store) EnsureUser(ctx context.Context, customerID, username, password s
 
 // Users lists a customer's users, newest first.
 func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.User, next *email.Cursor, err error) {
-	var rows []*userRow
-	q := s.db.NewSelect().Model(&rows).Where("u.customer_id = ?", customerID).Apply(pg.NewestFirst("u", "created_at", after, limit))
-	if err := q.Scan(ctx); err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *userRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.user())
-	}
-	return out, next, nil
+	q := s.db.NewSelect().Where("u.customer_id = ?", customerID)
+	return pg.List(ctx, q, "u", "created_at", after, limit, (*userRow).place, (*userRow).user)
 }
 
 // User reads one user of a customer by id. A user that the customer does not have is a

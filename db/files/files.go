@@ -35,6 +35,8 @@ type fileRow struct {
 	CreatedAt  time.Time `bun:"created_at"`
 }
 
+func (r *fileRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+
 func (r *fileRow) file() email.File {
 	return email.File{
 		ID: r.ID, CustomerID: r.CustomerID, Filename: r.Filename, Type: r.Type, Size: r.Size, SHA256: r.SHA256, CreatedAt: pg.UTC(r.CreatedAt),
@@ -68,16 +70,8 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 
 // Files lists a customer's uploaded files, newest first.
 func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.File, next *email.Cursor, err error) {
-	var rows []*fileRow
-	q := s.db.NewSelect().Model(&rows).Where("f.customer_id = ?", customerID).Apply(pg.NewestFirst("f", "created_at", after, limit))
-	if err := q.Scan(ctx); err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *fileRow) (time.Time, string) { return r.CreatedAt, r.ID })
-	for _, r := range rows {
-		out = append(out, r.file())
-	}
-	return out, next, nil
+	q := s.db.NewSelect().Where("f.customer_id = ?", customerID)
+	return pg.List(ctx, q, "f", "created_at", after, limit, (*fileRow).place, (*fileRow).file)
 }
 
 // File reads the description of a customer's file. A file that the customer does not have is a

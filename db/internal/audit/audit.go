@@ -27,6 +27,15 @@ type entry struct {
 	Detail     string    `bun:"detail"`
 }
 
+func (r *entry) place() (time.Time, string) { return r.At, r.ID }
+
+func (r *entry) audited() account.Audited {
+	return account.Audited{
+		ID: r.ID, At: pg.UTC(r.At), CustomerID: r.CustomerID, Action: r.Action, Target: r.Target, Detail: r.Detail,
+		Actor: account.Actor{Name: r.Actor, RemoteAddr: r.RemoteAddr, RequestID: r.RequestID},
+	}
+}
+
 // Write notes what the actor of ctx does, in the transaction that does it.
 func Write(ctx context.Context, idb bun.IDB, customerID, action, target, detail string) error {
 	a := account.ActorOf(ctx)
@@ -43,20 +52,9 @@ func Write(ctx context.Context, idb bun.IDB, customerID, action, target, detail 
 // List lists what was done, newest first: to a customer's things, or to
 // everybody's where customerID is empty.
 func List(ctx context.Context, idb bun.IDB, customerID string, after email.Cursor, limit int) (out []account.Audited, next *email.Cursor, err error) {
-	var rows []*entry
-	q := idb.NewSelect().Model(&rows).Apply(pg.NewestFirst("au", "at", after, limit))
+	q := idb.NewSelect()
 	if customerID != "" {
 		q = q.Where("au.customer_id = ?", customerID)
 	}
-	if err := q.Scan(ctx); err != nil {
-		return nil, nil, pg.Translate(err)
-	}
-	rows, next = pg.Page(rows, limit, func(r *entry) (time.Time, string) { return r.At, r.ID })
-	for _, r := range rows {
-		out = append(out, account.Audited{
-			ID: r.ID, At: pg.UTC(r.At), CustomerID: r.CustomerID, Action: r.Action, Target: r.Target, Detail: r.Detail,
-			Actor: account.Actor{Name: r.Actor, RemoteAddr: r.RemoteAddr, RequestID: r.RequestID},
-		})
-	}
-	return out, next, nil
+	return pg.List(ctx, q, "au", "at", after, limit, (*entry).place, (*entry).audited)
 }

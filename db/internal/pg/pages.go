@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"context"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -22,6 +23,20 @@ func NewestFirst(alias, column string, after email.Cursor, limit int) func(*bun.
 		}
 		return q.Where("(?, ?) < (?, ?)", at, id, after.At, after.ID)
 	}
+}
+
+// List reads a page of a list, newest first by a column of times, and makes an entry of each row. q
+// is the query for the whole list, with its table's alias; place is a row's time and id.
+func List[R, T any](ctx context.Context, q *bun.SelectQuery, alias, column string, after email.Cursor, limit int, place func(*R) (time.Time, string), entry func(*R) T) (out []T, next *email.Cursor, err error) {
+	var rows []*R
+	if err := q.Model(&rows).Apply(NewestFirst(alias, column, after, limit)).Scan(ctx); err != nil {
+		return nil, nil, Translate(err)
+	}
+	rows, next = Page(rows, limit, place)
+	for _, r := range rows {
+		out = append(out, entry(r))
+	}
+	return out, next, nil
 }
 
 // pageBytes is about how many bytes the entries of a page have together, unless the
