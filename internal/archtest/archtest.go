@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -123,6 +123,7 @@ var rules = map[string]rule{
 	"internal/archtest":    {},
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
+	"internal/payloadtest": {},
 
 	"tools/prose":       {},
 	"tools/temporalcli": {may: []string{"internal/devstack"}},

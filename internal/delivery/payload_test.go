@@ -1,24 +1,15 @@
 package delivery_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/payloadtest"
 )
 
 // payloads are what workflows and activities give each other: they stand in histories that
 // have yet to be replayed. Package email has those that other programs send and get.
-var payloads = map[string]func() any{
+var payloads = payloadtest.Types{
 	"AcceptEmailResult":        func() any { return &delivery.AcceptEmailResult{} },
 	"FollowEmailInput":         func() any { return &delivery.FollowEmailInput{} },
 	"ResolveAttachmentsInput":  func() any { return &delivery.ResolveAttachmentsInput{} },
@@ -39,55 +30,14 @@ var payloads = map[string]func() any{
 	"DeliverWebhooksResult":    func() any { return &delivery.DeliverWebhooksResult{} },
 }
 
-// TestPayloads: each golden payload is read without a member left over, and written
-// the same again. A file is added for what a version can say anew; none is changed,
-// because programs and histories hold payloads like it.
+// TestPayloads: histories and programs that hold a payload of an earlier version still work.
 func TestPayloads(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/payloads/*.json")
-	require.NoError(t, err)
-	seen := map[string]bool{}
-	for _, file := range files {
-		kind, _, _ := strings.Cut(filepath.Base(file), ".")
-		require.Contains(t, payloads, kind, file)
-		seen[kind] = true
-		golden, err := os.ReadFile(file)
-		require.NoError(t, err)
-		into := payloads[kind]()
-		d := json.NewDecoder(bytes.NewReader(golden))
-		d.DisallowUnknownFields()
-		require.NoError(t, d.Decode(into), file)
-		again, err := json.Marshal(into)
-		require.NoError(t, err)
-		require.JSONEq(t, string(golden), string(again), file)
-	}
-	for kind := range payloads {
-		require.True(t, seen[kind], "a golden payload for %s", kind)
-	}
+	payloads.RequireGolden(t)
 }
 
-// TestEveryPayloadIsListed: a type that ends in Input or Result crosses the border.
-func TestEveryPayloadIsListed(t *testing.T) {
+// TestPayloadsAreComplete: each type whose name ends in Input or Result is a payload.
+func TestPayloadsAreComplete(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("*.go")
-	require.NoError(t, err)
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		require.NoError(t, err)
-		for _, decl := range parsed.Decls {
-			gen, ok := decl.(*ast.GenDecl)
-			if !ok || gen.Tok != token.TYPE {
-				continue
-			}
-			for _, spec := range gen.Specs {
-				name := spec.(*ast.TypeSpec).Name.Name
-				if strings.HasSuffix(name, "Input") || strings.HasSuffix(name, "Result") {
-					require.Contains(t, payloads, name, file)
-				}
-			}
-		}
-	}
+	payloads.RequireComplete(t)
 }
