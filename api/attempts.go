@@ -1,8 +1,6 @@
 package api
 
 import (
-	"net/http"
-
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
@@ -26,28 +24,13 @@ type attemptJSON struct {
 
 // attempts lists the SMTP transactions of an e-mail with their transcripts.
 func (h *eventHandlers) attempts(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "e-mail")
-	if err != nil {
-		return 0, nil, err
+	return numberedOfEmail(c, h.store.Attempts, newAttemptJSON)
+}
+
+func newAttemptJSON(a email.Attempt) attemptJSON {
+	return attemptJSON{
+		Attempt: a.Number, Phase: a.Phase, Relay: a.Relay.Name, Host: a.Relay.Host, RecipientIDs: a.RecipientIDs,
+		OpenedAt: moment(a.OpenedAt), DataSentAt: moment(a.DataSentAt), DoneAt: moment(a.DoneAt),
+		MessageSHA256: a.MessageSHA256, MessageBytes: a.MessageBytes, Transcript: append([]email.Step{}, a.Transcript...),
 	}
-	after, err := numberToken(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := reservePage(c); err != nil {
-		return 0, nil, err
-	}
-	as, next, err := h.store.Attempts(c.Request.Context(), customerOf(c).ID, id, int(after))
-	if err != nil {
-		return 0, nil, err
-	}
-	out := make([]attemptJSON, len(as))
-	for i, a := range as {
-		out[i] = attemptJSON{
-			Attempt: a.Number, Phase: a.Phase, Relay: a.Relay.Name, Host: a.Relay.Host, RecipientIDs: a.RecipientIDs,
-			OpenedAt: moment(a.OpenedAt), DataSentAt: moment(a.DataSentAt), DoneAt: moment(a.DoneAt),
-			MessageSHA256: a.MessageSHA256, MessageBytes: a.MessageBytes, Transcript: append([]email.Step{}, a.Transcript...),
-		}
-	}
-	return http.StatusOK, numberedAnswer[attemptJSON]{Result: out, NextPageToken: tokenOf(int64(next))}, nil
 }

@@ -38,35 +38,16 @@ type eventJSON struct {
 	At           *string         `json:"at"`
 }
 
-func eventsJSON(es []email.Event) []eventJSON {
-	out := make([]eventJSON, len(es))
-	for i, e := range es {
-		out[i] = eventJSON{
-			ID: e.ID, EmailID: e.EmailID, Sequence: e.Sequence, Type: e.Type, RecipientID: e.RecipientID, Attempt: e.Attempt,
-			SMTPCode: e.Code, EnhancedCode: e.Enhanced, Text: e.Text, Reason: e.Reason, Holder: e.Holder, At: moment(e.At),
-		}
+func newEventJSON(e email.Event) eventJSON {
+	return eventJSON{
+		ID: e.ID, EmailID: e.EmailID, Sequence: e.Sequence, Type: e.Type, RecipientID: e.RecipientID, Attempt: e.Attempt,
+		SMTPCode: e.Code, EnhancedCode: e.Enhanced, Text: e.Text, Reason: e.Reason, Holder: e.Holder, At: moment(e.At),
 	}
-	return out
 }
 
 // ofEmail lists the events of an e-mail.
 func (h *eventHandlers) ofEmail(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "e-mail")
-	if err != nil {
-		return 0, nil, err
-	}
-	after, err := numberToken(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := reservePage(c); err != nil {
-		return 0, nil, err
-	}
-	es, next, err := h.store.EmailEvents(c.Request.Context(), customerOf(c).ID, id, after)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, numberedAnswer[eventJSON]{Result: eventsJSON(es), NextPageToken: tokenOf(next)}, nil
+	return numberedOfEmail(c, h.store.EmailEvents, newEventJSON)
 }
 
 // feed lists the events of a customer's e-mails. The answer's next is the after of the next
@@ -83,5 +64,5 @@ func (h *eventHandlers) feed(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, gin.H{"result": eventsJSON(es), "next": next}, nil
+	return http.StatusOK, gin.H{"result": each(es, newEventJSON), "next": next}, nil
 }

@@ -72,9 +72,14 @@ type listAnswer[T any] struct {
 
 // listed returns a page of what was read, with each entry converted by answer.
 func listed[T, A any](read []T, next *email.Cursor, answer func(T) A) listAnswer[A] {
-	out := listAnswer[A]{Result: make([]A, len(read)), NextPageToken: pageToken(next)}
+	return listAnswer[A]{Result: each(read, answer), NextPageToken: pageToken(next)}
+}
+
+// each converts what was read.
+func each[T, A any](read []T, answer func(T) A) []A {
+	out := make([]A, len(read))
 	for i, r := range read {
-		out.Result[i] = answer(r)
+		out[i] = answer(r)
 	}
 	return out
 }
@@ -98,6 +103,27 @@ func listPage[T, A any](c *gin.Context, customerID string, read func(context.Con
 type numberedAnswer[T any] struct {
 	Result        []T    `json:"result"`
 	NextPageToken string `json:"next_page_token,omitempty"`
+}
+
+// numberedOfEmail answers with the page of a numbered list of the e-mail that the path names. read
+// reads it from the store.
+func numberedOfEmail[T, A any, N int | int64](c *gin.Context, read func(ctx context.Context, customerID, emailID string, after N) ([]T, N, error), answer func(T) A) (int, any, error) {
+	id, err := pathID(c, "id", "e-mail")
+	if err != nil {
+		return 0, nil, err
+	}
+	after, err := numberToken(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := reservePage(c); err != nil {
+		return 0, nil, err
+	}
+	entries, next, err := read(c.Request.Context(), customerOf(c).ID, id, N(after))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, numberedAnswer[A]{Result: each(entries, answer), NextPageToken: tokenOf(int64(next))}, nil
 }
 
 // numberToken reads the page_token of a list whose entries are numbered. It returns 0 on the

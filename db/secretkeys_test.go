@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/endpoint"
@@ -69,7 +70,7 @@ func TestAnotherSecretKeyIsRefused(t *testing.T) {
 func TestStoredSecretsDecideTheFirstKey(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()
-	bench := setupWith(t, url, func(o *db.Options) { o.SecretKey = keyA })
+	bench := dbsetup.With(t, url, func(o *db.Options) { o.SecretKey = keyA })
 	forget := func() { bench.Exec("DELETE FROM secret_keys") }
 	a, b := keyed(t, url, keyA, nil), keyed(t, url, keyB, nil)
 	forget()

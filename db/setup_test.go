@@ -3,7 +3,6 @@ package db_test
 import (
 	"testing"
 
-	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/internal/dbtest"
 )
@@ -21,9 +20,4 @@ func setup(t *testing.T) *bench {
 func setupOn(t *testing.T, url string) *bench {
 	t.Helper()
 	return &bench{dbsetup.On(t, url)}
-}
-
-func setupWith(t *testing.T, url string, change func(*db.Options)) *bench {
-	t.Helper()
-	return &bench{dbsetup.With(t, url, change)}
 }
