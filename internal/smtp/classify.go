@@ -21,7 +21,7 @@ const (
 	accountWait = 30 * time.Minute
 )
 
-// classify turns a refusing reply into an outcome and says whom to blame. It is the
+// classify turns a refusing reply into an outcome and says whose fault it is. It is the
 // one place where replies are judged; testdata/replies.tsv holds it to what servers
 // say. accepts tells whose server it is: the same words about our address are a
 // recipient's refusal from its own server, and a fault from a relay. An enhanced code

@@ -8,6 +8,7 @@
 //  2. Send runs one transaction (exchange.go): MAIL (prepare.go), RCPT for each recipient
 //     (rcpt.go, closing.go), DATA for those accepted. Where the server offers PIPELINING, MAIL
 //     and RCPT go in groups (pipelining.go). DATA always waits for the replies to all RCPT.
+//     A transaction that ends before its final dot does so in ending.go.
 //     The commands are ours, over the connection's textproto, and the dot is a command like
 //     any other: go-mail's own Send gives up on a message when one RCPT is refused, and does
 //     not say which. Its data writer ends a message that broke off with a dot.
