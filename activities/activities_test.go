@@ -258,7 +258,7 @@ func TestResolveAttachments(t *testing.T) {
 		return res, err
 	}
 	b := setup(t)
-	b.plan = delivery.Plan{Attachments: 4, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}, {ID: "3"}}, Room: 100, Route: delivery.Route{Bytes: 7}}
+	b.plan = delivery.Plan{Attachments: 4, Unresolved: []email.Attachment{{ID: "1"}, {ID: "2", Optional: true}, {ID: "3"}}, BytesLeft: 100, Route: delivery.Route{Bytes: 7}}
 	b.onResolve = func(a email.Attachment) (io.Reader, error) {
 		if a.ID == "2" {
 			return nil, missing

@@ -39,7 +39,7 @@ func (a *Activities) ResolveAttachments(ctx context.Context, in delivery.Resolve
 		res.Remote, res.Took = true, since(start)
 		return res, nil
 	}
-	bytesLeft := plan.Room
+	bytesLeft := plan.BytesLeft
 	for _, att := range plan.Unresolved {
 		activity.RecordHeartbeat(ctx, res.Stored)
 		stored, problem, err := a.resolve(ctx, plan.CustomerID, att, bytesLeft)

@@ -214,11 +214,11 @@ func (q *hashQueue) succeeded(name, network string) {
 	evictOne(q.known)
 	q.known[guessKey(name, network)] = true
 	q.mu.Unlock()
-	q.forgive(name, network)
+	q.uncount(name, network)
 }
 
-// forgive no longer counts a request as a try.
-func (q *hashQueue) forgive(name, network string) {
+// uncount no longer counts a request as a try.
+func (q *hashQueue) uncount(name, network string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	pair, ofName, ofSite := tryKeys(name, network)

@@ -64,7 +64,7 @@ func (p *passwordChecks) hash(c *gin.Context, do func(context.Context) error) er
 		return err
 	}
 	defer p.queue.leave()
-	defer p.queue.forgive(actor, network) // it is no guess
+	defer p.queue.uncount(actor, network) // it is no guess
 	return do(c.Request.Context())
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db"
-	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/internal/dbsetup"
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/endpoint"

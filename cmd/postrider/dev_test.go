@@ -39,8 +39,8 @@ func TestDev(t *testing.T) {
 	settings := []string{"POSTRIDER_RECORDING_URL=" + recordings.URL + "/{customer_id}/{id}", "POSTRIDER_RECORDING_TOKEN=sesame"}
 	s := startStack(t, bin, path, dir, ports, settings...)
 	var first string
-	t.Run("the seed's basic example", func(t *testing.T) { s.t = t; first = s.basicExample() })
-	t.Run("the seed's example with an attachment", func(t *testing.T) { s.t = t; s.attachmentExample() })
+	t.Run("VoIPBIN's basic example", func(t *testing.T) { s.t = t; first = s.basicExample() })
+	t.Run("VoIPBIN's example with an attachment", func(t *testing.T) { s.t = t; s.attachmentExample() })
 	t.Run("the happy path's cost", func(t *testing.T) { s.t = t; s.cost(first) })
 	t.Run("outcomes per recipient", func(t *testing.T) { s.t = t; s.outcomes() })
 	t.Run("a reply that never comes", func(t *testing.T) { s.t = t; s.ambiguous() })
@@ -210,7 +210,7 @@ func (quiet) Info(string, ...any)  {}
 func (quiet) Warn(string, ...any)  {}
 func (quiet) Error(string, ...any) {}
 
-// cost checks DESIGN's budget: one workflow task, no regular activity, the four
+// cost checks what an e-mail costs in Temporal: one workflow task, no regular activity, the four
 // names, at most 12 events, and nothing that has no place in a history.
 func (s *stack) cost(id string) {
 	events := s.history("email-" + id)

@@ -42,7 +42,7 @@ type customerRow struct {
 	KeyExpiresAt  time.Time       `bun:"key_expires_at,scanonly,nullzero"`
 }
 
-func (r *customerRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+func (r *customerRow) cursor() (time.Time, string) { return r.CreatedAt, r.ID }
 
 func (r *customerRow) customer() account.Customer {
 	return account.Customer{
@@ -135,7 +135,7 @@ func (s *Store) CustomerByName(ctx context.Context, name string) (account.Custom
 // Customers lists them all, newest first.
 func (s *Store) Customers(ctx context.Context, after email.Cursor, limit int) (out []account.Customer, next *email.Cursor, err error) {
 	q := s.db.NewSelect().Apply(withWebhook)
-	return pg.List(ctx, q, "cu", "created_at", after, limit, (*customerRow).place, (*customerRow).customer)
+	return pg.List(ctx, q, "cu", "created_at", after, limit, (*customerRow).cursor, (*customerRow).customer)
 }
 
 // UpdateCustomerAsOperator writes what only the operator changes: status and credits. A customer that does

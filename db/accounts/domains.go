@@ -24,7 +24,7 @@ type domainRow struct {
 	CreatedAt  time.Time `bun:"created_at,nullzero,default:now()"`
 }
 
-func (r *domainRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+func (r *domainRow) cursor() (time.Time, string) { return r.CreatedAt, r.ID }
 
 func (r *domainRow) domain() account.Domain {
 	return account.Domain{ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, VerifiedAt: pg.UTC(r.VerifiedAt), CreatedAt: pg.UTC(r.CreatedAt)}
@@ -121,7 +121,7 @@ func unlockDomain(ctx context.Context, tx bun.Tx, name string) error {
 // Domains lists a customer's sender domains, newest first, without their warm-ups.
 func (s *Store) Domains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.Domain, next *email.Cursor, err error) {
 	q := s.db.NewSelect().Column("id", "customer_id", "name", "verified_at", "created_at").Where("d.customer_id = ?", customerID)
-	return pg.List(ctx, q, "d", "created_at", after, limit, (*domainRow).place, (*domainRow).domain)
+	return pg.List(ctx, q, "d", "created_at", after, limit, (*domainRow).cursor, (*domainRow).domain)
 }
 
 // DeleteDomain removes a sender domain from a customer. A verified one is locked from then on: no

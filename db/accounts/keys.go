@@ -35,7 +35,7 @@ type accessKeyRow struct {
 	DeletedAt     time.Time       `bun:"deleted_at,nullzero"`
 }
 
-func (r *accessKeyRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+func (r *accessKeyRow) cursor() (time.Time, string) { return r.CreatedAt, r.ID }
 
 func (r *accessKeyRow) key() account.AccessKey {
 	return account.AccessKey{
@@ -125,7 +125,7 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 // AccessKeys lists a customer's keys, newest first, without the deleted ones.
 func (s *Store) AccessKeys(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.AccessKey, next *email.Cursor, err error) {
 	q := s.db.NewSelect().Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL")
-	return pg.List(ctx, q, "k", "created_at", after, limit, (*accessKeyRow).place, (*accessKeyRow).key)
+	return pg.List(ctx, q, "k", "created_at", after, limit, (*accessKeyRow).cursor, (*accessKeyRow).key)
 }
 
 // AccessKey reads one key of a customer. A key that it does not have is a CodeNotFound.

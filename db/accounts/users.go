@@ -27,7 +27,7 @@ type userRow struct {
 	CreatedAt    time.Time `bun:"created_at,nullzero,default:now()"`
 }
 
-func (r *userRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+func (r *userRow) cursor() (time.Time, string) { return r.CreatedAt, r.ID }
 
 func (r *userRow) user() account.User {
 	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, TokenVersion: r.TokenVersion, CreatedAt: pg.UTC(r.CreatedAt)}
@@ -75,7 +75,7 @@ func (s *Store) EnsureUser(ctx context.Context, customerID, username, password s
 // Users lists a customer's users, newest first.
 func (s *Store) Users(ctx context.Context, customerID string, after email.Cursor, limit int) (out []account.User, next *email.Cursor, err error) {
 	q := s.db.NewSelect().Where("u.customer_id = ?", customerID)
-	return pg.List(ctx, q, "u", "created_at", after, limit, (*userRow).place, (*userRow).user)
+	return pg.List(ctx, q, "u", "created_at", after, limit, (*userRow).cursor, (*userRow).user)
 }
 
 // User reads one user of a customer by id. A user that the customer does not have is a

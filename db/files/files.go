@@ -35,7 +35,7 @@ type fileRow struct {
 	CreatedAt  time.Time `bun:"created_at"`
 }
 
-func (r *fileRow) place() (time.Time, string) { return r.CreatedAt, r.ID }
+func (r *fileRow) cursor() (time.Time, string) { return r.CreatedAt, r.ID }
 
 func (r *fileRow) file() email.File {
 	return email.File{
@@ -71,7 +71,7 @@ func (s *Store) StoreFile(ctx context.Context, customerID string, f email.File, 
 // Files lists a customer's uploaded files, newest first.
 func (s *Store) Files(ctx context.Context, customerID string, after email.Cursor, limit int) (out []email.File, next *email.Cursor, err error) {
 	q := s.db.NewSelect().Where("f.customer_id = ?", customerID)
-	return pg.List(ctx, q, "f", "created_at", after, limit, (*fileRow).place, (*fileRow).file)
+	return pg.List(ctx, q, "f", "created_at", after, limit, (*fileRow).cursor, (*fileRow).file)
 }
 
 // File reads the description of a customer's file. A file that the customer does not have is a

@@ -112,7 +112,7 @@ func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
 	require.Equal(t, dbsetup.Untimed(e), dbsetup.Untimed(b.Get(e.ID)))
 	plan, err := b.Mail.Plan(b.Ctx, e.ID)
 	require.NoError(t, err)
-	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.Room)
+	require.Equal(t, email.DefaultMaxMessageBytes-1002, plan.BytesLeft)
 	require.Equal(t, len(m.To)+len(m.Cc)+len(m.Bcc), plan.State.Open, "a run says how many recipients are open before its first attempt")
 	require.Equal(t, email.Attachment{ID: plan.Unresolved[0].ID, ReferenceType: email.ReferenceURL, URL: "https://cdn.test/a?key=1", Filename: "a.bin"}, plan.Unresolved[0])
 
@@ -127,7 +127,7 @@ func TestWhatIsFetchedCountsAgainstTheLimit(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, plan.Unresolved, 1)
 	require.Equal(t, int64(3002), plan.Route.Bytes)
-	require.Equal(t, email.DefaultMaxMessageBytes-3002, plan.Room)
+	require.Equal(t, email.DefaultMaxMessageBytes-3002, plan.BytesLeft)
 }
 
 func TestListPagesThroughTies(t *testing.T) {

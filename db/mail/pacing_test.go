@@ -289,19 +289,19 @@ func TestTransactionalDoesNotWaitForANewsletter(t *testing.T) {
 		t.Parallel()
 		b := setup(t)
 		demand := delivery.Demand{Queue: "relay:a", N: 1, Pace: 20 * time.Millisecond, Stream: email.StreamBroadcast}
-		var last delivery.Place
+		var last delivery.Slot
 		began := time.Now()
 		for range 2000 {
 			var err error
 			last, _, err = b.Mail.Draw(b.Ctx, demand)
 			require.NoError(t, err)
 		}
-		require.False(t, last.Firm)
+		require.False(t, last.Reserved)
 		require.Greater(t, time.Since(began)+last.Wait, 35*time.Second)
 		demand.Stream = email.StreamTransactional
 		place, ok, err := b.Mail.Draw(b.Ctx, demand)
 		require.NoError(t, err)
-		require.True(t, ok && place.Firm)
+		require.True(t, ok && place.Reserved)
 		require.Less(t, place.Wait, 2*time.Second)
 		t.Logf("transactional: %s, the last of the newsletter: %s", place.Wait, last.Wait)
 	})

@@ -14,14 +14,14 @@ import (
 
 // Draw takes the next slots of a rate, for all processes: each slot is handed out once.
 // See delivery.Demand.
-func (s *Store) Draw(ctx context.Context, d delivery.Demand) (place delivery.Place, ok bool, err error) {
+func (s *Store) Draw(ctx context.Context, d delivery.Demand) (out delivery.Slot, ok bool, err error) {
 	err = s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
 		rates, err := lockRates(ctx, tx, map[string]time.Duration{d.Queue: d.Pace})
 		if err != nil {
 			return err
 		}
 		r := rates[d.Queue]
-		req := pacing.Request{Stream: d.Stream, N: d.N, Returning: d.Came}
+		req := pacing.Request{Stream: d.Stream, N: d.N, Returning: d.Returning}
 		if d.Sooner > 0 {
 			req.Before = r.now.Add(d.Sooner)
 		}
@@ -29,10 +29,10 @@ func (s *Store) Draw(ctx context.Context, d delivery.Demand) (place delivery.Pla
 		if ok = taken; !ok {
 			return nil
 		}
-		place = delivery.Place{Wait: slot.At.Sub(r.now), Firm: slot.Reserved}
+		out = delivery.Slot{Wait: slot.At.Sub(r.now), Reserved: slot.Reserved}
 		return writeRates(ctx, tx.Deferred(), rates)
 	})
-	return place, ok, err
+	return out, ok, err
 }
 
 // rate is a locked rate, started at the time when its lock was there.

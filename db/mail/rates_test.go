@@ -27,7 +27,7 @@ func TestPlacesAreHandedOutOnce(t *testing.T) {
 				mu.Lock()
 				places = append(places, asked.Add(place.Wait), asked.Add(place.Wait+pace))
 				mu.Unlock()
-				if err != nil || !ok || !place.Firm {
+				if err != nil || !ok || !place.Reserved {
 					t.Errorf("draw: %v, %v", ok, err)
 				}
 			}

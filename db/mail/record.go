@@ -334,7 +334,7 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 	}
 	p := delivery.Plan{
 		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
-		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, Room: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
+		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, BytesLeft: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
 		ExpiresAt: row.ExpiresAt, Now: row.TxNow,
 	}
 	p.State.Open = row.Open

@@ -127,8 +127,8 @@ type Plan struct {
 	// Attachments counts them all; Unresolved are those not stored yet.
 	Attachments int
 	Unresolved  []email.Attachment
-	// Room is how many bytes the message's limit leaves for these.
-	Room int64
+	// BytesLeft is how many bytes the message's limit leaves for these.
+	BytesLeft int64
 	// ExpiresAt is the e-mail's own, zero if it has none; Now is the time that Postgres
 	// compares it with.
 	ExpiresAt, Now time.Time

@@ -7,8 +7,7 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Turn is a place in the queue of a relay that has a rate, or, of broadcast mail, an
-// appointment for one.
+// Turn is a slot of a relay's rate, or, of broadcast mail, the estimate of when one will be free.
 type Turn struct {
 	Relay string    `json:"relay"`
 	At    time.Time `json:"at"`
@@ -22,29 +21,29 @@ func (e *Throttled) Error() string {
 	return fmt.Sprintf("relay %s: not before %s, for its rate", e.Turn.Relay, e.Turn.At.UTC().Format(time.RFC3339))
 }
 
-// Demand asks for places in the queue of a rate.
+// Demand asks for slots of a rate.
 type Demand struct {
-	// Queue names it, as ThrottledBy does.
+	// Queue names the rate, as ThrottledBy does.
 	Queue string
-	// N places are taken together; the first is what counts.
+	// N slots are taken together; the first one's time is returned.
 	N int
-	// Pace is the time from one place to the next.
+	// Pace is the time from one slot to the next.
 	Pace time.Duration
-	// Stream: broadcast mail gets a place only when it is near, and else an
-	// appointment, so that transactional mail finds places free.
+	// Stream: broadcast mail gets a slot only if the slot is near, and else an estimate. So
+	// transactional mail finds slots free.
 	Stream email.Stream
-	// Came says that the appointment given before has come.
-	Came bool
-	// Sooner, above 0, takes nothing that would not come within that time.
+	// Returning says that the time of an earlier estimate has come.
+	Returning bool
+	// Sooner, above 0, takes no slot that is further off than that.
 	Sooner time.Duration
 }
 
-// Place is what a Demand got.
-type Place struct {
-	// Wait is how long it is until the first place.
+// Slot is the answer to a Demand.
+type Slot struct {
+	// Wait is how long it is until the first slot.
 	Wait time.Duration
-	// Firm: it holds. Otherwise it is an appointment: ask again then.
-	Firm bool
+	// Reserved: the slot is held. Otherwise it is an estimate: ask again then.
+	Reserved bool
 }
 
 // Rates are the paces of recipients' domains, by domain; AnyDomain is for each of

@@ -11,7 +11,7 @@
 //     client keeps the mail.
 //  5. Reading a message (Parse, Attachment) happens later, on request, within caps.
 //
-// In development local parts steer what happens (steer.go).
+// In development local parts steer what happens (testaddresses.go).
 package inbound
 
 import (

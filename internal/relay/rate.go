@@ -16,7 +16,7 @@ import (
 type Ledger interface {
 	// Draw takes slots. ok is false if there is none earlier than Demand.Sooner: then it has
 	// taken none.
-	Draw(ctx context.Context, d delivery.Demand) (place delivery.Place, ok bool, err error)
+	Draw(ctx context.Context, d delivery.Demand) (slot delivery.Slot, ok bool, err error)
 }
 
 const (
@@ -25,9 +25,9 @@ const (
 	turnPatience = 2 * time.Second
 	// turnKept is how late mail may come for its turn.
 	turnKept = time.Minute
-	// lotSpan bounds the places that a process draws at once, and so the burst
+	// drawSpan bounds the slots that a process draws at once, and so the burst
 	// that can come of it.
-	lotSpan = 100 * time.Millisecond
+	drawSpan = 100 * time.Millisecond
 )
 
 // meter keeps a relay's transactions one pace apart, over all processes.
@@ -35,31 +35,31 @@ type meter struct {
 	relay  Relay
 	ledger Ledger
 	now    func() time.Time
-	// Mail of a kind shares lots.
-	transactional, broadcast, came *lot
+	// Mail of a kind shares drawn slots.
+	transactional, broadcast, returning *drawnSlots
 }
 
-// lot is what is left of the places that this process has drawn.
-type lot struct {
-	stream email.Stream
-	came   bool
+// drawnSlots is what is left of the slots that this process has drawn at once.
+type drawnSlots struct {
+	stream    email.Stream
+	returning bool
 	// waiting is the number of callers that want a slot: so many are drawn at once.
 	waiting atomic.Int64
 	// mine is a mutex for the fields below. It is a channel, so that ctx can interrupt it.
 	mine chan struct{}
 	next time.Time
 	left int
-	// firm: they are places. Otherwise they are appointments.
-	firm bool
+	// reserved: the slots are held for this process. Otherwise they are estimates.
+	reserved bool
 }
 
 func newMeter(relay Relay, opts Options) *meter {
-	newLot := func(stream email.Stream, came bool) *lot {
-		return &lot{stream: stream, came: came, mine: make(chan struct{}, 1)}
+	newDrawn := func(stream email.Stream, returning bool) *drawnSlots {
+		return &drawnSlots{stream: stream, returning: returning, mine: make(chan struct{}, 1)}
 	}
 	return &meter{
 		relay: relay, ledger: opts.Ledger, now: opts.Now,
-		transactional: newLot(email.StreamTransactional, false), broadcast: newLot(email.StreamBroadcast, false), came: newLot(email.StreamBroadcast, true),
+		transactional: newDrawn(email.StreamTransactional, false), broadcast: newDrawn(email.StreamBroadcast, false), returning: newDrawn(email.StreamBroadcast, true),
 	}
 }
 
@@ -69,15 +69,15 @@ func (m *meter) await(ctx context.Context, route delivery.Route) error {
 	if m.relay.Pace == 0 {
 		return nil
 	}
-	at, firm, err := m.turn(ctx, route)
+	at, reserved, err := m.turn(ctx, route)
 	if err != nil {
 		return err
 	}
 	wait := at.Sub(m.now())
-	if firm && wait <= 0 {
+	if reserved && wait <= 0 {
 		return nil
 	}
-	if !firm || wait > turnPatience {
+	if !reserved || wait > turnPatience {
 		return &delivery.Throttled{Turn: delivery.Turn{Relay: m.relay.Name, At: at.UTC()}}
 	}
 	timer := time.NewTimer(wait)
@@ -90,9 +90,9 @@ func (m *meter) await(ctx context.Context, route delivery.Route) error {
 	}
 }
 
-// turn finds when the next transaction of the mail with that turn may begin. A firm time is
-// reserved. Otherwise, for broadcast mail, it is when to ask again.
-func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, firm bool, err error) {
+// turn finds when the next transaction of the mail with that turn may begin. A reserved time
+// is the slot's. Otherwise, for broadcast mail, it is when to ask again.
+func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, reserved bool, err error) {
 	turn, l := route.Turn, m.transactional
 	broadcast := route.Stream == email.StreamBroadcast
 	if broadcast {
@@ -104,7 +104,7 @@ func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, f
 		case late < -turnPatience: // the queue may move faster than it did
 			sooner = -late
 		case broadcast:
-			l = m.came
+			l = m.returning
 		case late < turnKept:
 			return turn.At, true, nil
 		}
@@ -118,10 +118,10 @@ func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, f
 	case <-ctx.Done():
 		return time.Time{}, false, context.Cause(ctx)
 	}
-	if l.left == 0 || m.now().Sub(l.next) > lotSpan {
-		n := max(min(l.waiting.Load(), int64(lotSpan/m.relay.Pace)), 1)
-		place, ok, err := m.ledger.Draw(ctx, delivery.Demand{
-			Queue: string(email.RelayRate(m.relay.Name)), N: int(n), Pace: m.relay.Pace, Stream: l.stream, Came: l.came, Sooner: sooner,
+	if l.left == 0 || m.now().Sub(l.next) > drawSpan {
+		n := max(min(l.waiting.Load(), int64(drawSpan/m.relay.Pace)), 1)
+		slot, ok, err := m.ledger.Draw(ctx, delivery.Demand{
+			Queue: string(email.RelayRate(m.relay.Name)), N: int(n), Pace: m.relay.Pace, Stream: l.stream, Returning: l.returning, Sooner: sooner,
 		})
 		if err != nil {
 			return time.Time{}, false, fmt.Errorf("draw from the rate of relay %s: %w", m.relay.Name, err)
@@ -130,11 +130,11 @@ func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, f
 			l.left = 0
 			return turn.At, !broadcast, nil
 		}
-		l.next, l.left, l.firm = m.now().Add(place.Wait), int(n), place.Firm
+		l.next, l.left, l.reserved = m.now().Add(slot.Wait), int(n), slot.Reserved
 	}
 	at = l.next
 	l.next, l.left = at.Add(m.relay.Pace), l.left-1
-	return at, l.firm, nil
+	return at, l.reserved, nil
 }
 
 var ratePattern = regexp.MustCompile(`^([1-9][0-9]{0,5})/(s|m|h)$`)

@@ -16,8 +16,8 @@ import (
 // ledgerFunc is a Ledger.
 type ledgerFunc func(n int) time.Duration
 
-func (f ledgerFunc) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
-	return delivery.Place{Wait: f(d.N), Firm: true}, true, nil
+func (f ledgerFunc) Draw(_ context.Context, d delivery.Demand) (delivery.Slot, bool, error) {
+	return delivery.Slot{Wait: f(d.N), Reserved: true}, true, nil
 }
 
 // TestConcurrentCallersShareADraw: those who wait draw together, and each place is used once.
@@ -47,12 +47,12 @@ func TestConcurrentCallersShareADraw(t *testing.T) {
 			<-first
 		}
 		wg.Go(func() {
-			at, firm, err := m.turn(t.Context(), delivery.Route{})
+			at, reserved, err := m.turn(t.Context(), delivery.Route{})
 			mu.Lock()
 			defer mu.Unlock()
 			places = append(places, at.Sub(now))
-			if err != nil || !firm {
-				t.Error(firm, err)
+			if err != nil || !reserved {
+				t.Error(reserved, err)
 			}
 		})
 	}

@@ -36,25 +36,25 @@ func (q *queue) pass(d time.Duration) {
 	q.now = q.now.Add(d)
 }
 
-func (q *queue) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
+func (q *queue) Draw(_ context.Context, d delivery.Demand) (delivery.Slot, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
-		return delivery.Place{}, false, q.err
+		return delivery.Slot{}, false, q.err
 	}
 	if d.Queue != "relay:metered" {
-		return delivery.Place{}, false, errors.New(d.Queue)
+		return delivery.Slot{}, false, errors.New(d.Queue)
 	}
 	if q.next.Before(q.now) {
 		q.next = q.now
 	}
 	wait := q.next.Sub(q.now)
 	if d.Sooner > 0 && wait >= d.Sooner {
-		return delivery.Place{}, false, nil
+		return delivery.Slot{}, false, nil
 	}
 	q.next = q.next.Add(time.Duration(d.N) * d.Pace)
 	q.draws = append(q.draws, d.N)
-	return delivery.Place{Wait: wait, Firm: true}, true, nil
+	return delivery.Slot{Wait: wait, Reserved: true}, true, nil
 }
 
 func TestARateIsKept(t *testing.T) {
@@ -84,7 +84,7 @@ func TestARateIsKept(t *testing.T) {
 	third, err := take(delivery.Turn{})
 	require.NoError(t, err)
 	require.Equal(t, q.Now().Add(2*time.Minute).UTC(), third.At)
-	require.Equal(t, []int{1, 1, 1}, q.draws, "a lot is as large as those who wait")
+	require.Equal(t, []int{1, 1, 1}, q.draws, "as many are drawn as callers wait")
 
 	again, err := take(third)
 	require.NoError(t, err)
@@ -104,23 +104,23 @@ func TestARateIsKept(t *testing.T) {
 	require.Equal(t, 1, p.Dialed(), "sessions are kept meanwhile")
 }
 
-// appointments gives broadcast mail a place only when its appointment has come.
-type appointments struct {
+// estimates gives broadcast mail a slot only when the time of its estimate has come.
+type estimates struct {
 	queue
 	demands []delivery.Demand
 }
 
-func (a *appointments) Draw(_ context.Context, d delivery.Demand) (delivery.Place, bool, error) {
+func (a *estimates) Draw(_ context.Context, d delivery.Demand) (delivery.Slot, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.demands = append(a.demands, d)
-	return delivery.Place{Wait: time.Hour, Firm: false}, true, nil
+	return delivery.Slot{Wait: time.Hour, Reserved: false}, true, nil
 }
 
 func TestBroadcastComesAgainForAPlace(t *testing.T) {
 	t.Parallel()
 	p := (&smtptest.Peer{}).Start(t)
-	a := &appointments{queue: queue{now: time.Now()}}
+	a := &estimates{queue: queue{now: time.Now()}}
 	rs := relays(t, relay.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
 	require.True(t, rs.Paced(delivery.Route{}))
 	take := func(turn delivery.Turn) delivery.Turn {
@@ -138,8 +138,8 @@ func TestBroadcastComesAgainForAPlace(t *testing.T) {
 	require.Equal(t, sooner, a.demands[1], "who comes early asks whether there is something sooner")
 	a.pass(10 * time.Hour)
 	again := take(turn)
-	demand.Came = true
-	require.Equal(t, demand, a.demands[2], "an appointment is no place, however late one comes")
+	demand.Returning = true
+	require.Equal(t, demand, a.demands[2], "an estimate holds no slot, however late the mail returns")
 	require.True(t, again.At.After(turn.At))
 	require.Len(t, a.demands, 3)
 }

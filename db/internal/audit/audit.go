@@ -27,7 +27,7 @@ type entry struct {
 	Detail     string    `bun:"detail"`
 }
 
-func (r *entry) place() (time.Time, string) { return r.At, r.ID }
+func (r *entry) cursor() (time.Time, string) { return r.At, r.ID }
 
 func (r *entry) audited() account.Audited {
 	return account.Audited{
@@ -56,5 +56,5 @@ func List(ctx context.Context, idb bun.IDB, customerID string, after email.Curso
 	if customerID != "" {
 		q = q.Where("au.customer_id = ?", customerID)
 	}
-	return pg.List(ctx, q, "au", "at", after, limit, (*entry).place, (*entry).audited)
+	return pg.List(ctx, q, "au", "at", after, limit, (*entry).cursor, (*entry).audited)
 }

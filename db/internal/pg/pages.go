@@ -26,13 +26,13 @@ func NewestFirst(alias, column string, after email.Cursor, limit int) func(*bun.
 }
 
 // List reads a page of a list, newest first by a column of times, and makes an entry of each row. q
-// is the query for the whole list, with its table's alias; place is a row's time and id.
-func List[R, T any](ctx context.Context, q *bun.SelectQuery, alias, column string, after email.Cursor, limit int, place func(*R) (time.Time, string), entry func(*R) T) (out []T, next *email.Cursor, err error) {
+// is the query for the whole list, with its table's alias; cursor is a row's time and id.
+func List[R, T any](ctx context.Context, q *bun.SelectQuery, alias, column string, after email.Cursor, limit int, cursor func(*R) (time.Time, string), entry func(*R) T) (out []T, next *email.Cursor, err error) {
 	var rows []*R
 	if err := q.Model(&rows).Apply(NewestFirst(alias, column, after, limit)).Scan(ctx); err != nil {
 		return nil, nil, Translate(err)
 	}
-	rows, next = Page(rows, limit, place)
+	rows, next = Page(rows, limit, cursor)
 	for _, r := range rows {
 		out = append(out, entry(r))
 	}
@@ -58,13 +58,13 @@ func Within[R any](rows []R, limit int, bytes func(R) int64) int {
 
 // Page cuts a list that was read one row too long, and says where the next
 // page begins: by time alone, unless the row behind has the same time.
-func Page[R any](rows []R, limit int, place func(R) (time.Time, string)) ([]R, *email.Cursor) {
+func Page[R any](rows []R, limit int, cursor func(R) (time.Time, string)) ([]R, *email.Cursor) {
 	if len(rows) <= limit {
 		return rows, nil
 	}
-	at, id := place(rows[limit-1])
+	at, id := cursor(rows[limit-1])
 	next := &email.Cursor{At: at.UTC()}
-	if behindAt, _ := place(rows[limit]); behindAt.Equal(at) {
+	if behindAt, _ := cursor(rows[limit]); behindAt.Equal(at) {
 		next.ID = id
 	}
 	return rows[:limit], next
