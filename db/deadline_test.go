@@ -15,8 +15,8 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TestDeadlineIsUnavailable: a method whose deadline ends while it waits for Postgres returns
-// CodeUnavailable, whichever method it is. The API answers that 503 with Retry-After.
+// TestDeadlineIsUnavailable: every method returns CodeUnavailable if its deadline ends while it waits
+// for Postgres. The API answers that 503 with Retry-After.
 func TestDeadlineIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

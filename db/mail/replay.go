@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
@@ -63,15 +63,19 @@ var errReplayTooLong = email.Fail(email.CodeConflict, "more than %d events fall 
 // as it was and the e-mail as it is now.
 func (s *Store) missing(ctx context.Context, tx bun.Tx, e endpoint.Endpoint, since, until time.Time, types []string) error {
 	var rows []eventRow
-	err := tx.NewSelect().Model(&rows).Where("ev.customer_id = ?", e.CustomerID).Where("ev.at >= ?", since).Where("ev.at < ?", until).
+	q := tx.NewSelect().Model(&rows).Where("ev.customer_id = ?", e.CustomerID).Where("ev.at >= ?", since).Where("ev.at < ?", until).
 		Where("ev.type IN (?)", bun.List(endpoint.EmailEvents(e.Format, types))).
 		Where("NOT EXISTS (SELECT 1 FROM webhook_deliveries AS d WHERE d.endpoint_id = ? AND d.event_id = ev.id)", e.ID).
 		Join("JOIN emails AS e ON e.id = ev.email_id").
 		Where("? <> 'callback' OR e.callback_id = ?", e.Kind, e.ID).
-		Where("cardinality(?::text[]) = 0 OR e.tags && ?::text[]", pgArray(e.Tags), pgArray(e.Tags)).
-		Where("cardinality(?::text[]) = 0 OR e.stream = ANY (?::text[])", pgArray(e.Streams), pgArray(e.Streams)).
-		Order("ev.at", "ev.id").Limit(replayMax + 1).Scan(ctx)
-	if err != nil {
+		Order("ev.at", "ev.id").Limit(replayMax + 1)
+	if len(e.Tags) > 0 {
+		q = q.Where("e.tags && ?::text[]", pgdialect.Array(e.Tags))
+	}
+	if len(e.Streams) > 0 {
+		q = q.Where("e.stream IN (?)", bun.List(e.Streams))
+	}
+	if err := q.Scan(ctx); err != nil {
 		return err
 	}
 	if len(rows) > replayMax {
@@ -138,13 +142,4 @@ func (s *Store) emailsOf(ctx context.Context, tx bun.Tx, events []eventRow, cont
 		out[r.ID] = emailOf(r, recipients[r.ID], m.content, m.attachments)
 	}
 	return out, nil
-}
-
-// pgArray is a Postgres array of texts.
-func pgArray(texts []string) string {
-	quoted := make([]string, len(texts))
-	for i, t := range texts {
-		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(t) + `"`
-	}
-	return "{" + strings.Join(quoted, ",") + "}"
 }

@@ -44,8 +44,8 @@ type dueRow struct {
 	SecretSealed []byte `bun:"secret_sealed"`
 }
 
-// claimed reads back what an UPDATE has leased, oldest event first.
-const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ? * interval '1 second' FROM due WHERE d.id = due.id
+// claimed leases the deliveries that due selects for ?1 seconds, and reads them, oldest event first.
+const claimed = `UPDATE webhook_deliveries AS d SET lease_until = now() + ?1 * interval '1 second' FROM due WHERE d.id = due.id
 	RETURNING d.id, coalesce(d.email_id::text, '') AS email_id, d.type, d.body, d.attempts, d.created_at, d.event_id, d.endpoint_id)
 	SELECT c.id, c.email_id, c.type, c.body, c.attempts, c.created_at, c.endpoint_id, w.customer_id, w.kind, w.url, w.method, w.failures, own.id AS secret_of, own.secret_sealed
 	FROM claimed AS c JOIN webhook_endpoints AS w ON w.id = c.endpoint_id
@@ -70,7 +70,7 @@ func (s *Store) ClaimForEmail(ctx context.Context, emailID string) (due []endpoi
 			WHERE d.email_id = ?0 AND `+free+` AND NOT EXISTS (SELECT 1 FROM webhook_deliveries AS o
 				WHERE o.endpoint_id = d.endpoint_id AND o.status = 'pending' AND o.email_id IS DISTINCT FROM d.email_id)
 			FOR UPDATE OF d SKIP LOCKED),
-		claimed AS (`+strings.Replace(claimed, "?", "?1", 1), emailID, inlineDeliveryLease.Seconds()).Scan(ctx, &rows)
+		claimed AS (`+claimed, emailID, inlineDeliveryLease.Seconds()).Scan(ctx, &rows)
 	if err != nil {
 		return nil, nil, pg.Translate(err)
 	}
@@ -97,7 +97,7 @@ func (s *Store) ClaimForEndpoint(ctx context.Context, endpointID string, limit i
 				AND (w.blocked_until IS NULL OR w.blocked_until <= now() OR d.asked)
 			WHERE d.endpoint_id = ?0 AND `+free+` ORDER BY d.asked DESC, d.next_attempt_at, d.event_id
 			LIMIT (SELECT CASE WHEN failures > 0 THEN 1 ELSE ?2 END FROM webhook_endpoints WHERE id = ?0) FOR UPDATE OF d SKIP LOCKED),
-		claimed AS (`+strings.Replace(claimed, "?", "?1", 1), endpointID, deliveryLease.Seconds(), limit).Scan(ctx, &rows)
+		claimed AS (`+claimed, endpointID, deliveryLease.Seconds(), limit).Scan(ctx, &rows)
 	if err != nil {
 		return nil, pg.Translate(err)
 	}

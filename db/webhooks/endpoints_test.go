@@ -1,6 +1,7 @@
 package webhooks_test
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -194,6 +195,38 @@ func TestVoIPBINEndpointsAreToldAgain(t *testing.T) {
 		require.Equal(t, 2, n, "sending and completed")
 	}
 	require.Equal(t, 2, b.Count("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = ? AND type = 'email_updated' AND position('Hi' in body) > 0", e.ID))
+}
+
+// TestAReplayHasTheEndpointsTagsAndStreams: an endpoint that names some gets the events of no other
+// e-mails, whatever characters a tag has.
+func TestAReplayHasTheEndpointsTagsAndStreams(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	odd := `a "quoted\" tag, {it's}`
+	m := dbsetup.Message("bob@x.test")
+	m.Tags, m.Stream = []string{odd, "b"}, email.StreamBroadcast
+	b.Accept(m)
+	b.Accept(dbsetup.Message("ann@x.test"))
+	for name, tc := range map[string]struct {
+		tags, streams []string
+		want          int
+	}{
+		"no filter":            {want: 2},
+		"a tag":                {tags: []string{"other", odd}, want: 1},
+		"a tag of none":        {tags: []string{"other"}},
+		"a stream":             {streams: []string{"broadcast"}, want: 1},
+		"a tag and its stream": {tags: []string{"b"}, streams: []string{"broadcast"}, want: 1},
+		"a tag, other stream":  {tags: []string{"b"}, streams: []string{"transactional"}},
+	} {
+		e, _, err := b.Webhooks.CreateEndpoint(b.Ctx, endpoint.Endpoint{
+			CustomerID: b.Customer, URL: "https://hooks.test/" + url.PathEscape(name), Method: "POST", Format: endpoint.FormatStandard,
+			Events: []string{"email.queued"}, Tags: tc.tags, Streams: tc.streams,
+		})
+		require.NoError(t, err)
+		n, err := b.Mail.Replay(b.Ctx, b.Customer, e.ID, time.Now().Add(-time.Hour), time.Now().Add(time.Hour), nil)
+		require.NoError(t, err)
+		require.Equal(t, tc.want, n, name)
+	}
 }
 
 // TestAReplayOfManyEvents holds one connection, and few e-mails at a time.
