@@ -167,7 +167,7 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Rou
 		for _, m := range c.emails {
 			m.relayDown(obstacle)
 			m.dirty = true
-			c.closed(m) // what has run out of time ends
+			c.checkGate(m) // what has run out of time ends
 		}
 		return nil
 	})
@@ -240,7 +240,7 @@ func (s *Store) expire(ctx context.Context, expired freeEmails) error {
 	for {
 		n, err := s.updateFound(ctx, expired, func(c *unitOfWork) error {
 			for _, m := range c.emails {
-				c.closed(m)
+				c.checkGate(m)
 			}
 			return nil
 		})
@@ -335,7 +335,7 @@ func (s *Store) recordChunks(ctx context.Context, lock updater, chunks [][]deliv
 		}
 		for _, m := range c.emails {
 			for _, e := range byID[m.ID] {
-				if !c.endAs(m, e.Ending) {
+				if !c.recordEnding(m, e.Ending) {
 					continue
 				}
 				if c.handOver(m, c.journal[m.ID].Outcomes) {
@@ -364,9 +364,9 @@ func (s *Store) recordChunks(ctx context.Context, lock updater, chunks [][]deliv
 	return out, err
 }
 
-// endAs ends the attempt that is open at an e-mail, if it is the ending's to end, and
+// recordEnding ends the attempt that is open at an e-mail, if it is the ending's to end, and
 // says so.
-func (c *unitOfWork) endAs(m *lockedEmail, e delivery.Ending) bool {
+func (c *unitOfWork) recordEnding(m *lockedEmail, e delivery.Ending) bool {
 	row := c.journal[m.ID]
 	if !m.AttemptOpen || m.Attempts != e.Attempt || row == nil {
 		return false
@@ -378,7 +378,7 @@ func (c *unitOfWork) endAs(m *lockedEmail, e delivery.Ending) bool {
 		row.Relay, row.Transcript, row.Outcomes = e.Relay, cleanTranscript(e.Transcript), cleanOutcomes(e.Outcomes)
 		c.finish(*row, row.Outcomes, row.Owner)
 	}
-	c.closeAs(m, *row)
+	c.projectAttempt(m, *row)
 	c.deriveStatus(m)
 	return true
 }

@@ -101,7 +101,7 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obs
 		if m.AttemptOpen {
 			return nil
 		}
-		st, closed := c.closed(m)
+		st, closed := c.checkGate(m)
 		if m.RelayDown { // its run is there, and asks again
 			c.dropOutbox(m)
 		}
@@ -130,7 +130,7 @@ func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Op
 	if err := c.pace([]delivery.OpenRequest{req}); err != nil {
 		return delivery.Opening{}, err
 	}
-	if st, closed := c.closed(m); closed {
+	if st, closed := c.checkGate(m); closed {
 		if m.paced { // it waits for its turn
 			c.dropOutbox(m)
 		}
@@ -255,9 +255,9 @@ func givenBack(recipientIDs []string) []delivery.Outcome {
 	return out
 }
 
-// closed runs the gate's checks while no attempt is open. Recipients whose time has run out end
+// checkGate runs the gate's checks while no attempt is open. Recipients whose time has run out end
 // here.
-func (c *unitOfWork) closed(m *lockedEmail) (email.State, bool) {
+func (c *unitOfWork) checkGate(m *lockedEmail) (email.State, bool) {
 	if m.Status.Final() {
 		return c.state(m), true
 	}

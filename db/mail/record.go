@@ -84,7 +84,7 @@ func (c *unitOfWork) record(m *lockedEmail, rec delivery.RecordStatusInput) (ema
 	case rec.Problem != "":
 		c.failAttachment(m, rec.Problem)
 	case m.AttemptOpen && rec.Attempt == m.Attempts:
-		if err := c.close(m, rec); err != nil {
+		if err := c.recordAttempt(m, rec); err != nil {
 			return email.State{}, err
 		}
 	}
@@ -117,9 +117,9 @@ func (c *unitOfWork) readAttempts() error {
 	return nil
 }
 
-// close ends the open attempt: its outcomes come from the journal, or, if that
+// recordAttempt ends the open attempt: its outcomes come from the journal, or, if that
 // could not be written, from the caller, and then the journal gets them now.
-func (c *unitOfWork) close(m *lockedEmail, rec delivery.RecordStatusInput) error {
+func (c *unitOfWork) recordAttempt(m *lockedEmail, rec delivery.RecordStatusInput) error {
 	var row attemptRow
 	if known := c.journal[m.ID]; known != nil && known.Attempt == rec.Attempt {
 		row = *known
@@ -133,13 +133,13 @@ func (c *unitOfWork) close(m *lockedEmail, rec delivery.RecordStatusInput) error
 		row.Relay, row.Outcomes = rec.Relay, cleanOutcomes(rec.Unrecorded)
 		c.finish(row, row.Outcomes, row.Owner)
 	}
-	c.closeAs(m, row)
+	c.projectAttempt(m, row)
 	return nil
 }
 
-// closeAs ends the open attempt with the outcomes that the journal has, or gets in
+// projectAttempt ends the open attempt with the outcomes that the journal has, or gets in
 // this change.
-func (c *unitOfWork) closeAs(m *lockedEmail, row attemptRow) {
+func (c *unitOfWork) projectAttempt(m *lockedEmail, row attemptRow) {
 	byID := make(map[string]*recipientRow, len(m.recipients))
 	for _, r := range m.recipients {
 		byID[r.ID] = r
@@ -260,7 +260,7 @@ func (c *unitOfWork) project(m *lockedEmail, r *recipientRow, o delivery.Outcome
 	switch o.Status {
 	case email.RecipientDelivered:
 		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}
-		c.end(m, r, email.RecipientDelivered, "")
+		c.transition(m, r, email.RecipientDelivered, "")
 	case email.RecipientDeferred:
 		wait := c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64())
 		if o.Reason == email.DetailAmbiguous {
@@ -275,10 +275,10 @@ func (c *unitOfWork) project(m *lockedEmail, r *recipientRow, o delivery.Outcome
 			c.move(m, r, email.RecipientDeferred, o.Reason)
 			c.endUnsent(m, r, email.RecipientExpired, email.DetailExpired)
 		default:
-			c.end(m, r, email.RecipientDeferred, o.Reason)
+			c.transition(m, r, email.RecipientDeferred, o.Reason)
 		}
 	default:
-		c.end(m, r, o.Status, o.Reason)
+		c.transition(m, r, o.Status, o.Reason)
 	}
 }
 
@@ -300,7 +300,7 @@ func (c *unitOfWork) failAttachment(m *lockedEmail, problem string) {
 	for _, r := range m.recipients {
 		if r.Status == email.RecipientQueued || r.Status == email.RecipientDeferred {
 			r.setReply(email.Reply{Text: problem})
-			c.end(m, r, email.RecipientFailed, email.DetailAttachment)
+			c.transition(m, r, email.RecipientFailed, email.DetailAttachment)
 		}
 	}
 }
@@ -377,7 +377,7 @@ func (s *Store) started(ctx context.Context, emailID string) error {
 // settle is the gate's answer for an e-mail that its row says waits: one that has expired ends, and
 // the others get the time that they wait for.
 func (c *unitOfWork) settle(m *lockedEmail) email.State {
-	st, closed := c.closed(m)
+	st, closed := c.checkGate(m)
 	if !closed {
 		m.dirty = true
 		c.deriveStatus(m)

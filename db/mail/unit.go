@@ -25,7 +25,7 @@ type lockedEmail struct {
 	recipientsBefore map[string]email.RecipientStatus
 	// subscriptions are the event types that the endpoints want.
 	subscriptions webhooks.Subscriptions
-	// hooksRest: all of them are left alone at the moment, or just being found out about.
+	// hooksRest: each endpoint is in backoff, or a run is probing it. An inline call is not worth it.
 	hooksRest bool
 	// content and attachments are loaded where bodies need them.
 	content     *contentRow
@@ -33,7 +33,7 @@ type lockedEmail struct {
 	// anyPause: something is paused, perhaps this; anyWarmup: a sender's domain is
 	// being warmed up, perhaps this one's.
 	anyPause, anyWarmup bool
-	// paced: its recipients have the places that they need, or wait for them.
+	// paced: its recipients have the slots that they need, or wait for them.
 	paced        bool
 	statusBefore email.Status
 	dirty        bool
@@ -52,7 +52,7 @@ type unitOfWork struct {
 	late   pg.Deferred
 	now    time.Time
 	emails []*lockedEmail
-	// senders are senders that were asked about.
+	// senders are the senders that were looked up.
 	senders map[senderKey]senderCheck
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
@@ -164,7 +164,7 @@ func (s *Store) updaterOf(n int) updater {
 	return s.updateFree
 }
 
-// inUnit runs fn in a transaction, and tells about its events once they are true.
+// inUnit runs fn in a transaction, and passes its events to Options.Observe after the commit.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
 	err := s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
@@ -222,8 +222,8 @@ func (c *unitOfWork) find(id string) (*lockedEmail, error) {
 	return nil, pg.NotFound("e-mail")
 }
 
-// move takes a recipient to another state, if the table of transitions allows
-// it, and leaves an event. A refused move changes nothing.
+// move takes a recipient to another state, if the table of transitions allows it, without an event.
+// A refused move changes nothing.
 func (c *unitOfWork) move(m *lockedEmail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
 	if !delivery.CanMove(r.Status, to) {
 		return false
@@ -236,8 +236,8 @@ func (c *unitOfWork) move(m *lockedEmail, r *recipientRow, to email.RecipientSta
 	return true
 }
 
-// end moves a recipient to a state and tells about it.
-func (c *unitOfWork) end(m *lockedEmail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
+// transition moves a recipient to a state and emits the event of that.
+func (c *unitOfWork) transition(m *lockedEmail, r *recipientRow, to email.RecipientStatus, reason email.Detail) bool {
 	if !c.move(m, r, to, reason) {
 		return false
 	}
@@ -254,7 +254,7 @@ func (c *unitOfWork) endUnsent(m *lockedEmail, r *recipientRow, to email.Recipie
 	if r.Reason == email.DetailAmbiguous {
 		reason = r.Reason
 	}
-	c.end(m, r, to, reason)
+	c.transition(m, r, to, reason)
 }
 
 // relayDown notes which relay takes no mail, or that none is configured for it. It
@@ -439,8 +439,7 @@ func (c *unitOfWork) writeEmails(mails []*lockedEmail) error {
 	return c.write(writeEmails, ids, patches)
 }
 
-// recipientPatch is the part of a recipient's row that changes, with the state
-// it has to be in for that.
+// recipientPatch is the part of a recipient's row that changes, with the state that it must be in.
 type recipientPatch struct {
 	ID            string                `json:"id" sql:"uuid"`
 	Before        email.RecipientStatus `json:"before"`
@@ -459,9 +458,9 @@ type recipientPatch struct {
 	Turn          *pacing.Turn          `json:"turn"`
 }
 
-// writeRecipients writes back every recipient of a changed e-mail, each only
-// from the state it was read in: the row lock makes sure of it, the condition
-// makes it sure.
+// writeRecipients writes back the changed recipients of changed e-mails. The row lock should keep each
+// in the state in which it was read. If one is in another state, the statement's condition fails the
+// transaction.
 func (c *unitOfWork) writeRecipients(mails []*lockedEmail) error {
 	var patches []recipientPatch
 	var ids []string

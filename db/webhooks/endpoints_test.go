@@ -198,7 +198,7 @@ func TestVoIPBINEndpointsAreToldAgain(t *testing.T) {
 }
 
 // TestAReplayHasTheEndpointsTagsAndStreams: an endpoint that names some gets the events of no other
-// e-mails, whatever characters a tag has.
+// e-mails. A tag may have any characters.
 func TestAReplayHasTheEndpointsTagsAndStreams(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
