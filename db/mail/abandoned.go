@@ -19,31 +19,24 @@ func (s *Store) settleHeld(ctx context.Context, id string) error {
 
 // endAbandoned ends the abandoned attempts at a batch's e-mails, many in a transaction.
 func (s *Store) endAbandoned(ctx context.Context, batchID string) error {
-	for n := expireAtOnce; n == expireAtOnce; {
-		err := s.inUnit(ctx, func(c *unitOfWork) error {
-			var ids []string
-			err := c.tx.NewRaw(`SELECT e.id FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND e.attempt_open
-					AND EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1 AND a.lease_until < now())
-				ORDER BY e.id LIMIT ?2 FOR UPDATE OF e SKIP LOCKED`, batchID, email.BatchWorkflowIDPrefix+batchID, expireAtOnce).Scan(ctx, &ids)
-			if n = len(ids); err != nil || n == 0 {
-				return err
-			}
-			if err := c.read(ids); err != nil {
-				return err
-			}
-			if err := c.readAttempts(); err != nil {
-				return err
-			}
-			for _, m := range c.emails {
-				if c.endAbandoned(m) {
-					c.handOver(m, c.journal[m.ID].Outcomes)
-				}
-			}
-			return c.flush()
-		})
-		if err != nil {
-			return fmt.Errorf("end abandoned attempts: %w", err)
+	abandoned := freeEmails{
+		where: `e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') AND e.attempt_open
+			AND EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1 AND a.lease_until < now())`,
+		args: []any{batchID, email.BatchWorkflowIDPrefix + batchID}, orderBy: "e.id", limit: expireAtOnce,
+	}
+	err := s.updateAllFound(ctx, abandoned, func(c *unitOfWork) error {
+		if err := c.readAttempts(); err != nil {
+			return err
 		}
+		for _, m := range c.emails {
+			if c.endAbandoned(m) {
+				c.handOver(m, c.journal[m.ID].Outcomes)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("end abandoned attempts: %w", err)
 	}
 	return nil
 }
@@ -65,7 +58,7 @@ func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {
 		row.Outcomes = givenBack(row.RecipientIDs)
 		c.finish(*row, row.Outcomes, row.Owner)
 	}
-	c.closeAs(m, *row)
+	c.projectAttempt(m, *row)
 	c.deriveStatus(m)
 	return true
 }

@@ -237,17 +237,12 @@ func (s *Store) expireHeld(ctx context.Context, id string) error {
 // more. All that it finds must have expired.
 func (s *Store) expire(ctx context.Context, expired freeEmails) error {
 	expired.where, expired.limit = "NOT e.attempt_open AND "+expired.where, expireAtOnce
-	for {
-		n, err := s.updateFound(ctx, expired, func(c *unitOfWork) error {
-			for _, m := range c.emails {
-				c.checkGate(m)
-			}
-			return nil
-		})
-		if err != nil || n < expireAtOnce {
-			return err
+	return s.updateAllFound(ctx, expired, func(c *unitOfWork) error {
+		for _, m := range c.emails {
+			c.checkGate(m)
 		}
-	}
+		return nil
+	})
 }
 
 // RecordBatch ends attempts in the journal and projects their outcomes, as Finish and Record would

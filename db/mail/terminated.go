@@ -18,8 +18,11 @@ const expiryOverdueAfter = time.Minute
 func (s *Store) ExpireOverdue(ctx context.Context) error {
 	first := time.Unix(0, 0)
 	args := []any{expiryOverdueAfter.Seconds(), nil, s.opts.Schedule.Deadline(time.Time{}, first).Sub(first).Seconds()}
-	return s.expire(ctx, "e.next_action_at < now() - ?0 * interval '1 second' AND e.status IN ('queued', 'sending') AND "+
-		deadlineOf+" < now() - ?0 * interval '1 second' ORDER BY e.next_action_at", args)
+	return s.expire(ctx, freeEmails{
+		where: "e.next_action_at < now() - ?0 * interval '1 second' AND e.status IN ('queued', 'sending') AND " +
+			deadlineOf + " < now() - ?0 * interval '1 second'",
+		args: args, orderBy: "e.next_action_at",
+	})
 }
 
 // HoldTerminated holds mail for an operator whose run was terminated: an e-mail, or all unfinished
@@ -45,7 +48,7 @@ func (s *Store) HoldTerminated(ctx context.Context, run delivery.Start) error {
 			return err
 		}
 		c.endAbandoned(m)
-		if _, closed := c.closed(m); closed && m.Status.Final() {
+		if _, closed := c.checkGate(m); closed && m.Status.Final() {
 			return nil
 		}
 		return c.control(m, email.Control{Action: email.ActionHold}, email.HolderOperator)

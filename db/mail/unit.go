@@ -131,6 +131,17 @@ func (s *Store) updateFound(ctx context.Context, which freeEmails, fn func(*unit
 	}, fn)
 }
 
+// updateAllFound is updateFound until the selection finds no more. fn must change each e-mail so that
+// it is not found again.
+func (s *Store) updateAllFound(ctx context.Context, which freeEmails, fn func(*unitOfWork) error) error {
+	for {
+		n, err := s.updateFound(ctx, which, fn)
+		if err != nil || n < which.limit {
+			return err
+		}
+	}
+}
+
 // updateLocked is update for the e-mails that a query locks and returns the ids of. It returns how
 // many they are; fn is not called for none.
 func (s *Store) updateLocked(ctx context.Context, lock func(*pg.Tx) *bun.RawQuery, fn func(*unitOfWork) error) (n int, err error) {
