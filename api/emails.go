@@ -79,7 +79,7 @@ func (h *emailHandlers) post(c *gin.Context) (int, any, error) {
 	if wait > 0 {
 		e.Text, e.HTML, e.Calendar = "", "", email.Calendar{} // to free memory; settled reads them again
 		releaseAll(c)
-		if e, err = h.settled(c, e.CustomerID, e.ID, wait); err != nil {
+		if e, err = h.awaitVerdict(c, e.CustomerID, e.ID, wait); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -190,7 +190,7 @@ func (h *emailHandlers) get(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	e, err := h.settled(c, customerOf(c).ID, id, wait)
+	e, err := h.awaitVerdict(c, customerOf(c).ID, id, wait)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -258,8 +258,8 @@ func (h *emailHandlers) wake(ctx context.Context, id string, orders []string) {
 	}
 }
 
-// settled waits until every recipient has a verdict, at most for wait, and reads the e-mail.
-func (h *emailHandlers) settled(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
+// awaitVerdict waits until every recipient has a verdict, at most for wait, and reads the e-mail.
+func (h *emailHandlers) awaitVerdict(c *gin.Context, customerID, id string, wait time.Duration) (email.Email, error) {
 	if wait > 0 {
 		if err := h.wait(c, customerID, id, wait); err != nil {
 			return email.Email{}, err

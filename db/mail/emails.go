@@ -35,7 +35,7 @@ func (s *Store) Email(ctx context.Context, customerID, id string) (email.Email, 
 	return out[0], nil
 }
 
-// headRow is an e-mail's place in a list, and about how many bytes its entry has.
+// headRow is an e-mail's time and id, and about how many bytes its entry has.
 type headRow struct {
 	ID        string
 	CreatedAt time.Time
@@ -48,7 +48,7 @@ type headRow struct {
 // one that would take it past pageBytes. next is where the following page begins, nil
 // on the last one.
 func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
-	place := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
+	page := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").
 		Apply(matching(f)).Apply(pg.NewestFirst("e", "created_at", after, limit))
 	var heads []headRow
 	err = s.db.NewRaw(`WITH p AS MATERIALIZED (?0)
@@ -58,7 +58,7 @@ func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, a
 				+ octet_length(r.smtp_text) + coalesce(octet_length(r.accepted_by::text), 0)), 0) FROM recipients AS r WHERE r.email_id = p.id)
 			+ CASE WHEN e.attachments = 0 THEN 0 ELSE (SELECT coalesce(sum(octet_length(at.url) + octet_length(at.filename) + octet_length(at.problem)), 0)
 				FROM attachments AS at WHERE at.email_id = p.id) END AS bytes
-		FROM p JOIN emails AS e ON e.id = p.id ORDER BY p.created_at DESC, p.id DESC`, place, email.MaxListedText).Scan(ctx, &heads)
+		FROM p JOIN emails AS e ON e.id = p.id ORDER BY p.created_at DESC, p.id DESC`, page, email.MaxListedText).Scan(ctx, &heads)
 	if err != nil {
 		return nil, nil, pg.Translate(err)
 	}

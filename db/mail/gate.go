@@ -82,8 +82,8 @@ func (c *unitOfWork) openOrReopen(m *lockedEmail, req delivery.OpenRequest) (del
 
 // Check runs the gate's checks without opening anything, for a caller that has no relay to send
 // with: a nil State means that an attempt is due. The obstacle is remembered, so that the e-mail
-// says why nothing happens. Where there is none yet, places are taken that Open would take, and
-// kept for it. An e-mail that does not exist is a CodeNotFound.
+// says why nothing happens. Where there is none yet, it takes the slots that Open would take,
+// and keeps them for it. An e-mail that does not exist is a CodeNotFound.
 func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error) {
 	var out delivery.Checked
 	err := s.update(ctx, []string{emailID}, func(c *unitOfWork) error {

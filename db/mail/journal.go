@@ -105,18 +105,18 @@ func (s *Store) patchAttempts(ctx context.Context, statement pg.RowsStatement, p
 	for i, p := range patches {
 		ids[i] = p.EmailID
 	}
-	type place struct {
+	type attemptKey struct {
 		EmailID string
 		Attempt int
 		Owner   string
 	}
-	var done []place
+	var done []attemptKey
 	if err := statement.Query(s.db, len(patches), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
 		return nil, pg.Translate(err)
 	}
 	ours := make([]bool, len(patches))
 	for i, p := range patches {
-		ours[i] = slices.Contains(done, place{p.EmailID, p.Attempt, p.Owner})
+		ours[i] = slices.Contains(done, attemptKey{p.EmailID, p.Attempt, p.Owner})
 	}
 	return ours, nil
 }

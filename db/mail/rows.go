@@ -55,7 +55,7 @@ type emailRow struct {
 	RelayDownBy    string    `bun:"relay_down_by"`
 	NoRelay        bool      `bun:"no_relay"`
 	ThrottledUntil time.Time `bun:"throttled_until,nullzero"`
-	// ThrottledBy is whose place the e-mail waits for: the relay's until ThrottledUntil,
+	// ThrottledBy is whose slot the e-mail waits for: the relay's until ThrottledUntil,
 	// else that of the recipient who is next.
 	ThrottledBy     email.ThrottledBy `bun:"throttled_by"`
 	CancelRequested bool              `bun:"cancel_requested"`
