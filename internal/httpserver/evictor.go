@@ -19,6 +19,9 @@ const (
 	idle
 	// unused: it has never received a byte.
 	unused
+	// discarding: a request has been answered before its body was received, and the rest of that is
+	// discarded.
+	discarding
 	// readingHeader: it has received part of a header.
 	readingHeader
 	// readingBody: it has received a header, and not all of the body.
@@ -26,6 +29,9 @@ const (
 	// writingAnswer: the client has not read the answer yet.
 	writingAnswer
 )
+
+// isRequest reports whether a connection waits for its client within a request.
+func (s connState) isRequest() bool { return s == readingBody || s == writingAnswer }
 
 // evictor closes connections that wait for their clients while more than half of the port's
 // maximum are open. So clients that keep connections open without progress, from any number of
@@ -36,8 +42,13 @@ const (
 //  2. if none is idle: among those that have been without progress, or slower than pacedRate, for
 //     silentFor, one of the address or IPv6 /48 that has most of them; among these the one that
 //     fell behind first;
-//  3. if more than a quarter of the maximum wait for their clients and are not idle, the one that
-//     fell behind first.
+//  3. if more than a quarter of the maximum wait for their clients and are not idle: the one that
+//     fell behind first in the larger of two groups. One group receives a body or sends an answer;
+//     the other one is all others.
+//
+// So a request that has begun, and comes at pacedRate, goes on while silent clients connect again
+// as soon as their connections are closed. Each of theirs is younger than a pause of the request.
+// If it is requests that crowd the port, new connections have the time to send theirs.
 //
 // Connections of trusted proxies are not closed.
 type evictor struct {
@@ -168,13 +179,20 @@ func (e *evictor) choose() *trackedConn {
 	}
 	silent := e.now().Add(-silentFor)
 	crowded := len(e.waiting)-e.idleOnes > e.above/2
+	requests := 0
+	for c := range e.waiting {
+		if c.state.isRequest() {
+			requests++
+		}
+	}
+	requestsFirst := 2*requests > len(e.waiting)-e.idleOnes
 	rank := func(c *trackedConn) int {
 		switch {
 		case c.state == idle:
 			return 0
 		case c.since.Before(silent):
 			return 1
-		case crowded:
+		case crowded && c.state.isRequest() == requestsFirst:
 			return 2
 		}
 		return 3

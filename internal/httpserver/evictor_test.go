@@ -1,11 +1,16 @@
 package httpserver
 
 import (
+	"bufio"
+	"io"
 	"net"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/netutil"
 )
 
 // The order in which connections are closed, with a clock of the test.
@@ -71,11 +76,109 @@ func TestEvictorOrder(t *testing.T) {
 	require.True(t, fresh.gone)
 	require.Equal(t, "none", next())
 	pass(time.Millisecond)
-	for range 11 { // more than a quarter of 40
-		open("crowd", "192.0.2.9")
+	e.begin(open("reads its answer", "192.0.2.9"), writingAnswer)
+	pass(time.Millisecond)
+	for range 8 {
+		e.receivedHeader(open("header", "192.0.2.9"), 1)
 	}
-	require.Equal(t, "keeps up", next(), "in a crowd the oldest one")
-	require.Equal(t, "crowd", next())
+	pass(time.Millisecond)
+	e.begin(open("rest of a body", "192.0.2.9"), discarding)
+	pass(time.Millisecond)
+	open("sends nothing", "192.0.2.9")
+	require.Equal(t, "header", next(), "12 are a crowd, more than a quarter of 40; 2 of them have a request")
+	require.Equal(t, "header", next())
+	require.Equal(t, "none", next(), "10 are no crowd")
+	for range 6 {
+		open("sends nothing", "192.0.2.9")
+		require.Equal(t, "header", next())
+	}
+	open("sends nothing", "192.0.2.9")
+	require.Equal(t, "rest of a body", next(), "the first of nine that have no request, with two that do")
+	for range 3 {
+		e.begin(open("body", "192.0.2.9"), readingBody)
+		require.Equal(t, "sends nothing", next())
+	}
+	pass(time.Millisecond)
+	e.begin(open("body", "192.0.2.9"), readingBody)
+	require.Equal(t, "keeps up", next(), "the oldest of six with a request, with five that have none")
 	require.Equal(t, "none", next())
 	require.False(t, worksLong.gone)
+}
+
+// A request whose body pauses goes on while silent connections, each younger than the pause, are
+// opened again as soon as they are closed.
+func TestABodyGoesOnWhileSilentConnectionsComeAgain(t *testing.T) {
+	t.Parallel()
+	const maximum = 40
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var mu sync.Mutex
+	at := time.Unix(1000, 0)
+	e := newEvictor(maximum)
+	e.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return at }
+	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); at = at.Add(d) }
+	srv := NewPaced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client gets no answer
+		}
+		_, _ = w.Write(body) // the client checks it
+	}), Pace{BodyGrace: time.Hour, BodyRate: 1, BodyMax: time.Hour, AnswerPiece: 64 << 10, AnswerTime: time.Hour})
+	srv.ReadHeaderTimeout = time.Hour
+	limited := trackedListener{netutil.LimitListener(l, maximum), e, func(net.Addr) bool { return false }}
+	go func() { _ = srv.Serve(limited) }() // closed below
+	t.Cleanup(func() { require.NoError(t, srv.Close()) })
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() }) // the server may have closed it
+		require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
+		return conn
+	}
+	in := func(state connState) (n int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for c := range e.waiting {
+			if c.state == state {
+				n++
+			}
+		}
+		return n
+	}
+	reaches := func(state connState, n int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return in(state) == n }, 2*time.Minute, time.Millisecond)
+	}
+
+	var silent []net.Conn
+	for i := range maximum / 2 {
+		silent = append(silent, dial())
+		reaches(unused, i+1)
+		pass(5 * time.Millisecond)
+	}
+	closed := func() {
+		t.Helper()
+		_, err := silent[0].Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "the oldest silent one is closed for a new one")
+		silent = silent[1:]
+	}
+	post := dial()
+	closed()
+	_, err = io.WriteString(post, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+	require.NoError(t, err)
+	reaches(readingBody, 1)
+	for range 60 { // the body pauses for 300 ms
+		pass(5 * time.Millisecond)
+		silent = append(silent, dial())
+		closed()
+		require.Equal(t, 1, in(readingBody))
+	}
+	_, err = io.WriteString(post, "cd")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(post), nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, "abcd", string(body))
 }

@@ -65,7 +65,7 @@ func (p Pace) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	if !body.ended {
 		if body.on != nil {
-			body.on.owner.begin(body.on, readingBody)
+			body.on.owner.begin(body.on, discarding)
 		}
 		grace := p.BodyGrace
 		if answer.refused {
