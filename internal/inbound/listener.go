@@ -13,8 +13,8 @@ import (
 
 // connections counts the connections, in all and by address, and refuses those beyond the
 // limits. The fewer are free, the fewer an address may have, and the shorter a client may
-// do nothing. When none is free, a new client has the place of a silent one, or of the one that has
-// had its place for longest (evict). So neither idle nor slow clients lock the others out.
+// do nothing. When none is free, a new client has the place of a silent or old session (evict). So
+// neither idle nor slow clients lock the others out.
 type connections struct {
 	max, maxPerIP, maxFaults int
 	readTimeout, session     time.Duration

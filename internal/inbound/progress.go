@@ -135,8 +135,8 @@ func (s *connections) storedMessage(c *conn) {
 	p.lag, p.begun, p.sent, p.stored = 0, s.now(), 0, true
 }
 
-// evict chooses the session that ends for a new one while all places are taken, and removes it; nil
-// is none, and the new one is refused. A session whose message the server is storing, or whose
+// evict chooses the session that ends for a new one while all places are taken, and removes it. If it
+// returns nil, the new one is refused. A session whose message the server is storing, or whose
 // bytes wait for their turn (pace), does not end. The others end in this order:
 //
 //  1. Silent ones: they are behind by silentFor or more. Of the address that has most of these,
@@ -144,8 +144,8 @@ func (s *connections) storedMessage(c *conn) {
 //  2. If none is silent, and the server waits for more than half of all: the one that has had its
 //     place for longest (held), of those that connected or had a message stored tenure ago or more.
 //
-// So a session that keeps up has at least tenure for each message, and loses its place only after
-// all that have held theirs for longer. The site of a session that ended without a stored message is
+// So a session that keeps up has at least tenure for each message. It loses its place only after all
+// that have held theirs for longer. The site of a session that ended without a stored message is
 // refused for barredFor while the port is full. So a client that loses its place cannot take that of
 // another by connecting again.
 //

@@ -318,7 +318,7 @@ func TestAClientThatLostItsPlaceIsRefused(t *testing.T) {
 	c.loses(0)
 }
 
-// TestASessionHasTenSecondsForAMessage: nobody has its place before, unless it is silent.
+// TestASessionHasTenSecondsForAMessage: a new client does not have its place before.
 func TestASessionHasTenSecondsForAMessage(t *testing.T) {
 	t.Parallel()
 	c := crowded(t, 9)

@@ -81,9 +81,9 @@ type Config struct {
 	// MaxLineBytes of a command. Defaults to 8192; RFC 5321 §4.5.3.1.4 asks for 512 and
 	// more for extensions. Lines of a message have no limit.
 	MaxLineBytes int
-	// MaxConnections at once, in all. One more has the place of a silent client, or of the one
-	// that has had its place for longest, at least 10 seconds, without a stored message. Where
-	// there is neither, it gets 421. Defaults to 200.
+	// MaxConnections at once, in all. One more has the place of a silent client. Where there is
+	// none, it has that of the one that has had its place for longest without a stored message, at
+	// least 10 seconds. Otherwise it gets 421. Defaults to 200.
 	MaxConnections int
 	// MaxConnectionsPerIP at once, of an IPv4 address or an IPv6 /64, and never more
 	// than half as many as are free. Defaults to 50.
