@@ -1,0 +1,242 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// sweepUnpaused wakes the runs of e-mails that nothing stops any more.
+func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
+	for {
+		wakes, err := d.outbox.ClaimUnpaused(ctx, sweepLease, sweepBatch)
+		if err != nil || len(wakes) == 0 {
+			return err
+		}
+		if err := d.wakeAll(ctx, "dispatch.unpaused", wakes); err != nil {
+			return unlessAway(err) // sweepWakes signals the rest when its lease runs out
+		}
+	}
+}
+
+// sweepWakes signals the runs of e-mails that a process has changed and not signalled itself: it
+// has no Temporal client, it died, or Temporal did not answer.
+func (d *Dispatcher) sweepWakes(ctx context.Context) error {
+	for {
+		wakes, err := d.outbox.ClaimWakes(ctx, sweepLease, sweepBatch)
+		if err != nil || len(wakes) == 0 {
+			return err
+		}
+		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
+			return unlessAway(err) // the rest is tried when its lease runs out
+		}
+	}
+}
+
+// errAway is in the error of a sweep that Temporal did not answer.
+var errAway = errors.New("temporal does not answer")
+
+// unlessAway leaves out that Temporal is away: answered has logged it.
+func unlessAway(err error) error {
+	if errors.Is(err, errAway) {
+		return nil
+	}
+	return err
+}
+
+// wakeAll signals the runs of orders that this process has leased. If Temporal does not answer one,
+// it stops, and the error is an errAway. An order is deleted after its run has the signal, so a
+// process that dies loses none.
+func (d *Dispatcher) wakeAll(ctx context.Context, what string, wakes []delivery.Wake) error {
+	var mu sync.Mutex
+	var done []string // ids
+	var away error
+	concurrently(wakes, func(w delivery.Wake) bool {
+		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		err := d.wakeRun(callCtx, w)
+		answered := d.answered(ctx, what, w.WorkflowID, err)
+		mu.Lock()
+		defer mu.Unlock()
+		if !answered {
+			away = fmt.Errorf("%w: %w", errAway, err)
+			return false
+		}
+		done = append(done, w.IDs...)
+		return true
+	})
+	if len(done) > 0 {
+		if err := d.outbox.Woken(ctx, done); err != nil {
+			return err
+		}
+	}
+	return away
+}
+
+func (d *Dispatcher) wakeRun(ctx context.Context, w delivery.Wake) error {
+	if w.Ended {
+		return d.tell(ctx, w.WorkflowID)
+	}
+	return d.signal(ctx, w.Start)
+}
+
+// tell wakes a run that is there, and starts none.
+func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
+	err := d.client.SignalWorkflow(ctx, workflowID, "", email.SignalWake, nil)
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return nil
+	}
+	return err
+}
+
+// sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
+// those whose run is gone. It holds the e-mail of a run that was terminated, unless the e-mail has
+// expired: an operator wanted it to stop.
+func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
+	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
+	if err != nil {
+		return err
+	}
+	for _, s := range starts {
+		d.log.Warn("dispatch.overdue", "workflow_id", s.WorkflowID)
+		if !d.answered(ctx, "dispatch.overdue", s.WorkflowID, d.revive(ctx, s)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
+	ctx, cancel := context.WithTimeout(stop, startTimeout)
+	defer cancel()
+	run, err := d.client.DescribeWorkflowExecution(ctx, s.WorkflowID, "")
+	if _, gone := errors.AsType[*serviceerror.NotFound](err); err != nil && !gone {
+		return err
+	}
+	info := run.GetWorkflowExecutionInfo()
+	if idReused(s, info) {
+		id, err := d.outbox.LeaveWorkflowID(ctx, s.EmailID)
+		if err != nil {
+			d.log.Error("dispatch.leave", "email_id", s.EmailID, "error", err)
+			return nil
+		}
+		s.WorkflowID = id
+		return d.signal(ctx, s)
+	}
+	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
+		return d.signal(ctx, s)
+	}
+	wanted, err := d.terminatedByUser(ctx, info.GetExecution())
+	if err != nil {
+		return err
+	}
+	if !wanted {
+		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run because of its size; a new run continues. Please report this.")
+		return d.signal(ctx, s)
+	}
+	if err := d.outbox.HoldTerminated(stop, s); err != nil {
+		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
+	}
+	return nil
+}
+
+// byServer is the identity in the last event of a run that Temporal's history service
+// terminated because it was too large.
+const byServer = "history-service"
+
+// terminatedByUser reports whether a user or a program terminated a run, and not Temporal.
+func (d *Dispatcher) terminatedByUser(ctx context.Context, run *commonpb.WorkflowExecution) (bool, error) {
+	last := d.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
+	for last.HasNext() {
+		event, err := last.Next()
+		if err != nil {
+			return false, err
+		}
+		if event.GetWorkflowExecutionTerminatedEventAttributes().GetIdentity() == byServer {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// idReused reports whether the workflow id of a direct start is another's by now: such
+// ids are not ours to give.
+func idReused(s delivery.Start, run *workflowpb.WorkflowExecutionInfo) bool {
+	if run == nil || s.BatchID != "" || s.WorkflowID == email.WorkflowIDPrefix+s.EmailID {
+		return false
+	}
+	return run.GetType().GetName() != email.WorkflowSendEmail || run.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+}
+
+func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
+	ids, err := d.outbox.OverdueEndpoints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := d.WakeEndpoint(ctx, id); err != nil {
+			return nil // Temporal is away, which has been said; the rest comes with the next sweep
+		}
+	}
+	return nil
+}
+
+// Wake carries out orders to wake runs that are leased to the caller: the runs read their e-mails
+// again. Where there is none, one is started, unless the e-mails are finished and need none. A run
+// that an operator terminated comes back only when a caller asks for it. Wake stops when the lease
+// runs out. A sweep carries out the orders that are left then, or after an error.
+func (d *Dispatcher) Wake(ctx context.Context, orders []string) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	if err := d.ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, delivery.WakeLease)
+	defer cancel()
+	for some := range slices.Chunk(orders, sweepBatch) {
+		wakes, err := d.outbox.Wakes(ctx, some)
+		if err != nil {
+			return err
+		}
+		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signal wakes a run, or starts it.
+func (d *Dispatcher) signal(ctx context.Context, s delivery.Start) error {
+	opts := options(s)
+	opts.EnableEagerStart = false // not possible together with a signal
+	workflow, input := workflowOf(s)
+	_, err := d.client.SignalWithStartWorkflow(ctx, s.WorkflowID, email.SignalWake, nil, opts, workflow, input)
+	return err
+}
+
+// WakeEndpoint makes sure that an endpoint's run exists and looks for due deliveries.
+func (d *Dispatcher) WakeEndpoint(ctx context.Context, endpointID string) error {
+	if err := d.ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	id := email.WebhookWorkflowIDPrefix + endpointID
+	_, err := d.client.SignalWithStartWorkflow(ctx, id, email.SignalWake, nil,
+		client.StartWorkflowOptions{ID: id, TaskQueue: email.TaskQueue, StaticSummary: "webhook deliveries of one endpoint"},
+		email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: endpointID})
+	d.answered(ctx, "dispatch.webhook", endpointID, err)
+	return err
+}
