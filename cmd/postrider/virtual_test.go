@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math"
 	"net"
@@ -23,19 +22,7 @@ import (
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
-// TestMain runs six tests at once unless -parallel says another number. Most of them wait
-// for processes, and do not use a processor meanwhile.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		if err := flag.Set("test.parallel", "6"); err != nil {
-			panic(err)
-		}
-	}
-	dbtest.Main(m)
-}
+func TestMain(m *testing.M) { dbtest.Main(m) }
 
 const virtualDay = 24 * time.Hour
 

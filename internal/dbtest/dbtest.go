@@ -15,6 +15,7 @@ package dbtest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -30,9 +31,21 @@ var shared = &server{external: os.Getenv(PostgresURLEnv), migrate: func(ctx cont
 	return migrate(ctx, databaseURL)
 }}
 
+// parallel is how many tests of a package run at once. They wait for Postgres and other
+// processes most of the time, and do not use a processor meanwhile.
+const parallel = "6"
+
 // Main runs the tests of a package, stops what they started, and exits. It is
-// the whole body of TestMain.
+// the whole body of TestMain. -parallel overrides how many tests run at once.
 func Main(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", parallel); err != nil {
+			panic(err)
+		}
+	}
 	code, err := shared.run(m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
