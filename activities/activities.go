@@ -55,7 +55,7 @@ type Mail interface {
 
 // Gate decides whether an attempt is made: each SMTP transaction is opened by it.
 type Gate interface {
-	Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error)
+	Open(ctx context.Context, req delivery.OpenRequest) (delivery.Opening, error)
 	Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error)
 }
 

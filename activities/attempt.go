@@ -74,11 +74,11 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 	}()
 	res.Relay = session.Relay()
 	owner := uuid.NewString()
-	openings, err := a.deps.Gate.Open(ctx, []delivery.OpenRequest{{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay}})
+	o, err := a.deps.Gate.Open(ctx, delivery.OpenRequest{EmailID: in.EmailID, Attempt: in.Attempt, Owner: owner, Relay: res.Relay})
 	if err != nil {
 		return res, false, err
 	}
-	switch o := openings[0]; o.Verdict {
+	switch o.Verdict {
 	case delivery.VerdictClosed:
 		res.State = &o.State
 		return res, false, nil

@@ -89,11 +89,11 @@ func (w *fakes) StoreAttachment(_ context.Context, _ string, a email.Attachment,
 	return a, nil
 }
 
-func (w *fakes) Open(context.Context, []delivery.OpenRequest) ([]delivery.Opening, error) {
+func (w *fakes) Open(context.Context, delivery.OpenRequest) (delivery.Opening, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.opens++
-	return []delivery.Opening{w.opening(w.opens)}, nil
+	return w.opening(w.opens), nil
 }
 
 func (w *fakes) Check(_ context.Context, _ string, o delivery.Obstacle) (delivery.Checked, error) {

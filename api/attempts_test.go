@@ -17,10 +17,10 @@ func TestListAttemptsShowsTranscript(t *testing.T) {
 	path := "/v1.0/emails/" + id + "/attempts"
 	require.JSONEq(t, `{"result":[]}`, b.as("GET", path, "").body)
 	owner, relay := uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test"}
-	os, err := b.store.Mail.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	o, err := b.store.Mail.Open(t.Context(), delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: relay})
 	require.NoError(t, err)
 	_, err = b.store.Mail.Finish(t.Context(), []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
-		Outcomes:   []delivery.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: email.RecipientDeferred}},
+		Outcomes:   []delivery.Outcome{{RecipientID: o.Recipients[0].ID, Status: email.RecipientDeferred}},
 		Transcript: []email.Step{{Command: "MAIL FROM:<shop@acme.test>", Reply: email.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted"}, MS: 7}}}})
 	require.NoError(t, err)
 	var got struct {

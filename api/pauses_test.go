@@ -44,9 +44,9 @@ func TestPauses(t *testing.T) {
 	require.NotEmpty(t, paused.field(t, "created_at"))
 	require.Equal(t, 200, do("PUT", "", `{"scope":"relay","key":"primary"}`).status)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
-	os, err := b.store.Mail.Open(t.Context(), []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}}})
+	o, err := b.store.Mail.Open(t.Context(), delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}})
 	require.NoError(t, err)
-	require.Equal(t, delivery.VerdictClosed, os[0].Verdict)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict)
 	var list struct {
 		Result  []struct{ Scope, Key string }
 		Waiting int

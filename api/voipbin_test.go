@@ -77,13 +77,13 @@ func TestVoIPBINClient(t *testing.T) {
 func (b *bench) becomes(id string, status email.RecipientStatus) {
 	b.t.Helper()
 	ctx, owner, relay := b.t.Context(), uuid.NewString(), email.Relay{Name: "primary", Host: "mx.test", Accepts: email.AcceptsRelay}
-	os, err := b.store.Mail.Open(ctx, []delivery.OpenRequest{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay}})
+	o, err := b.store.Mail.Open(ctx, delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: owner, Relay: relay})
 	require.NoError(b.t, err)
 	if status == email.RecipientSending {
 		return
 	}
 	_, err = b.store.Mail.Finish(ctx, []delivery.Ending{{EmailID: id, Attempt: 1, Owner: owner, Relay: relay,
-		Outcomes: []delivery.Outcome{{RecipientID: os[0].Recipients[0].ID, Status: status, Reply: email.Reply{Code: 250, Text: "so it is"}}}}})
+		Outcomes: []delivery.Outcome{{RecipientID: o.Recipients[0].ID, Status: status, Reply: email.Reply{Code: 250, Text: "so it is"}}}}})
 	require.NoError(b.t, err)
 	_, err = b.store.Mail.Record(ctx, delivery.RecordStatusInput{EmailID: id, Attempt: 1, Relay: relay})
 	require.NoError(b.t, err)

@@ -67,12 +67,12 @@ func (s *bench) live(b *testing.B) {
 	e, _, err := s.Mail.Accept(s.Ctx, s.Customer, dbsetup.Message("bob@x.test"), uuid.NewString(), email.Idempotency{})
 	require.NoError(b, err)
 	owner := uuid.NewString()
-	os, err := s.Mail.Open(s.Ctx, []delivery.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay}})
+	o, err := s.Mail.Open(s.Ctx, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
 	require.NoError(b, err)
-	require.Equal(b, delivery.VerdictOpened, os[0].Verdict)
-	out := dbsetup.Delivered(os[0].Recipients[0])
-	out.RecipientID = os[0].Recipients[0].ID
-	ours, err := s.Mail.MarkSent(s.Ctx, []delivery.Mark{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, IfSilent: dbsetup.Ambiguous(os[0]), MessageSHA256: "abc", MessageBytes: 3}})
+	require.Equal(b, delivery.VerdictOpened, o.Verdict)
+	out := dbsetup.Delivered(o.Recipients[0])
+	out.RecipientID = o.Recipients[0].ID
+	ours, err := s.Mail.MarkSent(s.Ctx, []delivery.Mark{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, IfSilent: dbsetup.Ambiguous(o), MessageSHA256: "abc", MessageBytes: 3}})
 	require.NoError(b, err)
 	require.True(b, ours[0])
 	_, err = s.Mail.Finish(s.Ctx, []delivery.Ending{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay, Outcomes: []delivery.Outcome{out}}})

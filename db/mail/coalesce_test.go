@@ -169,11 +169,11 @@ func TestManyLivesAtOnce(t *testing.T) {
 				return
 			}
 			owner := uuid.NewString()
-			os, err := b.Mail.Open(b.Ctx, []delivery.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay}})
+			o, err := b.Mail.Open(b.Ctx, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
 			if err == nil {
-				out := dbsetup.Delivered(os[0].Recipients[0])
-				out.RecipientID = os[0].Recipients[0].ID
-				if err = b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(os[0])...); err == nil {
+				out := dbsetup.Delivered(o.Recipients[0])
+				out.RecipientID = o.Recipients[0].ID
+				if err = b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(o)...); err == nil {
 					err = b.Finish(e.ID, 1, owner, out)
 				}
 			}

@@ -44,3 +44,15 @@ func (s *Store) AcceptMany(ctx context.Context, owner string, customers []string
 	}
 	return s.acceptMany(ctx, as)
 }
+
+// OpenEach opens attempts, each in a transaction of its own.
+func (s *Store) OpenEach(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
+	out := make([]delivery.Opening, len(reqs))
+	for i, req := range reqs {
+		var err error
+		if out[i], err = s.Open(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

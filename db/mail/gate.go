@@ -20,28 +20,20 @@ const groupWithin = 5 * time.Second
 // shorter: an operator may have raised the rate.
 const throttleLook = 15 * time.Minute
 
-// Open is the gate: the only way to SMTP. It locks each e-mail and checks that a recipient is due
+// Open is the gate: the only way to SMTP. It locks the e-mail and checks that a recipient is due
 // and that no hold, pause or rate forbids an attempt. Then it marks the recipients as sending and
 // opens the attempt in the journal. Asking again for an attempt that exists never opens a second
 // one.
 //
 // An Opening's Verdict and State say why no attempt was opened; that is no error. An e-mail that
 // does not exist is a CodeNotFound.
-func (s *Store) Open(ctx context.Context, reqs []delivery.OpenRequest) ([]delivery.Opening, error) {
-	out := make([]delivery.Opening, len(reqs))
-	for i, req := range reqs {
-		o, solo, err := s.opens.Do(ctx, req)
-		if !solo && (err != nil || o.Verdict == "") {
-			var os []delivery.Opening
-			os, err = s.openMany(ctx, []delivery.OpenRequest{req})
-			o = os[0]
-		}
-		if err != nil {
-			return nil, err
-		}
-		out[i] = o
+func (s *Store) Open(ctx context.Context, req delivery.OpenRequest) (delivery.Opening, error) {
+	o, solo, err := s.opens.Do(ctx, req)
+	if solo || err == nil && o.Verdict != "" {
+		return o, err
 	}
-	return out, nil
+	os, err := s.openMany(ctx, []delivery.OpenRequest{req})
+	return os[0], err
 }
 
 // openMany opens attempts in one transaction. A single one waits for a lock on its e-mail. Of

@@ -1,7 +1,6 @@
 package mail_test
 
 import (
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -70,7 +69,7 @@ func TestTheJournalTakesManyAtOnce(t *testing.T) {
 		e := b.Accept(dbsetup.Message("bob@x.test"))
 		reqs = append(reqs, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: dbsetup.Relay})
 	}
-	openings, err := b.Mail.Open(b.Ctx, reqs)
+	openings, err := b.Mail.OpenEach(b.Ctx, reqs)
 	require.NoError(t, err)
 	b.Open(reqs[1].EmailID, 1) // another process takes it over
 	var marks []delivery.Mark
@@ -288,7 +287,7 @@ func TestTheGateIsClosed(t *testing.T) {
 		require.Equal(t, email.DetailExpired, o.State.Detail)
 	})
 	t.Run("for an e-mail that is not there", func(t *testing.T) {
-		_, err := b.Mail.Open(b.Ctx, []delivery.OpenRequest{{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString()}})
+		_, err := b.Mail.Open(b.Ctx, delivery.OpenRequest{EmailID: uuid.NewString(), Attempt: 1, Owner: uuid.NewString()})
 		require.Equal(t, email.CodeNotFound, email.FailureCode(err))
 	})
 }
@@ -305,11 +304,11 @@ func TestOnlyOneOfManyWritesTheDot(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			owner := uuid.NewString()
-			os, err := b.Mail.Open(b.Ctx, []delivery.OpenRequest{{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay}})
-			if err != nil || os[0].Verdict != delivery.VerdictOpened {
+			o, err := b.Mail.Open(b.Ctx, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: owner, Relay: dbsetup.Relay})
+			if err != nil || o.Verdict != delivery.VerdictOpened {
 				return
 			}
-			if b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(os[0])...) == nil {
+			if b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(o)...) == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				marks++
@@ -319,22 +318,6 @@ func TestOnlyOneOfManyWritesTheDot(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, 1, marks)
 	require.Equal(t, 1, b.Count("SELECT count(*) FROM delivery_attempts"))
-}
-
-func TestOpenTakesSlices(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	var reqs []delivery.OpenRequest
-	for range 5 {
-		e := b.Accept(dbsetup.Message("bob@x.test"))
-		reqs = append(reqs, delivery.OpenRequest{EmailID: e.ID, Attempt: 1, Owner: uuid.NewString(), Relay: dbsetup.Relay})
-	}
-	slices.Reverse(reqs)
-	os, err := b.Mail.Open(b.Ctx, reqs)
-	require.NoError(t, err)
-	for _, o := range os {
-		require.Equal(t, delivery.VerdictOpened, o.Verdict)
-	}
 }
 
 func TestCancelWhileSendingIsRemembered(t *testing.T) {

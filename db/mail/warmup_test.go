@@ -204,7 +204,7 @@ func TestAWarmUpUnderConcurrency(t *testing.T) {
 			for i, id := range ids {
 				reqs[i] = delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: dbsetup.Relay}
 			}
-			if _, err := b.Mail.Open(b.Ctx, reqs); err != nil {
+			if _, err := b.Mail.OpenEach(b.Ctx, reqs); err != nil {
 				t.Error(err)
 			}
 		})

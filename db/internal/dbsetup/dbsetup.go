@@ -147,9 +147,9 @@ var Relay = email.Relay{Name: "primary", Host: "mx.test", Accepts: email.Accepts
 func (b *Bench) Open(id string, attempt int) (string, delivery.Opening) {
 	b.T.Helper()
 	owner := uuid.NewString()
-	os, err := b.Mail.Open(b.Ctx, []delivery.OpenRequest{{EmailID: id, Attempt: attempt, Owner: owner, Relay: Relay}})
+	o, err := b.Mail.Open(b.Ctx, delivery.OpenRequest{EmailID: id, Attempt: attempt, Owner: owner, Relay: Relay})
 	require.NoError(b.T, err)
-	return owner, os[0]
+	return owner, o
 }
 
 // Mark marks the attempt before its final dot.
