@@ -31,6 +31,7 @@ func aWorkerIsStoppedLate(t *testing.T, g *ground) {
 	d.eventually("all mails are handed over", func() bool { return d.running(c, email.StatusSending) == 20 })
 	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM))
 	d.eventually("the worker drains", func() bool { return strings.Contains(worker.output(), "worker.draining") })
+	require.NoError(t, worker.cmd.Process.Signal(syscall.SIGTERM), "a supervisor and its process group may both send it")
 	peer.release()
 	require.NoError(t, worker.cmd.Wait(), worker.output())
 	require.NotContains(t, worker.output(), "were still open")

@@ -21,10 +21,10 @@ import (
 var version = "dev"
 
 func main() {
-	// A second signal ends the process at once: after the first, signals have their default
-	// effect.
+	// After the first signal, SIGINT ends the process at once. Another SIGTERM does nothing: a
+	// supervisor that passes it on, and a process group that gets it too, send two.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	err := root().ExecuteContext(ctx)
 	stop()
 	if code, ok := errors.AsType[sendcli.ExitCode](err); ok {
