@@ -32,7 +32,7 @@ type connections struct {
 	open     map[*conn]struct{}
 	perKey   map[string]int
 	stopping bool
-	// barred are sites (siteOf) that are refused while no connection is free, and until when. The
+	// barred are sites (siteOf) that are refused while the port is nearly full, and until when. The
 	// next bar removes those that are over once there are pruneAt.
 	barred  map[string]time.Time
 	pruneAt int
@@ -83,12 +83,11 @@ func (s *connections) add(c *conn) (refusal string, crowded bool, evicted *conn)
 		return replyStopping, false, nil
 	case s.perKey[c.key] >= share:
 		return fmt.Sprintf("421 4.7.0 Too many connections from your address, limit %d\r\n", share), false, nil
+	case s.nearlyFull() && s.isBarred(c):
+		return s.tooMany(), false, nil
 	case free <= 0:
-		if !s.isBarred(c) {
-			evicted = s.evict()
-		}
-		if evicted == nil {
-			return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max), false, nil
+		if evicted = s.evict(); evicted == nil {
+			return s.tooMany(), false, nil
 		}
 	}
 	c.progress.begun = s.now()
@@ -97,6 +96,13 @@ func (s *connections) add(c *conn) (refusal string, crowded bool, evicted *conn)
 	s.perKey[c.key]++
 	return "", !before && s.crowded(), evicted
 }
+
+func (s *connections) tooMany() string {
+	return fmt.Sprintf("421 4.3.2 Too many connections, limit %d\r\n", s.max)
+}
+
+// nearlyFull: less than a tenth of the places is free. s.mu is held.
+func (s *connections) nearlyFull() bool { return s.max-len(s.open) < max(1, s.max/10) }
 
 // share is how many connections an address may have: its limit, but no more than half
 // as many as are free, and at least one. So a few addresses cannot take them all: each
@@ -121,9 +127,15 @@ func (s *connections) mailTimeout() time.Duration {
 	return s.mail
 }
 
+// remove no longer counts a connection that has ended. If it stored no message while the port was
+// nearly full, its site is barred: sessions that leave before they are old enough for evict, and
+// come again, would otherwise keep all places.
 func (s *connections) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, counted := s.open[c]; counted && !c.progress.stored && s.nearlyFull() {
+		s.bar(c, s.now())
+	}
 	s.forget(c)
 }
 

@@ -48,7 +48,8 @@ const (
 	// busyRate is the rate, in bytes a second, at which a session does not grow older (held). All
 	// places at this rate take most of what one processor may read (totalRate).
 	busyRate = 64 << 10
-	// barredFor is how long a site that lost a place is refused while the port is full.
+	// barredFor is how long a site is refused while the port is nearly full, after a session
+	// without a stored message lost its place, or ended while the port was nearly full.
 	barredFor = time.Minute
 )
 
@@ -146,8 +147,8 @@ func (s *connections) storedMessage(c *conn) {
 //
 // So a session that keeps up has at least tenure for each message. It loses its place only after all
 // that have held theirs for longer. The site of a session that ended without a stored message is
-// refused for barredFor while the port is full. So a client that loses its place cannot take that of
-// another by connecting again.
+// refused for barredFor while the port is nearly full. So a client that loses its place, or gives it
+// up, cannot take that of another by connecting again.
 //
 // The caller holds s.mu.
 func (s *connections) evict() *conn {

@@ -318,6 +318,27 @@ func TestAClientThatLostItsPlaceIsRefused(t *testing.T) {
 	c.loses(0)
 }
 
+// TestAClientThatLeavesAFullPortIsRefused: sessions that end before they are old, and come again at
+// once, do not keep all places.
+func TestAClientThatLeavesAFullPortIsRefused(t *testing.T) {
+	t.Parallel()
+	c := crowded(t, 20)
+	c.dialFrom("127.0.1.1").expect("220")
+	c.loses(0)
+	leave := func(open int) {
+		require.NoError(t, c.clients[0].Close())
+		c.clients = c.clients[1:]
+		require.Eventually(t, func() bool { return c.server.conns.count() == open }, patience, time.Millisecond)
+	}
+	leave(19)
+	leave(18)
+	leave(17) // from here on fewer than 2 of 20 places would have to be free
+	c.join("127.0.0.3")
+	c.dialFrom("127.0.0.5").expect("220")
+	c.dialFrom("127.0.0.4").expect("421 4.3.2 Too many connections, limit 20")
+	c.dialFrom("127.0.1.2").expect("220")
+}
+
 // TestASessionHasTenSecondsForAMessage: a new client does not have its place before.
 func TestASessionHasTenSecondsForAMessage(t *testing.T) {
 	t.Parallel()
