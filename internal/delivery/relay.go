@@ -58,6 +58,17 @@ func (e *RelayError) Unwrap() error { return e.Err }
 // is in the chain of a RelayError.
 var ErrNoRelay = errors.New("no relay takes this mail: see streams= and domains= in POSTRIDER_SMTP_URLS")
 
+// RelayWait is what e-mails have in common that wait for a relay.
+type RelayWait struct {
+	Stream       email.Stream
+	SenderDomain string
+	// Relay is the one that they wait for. It is empty with NoRelay, and after the relays were
+	// changed until the next try.
+	Relay string
+	// NoRelay: no relay was configured for them when they were tried last.
+	NoRelay bool
+}
+
 // RelayBackoff is how long a relay is left alone after so many failures in a row: 10,
 // 20, 40, 80, 160 s, then 5 min each time.
 func RelayBackoff(failures int) time.Duration {

@@ -28,6 +28,11 @@ type Board interface {
 	ForgetRelay(ctx context.Context, name, address string, after time.Duration) error
 	// RelayStates lists the relays that fail.
 	RelayStates(ctx context.Context) ([]delivery.RelayState, error)
+	// RelayWaits lists what the e-mails that wait for a relay say.
+	RelayWaits(ctx context.Context) ([]delivery.RelayWait, error)
+	// ChangeRelayWait replaces what such e-mails say, and wakes their runs. It returns how many it
+	// changed.
+	ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to delivery.Obstacle) (int, error)
 }
 
 // forgetAfter is how long the state of a failing relay is kept that has one of our names and

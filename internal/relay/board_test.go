@@ -22,6 +22,16 @@ type board struct {
 	// holder is who probes.
 	holder    string
 	forgotten []string
+	waits     []delivery.RelayWait
+	// changed is what waits were changed to.
+	changed map[delivery.RelayWait]delivery.Obstacle
+}
+
+func (b *board) RelayWaits(context.Context) ([]delivery.RelayWait, error) { return b.waits, nil }
+
+func (b *board) ChangeRelayWait(_ context.Context, from delivery.RelayWait, to delivery.Obstacle) (int, error) {
+	b.changed[from] = to
+	return 1, nil
 }
 
 func (b *board) RelayFailed(_ context.Context, st delivery.RelayState, _ string) (delivery.RelayState, error) {

@@ -57,10 +57,10 @@ func (p *pool) probeWithMail(ctx context.Context, s *Session, m delivery.MailCom
 	return e
 }
 
-// Run takes over what other processes meet, and probes relays, until ctx ends: at once,
-// then every ProbeEvery those that have not answered since. A probe connects, greets,
-// encrypts, authenticates and says goodbye. A relay that fails is probed when its
-// backoff is over, so that it is back before there is mail.
+// Run shares what this process and the others meet, applies this process's relays to waiting mail
+// (applyChanges), and probes relays until ctx ends: at once, then every ProbeEvery those that have
+// not answered since. A probe connects, greets, encrypts, authenticates and says goodbye. A relay
+// that fails is probed when its backoff is over, so that it is back before there is mail.
 func (rs *Relays) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -72,6 +72,7 @@ func (rs *Relays) Run(ctx context.Context) {
 				}
 			})
 		})
+		wg.Go(func() { rs.applyChanges(ctx) })
 	}
 	if rs.opts.ProbeEvery <= 0 {
 		return

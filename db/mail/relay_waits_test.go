@@ -1,0 +1,101 @@
+package mail_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/db/internal/dbsetup"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
+)
+
+// TestMailOfARemovedRelaySaysNoRelay: it names the removed relay no more, and its run is woken once.
+func TestMailOfARemovedRelaySaysNoRelay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, refused, other := b.Accept(dbsetup.Message("a@x.test")), b.Accept(dbsetup.Message("b@x.test")), b.Accept(dbsetup.Message("c@x.test"))
+	waitFor := func(id, relay string) {
+		_, err := b.Mail.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, Relay: relay})
+		require.NoError(t, err)
+	}
+	waitFor(e.ID, "primary")
+	waitFor(other.ID, "another")
+	b.refuse(refused.ID, 1, relayFault) // by primary
+	waits, err := b.Mail.RelayWaits(t.Context())
+	require.NoError(t, err)
+	from := delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}
+	kept := from
+	kept.Relay = "another"
+	require.Equal(t, []delivery.RelayWait{kept, from}, waits)
+
+	none := delivery.Obstacle{RelayDown: true, NoRelay: true}
+	n, err := b.Mail.ChangeRelayWait(t.Context(), from, none)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	for _, id := range []string{e.ID, refused.ID} {
+		got := b.Get(id)
+		require.Equal(t, email.DetailNoRelay, got.Detail)
+		require.Empty(t, got.RelayFault.Relay)
+		require.Contains(t, got.RelayFault.Reply.Text, "no relay takes")
+	}
+	require.Equal(t, "another", b.Get(other.ID).RelayFault.Relay)
+	var woken []string
+	for _, w := range b.sweptWakes() {
+		woken = append(woken, w.EmailID)
+	}
+	require.ElementsMatch(t, []string{e.ID, refused.ID}, woken)
+
+	n, err = b.Mail.ChangeRelayWait(t.Context(), from, none)
+	require.NoError(t, err)
+	require.Zero(t, n, "another process has done it")
+	require.Equal(t, 2, b.Count("SELECT count(*) FROM wakes"))
+}
+
+// TestMailOfAChangedRelayIsDueAtOnce: the backoff at the old relay says nothing of the new one. A
+// recipient that its own server deferred keeps its time.
+func TestMailOfAChangedRelayIsDueAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, greylisted := b.Accept(dbsetup.Message("a@x.test")), b.Accept(dbsetup.Message("b@x.test"))
+	b.refuse(e.ID, 1, relayFault)
+	b.Attempt(greylisted.ID, 1, dbsetup.Deferred)
+	waits := b.Get(greylisted.ID).NextAttemptAt
+	due := func() int { return b.Count("SELECT count(*) FROM emails WHERE next_action_at <= now()") }
+	require.Zero(t, due())
+	_, err := b.Mail.Check(t.Context(), greylisted.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+
+	from := delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}
+	n, err := b.Mail.ChangeRelayWait(t.Context(), from, delivery.Obstacle{RelayDown: true})
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, 1, due())
+	require.Equal(t, waits, b.Get(greylisted.ID).NextAttemptAt)
+	fault := b.Get(e.ID).RelayFault
+	require.Empty(t, fault.Relay)
+	require.Equal(t, "the operator changed the relays; this e-mail follows within 5 minutes", fault.Reply.Text)
+	require.Len(t, b.sweptWakes(), 2)
+	_, o := b.Open(e.ID, 2)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
+}
+
+// TestABatchOfARemovedRelaySaysNoRelay: its run is woken by one order.
+func TestABatchOfARemovedRelaySaysNoRelay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(3, nil))
+	owner, opened, _ := b.openBatch(batch.ID, 10)
+	_, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, relayFault))
+	require.NoError(t, err)
+	waits, err := b.Mail.RelayWaits(t.Context())
+	require.NoError(t, err)
+	require.Len(t, waits, 1)
+	n, err := b.Mail.ChangeRelayWait(t.Context(), waits[0], delivery.Obstacle{RelayDown: true, NoRelay: true})
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	p, err := b.Mail.Batch(t.Context(), b.Customer, batch.ID)
+	require.NoError(t, err)
+	require.Equal(t, map[email.Detail]int{email.DetailNoRelay: 3}, p.Details)
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM wakes"))
+}
