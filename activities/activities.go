@@ -106,7 +106,8 @@ type Session interface {
 type Relays interface {
 	Session(ctx context.Context, route delivery.Route) (Session, error)
 	// Fitting returns the session to send a message with: s, or a session with a relay that
-	// accepts more of the message. It closes s if it returns another session or an error.
+	// accepts more of the message. It closes s if it returns another session or an error. A
+	// *delivery.RelayError may speak of another relay than that of s.
 	Fitting(ctx context.Context, route delivery.Route, s Session, env delivery.Envelope, message []byte) (Session, error)
 	// Fast reports whether the route's relay answered its last transactions quickly.
 	Fast(route delivery.Route) bool

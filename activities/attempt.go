@@ -171,6 +171,8 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 		ex = fitting.Send(sendCtx, env, message, a.marker(ending, message))
 	} else {
 		ex = notTried(o.Recipients, err)
+		ending.Relay = relayOf(err, ending.Relay)
+		res.Relay = ending.Relay
 	}
 	stop()
 	ending.Outcomes, ending.Transcript = ex.Outcomes, ex.Transcript
@@ -187,6 +189,14 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 		res.Unrecorded = maskedOutcomes(ending.Outcomes, addrs)
 	}
 	return res, nil
+}
+
+// relayOf is the relay that err speaks of; otherwise the one given.
+func relayOf(err error, otherwise email.Relay) email.Relay {
+	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
+		return relay.Relay
+	}
+	return otherwise
 }
 
 // notTried is the exchange of an attempt that got no session: each recipient is deferred, and

@@ -210,12 +210,14 @@ func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Me
 		route.For, route.ForBatch = o.EmailID, ""
 		if session, err = c.deps.Relays.Session(ctx, route); err != nil {
 			e.Outcomes = notTried(o.Recipients, err).Outcomes
+			e.Relay = relayOf(err, e.Relay)
 			return
 		}
 	}
 	env := delivery.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}
 	if session, err = c.deps.Relays.Fitting(ctx, c.in.Route, session, env, message); err != nil {
 		e.Outcomes = notTried(o.Recipients, err).Outcomes
+		e.Relay = relayOf(err, e.Relay)
 		return
 	}
 	defer session.Close()

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/internal/delivery"
@@ -15,7 +16,8 @@ import (
 // *delivery.Throttled, or ctx's.
 //
 // Where no relay takes all, and one that might cannot be asked now, Send defers uncounted
-// what the session's relay cannot take; otherwise that fails for good.
+// what the session's relay cannot take; otherwise that fails for good. Where no relay takes any
+// of it, and one that might is down, the error is of that one, and says when to ask again.
 func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session, env delivery.Envelope, message []byte) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) < 2 {
@@ -29,6 +31,7 @@ func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session,
 	first := s.pool
 	s.Close() // who holds one relay's connection does not wait for another's
 	later := time.Duration(0)
+	var down *delivery.RelayError
 	for _, p := range pools {
 		if p == first {
 			continue
@@ -44,6 +47,9 @@ func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session,
 			if wait := retryAfter(err, p.opts.Now()); later == 0 || wait < later {
 				later = wait
 			}
+			if e, ok := errors.AsType[*delivery.RelayError](err); ok && down == nil {
+				down = e
+			}
 			continue
 		}
 		f := other.fits(env, message)
@@ -55,6 +61,11 @@ func (rs *Relays) Fitting(ctx context.Context, route delivery.Route, s *Session,
 			best, most = p, f
 		}
 		other.Close()
+	}
+	if most == smtp.FitsNobody && down != nil {
+		e := *down
+		e.RetryAfter, e.Err = later, fmt.Errorf("%w; relay %s does not take this message", down.Err, first.relay.Name)
+		return nil, &e
 	}
 	s, err := best.session(ctx, route, patient)
 	if err != nil {

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,21 +42,21 @@ func TestAMessageGoesToTheFirstRelayThatCanTakeIt(t *testing.T) {
 		relay                string
 		statuses             []email.RecipientStatus
 	}{
-		"the first takes it":              {[]string{"SMTPUTF8"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r1", []email.RecipientStatus{done}},
-		"an address that is not ASCII":    {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r2", []email.RecipientStatus{done}},
-		"one of two addresses is not":     {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, done}},
-		"a header that is not ASCII":      {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii}, nonASCII, "r2", []email.RecipientStatus{done}},
-		"a message that is too large":     {[]string{"SIZE 50"}, []string{"SIZE 1000"}, nil, []string{ascii}, rendered, "r2", []email.RecipientStatus{done}},
-		"eight bits":                      {[]string{"SIZE"}, []string{"8BITMIME"}, nil, []string{ascii}, eight, "r2", []email.RecipientStatus{done}},
-		"eight bits that nobody offers":   {[]string{"SIZE"}, []string{"SIZE"}, nil, []string{ascii}, eight, "r1", []email.RecipientStatus{done}},
-		"the third takes it":              {[]string{"SIZE 50"}, []string{"SIZE 60"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
-		"the first is down":               {[]string{"down"}, []string{"SIZE 50"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
-		"nobody takes it":                 {[]string{"SIZE 50"}, []string{"SIZE 60"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
-		"each takes some":                 {[]string{"SIZE 50"}, []string{"SIZE"}, []string{"SMTPUTF8", "SIZE 50"}, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, ended}},
-		"the one that may is down":        {[]string{"SIZE 50"}, []string{"down"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{late}},
-		"the one that may is down, some":  {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii, utf8}, rendered, "r1", []email.RecipientStatus{done, late}},
-		"there is one relay":              {[]string{"SIZE 50"}, nil, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
-		"what is down would take no more": {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{done}},
+		"the first takes it":               {[]string{"SMTPUTF8"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r1", []email.RecipientStatus{done}},
+		"an address that is not ASCII":     {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{utf8}, rendered, "r2", []email.RecipientStatus{done}},
+		"one of two addresses is not":      {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, done}},
+		"a header that is not ASCII":       {[]string{"SIZE"}, []string{"SMTPUTF8"}, nil, []string{ascii}, nonASCII, "r2", []email.RecipientStatus{done}},
+		"a message that is too large":      {[]string{"SIZE 50"}, []string{"SIZE 1000"}, nil, []string{ascii}, rendered, "r2", []email.RecipientStatus{done}},
+		"eight bits":                       {[]string{"SIZE"}, []string{"8BITMIME"}, nil, []string{ascii}, eight, "r2", []email.RecipientStatus{done}},
+		"eight bits that nobody offers":    {[]string{"SIZE"}, []string{"SIZE"}, nil, []string{ascii}, eight, "r1", []email.RecipientStatus{done}},
+		"the third takes it":               {[]string{"SIZE 50"}, []string{"SIZE 60"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
+		"the first is down":                {[]string{"down"}, []string{"SIZE 50"}, []string{"SIZE"}, []string{ascii}, rendered, "r3", []email.RecipientStatus{done}},
+		"nobody takes it":                  {[]string{"SIZE 50"}, []string{"SIZE 60"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
+		"each takes some":                  {[]string{"SIZE 50"}, []string{"SIZE"}, []string{"SMTPUTF8", "SIZE 50"}, []string{ascii, utf8}, rendered, "r2", []email.RecipientStatus{done, ended}},
+		"the one that may is down, 8 bits": {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii}, eight, "r1", []email.RecipientStatus{late}},
+		"the one that may is down, some":   {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii, utf8}, rendered, "r1", []email.RecipientStatus{done, late}},
+		"there is one relay":               {[]string{"SIZE 50"}, nil, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{ended}},
+		"what is down would take no more":  {[]string{"SIZE"}, []string{"down"}, nil, []string{ascii}, rendered, "r1", []email.RecipientStatus{done}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +86,85 @@ func TestAMessageGoesToTheFirstRelayThatCanTakeIt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A message that no working relay takes goes to none of them, and waits for the one that is down.
+func TestAMessageWaitsForTheRelayThatMayTakeIt(t *testing.T) {
+	t.Parallel()
+	small := (&smtptest.Peer{Extensions: []string{"SIZE 50"}}).Start(t)
+	refuses := (&smtptest.Peer{Answer: answers(map[string]string{".": "552 5.3.4 too big"})}).Start(t)
+	var works atomic.Bool
+	large := (&smtptest.Peer{Answer: func(string) string {
+		if works.Load() {
+			return ""
+		}
+		return smtptest.Drop
+	}}).Start(t)
+	now := newClock()
+	rs := relays(t, relay.Options{Now: now.now}, url(small, "name=small"), url(refuses, "name=refuses"), url(large, "name=large"))
+	ex, name := sendFitting(t, rs, delivery.Route{}, envelope("a@y.test"), rendered)
+	require.Equal(t, "refuses", name)
+	require.True(t, ex.Outcomes[0].RelayFault && ex.Outcomes[0].Uncounted, "%+v", ex)
+	for _, avoid := range []string{"", "small", "refuses", "large"} {
+		s, err := rs.Session(t.Context(), delivery.Route{Avoid: avoid})
+		require.NoError(t, err)
+		_, err = rs.Fitting(t.Context(), delivery.Route{Avoid: avoid}, s, envelope("a@y.test"), []byte(rendered))
+		var down *delivery.RelayError
+		require.ErrorAs(t, err, &down)
+		require.Equal(t, "large", down.Relay.Name)
+		require.GreaterOrEqual(t, down.RetryAfter, time.Second)
+	}
+	works.Store(true)
+	now.move(delivery.RelayBackoffMost)
+	ex, name = sendFitting(t, rs, delivery.Route{Avoid: "large"}, envelope("a@y.test"), rendered)
+	require.Equal(t, "large", name)
+	require.Equal(t, email.RecipientDelivered, ex.Outcomes[0].Status)
+	require.Empty(t, small.Messages())
+	require.Empty(t, refuses.Messages())
+}
+
+// All relays refuse the message, one after the other. Then it fails, although each may have been
+// the last to be tried.
+func TestAMessageThatAllRelaysRefuseFails(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"MAIL", "RCPT", "DATA", "."} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			var urls []string
+			for _, name := range []string{"a", "b", "c"} {
+				p := (&smtptest.Peer{Answer: answers(map[string]string{verb: "552 5.3.4 too big"})}).Start(t)
+				urls = append(urls, url(p, "name="+name))
+			}
+			rs := relays(t, relay.Options{}, urls...)
+			var asked []string
+			route := delivery.Route{}
+			for range 3 {
+				ex, name := sendFitting(t, rs, route, envelope("a@y.test"), rendered)
+				require.True(t, ex.Outcomes[0].RelayFault && ex.Outcomes[0].Uncounted, "%+v", ex)
+				route.Avoid = name
+				asked = append(asked, name)
+			}
+			require.ElementsMatch(t, []string{"a", "b", "c"}, asked)
+			ex, _ := sendFitting(t, rs, route, envelope("a@y.test"), rendered)
+			require.Equal(t, email.RecipientFailed, ex.Outcomes[0].Status, "%+v", ex)
+			require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
+		})
+	}
+}
+
+// A relay that accepts other recipients of the same message takes its size: the refusal is one
+// recipient's.
+func TestARecipientThatIsRefusedForTheSizeAlone(t *testing.T) {
+	t.Parallel()
+	first := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<small@y.test>": "552 5.3.4 too big"})}).Start(t)
+	second := (&smtptest.Peer{}).Start(t)
+	rs := relays(t, relay.Options{}, url(first, "name=first"), url(second, "name=second"))
+	for range 2 { // nothing was learned of the relay
+		ex, name := sendFitting(t, rs, delivery.Route{}, envelope("small@y.test", "a@y.test"), rendered)
+		require.Equal(t, "first", name)
+		require.Equal(t, email.DetailTooLarge, ex.Outcomes[0].Reason)
+		require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
 	}
 }
 

@@ -46,7 +46,7 @@ func (s *Session) Send(ctx context.Context, env delivery.Envelope, message []byt
 	untried := s.alternative && !s.lastResort
 	h := &history{pool: s.pool, env: env, mail: delivery.MailCommand{From: env.From, Bytes: int64(len(message))}}
 	res := s.conn.Send(ctx, smtp.Transaction{
-		Envelope: env, Message: message, Mark: mark, History: h, Reused: s.reused, OneByOne: s.pool.breaksPipelining(),
+		Envelope: env, Message: message, Mark: mark, History: h, Reused: s.reused, OneByOne: s.pool.breaksPipelining(), Refuses: s.pool.currentLimits(),
 		Others: smtp.OtherRelays{Exist: s.alternative, MayTakeIt: untried, AfterFault: untried && s.avoids == "", AskAgainIn: s.elsewhere},
 	})
 	s.reused, s.elsewhere = false, res.AskOthersIn

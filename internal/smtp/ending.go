@@ -20,7 +20,7 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 		return
 	}
 	o, who := classify(at, x.server.Accepts, rep)
-	x.noteTooLarge(&o)
+	x.noteCannotTake(&o)
 	x.out.Final = rep
 	switch {
 	case who == OfRelay:

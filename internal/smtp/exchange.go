@@ -19,6 +19,7 @@ type exchange struct {
 	message []byte
 	history History
 	others  OtherRelays
+	refuses Limits
 	// reused: nothing was said on the connection since it was idle.
 	reused bool
 
@@ -37,6 +38,8 @@ type exchange struct {
 	// accepted are the indexes of the recipients that get the message.
 	accepted []int
 	decided  []bool
+	// saidUTF8: MAIL has the parameter SMTPUTF8.
+	saidUTF8 bool
 	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
 	refusedMail, perhapsMail bool
 	// suspects are the indexes of recipients whose refusals may be meant for us.
@@ -70,7 +73,7 @@ type exchange struct {
 // hard and nothing was sent. After it, ctx is ignored: the answer is waited for.
 func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	x := &exchange{
-		Session: s, ctx: ctx, env: t.Envelope, message: t.Message, history: t.History, others: t.Others, reused: t.Reused,
+		Session: s, ctx: ctx, env: t.Envelope, message: t.Message, history: t.History, others: t.Others, refuses: t.Refuses, reused: t.Reused,
 		decided: make([]bool, len(t.Envelope.Recipients)),
 	}
 	if x.history == nil {
@@ -244,6 +247,7 @@ func (x *exchange) rcpt() bool {
 	if len(x.accepted) > 0 {
 		return true
 	}
+	x.settleCannotTake()
 	if x.out.Final.Code == 0 {
 		x.out.Final = x.out.Outcomes[len(x.out.Outcomes)-1].Reply
 	}
@@ -313,7 +317,7 @@ func (x *exchange) writeMessage(message []byte) bool {
 		return false
 	}
 	o, who := classify(StageFinal, x.server.Accepts, st.Reply)
-	x.noteTooLarge(&o)
+	x.noteCannotTake(&o)
 	x.out.Final = st.Reply
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, st.Reply, &o)
@@ -363,7 +367,7 @@ func (x *exchange) sendFinalDot() {
 		return
 	}
 	o, who := classify(StageFinal, x.server.Accepts, rep)
-	x.noteTooLarge(&o)
+	x.noteCannotTake(&o)
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, rep, &o)
 	}

@@ -26,8 +26,18 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		x.decideRest(x.cannotTake(email.DetailTooLarge, "the message has %d bytes, the relay takes %d", len(message), limit))
 		return "", false
 	}
-	offersUTF8 := x.uses("SMTPUTF8")
+	// The server is not asked again for what it has refused of late, while another may take it.
+	wait := x.others.AskAgainIn > 0
+	if limit := x.refuses.Bytes; wait && limit > 0 && int64(len(message)) >= limit {
+		x.decideRest(x.cannotTake(email.DetailTooLarge, "the message has %d bytes, and the relay has refused one of %d", len(message), limit))
+		return "", false
+	}
+	offersUTF8 := x.uses("SMTPUTF8") && !(wait && x.refuses.UTF8)
 	utf8 := needsUTF8(x.env.From, message)
+	if _, offered := x.extension("8BITMIME"); wait && !offered && !offersUTF8 && !plaintext.ASCII(message) {
+		x.decideRest(x.cannotTake(email.DetailUnsendable, "the message has 8-bit text, and the relay does not take 8BITMIME"))
+		return "", false
+	}
 	if utf8 && !offersUTF8 {
 		x.decideRest(x.cannotTake(email.DetailUnsendable, "the return-path or a header field is not ASCII, and the relay does not take SMTPUTF8"))
 		return "", false
@@ -47,6 +57,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 		}
 		left = true
 	}
+	x.saidUTF8 = utf8
 	return x.mailParameters(message, utf8), left
 }
 
@@ -169,15 +180,39 @@ func unsendable(reason email.Detail, format string, args ...any) delivery.Outcom
 	return delivery.Outcome{Status: email.RecipientFailed, Reason: reason, Reply: email.Reply{Text: fmt.Sprintf(format, args...)}}
 }
 
-// noteTooLarge is called where the relay refuses a message for its size that EHLO did not
-// speak of. If another relay may take it, the recipients wait for that one.
-func (x *exchange) noteTooLarge(o *delivery.Outcome) {
-	if o.Status != email.RecipientFailed || o.Reason != email.DetailTooLarge {
+// noteCannotTake is called where the relay refuses a message for its size that EHLO did not
+// speak of, or its UTF-8 although EHLO offered SMTPUTF8. If another relay may take it, the
+// recipients wait for that one.
+func (x *exchange) noteCannotTake(o *delivery.Outcome) {
+	switch {
+	case o.Status == email.RecipientFailed && o.Reason == email.DetailTooLarge:
+		x.out.Refuses.Bytes = int64(len(x.message))
+	case x.saidUTF8 && refusesUTF8(o.Reply):
+		x.out.Refuses.UTF8 = true
+	default:
 		return
 	}
-	x.out.Refuses.Bytes = int64(len(x.message))
-	if x.others.MayTakeIt {
-		o.Status, o.Reason, o.Uncounted, o.RetryAfter = email.RecipientDeferred, "", true, nextTransaction
-		o.RelayFault = true
+	if x.others.MayTakeIt || x.others.AskAgainIn > 0 {
+		*o = delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true,
+			RetryAfter: max(nextTransaction, x.others.AskAgainIn), RecipientID: o.RecipientID, Reply: o.Reply}
 	}
+}
+
+// settleCannotTake is called where the relay has accepted no recipient. A refusal of one for
+// the message's size or UTF-8 is then the relay's, and not that recipient's.
+func (x *exchange) settleCannotTake() {
+	for i := range x.out.Outcomes {
+		if o := x.out.Outcomes[i]; x.decided[i] && o.Enhanced != "5.2.3" { // that is one mailbox's limit
+			if x.noteCannotTake(&o); o.RelayFault && !x.out.Outcomes[i].RelayFault {
+				delete(x.suspects, i)
+				x.decide(i, o)
+			}
+		}
+	}
+}
+
+// refusesUTF8: a permanent refusal because of UTF-8 in an address or a header field. The relay,
+// or a system behind it, does not take it (RFC 3463 section 3.7, RFC 6531).
+func refusesUTF8(r email.Reply) bool {
+	return in(r.Enhanced, "5.6.1", "5.6.2", "5.6.3", "5.6.7", "5.6.8", "5.6.9")
 }

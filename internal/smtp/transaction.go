@@ -20,6 +20,9 @@ type Transaction struct {
 	History History
 	// Others says what other relays may take the mail.
 	Others OtherRelays
+	// Refuses is what the server has refused of late although EHLO did not say so. It is not
+	// tried where Others has a relay to wait for.
+	Refuses Limits
 	// OneByOne: the server has shown that it does not hold PIPELINING, so no command is sent
 	// before the reply to the one before is read.
 	OneByOne bool
