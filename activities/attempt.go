@@ -162,7 +162,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 		return res, owned(a.deps.Journal.Finish(ctx, []delivery.Ending{ending}))
 	}
 
-	env := delivery.Envelope{ID: in.EmailID, From: o.From, Recipients: o.Recipients}
+	env := o.Envelope(in.EmailID)
 	fitting, err := a.deps.Relays.Fitting(sendCtx, in.Route, session, env, message)
 	closing = fitting
 	var ex delivery.Exchange

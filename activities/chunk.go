@@ -214,7 +214,7 @@ func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Me
 			return
 		}
 	}
-	env := delivery.Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients}
+	env := o.Envelope(o.EmailID)
 	if session, err = c.deps.Relays.Fitting(ctx, c.in.Route, session, env, message); err != nil {
 		e.Outcomes = notTried(o.Recipients, err).Outcomes
 		e.Relay = relayOf(err, e.Relay)

@@ -229,7 +229,26 @@ func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
 			o.Recipients = append(o.Recipients, delivery.EnvelopeRecipient{ID: r.ID, Address: r.Address})
 		}
 	}
+	o.Bounced = bouncedBy(m.recipients)
 	return o
+}
+
+// bouncedBy lists the replies by which recipients have bounced that give no reason of the
+// mailbox: the guard asks for these.
+func bouncedBy(recipients []*recipientRow) []delivery.BounceReply {
+	var out []delivery.BounceReply
+	known := map[delivery.BounceReply]bool{}
+	for _, r := range recipients {
+		if r.Status != email.RecipientBounced || r.SMTPCode == 0 || r.Reason != email.DetailBlock && r.Reason != email.DetailOther {
+			continue
+		}
+		by := delivery.NewBounceReply(r.Address, email.Reply{Code: r.SMTPCode, Enhanced: r.Enhanced, Text: r.SMTPText})
+		if !known[by] {
+			known[by] = true
+			out = append(out, by)
+		}
+	}
+	return out
 }
 
 // finish ends an attempt in the journal, in the name of an owner.

@@ -173,9 +173,13 @@ func (c *unitOfWork) projectAttempt(m *lockedEmail, row attemptRow) {
 
 // giveBack undoes what opening an attempt made of a recipient, because the relay was at
 // fault. There is no event. The e-mail waits for the relay; the wait grows with the
-// attempts that ended so, for a relay that takes other mail meanwhile.
+// attempts that ended so, for a relay that takes other mail meanwhile. The relay's reply to this
+// recipient's RCPT is kept.
 func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
 	c.unopen(m, r)
+	if o.AtRcpt {
+		r.setReply(o.Reply)
+	}
 	m.relayDown(delivery.Obstacle{RelayDown: true, Relay: relay.Name})
 	m.fault = o.Reply
 	c.waitUntouched(m, r, faultWait(o, m.faults(r)))
@@ -186,7 +190,7 @@ func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcom
 // where no server has said anything of it yet.
 func (c *unitOfWork) passOver(m *lockedEmail, r *recipientRow, o delivery.Outcome) {
 	c.unopen(m, r)
-	if r.Attempts == 0 {
+	if r.Attempts == 0 && (o.Code != 0 || r.SMTPCode == 0) {
 		r.setReply(o.Reply)
 	}
 	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64()))

@@ -161,3 +161,63 @@ func TestARelaysFaultAfterManyTransactionsWaitsAsTheFirst(t *testing.T) {
 	}
 	require.Equal(t, []float64{10, 20, 40}, waits)
 }
+
+// refusedAtRcpt is the outcome of a recipient whose refusal may be the relay's fault.
+func refusedAtRcpt(r delivery.EnvelopeRecipient) delivery.Outcome {
+	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RelayFault: true, AtRcpt: true, RetryAfter: time.Minute,
+		Reply: email.Reply{Code: 554, Enhanced: "5.7.1", Text: "<" + r.Address + ">: Relay access denied"}}
+}
+
+// TestWhatARelaySaidOfARecipientIsShown: the recipient was named at RCPT. A later reply to another
+// command, or a wait for its turn, does not hide the reply to it.
+func TestWhatARelaySaidOfARecipientIsShown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test"))
+	b.Attempt(e.ID, 1, waitsForItsTurn)
+	for n, outcome := range []func(delivery.EnvelopeRecipient) delivery.Outcome{refusedAtRcpt, relayFault, waitsForItsTurn} {
+		b.DueNow(e.ID)
+		b.refuse(e.ID, n+2, outcome)
+		for _, r := range b.Get(e.ID).Recipients {
+			require.Equal(t, email.RecipientQueued, r.Status)
+			require.Zero(t, r.Attempts)
+			require.Equal(t, refusedAtRcpt(delivery.EnvelopeRecipient{Address: r.Address.Email}).Reply, r.Reply)
+		}
+	}
+	b.DueNow(e.ID)
+	b.refuse(e.ID, 5, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := waitsForItsTurn(r)
+		o.Reply = email.Reply{Code: 452, Enhanced: "4.5.3", Text: "Too many recipients"}
+		return o
+	})
+	require.Equal(t, 452, b.Get(e.ID).Recipients[0].Code, "the last reply to it")
+	require.Zero(t, countOf(b.Events(e.ID), email.EventDeferred))
+}
+
+// TestAnAttemptKnowsWhyOthersBounced, each reply once, and not that mailboxes do not exist.
+func TestAnAttemptKnowsWhyOthersBounced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test", "c@y.test", "hard@x.test", "open@x.test"))
+	refusal := func(address string) email.Reply {
+		return email.Reply{Code: 554, Enhanced: "5.7.1", Text: "<" + address + ">: Recipient address rejected: policy"}
+	}
+	_, o := b.Open(e.ID, 1)
+	require.Empty(t, o.Bounced)
+	b.Attempt(e.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		switch r.Address {
+		case "hard@x.test":
+			return delivery.Outcome{Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}}
+		case "open@x.test":
+			return waitsForItsTurn(r)
+		}
+		return delivery.Outcome{Status: email.RecipientBounced, Reason: email.DetailBlock, Reply: refusal(r.Address)}
+	})
+	b.DueNow(e.ID)
+	_, o = b.Open(e.ID, 2)
+	require.Len(t, o.Recipients, 1)
+	want := []delivery.BounceReply{delivery.NewBounceReply("a@x.test", refusal("a@x.test")), delivery.NewBounceReply("c@y.test", refusal("c@y.test"))}
+	require.Equal(t, want, o.Bounced)
+	require.Equal(t, want, o.Envelope(e.ID).Bounced)
+	require.NotContains(t, fmt.Sprint(o.Bounced), "a@x.test")
+}

@@ -57,6 +57,13 @@ type Opening struct {
 	// From is the reverse-path.
 	From       string
 	Recipients []EnvelopeRecipient
+	// Bounced is Envelope.Bounced.
+	Bounced []BounceReply
+}
+
+// Envelope is that of the attempt, where opened.
+func (o Opening) Envelope(emailID string) Envelope {
+	return Envelope{ID: emailID, From: o.From, Recipients: o.Recipients, Bounced: o.Bounced}
 }
 
 // Obstacle is what keeps an attempt that is due from beginning. The zero value is

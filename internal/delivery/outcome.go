@@ -26,6 +26,9 @@ type Outcome struct {
 	// RelayFault: the relay refused its business with us, not this recipient. The
 	// recipient returns to the state that it had before the attempt, without an event.
 	RelayFault bool `json:"relay_fault,omitempty"`
+	// AtRcpt, with RelayFault: Reply is the relay's answer to this recipient's RCPT. The
+	// recipient shows it.
+	AtRcpt bool `json:"at_rcpt,omitempty"`
 	// Elsewhere, with RelayFault: another relay takes the e-mail, and the next attempt goes
 	// there.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -54,6 +57,22 @@ type Envelope struct {
 	// From is the reverse-path; empty means the null one, <>.
 	From       string
 	Recipients []EnvelopeRecipient
+	// Bounced are the replies by which other recipients of the e-mail have bounced, each once.
+	Bounced []BounceReply
+}
+
+// BounceReply is a reply by which a relay refused recipients of one domain, with their addresses
+// masked in its text.
+type BounceReply struct {
+	Domain string
+	email.Reply
+}
+
+// NewBounceReply is the BounceReply of a recipient.
+func NewBounceReply(address string, r email.Reply) BounceReply {
+	domain := email.DomainOf(address)
+	r.Text = email.MaskText(email.MaskDomains(r.Text, domain), address)
+	return BounceReply{Domain: domain, Reply: r}
 }
 
 // Exchange is all that one SMTP transaction yielded. It always holds one

@@ -260,3 +260,74 @@ func TestASenderThatTheRelayRefusesAtRCPT(t *testing.T) {
 		require.Equal(t, email.DetailSenderRejected, o.Reason)
 	}
 }
+
+// TestWhoIsRefusedAsOthersOfTheEmailBounces: others of the e-mail have bounced by that reply, and
+// their domain is the same. So the recipients who were left over do not wait, and the relay is up.
+func TestWhoIsRefusedAsOthersOfTheEmailBounces(t *testing.T) {
+	t.Parallel()
+	policy := func(line string) string {
+		if a, ok := strings.CutPrefix(line, "RCPT TO:"); ok {
+			return "554 5.7.1 " + a + ": Recipient address rejected: policy for this domain"
+		}
+		return ""
+	}
+	bounced := func(a, text string) delivery.BounceReply {
+		return delivery.NewBounceReply(a, email.Reply{Code: 554, Enhanced: "5.7.1", Text: "<" + a + ">: Recipient address rejected: " + text})
+	}
+	const says = "policy for this domain"
+	for name, tt := range map[string]struct {
+		answer  func(string) string
+		bounced []delivery.BounceReply
+		to      []string
+		bounces bool
+	}{
+		"by the same reply":             {policy, []delivery.BounceReply{bounced("long.one@b.test", says)}, []string{"u1@b.test", "u2@B.test", "u3@b.test"}, true},
+		"nobody has bounced":            {policy, nil, []string{"u1@b.test", "u2@b.test", "u3@b.test"}, false},
+		"by another reply":              {policy, []delivery.BounceReply{bounced("u0@b.test", "spam")}, []string{"u1@b.test", "u2@b.test", "u3@b.test"}, false},
+		"of another domain":             {policy, []delivery.BounceReply{bounced("u0@c.test", says)}, []string{"u1@b.test", "u2@b.test", "u3@b.test"}, false},
+		"one more domain is refused so": {policy, []delivery.BounceReply{bounced("u0@b.test", says)}, []string{"u1@b.test", "u2@a.test"}, false},
+		"in the words for clients without a login": {
+			answers(map[string]string{"RCPT": accessDenied}),
+			[]delivery.BounceReply{delivery.NewBounceReply("b@y.test", email.Reply{Code: 554, Enhanced: "5.7.1", Text: "<b@y.test>: Recipient address rejected: Access denied"})},
+			[]string{"b@y.test", "c@y.test"}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rs := relays(t, relay.Options{}, url((&smtptest.Peer{Answer: tt.answer}).Start(t), "name=primary"))
+			env := envelope(tt.to...)
+			env.Bounced = tt.bounced
+			ex := send(t, rs, env, noMark)
+			for i, o := range ex.Outcomes {
+				if !tt.bounces {
+					requireHeld(t, o)
+					require.True(t, o.AtRcpt)
+					continue
+				}
+				require.Equal(t, email.RecipientBounced, o.Status)
+				require.Equal(t, email.DetailBlock, o.Reason)
+				require.Contains(t, o.Text, tt.to[i])
+			}
+			require.Equal(t, !tt.bounces, ex.RelayFault)
+		})
+	}
+}
+
+// TestWhoseReplyAFaultIs: a recipient keeps what the relay said to its RCPT, and not what was said
+// of the whole mail.
+func TestWhoseReplyAFaultIs(t *testing.T) {
+	t.Parallel()
+	p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<a@": "554 5.7.1 <a@y.test>: Relay access denied"})}).Start(t)
+	ex := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test", "b@y.test"), noMark)
+	requireHeld(t, ex.Outcomes[0])
+	require.True(t, ex.Outcomes[0].AtRcpt)
+	require.Equal(t, 554, ex.Outcomes[0].Code)
+	require.Equal(t, email.RecipientDelivered, ex.Outcomes[1].Status)
+
+	for _, at := range []string{"MAIL", "DATA"} {
+		p := (&smtptest.Peer{Answer: answers(map[string]string{at: "451 4.3.0 Service unavailable"})}).Start(t)
+		o := send(t, relays(t, relay.Options{}, url(p, "")), envelope("a@y.test"), noMark).Outcomes[0]
+		requireHeld(t, o)
+		require.False(t, o.AtRcpt, at)
+	}
+}

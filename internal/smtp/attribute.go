@@ -22,7 +22,7 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		}
 		return
 	}
-	o.RelayFault, o.Elsewhere = true, x.others.MayTakeIt
+	o.RelayFault, o.Elsewhere, o.AtRcpt = true, x.others.MayTakeIt, at == StageRcpt && rep.Code != 0
 	if faultCounts(at, rep) {
 		x.verdict = VerdictDown
 		return
@@ -45,5 +45,5 @@ func (x *exchange) isOwnMailFault(rep email.Reply) bool {
 // makeOrdinaryDeferral turns a relay's fault into a deferral as any other, because the relay takes
 // other mail.
 func makeOrdinaryDeferral(o *delivery.Outcome) {
-	o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = false, false, false, retryHint(o.Text)
+	o.RelayFault, o.Elsewhere, o.AtRcpt, o.Uncounted, o.RetryAfter = false, false, false, false, retryHint(o.Text)
 }

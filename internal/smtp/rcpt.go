@@ -96,11 +96,28 @@ func (x *exchange) settleFaults() {
 	}
 }
 
+// refusedAsOthers reports whether every refusal that may be meant for us is one by which other
+// recipients of the e-mail have bounced: the same reply, to the same domain. The
+// words for clients without a login prove nothing: they do not depend on the recipient.
+func (x *exchange) refusedAsOthers() bool {
+	if len(x.env.Bounced) == 0 {
+		return false
+	}
+	for i, how := range x.suspects {
+		by := delivery.NewBounceReply(x.env.Recipients[i].Address, x.out.Outcomes[i].Reply)
+		if how != SuspicionCode || !slices.Contains(x.env.Bounced, by) {
+			return false
+		}
+	}
+	return true
+}
+
 // settleSuspects decides the refusals that may be meant for us. They stand where the relay accepted
-// others in this transaction. Otherwise it asks the history.
+// others in this transaction, and where others of the e-mail have bounced by them. Otherwise it
+// asks the history.
 func (x *exchange) settleSuspects() {
 	x.settleFaults()
-	if len(x.accepted) > 0 {
+	if len(x.accepted) > 0 || x.refusedAsOthers() {
 		return
 	}
 	doubts := x.suspects
