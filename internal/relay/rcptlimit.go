@@ -48,14 +48,15 @@ type limitGuess struct {
 }
 
 // closed notes that the relay closed the connection after n recipients, of wanted that were
-// to be named. It reports whether that proves the limit n.
-func (g *limitGuess) closed(now time.Time, n, wanted int) bool {
+// to be named. It had refused others for good, which count as named: it may have closed
+// because of these, so then nothing is proved. It reports whether that proves the limit n.
+func (g *limitGuess) closed(now time.Time, n, refused, wanted int) bool {
 	proved := false
 	if now.Before(g.until) {
 		wanted = min(wanted, g.limit)
-		proved = n == g.at
+		proved = n == g.at && refused == 0
 	}
-	limit := max(n, wanted/2)
+	limit := max(n+refused, wanted/2)
 	if proved {
 		limit = n
 	}
@@ -125,10 +126,11 @@ func (l *rcptLimit) closedAt(now time.Time, c smtp.RcptClose, again bool) (wait 
 			l.session = limitGuess{}
 		}
 	case !c.Said421 && l.closed == 0: // the recipient may be the reason: the first time is no limit yet
+	case c.Refused > c.Accepted: // it closes for the number of its refusals: that is no limit
 	case earlier > 0 && (c.Accepted != l.transaction.at || !now.Before(l.transaction.until)):
-		l.session.closed(now, c.OnConnection, earlier+c.Wanted)
+		l.session.closed(now, c.OnConnection, c.Refused, earlier+c.Wanted)
 		cause = smtp.CauseConnection
-	case c.Accepted > 0 && l.transaction.closed(now, c.Accepted, c.Wanted):
+	case c.Accepted > 0 && l.transaction.closed(now, c.Accepted, c.Refused, c.Wanted):
 		cause = smtp.CauseTransaction
 	}
 	wait = min(firstBackoff<<min(l.closed, 10), lastBackoff)

@@ -207,3 +207,62 @@ func TestARelayThatClosesAfterSoManyRecipientsOfAConnection(t *testing.T) {
 		})
 	}
 }
+
+// closesForErrors is a relay that refuses recipients of b.test, and closes the connection at the
+// RCPT behind the n-th refusal of a connection.
+func closesForErrors(t *testing.T, n int64) *smtptest.Peer {
+	var errors atomic.Int64
+	return (&smtptest.Peer{Answer: func(line string) string {
+		switch {
+		case strings.HasPrefix(line, "EHLO"):
+			errors.Store(0)
+		case strings.HasPrefix(line, "RCPT") && errors.Load() >= n:
+			return smtptest.ThenDrop("421 4.7.0 Error: too many errors")
+		case strings.HasPrefix(line, "RCPT") && strings.HasSuffix(line, "@b.test>"):
+			errors.Add(1)
+			return "554 5.7.1 " + strings.TrimPrefix(line, "RCPT TO:") + ": Recipient address rejected: policy for this domain"
+		}
+		return ""
+	}}).Start(t)
+}
+
+// TestAConnectionClosedForItsRefusalsIsNoLimit: no outcome says that the relay takes as many
+// recipients as were accepted before, and the next mail goes in one transaction.
+func TestAConnectionClosedForItsRefusalsIsNoLimit(t *testing.T) {
+	t.Parallel()
+	for _, taken := range []int{15, 30} { // fewer than the refusals, and more
+		t.Run(fmt.Sprint(taken), func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			rs := relays(t, relay.Options{Now: c.now}, url(closesForErrors(t, 20), "name=primary"))
+			to := people(taken)
+			for n := range 30 {
+				to = append(to, fmt.Sprintf("u%d@b.test", n))
+			}
+			ended := map[email.RecipientStatus]int{}
+			var bounced []delivery.BounceReply
+			for n := 0; len(to) > 0; n++ {
+				require.Less(t, n, 4, "%d are left", len(to))
+				env := recipients("1", to)
+				env.Bounced = bounced
+				var open []string
+				for i, o := range send(t, rs, env, noMark).Outcomes {
+					require.NotContains(t, o.Text, "recipients at a time")
+					switch o.Status {
+					case email.RecipientDeferred:
+						open = append(open, to[i])
+					case email.RecipientBounced:
+						bounced = append(bounced, delivery.NewBounceReply(to[i], o.Reply))
+						fallthrough
+					default:
+						ended[o.Status]++
+					}
+				}
+				to = open
+				c.move(time.Minute)
+			}
+			require.Equal(t, map[email.RecipientStatus]int{email.RecipientDelivered: taken, email.RecipientBounced: 30}, ended)
+			require.Equal(t, []int{50}, carry(t, rs, c, "2", people(50)...).transactions)
+		})
+	}
+}

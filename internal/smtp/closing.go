@@ -82,13 +82,23 @@ func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 // connection for its number of refusals: the rest waits for the account.
 func (x *exchange) noteClosedAt(i int, said421 bool) (wait time.Duration, cause CloseCause) {
 	wait, cause = x.history.ClosedAtRcpt(RcptClose{
-		Recipient: i, Accepted: len(x.accepted), Wanted: len(x.env.Recipients), OnConnection: x.recipients,
+		Recipient: i, Accepted: len(x.accepted), Refused: x.refusedForGood(i), Wanted: len(x.env.Recipients), OnConnection: x.recipients,
 		Redialed: x.restarted && len(x.accepted) == 0, Said421: said421,
 	})
 	if len(x.accepted) == 0 {
 		wait = max(wait, x.accountWait)
 	}
 	return wait, cause
+}
+
+// refusedForGood counts the recipients other than i that the relay refused by 5xx.
+func (x *exchange) refusedForGood(i int) (n int) {
+	for j, o := range x.out.Outcomes {
+		if j != i && x.decided[j] && o.Code/100 == 5 {
+			n++
+		}
+	}
+	return n
 }
 
 // attributeToLimit corrects the outcome of the i-th recipient, at which the connection was closed.

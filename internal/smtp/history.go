@@ -53,6 +53,9 @@ type RcptClose struct {
 	// Accepted are the recipients accepted in the transaction, of Wanted that were to be
 	// named. OnConnection are those accepted on the connection, over all its transactions.
 	Accepted, Wanted, OnConnection int
+	// Refused are the recipients refused for good in the transaction. A server may close the
+	// connection for their number.
+	Refused int
 	// Redialed: it was the transaction's second connection, and no recipient was accepted on
 	// it.
 	Redialed bool
