@@ -126,6 +126,9 @@ func (c *unitOfWork) takeSlots(mails []*lockedEmail) error {
 		if !ok {
 			continue
 		}
+		if !slot.At.After(r.now) && slot.At.After(c.now) {
+			slot.At = c.now // it came while the transaction waited for the rate's lock
+		}
 		for _, rec := range g.recipients {
 			rec.setTurn(pacing.Turn{For: g.rate, At: slot.At, Reserved: slot.Reserved, Day: rec.Turn.CountedOn()}, c.now)
 		}
