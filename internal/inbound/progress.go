@@ -48,8 +48,8 @@ const (
 	// busyRate is the rate, in bytes a second, at which a session does not grow older (held). All
 	// places at this rate take most of what one processor may read (totalRate).
 	busyRate = 64 << 10
-	// barredFor is how long a site is refused while the port is nearly full, after a session
-	// without a stored message lost its place, or ended while the port was nearly full.
+	// barredFor is how long a site is refused while the port is nearly full. It is barred after a
+	// session without a stored message that lost its place, or ended while the port was nearly full.
 	barredFor = time.Minute
 )
 
