@@ -37,6 +37,7 @@ func TestFaults(t *testing.T) {
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
+		"the relays are changed while mail waits":          theRelaysAreChanged,
 		"a worker is stopped":                              aWorkerIsStopped,
 		"a worker is stopped amid long attempts":           aWorkerIsStoppedLate,
 		"a worker is stopped and a relay hangs":            aWorkerIsStoppedByForce,

@@ -158,3 +158,39 @@ func aWorkerIsStopped(t *testing.T, g *ground) {
 	deliveredOnce(t, d, peer.Peer, mails)
 	require.Zero(t, d.count(db, "SELECT count(*) FROM email_events WHERE reason = 'ambiguous'"))
 }
+
+// theRelaysAreChanged: a worker that starts with other relays judges the mail that waits. Mail that
+// found no relay would try again after 5 minutes, which is more than patience.
+func theRelaysAreChanged(t *testing.T, g *ground) {
+	peer := (&smtptest.Peer{}).Start(t)
+	closed, _ := closedPort(t)
+	d := g.deploy(t, "smtp://"+closed+"?tls=none&name=old")
+	d.stream = email.StreamBroadcast
+	d.serve()
+	db := d.sql()
+	workerWith := func(relays string) (stop func()) {
+		w := d.startWith([]string{"POSTRIDER_HEALTH_LISTEN=" + freeAddress(t), "POSTRIDER_SMTP_URLS=" + relays}, "worker")
+		return func() {
+			require.NoError(t, w.cmd.Process.Signal(syscall.SIGTERM))
+			require.NoError(t, w.cmd.Wait(), w.output())
+		}
+	}
+	stop := workerWith("smtp://" + closed + "?tls=none&name=old")
+	mails := d.post(4)
+	d.eventually("all wait for the relay", func() bool {
+		return d.count(db, "SELECT count(*) FROM emails WHERE relay_down_by = 'old'") == len(mails)
+	})
+	stop()
+
+	stop = workerWith(relayURL(peer) + "&streams=transactional")
+	d.eventually("no relay takes any", func() bool {
+		return d.count(db, "SELECT count(*) FROM emails WHERE status_detail = 'no_relay' AND relay_down_by = ''") == len(mails)
+	})
+	d.eventually("the runs are woken", func() bool { return d.count(db, "SELECT count(*) FROM wakes") == 0 })
+	stop()
+
+	workerWith(relayURL(peer))
+	d.eventually("all are delivered", func() bool {
+		return d.count(db, "SELECT count(*) FROM emails WHERE status = 'delivered'") == len(mails)
+	})
+}

@@ -70,7 +70,12 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 	}
 	var wrong []string
 	for name, ask := range map[string]func(*db.DB) error{
-		"a list":                      list(email.Filter{}),
+		"a list":                 list(email.Filter{}),
+		"what waits for a relay": func(s *db.DB) error { _, err := s.Mail.RelayWaits(b.Ctx); return err },
+		"a change of what it waits for": func(s *db.DB) error {
+			_, err := s.Mail.ChangeRelayWait(b.Ctx, delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}, delivery.Obstacle{RelayDown: true})
+			return err
+		},
 		"a list by status":            list(email.Filter{Statuses: []email.Status{email.StatusDelivered}}),
 		"a list of what is open":      list(email.Filter{Statuses: []email.Status{email.StatusQueued, email.StatusSending}}),
 		"a list of a rare status":     list(email.Filter{Statuses: []email.Status{email.StatusBounced}}),
