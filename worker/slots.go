@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/worker"
-
-	"github.com/postrider/postrider/email"
 )
 
 // Slots are a worker's slots for workflow tasks. A starter that uses the worker's client
@@ -20,40 +18,33 @@ type Slots struct {
 
 	mu   sync.Mutex
 	free int
-	// freed has, by how many slots a starter waits for, what is closed when so many are free.
-	freed map[int]chan struct{}
+	// freed is closed when enough slots are free; nil while no starter waits.
+	freed chan struct{}
 }
 
 const (
-	// freeForUrgent is how many slots have to be free for a start of transactional mail to go on,
-	// and freeForStarts for one of broadcast mail: so many starts may be under way at once. The
-	// difference is what broadcast mail may use, so it leaves freeForUrgent to transactional mail.
-	freeForUrgent = 4
-	freeForStarts = 16 + freeForUrgent
+	// freeForStarts is how many slots have to be free for a start to go on: so many
+	// starts may be under way at once.
+	freeForStarts = 16
 	// startPatience is how long a start waits for slots.
 	startPatience = time.Second
 )
 
 func newSlots(n int) *Slots {
-	return &Slots{SlotSupplier: fixed(n), patience: startPatience, free: n, freed: map[int]chan struct{}{}}
+	return &Slots{SlotSupplier: fixed(n), patience: startPatience, free: n}
 }
 
-// Await returns when enough slots are free for a start of a stream, after a second without any, or
-// when ctx ends. Broadcast mail leaves some to transactional mail.
-func (s *Slots) Await(ctx context.Context, stream email.Stream) {
-	need := freeForUrgent
-	if stream == email.StreamBroadcast {
-		need = freeForStarts
-	}
+// Await returns when enough slots are free, after a second without any, or when ctx ends.
+func (s *Slots) Await(ctx context.Context) {
 	s.mu.Lock()
-	if s.free >= need {
+	if s.free >= freeForStarts {
 		s.mu.Unlock()
 		return
 	}
-	if s.freed[need] == nil {
-		s.freed[need] = make(chan struct{})
+	if s.freed == nil {
+		s.freed = make(chan struct{})
 	}
-	freed := s.freed[need]
+	freed := s.freed
 	s.mu.Unlock()
 	patience := time.NewTimer(s.patience)
 	defer patience.Stop()
@@ -68,11 +59,9 @@ func (s *Slots) count(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free += n
-	for need, freed := range s.freed {
-		if s.free >= need {
-			close(freed)
-			delete(s.freed, need)
-		}
+	if s.freed != nil && s.free >= freeForStarts {
+		close(s.freed)
+		s.freed = nil
 	}
 }
 
