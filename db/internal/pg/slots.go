@@ -3,8 +3,6 @@ package pg
 import (
 	"context"
 	"sync"
-
-	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // Slots bounds how many transactions of one kind run at once, so that they leave
@@ -16,14 +14,13 @@ type Slots struct {
 	mu      sync.Mutex
 	used    int
 	of      map[string]int
-	refuse  func() error
-	waiting fairqueue.Queue[chan error]
+	waiting fairQueue[chan error]
 	refused int64
 }
 
 // NewSlots returns n free slots. most bounds the callers that wait for one.
 func NewSlots(n int, most Backlog) *Slots {
-	return &Slots{n: n, of: map[string]int{}, refuse: most.Refuse, waiting: fairqueue.Queue[chan error]{Max: most.Max}}
+	return &Slots{n: n, of: map[string]int{}, waiting: fairQueue[chan error]{max: most}}
 }
 
 // Acquire waits for a slot; release returns it, and may be called twice. It fails with the cause
@@ -32,9 +29,9 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 	release = sync.OnceFunc(func() { s.release(owner) })
 	s.mu.Lock()
 	ready := make(chan error, 1)
-	if refused, full := s.waiting.Push(owner, ready); full {
+	if refused, full := s.waiting.push(owner, ready); full {
 		s.refused++
-		refused <- s.refuse()
+		refused <- s.waiting.max.Refuse()
 	}
 	s.fill()
 	s.mu.Unlock()
@@ -47,7 +44,7 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	left := s.waiting.Remove(owner, ready)
+	left := s.waiting.remove(owner, ready)
 	s.mu.Unlock()
 	if !left && <-ready == nil { // it was given while ctx ended
 		release()
@@ -58,7 +55,7 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 // fill gives out the slots that are free.
 func (s *Slots) fill() {
 	for s.used < s.n {
-		owner, ready, ok := s.waiting.Pop(func(owner string, _ chan error) bool { return s.of[owner] < max(1, s.n-s.used-1) })
+		owner, ready, ok := s.waiting.pop(func(owner string, _ chan error) bool { return s.of[owner] < max(1, s.n-s.used-1) })
 		if !ok {
 			return
 		}
@@ -82,5 +79,5 @@ func (s *Slots) release(owner string) {
 func (s *Slots) Count() (waiting int, refused int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting.Len(), s.refused
+	return s.waiting.n, s.refused
 }
