@@ -49,12 +49,14 @@ func (c *handClock) pass(d time.Duration) {
 }
 
 // clocked is setup with a clock that the test moves.
-func clocked(t *testing.T, cfg Config) (*bench, *handClock) {
+func clocked(t *testing.T, cfg Config, prepare ...func(*Server)) (*bench, *handClock) {
 	t.Helper()
-	b, at := setup(t, cfg), &handClock{at: time.Now()}
-	b.server.conns.now = at.now
-	return b, at
+	at := &handClock{at: time.Now()}
+	return setup(t, cfg, append(prepare, func(s *Server) { s.conns.now = at.now })...), at
 }
+
+// crowdedMail is how long a client of a crowded port may wait with MAIL.
+func crowdedMail(d time.Duration) func(*Server) { return func(s *Server) { s.conns.crowdedMail = d } }
 
 // waits waits until the server waits for all clients to send.
 func (b *bench) waits() {
@@ -150,8 +152,7 @@ func TestSlowMessagesGiveTheirPlacesToNewClients(t *testing.T) {
 // address that has most of them. Commands without mail are no progress.
 func TestSilentClientsGiveTheirPlacesToNewClients(t *testing.T) {
 	t.Parallel()
-	b, at := clocked(t, Config{MaxConnections: 12})
-	b.server.conns.crowdedMail = time.Hour
+	b, at := clocked(t, Config{MaxConnections: 12}, crowdedMail(time.Hour))
 	lone := b.dialFrom("127.0.0.2")
 	lone.expect("220")
 	at.pass(time.Minute)
@@ -199,8 +200,7 @@ const slowRate = 2 << 10
 // connects a second after the one before.
 func crowded(t *testing.T, places int, rest ...*crowdClient) *crowd {
 	t.Helper()
-	b, at := clocked(t, Config{MaxConnections: places, MailTimeout: time.Hour})
-	b.server.conns.crowdedMail = time.Hour
+	b, at := clocked(t, Config{MaxConnections: places, MailTimeout: time.Hour}, crowdedMail(time.Hour))
 	c := &crowd{bench: b, at: at, clients: rest}
 	for _, r := range rest {
 		r.client = c.message("127.0.3.1")

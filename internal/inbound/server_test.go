@@ -331,8 +331,7 @@ func TestConnections(t *testing.T) {
 	})
 	t.Run("when half are in use, those that wait for MAIL have less time", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, Config{MaxConnections: 4, MailTimeout: time.Hour})
-		b.server.conns.crowdedMail = 100 * time.Millisecond
+		b := setup(t, Config{MaxConnections: 4, MailTimeout: time.Hour}, crowdedMail(100*time.Millisecond))
 		first := b.hello()
 		require.Equal(t, time.Hour, b.server.conns.mailTimeout())
 		second := b.dialFrom("127.0.0.2")

@@ -104,9 +104,9 @@ type bench struct {
 	served chan error
 }
 
-// setup serves on a free port. Change cfg and the store before the first
-// connection.
-func setup(t *testing.T, cfg Config) *bench {
+// setup serves on a free port. prepare changes the server before it listens. Change the
+// store before the first command.
+func setup(t *testing.T, cfg Config, prepare ...func(*Server)) *bench {
 	t.Helper()
 	b := &bench{t: t, store: newMemory(), log: &logtest.Buffer{}, served: make(chan error, 1)}
 	cfg.Addr = "127.0.0.1:0"
@@ -114,6 +114,9 @@ func setup(t *testing.T, cfg Config) *bench {
 		cfg.Hostname = "mx.dev.test"
 	}
 	b.server = New(cfg, b.store, slog.New(slog.NewJSONHandler(b.log, nil)))
+	for _, p := range prepare {
+		p(b.server)
+	}
 	require.NoError(t, b.server.Listen())
 	go func() { b.served <- b.server.Serve() }()
 	t.Cleanup(func() {
