@@ -324,7 +324,10 @@ func anEndpointIsDown(t *testing.T, g *ground) {
 	run := email.WebhookWorkflowIDPrefix + id
 	d.eventually("its run says in words where it stands", func() bool {
 		answer, err := c.QueryWorkflow(t.Context(), run, "", "__temporal_workflow_metadata")
-		require.NoError(t, err)
+		if err != nil { // a busy machine does not answer in time
+			t.Log(err)
+			return false
+		}
 		var meta sdkpb.WorkflowMetadata
 		require.NoError(t, answer.Get(&meta))
 		require.Len(t, meta.GetDefinition().GetSignalDefinitions(), 1)
