@@ -143,7 +143,7 @@ func temporalIsAway(t *testing.T, g *ground) {
 	require.NoError(t, err)
 	d := newDeployment(t, g.bin, startPostgres(t, devstack.PostgresOptions{}).URL("postgres"), temporal.Address(), relayURL(peer))
 	d.settle()
-	api := d.serve()
+	d.serve()
 	worker := d.worker()
 	d.eventually("the worker works", func() bool { return strings.Contains(worker.output(), "worker.started") })
 	mails, db := d.post(5), d.sql()
@@ -164,7 +164,7 @@ func temporalIsAway(t *testing.T, g *ground) {
 	}
 	d.run("", "unpause")
 	d.eventually("the signals are lost", func() bool {
-		return strings.Count(api.output(), "dispatch.wake") == 3 && d.count(db, "SELECT count(*) FROM emails WHERE paused") == 0
+		return d.count(db, "SELECT count(*) FROM wakes") == 6 && d.count(db, "SELECT count(*) FROM emails WHERE paused") == 0
 	})
 	mails = append(mails, slices.Concat(scheduled, paused, d.post(100))...)
 	for _, m := range mails[11:14] { // steering needs no Temporal
