@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // coalescers put calls together that many e-mails make at the same time: calls that arrive while
@@ -61,7 +62,7 @@ func (a acceptance) customer() string { return a.customerID }
 
 // acceptBacklog bounds the acceptances that wait. A customer beyond its own part is refused;
 // where all of them are too many, those that have most.
-var acceptBacklog = pg.Backlog{Owner: 512, All: 2048, Refuse: errBacklog}
+var acceptBacklog = pg.Backlog{Max: fairqueue.Max{Owner: 512, All: 2048}, Refuse: errBacklog}
 
 // errBacklog refuses what would have to wait behind too much of the same kind.
 func errBacklog() error {

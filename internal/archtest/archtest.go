@@ -61,6 +61,7 @@ var rules = map[string]rule{
 	"internal/spool":     {},
 	"internal/missing":   {standardOnly: true},
 	"internal/turns":     {},
+	"internal/fairqueue": {standardOnly: true},
 	"internal/membudget": {standardOnly: true},
 	"internal/intake":    {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
 	"internal/render":    {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
@@ -79,18 +80,18 @@ var rules = map[string]rule{
 	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
-	"internal/dispatch": {may: join(domain, "internal/delivery")},
+	"internal/dispatch": {may: join(domain, "internal/delivery", "internal/fairqueue")},
 	"internal/codec":    {},
 	// db puts its parts together and has the migrations. A part imports parts that do not need it.
 	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/accounts", "db/mail", "email", "internal/delivery", "internal/endpoint"}},
-	"db/internal/pg":      {may: []string{"email", "internal/plaintext"}},
+	"db/internal/pg":      {may: []string{"email", "internal/fairqueue", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
 	"db/mail": {
-		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/pacing"},
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
 	},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // Coalescer puts calls of one kind together (group commit). Calls that arrive while a batch is
@@ -30,7 +32,7 @@ type Coalescer[Req, Res any] struct {
 	opts CoalescerOptions[Req, Res]
 
 	mu      sync.Mutex
-	waiting fairQueue[*request[Req, Res]]
+	waiting fairqueue.Queue[*request[Req, Res]]
 	running bool
 	refused int64
 }
@@ -51,9 +53,16 @@ type CoalescerOptions[Req, Res any] struct {
 	Backlog Backlog
 }
 
+// Backlog bounds what waits.
+type Backlog struct {
+	fairqueue.Max
+	// Refuse makes the error for what has no place. Required with a bound.
+	Refuse func() error
+}
+
 // NewCoalescer returns a Coalescer without requests.
 func NewCoalescer[Req, Res any](opts CoalescerOptions[Req, Res]) *Coalescer[Req, Res] {
-	return &Coalescer[Req, Res]{opts: opts, waiting: fairQueue[*request[Req, Res]]{max: opts.Backlog}}
+	return &Coalescer[Req, Res]{opts: opts, waiting: fairqueue.Queue[*request[Req, Res]]{Max: opts.Backlog.Max}}
 }
 
 // request is one call. Its result, err and solo are set before done is closed.
@@ -87,9 +96,9 @@ func (c *Coalescer[Req, Res]) Do(ctx context.Context, req Req) (result Res, solo
 		owner = c.opts.Owner(req)
 	}
 	c.mu.Lock()
-	if refused, full := c.waiting.push(owner, r); full {
+	if refused, full := c.waiting.Push(owner, r); full {
 		c.refused++
-		refused.solo, refused.err = true, c.waiting.max.Refuse()
+		refused.solo, refused.err = true, c.opts.Backlog.Refuse()
 		close(refused.done)
 	}
 	if !c.running {
@@ -102,7 +111,7 @@ func (c *Coalescer[Req, Res]) Do(ctx context.Context, req Req) (result Res, solo
 		return r.result, r.solo, r.err
 	case <-ctx.Done():
 		c.mu.Lock()
-		c.waiting.remove(owner, r)
+		c.waiting.Remove(owner, r)
 		c.mu.Unlock()
 		return result, true, Translate(context.Cause(ctx))
 	}
@@ -125,7 +134,7 @@ func (c *Coalescer[Req, Res]) take() (batch []*request[Req, Res]) {
 	defer c.mu.Unlock()
 	weight := 0
 	for len(batch) < coalesceMax {
-		_, r, ok := c.waiting.pop(func(_ string, r *request[Req, Res]) bool {
+		_, r, ok := c.waiting.Pop(func(_ string, r *request[Req, Res]) bool {
 			return len(batch) == 0 || c.opts.Weight == nil || weight+c.opts.Weight(r.req) <= c.opts.MaxWeight
 		})
 		if !ok {
@@ -167,5 +176,5 @@ func (c *Coalescer[Req, Res]) call(batch []*request[Req, Res]) {
 func (c *Coalescer[Req, Res]) Count() (waiting int, refused int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.waiting.n, c.refused
+	return c.waiting.Len(), c.refused
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // counter is what a group calls: it says how many were asked for, and answers when
@@ -161,7 +162,7 @@ func newFlood(t *testing.T, heaviest int, most Backlog) *flood {
 	f := &flood{lots: l, Coalescer: g, t: t, errs: make(chan error, 10_000)}
 	f.ask("first", 1, 1)
 	<-l.asked
-	g.waiting.max = most
+	g.waiting.Max, g.opts.Backlog = most.Max, most
 	return f
 }
 
@@ -238,7 +239,7 @@ func TestOwnersTakeTurnsInLots(t *testing.T) {
 
 func TestTheBacklogOfALotIsBounded(t *testing.T) {
 	t.Parallel()
-	f := newFlood(t, 0, Backlog{Owner: 4, All: 6, Refuse: refuse})
+	f := newFlood(t, 0, Backlog{Max: fairqueue.Max{Owner: 4, All: 6}, Refuse: refuse})
 	f.ask("a", 6, 1)
 	for range 2 {
 		require.Equal(t, email.CodeUnavailable, email.FailureCode(<-f.errs), "a has as many as it may")

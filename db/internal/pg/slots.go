@@ -3,6 +3,8 @@ package pg
 import (
 	"context"
 	"sync"
+
+	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // Slots bounds how many transactions of one kind run at once, so that they leave
@@ -14,13 +16,14 @@ type Slots struct {
 	mu      sync.Mutex
 	used    int
 	of      map[string]int
-	waiting fairQueue[chan error]
+	refuse  func() error
+	waiting fairqueue.Queue[chan error]
 	refused int64
 }
 
 // NewSlots returns n free slots. most bounds the callers that wait for one.
 func NewSlots(n int, most Backlog) *Slots {
-	return &Slots{n: n, of: map[string]int{}, waiting: fairQueue[chan error]{max: most}}
+	return &Slots{n: n, of: map[string]int{}, refuse: most.Refuse, waiting: fairqueue.Queue[chan error]{Max: most.Max}}
 }
 
 // Acquire waits for a slot; release returns it, and may be called twice. It fails with the cause
@@ -29,9 +32,9 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 	release = sync.OnceFunc(func() { s.release(owner) })
 	s.mu.Lock()
 	ready := make(chan error, 1)
-	if refused, full := s.waiting.push(owner, ready); full {
+	if refused, full := s.waiting.Push(owner, ready); full {
 		s.refused++
-		refused <- s.waiting.max.Refuse()
+		refused <- s.refuse()
 	}
 	s.fill()
 	s.mu.Unlock()
@@ -44,7 +47,7 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	left := s.waiting.remove(owner, ready)
+	left := s.waiting.Remove(owner, ready)
 	s.mu.Unlock()
 	if !left && <-ready == nil { // it was given while ctx ended
 		release()
@@ -55,7 +58,7 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 // fill gives out the slots that are free.
 func (s *Slots) fill() {
 	for s.used < s.n {
-		owner, ready, ok := s.waiting.pop(func(owner string, _ chan error) bool { return s.of[owner] < max(1, s.n-s.used-1) })
+		owner, ready, ok := s.waiting.Pop(func(owner string, _ chan error) bool { return s.of[owner] < max(1, s.n-s.used-1) })
 		if !ok {
 			return
 		}
@@ -79,5 +82,5 @@ func (s *Slots) release(owner string) {
 func (s *Slots) Count() (waiting int, refused int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting.n, s.refused
+	return s.waiting.Len(), s.refused
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/fairqueue"
 )
 
 // given is a slot that an owner has.
@@ -65,7 +66,7 @@ func TestSlots(t *testing.T) {
 	})
 	t.Run("the backlog is bounded", func(t *testing.T) {
 		t.Parallel()
-		s, out := NewSlots(1, Backlog{Owner: 2, All: 10, Refuse: refuse}), make(chan given, 10)
+		s, out := NewSlots(1, Backlog{Max: fairqueue.Max{Owner: 2, All: 10}, Refuse: refuse}), make(chan given, 10)
 		want(t, s, out, "a", 3)
 		first := <-out
 		_, err := s.Acquire(t.Context(), "a")
