@@ -54,7 +54,9 @@ type Batch struct {
 	CustomerID string
 	// WorkflowID is the workflow id of the run that sends the batch.
 	WorkflowID string
-	Mode       BatchMode
+	// Stream is that of its most urgent e-mail: broadcast if all of them are.
+	Stream Stream
+	Mode   BatchMode
 	// Total is how many items there were, refused ones included.
 	Total int
 	// RefusedCount is how many items were refused. Refused lists them with the reasons; only

@@ -170,7 +170,7 @@ func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webh
 
 // enqueueStart inserts the order to start an e-mail's run, leased to owner until a time.
 func (c *unitOfWork) enqueueStart(m *lockedEmail, owner string, until time.Time) {
-	c.outboxInserts = append(c.outboxInserts, outboxRow{EmailID: m.ID, LeaseOwner: owner, LeaseUntil: until, CreatedAt: c.now})
+	c.outboxInserts = append(c.outboxInserts, outboxRow{EmailID: m.ID, Stream: m.Stream, CustomerID: m.CustomerID, LeaseOwner: owner, LeaseUntil: until, CreatedAt: c.now})
 }
 
 // insert writes e-mails that begin their life in this transaction, with their rows and the orders

@@ -61,6 +61,8 @@ type batchAcceptance struct {
 	fields        int
 	subscriptions webhooks.Subscriptions
 	prepaid       bool
+	// urgent: it has an e-mail that is not broadcast mail.
+	urgent bool
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
 	// Stored contents and callbacks that items share are looked up once.
@@ -71,7 +73,7 @@ type batchAcceptance struct {
 func newBatchAcceptance(c *unitOfWork, id, customerID string, req email.BatchRequest) *batchAcceptance {
 	return &batchAcceptance{
 		unitOfWork: c, customerID: customerID, req: req, blobs: map[*byte]*files.Blob{}, callbacks: map[string]string{},
-		row: batchRow{ID: id, CustomerID: customerID, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}},
+		row: batchRow{ID: id, CustomerID: customerID, Stream: email.StreamTransactional, Mode: req.Mode, Total: req.Len, Refused: []refusedJSON{}},
 	}
 }
 
@@ -96,9 +98,13 @@ func (a *batchAcceptance) accept(owner string) error {
 	if a.wholeBatchRefused() || len(a.items) == 0 {
 		return a.refusal()
 	}
-	if len(a.row.Refused) > 0 {
-		if _, err := a.tx.NewUpdate().Model(&a.row).WherePK().Column("refused").Exec(a.ctx); err != nil {
-			return fmt.Errorf("note refused items: %w", err)
+	broadcast := !a.urgent && !a.preview
+	if broadcast {
+		a.row.Stream = email.StreamBroadcast
+	}
+	if broadcast || len(a.row.Refused) > 0 {
+		if _, err := a.tx.NewUpdate().Model(&a.row).WherePK().Column("refused", "stream").Exec(a.ctx); err != nil {
+			return fmt.Errorf("write the stream and the refused items of a batch: %w", err)
 		}
 	}
 	return accounts.Charge(a.ctx, a.tx, a.customerID, len(a.items), a.recipients, a.prepaid)
@@ -180,6 +186,7 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		}
 		id := pg.NewID()
 		ml := a.newEmail(id, a.customerID, m, a.subscriptions, a.callbacks[m.CallbackURL])
+		a.urgent = a.urgent || ml.Stream != email.StreamBroadcast
 		bytes += storedBytes(m)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index

@@ -14,6 +14,7 @@ type batchRow struct {
 
 	ID         string          `bun:"id,pk,type:uuid"`
 	CustomerID string          `bun:"customer_id,type:uuid"`
+	Stream     email.Stream    `bun:"stream"`
 	Mode       email.BatchMode `bun:"mode"`
 	Total      int             `bun:"total"`
 	Refused    []refusedJSON   `bun:"refused,type:jsonb"`
@@ -49,7 +50,7 @@ func newRefused(index int, f *email.Failure) refusedJSON {
 
 func (r *batchRow) batch() email.Batch {
 	b := email.Batch{
-		ID: r.ID, CustomerID: r.CustomerID, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held, RefusedCount: max(r.RefusedCount, len(r.Refused)),
+		ID: r.ID, CustomerID: r.CustomerID, Stream: r.Stream, WorkflowID: email.BatchWorkflowIDPrefix + r.ID, Mode: r.Mode, Total: r.Total, Held: r.Held, RefusedCount: max(r.RefusedCount, len(r.Refused)),
 		CreatedAt: pg.UTC(r.CreatedAt),
 	}
 	for _, f := range r.Refused {
@@ -63,4 +64,4 @@ func (r *batchRow) batch() email.Batch {
 }
 
 // batchColumns are all but the refused items, of which there may be thousands.
-const batchColumns = "b.id, b.customer_id, b.mode, b.total, jsonb_array_length(b.refused) AS refused_count, b.held, b.held_by_customer, b.held_by_operator, b.created_at"
+const batchColumns = "b.id, b.customer_id, b.stream, b.mode, b.total, jsonb_array_length(b.refused) AS refused_count, b.held, b.held_by_customer, b.held_by_operator, b.created_at"

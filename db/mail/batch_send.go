@@ -421,20 +421,3 @@ func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) 
 		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, delivery.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
 	return pg.Translate(err)
 }
-
-// ClaimBatches leases up to limit batches whose run was not started to owner.
-func (s *Store) ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
-	var rows []*batchRow
-	err := s.db.NewRaw(`WITH due AS (
-			SELECT id FROM batches WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED)
-		UPDATE batches AS b SET lease_owner = ?, lease_until = now() + ? * interval '1 second' FROM due WHERE b.id = due.id RETURNING b.*`,
-		limit, owner, lease.Seconds()).Scan(ctx, &rows)
-	if err != nil {
-		return nil, pg.Translate(err)
-	}
-	out := make([]delivery.Start, len(rows))
-	for i, r := range rows {
-		out[i] = delivery.RunOfBatch(r.batch())
-	}
-	return out, nil
-}

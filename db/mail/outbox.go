@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/db/internal/pg"
@@ -11,19 +12,74 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// ClaimStarts leases up to limit outbox rows whose lease has run out, for
-// lease, to owner. The caller starts the runs after this has committed; the
-// gate deletes the rows.
-func (s *Store) ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
-	var out []delivery.Start
-	err := s.db.NewRaw(`WITH due AS (
-			SELECT email_id FROM outbox WHERE lease_until < now() ORDER BY lease_until LIMIT ? FOR UPDATE SKIP LOCKED),
-		claimed AS (
-			UPDATE outbox AS o SET lease_owner = ?, lease_until = now() + ? * interval '1 second', attempts = o.attempts + 1
-			FROM due WHERE o.email_id = due.email_id RETURNING o.email_id)
-		SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed ON claimed.email_id = e.id`,
-		limit, owner, lease.Seconds()).Scan(ctx, &out)
-	return out, pg.Translate(err)
+// ClaimStarts leases up to limit outbox rows of a stream whose lease has run out, for lease, to
+// owner. Customers take turns: of each that waits comes the oldest row, then the second of each.
+// If more customers wait than limit, it draws lots among them. The caller starts the runs in this
+// order after this has committed. The gate deletes the rows.
+//
+// It returns none only if none waits.
+func (s *Store) ClaimStarts(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
+	return claimTurns(limit, func(limit int) (out []delivery.Start, err error) {
+		err = s.db.NewRaw(`WITH RECURSIVE `+turnsOf("outbox", "email_id")+`, claimed AS (
+				UPDATE outbox AS o SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second', attempts = o.attempts + 1
+				FROM due WHERE o.email_id = due.id RETURNING due.*)
+			SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed AS c ON c.id = e.id ORDER BY c.turn, c.lease_until, c.id`,
+			stream, limit, owner, lease.Seconds()).Scan(ctx, &out)
+		return out, pg.Translate(err)
+	})
+}
+
+// ClaimBatches does so for batches whose run was not started.
+func (s *Store) ClaimBatches(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
+	return claimTurns(limit, func(limit int) ([]delivery.Start, error) {
+		var rows []*batchRow
+		err := s.db.NewRaw(`WITH RECURSIVE `+turnsOf("batches", "id")+`, claimed AS (
+				UPDATE batches AS b SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second' FROM due WHERE b.id = due.id
+				RETURNING b.customer_id, b.stream, due.*)
+			SELECT id, customer_id, stream FROM claimed AS c ORDER BY c.turn, c.lease_until, c.id`,
+			stream, limit, owner, lease.Seconds()).Scan(ctx, &rows)
+		if err != nil {
+			return nil, pg.Translate(err)
+		}
+		out := make([]delivery.Start, len(rows))
+		for i, r := range rows {
+			out[i] = delivery.RunOfBatch(r.batch())
+		}
+		return out, nil
+	})
+}
+
+// turnsOf is the common table expression due: the rows of a table that are claimed next, locked.
+// ?0 is the stream, ?1 bounds them. There may be fewer although more wait: each customer has an
+// equal share, also one that waits with less than that.
+//
+// It reads one row of the index for each customer in firsts, and for each in turns its share. A
+// query that ranked all rows would read all of them.
+func turnsOf(table, id string) string {
+	return strings.NewReplacer("TABLE", table, "ID", id).Replace(`
+		firsts AS (
+			(SELECT customer_id, lease_until FROM TABLE WHERE stream = ?0 AND lease_until IS NOT NULL ORDER BY customer_id, lease_until LIMIT 1)
+			UNION ALL
+			SELECT next.* FROM firsts, LATERAL (SELECT t.customer_id, t.lease_until FROM TABLE AS t
+				WHERE t.stream = ?0 AND t.customer_id > firsts.customer_id AND t.lease_until IS NOT NULL ORDER BY t.customer_id, t.lease_until LIMIT 1) AS next),
+		turns AS (SELECT customer_id FROM firsts WHERE lease_until < now() ORDER BY random() LIMIT ?1),
+		shares AS (
+			SELECT own.*, row_number() OVER (PARTITION BY turns.customer_id ORDER BY own.lease_until, own.id) AS turn
+			FROM turns, LATERAL (SELECT t.ID AS id, t.lease_until FROM TABLE AS t WHERE t.stream = ?0 AND t.customer_id = turns.customer_id AND t.lease_until < now()
+				ORDER BY t.lease_until LIMIT (SELECT ceil(?1::numeric / greatest(count(*), 1)) FROM turns) FOR UPDATE SKIP LOCKED) AS own),
+		due AS (SELECT id, lease_until, turn FROM shares ORDER BY turn, lease_until, id LIMIT ?1)`)
+}
+
+// claimTurns claims until it has as many as limit, or until none waits.
+func claimTurns(limit int, claim func(limit int) ([]delivery.Start, error)) (out []delivery.Start, err error) {
+	for len(out) < limit {
+		some, err := claim(limit - len(out))
+		if err != nil || len(some) == 0 {
+			return out, err
+		}
+		out = append(out, some...)
+	}
+	return out, nil
 }
 
 // overdueAfter is how late something has to be before its run is taken for lost.

@@ -197,11 +197,13 @@ func (r *eventRow) event() email.Event {
 type outboxRow struct {
 	bun.BaseModel `bun:"table:outbox,alias:o"`
 
-	EmailID    string    `bun:"email_id,pk,type:uuid"`
-	LeaseOwner string    `bun:"lease_owner,type:uuid"`
-	LeaseUntil time.Time `bun:"lease_until"`
-	Attempts   int       `bun:"attempts"`
-	CreatedAt  time.Time `bun:"created_at"`
+	EmailID    string       `bun:"email_id,pk,type:uuid"`
+	Stream     email.Stream `bun:"stream"`
+	CustomerID string       `bun:"customer_id,type:uuid"`
+	LeaseOwner string       `bun:"lease_owner,type:uuid"`
+	LeaseUntil time.Time    `bun:"lease_until"`
+	Attempts   int          `bun:"attempts"`
+	CreatedAt  time.Time    `bun:"created_at"`
 }
 
 type attachmentRow struct {

@@ -28,7 +28,7 @@ func RunOf(e email.Email) Start {
 
 // RunOfBatch is how a batch's run is started and found.
 func RunOfBatch(b email.Batch) Start {
-	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID}
+	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID, Stream: b.Stream}
 }
 
 // WakeLease is how long the process that orders a wake-up has for the signal itself. After that

@@ -28,8 +28,10 @@ import (
 
 // Outbox hands out what needs a run.
 type Outbox interface {
-	ClaimStarts(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
-	ClaimBatches(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+	// ClaimStarts and ClaimBatches lease what waits for a run: of a stream, round robin by
+	// customer. They return none only if none waits.
+	ClaimStarts(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+	ClaimBatches(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 	ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error)
 	// ClaimUnpaused makes mail due that no pause stops any more, and leases the orders to wake its runs.
 	ClaimUnpaused(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
@@ -144,12 +146,13 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			}
 		})
 	}
-	wg.Go(func() {
-		d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, d.outbox.ClaimStarts) })
-	})
-	wg.Go(func() {
-		d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, d.outbox.ClaimBatches) })
-	})
+	for _, stream := range []email.Stream{email.StreamTransactional, email.StreamBroadcast} {
+		for _, claim := range []claim{d.outbox.ClaimStarts, d.outbox.ClaimBatches} {
+			wg.Go(func() {
+				d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, stream, claim) })
+			})
+		}
+	}
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepWakes) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
@@ -229,11 +232,11 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 }
 
 // claim leases what waits for a run.
-type claim func(ctx context.Context, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+type claim func(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 
-func (d *Dispatcher) sweepStarts(ctx context.Context, claim claim) error {
+func (d *Dispatcher) sweepStarts(ctx context.Context, stream email.Stream, claim claim) error {
 	for {
-		starts, err := claim(ctx, d.owner, sweepLease, sweepBatch)
+		starts, err := claim(ctx, stream, d.owner, sweepLease, sweepBatch)
 		if err != nil {
 			return err
 		}

@@ -41,12 +41,24 @@ type outbox struct {
 	woken     []string
 }
 
-func (o *outbox) ClaimBatches(context.Context, string, time.Duration, int) ([]delivery.Start, error) {
+func (o *outbox) ClaimBatches(_ context.Context, stream email.Stream, _ string, _ time.Duration, limit int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := o.batches
-	o.batches = nil
-	return out, nil
+	return claimFrom(&o.batches, stream, limit), nil
+}
+
+// claimFrom takes up to limit starts of a stream out of all.
+func claimFrom(all *[]delivery.Start, stream email.Stream, limit int) (out []delivery.Start) {
+	var left []delivery.Start
+	for _, s := range *all {
+		if s.Stream == stream && len(out) < limit {
+			out = append(out, s)
+		} else {
+			left = append(left, s)
+		}
+	}
+	*all = left
+	return out
 }
 
 func (o *outbox) HoldTerminated(_ context.Context, run delivery.Start) error {
@@ -129,12 +141,10 @@ func (o *outbox) expiries() int {
 	return o.expired
 }
 
-func (o *outbox) ClaimStarts(context.Context, string, time.Duration, int) ([]delivery.Start, error) {
+func (o *outbox) ClaimStarts(_ context.Context, stream email.Stream, _ string, _ time.Duration, limit int) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := o.starts
-	o.starts = nil
-	return out, nil
+	return claimFrom(&o.starts, stream, limit), nil
 }
 
 func (o *outbox) ClaimOverdue(context.Context, int) ([]delivery.Start, error) {
