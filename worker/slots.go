@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/worker"
+
+	"github.com/postrider/postrider/email"
 )
 
 // Slots are a worker's slots for workflow tasks. A starter that uses the worker's client
@@ -18,33 +20,40 @@ type Slots struct {
 
 	mu   sync.Mutex
 	free int
-	// freed is closed when enough slots are free; nil while no starter waits.
-	freed chan struct{}
+	// freed has, by how many slots a starter waits for, what is closed when so many are free.
+	freed map[int]chan struct{}
 }
 
 const (
-	// freeForStarts is how many slots have to be free for a start to go on: so many
-	// starts may be under way at once.
-	freeForStarts = 16
+	// freeForUrgent is how many slots have to be free for a start of transactional mail to go on,
+	// and freeForStarts for one of broadcast mail: so many starts may be under way at once. The
+	// difference is what broadcast mail may use, so it leaves freeForUrgent to transactional mail.
+	freeForUrgent = 4
+	freeForStarts = 16 + freeForUrgent
 	// startPatience is how long a start waits for slots.
 	startPatience = time.Second
 )
 
 func newSlots(n int) *Slots {
-	return &Slots{SlotSupplier: fixed(n), patience: startPatience, free: n}
+	return &Slots{SlotSupplier: fixed(n), patience: startPatience, free: n, freed: map[int]chan struct{}{}}
 }
 
-// Await returns when enough slots are free, after a second without any, or when ctx ends.
-func (s *Slots) Await(ctx context.Context) {
+// Await returns when enough slots are free for a start of a stream, after a second without any, or
+// when ctx ends. Broadcast mail leaves some to transactional mail.
+func (s *Slots) Await(ctx context.Context, stream email.Stream) {
+	need := freeForUrgent
+	if stream == email.StreamBroadcast {
+		need = freeForStarts
+	}
 	s.mu.Lock()
-	if s.free >= freeForStarts {
+	if s.free >= need {
 		s.mu.Unlock()
 		return
 	}
-	if s.freed == nil {
-		s.freed = make(chan struct{})
+	if s.freed[need] == nil {
+		s.freed[need] = make(chan struct{})
 	}
-	freed := s.freed
+	freed := s.freed[need]
 	s.mu.Unlock()
 	patience := time.NewTimer(s.patience)
 	defer patience.Stop()
@@ -59,9 +68,11 @@ func (s *Slots) count(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free += n
-	if s.freed != nil && s.free >= freeForStarts {
-		close(s.freed)
-		s.freed = nil
+	for need, freed := range s.freed {
+		if s.free >= need {
+			close(freed)
+			delete(s.freed, need)
+		}
 	}
 }
 

@@ -52,12 +52,6 @@ type Outbox interface {
 }
 
 const (
-	// starters is how many starts are under way at once: a start waits for
-	// Temporal for 5-10 ms.
-	starters = 16
-	// startQueue bounds the starts waiting in memory; what finds it full waits
-	// for the sweep instead.
-	startQueue = 1024
 	// startTimeout bounds one call to Temporal.
 	startTimeout = 5 * time.Second
 	// sweepLease is how long a swept start has until another process may try.
@@ -77,12 +71,12 @@ type Dispatcher struct {
 	outbox Outbox
 	log    *slog.Logger
 	owner  string
-	queue  chan delivery.Start
+	queue  *startQueue
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
 	// awaitSlots waits for free slots of this process's worker; nil without a worker.
-	awaitSlots atomic.Pointer[func(context.Context)]
+	awaitSlots atomic.Pointer[func(context.Context, email.Stream)]
 
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
@@ -93,34 +87,28 @@ type Dispatcher struct {
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
 func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
-	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: make(chan delivery.Start, startQueue), connected: make(chan struct{})}
+	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: newStartQueue(), connected: make(chan struct{})}
 }
 
 // Owner is this process in the outbox's leases.
 func (d *Dispatcher) Owner() string { return d.owner }
 
 // Accepted starts the run of an e-mail that this process has just accepted, in
-// the background.
-func (d *Dispatcher) Accepted(e email.Email) { d.enqueue(delivery.RunOf(e)) }
+// the background. With too many that wait, a sweep starts it.
+func (d *Dispatcher) Accepted(e email.Email) { d.queue.push(delivery.RunOf(e)) }
 
 // AcceptedBatch does so for a batch.
-func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.enqueue(delivery.RunOfBatch(b)) }
+func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.queue.push(delivery.RunOfBatch(b)) }
 
 // StartWhen makes each start wait until await returns: until this process's worker has free
-// slots, and executes the start's first task at once. With nil, starts do not wait.
-func (d *Dispatcher) StartWhen(await func(context.Context)) {
+// slots, and executes the start's first task at once. Await is called with the least urgent
+// stream that may be started then. With nil, starts do not wait.
+func (d *Dispatcher) StartWhen(await func(context.Context, email.Stream)) {
 	if await == nil {
 		d.awaitSlots.Store(nil)
 		return
 	}
 	d.awaitSlots.Store(&await)
-}
-
-func (d *Dispatcher) enqueue(s delivery.Start) {
-	select {
-	case d.queue <- s:
-	default: // the lease in the outbox runs out, and the sweep starts it
-	}
 }
 
 // Run starts the queued runs and sweeps until ctx ends. The runs that are still queued
@@ -135,18 +123,12 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		return
 	}
 	for range starters {
-		wg.Go(func() {
-			for {
-				select {
-				case s := <-d.queue:
-					d.start(ctx, s)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
+		wg.Go(func() { d.startQueued(ctx, len(streams)) })
 	}
-	for _, stream := range []email.Stream{email.StreamTransactional, email.StreamBroadcast} {
+	for range urgentStarters {
+		wg.Go(func() { d.startQueued(ctx, 1) })
+	}
+	for _, stream := range streams {
 		for _, claim := range []claim{d.outbox.ClaimStarts, d.outbox.ClaimBatches} {
 			wg.Go(func() {
 				d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, stream, claim) })
@@ -231,30 +213,6 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 	}
 }
 
-// claim leases what waits for a run.
-type claim func(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
-
-func (d *Dispatcher) sweepStarts(ctx context.Context, stream email.Stream, claim claim) error {
-	for {
-		starts, err := claim(ctx, stream, d.owner, sweepLease, sweepBatch)
-		if err != nil {
-			return err
-		}
-		if !d.startAll(ctx, starts) {
-			return nil // Temporal is away: the rest is tried when its lease runs out
-		}
-		if len(starts) < sweepBatch {
-			return nil
-		}
-	}
-}
-
-// startAll starts several at once: a burst that did not fit into the queue comes this
-// way. It stops at the first that Temporal does not answer.
-func (d *Dispatcher) startAll(ctx context.Context, starts []delivery.Start) bool {
-	return concurrently(starts, func(s delivery.Start) bool { return d.start(ctx, s) })
-}
-
 // concurrently calls do for several elements at once. It starts no more after the first
 // that returns false, and reports whether none did.
 func concurrently[T any](all []T, do func(T) bool) bool {
@@ -280,9 +238,6 @@ func concurrently[T any](all []T, do func(T) bool) bool {
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
 func (d *Dispatcher) start(ctx context.Context, s delivery.Start) bool {
-	if await := d.awaitSlots.Load(); await != nil {
-		(*await)(ctx)
-	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	workflow, input := workflowOf(s)
@@ -299,12 +254,15 @@ func workflowOf(s delivery.Start) (workflow string, input any) {
 }
 
 func options(s delivery.Start) client.StartWorkflowOptions {
+	// For servers that order work; others ignore it.
+	priority := temporal.Priority{PriorityKey: s.Stream.Priority(), FairnessKey: s.CustomerID}
 	if s.BatchID != "" {
 		return client.StartWorkflowOptions{
 			ID: s.WorkflowID, TaskQueue: email.TaskQueue, StaticSummary: "batch of e-mails",
 			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 			EnableEagerStart:         true,
+			Priority:                 priority,
 			TypedSearchAttributes: temporal.NewSearchAttributes(
 				temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID)),
 		}
@@ -317,8 +275,7 @@ func options(s delivery.Start) client.StartWorkflowOptions {
 		EnableEagerStart:         true,
 		StaticSummary:            string(s.Stream) + " e-mail",
 		StaticDetails:            fmt.Sprintf("E-mail `%s` of customer `%s`. The current details say where it is and what comes next.\n\nSignals and updates: `cancel`, `hold`, `resume`, `retry_now`, `reschedule`; query: `status`.", s.EmailID, s.CustomerID),
-		// For servers that order work; others ignore it.
-		Priority: temporal.Priority{PriorityKey: s.Stream.Priority(), FairnessKey: s.CustomerID},
+		Priority:                 priority,
 		TypedSearchAttributes: temporal.NewSearchAttributes(
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeStatus).ValueSet(string(email.StatusQueued)),
 			temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID),

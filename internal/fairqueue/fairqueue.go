@@ -36,12 +36,7 @@ func (q *Queue[T]) Push(owner string, item T) (refused T, full bool) {
 	if o != nil && q.Max.Owner > 0 && len(o.items) >= q.Max.Owner {
 		return item, true
 	}
-	if o == nil {
-		o = &owned[T]{owner: owner}
-		q.owners = append(q.owners, o)
-	}
-	o.items = append(o.items, item)
-	q.n++
+	o = q.add(o, owner, item)
 	if q.Max.All == 0 || q.n <= q.Max.All {
 		return refused, false
 	}
@@ -50,6 +45,20 @@ func (q *Queue[T]) Push(owner string, item T) (refused T, full bool) {
 		most = o
 	}
 	return q.removeAt(most, len(most.items)-1), true
+}
+
+// Add adds an item, whatever the bounds.
+func (q *Queue[T]) Add(owner string, item T) { q.add(q.of(owner), owner, item) }
+
+// add adds an item of an owner; o is nil if it has none.
+func (q *Queue[T]) add(o *owned[T], owner string, item T) *owned[T] {
+	if o == nil {
+		o = &owned[T]{owner: owner}
+		q.owners = append(q.owners, o)
+	}
+	o.items = append(o.items, item)
+	q.n++
+	return o
 }
 
 // Pop takes the oldest item of the first owner that may have a turn, whose next turn comes

@@ -89,6 +89,8 @@ func TestQueue(t *testing.T) {
 		require.True(t, full)
 		require.Equal(t, 12, refused, "and none for more than another owner has")
 		require.Equal(t, 4, q.Len())
-		require.Equal(t, []int{1, 11, 21, 2}, out(&q))
+		q.Add("a", 5)
+		require.Equal(t, 5, q.Len(), "an item may be added all the same")
+		require.Equal(t, []int{1, 11, 21, 2, 5}, out(&q))
 	})
 }
