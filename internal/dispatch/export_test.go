@@ -1,6 +1,6 @@
 package dispatch
 
-// What the tests count with.
+// These are the numbers that the tests count with.
 const (
 	Starters       = starters
 	UrgentStarters = urgentStarters

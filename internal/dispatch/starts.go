@@ -18,8 +18,8 @@ const (
 	// broadcast mail that take long.
 	urgentStarters = 4
 	// maxQueued bounds the starts of a stream that wait in memory, apart from the lots of sweeps.
-	// What has no place is the newest start of the customer that has most: the lease of its outbox
-	// row runs out, and a sweep starts it.
+	// A full queue leaves out the newest start of the customer that has most: the lease of its
+	// outbox row runs out, and a sweep starts it.
 	maxQueued = 1024
 	// lotMax bounds what a sweep claims at once. The next lot has one start of each customer that
 	// waits, or with more customers than that, of a part of them drawn by lot.
@@ -116,7 +116,7 @@ func (q *startQueue) note(s *queuedStart) bool {
 	return true
 }
 
-// end takes out a start that is over, whatever came of it.
+// end takes out a start that has succeeded, failed or been left out.
 func (q *startQueue) end(s *queuedStart) {
 	delete(q.queued, s.WorkflowID)
 	if s.lot != nil {

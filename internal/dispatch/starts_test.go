@@ -135,8 +135,8 @@ func many(n int, one func() delivery.Start) (starts []delivery.Start) {
 	return starts
 }
 
-// Behind a flood of broadcast mail, that this process has accepted or that a sweep has claimed,
-// transactional mail is started next, and so is another customer's mail.
+// Behind a flood of broadcast mail, transactional mail is started next, and so is another customer's
+// mail. This process has accepted the flood, or a sweep has claimed it.
 func TestAFloodDelaysNoOthersStart(t *testing.T) {
 	t.Parallel()
 	for kind, one := range kinds {
@@ -200,7 +200,7 @@ func TestWhatComesWhileStartersWaitForSlotsIsFirst(t *testing.T) {
 	})
 }
 
-// What waits in memory is bounded. The newest starts of the customer that has most are left to the
+// The starts that wait in memory are bounded. The newest starts of the customer that has most are left to the
 // sweeps.
 func TestTheQueueOfStartsIsBounded(t *testing.T) {
 	t.Parallel()

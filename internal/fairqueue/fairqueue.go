@@ -47,7 +47,7 @@ func (q *Queue[T]) Push(owner string, item T) (refused T, full bool) {
 	return q.removeAt(most, len(most.items)-1), true
 }
 
-// Add adds an item, whatever the bounds.
+// Add adds an item also beyond the bounds.
 func (q *Queue[T]) Add(owner string, item T) { q.add(q.of(owner), owner, item) }
 
 // add adds an item of an owner; o is nil if it has none.
