@@ -137,6 +137,18 @@ func TestSendSMTPRelayDown(t *testing.T) {
 	}
 	b.expiresIn = 0
 
+	// Mail that is woken when the relay works again does not ask until then.
+	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: 40 * time.Second, Watched: true}
+	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
+	require.ErrorAs(t, err, &app)
+	require.GreaterOrEqual(t, app.NextRetryDelay(), watchedWait)
+	require.Less(t, app.NextRetryDelay(), 2*watchedWait)
+	b.expiresIn = time.Hour
+	_, err = b.env.ExecuteActivity(b.SendSMTP, said)
+	require.ErrorAs(t, err, &app)
+	require.Equal(t, time.Hour+time.Millisecond, app.NextRetryDelay(), "it expires in time")
+	b.expiresIn = 0
+
 	// A relay that is known to be down is not tried inline.
 	b.slow, b.down, b.relayErr = true, &delivery.RelayError{Relay: email.Relay{Name: "primary"}, Err: errors.New("not tried before noon")}, nil
 	res, err = b.smtp(t, true)

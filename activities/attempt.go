@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -117,7 +118,11 @@ func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, e
 		return res, false, nil
 	}
 	waits := *down
-	waits.RetryAfter = relayWait(down.RetryAfter, checked.ExpiresIn)
+	wait := down.RetryAfter
+	if down.Watched && in.RelayDown {
+		wait = watchedWait + rand.N(watchedWait)
+	}
+	waits.RetryAfter = relayWait(wait, checked.ExpiresIn)
 	return res, false, &waits
 }
 

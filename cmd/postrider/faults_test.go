@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestFaults(t *testing.T) {
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
+		"the relay is away for long":                       theRelayIsAway,
 		"the relays are changed while mail waits":          theRelaysAreChanged,
 		"a worker is stopped":                              aWorkerIsStopped,
 		"a worker is stopped amid long attempts":           aWorkerIsStoppedLate,
@@ -313,6 +315,40 @@ func theRelayHangs(t *testing.T, g *ground) {
 	peer.release()
 	deliveredOnce(t, d, peer.Peer, mails)
 	require.Zero(t, d.count(d.sql(), "SELECT count(*) FROM email_events WHERE type IN ('email.bounced', 'email.failed')"), "no recipient is to blame")
+}
+
+// theRelayIsAway: mail that waits does not ask for hours, and follows as soon as the relay is back.
+func theRelayIsAway(t *testing.T, g *ground) {
+	var back atomic.Bool
+	peer := (&smtptest.Peer{Answer: func(line string) string {
+		if !back.Load() && strings.HasPrefix(line, "EHLO") {
+			return "421 4.3.2 Service shutting down"
+		}
+		return ""
+	}}).Start(t)
+	d := g.deploy(t, relayURL(peer))
+	d.serve()
+	d.worker()
+	d.worker()
+	mails := d.post(40)
+	c, err := client.Dial(client.Options{HostPort: g.temporal.Address(), Namespace: d.namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	d.eventually("no run asks soon", func() bool {
+		for _, m := range mails {
+			desc, err := c.DescribeWorkflowExecution(t.Context(), email.WorkflowIDPrefix+m.id, "")
+			if err != nil { // it has not been started
+				return false
+			}
+			waiting := desc.GetPendingActivities()
+			if len(waiting) != 1 || waiting[0].GetState() != enumspb.PENDING_ACTIVITY_STATE_SCHEDULED || time.Until(waiting[0].GetScheduledTime().AsTime()) < time.Hour {
+				return false
+			}
+		}
+		return true
+	})
+	back.Store(true)
+	deliveredOnce(t, d, peer, mails)
 }
 
 // aRateIsKept: 2 transactions per second from all workers together, at a relay or for a

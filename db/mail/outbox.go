@@ -83,11 +83,11 @@ func claimTurns(limit int, claim func(limit int) ([]delivery.Start, error)) (out
 }
 
 // overdueAfter is how late something has to be before its run is taken for lost.
-// One whose relay is down is expected to be late: a pending activity tries it.
-// When the relay works again, that is over within afterOutage.
+// One whose relay is down is expected to be late: its run waits until the relay works again, and
+// that is over within afterOutage then.
 const (
 	overdueAfter     = 10 * time.Minute
-	overdueRelayDown = time.Hour
+	overdueRelayDown = 24 * time.Hour
 )
 
 // ClaimOverdue finds e-mails whose next action is long overdue and pushes that

@@ -180,7 +180,7 @@ func ownFault(r *emailRow, own *refusal, now time.Time) *email.RelayFault {
 	case own != nil:
 		fault.Reply = own.reply
 	case r.RelayDownBy == "":
-		fault.Reply.Text = "the operator changed the relays; this e-mail follows within 5 minutes"
+		fault.Reply.Text = "a relay works again, or the operator changed the relays; this e-mail follows within 5 minutes"
 	case fault.NextAttemptAt.Sub(now) > delivery.RelayBackoffMost:
 		fault.Reply.Text = "the relay takes mail again; this e-mail is tried at next_attempt_at"
 	default:

@@ -37,11 +37,11 @@ type relayStateRow struct {
 }
 
 // relayStateColumns are those that are read.
-const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, rs.mail_bytes, now() AS tx_now"
+const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.changed_at, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, rs.mail_bytes, now() AS tx_now"
 
 func (r *relayStateRow) state() delivery.RelayState {
 	st := delivery.RelayState{
-		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: pg.UTC(r.Since), NextProbeAt: pg.UTC(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
+		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: pg.UTC(r.Since), ChangedAt: pg.UTC(r.ChangedAt), SinceChange: r.TxNow.Sub(r.ChangedAt), NextProbeAt: pg.UTC(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
 		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared,
 	}
 	if r.MailFrom != nil {
@@ -126,10 +126,10 @@ func (s *Store) ForgetRelay(ctx context.Context, name, address string, after tim
 	return pg.Translate(err)
 }
 
-// RelayStates lists the relays that fail.
+// RelayStates lists the relays that fail, and those that have failed and work again.
 func (s *Store) RelayStates(ctx context.Context) ([]delivery.RelayState, error) {
 	var rows []*relayStateRow
-	err := s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs WHERE rs.failures > 0 ORDER BY rs.name, rs.address").Scan(ctx, &rows)
+	err := s.db.NewRaw("SELECT "+relayStateColumns+" FROM relay_states AS rs ORDER BY rs.name, rs.address").Scan(ctx, &rows)
 	if err != nil {
 		return nil, pg.Translate(err)
 	}

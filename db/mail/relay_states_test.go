@@ -258,6 +258,7 @@ func TestRelayStatesAreShared(t *testing.T) {
 	list, err := b.Mail.RelayStates(t.Context())
 	require.NoError(t, err)
 	require.Len(t, list, 1)
+	began := list[0].ChangedAt
 	require.Equal(t, mail, *list[0].Mail)
 	require.Equal(t, st.Reply, list[0].Reply)
 	require.True(t, list[0].Shared)
@@ -271,7 +272,9 @@ func TestRelayStatesAreShared(t *testing.T) {
 	require.NoError(t, b.Mail.RelayRecovered(t.Context(), st.Name, st.Address))
 	list, err = b.Mail.RelayStates(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, list)
+	require.Zero(t, list[0].Failures)
+	require.True(t, list[0].ChangedAt.After(began), "it works again since then")
+	require.Less(t, list[0].SinceChange, time.Hour)
 	require.Equal(t, 10*time.Second, failed(one).RetryAfter, "it begins anew")
 
 	forget := func() int {

@@ -9,11 +9,12 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// RelayWaits lists what the unfinished e-mails say that wait for a relay, each combination once.
+// RelayWaits lists what the unfinished e-mails say that wait for a relay, each combination once,
+// those of transactional mail first.
 func (s *Store) RelayWaits(ctx context.Context) ([]delivery.RelayWait, error) {
 	var out []delivery.RelayWait
 	err := s.db.NewRaw(`SELECT DISTINCT e.stream, lower(split_part(e.from_email, '@', -1)) AS sender_domain, e.relay_down_by AS relay, e.no_relay
-		FROM emails AS e WHERE e.status IN ('queued', 'sending') AND e.relay_down AND NOT e.attempt_open ORDER BY 1, 2, 3, 4`).Scan(ctx, &out)
+		FROM emails AS e WHERE e.status IN ('queued', 'sending') AND e.relay_down AND NOT e.attempt_open ORDER BY 1 DESC, 2, 3, 4`).Scan(ctx, &out)
 	return out, pg.Translate(err)
 }
 

@@ -74,7 +74,7 @@ func TestMailOfAChangedRelayIsDueAtOnce(t *testing.T) {
 	require.Equal(t, waits, b.Get(greylisted.ID).NextAttemptAt)
 	fault := b.Get(e.ID).RelayFault
 	require.Empty(t, fault.Relay)
-	require.Equal(t, "the operator changed the relays; this e-mail follows within 5 minutes", fault.Reply.Text)
+	require.Equal(t, "a relay works again, or the operator changed the relays; this e-mail follows within 5 minutes", fault.Reply.Text)
 	require.Len(t, b.sweptWakes(), 2)
 	_, o := b.Open(e.ID, 2)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)

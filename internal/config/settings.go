@@ -179,7 +179,7 @@ var settings = []Setting{
 		Description: "The time that a worker may take after a stop to finish the work it has begun.",
 		Example:     "2m"},
 	{Name: "POSTRIDER_RELAY_PROBE_INTERVAL", Group: "Time", Default: "1m", Uses: worker,
-		Description: "The time after which a worker probes a relay that has had no mail; it also probes at its start. A probe connects, greets, signs in and quits. 0 is never.",
+		Description: "The time after which a worker probes a relay that has had no mail; it also probes at its start. A relay that fails is probed after its backoff. A probe connects, greets, signs in and quits. 0 is never; then mail that waits for a relay asks itself, every five minutes at the latest.",
 		Example:     "30s"},
 
 	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: process,

@@ -37,7 +37,10 @@ type RelayError struct {
 	Reply email.Reply
 	// RetryAfter is when it makes sense to try again: the relays' own backoff.
 	RetryAfter time.Duration
-	Err        error
+	// Watched: each relay that would take the mail is probed without mail, and the mail is woken
+	// when one works again. It need not try by itself.
+	Watched bool
+	Err     error
 }
 
 func (e *RelayError) Error() string {
@@ -81,7 +84,7 @@ const (
 	RelayBackoffMost  = 5 * time.Minute
 )
 
-// RelayState is what all processes know of a relay that fails.
+// RelayState is what all processes know of a relay that fails, or has failed.
 type RelayState struct {
 	// Name is the relay's; Address, as host:port, tells relays of one name apart.
 	Name    string
@@ -90,6 +93,10 @@ type RelayState struct {
 	Failures int
 	// Since is when the first of them happened.
 	Since time.Time
+	// ChangedAt is when it last began to fail, or recovered, and SinceChange how long ago that is by
+	// the database's clock.
+	ChangedAt   time.Time
+	SinceChange time.Duration
 	// RetryAfter is how long the relay is still left alone; 0 means that it may be
 	// probed now.
 	RetryAfter time.Duration

@@ -26,7 +26,7 @@ type Board interface {
 	ReleaseProbe(ctx context.Context, name, address, owner string) error
 	// ForgetRelay removes a state that no process has probed for that time after its backoff.
 	ForgetRelay(ctx context.Context, name, address string, after time.Duration) error
-	// RelayStates lists the relays that fail.
+	// RelayStates lists the relays that fail, and those that have failed and work again.
 	RelayStates(ctx context.Context) ([]delivery.RelayState, error)
 	// RelayWaits lists what the e-mails that wait for a relay say.
 	RelayWaits(ctx context.Context) ([]delivery.RelayWait, error)
@@ -118,6 +118,12 @@ func (p *pool) releaseProbe() {
 // failed notes that the relay does not work. It answers how long it is left alone.
 func (p *pool) failed(e *delivery.RelayError, how failure) time.Duration {
 	p.tried.Store(true)
+	defer func() {
+		select {
+		case p.wentDown <- struct{}{}:
+		default: // keepProbing looks soon
+		}
+	}()
 	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
 		// That the relay cannot be reached now does not say that it takes MAIL again.
 		how.inTransaction, how.mail = true, &m
@@ -191,7 +197,7 @@ func (rs *Relays) sync(ctx context.Context) error {
 			case s.Name != p.relay.Name:
 			case s.Address == p.relay.Addr():
 				st = s
-			default: // it has moved, or another process finds it elsewhere
+			case s.Failures > 0: // it has moved, or another process finds it elsewhere
 				if err := rs.opts.Board.ForgetRelay(ctx, s.Name, s.Address, forgetAfter); err != nil {
 					return err
 				}

@@ -25,11 +25,16 @@ type board struct {
 	waits     []delivery.RelayWait
 	// changed is what waits were changed to.
 	changed map[delivery.RelayWait]delivery.Obstacle
+	// changeErr is what fails instead.
+	changeErr error
 }
 
 func (b *board) RelayWaits(context.Context) ([]delivery.RelayWait, error) { return b.waits, nil }
 
 func (b *board) ChangeRelayWait(_ context.Context, from delivery.RelayWait, to delivery.Obstacle) (int, error) {
+	if b.changeErr != nil {
+		return 0, b.changeErr
+	}
 	b.changed[from] = to
 	return 1, nil
 }
@@ -74,7 +79,7 @@ func (b *board) ReleaseProbe(_ context.Context, _, _, owner string) error {
 func (b *board) RelayStates(context.Context) ([]delivery.RelayState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state.Failures == 0 {
+	if b.state.Name == "" {
 		return nil, nil
 	}
 	return []delivery.RelayState{b.state}, nil

@@ -257,6 +257,14 @@ func (b *breaker) isShared() bool {
 	return b.failures > 0 && b.shared
 }
 
+// isProbed reports whether the relay is down, and a probe without an e-mail finds out when it works
+// again, for all mail.
+func (b *breaker) isProbed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures > 0 && !b.doubtful && (!b.inTransaction || b.mail != nil)
+}
+
 // isDoubtful reports whether what the relay refused may be about those mails alone.
 func (b *breaker) isDoubtful() bool {
 	b.mu.Lock()

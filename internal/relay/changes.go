@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -88,7 +89,7 @@ func (rs *Relays) judge(w delivery.RelayWait, states []delivery.RelayState) (to 
 func moved(pools []*pool, name string, states []delivery.RelayState) bool {
 	left := false
 	for _, st := range states {
-		if st.Name != name {
+		if st.Name != name || st.Failures == 0 {
 			continue
 		}
 		if slices.ContainsFunc(pools, func(p *pool) bool { return p.relay.Name == name && p.relay.Addr() == st.Address }) {
@@ -97,4 +98,73 @@ func moved(pools []*pool, name string, states []delivery.RelayState) bool {
 		left = true
 	}
 	return left
+}
+
+// recoveryAge is how long ago a relay may have recovered for a new process to wake the mail that
+// waits for it. The sweep for overdue e-mails finds what is older.
+const recoveryAge = 10 * time.Minute
+
+// recovery is a relay that works again.
+type recovery struct {
+	// at is when it recovered, by the database's clock.
+	at time.Time
+	// again is when the mail that waits is woken for the second time; zero if that is done.
+	again time.Time
+}
+
+// watched reports whether mail for these relays is woken as soon as one of them works.
+func watched(pools []*pool) bool {
+	return !slices.ContainsFunc(pools, func(p *pool) bool {
+		return p.opts.Board == nil || p.opts.ProbeEvery <= 0 || p.isClosed() || !p.breaker.isProbed()
+	})
+}
+
+// wakeRecovered wakes the mail that waits for a relay which works again: as soon as this process
+// hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted that
+// later. It does so no more often: another process may not reach the relay, and the two would wake
+// the mail in a loop. known are the recoveries that this process has heard of, by relay.
+func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) error {
+	states, err := rs.opts.Board.RelayStates(ctx)
+	if err != nil {
+		return err
+	}
+	now := rs.now()
+	next := map[string]recovery{}
+	var back []*pool
+	for _, p := range rs.pools {
+		for _, st := range states {
+			if st.Failures > 0 || st.Name != p.relay.Name || st.Address != p.relay.Addr() || st.SinceChange > recoveryAge {
+				continue
+			}
+			switch r := known[st.Name]; {
+			case !r.at.Equal(st.ChangedAt):
+				next[st.Name] = recovery{at: st.ChangedAt, again: now.Add(applyAgainAfter)}
+			case !r.again.IsZero() && !now.Before(r.again):
+				next[st.Name] = recovery{at: st.ChangedAt}
+			default:
+				continue
+			}
+			back = append(back, p)
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	waits, err := rs.opts.Board.RelayWaits(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range waits {
+		takes := func(p *pool) bool { return slices.Contains(back, p) }
+		if w.NoRelay || w.Relay == "" || !slices.ContainsFunc(rs.takes(delivery.Route{Stream: w.Stream, SenderDomain: w.SenderDomain}), takes) {
+			continue
+		}
+		n, err := rs.opts.Board.ChangeRelayWait(ctx, w, delivery.Obstacle{RelayDown: true})
+		if err != nil {
+			return err
+		}
+		rs.opts.Log.InfoContext(ctx, "relay.wake", "relay", w.Relay, "stream", w.Stream, "sender_domain", w.SenderDomain, "emails", n)
+	}
+	maps.Copy(known, next)
+	return nil
 }

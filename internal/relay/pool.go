@@ -46,6 +46,8 @@ type pool struct {
 	owner string
 	// tried: it is known whether the relay answers.
 	tried atomic.Bool
+	// wentDown tells keepProbing that the relay has failed.
+	wentDown chan struct{}
 	// synced: this process has heard what the others know of the relay.
 	synced atomic.Bool
 	// answeredAt is when it last did, in Unix nanoseconds.
@@ -84,7 +86,7 @@ func newPool(relay Relay, opts Options) *pool {
 		relay.MaxConns = defaultMaxConns
 	}
 	return &pool{
-		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(),
+		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(), wentDown: make(chan struct{}, 1),
 		slots: make(chan struct{}, relay.MaxConns), broadcast: make(chan struct{}, max(1, relay.MaxConns*3/4)),
 	}
 }
@@ -371,6 +373,13 @@ func (p *pool) fast(now time.Time) bool {
 	}
 	slices.Sort(took)
 	return took[len(took)*95/100] <= fastWithin
+}
+
+// isClosed reports whether this process shuts down.
+func (p *pool) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
 }
 
 func (p *pool) close() {

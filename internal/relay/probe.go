@@ -73,12 +73,39 @@ func (rs *Relays) Run(ctx context.Context) {
 			})
 		})
 		wg.Go(func() { rs.applyChanges(ctx) })
+		wg.Go(func() {
+			known := map[string]recovery{}
+			repeat(ctx, syncEvery, func() {
+				if err := rs.wakeRecovered(ctx, known); err != nil && ctx.Err() == nil {
+					rs.opts.Log.WarnContext(ctx, "relay.wake", "error", err)
+				}
+			})
+		})
 	}
 	if rs.opts.ProbeEvery <= 0 {
 		return
 	}
 	for _, p := range rs.pools {
-		wg.Go(func() { repeat(ctx, rs.opts.ProbeEvery, func() { p.probe(ctx) }) })
+		wg.Go(func() { p.keepProbing(ctx) })
+	}
+}
+
+// keepProbing probes at once, then every ProbeEvery, and when the backoff of a relay that fails is
+// over, until ctx ends.
+func (p *pool) keepProbing(ctx context.Context) {
+	for ctx.Err() == nil {
+		p.probe(ctx)
+		wait := p.opts.ProbeEvery
+		if e := p.breaker.down(p.opts.Now(), false); e != nil {
+			wait = min(wait, e.RetryAfter)
+		}
+		next := time.NewTimer(wait)
+		select {
+		case <-next.C:
+		case <-p.wentDown:
+		case <-ctx.Done():
+		}
+		next.Stop()
 	}
 }
 
@@ -111,10 +138,7 @@ func (p *pool) probe(ctx context.Context) {
 	default:
 		return
 	}
-	p.mu.Lock()
-	closed := p.closed
-	p.mu.Unlock()
-	if closed {
+	if p.isClosed() {
 		return
 	}
 	probe, down := p.admit(ctx, false)

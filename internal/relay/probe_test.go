@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -64,6 +65,28 @@ func TestRelaysAreProbedWithoutMail(t *testing.T) {
 	require.Eventually(t, func() bool { return !rs.Up()["primary"] }, patience, time.Millisecond, "a probe fails")
 	ill.Store(false)
 	require.Eventually(t, func() bool { return rs.Up()["primary"] }, patience, time.Millisecond, "a probe finds it working")
+}
+
+// TestARelayThatFailsIsProbedAfterItsBackoff, however long it is until the next probe of one that
+// works: waiting mail does not ask.
+func TestARelayThatFailsIsProbedAfterItsBackoff(t *testing.T) {
+	t.Parallel()
+	var ill atomic.Bool
+	p := (&smtptest.Peer{Answer: func(line string) string {
+		if ill.Load() && strings.HasPrefix(line, "EHLO") {
+			return "421 4.3.2 shutting down"
+		}
+		return ""
+	}}).Start(t)
+	rs := relays(t, relay.Options{Now: hasty(), ProbeEvery: time.Hour}, url(p, "name=primary"))
+	running(t, rs)
+	require.Eventually(t, func() bool { return rs.Up()["primary"] }, patience, time.Millisecond)
+	ill.Store(true)
+	_, err := rs.Session(t.Context(), delivery.Route{})
+	require.Error(t, err)
+	p.Await("a probe", func() bool { return p.Dialed() >= 3 })
+	ill.Store(false)
+	require.Eventually(t, func() bool { return rs.Up()["primary"] }, patience, time.Millisecond)
 }
 
 // With mail, or without an interval, nothing is probed.

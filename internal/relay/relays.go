@@ -69,7 +69,7 @@ func New(relays []Relay, opts Options) *Relays {
 func (rs *Relays) Session(ctx context.Context, route delivery.Route) (*Session, error) {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
-		return nil, &delivery.RelayError{RetryAfter: lastBackoff, Err: delivery.ErrNoRelay}
+		return nil, noRelay()
 	}
 	patient := anyUp(pools)
 	var failed *delivery.RelayError
@@ -88,7 +88,13 @@ func (rs *Relays) Session(ctx context.Context, route delivery.Route) (*Session, 
 		}
 		failed = e
 	}
+	failed.Watched = watched(pools)
 	return nil, failed
+}
+
+// noRelay is the error of mail that no relay is configured for.
+func noRelay() *delivery.RelayError {
+	return &delivery.RelayError{RetryAfter: lastBackoff, Err: delivery.ErrNoRelay}
 }
 
 // anyUp reports whether a relay works. Then mail waits for the backoff of one that does not,
@@ -175,7 +181,7 @@ func (rs *Relays) Serves(route delivery.Route) bool { return len(rs.takes(route)
 func (rs *Relays) Down(route delivery.Route) *delivery.RelayError {
 	pools := rs.takes(route)
 	if len(pools) == 0 {
-		return &delivery.RelayError{RetryAfter: lastBackoff, Err: delivery.ErrNoRelay}
+		return noRelay()
 	}
 	patient := anyUp(pools)
 	var down *delivery.RelayError
