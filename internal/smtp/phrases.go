@@ -213,7 +213,27 @@ func lowerWords(text string) string { return strings.ToLower(wordsOf(text)) }
 // wordsOf is lowerWords as it was written.
 func wordsOf(text string) string {
 	text = webPage.ReplaceAllString(text, " ")
-	return strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
+	return withoutAdvice(strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " "))
+}
+
+// advice begins a sentence that is not about this refusal: operators append it to all refusals
+// (Postfix's smtpd_reject_footer), on the same line or on lines of its own.
+var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
+	`for (?:assistance|help|support|(?:\S+ ){1,2}(?:help|problems?|support|questions?)\b)|(?:\w+ ){1,3}(?:help|support|questions|problems): |` +
+	`please (?:give|provide|contact|quote|include|call|visit)\b|(?:contact|call|visit|see)\b|if (?:your|you|the|this|it)\b|is your\b|` +
+	`our (?:\S+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
+
+// withoutAdvice cuts off what begins with advice. The first words of a reply are none, and neither
+// are words in the middle of a sentence. The lines of a reply are joined, so a capital letter may
+// begin one, and so do Postfix's $localtime and $client_address together.
+func withoutAdvice(text string) string {
+	for _, at := range advice.FindAllStringSubmatchIndex(text, -1) {
+		mark, first, withTime := text[at[2]:at[3]], text[at[4]], at[6] >= 0
+		if at[0] > 0 && (strings.TrimSpace(mark) != "" || 'A' <= first && first <= 'Z' || withTime) {
+			return strings.TrimRight(text[:at[0]], " .;")
+		}
+	}
+	return text
 }
 
 // urlsOf is the URLs in a reply's text, in lower case.

@@ -74,6 +74,12 @@ func TestAFooterChangesNoVerdict(t *testing.T) {
 		". For assistance, call 800-555-0101. Please provide the following information in your problem report: time (Nov 29 20:35:45), client (192.0.2.1) and server (mx.example.org).",
 		"; contact postmaster@example.com if this is an error",
 		". See https://example.com/help",
+		". Blocklists: see https://example.com/", ". Our spam policy: see https://example.com/", ". Our spam policy and blocklists: see https://example.com/",
+		". For authentication help call us", ". login help: call us", ". Please give client 192.0.2.1.", ". Client: 192.0.2.1, see https://example.com/policy",
+		". If your client address 192.0.2.1 is on a blocklist, see https://example.com/",
+		`\n%d For authentication problems call us`, `\n%d time: Nov 30 08:00:00 client: 192.0.2.1`,
+		`\n%d Our spam policy: https://example.com/`, `\n%d Please give client 192.0.2.1\n%d Our policy and blocklists: see https://example.com/`,
+		`\n%d Is your server's IP address listed? See https://example.com/`,
 	} {
 		for _, row := range replyRows(t) {
 			plainReply := parseReply(t, row.raw)
