@@ -118,12 +118,7 @@ func (p *pool) releaseProbe() {
 // failed notes that the relay does not work. It answers how long it is left alone.
 func (p *pool) failed(e *delivery.RelayError, how failure) time.Duration {
 	p.tried.Store(true)
-	defer func() {
-		select {
-		case p.wentDown <- struct{}{}:
-		default: // keepProbing looks soon
-		}
-	}()
+	defer p.lookAgain()
 	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
 		// That the relay cannot be reached now does not say that it takes MAIL again.
 		how.inTransaction, how.mail = true, &m

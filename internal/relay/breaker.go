@@ -257,6 +257,15 @@ func (b *breaker) isShared() bool {
 	return b.failures > 0 && b.shared
 }
 
+// retryNow ends the backoff.
+func (b *breaker) retryNow(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.until.After(now) {
+		b.until = now
+	}
+}
+
 // isProbed reports whether the relay is down, and a probe without an e-mail finds out when it works
 // again, for all mail.
 func (b *breaker) isProbed() bool {

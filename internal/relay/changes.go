@@ -139,6 +139,8 @@ func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) 
 			switch r := known[st.Name]; {
 			case !r.at.Equal(st.ChangedAt):
 				next[st.Name] = recovery{at: st.ChangedAt, again: now.Add(applyAgainAfter)}
+				p.breaker.retryNow(now) // another process reaches it
+				p.lookAgain()
 			case !r.again.IsZero() && !now.Before(r.again):
 				next[st.Name] = recovery{at: st.ChangedAt}
 			default:

@@ -95,7 +95,10 @@ func TestMailIsWokenWhenARelayWorksAgain(t *testing.T) {
 	b.changeErr = errors.New("the database is away")
 	require.ErrorIs(t, rs.wakeRecovered(t.Context(), known), b.changeErr)
 	b.changeErr = nil
+	rs.pools[0].breaker.failed(now, &delivery.RelayError{}, failure{})
+	require.NotNil(t, rs.pools[0].breaker.down(now, false))
 	requireWoken(waits[0], waits[1])
+	require.Nil(t, rs.pools[0].breaker.down(now, false), "another process reaches it: this one tries")
 	requireWoken()
 	now = now.Add(applyAgainAfter)
 	requireWoken(waits[0], waits[1])

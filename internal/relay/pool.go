@@ -46,8 +46,8 @@ type pool struct {
 	owner string
 	// tried: it is known whether the relay answers.
 	tried atomic.Bool
-	// wentDown tells keepProbing that the relay has failed.
-	wentDown chan struct{}
+	// look tells keepProbing that the relay has failed, or may be back.
+	look chan struct{}
 	// synced: this process has heard what the others know of the relay.
 	synced atomic.Bool
 	// answeredAt is when it last did, in Unix nanoseconds.
@@ -86,7 +86,7 @@ func newPool(relay Relay, opts Options) *pool {
 		relay.MaxConns = defaultMaxConns
 	}
 	return &pool{
-		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(), wentDown: make(chan struct{}, 1),
+		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(), look: make(chan struct{}, 1),
 		slots: make(chan struct{}, relay.MaxConns), broadcast: make(chan struct{}, max(1, relay.MaxConns*3/4)),
 	}
 }

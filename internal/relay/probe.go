@@ -102,7 +102,7 @@ func (p *pool) keepProbing(ctx context.Context) {
 		next := time.NewTimer(wait)
 		select {
 		case <-next.C:
-		case <-p.wentDown:
+		case <-p.look:
 		case <-ctx.Done():
 		}
 		next.Stop()
@@ -119,6 +119,14 @@ func repeat(ctx context.Context, interval time.Duration, f func()) {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// lookAgain tells keepProbing to look when the relay may be probed next.
+func (p *pool) lookAgain() {
+	select {
+	case p.look <- struct{}{}:
+	default: // it is going to
 	}
 }
 
