@@ -251,6 +251,39 @@ func TestVirtualRefusedMailDelaysNoOther(t *testing.T) {
 	}
 }
 
+// TestVirtualAFaultAtOneRecipientIsADeferralSoon: other mail goes all the time. A fault that passes
+// delays the mail by seconds. One that lasts is the recipient's own after the third try.
+func TestVirtualAFaultAtOneRecipientIsADeferralSoon(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{"451 4.3.0 trouble with this mailbox", "450 4.3.2 Service currently unavailable"} {
+		for name, lasts := range map[string]time.Duration{"it passes": 5 * time.Second, "it lasts": time.Hour} {
+			t.Run(answer+", "+name, func(t *testing.T) {
+				t.Parallel()
+				v := newVirtual(t)
+				v.listen(nil, "", until(lasts, "RCPT TO:<bad", answer))
+				v.connect("", v.peer.Addr())
+				bad, ids := v.accept(time.Time{}, "bad@y.test"), []string{}
+				for n := range 30 {
+					ids = append(ids, v.accept(virtualStart.Add(time.Duration(n)*4*time.Second+time.Second), "good@y.test"))
+				}
+				v.send(append(ids, bad)...)
+				for _, id := range ids {
+					require.Len(t, v.happened(id, email.EventDelivered), 1)
+				}
+				deferred, delivered := v.happened(bad, email.EventDeferred), v.happened(bad, email.EventDelivered)
+				if name == "it passes" {
+					require.Empty(t, deferred)
+					require.Len(t, delivered, 1)
+					require.LessOrEqual(t, delivered[0], 30*time.Second)
+					return
+				}
+				require.NotEmpty(t, deferred)
+				require.LessOrEqual(t, deferred[0], 2*time.Minute)
+			})
+		}
+	}
+}
+
 func TestVirtualWorkersShareARelaysBackoff(t *testing.T) {
 	t.Parallel()
 	const lasts = 2 * time.Hour

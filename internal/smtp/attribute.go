@@ -5,9 +5,8 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// attributeToRelay notes that the relay is at fault. Where it may be so for this mail alone,
-// and no other relay takes it, the breaker does not hold it back for long: so the
-// outcome does, or the same message would come every 10 s.
+// attributeToRelay notes that the relay is at fault, or this mail where that is so for this mail
+// alone.
 func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outcome) {
 	x.out.Final = rep
 	if at == StageMail && x.isOwnMailFault(rep) {
@@ -28,9 +27,6 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		return
 	}
 	x.verdict = max(x.verdict, VerdictRefused)
-	if !x.others.Exist {
-		o.RetryAfter = max(o.RetryAfter, delivery.RelayBackoffMost)
-	}
 }
 
 // isOwnMailFault notes that the relay refused MAIL, or closed the connection there, and reports

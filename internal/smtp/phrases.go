@@ -202,8 +202,8 @@ func (r reason) speaksOf(t topic) bool { return len(r.texts) > 0 && t.in(r.texts
 // address matches what is not the server's own words: an address, or what stands in
 // angle brackets. webPage matches a URL.
 var (
-	address = regexp.MustCompile(`<[^<>]*>|"[^"\s]*"@\S+|[^\s<>"'()\[\],;:]+@[^\s<>"'()\[\],;:]+`)
-	webPage = regexp.MustCompile(`(?i)https?://\S+`)
+	address = regexp.MustCompile(`<[^<>]*>|"[^"\s]*"@\S+|[^\s<>"'()\[\],;:]+@[^\s<>"'()\[\],;:]*[^\s<>"'()\[\],;:.]`)
+	webPage = regexp.MustCompile(`(?i)https?://\S*[^\s.,;!?]`)
 )
 
 // lowerWords is the words of a reply's text in lower case, without addresses and URLs: a user's
@@ -213,14 +213,24 @@ func lowerWords(text string) string { return strings.ToLower(wordsOf(text)) }
 // wordsOf is lowerWords as it was written.
 func wordsOf(text string) string {
 	text = webPage.ReplaceAllString(text, " ")
-	return withoutAdvice(strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " "))
+	text = strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
+	if m := rejection.FindStringSubmatchIndex(text); m != nil {
+		if end := sentenceEnd.FindStringIndex(text[m[4]:]); end != nil && end[0] > 0 {
+			return text[:m[4]+end[0]]
+		}
+	}
+	return withoutAdvice(text)
 }
+
+// sentenceEnd is where the reason of a refusal in the form rejection ends.
+var sentenceEnd = regexp.MustCompile(`\.? *$|[.!?] |; (?:contact|see|please|for) `)
 
 // advice begins a sentence that is not about this refusal: operators append it to all refusals
 // (Postfix's smtpd_reject_footer), on the same line or on lines of its own.
 var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
 	`for (?:assistance|help|support|(?:\S+ ){1,2}(?:help|problems?|support|questions?)\b)|(?:\w+ ){1,3}(?:help|support|questions|problems): |` +
 	`please (?:give|provide|contact|quote|include|call|visit)\b|(?:contact|call|visit|see)\b|if (?:your|you|the|this|it)\b|is your\b|` +
+	`we (?:require|use|reject|block|check)\b|check your\b|learn more\b|rate limits:|your ip address is \[?[0-9]|` +
 	`our (?:\S+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
 
 // withoutAdvice cuts off what begins with advice. The first words of a reply are none, and neither
@@ -229,7 +239,7 @@ var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
 func withoutAdvice(text string) string {
 	for _, at := range advice.FindAllStringSubmatchIndex(text, -1) {
 		mark, first, withTime := text[at[2]:at[3]], text[at[4]], at[6] >= 0
-		if at[0] > 0 && (strings.TrimSpace(mark) != "" || 'A' <= first && first <= 'Z' || withTime) {
+		if strings.TrimSpace(mark) != "" || at[0] > 0 && ('A' <= first && first <= 'Z' || withTime) {
 			return strings.TrimRight(text[:at[0]], " .;")
 		}
 	}

@@ -41,12 +41,21 @@ func reply(code int, text string) email.Reply {
 			parts = append(parts, line)
 		}
 	}
-	r.Text = strings.Join(parts, " ")
+	r.Text = joinLines(parts)
 	if m := markedCode.FindStringSubmatch(r.Text); r.Enhanced == "" && m != nil && refusal(code) {
 		r.Enhanced = m[1]
 	}
 	r.Text = plaintext.Cut(r.Text, email.MaxReplyText)
 	return r
+}
+
+// joinLines makes one line of a reply's lines. A refusal in Postfix's form is one line: what follows
+// are sentences of their own.
+func joinLines(lines []string) string {
+	if len(lines) > 1 && rejection.MatchString(lines[0]) && !strings.HasSuffix(lines[0], ".") {
+		lines[0] += "."
+	}
+	return strings.Join(lines, " ")
 }
 
 // Printable makes text fit for a database, a log and a screen: valid UTF-8 on one line.
