@@ -70,15 +70,27 @@ func newKeyRow(wanted account.AccessKey) (accessKeyRow, string) {
 	return row, token
 }
 
+// MaxAccessKeys is how many access keys a customer may have that are neither deleted nor expired.
+const MaxAccessKeys = 1000
+
+// roomForKey fails with a CodeConflict if a customer, whose row is locked, has MaxAccessKeys keys.
+func roomForKey(ctx context.Context, tx bun.Tx, customerID string) error {
+	return pg.CheckRoom(ctx, tx, "access keys", MaxAccessKeys, "delete one that is not used",
+		"SELECT count(*) FROM access_keys WHERE customer_id = ? AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > now())", customerID)
+}
+
 // CreateAccessKey makes a key of the given customer, name, detail, scopes, restrictions and end.
-// The token is returned this once and stored as a hash. A customer that does not exist is a
-// CodeNotFound.
+// The token is returned this once and stored as a hash. More than MaxAccessKeys are a CodeConflict.
+// A customer that does not exist is a CodeNotFound.
 func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (key account.AccessKey, token string, err error) {
-	if _, err := s.Customer(ctx, wanted.CustomerID); err != nil {
-		return account.AccessKey{}, "", err
-	}
 	row, token := newKeyRow(wanted)
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
+		if err := pg.LockCustomer(ctx, tx, wanted.CustomerID); err != nil {
+			return err
+		}
+		if err := roomForKey(ctx, tx, wanted.CustomerID); err != nil {
+			return err
+		}
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err
 		}
@@ -91,11 +103,15 @@ func (s *Store) CreateAccessKey(ctx context.Context, wanted account.AccessKey) (
 }
 
 // RotateAccessKey makes a key like another one, which ends after overlap unless it ends sooner. The
-// new token is returned this once. A key that the customer does not have, or that has ended, is a
-// CodeNotFound.
+// new token is returned this once. Both keys count while both are valid, so with MaxAccessKeys keys
+// only an overlap of 0 is possible; another one is a CodeConflict. A key that the customer does not
+// have, or that has ended, is a CodeNotFound.
 func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, overlap time.Duration) (key account.AccessKey, token string, err error) {
 	var row accessKeyRow
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
+		if err := pg.LockCustomer(ctx, tx, customerID); err != nil {
+			return err
+		}
 		var old accessKeyRow
 		err := tx.NewSelect().Model(&old).Where("k.id = ?", id).Where("k.customer_id = ?", customerID).Where("k.deleted_at IS NULL").
 			Where("k.expires_at IS NULL OR k.expires_at > now()").For("UPDATE").Scan(ctx)
@@ -105,13 +121,17 @@ func (s *Store) RotateAccessKey(ctx context.Context, customerID, id string, over
 		if err != nil {
 			return err
 		}
-		row, token = newKeyRow(old.key())
-		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
-			return err
-		}
 		_, err = tx.NewRaw("UPDATE access_keys SET updated_at = now(), expires_at = least(expires_at, now() + ? * interval '1 second') WHERE id = ?",
 			overlap.Seconds(), id).Exec(ctx)
 		if err != nil {
+			return err
+		}
+		// After the update: with an overlap of 0 the new key takes the place of the old one.
+		if err := roomForKey(ctx, tx, customerID); err != nil {
+			return err
+		}
+		row, token = newKeyRow(old.key())
+		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err
 		}
 		return audit.Write(ctx, tx, customerID, "accesskey.rotated", id, "replaced by "+row.ID)

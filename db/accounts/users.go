@@ -33,13 +33,23 @@ func (r *userRow) user() account.User {
 	return account.User{ID: r.ID, CustomerID: r.CustomerID, Username: r.Username, Admin: r.Admin, TokenVersion: r.TokenVersion, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
-// CreateUser makes a user of a customer; a username in use is a conflict.
+// MaxUsers is how many users a customer may have.
+const MaxUsers = 1000
+
+// CreateUser makes a user of a customer. A username in use is a CodeConflict, and so are more than
+// MaxUsers.
 func (s *Store) CreateUser(ctx context.Context, customerID, username, password string, admin bool) (account.User, error) {
 	if _, err := s.Customer(ctx, customerID); err != nil {
 		return account.User{}, err
 	}
 	row := userRow{ID: pg.NewID(), CustomerID: customerID, Username: username, PasswordHash: s.hash(password), Admin: admin}
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
+		if err := pg.LockCustomer(ctx, tx, customerID); err != nil {
+			return err
+		}
+		if err := pg.CheckRoom(ctx, tx, "users", MaxUsers, "delete one", "SELECT count(*) FROM users WHERE customer_id = ?", customerID); err != nil {
+			return err
+		}
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at").Exec(ctx); err != nil {
 			if pg.UniqueViolation(err) != "" {
 				return email.Fail(email.CodeConflict, "the username %s is in use", username)

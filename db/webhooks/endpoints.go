@@ -196,7 +196,8 @@ func (s *Store) WebhookSecret(ctx context.Context, customerID string) (string, e
 const MaxEndpoints = 50
 
 // CreateEndpoint makes an endpoint. Its secret is returned this once. More than MaxEndpoints are a
-// CodeConflict.
+// CodeConflict, also if several calls make them at once. A customer that does not exist is a
+// CodeNotFound.
 func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out endpoint.Endpoint, secret string, err error) {
 	fresh, err := endpoint.NewSecret()
 	if err != nil {
@@ -205,16 +206,16 @@ func (s *Store) CreateEndpoint(ctx context.Context, e endpoint.Endpoint) (out en
 	row := endpointRow{ID: pg.NewID(), CustomerID: e.CustomerID, Kind: endpoint.KindEndpoint}
 	row.take(e)
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
-		if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
+		if err := pg.LockCustomer(ctx, tx, e.CustomerID); err != nil {
 			return err
 		}
-		var n int
-		err := tx.NewRaw("SELECT count(*) FROM webhook_endpoints WHERE customer_id = ? AND kind = 'endpoint' AND deleted_at IS NULL", e.CustomerID).Scan(ctx, &n)
+		err := pg.CheckRoom(ctx, tx, "webhook endpoints", MaxEndpoints, "delete one",
+			"SELECT count(*) FROM webhook_endpoints WHERE customer_id = ? AND kind = 'endpoint' AND deleted_at IS NULL", e.CustomerID)
 		if err != nil {
 			return err
 		}
-		if n >= MaxEndpoints {
-			return email.Fail(email.CodeConflict, "there are %d webhook endpoints, the limit is %d; delete one", n, MaxEndpoints)
+		if row.SecretSealed, err = s.sealSecrets(ctx, tx, row.ID, []endpoint.Secret{fresh}); err != nil {
+			return err
 		}
 		if _, err := tx.NewInsert().Model(&row).Returning("created_at, updated_at").Exec(ctx); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db/internal/dbsetup"
+	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/endpoint"
 )
@@ -271,4 +272,19 @@ func TestSecretsAreBounded(t *testing.T) {
 	}
 	_, _, err := b.Webhooks.RotateSecret(b.Ctx, b.Customer, e.ID)
 	require.Equal(t, email.CodeConflict, email.FailureCode(err))
+}
+
+// TestConcurrentCallsKeepTheLimitOfEndpoints: of two calls that make the last one, one is refused.
+func TestConcurrentCallsKeepTheLimitOfEndpoints(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range webhooks.MaxEndpoints - 1 {
+		b.endpoint()
+	}
+	errs := b.WhileInsertsWait("webhook_endpoints", func(int) error {
+		_, _, err := b.Webhooks.CreateEndpoint(b.Ctx, endpoint.Endpoint{CustomerID: b.Customer, URL: "https://a.test/in", Method: "POST", Format: endpoint.FormatStandard})
+		return err
+	})
+	require.Len(t, errs, 1)
+	require.Equal(t, email.CodeConflict, email.FailureCode(errs[0]))
 }
