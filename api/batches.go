@@ -217,7 +217,7 @@ func (h *batchHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, smallEntry*int64(size)); err != nil {
 		return 0, nil, err
 	}
 	bs, next, err := h.store.Batches(c.Request.Context(), customerOf(c).ID, after, size)

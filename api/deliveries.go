@@ -7,6 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/pagelimit"
 )
 
 type deliveryJSON struct {
@@ -54,7 +55,7 @@ func (h *webhookHandlers) listDeliveries(c *gin.Context) (int, any, error) {
 	if status != "" && !slices.Contains([]endpoint.Status{endpoint.StatusPending, endpoint.StatusDelivered, endpoint.StatusFailed}, status) {
 		return 0, nil, invalid("status", "invalid", "give pending, delivered or failed")
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
 		return 0, nil, err
 	}
 	ds, next, err := h.store.Deliveries(c.Request.Context(), customerOf(c).ID, id, status, after, size)

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/membudget"
+	"github.com/postrider/postrider/internal/pagelimit"
 )
 
 // Emails stores e-mails. Each call sees the e-mails of one customer only.
@@ -171,7 +172,7 @@ func (h *emailHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)

@@ -57,7 +57,7 @@ func (h *eventHandlers) feed(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, smallEntry*int64(size)); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.Feed(c.Request.Context(), customerOf(c).ID, c.Query("after"), size)

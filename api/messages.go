@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
+	"github.com/postrider/postrider/internal/pagelimit"
 )
 
 // messageJSON is the entry of a list for a received message.
@@ -49,7 +50,7 @@ func (h *mailboxHandlers) messages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
 		return 0, nil, err
 	}
 	ms, next, err := h.store.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)

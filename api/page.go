@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/pagelimit"
 )
 
 // maxPageSize is the default page size, and the largest one.
@@ -105,6 +106,10 @@ type numberedAnswer[T any] struct {
 	NextPageToken string `json:"next_page_token,omitempty"`
 }
 
+// numberedPage is the least number of entries of a numbered page, unless the list ends or its bytes
+// end it.
+const numberedPage = 100
+
 // numberedOfEmail answers with the page of a numbered list of the e-mail that the path names. read
 // reads it from the store.
 func numberedOfEmail[T, A any, N int | int64](c *gin.Context, read func(ctx context.Context, customerID, emailID string, after N) ([]T, N, error), answer func(T) A) (int, any, error) {
@@ -116,7 +121,7 @@ func numberedOfEmail[T, A any, N int | int64](c *gin.Context, read func(ctx cont
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c); err != nil {
+	if err := reservePage(c, pagelimit.Bytes(numberedPage)); err != nil {
 		return 0, nil, err
 	}
 	entries, next, err := read(c.Request.Context(), customerOf(c).ID, id, N(after))

@@ -172,10 +172,11 @@ func reserveAnswer(c *gin.Context, n int64) error {
 	return reserve(c, budgetOf(c).answers, n)
 }
 
-// reservePage reserves what a page of a list needs: memory, then a connection for a slow query.
-// The connection comes last, so that a request that waits for memory holds none.
-func reservePage(c *gin.Context) error {
-	if err := reserveAnswer(c, pageAnswer); err != nil {
+// reservePage reserves what a page of a list needs: memory for rows of so many bytes, then a
+// connection for a slow query. The connection comes last, so that a request that waits for memory
+// holds none.
+func reservePage(c *gin.Context, bytes int64) error {
+	if err := reserveAnswer(c, pageTimes*bytes); err != nil {
 		return err
 	}
 	return reserveQuery(c)
@@ -219,8 +220,11 @@ func reservingChange(h handler) handler {
 const (
 	// smallAnswer is the memory of an answer without contents, in bytes.
 	smallAnswer = 64 << 10
-	// pageAnswer is the memory of a page of a list, as rows and as JSON, in bytes.
-	pageAnswer = 4 << 20
+	// pageTimes is the memory of a page of a list, as rows and as JSON, in sizes of its rows.
+	pageTimes = 4
+	// smallEntry is the most that a batch or an event has in a list, in bytes. Most of it is the
+	// text of an event, email.MaxReplyText.
+	smallEntry = 2 << 10
 )
 
 // ownerOf returns the owner of what a request reserves: its customer's id, or the client's network

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/turns"
 )
@@ -128,5 +129,41 @@ func TestWaitForTurnHoldsNoConnection(t *testing.T) {
 	end()
 	for range waiting {
 		require.Equal(t, http.StatusOK, <-answers)
+	}
+}
+
+// pagesWait blocks Emails until free is closed.
+type pagesWait struct {
+	emailsAPI
+	arrived, free chan struct{}
+}
+
+func (p pagesWait) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) ([]email.Email, *email.Cursor, error) {
+	p.arrived <- struct{}{}
+	<-p.free
+	return p.emailsAPI.Emails(ctx, customerID, f, after, limit)
+}
+
+// A list reserves memory for as many e-mails as its page may have. Lists of 20 are read at the same
+// time where lists of 100 are read one after the other.
+func TestShortPagesReserveLittle(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ size, atOnce int }{{20, 4}, {100, 1}} {
+		t.Run(fmt.Sprint(tt.size), func(t *testing.T) {
+			t.Parallel()
+			wait := pagesWait{arrived: make(chan struct{}, 8), free: make(chan struct{})}
+			b := setupFor(t, setupOptions{memory: 44 << 20, emails: func(e api.Emails) api.Emails { wait.emailsAPI = e; return wait }})
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					got := b.as("GET", fmt.Sprintf("/v1.0/emails?page_size=%d", tt.size), "")
+					require.Equal(t, http.StatusOK, got.status, got.body)
+				})
+			}
+			require.Eventually(t, func() bool { return len(wait.arrived) == tt.atOnce }, time.Minute, time.Millisecond)
+			require.Eventually(t, func() bool { return len(wait.arrived)+b.server.TurnsWaiting() == 4 }, time.Minute, time.Millisecond)
+			close(wait.free)
+			wg.Wait()
+		})
 	}
 }

@@ -84,7 +84,7 @@ var rules = map[string]rule{
 	"internal/codec":    {},
 	// db puts its parts together and has the migrations. A part imports parts that do not need it.
 	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/accounts", "db/mail", "email", "internal/delivery", "internal/endpoint"}},
-	"db/internal/pg":      {may: []string{"email", "internal/fairqueue", "internal/plaintext"}},
+	"db/internal/pg":      {may: []string{"email", "internal/fairqueue", "internal/pagelimit", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
@@ -102,10 +102,11 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/pagelimit"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},
+	"internal/pagelimit":  {},
 	"internal/httpserver": {may: []string{"email"}, tests: []string{"internal/memtest"}},
 
 	"internal/config": {},

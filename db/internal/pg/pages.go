@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/pagelimit"
 )
 
 // NewestFirst orders a list from new to old and begins behind a cursor. It reads one row more than
@@ -39,16 +40,12 @@ func List[R, T any](ctx context.Context, q *bun.SelectQuery, alias, column strin
 	return out, next, nil
 }
 
-// pageBytes is about how many bytes the entries of a page have together, unless the
-// first alone has more: a page is in memory as a whole.
-const pageBytes = 1 << 20
-
 // Within is how many of the rows, and of limit, a page holds: those that have at most
-// pageBytes together, and at least one.
+// pagelimit.Bytes together, and at least one. A page is in memory as a whole.
 func Within[R any](rows []R, limit int, bytes func(R) int64) int {
-	n, total := 0, int64(0)
+	n, total, most := 0, int64(0), pagelimit.Bytes(limit)
 	for n < min(limit, len(rows)) {
-		if total += bytes(rows[n]); total > pageBytes && n > 0 {
+		if total += bytes(rows[n]); total > most && n > 0 {
 			break
 		}
 		n++
