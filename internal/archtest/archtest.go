@@ -74,7 +74,7 @@ var rules = map[string]rule{
 	"internal/advice": {may: []string{"email", "internal/plaintext"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
 	// Many messages of one request, each of them read by intake.
-	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext"}},
+	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext"}},
 
 	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing")},
 	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only

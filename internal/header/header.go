@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"unicode/utf8"
 
@@ -37,34 +38,56 @@ type Pieces []string
 // allow and what to do; it does not repeat the value.
 func Encode(name, value string) (Pieces, error) {
 	kind := kinds[strings.ToLower(name)]
-	if !plaintext.ASCII(value) {
-		if kind == unstructured {
-			return Words(name, value), nil
-		}
-		var err error
-		if value, err = encode(name, value, kind); err != nil {
-			return nil, err
-		}
+	if kind == unstructured && !plaintext.ASCII(value) {
+		return Words(name, value), nil
 	}
 	var out Pieces
-	for _, piece := range Cut(value) {
-		if len(piece) <= MaxLine {
-			out = append(out, piece)
-			continue
-		}
-		if kind == unstructured {
-			return nil, ErrTooLong
-		}
-		parts := cutStructured(piece)
-		for _, p := range parts {
-			if len(p) > MaxLine {
-				return nil, ErrTooLong
-			}
-		}
-		out = append(out, parts...)
+	err := pieces(name, value, kind, func(before, text string) { out = append(out, before+text) })
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
+
+// Check returns the error of Encode. It takes no memory for an ASCII value whose lines are not too
+// long. So a batch can check a long value for each of its copies.
+func Check(name, value string) error {
+	kind := kinds[strings.ToLower(name)]
+	if kind == unstructured && !plaintext.ASCII(value) {
+		return nil
+	}
+	return pieces(name, value, kind, func(string, string) {})
+}
+
+// pieces calls add for each piece of a value, which is its white space and its text. It encodes what
+// is not ASCII in a structured value.
+func pieces(name, value string, kind kind, add func(before, text string)) (err error) {
+	if !plaintext.ASCII(value) {
+		if value, err = encode(name, value, kind); err != nil {
+			return err
+		}
+	}
+	for before, text := range cuts(value) {
+		if len(before)+len(text) <= MaxLine {
+			add(before, text)
+			continue
+		}
+		if kind == unstructured {
+			return ErrTooLong
+		}
+		for _, p := range cutStructured(before + text) {
+			if len(p) > MaxLine {
+				return ErrTooLong
+			}
+			add("", p)
+		}
+	}
+	return nil
+}
+
+// Structured reports whether the value of a field has a structure. Encode then looks for the parts
+// that may have other characters than ASCII, which takes about ten times as long as the rest.
+func Structured(name string) bool { return kinds[strings.ToLower(name)] != unstructured }
 
 // ErrTooLong says that a value cannot be folded.
 var ErrTooLong = fmt.Errorf("a line of a header has at most %d bytes, and the value has no white space where it could be folded; shorten it", MaxLine)
@@ -73,14 +96,26 @@ var ErrTooLong = fmt.Errorf("a line of a header has at most %d bytes, and the va
 // in what they make of its rest.
 func Cut(value string) Pieces {
 	var out Pieces
-	from, before := 0, " "
-	for i := 1; i+1 < len(value); i++ {
-		if wsp(value[i]) && !wsp(value[i-1]) && !wsp(value[i+1]) {
-			out = append(out, before+value[from:i])
-			from, before = i+1, value[i:i+1]
-		}
+	for before, text := range cuts(value) {
+		out = append(out, before+text)
 	}
-	return append(out, before+value[from:])
+	return out
+}
+
+// cuts are the pieces of Cut, each as its white space and its text.
+func cuts(value string) iter.Seq2[string, string] {
+	return func(yield func(before, text string) bool) {
+		from, before := 0, " "
+		for i := 1; i+1 < len(value); i++ {
+			if wsp(value[i]) && !wsp(value[i-1]) && !wsp(value[i+1]) {
+				if !yield(before, value[from:i]) {
+					return
+				}
+				from, before = i+1, value[i:i+1]
+			}
+		}
+		yield(before, value[from:])
+	}
 }
 
 // cutStructured cuts where a structured field allows white space: at runs of it, behind a

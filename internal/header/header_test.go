@@ -29,6 +29,20 @@ func TestWhatAFieldDoesNotAllow(t *testing.T) {
 	} {
 		_, err := header.Encode(tt.name, tt.value)
 		require.ErrorContains(t, err, tt.want, tt.name)
+		require.Equal(t, err, header.Check(tt.name, tt.value))
+	}
+}
+
+// A batch checks a header of each copy: 9,000 copies of 28 KB with a space at every second character
+// took eight seconds and 126 million allocations. Not parallel: it counts allocations.
+func TestCheckAllocatesNothing(t *testing.T) {
+	for _, name := range []string{"x-any", "list-unsubscribe"} {
+		value := strings.TrimSpace(strings.Repeat("x ", 14_000))
+		require.Zero(t, testing.AllocsPerRun(10, func() {
+			if header.Check(name, value) != nil {
+				t.Error("it is valid")
+			}
+		}), name)
 	}
 }
 
@@ -44,6 +58,7 @@ func FuzzEncode(f *testing.F) {
 			return
 		}
 		pieces, err := header.Encode(name, value)
+		require.Equal(t, err, header.Check(name, value))
 		if err != nil {
 			return
 		}

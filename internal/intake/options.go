@@ -106,7 +106,7 @@ func (c *Checks) headers(hs headers) []email.Header {
 			c.Refuse(pointer, CodeTooLong, "the value has %d bytes, the limit is %d", len(value), MaxHeaderBytes)
 		default:
 			out = append(out, email.Header{Name: h.name, Value: value})
-			if _, err := header.Encode(h.name, value); errors.Is(err, header.ErrTooLong) {
+			if err := header.Check(h.name, value); errors.Is(err, header.ErrTooLong) {
 				c.Refuse(pointer, CodeTooLong, "%s", err)
 			} else if err != nil {
 				c.Refuse(pointer, CodeInvalid, "%s", err)

@@ -144,7 +144,13 @@ func (b *Batch) template(c *intake.Checks, req batchRequest) {
 	for _, r := range b.list {
 		b.recipients = append(b.recipients, newRecipient(r, b.limits))
 	}
-	if b.stored = b.bytes(); b.stored > email.MaxBatchContentBytes {
+	var encoded int64
+	b.stored, encoded = b.bytes()
+	if encoded > maxEncoded {
+		c.Refuse("/message/headers", intake.CodeTooLarge, "the headers that have a structure (such as List-Unsubscribe), variables, and other characters than ASCII have %d bytes in all copies, the limit is %d: shorten them, use ASCII, or send several batches",
+			encoded, maxEncoded)
+	}
+	if b.stored > email.MaxBatchContentBytes {
 		c.Refuse("/recipients", intake.CodeTooLarge, "the %d copies have %d bytes together (subject, text, HTML, calendar, headers, metadata, tags, names), the limit is %d: send several batches",
 			len(b.recipients), b.stored, email.MaxBatchContentBytes)
 	}
@@ -153,11 +159,16 @@ func (b *Batch) template(c *intake.Checks, req batchRequest) {
 // maxFilledIn bounds the placeholders of all copies of a batch together.
 const maxFilledIn = 10_000_000
 
+// maxEncoded bounds the headers of all copies of a batch together that have to be taken apart to be
+// encoded, in bytes. They take about a second.
+const maxEncoded = 16 << 20
+
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
-// bytes is the size of what is stored for all copies. Recipients and variables that are not
-// valid do not count: Message refuses those recipients.
-func (b *Batch) bytes() (total int64) {
+// bytes is the size of what is stored for all copies, and of their headers that have to be taken
+// apart to be encoded. Recipients and variables that are not valid do not count: Message refuses
+// those recipients.
+func (b *Batch) bytes() (total, encoded int64) {
 	for _, r := range b.recipients {
 		if r.refusal != nil {
 			continue
@@ -169,8 +180,9 @@ func (b *Batch) bytes() (total int64) {
 			}
 		}
 		total += b.tmpl.stored(vars, b.tmpl.escape(vars))
+		encoded += b.tmpl.encoded(vars)
 	}
-	return total
+	return total, encoded
 }
 
 // Len is how many messages there are.

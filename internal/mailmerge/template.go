@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/header"
 	"github.com/postrider/postrider/internal/htmltext"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // template is a message with placeholders for variables, {{name}}, in its subject, text, HTML,
@@ -37,6 +38,8 @@ type template struct {
 // part is one text with placeholders for variables.
 type part struct {
 	template *fasttemplate.Template
+	// text is the part with its placeholders.
+	text string
 	// fixed is the size of the text between the placeholders. uses counts the placeholders of
 	// each variable.
 	fixed int64
@@ -63,7 +66,13 @@ func (t *template) placeholders() (n int64) {
 	return n
 }
 
+// varies reports whether the text has placeholders. Without them all copies share it.
+func (p *part) varies() bool { return len(p.uses) > 0 }
+
 func (p *part) fill(vars map[string]string) string {
+	if !p.varies() {
+		return p.text
+	}
 	return p.template.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
 		return io.WriteString(w, vars[strings.TrimSpace(tag)])
 	})
@@ -101,7 +110,7 @@ func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
 // part parses one text with its placeholders. It ignores new variables past maxNames, for which
 // newTemplate refuses the message.
 func (t *template) part(c *intake.Checks, pointer, s string) *part {
-	p := &part{fixed: int64(len(s)), uses: map[string]int64{}}
+	p := &part{text: s, fixed: int64(len(s)), uses: map[string]int64{}}
 	var err error
 	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
 		c.Refuse(pointer, intake.CodeInvalid, "a {{ has no }} behind it; add it, or have a variable put the {{ in")
@@ -147,6 +156,25 @@ func (t *template) stored(vars, escaped map[string]string) int64 {
 	}
 	for _, p := range t.metadata {
 		n += p.size(vars)
+	}
+	return n
+}
+
+// encoded is the size of the headers of one recipient's copy that have to be taken apart to be
+// encoded: they have variables, a structure, and other characters than ASCII.
+func (t *template) encoded(vars map[string]string) (n int64) {
+	for i, h := range t.base.Headers {
+		p := t.headers[i]
+		if !p.varies() || !header.Structured(h.Name) {
+			continue
+		}
+		ascii := plaintext.ASCII(p.text)
+		for name := range p.uses {
+			ascii = ascii && plaintext.ASCII(vars[name])
+		}
+		if !ascii {
+			n += p.size(vars)
+		}
 	}
 	return n
 }
@@ -204,7 +232,7 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	m.To = []email.Address{to}
 	fill := func(field string, p *part, forbidden func(string) bool) string {
 		s := p.fill(vars)
-		if !forbidden(s) {
+		if !p.varies() || !forbidden(s) { // what does not vary was checked with the message
 			return s
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.uses)) {
@@ -217,8 +245,11 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 	m.Subject = fill("the subject", t.subject, intake.Control)
 	m.Headers = slices.Clone(m.Headers)
 	for i, h := range m.Headers {
+		if !t.headers[i].varies() { // its value was checked with the message
+			continue
+		}
 		value := strings.TrimSpace(fill("the header "+h.Name, t.headers[i], intake.HeaderControl))
-		if _, err := header.Encode(h.Name, value); err != nil {
+		if err := header.Check(h.Name, value); err != nil {
 			c.Refuse("/variables", intake.CodeInvalid, "with these variables, the header %s is not valid: %s", h.Name, err)
 		}
 		m.Headers[i].Value = value
