@@ -176,8 +176,9 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err != nil {
 		return b, nil, false, err
 	}
-	// Three times: an insert holds the messages, and their SQL in a growing buffer.
-	if err := reserve(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes)); err != nil {
+	// Three times: an insert holds the messages, and their SQL in a growing buffer. That is little
+	// enough to take no turn unless a message is large: the transaction may wait for Postgres.
+	if err := reserve(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes+in.Largest())); err != nil {
 		return b, nil, false, err
 	}
 	idem := email.Idempotency{Key: key}
@@ -190,12 +191,13 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	if err := reserveQuery(c); err != nil {
 		return b, nil, false, err
 	}
-	// WithoutCancel: a client that closes the connection does not interrupt the transaction.
-	return h.store.AcceptBatch(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)
+	// A client that closes the connection ends the transaction, which stores nothing then.
+	return h.store.AcceptBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)
 }
 
-// batchInsertBytes is about the largest insert that the store makes of a batch, in bytes.
-const batchInsertBytes = 4 << 20
+// batchInsertBytes is the size of the messages after which the store makes an insert, in bytes. An
+// insert has less than that and one message.
+const batchInsertBytes = 384 << 10
 
 func (h *batchHandlers) get(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "batch")

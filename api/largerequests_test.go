@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/turns"
 )
 
 // emailsAPI is api.Emails under a name that differs from its method Emails, so that structs can
@@ -63,4 +64,62 @@ func TestLargeRequestsTakeTurns(t *testing.T) {
 	close(late.free)
 	require.Equal(t, http.StatusAccepted, <-first)
 	require.Equal(t, http.StatusAccepted, post(t.Context(), other, theirs).Code)
+}
+
+// largeCopies returns a batch of n e-mails of 28 KB each, whose body has 28 KB and 24 bytes for each.
+func largeCopies(n int) string {
+	return `{"message":{"from":{"email":"shop@acme.test"},"subject":"s","content":"t","headers":{"X-Large":"` + strings.TrimSpace(strings.Repeat("x ", 14_000)) +
+		`"}},"recipients":[` + strings.TrimSuffix(strings.Repeat(`{"email":"bob@x.test"},`, n), ",") + `]}`
+}
+
+// A batch with many copies of a message that is not large takes no turn: it is stored while another
+// request has the turn, with the memory of a container of 512 MB.
+func TestBatchesOfSmallMessagesTakeNoTurn(t *testing.T) {
+	t.Parallel()
+	large := &turns.Turns{}
+	b := setupFor(t, setupOptions{memory: 85 << 20, turns: large})
+	end, err := large.Acquire(t.Context(), "another")
+	require.NoError(t, err)
+	defer end()
+	sent := b.as("POST", "/v1.0/emails/batch", largeCopies(400))
+	require.Equal(t, http.StatusAccepted, sent.status, sent.body)
+}
+
+// A batch whose client has gone ends with its present statement and stores nothing. Its turn goes to
+// others.
+func TestABatchEndsWithItsClient(t *testing.T) {
+	t.Parallel()
+	large := &turns.Turns{}
+	b := setupFor(t, setupOptions{memory: 4 << 20, turns: large}) // so little that the batch takes the turn
+	tx, err := b.raw.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), "LOCK TABLE emails IN SHARE MODE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	body := largeCopies(100)
+	answered := make(chan int)
+	go func() {
+		answered <- b.post(ctx, b.key, "/v1.0/emails/batch", strings.NewReader(body), int64(len(body))).Code
+	}()
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, b.raw.NewRaw("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(t.Context(), &n))
+		return n > 0
+	}, time.Minute, 10*time.Millisecond)
+	got := make(chan func())
+	go func() {
+		end, err := large.Acquire(t.Context(), "another")
+		if err == nil {
+			got <- end
+		}
+	}()
+	require.Eventually(t, func() bool { return large.Waiting() == 1 }, time.Minute, time.Millisecond, "the batch has the turn")
+	cancel()
+	require.NoError(t, tx.Commit())
+	require.Equal(t, 499, <-answered)
+	(<-got)()
+	var stored int
+	require.NoError(t, b.raw.NewRaw("SELECT count(*) FROM batches").Scan(t.Context(), &stored))
+	require.Zero(t, stored)
 }

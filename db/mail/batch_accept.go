@@ -13,10 +13,11 @@ import (
 )
 
 // acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer
-// where their texts, HTML, headers and metadata come to acceptChunkBytes.
+// where their texts, HTML, headers and metadata come to acceptChunkBytes. The API reserves memory
+// for that.
 const (
 	acceptChunk      = 250
-	acceptChunkBytes = 4 << 20
+	acceptChunkBytes = 384 << 10
 )
 
 // AcceptBatch stores many messages, each as an e-mail of its own, in one transaction, with the
@@ -27,7 +28,8 @@ const (
 // problems of all of its items. In permissive mode it refuses the item alone. Too few credits
 // (CodeCredits), and a batch without a good item, refuse the whole batch in both modes.
 //
-// With an idempotency key it is done once, as for Accept.
+// With an idempotency key it is done once, as for Accept. If ctx ends before the commit begins,
+// nothing is stored.
 func (s *Store) AcceptBatch(ctx context.Context, customerID string, req email.BatchRequest, owner string, idem email.Idempotency) (b email.Batch, items []email.BatchItem, replayed bool, err error) {
 	id := pg.NewID()
 	earlier := ""
@@ -91,7 +93,7 @@ func (a *batchAcceptance) accept(owner string) error {
 		if next, err = a.chunk(next, min(next+acceptChunk, a.req.Len), owner); err != nil {
 			return err
 		}
-		if err := a.ctx.Err(); err != nil { // the client of a preview has gone
+		if err := a.ctx.Err(); err != nil { // the client has gone
 			return err
 		}
 	}

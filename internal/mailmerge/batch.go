@@ -22,13 +22,16 @@ type Batch struct {
 	limits     intake.Limits
 	// senders are the pointers to the senders of a list's messages. Message sets them.
 	senders []string
-	// stored is what Bytes returns.
-	stored int64
+	// stored is what Bytes returns, largest what Largest returns.
+	stored, largest int64
 }
 
 // Bytes is about the size of what is stored for all messages together, for the limit
 // email.MaxBatchContentBytes.
 func (b *Batch) Bytes() int64 { return b.stored }
+
+// Largest is about the size of what is stored for the largest message.
+func (b *Batch) Largest() int64 { return b.largest }
 
 type batchRequest struct {
 	Mode       *string           `json:"mode"`
@@ -84,6 +87,9 @@ func Decode(body []byte, l intake.Limits) (*Batch, error) {
 		b.senders = make([]string, len(b.list))
 		count(c, "/messages", len(b.list), email.MaxBatchMessages, "messages")
 		b.stored = int64(len(body))
+		for _, m := range b.list {
+			b.largest = max(b.largest, int64(len(m)))
+		}
 	case req.Message != nil || req.Recipients != nil:
 		b.template(c, req)
 	default:
@@ -145,7 +151,7 @@ func (b *Batch) template(c *intake.Checks, req batchRequest) {
 		b.recipients = append(b.recipients, newRecipient(r, b.limits))
 	}
 	var encoded int64
-	b.stored, encoded = b.bytes()
+	b.stored, b.largest, encoded = b.bytes()
 	if encoded > maxEncoded {
 		c.Refuse("/message/headers", intake.CodeTooLarge, "the headers that have a structure (such as List-Unsubscribe), variables, and other characters than ASCII have %d bytes in all copies, the limit is %d: shorten them, use ASCII, or send several batches",
 			encoded, maxEncoded)
@@ -165,10 +171,10 @@ const maxEncoded = 16 << 20
 
 const wantMessage = `a message is an object: {"subject": "…", "content": {…}}`
 
-// bytes is the size of what is stored for all copies, and of their headers that have to be taken
-// apart to be encoded. Recipients and variables that are not valid do not count: Message refuses
-// those recipients.
-func (b *Batch) bytes() (total, encoded int64) {
+// bytes is the size of what is stored for all copies and for the largest one. encoded is the size of
+// all headers that have to be taken apart to be encoded. Recipients and variables that are not valid
+// do not count: Message refuses those recipients.
+func (b *Batch) bytes() (total, largest, encoded int64) {
 	for _, r := range b.recipients {
 		if r.refusal != nil {
 			continue
@@ -179,10 +185,11 @@ func (b *Batch) bytes() (total, encoded int64) {
 				vars[name] = *v
 			}
 		}
-		total += b.tmpl.stored(vars, b.tmpl.escape(vars))
+		copied := b.tmpl.stored(vars, b.tmpl.escape(vars))
+		total, largest = total+copied, max(largest, copied)
 		encoded += b.tmpl.encoded(vars)
 	}
-	return total, encoded
+	return total, largest, encoded
 }
 
 // Len is how many messages there are.
