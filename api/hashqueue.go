@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -36,7 +37,7 @@ var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being
 //  4. the newest request.
 //
 // A login that has succeeded from its network before counts its own tries only, not those of its
-// name elsewhere. When the queue is full, it refuses the last request in this order.
+// name elsewhere, and not refused ones. When the queue is full, it refuses the last request in this order.
 //
 // A site is first in the order once: its next tries come after a first login, and a refused try
 // counts too. The newest request goes first. So a first login does not wait for a burst of guesses
@@ -98,6 +99,9 @@ func (q *hashQueue) enter(ctx context.Context, name, network string) error {
 	i := slices.Index(q.waiting, t)
 	if i >= 0 {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
+		if errors.Is(err, errHashing) {
+			q.refused(t)
+		}
 	}
 	q.mu.Unlock()
 	if i < 0 && <-t.started == nil { // it was started at the same time, and does not hash
@@ -126,9 +130,19 @@ func (q *hashQueue) enqueue(name, network string) *hashRequest {
 	}
 	q.waiting = append(q.waiting, t)
 	if len(q.waiting) > hashesWaiting {
-		q.take(slices.MaxFunc(q.waiting, q.order)).started <- errHashing
+		last := q.take(slices.MaxFunc(q.waiting, q.order))
+		q.refused(last)
+		last.started <- errHashing
 	}
 	return t
+}
+
+// refused no longer counts a refused request as a try of its pair, if the pair is known: the user
+// did nothing wrong, and a next login would come after all first ones. The caller holds q.mu.
+func (q *hashQueue) refused(t *hashRequest) {
+	if t.known {
+		q.tried(guessKey(t.name, t.network), -1)
+	}
 }
 
 // leave ends a hash and starts the first waiting request.

@@ -389,6 +389,51 @@ func TestHashQueueTimeout(t *testing.T) {
 	}
 }
 
+// A known login that was refused goes before a first login all the same.
+func TestARefusedKnownLoginIsNoTry(t *testing.T) {
+	t.Parallel()
+	busy := func(patience time.Duration) api.Queue {
+		q := api.NewQueue(patience)
+		for i := range api.HashesAtOnce {
+			q.Arrive("first", fmt.Sprint(i))
+		}
+		q.Succeeded("ann", "home")
+		return q
+	}
+	// next requires that a login of ann from home begins before those that wait.
+	next := func(t *testing.T, q api.Queue) {
+		t.Helper()
+		ann := q.Arrive("ann", "home")
+		q.Leave()
+		begun, err := ann.Begun()
+		require.NoError(t, err)
+		require.True(t, begun)
+	}
+	t.Run("after its patience", func(t *testing.T) {
+		t.Parallel()
+		q := busy(time.Nanosecond)
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(q.Enter(t.Context(), "ann", "home")))
+		q.Arrive("bob", "office")
+		next(t, q)
+	})
+	t.Run("by a full queue", func(t *testing.T) {
+		t.Parallel()
+		q := busy(time.Hour)
+		for i := range api.HashesWaiting - 1 {
+			q.Arrive(fmt.Sprint("name", i), fmt.Sprint("network", i))
+		}
+		first, second := q.Arrive("ann", "home"), q.Arrive("ann", "home")
+		_, err := second.Begun()
+		require.Equal(t, email.CodeUnavailable, email.FailureCode(err))
+		q.Leave()
+		begun, err := first.Begun()
+		require.NoError(t, err)
+		require.True(t, begun)
+		q.Succeeded("ann", "home")
+		next(t, q)
+	})
+}
+
 // Each login is logged and audited with its address, and without its user name and password.
 func TestLoginsAreLoggedAndAudited(t *testing.T) {
 	t.Parallel()
