@@ -212,6 +212,7 @@ func lowerWords(text string) string { return strings.ToLower(wordsOf(text)) }
 
 // wordsOf is lowerWords as it was written.
 func wordsOf(text string) string {
+	beginsWithURL := strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), "http")
 	text = webPage.ReplaceAllString(text, " ")
 	text = strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
 	if m := rejection.FindStringSubmatchIndex(text); m != nil {
@@ -219,27 +220,27 @@ func wordsOf(text string) string {
 			return text[:m[4]+end[0]]
 		}
 	}
-	return withoutAdvice(text)
+	return withoutAdvice(text, beginsWithURL)
 }
 
 // sentenceEnd is where the reason of a refusal in the form rejection ends.
-var sentenceEnd = regexp.MustCompile(`\.? *$|[.!?] | - |; (?:contact|see|please|for) `)
+var sentenceEnd = regexp.MustCompile(`\.? *$|[.!?] | - | \(|; (?:contact|see|please|for) `)
 
 // advice begins a sentence that is not about this refusal: operators append it to all refusals
 // (Postfix's smtpd_reject_footer), on the same line or on lines of its own.
 var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
-	`for (?:assistance|help|support|(?:\S+ ){1,2}(?:help|problems?|support|questions?)\b)|(?:\w+ ){1,3}(?:help|support|questions|problems): |` +
+	`for (?:assistance|help|support|(?:\w+ ){1,2}(?:help|problems?|support|questions?)\b)|(?:\w+ ){1,3}(?:help|support|questions|problems): |` +
 	`please (?:give|provide|contact|quote|include|call|visit)\b|(?:contact|call|visit|see)\b|if (?:your|you|the|this|it)\b|is your\b|` +
 	`we (?:require|use|reject|block|check)\b|check your\b|learn more\b|rate limits:|your ip address is \[?[0-9]|` +
-	`our (?:\S+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
+	`our (?:\w+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
 
-// withoutAdvice cuts off what begins with advice. The first words of a reply are none, and neither
-// are words in the middle of a sentence. The lines of a reply are joined, so a capital letter may
+// withoutAdvice cuts off what begins with advice. The first words of a reply are none, unless a URL
+// stood before them (afterURL), and neither are words in the middle of a sentence. The lines of a reply are joined, so a capital letter may
 // begin one, and so do Postfix's $localtime and $client_address together.
-func withoutAdvice(text string) string {
+func withoutAdvice(text string, afterURL bool) string {
 	for _, at := range advice.FindAllStringSubmatchIndex(text, -1) {
 		mark, first, withTime := text[at[2]:at[3]], text[at[4]], at[6] >= 0
-		if strings.TrimSpace(mark) != "" || at[0] > 0 && ('A' <= first && first <= 'Z' || withTime) {
+		if strings.TrimSpace(mark) != "" || (at[0] > 0 || afterURL) && ('A' <= first && first <= 'Z' || withTime) {
 			return strings.TrimRight(text[:at[0]], " .;")
 		}
 	}
