@@ -27,7 +27,7 @@ import (
 
 // patience is how long a test waits for something that has to happen. A machine
 // ten times slower, or busy with other tests, is patient too.
-const patience = 4 * time.Minute
+const patience = 8 * time.Minute
 
 // stack is a running `postrider dev`: the real binary, as a newcomer starts it.
 type stack struct {

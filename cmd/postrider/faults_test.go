@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 func deliveredOnce(t *testing.T, d *deployment, peer *smtptest.Peer, mails []sent) {
 	t.Helper()
 	db := d.sql()
-	d.finished(db, 3*time.Minute)
+	d.finished(db, patience)
 	require.Equal(t, len(mails), d.count(db, "SELECT count(*) FROM emails WHERE status = 'delivered'"))
 	for _, m := range mails {
 		require.Equal(t, 1, peer.Copies(email.MessageID(m.id, "acme.test"), m.to), m.id)

@@ -314,7 +314,7 @@ func anEndpointIsDown(t *testing.T, g *ground) {
 		d.rest(202, "POST", "/v1.0/emails", body)
 	}
 	db := d.sql()
-	d.finished(db, 2*time.Minute)
+	d.finished(db, patience)
 	require.Equal(t, mails*(recipients+1), d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'"))
 	require.Zero(t, d.count(db, "SELECT count(*) FROM emails WHERE status <> 'delivered'"), "mail does not wait for webhooks")
 
@@ -343,7 +343,7 @@ func anEndpointIsDown(t *testing.T, g *ground) {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(taken) == mails*(recipients+1)
-	}, 3*time.Minute, 100*time.Millisecond, "every event is delivered in the end")
+	}, patience, 100*time.Millisecond, "every event is delivered in the end")
 	d.eventually("and written down", func() bool {
 		return d.count(db, "SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered'") == mails*(recipients+1)
 	})
