@@ -224,7 +224,7 @@ func wordsOf(text string) string {
 }
 
 // sentenceEnd is where the reason of a refusal in the form rejection ends.
-var sentenceEnd = regexp.MustCompile(`\.? *$|[.!?] | - | \(|; (?:contact|see|please|for) `)
+var sentenceEnd = regexp.MustCompile(`\.? *$|[.!?] | - | [(\[|]|,? [Ss]ee(?: |$)|; (?:contact|please|for) `)
 
 // advice begins a sentence that is not about this refusal: operators append it to all refusals
 // (Postfix's smtpd_reject_footer), on the same line or on lines of its own.

@@ -71,7 +71,8 @@ func TestTheRepliesOfRealServers(t *testing.T) {
 func TestAFooterChangesNoVerdict(t *testing.T) {
 	t.Parallel()
 	// These only Postfix's form tells from the reason.
-	anything := []string{`\n%d - service unavailable? call us; too many connections? see https://example.com/`, " (see our blocklist policy)", " - We require SPF, DKIM and DMARC", " - our sending limits"}
+	anything := []string{`\n%d - service unavailable? call us; too many connections? see https://example.com/`, " (see our blocklist policy)", " - We require SPF, DKIM and DMARC", " - our sending limits",
+		" | Sending limits: https://example.com/", " [blocklist info: https://example.com/]", ", see our blocklists at https://example.com/", " see https://example.com/ for our SPF, DKIM and DMARC rules"}
 	footers := []string{
 		`\n%d For assistance, call 800-555-0101. Please provide the following information in your problem report: time (Nov 29 20:35:45), client (192.0.2.1) and server (mx.example.org).`,
 		". For assistance, call 800-555-0101. Please provide the following information in your problem report: time (Nov 29 20:35:45), client (192.0.2.1) and server (mx.example.org).",
