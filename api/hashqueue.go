@@ -37,7 +37,8 @@ var errHashing = email.Fail(email.CodeUnavailable, "too many passwords are being
 //  4. the newest request.
 //
 // A login that has succeeded from its network before counts its own tries only, not those of its
-// name elsewhere, and not refused ones. When the queue is full, it refuses the last request in this order.
+// name elsewhere, and not refused ones. When the queue is full, it refuses the last request in this
+// order.
 //
 // A site is first in the order once: its next tries come after a first login, and a refused try
 // counts too. The newest request goes first. So a first login does not wait for a burst of guesses

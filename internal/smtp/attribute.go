@@ -5,8 +5,8 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// attributeToRelay notes that the relay is at fault, or this mail where that is so for this mail
-// alone.
+// attributeToRelay notes that the relay is at fault. If the relay has the fault with this mail alone,
+// the outcome is the mail's own.
 func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outcome) {
 	x.out.Final = rep
 	if at == StageMail && x.isOwnMailFault(rep) {

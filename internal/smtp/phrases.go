@@ -234,9 +234,10 @@ var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
 	`we (?:require|use|reject|block|check)\b|check your\b|learn more\b|rate limits:|your ip address is \[?[0-9]|` +
 	`our (?:\w+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
 
-// withoutAdvice cuts off what begins with advice. The first words of a reply are none, unless a URL
-// stood before them (afterURL), and neither are words in the middle of a sentence. The lines of a reply are joined, so a capital letter may
-// begin one, and so do Postfix's $localtime and $client_address together.
+// withoutAdvice cuts off a text where advice begins. Advice begins after a punctuation mark. It also
+// begins with a capital letter, because the lines of a reply are joined, and with Postfix's
+// $localtime and $client_address together. The first words of a text are advice only if a URL stood
+// before them (afterURL).
 func withoutAdvice(text string, afterURL bool) string {
 	for _, at := range advice.FindAllStringSubmatchIndex(text, -1) {
 		mark, first, withTime := text[at[2]:at[3]], text[at[4]], at[6] >= 0
