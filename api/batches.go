@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 // Batches stores batches. Each call sees those of one customer only.
@@ -178,7 +179,7 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	}
 	// Three times: an insert holds the messages, and their SQL in a growing buffer. That is little
 	// enough to take no turn unless a message is large: the transaction may wait for Postgres.
-	if err := reserve(c, budgetOf(c).copies, 3*min(in.Bytes(), batchInsertBytes+in.Largest())); err != nil {
+	if err := reserve(c, budgetOf(c).copies, 3*min(in.Bytes(), portion.BatchInsert+in.Largest())); err != nil {
 		return b, nil, false, err
 	}
 	idem := email.Idempotency{Key: key}
@@ -194,10 +195,6 @@ func (h *batchHandlers) accept(c *gin.Context, key string) (b email.Batch, items
 	// A client that closes the connection ends the transaction, which stores nothing then.
 	return h.store.AcceptBatch(c.Request.Context(), customerOf(c).ID, batchRequest(c, in), h.starter.Owner(), idem)
 }
-
-// batchInsertBytes is the size of the messages after which the store makes an insert, in bytes. An
-// insert has less than that and one message.
-const batchInsertBytes = 384 << 10
 
 func (h *batchHandlers) get(c *gin.Context) (int, any, error) {
 	id, err := pathID(c, "id", "batch")

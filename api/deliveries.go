@@ -7,7 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/internal/endpoint"
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 type deliveryJSON struct {
@@ -55,7 +55,7 @@ func (h *webhookHandlers) listDeliveries(c *gin.Context) (int, any, error) {
 	if status != "" && !slices.Contains([]endpoint.Status{endpoint.StatusPending, endpoint.StatusDelivered, endpoint.StatusFailed}, status) {
 		return 0, nil, invalid("status", "invalid", "give pending, delivered or failed")
 	}
-	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
+	if err := reservePage(c, portion.Page(size)); err != nil {
 		return 0, nil, err
 	}
 	ds, next, err := h.store.Deliveries(c.Request.Context(), customerOf(c).ID, id, status, after, size)

@@ -11,7 +11,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/membudget"
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 // Emails stores e-mails. Each call sees the e-mails of one customer only.
@@ -172,7 +172,7 @@ func (h *emailHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
+	if err := reservePage(c, portion.Page(size)); err != nil {
 		return 0, nil, err
 	}
 	es, next, err := h.store.Emails(c.Request.Context(), customerOf(c).ID, filter, after, size)

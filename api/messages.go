@@ -14,7 +14,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/mailbox"
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 // messageJSON is the entry of a list for a received message.
@@ -50,7 +50,7 @@ func (h *mailboxHandlers) messages(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c, pagelimit.Bytes(size)); err != nil {
+	if err := reservePage(c, portion.Page(size)); err != nil {
 		return 0, nil, err
 	}
 	ms, next, err := h.store.Messages(c.Request.Context(), customerOf(c).ID, id, after, size)

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 // maxPageSize is the default page size, and the largest one.
@@ -121,7 +121,7 @@ func numberedOfEmail[T, A any, N int | int64](c *gin.Context, read func(ctx cont
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := reservePage(c, pagelimit.Bytes(numberedPage)); err != nil {
+	if err := reservePage(c, portion.Page(numberedPage)); err != nil {
 		return 0, nil, err
 	}
 	entries, next, err := read(c.Request.Context(), customerOf(c).ID, id, N(after))

@@ -33,7 +33,7 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 			b.OldestOpen = max(b.OldestOpen, time.Duration(r.Oldest*float64(time.Second)))
 		}
 	}
-	// E-mails that wait for a relay that fails, or is not configured, are not late for a reason of
+	// E-mails that wait for a relay that fails and is probed, or for none that is configured, are not late for a reason of
 	// ours. When the relay works again its mail follows within afterOutage.
 	var overdue float64
 	err = s.db.NewRaw(`SELECT greatest(coalesce(max(extract(epoch FROM now() - CASE WHEN NOT e.relay_down THEN e.next_action_at
@@ -41,9 +41,9 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 				THEN greatest(e.next_action_at, rs.changed_at + ?0 * interval '1 second') END)), 0), 0),
 			(SELECT count(*) FROM outbox AS o WHERE o.lease_owner IS DISTINCT FROM ?1 OR o.lease_until <= now()),
 			(SELECT count(*) FROM webhook_deliveries WHERE status = 'pending')
-		FROM emails AS e LEFT JOIN (SELECT name, bool_or(failures > 0) AS failing, max(changed_at) AS changed_at FROM relay_states GROUP BY name) AS rs
+		FROM emails AS e LEFT JOIN (SELECT name, bool_or(failures > 0 AND next_at > now() - ?2 * interval '1 second') AS failing, max(changed_at) AS changed_at FROM relay_states GROUP BY name) AS rs
 			ON e.relay_down AND rs.name = e.relay_down_by
-		WHERE e.next_action_at < now()`, afterOutage.Seconds(), noOwner).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
+		WHERE e.next_action_at < now()`, afterOutage.Seconds(), noOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
 	b.Overdue = time.Duration(overdue * float64(time.Second))
 	return b, pg.Translate(err)
 }

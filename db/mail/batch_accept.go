@@ -10,15 +10,12 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/portion"
 )
 
-// acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer
-// where their texts, HTML, headers and metadata come to acceptChunkBytes. The API reserves memory
-// for that.
-const (
-	acceptChunk      = 250
-	acceptChunkBytes = 384 << 10
-)
+// acceptChunk is how many e-mails of a batch are inserted by one statement, or fewer with
+// portion.BatchInsert.
+const acceptChunk = 250
 
 // AcceptBatch stores many messages, each as an e-mail of its own, in one transaction, with the
 // order to start the batch's run leased to owner.
@@ -168,7 +165,7 @@ func (a *batchAcceptance) refusal() error {
 func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err error) {
 	var mails []*lockedEmail
 	bytes := 0
-	for next = from; next < before && bytes < acceptChunkBytes; next++ {
+	for next = from; next < before && bytes < portion.BatchInsert; next++ {
 		i := next
 		m, err := a.message(i)
 		if f, ok := errors.AsType[*email.Failure](err); ok && f.Code != email.CodeUnavailable {

@@ -45,7 +45,7 @@ type headRow struct {
 // Emails lists a customer's e-mails that a filter takes, newest first, without the
 // deleted ones. An entry has no HTML, calendar or headers, and at most
 // email.MaxListedText bytes of the text. A page ends after limit e-mails, or before the
-// one that would take it past pagelimit.Bytes. next is where the following page begins, nil
+// one that would take it past portion.Page. next is where the following page begins, nil
 // on the last one.
 func (s *Store) Emails(ctx context.Context, customerID string, f email.Filter, after email.Cursor, limit int) (out []email.Email, next *email.Cursor, err error) {
 	page := s.db.NewSelect().Model((*emailRow)(nil)).Column("id", "created_at").Where("e.customer_id = ?", customerID).Where("e.deleted_at IS NULL").

@@ -307,6 +307,10 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	failed := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
 	_, err = b.Mail.RelayFailed(b.Ctx, failed, uuid.NewString())
 	require.NoError(t, err)
+	// probed is when the relay is to be probed next, in minutes from now.
+	probed := func(minutes int) {
+		b.Exec(fmt.Sprintf("UPDATE relay_states SET changed_at = now() - interval '1 day', next_at = now() + interval '%d minutes'", minutes))
+	}
 	claimed := func(minutes int) int {
 		b.Exec(fmt.Sprintf("UPDATE emails SET relay_down = true, relay_down_by = 'primary', next_action_at = now() - interval '%d minutes'", minutes))
 		got, err := b.Mail.ClaimOverdue(b.Ctx, 10)
@@ -315,6 +319,11 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	}
 	require.Equal(t, 0, claimed(24*60-1))
 	require.Equal(t, 1, claimed(24*60+1))
+	probed(-9)
+	require.Equal(t, 0, claimed(11))
+	probed(-11)
+	require.Equal(t, 1, claimed(11), "no worker has the relay any more")
+	require.Equal(t, 0, claimed(9))
 	require.NoError(t, b.Mail.RelayRecovered(b.Ctx, failed.Name, failed.Address))
 	require.Equal(t, 0, claimed(11), "its run follows within six minutes")
 	b.Exec("UPDATE relay_states SET changed_at = now() - interval '7 minutes'")

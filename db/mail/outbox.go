@@ -83,8 +83,9 @@ func claimTurns(limit int, claim func(limit int) ([]delivery.Start, error)) (out
 }
 
 // overdueAfter is how late something has to be before its run is taken for lost.
-// One whose relay is down is expected to be late: its run waits until the relay works again, and
-// that is over within afterOutage then.
+// One whose relay is down is expected to be late while workers probe that relay: its run waits until
+// the relay works again, and that is over within afterOutage then. A relay that should have been
+// probed overdueAfter ago is in no worker's settings any more.
 const (
 	overdueAfter     = 10 * time.Minute
 	overdueRelayDown = 24 * time.Hour
@@ -99,7 +100,7 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, 
 	err := s.db.NewRaw(`WITH due AS (
 			SELECT e.id FROM emails AS e WHERE e.next_action_at < now() - ?0 * interval '1 second'
 			AND (NOT e.relay_down OR e.next_action_at < now() - ?3 * interval '1 second' OR NOT e.no_relay AND NOT EXISTS (
-				SELECT 1 FROM relay_states AS rs WHERE rs.name = e.relay_down_by AND (rs.failures > 0 OR rs.changed_at > now() - ?4 * interval '1 second')))
+				SELECT 1 FROM relay_states AS rs WHERE rs.name = e.relay_down_by AND (rs.failures > 0 AND rs.next_at > now() - ?0 * interval '1 second' OR rs.changed_at > now() - ?4 * interval '1 second')))
 			AND (e.batch_id IS NULL OR NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = e.batch_id AND b.seen_at > now() - ?0 * interval '1 second'
 				AND e.workflow_id = ?2 || b.id::text))
 			ORDER BY e.next_action_at LIMIT ?1 FOR UPDATE OF e SKIP LOCKED),

@@ -142,7 +142,7 @@ func (s *Store) StoreMessages(ctx context.Context, ms []mailbox.Message, raw []b
 func parsedID(s string) uuid.UUID { return uuid.MustParse(s) }
 
 // Messages lists a mailbox's messages, newest first. A page ends after limit messages, or before
-// the one that would take it past pagelimit.Bytes. A mailbox that the customer does not have is a
+// the one that would take it past portion.Page. A mailbox that the customer does not have is a
 // CodeNotFound.
 func (s *Store) Messages(ctx context.Context, customerID, mailboxID string, after email.Cursor, limit int) ([]mailbox.Message, *email.Cursor, error) {
 	known, err := s.db.NewSelect().Model((*mailboxRow)(nil)).Where("mb.id = ?", mailboxID).Where("mb.customer_id = ?", customerID).Exists(ctx)

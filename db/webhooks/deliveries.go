@@ -51,7 +51,7 @@ const callsMax = 20
 
 // Deliveries lists an endpoint's deliveries, newest first, without the bodies, with the last
 // callsMax calls made for each. An empty status takes all. A page ends after limit deliveries, or
-// before the one that would take it past pagelimit.Bytes. An endpoint that the customer does not have is
+// before the one that would take it past portion.Page. An endpoint that the customer does not have is
 // a CodeNotFound.
 func (s *Store) Deliveries(ctx context.Context, customerID, endpointID string, status endpoint.Status, after email.Cursor, limit int) (out []endpoint.Delivery, next *email.Cursor, err error) {
 	if _, err := s.Endpoint(ctx, customerID, endpointID); err != nil {

@@ -54,6 +54,9 @@ type Outbox interface {
 const (
 	// startTimeout bounds one call to Temporal.
 	startTimeout = 5 * time.Second
+	// awayAfter is how many calls in a row Temporal leaves unanswered before sweeps stop. A single
+	// call may time out because of its run alone.
+	awayAfter = 3
 	// sweepLease is how long a swept start has until another process may try.
 	sweepLease = 30 * time.Second
 	sweepBatch = 200
@@ -83,6 +86,8 @@ type Dispatcher struct {
 	down bool
 	// lastErr is the latest failed call's error.
 	lastErr error
+	// unanswered counts calls in a row that Temporal did not answer.
+	unanswered int
 }
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
@@ -284,27 +289,31 @@ func options(s delivery.Start) client.StartWorkflowOptions {
 	}
 }
 
-// answered logs a failed call and, once, that Temporal is away or back. It
-// reports whether it makes sense to go on.
+// away reports whether Temporal answers no call at the moment.
+func (d *Dispatcher) away() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.unanswered >= awayAfter
+}
+
+// answered logs, once, that Temporal does not answer or is back. It reports whether a call with this
+// error had an answer: that the run ended well before is one.
 func (d *Dispatcher) answered(ctx context.Context, what, id string, err error) bool {
-	if err == nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+	_, exists := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil || exists {
+		d.unanswered = 0
 		if d.down {
 			d.down = false
 			d.log.Info("temporal.back")
 		}
 		return true
 	}
-	_, exists := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err)
-	if exists {
-		return true // it ran and ended well
-	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return false
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.unanswered++
 	d.lastErr = err
 	if !d.down {
 		d.down = true

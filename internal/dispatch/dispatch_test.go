@@ -75,20 +75,21 @@ func (o *outbox) ExpireOverdue(context.Context) error {
 	return nil
 }
 
-func (o *outbox) ClaimUnpaused(context.Context, time.Duration, int) ([]delivery.Wake, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := o.unpaused
-	o.unpaused = nil
-	return out, nil
+func (o *outbox) ClaimUnpaused(_ context.Context, _ time.Duration, limit int) ([]delivery.Wake, error) {
+	return claimSome(o, &o.unpaused, limit), nil
 }
 
-func (o *outbox) ClaimWakes(context.Context, time.Duration, int) ([]delivery.Wake, error) {
+func (o *outbox) ClaimWakes(_ context.Context, _ time.Duration, limit int) ([]delivery.Wake, error) {
+	return claimSome(o, &o.wakes, limit), nil
+}
+
+// claimSome takes the first elements out of all, at most limit.
+func claimSome[T any](o *outbox, all *[]T, limit int) (out []T) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := o.wakes
-	o.wakes = nil
-	return out, nil
+	n := min(limit, len(*all))
+	out, *all = (*all)[:n:n], (*all)[n:]
+	return out
 }
 
 func (o *outbox) Wakes(_ context.Context, ids []string) (out []delivery.Wake, err error) {
@@ -147,12 +148,8 @@ func (o *outbox) ClaimStarts(_ context.Context, stream email.Stream, _ string, _
 	return claimFrom(&o.starts, stream, limit), nil
 }
 
-func (o *outbox) ClaimOverdue(context.Context, int) ([]delivery.Start, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := o.overdue
-	o.overdue = nil
-	return out, nil
+func (o *outbox) ClaimOverdue(_ context.Context, limit int) ([]delivery.Start, error) {
+	return claimSome(o, &o.overdue, limit), nil
 }
 
 func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {

@@ -6,4 +6,7 @@ const (
 	UrgentStarters = urgentStarters
 	MaxQueued      = maxQueued
 	LotMax         = lotMax
+	SweepBatch     = sweepBatch
+	AwayAfter      = awayAfter
+	StartTimeout   = startTimeout
 )

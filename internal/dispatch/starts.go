@@ -47,8 +47,9 @@ type queuedStart struct {
 type lot struct {
 	starts []*queuedStart
 	// left are those that wait or are under way.
-	left   int
-	failed bool
+	left int
+	// abandoned: the rest was left out, because Temporal is away.
+	abandoned bool
 	// ended is closed when none is left.
 	ended chan struct{}
 }
@@ -131,13 +132,13 @@ func (l *lot) end() {
 	}
 }
 
-// done notes what came of a start. After one that failed, the rest of its lot is left out:
-// Temporal is away, and sweeps start it when its lease runs out.
-func (q *startQueue) done(s *queuedStart, ok bool) {
+// done notes that a start is over. If Temporal is away, the rest of its lot is left out: sweeps start
+// it when its lease runs out.
+func (q *startQueue) done(s *queuedStart, away bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if s.lot != nil && !ok {
-		s.lot.failed = true
+	if s.lot != nil && away {
+		s.lot.abandoned = true
 		for _, other := range s.lot.starts {
 			if q.waiting[urgency(other.Stream)].Remove(other.CustomerID, other) { // it waits still
 				q.end(other)
@@ -147,11 +148,11 @@ func (q *startQueue) done(s *queuedStart, ok bool) {
 	q.end(s)
 }
 
-// finish waits until a lot is over, and reports whether Temporal took all of it.
+// finish waits until a lot is over, and reports whether a sweep may go on with the next one.
 func (q *startQueue) finish(ctx context.Context, l *lot) bool {
 	select {
 	case <-l.ended:
-		return !l.failed
+		return !l.abandoned
 	case <-ctx.Done():
 		return false
 	}
@@ -200,7 +201,8 @@ func (d *Dispatcher) startQueued(ctx context.Context, n int) {
 			(*await)(ctx, streams[n-1])
 		}
 		if s, ok := d.queue.pop(n); ok {
-			d.queue.done(s, d.start(ctx, s.Start))
+			ok := d.start(ctx, s.Start)
+			d.queue.done(s, !ok && d.away())
 		}
 	}
 }
@@ -209,7 +211,7 @@ func (d *Dispatcher) startQueued(ctx context.Context, n int) {
 type claim func(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
 
 // sweepStarts starts what waits of a stream, one lot after the other, until none waits or
-// Temporal does not answer.
+// Temporal is away.
 func (d *Dispatcher) sweepStarts(ctx context.Context, stream email.Stream, claim claim) error {
 	for {
 		starts, err := claim(ctx, stream, d.owner, sweepLease, lotMax)

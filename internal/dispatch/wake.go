@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -19,49 +20,43 @@ import (
 
 // sweepUnpaused wakes the runs of e-mails that nothing stops any more.
 func (d *Dispatcher) sweepUnpaused(ctx context.Context) error {
-	for {
-		wakes, err := d.outbox.ClaimUnpaused(ctx, sweepLease, sweepBatch)
-		if err != nil || len(wakes) == 0 {
-			return err
-		}
-		if err := d.wakeAll(ctx, "dispatch.unpaused", wakes); err != nil {
-			return unlessAway(err) // sweepWakes signals the rest when its lease runs out
-		}
-	}
+	return d.sweepOrders(ctx, "dispatch.unpaused", d.outbox.ClaimUnpaused)
 }
 
 // sweepWakes signals the runs of e-mails that a process has changed and not signalled itself: it
 // has no Temporal client, it died, or Temporal did not answer.
 func (d *Dispatcher) sweepWakes(ctx context.Context) error {
+	return d.sweepOrders(ctx, "dispatch.wake", d.outbox.ClaimWakes)
+}
+
+// sweepOrders carries out orders to wake runs, until there are none or Temporal is away. The orders
+// that are left come again when their lease runs out.
+func (d *Dispatcher) sweepOrders(ctx context.Context, what string, claim func(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)) error {
 	for {
-		wakes, err := d.outbox.ClaimWakes(ctx, sweepLease, sweepBatch)
+		wakes, err := claim(ctx, sweepLease, sweepBatch)
 		if err != nil || len(wakes) == 0 {
 			return err
 		}
-		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
-			return unlessAway(err) // the rest is tried when its lease runs out
+		switch err := d.wakeAll(ctx, what, wakes); {
+		case err == nil:
+		case !errors.Is(err, errUnanswered):
+			return err
+		case d.away():
+			return nil // answered has logged it
 		}
 	}
 }
 
-// errAway is in the error of a sweep that Temporal did not answer.
-var errAway = errors.New("temporal does not answer")
+// errUnanswered is in the error of orders of which Temporal has not answered all.
+var errUnanswered = errors.New("temporal does not answer")
 
-// unlessAway leaves out that Temporal is away: answered has logged it.
-func unlessAway(err error) error {
-	if errors.Is(err, errAway) {
-		return nil
-	}
-	return err
-}
-
-// wakeAll signals the runs of orders that this process has leased. If Temporal does not answer one,
-// it stops, and the error is an errAway. An order is deleted after its run has the signal, so a
-// process that dies loses none.
+// wakeAll signals the runs of orders that this process has leased. It stops when Temporal is away.
+// If Temporal did not answer all of them, the error is an errUnanswered. An order is deleted after
+// its run has the signal, so a process that dies loses none.
 func (d *Dispatcher) wakeAll(ctx context.Context, what string, wakes []delivery.Wake) error {
 	var mu sync.Mutex
 	var done []string // ids
-	var away error
+	var unanswered error
 	concurrently(wakes, func(w delivery.Wake) bool {
 		callCtx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
@@ -70,8 +65,8 @@ func (d *Dispatcher) wakeAll(ctx context.Context, what string, wakes []delivery.
 		mu.Lock()
 		defer mu.Unlock()
 		if !answered {
-			away = fmt.Errorf("%w: %w", errAway, err)
-			return false
+			unanswered = fmt.Errorf("%w: %w", errUnanswered, err)
+			return ctx.Err() == nil && !d.away()
 		}
 		done = append(done, w.IDs...)
 		return true
@@ -81,7 +76,7 @@ func (d *Dispatcher) wakeAll(ctx context.Context, what string, wakes []delivery.
 			return err
 		}
 	}
-	return away
+	return unanswered
 }
 
 func (d *Dispatcher) wakeRun(ctx context.Context, w delivery.Wake) error {
@@ -102,19 +97,22 @@ func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
 
 // sweepOverdue wakes runs of e-mails that should have moved long ago, and starts
 // those whose run is gone. It holds the e-mail of a run that was terminated, unless the e-mail has
-// expired: an operator wanted it to stop.
+// expired: an operator wanted it to stop. After the loss of Temporal's database, all open mail comes
+// this way, as fast as Temporal takes it.
 func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
-	starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
-	if err != nil {
-		return err
-	}
-	for _, s := range starts {
-		d.log.Warn("dispatch.overdue", "workflow_id", s.WorkflowID)
-		if !d.answered(ctx, "dispatch.overdue", s.WorkflowID, d.revive(ctx, s)) {
+	for {
+		starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
+		if err != nil || len(starts) == 0 {
+			return err
+		}
+		concurrently(starts, func(s delivery.Start) bool {
+			d.log.Warn("dispatch.overdue", "workflow_id", s.WorkflowID)
+			return d.answered(ctx, "dispatch.overdue", s.WorkflowID, d.revive(ctx, s)) || ctx.Err() == nil && !d.away()
+		})
+		if d.away() {
 			return nil
 		}
 	}
-	return nil
 }
 
 func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
@@ -195,7 +193,7 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 // Wake carries out orders to wake runs that are leased to the caller: the runs read their e-mails
 // again. Where there is none, one is started, unless the e-mails are finished and need none. A run
 // that an operator terminated comes back only when a caller asks for it. Wake stops when the lease
-// runs out. A sweep carries out the orders that are left then, or after an error.
+// runs out or Temporal is away. A sweep carries out the orders that are left.
 func (d *Dispatcher) Wake(ctx context.Context, orders []string) error {
 	if len(orders) == 0 {
 		return nil
@@ -205,16 +203,19 @@ func (d *Dispatcher) Wake(ctx context.Context, orders []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, delivery.WakeLease)
 	defer cancel()
+	var unanswered error
 	for some := range slices.Chunk(orders, sweepBatch) {
 		wakes, err := d.outbox.Wakes(ctx, some)
 		if err != nil {
 			return err
 		}
-		if err := d.wakeAll(ctx, "dispatch.wake", wakes); err != nil {
+		err = d.wakeAll(ctx, "dispatch.wake", wakes)
+		if err != nil && (!errors.Is(err, errUnanswered) || d.away()) {
 			return err
 		}
+		unanswered = errors.Join(unanswered, err)
 	}
-	return nil
+	return unanswered
 }
 
 // signal wakes a run, or starts it.

@@ -7,7 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/email"
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
 // NewestFirst orders a list from new to old and begins behind a cursor. It reads one row more than
@@ -41,9 +41,9 @@ func List[R, T any](ctx context.Context, q *bun.SelectQuery, alias, column strin
 }
 
 // Within is how many of the rows, and of limit, a page holds: those that have at most
-// pagelimit.Bytes together, and at least one. A page is in memory as a whole.
+// portion.Page together, and at least one. A page is in memory as a whole.
 func Within[R any](rows []R, limit int, bytes func(R) int64) int {
-	n, total, most := 0, int64(0), pagelimit.Bytes(limit)
+	n, total, most := 0, int64(0), portion.Page(limit)
 	for n < min(limit, len(rows)) {
 		if total += bytes(rows[n]); total > most && n > 0 {
 			break

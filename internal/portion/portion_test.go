@@ -1,4 +1,4 @@
-package pagelimit_test
+package portion_test
 
 import (
 	"math"
@@ -6,12 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/internal/pagelimit"
+	"github.com/postrider/postrider/internal/portion"
 )
 
-func TestBytes(t *testing.T) {
+func TestPage(t *testing.T) {
 	t.Parallel()
 	for entries, want := range map[int]int64{1: 256 << 10, 16: 256 << 10, 20: 320 << 10, 64: 1 << 20, 100: 1 << 20, math.MaxInt: 1 << 20} {
-		require.Equal(t, want, pagelimit.Bytes(entries), entries)
+		require.Equal(t, want, portion.Page(entries), entries)
 	}
 }
