@@ -29,11 +29,11 @@ type bare struct {
 const starters = 16
 
 // newBare runs a worker like the product's in a namespace of its own.
-func newBare(ctx context.Context, st *stack) (*bare, error) {
-	if err := st.namespace(ctx, "bare"); err != nil {
+func newBare(ctx context.Context, st *stack, on *cluster) (*bare, error) {
+	if err := st.namespace(ctx, on, "bare"); err != nil {
 		return nil, err
 	}
-	c, err := st.client("bare")
+	c, err := st.client(on, "bare")
 	if err != nil {
 		return nil, err
 	}

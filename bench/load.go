@@ -77,7 +77,7 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 
 // postTo sends a body to the API, and returns the answer once it is accepted.
 func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.api+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.apis[d.turn.Add(1)%int64(len(d.apis))]+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,8 @@
 // Command bench measures Postrider beside what it is built on and what one could
 // use instead, on one machine, in one run.
 //
-//  1. stack.go starts Postgres, a Temporal dev server and an SMTP sink.
+//  1. stack.go starts Postgres, a Temporal dev server and an SMTP sink, and realserver.go
+//     a Temporal server on Postgres.
 //  2. Each contender (contender.go) is measured in short rounds, A B C A B C, so
 //     that whatever else the machine does falls on all of them. A result is the
 //     median of its rounds, a ratio the median of the ratios within each round.
@@ -28,6 +29,8 @@ type settings struct {
 	rounds, mails int
 	// full adds what takes long: 1,000,000 old rows, 100,000 mails in one go.
 	full bool
+	// short leaves out the real Temporal server, whose first build takes ten minutes.
+	short bool
 	// only are the contenders to measure; nil is all.
 	only *regexp.Regexp
 	// doc is the page to write the results into; empty prints them only.
@@ -53,6 +56,7 @@ func run() error {
 	flag.IntVar(&s.rounds, "rounds", 5, "how often each contender is measured")
 	flag.IntVar(&s.mails, "mails", 600, "how many mails or runs a round has")
 	flag.BoolVar(&s.full, "full", false, "also with 1,000,000 old rows, and 100,000 mails in one go")
+	flag.BoolVar(&s.short, "short", false, "without a real Temporal server on Postgres, whose first build takes ten minutes")
 	flag.StringVar(&only, "only", "", "measure only the contenders whose id matches this regular expression")
 	flag.StringVar(&s.doc, "doc", "", "the page to write the results into")
 	flag.StringVar(&s.repo, "repo", "..", "the directory of the product")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,8 +31,11 @@ type stack struct {
 	dir      string
 	bin      string
 	postgres *devstack.Postgres
-	temporal *devstack.Temporal
-	sink     *exec.Cmd
+	// dev is a Temporal dev server, real one on Postgres; nil with -short.
+	dev, real *cluster
+	sink      *exec.Cmd
+	// versions are those of the servers.
+	versions []string
 	sinkPort int
 	admin    *pgxpool.Pool
 	// quit undoes what was started, the last first.
@@ -78,10 +82,17 @@ func startStack(ctx context.Context, s settings) (st *stack, err error) {
 	if err != nil {
 		return st, err
 	}
-	if st.temporal, err = devstack.StartTemporal(ctx, devstack.TemporalOptions{CLI: cli, Dir: st.dir, Headless: true, Log: os.Stderr}); err != nil {
+	temporal, err := devstack.StartTemporal(ctx, devstack.TemporalOptions{CLI: cli, Dir: st.dir, Headless: true, Log: os.Stderr})
+	if err != nil {
 		return st, err
 	}
-	st.quit = append(st.quit, func() error { return st.temporal.Stop(context.Background()) })
+	st.quit = append(st.quit, func() error { return temporal.Stop(context.Background()) })
+	st.dev = &cluster{address: temporal.Address()}
+	if s.short {
+		say("-short: no rows of a real Temporal server on Postgres")
+	} else if st.real, err = st.startReal(ctx); err != nil {
+		return st, err
+	}
 	return st, st.startSink(ctx)
 }
 
@@ -162,8 +173,8 @@ func (st *stack) database(ctx context.Context, name string) (url string, err err
 
 // namespace makes one of Temporal's, with our search attributes, so that
 // deployments do not take each other's work.
-func (st *stack) namespace(ctx context.Context, name string) error {
-	c, err := st.client(name)
+func (st *stack) namespace(ctx context.Context, on *cluster, name string) error {
+	c, err := st.client(on, name)
 	if err != nil {
 		return err
 	}
@@ -178,9 +189,9 @@ func (st *stack) namespace(ctx context.Context, name string) error {
 	return await(ctx, 30*time.Second, "namespace "+name, func() error { return dispatch.EnsureSearchAttributes(ctx, c, name) })
 }
 
-func (st *stack) client(namespace string) (client.Client, error) {
+func (st *stack) client(on *cluster, namespace string) (client.Client, error) {
 	return client.NewLazyClient(client.Options{
-		HostPort: st.temporal.Address(), Namespace: namespace, Logger: quiet{},
+		HostPort: on.address, Namespace: namespace, Logger: quiet{},
 		ConnectionOptions: client.ConnectionOptions{GrpcCompression: &client.GrpcCompressionNone{}}, // as the product's
 	})
 }
@@ -196,29 +207,31 @@ func (quiet) Error(string, ...any) {}
 // deployment is a Postrider with a database and a namespace of its own.
 type deployment struct {
 	st   *stack
+	on   *cluster
 	name string
 	// bin is the program that all its processes run.
 	bin string
 	env []string
-	api string
-	key string
+	// apis are the addresses of its API processes, which take turns.
+	apis []string
+	turn atomic.Int64
+	key  string
 	// pprof are the processes' profilers, the API's first.
 	pprof []string
 	procs []*exec.Cmd
 	pool  *pgxpool.Pool
 }
 
-// deploy makes a database of that many old e-mails and runs postrider over it, a
-// process for each of the commands. Without delivers, Temporal's address
-// is one where no server listens.
-func (st *stack) deploy(ctx context.Context, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
-	return st.deployOf(ctx, st.bin, name, old, delivers, commands...)
+// deploy makes a database of that many old e-mails and runs postrider over it, a process for each of
+// the commands. Without a cluster, Temporal's address is one where no server listens.
+func (st *stack) deploy(ctx context.Context, on *cluster, name string, old int, commands ...[]string) (d *deployment, err error) {
+	return st.deployOf(ctx, on, st.bin, name, old, commands...)
 }
 
 // deployOf is deploy with another program than this commit's.
-func (st *stack) deployOf(ctx context.Context, bin, name string, old int, delivers bool, commands ...[]string) (d *deployment, err error) {
+func (st *stack) deployOf(ctx context.Context, on *cluster, bin, name string, old int, commands ...[]string) (d *deployment, err error) {
 	say("deploying %s", name)
-	d = &deployment{st: st, name: name, bin: bin}
+	d = &deployment{st: st, on: on, name: name, bin: bin}
 	url, err := st.database(ctx, name)
 	if err != nil {
 		return nil, err
@@ -227,22 +240,17 @@ func (st *stack) deployOf(ctx context.Context, bin, name string, old int, delive
 		return nil, err
 	}
 	st.quit = append(st.quit, func() error { d.pool.Close(); return nil })
-	if err := st.namespace(ctx, name); err != nil {
-		return nil, err
+	temporal := "127.0.0.1:1"
+	if on != nil {
+		if err := st.namespace(ctx, on, name); err != nil {
+			return nil, err
+		}
+		temporal = on.address
 	}
-	temporal := st.temporal.Address()
-	if !delivers {
-		temporal = "127.0.0.1:1"
-	}
-	port, err := devstack.FreePort()
-	if err != nil {
-		return nil, err
-	}
-	d.api = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	d.env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + st.dir, "DATABASE_URL=" + url, "TEMPORAL_ADDRESS=" + temporal, "TEMPORAL_NAMESPACE=" + name,
 		fmt.Sprintf("POSTRIDER_SMTP_URLS=smtp://127.0.0.1:%d?name=sink&tls=none", st.sinkPort),
-		"POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32), "POSTRIDER_LISTEN=" + d.api,
+		"POSTRIDER_SECRET_KEY=" + strings.Repeat("ab", 32),
 		// One key of one client is to be served as fast as it goes.
 		"POSTRIDER_REQUEST_RATE=0", "POSTRIDER_CUSTOMER_REQUEST_RATE=0",
 	}
@@ -266,8 +274,12 @@ func (st *stack) deployOf(ctx context.Context, bin, name string, old int, delive
 			return nil, err
 		}
 	}
-	err = await(ctx, 30*time.Second, name+" answers", func() error { _, err := d.post(ctx, 1, 1); return err })
-	if err == nil && delivers {
+	for range d.apis {
+		if err := await(ctx, 30*time.Second, name+" answers", func() error { _, err := d.post(ctx, 1, 1); return err }); err != nil {
+			return d, err
+		}
+	}
+	if on != nil {
 		// API, worker and relay are there if it arrives.
 		waiting, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
@@ -291,7 +303,7 @@ func (d *deployment) command(ctx context.Context, args ...string) (string, error
 
 // start runs a process whose log goes to a file, as a service's would.
 func (d *deployment) start(args ...string) error {
-	var ports [2]string
+	var ports [3]string
 	for i := range ports {
 		p, err := devstack.FreePort()
 		if err != nil {
@@ -304,7 +316,10 @@ func (d *deployment) start(args ...string) error {
 		return err
 	}
 	cmd := exec.Command(d.bin, args...) // ended by stop, with a signal
-	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+ports[0], "POSTRIDER_PPROF_LISTEN="+ports[1])
+	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+ports[0], "POSTRIDER_PPROF_LISTEN="+ports[1], "POSTRIDER_LISTEN="+ports[2])
+	if args[0] == "serve" {
+		d.apis = append(d.apis, ports[2])
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return errors.Join(err, log.Close())

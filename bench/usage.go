@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,9 @@ const (
 	groupPostrider group = "postrider"
 	groupTemporal  group = "Temporal"
 	groupPostgres  group = "Postgres"
-	groupSink      group = "SMTP sink"
+	// groupTemporalPostgres are the sessions of the real Temporal server.
+	groupTemporalPostgres group = "Postgres for Temporal"
+	groupSink             group = "SMTP sink"
 	// groupBench makes the load; bare workflows and River's workers run in it too.
 	groupBench group = "load"
 )
@@ -75,12 +78,23 @@ func readProcess(dir string) (process, bool) {
 	return process{pid: pid, parent: number(1), name: stat[open+1 : shut], cpu: time.Duration(t) * time.Second / ticks}, true
 }
 
+// temporalSession matches the titles of Postgres's processes: user, database and peer.
+var temporalSession = regexp.MustCompile(`^postgres: \S+ temporal(_visibility)? `)
+
+// title is a process's command line, or what it has written there.
+func (p process) title() string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid)) // none: it has ended
+	return string(data)
+}
+
 func groupOf(p process) (group, bool) {
 	switch {
 	case p.pid == os.Getpid():
 		return groupBench, true
 	case strings.HasPrefix(p.name, "temporal"):
 		return groupTemporal, true
+	case p.name == "postgres" && temporalSession.MatchString(p.title()):
+		return groupTemporalPostgres, true
 	case p.name == "postgres":
 		return groupPostgres, true
 	case p.name == "postrider":

@@ -144,7 +144,7 @@ func (c *cluster) command(binaries binaries, port int, output *os.File) command 
 	settings := []string{
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=", // it may not write the compiled-in one
-		"max_connections=200",
+		"max_connections=400",
 		"log_line_prefix=%m [%p] ",
 		"timezone=UTC", "log_timezone=UTC",
 	}
