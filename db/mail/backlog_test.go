@@ -64,7 +64,7 @@ func TestAnOutageIsNoBacklogOfRuns(t *testing.T) {
 	require.Zero(t, got.Overdue)
 	require.Equal(t, []delivery.OpenEmails{{Status: email.StatusQueued, Detail: email.DetailRelayDown, Emails: 1}}, got.Open)
 
-	b.Exec("UPDATE relay_states SET next_at = now() - interval '11 minutes'")
+	b.Exec("UPDATE relay_states SET changed_at = now() - interval '2 days', next_at = now() - interval '11 minutes'")
 	require.InDelta(t, 24*time.Hour, backlog().Overdue, float64(time.Minute), "no worker has the relay any more")
 
 	require.NoError(t, b.Mail.RelayRecovered(b.Ctx, "primary", "mx.test:25"))
