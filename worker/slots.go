@@ -38,9 +38,9 @@ func newSlots(n int) *Slots {
 	return &Slots{SlotSupplier: fixed(n), patience: startPatience, free: n, freed: map[int]chan struct{}{}}
 }
 
-// Await returns when enough slots are free for a start of a stream, after a second without any, or
-// when ctx ends. Broadcast mail leaves some to transactional mail.
-func (s *Slots) Await(ctx context.Context, stream email.Stream) {
+// Await waits until enough slots are free for a start of a stream, and reports whether they are. It
+// gives up after a second, or when ctx ends. Broadcast mail leaves some to transactional mail.
+func (s *Slots) Await(ctx context.Context, stream email.Stream) bool {
 	need := freeForUrgent
 	if stream == email.StreamBroadcast {
 		need = freeForStarts
@@ -48,7 +48,7 @@ func (s *Slots) Await(ctx context.Context, stream email.Stream) {
 	s.mu.Lock()
 	if s.free >= need {
 		s.mu.Unlock()
-		return
+		return true
 	}
 	if s.freed[need] == nil {
 		s.freed[need] = make(chan struct{})
@@ -59,9 +59,11 @@ func (s *Slots) Await(ctx context.Context, stream email.Stream) {
 	defer patience.Stop()
 	select {
 	case <-freed:
+		return true
 	case <-patience.C:
 	case <-ctx.Done():
 	}
+	return false
 }
 
 func (s *Slots) count(n int) {

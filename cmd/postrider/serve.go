@@ -117,6 +117,9 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	if !withWorker {
+		a.dispatcher.LeaveStarts()
+	}
 	ctx, s := newServices(ctx)
 	s.run("api", func() error { return a.serveHTTP(ctx, l, handler) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })

@@ -58,12 +58,11 @@ func (a *app) work(ctx context.Context) error {
 		})
 		err := w.Start()
 		if err == nil {
-			a.dispatcher.StartWhen(free.Await)
 			a.readiness.SetPolling(true)
 			a.log.Info("worker.started", "task_queue", email.TaskQueue, "deployment", a.cfg.Deployment, "build_id", a.buildID())
-			err = a.watch(ctx, failed)
+			err = a.watch(ctx, free, failed)
 			a.readiness.SetPolling(false)
-			a.dispatcher.StartWhen(nil)
+			a.dispatcher.StartEagerly(nil)
 			if err == nil {
 				a.drainWorker(ctx, w.Stop)
 				return nil
@@ -79,9 +78,9 @@ func (a *app) work(ctx context.Context) error {
 	}
 }
 
-// watch logs whether the worker is ready, and each change, until ctx ends. If the worker fails
-// before, it returns the error.
-func (a *app) watch(ctx context.Context, failed <-chan error) error {
+// watch logs whether the worker is ready, and each change, until ctx ends. Starts are eager while all
+// new runs may be the worker's. If the worker fails before, it returns the error.
+func (a *app) watch(ctx context.Context, free *worker.Slots, failed <-chan error) error {
 	tick := time.NewTicker(readinessEvery)
 	defer tick.Stop()
 	logged, first := "", true
@@ -94,6 +93,13 @@ func (a *app) watch(ctx context.Context, failed <-chan error) error {
 		if ctx.Err() == nil && (first || why != logged) {
 			a.logReadiness(checkCtx, why)
 			logged, first = why, false
+		}
+		switch all, err := a.readiness.TakesAll(checkCtx); {
+		case err != nil: // why says so; it stays as it was
+		case all:
+			a.dispatcher.StartEagerly(free.Await)
+		default:
+			a.dispatcher.StartEagerly(nil)
 		}
 		cancel()
 		select {

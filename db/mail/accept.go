@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
 )
 
@@ -143,7 +144,7 @@ func (c *unitOfWork) compose(a acceptance, subscriptions webhooks.Subscriptions)
 		return nil, err
 	}
 	if a.owner != "" {
-		c.enqueueStart(ml, a.owner, c.now.Add(startLease))
+		c.enqueueStart(ml, a.owner, c.leaseOf(a.owner))
 	}
 	return ml, nil
 }
@@ -166,6 +167,15 @@ func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webh
 	}
 	c.emit(ml, eventRow{Type: event})
 	return ml
+}
+
+// leaseOf is until when a process that accepts mail has the lease of its starts. delivery.NoOwner has
+// none.
+func (c *unitOfWork) leaseOf(owner string) time.Time {
+	if owner == delivery.NoOwner {
+		return c.now
+	}
+	return c.now.Add(startLease)
 }
 
 // enqueueStart inserts the order to start an e-mail's run, leased to owner until a time.

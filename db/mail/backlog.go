@@ -43,7 +43,7 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 			(SELECT count(*) FROM webhook_deliveries WHERE status = 'pending')
 		FROM emails AS e LEFT JOIN (SELECT name, bool_or(failures > 0 AND next_at > now() - ?2 * interval '1 second') AS failing, max(changed_at) AS changed_at FROM relay_states GROUP BY name) AS rs
 			ON e.relay_down AND rs.name = e.relay_down_by
-		WHERE e.next_action_at < now()`, afterOutage.Seconds(), noOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
+		WHERE e.next_action_at < now()`, afterOutage.Seconds(), delivery.NoOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
 	b.Overdue = time.Duration(overdue * float64(time.Second))
 	return b, pg.Translate(err)
 }

@@ -81,7 +81,7 @@ func (a *batchAcceptance) accept(owner string) error {
 		return fmt.Errorf("read the time: %w", err)
 	}
 	a.row.LeaseOwner = owner
-	a.row.LeaseUntil, a.row.SeenAt, a.row.CreatedAt = a.now.Add(startLease), a.now, a.now
+	a.row.LeaseUntil, a.row.SeenAt, a.row.CreatedAt = a.leaseOf(owner), a.now, a.now
 	if _, err := a.tx.NewInsert().Model(&a.row).Exec(a.ctx); err != nil {
 		return fmt.Errorf("insert batch: %w", err)
 	}

@@ -402,12 +402,9 @@ func (c *unitOfWork) handOver(m *lockedEmail, outcomes []delivery.Outcome) bool 
 	if start.IsZero() { // held: its run begins when it is resumed
 		start = c.now
 	}
-	c.enqueueStart(m, noOwner, start)
+	c.enqueueStart(m, delivery.NoOwner, start)
 	return true
 }
-
-// noOwner is in the lease of an order that no process holds.
-const noOwner = "00000000-0000-0000-0000-000000000000"
 
 // Content reads a stored content.
 func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte, error) {

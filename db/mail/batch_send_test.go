@@ -34,11 +34,11 @@ func TestWhatABatchDefersGoesOnInRunsOfItsOwn(t *testing.T) {
 	own := b.Get(opened[0].EmailID)
 	require.Equal(t, "email-"+own.ID, own.WorkflowID)
 	require.Equal(t, "batch-"+batch.ID, b.Get(opened[2].EmailID).WorkflowID, "a relay's fault is the batch's to wait for")
-	none, err := b.Mail.ClaimStarts(b.Ctx, email.StreamTransactional, uuid.NewString(), time.Minute, 10)
+	none, err := b.Mail.ClaimStarts(b.Ctx, delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 10})
 	require.NoError(t, err)
 	require.Empty(t, none, "not before it is due")
 	b.Exec("UPDATE outbox SET lease_until = now() - interval '1 second'")
-	starts, err := b.Mail.ClaimStarts(b.Ctx, email.StreamTransactional, uuid.NewString(), time.Minute, 10)
+	starts, err := b.Mail.ClaimStarts(b.Ctx, delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 10})
 	require.NoError(t, err)
 	require.Equal(t, []delivery.Start{{EmailID: own.ID, WorkflowID: own.WorkflowID, CustomerID: b.Customer, Stream: email.StreamTransactional}}, starts)
 

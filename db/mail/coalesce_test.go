@@ -113,7 +113,7 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 	_, err = b.Mail.ClaimOverdue(b.Ctx, 10)
 	require.NoError(t, err)
 	b.Exec("UPDATE batches SET lease_until = now() - interval '1 second'")
-	_, err = b.Mail.ClaimBatches(b.Ctx, email.StreamTransactional, owner, time.Minute, 10)
+	_, err = b.Mail.ClaimBatches(b.Ctx, delivery.Claim{Stream: email.StreamTransactional, Owner: owner, Lease: time.Minute, Limit: 10})
 	require.NoError(t, err)
 }
 

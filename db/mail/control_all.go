@@ -41,7 +41,7 @@ func (s *Store) ControlAll(ctx context.Context, reach delivery.Reach, action ema
 	if err := s.db.NewRaw("SELECT now()").Scan(ctx, &until); err != nil {
 		return done, pg.Translate(err)
 	}
-	last := email.Cursor{ID: noOwner}
+	last := email.Cursor{ID: delivery.NoOwner}
 	for {
 		var rows []*emailRow
 		if err := s.reached(reach, action, until, last).Scan(ctx, &rows); err != nil {

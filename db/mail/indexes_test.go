@@ -100,14 +100,14 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 		},
 		"the backlog": func(s *db.DB) error { _, err := s.Mail.Backlog(b.Ctx); return err },
 		"the sweep of starts": func(s *db.DB) error {
-			_, err := s.Mail.ClaimStarts(b.Ctx, email.StreamTransactional, uuid.NewString(), time.Minute, 5)
+			_, err := s.Mail.ClaimStarts(b.Ctx, delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 5})
 			return err
 		},
 		"the sweep of what is overdue":  func(s *db.DB) error { _, err := s.Mail.ClaimOverdue(b.Ctx, 5); return err },
 		"the sweep of what has expired": func(s *db.DB) error { return s.Mail.ExpireOverdue(b.Ctx) },
 		"the sweep of pauses":           func(s *db.DB) error { _, err := s.Mail.ClaimUnpaused(b.Ctx, time.Minute, 5); return err },
 		"the sweep of batches": func(s *db.DB) error {
-			_, err := s.Mail.ClaimBatches(b.Ctx, email.StreamTransactional, uuid.NewString(), time.Minute, 5)
+			_, err := s.Mail.ClaimBatches(b.Ctx, delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 5})
 			return err
 		},
 		"the sweep of endpoints":   func(s *db.DB) error { _, err := s.Webhooks.OverdueEndpoints(b.Ctx); return err },

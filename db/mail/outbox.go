@@ -12,32 +12,32 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// ClaimStarts leases up to limit outbox rows of a stream whose lease has run out, for lease, to
-// owner. Customers take turns: of each that waits comes the oldest row, then the second of each.
-// If more customers wait than limit, it draws lots among them. The caller starts the runs in this
-// order after this has committed. The gate deletes the rows.
+// ClaimStarts leases outbox rows of a stream without a lease. Customers take turns: of each that
+// waits comes the oldest row, then the second of each. If more customers wait than c.Limit, it draws
+// lots among them. The caller starts the runs in this order after this has committed. The gate
+// deletes the rows.
 //
 // It returns none only if none waits.
-func (s *Store) ClaimStarts(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
-	return claimTurns(limit, func(limit int) (out []delivery.Start, err error) {
+func (s *Store) ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.Start, error) {
+	return claimTurns(c.Limit, func(limit int) (out []delivery.Start, err error) {
 		err = s.db.NewRaw(`WITH RECURSIVE `+turnsOf("outbox", "email_id")+`, claimed AS (
 				UPDATE outbox AS o SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second', attempts = o.attempts + 1
 				FROM due WHERE o.email_id = due.id RETURNING due.*)
 			SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed AS c ON c.id = e.id ORDER BY c.turn, c.lease_until, c.id`,
-			stream, limit, owner, lease.Seconds()).Scan(ctx, &out)
+			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds()).Scan(ctx, &out)
 		return out, pg.Translate(err)
 	})
 }
 
 // ClaimBatches does so for batches whose run was not started.
-func (s *Store) ClaimBatches(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error) {
-	return claimTurns(limit, func(limit int) ([]delivery.Start, error) {
+func (s *Store) ClaimBatches(ctx context.Context, c delivery.Claim) ([]delivery.Start, error) {
+	return claimTurns(c.Limit, func(limit int) ([]delivery.Start, error) {
 		var rows []*batchRow
 		err := s.db.NewRaw(`WITH RECURSIVE `+turnsOf("batches", "id")+`, claimed AS (
 				UPDATE batches AS b SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second' FROM due WHERE b.id = due.id
 				RETURNING b.customer_id, b.stream, due.*)
 			SELECT id, customer_id, stream FROM claimed AS c ORDER BY c.turn, c.lease_until, c.id`,
-			stream, limit, owner, lease.Seconds()).Scan(ctx, &rows)
+			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds()).Scan(ctx, &rows)
 		if err != nil {
 			return nil, pg.Translate(err)
 		}
@@ -50,7 +50,7 @@ func (s *Store) ClaimBatches(ctx context.Context, stream email.Stream, owner str
 }
 
 // turnsOf is the common table expression due: the rows of a table that are claimed next, locked.
-// ?0 is the stream, ?1 bounds them. There may be fewer although more wait: each customer has an
+// ?0 is the stream, ?1 bounds them, ?4 is for how many seconds there was no lease. There may be fewer although more wait: each customer has an
 // equal share, also one that waits with less than that.
 //
 // It reads one row of the index for each customer in firsts, and for each in turns its share. A
@@ -62,10 +62,10 @@ func turnsOf(table, id string) string {
 			UNION ALL
 			SELECT next.* FROM firsts, LATERAL (SELECT t.customer_id, t.lease_until FROM TABLE AS t
 				WHERE t.stream = ?0 AND t.customer_id > firsts.customer_id AND t.lease_until IS NOT NULL ORDER BY t.customer_id, t.lease_until LIMIT 1) AS next),
-		turns AS (SELECT customer_id FROM firsts WHERE lease_until < now() ORDER BY random() LIMIT ?1),
+		turns AS (SELECT customer_id FROM firsts WHERE lease_until < now() - ?4 * interval '1 second' ORDER BY random() LIMIT ?1),
 		shares AS (
 			SELECT own.*, row_number() OVER (PARTITION BY turns.customer_id ORDER BY own.lease_until, own.id) AS turn
-			FROM turns, LATERAL (SELECT t.ID AS id, t.lease_until FROM TABLE AS t WHERE t.stream = ?0 AND t.customer_id = turns.customer_id AND t.lease_until < now()
+			FROM turns, LATERAL (SELECT t.ID AS id, t.lease_until FROM TABLE AS t WHERE t.stream = ?0 AND t.customer_id = turns.customer_id AND t.lease_until < now() - ?4 * interval '1 second'
 				ORDER BY t.lease_until LIMIT (SELECT ceil(?1::numeric / greatest(count(*), 1)) FROM turns) FOR UPDATE SKIP LOCKED) AS own),
 		due AS (SELECT id, lease_until, turn FROM shares ORDER BY turn, lease_until, id LIMIT ?1)`)
 }

@@ -1,6 +1,7 @@
 package mail_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -27,10 +28,10 @@ func (b *bench) claims() map[string]func(stream email.Stream, limit int) []deliv
 	}
 	return map[string]func(email.Stream, int) []delivery.Start{
 		"single mails": claim(func(stream email.Stream, limit int) ([]delivery.Start, error) {
-			return b.Mail.ClaimStarts(b.Ctx, stream, uuid.NewString(), time.Minute, limit)
+			return b.Mail.ClaimStarts(b.Ctx, delivery.Claim{Stream: stream, Owner: uuid.NewString(), Lease: time.Minute, Limit: limit})
 		}),
 		"batches": claim(func(stream email.Stream, limit int) ([]delivery.Start, error) {
-			return b.Mail.ClaimBatches(b.Ctx, stream, uuid.NewString(), time.Minute, limit)
+			return b.Mail.ClaimBatches(b.Ctx, delivery.Claim{Stream: stream, Owner: uuid.NewString(), Lease: time.Minute, Limit: limit})
 		}),
 	}
 }
@@ -197,10 +198,10 @@ func TestClaimsReadWhatTheyClaim(t *testing.T) {
 		}
 		for kind, claim := range map[string]func(s *db.DB) ([]delivery.Start, error){
 			"starts": func(s *db.DB) ([]delivery.Start, error) {
-				return s.Mail.ClaimStarts(b.Ctx, email.StreamBroadcast, uuid.NewString(), time.Minute, limit)
+				return s.Mail.ClaimStarts(b.Ctx, delivery.Claim{Stream: email.StreamBroadcast, Owner: uuid.NewString(), Lease: time.Minute, Limit: limit})
 			},
 			"batches": func(s *db.DB) ([]delivery.Start, error) {
-				return s.Mail.ClaimBatches(b.Ctx, email.StreamBroadcast, uuid.NewString(), time.Minute, limit)
+				return s.Mail.ClaimBatches(b.Ctx, delivery.Claim{Stream: email.StreamBroadcast, Owner: uuid.NewString(), Lease: time.Minute, Limit: limit})
 			},
 		} {
 			sessions, before := b.sessions(), b.readsOf("outbox", "batches", "emails")
@@ -218,4 +219,72 @@ func TestClaimsReadWhatTheyClaim(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is accepted without an owner waits for whoever claims it.
+func TestStartsWithoutAnOwnerCanBeClaimedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e, _, err := b.Mail.Accept(b.Ctx, b.Customer, dbsetup.Message("bob@x.test"), delivery.NoOwner, email.Idempotency{})
+	require.NoError(t, err)
+	batch, _, _, err := b.Mail.AcceptBatch(b.Ctx, b.Customer, batchOf(1, func(int, *email.Message) error { return nil }), delivery.NoOwner, email.Idempotency{})
+	require.NoError(t, err)
+	for what, claim := range map[string]func(context.Context, delivery.Claim) ([]delivery.Start, error){e.ID: b.Mail.ClaimStarts, batch.ID: b.Mail.ClaimBatches} {
+		c := delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 5, Waited: time.Hour}
+		late, err := claim(b.Ctx, c)
+		require.NoError(t, err)
+		require.Empty(t, late, "it has not waited for an hour")
+		c.Waited = 0
+		got, err := claim(b.Ctx, c)
+		require.NoError(t, err)
+		require.Equal(t, []string{what}, idsOf(got))
+		again, err := claim(b.Ctx, c)
+		require.NoError(t, err)
+		require.Empty(t, again, "it has a lease")
+	}
+	b.leasesRunOut()
+	c := delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 5, Waited: 59 * time.Minute}
+	got, err := b.Mail.ClaimStarts(b.Ctx, c)
+	require.NoError(t, err)
+	require.Equal(t, []string{e.ID}, idsOf(got), "nobody has had a lease for an hour")
+}
+
+func TestAnnouncementsAreHeard(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	heard := make(chan delivery.StartKind, 100)
+	next := func() delivery.StartKind {
+		t.Helper()
+		select {
+		case kind := <-heard:
+			return kind
+		case <-time.After(time.Minute):
+			t.Fatal("nothing is heard")
+			return delivery.StartKind{}
+		}
+	}
+	ctx, cancel := context.WithCancel(b.Ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	listen := func() {
+		go func() { ended <- b.Mail.HearStarts(ctx, func(kind delivery.StartKind) { heard <- kind }) }()
+		for _, kind := range delivery.StartKinds() {
+			require.Equal(t, kind, next(), "what was announced before may have been missed")
+		}
+	}
+	listen()
+	for _, kind := range delivery.StartKinds() {
+		require.NoError(t, b.Mail.AnnounceStarts(b.Ctx, kind))
+		require.Equal(t, kind, next())
+	}
+	b.Exec("SELECT pg_notify('postrider_starts', 'what a newer version announces')")
+	require.NoError(t, b.Mail.AnnounceStarts(b.Ctx, delivery.StartKind{Stream: email.StreamBroadcast}))
+	require.Equal(t, delivery.StartKind{Stream: email.StreamBroadcast}, next())
+
+	// The connection is lost.
+	b.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()")
+	require.Error(t, <-ended)
+	listen()
+	cancel()
+	require.NoError(t, <-ended)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // Preview refuses what Accept would refuse, and changes nothing. It gives the message with what is
@@ -42,7 +43,7 @@ func (s *Store) PreviewBatch(ctx context.Context, customerID string, req email.B
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
 		a := newBatchAcceptance(c, pg.NewID(), customerID, req)
 		a.preview = true
-		if err := a.accept(noOwner); err != nil {
+		if err := a.accept(delivery.NoOwner); err != nil {
 			return err
 		}
 		refused, first = a.row.batch().Refused, a.items[0].Index

@@ -31,6 +31,36 @@ func RunOfBatch(b email.Batch) Start {
 	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID, Stream: b.Stream}
 }
 
+// NoOwner is in the lease of an order that no process holds. What is accepted with this owner is
+// started by the first worker that has free slots.
+const NoOwner = "00000000-0000-0000-0000-000000000000"
+
+// Claim asks for a lease of what is to be started.
+type Claim struct {
+	Stream email.Stream
+	// Owner gets the lease, for Lease.
+	Owner string
+	Lease time.Duration
+	// Waited is how long nobody may have had a lease.
+	Waited time.Duration
+	// Limit is the most that is wanted.
+	Limit int
+}
+
+// StartKind is a kind of what is to be started: e-mails or batches, of a stream.
+type StartKind struct {
+	Batches bool
+	Stream  email.Stream
+}
+
+// StartKinds are all kinds, the most urgent first.
+func StartKinds() []StartKind {
+	return []StartKind{
+		{Stream: email.StreamTransactional}, {Batches: true, Stream: email.StreamTransactional},
+		{Stream: email.StreamBroadcast}, {Batches: true, Stream: email.StreamBroadcast},
+	}
+}
+
 // WakeLease is how long the process that orders a wake-up has for the signal itself. After that
 // a sweep takes the order: the process died, or Temporal did not answer it.
 const WakeLease = 10 * time.Second

@@ -30,8 +30,12 @@ import (
 type Outbox interface {
 	// ClaimStarts and ClaimBatches lease what waits for a run: of a stream, round robin by
 	// customer. They return none only if none waits.
-	ClaimStarts(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
-	ClaimBatches(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
+	ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.Start, error)
+	ClaimBatches(ctx context.Context, c delivery.Claim) ([]delivery.Start, error)
+	// AnnounceStarts tells other processes what waits for a run. HearStarts calls heard for each
+	// announcement until ctx ends; an error says that some may be missed.
+	AnnounceStarts(ctx context.Context, kind delivery.StartKind) error
+	HearStarts(ctx context.Context, heard func(delivery.StartKind)) error
 	ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error)
 	// ClaimUnpaused makes mail due that no pause stops any more, and leases the orders to wake its runs.
 	ClaimUnpaused(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
@@ -60,7 +64,11 @@ const (
 	// sweepLease is how long a swept start has until another process may try.
 	sweepLease = 30 * time.Second
 	sweepBatch = 200
+	// leaveFor is how long starts are left to processes whose starts are eager, which cost Temporal
+	// half as much.
+	leaveFor = 5 * time.Second
 
+	hearEvery          = time.Second
 	connectEvery       = time.Second
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
@@ -75,11 +83,16 @@ type Dispatcher struct {
 	log    *slog.Logger
 	owner  string
 	queue  *startQueue
+	// leave: this process has no worker and leaves starts to processes that have one.
+	leave bool
+	// announce has, by kind, an element while starts are to be announced, and heard while announced
+	// ones are to be claimed.
+	announce, heard map[delivery.StartKind]chan struct{}
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
-	// awaitSlots waits for free slots of this process's worker; nil without a worker.
-	awaitSlots atomic.Pointer[func(context.Context, email.Stream)]
+	// awaitSlots waits for free slots of this process's worker; nil if starts are not eager.
+	awaitSlots atomic.Pointer[AwaitSlots]
 
 	mu sync.Mutex
 	// down is set while Temporal does not answer, so that it is said once.
@@ -92,23 +105,58 @@ type Dispatcher struct {
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
 func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
-	return &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: newStartQueue(), connected: make(chan struct{})}
+	d := &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: newStartQueue(), connected: make(chan struct{}),
+		announce: map[delivery.StartKind]chan struct{}{}, heard: map[delivery.StartKind]chan struct{}{}}
+	for _, kind := range delivery.StartKinds() {
+		d.announce[kind], d.heard[kind] = make(chan struct{}, 1), make(chan struct{}, 1)
+	}
+	return d
 }
 
-// Owner is this process in the outbox's leases.
-func (d *Dispatcher) Owner() string { return d.owner }
+// LeaveStarts has the process leave what it accepts to processes with a worker, and tell them. It
+// starts only what none of them has claimed for 5 s. To be called before Run.
+func (d *Dispatcher) LeaveStarts() { d.leave = true }
+
+// Owner is who has the lease of what this process accepts.
+func (d *Dispatcher) Owner() string {
+	if d.leave {
+		return delivery.NoOwner
+	}
+	return d.owner
+}
 
 // Accepted starts the run of an e-mail that this process has just accepted, in
-// the background. With too many that wait, a sweep starts it.
-func (d *Dispatcher) Accepted(e email.Email) { d.queue.push(delivery.RunOf(e)) }
+// the background, or announces it. With too many that wait, a sweep starts it.
+func (d *Dispatcher) Accepted(e email.Email) { d.accepted(delivery.RunOf(e)) }
 
 // AcceptedBatch does so for a batch.
-func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.queue.push(delivery.RunOfBatch(b)) }
+func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.accepted(delivery.RunOfBatch(b)) }
 
-// StartWhen makes each start wait until await returns: until this process's worker has free
-// slots, and executes the start's first task at once. Await is called with the least urgent
-// stream that may be started then. With nil, starts do not wait.
-func (d *Dispatcher) StartWhen(await func(context.Context, email.Stream)) {
+func (d *Dispatcher) accepted(s delivery.Start) {
+	if d.leave {
+		signal(d.announce[delivery.StartKind{Batches: s.BatchID != "", Stream: s.Stream}])
+		return
+	}
+	d.queue.push(s)
+}
+
+// signal puts an element into a channel that holds one, unless it has one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// AwaitSlots waits for free slots of a worker, for a start of a stream. It reports whether there are
+// some: it gives up after a while, or when ctx ends.
+type AwaitSlots func(ctx context.Context, stream email.Stream) bool
+
+// StartEagerly says that all new runs may be this process's worker's. Its starts wait for the
+// worker's free slots, and the worker executes their first tasks at once. It claims what other
+// processes accept while slots are free. With nil, the server decides where runs begin, and the
+// process claims only what no other has claimed for 5 s.
+func (d *Dispatcher) StartEagerly(await AwaitSlots) {
 	if await == nil {
 		d.awaitSlots.Store(nil)
 		return
@@ -122,6 +170,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	// These need no Temporal.
+	for kind, accepted := range d.announce {
+		wg.Go(func() { d.announceAll(ctx, kind, accepted) })
+	}
 	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.outbox.ExpireOverdue) })
 	if !d.connect(ctx) {
@@ -133,12 +184,13 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	for range urgentStarters {
 		wg.Go(func() { d.startQueued(ctx, 1) })
 	}
-	for _, stream := range streams {
-		for _, claim := range []claim{d.outbox.ClaimStarts, d.outbox.ClaimBatches} {
-			wg.Go(func() {
-				d.every(ctx, sweepEvery, func(ctx context.Context) error { return d.sweepStarts(ctx, stream, claim) })
-			})
-		}
+	for _, kind := range delivery.StartKinds() {
+		wg.Go(func() {
+			d.everyOr(ctx, sweepEvery, d.heard[kind], func(ctx context.Context) error { return d.sweepStarts(ctx, kind) })
+		})
+	}
+	if !d.leave {
+		wg.Go(func() { d.every(ctx, hearEvery, d.hear) })
 	}
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepUnpaused) })
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepWakes) })
@@ -201,6 +253,11 @@ func (d *Dispatcher) reachable() error {
 // every runs a sweep now and then, a little out of step with other processes. It warns
 // of an error once, until the sweep succeeds or fails otherwise.
 func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep func(context.Context) error) {
+	d.everyOr(ctx, interval, nil, sweep)
+}
+
+// everyOr runs a sweep also when there is an element in now.
+func (d *Dispatcher) everyOr(ctx context.Context, interval time.Duration, now <-chan struct{}, sweep func(context.Context) error) {
 	said := ""
 	for {
 		switch err := sweep(ctx); {
@@ -212,6 +269,7 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 		}
 		select {
 		case <-time.After(interval + time.Duration(rand.Int64N(int64(interval)/4))):
+		case <-now:
 		case <-ctx.Done():
 			return
 		}
@@ -246,7 +304,9 @@ func (d *Dispatcher) start(ctx context.Context, s delivery.Start) bool {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	workflow, input := workflowOf(s)
-	_, err := d.client.ExecuteWorkflow(ctx, options(s), workflow, input)
+	opts := options(s)
+	opts.EnableEagerStart = d.awaitSlots.Load() != nil
+	_, err := d.client.ExecuteWorkflow(ctx, opts, workflow, input)
 	return d.answered(ctx, "dispatch.start", s.WorkflowID, err)
 }
 
@@ -266,7 +326,6 @@ func options(s delivery.Start) client.StartWorkflowOptions {
 			ID: s.WorkflowID, TaskQueue: email.TaskQueue, StaticSummary: "batch of e-mails",
 			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-			EnableEagerStart:         true,
 			Priority:                 priority,
 			TypedSearchAttributes: temporal.NewSearchAttributes(
 				temporal.NewSearchAttributeKeyKeyword(email.SearchAttributeCustomerID).ValueSet(s.CustomerID)),
@@ -277,7 +336,6 @@ func options(s delivery.Start) client.StartWorkflowOptions {
 		TaskQueue:                email.TaskQueue,
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		EnableEagerStart:         true,
 		StaticSummary:            string(s.Stream) + " e-mail",
 		StaticDetails:            fmt.Sprintf("E-mail `%s` of customer `%s`. The current details say where it is and what comes next.\n\nSignals and updates: `cancel`, `hold`, `resume`, `retry_now`, `reschedule`; query: `status`.", s.EmailID, s.CustomerID),
 		Priority:                 priority,

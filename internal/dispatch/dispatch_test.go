@@ -39,19 +39,40 @@ type outbox struct {
 	expired   int // sweeps
 	wakes     []delivery.Wake
 	woken     []string
+	// fresh: starts have just been accepted.
+	fresh bool
+	// hearers hear announcements.
+	hearers []func(delivery.StartKind)
 }
 
-func (o *outbox) ClaimBatches(_ context.Context, stream email.Stream, _ string, _ time.Duration, limit int) ([]delivery.Start, error) {
+func (o *outbox) AnnounceStarts(_ context.Context, kind delivery.StartKind) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return claimFrom(&o.batches, stream, limit), nil
+	for _, heard := range o.hearers {
+		heard(kind)
+	}
+	return nil
 }
 
-// claimFrom takes up to limit starts of a stream out of all.
-func claimFrom(all *[]delivery.Start, stream email.Stream, limit int) (out []delivery.Start) {
+func (o *outbox) HearStarts(ctx context.Context, heard func(delivery.StartKind)) error {
+	o.mu.Lock()
+	o.hearers = append(o.hearers, heard)
+	o.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+func (o *outbox) ClaimBatches(_ context.Context, c delivery.Claim) ([]delivery.Start, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.claim(&o.batches, c), nil
+}
+
+// claim takes starts of a stream out of all.
+func (o *outbox) claim(all *[]delivery.Start, c delivery.Claim) (out []delivery.Start) {
 	var left []delivery.Start
 	for _, s := range *all {
-		if s.Stream == stream && len(out) < limit {
+		if s.Stream == c.Stream && len(out) < c.Limit && (!o.fresh || c.Waited == 0) {
 			out = append(out, s)
 		} else {
 			left = append(left, s)
@@ -142,10 +163,10 @@ func (o *outbox) expiries() int {
 	return o.expired
 }
 
-func (o *outbox) ClaimStarts(_ context.Context, stream email.Stream, _ string, _ time.Duration, limit int) ([]delivery.Start, error) {
+func (o *outbox) ClaimStarts(_ context.Context, c delivery.Claim) ([]delivery.Start, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return claimFrom(&o.starts, stream, limit), nil
+	return o.claim(&o.starts, c), nil
 }
 
 func (o *outbox) ClaimOverdue(_ context.Context, limit int) ([]delivery.Start, error) {

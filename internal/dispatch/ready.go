@@ -116,6 +116,13 @@ func attributesError(missing map[string]enumspb.IndexedValueType) error {
 	return fmt.Errorf("search attributes are missing: run `postrider migrate up` (%s)", strings.Join(slices.Sorted(maps.Keys(missing)), ", "))
 }
 
+// TakesAll reports whether Temporal gives all new runs to workers of this version: it is current, and
+// no other is ramping. Only then may a worker begin runs by itself.
+func (r *Readiness) TakesAll(ctx context.Context) (bool, error) {
+	route, err := r.Route(ctx)
+	return err == nil && route.Current == r.own && route.RampPercent == 0, err
+}
+
 // Route asks Temporal which workers it gives tasks to.
 func (r *Readiness) Route(ctx context.Context) (Route, error) {
 	res, err := r.client.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{

@@ -207,19 +207,58 @@ func (d *Dispatcher) startQueued(ctx context.Context, n int) {
 	}
 }
 
-// claim leases what waits for a run.
-type claim func(ctx context.Context, stream email.Stream, owner string, lease time.Duration, limit int) ([]delivery.Start, error)
-
-// sweepStarts starts what waits of a stream, one lot after the other, until none waits or
+// sweepStarts starts what waits of a kind, one lot after the other, until none waits or
 // Temporal is away.
-func (d *Dispatcher) sweepStarts(ctx context.Context, stream email.Stream, claim claim) error {
-	for {
-		starts, err := claim(ctx, stream, d.owner, sweepLease, lotMax)
+func (d *Dispatcher) sweepStarts(ctx context.Context, kind delivery.StartKind) error {
+	claim := d.outbox.ClaimStarts
+	if kind.Batches {
+		claim = d.outbox.ClaimBatches
+	}
+	for ctx.Err() == nil {
+		c := delivery.Claim{Stream: kind.Stream, Owner: d.owner, Lease: sweepLease, Limit: lotMax}
+		if await := d.awaitSlots.Load(); await == nil {
+			c.Waited = leaveFor
+		} else if !(*await)(ctx, kind.Stream) {
+			continue // others may have free slots
+		}
+		starts, err := claim(ctx, c)
 		if len(starts) == 0 || !d.queue.finish(ctx, d.queue.pushLot(starts)) {
 			return err
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// hear has what other processes announce claimed.
+func (d *Dispatcher) hear(ctx context.Context) error {
+	return d.outbox.HearStarts(ctx, func(kind delivery.StartKind) { signal(d.heard[kind]) })
+}
+
+// announceEvery is the least time between two announcements of a kind.
+const announceEvery = 5 * time.Millisecond
+
+// announceAll announces what this process accepts of a kind, until ctx ends. An announcement that is
+// lost costs the time until a sweep.
+func (d *Dispatcher) announceAll(ctx context.Context, kind delivery.StartKind, accepted <-chan struct{}) {
+	failed := false
+	for {
+		select {
+		case <-accepted:
+		case <-ctx.Done():
+			return
+		}
+		err := d.outbox.AnnounceStarts(ctx, kind)
+		if err != nil && !failed && ctx.Err() == nil {
+			d.log.Warn("dispatch.announce", "error", err)
+		}
+		failed = err != nil
+		select {
+		case <-time.After(announceEvery):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

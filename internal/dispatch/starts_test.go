@@ -27,7 +27,9 @@ type starting struct {
 	let chan struct{}
 	mu  sync.Mutex
 	ids []string
-	err error
+	// eager are those of ids that may be eager.
+	eager map[string]bool
+	err   error
 	// slow are the runs of which Temporal answers no call.
 	slow map[string]bool
 }
@@ -58,6 +60,9 @@ func (s *starting) ExecuteWorkflow(ctx context.Context, opts client.StartWorkflo
 		let = nil
 	} else {
 		s.ids = append(s.ids, opts.ID)
+		if opts.EnableEagerStart {
+			s.eager[opts.ID] = true
+		}
 	}
 	s.mu.Unlock()
 	select {
@@ -89,7 +94,7 @@ type startBench struct {
 func inBubble(t *testing.T, test func(t *testing.T, b *startBench, run func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &startBench{client: &starting{let: make(chan struct{})}, box: &outbox{}}
+		b := &startBench{client: &starting{let: make(chan struct{}), eager: map[string]bool{}}, box: &outbox{}}
 		b.Dispatcher = dispatch.New(b.client, b.box, slog.New(slog.DiscardHandler))
 		test(t, b, func() {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -205,7 +210,7 @@ func TestWhatComesWhileStartersWaitForSlotsIsFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *startBench, run func()) {
 		one := kinds["single mails"]
 		free := make(chan struct{})
-		b.StartWhen(func(context.Context, email.Stream) { <-free })
+		b.StartEagerly(func(context.Context, email.Stream) bool { <-free; return true })
 		b.accept(many(100, func() delivery.Start { return one("flood", email.StreamBroadcast) })...)
 		run()
 		require.Empty(t, b.client.begun())
@@ -307,5 +312,66 @@ func TestOneRunThatDoesNotAnswerDelaysNoOther(t *testing.T) {
 				require.ElementsMatch(t, others, b.client.begun())
 			})
 		})
+	}
+}
+
+// A process without a worker leaves what it accepts to those that have one. It starts what they do
+// not claim.
+func TestWorkersStartWhatOthersAccept(t *testing.T) {
+	t.Parallel()
+	for kind, one := range kinds {
+		for _, stream := range []email.Stream{email.StreamTransactional, email.StreamBroadcast} {
+			t.Run(kind+" "+string(stream), func(t *testing.T) {
+				t.Parallel()
+				inBubble(t, func(t *testing.T, api *startBench, run func()) {
+					full := make(chan struct{})
+					withWorker := &startBench{client: &starting{let: api.client.let, eager: map[string]bool{}}, box: api.box}
+					withWorker.Dispatcher = dispatch.New(withWorker.client, api.box, slog.New(slog.DiscardHandler))
+					withWorker.StartEagerly(func(ctx context.Context, _ email.Stream) bool {
+						select {
+						case <-full:
+							<-ctx.Done()
+							return false
+						default:
+							return true
+						}
+					})
+					api.LeaveStarts()
+					require.Equal(t, delivery.NoOwner, api.Owner())
+					api.box.fresh = true
+					close(api.client.let)
+					run()
+					ctx, cancel := context.WithCancel(t.Context())
+					done := make(chan struct{})
+					go func() { withWorker.Run(ctx); close(done) }()
+					t.Cleanup(func() { cancel(); <-done })
+					require.Empty(t, withWorker.client.begun())
+
+					began := time.Now()
+					first := one("acme", stream)
+					ids := api.put(first)
+					api.accept(first)
+					require.Equal(t, ids, withWorker.client.begun())
+					require.True(t, withWorker.client.eager[ids[0]])
+					require.Less(t, time.Since(began), 10*time.Millisecond, "an announcement is heard at once")
+					require.Empty(t, api.client.begun())
+
+					// No worker has a free slot.
+					close(full)
+					second := one("acme", stream)
+					more := api.put(second)
+					api.accept(second)
+					time.Sleep(3 * time.Second)
+					require.Empty(t, api.client.begun())
+					api.box.mu.Lock()
+					api.box.fresh = false
+					api.box.mu.Unlock()
+					time.Sleep(3 * time.Second)
+					require.Equal(t, more, api.client.begun())
+					require.False(t, api.client.eager[more[0]])
+					require.Equal(t, ids, withWorker.client.begun())
+				})
+			})
+		}
 	}
 }

@@ -83,7 +83,7 @@ func (d *Dispatcher) wakeRun(ctx context.Context, w delivery.Wake) error {
 	if w.Ended {
 		return d.tell(ctx, w.WorkflowID)
 	}
-	return d.signal(ctx, w.Start)
+	return d.signalRun(ctx, w.Start)
 }
 
 // tell wakes a run that is there, and starts none.
@@ -130,10 +130,10 @@ func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
 			return nil
 		}
 		s.WorkflowID = id
-		return d.signal(ctx, s)
+		return d.signalRun(ctx, s)
 	}
 	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED {
-		return d.signal(ctx, s)
+		return d.signalRun(ctx, s)
 	}
 	wanted, err := d.terminatedByUser(ctx, info.GetExecution())
 	if err != nil {
@@ -141,7 +141,7 @@ func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
 	}
 	if !wanted {
 		d.log.Error("dispatch.exceeded", "workflow_id", s.WorkflowID, "run_id", info.GetExecution().GetRunId(), "advice", "Temporal ended this run because of its size; a new run continues. Please report this.")
-		return d.signal(ctx, s)
+		return d.signalRun(ctx, s)
 	}
 	if err := d.outbox.HoldTerminated(stop, s); err != nil {
 		d.log.Error("dispatch.hold", "workflow_id", s.WorkflowID, "error", err)
@@ -218,8 +218,8 @@ func (d *Dispatcher) Wake(ctx context.Context, orders []string) error {
 	return unanswered
 }
 
-// signal wakes a run, or starts it.
-func (d *Dispatcher) signal(ctx context.Context, s delivery.Start) error {
+// signalRun wakes a run, or starts it.
+func (d *Dispatcher) signalRun(ctx context.Context, s delivery.Start) error {
 	opts := options(s)
 	opts.EnableEagerStart = false // not possible together with a signal
 	workflow, input := workflowOf(s)
