@@ -61,10 +61,12 @@ type Gate interface {
 
 // Journal carries an open attempt through its phases.
 type Journal interface {
-	// MarkSent and Finish write the attempts that their owners still hold. ours[i] is false
-	// where another owner has taken attempt i over: nothing is written for it.
+	// MarkSent and Conclude write the attempts that their owners still hold. Where another owner has
+	// taken an attempt over, nothing is written for it: it is not ours.
 	MarkSent(ctx context.Context, marks []delivery.Mark) (ours []bool, err error)
-	Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error)
+	// Conclude ends an attempt and records its outcomes. If those could not be recorded at once,
+	// Recorder.Record has to.
+	Conclude(ctx context.Context, ending delivery.Ending) (delivery.Conclusion, error)
 	Renew(ctx context.Context, emailID string, attempt int, owner string) error
 }
 

@@ -374,6 +374,30 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, res.Problem, "nothing is fetched before its time")
 }
 
+// What was recorded with the end of an attempt is not recorded again, and is told once.
+func TestRecordStatusTellsWhatWasRecordedWithTheEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fakes.concluded = &delivery.Recorded{State: email.State{Status: email.StatusBounced, Final: true}, Webhooks: 1}
+	_, err := b.env.ExecuteActivity(b.SendSMTP, delivery.SendSMTPInput{EmailID: "E", Attempt: 1})
+	require.NoError(t, err)
+	record := func(attempt int) (res delivery.RecordStatusResult) {
+		t.Helper()
+		val, err := b.env.ExecuteActivity(b.RecordStatus, delivery.RecordStatusInput{EmailID: "E", Attempt: attempt})
+		require.NoError(t, err)
+		require.NoError(t, val.Get(&res))
+		return res
+	}
+	require.Equal(t, email.StatusDelivered, record(2).State.Status, "another attempt")
+	require.Len(t, b.fakes.recorded, 1)
+	got := record(1)
+	require.Equal(t, email.StatusBounced, got.State.Status)
+	require.Equal(t, 1, got.Webhooks)
+	require.Len(t, b.fakes.recorded, 1)
+	require.Equal(t, email.StatusDelivered, record(1).State.Status, "a repeated call asks Postgres")
+	require.Len(t, b.fakes.recorded, 2)
+}
+
 func TestRecordStatusAndControlEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -164,7 +164,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 	if unsendable != nil {
 		stop()
 		ending.Outcomes = unsendableOutcomes(o.Recipients, unsendable)
-		return res, owned(a.deps.Journal.Finish(ctx, []delivery.Ending{ending}))
+		return res, a.conclude(ending)
 	}
 
 	env := o.Envelope(in.EmailID)
@@ -184,7 +184,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 	addrs := addresses(o.Recipients)
 	res.Reply = masked(ex.Final, addrs)
 	a.logAttempt(in, res, ex)
-	switch err := a.finish(ending); {
+	switch err := a.conclude(ending); {
 	case errors.Is(err, delivery.ErrSuperseded):
 		// Another process owns the attempt by now, and writes its outcomes. If this exchange
 		// wrote its final dot, the journal says so: the mark came first.

@@ -115,10 +115,12 @@ type exchanges struct {
 	// process knows them. The activity that waited for one may have timed out. The next
 	// activity of the attempt gets the result.
 	unrecorded map[exchangeKey]*exchange
+	recorded   recorded
 }
 
 func newExchanges() *exchanges {
-	return &exchanges{inflight: newInflight(), open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{}}
+	return &exchanges{inflight: newInflight(), open: map[exchangeKey]*exchange{}, unrecorded: map[exchangeKey]*exchange{},
+		recorded: recorded{byKey: map[exchangeKey]delivery.Recorded{}}}
 }
 
 // keepUnrecorded is how long a process keeps outcomes that neither it nor a run has recorded.

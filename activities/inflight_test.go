@@ -2,11 +2,14 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/internal/delivery"
 )
 
 // TestInflightDrainWaits: drain refuses new work, and returns when the last of what is under way
@@ -80,4 +83,22 @@ func TestRetryUntil(t *testing.T) {
 	require.False(t, retryUntil(ctx, time.Hour, func() bool { n++; cancel(); return false }))
 	require.Equal(t, 1, n)
 	require.True(t, retryUntil(ctx, time.Hour, func() bool { return true }), "it is tried once in any case")
+}
+
+func TestRecordedAttemptsThatNobodyAsksForAreBounded(t *testing.T) {
+	t.Parallel()
+	xs := newExchanges()
+	key := func(i int) exchangeKey { return exchangeKey{fmt.Sprint(i), 1} }
+	for i := range maxRecorded + 1 {
+		xs.keepRecorded(key(i), &delivery.Recorded{Webhooks: i})
+	}
+	xs.keepRecorded(key(-1), nil)
+	_, ok := xs.takeRecorded(key(0))
+	require.False(t, ok)
+	_, ok = xs.takeRecorded(key(-1))
+	require.False(t, ok)
+	rec, ok := xs.takeRecorded(key(maxRecorded))
+	require.True(t, ok)
+	require.Equal(t, maxRecorded, rec.Webhooks)
+	require.Len(t, xs.recorded.byKey, maxRecorded-1)
 }

@@ -50,15 +50,24 @@ func owned(ours []bool, err error) error {
 	return err
 }
 
-// finish writes the attempt's outcomes to the journal, and tries again for finishWithin: the
-// server has answered, and only this process has the answer.
-func (a *Activities) finish(e delivery.Ending) error {
+// conclude writes the attempt's outcomes to the journal, and tries again for finishWithin: the
+// server has answered, and only this process has the answer. RecordStatus finds where the e-mail
+// stands, if that was recorded with it.
+func (a *Activities) conclude(e delivery.Ending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), a.limits.finishWithin)
 	defer cancel()
+	var end delivery.Conclusion
 	var err error
 	retryUntil(ctx, journalRetry, func() bool {
-		err = owned(a.deps.Journal.Finish(ctx, []delivery.Ending{e}))
-		return err == nil || errors.Is(err, delivery.ErrSuperseded)
+		end, err = a.deps.Journal.Conclude(ctx, e)
+		return err == nil
 	})
-	return err
+	switch {
+	case err != nil:
+		return err
+	case !end.Ours:
+		return delivery.ErrSuperseded
+	}
+	a.exchanges.keepRecorded(exchangeKey{e.EmailID, e.Attempt}, end.Recorded)
+	return nil
 }

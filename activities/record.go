@@ -12,11 +12,15 @@ import (
 // deliveries. The run retries it until it succeeds; a repeated call changes nothing.
 func (a *Activities) RecordStatus(ctx context.Context, in delivery.RecordStatusInput) (delivery.RecordStatusResult, error) {
 	start := time.Now()
-	rec, err := a.deps.Recorder.Record(ctx, in)
-	if err != nil {
-		return delivery.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
+	key := exchangeKey{in.EmailID, in.Attempt}
+	rec, recorded := a.exchanges.takeRecorded(key)
+	if !recorded {
+		var err error
+		if rec, err = a.deps.Recorder.Record(ctx, in); err != nil {
+			return delivery.RecordStatusResult{}, failed(ctx, a.deps.Log, "recording", err)
+		}
 	}
-	a.exchanges.forget(exchangeKey{in.EmailID, in.Attempt})
+	a.exchanges.forget(key)
 	a.deps.Log.InfoContext(ctx, "email.recorded", "email_id", in.EmailID, "attempt", in.Attempt,
 		"status", rec.State.Status, "detail", rec.State.Detail, "next_at", rec.State.NextAt, "webhooks", rec.Webhooks)
 	return delivery.RecordStatusResult{State: rec.State, Webhooks: rec.Webhooks, Took: since(start)}, nil

@@ -34,9 +34,11 @@ type fakes struct {
 	onFitting func(Session) (Session, error)
 	// superseded: another owner takes the attempt over before it ends.
 	superseded bool
-	marked     []delivery.Mark
-	stored     []email.Attachment
-	recorded   []delivery.RecordStatusInput
+	// concluded is where the e-mail stands after Conclude; nil if that has not recorded it.
+	concluded *delivery.Recorded
+	marked    []delivery.Mark
+	stored    []email.Attachment
+	recorded  []delivery.RecordStatusInput
 
 	relayErr error
 	// onSession is the error of the n-th session; nil gives all sessions.
@@ -112,16 +114,16 @@ func (w *fakes) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) 
 	return out, nil
 }
 
-func (w *fakes) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) {
+func (w *fakes) Conclude(_ context.Context, e delivery.Ending) (delivery.Conclusion, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onFinish != nil {
 		if err := w.onFinish(); err != nil {
-			return nil, err
+			return delivery.Conclusion{}, err
 		}
 	}
-	w.finishes = append(w.finishes, es...)
-	return []bool{!w.superseded}, nil
+	w.finishes = append(w.finishes, e)
+	return delivery.Conclusion{Ours: !w.superseded, Recorded: w.concluded}, nil
 }
 
 func (w *fakes) Renew(context.Context, string, int, string) error { return nil }

@@ -355,7 +355,7 @@ func (s *Store) recordChunks(ctx context.Context, lock updater, chunks [][]deliv
 			left = append(left, e.Ending)
 		}
 	}
-	_, err = s.finishMany(ctx, left)
+	_, err = s.Finish(ctx, left)
 	return out, err
 }
 

@@ -26,7 +26,7 @@ type coalescers struct {
 	solo    *pg.Slots
 	opens   *pg.Coalescer[delivery.OpenRequest, delivery.Opening]
 	marks   *pg.Coalescer[delivery.Mark, bool]
-	endings *pg.Coalescer[delivery.Ending, bool]
+	endings *pg.Coalescer[delivery.Ending, delivery.Conclusion]
 	records *pg.Coalescer[delivery.RecordStatusInput, *delivery.Recorded]
 	chunks  *pg.Coalescer[[]delivery.Ending, chunkRecord]
 }
@@ -39,7 +39,7 @@ func newCoalescers(s *Store) coalescers {
 		solo:    pg.NewSlots(max(1, s.opts.MaxConns*2/5), acceptBacklog),
 		opens:   pg.NewCoalescer(pg.CoalescerOptions[delivery.OpenRequest, delivery.Opening]{Call: s.openMany}),
 		marks:   pg.NewCoalescer(pg.CoalescerOptions[delivery.Mark, bool]{Call: s.markMany}),
-		endings: pg.NewCoalescer(pg.CoalescerOptions[delivery.Ending, bool]{Call: s.finishMany}),
+		endings: pg.NewCoalescer(pg.CoalescerOptions[delivery.Ending, delivery.Conclusion]{Call: s.concludeMany}),
 		records: pg.NewCoalescer(pg.CoalescerOptions[delivery.RecordStatusInput, *delivery.Recorded]{Call: s.recordMany}),
 		chunks: pg.NewCoalescer(pg.CoalescerOptions[[]delivery.Ending, chunkRecord]{Call: func(ctx context.Context, chunks [][]delivery.Ending) ([]chunkRecord, error) {
 			return s.recordChunks(ctx, s.updateFree, chunks)

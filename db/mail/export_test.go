@@ -21,6 +21,10 @@ func (s *Store) RecordMany(ctx context.Context, recs []delivery.RecordStatusInpu
 	return s.recordMany(ctx, recs)
 }
 
+func (s *Store) ConcludeMany(ctx context.Context, endings []delivery.Ending) ([]delivery.Conclusion, error) {
+	return s.concludeMany(ctx, endings)
+}
+
 func (s *Store) RecordChunks(ctx context.Context, chunks [][]delivery.Ending) ([]delivery.BatchRecorded, error) {
 	recs, err := s.recordChunks(ctx, s.update, chunks)
 	out := make([]delivery.BatchRecorded, len(recs))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/pg"
@@ -69,34 +70,28 @@ func (s *Store) markMany(ctx context.Context, marks []delivery.Mark) (ours []boo
 		patches[i] = attemptPatch{EmailID: m.EmailID, Attempt: m.Attempt, Owner: m.Owner, Relay: m.Relay,
 			Outcomes: cleanOutcomes(m.IfSilent), SHA256: m.MessageSHA256, Bytes: m.MessageBytes}
 	}
-	return s.patchAttempts(ctx, markAttempts, patches, delivery.Lease.Seconds())
+	return patchAttempts(ctx, s.db, markAttempts, patches, delivery.Lease.Seconds())
 }
 
 // Finish writes attempts' outcomes into the journal. It touches no other row, so it waits for no
 // e-mail's lock. An attempt that is not ours was ended by another worker.
 func (s *Store) Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error) {
-	if len(endings) != 1 {
-		return s.finishMany(ctx, endings)
-	}
-	mine, alone, err := s.endings.Do(ctx, endings[0])
-	if err != nil && !alone {
-		return s.finishMany(ctx, endings)
-	}
-	return []bool{mine}, err
+	return patchAttempts(ctx, s.db, finishAttempts, finished(endings))
 }
 
-func (s *Store) finishMany(ctx context.Context, endings []delivery.Ending) (ours []bool, err error) {
+// finished are the patches of attempts that have ended.
+func finished(endings []delivery.Ending) []attemptPatch {
 	patches := make([]attemptPatch, len(endings))
 	for i, e := range endings {
 		patches[i] = attemptPatch{EmailID: e.EmailID, Attempt: e.Attempt, Owner: e.Owner, Relay: e.Relay,
 			Outcomes: cleanOutcomes(e.Outcomes), Transcript: cleanTranscript(e.Transcript)}
 	}
-	return s.patchAttempts(ctx, finishAttempts, patches)
+	return patches
 }
 
 // patchAttempts runs a prepared update that takes attempts further, each on behalf of its
 // owner, and tells whose went through.
-func (s *Store) patchAttempts(ctx context.Context, statement pg.RowsStatement, patches []attemptPatch, args ...any) ([]bool, error) {
+func patchAttempts(ctx context.Context, db bun.IDB, statement pg.RowsStatement, patches []attemptPatch, args ...any) ([]bool, error) {
 	data, err := json.Marshal(patches)
 	if err != nil {
 		return nil, fmt.Errorf("encode journal: %w", err)
@@ -111,7 +106,7 @@ func (s *Store) patchAttempts(ctx context.Context, statement pg.RowsStatement, p
 		Owner   string
 	}
 	var done []attemptKey
-	if err := statement.Query(s.db, len(patches), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
+	if err := statement.Query(db, len(patches), append([]any{string(data), len(patches), pgdialect.Array(ids)}, args...)...).Scan(ctx, &done); err != nil {
 		return nil, pg.Translate(err)
 	}
 	ours := make([]bool, len(patches))

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -72,11 +71,7 @@ func (s *Store) recordMany(ctx context.Context, recs []delivery.RecordStatusInpu
 	if err != nil || len(hooked) == 0 {
 		return out, err
 	}
-	counts, err := s.webhooks.PendingForEmails(ctx, slices.Collect(maps.Keys(hooked)))
-	for id, n := range counts {
-		hooked[id].Webhooks = n
-	}
-	return out, err
+	return out, s.countDeliveries(ctx, hooked)
 }
 
 func (c *unitOfWork) record(m *lockedEmail, rec delivery.RecordStatusInput) (email.State, error) {

@@ -118,6 +118,14 @@ type Recorded struct {
 	Webhooks int
 }
 
+// Conclusion is what became of an Ending.
+type Conclusion struct {
+	// Ours: nobody has taken the attempt over, and the journal has its outcomes.
+	Ours bool
+	// Recorded is where the e-mail stands. It is nil if the outcomes are still to be recorded.
+	Recorded *Recorded
+}
+
 // An attachment that could not be fetched is tried again after FetchWaitFirst, then after
 // twice as long each time, at most FetchWaitMost.
 const (

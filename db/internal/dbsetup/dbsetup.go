@@ -159,9 +159,10 @@ func (b *Bench) Mark(id string, attempt int, owner string, ifSilent ...delivery.
 
 // Finish writes the attempt's outcomes into the journal.
 func (b *Bench) Finish(id string, attempt int, owner string, outcomes ...delivery.Outcome) error {
-	return owned(b.Mail.Finish(b.Ctx, []delivery.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: Relay, Outcomes: outcomes,
-		Transcript: []email.Step{{Command: "MAIL FROM", Reply: email.Reply{Code: 250}}}}}))
+	return owned(b.Mail.Finish(b.Ctx, []delivery.Ending{{EmailID: id, Attempt: attempt, Owner: owner, Relay: Relay, Outcomes: outcomes, Transcript: transcript}}))
 }
+
+var transcript = []email.Step{{Command: "MAIL FROM", Reply: email.Reply{Code: 250}}}
 
 func owned(ours []bool, err error) error {
 	if err == nil && !ours[0] {
@@ -190,8 +191,15 @@ func (b *Bench) Attempt(id string, n int, outcome func(r delivery.EnvelopeRecipi
 		outs = append(outs, out)
 	}
 	require.NoError(b.T, b.Mark(id, n, owner, Ambiguous(o)...))
-	require.NoError(b.T, b.Finish(id, n, owner, outs...))
-	return b.Record(id, n)
+	end, err := b.Mail.Conclude(b.Ctx, delivery.Ending{EmailID: id, Attempt: n, Owner: owner, Relay: Relay, Outcomes: outs, Transcript: transcript})
+	require.NoError(b.T, err)
+	require.True(b.T, end.Ours)
+	require.NotNil(b.T, end.Recorded)
+	again := b.Record(id, n)
+	require.WithinDuration(b.T, end.Recorded.State.NextAt, again.State.NextAt, time.Minute, "a place in a rate may have moved")
+	again.State.NextAt, again.State.Last = end.Recorded.State.NextAt, end.Recorded.State.Last // a relay's words are not the e-mail's
+	require.Equal(b.T, *end.Recorded, again, "recording it again changes nothing")
+	return *end.Recorded
 }
 
 // Delivered is a recipient's outcome, for Attempt.
