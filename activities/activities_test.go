@@ -374,7 +374,7 @@ func TestResolveAttachments(t *testing.T) {
 	require.Empty(t, res.Problem, "nothing is fetched before its time")
 }
 
-// What was recorded with the end of an attempt is not recorded again, and is told once.
+// A result that was recorded with the end of an attempt is not recorded again. It is returned once.
 func TestRecordStatusTellsWhatWasRecordedWithTheEnd(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

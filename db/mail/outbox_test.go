@@ -221,7 +221,7 @@ func TestClaimsReadWhatTheyClaim(t *testing.T) {
 	}
 }
 
-// What is accepted without an owner waits for whoever claims it.
+// Mail that is accepted without an owner may be claimed by any process.
 func TestStartsWithoutAnOwnerCanBeClaimedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

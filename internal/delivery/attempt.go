@@ -120,7 +120,7 @@ type Recorded struct {
 
 // Conclusion is what became of an Ending.
 type Conclusion struct {
-	// Ours: nobody has taken the attempt over, and the journal has its outcomes.
+	// Ours: no other worker has taken the attempt over, and the journal has its outcomes.
 	Ours bool
 	// Recorded is where the e-mail stands. It is nil if the outcomes are still to be recorded.
 	Recorded *Recorded

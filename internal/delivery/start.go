@@ -31,7 +31,7 @@ func RunOfBatch(b email.Batch) Start {
 	return Start{BatchID: b.ID, WorkflowID: b.WorkflowID, CustomerID: b.CustomerID, Stream: b.Stream}
 }
 
-// NoOwner is in the lease of an order that no process holds. What is accepted with this owner is
+// NoOwner is in the lease of an order that no process holds. Mail that is accepted with this owner is
 // started by the first worker that has free slots.
 const NoOwner = "00000000-0000-0000-0000-000000000000"
 
@@ -41,7 +41,7 @@ type Claim struct {
 	// Owner gets the lease, for Lease.
 	Owner string
 	Lease time.Duration
-	// Waited is how long nobody may have had a lease.
+	// Waited is for how long no process may have had a lease.
 	Waited time.Duration
 	// Limit is the most that is wanted.
 	Limit int
