@@ -56,6 +56,7 @@ func measure(ctx context.Context, st *stack, s settings) (*result, error) {
 		return nil, err
 	}
 	settle(ctx)
+	measureIdle()
 	say("idle: mails one after the other")
 	if r.idle, err = p.one.idle(ctx, s.mails/4); err != nil {
 		return nil, err

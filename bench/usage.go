@@ -133,12 +133,27 @@ func (c cpu) total() (t time.Duration) {
 	return t
 }
 
-// Quiet is less than a tenth of one core, for half a second.
 const (
-	quietFor   = 500 * time.Millisecond
-	quietShare = 10
+	// quietFor is for how long the processes have to use little CPU.
+	quietFor = 500 * time.Millisecond
+	// quietShare is a share of one core: little is so much more than when nothing happens.
+	quietShare = 0.1
 	quietWait  = 20 * time.Second
+	// idleFor is how long the processes are watched while nothing happens.
+	idleFor = 5 * time.Second
 )
+
+// idleShare is how much of a core all processes use while nothing happens: workers ask for tasks,
+// and the servers keep house.
+var idleShare float64
+
+// measureIdle finds out idleShare.
+func measureIdle() {
+	before := readCPU()
+	time.Sleep(idleFor)
+	idleShare = readCPU().since(before).total().Seconds() / idleFor.Seconds()
+	say("idle: %.2f of a core", idleShare)
+}
 
 // settle waits until what a round left to do in the background is done, so that
 // it does not fall on the next one.
@@ -147,7 +162,7 @@ func settle(ctx context.Context) {
 	for time.Now().Before(end) && ctx.Err() == nil {
 		before := readCPU()
 		time.Sleep(quietFor)
-		if readCPU().since(before).total() < quietFor/quietShare {
+		if readCPU().since(before).total().Seconds() < quietFor.Seconds()*(idleShare+quietShare) {
 			return
 		}
 	}

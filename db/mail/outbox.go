@@ -24,7 +24,7 @@ func (s *Store) ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.S
 				UPDATE outbox AS o SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second', attempts = o.attempts + 1
 				FROM due WHERE o.email_id = due.id RETURNING due.*)
 			SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed AS c ON c.id = e.id ORDER BY c.turn, c.lease_until, c.id`,
-			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds()).Scan(ctx, &out)
+			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds(), delivery.NoOwner).Scan(ctx, &out)
 		return out, pg.Translate(err)
 	})
 }
@@ -37,7 +37,7 @@ func (s *Store) ClaimBatches(ctx context.Context, c delivery.Claim) ([]delivery.
 				UPDATE batches AS b SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second' FROM due WHERE b.id = due.id
 				RETURNING b.customer_id, b.stream, due.*)
 			SELECT id, customer_id, stream FROM claimed AS c ORDER BY c.turn, c.lease_until, c.id`,
-			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds()).Scan(ctx, &rows)
+			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds(), delivery.NoOwner).Scan(ctx, &rows)
 		if err != nil {
 			return nil, pg.Translate(err)
 		}
@@ -50,7 +50,8 @@ func (s *Store) ClaimBatches(ctx context.Context, c delivery.Claim) ([]delivery.
 }
 
 // turnsOf is the common table expression due: the rows of a table that are claimed next, locked.
-// ?0 is the stream, ?1 bounds them, ?4 is for how many seconds there was no lease. There may be fewer although more wait: each customer has an
+// ?0 is the stream, ?1 bounds them, ?2 is the owner to be, and ?4 is for how many seconds there was
+// no lease; unless it is 0, none but that owner may have any lease. There may be fewer although more wait: each customer has an
 // equal share, also one that waits with less than that.
 //
 // It reads one row of the index for each customer in firsts, and for each in turns its share. A
@@ -62,7 +63,8 @@ func turnsOf(table, id string) string {
 			UNION ALL
 			SELECT next.* FROM firsts, LATERAL (SELECT t.customer_id, t.lease_until FROM TABLE AS t
 				WHERE t.stream = ?0 AND t.customer_id > firsts.customer_id AND t.lease_until IS NOT NULL ORDER BY t.customer_id, t.lease_until LIMIT 1) AS next),
-		turns AS (SELECT customer_id FROM firsts WHERE lease_until < now() - ?4 * interval '1 second' ORDER BY random() LIMIT ?1),
+		turns AS (SELECT customer_id FROM firsts WHERE lease_until < now() - ?4 * interval '1 second'
+			AND (?4 = 0 OR NOT EXISTS (SELECT 1 FROM TABLE WHERE lease_until > now() AND lease_owner <> ?2 AND lease_owner <> ?5)) ORDER BY random() LIMIT ?1),
 		shares AS (
 			SELECT own.*, row_number() OVER (PARTITION BY turns.customer_id ORDER BY own.lease_until, own.id) AS turn
 			FROM turns, LATERAL (SELECT t.ID AS id, t.lease_until FROM TABLE AS t WHERE t.stream = ?0 AND t.customer_id = turns.customer_id AND t.lease_until < now() - ?4 * interval '1 second'

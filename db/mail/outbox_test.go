@@ -243,10 +243,17 @@ func TestStartsWithoutAnOwnerCanBeClaimedAtOnce(t *testing.T) {
 		require.Empty(t, again, "it has a lease")
 	}
 	b.leasesRunOut()
+	b.Exec("UPDATE outbox SET lease_until = created_at - interval '1 hour'")
+	busy, _, err := b.Mail.Accept(b.Ctx, b.Customer, dbsetup.Message("bob@x.test"), uuid.NewString(), email.Idempotency{})
+	require.NoError(t, err)
 	c := delivery.Claim{Stream: email.StreamTransactional, Owner: uuid.NewString(), Lease: time.Minute, Limit: 5, Waited: 59 * time.Minute}
+	none, err := b.Mail.ClaimStarts(b.Ctx, c)
+	require.NoError(t, err)
+	require.Empty(t, none, "another process is starting mail")
+	b.Exec("UPDATE outbox SET lease_owner = ? WHERE email_id = ?", c.Owner, busy.ID)
 	got, err := b.Mail.ClaimStarts(b.Ctx, c)
 	require.NoError(t, err)
-	require.Equal(t, []string{e.ID}, idsOf(got), "nobody has had a lease for an hour")
+	require.Equal(t, []string{e.ID}, idsOf(got), "no other process starts anything")
 }
 
 func TestAnnouncementsAreHeard(t *testing.T) {

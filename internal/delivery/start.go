@@ -41,7 +41,8 @@ type Claim struct {
 	// Owner gets the lease, for Lease.
 	Owner string
 	Lease time.Duration
-	// Waited is for how long no process may have had a lease.
+	// Waited is for how long no process may have had a lease. If it is not 0, nothing is claimed
+	// while another process has leases: it starts what waits.
 	Waited time.Duration
 	// Limit is the most that is wanted.
 	Limit int
