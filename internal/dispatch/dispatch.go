@@ -58,6 +58,9 @@ type Outbox interface {
 const (
 	// startTimeout bounds one call to Temporal.
 	startTimeout = 5 * time.Second
+	// eagerTimeout bounds the start of a run. It is the time-out of the run's first task: an eager
+	// start that is answered later comes too late for that task.
+	eagerTimeout = 10 * time.Second
 	// awayAfter is how many calls in a row Temporal leaves unanswered before sweeps stop. A single
 	// call may time out because of its run alone.
 	awayAfter = 3
@@ -83,6 +86,8 @@ type Dispatcher struct {
 	log    *slog.Logger
 	owner  string
 	queue  *startQueue
+	// pace is that of all starters, urgentPace that of those for transactional mail alone.
+	pace, urgentPace *pace
 	// leave: this process has no worker and leaves starts to processes that have one.
 	leave bool
 	// announce has, by kind, an element while starts are to be announced, and heard while announced
@@ -105,7 +110,7 @@ type Dispatcher struct {
 
 // New makes a Dispatcher. The client may be one that has not connected yet.
 func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
-	d := &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: newStartQueue(), connected: make(chan struct{}),
+	d := &Dispatcher{client: c, outbox: outbox, log: log, owner: uuid.NewString(), queue: newStartQueue(), pace: newPace(starters), urgentPace: newPace(urgentStarters), connected: make(chan struct{}),
 		announce: map[delivery.StartKind]chan struct{}{}, heard: map[delivery.StartKind]chan struct{}{}}
 	for _, kind := range delivery.StartKinds() {
 		d.announce[kind], d.heard[kind] = make(chan struct{}, 1), make(chan struct{}, 1)
@@ -179,10 +184,10 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		return
 	}
 	for range starters {
-		wg.Go(func() { d.startQueued(ctx, len(streams)) })
+		wg.Go(func() { d.startQueued(ctx, len(streams), d.pace) })
 	}
 	for range urgentStarters {
-		wg.Go(func() { d.startQueued(ctx, 1) })
+		wg.Go(func() { d.startQueued(ctx, 1, d.urgentPace) })
 	}
 	for _, kind := range delivery.StartKinds() {
 		wg.Go(func() {
@@ -301,7 +306,7 @@ func concurrently[T any](all []T, do func(T) bool) bool {
 // start makes sure that the run exists. One that is there, or has ended well, is
 // left as it is.
 func (d *Dispatcher) start(ctx context.Context, s delivery.Start) bool {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, eagerTimeout)
 	defer cancel()
 	workflow, input := workflowOf(s)
 	opts := options(s)

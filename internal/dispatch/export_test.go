@@ -9,4 +9,5 @@ const (
 	SweepBatch     = sweepBatch
 	AwayAfter      = awayAfter
 	StartTimeout   = startTimeout
+	EagerTimeout   = eagerTimeout
 )

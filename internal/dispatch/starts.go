@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// starters is how many starts are under way at once: a start waits for
+	// starters is how many starts are under way at once, at most: a start waits for
 	// Temporal for 5-10 ms.
 	starters = 16
 	// urgentStarters start only transactional mail, and are more: it does not wait for starts of
@@ -194,16 +194,23 @@ func (q *startQueue) pop(n int) (*queuedStart, bool) {
 }
 
 // startQueued starts what waits of the first n streams, one after the other, until ctx ends. It
-// waits for a free slot before it takes the next start, so that what comes meanwhile can be first.
-func (d *Dispatcher) startQueued(ctx context.Context, n int) {
+// waits for a free slot and for its place in the pace before it takes the next start, so that what
+// comes meanwhile can be first.
+func (d *Dispatcher) startQueued(ctx context.Context, n int, p *pace) {
 	for d.queue.wait(ctx, n) {
 		if await := d.awaitSlots.Load(); await != nil {
 			(*await)(ctx, streams[n-1])
 		}
+		if !p.begin(ctx) {
+			return
+		}
 		if s, ok := d.queue.pop(n); ok {
+			began := time.Now()
 			ok := d.start(ctx, s.Start)
+			p.note(began, ok)
 			d.queue.done(s, !ok && d.away())
 		}
+		p.leave()
 	}
 }
 

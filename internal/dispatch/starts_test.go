@@ -176,11 +176,11 @@ func TestAFloodDelaysNoOthersStart(t *testing.T) {
 						time.Sleep(3 * time.Second) // a sweep
 						begun := b.client.begun()[dispatch.Starters:]
 						require.Len(t, begun, dispatch.UrgentStarters, "no start of broadcast mail has ended")
-						for range 3 {
+						for len(begun) < len(urgent) { // slow starts leave places to fewer
 							b.client.let <- struct{}{}
-							synctest.Wait()
+							begun = b.client.begun()[dispatch.Starters:]
 						}
-						require.ElementsMatch(t, urgent, b.client.begun()[dispatch.Starters:])
+						require.ElementsMatch(t, urgent, begun)
 					})
 				})
 			}
@@ -302,7 +302,7 @@ func TestOneRunThatDoesNotAnswerDelaysNoOther(t *testing.T) {
 				b.client.slow = map[string]bool{starts[5].WorkflowID: true}
 				close(b.client.let)
 				run()
-				time.Sleep(dispatch.StartTimeout)
+				time.Sleep(dispatch.EagerTimeout)
 				var others []string
 				for i, s := range starts {
 					if i != 5 {
