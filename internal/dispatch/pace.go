@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// fastStart is how long a start takes at most while more may be under way at once, and slowStart
-	// how long one takes after which fewer may be: the server has too many to do.
+	// After a start that took less than fastStart, more may be under way at once. After one of
+	// slowStart or more, fewer may be: the server has too many to do.
 	fastStart = 200 * time.Millisecond
 	slowStart = 500 * time.Millisecond
 	// paceCut is what is left of the limit after a slow start.

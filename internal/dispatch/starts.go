@@ -194,8 +194,8 @@ func (q *startQueue) pop(n int) (*queuedStart, bool) {
 }
 
 // startQueued starts what waits of the first n streams, one after the other, until ctx ends. It
-// waits for a free slot and for its place in the pace before it takes the next start, so that what
-// comes meanwhile can be first.
+// takes the next start when there is a free slot and a place in the pace: a start that comes
+// meanwhile can be first.
 func (d *Dispatcher) startQueued(ctx context.Context, n int, p *pace) {
 	for d.queue.wait(ctx, n) {
 		if await := d.awaitSlots.Load(); await != nil {
