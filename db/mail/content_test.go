@@ -38,7 +38,8 @@ func TestALargeTextIsStoredWithoutCopies(t *testing.T) {
 	b := setup(t)
 	m := dbsetup.Message("bob@x.test")
 	m.Text = strings.Repeat("it's\n", 4<<20)
-	held := memtest.Peak(func() { b.Accept(m) })
+	accept := func() { b.Accept(m) }
+	held := min(memtest.Peak(accept), memtest.Peak(accept), memtest.Peak(accept)) // garbage of a long collection counts, a copy counts each time
 	t.Logf("%d bytes", held)
 	require.Less(t, held, int64(len(m.Text)), "one copy")
 }
