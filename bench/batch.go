@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -59,7 +60,10 @@ func (d *deployment) postCopies(ctx context.Context, n int, stream string) error
 // comes beside them.
 const besides = 2 * batchCopies
 
-// beside sends transactional e-mails one after the other while broadcast ones go out,
+// besideAtMost is how many e-mails are sent beside others, at most.
+const besideAtMost = 400
+
+// beside sends transactional e-mails one after the other while broadcast ones of batches go out,
 // and returns how long each took to be delivered, sorted.
 func (d *deployment) beside(ctx context.Context) (took []time.Duration, err error) {
 	for sent := 0; sent < besides; sent += batchCopies {
@@ -67,13 +71,85 @@ func (d *deployment) beside(ctx context.Context) (took []time.Duration, err erro
 			return nil, err
 		}
 	}
-	for {
+	if took, err = d.whileOpen(ctx, d.key, message); err != nil {
+		return nil, err
+	}
+	return took, d.drained(ctx)
+}
+
+// behind is what single e-mails waited for behind a flood of single broadcast ones.
+type behind struct {
+	// urgent are transactional e-mails of the flood's customer, others broadcast ones of another.
+	urgent, others []time.Duration
+}
+
+// behindAtMost is how many e-mails of a kind are sent behind a flood.
+const behindAtMost = 30
+
+// behind floods a deployment with single broadcast e-mails, and cancels the rest at last.
+func (d *deployment) behind(ctx context.Context) (b behind, err error) {
+	other, err := d.customer(ctx, "other", "other.test")
+	if err != nil {
+		return b, err
+	}
+	if err := d.flood(ctx, besides); err != nil {
+		return b, err
+	}
+	if b.urgent, err = d.sendOn(ctx, d.key, message, behindAtMost); err != nil {
+		return b, err
+	}
+	if b.others, err = d.sendOn(ctx, other, func() string { return broadcast("other.test") }, behindAtMost); err != nil {
+		return b, err
+	}
+	open, err := d.open(ctx)
+	if err != nil {
+		return b, err
+	}
+	if open == 0 {
+		return b, errors.New("the flood is over: send more")
+	}
+	if _, err := d.command(ctx, "cancel", "--customer", "bench"); err != nil {
+		return b, err
+	}
+	return b, d.drained(ctx)
+}
+
+// flood has n single broadcast e-mails accepted.
+func (d *deployment) flood(ctx context.Context, n int) error {
+	return d.together(ctx, n, clients, func(ctx context.Context, c *http.Client) error {
+		_, err := d.postTo(ctx, c, d.key, "/v1.0/emails", broadcast("acme.test"))
+		return err
+	})
+}
+
+// broadcast is a broadcast e-mail from a domain.
+func broadcast(domain string) string {
+	return strings.Replace(strings.Replace(message(), "{", `{"stream":"broadcast",`, 1), "shop@acme.test", "shop@"+domain, 1)
+}
+
+// whileOpen sends e-mails one after the other until all have ended, and returns how long each took
+// to be delivered, sorted.
+func (d *deployment) whileOpen(ctx context.Context, key string, message func() string) (took []time.Duration, err error) {
+	for len(took) < besideAtMost {
 		if open, err := d.open(ctx); err != nil || open == 0 {
 			slices.Sort(took)
 			return took, err
 		}
+		one, err := d.sendOn(ctx, key, message, 1)
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, one...)
+	}
+	slices.Sort(took)
+	return took, nil
+}
+
+// sendOn sends n e-mails one after the other and returns how long each took to be delivered, sorted.
+func (d *deployment) sendOn(ctx context.Context, key string, message func() string, n int) (took []time.Duration, err error) {
+	for range n {
 		begin := time.Now()
-		answer, err := d.postTo(ctx, http.DefaultClient, "/v1.0/emails", message())
+		answer, err := d.postTo(ctx, http.DefaultClient, key, "/v1.0/emails", message())
 		if err != nil {
 			return nil, err
 		}
@@ -85,14 +161,17 @@ func (d *deployment) beside(ctx context.Context) (took []time.Duration, err erro
 			if err := d.pool.QueryRow(ctx, "SELECT status FROM emails WHERE id = $1", accepted.ID).Scan(&status); err != nil {
 				return nil, err
 			}
+			time.Sleep(time.Millisecond)
 		}
 		took = append(took, time.Since(begin))
 	}
+	slices.Sort(took)
+	return took, nil
 }
 
 func (d *deployment) postBatch(ctx context.Context, body string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	_, err := d.postTo(ctx, http.DefaultClient, "/v1.0/emails/batch", body)
+	_, err := d.postTo(ctx, http.DefaultClient, d.key, "/v1.0/emails/batch", body)
 	return err
 }

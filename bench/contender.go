@@ -108,6 +108,16 @@ type plan struct {
 	old map[int]*deployment
 }
 
+// title is what a deployment is called.
+func (p *plan) title(d *deployment) string {
+	for _, c := range p.contenders {
+		if c.mails == d {
+			return c.title
+		}
+	}
+	return d.name
+}
+
 // wanted reports whether one of these contenders is asked for.
 func (p *plan) wanted(ids ...string) bool {
 	return slices.ContainsFunc(ids, func(id string) bool { return p.st.only == nil || p.st.only.MatchString(id) })

@@ -55,14 +55,11 @@ func together(ctx context.Context, n, goroutines int, fn func(ctx context.Contex
 // post sends n e-mails to the API from so many clients, each on a connection it
 // keeps, and returns how long each answer took, sorted.
 func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration, error) {
-	transport := &http.Transport{MaxIdleConns: clients, MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}
-	defer transport.CloseIdleConnections()
-	c := &http.Client{Transport: transport}
 	var mu sync.Mutex
 	var took []time.Duration
-	err := together(ctx, n, clients, func(ctx context.Context) error {
+	err := d.together(ctx, n, clients, func(ctx context.Context, c *http.Client) error {
 		begin := time.Now()
-		if _, err := d.postTo(ctx, c, "/v1.0/emails", message()); err != nil {
+		if _, err := d.postTo(ctx, c, d.key, "/v1.0/emails", message()); err != nil {
 			return err
 		}
 		t := time.Since(begin)
@@ -75,13 +72,21 @@ func (d *deployment) post(ctx context.Context, n, clients int) ([]time.Duration,
 	return took, err
 }
 
-// postTo sends a body to the API, and returns the answer once it is accepted.
-func (d *deployment) postTo(ctx context.Context, c *http.Client, path, body string) ([]byte, error) {
+// together runs n calls of fn from so many clients, with a client of HTTP for all of them.
+func (d *deployment) together(ctx context.Context, n, clients int, fn func(ctx context.Context, c *http.Client) error) error {
+	transport := &http.Transport{MaxIdleConns: clients, MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}
+	defer transport.CloseIdleConnections()
+	c := &http.Client{Transport: transport}
+	return together(ctx, n, clients, func(ctx context.Context) error { return fn(ctx, c) })
+}
+
+// postTo sends a body to the API with a key, and returns the answer once it is accepted.
+func (d *deployment) postTo(ctx context.Context, c *http.Client, key, path, body string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.apis[d.turn.Add(1)%int64(len(d.apis))]+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+d.key)
+	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := c.Do(req)
 	if err != nil {

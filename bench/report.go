@@ -29,9 +29,22 @@ type result struct {
 	targets    []target
 	idle       []time.Duration
 	beside     []time.Duration
+	// floods are what mail waited for behind floods, on the real server.
+	floods     []flood
 	memory     []string
 	flat       []flatPoint
 	statements []statement
+}
+
+// flooded are the shapes of a deployment that are flooded.
+var flooded = []string{"one", "apart2"}
+
+// flood is what mail waited for behind floods of broadcast mail.
+type flood struct {
+	title string
+	// beside are transactional e-mails beside batches.
+	beside []time.Duration
+	behind
 }
 
 // target is something that issue or design promise of one run.
@@ -100,6 +113,20 @@ func measure(ctx context.Context, st *stack, s settings) (*result, error) {
 		say("%s broadcast e-mails, and transactional ones beside them", thousands(besides))
 		if r.beside, err = p.one.beside(ctx); err != nil {
 			return nil, err
+		}
+	}
+	for _, d := range p.real {
+		if slices.Contains(flooded, strings.TrimPrefix(d.name, "real_")) {
+			f := flood{title: p.title(d)}
+			say("%s: %s broadcast e-mails of batches, and others beside them", d.name, thousands(besides))
+			if f.beside, err = d.beside(ctx); err != nil {
+				return nil, err
+			}
+			say("%s: %s single broadcast e-mails, and others behind them", d.name, thousands(besides))
+			if f.behind, err = d.behind(ctx); err != nil {
+				return nil, err
+			}
+			r.floods = append(r.floods, f)
 		}
 	}
 	if r.statements, err = p.one.statements(ctx); err != nil {
@@ -188,6 +215,11 @@ func (r *result) judge() {
 	if len(r.beside) > 0 {
 		below(fmt.Sprintf("a transactional e-mail beside %s broadcast ones, the slowest of %d", thousands(besides), len(r.beside)), r.beside[len(r.beside)-1], 2*time.Second)
 	}
+	for _, f := range r.floods {
+		for _, row := range f.rows() {
+			below(row.what, row.took[len(row.took)-1], 2*time.Second)
+		}
+	}
 	for _, n := range []int{10_000, 100_000, 1_000_000} {
 		atLeast("throughput with "+thousands(n)+" old e-mails to that with none", fmt.Sprintf("old-%d", n), "one", 0.90)
 	}
@@ -241,6 +273,11 @@ func (r *result) markdown() string {
 	line("| request to delivered, idle system, one process | %s | %s |", ms(percentile(r.idle, 50)), ms(percentile(r.idle, 99)))
 	if len(r.beside) > 0 {
 		line("| the same while %s broadcast e-mails go out | %s | %s |", thousands(besides), ms(percentile(r.beside, 50)), ms(percentile(r.beside, 99)))
+	}
+	for _, f := range r.floods {
+		for _, row := range f.rows() {
+			line("| %s | %s | %s |", row.what, ms(percentile(row.took, 50)), ms(percentile(row.took, 99)))
+		}
 	}
 	line("")
 	line("Memory: %s.", strings.Join(r.memory, "; "))
@@ -305,6 +342,26 @@ func (r *result) realTable(line func(string, ...any)) {
 			times(percentile(c.idle, 50)), times(percentile(c.idle, 99)), c.allTimeouts(),
 			cpuCell(c, groupPostrider), cpuCell(c, groupTemporal), cpuCell(c, groupTemporalPostgres), cpuCell(c, groupPostgres))
 	}
+}
+
+// waits is a row of how long mail took.
+type waits struct {
+	what string
+	took []time.Duration
+}
+
+// rows are those of a flood.
+func (f flood) rows() []waits {
+	var out []waits
+	add := func(what string, took []time.Duration) {
+		if len(took) > 0 {
+			out = append(out, waits{fmt.Sprintf("on the real server, %s: %s, the slowest of %d", f.title, what, len(took)), took})
+		}
+	}
+	add("a transactional e-mail beside "+thousands(besides)+" broadcast ones of batches", f.beside)
+	add("a transactional e-mail behind "+thousands(besides)+" single broadcast ones", f.urgent)
+	add("another customer's e-mail behind them", f.others)
+	return out
 }
 
 // notes say of a round what its rate does not.

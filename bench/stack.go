@@ -257,13 +257,7 @@ func (st *stack) deployOf(ctx context.Context, on *cluster, bin, name string, ol
 	if _, err := d.command(ctx, "migrate", "up", "--skip-temporal"); err != nil {
 		return nil, err
 	}
-	if _, err := d.command(ctx, "customer", "create", "--name", "bench"); err != nil {
-		return nil, err
-	}
-	if _, err := d.command(ctx, "domain", "add", "acme.test", "--customer", "bench", "--verified"); err != nil {
-		return nil, err
-	}
-	if d.key, err = d.command(ctx, "key", "create", "--customer", "bench", "--name", "bench"); err != nil {
+	if d.key, err = d.customer(ctx, "bench", "acme.test"); err != nil {
 		return nil, err
 	}
 	if err := d.fill(ctx, old); err != nil {
@@ -286,6 +280,17 @@ func (st *stack) deployOf(ctx context.Context, on *cluster, bin, name string, ol
 		err = d.drained(waiting)
 	}
 	return d, err
+}
+
+// customer makes a customer with a sender domain, and returns its access key.
+func (d *deployment) customer(ctx context.Context, name, domain string) (key string, err error) {
+	if _, err := d.command(ctx, "customer", "create", "--name", name); err != nil {
+		return "", err
+	}
+	if _, err := d.command(ctx, "domain", "add", domain, "--customer", name, "--verified"); err != nil {
+		return "", err
+	}
+	return d.command(ctx, "key", "create", "--customer", name, "--name", name)
 }
 
 // command runs one of postrider's commands to its end, and returns its standard output.
