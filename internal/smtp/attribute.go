@@ -41,5 +41,5 @@ func (x *exchange) isOwnMailFault(rep email.Reply) bool {
 // makeOrdinaryDeferral turns a relay's fault into a deferral as any other, because the relay takes
 // other mail.
 func makeOrdinaryDeferral(o *delivery.Outcome) {
-	o.RelayFault, o.Elsewhere, o.AtRcpt, o.Uncounted, o.RetryAfter = false, false, false, false, retryHint(o.Text)
+	o.RelayFault, o.Elsewhere, o.AtRcpt, o.Uncounted, o.RetryAfter = false, false, false, false, retryHint(o.Reply)
 }

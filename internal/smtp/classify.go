@@ -40,14 +40,14 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	if class == 4 {
 		o.Status = email.RecipientDeferred
 	}
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	if at == StageRcpt && tooMany(r) {
 		// RFC 5321 section 4.5.3.1.10: 552 is to be read as temporary here.
 		o.Status, o.RetryAfter, o.Uncounted = email.RecipientDeferred, nextTransaction, true
 		return o, OfRecipient
 	}
 	if isRelayFault(at, accepts, r, words) {
-		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, retryHint(r.Text))
+		o.Status, o.Uncounted, o.RetryAfter = email.RecipientDeferred, true, max(relayWait, retryHint(r))
 		if saysAccount.in(words) && class == 5 && (r.Enhanced == "5.4.5" || saysLongQuota.in(words)) {
 			// A day's or a month's quota. A limit for a shorter time, as a rate a minute,
 			// follows the relay's backoff.
@@ -65,7 +65,7 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 		}
 		o.Reason = email.DetailSenderRejected
 		if o.Status == email.RecipientDeferred {
-			o.RetryAfter = retryHint(r.Text)
+			o.RetryAfter = retryHint(r)
 		}
 		return o, OfSender
 	}
@@ -137,7 +137,8 @@ func namesSender(r email.Reply, words string) bool {
 	if strings.HasPrefix(r.Enhanced, "4.3.") || outOfService(r) {
 		return false
 	}
-	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysGreylisting.in(words)
+	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) ||
+		onList(words) == "sender address" || saysGreylisting.in(words)
 }
 
 // MayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
@@ -145,7 +146,7 @@ func namesSender(r email.Reply, words string) bool {
 // words say that it is about us. Words about the server may be meant for one sender:
 // Postfix says "Service unavailable" for a milter that puts one sender off.
 func MayBeOfOneSender(r email.Reply) bool {
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
@@ -156,11 +157,11 @@ func isPermanent(r email.Reply) bool { return r.Code != 0 && !isTemporary(r) }
 // ofOneSender is the outcome where a relay that takes other mail puts off a return-path, or a
 // size. A reply about the relay itself is a reason to go to another relay.
 func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
-	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: retryHint(r.Text), Reply: r}
+	o := delivery.Outcome{Status: email.RecipientDeferred, RetryAfter: retryHint(r), Reply: r}
 	if isPermanent(r) {
 		o.Status = email.RecipientFailed
 	}
-	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, lowerWords(r.Text)); {
+	switch ofServer := r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, lowerWords(r)); {
 	case ofServer && alternative:
 		o.Status = email.RecipientDeferred
 		o.RelayFault, o.Elsewhere, o.Uncounted, o.RetryAfter = true, true, true, relayWait
@@ -174,7 +175,7 @@ func ofOneSender(r email.Reply, alternative bool) delivery.Outcome {
 // be meant for everybody. A Postfix that is set to reject while its milter is away answers all
 // with "550 5.5.0 Service unavailable". A milter that rejects says "5.7.1 Command rejected".
 func saysNothing(r email.Reply) bool {
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	if isTemporary(r) || r.Code/100 != 5 || !slices.Contains([]int{550, 554}, r.Code) || namesSender(r, words) || saysUnknown.in(words) {
 		return false
 	}
@@ -192,7 +193,7 @@ func mayMeanUs(accepts email.AcceptMeans, r email.Reply) bool {
 //
 // A temporary refusal of a recipient is a deferral of that recipient, as by a policy service.
 func speaksOfServer(r email.Reply, words string) bool {
-	if isTemporary(r) && reasonOf(r.Text).refused == "recipient address" {
+	if isTemporary(r) && reasonOf(r).refused == "recipient address" {
 		return false
 	}
 	return outOfService(r) || isTemporary(r) && saysServer.in(words) && !saysGreylisting.in(words) && !in(r.Enhanced, "4.2.1", "4.2.2")
@@ -202,7 +203,7 @@ func speaksOfServer(r email.Reply, words string) bool {
 // that something of the server does not work, or both. A temporary one of
 // these is a recipient's deferral where the reply refuses the recipient.
 func outOfService(r email.Reply) bool {
-	why := reasonOf(r.Text)
+	why := reasonOf(r)
 	fault := why.is(saysOutOfService) || why.refused != "" && why.isAllOf(saysOutOfService, saysServerFault)
 	return fault && (why.refused != "recipient address" || !isTemporary(r))
 }
@@ -219,7 +220,7 @@ func blamesClient(r email.Reply, words string) bool {
 	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
 		return false
 	}
-	return (saysClient.in(words) || saysClientURL.in(urlsOf(r.Text))) && !saysDomainList.in(words)
+	return (saysClient.in(words) || saysClientURL.in(urlsOf(r))) && !saysDomainList.in(words)
 }
 
 // isSenderRefused: the reply is about the return-path or the sender's domain. A
@@ -234,7 +235,7 @@ func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words s
 		return false
 	case saysMessageAuth.in(words):
 		return at == StageRcpt && accepts == email.AcceptsRelay
-	case at == StageRcpt && saysDomainList.in(words):
+	case at == StageRcpt && (saysDomainList.in(words) || onList(words) == "sender address"):
 		return accepts == email.AcceptsRelay
 	}
 	return saysSender.in(words)
@@ -243,7 +244,7 @@ func isSenderRefused(at Stage, accepts email.AcceptMeans, r email.Reply, words s
 // tooMany: the reply is about the number of recipients of a transaction (RFC 3463
 // X.5.3). Servers say so with any code.
 func tooMany(r email.Reply) bool {
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
 }
 
@@ -253,7 +254,7 @@ func saysUnknownMailbox(r email.Reply, words string) bool {
 	if saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) {
 		return true
 	}
-	if why := reasonOf(r.Text); why.refused != "" { // without a footer: it may say "if the mailbox is unknown"
+	if why := reasonOf(r); why.refused != "" { // without a footer: it may say "if the mailbox is unknown"
 		return why.speaksOf(saysUnknown) && !why.speaksOf(saysOurs)
 	}
 	return saysUnknown.in(words) && !saysOurs.in(words)
@@ -263,7 +264,7 @@ func saysUnknownMailbox(r email.Reply, words string) bool {
 // that says 5.7.x (authorisation, RFC 3463 section 3.8) may mean a quota of ours: its reason
 // has to name a mailbox.
 func saysFullMailbox(r email.Reply, words string) bool {
-	if why := reasonOf(r.Text); why.refused != "" && strings.HasPrefix(r.Enhanced, "5.7.") && !why.speaksOf(saysMailbox) {
+	if why := reasonOf(r); why.refused != "" && strings.HasPrefix(r.Enhanced, "5.7.") && !why.speaksOf(saysMailbox) {
 		return false
 	}
 	return saysFull.in(words) || saysReceiving.in(words)
@@ -279,7 +280,7 @@ func tooLarge(at Stage, r email.Reply) bool {
 	if at == StageRcpt || r.Code != 552 {
 		return false
 	}
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	return (r.Enhanced == "" || in(r.Enhanced[:3], "5.0", "5.3", "5.5")) && !tooMany(r) && !saysFull.in(words)
 }
 
@@ -287,7 +288,7 @@ func tooLarge(at Stage, r email.Reply) bool {
 // smtpd_data_restrictions=reject and smtpd_end_of_data_restrictions=reject: the reply says
 // nothing of the message, its sender or a mailbox.
 func refusesCommand(at Stage, r email.Reply) bool {
-	why := reasonOf(r.Text)
+	why := reasonOf(r)
 	switch {
 	case at == StageData && (why.refused == "data command" || why.is(saysCommandRejected)):
 	case at == StageFinal && why.refused == "end-of-data":
@@ -309,13 +310,13 @@ func faultCounts(at Stage, r email.Reply) bool {
 // and take all others: it closed the connection, or answered 421, 4.3.x or in words that say
 // as much, as when its filter fails.
 func mayBeOfOneMail(at Stage, r email.Reply) bool {
-	words := lowerWords(r.Text)
+	words := lowerWords(r)
 	return !faultCounts(at, r) && (r.Code == 0 || r.Code == 421 || strings.HasPrefix(r.Enhanced, "4.3.") || speaksOfServer(r, words) || refusesCommand(at, r))
 }
 
 // deferral fills in when to try again.
 func deferral(o *delivery.Outcome) {
-	if h := retryHint(o.Text); h > 0 {
+	if h := retryHint(o.Reply); h > 0 {
 		o.RetryAfter = h
 		return
 	}

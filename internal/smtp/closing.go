@@ -59,9 +59,9 @@ func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 		var cause CloseCause
 		wait, cause = x.noteClosedAt(i, true)
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
-			o.RetryAfter = max(wait, retryHint(o.Text))
+			o.RetryAfter = max(wait, retryHint(o.Reply))
 		}
-		x.attributeToLimit(i, cause, max(wait, retryHint(rep.Text)))
+		x.attributeToLimit(i, cause, max(wait, retryHint(rep)))
 	}
 	x.closed = rep.Code == 421
 	if len(x.accepted) == 0 {

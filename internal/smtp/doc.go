@@ -12,7 +12,7 @@
 //     The commands are ours, over the connection's textproto, and the dot is a command like
 //     any other: go-mail's own Send gives up on a message when one RCPT is refused, and does
 //     not say which. Its data writer ends a message that broke off with a dot.
-//  3. classify judges every refusal, in one table (classify.go, phrases.go). Stage, Attribution
+//  3. classify judges every refusal, in one table (classify.go, phrases.go, postfix.go). Stage, Attribution
 //     and RelayVerdict are the words for its judgements (verdict.go).
 //  4. Result says what became of each recipient and what the transaction shows about the
 //     server. The caller decides what follows from that. Where one reply can mean several

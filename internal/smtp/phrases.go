@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/postrider/postrider/email"
 )
 
 // topic is a kind of phrase that servers use in replies.
@@ -144,7 +146,7 @@ var (
 // rejection is Postfix's form of a refusal: what it refuses, "rejected:" and a reason. The
 // reason is the server's own, or the operator's: any access table, policy service or filter
 // may give it. So "Recipient address rejected:" alone says nothing about a mailbox.
-var rejection = regexp.MustCompile(`(?i)^(?:\S* )?(client host|client certificate|sasl login name|helo command|sender address|recipient address|data command|end-of-data|etrn command) rejected: ?(.*)$`)
+var rejection = regexp.MustCompile(`(?i)^(?:\S* )?` + refusedParts + ` rejected: ?(.*)$`)
 
 // footer is where a reason may end and a text begin that the operator appends to all
 // refusals (Postfix's smtpd_reject_footer): a full stop, or a word with a capital letter,
@@ -172,9 +174,9 @@ type reason struct {
 	texts []string
 }
 
-// reasonOf reads the reason of a reply's text.
-func reasonOf(text string) (r reason) {
-	text = wordsOf(text)
+// reasonOf reads the reason of a reply.
+func reasonOf(rep email.Reply) (r reason) {
+	text := wordsOf(rep)
 	if m := rejection.FindStringSubmatch(text); m != nil {
 		r.refused, text = strings.ToLower(m[1]), m[2]
 	}
@@ -206,12 +208,13 @@ var (
 	webPage = regexp.MustCompile(`(?i)https?://\S*[^\s.,;!?]`)
 )
 
-// lowerWords is the words of a reply's text in lower case, without addresses and URLs: a user's
+// lowerWords is the words of a reply in lower case, without addresses, URLs and footer: a user's
 // name in them could look like a reason.
-func lowerWords(text string) string { return strings.ToLower(wordsOf(text)) }
+func lowerWords(r email.Reply) string { return strings.ToLower(wordsOf(r)) }
 
 // wordsOf is lowerWords as it was written.
-func wordsOf(text string) string {
+func wordsOf(r email.Reply) string {
+	text := saidByServer(r)
 	beginsWithURL := strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), "http")
 	text = webPage.ReplaceAllString(text, " ")
 	text = strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")
@@ -234,11 +237,18 @@ var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
 	`we (?:require|use|reject|block|check)\b|check your\b|learn more\b|rate limits:|your ip address is \[?[0-9]|` +
 	`our (?:\w+ ){0,4}(?:polic(?:y|ies)|(?:black|block)lists?)\b|(?:black|block)lists?:|(time: .{1,40} )?client: )`)
 
-// withoutAdvice cuts off a text where advice begins. Advice begins after a punctuation mark. It also
+// question is a sentence that asks, behind another one. A server that refuses gives a reason and
+// asks nothing: operators append such sentences.
+var question = regexp.MustCompile(`[.;!] [^.:;!?]{1,100}\?(?: |$)`)
+
+// withoutAdvice cuts off a text where advice or a question begins. Advice begins after a punctuation mark. It also
 // begins with a capital letter, because the lines of a reply are joined, and with Postfix's
 // $localtime and $client_address together. The first words of a text are advice only if a URL stood
 // before them (afterURL).
 func withoutAdvice(text string, afterURL bool) string {
+	if at := question.FindStringIndex(text); at != nil {
+		text = text[:at[0]]
+	}
 	for _, at := range advice.FindAllStringSubmatchIndex(text, -1) {
 		mark, first, withTime := text[at[2]:at[3]], text[at[4]], at[6] >= 0
 		if strings.TrimSpace(mark) != "" || (at[0] > 0 || afterURL) && ('A' <= first && first <= 'Z' || withTime) {
@@ -248,7 +258,7 @@ func withoutAdvice(text string, afterURL bool) string {
 	return text
 }
 
-// urlsOf is the URLs in a reply's text, in lower case.
-func urlsOf(text string) string {
-	return strings.Join(webPage.FindAllString(strings.ToLower(text), -1), " ")
+// urlsOf is the URLs in a reply, without its footer, in lower case.
+func urlsOf(r email.Reply) string {
+	return strings.Join(webPage.FindAllString(strings.ToLower(saidByServer(r)), -1), " ")
 }

@@ -36,7 +36,7 @@ func (x *exchange) adjustForAll(rep email.Reply, o *delivery.Outcome) {
 
 // isAccountFault: the relay's reason is our account with it.
 func isAccountFault(rep email.Reply) bool {
-	return rep.Enhanced == "5.4.5" || saysAccount.in(lowerWords(rep.Text))
+	return rep.Enhanced == "5.4.5" || saysAccount.in(lowerWords(rep))
 }
 
 // mayBeConnectionLimit reports whether a 421 to RCPT may be about the connection, which has had

@@ -50,10 +50,13 @@ func reply(code int, text string) email.Reply {
 }
 
 // joinLines makes one line of a reply's lines. A refusal in Postfix's form is one line: what follows
-// are sentences of their own.
+// are sentences of their own. So is a line that begins with a question: it gives no reason.
 func joinLines(lines []string) string {
-	if len(lines) > 1 && rejection.MatchString(lines[0]) && !strings.HasSuffix(lines[0], ".") {
-		lines[0] += "."
+	for i := 1; i < len(lines); i++ {
+		ofForm := i == 1 && rejection.MatchString(lines[0])
+		if (ofForm || question.MatchString(". "+lines[i])) && !strings.HasSuffix(lines[i-1], ".") {
+			lines[i-1] += "."
+		}
 	}
 	return strings.Join(lines, " ")
 }
@@ -87,8 +90,8 @@ const (
 var hintText = regexp.MustCompile(`(?i)\b(?:in|after|wait|another|for)\s+(\d{1,6})\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)\b|\b(\d{1,6})\s+(seconds?|minutes?|hours?)\b`)
 
 // retryHint reads "try again in N seconds" out of a reply; 0 if there is none.
-func retryHint(text string) time.Duration {
-	m := hintText.FindStringSubmatch(text)
+func retryHint(r email.Reply) time.Duration {
+	m := hintText.FindStringSubmatch(saidByServer(r))
 	if m == nil {
 		return 0
 	}

@@ -63,7 +63,7 @@ func suspicionOf(accepts email.AcceptMeans, o delivery.Outcome) Suspicion {
 	if accepts != email.AcceptsRelay || o.Status != email.RecipientBounced || (o.Reason != email.DetailBlock && o.Reason != email.DetailOther) {
 		return SuspicionNone
 	}
-	words := lowerWords(o.Text)
+	words := lowerWords(o.Reply)
 	switch {
 	case saysByRecipient.in(words):
 		return SuspicionNone
