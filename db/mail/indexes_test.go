@@ -76,6 +76,10 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			_, err := s.Mail.ChangeRelayWait(b.Ctx, delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}, delivery.Obstacle{RelayDown: true})
 			return err
 		},
+		"what is due as a relay works again": func(s *db.DB) error {
+			_, err := s.Mail.WakeRelayWait(b.Ctx, delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"})
+			return err
+		},
 		"a list by status":            list(email.Filter{Statuses: []email.Status{email.StatusDelivered}}),
 		"a list of what is open":      list(email.Filter{Statuses: []email.Status{email.StatusQueued, email.StatusSending}}),
 		"a list of a rare status":     list(email.Filter{Statuses: []email.Status{email.StatusBounced}}),

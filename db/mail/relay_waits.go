@@ -23,12 +23,36 @@ func (s *Store) RelayWaits(ctx context.Context) ([]delivery.RelayWait, error) {
 // the old relay. It returns how many e-mails it changed. A second call finds none of them. It leaves
 // out e-mails that another transaction has locked, and those with an open attempt.
 func (s *Store) ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to delivery.Obstacle) (changed int, err error) {
+	return s.changeRelayWaits(ctx, from, false, func(c *unitOfWork, m *lockedEmail) {
+		if m.relayDown(to) {
+			m.dirty = true
+		}
+		if !to.NoRelay {
+			c.endRelayBackoff(m)
+		}
+	})
+}
+
+// WakeRelayWait orders that the runs of e-mails are woken which wait for a relay, because one works
+// again. It leaves out e-mails that are not due: the relay refused them, perhaps them alone, and
+// their runs have a timer for the next try. It also leaves out what ChangeRelayWait does. It returns
+// how many e-mails it found. A second call finds none of them.
+func (s *Store) WakeRelayWait(ctx context.Context, w delivery.RelayWait) (woken int, err error) {
+	return s.changeRelayWaits(ctx, w, true, func(_ *unitOfWork, m *lockedEmail) {
+		m.dirty = m.relayDown(delivery.Obstacle{RelayDown: true}) || m.dirty
+	})
+}
+
+// changeRelayWaits applies change to the e-mails that wait so, and orders that their runs are woken.
+// onlyDue leaves out those that the gate does not take for due. change must make each wait otherwise.
+func (s *Store) changeRelayWaits(ctx context.Context, from delivery.RelayWait, onlyDue bool, change func(*unitOfWork, *lockedEmail)) (changed int, err error) {
 	var last time.Time // the created_at of the last chunk's newest e-mail
 	for {
 		waiting := freeEmails{
 			where: `e.status IN ('queued', 'sending') AND e.created_at >= ? AND NOT e.attempt_open AND e.stream = ?
-				AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) = (true, ?, ?)`,
-			args:    []any{last, from.Stream, from.SenderDomain, from.Relay, from.NoRelay},
+				AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) = (true, ?, ?)
+				AND (NOT ? OR e.next_action_at <= now() + ? * interval '1 second')`,
+			args:    []any{last, from.Stream, from.SenderDomain, from.Relay, from.NoRelay, onlyDue, groupWithin.Seconds()},
 			orderBy: "e.created_at", limit: controlChunk,
 		}
 		n, err := s.updateFound(ctx, waiting, func(c *unitOfWork) error {
@@ -37,12 +61,7 @@ func (s *Store) ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to
 				if m.CreatedAt.After(last) {
 					last = m.CreatedAt
 				}
-				if m.relayDown(to) {
-					m.dirty = true
-				}
-				if !to.NoRelay {
-					c.endRelayBackoff(m)
-				}
+				change(c, m)
 				c.deriveStatus(m)
 				runs.add(m)
 			}

@@ -80,6 +80,50 @@ func TestMailOfAChangedRelayIsDueAtOnce(t *testing.T) {
 	require.Equal(t, delivery.VerdictOpened, o.Verdict)
 }
 
+// TestMailThatARelayRefusedIsNotWokenByItsRecovery: a relay that refuses some mail recovers with each
+// other mail that it takes. Mail that it refused keeps its own wait, which the API shows, until it is due.
+// Mail that only met a relay that was down is due.
+func TestMailThatARelayRefusedIsNotWokenByItsRecovery(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	down, refused, both := b.Accept(dbsetup.Message("a@x.test")), b.Accept(dbsetup.Message("b@x.test")), b.Accept(dbsetup.Message("c@x.test"))
+	var refusedState delivery.Recorded
+	for n := 1; n <= 3; n++ {
+		refusedState = b.refuse(refused.ID, n, relayFault)
+		b.refuse(both.ID, n, relayFault)
+		b.Exec("UPDATE recipients SET next_attempt_at = next_attempt_at - interval '1 hour' WHERE email_id = ? AND ? < 3", refused.ID, n)
+		b.Exec("UPDATE recipients SET next_attempt_at = next_attempt_at - interval '1 hour' WHERE email_id = ?", both.ID)
+	}
+	for _, id := range []string{down.ID, both.ID} { // they ask for the relay, and it is down
+		_, err := b.Mail.Check(t.Context(), id, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+		require.NoError(t, err)
+	}
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", both.ID)
+	next := b.Get(refused.ID).NextAttemptAt
+	require.Equal(t, refusedState.State.NextAt, next, "its run has a timer for that time")
+
+	w := delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}
+	wake := func() int {
+		n, err := b.Mail.WakeRelayWait(t.Context(), w)
+		require.NoError(t, err)
+		return n
+	}
+	require.Equal(t, 2, wake())
+	require.Zero(t, wake(), "once")
+	var woken []string
+	for _, s := range b.sweptWakes() {
+		woken = append(woken, s.EmailID)
+	}
+	require.ElementsMatch(t, []string{down.ID, both.ID}, woken)
+	got := b.Get(refused.ID)
+	require.Equal(t, next, got.NextAttemptAt)
+	require.Equal(t, next, got.RelayFault.NextAttemptAt)
+	require.Equal(t, "primary", got.RelayFault.Relay)
+
+	b.Exec("UPDATE emails SET next_action_at = now() + interval '4 seconds' WHERE id = ?", refused.ID)
+	require.Equal(t, 1, wake(), "the gate takes it for due, so its run may wait for the relay already")
+}
+
 // TestABatchOfARemovedRelaySaysNoRelay: its run is woken by one order.
 func TestABatchOfARemovedRelaySaysNoRelay(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,9 @@ type Board interface {
 	// ChangeRelayWait replaces what such e-mails say, and wakes their runs. It returns how many it
 	// changed.
 	ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to delivery.Obstacle) (int, error)
+	// WakeRelayWait wakes the runs of such e-mails that are due: a relay works again. It returns how
+	// many they are. E-mails that a relay refused keep their own waits.
+	WakeRelayWait(ctx context.Context, w delivery.RelayWait) (int, error)
 }
 
 // forgetAfter is how long the state of a failing relay is kept that has one of our names and
@@ -162,6 +165,7 @@ func (p *pool) report(e *delivery.RelayError, how failure) time.Duration {
 func (p *pool) answered() {
 	p.tried.Store(true)
 	p.answeredAt.Store(p.opts.Now().UnixNano())
+	p.answers.Add(1)
 }
 
 // recovered tells that the relay works again.

@@ -39,6 +39,10 @@ func (b *board) ChangeRelayWait(_ context.Context, from delivery.RelayWait, to d
 	return 1, nil
 }
 
+func (b *board) WakeRelayWait(ctx context.Context, w delivery.RelayWait) (int, error) {
+	return b.ChangeRelayWait(ctx, w, delivery.Obstacle{RelayDown: true})
+}
+
 func (b *board) RelayFailed(_ context.Context, st delivery.RelayState, _ string) (delivery.RelayState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -73,6 +73,8 @@ type failure struct {
 	// perhaps: it may have been about the mails alone that were refused. Mail that the relay
 	// has not refused yet need not wait.
 	perhaps bool
+	// again: the relay had refused this mail before, and has taken other mail since.
+	again bool
 	// probe: the caller was the one to find out, fresh: and was let through with mail that had
 	// not been refused.
 	probe, fresh bool
@@ -160,11 +162,14 @@ func (b *breaker) succeeded() bool {
 }
 
 // refused notes a refusal that may be about one mail only. It reports whether the relay is
-// down for it, and how long it is left alone.
+// down for it, and how long it is left alone. A refusal of mail that the relay has refused before,
+// and has taken other mail since, shows nothing new: it does not count while the relay is up.
 func (b *breaker) refused(now time.Time, e *delivery.RelayError, how failure) (wait time.Duration, down bool) {
 	b.mu.Lock()
-	b.refusals++
-	few := b.refusals < refusalsInARow && b.failures == 0
+	if !how.again {
+		b.refusals++
+	}
+	few := b.failures == 0 && (how.again || b.refusals < refusalsInARow)
 	b.mu.Unlock()
 	if few {
 		return 0, false

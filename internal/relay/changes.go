@@ -119,10 +119,11 @@ func watched(pools []*pool) bool {
 	})
 }
 
-// wakeRecovered wakes the mail that waits for a relay which works again: as soon as this process
-// hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted that
-// later. It does so no more often: another process may not reach the relay, and the two would wake
-// the mail in a loop. known are the recoveries that this process has heard of, by relay.
+// wakeRecovered wakes the mail that is due and waits for a relay which works again: as soon as this
+// process hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted
+// that later. It does so no more often: another process may not reach the relay, and the two would
+// wake the mail in a loop. Mail that the relay has refused waits until it is due: the relay may
+// recover with each other mail that it takes, and refuse that one still. known are the recoveries that this process has heard of, by relay.
 func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) error {
 	states, err := rs.opts.Board.RelayStates(ctx)
 	if err != nil {
@@ -161,9 +162,12 @@ func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) 
 		if w.NoRelay || w.Relay == "" || !slices.ContainsFunc(rs.takes(delivery.Route{Stream: w.Stream, SenderDomain: w.SenderDomain}), takes) {
 			continue
 		}
-		n, err := rs.opts.Board.ChangeRelayWait(ctx, w, delivery.Obstacle{RelayDown: true})
+		n, err := rs.opts.Board.WakeRelayWait(ctx, w)
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			continue
 		}
 		rs.opts.Log.InfoContext(ctx, "relay.wake", "relay", w.Relay, "stream", w.Stream, "sender_domain", w.SenderDomain, "emails", n)
 	}

@@ -3,6 +3,8 @@ package relay_test
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +58,54 @@ func TestMailThatARelayRefusesHoldsBackNoOther(t *testing.T) {
 				require.True(t, rs.Up()["primary"], "the relay takes mail")
 				c.move(6 * time.Minute)
 			}
+		})
+	}
+}
+
+// TestARelayThatTakesOtherMailStaysUpForWhatItRefusesAgain: however much of that there is. A relay
+// that takes no mail any more is down after three refusals.
+func TestARelayThatTakesOtherMailStaysUpForWhatItRefusesAgain(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{"554 5.7.1 <x@other.test>: Relay access denied", "450 4.7.1 Error: too much mail from 127.0.0.1"} {
+		t.Run(answer, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			var broken atomic.Bool
+			p := (&smtptest.Peer{Answer: func(line string) string {
+				if strings.HasPrefix(line, "RCPT TO:<bad") || broken.Load() && strings.HasPrefix(line, "RCPT") {
+					return answer
+				}
+				return ""
+			}}).Start(t)
+			rs := relays(t, relay.Options{Now: c.now}, url(p, "name=primary"))
+			refused := func() {
+				for n := range 6 {
+					if o, ok := attempt(t, rs, to(fmt.Sprint("bad ", n), fmt.Sprintf("bad%d@d.test", n))); ok {
+						requireHeld(t, o)
+					}
+					c.move(time.Second)
+				}
+			}
+			good := func(n int) delivery.Outcome {
+				o, ok := attempt(t, rs, to(fmt.Sprint("good ", n), "good@y.test"))
+				require.True(t, ok, "it does not wait")
+				c.move(time.Second)
+				return o
+			}
+			refused()
+			require.False(t, rs.Up()["primary"], "it has taken nothing yet")
+			for round := range 5 {
+				require.Equal(t, email.RecipientDelivered, good(round).Status)
+				c.move(6 * time.Minute)
+				refused()
+				require.True(t, rs.Up()["primary"], "round %d", round)
+			}
+			broken.Store(true)
+			for n := range 3 {
+				require.True(t, rs.Up()["primary"])
+				requireHeld(t, good(100+n))
+			}
+			require.False(t, rs.Up()["primary"])
 		})
 	}
 }

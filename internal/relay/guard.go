@@ -122,10 +122,13 @@ func (g *guard) noteDelivered(now time.Time, emailID string) {
 }
 
 // noteFault notes that an e-mail was refused for what may be a fault of the relay; mail is nil
-// where it was not the MAIL command that was refused.
-func (g *guard) noteFault(now time.Time, emailID string, mail *delivery.MailCommand) {
+// where it was not the MAIL command that was refused. again: the relay had refused that e-mail
+// before, and has taken other mail since.
+func (g *guard) noteFault(now time.Time, emailID string, mail *delivery.MailCommand) (again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	before, met := g.emails[emailID]
+	again = met && g.taken.After(before.at)
 	if g.emails == nil {
 		g.emails, g.mails = map[string]metFault{}, map[mailKey]time.Time{}
 	}
@@ -133,11 +136,12 @@ func (g *guard) noteFault(now time.Time, emailID string, mail *delivery.MailComm
 		g.emails[emailID] = metFault{now, mail}
 	}
 	if mail == nil {
-		return
+		return again
 	}
 	if k := keyOfMail(*mail); makeRoom(g.mails, k, func(last time.Time) bool { return now.Sub(last) > guardFor }) {
 		g.mails[k] = now
 	}
+	return again
 }
 
 // fresh reports whether the relay has not refused an e-mail yet: where the MAIL command was

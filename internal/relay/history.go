@@ -105,9 +105,7 @@ func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	if res.RefusedMail {
 		refused = &h.mail
 	}
-	if res.Faulty() {
-		p.guard.noteFault(now, h.env.ID, refused)
-	}
+	again := res.Faulty() && p.guard.noteFault(now, h.env.ID, refused)
 	if len(res.Transcript) == 0 { // nothing was said: the message cannot be sent at all
 		return
 	}
@@ -115,7 +113,7 @@ func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	if res.RelayFault {
 		last = h.maskReply(last)
 	}
-	p.noteVerdict(s, res.Took, res.Verdict, last, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful})
+	p.noteVerdict(s, res.Took, res.Verdict, last, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful, again: again})
 }
 
 // maskReply removes this e-mail's addresses and domains from a reply, because other

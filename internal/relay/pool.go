@@ -50,8 +50,10 @@ type pool struct {
 	look chan struct{}
 	// synced: this process has heard what the others know of the relay.
 	synced atomic.Bool
-	// answeredAt is when it last did, in Unix nanoseconds.
-	answeredAt atomic.Int64
+	// answeredAt is when it last did, in Unix nanoseconds; answers counts how often.
+	answeredAt, answers atomic.Int64
+	// asking is held by who asks an idle session whether the relay is there.
+	asking sync.Mutex
 	// slots bounds the sessions in use. A session is dialled only when none is
 	// idle, so it bounds the connections too.
 	slots chan struct{}
@@ -196,6 +198,7 @@ func (p *pool) takeSlot(ctx context.Context, stream email.Stream) (freeSlot func
 	}, nil
 }
 
+// connect takes an idle session that the relay has not left, or dials one.
 func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 	for {
 		s, err := p.takeIdle(probe)
@@ -203,7 +206,12 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			return nil, err
 		}
 		if s == nil {
-			break
+			s, err = p.dial(ctx, probe)
+			if errors.Is(err, errNoMoreConnections) {
+				probe = false // it works
+				continue
+			}
+			return s, err
 		}
 		s.reused = true
 		if !s.conn.Stale() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Stale()) {
@@ -214,12 +222,26 @@ func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return p.dial(ctx, probe)
 }
 
-// dial dials a session and notes how that went.
+// errNoMoreConnections: the relay did not greet a new connection, while it answered on others. It may
+// have fewer processes than this process has connections.
+var errNoMoreConnections = errors.New("the relay takes no more connections")
+
+// dial dials a session and notes how that went. If it is errNoMoreConnections, the relay works.
 func (p *pool) dial(ctx context.Context, probe bool) (*Session, error) {
+	answers := p.answers.Load()
 	conn, err := smtp.Dial(ctx, p.relay.Server, p.opts.Timeouts)
+	if silent, ok := errors.AsType[*smtp.SilentError](err); ok && answers > 0 && ctx.Err() == nil {
+		err = silent.Unwrap() // it has greeted this process, so there is nothing to guess
+		if p.hasAnswered(ctx, answers) {
+			p.opts.Log.WarnContext(ctx, "relay.no_more_connections", "relay", p.relay.Name, "max_conns", p.relay.MaxConns, "error", err)
+			if p.breaker.connected() {
+				p.recovered()
+			}
+			return nil, errNoMoreConnections
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -235,6 +257,45 @@ func (p *pool) dial(ctx context.Context, probe bool) (*Session, error) {
 	}
 	now := p.opts.Now()
 	return &Session{conn: conn, pool: p, dialedAt: now, idleAt: now}, nil
+}
+
+// hasAnswered reports whether the relay has answered more often than so many times: on sessions in
+// use meanwhile, or now on an idle one. Callers that ask at the same time ask one session.
+func (p *pool) hasAnswered(ctx context.Context, answers int64) bool {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	return p.answers.Load() > answers || p.askIdle(ctx)
+}
+
+// askIdle reports whether the relay answers on an idle session. The session stays idle for no longer
+// than without the question. If the relay does not answer there, all idle sessions are closed.
+func (p *pool) askIdle(ctx context.Context) bool {
+	for {
+		s, err := p.takeIdle(false)
+		if s == nil || err != nil {
+			return false
+		}
+		if s.conn.Stale() {
+			s.conn.Close()
+			continue
+		}
+		if !s.conn.Alive(ctx) {
+			s.conn.Close()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.dropIdle()
+			return false
+		}
+		p.answered()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.closed {
+			s.conn.Close()
+		} else {
+			p.keep(s)
+		}
+		return true
+	}
 }
 
 // takeIdle finds the session that was used last; nil if there is none. For a probe there is
@@ -293,15 +354,20 @@ func (p *pool) release(s *Session) {
 		p.quits.Go(s.conn.Quit)
 	default:
 		s.idleAt = p.opts.Now()
-		p.idle = append(p.idle, s)
-		if p.sweep == nil {
-			p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
-		}
+		p.keep(s)
 	}
 	freeSlot := s.freeSlot
 	s.freeSlot = nil
 	p.mu.Unlock()
 	freeSlot()
+}
+
+// keep makes a session an idle one. The caller holds mu.
+func (p *pool) keep(s *Session) {
+	p.idle = append(p.idle, s)
+	if p.sweep == nil {
+		p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
+	}
 }
 
 // sweepIdle retires idle sessions that no mail needs.

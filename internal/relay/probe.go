@@ -153,6 +153,14 @@ func (p *pool) probe(ctx context.Context) {
 	if down != nil {
 		return
 	}
+	// The relay may have no process left for another connection than those of this pool.
+	if probe {
+		p.mu.Lock()
+		p.dropIdle() // a server may go on with old settings on them
+		p.mu.Unlock()
+	} else if p.hasAnswered(ctx, p.answers.Load()) {
+		return
+	}
 	s, err := p.dial(ctx, probe)
 	if m, ok := p.breaker.refusedMail(); err == nil && probe && ok {
 		err = p.probeWithMail(ctx, s, m, "", false)

@@ -11,7 +11,8 @@ import (
 )
 
 // Dial opens a session: it connects, encrypts, greets and authenticates. It gives up after
-// Timeouts.Connect plus the server's Greeting. ReplyOf gives the reply of an error that is one.
+// Timeouts.Connect plus the server's Greeting. ReplyOf gives the reply of an error that is one. The
+// error is a *SilentError if the server said nothing.
 func Dial(parent context.Context, server Server, timeouts Timeouts) (*Session, error) {
 	timeouts = timeouts.orDefaults()
 	limit := timeouts.Connect + server.Greeting // a time of its own, which the server's options ask for
@@ -29,12 +30,29 @@ func Dial(parent context.Context, server Server, timeouts Timeouts) (*Session, e
 	s.cutSocket()
 	if parent.Err() == nil && ctx.Err() != nil {
 		err = fmt.Errorf("no session within %s: waited for %s: %w", limit, s.log.awaited(), ctx.Err())
-		if s.silent && server.TLS != TLSImplicit {
-			err = fmt.Errorf("%w; %s", err, expectsTLS)
+		if !s.greeted {
+			silence := &SilentError{err: err}
+			if s.silent && server.TLS != TLSImplicit {
+				silence.guess = "; " + expectsTLS
+			}
+			return nil, silence
 		}
 	}
 	return nil, err
 }
+
+// SilentError is the error of a server that has said nothing within its time. A server does so too
+// that has no process left for another connection.
+type SilentError struct {
+	err error
+	// guess is why, of a server that has never spoken to the caller.
+	guess string
+}
+
+func (e *SilentError) Error() string { return e.err.Error() + e.guess }
+
+// Unwrap returns the error without the guess.
+func (e *SilentError) Unwrap() error { return e.err }
 
 // connect opens the session: greeting, EHLO, STARTTLS and EHLO again, AUTH.
 func (s *Session) connect(ctx context.Context) error {

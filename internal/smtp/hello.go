@@ -19,15 +19,17 @@ func (s *Session) greet(ctx context.Context) error {
 	timeout := cmp.Or(s.server.Greeting, s.timeouts.Greeting)
 	suspected := s.suspectTLS(ctx)
 	code, text, err := s.awaitReply(timeout)
-	s.silent = err != nil
+	s.silent, s.greeted = err != nil, err == nil
 	netErr, isNet := errors.AsType[net.Error](err)
 	switch wantsTLS := suspected(); {
 	case err != nil && wantsTLS:
 		return fmt.Errorf("no greeting within %s: %s; it answered a TLS handshake", s.timeouts.Silence, expectsTLS)
-	case isNet && netErr.Timeout() && s.server.TLS != TLSImplicit:
-		return fmt.Errorf("no greeting within %s: %s", timeout, expectsTLS)
 	case isNet && netErr.Timeout():
-		return fmt.Errorf("no greeting within %s", timeout)
+		silence := &SilentError{err: fmt.Errorf("no greeting within %s", timeout)}
+		if s.server.TLS != TLSImplicit {
+			silence.guess = ": " + expectsTLS
+		}
+		return silence
 	case err != nil:
 		return fmt.Errorf("read the greeting: %w", err)
 	case code != 220:

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/textproto"
@@ -26,8 +27,8 @@ type Session struct {
 	refusedExtensions map[string]bool
 	// oneByOne: the server offers PIPELINING, and does not hold it.
 	oneByOne bool
-	// silent: the server has not said anything yet.
-	silent bool
+	// silent: the server has not said anything yet. greeted: it has.
+	silent, greeted bool
 
 	transactions int
 	// recipients have been accepted on it, over all its transactions.
@@ -68,6 +69,9 @@ func (s *Session) cutSocket() {
 // redial replaces the connection.
 func (s *Session) redial(ctx context.Context) error {
 	fresh, err := Dial(ctx, s.server, s.timeouts)
+	if silent, ok := errors.AsType[*SilentError](err); ok {
+		return silent.Unwrap() // the server has spoken, so there is nothing to guess
+	}
 	if err != nil {
 		return err
 	}
