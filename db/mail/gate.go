@@ -222,11 +222,16 @@ func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
 	o := delivery.Opening{Verdict: delivery.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
 	// The relay may have closed the connection at a recipient that was deferred before, and
 	// may do so again: it is named after the others.
-	recipients := slices.Clone(m.recipients)
+	recipients := slices.DeleteFunc(slices.Clone(m.recipients), func(r *recipientRow) bool { return !r.Status.Open() })
 	slices.SortStableFunc(recipients, func(a, b *recipientRow) int { return cmp.Compare(a.Counted, b.Counted) })
-	for _, r := range recipients {
+	last := make([]email.Reply, len(recipients))
+	for i, r := range recipients {
+		last[i] = r.reply()
+	}
+	groups := delivery.NamingGroups(last)
+	for i, r := range recipients {
 		if r.Status == email.RecipientSending && r.Attempt == m.Attempts {
-			o.Recipients = append(o.Recipients, delivery.EnvelopeRecipient{ID: r.ID, Address: r.Address})
+			o.Recipients = append(o.Recipients, delivery.EnvelopeRecipient{ID: r.ID, Address: r.Address, Group: groups[i]})
 		}
 	}
 	o.Bounced = bouncedBy(m.recipients)

@@ -476,3 +476,55 @@ func TestAThrottledEmailWaitsForItsTurn(t *testing.T) {
 	require.Equal(t, email.Detail(""), b.Get(e.ID).Detail)
 	require.Equal(t, 0, b.Count("SELECT count(*) FROM emails WHERE throttled_until IS NOT NULL"))
 }
+
+// TestAnAttemptNamesThoseLastAtWhomTheRelayCloses, also those that another process met. If there are
+// two of them, those that the relay has accepted go first, alone.
+func TestAnAttemptNamesThoseLastAtWhomTheRelayCloses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("faulty@x.test", "accepted@x.test", "silent@x.test", "new@x.test", "late@x.test"))
+	replies := map[string]email.Reply{
+		"faulty@x.test": {Code: 421, Enhanced: "4.3.2", Text: "closing"}, "silent@x.test": {Text: delivery.LostAtRcpt + ": EOF"},
+		"accepted@x.test": {Text: delivery.AcceptedInVain + ": closing"}, "new@x.test": {Text: "not tried yet: closing"},
+		"late@x.test": {Code: 450, Enhanced: "4.2.1", Text: "later"},
+	}
+	b.Attempt(e.ID, 1, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second, Reply: replies[r.Address]}
+		switch r.Address {
+		case "faulty@x.test", "silent@x.test":
+			o.RelayFault, o.AtRcpt = true, true
+		case "accepted@x.test", "new@x.test":
+			o.Unasked = true
+		}
+		return o
+	})
+	groups := func(attempt int) map[string]int {
+		b.DueNow(e.ID)
+		out := map[string]int{}
+		b.Attempt(e.ID, attempt, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+			out[r.Address] = r.Group
+			return waitsForItsTurn(r)
+		})
+		return out
+	}
+	want := map[string]int{"accepted@x.test": 0, "new@x.test": 1, "late@x.test": 1, "faulty@x.test": 2, "silent@x.test": 2}
+	require.Equal(t, want, groups(2))
+	require.Equal(t, want, groups(3), "a wait for a turn changes nothing")
+
+	b.DueNow(e.ID)
+	b.Attempt(e.ID, 4, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		if r.Address == "silent@x.test" {
+			return dbsetup.Delivered(r)
+		}
+		return waitsForItsTurn(r)
+	})
+	require.Equal(t, map[string]int{"accepted@x.test": 0, "new@x.test": 0, "late@x.test": 0, "faulty@x.test": 2}, groups(5), "the others together")
+
+	b.DueNow(e.ID)
+	b.Attempt(e.ID, 6, func(r delivery.EnvelopeRecipient) delivery.Outcome {
+		o := waitsForItsTurn(r)
+		o.Reply = replies["accepted@x.test"]
+		return o
+	})
+	require.Equal(t, map[string]int{"accepted@x.test": 0, "new@x.test": 0, "late@x.test": 0, "faulty@x.test": 0}, groups(7), "the last replies are new")
+}

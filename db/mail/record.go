@@ -182,10 +182,11 @@ func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcom
 
 // passOver undoes what opening an attempt made of a recipient that did not fit into the
 // transaction, or was not named in it. There is no event: it waits for its turn, and says so
-// where no server has said anything of it yet.
+// where no server has said anything of it yet, or the relay has accepted it. A reply that
+// delivery.NamingGroups needs stays.
 func (c *unitOfWork) passOver(m *lockedEmail, r *recipientRow, o delivery.Outcome) {
 	c.unopen(m, r)
-	if r.Attempts == 0 && (o.Code != 0 || r.SMTPCode == 0) {
+	if delivery.WasAccepted(o.Reply) || r.Attempts == 0 && (o.Code != 0 || !delivery.SaysMore(r.reply())) {
 		r.setReply(o.Reply)
 	}
 	c.waitUntouched(m, r, c.s.opts.Schedule.Wait(r.Counted, o, rand.Float64()))

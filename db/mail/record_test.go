@@ -15,7 +15,7 @@ import (
 // waitsForItsTurn is the outcome of a recipient that did not fit into the transaction.
 func waitsForItsTurn(delivery.EnvelopeRecipient) delivery.Outcome {
 	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Second,
-		Reply: email.Reply{Text: "not tried yet: the relay takes 1 recipients at a time"}}
+		Reply: email.Reply{Text: "not tried yet: the relay takes 1 recipient at a time"}}
 }
 
 func many(n int) []string {

@@ -26,8 +26,8 @@ type Outcome struct {
 	// RelayFault: the relay refused its business with us, not this recipient. The
 	// recipient returns to the state that it had before the attempt, without an event.
 	RelayFault bool `json:"relay_fault,omitempty"`
-	// AtRcpt, with RelayFault: Reply is the relay's answer to this recipient's RCPT. The
-	// recipient shows it.
+	// AtRcpt, with RelayFault: Reply is the relay's answer to this recipient's RCPT, or says that
+	// the connection ended there. The recipient shows it.
 	AtRcpt bool `json:"at_rcpt,omitempty"`
 	// Elsewhere, with RelayFault: another relay takes the e-mail, and the next attempt goes
 	// there.
@@ -47,6 +47,9 @@ type Outcome struct {
 type EnvelopeRecipient struct {
 	ID      string
 	Address string
+	// Group is when the recipient is named: those of a group are named only if the relay accepted
+	// none of a lower one. Otherwise they wait for the next transaction. See NamingGroups.
+	Group int
 }
 
 // Envelope is what MAIL and RCPT carry; it has nothing to do with the header.

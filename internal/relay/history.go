@@ -25,13 +25,13 @@ func (h *history) recipient(i int) guardKey {
 
 // RecipientLimit is the lower of the limits of a transaction and of what is left of the
 // connection's.
-func (h *history) RecipientLimit(onConnection int) int {
+func (h *history) RecipientLimit(onConnection int) (limit int, said bool) {
 	now := h.now()
-	limit := h.pool.rcpts.perTransaction(now)
+	limit, said = h.pool.rcpts.perTransaction(now)
 	if session := h.pool.rcpts.perSession(now) - onConnection; session > 0 && (limit == 0 || session < limit) {
-		limit = session
+		return session, false
 	}
-	return limit
+	return limit, said
 }
 
 // NameLast asks the guard.

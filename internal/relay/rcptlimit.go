@@ -78,18 +78,17 @@ func (g *limitGuess) delivered(now time.Time, n int) {
 }
 
 // perTransaction is how many recipients a transaction may have; 0 means that no limit is
-// known.
-func (l *rcptLimit) perTransaction(now time.Time) int {
+// known. said: the relay said so itself.
+func (l *rcptLimit) perTransaction(now time.Time) (limit int, said bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit := 0
 	if now.Before(l.statedUntil) {
-		limit = l.stated
+		limit, said = l.stated, true
 	}
 	if now.Before(l.transaction.until) && (limit == 0 || l.transaction.limit < limit) {
-		limit = l.transaction.limit
+		return l.transaction.limit, false
 	}
-	return limit
+	return limit, said
 }
 
 // perSession is how many recipients a connection may have over all its transactions; 0

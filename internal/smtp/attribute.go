@@ -21,7 +21,7 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		}
 		return
 	}
-	o.RelayFault, o.Elsewhere, o.AtRcpt = true, x.others.MayTakeIt, at == StageRcpt && rep.Code != 0
+	o.RelayFault, o.Elsewhere, o.AtRcpt = true, x.others.MayTakeIt, at == StageRcpt
 	if faultCounts(at, rep) {
 		x.verdict = VerdictDown
 		return

@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,21 +12,40 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// namingOrder is the order in which recipients are named. Those at which the relay had a fault, or
-// which it refused, are named last: it may have closed the connection there, and do so again.
-// They go in no group, so that the replies to all others are read before; alone is how many.
-func (x *exchange) namingOrder() (recipients []int, alone int) {
-	var first, last []int
-	for i := range x.env.Recipients {
-		switch {
-		case x.decided[i]:
-		case x.history.NameLast(i):
-			last = append(last, i)
-		default:
-			first = append(first, i)
+// namingStage are recipients of one EnvelopeRecipient.Group, in the order in which they are named.
+type namingStage struct {
+	recipients []int
+	// alone of them, the last ones, go in no group of commands.
+	alone int
+}
+
+// namingStages are the recipients to be named. In each stage those at which the relay had a fault, or
+// which it refused, are named last: it may have closed the connection there, and do so again. They
+// go in no group of commands, so that the replies to all others are read before.
+func (x *exchange) namingStages() []namingStage {
+	first, last := map[int][]int{}, map[int][]int{}
+	groups := map[int]bool{}
+	for i, r := range x.env.Recipients {
+		if x.decided[i] {
+			continue
+		}
+		groups[r.Group] = true
+		if x.history.NameLast(i) {
+			last[r.Group] = append(last[r.Group], i)
+		} else {
+			first[r.Group] = append(first[r.Group], i)
 		}
 	}
-	return append(first, last...), len(last)
+	var stages []namingStage
+	for _, g := range slices.Sorted(maps.Keys(groups)) {
+		stages = append(stages, namingStage{append(first[g], last[g]...), len(last[g])})
+	}
+	return stages
+}
+
+// beginStage goes on with the recipients of the next stage.
+func (x *exchange) beginStage() {
+	x.unnamed, x.alone, x.stages = x.stages[0].recipients, x.stages[0].alone, x.stages[1:]
 }
 
 // connectionLostAtRcpt ends a transaction whose connection ended while the i-th recipient was
@@ -73,7 +93,7 @@ func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 	if _, err := x.readAcceptances(); err != nil {
 		x.closeHard()
 	}
-	x.decideUnasked(notTriedOutcome(rep, wait))
+	x.passOverUnasked(closedBy(rep), wait)
 	return true
 }
 
@@ -129,15 +149,18 @@ func (x *exchange) deferRest(closer int, why email.Reply, wait time.Duration) {
 			x.spared = append(x.spared, i)
 		}
 	}
-	x.decideRest(notTriedOutcome(why, wait))
+	x.passOverRest(closedBy(why), wait)
 }
 
-func notTriedOutcome(why email.Reply, wait time.Duration) delivery.Outcome {
-	text := strings.TrimSpace(fmt.Sprintf("not tried: the relay closed the connection at another recipient: %d %s", why.Code, why.Text))
-	if why.Code == 0 {
-		text = "not tried: " + why.Text + ", at another recipient"
+// closedBy says why a transaction ended at the RCPT of another recipient, whose reply is given.
+func closedBy(rep email.Reply) string {
+	switch {
+	case rep.Code == 0:
+		return rep.Text + ", at another recipient"
+	case outOfStep(rep):
+		return strings.TrimSpace(fmt.Sprintf("the relay answered out of step at another recipient: %d %s", rep.Code, rep.Text))
 	}
-	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: wait, Reply: email.Reply{Text: Printable(text)}}
+	return strings.TrimSpace(fmt.Sprintf("the relay closed the connection at another recipient: %d %s", rep.Code, rep.Text))
 }
 
 // settleReplies decides the replies that may not mean what they say, once every recipient named

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -133,16 +132,6 @@ func (x *exchange) decide(i int, o delivery.Outcome) {
 func (x *exchange) decideRest(o delivery.Outcome) {
 	for i := range x.env.Recipients {
 		if !x.decided[i] {
-			x.decide(i, o)
-		}
-	}
-}
-
-// decideUnasked decides the recipients who have no answer, not even that they are accepted:
-// their RCPT was not, or need not be, tried.
-func (x *exchange) decideUnasked(o delivery.Outcome) {
-	for i := range x.env.Recipients {
-		if !x.decided[i] && !slices.Contains(x.accepted, i) {
 			x.decide(i, o)
 		}
 	}

@@ -24,9 +24,14 @@ type exchange struct {
 	reused bool
 
 	// unnamed are the indexes of the recipients that no RCPT has named, in order. The last alone
-	// of them go in no group. limit is how many the transaction may have, 0 is no limit.
-	unnamed      []int
-	alone, limit int
+	// of them go in no group. stages are named after them, if none is accepted.
+	unnamed []int
+	alone   int
+	stages  []namingStage
+	// limit is how many recipients the transaction may have, 0 is no limit. limitSaid: the relay
+	// said so itself.
+	limit     int
+	limitSaid bool
 	// inFlight are the commands whose replies are to come. sendErr is the error of writing
 	// them. waitingSince is when the last reply was read, or they were written.
 	inFlight     []sentCommand
@@ -38,6 +43,10 @@ type exchange struct {
 	// accepted are the indexes of the recipients that get the message.
 	accepted []int
 	decided  []bool
+	// written are the recipients whose RCPT is written. ignored are the replies that count for
+	// no recipient, because the transaction was to take no more of them.
+	written []bool
+	ignored map[int]email.Reply
 	// saidUTF8: MAIL has the parameter SMTPUTF8.
 	saidUTF8 bool
 	// refusedMail: the relay's fault ended MAIL. perhapsMail: it may be about this MAIL alone.
@@ -172,10 +181,17 @@ func (x *exchange) replace() error {
 // rcpt names the recipients. It reports whether any was accepted.
 func (x *exchange) rcpt() bool {
 	defer x.settleReplies()
-	for len(x.inFlight) > 0 || len(x.unnamed) > 0 {
+	for len(x.inFlight) > 0 || len(x.unnamed) > 0 || len(x.stages) > 0 {
 		if len(x.inFlight) == 0 && x.limit > 0 && len(x.accepted) >= x.limit {
-			x.decideUnasked(waitForNextOutcome(x.limit))
+			x.passOverUnasked(atATime(x.limit, x.limitSaid), nextTransaction)
 			break
+		}
+		if len(x.inFlight) == 0 && len(x.unnamed) == 0 {
+			if len(x.accepted) > 0 {
+				x.passOverUnasked(acceptedFirst, nextTransaction)
+				break
+			}
+			x.beginStage()
 		}
 		if len(x.inFlight) == 0 {
 			x.sendGroup("")
@@ -210,7 +226,7 @@ func (x *exchange) rcpt() bool {
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
 			x.decide(i, delivery.Outcome{Status: email.RecipientDeferred, Reply: rep})
-			x.decideRest(notTriedOutcome(rep, relayWait))
+			x.passOverRest(closedBy(rep), relayWait)
 			return false
 		}
 		if full := o.Uncounted && who == OfRecipient; full {
@@ -228,7 +244,7 @@ func (x *exchange) rcpt() bool {
 				} else if err != nil {
 					x.closeHard()
 				}
-				x.decideUnasked(waitForNextOutcome(n))
+				x.passOverUnasked(atATime(n, true), nextTransaction)
 				break
 			}
 			o.RetryAfter, o.Uncounted = 0, false
@@ -265,13 +281,13 @@ func (x *exchange) addAccepted(i int, rep email.Reply) {
 
 func (x *exchange) data() bool {
 	if x.broken && x.closing.Code != 0 && x.ctx.Err() == nil {
-		x.decideRest(notTriedOutcome(x.closing, x.closingWait))
+		x.passOverRest(closedBy(x.closing), x.closingWait)
 		return false
 	}
 	code, text, err := x.runCommand(x.timeouts.DataInit, "DATA")
 	switch {
 	case x.closing.Code != 0 && (err != nil || refusal(code)) && x.ctx.Err() == nil:
-		x.decideRest(notTriedOutcome(x.closing, x.closingWait))
+		x.passOverRest(closedBy(x.closing), x.closingWait)
 	case err != nil:
 		x.connectionLost("DATA", err)
 	case code == 354:

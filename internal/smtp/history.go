@@ -12,8 +12,8 @@ import (
 // the envelope.
 type History interface {
 	// RecipientLimit is how many recipients a transaction may have on a connection that has
-	// had n; 0 means that no limit is known.
-	RecipientLimit(n int) int
+	// had n; 0 means that no limit is known. said: the server said so itself.
+	RecipientLimit(n int) (limit int, said bool)
 	// NameLast reports whether the server had a fault at recipient i, or refused it, and has
 	// not accepted it since. Such recipients are named last.
 	NameLast(i int) bool
@@ -80,7 +80,7 @@ const (
 // says.
 type noHistory struct{}
 
-func (noHistory) RecipientLimit(int) int                             { return 0 }
+func (noHistory) RecipientLimit(int) (int, bool)                     { return 0, false }
 func (noHistory) NameLast(int) bool                                  { return false }
 func (noHistory) TookMail()                                          {}
 func (noHistory) Accepted(int)                                       {}

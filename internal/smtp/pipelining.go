@@ -54,6 +54,7 @@ func (x *exchange) sendGroup(mail string) {
 			break
 		}
 		x.inFlight, x.unnamed = append(x.inFlight, sentCommand{line: line, recipient: i}), x.unnamed[1:]
+		x.written[i] = true
 	}
 	var group strings.Builder
 	for n := range x.inFlight {
@@ -108,8 +109,11 @@ func (x *exchange) readAcceptances() (sentCommand, error) {
 			x.addAccepted(c.recipient, rep)
 		case !refusal(code):
 			return c, unexpectedReply(rep)
-		case (code == 421 || code == 521) && x.closing.Code == 0:
-			x.closing, x.closingWait = rep, nextTransaction
+		default:
+			x.ignored[c.recipient] = rep
+			if (code == 421 || code == 521) && x.closing.Code == 0 {
+				x.closing, x.closingWait = rep, nextTransaction
+			}
 		}
 	}
 	return sentCommand{}, nil

@@ -61,6 +61,7 @@ func TestRepliesToAGroupThatCouldNotBeWritten(t *testing.T) {
 			for i := range tc.recipients {
 				x.env.Recipients = append(x.env.Recipients, delivery.EnvelopeRecipient{Address: "r@y.test"})
 				x.unnamed = append(x.unnamed, i)
+				x.written = append(x.written, false)
 			}
 			x.sendGroup("MAIL FROM:<a@x.test>")
 			var codes []int
@@ -111,6 +112,7 @@ func TestSendGroup(t *testing.T) {
 			for i := range tc.recipients {
 				x.env.Recipients = append(x.env.Recipients, delivery.EnvelopeRecipient{Address: fmt.Sprintf(tc.address, i)})
 				x.unnamed = append(x.unnamed, i)
+				x.written = append(x.written, false)
 			}
 			var groups []int
 			all := 0

@@ -70,8 +70,10 @@ func (x *exchange) sayMail(message []byte) (c sentCommand, code int, text string
 		if !ok {
 			return c, 0, "", false, nil
 		}
-		x.unnamed, x.alone = x.namingOrder()
-		x.limit = x.history.RecipientLimit(x.recipients)
+		x.stages = x.namingStages()
+		x.beginStage()
+		x.written, x.ignored = make([]bool, len(x.env.Recipients)), map[int]email.Reply{}
+		x.limit, x.limitSaid = x.history.RecipientLimit(x.recipients)
 		x.sendGroup(fmt.Sprintf("MAIL FROM:<%s>%s", x.env.From, parameters))
 		c, code, text, err = x.nextReply(x.timeouts.Command)
 		if err != nil || !refusesParameters(reply(code, text)) || !x.dropParameters(parameters, text) {

@@ -4,15 +4,64 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
 
-// waitForNextOutcome is the outcome of recipients that wait for the next transaction.
-func waitForNextOutcome(limit int) delivery.Outcome {
-	return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: nextTransaction,
-		Reply: email.Reply{Text: fmt.Sprintf("not tried yet: the relay takes %d recipients at a time", limit)}}
+// acceptedFirst is why recipients wait for the next transaction without a fault of the relay.
+const acceptedFirst = "the message goes first to recipients at which the relay does not close the connection"
+
+// atATime says that the relay takes n recipients in a transaction: it said so itself, or it closed a
+// connection, which may have had another reason.
+func atATime(n int, said bool) string {
+	recipients := fmt.Sprintf("%d recipients", n)
+	if n == 1 {
+		recipients = "1 recipient"
+	}
+	if said {
+		return "the relay takes " + recipients + " at a time"
+	}
+	return "the relay gets " + recipients + " at a time for now, because it closed a connection at a recipient"
+}
+
+// passOver decides a recipient that waits for another transaction, and says how far it came in
+// this one.
+func (x *exchange) passOver(i int, why string, wait time.Duration) {
+	ignored := x.ignored[i]
+	text := "not tried yet: " + why
+	switch {
+	case slices.Contains(x.accepted, i):
+		text = delivery.AcceptedInVain + ": " + why
+	case tooMany(ignored):
+		x.decide(i, overLimitOutcome(ignored, wait))
+		return
+	case ignored.Code != 0:
+		text = fmt.Sprintf("to be asked again, because its reply, %d %s, does not count: %s", ignored.Code, ignored.Text, why)
+	case x.written[i]:
+		text = "no reply yet: " + why
+	}
+	x.decide(i, overLimitOutcome(email.Reply{Text: Printable(text)}, wait))
+}
+
+// passOverUnasked passes over the recipients that are neither decided nor accepted: their RCPT was
+// not, or need not be, tried.
+func (x *exchange) passOverUnasked(why string, wait time.Duration) {
+	for i := range x.env.Recipients {
+		if !x.decided[i] && !slices.Contains(x.accepted, i) {
+			x.passOver(i, why, wait)
+		}
+	}
+}
+
+// passOverRest passes over all recipients that are not decided, those accepted too.
+func (x *exchange) passOverRest(why string, wait time.Duration) {
+	for i := range x.env.Recipients {
+		if !x.decided[i] {
+			x.passOver(i, why, wait)
+		}
+	}
 }
 
 // noteLimit notes that the relay takes n recipients in a transaction.
