@@ -22,8 +22,11 @@ func (s *Store) AnnounceStarts(ctx context.Context, kind delivery.StartKind) err
 	return pg.Translate(err)
 }
 
-// greetEvery is the pause between two greetings of a listener.
-const greetEvery = 50 * time.Millisecond
+// greetFirst and greetMost are the first and the longest pause between two greetings of a listener.
+const (
+	greetFirst = 50 * time.Millisecond
+	greetMost  = 5 * time.Second
+)
 
 // HearStarts calls heard for each announcement, on a connection of its own, until ctx ends or the
 // connection is lost. It begins with a call for each kind, for what was announced before it listened.
@@ -72,14 +75,14 @@ func (s *Store) HearStarts(ctx context.Context, heard func(delivery.StartKind)) 
 
 // greet announces a listener to itself until ctx ends: once it hears that, it hears all that follows.
 func (s *Store) greet(ctx context.Context, greeting string) error {
-	for {
+	for pause := greetFirst; ; pause = min(2*pause, greetMost) {
 		if _, err := s.db.ExecContext(ctx, "SELECT pg_notify(?, ?)", startsChannel, greeting); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		select {
-		case <-time.After(greetEvery):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
