@@ -209,6 +209,7 @@ func (x *exchange) rcpt() bool {
 			x.closeHard()
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
+			x.noteFault(rep, StageRcpt.String())
 			x.decide(i, delivery.Outcome{Status: email.RecipientDeferred, Reply: rep})
 			x.decideRest(notTriedOutcome(rep, relayWait))
 			return false
@@ -353,6 +354,7 @@ func (x *exchange) sendFinalDot() {
 	if err != nil {
 		x.out.Outcomes, x.verdict = silent, lostConnectionVerdict(err)
 		x.out.Unanswered = err
+		x.noteFault(lostConnectionReply("the final dot", err), "")
 		x.closeHard()
 		return
 	}
