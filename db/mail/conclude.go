@@ -55,7 +55,7 @@ func (s *Store) concludeMany(ctx context.Context, endings []delivery.Ending) ([]
 			if err != nil || !ours[i] || !m.AttemptOpen || m.Attempts != e.Attempt {
 				continue
 			}
-			c.projectAttempt(m, attemptRow{EmailID: e.EmailID, Attempt: e.Attempt, Relay: e.Relay, Outcomes: patches[i].Outcomes})
+			c.projectAttempt(m, attemptRow{EmailID: e.EmailID, Attempt: e.Attempt, Relay: e.Relay, Outcomes: patches[i].Outcomes, Transcript: patches[i].Transcript})
 			c.deriveStatus(m)
 			out[i].Recorded = &delivery.Recorded{State: c.state(m)}
 			if m.mayHaveDeliveries() {

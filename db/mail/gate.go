@@ -219,7 +219,7 @@ func recorded(row attemptRow, outcomes []delivery.Outcome) delivery.Opening {
 
 // opening describes the attempt that m's sending recipients are part of.
 func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
-	o := delivery.Opening{Verdict: delivery.VerdictOpened, Date: m.DateAt.UTC(), From: m.FromEmail}
+	o := delivery.Opening{Verdict: delivery.VerdictOpened, Date: m.date(), From: m.FromEmail}
 	// The relay may have closed the connection at a recipient that was deferred before, and
 	// may do so again: it is named after the others.
 	recipients := slices.DeleteFunc(slices.Clone(m.recipients), func(r *recipientRow) bool { return !r.Status.Open() })

@@ -157,10 +157,11 @@ func (c *unitOfWork) projectAttempt(m *lockedEmail, row attemptRow) {
 		}
 		c.project(m, r, o, row.Relay)
 	}
-	for _, r := range m.recipients {
-		faults = faults && r.Attempts == 0
+	untried := !slices.ContainsFunc(m.recipients, func(r *recipientRow) bool { return r.Attempts > 0 })
+	if untried && row.sent() { // its bytes stay the same, although its time until expiry may begin anew
+		m.DatedAt = m.date()
 	}
-	if faults { // the time until expiry begins with the first attempt that is not the relay's fault
+	if untried && faults { // the time until expiry begins with the first attempt that is not the relay's fault
 		m.DateAt = time.Time{}
 	}
 	m.pinRelay(row)

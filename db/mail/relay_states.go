@@ -30,6 +30,7 @@ type relayStateRow struct {
 	ReplyCode int     `bun:"reply_code"`
 	Enhanced  string  `bun:"enhanced"`
 	ReplyText string  `bun:"reply_text"`
+	Cause     string  `bun:"cause"`
 	MailFrom  *string `bun:"mail_from"`
 	MailBytes int64   `bun:"mail_bytes"`
 	// TxNow is the database's time.
@@ -37,12 +38,12 @@ type relayStateRow struct {
 }
 
 // relayStateColumns are those that are read.
-const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.changed_at, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.mail_from, rs.mail_bytes, now() AS tx_now"
+const relayStateColumns = "rs.name, rs.address, rs.failures, rs.since, rs.changed_at, rs.next_at, rs.shared, rs.reply_code, rs.enhanced, rs.reply_text, rs.cause, rs.mail_from, rs.mail_bytes, now() AS tx_now"
 
 func (r *relayStateRow) state() delivery.RelayState {
 	st := delivery.RelayState{
 		Name: r.Name, Address: r.Address, Failures: r.Failures, Since: pg.UTC(r.Since), ChangedAt: pg.UTC(r.ChangedAt), SinceChange: r.TxNow.Sub(r.ChangedAt), NextProbeAt: pg.UTC(r.NextAt), RetryAfter: max(r.NextAt.Sub(r.TxNow), 0),
-		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Shared: r.Shared,
+		Reply: email.Reply{Code: r.ReplyCode, Enhanced: r.Enhanced, Text: r.ReplyText}, Cause: r.Cause, Shared: r.Shared,
 	}
 	if r.MailFrom != nil {
 		st.Mail = &delivery.MailCommand{From: *r.MailFrom, Bytes: r.MailBytes}
@@ -79,9 +80,9 @@ func (s *Store) RelayFailed(ctx context.Context, st delivery.RelayState, owner s
 				next_at = CASE WHEN rs.failures = ?0 THEN rs.next_at ELSE now() + ?1 * interval '1 second' END,
 				changed_at = CASE WHEN rs.failures = 0 THEN now() ELSE rs.changed_at END,
 				probe_owner = CASE WHEN rs.failures = ?0 THEN rs.probe_owner END, probe_until = CASE WHEN rs.failures = ?0 THEN rs.probe_until END,
-				shared = ?2, mail_from = ?3, mail_bytes = ?4, reply_code = ?5, enhanced = ?6, reply_text = ?7
-			WHERE rs.name = ?8 AND rs.address = ?9 RETURNING `+relayStateColumns,
-			failures, delivery.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, st.Name, st.Address).Scan(ctx, &row)
+				shared = ?2, mail_from = ?3, mail_bytes = ?4, reply_code = ?5, enhanced = ?6, reply_text = ?7, cause = ?8
+			WHERE rs.name = ?9 AND rs.address = ?10 RETURNING `+relayStateColumns,
+			failures, delivery.RelayBackoff(failures).Seconds(), st.Shared, from, bytes, reply.SMTPCode, reply.Enhanced, reply.SMTPText, pg.CleanText(st.Cause), st.Name, st.Address).Scan(ctx, &row)
 	})
 	return row.state(), pg.Translate(err)
 }

@@ -219,7 +219,7 @@ func TestRelayStatesAreShared(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	mail := delivery.MailCommand{From: "shop@acme.test", Bytes: 20_000}
-	st := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}}
+	st := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Mail: &mail, Reply: email.Reply{Code: 452, Enhanced: "4.3.1", Text: "full"}, Cause: "it refused MAIL FROM"}
 	one, two := uuid.NewString(), uuid.NewString()
 	failed := func(owner string) delivery.RelayState {
 		got, err := b.Mail.RelayFailed(t.Context(), st, owner)
@@ -237,6 +237,7 @@ func TestRelayStatesAreShared(t *testing.T) {
 	require.Zero(t, got.Failures)
 
 	require.Equal(t, 10*time.Second, failed(one).RetryAfter)
+	require.Equal(t, st.Cause, failed(one).Cause)
 	require.Equal(t, 1, failed(two).Failures, "those who were talking to it count as one")
 	granted, got = claim(two)
 	require.False(t, granted)

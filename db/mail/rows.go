@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -63,12 +64,17 @@ type emailRow struct {
 	AttemptOpen     bool              `bun:"attempt_open"`
 	// AmbiguousRelay is the relay whose answer to the message never came, while a recipient
 	// waits for that reason. Empty means none.
-	AmbiguousRelay string    `bun:"ambiguous_relay"`
-	DateAt         time.Time `bun:"date_at,nullzero"`
-	Sequence       int64     `bun:"sequence"`
-	NextActionAt   time.Time `bun:"next_action_at,nullzero"`
-	CreatedAt      time.Time `bun:"created_at"`
-	DeletedAt      time.Time `bun:"deleted_at,nullzero"`
+	AmbiguousRelay string `bun:"ambiguous_relay"`
+	// DateAt is when the first attempt opened that was not the relay's fault: the time until expiry
+	// begins there.
+	DateAt time.Time `bun:"date_at,nullzero"`
+	// DatedAt is the Date header of a message that has been sent and may lose its DateAt; zero means
+	// DateAt.
+	DatedAt      time.Time `bun:"dated_at,nullzero"`
+	Sequence     int64     `bun:"sequence"`
+	NextActionAt time.Time `bun:"next_action_at,nullzero"`
+	CreatedAt    time.Time `bun:"created_at"`
+	DeletedAt    time.Time `bun:"deleted_at,nullzero"`
 }
 
 // The columns of rows that prepared statements read.
@@ -80,6 +86,14 @@ var (
 // run is how its run is started and found.
 func (r *emailRow) run() delivery.Start {
 	return delivery.RunOf(email.Email{ID: r.ID, WorkflowID: r.WorkflowID, BatchID: r.BatchID, CustomerID: r.CustomerID, Message: email.Message{Stream: r.Stream}})
+}
+
+// date is the Date header of every attempt that sends the message.
+func (r *emailRow) date() time.Time {
+	if r.DatedAt.IsZero() {
+		return r.DateAt.UTC()
+	}
+	return r.DatedAt.UTC()
 }
 
 // batched reports whether a batch's run answers for it.
@@ -165,6 +179,12 @@ type attemptRow struct {
 	OpenedAt      time.Time          `bun:"opened_at" json:"opened_at"`
 	DataSentAt    time.Time          `bun:"data_sent_at,nullzero" json:"data_sent_at,omitzero"`
 	DoneAt        time.Time          `bun:"done_at,nullzero" json:"done_at,omitzero"`
+}
+
+// sent reports whether bytes of the message went to the relay. The journal is marked before the final
+// dot; the transcript also shows a transaction that ended within the message.
+func (r *attemptRow) sent() bool {
+	return r.MessageSHA256 != "" || slices.ContainsFunc(r.Transcript, func(s email.Step) bool { return s.Command == "DATA" && s.Code == 354 })
 }
 
 // eventRow is written as JSON.

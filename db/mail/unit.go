@@ -424,6 +424,7 @@ type emailPatch struct {
 	AttemptOpen     bool              `json:"attempt_open"`
 	AmbiguousRelay  string            `json:"ambiguous_relay"`
 	DateAt          *time.Time        `json:"date_at"`
+	DatedAt         *time.Time        `json:"dated_at"`
 	SendAt          *time.Time        `json:"send_at"`
 	Sequence        int64             `json:"sequence"`
 	NextActionAt    *time.Time        `json:"next_action_at"`

@@ -104,6 +104,9 @@ type RelayState struct {
 	NextProbeAt time.Time
 	// Reply is the relay's answer; without one, Text says in one line what happened.
 	Reply email.Reply
+	// Cause says in one line, for an operator, what failed: which command Reply answers. Empty is not
+	// known.
+	Cause string
 	// Shared: the fault is the same from every process: the relay refused a transaction
 	// or our credentials. Without it, only the process that met it leaves the relay alone.
 	Shared bool

@@ -146,8 +146,9 @@ func (p *pool) report(e *delivery.RelayError, how failure) time.Duration {
 		reply.Text = oneLine(e.Err)
 	}
 	reply.Text = email.MaskText(reply.Text, p.relay.User)
+	cause := email.MaskText(oneLine(e.Err), p.relay.User)
 	st, err := p.opts.Board.RelayFailed(ctx, delivery.RelayState{
-		Name: p.relay.Name, Address: p.relay.Addr(), Reply: reply, Mail: how.mail,
+		Name: p.relay.Name, Address: p.relay.Addr(), Reply: reply, Cause: cause, Mail: how.mail,
 		Shared: how.inTransaction && (!how.perhaps || how.mail != nil) || slices.Contains(everywhere, e.Reply.Code),
 	}, p.owner)
 	if err != nil {

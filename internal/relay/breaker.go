@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -244,8 +245,20 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState
 	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !isLoginFault(st), st.Mail, true
 	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
-	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: errFault}
+	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: causeOf(st)}
 	return changed
+}
+
+// causeOf is why a relay fails, as the process said that met it. An older version says no cause beside a
+// reply.
+func causeOf(st delivery.RelayState) error {
+	switch {
+	case st.Cause != "":
+		return errors.New(st.Cause)
+	case st.Reply.Code == 0:
+		return errors.New(st.Reply.Text)
+	}
+	return errors.New("it refused another worker")
 }
 
 // keepLocal makes a fault this process's own: it probes without asking the others.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -109,20 +110,21 @@ func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	if len(res.Transcript) == 0 { // nothing was said: the message cannot be sent at all
 		return
 	}
-	last := res.Final
-	if res.RelayFault {
-		last = h.maskReply(last)
-	}
-	p.noteVerdict(s, res.Took, res.Verdict, last, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful, again: again})
+	fault := &delivery.RelayError{Relay: p.relay.Identity(), Reply: h.maskReply(res.Fault), Err: errors.New(h.mask(res.Cause))}
+	p.noteVerdict(s, res.Took, res.Verdict, fault, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful, again: again})
 }
 
 // maskReply removes this e-mail's addresses and domains from a reply, because other
 // e-mails that wait for the same relay show it.
 func (h *history) maskReply(r email.Reply) email.Reply {
+	r.Text = h.mask(r.Text)
+	return r
+}
+
+func (h *history) mask(text string) string {
 	domains := []string{email.DomainOf(h.env.From)}
 	for _, to := range h.env.Recipients {
 		domains = append(domains, email.DomainOf(to.Address))
 	}
-	r.Text = email.MaskDomains(r.Text, domains...)
-	return r
+	return email.MaskDomains(text, domains...)
 }

@@ -382,14 +382,13 @@ func (p *pool) sweepIdle() {
 	p.sweep = nil
 }
 
-// noteVerdict notes how an exchange went, and in what way where the relay was at fault.
-func (p *pool) noteVerdict(s *Session, took time.Duration, v smtp.RelayVerdict, last email.Reply, how failure) {
-	now := p.opts.Now()
+// noteVerdict notes how an exchange went, and by what (e) and in what way where the relay was at fault.
+func (p *pool) noteVerdict(s *Session, took time.Duration, v smtp.RelayVerdict, e *delivery.RelayError, how failure) {
+	now, last := p.opts.Now(), e.Reply
 	how.probe, how.fresh = s.probe, s.fresh
 	if v != smtp.VerdictOurs {
 		s.probe = false
 	}
-	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: last, Err: errFault}
 	switch v {
 	case smtp.VerdictOurs:
 		return
@@ -420,8 +419,6 @@ func (p *pool) noteUnanswered(err error) {
 	p.unread.Add(1)
 	p.opts.Log.Warn("relay.unanswered", "relay", p.relay.Name, "error", smtp.Printable(err.Error()))
 }
-
-var errFault = errors.New("it refused the last transaction, or ended it")
 
 // fast reports whether 95 of 100 recent exchanges took 2 s at most. A relay
 // without recent ones counts as fast.

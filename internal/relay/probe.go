@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -49,13 +50,15 @@ func (p *pool) probeWithMail(ctx context.Context, s *Session, m delivery.MailCom
 		}
 		return nil
 	}
-	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errFault)}
+	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: a.Reply, Err: cmp.Or(a.Err, errMailRefused)}
 	how := failure{inTransaction: true, mail: &m, probe: true, fresh: fresh, perhaps: a.Doubtful}
 	p.guard.noteFault(p.opts.Now(), id, &m)
 	e.RetryAfter = max(p.failed(e, how), time.Second)
 	p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", a.Reply.Code, "enhanced", a.Reply.Enhanced)
 	return e
 }
+
+var errMailRefused = fmt.Errorf("it refused %s", smtp.StageMail)
 
 // Run shares what this process and the others meet, applies this process's relays to waiting mail
 // (applyChanges), and probes relays until ctx ends: at once, then every ProbeEvery those that have

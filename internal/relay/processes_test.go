@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -175,7 +176,7 @@ func TestAProbeNeedsNoProcessBesideTheIdleConnections(t *testing.T) {
 	require.Len(t, p.idle, 1)
 	require.Equal(t, clock.now().Add(-31*time.Second), p.idle[0].idleAt, "it is idle for no longer than without a probe")
 
-	p.breaker.failed(clock.now(), &delivery.RelayError{Relay: p.relay.Identity(), Err: errFault}, failure{})
+	p.breaker.failed(clock.now(), &delivery.RelayError{Relay: p.relay.Identity(), Err: errors.New("it refused MAIL FROM")}, failure{})
 	clock.move(firstBackoff)
 	p.probe(t.Context())
 	require.True(t, p.breaker.up())

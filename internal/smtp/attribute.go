@@ -21,12 +21,22 @@ func (x *exchange) attributeToRelay(at Stage, rep email.Reply, o *delivery.Outco
 		}
 		return
 	}
+	x.noteFault(rep, at.String())
 	o.RelayFault, o.Elsewhere, o.AtRcpt = true, x.others.MayTakeIt, at == StageRcpt
 	if faultCounts(at, rep) {
 		x.verdict = VerdictDown
 		return
 	}
 	x.verdict = max(x.verdict, VerdictRefused)
+}
+
+// noteFault notes what shows a fault of the relay: its reply to a command, or, without a code, the text
+// of lostConnectionReply.
+func (x *exchange) noteFault(rep email.Reply, command string) {
+	x.out.Fault, x.out.Cause = rep, "it refused "+command
+	if rep.Code == 0 {
+		x.out.Fault, x.out.Cause = email.Reply{}, rep.Text
+	}
 }
 
 // isOwnMailFault notes that the relay refused MAIL, or closed the connection there, and reports

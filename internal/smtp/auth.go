@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,10 +45,11 @@ func (s *Session) authenticate() error {
 	case exposed != "" && !hidden(mechanism):
 		return fmt.Errorf("AUTH: %s is not used%s", mechanism, exposed)
 	}
-	if err := s.runAuth(s.mechanism(mechanism), offered); err != nil {
-		return fmt.Errorf("AUTH %s: %w", mechanism, err)
+	err := s.runAuth(s.mechanism(mechanism), offered)
+	if _, answered := errors.AsType[*answerError](err); err == nil || answered {
+		return err
 	}
-	return nil
+	return fmt.Errorf("AUTH %s: %w", mechanism, err)
 }
 
 // offer is what EHLO offered, for an error.
@@ -109,7 +111,7 @@ func (s *Session) runAuth(mechanism gosmtp.Auth, offered []string) (err error) {
 			_, err := mechanism.Next([]byte(text), false)
 			return err
 		case code != 334:
-			return &answerError{"AUTH", reply(code, said.hide(text))} // hidden first: a long text is cut off
+			return &answerError{"AUTH " + name, reply(code, said.hide(text))} // hidden first: a long text is cut off
 		}
 		challenge, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 		if err != nil {

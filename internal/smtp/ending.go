@@ -15,7 +15,7 @@ import (
 func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	rep := reply(code, text)
 	if !refusal(code) {
-		x.connectionLost(map[Stage]string{StageMail: "MAIL FROM", StageData: "DATA"}[at], unexpectedReply(rep))
+		x.connectionLost(at.String(), unexpectedReply(rep))
 		return
 	}
 	o, who := classify(at, x.server.Accepts, rep)
@@ -110,6 +110,7 @@ func (x *exchange) finishWith(v RelayVerdict, where string, err error) {
 	x.closeHard()
 	x.verdict = v
 	x.out.Final = lostConnectionReply(where, err)
+	x.noteFault(x.out.Final, where)
 	x.decideRest(delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: x.out.Final,
 		RelayFault: true, Elsewhere: x.others.MayTakeIt})
 }

@@ -225,6 +225,7 @@ func (x *exchange) rcpt() bool {
 			x.closeHard()
 			x.verdict = max(x.verdict, VerdictRefused)
 			x.out.Final = rep
+			x.noteFault(rep, StageRcpt.String())
 			x.decide(i, delivery.Outcome{Status: email.RecipientDeferred, Reply: rep})
 			x.passOverRest(closedBy(rep), relayWait)
 			return false
@@ -369,6 +370,7 @@ func (x *exchange) sendFinalDot() {
 	if err != nil {
 		x.out.Outcomes, x.verdict = silent, lostConnectionVerdict(err)
 		x.out.Unanswered = err
+		x.noteFault(lostConnectionReply("the final dot", err), "")
 		x.closeHard()
 		return
 	}

@@ -52,6 +52,10 @@ type Result struct {
 	// Verdict is what it shows about the server. Doubtful: the fault may be this mail's alone.
 	Verdict  RelayVerdict
 	Doubtful bool
+	// Fault is the server's reply that the verdict is about; the zero Reply where none came. Cause says
+	// which command it answers, or where the connection ended.
+	Fault email.Reply
+	Cause string
 	// RefusedMail: the server's fault ended MAIL.
 	RefusedMail bool
 	// Delivered are the recipients for whom the server took the message. Closing: it closes

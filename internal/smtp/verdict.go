@@ -19,6 +19,21 @@ const (
 	StageFinal
 )
 
+// String names the command that a reply answers.
+func (s Stage) String() string {
+	switch s {
+	case StageMail:
+		return "MAIL FROM"
+	case StageRcpt:
+		return "RCPT TO"
+	case StageData:
+		return "DATA"
+	case StageFinal:
+		return "the message"
+	}
+	return "the opening"
+}
+
 // Attribution says whose fault a refusal is: which recipients it concerns.
 type Attribution int
 
