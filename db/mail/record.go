@@ -141,6 +141,9 @@ func (c *unitOfWork) projectAttempt(m *lockedEmail, row attemptRow) {
 	}
 	m.AttemptOpen, m.dirty = false, true
 	faults := true
+	if o := delivery.ShowingFault(row.Outcomes); o != nil {
+		m.fault = o.Reply
+	}
 	for _, o := range row.Outcomes {
 		r := byID[o.RecipientID]
 		if r == nil || r.Status != email.RecipientSending || r.Attempt != row.Attempt {
@@ -177,7 +180,6 @@ func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcom
 		r.setReply(o.Reply)
 	}
 	m.relayDown(delivery.Obstacle{RelayDown: true, Relay: relay.Name})
-	m.fault = o.Reply
 	c.waitUntouched(m, r, faultWait(o, m.faults(r)))
 }
 

@@ -139,10 +139,8 @@ func (s *Store) lastRefusals(ctx context.Context, rows []*emailRow) (map[string]
 	}
 	out := make(map[string]*refusal, len(attempts))
 	for _, a := range attempts {
-		for _, o := range a.Outcomes {
-			if o.RelayFault && a.Relay.Name == by[a.EmailID].RelayDownBy {
-				out[a.EmailID] = &refusal{reply: o.Reply, openedAt: pg.UTC(a.OpenedAt), unasked: o.Unasked}
-			}
+		if o := delivery.ShowingFault(a.Outcomes); o != nil && a.Relay.Name == by[a.EmailID].RelayDownBy {
+			out[a.EmailID] = &refusal{reply: o.Reply, openedAt: pg.UTC(a.OpenedAt), unasked: o.Unasked}
 		}
 	}
 	return out, nil

@@ -89,3 +89,23 @@ type Exchange struct {
 	RelayFault bool
 	Transcript []email.Step
 }
+
+// ShowingFault is the outcome, of those that an attempt ended with, that shows best the relay's fault: its
+// reply has a code, or else its recipient was asked. It is nil if the relay was not at fault.
+func ShowingFault(outcomes []Outcome) (best *Outcome) {
+	rank := func(o *Outcome) int {
+		switch {
+		case o.Code != 0:
+			return 2
+		case !o.Unasked:
+			return 1
+		}
+		return 0
+	}
+	for i := range outcomes {
+		if o := &outcomes[i]; o.RelayFault && (best == nil || rank(o) > rank(best)) {
+			best = o
+		}
+	}
+	return best
+}

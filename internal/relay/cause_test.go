@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -101,46 +100,6 @@ func TestARelayThatIsDownSaysWhy(t *testing.T) {
 			if err != nil {
 				require.ErrorContains(t, err, tt.want)
 				says(two)
-			}
-		})
-	}
-}
-
-// TestWhoWaitsForARelaysFaultHasTheRelaysReply: the relay closes the connection at the first recipient.
-// The others were not named, and wait for the same fault. relay_fault shows the reply of any of them.
-func TestWhoWaitsForARelaysFaultHasTheRelaysReply(t *testing.T) {
-	t.Parallel()
-	for answer, want := range map[string]email.Reply{
-		"421 4.7.0 Error: too many errors": {Code: 421, Enhanced: "4.7.0", Text: "Error: too many errors"},
-		smtptest.Drop:                      {},
-	} {
-		t.Run(answer, func(t *testing.T) {
-			t.Parallel()
-			p := (&smtptest.Peer{Answer: func(line string) string {
-				if strings.HasPrefix(line, "RCPT") {
-					return answer
-				}
-				return ""
-			}}).Start(t)
-			r, err := Parse("smtp://" + p.Addr() + "?tls=none")
-			require.NoError(t, err)
-			rs := New([]Relay{r}, Options{})
-			t.Cleanup(rs.Close)
-			s, err := rs.Session(t.Context(), delivery.Route{})
-			require.NoError(t, err)
-			defer s.Close()
-			env := delivery.Envelope{ID: "e", From: "a@x.test"}
-			for _, to := range []string{"a", "b", "c"} {
-				env.Recipients = append(env.Recipients, delivery.EnvelopeRecipient{ID: to, Address: to + "@y.test"})
-			}
-			ex := s.Send(t.Context(), env, []byte("\r\n"), func(context.Context, []delivery.Outcome) error { return nil })
-			if want.Code == 0 {
-				want = ex.Outcomes[0].Reply
-				require.Contains(t, want.Text, "the connection ended at RCPT TO: ")
-			}
-			for _, o := range ex.Outcomes {
-				require.True(t, o.RelayFault)
-				require.Equal(t, want, o.Reply)
 			}
 		})
 	}

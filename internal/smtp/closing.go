@@ -174,7 +174,7 @@ func (x *exchange) settleReplies() {
 	}
 	for _, i := range spared { // the relay's fault is theirs to wait for as well
 		o := x.out.Outcomes[i]
-		o.RelayFault, o.Elsewhere, o.Reply = true, x.others.MayTakeIt, x.out.Outcomes[x.closer].Reply
+		o.RelayFault, o.Elsewhere = true, x.others.MayTakeIt
 		o.Unasked = !x.closed // after a 521 they follow without the one who got it
 		x.decide(i, o)
 	}
