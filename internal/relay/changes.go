@@ -123,7 +123,8 @@ func watched(pools []*pool) bool {
 // process hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted
 // that later. It does so no more often: another process may not reach the relay, and the two would
 // wake the mail in a loop. Mail that the relay has refused waits until it is due: the relay may
-// recover with each other mail that it takes, and refuse that one still. known are the recoveries that this process has heard of, by relay.
+// recover with each other mail that it takes, and refuse that one still. known are the recoveries that
+// this process has heard of, by relay.
 func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) error {
 	states, err := rs.opts.Board.RelayStates(ctx)
 	if err != nil {
