@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,7 +139,19 @@ func TestReadyByVersion(t *testing.T) {
 		}, 4*patience, 50*time.Millisecond)
 	}
 
+	// takesAll waits until all new runs may be those of these, and of no other.
+	takesAll := func(these ...*dispatch.Readiness) {
+		t.Helper()
+		for _, r := range []*dispatch.Readiness{plain, first, second} {
+			require.Eventually(t, func() bool {
+				all, err := r.TakesAll(t.Context())
+				return err == nil && all == slices.Contains(these, r)
+			}, 4*patience, 50*time.Millisecond)
+		}
+	}
+	takesAll(plain)
 	current("v1.0.0")
+	takesAll(first)
 	why(t, first, "")
 	why(t, second, "its version is postrider v1.1.0, and current is postrider v1.0.0")
 	why(t, plain, "version postrider v1.0.0 is current and this worker is unversioned")
@@ -149,7 +162,9 @@ func TestReadyByVersion(t *testing.T) {
 	ramp("v1.1.0", 10)
 	why(t, second, "")
 	why(t, first, "")
+	takesAll()
 	ramp("", 0)
+	takesAll(first)
 	why(t, second, "its version is postrider v1.1.0")
 
 	// A run that is pinned to the old version keeps its workers ready.
