@@ -27,8 +27,10 @@ type rcptLimit struct {
 	statedUntil time.Time
 	// transaction and session are limits that closed connections let us guess.
 	transaction, session limitGuess
-	// closed counts the transactions in a row that the relay ended at RCPT.
-	closed int
+	// closed counts the rounds in a row in which the relay ended transactions at RCPT. A round lasts
+	// until closedUntil: the mails that it meets at once count as one, and wait equally long.
+	closed      int
+	closedUntil time.Time
 }
 
 // limitGuess is a limit of recipients concluded from a connection that the relay closed at
@@ -132,9 +134,16 @@ func (l *rcptLimit) closedAt(now time.Time, c smtp.RcptClose, again bool) (wait 
 	case c.Accepted > 0 && l.transaction.closed(now, c.Accepted, c.Refused, c.Wanted):
 		cause = smtp.CauseTransaction
 	}
-	wait = min(firstBackoff<<min(l.closed, 10), lastBackoff)
-	l.closed++
-	return wait, cause
+	if l.closed == 0 || !now.Before(l.closedUntil) {
+		l.closed++
+		l.closedUntil = now.Add(l.closedWait())
+	}
+	return l.closedWait(), cause
+}
+
+// closedWait is how long the mails of the round under way wait.
+func (l *rcptLimit) closedWait() time.Duration {
+	return min(firstBackoff<<min(l.closed-1, 10), lastBackoff)
 }
 
 // delivered notes that the relay took a message for n recipients, on a connection on which

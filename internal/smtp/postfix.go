@@ -32,6 +32,8 @@ var postfixReasons = []string{
 	"undeliverable address: Domain %s does not accept mail (nullMX)",
 	"Try again later", "defer_if_permit requested", "defer_if_reject requested",
 	"Service unavailable", "Service unavailable; blocked using", // of policy services
+	"Service unavailable; Client host [%s] blocked using", "Service unavailable; client [%s] blocked using", // of access tables and policy services
+	"Service unavailable; Sender address [%s] blocked using", "Service unavailable; Recipient address [%s] blocked using",
 	"Server configuration problem", "Server configuration error",
 	"Temporary lookup error", "Temporary lookup failure",
 }
