@@ -71,9 +71,18 @@ func (d *deployment) beside(ctx context.Context) (took []time.Duration, err erro
 			return nil, err
 		}
 	}
-	if took, err = d.whileOpen(ctx, d.key, message); err != nil {
-		return nil, err
+	for len(took) < besideAtMost {
+		if open, err := d.open(ctx); err != nil || open == 0 {
+			slices.Sort(took)
+			return took, err
+		}
+		one, err := d.sendOn(ctx, d.key, message, 1)
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, one...)
 	}
+	slices.Sort(took)
 	return took, d.drained(ctx)
 }
 
@@ -125,24 +134,6 @@ func (d *deployment) flood(ctx context.Context, n int) error {
 // broadcast is a broadcast e-mail from a domain.
 func broadcast(domain string) string {
 	return strings.Replace(strings.Replace(message(), "{", `{"stream":"broadcast",`, 1), "shop@acme.test", "shop@"+domain, 1)
-}
-
-// whileOpen sends e-mails one after the other until all have ended, and returns how long each took
-// to be delivered, sorted.
-func (d *deployment) whileOpen(ctx context.Context, key string, message func() string) (took []time.Duration, err error) {
-	for len(took) < besideAtMost {
-		if open, err := d.open(ctx); err != nil || open == 0 {
-			slices.Sort(took)
-			return took, err
-		}
-		one, err := d.sendOn(ctx, key, message, 1)
-		if err != nil {
-			return nil, err
-		}
-		took = append(took, one...)
-	}
-	slices.Sort(took)
-	return took, nil
 }
 
 // sendOn sends n e-mails one after the other and returns how long each took to be delivered, sorted.

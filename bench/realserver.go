@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-
-	"github.com/postrider/postrider/internal/devstack"
 )
 
 // cluster is a Temporal server that contenders are measured on.
@@ -30,7 +28,7 @@ type cluster struct {
 	metrics string
 }
 
-// serverModule pins the version of the real server, as docker-compose.yml has it.
+// serverModule is the real server's module. tools/temporalserver pins its version.
 const serverModule = "go.temporal.io/server"
 
 // shards is the number of history shards, as in docker-compose.yml.
@@ -57,46 +55,26 @@ func (st *stack) startReal(ctx context.Context) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + st.dir, "DB=postgres12", "DB_PORT=" + pg.Port(), "POSTGRES_SEEDS=" + pg.Hostname(),
-		"POSTGRES_USER=" + pg.User.Username(), "POSTGRES_PWD=" + password, "NUM_HISTORY_SHARDS=" + shards, "BIND_ON_IP=127.0.0.1",
-		"DYNAMIC_CONFIG_FILE_PATH=" + dynamic, "LOG_LEVEL=warn",
-	}
-	c := &cluster{id: "real-"}
-	for _, service := range []string{"FRONTEND", "HISTORY", "MATCHING", "WORKER"} {
-		grpc, err := devstack.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		membership, err := devstack.FreePort() // below 32768: Temporal keeps it in a smallint
-		if err != nil {
-			return nil, err
-		}
-		env = append(env, fmt.Sprintf("%s_GRPC_PORT=%d", service, grpc), fmt.Sprintf("%s_MEMBERSHIP_PORT=%d", service, membership))
-		if service == "FRONTEND" {
-			c.address = "127.0.0.1:" + strconv.Itoa(grpc)
-		}
-	}
-	for setting, address := range map[string]*string{"FRONTEND_HTTP_PORT=": nil, "PROMETHEUS_ENDPOINT=127.0.0.1:": &c.metrics} {
-		port, err := devstack.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		env = append(env, setting+strconv.Itoa(port))
-		if address != nil {
-			*address = "127.0.0.1:" + strconv.Itoa(port)
-		}
-	}
-	log, err := os.Create(filepath.Join(st.dir, "temporal-server.log"))
+	ports, err := freePorts(10)
 	if err != nil {
 		return nil, err
 	}
+	c := &cluster{id: "real-", address: localAddress(ports[0]), metrics: localAddress(ports[9])}
 	cmd := exec.Command(filepath.Join(bin, "temporal-server"), "start") // ended by stop, with a signal
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = env, st.dir, log, log
-	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, log.Close())
+	cmd.Dir = st.dir
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + st.dir, "DB=postgres12", "DB_PORT=" + pg.Port(), "POSTGRES_SEEDS=" + pg.Hostname(),
+		"POSTGRES_USER=" + pg.User.Username(), "POSTGRES_PWD=" + password, "NUM_HISTORY_SHARDS=" + shards, "BIND_ON_IP=127.0.0.1",
+		"DYNAMIC_CONFIG_FILE_PATH=" + dynamic, "LOG_LEVEL=warn",
+		fmt.Sprintf("FRONTEND_HTTP_PORT=%d", ports[8]), "PROMETHEUS_ENDPOINT=" + c.metrics,
 	}
-	st.quit = append(st.quit, func() error { return errors.Join(end(cmd), log.Close()) })
+	for i, service := range []string{"FRONTEND", "HISTORY", "MATCHING", "WORKER"} {
+		// A membership port has to be below 32768, as free ones are: Temporal keeps it in a smallint.
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s_GRPC_PORT=%d", service, ports[i]), fmt.Sprintf("%s_MEMBERSHIP_PORT=%d", service, ports[4+i]))
+	}
+	if err := st.run(cmd, "temporal-server.log"); err != nil {
+		return nil, err
+	}
 	st.versions = append(st.versions, "Temporal server "+version+" on Postgres ("+shards+" shards)")
 	cl, err := st.client(c, "temporal-system")
 	if err != nil {

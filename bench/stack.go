@@ -107,7 +107,7 @@ func (st *stack) startSink(ctx context.Context) error {
 	if st.sinkPort, err = devstack.FreePort(); err != nil {
 		return err
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(st.sinkPort))
+	address := localAddress(st.sinkPort)
 	args := []string{address, "1024"}
 	if os.Geteuid() == 0 {
 		args = append([]string{"-u", "nobody"}, args...)
@@ -125,6 +125,34 @@ func (st *stack) startSink(ctx context.Context) error {
 		return c.Close()
 	})
 }
+
+// run starts a process whose output goes to a file of the stack's directory. stop ends it.
+func (st *stack) run(cmd *exec.Cmd, logName string) error {
+	log, err := os.Create(filepath.Join(st.dir, logName))
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return errors.Join(err, log.Close())
+	}
+	st.quit = append(st.quit, func() error { return errors.Join(end(cmd), log.Close()) })
+	return nil
+}
+
+// freePorts are n ports of this machine that were free a moment ago.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		if ports[i], err = devstack.FreePort(); err != nil {
+			return nil, err
+		}
+	}
+	return ports, nil
+}
+
+func localAddress(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // stop ends everything, the last first.
 func (st *stack) stop() error {
@@ -308,29 +336,20 @@ func (d *deployment) command(ctx context.Context, args ...string) (string, error
 
 // start runs a process whose log goes to a file, as a service's would.
 func (d *deployment) start(args ...string) error {
-	var ports [3]string
-	for i := range ports {
-		p, err := devstack.FreePort()
-		if err != nil {
-			return err
-		}
-		ports[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
-	}
-	log, err := os.Create(filepath.Join(d.st.dir, fmt.Sprintf("%s-%d.log", d.name, len(d.procs))))
+	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
+	health, pprof, api := localAddress(ports[0]), localAddress(ports[1]), localAddress(ports[2])
 	cmd := exec.Command(d.bin, args...) // ended by stop, with a signal
-	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+ports[0], "POSTRIDER_PPROF_LISTEN="+ports[1], "POSTRIDER_LISTEN="+ports[2])
+	cmd.Env = append(append([]string{}, d.env...), "POSTRIDER_HEALTH_LISTEN="+health, "POSTRIDER_PPROF_LISTEN="+pprof, "POSTRIDER_LISTEN="+api)
+	if err := d.st.run(cmd, fmt.Sprintf("%s-%d.log", d.name, len(d.procs))); err != nil {
+		return err
+	}
 	if args[0] == "serve" {
-		d.apis = append(d.apis, ports[2])
+		d.apis = append(d.apis, api)
 	}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return errors.Join(err, log.Close())
-	}
-	d.procs, d.pprof = append(d.procs, cmd), append(d.pprof, ports[1])
-	d.st.quit = append(d.st.quit, func() error { return errors.Join(end(cmd), log.Close()) })
+	d.procs, d.pprof = append(d.procs, cmd), append(d.pprof, pprof)
 	return nil
 }
 

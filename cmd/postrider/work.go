@@ -94,14 +94,12 @@ func (a *app) watch(ctx context.Context, free *worker.Slots, failed <-chan error
 			a.logReadiness(checkCtx, why)
 			logged, first = why, false
 		}
-		switch all, err := a.readiness.TakesAll(checkCtx); {
-		case err != nil: // why says so; it stays as it was
-		case all:
+		cancel()
+		if a.readiness.TakesAll() {
 			a.dispatcher.StartEagerly(free.Await)
-		default:
+		} else {
 			a.dispatcher.StartEagerly(nil)
 		}
-		cancel()
 		select {
 		case err := <-failed:
 			return err

@@ -33,8 +33,8 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 			b.OldestOpen = max(b.OldestOpen, time.Duration(r.Oldest*float64(time.Second)))
 		}
 	}
-	// E-mails that wait for a relay that fails and is probed, or for none that is configured, are not late for a reason of
-	// ours. When the relay works again its mail follows within afterOutage.
+	// E-mails that wait for a relay that fails and is probed, or for none that is configured, are not
+	// late for a reason of ours. When the relay works again its mail follows within afterOutage.
 	var overdue float64
 	err = s.db.NewRaw(`SELECT greatest(coalesce(max(extract(epoch FROM now() - CASE WHEN NOT e.relay_down THEN e.next_action_at
 				WHEN NOT e.no_relay AND NOT coalesce(rs.failing, false)

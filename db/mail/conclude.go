@@ -2,7 +2,6 @@ package mail
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -40,14 +39,7 @@ func (s *Store) concludeMany(ctx context.Context, endings []delivery.Ending) ([]
 				ids = append(ids, e.EmailID)
 			}
 		}
-		var free []string
-		if err := lockFree.Query(c.tx, pgdialect.Array(ids)).Scan(ctx, &free); err != nil {
-			return fmt.Errorf("lock e-mails: %w", err)
-		}
-		if len(free) == 0 {
-			return nil
-		}
-		if err := c.read(free); err != nil {
+		if err := c.lockBy(lockFree.Query(c.tx, pgdialect.Array(ids))); err != nil {
 			return err
 		}
 		for i, e := range endings {

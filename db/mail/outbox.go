@@ -50,9 +50,10 @@ func (s *Store) ClaimBatches(ctx context.Context, c delivery.Claim) ([]delivery.
 }
 
 // turnsOf is the common table expression due: the rows of a table that are claimed next, locked.
-// ?0 is the stream, ?1 bounds them, ?2 is the owner to be, and ?4 is for how many seconds there was
-// no lease; unless it is 0, none but that owner may have any lease. There may be fewer although more wait: each customer has an
-// equal share, also one that waits with less than that.
+// ?0 is the stream, ?1 bounds them, and ?2 is the owner to be. ?4 is for how many seconds there was no
+// lease. Unless that is 0, nothing is due while another owner than ?2 and ?5 has any lease. There may
+// be fewer rows although more wait: each customer has an equal share, also one that waits with less
+// than that.
 //
 // It reads one row of the index for each customer in firsts, and for each in turns its share. A
 // query that ranked all rows would read all of them.

@@ -146,15 +146,11 @@ func (s *Store) updateAllFound(ctx context.Context, which freeEmails, fn func(*u
 // many they are; fn is not called for none.
 func (s *Store) updateLocked(ctx context.Context, lock func(*pg.Tx) *bun.RawQuery, fn func(*unitOfWork) error) (n int, err error) {
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
-		var ids []string
-		if err := lock(c.tx).Scan(ctx, &ids); err != nil {
-			return fmt.Errorf("lock e-mails: %w", err)
-		}
-		if n = len(ids); n == 0 {
-			return nil
-		}
-		if err := c.read(ids); err != nil {
+		if err := c.lockBy(lock(c.tx)); err != nil {
 			return err
+		}
+		if n = len(c.emails); n == 0 {
+			return nil
 		}
 		if err := fn(c); err != nil {
 			return err
@@ -193,6 +189,18 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 // lock, and the second sees its changes.
 func (c *unitOfWork) lock(ids []string) error {
 	c.lockRows("SELECT 1 FROM emails WHERE id IN (?) ORDER BY id", bun.List(ids))
+	return c.read(ids)
+}
+
+// lockBy reads the e-mails that a query locks and returns the ids of.
+func (c *unitOfWork) lockBy(query *bun.RawQuery) error {
+	var ids []string
+	if err := query.Scan(c.ctx, &ids); err != nil {
+		return fmt.Errorf("lock e-mails: %w", err)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
 	return c.read(ids)
 }
 

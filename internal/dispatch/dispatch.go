@@ -119,7 +119,8 @@ func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
 }
 
 // LeaveStarts has the process leave what it accepts to processes with a worker, and tell them. It
-// starts only what none of them has claimed for 5 s. To be called before Run.
+// starts mail itself that has waited for 5 s while no other process starts any. To be called before
+// Run.
 func (d *Dispatcher) LeaveStarts() { d.leave = true }
 
 // Owner is who has the lease of what this process accepts.
@@ -160,7 +161,7 @@ type AwaitSlots func(ctx context.Context, stream email.Stream) bool
 // StartEagerly says that all new runs may be this process's worker's. Its starts wait for the
 // worker's free slots, and the worker executes their first tasks at once. It claims what other
 // processes accept while slots are free. With nil, the server decides where runs begin, and the
-// process claims only what no other has claimed for 5 s.
+// process claims what has waited for 5 s while no other process starts any.
 func (d *Dispatcher) StartEagerly(await AwaitSlots) {
 	if await == nil {
 		d.awaitSlots.Store(nil)
@@ -263,15 +264,9 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 
 // everyOr runs a sweep also when there is an element in now.
 func (d *Dispatcher) everyOr(ctx context.Context, interval time.Duration, now <-chan struct{}, sweep func(context.Context) error) {
-	said := ""
+	warning := warning{log: d.log, what: "dispatch.sweep"}
 	for {
-		switch err := sweep(ctx); {
-		case err == nil:
-			said = ""
-		case ctx.Err() == nil && err.Error() != said:
-			said = err.Error()
-			d.log.Warn("dispatch.sweep", "error", err)
-		}
+		warning.note(ctx, sweep(ctx))
 		select {
 		case <-time.After(interval + time.Duration(rand.Int64N(int64(interval)/4))):
 		case <-now:
@@ -281,9 +276,27 @@ func (d *Dispatcher) everyOr(ctx context.Context, interval time.Duration, now <-
 	}
 }
 
+// warning is a line of the log for something that is done again and again. It is logged once, until
+// there is no error or another one.
+type warning struct {
+	log        *slog.Logger
+	what, said string
+}
+
+// note logs an error that has not been said, unless ctx has ended.
+func (w *warning) note(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		w.said = ""
+	case ctx.Err() == nil && err.Error() != w.said:
+		w.said = err.Error()
+		w.log.Warn(w.what, "error", err)
+	}
+}
+
 // concurrently calls do for several elements at once. It starts no more after the first
-// that returns false, and reports whether none did.
-func concurrently[T any](all []T, do func(T) bool) bool {
+// that returns false.
+func concurrently[T any](all []T, do func(T) bool) {
 	var wg sync.WaitGroup
 	var next, failed atomic.Int64
 	for range min(starters, len(all)) {
@@ -300,7 +313,6 @@ func concurrently[T any](all []T, do func(T) bool) bool {
 		})
 	}
 	wg.Wait()
-	return failed.Load() == 0
 }
 
 // start makes sure that the run exists. One that is there, or has ended well, is

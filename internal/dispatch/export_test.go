@@ -8,6 +8,5 @@ const (
 	LotMax         = lotMax
 	SweepBatch     = sweepBatch
 	AwayAfter      = awayAfter
-	StartTimeout   = startTimeout
 	EagerTimeout   = eagerTimeout
 )

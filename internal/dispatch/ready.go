@@ -52,6 +52,7 @@ type Readiness struct {
 	namespace  string
 	own        Version
 	polling    atomic.Bool
+	takesAll   atomic.Bool
 }
 
 // NewReadiness looks with the dispatcher's client. A worker without a deployment has
@@ -88,6 +89,7 @@ func (r *Readiness) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.takesAll.Store(route.Current == r.own && route.RampPercent == 0)
 	if err := r.served(ctx, route); err != nil {
 		return err
 	}
@@ -116,12 +118,9 @@ func attributesError(missing map[string]enumspb.IndexedValueType) error {
 	return fmt.Errorf("search attributes are missing: run `postrider migrate up` (%s)", strings.Join(slices.Sorted(maps.Keys(missing)), ", "))
 }
 
-// TakesAll reports whether Temporal gives all new runs to workers of this version: it is current, and
-// no other is ramping. Only then may a worker begin runs by itself.
-func (r *Readiness) TakesAll(ctx context.Context) (bool, error) {
-	route, err := r.Route(ctx)
-	return err == nil && route.Current == r.own && route.RampPercent == 0, err
-}
+// TakesAll reports whether Temporal gave all new runs to workers of this version when Check asked
+// last: it was current, and no other was ramping. Only then may a worker begin runs by itself.
+func (r *Readiness) TakesAll() bool { return r.takesAll.Load() }
 
 // Route asks Temporal which workers it gives tasks to.
 func (r *Readiness) Route(ctx context.Context) (Route, error) {

@@ -250,18 +250,14 @@ const announceEvery = 5 * time.Millisecond
 // announceAll announces what this process accepts of a kind, until ctx ends. An announcement that is
 // lost costs the time until a sweep.
 func (d *Dispatcher) announceAll(ctx context.Context, kind delivery.StartKind, accepted <-chan struct{}) {
-	failed := false
+	warning := warning{log: d.log, what: "dispatch.announce"}
 	for {
 		select {
 		case <-accepted:
 		case <-ctx.Done():
 			return
 		}
-		err := d.outbox.AnnounceStarts(ctx, kind)
-		if err != nil && !failed && ctx.Err() == nil {
-			d.log.Warn("dispatch.announce", "error", err)
-		}
-		failed = err != nil
+		warning.note(ctx, d.outbox.AnnounceStarts(ctx, kind))
 		select {
 		case <-time.After(announceEvery):
 		case <-ctx.Done():

@@ -241,10 +241,10 @@ var advice = regexp.MustCompile(`(?i)([.;!]? ?)\b(` +
 // asks nothing: operators append such sentences.
 var question = regexp.MustCompile(`[.;!] [^.:;!?]{1,100}\?(?: |$)`)
 
-// withoutAdvice cuts off a text where advice or a question begins. Advice begins after a punctuation mark. It also
-// begins with a capital letter, because the lines of a reply are joined, and with Postfix's
-// $localtime and $client_address together. The first words of a text are advice only if a URL stood
-// before them (afterURL).
+// withoutAdvice cuts off a text where advice or a question begins. Advice begins after a punctuation
+// mark. It also begins with a capital letter, because the lines of a reply are joined, and with
+// Postfix's $localtime and $client_address together. The first words of a text are advice only if a
+// URL stood before them (afterURL).
 func withoutAdvice(text string, afterURL bool) string {
 	if at := question.FindStringIndex(text); at != nil {
 		text = text[:at[0]]

@@ -80,32 +80,43 @@ var (
 	postfixCodes = regexp.MustCompile(`^(\d{3}) (\d\.\d\.\d) `)
 )
 
+// ownReason is a reason or reply that Postfix itself writes: its codes, empty for any, and its text
+// around the words that differ.
+type ownReason struct {
+	code, enhanced string
+	parts          []string
+}
+
+var ownReasons, ownReplies = ownReasonsOf(postfixReasons), ownReasonsOf(postfixReplies)
+
+func ownReasonsOf(texts []string) []ownReason {
+	out := make([]ownReason, len(texts))
+	for i, text := range texts {
+		if codes := postfixCodes.FindStringSubmatch(text); codes != nil {
+			out[i].code, out[i].enhanced, text = codes[1], codes[2], text[len(codes[0]):]
+		}
+		out[i].parts = strings.Split(text, "%s")
+	}
+	return out
+}
+
 // ownReasonEnd is where a reason that Postfix itself writes ends in a reply's text, or -1.
 func ownReasonEnd(r email.Reply) int {
-	if form := postfixForm.FindString(r.Text); form != "" {
-		reason, end := r.Text[len(form):], len(postfixProbe.FindString(r.Text[len(form):]))
-		for _, own := range postfixReasons {
-			end = max(end, endOf(own, reason))
-		}
-		if end == 0 {
-			return -1
-		}
-		return len(form) + end
+	before, all, end := len(postfixForm.FindString(r.Text)), ownReasons, 0
+	if before > 0 {
+		end = len(postfixProbe.FindString(r.Text[before:]))
+	} else {
+		before, all = len(postfixAbout.FindString(r.Text)), ownReplies
 	}
-	about, end := len(postfixAbout.FindString(r.Text)), 0
-	for _, own := range postfixReplies {
-		if codes := postfixCodes.FindStringSubmatch(own); codes != nil {
-			if !isCode(strconv.Itoa(r.Code), codes[1]) || !isCode(r.Enhanced, codes[2]) {
-				continue
-			}
-			own = own[len(codes[0]):]
+	for _, own := range all {
+		if own.code == "" || isCode(strconv.Itoa(r.Code), own.code) && isCode(r.Enhanced, own.enhanced) {
+			end = max(end, endOf(own.parts, r.Text[before:]))
 		}
-		end = max(end, endOf(own, r.Text[about:]))
 	}
 	if end == 0 {
 		return -1
 	}
-	return about + end
+	return before + end
 }
 
 // isCode reports whether a code is the one that Postfix gives, or the temporary one by soft_bounce.
@@ -115,9 +126,9 @@ func isCode(code, own string) bool {
 
 // endOf is the length of one of Postfix's reasons at the beginning of a text. It is 0 for another
 // reason, also if only the last word is longer.
-func endOf(own, text string) int {
+func endOf(parts []string, text string) int {
 	rest := text
-	for i, part := range strings.Split(own, "%s") {
+	for i, part := range parts {
 		at := strings.Index(rest, part)
 		if at < 0 || i == 0 && at > 0 || strings.ContainsRune(rest[:at], ' ') {
 			return 0
