@@ -106,6 +106,9 @@ func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
 			return nil, err
 		}
 		emails = append(emails, ml)
+		if a.owner != delivery.NoOwner {
+			c.stored = append(c.stored, ml)
+		}
 		used[a.customerID] = used[a.customerID].and(len(ml.recipients), from.prepaid)
 		e := emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
 		e.CallbackURL = a.message.CallbackURL

@@ -166,6 +166,9 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 // included, for rendering. An optional attachment that could not be had is left
 // out; any other that is not stored is an error.
 func (s *Store) Message(ctx context.Context, emailID string) (email.Message, error) {
+	if m, ok := s.handover.takeMessage(emailID); ok {
+		return m, nil
+	}
 	ms, err := s.Outgoing(ctx, []string{emailID})
 	if err != nil {
 		return email.Message{}, err
@@ -187,25 +190,16 @@ func (s *Store) Message(ctx context.Context, emailID string) (email.Message, err
 }
 
 // findMessages reads e-mails with their contents and recipients.
-var findMessages = pg.Prepare("find_messages(uuid[])", `SELECT `+emailColumns+`, c.body_text, c.text_from_html, c.body_html, c.calendar_method, c.calendar, c.headers,
+var findMessages = pg.Prepare("find_messages(uuid[])", `SELECT `+emailColumns+`, now() AS tx_now, c.body_text, c.text_from_html, c.body_html, c.calendar_method, c.calendar, c.headers,
 		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients
 	FROM emails AS e JOIN contents AS c ON c.email_id = e.id WHERE e.id = ANY ($1)`)
 
 // Outgoing reads the messages of e-mails that are about to be rendered, all of their
 // attachments without their contents; see Content. An id that is not there is missing.
 func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Message, error) {
-	var rows []struct {
-		emailRow
-		Text         string          `bun:"body_text"`
-		TextFromHTML bool            `bun:"text_from_html"`
-		HTML         string          `bun:"body_html"`
-		Method       string          `bun:"calendar_method"`
-		Calendar     string          `bun:"calendar"`
-		Headers      []headerJSON    `bun:"headers,type:jsonb"`
-		Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
-	}
-	if err := findMessages.Query(s.db, pgdialect.Array(ids)).Scan(ctx, &rows); err != nil {
-		return nil, pg.Translate(err)
+	rows, err := s.messageRows(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
 	var attached []string
 	for i := range rows {
@@ -226,9 +220,31 @@ func (s *Store) Outgoing(ctx context.Context, ids []string) (map[string]email.Me
 	out := make(map[string]email.Message, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		out[r.ID] = emailOf(&r.emailRow, r.Recipients, &contentRow{Text: r.Text, TextFromHTML: r.TextFromHTML, HTML: r.HTML, Method: r.Method, Calendar: r.Calendar, Headers: r.Headers}, attachments[r.ID]).Message
+		out[r.ID] = emailOf(&r.emailRow, r.Recipients, r.content(), attachments[r.ID]).Message
 	}
 	return out, nil
+}
+
+// messageRow is what findMessages reads.
+type messageRow struct {
+	emailRow
+	TxNow        time.Time       `bun:"tx_now"`
+	Text         string          `bun:"body_text"`
+	TextFromHTML bool            `bun:"text_from_html"`
+	HTML         string          `bun:"body_html"`
+	Method       string          `bun:"calendar_method"`
+	Calendar     string          `bun:"calendar"`
+	Headers      []headerJSON    `bun:"headers,type:jsonb"`
+	Recipients   []*recipientRow `bun:"recipients,type:jsonb"`
+}
+
+func (r *messageRow) content() *contentRow {
+	return &contentRow{EmailID: r.ID, Text: r.Text, TextFromHTML: r.TextFromHTML, HTML: r.HTML, Method: r.Method, Calendar: r.Calendar, Headers: r.Headers}
+}
+
+func (s *Store) messageRows(ctx context.Context, ids []string) (rows []messageRow, err error) {
+	err = findMessages.Query(s.db, pgdialect.Array(ids)).Scan(ctx, &rows)
+	return rows, pg.Translate(err)
 }
 
 // HasEmail reports whether id names an e-mail of any customer. A text that is not a UUID names

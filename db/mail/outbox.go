@@ -17,16 +17,35 @@ import (
 // lots among them. The caller starts the runs in this order after this has committed. The gate
 // deletes the rows.
 //
-// It returns none only if none waits.
+// It returns none only if none waits. If it returns an error beside some, these are claimed.
 func (s *Store) ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.Start, error) {
-	return claimTurns(c.Limit, func(limit int) (out []delivery.Start, err error) {
-		err = s.db.NewRaw(`WITH RECURSIVE `+turnsOf("outbox", "email_id")+`, claimed AS (
+	var begin []string
+	out, err := claimTurns(c.Limit, func(limit int) ([]delivery.Start, error) {
+		var rows []*emailRow
+		err := s.db.NewRaw(`WITH RECURSIVE `+turnsOf("outbox", "email_id")+`, claimed AS (
 				UPDATE outbox AS o SET lease_owner = ?2, lease_until = now() + ?3 * interval '1 second', attempts = o.attempts + 1
 				FROM due WHERE o.email_id = due.id RETURNING due.*)
-			SELECT e.id AS email_id, e.workflow_id, e.customer_id, e.stream FROM emails AS e JOIN claimed AS c ON c.id = e.id ORDER BY c.turn, c.lease_until, c.id`,
-			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds(), delivery.NoOwner).Scan(ctx, &out)
+			SELECT e.id, e.workflow_id, e.customer_id, e.stream, e.status, e.attempts, e.attachments, e.size_bytes
+			FROM emails AS e JOIN claimed AS c ON c.id = e.id ORDER BY c.turn, c.lease_until, c.id`,
+			c.Stream, limit, c.Owner, c.Lease.Seconds(), c.Waited.Seconds(), delivery.NoOwner).Scan(ctx, &rows)
+		out := make([]delivery.Start, len(rows))
+		for i, r := range rows {
+			out[i] = r.run()
+			if mayHandOver(r) {
+				begin = append(begin, r.ID)
+			}
+		}
 		return out, pg.Translate(err)
 	})
+	if err != nil || !c.Begins || len(begin) == 0 {
+		return out, err
+	}
+	rows, err := s.messageRows(ctx, begin)
+	for i := range rows {
+		r := &rows[i]
+		s.handOver(&r.emailRow, r.Recipients, r.content(), r.TxNow)
+	}
+	return out, err
 }
 
 // ClaimBatches does so for batches whose run was not started.

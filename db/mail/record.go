@@ -319,6 +319,9 @@ var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS 
 // ended, Plan deletes its outbox row: the caller is its run, so none has to be started. An
 // e-mail that does not exist is a CodeNotFound.
 func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
+	if p, ok := s.handover.takePlan(emailID); ok {
+		return p, nil
+	}
 	if _, err := uuid.Parse(emailID); err != nil { // the id of a run that an outside program starts may be anything
 		return delivery.Plan{}, pg.NotFound("e-mail")
 	}
@@ -335,12 +338,8 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 	if err != nil {
 		return delivery.Plan{}, pg.Translate(err)
 	}
-	p := delivery.Plan{
-		State: stateOf(&row.emailRow, row.TxNow), Route: row.route(), CustomerID: row.CustomerID,
-		RecipientDomains: row.Domains, Attachments: row.emailRow.Attachments, BytesLeft: max(0, s.opts.MaxMessageBytes-row.SizeBytes),
-		ExpiresAt: row.ExpiresAt, Now: row.TxNow,
-	}
-	p.State.Open = row.Open
+	p := s.planOf(&row.emailRow, row.TxNow)
+	p.RecipientDomains, p.State.Open = row.Domains, row.Open
 	passed := func(t time.Time) bool { return !t.IsZero() && !t.After(row.TxNow) }
 	if p.State.Waiting != "" && (passed(s.deadline(&row.emailRow)) || passed(row.NextActionAt)) {
 		// It ends, or waits for a later time than its row says.
@@ -369,6 +368,14 @@ func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error)
 		p.Unresolved = append(p.Unresolved, a.attachment())
 	}
 	return p, nil
+}
+
+// planOf is what an e-mail's row says of its plan.
+func (s *Store) planOf(e *emailRow, now time.Time) delivery.Plan {
+	return delivery.Plan{
+		State: stateOf(e, now), Route: e.route(), CustomerID: e.CustomerID, Attachments: e.Attachments,
+		BytesLeft: max(0, s.opts.MaxMessageBytes-e.SizeBytes), ExpiresAt: e.ExpiresAt, Now: now,
+	}
 }
 
 // started takes an e-mail's outbox row away: it has a run.

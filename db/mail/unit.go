@@ -66,6 +66,8 @@ type unitOfWork struct {
 	ended         []attemptRow
 	outboxDeletes []string
 	outboxInserts []outboxRow
+	// stored are new e-mails whose runs begin in this process.
+	stored []*lockedEmail
 }
 
 // lockedRow is an emailRow as the lock reads it.
@@ -171,17 +173,27 @@ func (s *Store) updaterOf(n int) updater {
 	return s.updateFree
 }
 
-// inUnit runs fn in a transaction, and passes its events to Options.Observe after the commit.
+// inUnit runs fn in a transaction. After the commit it passes the events to Options.Observe, and hands
+// over what is stored to the runs.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
 	err := s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
 		c.tx, c.late = tx, tx.Deferred()
 		return fn(c)
 	})
-	if err == nil && s.opts.Observe != nil && len(c.written) > 0 {
+	if err != nil {
+		return err
+	}
+	for _, m := range c.emails {
+		s.handover.outdate(m.ID)
+	}
+	for _, m := range c.stored {
+		s.handOver(&m.emailRow, m.recipients, m.content, c.now)
+	}
+	if s.opts.Observe != nil && len(c.written) > 0 {
 		s.opts.Observe(events(c.written))
 	}
-	return err
+	return nil
 }
 
 // lock takes the e-mails' row locks and reads them with their recipients. The rows it reads may not

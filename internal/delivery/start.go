@@ -46,6 +46,8 @@ type Claim struct {
 	Waited time.Duration
 	// Limit is the most that is wanted.
 	Limit int
+	// Begins: the runs' first steps will be this process's. What they need is read with the claim.
+	Begins bool
 }
 
 // StartKind is a kind of what is to be started: e-mails or batches, of a stream.

@@ -227,6 +227,8 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, kind delivery.StartKind) e
 			c.Waited = leaveFor
 		} else if !(*await)(ctx, kind.Stream) {
 			continue // others may have free slots
+		} else {
+			c.Begins = true
 		}
 		starts, err := claim(ctx, c)
 		if len(starts) == 0 || !d.queue.finish(ctx, d.queue.pushLot(starts)) {
