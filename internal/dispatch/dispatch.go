@@ -68,8 +68,8 @@ const (
 	sweepLease = 30 * time.Second
 	sweepBatch = 200
 	// leaveFor is how long starts are left to processes whose starts are eager, which cost Temporal
-	// half as much.
-	leaveFor = 5 * time.Second
+	// half as much. They hear of them at once.
+	leaveFor = 500 * time.Millisecond
 
 	hearEvery          = time.Second
 	connectEvery       = time.Second
@@ -90,8 +90,8 @@ type Dispatcher struct {
 	pace, urgentPace *pace
 	// leave: this process has no worker and leaves starts to processes that have one.
 	leave bool
-	// announce has, by kind, an element while starts are to be announced, and heard while announced
-	// ones are to be claimed.
+	// announce has, by kind, an element while starts are to be announced, and heard while starts that
+	// this process or another has announced are to be claimed.
 	announce, heard map[delivery.StartKind]chan struct{}
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
@@ -119,8 +119,8 @@ func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
 }
 
 // LeaveStarts has the process leave what it accepts to processes with a worker, and tell them. It
-// starts mail itself that has waited for 5 s while no other process starts any. To be called before
-// Run.
+// starts mail itself that has waited for half a second while no other process starts any. To be called
+// before Run.
 func (d *Dispatcher) LeaveStarts() { d.leave = true }
 
 // Owner is who has the lease of what this process accepts.
@@ -140,7 +140,9 @@ func (d *Dispatcher) AcceptedBatch(b email.Batch) { d.accepted(delivery.RunOfBat
 
 func (d *Dispatcher) accepted(s delivery.Start) {
 	if d.leave {
-		signal(d.announce[delivery.StartKind{Batches: s.BatchID != "", Stream: s.Stream}])
+		kind := delivery.StartKind{Batches: s.BatchID != "", Stream: s.Stream}
+		signal(d.announce[kind])
+		signal(d.heard[kind])
 		return
 	}
 	d.queue.push(s)
@@ -161,7 +163,7 @@ type AwaitSlots func(ctx context.Context, stream email.Stream) bool
 // StartEagerly says that all new runs may be this process's worker's. Its starts wait for the
 // worker's free slots, and the worker executes their first tasks at once. It claims what other
 // processes accept while slots are free. With nil, the server decides where runs begin, and the
-// process claims what has waited for 5 s while no other process starts any.
+// process claims what has waited for half a second while no other process starts any.
 func (d *Dispatcher) StartEagerly(await AwaitSlots) {
 	if await == nil {
 		d.awaitSlots.Store(nil)
@@ -262,7 +264,7 @@ func (d *Dispatcher) every(ctx context.Context, interval time.Duration, sweep fu
 	d.everyOr(ctx, interval, nil, sweep)
 }
 
-// everyOr runs a sweep also when there is an element in now.
+// everyOr runs a sweep of starts, also when there is an element in now.
 func (d *Dispatcher) everyOr(ctx context.Context, interval time.Duration, now <-chan struct{}, sweep func(context.Context) error) {
 	warning := warning{log: d.log, what: "dispatch.sweep"}
 	for {
@@ -270,6 +272,7 @@ func (d *Dispatcher) everyOr(ctx context.Context, interval time.Duration, now <-
 		select {
 		case <-time.After(interval + time.Duration(rand.Int64N(int64(interval)/4))):
 		case <-now:
+			d.leaveToOthers(ctx)
 		case <-ctx.Done():
 			return
 		}

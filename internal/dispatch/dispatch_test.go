@@ -39,8 +39,8 @@ type outbox struct {
 	expired   int // sweeps
 	wakes     []delivery.Wake
 	woken     []string
-	// fresh: starts have just been accepted.
-	fresh bool
+	// waitsSince is when starts came, by workflow id; others have waited for long.
+	waitsSince map[string]time.Time
 	// hearers hear announcements.
 	hearers []func(delivery.StartKind)
 }
@@ -72,7 +72,7 @@ func (o *outbox) ClaimBatches(_ context.Context, c delivery.Claim) ([]delivery.S
 func (o *outbox) claim(all *[]delivery.Start, c delivery.Claim) (out []delivery.Start) {
 	var left []delivery.Start
 	for _, s := range *all {
-		if s.Stream == c.Stream && len(out) < c.Limit && (!o.fresh || c.Waited == 0) {
+		if s.Stream == c.Stream && len(out) < c.Limit && time.Since(o.waitsSince[s.WorkflowID]) >= c.Waited {
 			out = append(out, s)
 		} else {
 			left = append(left, s)

@@ -241,6 +241,18 @@ func (d *Dispatcher) sweepStarts(ctx context.Context, kind delivery.StartKind) e
 	return nil
 }
 
+// leaveToOthers leaves what was just announced to processes whose starts are eager, unless this one's
+// are.
+func (d *Dispatcher) leaveToOthers(ctx context.Context) {
+	if d.awaitSlots.Load() != nil {
+		return
+	}
+	select {
+	case <-time.After(leaveFor):
+	case <-ctx.Done():
+	}
+}
+
 // hear has what other processes announce claimed.
 func (d *Dispatcher) hear(ctx context.Context) error {
 	return d.outbox.HearStarts(ctx, func(kind delivery.StartKind) { signal(d.heard[kind]) })

@@ -338,7 +338,7 @@ func TestWorkersStartWhatOthersAccept(t *testing.T) {
 					})
 					api.LeaveStarts()
 					require.Equal(t, delivery.NoOwner, api.Owner())
-					api.box.fresh = true
+					api.box.waitsSince = map[string]time.Time{}
 					close(api.client.let)
 					run()
 					ctx, cancel := context.WithCancel(t.Context())
@@ -348,9 +348,14 @@ func TestWorkersStartWhatOthersAccept(t *testing.T) {
 					require.Empty(t, withWorker.client.begun())
 
 					began := time.Now()
-					first := one("acme", stream)
-					ids := api.put(first)
-					api.accept(first)
+					accept := func(s delivery.Start) []string {
+						api.box.mu.Lock()
+						api.box.waitsSince[s.WorkflowID] = time.Now()
+						api.box.mu.Unlock()
+						api.accept(s)
+						return api.put(s)
+					}
+					ids := accept(one("acme", stream))
 					require.Equal(t, ids, withWorker.client.begun())
 					require.True(t, withWorker.client.eager[ids[0]])
 					require.Less(t, time.Since(began), 10*time.Millisecond, "an announcement is heard at once")
@@ -358,15 +363,14 @@ func TestWorkersStartWhatOthersAccept(t *testing.T) {
 
 					// No worker has a free slot.
 					close(full)
-					second := one("acme", stream)
-					more := api.put(second)
-					api.accept(second)
-					time.Sleep(3 * time.Second)
+					more := accept(one("acme", stream))
+					time.Sleep(499 * time.Millisecond)
 					require.Empty(t, api.client.begun())
-					api.box.mu.Lock()
-					api.box.fresh = false
-					api.box.mu.Unlock()
-					time.Sleep(3 * time.Second)
+					last := accept(one("acme", stream)) // must not be forgotten
+					time.Sleep(2 * time.Millisecond)
+					require.Equal(t, more, api.client.begun())
+					time.Sleep(time.Second)
+					more = append(more, last...)
 					require.Equal(t, more, api.client.begun())
 					require.False(t, api.client.eager[more[0]])
 					require.Equal(t, ids, withWorker.client.begun())
