@@ -19,7 +19,7 @@ const (
 
 // handover keeps e-mails that this process has just stored, or has claimed, until their runs ask for
 // them: Plan and Message answer once from here instead of from the tables. A message never changes.
-// What another process has changed meanwhile, the gate finds under the lock.
+// Under the lock the gate finds what another process has changed meanwhile.
 type handover struct {
 	mu   sync.Mutex
 	byID map[string]*handedOver

@@ -46,7 +46,7 @@ type Claim struct {
 	Waited time.Duration
 	// Limit is the most that is wanted.
 	Limit int
-	// Begins: the runs' first steps will be this process's. What they need is read with the claim.
+	// Begins: the runs' first steps will be this process's. The claim reads what they need.
 	Begins bool
 }
 

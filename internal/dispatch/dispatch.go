@@ -90,8 +90,8 @@ type Dispatcher struct {
 	pace, urgentPace *pace
 	// leave: this process has no worker and leaves starts to processes that have one.
 	leave bool
-	// announce has, by kind, an element while starts are to be announced, and heard while starts that
-	// this process or another has announced are to be claimed.
+	// announce has, by kind, an element while starts are to be announced. heard has one while announced
+	// ones are to be claimed.
 	announce, heard map[delivery.StartKind]chan struct{}
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
