@@ -166,7 +166,7 @@ func (s *Store) callbacks(ctx context.Context, rows []*emailRow) (map[string]str
 // included, for rendering. An optional attachment that could not be had is left
 // out; any other that is not stored is an error.
 func (s *Store) Message(ctx context.Context, emailID string) (email.Message, error) {
-	if m, ok := s.handover.takeMessage(emailID); ok {
+	if m, ok := s.runCache.takeMessage(emailID); ok {
 		return m, nil
 	}
 	ms, err := s.Outgoing(ctx, []string{emailID})

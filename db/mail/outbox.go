@@ -31,7 +31,7 @@ func (s *Store) ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.S
 		out := make([]delivery.Start, len(rows))
 		for i, r := range rows {
 			out[i] = r.run()
-			if mayHandOver(r) {
+			if mayCache(r) {
 				begin = append(begin, r.ID)
 			}
 		}
@@ -43,7 +43,7 @@ func (s *Store) ClaimStarts(ctx context.Context, c delivery.Claim) ([]delivery.S
 	rows, err := s.messageRows(ctx, begin)
 	for i := range rows {
 		r := &rows[i]
-		s.handOver(&r.emailRow, r.Recipients, r.content(), r.TxNow)
+		s.cacheForRun(&r.emailRow, r.Recipients, r.content(), r.TxNow)
 	}
 	return out, err
 }

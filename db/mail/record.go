@@ -319,7 +319,7 @@ var findPlan = pg.Prepare("find_plan(uuid)", `SELECT `+emailColumns+`, now() AS 
 // ended, Plan deletes its outbox row: the caller is its run, so none has to be started. An
 // e-mail that does not exist is a CodeNotFound.
 func (s *Store) Plan(ctx context.Context, emailID string) (delivery.Plan, error) {
-	if p, ok := s.handover.takePlan(emailID); ok {
+	if p, ok := s.runCache.takePlan(emailID); ok {
 		return p, nil
 	}
 	if _, err := uuid.Parse(emailID); err != nil { // the id of a run that an outside program starts may be anything

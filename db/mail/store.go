@@ -56,13 +56,13 @@ type Store struct {
 	files    *files.Store
 	webhooks *webhooks.Store
 	opts     Options
-	handover *handover
+	runCache *runCache
 	coalescers
 }
 
 // New returns the e-mails of a database.
 func New(db *pg.DB, parts Parts, opts Options) *Store {
-	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, opts: opts, handover: newHandover()}
+	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, opts: opts, runCache: newRunCache()}
 	s.coalescers = newCoalescers(s)
 	return s
 }

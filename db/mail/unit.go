@@ -173,8 +173,8 @@ func (s *Store) updaterOf(n int) updater {
 	return s.updateFree
 }
 
-// inUnit runs fn in a transaction. After the commit it passes the events to Options.Observe, and hands
-// over what is stored to the runs.
+// inUnit runs fn in a transaction. After the commit it passes the events to Options.Observe, and keeps
+// what is stored for the runs.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
 	err := s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
@@ -185,10 +185,10 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 		return err
 	}
 	for _, m := range c.emails {
-		s.handover.outdate(m.ID)
+		s.runCache.outdate(m.ID)
 	}
 	for _, m := range c.stored {
-		s.handOver(&m.emailRow, m.recipients, m.content, c.now)
+		s.cacheForRun(&m.emailRow, m.recipients, m.content, c.now)
 	}
 	if s.opts.Observe != nil && len(c.written) > 0 {
 		s.opts.Observe(events(c.written))

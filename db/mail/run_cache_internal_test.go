@@ -11,13 +11,13 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// TestAHandoverIsBounded: it keeps so many bytes, and each e-mail for so long.
-func TestAHandoverIsBounded(t *testing.T) {
+// TestTheRunCacheIsBounded: it keeps so many bytes, and each e-mail for so long.
+func TestTheRunCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHandover()
+		h := newRunCache()
 		keep := func(id string, bytes int) {
-			h.keep(&handedOver{id: id, at: time.Now(), message: email.Message{Text: strings.Repeat("x", bytes)}})
+			h.keep(&cachedEmail{id: id, at: time.Now(), message: email.Message{Text: strings.Repeat("x", bytes)}})
 		}
 		takes := func(id string) bool {
 			_, planned := h.takePlan(id)
@@ -25,20 +25,20 @@ func TestAHandoverIsBounded(t *testing.T) {
 			require.Equal(t, planned, sent, id)
 			return sent
 		}
-		keep("half", handoverBytes/2)
-		keep("too much", handoverBytes/2+1)
-		keep("the rest", handoverBytes/2)
+		keep("half", cachedBytes/2)
+		keep("too much", cachedBytes/2+1)
+		keep("the rest", cachedBytes/2)
 		require.False(t, takes("too much"))
 		require.True(t, takes("half"))
-		keep("again", handoverBytes/2)
-		time.Sleep(handoverFor)
+		keep("again", cachedBytes/2)
+		time.Sleep(cachedFor)
 		require.True(t, takes("again"))
 		time.Sleep(time.Millisecond)
 		keep("next", 1)
 		require.False(t, takes("the rest"), "too old")
 		require.Equal(t, int64(1), h.bytes)
 		require.Len(t, h.oldest, 1, "what was taken is not remembered")
-		time.Sleep(handoverFor + time.Millisecond)
+		time.Sleep(cachedFor + time.Millisecond)
 		_, planned := h.takePlan("next")
 		require.False(t, planned, "too old")
 		require.Zero(t, h.bytes)

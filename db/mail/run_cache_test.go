@@ -107,9 +107,9 @@ func TestTheFirstStepsOfARunReadNothing(t *testing.T) {
 	}
 }
 
-// TestWhatARunHasToReadIsNotHandedOver: it begins elsewhere, has attachments, is large, waits, or has
+// TestWhatARunHasToReadIsNotCached: it begins elsewhere, has attachments, is large, waits, or has
 // been changed.
-func TestWhatARunHasToReadIsNotHandedOver(t *testing.T) {
+func TestWhatARunHasToReadIsNotCached(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	attached, large, later := fullMessage(), fullMessage(), fullMessage()
