@@ -67,6 +67,8 @@ type Journal interface {
 	// Conclude ends an attempt and records its outcomes. If those could not be recorded at once,
 	// Recorder.Record has to.
 	Conclude(ctx context.Context, ending delivery.Ending) (delivery.Conclusion, error)
+	// Finish ends attempts and records nothing.
+	Finish(ctx context.Context, endings []delivery.Ending) (ours []bool, err error)
 	Renew(ctx context.Context, emailID string, attempt int, owner string) error
 }
 

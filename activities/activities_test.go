@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -220,6 +222,44 @@ func TestSendSMTPJournalUnavailable(t *testing.T) {
 	b.onFinish, b.superseded = nil, true
 	_, err = b.smtp(t, false)
 	require.Error(t, err, "another process owns the attempt")
+}
+
+// TestTheJournalGetsTheEndOfAnAttemptLater: Postgres is away for longer than the activity waits. No other
+// activity of the e-mail comes to this process.
+func TestTheJournalGetsTheEndOfAnAttemptLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var away, tries atomic.Int64
+	away.Store(1)
+	b.onFinish = func() error {
+		tries.Add(1)
+		if away.Load() == 1 {
+			return errors.New("no database")
+		}
+		return nil
+	}
+	b.onSend = func(ctx context.Context, mark func(context.Context, []delivery.Outcome) error) delivery.Exchange {
+		ex := deliver(ctx, mark)
+		ex.Transcript = []email.Step{{Command: ".", Code: 250}}
+		return ex
+	}
+	res, err := b.smtp(t, false)
+	require.NoError(t, err)
+	require.Len(t, res.Unrecorded, 1)
+	before := tries.Load()
+	require.Eventually(t, func() bool { return tries.Load() > before+1 }, time.Minute, time.Millisecond, "it goes on trying")
+	away.Store(0)
+	ended := func() []delivery.Ending {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return slices.Clone(b.finishes)
+	}
+	require.Eventually(t, func() bool { return len(ended()) == 1 }, time.Minute, time.Millisecond)
+	e := ended()[0]
+	require.Equal(t, b.marked[0].Owner, e.Owner, "as the attempt's owner")
+	require.Equal(t, email.RecipientDelivered, e.Outcomes[0].Status)
+	require.Len(t, e.Transcript, 1)
+	require.NoError(t, b.drain(t.Context()), "nothing is left to do")
 }
 
 func TestSendSMTPUnsendableMessage(t *testing.T) {

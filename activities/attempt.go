@@ -33,7 +33,7 @@ import (
 //     is still this owner's. Each recipient has an outcome of its own.
 //  7. The journal gets the outcomes and the transcript, masked for a history (mask.go). If
 //     Postgres does not take them within finishWithin, the run gets them as Unrecorded, and
-//     this process keeps them (unrecorded.go).
+//     this process keeps them and goes on trying (unrecorded.go).
 //
 // Once the server has answered, attempt returns no error but delivery.ErrSuperseded.
 func (a *Activities) attempt(ctx context.Context, in delivery.SendSMTPInput) (res delivery.SendSMTPResult, err error) {
@@ -191,6 +191,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 		return res, err
 	case err != nil:
 		a.deps.Log.Warn("journal.unrecorded", "email_id", in.EmailID, "attempt", in.Attempt, "error", err)
+		a.finishLater(ending)
 		res.Unrecorded = maskedOutcomes(ending.Outcomes, addrs)
 	}
 	return res, nil

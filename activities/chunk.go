@@ -345,6 +345,7 @@ func (c *chunk) record(ctx context.Context, within time.Duration, some []finishe
 		return err == nil
 	}) {
 		c.deps.Log.WarnContext(ctx, "journal.unrecorded", "batch_id", c.in.BatchID, "attempts", len(some), "error", err)
+		c.finishLater(endings...)
 		lost := make([]delivery.UnrecordedAttempt, len(some))
 		for i, e := range some {
 			lost[i] = delivery.UnrecordedAttempt{

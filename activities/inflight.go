@@ -116,6 +116,7 @@ type exchanges struct {
 	// activity of the attempt gets the result.
 	unrecorded map[exchangeKey]*exchange
 	recorded   recorded
+	unwritten  unwritten
 }
 
 func newExchanges() *exchanges {

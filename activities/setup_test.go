@@ -126,6 +126,18 @@ func (w *fakes) Conclude(_ context.Context, e delivery.Ending) (delivery.Conclus
 	return delivery.Conclusion{Ours: !w.superseded, Recorded: w.concluded}, nil
 }
 
+func (w *fakes) Finish(_ context.Context, es []delivery.Ending) ([]bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.onFinish != nil {
+		if err := w.onFinish(); err != nil {
+			return nil, err
+		}
+	}
+	w.finishes = append(w.finishes, es...)
+	return make([]bool, len(es)), nil
+}
+
 func (w *fakes) Renew(context.Context, string, int, string) error { return nil }
 
 func (w *fakes) Record(_ context.Context, in delivery.RecordStatusInput) (delivery.Recorded, error) {

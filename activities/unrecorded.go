@@ -1,8 +1,10 @@
 package activities
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/internal/delivery"
@@ -51,4 +53,79 @@ func (xs *exchanges) forget(key exchangeKey) {
 	xs.mu.Lock()
 	defer xs.mu.Unlock()
 	delete(xs.unrecorded, key)
+}
+
+const (
+	// finishLaterEvery is the pause between two tries to write attempts to the journal that could not
+	// be written at once.
+	finishLaterEvery = time.Second
+	// finishAtOnce bounds how many of them are written together.
+	finishAtOnce = 100
+)
+
+// unwritten are the ends of attempts that the journal does not have yet.
+type unwritten struct {
+	mu      sync.Mutex
+	endings []delivery.Ending
+	// writing: finishUnwritten is at work.
+	writing bool
+}
+
+// finishLater goes on writing the ends of attempts to the journal, until Postgres takes them. A run
+// may not get them: it may have gone on with another process, which waits until this one's lease has
+// run out and it has not answered a recall.
+func (a *Activities) finishLater(endings ...delivery.Ending) {
+	u := &a.exchanges.unwritten
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.endings = append(u.endings, endings...)
+	if u.writing {
+		return
+	}
+	u.writing = true
+	leave, err := a.exchanges.enter()
+	if err != nil { // the process is about to end: it writes for as long as it is there
+		leave = func() {}
+	}
+	go func() {
+		defer leave()
+		a.finishUnwritten(a.exchanges.ctx)
+	}()
+}
+
+// finishUnwritten writes until nothing is left, or ctx ends. After an error it goes on with one at a
+// time, in turns: one that Postgres never takes delays no other.
+func (a *Activities) finishUnwritten(ctx context.Context) {
+	u := &a.exchanges.unwritten
+	atOnce := finishAtOnce
+	for {
+		u.mu.Lock()
+		some := slices.Clone(u.endings[:min(len(u.endings), atOnce)])
+		u.writing = len(some) > 0
+		u.mu.Unlock()
+		if len(some) == 0 {
+			return
+		}
+		callCtx, cancel := context.WithTimeout(ctx, a.limits.finishWithin)
+		// An attempt that is not ours any more has ended, perhaps by an earlier try whose answer was lost.
+		_, err := a.deps.Journal.Finish(callCtx, some)
+		cancel()
+		u.mu.Lock()
+		u.endings = slices.Delete(u.endings, 0, len(some))
+		if err != nil {
+			u.endings = append(u.endings, some...)
+		}
+		u.mu.Unlock()
+		if err == nil {
+			a.deps.Log.Info("journal.recorded", "attempts", len(some))
+			atOnce = min(2*atOnce, finishAtOnce)
+			continue
+		}
+		atOnce = 1
+		select {
+		case <-time.After(finishLaterEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -41,7 +41,19 @@ func (s *Store) endAbandoned(ctx context.Context, batchID string) error {
 	return nil
 }
 
-// endAbandoned ends the open attempt at an e-mail if its owner has let its lease run out, and reports
+// isAbandoned reports whether the owner of an attempt that was marked before its final dot is gone: it
+// has let its lease run out, and has not answered a recall. It recalls a lease that has run out.
+func (c *unitOfWork) isAbandoned(row *attemptRow) bool {
+	if row.LeaseUntil.After(c.now) {
+		return false
+	}
+	if !row.Recalled {
+		c.recalled = append(c.recalled, row.EmailID)
+	}
+	return row.Recalled
+}
+
+// endAbandoned ends the open attempt at an e-mail if its owner has abandoned it, and reports
 // whether it did. No run goes on with the e-mail. It follows the rules of reopen. The outcomes are the
 // journal's: those of the relay's reply, or those that were written before the final dot. An
 // attempt that did not come to its dot is given back. The caller has read the attempts.
@@ -53,6 +65,9 @@ func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {
 	switch row.Phase {
 	case email.PhaseDone:
 	case email.PhaseDataSent:
+		if !c.isAbandoned(row) {
+			return false
+		}
 		c.finish(*row, row.Outcomes, row.Owner)
 	default:
 		row.Outcomes = givenBack(row.RecipientIDs)

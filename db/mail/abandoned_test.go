@@ -41,7 +41,7 @@ func TestAHeldBatchsAbandonedAttemptsEnd(t *testing.T) {
 	require.Equal(t, 5, b.Count("SELECT count(*) FROM delivery_attempts WHERE lease_until = ?", p.NextAt), "the run looks again when the leases end")
 
 	// The worker of all but the last dies. The row of one is locked at the time.
-	b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second' WHERE email_id <> ?", id(4))
+	b.Exec("UPDATE delivery_attempts SET recalled = true, lease_until = now() - interval '1 second' WHERE email_id <> ?", id(4))
 	b.Exec("UPDATE emails SET expires_at = now() - interval '1 second' WHERE id IN (?, ?, ?)", id(3), id(4), opened[0].EmailID)
 	release := b.locked(id(3))
 	p = plan()

@@ -117,7 +117,7 @@ func (s *Store) SeenBatch(ctx context.Context, id string) error {
 
 // OpenBatch is the gate for e-mails of a batch that are due and go one way. It finds up to
 // req.Limit that no other transaction has locked, and opens an attempt at each as Open would. An
-// attempt whose owner has let its lease run out is taken over. E-mails for which the gate is closed
+// attempt that its owner has abandoned is taken over. E-mails for which the gate is closed
 // are left out: their rows say what they wait for. more says that there may be others.
 func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
 	due := freeEmails{
@@ -414,7 +414,7 @@ func (s *Store) Content(ctx context.Context, blobID string, size int64) ([]byte,
 
 // RenewMany prolongs the leases of attempts that one owner has open.
 func (s *Store) RenewMany(ctx context.Context, emailIDs []string, owner string) error {
-	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
+	_, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second', recalled = false
 		WHERE email_id IN (?) AND part = 1 AND owner = ? AND phase <> 'done'`, delivery.Lease.Seconds(), bun.List(emailIDs), owner).Exec(ctx)
 	return pg.Translate(err)
 }

@@ -156,7 +156,7 @@ func TestABatchsDeadAttemptsAreTakenOver(t *testing.T) {
 	require.NoError(t, b.Mark(opened[1].EmailID, 1, first, dbsetup.Ambiguous(opened[1].Opening)...))
 	require.NoError(t, b.Mark(opened[2].EmailID, 1, first, dbsetup.Ambiguous(opened[2].Opening)...))
 	require.NoError(t, b.Finish(opened[2].EmailID, 1, first, endingsOf(first, opened[2:3], dbsetup.Delivered)[0].Outcomes...))
-	b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+	b.Exec("UPDATE delivery_attempts SET recalled = true, lease_until = now() - interval '1 second'")
 	plan, err = b.Mail.PlanBatch(b.Ctx, batch.ID)
 	require.NoError(t, err)
 	require.Equal(t, 3, plan.Due, "what was begun and given up is due")

@@ -183,7 +183,7 @@ func (c *unitOfWork) reopen(m *lockedEmail, req delivery.OpenRequest) (delivery.
 	case email.PhaseDone:
 		return recorded(row, row.Outcomes), nil
 	case email.PhaseDataSent:
-		if row.LeaseUntil.After(c.now) {
+		if !c.isAbandoned(&row) {
 			return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
 		}
 		// The owner that could read the reply is gone. The outcomes that were written before the

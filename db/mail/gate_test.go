@@ -1,6 +1,8 @@
 package mail_test
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -118,6 +120,84 @@ func TestAMarkedAttemptIsWaitedForWhileItsLeaseLives(t *testing.T) {
 	require.Equal(t, 250, rec.Reply.Code)
 }
 
+// leasesEnd ends the leases of all attempts.
+func (b *bench) leasesEnd() {
+	b.T.Helper()
+	b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+}
+
+// TestAnOwnerAnswersARecall: Postgres may have been away for longer than a lease. The owner of an
+// attempt then writes or renews, and no other process ends the attempt before.
+func TestAnOwnerAnswersARecall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	owner, o := b.Open(e.ID, 1)
+	require.NoError(t, b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(o)...))
+	busy := func(why string) {
+		t.Helper()
+		b.leasesEnd()
+		for range 2 {
+			_, o := b.Open(e.ID, 1)
+			require.Equal(t, delivery.VerdictBusy, o.Verdict, why)
+		}
+	}
+	busy("it is recalled, once")
+	require.NoError(t, b.Mail.Renew(b.Ctx, e.ID, 1, owner))
+	busy("it was renewed, and is recalled again")
+	require.NoError(t, b.Finish(e.ID, 1, owner, delivery.Outcome{RecipientID: o.Recipients[0].ID, Status: email.RecipientDelivered, Reply: email.Reply{Code: 250}}))
+	b.leasesEnd()
+	_, rec := b.Open(e.ID, 1)
+	require.Equal(t, delivery.VerdictRecorded, rec.Verdict)
+	b.Record(e.ID, 1)
+	require.Equal(t, email.StatusDelivered, b.Get(e.ID).Status)
+}
+
+// TestTheOwnerOfABatchsAttemptsAnswersARecall does so for a batch, also one that is held.
+func TestTheOwnerOfABatchsAttemptsAnswersARecall(t *testing.T) {
+	t.Parallel()
+	for _, held := range []bool{false, true} {
+		t.Run(fmt.Sprintf("held: %t", held), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			batch, _ := b.acceptBatch(batchOf(3, nil))
+			owner, opened, _ := b.openBatch(batch.ID, 10)
+			for _, o := range opened {
+				require.NoError(t, b.Mark(o.EmailID, 1, owner, dbsetup.Ambiguous(o.Opening)...))
+			}
+			b.Exec("UPDATE emails SET next_action_at = now()")
+			if held {
+				_, err := b.Mail.ControlBatch(b.Ctx, batch.ID, email.ActionHold)
+				require.NoError(t, err)
+			}
+			takes := func() []delivery.BatchOpening {
+				t.Helper()
+				b.leasesEnd()
+				_, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
+				require.NoError(t, err)
+				_, taken, _ := b.openBatch(batch.ID, 10)
+				return taken
+			}
+			require.Empty(t, takes(), "they are recalled")
+			require.NoError(t, b.Mail.RenewMany(b.Ctx, []string{opened[0].EmailID}, owner))
+			require.NoError(t, b.Finish(opened[1].EmailID, 1, owner, endingsOf(owner, opened[1:2], dbsetup.Delivered)[0].Outcomes...))
+			taken := takes()
+			got := map[string]delivery.Verdict{}
+			for _, o := range taken {
+				got[o.EmailID] = o.Verdict
+			}
+			detail := func(i int) email.Detail { return b.Get(opened[i].EmailID).Recipients[0].Reason }
+			if held {
+				require.Equal(t, []email.Detail{"", "", email.DetailAmbiguous}, []email.Detail{detail(0), detail(1), detail(2)})
+				require.Equal(t, email.StatusDelivered, b.Get(opened[1].EmailID).Status)
+				return
+			}
+			require.Equal(t, map[string]delivery.Verdict{opened[1].EmailID: delivery.VerdictRecorded, opened[2].EmailID: delivery.VerdictRecorded}, got)
+			require.Equal(t, 250, taken[slices.IndexFunc(taken, func(o delivery.BatchOpening) bool { return o.EmailID == opened[1].EmailID })].Reply.Code)
+		})
+	}
+}
+
 func TestAMarkedAttemptWhoseOwnerIsGoneIsAmbiguous(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []email.OnAmbiguous{email.AmbiguousRetry, email.AmbiguousFail} {
@@ -130,8 +210,11 @@ func TestAMarkedAttemptWhoseOwnerIsGoneIsAmbiguous(t *testing.T) {
 			owner, o := b.Open(e.ID, 1)
 			refused := delivery.Outcome{RecipientID: o.Recipients[1].ID, Status: email.RecipientBounced, Reason: email.DetailHard, Reply: email.Reply{Code: 550}}
 			require.NoError(t, b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(o)[0], refused))
-			b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+			b.leasesEnd()
 			_, rec := b.Open(e.ID, 1)
+			require.Equal(t, delivery.VerdictBusy, rec.Verdict, "its owner is recalled")
+			b.leasesEnd()
+			_, rec = b.Open(e.ID, 1)
 			require.Equal(t, delivery.VerdictRecorded, rec.Verdict)
 			require.ErrorIs(t, b.Finish(e.ID, 1, owner), delivery.ErrSuperseded, "a reply that comes now is too late")
 			b.Record(e.ID, 1)

@@ -119,7 +119,7 @@ func patchAttempts(ctx context.Context, db bun.IDB, statement pg.RowsStatement, 
 // Renew prolongs the lease of an attempt. delivery.ErrSuperseded says that another worker has the
 // attempt, or that it has ended.
 func (s *Store) Renew(ctx context.Context, emailID string, attempt int, owner string) error {
-	res, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second'
+	res, err := s.db.NewRaw(`UPDATE delivery_attempts SET lease_until = now() + ? * interval '1 second', recalled = false
 		WHERE email_id = ? AND attempt = ? AND part = 1 AND owner = ? AND phase <> 'done'`,
 		delivery.Lease.Seconds(), emailID, attempt, owner).Exec(ctx)
 	if err != nil {

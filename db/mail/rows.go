@@ -170,6 +170,7 @@ type attemptRow struct {
 	Phase         email.JournalPhase `bun:"phase" json:"phase"`
 	Owner         string             `bun:"owner,type:uuid" json:"owner"`
 	LeaseUntil    time.Time          `bun:"lease_until" json:"lease_until"`
+	Recalled      bool               `bun:"recalled" json:"recalled"`
 	RecipientIDs  []string           `bun:"recipient_ids,array,type:uuid[]" json:"recipient_ids"`
 	Relay         email.Relay        `bun:"relay,type:jsonb" json:"relay"`
 	Outcomes      []delivery.Outcome `bun:"outcomes,type:jsonb,nullzero" json:"outcomes,omitzero"`

@@ -180,7 +180,7 @@ func TestATerminatedRunsAttemptEndsByTheGatesRules(t *testing.T) {
 					require.NoError(t, b.Mail.HoldTerminated(b.Ctx, run))
 					got := b.Get(id)
 					require.Equal(t, []any{email.StatusSending, []email.Holder{email.HolderOperator}}, []any{got.Status, got.HeldBy}, "its owner may be at it")
-					b.Exec("UPDATE delivery_attempts SET lease_until = now() - interval '1 second'")
+					b.Exec("UPDATE delivery_attempts SET recalled = true, lease_until = now() - interval '1 second'")
 					b.expireOverdue()
 					require.Equal(t, email.StatusSending, b.Get(id).Status, "an open attempt is not simply expired")
 					for range 2 {

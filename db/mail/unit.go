@@ -62,8 +62,10 @@ type unitOfWork struct {
 	written []eventRow
 	// opened and ended are attempts. outboxInserts are the orders for runs to start, outboxDeletes
 	// the e-mails whose run exists.
-	opened        []openedAttempt
-	ended         []attemptRow
+	opened []openedAttempt
+	ended  []attemptRow
+	// recalled are the e-mails whose open attempts have a lease that ran out.
+	recalled      []string
 	outboxDeletes []string
 	outboxInserts []outboxRow
 	// stored are new e-mails whose runs begin in this process.
@@ -381,6 +383,8 @@ func (c *unitOfWork) flush() error {
 }
 
 var (
+	recallLeases = pg.Prepare("recall_leases(uuid[], float8)", `UPDATE delivery_attempts AS a SET recalled = true, lease_until = now() + $2 * interval '1 second'
+		FROM emails AS e WHERE e.id = ANY ($1) AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1`)
 	openAttempts = pg.Prepare("open_attempts(jsonb)", pg.InsertOf[openedAttempt]("delivery_attempts"))
 	endAttempts  = pg.PrepareRows("end_attempts(jsonb, bigint, uuid[])", pg.Counted(`UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay, owner = v.owner,
 			transcript = coalesce(v.transcript, a.transcript), done_at = now()`+attemptsPatched+` AND a.phase <> 'done'`, "delivery_attempts", "a.email_id"))
@@ -395,6 +399,11 @@ func (c *unitOfWork) writeAttempts() error {
 		}
 		if _, err := openAttempts.Query(c.late, string(text)).Exec(c.ctx); err != nil {
 			return fmt.Errorf("open attempts: %w", err)
+		}
+	}
+	if len(c.recalled) > 0 {
+		if _, err := recallLeases.Query(c.late, pgdialect.Array(c.recalled), delivery.RecallTime.Seconds()).Exec(c.ctx); err != nil {
+			return fmt.Errorf("recall leases: %w", err)
 		}
 	}
 	patches, ids := make([]attemptPatch, len(c.ended)), make([]string, len(c.ended))

@@ -7,11 +7,13 @@ import (
 	"github.com/postrider/postrider/email"
 )
 
-// Lease is how long the owner of an attempt may be silent before the attempt
-// is taken for abandoned. Owners renew it every LeaseRenewal.
+// Lease is how long the owner of an attempt may be silent before its lease is recalled. Owners renew
+// it every LeaseRenewal. An owner that is silent for RecallTime more has abandoned the attempt: if
+// Postgres was away for as long as the lease, owners write as soon as it is back.
 const (
 	Lease        = 30 * time.Second
 	LeaseRenewal = 10 * time.Second
+	RecallTime   = 10 * time.Second
 )
 
 // ErrSuperseded says that an attempt has another owner now, or has ended. The caller
@@ -36,7 +38,7 @@ const (
 	// has reached the final dot.
 	VerdictOpened Verdict = "opened"
 	// VerdictBusy: another owner has written the mark before the final dot and
-	// its lease is alive; ask again later.
+	// has not abandoned the attempt; ask again later.
 	VerdictBusy Verdict = "busy"
 	// VerdictRecorded: the attempt has ended; its outcomes wait to be projected.
 	VerdictRecorded Verdict = "recorded"
