@@ -75,9 +75,9 @@ func TestChaos(t *testing.T) {
 			faults = append(faults, fault{p, kill, batch}, fault{p, freeze, batch})
 		}
 	}
-	// A frozen worker has lost its workflow tasks after 10 s, and its attempts'
-	// leases after 30 s.
-	mails, frozen := 200, delivery.Lease+15*time.Second
+	// A frozen worker has lost its workflow tasks after 10 s, and its attempts after their leases and a
+	// recall.
+	mails, frozen := 200, delivery.Lease+delivery.RecallTime+15*time.Second
 	if !full {
 		mails, frozen = 20, 15*time.Second
 		faults = []fault{{points[2], kill, false}, {points[5], kill, false}, {points[1], freeze, false}, {points[2], kill, true}, {points[5], kill, true}}

@@ -3,15 +3,18 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 
 	rest "github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/devstack"
 	"github.com/postrider/postrider/internal/smtptest"
 )
@@ -36,6 +40,7 @@ func TestFaults(t *testing.T) {
 		"Temporal's database is lost":                      temporalIsLost,
 		"Postgres is away while mail is sent":              postgresIsAwayBeforeTheDot,
 		"Postgres is away when the relay has answered":     postgresIsAwayAfterTheDot,
+		"Postgres hangs when the relay has answered":       postgresHangsAfterTheDot,
 		"the relay takes 30 s for its answer":              theRelayIsSlow,
 		"the relay hangs and is restarted":                 theRelayHangs,
 		"the relay is away for long":                       theRelayIsAway,
@@ -261,6 +266,74 @@ func postgresIsAwayAfterTheDot(t *testing.T, g *ground) {
 	postgresIsAway(t, g, ".", 20, func(d *deployment, peer *stall) {
 		d.eventually("the relay has accepted them", func() bool { return len(peer.Messages()) == 20 })
 	})
+}
+
+// postgresHangsAfterTheDot: Postgres answers nothing for longer than a lease, and breaks no connection.
+// Runs have gone on with another worker than the one that has the relay's answer.
+func postgresHangsAfterTheDot(t *testing.T, g *ground) {
+	peer := newStall(".")
+	peer.Start(t)
+	t.Cleanup(peer.release)
+	port, err := devstack.FreePort()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	d := g.deployOn(t, startPostgres(t, devstack.PostgresOptions{Dir: dir, Port: port}).URL("postgres"), relayURL(peer.Peer))
+	d.serve()
+	d.worker()
+	d.worker()
+	mails := d.post(20)
+	d.eventually("all mails wait in the relay", func() bool { return peer.waiting() == 20 })
+	c, err := client.Dial(client.Options{HostPort: g.temporal.Address(), Namespace: d.namespace})
+	require.NoError(t, err)
+	defer c.Close()
+	d.eventually("the runs have gone on with activities", func() bool {
+		waiting := 0
+		for _, m := range mails {
+			desc, err := c.DescribeWorkflowExecution(t.Context(), email.WorkflowIDPrefix+m.id, "")
+			require.NoError(t, err)
+			if len(desc.PendingActivities) == 1 && desc.PendingActivities[0].State == enumspb.PENDING_ACTIVITY_STATE_STARTED {
+				waiting++
+			}
+		}
+		return waiting == 20
+	})
+	signal := signalPostgres(t, filepath.Join(dir, "postgres", "data"))
+	signal(syscall.SIGSTOP)
+	t.Cleanup(func() { signal(syscall.SIGCONT) }) // it can be stopped
+	peer.release()
+	d.eventually("the relay has accepted them", func() bool { return len(peer.Messages()) == 20 })
+	pass(t, delivery.Lease+5*time.Second)
+	signal(syscall.SIGCONT)
+	deliveredOnce(t, d, peer.Peer, mails)
+	db := d.sql()
+	d.eventually("the worker that has the answer has written all that it knows", func() bool {
+		return d.count(db, "SELECT count(*) FROM delivery_attempts WHERE transcript IS NULL") == 0
+	})
+	require.Equal(t, 20, d.count(db, "SELECT count(*) FROM delivery_attempts"))
+}
+
+// signalPostgres returns what sends a signal to all processes of a Postgres.
+func signalPostgres(t *testing.T, data string) func(syscall.Signal) {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	require.NoError(t, err)
+	postmaster, _, _ := strings.Cut(string(file), "\n")
+	return func(s syscall.Signal) {
+		t.Helper()
+		kill := func(pid string) {
+			n, err := strconv.Atoi(pid)
+			require.NoError(t, err)
+			if err := syscall.Kill(n, s); !errors.Is(err, syscall.ESRCH) { // a session that has ended
+				require.NoError(t, err)
+			}
+		}
+		kill(postmaster) // it makes no more sessions
+		sessions, err := os.ReadFile(fmt.Sprintf("/proc/%s/task/%[1]s/children", postmaster))
+		require.NoError(t, err)
+		for _, pid := range strings.Fields(string(sessions)) {
+			kill(pid)
+		}
+	}
 }
 
 // pass lets a fault last.

@@ -43,8 +43,10 @@ var (
 	markAttempts = pg.PrepareRows("mark_attempts(jsonb, bigint, uuid[], float8)", `UPDATE delivery_attempts AS a SET phase = 'data_sent', outcomes = v.outcomes, relay = v.relay,
 		message_sha256 = v.message_sha256, message_bytes = v.message_bytes, data_sent_at = now(), lease_until = now() + $4 * interval '1 second'`+
 		attemptsPatched+` AND a.owner = v.owner AND a.phase = 'opened' RETURNING a.email_id, a.attempt, a.owner`)
-	finishAttempts = pg.PrepareRows("finish_attempts(jsonb, bigint, uuid[])", `UPDATE delivery_attempts AS a SET phase = 'done', outcomes = v.outcomes, relay = v.relay,
-		transcript = v.transcript, done_at = now()`+attemptsPatched+` AND a.owner = v.owner AND a.phase <> 'done' RETURNING a.email_id, a.attempt, a.owner`)
+	// One that its run has ended with its owner's outcomes lacks the transcript.
+	finishAttempts = pg.PrepareRows("finish_attempts(jsonb, bigint, uuid[])", `UPDATE delivery_attempts AS a SET phase = 'done', transcript = v.transcript, done_at = coalesce(a.done_at, now()),
+		outcomes = CASE a.phase WHEN 'done' THEN a.outcomes ELSE v.outcomes END, relay = CASE a.phase WHEN 'done' THEN a.relay ELSE v.relay END`+
+		attemptsPatched+` AND a.owner = v.owner AND (a.phase <> 'done' OR a.transcript IS NULL) RETURNING a.email_id, a.attempt, a.owner`)
 
 	// attemptsPatched joins attemptPatches to the attempts that they are of.
 	attemptsPatched = pg.Patched[attemptPatch]("a", "email_id") + " AND a.attempt = v.attempt AND a.part = 1"
