@@ -77,7 +77,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 			return err
 		},
 		"what is due as a relay works again": func(s *db.DB) error {
-			_, err := s.Mail.WakeRelayWait(b.Ctx, delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"})
+			_, err := s.Mail.WakeRelayWait(b.Ctx, delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}, time.Now())
 			return err
 		},
 		"a list by status":            list(email.Filter{Statuses: []email.Status{email.StatusDelivered}}),

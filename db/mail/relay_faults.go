@@ -49,10 +49,13 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 			e.RelayFault = &email.RelayFault{Reply: email.Reply{Text: fmt.Sprintf(
 				"no relay takes %s mail from %s: the operator's POSTRIDER_SMTP_URLS limit relays with streams= and domains=", route.Stream, route.SenderDomain)}}
 		case e.Detail == email.DetailRelayDown:
-			fault, seenAt := faultOf(r.RelayDownBy, states, now)
+			fault, seenAt, began := faultOf(r.RelayDownBy, states, now)
 			own := refusals[r.ID]
 			if fault == nil || own.isNewerThan(fault, seenAt) {
 				fault = ownFault(r, own, now)
+			}
+			if own == nil && fault.Since.IsZero() {
+				fault.Since = began
 			}
 			if at := since[r.ID]; !at.IsZero() && (fault.Since.IsZero() || at.Before(fault.Since)) {
 				fault.Since = at
@@ -76,23 +79,18 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 // of the first of the latest attempts in a row that ended in a relay's fault. relay_states
 // does not know that of a relay that takes other mail meanwhile.
 func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]time.Time, error) {
-	var ids []string
-	for _, r := range rows {
-		if r.RelayDown && r.Attempts > 0 {
-			ids = append(ids, r.ID)
-		}
-	}
-	if len(ids) == 0 {
+	last, _ := lastAttempts(rows)
+	if len(last) == 0 {
 		return nil, nil
 	}
 	var found []struct {
 		EmailID string
 		Since   time.Time
 	}
-	err := s.db.NewRaw(`SELECT a.email_id, min(a.done_at) AS since FROM delivery_attempts AS a
-		WHERE a.email_id IN (?) AND a.phase = 'done' AND a.attempt > coalesce((SELECT max(b.attempt) FROM delivery_attempts AS b
-			WHERE b.email_id = a.email_id AND b.phase = 'done' AND NOT b.outcomes @> '[{"relay_fault":true}]'), 0)
-		GROUP BY a.email_id`, bun.List(ids)).Scan(ctx, &found)
+	err := s.db.NewRaw(`SELECT a.email_id, min(a.done_at) AS since FROM delivery_attempts AS l JOIN delivery_attempts AS a ON a.email_id = l.email_id AND a.attempt <= l.attempt
+		WHERE (l.email_id, l.attempt) IN ? AND l.part = 1 AND a.phase = 'done' AND a.attempt > coalesce((SELECT max(b.attempt) FROM delivery_attempts AS b
+			WHERE b.email_id = a.email_id AND b.attempt <= l.attempt AND b.phase = 'done' AND NOT b.outcomes @> '[{"relay_fault":true}]'), 0)
+		GROUP BY a.email_id`, bun.Tuple(last)).Scan(ctx, &found)
 	if err != nil {
 		return nil, pg.Translate(err)
 	}
@@ -101,6 +99,23 @@ func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]
 		since[f.EmailID] = pg.UTC(f.Since)
 	}
 	return since, nil
+}
+
+// lastAttempts pairs the ids of e-mails that wait for a relay with their latest recorded attempts. by
+// has their rows. The journal may have the end of a later attempt already.
+func lastAttempts(rows []*emailRow) (last [][]any, by map[string]*emailRow) {
+	by = map[string]*emailRow{}
+	for _, r := range rows {
+		n := r.Attempts
+		if r.AttemptOpen {
+			n--
+		}
+		if r.RelayDown && n > 0 {
+			by[r.ID] = r
+			last = append(last, []any{r.ID, n})
+		}
+	}
+	return last, by
 }
 
 // refusal is a relay's fault that ended the latest attempt of an e-mail that waits for this relay.
@@ -120,14 +135,7 @@ func (f *refusal) isNewerThan(fault *email.RelayFault, seenAt time.Time) bool {
 // lastRefusals are the relays' faults that ended the latest attempts of e-mails that wait for a
 // relay, by e-mail.
 func (s *Store) lastRefusals(ctx context.Context, rows []*emailRow) (map[string]*refusal, error) {
-	by := map[string]*emailRow{}
-	var last [][]any
-	for _, r := range rows {
-		if r.RelayDown && r.Attempts > 0 {
-			by[r.ID] = r
-			last = append(last, []any{r.ID, r.Attempts})
-		}
-	}
+	last, by := lastAttempts(rows)
 	if len(last) == 0 {
 		return nil, nil
 	}
@@ -147,9 +155,9 @@ func (s *Store) lastRefusals(ctx context.Context, rows []*emailRow) (map[string]
 }
 
 // faultOf is what is known of a relay by its name, and when that was seen; nil if the relay does
-// not fail. Of several addresses with one name, the one that failed or recovered last stands for
-// all: the relay may have left the others.
-func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.RelayFault, seenAt time.Time) {
+// not fail. began is when it last began to fail, also if it works again. Of several addresses with one
+// name, the one that failed or recovered last stands for all: the relay may have left the others.
+func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.RelayFault, seenAt, began time.Time) {
 	for _, rs := range states {
 		if rs.Name != name {
 			continue
@@ -162,12 +170,12 @@ func faultOf(name string, states []*relayStateRow, now time.Time) (fault *email.
 		if !seenAt.IsZero() && !at.After(seenAt) {
 			continue
 		}
-		fault, seenAt = nil, at
+		fault, seenAt, began = nil, at, st.Since
 		if st.Failures > 0 {
 			fault = &email.RelayFault{Relay: name, Since: st.Since, Reply: st.Reply, NextAttemptAt: notBefore(now, st.NextProbeAt)}
 		}
 	}
-	return fault, seenAt
+	return fault, seenAt, began
 }
 
 // ownFault is what is known where the relay takes other mail: its words at the e-mail's last

@@ -435,13 +435,44 @@ func TestAnAddressThatWorksSinceIsNewerThanOneThatWasLeft(t *testing.T) {
 	fail(old)
 	fail(moved)
 	require.Equal(t, moved.Reply, b.Get(e.ID).RelayFault.Reply)
+	failed := b.Get(e.ID).RelayFault.Since
+	require.False(t, failed.IsZero())
 	require.NoError(t, b.Mail.RelayRecovered(t.Context(), moved.Name, moved.Address))
-	require.Contains(t, b.Get(e.ID).RelayFault.Reply.Text, "the relay takes mail again")
+	again := b.Get(e.ID).RelayFault
+	require.Contains(t, again.Reply.Text, "the relay takes mail again")
+	require.Equal(t, failed, again.Since, "it waited since then")
 
 	// Another process still finds the relay there.
 	b.Exec("UPDATE relay_states SET next_at = now() WHERE address = ?", old.Address)
 	fail(old)
 	require.Equal(t, old.Reply, b.Get(e.ID).RelayFault.Reply)
+}
+
+// TestAnOpenAttemptTakesNothingFromAFault: another process that gets no session for an open attempt
+// notes that the relay is down. Until the end of that attempt is recorded, the e-mail says since when,
+// and with which words, the relay refused it before.
+func TestAnOpenAttemptTakesNothingFromAFault(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	b.refuse(e.ID, 1, relayFault)
+	before := b.Get(e.ID).RelayFault
+	b.DueNow(e.ID)
+	owner, o := b.Open(e.ID, 2)
+	_, err := b.Mail.Check(t.Context(), e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+	requireBefore := func() {
+		t.Helper()
+		got := b.Get(e.ID)
+		require.Equal(t, email.DetailRelayDown, got.Detail)
+		require.Equal(t, before.Reply, got.RelayFault.Reply)
+		require.Equal(t, before.Since, got.RelayFault.Since)
+	}
+	requireBefore()
+	out := dbsetup.Deferred(o.Recipients[0])
+	out.RecipientID = o.Recipients[0].ID
+	require.NoError(t, b.Finish(e.ID, 2, owner, out))
+	requireBefore()
 }
 
 // TestAFaultBeganWithTheRelayNotWithTheEmail: an e-mail that meets an outage late says since when

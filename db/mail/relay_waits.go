@@ -23,7 +23,7 @@ func (s *Store) RelayWaits(ctx context.Context) ([]delivery.RelayWait, error) {
 // the old relay. It returns how many e-mails it changed. A second call finds none of them. It leaves
 // out e-mails that another transaction has locked, and those with an open attempt.
 func (s *Store) ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to delivery.Obstacle) (changed int, err error) {
-	return s.changeRelayWaits(ctx, from, false, func(c *unitOfWork, m *lockedEmail) {
+	return s.changeRelayWaits(ctx, from, "true", nil, func(c *unitOfWork, m *lockedEmail) {
 		if m.relayDown(to) {
 			m.dirty = true
 		}
@@ -33,26 +33,47 @@ func (s *Store) ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to
 	})
 }
 
+// wasRefused: the last attempt ended in the relay's fault. The run has a timer for the next attempt,
+// and waits for the relay itself only if that finds the relay down.
+const wasRefused = `EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1 AND a.phase = 'done'
+	AND a.outcomes @> '[{"relay_fault":true}]')`
+
 // WakeRelayWait orders that the runs of e-mails are woken which wait for a relay, because one works
-// again. It leaves out e-mails that are not due: the relay refused them, perhaps them alone, and
-// their runs have a timer for the next try. It also leaves out what ChangeRelayWait does. It returns
-// how many e-mails it found. A second call finds none of them.
-func (s *Store) WakeRelayWait(ctx context.Context, w delivery.RelayWait) (woken int, err error) {
-	return s.changeRelayWaits(ctx, w, true, func(_ *unitOfWork, m *lockedEmail) {
-		m.dirty = m.relayDown(delivery.Obstacle{RelayDown: true}) || m.dirty
-	})
+// again. An e-mail that found the relay down names no relay afterwards. An e-mail that the relay
+// refused in its last attempt is woken only if it was due at dueBy, a time that has passed. It still
+// names the relay: it may be about to be tried and not wait for the relay itself. WakeRelayWait also
+// leaves out what ChangeRelayWait does. It returns how many e-mails it found. A second call with the
+// same dueBy finds none of them.
+func (s *Store) WakeRelayWait(ctx context.Context, w delivery.RelayWait, dueBy time.Time) (woken int, err error) {
+	// A run may ask for the relay before its e-mail is due: see the gate.
+	woken, err = s.changeRelayWaits(ctx, w, "e.next_action_at <= now() + ? * interval '1 second' AND NOT "+wasRefused, []any{groupWithin.Seconds()},
+		func(_ *unitOfWork, m *lockedEmail) {
+			m.dirty = m.relayDown(delivery.Obstacle{RelayDown: true}) || m.dirty
+		})
+	if err != nil {
+		return woken, err
+	}
+	refused, err := s.changeRelayWaits(ctx, w, "e.next_action_at <= least(?, now()) AND coalesce(e.expires_at > now(), true) AND "+wasRefused, []any{dueBy},
+		func(c *unitOfWork, m *lockedEmail) {
+			for _, r := range m.recipients {
+				if !r.NextAttemptAt.IsZero() && r.NextAttemptAt.Before(c.now) {
+					r.NextAttemptAt, r.changed, m.dirty = c.now, true, true
+				}
+			}
+		})
+	return woken + refused, err
 }
 
-// changeRelayWaits applies change to the e-mails that wait so, and orders that their runs are woken.
-// onlyDue leaves out those that the gate does not take for due. change must make each wait otherwise.
-func (s *Store) changeRelayWaits(ctx context.Context, from delivery.RelayWait, onlyDue bool, change func(*unitOfWork, *lockedEmail)) (changed int, err error) {
+// changeRelayWaits applies change to the e-mails that wait so and are of the condition where, and
+// orders that their runs are woken. After change an e-mail must not be found again.
+func (s *Store) changeRelayWaits(ctx context.Context, from delivery.RelayWait, where string, args []any, change func(*unitOfWork, *lockedEmail)) (changed int, err error) {
 	var last time.Time // the created_at of the last chunk's newest e-mail
 	for {
 		waiting := freeEmails{
 			where: `e.status IN ('queued', 'sending') AND e.created_at >= ? AND NOT e.attempt_open AND e.stream = ?
 				AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) = (true, ?, ?)
-				AND (NOT ? OR e.next_action_at <= now() + ? * interval '1 second')`,
-			args:    []any{last, from.Stream, from.SenderDomain, from.Relay, from.NoRelay, onlyDue, groupWithin.Seconds()},
+				AND ` + where,
+			args:    append([]any{last, from.Stream, from.SenderDomain, from.Relay, from.NoRelay}, args...),
 			orderBy: "e.created_at", limit: controlChunk,
 		}
 		n, err := s.updateFound(ctx, waiting, func(c *unitOfWork) error {

@@ -2,6 +2,7 @@ package mail_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,8 +82,8 @@ func TestMailOfAChangedRelayIsDueAtOnce(t *testing.T) {
 }
 
 // TestMailThatARelayRefusedIsNotWokenByItsRecovery: a relay that refuses some mail recovers with each
-// other mail that it takes. Mail that it refused keeps its own wait, which the API shows, until it is due.
-// Mail that only met a relay that was down is due.
+// other mail that it takes. Mail that it refused keeps its own wait, which the API shows, and names the
+// relay until its next try. Mail that only met a relay that was down is woken.
 func TestMailThatARelayRefusedIsNotWokenByItsRecovery(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -101,27 +102,81 @@ func TestMailThatARelayRefusedIsNotWokenByItsRecovery(t *testing.T) {
 	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour' WHERE id = ?", both.ID)
 	next := b.Get(refused.ID).NextAttemptAt
 	require.Equal(t, refusedState.State.NextAt, next, "its run has a timer for that time")
+	since := b.Get(refused.ID).RelayFault.Since
+	require.False(t, since.IsZero())
 
 	w := delivery.RelayWait{Stream: email.StreamTransactional, SenderDomain: "acme.test", Relay: "primary"}
-	wake := func() int {
-		n, err := b.Mail.WakeRelayWait(t.Context(), w)
+	wake := func(dueBy time.Time) int {
+		n, err := b.Mail.WakeRelayWait(t.Context(), w, dueBy)
 		require.NoError(t, err)
 		return n
 	}
-	require.Equal(t, 2, wake())
-	require.Zero(t, wake(), "once")
+	requireOwnRefusal := func(id string) {
+		t.Helper()
+		got := b.Get(id)
+		require.Equal(t, "primary", got.RelayFault.Relay)
+		require.Equal(t, relayFault(delivery.EnvelopeRecipient{}).Reply, got.RelayFault.Reply)
+		require.False(t, got.RelayFault.Since.IsZero())
+		require.Equal(t, got.NextAttemptAt, got.RelayFault.NextAttemptAt)
+	}
+	var recovered time.Time
+	require.NoError(t, b.Raw.NewRaw("SELECT now()").Scan(t.Context(), &recovered))
+	require.Equal(t, 2, wake(recovered))
+	require.Zero(t, wake(recovered), "once")
 	var woken []string
 	for _, s := range b.sweptWakes() {
 		woken = append(woken, s.EmailID)
 	}
 	require.ElementsMatch(t, []string{down.ID, both.ID}, woken)
-	got := b.Get(refused.ID)
-	require.Equal(t, next, got.NextAttemptAt)
-	require.Equal(t, next, got.RelayFault.NextAttemptAt)
-	require.Equal(t, "primary", got.RelayFault.Relay)
+	require.Empty(t, b.Get(down.ID).RelayFault.Relay, "it waits for no relay any more")
+	requireOwnRefusal(both.ID)
+	requireOwnRefusal(refused.ID)
+	require.Equal(t, next, b.Get(refused.ID).NextAttemptAt)
 
-	b.Exec("UPDATE emails SET next_action_at = now() + interval '4 seconds' WHERE id = ?", refused.ID)
-	require.Equal(t, 1, wake(), "the gate takes it for due, so its run may wait for the relay already")
+	// It is due within a transaction's grouping, and then due: its run is about to try it.
+	for _, in := range []time.Duration{4 * time.Second, 0} {
+		b.Exec("UPDATE recipients SET next_attempt_at = now() + ? * interval '1 second' WHERE email_id = ?", in.Seconds(), refused.ID)
+		b.Exec("UPDATE emails SET next_action_at = now() + ? * interval '1 second' WHERE id = ?", in.Seconds(), refused.ID)
+		require.Zero(t, wake(recovered))
+		requireOwnRefusal(refused.ID)
+		require.Equal(t, since, b.Get(refused.ID).RelayFault.Since)
+	}
+	p, err := b.Mail.Plan(t.Context(), refused.ID)
+	require.NoError(t, err)
+	require.Equal(t, "primary", p.State.FaultyRelay, "other relays go first")
+
+	// It asked for the relay after the recovery, at a process that had not heard of it.
+	require.NoError(t, b.Raw.NewRaw("SELECT now()").Scan(t.Context(), &recovered))
+	require.Equal(t, 2, wake(recovered))
+	require.Zero(t, wake(recovered), "once")
+	requireOwnRefusal(refused.ID)
+	require.Equal(t, since, b.Get(refused.ID).RelayFault.Since)
+}
+
+// TestAllRefusedMailThatWaitsForARelayIsWoken: of more e-mails than one transaction takes, each is
+// woken once for a recovery. Mail that has run out of time is left to its run.
+func TestAllRefusedMailThatWaitsForARelayIsWoken(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(450, nil))
+	owner, opened, _ := b.openBatch(batch.ID, 450)
+	require.Len(t, opened, 450)
+	_, err := b.Mail.RecordBatch(b.Ctx, endingsOf(owner, opened, relayFault))
+	require.NoError(t, err)
+	b.Exec("UPDATE recipients SET next_attempt_at = now() - interval '1 hour'")
+	b.Exec("UPDATE emails SET next_action_at = now() - interval '1 hour'")
+	b.Exec("UPDATE emails SET expires_at = now() - interval '1 hour' WHERE batch_index = 0")
+	var recovered time.Time
+	require.NoError(t, b.Raw.NewRaw("SELECT now()").Scan(t.Context(), &recovered))
+	waits, err := b.Mail.RelayWaits(t.Context())
+	require.NoError(t, err)
+	require.Len(t, waits, 1)
+	for _, want := range []int{449, 0} {
+		n, err := b.Mail.WakeRelayWait(t.Context(), waits[0], recovered)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	require.Equal(t, 450, b.Count("SELECT count(*) FROM emails WHERE relay_down_by = 'primary'"))
 }
 
 // TestABatchOfARemovedRelaySaysNoRelay: its run is woken by one order.

@@ -34,8 +34,9 @@ type Board interface {
 	// changed.
 	ChangeRelayWait(ctx context.Context, from delivery.RelayWait, to delivery.Obstacle) (int, error)
 	// WakeRelayWait wakes the runs of such e-mails that are due: a relay works again. It returns how
-	// many they are. E-mails that a relay refused keep their own waits.
-	WakeRelayWait(ctx context.Context, w delivery.RelayWait) (int, error)
+	// many they are. E-mails that a relay refused keep their own waits, and are woken only if they were
+	// due at dueBy.
+	WakeRelayWait(ctx context.Context, w delivery.RelayWait, dueBy time.Time) (int, error)
 }
 
 // forgetAfter is how long the state of a failing relay is kept that has one of our names and

@@ -25,6 +25,8 @@ type board struct {
 	waits     []delivery.RelayWait
 	// changed is what waits were changed to.
 	changed map[delivery.RelayWait]delivery.Obstacle
+	// dueBy is that of the last WakeRelayWait.
+	dueBy time.Time
 	// changeErr is what fails instead.
 	changeErr error
 }
@@ -39,7 +41,8 @@ func (b *board) ChangeRelayWait(_ context.Context, from delivery.RelayWait, to d
 	return 1, nil
 }
 
-func (b *board) WakeRelayWait(ctx context.Context, w delivery.RelayWait) (int, error) {
+func (b *board) WakeRelayWait(ctx context.Context, w delivery.RelayWait, dueBy time.Time) (int, error) {
+	b.dueBy = dueBy
 	return b.ChangeRelayWait(ctx, w, delivery.Obstacle{RelayDown: true})
 }
 

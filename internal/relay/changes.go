@@ -122,9 +122,10 @@ func watched(pools []*pool) bool {
 // wakeRecovered wakes the mail that is due and waits for a relay which works again: as soon as this
 // process hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted
 // that later. It does so no more often: another process may not reach the relay, and the two would
-// wake the mail in a loop. Mail that the relay has refused waits until it is due: the relay may
-// recover with each other mail that it takes, and refuse that one still. known are the recoveries that
-// this process has heard of, by relay.
+// wake the mail in a loop. Mail that the relay has refused is tried when it is due: the relay may
+// recover with each other mail that it takes, and refuse that one still. It may wait for the relay itself
+// if it was due before the recovery. A process that had not heard of the recovery may have tried it
+// later. known are the recoveries that this process has heard of, by relay.
 func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) error {
 	states, err := rs.opts.Board.RelayStates(ctx)
 	if err != nil {
@@ -132,7 +133,7 @@ func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) 
 	}
 	now := rs.now()
 	next := map[string]recovery{}
-	var back []*pool
+	dueBy := map[*pool]time.Time{} // of the relays whose mail is woken
 	for _, p := range rs.pools {
 		for _, st := range states {
 			if st.Failures > 0 || st.Name != p.relay.Name || st.Address != p.relay.Addr() || st.SinceChange > recoveryAge {
@@ -141,17 +142,16 @@ func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) 
 			switch r := known[st.Name]; {
 			case !r.at.Equal(st.ChangedAt):
 				next[st.Name] = recovery{at: st.ChangedAt, again: now.Add(applyAgainAfter)}
+				dueBy[p] = st.ChangedAt
 				p.breaker.retryNow(now) // another process reaches it
 				p.lookAgain()
 			case !r.again.IsZero() && !now.Before(r.again):
 				next[st.Name] = recovery{at: st.ChangedAt}
-			default:
-				continue
+				dueBy[p] = st.ChangedAt.Add(applyAgainAfter)
 			}
-			back = append(back, p)
 		}
 	}
-	if len(back) == 0 {
+	if len(dueBy) == 0 {
 		return nil
 	}
 	waits, err := rs.opts.Board.RelayWaits(ctx)
@@ -159,11 +159,19 @@ func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) 
 		return err
 	}
 	for _, w := range waits {
-		takes := func(p *pool) bool { return slices.Contains(back, p) }
-		if w.NoRelay || w.Relay == "" || !slices.ContainsFunc(rs.takes(delivery.Route{Stream: w.Stream, SenderDomain: w.SenderDomain}), takes) {
+		if w.NoRelay || w.Relay == "" {
 			continue
 		}
-		n, err := rs.opts.Board.WakeRelayWait(ctx, w)
+		var latest time.Time
+		for _, p := range rs.takes(delivery.Route{Stream: w.Stream, SenderDomain: w.SenderDomain}) {
+			if dueBy[p].After(latest) {
+				latest = dueBy[p]
+			}
+		}
+		if latest.IsZero() {
+			continue
+		}
+		n, err := rs.opts.Board.WakeRelayWait(ctx, w, latest)
 		if err != nil {
 			return err
 		}

@@ -98,10 +98,12 @@ func TestMailIsWokenWhenARelayWorksAgain(t *testing.T) {
 	rs.pools[0].breaker.failed(now, &delivery.RelayError{}, failure{})
 	require.NotNil(t, rs.pools[0].breaker.down(now, false))
 	requireWoken(waits[0], waits[1])
+	require.Equal(t, b.state.ChangedAt, b.dueBy, "mail that the relay refused and that is due later did not wait for it")
 	require.Nil(t, rs.pools[0].breaker.down(now, false), "another process reaches it: this one tries")
 	requireWoken()
 	now = now.Add(applyAgainAfter)
 	requireWoken(waits[0], waits[1])
+	require.Equal(t, b.state.ChangedAt.Add(applyAgainAfter), b.dueBy, "this process may not have heard of the recovery before")
 	now = now.Add(applyAgainAfter)
 	requireWoken()
 
