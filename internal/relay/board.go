@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/smtp"
 )
 
 // Board is where all processes note which relays fail, and agree on who probes one. A
@@ -65,6 +67,12 @@ const wantsLogin = 530
 // that has signed in knows that it does.
 func isLoginFault(st delivery.RelayState) bool {
 	return st.Mail == nil && st.Reply.Code != wantsLogin && slices.Contains(everywhere, st.Reply.Code)
+}
+
+// isNoGreeting reports whether a fault is that a process got no greeting. The relay may have no process
+// left for its connection, because others have them all.
+func isNoGreeting(st delivery.RelayState) bool {
+	return st.Failures > 0 && st.Reply.Code == 0 && strings.HasPrefix(causeOf(st).Error(), smtp.NoGreeting)
 }
 
 // admit lets a caller through; probe says that it is the one who finds out, for all
@@ -215,6 +223,9 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	// A process that has just started may have better credentials: it finds out at once, or
 	// has done so already.
 	first := !p.synced.Swap(true) && (answered || !p.tried.Load())
+	if isNoGreeting(st) {
+		p.makeRoom(answered)
+	}
 	if st.Failures > 0 && answered && (!st.Shared || first && isLoginFault(st)) {
 		p.recovered() // the process that met the fault may be gone
 		return
@@ -223,6 +234,7 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 		st.RetryAfter = 0
 	}
 	if !p.adopt(st) {
+		p.lookAgain() // the backoff may be over
 		return
 	}
 	if first {

@@ -46,6 +46,8 @@ type breaker struct {
 	probing  bool
 	// inTransaction: a mere connection does not show that it is up again.
 	inTransaction bool
+	// silent: the relay did not greet. It may have no process left for this process's connection.
+	silent bool
 	// mail is the MAIL command that the relay refused; nil where something else failed. A
 	// probe says MAIL before an attempt is opened.
 	mail *delivery.MailCommand
@@ -76,6 +78,8 @@ type failure struct {
 	perhaps bool
 	// again: the relay had refused this mail before, and has taken other mail since.
 	again bool
+	// silent: the relay did not greet.
+	silent bool
 	// probe: the caller was the one to find out, fresh: and was let through with mail that had
 	// not been refused.
 	probe, fresh bool
@@ -192,7 +196,7 @@ func (b *breaker) failed(now time.Time, e *delivery.RelayError, how failure) (wa
 		b.since = now
 	}
 	b.probing = false
-	b.inTransaction, b.mail = how.inTransaction, how.mail
+	b.inTransaction, b.mail, b.silent = how.inTransaction, how.mail, how.silent
 	was := b.doubtful
 	b.doubtful = how.perhaps
 	switch {
@@ -223,12 +227,15 @@ func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 }
 
 // adopt takes over what all processes know of the relay: the fault, or that it works
-// again. It keeps a fault that only this process has met. It reports whether the relay went
-// down or came back for this process.
+// again. It keeps a fault that only this process has met. It ends the backoff of a relay that did not
+// greet this process and answers others. It reports whether the relay went down or came back for this process.
 func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if st.Failures == 0 {
+		if b.failures > 0 && b.silent && !b.shared && !b.probing { // the relay answers others
+			b.failures, b.until = 1, now
+		}
 		if !b.shared || b.probing {
 			return false
 		}

@@ -54,20 +54,14 @@ type pool struct {
 	answeredAt, answers atomic.Int64
 	// asking is held by who asks an idle session whether the relay is there.
 	asking sync.Mutex
-	// slots bounds the sessions in use. A session is dialled only when none is
-	// idle, so it bounds the connections too.
+	// slots bounds the mail that has a session, or waits for one of the connections.
 	slots chan struct{}
 	// broadcast bounds those of them that broadcast mail may have, so that
 	// transactional mail finds one that is free, or soon will be.
 	broadcast chan struct{}
 
 	mu sync.Mutex
-	// idle are the sessions that are not in use, the one used last at the end.
-	idle   []*Session
-	sweep  *time.Timer
-	closed bool
-	// quits are the sessions being taken leave of.
-	quits sync.WaitGroup
+	connections
 	// unread counts the messages whose answer could not be read.
 	unread atomic.Int64
 	// recent are the last exchanges.
@@ -87,16 +81,17 @@ func newPool(relay Relay, opts Options) *pool {
 	if relay.MaxConns == 0 {
 		relay.MaxConns = defaultMaxConns
 	}
-	return &pool{
+	p := &pool{
 		relay: relay, opts: opts, meter: newMeter(relay, opts), owner: uuid.NewString(), look: make(chan struct{}, 1),
 		slots: make(chan struct{}, relay.MaxConns), broadcast: make(chan struct{}, max(1, relay.MaxConns*3/4)),
 	}
+	p.limit = relay.MaxConns
+	p.dials, p.stopDials = context.WithCancel(context.Background())
+	return p
 }
 
-var errClosed = errors.New("this process is shutting down")
-
-// session takes an idle session or dials one. It waits while all of the relay's
-// connections are in use, and for its turn where the relay has a rate: last of all,
+// session takes a session that is free first, an idle one, one that other mail gives back, or a new
+// one. It waits while all of the relay's connections are in use, and for its turn where the relay has a rate: last of all,
 // so that no turn is spent on a relay that is not there.
 //
 // patient mail waits for the backoff of a relay that is down, however fresh it is.
@@ -143,7 +138,7 @@ func routeID(route delivery.Route) string {
 	return route.For
 }
 
-// open takes an idle session or dials one. A session that probes a relay which refused
+// open waits for a session. A session that probes a relay which refused
 // MAIL has said MAIL: only what the relay takes touches an e-mail.
 func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Session, error) {
 	probe, e := p.admit(ctx, fresh)
@@ -160,11 +155,25 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 		p.releaseProbe()
 		return p.open(ctx, route, false)
 	}
-	s, err := p.connect(ctx, probe)
+	s, err := p.connect(ctx, caller{own: probe, probe: probe, broadcast: route.Stream == email.StreamBroadcast})
+	if err == nil && !probe && !p.breaker.up() { // the relay has failed meanwhile
+		p.giveBack(s)
+		s, err = nil, errAskAgain
+	}
+	if errors.Is(err, errAskAgain) {
+		if probe {
+			p.releaseProbe()
+		}
+		return p.open(ctx, route, fresh)
+	}
 	if err == nil && refused {
 		err = p.probeWithMail(ctx, s, mail, routeID(route), fresh)
 	}
 	if err != nil {
+		if s != nil {
+			s.conn.Close()
+			p.giveBack(s)
+		}
 		if probe {
 			p.releaseProbe()
 		}
@@ -196,190 +205,6 @@ func (p *pool) takeSlot(ctx context.Context, stream email.Stream) (freeSlot func
 			<-ch
 		}
 	}, nil
-}
-
-// connect takes an idle session that the relay has not left, or dials one.
-func (p *pool) connect(ctx context.Context, probe bool) (*Session, error) {
-	for {
-		s, err := p.takeIdle(probe)
-		if err != nil {
-			return nil, err
-		}
-		if s == nil {
-			s, err = p.dial(ctx, probe)
-			if errors.Is(err, errNoMoreConnections) {
-				probe = false // it works
-				continue
-			}
-			return s, err
-		}
-		s.reused = true
-		if !s.conn.Stale() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Stale()) {
-			return s, nil
-		}
-		s.conn.Close()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// errNoMoreConnections: the relay did not greet a new connection, while it answered on others. It may
-// have fewer processes than this process has connections.
-var errNoMoreConnections = errors.New("the relay takes no more connections")
-
-// dial dials a session and notes how that went. If it is errNoMoreConnections, the relay works.
-func (p *pool) dial(ctx context.Context, probe bool) (*Session, error) {
-	answers := p.answers.Load()
-	conn, err := smtp.Dial(ctx, p.relay.Server, p.opts.Timeouts)
-	if silent, ok := errors.AsType[*smtp.SilentError](err); ok && answers > 0 && ctx.Err() == nil {
-		err = silent.Unwrap() // it has greeted this process, so there is nothing to guess
-		if p.hasAnswered(ctx, answers) {
-			p.opts.Log.WarnContext(ctx, "relay.no_more_connections", "relay", p.relay.Name, "max_conns", p.relay.MaxConns, "error", err)
-			if p.breaker.connected() {
-				p.recovered()
-			}
-			return nil, errNoMoreConnections
-		}
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
-		e.RetryAfter = max(p.failed(e, failure{probe: probe}), time.Second)
-		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", e.Reply.Code, "error", email.MaskText(err.Error(), p.relay.User))
-		return nil, e
-	}
-	p.answered()
-	if p.breaker.connected() {
-		p.recovered()
-	}
-	now := p.opts.Now()
-	return &Session{conn: conn, pool: p, dialedAt: now, idleAt: now}, nil
-}
-
-// hasAnswered reports whether the relay has answered more often than so many times: on sessions in
-// use meanwhile, or now on an idle one. Callers that ask at the same time ask one session.
-func (p *pool) hasAnswered(ctx context.Context, answers int64) bool {
-	p.asking.Lock()
-	defer p.asking.Unlock()
-	return p.answers.Load() > answers || p.askIdle(ctx)
-}
-
-// askIdle reports whether the relay answers on an idle session. The session stays idle for no longer
-// than without the question. If the relay does not answer there, all idle sessions are closed.
-func (p *pool) askIdle(ctx context.Context) bool {
-	for {
-		s, err := p.takeIdle(false)
-		if s == nil || err != nil {
-			return false
-		}
-		if s.conn.Stale() {
-			s.conn.Close()
-			continue
-		}
-		if !s.conn.Alive(ctx) {
-			s.conn.Close()
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.dropIdle()
-			return false
-		}
-		p.answered()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.closed {
-			s.conn.Close()
-		} else {
-			p.keep(s)
-		}
-		return true
-	}
-}
-
-// takeIdle finds the session that was used last; nil if there is none. For a probe there is
-// none: a server may go on with old settings on connections that it has.
-func (p *pool) takeIdle(probe bool) (*Session, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, &delivery.RelayError{Relay: p.relay.Identity(), RetryAfter: time.Second, Err: errClosed}
-	}
-	p.retire()
-	if probe {
-		p.dropIdle()
-	}
-	if len(p.idle) == 0 {
-		return nil, nil
-	}
-	s := p.idle[len(p.idle)-1]
-	p.idle = p.idle[:len(p.idle)-1]
-	return s, nil
-}
-
-// dropIdle takes leave of all idle sessions.
-func (p *pool) dropIdle() {
-	for _, s := range p.idle {
-		p.quits.Go(s.conn.Quit)
-	}
-	p.idle = nil
-}
-
-// retire takes leave of the sessions that have been idle or alive for too long.
-func (p *pool) retire() {
-	now := p.opts.Now()
-	p.idle = slices.DeleteFunc(p.idle, func(s *Session) bool {
-		if now.Sub(s.idleAt) < p.opts.MaxIdle && now.Sub(s.dialedAt) < maxAge {
-			return false
-		}
-		p.quits.Go(s.conn.Quit)
-		return true
-	})
-}
-
-// release takes a session back.
-func (p *pool) release(s *Session) {
-	if s.probe {
-		p.releaseProbe()
-		s.probe = false
-	}
-	p.mu.Lock()
-	switch {
-	case s.conn.Closed():
-	case p.closed || s.conn.Transactions() >= maxMessages || s.conn.Stale():
-		// Close may be waiting for the others already, so this one goes without a word.
-		s.conn.Close()
-	case s.full():
-		p.quits.Go(s.conn.Quit)
-	default:
-		s.idleAt = p.opts.Now()
-		p.keep(s)
-	}
-	freeSlot := s.freeSlot
-	s.freeSlot = nil
-	p.mu.Unlock()
-	freeSlot()
-}
-
-// keep makes a session an idle one. The caller holds mu.
-func (p *pool) keep(s *Session) {
-	p.idle = append(p.idle, s)
-	if p.sweep == nil {
-		p.sweep = time.AfterFunc(p.opts.MaxIdle, p.sweepIdle)
-	}
-}
-
-// sweepIdle retires idle sessions that no mail needs.
-func (p *pool) sweepIdle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.retire()
-	if len(p.idle) > 0 && !p.closed {
-		p.sweep.Reset(p.opts.MaxIdle)
-		return
-	}
-	p.sweep = nil
 }
 
 // noteVerdict notes how an exchange went, and by what (e) and in what way where the relay was at fault.
@@ -436,22 +261,4 @@ func (p *pool) fast(now time.Time) bool {
 	}
 	slices.Sort(took)
 	return took[len(took)*95/100] <= fastWithin
-}
-
-// isClosed reports whether this process shuts down.
-func (p *pool) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
-}
-
-func (p *pool) close() {
-	p.mu.Lock()
-	p.closed = true
-	p.dropIdle()
-	if p.sweep != nil {
-		p.sweep.Stop()
-	}
-	p.mu.Unlock()
-	p.quits.Wait()
 }

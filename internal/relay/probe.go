@@ -157,22 +157,19 @@ func (p *pool) probe(ctx context.Context) {
 		return
 	}
 	// The relay may have no process left for another connection than those of this pool.
-	if probe {
-		p.mu.Lock()
-		p.dropIdle() // a server may go on with old settings on them
-		p.mu.Unlock()
-	} else if p.hasAnswered(ctx, p.answers.Load()) {
+	if !probe && p.hasAnswered(ctx, p.answers.Load()) {
 		return
 	}
-	s, err := p.dial(ctx, probe)
+	s, err := p.connect(ctx, caller{own: true, probe: probe})
 	if m, ok := p.breaker.refusedMail(); err == nil && probe && ok {
-		err = p.probeWithMail(ctx, s, m, "", false)
+		// Its error is noted there.
+		_ = p.probeWithMail(ctx, s, m, "", false)
 	}
 	if probe {
 		p.releaseProbe()
 	}
 	if err == nil {
-		s.conn.Quit()
+		p.end(s)
 	}
 }
 

@@ -17,6 +17,8 @@ type Session struct {
 	// probe: the relay was down, and this session finds out whether it still is. fresh: it
 	// was given for mail that the relay had not refused yet.
 	probe, fresh bool
+	// broadcast: broadcast mail has it.
+	broadcast bool
 	// freeSlot gives its slot back.
 	freeSlot func()
 	// alternative: another relay takes this mail too.
@@ -66,4 +68,10 @@ func (s *Session) fits(env delivery.Envelope, message []byte) smtp.Fit {
 func (s *Session) full() bool {
 	limit := s.pool.rcpts.perSession(s.pool.opts.Now())
 	return limit > 0 && s.conn.Recipients() >= limit
+}
+
+// hasHadItsShare reports whether the session has been in use for long enough where connections wait
+// for a process of the relay.
+func (s *Session) hasHadItsShare() bool {
+	return s.conn.Transactions() >= roomMessages || s.pool.opts.Now().Sub(s.dialedAt) >= roomAfter
 }

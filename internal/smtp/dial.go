@@ -29,17 +29,20 @@ func Dial(parent context.Context, server Server, timeouts Timeouts) (*Session, e
 	}
 	s.cutSocket()
 	if parent.Err() == nil && ctx.Err() != nil {
-		err = fmt.Errorf("no session within %s: waited for %s: %w", limit, s.log.awaited(), ctx.Err())
 		if !s.greeted {
-			silence := &SilentError{err: err}
+			silence := &SilentError{err: fmt.Errorf("%s %s: waited for %s: %w", NoGreeting, limit, s.log.awaited(), ctx.Err())}
 			if s.silent && server.TLS != TLSImplicit {
 				silence.guess = "; " + expectsTLS
 			}
 			return nil, silence
 		}
+		err = fmt.Errorf("no session within %s: waited for %s: %w", limit, s.log.awaited(), ctx.Err())
 	}
 	return nil, err
 }
+
+// NoGreeting begins the text of each SilentError.
+const NoGreeting = "no greeting within"
 
 // SilentError is the error of a server that has said nothing within its time. A server does so too
 // that has no process left for another connection.

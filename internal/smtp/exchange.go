@@ -111,14 +111,15 @@ func undecided(env delivery.Envelope) []delivery.Outcome {
 }
 
 func (x *exchange) run(message []byte, mark func(context.Context, []delivery.Outcome) error) {
-	// Until the dot, the end of ctx cuts the socket.
+	// Until the dot, the end of ctx cuts the socket. That may be later than the next reply: no command
+	// follows the end.
 	stop := context.AfterFunc(x.ctx, x.cutSocket)
 	sent := x.mail(message) && x.rcpt() && x.data() && x.writeMessage(message)
 	var err error
 	if sent {
 		err = mark(x.ctx, x.outcomesIfUnanswered())
 	}
-	undisturbed := stop()
+	undisturbed := stop() && x.ctx.Err() == nil
 	switch {
 	case !undisturbed && !sent: // decided, but the socket is gone or going
 		x.closeHard()
@@ -194,6 +195,9 @@ func (x *exchange) rcpt() bool {
 			x.beginStage()
 		}
 		if len(x.inFlight) == 0 {
+			if x.hasEnded(StageRcpt.String()) {
+				return false
+			}
 			x.sendGroup("")
 		}
 		c, code, text, err := x.nextReply(x.timeouts.Command)
@@ -281,6 +285,9 @@ func (x *exchange) addAccepted(i int, rep email.Reply) {
 }
 
 func (x *exchange) data() bool {
+	if x.hasEnded(StageData.String()) {
+		return false
+	}
 	if x.broken && x.closing.Code != 0 && x.ctx.Err() == nil {
 		x.passOverRest(closedBy(x.closing), x.closingWait)
 		return false
@@ -305,12 +312,24 @@ func (x *exchange) data() bool {
 	return false
 }
 
+// hasEnded reports whether ctx has ended before a step, and ends the transaction then.
+func (x *exchange) hasEnded(where string) bool {
+	if x.ctx.Err() == nil {
+		return false
+	}
+	x.abortOurs(where, context.Cause(x.ctx))
+	return true
+}
+
 // earlyAnswer is how long a server that stopped reading the message is given to
 // say why.
 const earlyAnswer = time.Second
 
 // writeMessage writes everything but the final dot.
 func (x *exchange) writeMessage(message []byte) bool {
+	if x.hasEnded(StageFinal.String()) {
+		return false
+	}
 	begin := time.Now()
 	err := writeStuffed(blockWriter{w: x.text.W, conn: x.conn, each: x.timeouts.DataBlock}, message)
 	if err == nil {

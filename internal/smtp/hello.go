@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 // Where none comes, a second connection finds out whether the server waits for TLS.
 func (s *Session) greet(ctx context.Context) error {
 	s.log.await("the greeting")
-	timeout := cmp.Or(s.server.Greeting, s.timeouts.Greeting)
+	timeout := s.timeouts.ForGreeting(s.server)
 	suspected := s.suspectTLS(ctx)
 	code, text, err := s.awaitReply(timeout)
 	s.silent, s.greeted = err != nil, err == nil
@@ -25,7 +24,7 @@ func (s *Session) greet(ctx context.Context) error {
 	case err != nil && wantsTLS:
 		return fmt.Errorf("no greeting within %s: %s; it answered a TLS handshake", s.timeouts.Silence, expectsTLS)
 	case isNet && netErr.Timeout():
-		silence := &SilentError{err: fmt.Errorf("no greeting within %s", timeout)}
+		silence := &SilentError{err: fmt.Errorf("%s %s", NoGreeting, timeout)}
 		if s.server.TLS != TLSImplicit {
 			silence.guess = ": " + expectsTLS
 		}

@@ -420,6 +420,55 @@ func TestCancelInAGroup(t *testing.T) {
 	require.NotContains(t, p.Lines(), "DATA")
 }
 
+// unheard is a context whose end has closed no socket yet.
+type unheard struct{ context.Context }
+
+func (unheard) Done() <-chan struct{} { return make(chan struct{}) }
+
+// TestNoCommandFollowsTheEndOfTheContext, also where the reply came before the socket was closed.
+func TestNoCommandFollowsTheEndOfTheContext(t *testing.T) {
+	t.Parallel()
+	for at, next := range map[string]string{"MAIL": "RCPT", "RCPT TO:<c@": "DATA", "DATA": "<data>", "<data>": "."} {
+		for _, extensions := range [][]string{nil, pipelining} {
+			t.Run(fmt.Sprint(at, extensions), func(t *testing.T) {
+				t.Parallel()
+				next := next
+				if at == "MAIL" && extensions != nil {
+					next = "DATA" // RCPT is written already
+				}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				p := (&smtptest.Peer{Extensions: extensions, NoPipelining: extensions == nil, Answer: func(line string) string {
+					if strings.HasPrefix(line, at) {
+						cancel(delivery.ErrSuperseded)
+					}
+					return ""
+				}}).Start(t)
+				rs := relays(t, relay.Options{}, url(p, "name=primary"))
+				s, err := rs.Session(ctx, delivery.Route{})
+				require.NoError(t, err)
+				mark := noMark
+				if at == "<data>" { // it ends while the message is written, or at the latest here
+					mark = func(context.Context, []delivery.Outcome) error { cancel(delivery.ErrSuperseded); return nil }
+				}
+				ex := s.Send(unheard{ctx}, envelope("a@y.test", "b@y.test", "c@y.test"), []byte(rendered), mark)
+				s.Close()
+				for _, o := range ex.Outcomes {
+					require.Equal(t, email.RecipientDeferred, o.Status)
+					require.True(t, o.Uncounted)
+					require.True(t, o.Unasked)
+					require.False(t, o.RelayFault)
+				}
+				require.False(t, ex.RelayFault)
+				for _, st := range ex.Transcript {
+					require.False(t, strings.HasPrefix(st.Command, next), "%q", st.Command)
+					require.False(t, next == "<data>" && strings.HasPrefix(st.Command, "message"), "%q", st.Command)
+				}
+				require.Empty(t, p.Messages())
+			})
+		}
+	}
+}
+
 // script is what a server says in one transaction.
 type script struct {
 	mail, data, dot string

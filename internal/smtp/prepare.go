@@ -67,7 +67,7 @@ func (x *exchange) prepare(message []byte) (parameters string, ok bool) {
 func (x *exchange) sayMail(message []byte) (c sentCommand, code int, text string, ok bool, err error) {
 	for {
 		parameters, ok := x.prepare(message)
-		if !ok {
+		if !ok || x.hasEnded(StageMail.String()) {
 			return c, 0, "", false, nil
 		}
 		x.stages = x.namingStages()

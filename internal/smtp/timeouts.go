@@ -1,6 +1,9 @@
 package smtp
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Timeouts of a transaction's phases. The defaults follow RFC 5321 section
 // 4.5.3.2: a short one at the end makes duplicates.
@@ -25,6 +28,11 @@ type Timeouts struct {
 	Final time.Duration
 	// Reset is for RSET, NOOP and QUIT. Defaults to 10 s.
 	Reset time.Duration
+}
+
+// ForGreeting is how long a server's first reply may take.
+func (t Timeouts) ForGreeting(server Server) time.Duration {
+	return cmp.Or(server.Greeting, t.orDefaults().Greeting)
 }
 
 func (t Timeouts) orDefaults() Timeouts {
