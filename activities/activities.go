@@ -115,8 +115,8 @@ type Relays interface {
 	Fitting(ctx context.Context, route delivery.Route, s Session, env delivery.Envelope, message []byte) (Session, error)
 	// Fast reports whether the route's relay answered its last transactions quickly.
 	Fast(route delivery.Route) bool
-	// Paced reports whether the route's relay has a rate.
-	Paced(route delivery.Route) bool
+	// Pace is the time from one slot to the next of the rate of the route's relay; 0 is no rate.
+	Pace(route delivery.Route) time.Duration
 	// Lot is how many transactions the rate of the route's relay lets begin within a time,
 	// at least 1.
 	Lot(route delivery.Route, within time.Duration) int

@@ -461,7 +461,7 @@ func TestRecordStatusAndControlEmail(t *testing.T) {
 func TestSendSMTPReservesNoSlotForWaitingMail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.paced, b.relayErr = true, errors.New("a session must not be asked for")
+	b.pace, b.relayErr = time.Second, errors.New("a session must not be asked for")
 	b.check = &email.State{Waiting: email.WaitingThrottled, ThrottledBy: email.RecipientRate("x.test")}
 	res, err := b.smtp(t, false)
 	require.NoError(t, err)

@@ -55,7 +55,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 		return res, false, err
 	}
 	defer release()
-	if a.deps.Relays.Paced(in.Route) {
+	if a.deps.Relays.Pace(in.Route) > 0 {
 		// An e-mail that is held, paused or throttled otherwise reserves no slot of the
 		// relay's rate.
 		if checked, err := a.deps.Gate.Check(ctx, in.EmailID, delivery.Obstacle{}); err != nil || checked.State != nil {

@@ -19,6 +19,9 @@ type BatchGate interface {
 	OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (opened []delivery.BatchOpening, more bool, err error)
 	// ObstructBatch notes the obstacle on up to limit due e-mails, and returns how many.
 	ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error)
+	// ThrottleBatch notes on due e-mails that they wait for a relay's rate. moved says that some
+	// have left the route.
+	ThrottleBatch(ctx context.Context, id string, route delivery.Route, t delivery.BatchThrottle) (moved bool, err error)
 	// ExpireBatch ends the e-mails on one route that have expired, and describes the others.
 	ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error)
 }

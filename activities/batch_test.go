@@ -36,6 +36,11 @@ type post struct {
 	locked map[string]bool
 	// obstructed counts the calls that noted that no relay is available.
 	obstructed int
+	// throttled are the calls that noted that the relay's rate makes mail wait. moved and
+	// onThrottle are the answer.
+	throttled  []delivery.BatchThrottle
+	moved      bool
+	onThrottle error
 	attached   bool
 	outgoing   error
 	onExpire   error
@@ -65,6 +70,13 @@ func (p *post) ObstructBatch(_ context.Context, _ string, _ delivery.Route, o de
 		p.obstructed++
 	}
 	return 0, nil
+}
+
+func (p *post) ThrottleBatch(_ context.Context, _ string, _ delivery.Route, t delivery.BatchThrottle) (moved bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.throttled = append(p.throttled, t)
+	return p.moved, p.onThrottle
 }
 
 func (p *post) ExpireBatch(context.Context, string, delivery.Route) (delivery.BatchWaiting, error) {
@@ -324,6 +336,41 @@ func TestSendBatchChunkRelayDown(t *testing.T) {
 	require.True(t, res.More)
 	require.Equal(t, expiryOfBatch, res.ExpiresAt, "the run calls again then")
 	require.Zero(t, b.opens)
+}
+
+// The e-mails of a batch that wait for a relay's rate say so. The activity gives its session back, or
+// holds it until the slot.
+func TestSendBatchChunkNotesThatARateMakesMailWait(t *testing.T) {
+	t.Parallel()
+	b := setupBatch(t, 350)
+	b.pace = 20 * time.Millisecond
+	res, err := b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, 350, res.Sent.Delivered)
+	require.Equal(t, []delivery.BatchThrottle{{Relay: "primary", Taken: 100, Pace: b.pace}}, b.throttled, "once")
+
+	b = setupBatch(t, 100)
+	b.pace = time.Second
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Empty(t, b.throttled, "nothing waits any more")
+
+	b = setupBatch(t, 5)
+	b.pace = time.Minute
+	turn := delivery.Turn{Relay: "slow", At: time.Now().Add(time.Hour).UTC()}
+	b.relayErr = &delivery.Throttled{Turn: turn}
+	for _, b.onThrottle = range []error{nil, errors.New("no database")} {
+		res, err = b.chunk(t)
+		require.NoError(t, err)
+		require.Equal(t, turn, res.Turn)
+		require.True(t, res.More)
+	}
+	require.Equal(t, slices.Repeat([]delivery.BatchThrottle{{Relay: "slow", First: turn.At, Pace: time.Minute}}, 2), b.throttled)
+	b.moved = true
+	res, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, delivery.Turn{}, res.Turn)
+	require.False(t, res.More, "the run reads its routes again")
 }
 
 // When the relay refuses MAIL of one e-mail of a lot, the later ones get no session and all of

@@ -42,6 +42,8 @@ type chunk struct {
 	in        delivery.SendChunkInput
 	result    delivery.SendChunkResult
 	endpoints map[string]bool
+	// throttled: the e-mails that wait for the relay's rate say so.
+	throttled bool
 
 	mu sync.Mutex
 	// contents holds the attachments that e-mails share, by blob id, up to contentsMax.
@@ -78,6 +80,9 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 	session, err := c.deps.Relays.Session(ctx, c.in.Route)
 	if throttled, ok := errors.AsType[*delivery.Throttled](err); ok {
 		c.result.Turn, c.result.More = throttled.Turn, true
+		if c.throttle(ctx, delivery.BatchThrottle{Relay: throttled.Turn.Relay, First: throttled.Turn.At}) { // another route of the plan has them now
+			c.result.Turn, c.result.More = delivery.Turn{}, false
+		}
 		waiting, err := c.deps.BatchGate.ExpireBatch(ctx, c.in.BatchID, c.in.Route)
 		c.result.ExpiresAt = waiting.ExpiresAt
 		return false, err
@@ -112,7 +117,29 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 		defer close(finished)
 		c.sendAll(drained, owner, ids, opened, shared, finished)
 	}()
+	var marking sync.WaitGroup
+	defer marking.Wait()
+	if more && !c.throttled {
+		marking.Go(func() { c.throttle(ctx, delivery.BatchThrottle{Relay: route.Relay, Taken: len(opened)}) })
+	}
 	return more, c.recordAll(ctx, finished)
+}
+
+// throttle notes on the due e-mails of the route that they wait for a relay's rate, if it has one. An
+// activity does that once, so that a large batch is not searched for each lot. moved says that e-mails
+// have left the route.
+func (c *chunk) throttle(ctx context.Context, t delivery.BatchThrottle) (moved bool) {
+	c.throttled = true
+	route := c.in.Route
+	route.Relay = t.Relay
+	if t.Pace = c.deps.Relays.Pace(route); t.Pace == 0 {
+		return false
+	}
+	moved, err := c.deps.BatchGate.ThrottleBatch(ctx, c.in.BatchID, c.in.Route, t)
+	if err != nil { // they are sent all the same
+		c.deps.Log.WarnContext(ctx, "batch.throttle", "batch_id", c.in.BatchID, "error", err)
+	}
+	return moved
 }
 
 // finishedAttempt is an attempt of a lot with its outcomes.

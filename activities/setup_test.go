@@ -66,8 +66,8 @@ type fakes struct {
 	onClaim func() []endpoint.Due
 	// released counts deliveries given back.
 	released int
-	// paced: the relay has a rate.
-	paced bool
+	// pace is that of the relay's rate; 0 is no rate.
+	pace time.Duration
 }
 
 func (w *fakes) Plan(context.Context, string) (delivery.Plan, error) { return w.plan, nil }
@@ -173,7 +173,7 @@ func (w *fakes) Fitting(_ context.Context, _ delivery.Route, s Session, _ delive
 
 func (w *fakes) Fast(delivery.Route) bool { return !w.slow }
 
-func (w *fakes) Paced(delivery.Route) bool { return w.paced }
+func (w *fakes) Pace(delivery.Route) time.Duration { return w.pace }
 
 func (w *fakes) Lot(delivery.Route, time.Duration) int { return 100 }
 

@@ -340,6 +340,9 @@ func (b *sendBatch) details() {
 		if down, ok := b.down[routeKey(route)]; ok {
 			details += fmt.Sprintf("; no relay takes %s mail from %s, %s, tried every 10 s to 5 min", route.Stream, route.SenderDomain, quoted(down.why))
 		}
+		if turn := b.turns[route]; turn.At.After(workflow.Now(b.ctx)) {
+			details += fmt.Sprintf("; %s mail from %s waits until %s for the rate of relay %s", route.Stream, route.SenderDomain, turn.At.UTC().Format("15:04:05"), turn.Relay)
+		}
 	}
 	if b.plan.Held {
 		details += "; held"

@@ -156,8 +156,12 @@ func TestSendBatchKeepsItsTurn(t *testing.T) {
 		}
 		return delivery.SendChunkResult{Sent: email.BatchCounts{Delivered: 2}}, nil
 	})
+	var waiting string
+	r.RegisterDelayedCallback(func() { waiting = r.metadata().GetCurrentDetails() }, 5*time.Minute)
 	_, err := r.executeBatch(email.SendBatchInput{BatchID: "B"})
 	require.NoError(t, err)
+	require.Equal(t, "0 of 2 attempted, 0 delivered, 0 go on in runs of their own; broadcast mail from acme.test waits until "+turn.At.Format("15:04:05")+" for the rate of relay slow", waiting)
+	require.Equal(t, "2 of 2 attempted, 2 delivered, 0 go on in runs of their own", r.metadata().GetCurrentDetails())
 	require.Equal(t, []delivery.Turn{{}, turn}, turns)
 	require.Equal(t, 10*time.Minute, r.Now().Sub(start))
 }

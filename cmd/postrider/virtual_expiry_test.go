@@ -167,11 +167,7 @@ func TestVirtualABatchThatHasExpiredWaitsForNoRelay(t *testing.T) {
 var standing = map[string]func(v *virtual){
 	"a rate": func(v *virtual) {
 		v.listen(nil, "", until(0, "", ""))
-		slow, err := relay.Parse("smtp://" + v.peer.Addr() + "?tls=none&name=slow&rate=6/h")
-		require.NoError(v.t, err)
-		relays := relay.New([]relay.Relay{slow}, relay.Options{Now: v.Now, Ledger: v.store.Mail})
-		v.t.Cleanup(relays.Close)
-		v.work(relaySessions{relays})
+		v.connectSlow("6/h")
 	},
 	"the end of a pause, and a relay": func(v *virtual) {
 		_, err := v.store.Mail.Pause(v.t.Context(), email.Pause{Scope: email.PauseInstallation})

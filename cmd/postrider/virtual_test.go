@@ -211,7 +211,7 @@ func (p *twoProcesses) Fitting(ctx context.Context, route delivery.Route, s acti
 	return p.of[0].Fitting(ctx, route, s, env, message)
 }
 func (p *twoProcesses) Fast(route delivery.Route) bool        { return p.of[p.n.Load()%2].Fast(route) }
-func (p *twoProcesses) Paced(route delivery.Route) bool       { return false }
+func (p *twoProcesses) Pace(delivery.Route) time.Duration     { return 0 }
 func (p *twoProcesses) Lot(delivery.Route, time.Duration) int { return 1 }
 func (p *twoProcesses) Down(route delivery.Route) *delivery.RelayError {
 	return p.of[p.n.Load()%2].Down(route)

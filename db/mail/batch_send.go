@@ -55,8 +55,8 @@ func (s *Store) PlanBatch(ctx context.Context, id string) (delivery.BatchPlan, e
 	}
 	// An open attempt is due when its lease has run out.
 	err = s.db.NewRaw(`SELECT e.stream, lower(split_part(e.from_email, '@', -1)) AS domain, `+avoided+` AS avoid, count(*) AS open,
-			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now()) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
-			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now()) AS next_at,
+			count(*) FILTER (WHERE greatest(e.next_action_at, a.lease_until) <= now() OR `+awaitsSlot+`) AS due, count(*) FILTER (WHERE e.held OR e.paused) AS held,
+			min(greatest(e.next_action_at, a.lease_until)) FILTER (WHERE greatest(e.next_action_at, a.lease_until) > now() AND `+awaitsSlot+` IS NOT TRUE) AS next_at,
 			min(`+deadlineOf+`) FILTER (WHERE NOT e.attempt_open) AS expires_at, min(a.lease_until) AS lease_until
 		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
 		WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.status IN ('queued', 'sending') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
@@ -97,7 +97,7 @@ func (s *Store) MailOf(ctx context.Context, route delivery.Route) (emailID strin
 	if route.ForBatch == "" {
 		err = s.db.NewRaw("SELECT id, from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &emailID, &m.From, &m.Bytes)
 	} else {
-		err = s.db.NewRaw(`SELECT e.id, e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now() AND `+onRoute+`
+		err = s.db.NewRaw(`SELECT e.id, e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND `+dueInBatch+` AND `+onRoute+`
 			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &emailID, &m.From, &m.Bytes)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
@@ -121,7 +121,7 @@ func (s *Store) SeenBatch(ctx context.Context, id string) error {
 // are left out: their rows say what they wait for. more says that there may be others.
 func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (out []delivery.BatchOpening, more bool, _ error) {
 	due := freeEmails{
-		where: `e.batch_id = ?0 AND e.workflow_id = ?1 AND e.next_action_at <= now()
+		where: `e.batch_id = ?0 AND e.workflow_id = ?1 AND ` + dueInBatch + `
 			AND ` + onRoute + `
 			AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = ?0 AND b.held)
 			AND (NOT e.attempt_open OR EXISTS (SELECT 1 FROM delivery_attempts AS a WHERE a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
@@ -141,6 +141,9 @@ func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (o
 			return err
 		}
 		for i, m := range c.emails {
+			if !m.ThrottledUntil.IsZero() { // the relay's slot is there, also where the gate is closed
+				m.ThrottledUntil, m.dirty = time.Time{}, true
+			}
 			o, err := c.openOrReopen(m, reqs[i])
 			if err != nil {
 				return err
@@ -158,15 +161,16 @@ func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (o
 // many it changed.
 func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
 	due := freeEmails{
-		where: `e.batch_id = ? AND e.workflow_id = ? AND e.next_action_at <= now() AND NOT e.attempt_open
-			AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ? AND (e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?)`,
+		where: "e.batch_id = ? AND e.workflow_id = ? AND " + dueInBatch + ` AND NOT e.attempt_open
+			AND e.stream = ? AND lower(split_part(e.from_email, '@', -1)) = ?
+			AND ((e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?) OR e.throttled_until IS NOT NULL)`,
 		args:    []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay},
 		orderBy: "e.next_action_at", limit: limit,
 	}
 	return s.updateFound(ctx, due, func(c *unitOfWork) error {
 		for _, m := range c.emails {
 			m.relayDown(obstacle)
-			m.dirty = true
+			m.ThrottledUntil, m.dirty = time.Time{}, true
 			c.checkGate(m) // what has run out of time ends
 		}
 		return nil
@@ -209,7 +213,7 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 		ExpiresAt time.Time `bun:"expires_at,nullzero"`
 		TxNow     time.Time
 	}
-	err := s.db.NewRaw(`SELECT coalesce(bool_or(e.next_action_at <= now()), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
+	err := s.db.NewRaw(`SELECT coalesce(bool_or(`+dueInBatch+`), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
 		FROM emails AS e WHERE `+waiting, args...).Scan(ctx, &left)
 	if err != nil {
 		return delivery.BatchWaiting{}, pg.Translate(err)

@@ -39,6 +39,17 @@ type BatchOpenRequest struct {
 	Limit int
 }
 
+// BatchThrottle is the rate that the due e-mails of a batch wait for.
+type BatchThrottle struct {
+	// Relay names the relay.
+	Relay string
+	// First is the next slot that the batch gets. Zero is the one after Taken slots from now on.
+	First time.Time
+	Taken int
+	// Pace is the time from one slot to the next.
+	Pace time.Duration
+}
+
 // BatchOpening is the gate's answer for one of them.
 type BatchOpening struct {
 	EmailID string

@@ -13,6 +13,10 @@ type Turn struct {
 	At    time.Time `json:"at"`
 }
 
+// TurnPatience is the longest wait for a slot of a relay's rate that an e-mail's status does not
+// show.
+const TurnPatience = 2 * time.Second
+
 // Throttled says that a transaction may not begin before its turn: come again
 // with it then. No recipient was touched.
 type Throttled struct{ Turn Turn }

@@ -22,7 +22,7 @@ type Ledger interface {
 const (
 	// turnPatience is how long a session is held for a turn that is near. Mail that has to
 	// wait longer gives the session back and keeps its turn.
-	turnPatience = 2 * time.Second
+	turnPatience = delivery.TurnPatience
 	// turnKept is how late mail may come for its turn.
 	turnKept = time.Minute
 	// drawSpan bounds the slots that a process draws at once, and so the burst

@@ -122,7 +122,7 @@ func TestBroadcastComesAgainForAPlace(t *testing.T) {
 	p := (&smtptest.Peer{}).Start(t)
 	a := &estimates{queue: queue{now: time.Now()}}
 	rs := relays(t, relay.Options{Ledger: a, Now: a.Now, MaxIdle: 100 * time.Hour}, url(p, "name=metered&rate=1/m"))
-	require.True(t, rs.Paced(delivery.Route{}))
+	require.Equal(t, time.Minute, rs.Pace(delivery.Route{}))
 	take := func(turn delivery.Turn) delivery.Turn {
 		_, err := rs.Session(t.Context(), delivery.Route{Stream: email.StreamBroadcast, Turn: turn})
 		throttled, ok := errors.AsType[*delivery.Throttled](err)

@@ -193,16 +193,17 @@ func (rs *Relays) Down(route delivery.Route) *delivery.RelayError {
 	return down
 }
 
-// Paced reports whether the route's first relay that is not down has a rate.
-func (rs *Relays) Paced(route delivery.Route) bool {
+// Pace is the time from one slot to the next of the route's first relay that is not down; 0 where
+// that has no rate.
+func (rs *Relays) Pace(route delivery.Route) time.Duration {
 	pools := rs.takes(route)
 	patient := anyUp(pools)
 	for _, p := range pools {
 		if p.down(route, patient) == nil {
-			return p.relay.Pace > 0
+			return p.relay.Pace
 		}
 	}
-	return false
+	return 0
 }
 
 // Up tells of each relay, by name, whether it answered when it was tried last. A relay
