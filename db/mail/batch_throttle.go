@@ -107,16 +107,10 @@ func (c *unitOfWork) lastThrottled(batchID, relay string) (last time.Time, _ err
 }
 
 // endFault forgets that an e-mail waits for a relay that takes mail again, or for none that is named,
-// and reports whether it did. An e-mail whose time ran out during the outage keeps the fault: it is
-// still tried once.
+// and reports whether it did; see noteRelay.
 func (c *unitOfWork) endFault(m *lockedEmail, relay string) bool {
 	if m.RelayDownBy != "" && m.RelayDownBy != relay {
 		return false
 	}
-	was := delivery.Obstacle{RelayDown: m.RelayDown, Relay: m.RelayDownBy, NoRelay: m.NoRelay}
-	m.relayUp()
-	if c.expired(m) {
-		m.relayDown(was)
-	}
-	return m.RelayDown != was.RelayDown
+	return c.noteRelay(m, delivery.Obstacle{})
 }

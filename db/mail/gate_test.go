@@ -523,6 +523,27 @@ func TestAnEmailThatWaitsForARelaySaysHowLongItHas(t *testing.T) {
 	require.Zero(t, c.ExpiresIn)
 }
 
+// TestMailIsTriedOnceMoreAfterAnOutage: the time for its attempts ran out meanwhile, and it waits for a
+// slot of the relay's rate before the relay is asked.
+func TestMailIsTriedOnceMoreAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := b.Accept(dbsetup.Message("bob@x.test"))
+	b.Attempt(e.ID, 1, dbsetup.Deferred)
+	b.Exec("UPDATE recipients SET next_attempt_at = now()")
+	b.Exec("UPDATE emails SET next_action_at = now()")
+	_, err := b.Mail.Check(b.Ctx, e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+	require.NoError(t, err)
+	b.Exec("UPDATE emails SET date_at = now() - interval '80 hours'")
+	slot := delivery.Obstacle{ThrottledUntil: time.Now().Add(time.Minute), ThrottledBy: email.RelayRate("primary")}
+	c, err := b.Mail.Check(b.Ctx, e.ID, slot)
+	require.NoError(t, err)
+	require.Equal(t, email.WaitingThrottled, c.State.Waiting)
+	require.False(t, c.State.Final)
+	_, o := b.Open(e.ID, 2)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict)
+}
+
 func TestAnAttachmentThatCannotBeHadEndsTheMail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

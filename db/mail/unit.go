@@ -300,6 +300,18 @@ func (m *lockedEmail) relayDown(o delivery.Obstacle) bool {
 	return true
 }
 
+// noteRelay is relayDown for an e-mail that may wait for something else than a relay now. If its time
+// ran out during the outage, it keeps the fault: it is still tried once.
+func (c *unitOfWork) noteRelay(m *lockedEmail, o delivery.Obstacle) (news bool) {
+	was := delivery.Obstacle{RelayDown: m.RelayDown, Relay: m.RelayDownBy, NoRelay: m.NoRelay}
+	news = m.relayDown(o)
+	if news && !o.RelayDown && c.expired(m) {
+		m.relayDown(was)
+		return false
+	}
+	return news
+}
+
 // relayUp forgets that.
 func (m *lockedEmail) relayUp() { m.relayDown(delivery.Obstacle{}) }
 
