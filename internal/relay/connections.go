@@ -74,7 +74,9 @@ type caller struct {
 	// own: it takes a new connection only: a server may go on with old settings on connections
 	// that it has. probe: it finds out whether the relay works.
 	own, probe bool
-	broadcast  bool
+	// since: it replaces a session that was dialled before then.
+	since     time.Time
+	broadcast bool
 	// got has room for what the caller gets.
 	got chan handed
 }
@@ -97,6 +99,11 @@ func (p *pool) connect(ctx context.Context, c caller) (*Session, error) {
 		s, err := p.wait(ctx, c)
 		if err != nil {
 			return nil, err
+		}
+		if s.reused && s.dialedAt.Before(c.since) {
+			p.end(s)
+			c.own = true
+			continue
 		}
 		if !s.reused || !s.conn.Stale() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Stale()) {
 			return s, nil

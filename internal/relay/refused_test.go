@@ -243,3 +243,57 @@ func TestAWorkerWhoseConnectionsAreRefusedGetsOne(t *testing.T) {
 		}
 	}
 }
+
+// asks takes a session for an e-mail, and gives it back.
+func asks(t *testing.T, rs *Relays, route delivery.Route) {
+	t.Helper()
+	s, err := rs.Session(inTime(t), route)
+	require.NoError(t, err)
+	s.Close()
+}
+
+// TestMailThatTheRelayHasRefusedTakesANewConnection: on an older one the server may have settings that are
+// not its own any more. Such mail of one second shares it, and a relay that takes no more gets it all the same.
+func TestMailThatTheRelayHasRefusedTakesANewConnection(t *testing.T) {
+	t.Parallel()
+	for name, route := range map[string]delivery.Route{"by this process": {For: "bad"}, "by another": {For: "other", Avoid: "primary"}, "a batch": {ForBatch: "batch", Avoid: "primary"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, clock := newCounting(t, 10), &fakeClock{at: time.Unix(1000, 0)}
+			peer := (&smtptest.Peer{}).Serve(t, l)
+			rs := ofCounting(t, l, clock, nil)
+			p := rs.pools[0]
+			p.guard.noteFault(clock.now(), "bad", nil)
+			asks(t, rs, delivery.Route{For: "good"})
+			clock.move(firstBackoff)
+			asks(t, rs, delivery.Route{For: "good"})
+			require.Equal(t, 1, peer.Dialed())
+			asks(t, rs, route)
+			require.Equal(t, 2, peer.Dialed())
+			asks(t, rs, route)
+			asks(t, rs, delivery.Route{For: "good"})
+			require.Equal(t, 2, peer.Dialed())
+			clock.move(firstBackoff)
+			asks(t, rs, route)
+			require.Equal(t, 3, peer.Dialed())
+			require.Eventually(t, func() bool { return peer.Open() == 1 }, 20*time.Second, time.Millisecond, "it replaces the older one")
+
+			p.limit, p.relay.MaxConns = 1, 1
+			clock.move(firstBackoff)
+			asks(t, rs, route)
+			require.Equal(t, 4, peer.Dialed())
+
+			p.limit, p.relay.MaxConns = 10, 10
+			one, two := session(t, rs), session(t, rs)
+			clock.move(firstBackoff)
+			delivers(t, one)
+			l.most.Store(1) // two is in use, and has the only place
+			one.Close()
+			asked := waits(t, rs, route)
+			<-l.refused
+			two.Close()
+			(<-asked).Close()
+			require.Equal(t, map[string]bool{"primary": true}, rs.Up())
+		})
+	}
+}
