@@ -75,6 +75,12 @@ func isNoGreeting(st delivery.RelayState) bool {
 	return st.Failures > 0 && st.Reply.Code == 0 && strings.HasPrefix(causeOf(st).Error(), smtp.NoGreeting)
 }
 
+// isRefusedConnection reports whether a fault is that the relay refused a process's connection by 421. It may
+// have too many connections of the others.
+func isRefusedConnection(st delivery.RelayState) bool {
+	return st.Failures > 0 && !st.Shared && st.Reply.Code == 421 && strings.Contains(causeOf(st).Error(), smtp.WasAnswered+"421")
+}
+
 // admit lets a caller through; probe says that it is the one who finds out, for all
 // processes where they know of the fault. Mail that the relay has not refused yet may probe
 // without asking them.
@@ -223,8 +229,8 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	// A process that has just started may have better credentials: it finds out at once, or
 	// has done so already.
 	first := !p.synced.Swap(true) && (answered || !p.tried.Load())
-	if isNoGreeting(st) {
-		p.makeRoom(answered)
+	if refused := isRefusedConnection(st); refused || isNoGreeting(st) {
+		p.makeRoom(answered, refused)
 	}
 	if st.Failures > 0 && answered && (!st.Shared || first && isLoginFault(st)) {
 		p.recovered() // the process that met the fault may be gone

@@ -46,8 +46,9 @@ type breaker struct {
 	probing  bool
 	// inTransaction: a mere connection does not show that it is up again.
 	inTransaction bool
-	// silent: the relay did not greet. It may have no process left for this process's connection.
-	silent bool
+	// turnedAway: the relay did not greet, or refused the connection. It may have no room for this process's
+	// connection.
+	turnedAway bool
 	// mail is the MAIL command that the relay refused; nil where something else failed. A
 	// probe says MAIL before an attempt is opened.
 	mail *delivery.MailCommand
@@ -78,8 +79,8 @@ type failure struct {
 	perhaps bool
 	// again: the relay had refused this mail before, and has taken other mail since.
 	again bool
-	// silent: the relay did not greet.
-	silent bool
+	// turnedAway: the relay did not greet, or refused the connection by 421.
+	turnedAway bool
 	// probe: the caller was the one to find out, fresh: and was let through with mail that had
 	// not been refused.
 	probe, fresh bool
@@ -196,7 +197,7 @@ func (b *breaker) failed(now time.Time, e *delivery.RelayError, how failure) (wa
 		b.since = now
 	}
 	b.probing = false
-	b.inTransaction, b.mail, b.silent = how.inTransaction, how.mail, how.silent
+	b.inTransaction, b.mail, b.turnedAway = how.inTransaction, how.mail, how.turnedAway
 	was := b.doubtful
 	b.doubtful = how.perhaps
 	switch {
@@ -228,12 +229,13 @@ func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 
 // adopt takes over what all processes know of the relay: the fault, or that it works
 // again. It keeps a fault that only this process has met. It ends the backoff of a relay that did not
-// greet this process and answers others. It reports whether the relay went down or came back for this process.
+// greet this process, or refused its connection, and answers others. It reports whether the relay went down or
+// came back for this process.
 func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if st.Failures == 0 {
-		if b.failures > 0 && b.silent && !b.shared && !b.probing { // the relay answers others
+		if b.failures > 0 && b.turnedAway && !b.shared && !b.probing { // the relay answers others
 			b.failures, b.until = 1, now
 		}
 		if !b.shared || b.probing {

@@ -13,10 +13,10 @@ import (
 	"github.com/postrider/postrider/internal/smtp"
 )
 
-// Bounds for a relay that has fewer processes than all workers together have connections.
+// Bounds for a relay that takes fewer connections than all workers together would have.
 const (
-	// fewFor is how long the limit holds that was learnt from a connection without a greeting. So long
-	// this process also leaves room for the connections of others.
+	// fewFor is how long the limit holds that was learnt from a connection without a greeting, or one that
+	// was refused. So long this process also leaves room for the connections of others.
 	fewFor = 10 * time.Minute
 	// tryMoreEvery is how often one connection more than the limit is tried.
 	tryMoreEvery = time.Minute
@@ -24,6 +24,10 @@ const (
 	// the relay is greeted.
 	roomAfter    = 5 * time.Second
 	roomMessages = 20
+	// stillCounted is how long a relay may count a connection that is closed. restFor is how long there is no
+	// dial after one that may have been refused for it.
+	stillCounted = 2 * time.Second
+	restFor      = time.Second
 )
 
 // connections are a pool's connections to its relay, and the callers that wait for one. A session that
@@ -37,6 +41,9 @@ type connections struct {
 	// sessions counts those that are idle or in use, and dialing the dials under way. late is how many of
 	// these have waited for half of the time that the relay has for its greeting.
 	sessions, dialing, late int
+	// leaving of the sessions are being taken leave of. leftAt is when the last session was closed.
+	leaving int
+	leftAt  time.Time
 	// quickest is the shortest dial. A relay that has greeted at once, and does not greet for half of the
 	// time that it has, takes no more connections. One that greets late on purpose never greets at once.
 	quickest time.Duration
@@ -44,6 +51,13 @@ type connections struct {
 	limit int
 	// fewUntil: until then the limit holds, and others need the connections that no mail uses.
 	fewUntil time.Time
+	// refuses: the relay refuses the connections beyond the limit, and lets none of them wait. So idle sessions
+	// keep no other process out until one says that it has none.
+	refuses bool
+	// refusal is a refusal of a connection while others were dialled. It shows a limit if one of these succeeds.
+	refusal error
+	// resting: nothing is dialled. rested: no dial has succeeded since.
+	resting, rested bool
 	// moreAt is when one connection more than limit may be tried.
 	moreAt time.Time
 	sweep  *time.Timer
@@ -60,7 +74,9 @@ type caller struct {
 	// own: it takes a new connection only: a server may go on with old settings on connections
 	// that it has. probe: it finds out whether the relay works.
 	own, probe bool
-	broadcast  bool
+	// since: it replaces a session that was dialled before then.
+	since     time.Time
+	broadcast bool
 	// got has room for what the caller gets.
 	got chan handed
 }
@@ -83,6 +99,11 @@ func (p *pool) connect(ctx context.Context, c caller) (*Session, error) {
 		s, err := p.wait(ctx, c)
 		if err != nil {
 			return nil, err
+		}
+		if s.reused && s.dialedAt.Before(c.since) {
+			p.end(s)
+			c.own = true
+			continue
 		}
 		if !s.reused || !s.conn.Stale() && (p.opts.Now().Sub(s.idleAt) < askAfter || s.conn.Alive(ctx) && !s.conn.Stale()) {
 			return s, nil
@@ -186,6 +207,8 @@ func (p *pool) mayDial() bool {
 	}
 	n := p.sessions + p.dialing
 	switch {
+	case p.resting || p.refusal != nil:
+		return false
 	case n >= p.relay.MaxConns:
 		return false
 	case n < p.limit || slices.ContainsFunc(p.callers, func(c *caller) bool { return c.own }):
@@ -199,7 +222,14 @@ func (p *pool) mayDial() bool {
 
 // few reports whether the relay may have no process for a connection that waits: one of this process
 // or of another. The caller holds mu.
-func (p *pool) few() bool { return p.late > 0 || p.opts.Now().Before(p.fewUntil) }
+func (p *pool) few() bool { return p.late > 0 || p.limited() && !p.refuses }
+
+// limited reports whether the limit was learnt. The caller holds mu.
+func (p *pool) limited() bool { return p.opts.Now().Before(p.fewUntil) }
+
+// tooMany reports whether there are more sessions than the limit, because another process needs room.
+// The caller holds mu.
+func (p *pool) tooMany() bool { return p.limited() && p.refuses && p.sessions-p.leaving > p.limit }
 
 // dial dials a session, hands it to a caller, and notes how that went.
 func (p *pool) dial() {
@@ -231,11 +261,13 @@ func (p *pool) dial() {
 			p.recovered()
 		}
 	}
-	noMore := false
+	noMore, refused := false, isRefused(err)
 	silent, isSilent := errors.AsType[*smtp.SilentError](err)
 	if isSilent && p.answers.Load() > 0 {
 		err = silent.Unwrap() // it has greeted this process, so there is nothing to guess
-		// It may have fewer processes than this process has connections.
+	}
+	if (isSilent || refused) && p.answers.Load() > 0 {
+		// It may take fewer connections than this process has.
 		if noMore = p.hasAnswered(p.dials, answers); noMore && p.breaker.connected() {
 			p.recovered()
 		}
@@ -244,10 +276,12 @@ func (p *pool) dial() {
 	p.mu.Lock()
 	var c *caller
 	var h handed
-	if err != nil && !noMore && !p.closed {
+	undecided := refused && !noMore && p.dialing > 1
+	noMore = noMore || refused && !undecided && p.breaker.up() && p.othersAreAnswered()
+	if err != nil && !noMore && !undecided && !p.closed {
 		c = p.nextForNew()
 		p.mu.Unlock()
-		h.err = p.notDialled(err, failure{probe: c != nil && c.probe, silent: isSilent})
+		h.err = p.notDialled(err, failure{probe: c != nil && c.probe, turnedAway: isSilent || refused})
 		p.mu.Lock()
 	}
 	over = true
@@ -264,12 +298,15 @@ func (p *pool) dial() {
 		}
 		c, h.session = p.dialled(conn, late)
 	case p.closed:
+	case undecided:
+		p.refusal = err
 	case noMore:
 		p.learn(err)
 		for own := p.nextOwn(); own != nil; own = p.nextOwn() {
 			own.got <- handed{err: errAskAgain} // it works
 		}
 	default: // others that wait were let through while the relay worked
+		p.refusal = nil
 		for len(p.callers) > p.dialing {
 			p.next(func(*caller) bool { return true }).got <- handed{err: errAskAgain}
 		}
@@ -286,8 +323,12 @@ func (p *pool) dialled(conn *smtp.Session, late bool) (*caller, *Session) {
 	now := p.opts.Now()
 	s := &Session{conn: conn, pool: p, dialedAt: now, idleAt: now}
 	p.sessions++
+	p.rested = false
 	if !late {
 		p.limit = max(p.limit, p.sessions)
+	}
+	if p.refusal != nil {
+		p.learn(p.refusal)
 	}
 	c := p.nextForNew()
 	switch {
@@ -301,14 +342,46 @@ func (p *pool) dialled(conn *smtp.Session, late bool) (*caller, *Session) {
 	return c, s
 }
 
-// learn notes that the relay does not greet a new connection, while it answers on others. The callers
+// isRefused reports whether the relay refused a connection by 421. It may have too many of us, which not
+// all relays say in words.
+func isRefused(err error) bool { return smtp.ReplyOf(err).Code == 421 }
+
+// othersAreAnswered reports whether sessions that are in use are answered, or have just been closed. The caller
+// holds mu.
+func (p *pool) othersAreAnswered() bool {
+	inUse := p.sessions-p.leaving > len(p.idle)
+	return inUse && p.opts.Now().Sub(time.Unix(0, p.answeredAt.Load())) < tryMoreEvery || p.mayStillCount()
+}
+
+// mayStillCount reports whether the relay may have refused a connection for one that is being closed, or has just
+// been. There is one more try then. The caller holds mu.
+func (p *pool) mayStillCount() bool {
+	return !p.rested && (p.leaving > 0 || p.opts.Now().Sub(p.leftAt) < stillCounted)
+}
+
+// learn notes that the relay takes no new connection, while it answers on others. The callers
 // wait for those. The caller holds mu.
 func (p *pool) learn(err error) {
-	now, limit := p.opts.Now(), max(1, p.sessions)
-	if limit != p.limit || !p.few() {
+	now, limit, refuses := p.opts.Now(), max(1, p.sessions), isRefused(err)
+	switch again := refuses && p.mayStillCount(); {
+	case again:
+		limit, p.rested = p.sessions+1, true
+		p.rest()
+	case limit != p.limit || !p.limited():
 		p.opts.Log.Warn("relay.no_more_connections", "relay", p.relay.Name, "connections", limit, "max_conns", p.relay.MaxConns, "error", err)
 	}
-	p.limit, p.fewUntil, p.moreAt = limit, now.Add(fewFor), now.Add(tryMoreEvery)
+	p.limit, p.fewUntil, p.moreAt, p.refuses, p.refusal = limit, now.Add(fewFor), now.Add(tryMoreEvery), refuses, nil
+}
+
+// rest dials nothing for a time. The caller holds mu.
+func (p *pool) rest() {
+	p.resting = true
+	time.AfterFunc(restFor, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.resting = false
+		p.serve()
+	})
 }
 
 // notDialled notes that the relay could not be reached, and makes the error of the caller who waited for it.
@@ -364,10 +437,26 @@ func (p *pool) askIdle(ctx context.Context) bool {
 // dropIdle takes leave of all idle sessions. The caller holds mu.
 func (p *pool) dropIdle() {
 	for _, s := range p.idle {
-		p.work.Go(s.conn.Quit)
+		p.drop(s)
 	}
-	p.sessions -= len(p.idle)
 	p.idle = nil
+}
+
+// drop takes leave of an idle session. It counts until that is done where the relay counts connections.
+// The caller holds mu.
+func (p *pool) drop(s *Session) {
+	if p.limited() && p.refuses {
+		p.leave(s)
+		return
+	}
+	p.work.Go(s.conn.Quit)
+	p.gone()
+}
+
+// gone notes that a session is closed. The caller holds mu.
+func (p *pool) gone() {
+	p.sessions--
+	p.leftAt = p.opts.Now()
 }
 
 // retire takes leave of the sessions that have been idle or alive for too long. The caller holds mu.
@@ -377,8 +466,7 @@ func (p *pool) retire() {
 		if now.Sub(s.idleAt) < p.opts.MaxIdle && now.Sub(s.dialedAt) < maxAge {
 			return false
 		}
-		p.work.Go(s.conn.Quit)
-		p.sessions--
+		p.drop(s)
 		return true
 	})
 }
@@ -386,9 +474,13 @@ func (p *pool) retire() {
 // leave takes leave of a session that has just been used. It counts as open until that is done. The
 // caller holds mu.
 func (p *pool) leave(s *Session) {
+	p.leaving++
 	p.work.Go(func() {
 		s.conn.Quit()
-		p.giveBack(s)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.leaving--
+		p.putBack(s)
 	})
 }
 
@@ -424,12 +516,12 @@ func (p *pool) giveBack(s *Session) {
 func (p *pool) putBack(s *Session) {
 	switch {
 	case s.conn.Closed():
-		p.sessions--
+		p.gone()
 	case p.closed || s.conn.Transactions() >= maxMessages || s.conn.Stale():
 		// Close may be waiting for the others already, so this one goes without a word.
 		s.conn.Close()
-		p.sessions--
-	case s.full() || p.few() && s.hasHadItsShare():
+		p.gone()
+	case s.full() || p.tooMany() || p.few() && s.hasHadItsShare():
 		p.leave(s)
 	default:
 		p.keep(s)
@@ -458,15 +550,20 @@ func (p *pool) sweepIdle() {
 }
 
 // makeRoom gives up the idle sessions, because another process gets no greeting. answered: this one
-// is answered, so it leaves room for some time.
-func (p *pool) makeRoom(answered bool) {
+// is answered, so it leaves room for some time. refused: a connection of the other does not wait for that room, so
+// this process has one less for some time, but not less than one.
+func (p *pool) makeRoom(answered, refused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n := p.sessions - p.leaving
 	if now := p.opts.Now(); answered {
-		if !now.Before(p.fewUntil) {
+		if !p.limited() {
 			p.limit = p.relay.MaxConns // a limit learnt long ago
 		}
-		p.fewUntil = now.Add(fewFor)
+		p.fewUntil, p.refuses = now.Add(fewFor), refused
+		if refused && n > 0 {
+			p.limit, p.moreAt = max(1, n-1), now.Add(tryMoreEvery)
+		}
 	}
 	p.dropIdle()
 }

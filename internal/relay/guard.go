@@ -153,6 +153,14 @@ func (g *guard) fresh(now time.Time, emailID string) bool {
 	return !met || fault.mail != nil && !g.refusedOfLate(now, keyOfMail(*fault.mail))
 }
 
+// hasRefused reports whether an e-mail was refused for what may be a fault of the relay, and not taken since.
+func (g *guard) hasRefused(emailID string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, met := g.emails[emailID]
+	return met
+}
+
 // mailOf is the MAIL command of an e-mail that the relay refused; nil if it did not.
 func (g *guard) mailOf(emailID string) *delivery.MailCommand {
 	g.mu.Lock()

@@ -19,9 +19,13 @@ import (
 const (
 	// defaultMaxIdle is how long one is kept unused: servers drop them after a while.
 	defaultMaxIdle = 60 * time.Second
-	// maxAge and maxMessages retire a session that is in use all the time.
-	maxAge      = 30 * time.Minute
+	// maxAge and maxMessages retire a session that is in use all the time. A server may go on with old settings
+	// until its client leaves, and mail that it refuses by them fails: this bounds for how long.
+	maxAge      = time.Minute
 	maxMessages = 1000
+	// newWithin is how old the session may be that mail gets which the relay has refused before. It bounds how
+	// many are dialled for such mail.
+	newWithin = time.Second
 	// askAfter is how long one may rest before it is asked whether it is there.
 	askAfter = 10 * time.Second
 )
@@ -104,7 +108,7 @@ func (p *pool) session(ctx context.Context, route delivery.Route, patient bool) 
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.open(ctx, route, p.fresh(route, patient))
+	s, err := p.open(ctx, route, p.fresh(route, patient), p.refusedBefore(route))
 	if err != nil {
 		freeSlot()
 		return nil, err
@@ -129,6 +133,13 @@ func (p *pool) fresh(route delivery.Route, patient bool) bool {
 	return !patient && id != "" && p.guard.fresh(p.opts.Now(), id)
 }
 
+// refusedBefore reports whether the relay has refused what the route is for: in the last attempt, or in one
+// of this process.
+func (p *pool) refusedBefore(route delivery.Route) bool {
+	id := routeID(route)
+	return route.Avoid == p.relay.Name || id != "" && p.guard.hasRefused(id)
+}
+
 // routeID names what a route is for: an e-mail, or those of a batch that have one sender's domain;
 // empty where that is not known.
 func routeID(route delivery.Route) string {
@@ -139,8 +150,9 @@ func routeID(route delivery.Route) string {
 }
 
 // open waits for a session. A session that probes a relay which refused
-// MAIL has said MAIL: only what the relay takes touches an e-mail.
-func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Session, error) {
+// MAIL has said MAIL: only what the relay takes touches an e-mail. again: the relay has refused it before, perhaps
+// by settings that it has changed since. It gets a new connection, unless the relay takes no more of them.
+func (p *pool) open(ctx context.Context, route delivery.Route, fresh, again bool) (*Session, error) {
 	probe, e := p.admit(ctx, fresh)
 	if e != nil {
 		return nil, e
@@ -153,9 +165,13 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, mail) { // it looked fresh
 		p.guard.noteFault(now, routeID(route), &mail)
 		p.releaseProbe()
-		return p.open(ctx, route, false)
+		return p.open(ctx, route, false, again)
 	}
-	s, err := p.connect(ctx, caller{own: probe, probe: probe, broadcast: route.Stream == email.StreamBroadcast})
+	c := caller{own: probe, probe: probe, broadcast: route.Stream == email.StreamBroadcast}
+	if again {
+		c.since = p.opts.Now().Add(-newWithin)
+	}
+	s, err := p.connect(ctx, c)
 	if err == nil && !probe && !p.breaker.up() { // the relay has failed meanwhile
 		p.giveBack(s)
 		s, err = nil, errAskAgain
@@ -164,7 +180,7 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh bool) (*Ses
 		if probe {
 			p.releaseProbe()
 		}
-		return p.open(ctx, route, fresh)
+		return p.open(ctx, route, fresh, false)
 	}
 	if err == nil && refused {
 		err = p.probeWithMail(ctx, s, mail, routeID(route), fresh)

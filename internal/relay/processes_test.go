@@ -514,7 +514,7 @@ func TestASessionInConstantUseMakesRoom(t *testing.T) {
 			clock := &fakeClock{at: time.Unix(1000, 0)}
 			rs := worker(t, l, clock, nil, patient)
 			p := rs.pools[0]
-			p.makeRoom(true)
+			p.makeRoom(true, false)
 			s := session(t, rs)
 			<-l.arrived
 			other, err := net.Dial("tcp", l.Addr().String())
@@ -551,7 +551,13 @@ func TestASessionInConstantUseMakesRoom(t *testing.T) {
 // is up all the same.
 func TestTheFirstConnectionsMayBeTooMany(t *testing.T) {
 	t.Parallel()
-	rs, l, _ := ofProcesses(t, 1, &smtptest.Peer{})
+	arrived := make(chan struct{})
+	rs, l, _ := ofProcesses(t, 1, &smtptest.Peer{Answer: func(line string) string {
+		if strings.HasPrefix(line, "EHLO") {
+			<-arrived
+		}
+		return ""
+	}})
 	p, got := rs.pools[0], make(chan *Session, 3)
 	for range 3 {
 		go func() {
@@ -565,6 +571,7 @@ func TestTheFirstConnectionsMayBeTooMany(t *testing.T) {
 	for range 3 {
 		<-l.arrived
 	}
+	close(arrived)
 	s := <-got
 	require.Eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.dialing == 0 }, 20*time.Second, time.Millisecond)
 	require.Equal(t, map[string]bool{"primary": true}, rs.Up())

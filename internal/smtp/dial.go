@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"strconv"
 
 	"github.com/postrider/postrider/email"
 )
@@ -108,8 +109,11 @@ type answerError struct {
 	reply email.Reply
 }
 
+// WasAnswered stands before the code in the text of an error that is a reply to the opening.
+const WasAnswered = " was answered "
+
 func (e *answerError) Error() string {
-	s := fmt.Sprintf("%s was answered %d", e.to, e.reply.Code)
+	s := e.to + WasAnswered + strconv.Itoa(e.reply.Code)
 	for _, part := range []string{e.reply.Enhanced, e.reply.Text} {
 		if part != "" {
 			s += " " + part
