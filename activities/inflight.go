@@ -43,6 +43,14 @@ func (g *inflight) enter() (leave func(), err error) {
 	return g.leave, nil
 }
 
+// follow counts work that goes on after the caller's own, which counts: a drain waits for it, too.
+func (g *inflight) follow() (leave func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.n++
+	return g.leave
+}
+
 func (g *inflight) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -73,7 +73,7 @@ type unwritten struct {
 
 // finishLater goes on writing the ends of attempts to the journal, until Postgres takes them. A run
 // may not get them: it may have gone on with another process, which waits until this one's lease has
-// run out and it has not answered a recall.
+// run out and it has not answered a recall. The caller is in flight.
 func (a *Activities) finishLater(endings ...delivery.Ending) {
 	u := &a.exchanges.unwritten
 	u.mu.Lock()
@@ -83,10 +83,7 @@ func (a *Activities) finishLater(endings ...delivery.Ending) {
 		return
 	}
 	u.writing = true
-	leave, err := a.exchanges.enter()
-	if err != nil { // the process is about to end: it writes for as long as it is there
-		leave = func() {}
-	}
+	leave := a.exchanges.follow()
 	go func() {
 		defer leave()
 		a.finishUnwritten(a.exchanges.ctx)

@@ -308,6 +308,14 @@ func (b *breaker) isDoubtful() bool {
 	return b.doubtful
 }
 
+// isReachable reports whether nothing is known against connections to the relay: what it refuses, it
+// refuses in transactions.
+func (b *breaker) isReachable() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures == 0 || b.inTransaction
+}
+
 // up reports whether nothing is known against the relay.
 func (b *breaker) up() bool {
 	b.mu.Lock()

@@ -71,10 +71,10 @@ type connections struct {
 
 // caller waits for a session.
 type caller struct {
-	// own: it takes a new connection only: a server may go on with old settings on connections
-	// that it has. probe: it finds out whether the relay works.
+	// own: it takes a new connection only, unless the relay takes no more of them: a server may go on with
+	// old settings on connections that it has. probe: it finds out whether the relay works.
 	own, probe bool
-	// since: it replaces a session that was dialled before then.
+	// since: it replaces a session that was dialled before then. The pool's mu guards own and since.
 	since     time.Time
 	broadcast bool
 	// got has room for what the caller gets.
@@ -96,7 +96,7 @@ var (
 // connect waits for a session that the relay has not left.
 func (p *pool) connect(ctx context.Context, c caller) (*Session, error) {
 	for {
-		s, err := p.wait(ctx, c)
+		s, err := p.wait(ctx, &c)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +117,7 @@ func (p *pool) connect(ctx context.Context, c caller) (*Session, error) {
 }
 
 // wait puts a caller at the end of the queue and waits until it gets a session.
-func (p *pool) wait(ctx context.Context, c caller) (*Session, error) {
+func (p *pool) wait(ctx context.Context, c *caller) (*Session, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -130,7 +130,7 @@ func (p *pool) wait(ctx context.Context, c caller) (*Session, error) {
 	if c.probe {
 		p.dropIdle()
 	}
-	p.callers = append(p.callers, &c)
+	p.callers = append(p.callers, c)
 	p.serve()
 	p.mu.Unlock()
 	select {
@@ -139,7 +139,7 @@ func (p *pool) wait(ctx context.Context, c caller) (*Session, error) {
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	waited := p.next(func(o *caller) bool { return o == &c })
+	waited := p.next(func(o *caller) bool { return o == c })
 	p.mu.Unlock()
 	if waited == nil { // it is handed something at the same time
 		if h := <-c.got; h.session != nil {
@@ -277,7 +277,7 @@ func (p *pool) dial() {
 	var c *caller
 	var h handed
 	undecided := refused && !noMore && p.dialing > 1
-	noMore = noMore || refused && !undecided && p.breaker.up() && p.othersAreAnswered()
+	noMore = noMore || refused && !undecided && p.breaker.isReachable() && p.othersAreAnswered()
 	if err != nil && !noMore && !undecided && !p.closed {
 		c = p.nextForNew()
 		p.mu.Unlock()
@@ -302,8 +302,8 @@ func (p *pool) dial() {
 		p.refusal = err
 	case noMore:
 		p.learn(err)
-		for own := p.nextOwn(); own != nil; own = p.nextOwn() {
-			own.got <- handed{err: errAskAgain} // it works
+		for _, c := range p.callers { // there are no connections but those
+			c.own, c.since = false, time.Time{}
 		}
 	default: // others that wait were let through while the relay worked
 		p.refusal = nil

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -296,4 +297,28 @@ func TestMailThatTheRelayHasRefusedTakesANewConnection(t *testing.T) {
 			require.Equal(t, map[string]bool{"primary": true}, rs.Up())
 		})
 	}
+}
+
+// TestAProbeTakesASessionWhereTheRelayTakesNoMore: the relay is down for what it refused, and other mail
+// has all the connections that it takes. That it takes no more says nothing about what it refused.
+func TestAProbeTakesASessionWhereTheRelayTakesNoMore(t *testing.T) {
+	t.Parallel()
+	l, clock := newCounting(t, 2), &fakeClock{at: time.Unix(1000, 0)}
+	(&smtptest.Peer{}).Serve(t, l)
+	rs := ofCounting(t, l, clock, nil)
+	p := rs.pools[0]
+	one, two := session(t, rs), session(t, rs)
+	delivers(t, one)
+	p.breaker.failed(clock.now(), &delivery.RelayError{Relay: p.relay.Identity(), Err: errors.New("it refused mail")}, failure{inTransaction: true, perhaps: true})
+	got := waits(t, rs, delivery.Route{For: "not refused yet"})
+	<-l.refused
+	require.Eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.dialing == 0 }, 20*time.Second, time.Millisecond)
+	one.Close()
+	probe := <-got
+	require.True(t, probe.probe)
+	require.Equal(t, 1, p.breaker.failures, "it is no other fault")
+	delivers(t, probe)
+	require.Equal(t, map[string]bool{"primary": true}, rs.Up())
+	probe.Close()
+	two.Close()
 }
