@@ -225,6 +225,58 @@ func TestSendSMTPJournalUnavailable(t *testing.T) {
 	require.Error(t, err, "another process owns the attempt")
 }
 
+// TestAnOpenAttemptDoesNotWaitForARelay: its owner is another process, and no relay takes mail.
+func TestAnOpenAttemptDoesNotWaitForARelay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.relayErr = &delivery.RelayError{Relay: email.Relay{Name: "primary"}, RetryAfter: time.Minute, Watched: true}
+	b.checkOpen = func(n int) delivery.Opening {
+		if n < 3 {
+			return delivery.Opening{Verdict: delivery.VerdictBusy}
+		}
+		return delivery.Opening{Verdict: delivery.VerdictRecorded, Relay: email.Relay{Name: "other"}, Reply: email.Reply{Code: 250}}
+	}
+	res, err := b.smtp(t, false)
+	require.NoError(t, err)
+	require.True(t, res.Sent, "the run records it")
+	require.Equal(t, "other", res.Relay.Name)
+	require.False(t, res.RelayDown)
+	require.Zero(t, b.opens)
+}
+
+// TestADrainWaitsForWhatPostgresCouldNotTake also where the drain began first.
+func TestADrainWaitsForWhatPostgresCouldNotTake(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	draining, back := make(chan struct{}), make(chan struct{})
+	var tries atomic.Int64
+	b.onFinish = func() error {
+		if tries.Add(1) == 1 {
+			close(draining)
+		}
+		select {
+		case <-back:
+			return nil
+		default:
+			return errors.New("no database")
+		}
+	}
+	drained := make(chan error, 1)
+	go func() {
+		<-draining
+		drained <- b.drain(context.Background())
+	}()
+	res, err := b.smtp(t, false)
+	require.NoError(t, err)
+	require.Len(t, res.Unrecorded, 1)
+	n := tries.Load()
+	require.Eventually(t, func() bool { return tries.Load() > n }, time.Minute, time.Millisecond)
+	require.Empty(t, drained, "the answer is in no journal")
+	close(back)
+	require.NoError(t, <-drained)
+	require.Len(t, b.finishes, 1)
+}
+
 // TestTheJournalGetsTheEndOfAnAttemptLater: Postgres is away for longer than the activity waits. No other
 // activity of the e-mail comes to this process.
 func TestTheJournalGetsTheEndOfAnAttemptLater(t *testing.T) {

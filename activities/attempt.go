@@ -86,8 +86,7 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 	case delivery.VerdictBusy:
 		return res, true, nil
 	case delivery.VerdictRecorded:
-		res.Sent, res.Relay, res.Reply = true, o.Relay, masked(o.Reply, nil)
-		return res, false, nil
+		return ended(in, o), false, nil
 	default:
 		held = false
 		res, err = a.send(ctx, session, in, owner, o)
@@ -95,9 +94,14 @@ func (a *Activities) tryAttempt(ctx context.Context, in delivery.SendSMTPInput) 
 	}
 }
 
+// ended is the result for an attempt whose outcomes are in the journal.
+func ended(in delivery.SendSMTPInput, o delivery.Opening) delivery.SendSMTPResult {
+	return delivery.SendSMTPResult{Attempt: in.Attempt, Sent: true, Relay: o.Relay, Reply: masked(o.Reply, nil)}
+}
+
 // noSession notes on the e-mail why no relay takes it now. If the e-mail waits for a slot of
 // the relay's rate, or the gate finds that it waits for something else, the result says so;
-// otherwise err is returned.
+// otherwise err is returned. If its attempt is open already, the gate's answer to that comes first.
 func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, err error) (res delivery.SendSMTPResult, busy bool, _ error) {
 	res.Attempt = in.Attempt
 	throttled, isThrottled := errors.AsType[*delivery.Throttled](err)
@@ -113,6 +117,12 @@ func (a *Activities) noSession(ctx context.Context, in delivery.SendSMTPInput, e
 	checked, cerr := a.deps.Gate.Check(ctx, in.EmailID, obstacle)
 	if cerr != nil {
 		return res, false, errors.Join(cerr, err)
+	}
+	switch checked.Open.Verdict {
+	case delivery.VerdictBusy:
+		return delivery.SendSMTPResult{Attempt: in.Attempt}, true, nil
+	case delivery.VerdictRecorded:
+		return ended(in, checked.Open), false, nil
 	}
 	if res.State = checked.State; res.State != nil || isThrottled {
 		return res, false, nil

@@ -27,6 +27,9 @@ type fakes struct {
 	check   *email.State
 	// expiresIn is what Check and ExpireBatch answer.
 	expiresIn time.Duration
+	// checkOpen is the n-th answer of Check for an attempt that is open.
+	checkOpen func(n int) delivery.Opening
+	checks    int
 	obstacle  delivery.Obstacle
 	finishes  []delivery.Ending
 	onFinish  func() error
@@ -100,7 +103,12 @@ func (w *fakes) Open(context.Context, delivery.OpenRequest) (delivery.Opening, e
 
 func (w *fakes) Check(_ context.Context, _ string, o delivery.Obstacle) (delivery.Checked, error) {
 	w.obstacle = o
-	return delivery.Checked{State: w.check, ExpiresIn: w.expiresIn}, nil
+	out := delivery.Checked{State: w.check, ExpiresIn: w.expiresIn}
+	if w.checkOpen != nil {
+		w.checks++
+		out.Open = w.checkOpen(w.checks)
+	}
+	return out, nil
 }
 
 func (w *fakes) MarkSent(_ context.Context, ms []delivery.Mark) ([]bool, error) {

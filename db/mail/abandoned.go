@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 )
 
@@ -53,25 +54,30 @@ func (c *unitOfWork) isAbandoned(row *attemptRow) bool {
 	return row.Recalled
 }
 
-// endAbandoned ends the open attempt at an e-mail if its owner has abandoned it, and reports
-// whether it did. No run goes on with the e-mail. It follows the rules of reopen. The outcomes are the
-// journal's: those of the relay's reply, or those that were written before the final dot. An
-// attempt that did not come to its dot is given back. The caller has read the attempts.
-func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {
-	row := c.journal[m.ID]
-	if !m.AttemptOpen || row == nil || row.LeaseUntil.After(c.now) {
+// hasEnded reports whether an open attempt has ended in the journal. It ends there if its owner has
+// abandoned it, by the rules of reopen. The outcomes are the journal's: those of the relay's reply, or
+// those that were written before the final dot. An attempt that did not come to its dot is given back.
+func (c *unitOfWork) hasEnded(row *attemptRow) bool {
+	switch {
+	case row.Phase == email.PhaseDone:
+		return true
+	case row.LeaseUntil.After(c.now):
+		return false
+	case row.Phase != email.PhaseDataSent:
+		row.Outcomes = givenBack(row.RecipientIDs)
+	case !c.isAbandoned(row):
 		return false
 	}
-	switch row.Phase {
-	case email.PhaseDone:
-	case email.PhaseDataSent:
-		if !c.isAbandoned(row) {
-			return false
-		}
-		c.finish(*row, row.Outcomes, row.Owner)
-	default:
-		row.Outcomes = givenBack(row.RecipientIDs)
-		c.finish(*row, row.Outcomes, row.Owner)
+	c.finish(*row, row.Outcomes, pg.NewID()) // not the owner's: that one may come back
+	return true
+}
+
+// endAbandoned ends the open attempt at an e-mail if its owner has abandoned it, and reports
+// whether it did. No run goes on with the e-mail. The caller has read the attempts.
+func (c *unitOfWork) endAbandoned(m *lockedEmail) bool {
+	row := c.journal[m.ID]
+	if !m.AttemptOpen || row == nil || row.LeaseUntil.After(c.now) || !c.hasEnded(row) {
+		return false
 	}
 	c.projectAttempt(m, *row)
 	c.deriveStatus(m)

@@ -75,12 +75,17 @@ func (c *unitOfWork) openOrReopen(m *lockedEmail, req delivery.OpenRequest) (del
 // Check runs the gate's checks without opening anything, for a caller that has no relay to send
 // with: a nil State means that an attempt is due. The obstacle is remembered, so that the e-mail
 // says why nothing happens. Where there is none yet, it takes the slots that Open would take,
-// and keeps them for it. An e-mail that does not exist is a CodeNotFound.
+// and keeps them for it. An attempt that is open already ends if its owner has abandoned it: that takes
+// no relay. An e-mail that does not exist is a CodeNotFound.
 func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obstacle) (delivery.Checked, error) {
 	var out delivery.Checked
 	err := s.update(ctx, []string{emailID}, func(c *unitOfWork) error {
 		m, err := c.find(emailID)
 		if err != nil {
+			return err
+		}
+		if m.AttemptOpen && obstacle != (delivery.Obstacle{}) {
+			out.Open, err = c.withoutRelay(m)
 			return err
 		}
 		if obstacle == (delivery.Obstacle{}) {
@@ -206,6 +211,19 @@ func (c *unitOfWork) reopen(m *lockedEmail, req delivery.OpenRequest) (delivery.
 		return delivery.Opening{}, fmt.Errorf("take over attempt %d: %w", req.Attempt, err)
 	}
 	return c.opening(m), nil
+}
+
+// withoutRelay is the gate's answer for an attempt that is open already, if the caller has no relay to go
+// on with.
+func (c *unitOfWork) withoutRelay(m *lockedEmail) (delivery.Opening, error) {
+	if err := c.readAttempts(); err != nil {
+		return delivery.Opening{}, err
+	}
+	row := c.journal[m.ID]
+	if row == nil || !c.hasEnded(row) {
+		return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
+	}
+	return recorded(*row, row.Outcomes), nil
 }
 
 // recorded is the answer for an attempt that has ended.

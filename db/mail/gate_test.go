@@ -523,6 +523,46 @@ func TestAnEmailThatWaitsForARelaySaysHowLongItHas(t *testing.T) {
 	require.Zero(t, c.ExpiresIn)
 }
 
+// TestAnOpenAttemptNeedsNoRelayToEnd: its owner is gone, and the relay is away. It does not wait for the
+// relay.
+func TestAnOpenAttemptNeedsNoRelayToEnd(t *testing.T) {
+	t.Parallel()
+	for name, marked := range map[string]bool{"before its dot": false, "at its dot": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			e := b.Accept(dbsetup.Message("bob@x.test"))
+			owner, o := b.Open(e.ID, 1)
+			if marked {
+				require.NoError(t, b.Mark(e.ID, 1, owner, dbsetup.Ambiguous(o)...))
+			}
+			answer := func() delivery.Verdict {
+				t.Helper()
+				c, err := b.Mail.Check(b.Ctx, e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
+				require.NoError(t, err)
+				require.Nil(t, c.State)
+				return c.Open.Verdict
+			}
+			require.Equal(t, delivery.VerdictBusy, answer(), "its owner may be at it")
+			require.Equal(t, email.Detail(""), b.Get(e.ID).Detail)
+			b.leasesEnd()
+			if marked {
+				require.Equal(t, delivery.VerdictBusy, answer(), "its owner is recalled")
+				b.leasesEnd()
+			}
+			require.Equal(t, delivery.VerdictRecorded, answer())
+			require.ErrorIs(t, b.Finish(e.ID, 1, owner), delivery.ErrSuperseded)
+			b.Record(e.ID, 1)
+			got := b.Get(e.ID).Recipients[0]
+			if marked {
+				require.Equal(t, email.DetailAmbiguous, got.Reason)
+				return
+			}
+			require.Equal(t, []any{email.RecipientDeferred, email.Detail("")}, []any{got.Status, got.Reason}, "nothing was sent")
+		})
+	}
+}
+
 // TestMailIsTriedOnceMoreAfterAnOutage: the time for its attempts ran out meanwhile, and it waits for a
 // slot of the relay's rate before the relay is asked.
 func TestMailIsTriedOnceMoreAfterAnOutage(t *testing.T) {

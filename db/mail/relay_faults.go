@@ -101,18 +101,14 @@ func (s *Store) refusedSince(ctx context.Context, rows []*emailRow) (map[string]
 	return since, nil
 }
 
-// lastAttempts pairs the ids of e-mails that wait for a relay with their latest recorded attempts. by
-// has their rows. The journal may have the end of a later attempt already.
+// lastAttempts pairs the ids of e-mails that wait for a relay with their latest attempts. by has their
+// rows.
 func lastAttempts(rows []*emailRow) (last [][]any, by map[string]*emailRow) {
 	by = map[string]*emailRow{}
 	for _, r := range rows {
-		n := r.Attempts
-		if r.AttemptOpen {
-			n--
-		}
-		if r.RelayDown && n > 0 {
+		if r.RelayDown && r.Attempts > 0 {
 			by[r.ID] = r
-			last = append(last, []any{r.ID, n})
+			last = append(last, []any{r.ID, r.Attempts})
 		}
 	}
 	return last, by

@@ -448,33 +448,6 @@ func TestAnAddressThatWorksSinceIsNewerThanOneThatWasLeft(t *testing.T) {
 	require.Equal(t, old.Reply, b.Get(e.ID).RelayFault.Reply)
 }
 
-// TestAnOpenAttemptTakesNothingFromAFault: another process that gets no session for an open attempt
-// notes that the relay is down. Until the end of that attempt is recorded, the e-mail says since when,
-// and with which words, the relay refused it before.
-func TestAnOpenAttemptTakesNothingFromAFault(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	e := b.Accept(dbsetup.Message("a@x.test"))
-	b.refuse(e.ID, 1, relayFault)
-	before := b.Get(e.ID).RelayFault
-	b.DueNow(e.ID)
-	owner, o := b.Open(e.ID, 2)
-	_, err := b.Mail.Check(t.Context(), e.ID, delivery.Obstacle{RelayDown: true, Relay: "primary"})
-	require.NoError(t, err)
-	requireBefore := func() {
-		t.Helper()
-		got := b.Get(e.ID)
-		require.Equal(t, email.DetailRelayDown, got.Detail)
-		require.Equal(t, before.Reply, got.RelayFault.Reply)
-		require.Equal(t, before.Since, got.RelayFault.Since)
-	}
-	requireBefore()
-	out := dbsetup.Deferred(o.Recipients[0])
-	out.RecipientID = o.Recipients[0].ID
-	require.NoError(t, b.Finish(e.ID, 2, owner, out))
-	requireBefore()
-}
-
 // TestAFaultBeganWithTheRelayNotWithTheEmail: an e-mail that meets an outage late says since when
 // the relay fails, also where its attempt was one of several in the relay's backoff.
 func TestAFaultBeganWithTheRelayNotWithTheEmail(t *testing.T) {

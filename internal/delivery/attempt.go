@@ -85,6 +85,9 @@ type Obstacle struct {
 type Checked struct {
 	// State is why no attempt is due; nil if one is.
 	State *email.State
+	// Open is the gate's answer for an attempt that is open already: VerdictBusy, or VerdictRecorded
+	// if it has ended. Its Verdict is empty where there is none.
+	Open Opening
 	// ExpiresIn is how long an e-mail that waits for a relay has until its expires_at; 0 if it
 	// has none.
 	ExpiresIn time.Duration
