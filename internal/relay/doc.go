@@ -3,7 +3,8 @@
 //
 //  1. A Relay is an smtp.Server and the mail that goes there, read from a URL (relay.go).
 //     Relays picks one for a route, in order (relays.go, fitting.go).
-//  2. A pool has the sessions of one relay (pool.go). A Session runs transactions and notes
+//  2. A pool has the sessions of one relay (pool.go). It makes connections, and hands them from
+//     one caller to the next (connections.go). A Session runs transactions and notes
 //     their results (session.go, history.go). A relay with a rate gives turns (rate.go).
 //  3. Three places keep what the results show about the relay. The breaker passes over a relay
 //     that does not take mail (breaker.go). The guard separates refusals of recipients from
