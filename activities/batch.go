@@ -114,7 +114,7 @@ func (a *Activities) SendBatchChunk(ctx context.Context, in delivery.SendChunkIn
 			return res, nil
 		}
 		return res, temporal.NewApplicationErrorWithOptions(why, errRelayUnavailable,
-			temporal.ApplicationErrorOptions{NextRetryDelay: relayWait(relay.RetryAfter, waiting.ExpiresIn), Category: temporal.ApplicationErrorCategoryBenign})
+			temporal.ApplicationErrorOptions{NextRetryDelay: relayWait(relay.RetryAfter, waiting.LookIn), Category: temporal.ApplicationErrorCategoryBenign})
 	}
 	return res, failed(ctx, a.deps.Log, "sending a batch", err)
 }

@@ -80,7 +80,7 @@ func (p *post) ThrottleBatch(_ context.Context, _ string, _ delivery.Route, t de
 }
 
 func (p *post) ExpireBatch(context.Context, string, delivery.Route) (delivery.BatchWaiting, error) {
-	out := delivery.BatchWaiting{Due: len(p.waiting) > 0, ExpiresIn: p.expiresIn}
+	out := delivery.BatchWaiting{Due: len(p.waiting) > 0, LookIn: p.expiresIn}
 	if p.expiresIn > 0 {
 		out.ExpiresAt = expiryOfBatch
 	}

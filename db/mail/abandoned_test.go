@@ -58,3 +58,35 @@ func TestAHeldBatchsAbandonedAttemptsEnd(t *testing.T) {
 	require.Equal(t, 1, p.Open)
 	require.True(t, p.NextAt.After(time.Now()))
 }
+
+// TestABatchsAbandonedAttemptsNeedNoRelayToEnd: the relay is away, so the batch asks only what waits.
+func TestABatchsAbandonedAttemptsNeedNoRelayToEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, _ := b.acceptBatch(batchOf(3, func(i int, m *email.Message) error {
+		m.ExpiresAt = time.Now().Add(time.Hour)
+		return nil
+	}))
+	owner, opened, _ := b.openBatch(batch.ID, 2)
+	require.NoError(t, b.Mark(opened[0].EmailID, 1, owner, dbsetup.Ambiguous(opened[0].Opening)...))
+	waits := func() delivery.BatchWaiting {
+		t.Helper()
+		w, err := b.Mail.ExpireBatch(b.Ctx, batch.ID, batchRoute)
+		require.NoError(t, err)
+		return w
+	}
+	w := waits()
+	require.LessOrEqual(t, w.LookIn, delivery.Lease, "it looks again when the leases end")
+	require.Greater(t, w.LookIn, time.Second)
+	b.leasesEnd()
+	w = waits()
+	require.LessOrEqual(t, w.LookIn, delivery.RecallTime, "one owner is recalled")
+	require.Equal(t, email.StatusSending, b.Get(opened[0].EmailID).Status)
+	require.Equal(t, email.RecipientDeferred, b.Get(opened[1].EmailID).Recipients[0].Status, "the other has sent nothing")
+	b.leasesEnd()
+	w = waits()
+	require.Greater(t, w.LookIn, 50*time.Minute, "no attempt is open")
+	got := b.Get(opened[0].EmailID)
+	require.Equal(t, email.DetailAmbiguous, got.Recipients[0].Reason)
+	require.Equal(t, "email-"+got.ID, got.WorkflowID, "its own run goes on")
+}

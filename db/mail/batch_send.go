@@ -199,31 +199,34 @@ func (s *Store) batchMail(id string) []any {
 // expireAtOnce is how many e-mails of a batch end in one transaction because they have expired.
 const expireAtOnce = 1000
 
-// ExpireBatch ends those of a batch's e-mails on one route that have expired, and says which
-// e-mails wait there still. It leaves out e-mails that another transaction has locked, and those
-// with an open attempt. The route's Avoid does not matter.
+// ExpireBatch ends the attempts at a batch's e-mails that their owners have abandoned, and those of its
+// e-mails on one route that have expired. It says which e-mails wait there still. It leaves out e-mails
+// that another transaction has locked. The route's Avoid does not matter.
 func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error) {
 	const waiting = "e.batch_id = ?0 AND e.workflow_id = ?1 AND e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3 AND e.status IN ('queued', 'sending')"
 	args := []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain}
+	if err := s.endAbandoned(ctx, id); err != nil {
+		return delivery.BatchWaiting{}, err
+	}
 	if err := s.expire(ctx, freeEmails{where: waiting + " AND e.expires_at <= now()", args: args, orderBy: "e.expires_at"}); err != nil {
 		return delivery.BatchWaiting{}, err
 	}
 	var left struct {
-		Due       bool
-		ExpiresAt time.Time `bun:"expires_at,nullzero"`
-		TxNow     time.Time
+		Due        bool
+		ExpiresAt  time.Time `bun:"expires_at,nullzero"`
+		LeaseUntil time.Time `bun:"lease_until,nullzero"`
+		TxNow      time.Time
 	}
-	err := s.db.NewRaw(`SELECT coalesce(bool_or(`+dueInBatch+`), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at, now() AS tx_now
-		FROM emails AS e WHERE `+waiting, args...).Scan(ctx, &left)
+	err := s.db.NewRaw(`SELECT coalesce(bool_or(`+dueInBatch+`), false) AS due, min(e.expires_at) FILTER (WHERE NOT e.attempt_open) AS expires_at,
+			min(a.lease_until) AS lease_until, now() AS tx_now
+		FROM emails AS e LEFT JOIN delivery_attempts AS a ON e.attempt_open AND a.email_id = e.id AND a.attempt = e.attempts AND a.part = 1
+		WHERE `+waiting, args...).Scan(ctx, &left)
 	if err != nil {
 		return delivery.BatchWaiting{}, pg.Translate(err)
 	}
 	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: pg.UTC(left.ExpiresAt)}
-	if !left.ExpiresAt.IsZero() {
-		out.ExpiresIn = left.ExpiresAt.Sub(left.TxNow)
-		if out.ExpiresIn <= 0 { // another transaction has it locked
-			out.ExpiresIn = time.Second
-		}
+	if look := earliest(left.ExpiresAt, left.LeaseUntil); !look.IsZero() {
+		out.LookIn = max(look.Sub(left.TxNow), time.Second) // another transaction may have it locked
 	}
 	return out, nil
 }

@@ -23,10 +23,11 @@ type BatchPlan struct {
 type BatchWaiting struct {
 	// Due: one of them can be attempted now.
 	Due bool
-	// ExpiresAt is the first expires_at, and ExpiresIn the time until then; both are zero if
-	// none of them expires.
+	// ExpiresAt is the first expires_at; zero if none of them expires.
 	ExpiresAt time.Time
-	ExpiresIn time.Duration
+	// LookIn is the time until then, or until the first lease of an open attempt ends, if that is
+	// sooner; 0 if there is neither.
+	LookIn time.Duration
 }
 
 // BatchOpenRequest asks the gate for attempts at e-mails of a batch that are due.
