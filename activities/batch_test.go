@@ -82,7 +82,7 @@ func (p *post) ThrottleBatch(_ context.Context, _ string, _ delivery.Route, t de
 func (p *post) ExpireBatch(context.Context, string, delivery.Route) (delivery.BatchWaiting, error) {
 	out := delivery.BatchWaiting{Due: len(p.waiting) > 0, LookIn: p.expiresIn}
 	if p.expiresIn > 0 {
-		out.ExpiresAt = expiryOfBatch
+		out.LookAt = expiryOfBatch
 	}
 	return out, p.onExpire
 }

@@ -84,7 +84,7 @@ func (c *chunk) lot(ctx, drained context.Context) (more bool, err error) {
 			c.result.Turn, c.result.More = delivery.Turn{}, false
 		}
 		waiting, err := c.deps.BatchGate.ExpireBatch(ctx, c.in.BatchID, c.in.Route)
-		c.result.ExpiresAt = waiting.ExpiresAt
+		c.result.ExpiresAt = waiting.LookAt
 		return false, err
 	}
 	if err != nil {

@@ -39,7 +39,12 @@ func TestMemoryOfLargestRequests(t *testing.T) {
 	const limit = 25 << 20
 	b := setupFor(t, setupOptions{maxBytes: limit, spool: api.NewSpool(t.TempDir(), 1<<30), parser: inbound.Parser{Timeout: time.Hour}})
 	call := func(method, path string, body func() io.Reader) (answer *unkept, held int64) {
-		answer, held = b.weighed(api.LargestRequest, method, path, body)
+		for began := time.Now(); ; { // Postgres may take too long on a busy machine: a client asks again then
+			answer, held = b.weighed(api.LargestRequest, method, path, body)
+			if answer.Code != http.StatusServiceUnavailable || time.Since(began) > 5*time.Minute {
+				break
+			}
+		}
 		require.Less(t, answer.Code, 400, answer.Body.String())
 		return answer, held
 	}

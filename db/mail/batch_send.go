@@ -224,9 +224,10 @@ func (s *Store) ExpireBatch(ctx context.Context, id string, route delivery.Route
 	if err != nil {
 		return delivery.BatchWaiting{}, pg.Translate(err)
 	}
-	out := delivery.BatchWaiting{Due: left.Due, ExpiresAt: pg.UTC(left.ExpiresAt)}
+	out := delivery.BatchWaiting{Due: left.Due}
 	if look := earliest(left.ExpiresAt, left.LeaseUntil); !look.IsZero() {
 		out.LookIn = max(look.Sub(left.TxNow), time.Second) // another transaction may have it locked
+		out.LookAt = left.TxNow.Add(out.LookIn).UTC()
 	}
 	return out, nil
 }

@@ -303,6 +303,16 @@ func TestOverdueIsFoundOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 
+	require.NoError(t, b.Mail.ReturnOverdue(b.Ctx, []delivery.Start{delivery.RunOf(e)}))
+	got, err = b.Mail.ClaimOverdue(b.Ctx, 10)
+	require.NoError(t, err)
+	require.Equal(t, e.ID, got[0].EmailID, "Temporal did not answer")
+	b.Exec("UPDATE emails SET next_action_at = now() + interval '1 minute'")
+	require.NoError(t, b.Mail.ReturnOverdue(b.Ctx, []delivery.Start{delivery.RunOf(e)}))
+	got, err = b.Mail.ClaimOverdue(b.Ctx, 10)
+	require.NoError(t, err)
+	require.Empty(t, got, "it has gone on")
+
 	// E-mails that wait for a relay are late for a reason, as long as the relay fails.
 	failed := delivery.RelayState{Name: "primary", Address: "mx.test:25", Shared: true, Reply: email.Reply{Code: 421}}
 	_, err = b.Mail.RelayFailed(b.Ctx, failed, uuid.NewString())

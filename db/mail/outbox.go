@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/uptrace/bun/dialect/pgdialect"
+
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
@@ -137,6 +139,18 @@ func (s *Store) ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, 
 		out = appendRun(out, r.run())
 	}
 	return out, nil
+}
+
+// ReturnOverdue gives back runs that ClaimOverdue has found: one of their e-mails is overdue again, unless
+// it has gone on meanwhile.
+func (s *Store) ReturnOverdue(ctx context.Context, runs []delivery.Start) error {
+	ids := make([]string, len(runs))
+	for i, r := range runs {
+		ids[i] = r.EmailID
+	}
+	_, err := s.db.NewRaw("UPDATE emails SET next_action_at = now() - ? * interval '1 second' WHERE id = ANY (?) AND status IN ('queued', 'sending') AND next_action_at <= now()",
+		(overdueAfter + time.Second).Seconds(), pgdialect.Array(ids)).Exec(ctx)
+	return pg.Translate(err)
 }
 
 // appendRun adds a run, that of a batch once.

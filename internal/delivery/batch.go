@@ -23,10 +23,9 @@ type BatchPlan struct {
 type BatchWaiting struct {
 	// Due: one of them can be attempted now.
 	Due bool
-	// ExpiresAt is the first expires_at; zero if none of them expires.
-	ExpiresAt time.Time
-	// LookIn is the time until then, or until the first lease of an open attempt ends, if that is
-	// sooner; 0 if there is neither.
+	// LookAt is when the first of them expires, or the first lease of an open attempt ends, if that is
+	// sooner. LookIn is the time until then. Both are zero if there is neither.
+	LookAt time.Time
 	LookIn time.Duration
 }
 

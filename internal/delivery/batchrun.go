@@ -40,7 +40,7 @@ type SendChunkResult struct {
 	More bool `json:"more,omitempty"`
 	// Turn is when the relay's rate lets the next one begin.
 	Turn Turn `json:"turn,omitzero"`
-	// ExpiresAt, with Turn, is the first expires_at of the batch's e-mails that wait for it:
+	// ExpiresAt, with Turn, is BatchWaiting.LookAt of the batch's e-mails that wait for it:
 	// call again then, if that is earlier. Zero if none of them expires.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// RelayDown: no relay takes the mail, in the words of why. Nothing was attempted. With

@@ -36,7 +36,10 @@ type Outbox interface {
 	// announcement until ctx ends; an error says that some may be missed.
 	AnnounceStarts(ctx context.Context, kind delivery.StartKind) error
 	HearStarts(ctx context.Context, heard func(delivery.StartKind)) error
+	// ClaimOverdue finds runs that are long overdue, and ReturnOverdue gives back those that could not be
+	// revived: the next sweep finds them again.
 	ClaimOverdue(ctx context.Context, limit int) ([]delivery.Start, error)
+	ReturnOverdue(ctx context.Context, runs []delivery.Start) error
 	// ClaimUnpaused makes mail due that no pause stops any more, and leases the orders to wake its runs.
 	ClaimUnpaused(ctx context.Context, lease time.Duration, limit int) ([]delivery.Wake, error)
 	// ClaimWakes leases orders to wake runs. Wakes reads those that are leased already. Woken deletes

@@ -31,6 +31,7 @@ type outbox struct {
 	mu        sync.Mutex
 	starts    []delivery.Start
 	overdue   []delivery.Start
+	returned  []delivery.Start
 	unpaused  []delivery.Wake
 	leased    map[string]delivery.Wake
 	batches   []delivery.Start
@@ -171,6 +172,13 @@ func (o *outbox) ClaimStarts(_ context.Context, c delivery.Claim) ([]delivery.St
 
 func (o *outbox) ClaimOverdue(_ context.Context, limit int) ([]delivery.Start, error) {
 	return claimSome(o, &o.overdue, limit), nil
+}
+
+func (o *outbox) ReturnOverdue(_ context.Context, runs []delivery.Start) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.returned = append(o.returned, runs...)
+	return nil
 }
 
 func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {

@@ -310,6 +310,9 @@ func TestOneRunThatDoesNotAnswerDelaysNoOther(t *testing.T) {
 					}
 				}
 				require.ElementsMatch(t, others, b.client.begun())
+				if what == "overdue" {
+					require.Equal(t, starts[5:6], b.box.returned, "the next sweep finds it again")
+				}
 			})
 		})
 	}

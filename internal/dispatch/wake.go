@@ -100,19 +100,44 @@ func (d *Dispatcher) tell(ctx context.Context, workflowID string) error {
 // expired: an operator wanted it to stop. After the loss of Temporal's database, all open mail comes
 // this way, as fast as Temporal takes it.
 func (d *Dispatcher) sweepOverdue(ctx context.Context) error {
+	type overdue struct {
+		delivery.Start
+		revived bool
+	}
+	var left []delivery.Start
 	for {
 		starts, err := d.outbox.ClaimOverdue(ctx, sweepBatch)
 		if err != nil || len(starts) == 0 {
-			return err
+			return errors.Join(err, d.returnOverdue(ctx, left))
 		}
-		concurrently(starts, func(s delivery.Start) bool {
-			d.log.Warn("dispatch.overdue", "workflow_id", s.WorkflowID)
-			return d.answered(ctx, "dispatch.overdue", s.WorkflowID, d.revive(ctx, s)) || ctx.Err() == nil && !d.away()
+		runs := make([]*overdue, len(starts))
+		for i, s := range starts {
+			runs[i] = &overdue{Start: s}
+		}
+		concurrently(runs, func(o *overdue) bool {
+			d.log.Warn("dispatch.overdue", "workflow_id", o.WorkflowID)
+			o.revived = d.answered(ctx, "dispatch.overdue", o.WorkflowID, d.revive(ctx, o.Start))
+			return o.revived || ctx.Err() == nil && !d.away()
 		})
+		for _, o := range runs {
+			if !o.revived {
+				left = append(left, o.Start)
+			}
+		}
 		if d.away() {
-			return nil
+			return d.returnOverdue(ctx, left)
 		}
 	}
+}
+
+// returnOverdue gives back what a sweep could not revive, also when ctx has ended.
+func (d *Dispatcher) returnOverdue(ctx context.Context, left []delivery.Start) error {
+	if len(left) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	return d.outbox.ReturnOverdue(ctx, left)
 }
 
 func (d *Dispatcher) revive(stop context.Context, s delivery.Start) error {
