@@ -95,7 +95,7 @@ func TestPreparedStatementsOutliveAMigration(t *testing.T) {
 	for _, table := range []string{"emails", "recipients", "delivery_attempts", "email_events", "contents", "outbox", "batches", "pauses", "customers", "access_keys", "domains"} {
 		b.Exec("ALTER TABLE " + table + " ADD COLUMN added text NOT NULL DEFAULT 'x'")
 	}
-	second := b.Accept(dbsetup.Message("bob@x.test"))
+	second := b.acceptFor(dbsetup.Message("bob@x.test"), delivery.NoOwner)
 	_, err := b.Mail.Plan(b.Ctx, second.ID)
 	require.NoError(t, err)
 	_, err = b.Mail.Message(b.Ctx, second.ID)

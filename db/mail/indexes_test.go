@@ -121,7 +121,7 @@ func TestQueriesReadWhatTheyNeed(t *testing.T) {
 		"waiting for a verdict":    func(s *db.DB) error { _, err := s.Mail.FirstVerdict(b.Ctx, waiting); return err },
 		"a whole life": func(s *db.DB) error {
 			life := &bench{&dbsetup.Bench{DB: s, T: t, Ctx: b.Ctx, Customer: b.Customer}}
-			e := life.Accept(dbsetup.Message("new@example1.test"))
+			e := life.acceptFor(dbsetup.Message("new@example1.test"), delivery.NoOwner)
 			if _, err := s.Mail.Plan(b.Ctx, e.ID); err != nil {
 				return err
 			}
@@ -208,7 +208,7 @@ func TestPlansOutliveSmallTables(t *testing.T) {
 	require.NoError(t, err)
 	b := &bench{&dbsetup.Bench{DB: store, T: t, Ctx: young.Ctx, Customer: young.Customer, Raw: young.Raw}}
 	lives := func() {
-		alone := b.Accept(dbsetup.Message("a@x.test"))
+		alone := b.acceptFor(dbsetup.Message("a@x.test"), delivery.NoOwner)
 		_, err := b.Mail.Plan(b.Ctx, alone.ID)
 		require.NoError(t, err)
 		_, err = b.Mail.Message(b.Ctx, alone.ID)

@@ -29,8 +29,8 @@ func fullMessage() email.Message {
 	return m
 }
 
-// acceptFor accepts a message whose run another process starts: one without an owner waits for the
-// first worker.
+// acceptFor accepts a message whose run the owner starts. With delivery.NoOwner that is another process,
+// and Plan and Message read the tables.
 func (b *bench) acceptFor(m email.Message, owner string) email.Email {
 	b.T.Helper()
 	e, _, err := b.Mail.Accept(b.Ctx, b.Customer, m, owner, email.Idempotency{})
