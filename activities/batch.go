@@ -22,7 +22,8 @@ type BatchGate interface {
 	// ThrottleBatch notes on due e-mails that they wait for a relay's rate. moved says that some
 	// have left the route.
 	ThrottleBatch(ctx context.Context, id string, route delivery.Route, t delivery.BatchThrottle) (moved bool, err error)
-	// ExpireBatch ends the e-mails on one route that have expired, and describes the others.
+	// ExpireBatch ends abandoned attempts, and the e-mails on one route that have expired. It describes
+	// the others.
 	ExpireBatch(ctx context.Context, id string, route delivery.Route) (delivery.BatchWaiting, error)
 }
 

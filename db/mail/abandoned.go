@@ -42,21 +42,11 @@ func (s *Store) endAbandoned(ctx context.Context, batchID string) error {
 	return nil
 }
 
-// isAbandoned reports whether the owner of an attempt that was marked before its final dot is gone: it
-// has let its lease run out, and has not answered a recall. It recalls a lease that has run out.
-func (c *unitOfWork) isAbandoned(row *attemptRow) bool {
-	if row.LeaseUntil.After(c.now) {
-		return false
-	}
-	if !row.Recalled {
-		c.recalled = append(c.recalled, row.EmailID)
-	}
-	return row.Recalled
-}
-
 // hasEnded reports whether an open attempt has ended in the journal. It ends there if its owner has
-// abandoned it, by the rules of reopen. The outcomes are the journal's: those of the relay's reply, or
-// those that were written before the final dot. An attempt that did not come to its dot is given back.
+// abandoned it. An attempt that did not come to its final dot is abandoned when its lease has run out,
+// and is given back. The lease of another is recalled first, and the attempt is abandoned if its owner
+// does not answer that. The outcomes that were written before the dot, for the case that no reply is
+// read, become final then.
 func (c *unitOfWork) hasEnded(row *attemptRow) bool {
 	switch {
 	case row.Phase == email.PhaseDone:
@@ -65,7 +55,8 @@ func (c *unitOfWork) hasEnded(row *attemptRow) bool {
 		return false
 	case row.Phase != email.PhaseDataSent:
 		row.Outcomes = givenBack(row.RecipientIDs)
-	case !c.isAbandoned(row):
+	case !row.Recalled:
+		c.recalled = append(c.recalled, row.EmailID)
 		return false
 	}
 	c.finish(*row, row.Outcomes, pg.NewID()) // not the owner's: that one may come back

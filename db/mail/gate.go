@@ -184,17 +184,8 @@ func (c *unitOfWork) reopen(m *lockedEmail, req delivery.OpenRequest) (delivery.
 		Where("a.part = 1").For("UPDATE").Scan(c.ctx); err != nil {
 		return delivery.Opening{}, fmt.Errorf("read attempt %d: %w", req.Attempt, err)
 	}
-	switch row.Phase {
-	case email.PhaseDone:
-		return recorded(row, row.Outcomes), nil
-	case email.PhaseDataSent:
-		if !c.isAbandoned(&row) {
-			return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
-		}
-		// The owner that could read the reply is gone. The outcomes that were written before the
-		// final dot, for the case that no reply is read, become final.
-		c.finish(row, row.Outcomes, req.Owner)
-		return recorded(row, row.Outcomes), nil
+	if row.Phase != email.PhaseOpened {
+		return c.endedOrBusy(&row), nil
 	}
 	paused, err := c.paused(m, req.Relay.Name)
 	if err != nil {
@@ -220,10 +211,18 @@ func (c *unitOfWork) withoutRelay(m *lockedEmail) (delivery.Opening, error) {
 		return delivery.Opening{}, err
 	}
 	row := c.journal[m.ID]
-	if row == nil || !c.hasEnded(row) {
+	if row == nil {
 		return delivery.Opening{Verdict: delivery.VerdictBusy}, nil
 	}
-	return recorded(*row, row.Outcomes), nil
+	return c.endedOrBusy(row), nil
+}
+
+// endedOrBusy is the gate's answer for an attempt that the caller does not go on with.
+func (c *unitOfWork) endedOrBusy(row *attemptRow) delivery.Opening {
+	if !c.hasEnded(row) {
+		return delivery.Opening{Verdict: delivery.VerdictBusy}
+	}
+	return recorded(*row, row.Outcomes)
 }
 
 // recorded is the answer for an attempt that has ended.

@@ -60,11 +60,10 @@ type unitOfWork struct {
 	bodies  []webhooks.Body
 	// written are the events that are written already.
 	written []eventRow
-	// opened and ended are attempts. outboxInserts are the orders for runs to start, outboxDeletes
-	// the e-mails whose run exists.
-	opened []openedAttempt
-	ended  []attemptRow
-	// recalled are the e-mails whose open attempts have a lease that ran out.
+	// opened and ended are attempts, recalled the e-mails whose open attempts have a lease that ran out.
+	// outboxInserts are the orders for runs to start, outboxDeletes the e-mails whose run exists.
+	opened        []openedAttempt
+	ended         []attemptRow
 	recalled      []string
 	outboxDeletes []string
 	outboxInserts []outboxRow
