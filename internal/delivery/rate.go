@@ -13,8 +13,8 @@ type Turn struct {
 	At    time.Time `json:"at"`
 }
 
-// TurnPatience is the longest wait for a slot of a relay's rate that an e-mail's status does not
-// show.
+// TurnPatience is how long mail holds its session for a slot of a relay's rate that is near. Mail that
+// has to wait longer gives the session back, keeps its turn, and its status says so.
 const TurnPatience = 2 * time.Second
 
 // Throttled says that a transaction may not begin before its turn: come again

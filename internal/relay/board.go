@@ -75,8 +75,8 @@ func isNoGreeting(st delivery.RelayState) bool {
 	return st.Failures > 0 && st.Reply.Code == 0 && strings.HasPrefix(causeOf(st).Error(), smtp.NoGreeting)
 }
 
-// isRefusedConnection reports whether a fault is that the relay refused a process's connection by 421. It may
-// have too many connections of the others.
+// isRefusedConnection reports whether a fault is that the relay refused a process's connection by
+// 421. It may have too many connections of the others.
 func isRefusedConnection(st delivery.RelayState) bool {
 	return st.Failures > 0 && !st.Shared && st.Reply.Code == 421 && strings.Contains(causeOf(st).Error(), smtp.WasAnswered+"421")
 }

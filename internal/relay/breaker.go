@@ -46,8 +46,8 @@ type breaker struct {
 	probing  bool
 	// inTransaction: a mere connection does not show that it is up again.
 	inTransaction bool
-	// turnedAway: the relay did not greet, or refused the connection. It may have no room for this process's
-	// connection.
+	// turnedAway: the relay did not greet, or refused the connection. It may have no room for this
+	// process's connection.
 	turnedAway bool
 	// mail is the MAIL command that the relay refused; nil where something else failed. A
 	// probe says MAIL before an attempt is opened.
@@ -227,10 +227,10 @@ func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 	return *b.mail, true
 }
 
-// adopt takes over what all processes know of the relay: the fault, or that it works
-// again. It keeps a fault that only this process has met. It ends the backoff of a relay that did not
-// greet this process, or refused its connection, and answers others. It reports whether the relay went down or
-// came back for this process.
+// adopt takes over what all processes know of the relay: the fault, or that it works again. It
+// keeps a fault that only this process has met. It ends the backoff of a relay that did not greet
+// this process, or refused its connection, and answers others. It reports whether the relay went
+// down or came back for this process.
 func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -258,8 +258,8 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState
 	return changed
 }
 
-// causeOf is why a relay fails, as the process said that met it. An older version says no cause beside a
-// reply.
+// causeOf is why a relay fails, as the process said that met it. An older version says no cause
+// beside a reply.
 func causeOf(st delivery.RelayState) error {
 	switch {
 	case st.Cause != "":

@@ -120,12 +120,12 @@ func watched(pools []*pool) bool {
 }
 
 // wakeRecovered wakes the mail that is due and waits for a relay which works again: as soon as this
-// process hears of it, and once more after applyAgainAfter, for attempts that met the fault and noted
-// that later. It does so no more often: another process may not reach the relay, and the two would
-// wake the mail in a loop. Mail that the relay has refused is tried when it is due: the relay may
-// recover with each other mail that it takes, and refuse that one still. It may wait for the relay itself
-// if it was due before the recovery. A process that had not heard of the recovery may have tried it
-// later. known are the recoveries that this process has heard of, by relay.
+// process hears of it, and once more after applyAgainAfter, for attempts that met the fault and
+// noted that later. It does so no more often: another process may not reach the relay, and the two
+// would wake the mail in a loop. Mail that the relay has refused is tried when it is due: the relay
+// may recover with each other mail that it takes, and refuse that one still. It may wait for the
+// relay itself if it was due before the recovery. A process that had not heard of the recovery may
+// have tried it later. known are the recoveries that this process has heard of, by relay.
 func (rs *Relays) wakeRecovered(ctx context.Context, known map[string]recovery) error {
 	states, err := rs.opts.Board.RelayStates(ctx)
 	if err != nil {

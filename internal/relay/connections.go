@@ -15,8 +15,8 @@ import (
 
 // Bounds for a relay that takes fewer connections than all workers together would have.
 const (
-	// fewFor is how long the limit holds that was learnt from a connection without a greeting, or one that
-	// was refused. So long this process also leaves room for the connections of others.
+	// fewFor is how long the limit holds that was learnt from a connection without a greeting, or
+	// one that was refused. So long this process also leaves room for the connections of others.
 	fewFor = 10 * time.Minute
 	// tryMoreEvery is how often one connection more than the limit is tried.
 	tryMoreEvery = time.Minute
@@ -24,8 +24,8 @@ const (
 	// the relay is greeted.
 	roomAfter    = 5 * time.Second
 	roomMessages = 20
-	// stillCounted is how long a relay may count a connection that is closed. restFor is how long there is no
-	// dial after one that may have been refused for it.
+	// stillCounted is how long a relay may count a connection that is closed. restFor is how long
+	// there is no dial after one that may have been refused for it.
 	stillCounted = 2 * time.Second
 	restFor      = time.Second
 )
@@ -38,23 +38,26 @@ type connections struct {
 	callers []*caller
 	// idle are the sessions that are not in use, the one used last at the end.
 	idle []*Session
-	// sessions counts those that are idle or in use, and dialing the dials under way. late is how many of
-	// these have waited for half of the time that the relay has for its greeting.
+	// sessions counts those that are idle or in use, and dialing the dials under way. late is how
+	// many of these have waited for half of the time that the relay has for its greeting.
 	sessions, dialing, late int
 	// leaving of the sessions are being taken leave of. leftAt is when the last session was closed.
 	leaving int
 	leftAt  time.Time
-	// quickest is the shortest dial. A relay that has greeted at once, and does not greet for half of the
-	// time that it has, takes no more connections. One that greets late on purpose never greets at once.
+	// quickest is the shortest dial. A relay that has greeted at once, and does not greet for half
+	// of the time that it has, takes no more connections. One that greets late on purpose never
+	// greets at once.
 	quickest time.Duration
-	// limit bounds sessions and dialing together. It is less than max_conns where the relay took no more.
+	// limit bounds sessions and dialing together. It is less than max_conns where the relay took no
+	// more.
 	limit int
 	// fewUntil: until then the limit holds, and others need the connections that no mail uses.
 	fewUntil time.Time
-	// refuses: the relay refuses the connections beyond the limit, and lets none of them wait. So idle sessions
-	// keep no other process out until one says that it has none.
+	// refuses: the relay refuses the connections beyond the limit, and lets none of them wait. So
+	// idle sessions keep no other process out until one says that it has none.
 	refuses bool
-	// refusal is a refusal of a connection while others were dialled. It shows a limit if one of these succeeds.
+	// refusal is a refusal of a connection while others were dialled. It shows a limit if one of
+	// these succeeds.
 	refusal error
 	// resting: nothing is dialled. rested: no dial has succeeded since.
 	resting, rested bool
@@ -71,8 +74,8 @@ type connections struct {
 
 // caller waits for a session.
 type caller struct {
-	// own: it takes a new connection only, unless the relay takes no more of them: a server may go on with
-	// old settings on connections that it has. probe: it finds out whether the relay works.
+	// own: it takes a new connection only, unless the relay takes no more of them: a server may go
+	// on with old settings on connections that it has. probe: it finds out whether the relay works.
 	own, probe bool
 	// since: it replaces a session that was dialled before then. The pool's mu guards own and since.
 	since     time.Time
@@ -342,19 +345,19 @@ func (p *pool) dialled(conn *smtp.Session, late bool) (*caller, *Session) {
 	return c, s
 }
 
-// isRefused reports whether the relay refused a connection by 421. It may have too many of us, which not
-// all relays say in words.
+// isRefused reports whether the relay refused a connection by 421. It may have too many of us,
+// which not all relays say in words.
 func isRefused(err error) bool { return smtp.ReplyOf(err).Code == 421 }
 
-// othersAreAnswered reports whether sessions that are in use are answered, or have just been closed. The caller
-// holds mu.
+// othersAreAnswered reports whether sessions that are in use are answered, or have just been
+// closed. The caller holds mu.
 func (p *pool) othersAreAnswered() bool {
 	inUse := p.sessions-p.leaving > len(p.idle)
 	return inUse && p.opts.Now().Sub(time.Unix(0, p.answeredAt.Load())) < tryMoreEvery || p.mayStillCount()
 }
 
-// mayStillCount reports whether the relay may have refused a connection for one that is being closed, or has just
-// been. There is one more try then. The caller holds mu.
+// mayStillCount reports whether the relay may have refused a connection for one that is being
+// closed, or has just been. There is one more try then. The caller holds mu.
 func (p *pool) mayStillCount() bool {
 	return !p.rested && (p.leaving > 0 || p.opts.Now().Sub(p.leftAt) < stillCounted)
 }
@@ -384,7 +387,8 @@ func (p *pool) rest() {
 	})
 }
 
-// notDialled notes that the relay could not be reached, and makes the error of the caller who waited for it.
+// notDialled notes that the relay could not be reached, and makes the error of the caller who
+// waited for it.
 func (p *pool) notDialled(err error, how failure) error {
 	e := &delivery.RelayError{Relay: p.relay.Identity(), Reply: smtp.ReplyOf(err), Err: err}
 	e.RetryAfter = max(p.failed(e, how), time.Second)
@@ -550,8 +554,8 @@ func (p *pool) sweepIdle() {
 }
 
 // makeRoom gives up the idle sessions, because another process gets no greeting. answered: this one
-// is answered, so it leaves room for some time. refused: a connection of the other does not wait for that room, so
-// this process has one less for some time, but not less than one.
+// is answered, so it leaves room for some time. refused: a connection of the other does not wait
+// for that room, so this process has one less for some time, but not less than one.
 func (p *pool) makeRoom(answered, refused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

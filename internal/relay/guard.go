@@ -153,7 +153,8 @@ func (g *guard) fresh(now time.Time, emailID string) bool {
 	return !met || fault.mail != nil && !g.refusedOfLate(now, keyOfMail(*fault.mail))
 }
 
-// hasRefused reports whether an e-mail was refused for what may be a fault of the relay, and not taken since.
+// hasRefused reports whether an e-mail was refused for what may be a fault of the relay, and not
+// taken since.
 func (g *guard) hasRefused(emailID string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

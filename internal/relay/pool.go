@@ -19,12 +19,13 @@ import (
 const (
 	// defaultMaxIdle is how long one is kept unused: servers drop them after a while.
 	defaultMaxIdle = 60 * time.Second
-	// maxAge and maxMessages retire a session that is in use all the time. A server may go on with old settings
-	// until its client leaves, and mail that it refuses by them fails: this bounds for how long.
+	// maxAge and maxMessages retire a session that is in use all the time. A server may go on with
+	// old settings until its client leaves, and mail that it refuses by them fails: this bounds for
+	// how long.
 	maxAge      = time.Minute
 	maxMessages = 1000
-	// newWithin is how old the session may be that mail gets which the relay has refused before. It bounds how
-	// many are dialled for such mail.
+	// newWithin is how old the session may be that mail gets which the relay has refused before. It
+	// bounds how many are dialled for such mail.
 	newWithin = time.Second
 	// askAfter is how long one may rest before it is asked whether it is there.
 	askAfter = 10 * time.Second
@@ -94,9 +95,9 @@ func newPool(relay Relay, opts Options) *pool {
 	return p
 }
 
-// session takes a session that is free first, an idle one, one that other mail gives back, or a new
-// one. It waits while all of the relay's connections are in use, and for its turn where the relay has a rate: last of all,
-// so that no turn is spent on a relay that is not there.
+// session gets the session that is free first: an idle one, one that other mail gives back, or a new
+// one. It waits while all of the relay's connections are in use. Where the relay has a rate, it waits
+// for its turn, last of all: so no turn is spent on a relay that is not there.
 //
 // patient mail waits for the backoff of a relay that is down, however fresh it is.
 func (p *pool) session(ctx context.Context, route delivery.Route, patient bool) (*Session, error) {
@@ -133,8 +134,8 @@ func (p *pool) fresh(route delivery.Route, patient bool) bool {
 	return !patient && id != "" && p.guard.fresh(p.opts.Now(), id)
 }
 
-// refusedBefore reports whether the relay has refused what the route is for: in the last attempt, or in one
-// of this process.
+// refusedBefore reports whether the relay has refused what the route is for: in the last attempt,
+// or in one of this process.
 func (p *pool) refusedBefore(route delivery.Route) bool {
 	id := routeID(route)
 	return route.Avoid == p.relay.Name || id != "" && p.guard.hasRefused(id)
@@ -149,9 +150,10 @@ func routeID(route delivery.Route) string {
 	return route.For
 }
 
-// open waits for a session. A session that probes a relay which refused
-// MAIL has said MAIL: only what the relay takes touches an e-mail. again: the relay has refused it before, perhaps
-// by settings that it has changed since. It gets a new connection, unless the relay takes no more of them.
+// open waits for a session. A session that probes a relay which refused MAIL has said MAIL: only
+// what the relay takes touches an e-mail. again: the relay has refused it before, perhaps by
+// settings that it has changed since. It gets a new connection, unless the relay takes no more of
+// them.
 func (p *pool) open(ctx context.Context, route delivery.Route, fresh, again bool) (*Session, error) {
 	probe, e := p.admit(ctx, fresh)
 	if e != nil {

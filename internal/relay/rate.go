@@ -20,9 +20,6 @@ type Ledger interface {
 }
 
 const (
-	// turnPatience is how long a session is held for a turn that is near. Mail that has to
-	// wait longer gives the session back and keeps its turn.
-	turnPatience = delivery.TurnPatience
 	// turnKept is how late mail may come for its turn.
 	turnKept = time.Minute
 	// drawSpan bounds the slots that a process draws at once, and so the burst
@@ -77,7 +74,7 @@ func (m *meter) await(ctx context.Context, route delivery.Route) error {
 	if reserved && wait <= 0 {
 		return nil
 	}
-	if !reserved || wait > turnPatience {
+	if !reserved || wait > delivery.TurnPatience {
 		return &delivery.Throttled{Turn: delivery.Turn{Relay: m.relay.Name, At: at.UTC()}}
 	}
 	timer := time.NewTimer(wait)
@@ -101,7 +98,7 @@ func (m *meter) turn(ctx context.Context, route delivery.Route) (at time.Time, r
 	sooner := time.Duration(0)
 	if turn.Relay == m.relay.Name {
 		switch late := m.now().Sub(turn.At); {
-		case late < -turnPatience: // the queue may move faster than it did
+		case late < -delivery.TurnPatience: // the queue may move faster than it did
 			sooner = -late
 		case broadcast:
 			l = m.returning

@@ -67,8 +67,8 @@ func ofCounting(t *testing.T, l *counting, clock *fakeClock, b Board) *Relays {
 	return rs
 }
 
-// TestARelayThatRefusesMoreConnectionsIsUp: mail goes over the connections that it takes, and one more is tried
-// each minute.
+// TestARelayThatRefusesMoreConnectionsIsUp: mail goes over the connections that it takes, and one
+// more is tried each minute.
 func TestARelayThatRefusesMoreConnectionsIsUp(t *testing.T) {
 	t.Parallel()
 	for _, atEHLO := range []bool{false, true} {
@@ -191,7 +191,8 @@ func TestARelayMayCountAConnectionThatIsClosed(t *testing.T) {
 	require.Equal(t, map[string]bool{"primary": true}, rs.Up())
 }
 
-// TestAWorkerWhoseConnectionsAreRefusedGetsOne: the others learn it from the board, and have one connection less.
+// TestAWorkerWhoseConnectionsAreRefusedGetsOne: the others learn it from the board, and have one
+// connection less.
 func TestAWorkerWhoseConnectionsAreRefusedGetsOne(t *testing.T) {
 	t.Parallel()
 	for _, most := range []int64{1, 2} {
@@ -253,8 +254,9 @@ func asks(t *testing.T, rs *Relays, route delivery.Route) {
 	s.Close()
 }
 
-// TestMailThatTheRelayHasRefusedTakesANewConnection: on an older one the server may have settings that are
-// not its own any more. Such mail of one second shares it, and a relay that takes no more gets it all the same.
+// TestMailThatTheRelayHasRefusedTakesANewConnection: on an older one the server may have settings
+// that are not its own any more. Such mail of one second shares it, and a relay that takes no more
+// gets it all the same.
 func TestMailThatTheRelayHasRefusedTakesANewConnection(t *testing.T) {
 	t.Parallel()
 	for name, route := range map[string]delivery.Route{"by this process": {For: "bad"}, "by another": {For: "other", Avoid: "primary"}, "a batch": {ForBatch: "batch", Avoid: "primary"}} {
@@ -299,8 +301,9 @@ func TestMailThatTheRelayHasRefusedTakesANewConnection(t *testing.T) {
 	}
 }
 
-// TestAProbeTakesASessionWhereTheRelayTakesNoMore: the relay is down for what it refused, and other mail
-// has all the connections that it takes. That it takes no more says nothing about what it refused.
+// TestAProbeTakesASessionWhereTheRelayTakesNoMore: the relay is down for what it refused, and other
+// mail has all the connections that it takes. That it takes no more says nothing about what it
+// refused.
 func TestAProbeTakesASessionWhereTheRelayTakesNoMore(t *testing.T) {
 	t.Parallel()
 	l, clock := newCounting(t, 2), &fakeClock{at: time.Unix(1000, 0)}
