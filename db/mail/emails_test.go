@@ -21,22 +21,29 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 )
 
+// fullMessage has all that a message can have but attachments.
+func fullMessage() email.Message {
+	m := dbsetup.Message("bob@X.test", "eve@x.test")
+	m.Cc = []email.Address{{Email: "carl@y.test", Name: "Carl", Label: "boss", Detail: "of all"}}
+	m.Bcc = []email.Address{{Email: "secret@x.test"}}
+	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
+	m.Subject, m.Text, m.HTML = "Größe ?0 ? $1 \\ '' <&>\u2028", "text ?0 ?\r\n\x7f", "<p>'\\n'</p>"
+	m.Calendar = email.Calendar{Method: "REQUEST", ICS: "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"}
+	m.Headers = []email.Header{{Name: "X-One", Value: "<1&2>"}, {Name: "X-Two", Value: "zwei"}}
+	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
+	m.Tags = []string{"a", "b,c"}
+	m.Stream, m.OnAmbiguous = email.StreamBroadcast, email.AmbiguousFail
+	m.ExpiresAt = time.Now().Add(dbsetup.Day).UTC().Truncate(time.Microsecond)
+	return m
+}
+
 func TestAMessageComesBackAsItWasAccepted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	big := make([]byte, 3*512<<10+17)
 	_, err := rand.Read(big)
 	require.NoError(t, err)
-	m := dbsetup.Message("bob@x.test")
-	m.Cc = []email.Address{{Email: "carl@x.test", Name: "Carl", Label: "boss", Detail: "of all"}}
-	m.Bcc = []email.Address{{Email: "secret@x.test"}}
-	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
-	m.Subject, m.Text, m.HTML = "Größe ?0 ? $1 \\ ''", "text ?0 ?", "<p>'\\n'</p>"
-	m.Calendar = email.Calendar{Method: "REQUEST", ICS: "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"}
-	m.Headers = []email.Header{{Name: "X-One", Value: "1"}, {Name: "X-Two", Value: "zwei"}}
-	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
-	m.Tags = []string{"a", "b,c"}
-	m.Stream, m.OnAmbiguous = email.StreamBroadcast, email.AmbiguousFail
+	m := fullMessage()
 	m.SendAt = time.Now().Add(dbsetup.Day).UTC().Truncate(time.Microsecond)
 	m.ExpiresAt = m.SendAt.Add(dbsetup.Day)
 	m.Attachments = []email.Attachment{

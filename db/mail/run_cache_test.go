@@ -8,26 +8,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/db/internal/dbsetup"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 )
-
-// fullMessage has all that a message can have but attachments.
-func fullMessage() email.Message {
-	m := dbsetup.Message("bob@X.test", "eve@x.test")
-	m.Cc = []email.Address{{Email: "carl@y.test", Name: "Carl", Label: "boss", Detail: "of all"}}
-	m.Bcc = []email.Address{{Email: "secret@x.test"}}
-	m.ReplyTo = []email.Address{{Email: "help@acme.test", Name: `He said "hi"`}}
-	m.Subject, m.Text, m.HTML = "Größe ?0 <&>\u2028", "text\r\n\x7f", "<p>'\\n'</p>"
-	m.Calendar = email.Calendar{Method: "REQUEST", ICS: "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"}
-	m.Headers = []email.Header{{Name: "X-One", Value: "<1&2>"}, {Name: "X-Two", Value: "zwei"}}
-	m.Metadata = map[string]string{"order": "12345", "quote": `"'{}`}
-	m.Tags = []string{"a", "b,c"}
-	m.Stream, m.OnAmbiguous = email.StreamBroadcast, email.AmbiguousFail
-	m.ExpiresAt = time.Now().Add(dbsetup.Day).UTC().Truncate(time.Microsecond)
-	return m
-}
 
 // acceptFor accepts a message whose run the owner starts. With delivery.NoOwner that is another process,
 // and Plan and Message read the tables.
