@@ -94,7 +94,7 @@ endef
 
 .PHONY: bench
 bench: build temporal ## Measure beside bare workflows, River and go-mail, and write docs/benchmarks.md; half an hour, the first time longer
-	$(call bench,benchmarks: half an hour, and ten minutes more to build Temporal's server once (BENCHFLAGS=-short leaves it out),)
+	$(call bench,benchmarks: half an hour; the first time ten minutes more to build the Temporal server (BENCHFLAGS=-short leaves it out))
 
 .PHONY: bench-full
 bench-full: build temporal ## The same with 1,000,000 old e-mails and 100,000 mails in one go; an hour

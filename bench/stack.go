@@ -70,7 +70,7 @@ func startStack(ctx context.Context, s settings) (st *stack, err error) {
 			return st, fmt.Errorf("-before: %w", err)
 		}
 	}
-	if st.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{Dir: st.dir, Durable: true, Log: os.Stderr}); err != nil {
+	if st.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{Dir: st.dir, Durable: true, MaxConnections: manyConnections, Log: os.Stderr}); err != nil {
 		return st, err
 	}
 	st.quit = append(st.quit, func() error { return st.postgres.Stop(context.Background()) })
@@ -333,6 +333,9 @@ func (d *deployment) command(ctx context.Context, args ...string) (string, error
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// manyConnections are enough for the pools of all deployments, which share one Postgres with Temporal.
+const manyConnections = 1000
 
 // start runs a process whose log goes to a file, as a service's would.
 func (d *deployment) start(args ...string) error {

@@ -20,12 +20,13 @@ import (
 //	server.log    of the running server; server.log.previous of the one before
 //	lock          held by the processes of the server
 type cluster struct {
-	dir       string
-	password  string
-	account   *account // owns dir
-	durable   bool
-	temporary bool
-	lock      *os.File
+	dir            string
+	password       string
+	account        *account // owns dir
+	durable        bool
+	maxConnections int
+	temporary      bool
+	lock           *os.File
 	// handle is dir, open, for a server that may not enter dir's parents. Nil if
 	// it may.
 	handle *os.File
@@ -41,7 +42,7 @@ func openCluster(ctx context.Context, options PostgresOptions) (*cluster, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{account: account, durable: options.Durable, temporary: options.Dir == ""}
+	c := &cluster{account: account, durable: options.Durable, maxConnections: options.MaxConnections, temporary: options.Dir == ""}
 	if c.dir, err = makeDir(options.Dir); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,6 +34,9 @@ type PostgresOptions struct {
 	// Durable makes commits survive a crash of the machine. Without it Postgres
 	// does not sync and does not vacuum: for tests.
 	Durable bool
+
+	// MaxConnections is how many clients may be connected at once. Defaults to 400.
+	MaxConnections int
 
 	// Repository is the Maven repository a Postgres is downloaded from where none
 	// is installed. Empty is Maven Central.
@@ -144,7 +148,7 @@ func (c *cluster) command(binaries binaries, port int, output *os.File) command 
 	settings := []string{
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=", // it may not write the compiled-in one
-		"max_connections=400",
+		"max_connections=" + strconv.Itoa(cmp.Or(c.maxConnections, 400)),
 		"log_line_prefix=%m [%p] ",
 		"timezone=UTC", "log_timezone=UTC",
 	}
