@@ -25,11 +25,13 @@ type Slots struct {
 }
 
 const (
-	// freeForUrgent is how many slots have to be free for a start of transactional mail to go on,
-	// and freeForStarts for one of broadcast mail: so many starts may be under way at once. The
-	// difference is what broadcast mail may use, so it leaves freeForUrgent to transactional mail.
+	// freeForUrgent is how many slots have to be free for a start of transactional mail to go on: so
+	// many starts of it may be under way at once.
 	freeForUrgent = 4
-	freeForStarts = 16 + freeForUrgent
+	// freeForBroadcast is the same for broadcast mail, which uses 60 slots at most: the mail of a
+	// customer waits for what is under way of another's. That takes a second where a worker sends sixty
+	// mails a second.
+	freeForBroadcast = slots - 60
 	// startPatience is how long a start waits for slots.
 	startPatience = time.Second
 )
@@ -43,7 +45,7 @@ func newSlots(n int) *Slots {
 func (s *Slots) Await(ctx context.Context, stream email.Stream) bool {
 	need := freeForUrgent
 	if stream == email.StreamBroadcast {
-		need = freeForStarts
+		need = freeForBroadcast
 	}
 	s.mu.Lock()
 	if s.free >= need {

@@ -11,7 +11,7 @@ import (
 
 // newSlotsWith makes slots on which Await waits for so long.
 func newSlotsWith(patience time.Duration) *Slots {
-	s := newSlots(freeForStarts)
+	s := newSlots(freeForBroadcast)
 	s.patience = patience
 	return s
 }
@@ -47,7 +47,7 @@ func TestSlotsAwait(t *testing.T) {
 	t.Run("broadcast mail leaves slots to transactional mail", func(t *testing.T) {
 		t.Parallel()
 		s := newSlotsWith(time.Hour)
-		for range freeForStarts - freeForUrgent {
+		for range freeForBroadcast - freeForUrgent {
 			s.Await(t.Context(), email.StreamTransactional)
 			require.NotNil(t, s.TryReserveSlot(nil))
 		}
@@ -62,7 +62,7 @@ func TestSlotsAwait(t *testing.T) {
 			require.Fail(t, "too few are free for broadcast mail")
 		default:
 		}
-		for range freeForStarts - freeForUrgent {
+		for range freeForBroadcast - freeForUrgent {
 			s.ReleaseSlot(nil)
 		}
 		<-broadcast
@@ -70,7 +70,7 @@ func TestSlotsAwait(t *testing.T) {
 	t.Run("without free slots it goes on after its patience", func(t *testing.T) {
 		t.Parallel()
 		s := newSlotsWith(time.Millisecond)
-		for range freeForStarts {
+		for range freeForBroadcast {
 			require.NotNil(t, s.TryReserveSlot(nil))
 		}
 		require.Nil(t, s.TryReserveSlot(nil), "no more than there are")

@@ -283,7 +283,7 @@ func (c *unitOfWork) finish(row attemptRow, outcomes []delivery.Outcome, owner s
 func givenBack(recipientIDs []string) []delivery.Outcome {
 	out := make([]delivery.Outcome, len(recipientIDs))
 	for i, id := range recipientIDs {
-		out[i] = delivery.Outcome{RecipientID: id, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second}
+		out[i] = delivery.Outcome{RecipientID: id, Status: email.RecipientDeferred, Uncounted: true, RetryAfter: time.Second, Reply: email.Reply{Text: "the attempt ended before it sent anything"}}
 	}
 	return out
 }

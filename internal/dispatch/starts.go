@@ -22,8 +22,9 @@ const (
 	// outbox row runs out, and a sweep starts it.
 	maxQueued = 1024
 	// lotMax bounds what a sweep claims at once. The next lot has one start of each customer that
-	// waits, or with more customers than that, of a part of them drawn by lot.
-	lotMax = 64
+	// waits, or with more customers than that, of a part of them drawn by lot. Mail that is accepted
+	// meanwhile waits for the end of this one.
+	lotMax = 32
 )
 
 // streams are all streams, the most urgent first.
