@@ -28,9 +28,10 @@ const (
 	// freeForUrgent is how many slots have to be free for a start of transactional mail to go on: so
 	// many starts of it may be under way at once.
 	freeForUrgent = 4
-	// freeForBroadcast is the same for broadcast mail, which uses 60 slots at most: the mail of a
-	// customer waits for what is under way of another's. That takes a second where a worker sends sixty
-	// mails a second.
+	// freeForBroadcast is the same for broadcast mail: it is not started while it uses 60 slots, because
+	// the mail of a customer waits for what is under way of another's. That takes a second where a
+	// worker sends sixty mails a second. An attempt that takes longer than its inline time goes on as an
+	// activity, and holds no slot.
 	freeForBroadcast = slots - 60
 	// startPatience is how long a start waits for slots.
 	startPatience = time.Second
