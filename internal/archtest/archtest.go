@@ -65,6 +65,7 @@ var rules = map[string]rule{
 	"internal/membudget": {standardOnly: true},
 	"internal/intake":    {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
 	"internal/render":    {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
+	"internal/dkim":      {standardOnly: true, tests: []string{"email", "internal/render"}},
 	"internal/pacing":    {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
