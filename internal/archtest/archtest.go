@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/dnstest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -56,6 +56,7 @@ var rules = map[string]rule{
 
 	"internal/plaintext": {standardOnly: true},
 
+	"internal/dnslookup": {may: []string{"internal/safehttp"}},
 	"internal/htmltext":  {},
 	"internal/header":    {may: []string{"internal/plaintext"}},
 	"internal/spool":     {},
@@ -125,6 +126,7 @@ var rules = map[string]rule{
 	"internal/archtest":    {},
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
+	"internal/dnstest":     {},
 	"internal/payloadtest": {},
 
 	"tools/prose":       {},
