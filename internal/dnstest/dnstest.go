@@ -284,9 +284,29 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	return m
 }
 
-// lookIn are the records at a name, those of a wildcard if the name does not exist (RFC
-// 4592). A name exists if there is anything at it or below it.
+// lookIn are the records at a name. If the name does not exist, they are those of the
+// wildcard below the closest name that does (RFC 4592).
 func lookIn(records []dns.RR, name string) (at []dns.RR, exists bool) {
+	if at, exists = exactly(records, name); exists {
+		return at, true
+	}
+	for offset, end := dns.NextLabel(name, 0); !end; offset, end = dns.NextLabel(name, offset) {
+		if _, encloser := exactly(records, name[offset:]); !encloser {
+			continue
+		}
+		wild, exists := exactly(records, "*."+name[offset:])
+		for _, rr := range wild {
+			rr = dns.Copy(rr)
+			rr.Header().Name = name
+			at = append(at, rr)
+		}
+		return at, exists
+	}
+	return nil, false
+}
+
+// exactly are the records at a name. It exists if there is anything at it or below it.
+func exactly(records []dns.RR, name string) (at []dns.RR, exists bool) {
 	for _, rr := range records {
 		owner := dns.CanonicalName(rr.Header().Name)
 		exists = exists || dns.IsSubDomain(name, owner)
@@ -294,21 +314,7 @@ func lookIn(records []dns.RR, name string) (at []dns.RR, exists bool) {
 			at = append(at, rr)
 		}
 	}
-	if exists || strings.HasPrefix(name, "*.") {
-		return at, exists
-	}
-	for offset, end := dns.NextLabel(name, 0); !end; offset, end = dns.NextLabel(name, offset) {
-		wild, there := lookIn(records, "*."+name[offset:])
-		for _, rr := range wild {
-			rr = dns.Copy(rr)
-			rr.Header().Name = name
-			at = append(at, rr)
-		}
-		if _, encloser := lookIn(records, name[offset:]); there || encloser {
-			return at, there
-		}
-	}
-	return nil, false
+	return at, exists
 }
 
 // serveRecursive answers from the zones' servers, as a recursive server without a cache.
