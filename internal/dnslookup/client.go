@@ -23,6 +23,7 @@ const (
 	maxAddresses   = 4  // of a name server
 	maxDelegations = 8
 	maxAnswerBytes = 16 << 10
+	maxReasons     = 4 // that an answer names, of servers that fail
 	// udpBytes is the largest answer over UDP. Larger packets are fragmented and get lost.
 	udpBytes = 1232
 )

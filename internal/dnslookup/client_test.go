@@ -145,6 +145,14 @@ func TestAServerFromBeforeEDNSAnswers(t *testing.T) {
 	require.Equal(t, []string{"there"}, c.Lookup(t.Context(), "x.example", dnslookup.TXT).Values())
 }
 
+func TestAnAnswerWithAnotherIDDoesNotCount(t *testing.T) {
+	t.Parallel()
+	n, c := setup(t)
+	n.Zone(t, "x.example", one, `@ IN TXT "there"`)
+	n.Server(t, one[0]).SetFault(dnstest.Forged)
+	require.Equal(t, []string{"there"}, c.Lookup(t.Context(), "x.example", dnslookup.TXT).Values())
+}
+
 func TestATruncatedAnswerIsReadOverTCP(t *testing.T) {
 	t.Parallel()
 	n, c := setup(t)

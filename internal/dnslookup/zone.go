@@ -99,6 +99,9 @@ func (l *lookup) askAny(ctx context.Context, z *zone, name string, typ Type) (re
 			faults = append(faults, err.Error())
 		}
 	}
+	if more := len(faults) - maxReasons; more > 0 {
+		faults = append(faults[:maxReasons], fmt.Sprintf("and %d more", more))
+	}
 	return reply{}, fmt.Errorf("no authoritative server of %s answers: %s", plain(z.name), strings.Join(faults, ", "))
 }
 

@@ -34,6 +34,7 @@ const (
 	Lame      Fault = "lame"      // answers without knowing the zone
 	Malformed Fault = "malformed" // answers with another question's answer
 	NoEDNS    Fault = "no-edns"   // answers FORMERR to a query with EDNS
+	Forged    Fault = "forged"    // sends an empty answer with another id first
 )
 
 // Net is a DNS.
@@ -219,6 +220,11 @@ func send(w dns.ResponseWriter, q, m *dns.Msg, fault Fault) {
 		m = new(dns.Msg).SetReply(q)
 	case Malformed:
 		m.Question[0].Name = "another.question."
+	case Forged:
+		forged := new(dns.Msg).SetReply(q)
+		forged.Id++
+		forged.Authoritative = true
+		_ = w.WriteMsg(forged) // the client may be gone
 	case NoEDNS:
 		if edns != nil {
 			m = new(dns.Msg).SetRcodeFormatError(q)
@@ -238,12 +244,7 @@ func send(w dns.ResponseWriter, q, m *dns.Msg, fault Fault) {
 func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	name, typ := dns.CanonicalName(q.Question[0].Name), q.Question[0].Qtype
 	m := new(dns.Msg).SetReply(q)
-	zone := ""
-	for z := range s.zones {
-		if dns.IsSubDomain(z, name) && len(z) > len(zone) {
-			zone = z
-		}
-	}
+	zone := closest(s.zones, name)
 	if zone == "" {
 		m.Rcode = dns.RcodeRefused
 		return m
@@ -258,8 +259,9 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 		return m
 	}
 	m.Authoritative = true
-	for hops := 0; hops < 12 && dns.IsSubDomain(zone, name); hops++ {
-		at, exists := lookIn(records, name)
+	// It follows CNAMEs into all zones that it has, be they its own or not.
+	for hops := 0; hops < 12 && closest(s.zones, name) != ""; hops++ {
+		at, exists := lookIn(s.zones[closest(s.zones, name)], name)
 		if !exists {
 			m.Rcode = dns.RcodeNameError
 			break
@@ -282,6 +284,17 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 		m.Ns = records[:1] // the SOA record
 	}
 	return m
+}
+
+// closest is the closest zone that a name is in, or empty.
+func closest[V any](zones map[string]V, name string) string {
+	zone := ""
+	for z := range zones {
+		if dns.IsSubDomain(z, name) && len(z) > len(zone) {
+			zone = z
+		}
+	}
+	return zone
 }
 
 // lookIn are the records at a name. If the name does not exist, they are those of the
@@ -369,12 +382,7 @@ func (n *Net) resolve(q *dns.Msg) *dns.Msg {
 // server works.
 func (n *Net) forward(name string, typ uint16) *dns.Msg {
 	q := new(dns.Msg).SetQuestion(name, typ)
-	zone := ""
-	for z := range n.zones {
-		if dns.IsSubDomain(z, name) && len(z) > len(zone) {
-			zone = z
-		}
-	}
+	zone := closest(n.zones, name)
 	if zone == "" {
 		return nil
 	}

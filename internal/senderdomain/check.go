@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/postrider/postrider/internal/dnslookup"
+	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // Lookup asks the DNS; *dnslookup.Client does.
@@ -36,7 +37,7 @@ type finding struct {
 	found   []string
 	// elsewhere is the name that has the record in place of the right one.
 	elsewhere string
-	// zone is the zone that the name is in, as far as it is known.
+	// zone is the zone that the name is in, else the domain.
 	zone string
 	// servers are those that lack the record.
 	servers []string
@@ -46,6 +47,7 @@ type finding struct {
 
 func check(ctx context.Context, lookup Lookup, r Record) Record {
 	f := find(ctx, lookup, r)
+	f.found = storable(f.found)
 	r.Found, r.Problem, r.Remedy = f.found, f.problem, ""
 	switch f.problem {
 	case "":
@@ -58,9 +60,24 @@ func check(ctx context.Context, lookup Lookup, r Record) Record {
 		r.Status = Failed
 	}
 	if f.problem != "" {
-		r.Remedy = remedy(r, f)
+		r.Remedy = plaintext.Line(remedy(r, f), maxRemedy)
 	}
 	return r
+}
+
+// The limits of what a record shows of the DNS. The domain's owner chooses the content.
+const (
+	maxFound      = 10
+	maxFoundBytes = 1024 // more than a DKIM key of 4096 bits
+	maxRemedy     = 2000
+)
+
+func storable(values []string) []string {
+	var out []string
+	for _, v := range values[:min(len(values), maxFound)] {
+		out = append(out, plaintext.Storable(v, maxFoundBytes))
+	}
+	return out
 }
 
 func find(ctx context.Context, lookup Lookup, r Record) finding {
@@ -98,7 +115,10 @@ func find(ctx context.Context, lookup Lookup, r Record) finding {
 // what stands under the right name then matters no more. A wildcard is looked for last,
 // because its answer can look like any other mistake.
 func diagnose(ctx context.Context, lookup Lookup, r Record, a dnslookup.Answer) finding {
-	f := finding{problem: compare(r, a.Values()), found: a.Values(), zone: zoneOf(r, a)}
+	f := finding{problem: compare(r, a.Values()), found: a.Values(), zone: a.Zone}
+	if f.zone == "" { // a recursive server has answered
+		f.zone = domainOf(r)
+	}
 	if a.Loop {
 		f.problem, f.found = CNAMELoop, a.Chain
 		return f
@@ -140,15 +160,6 @@ func diagnose(ctx context.Context, lookup Lookup, r Record, a dnslookup.Answer) 
 	return f
 }
 
-// zoneOf is the zone that a customer's DNS provider shows: that of the answer unless it is
-// a public suffix, which answers for domains that do not exist.
-func zoneOf(r Record, a dnslookup.Answer) string {
-	if suffix, _ := publicsuffix.PublicSuffix(a.Zone); a.Zone == "" || suffix == a.Zone {
-		return domainOf(r)
-	}
-	return a.Zone
-}
-
 func domainOf(r Record) string { return strings.TrimPrefix(r.FQDN, r.Name+".") }
 
 // misplaced looks for the record under the names that people give it by mistake.
@@ -158,7 +169,7 @@ func misplaced(ctx context.Context, lookup Lookup, r Record, zone string) (probl
 		a := lookup.Lookup(ctx, name, r.Type)
 		switch compare(r, a.Values()) {
 		case "", ValueMangled, ValueTruncated:
-			return len(a.Chain) == 0
+			return true
 		}
 		return false
 	}

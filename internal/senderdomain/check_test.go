@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -48,7 +49,7 @@ func txt(name, text string) string {
 	line := name + " IN TXT"
 	for part := range slices.Chunk([]byte(text), 50) {
 		line += ` "`
-		for _, octet := range part {
+		for _, octet := range part { // quoted as RFC 1035, section 5.1, has it
 			if octet >= ' ' && octet <= '~' && octet != '"' && octet != '\\' {
 				line += string(octet)
 			} else {
@@ -96,6 +97,7 @@ func TestMistakesAreToldApart(t *testing.T) {
 		"split elsewhere":                 {dkim, verified, []string{`pr1r._domainkey IN TXT "v=DKIM1;" " k=rsa; p=" "` + key[:200] + `" "` + key[200:] + `"`}, ""},
 		"through a CNAME":                 {dkim, verified, []string{"pr1r._domainkey IN CNAME a", "a IN CNAME b", txt("b", rsa.Value)}, ""},
 		"zone doubled":                    {dkim, senderdomain.NameDoubled, []string{txt("pr1r._domainkey.x.example", rsa.Value)}, `"pr1r._domainkey"`},
+		"zone doubled, with quotes":       {dkim, senderdomain.NameDoubled, []string{txt("pr1r._domainkey.x.example", `"`+rsa.Value+`"`)}, ""},
 		"zone doubled beside an old key":  {dkim, senderdomain.NameDoubled, []string{txt("pr1r._domainkey", "v=DKIM1; p=AAAA"), txt("pr1r._domainkey.x.example", rsa.Value)}, ""},
 		"zone doubled below a wildcard":   {dkim, senderdomain.NameDoubled, []string{`* IN TXT "v=spf1 -all"`, txt("pr1r._domainkey.x.example", rsa.Value)}, ""},
 		"zone doubled with another value": {dkim, senderdomain.Missing, []string{txt("pr1r._domainkey.x.example", "v=DKIM1; p=AAAA")}, ""},
@@ -292,6 +294,37 @@ func TestAnInternationalDomain(t *testing.T) {
 	n.Zone(t, "xn--bcher-kva.example", []string{"ns1.host.example"}, txt("pr1r._domainkey", rsa.Value))
 	r := pick(t, senderdomain.Check(t.Context(), c, senderdomain.Records(needs(domain))), "DKIM")
 	require.Equal(t, senderdomain.Verified, r.Status, r.Remedy)
+}
+
+func TestAKeyThatIsNotGivenIsNeverVerified(t *testing.T) {
+	t.Parallel()
+	n, c := setup(t)
+	n.Zone(t, "x.example", []string{"ns1.host.example"}, `pr1r._domainkey IN TXT "v=DKIM1; p="`)
+	records := senderdomain.Records(senderdomain.Needs{Domain: "x.example", RSA: senderdomain.Key{Selector: "pr1r"}})
+	require.Equal(t, senderdomain.KeyRevoked, pick(t, senderdomain.Check(t.Context(), c, records), "DKIM").Problem)
+}
+
+func TestWhatIsFoundIsBoundedAndStorable(t *testing.T) {
+	t.Parallel()
+	n, c := setup(t)
+	lines := []string{txt("pr1r._domainkey", "\x00\xff\x1b"+strings.Repeat("x", 2000)), `bounce IN TXT "\000\255"`}
+	for i := range 15 {
+		lines = append(lines, txt("pr1r._domainkey", fmt.Sprint(i)))
+	}
+	n.Zone(t, "x.example", []string{"ns1.host.example"}, lines...)
+	records := senderdomain.Check(t.Context(), c, senderdomain.Records(needs("x.example")))
+	key := pick(t, records, "DKIM")
+	require.Equal(t, senderdomain.SeveralRecords, key.Problem)
+	require.Len(t, key.Found, 10)
+	require.Len(t, key.Found[0], 1024)
+	bounce := pick(t, records, "ReturnPath")
+	require.Equal(t, []string{"TXT \ufffd\ufffd"}, bounce.Found)
+	for _, r := range records {
+		for _, text := range append(r.Found, r.Remedy) {
+			require.True(t, utf8.ValidString(text) && !strings.Contains(text, "\x00"), "%q", text)
+		}
+		require.LessOrEqual(t, len(r.Remedy), 2000)
+	}
 }
 
 func TestResultOf(t *testing.T) {

@@ -56,7 +56,8 @@ type Record struct {
 	Priority *int
 
 	Status Status
-	// Found is what the DNS has in place of the record, or as the record.
+	// Found is what the DNS has in place of the record, or as the record: at most 10 values of
+	// 1024 bytes, in valid UTF-8 without NUL.
 	Found []string
 	// Problem and Remedy are empty if the record is verified, or not checked yet.
 	Problem Problem
@@ -75,7 +76,8 @@ type Needs struct {
 	Domain string
 	// RSA and Ed25519 are our keys. Without RSA, a relay signs.
 	RSA, Ed25519 Key
-	// BounceHost receives the installation's bounces. Empty leaves the return path out.
+	// BounceHost receives the installation's bounces: a name in lower case without a final
+	// dot. Empty leaves the return path out.
 	BounceHost string
 	// ReturnPath is the name of the return path, relative to the domain. Defaults to "bounce".
 	ReturnPath string
