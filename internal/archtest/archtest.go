@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/dnstest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -56,17 +56,20 @@ var rules = map[string]rule{
 
 	"internal/plaintext": {standardOnly: true},
 
-	"internal/htmltext":  {},
-	"internal/header":    {may: []string{"internal/plaintext"}},
-	"internal/spool":     {},
-	"internal/missing":   {standardOnly: true},
-	"internal/turns":     {},
-	"internal/fairqueue": {standardOnly: true},
-	"internal/membudget": {standardOnly: true},
-	"internal/intake":    {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
-	"internal/render":    {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
-	"internal/dkim":      {standardOnly: true, tests: []string{"email", "internal/render"}},
-	"internal/pacing":    {may: []string{"email", "internal/account"}, standardOnly: true},
+	"internal/dnslookup": {may: []string{"internal/safehttp"}},
+	// Of the DNS client it takes the answers only.
+	"internal/senderdomain": {may: []string{"internal/dnslookup", "internal/plaintext"}},
+	"internal/htmltext":     {},
+	"internal/header":       {may: []string{"internal/plaintext"}},
+	"internal/spool":        {},
+	"internal/missing":      {standardOnly: true},
+	"internal/turns":        {},
+	"internal/fairqueue":    {standardOnly: true},
+	"internal/membudget":    {standardOnly: true},
+	"internal/intake":       {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
+	"internal/render":       {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
+	"internal/dkim":         {standardOnly: true, tests: []string{"email", "internal/render"}},
+	"internal/pacing":       {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
@@ -126,6 +129,7 @@ var rules = map[string]rule{
 	"internal/archtest":    {},
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
+	"internal/dnstest":     {},
 	"internal/payloadtest": {},
 
 	"tools/prose":       {},
