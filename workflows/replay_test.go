@@ -49,6 +49,7 @@ func replay(h *historypb.History, sendEmail any) error {
 	r.RegisterWorkflowWithOptions(sendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
 	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
+	r.RegisterWorkflowWithOptions(workflows.VerifyDomain, workflow.RegisterOptions{Name: email.WorkflowVerifyDomain})
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h)
 }
 

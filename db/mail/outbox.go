@@ -152,6 +152,11 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	return s.webhooks.OverdueEndpoints(ctx)
 }
 
+// ClaimOverdueDomains finds sender domains whose check is late; see accounts.Store.
+func (s *Store) ClaimOverdueDomains(ctx context.Context, limit int) ([]string, error) {
+	return s.accounts.ClaimOverdueDomains(ctx, limit)
+}
+
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
 const housekeepBatch = 5000
 

@@ -80,8 +80,8 @@ var rules = map[string]rule{
 	// Many messages of one request, each of them read by intake.
 	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext"}},
 
-	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing")},
-	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only
+	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing", "internal/dnslookup", "internal/senderdomain")},
+	"workflows":  {may: []string{"email", "internal/delivery", "activities"}, tests: []string{"internal/senderdomain"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
 	"internal/dispatch": {may: join(domain, "internal/delivery", "internal/fairqueue")},
@@ -93,7 +93,7 @@ var rules = map[string]rule{
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
-	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
+	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
 		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
@@ -106,7 +106,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/senderdomain"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},

@@ -75,3 +75,14 @@ func WithResults(records, checked []Record) []Record {
 	}
 	return records
 }
+
+// Begun is what a check of a domain begins with.
+type Begun struct {
+	Domain
+	// Due says that the records are to be looked up now. Otherwise the next check is at
+	// NextCheckAt.
+	Due bool
+	// Revision names the state that the check began with: a check is not saved if the state has
+	// changed since.
+	Revision int64
+}
