@@ -178,7 +178,7 @@ func (v *virtual) work(relays activities.Relays) {
 	}
 	acts, drain, err := activities.New(activities.Deps{
 		Acceptor: v.store.Mail, Customers: v.store.Accounts, BatchGate: v.store.Mail, BatchMail: v.store.Mail, BatchJournal: v.store.Mail, BatchController: v.store.Mail, Resolver: attachment.Resolvers{},
-		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks,
+		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks, Domains: v.store.Accounts, Lookup: noLookup{},
 		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(v.t, err)

@@ -232,22 +232,15 @@ func (s *Store) CreateDomain(ctx context.Context, customerID, name string) (d se
 	return d, created, err
 }
 
-// VerificationDomains lists a customer's sender domains with their verification, newest first.
-func (s *Store) VerificationDomains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []senderdomain.Domain, next *email.Cursor, err error) {
-	q := s.db.NewSelect().Where("d.customer_id = ?", customerID)
-	rows, next, err := pg.List(ctx, q, "d", "created_at", after, limit, (*verificationRow).cursor, func(r *verificationRow) *verificationRow { return r })
-	if err != nil {
-		return nil, nil, err
-	}
-	ids := make([]string, len(rows))
-	for i, r := range rows {
-		ids[i] = r.ID
-	}
-	keys, err := keysOf(ctx, s.db, ids...)
-	for _, r := range rows {
-		out = append(out, r.domain(keys[r.ID]))
-	}
-	return out, next, pg.Translate(err)
+// ListDomains lists a customer's sender domains with their verification, newest first, without their
+// records and keys.
+func (s *Store) ListDomains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []senderdomain.Domain, next *email.Cursor, err error) {
+	q := s.db.NewSelect().ExcludeColumn("records").Where("d.customer_id = ?", customerID)
+	return pg.List(ctx, q, "d", "created_at", after, limit, (*verificationRow).cursor, func(r *verificationRow) senderdomain.Domain {
+		d := r.domain(nil)
+		d.Records = nil
+		return d
+	})
 }
 
 // DomainByID reads a customer's domain with its verification. A domain that the customer does not have
