@@ -235,7 +235,8 @@ func (s *Store) CreateDomain(ctx context.Context, customerID, name string) (d se
 // ListDomains lists a customer's sender domains with their verification, newest first, without their
 // records and keys.
 func (s *Store) ListDomains(ctx context.Context, customerID string, after email.Cursor, limit int) (out []senderdomain.Domain, next *email.Cursor, err error) {
-	q := s.db.NewSelect().ExcludeColumn("records").Where("d.customer_id = ?", customerID)
+	q := s.db.NewSelect().Where("d.customer_id = ?", customerID).
+		Column("id", "customer_id", "name", "verified_at", "created_at", "status", "status_since", "verified_by", "checked_at", "next_check_at", "blocked_by")
 	return pg.List(ctx, q, "d", "created_at", after, limit, (*verificationRow).cursor, func(r *verificationRow) senderdomain.Domain {
 		d := r.domain(nil)
 		d.Records = nil

@@ -1,3 +1,7 @@
+-- A key without scopes may do everything, so a key of the scope domains ends.
+UPDATE access_keys SET deleted_at = coalesce(deleted_at, now()), scopes = array_remove(scopes, 'domains') WHERE 'domains' = ANY (scopes);
+ALTER TABLE access_keys DROP CONSTRAINT access_keys_scopes_check;
+ALTER TABLE access_keys ADD CONSTRAINT access_keys_scopes_check CHECK (scopes <@ ARRAY['emails:send', 'emails:read', 'emails:manage', 'webhooks', 'mailboxes', 'admin']);
 DROP TABLE domain_requests, dkim_selectors, dkim_keys;
 ALTER TABLE domain_locks DROP COLUMN by_operator;
 DROP INDEX domains_due;

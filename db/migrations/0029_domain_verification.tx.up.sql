@@ -63,3 +63,7 @@ CREATE TABLE domain_requests (
     minute      timestamptz NOT NULL,
     requests    integer NOT NULL
 );
+
+-- The scope domains.
+ALTER TABLE access_keys DROP CONSTRAINT access_keys_scopes_check;
+ALTER TABLE access_keys ADD CONSTRAINT access_keys_scopes_check CHECK (scopes <@ ARRAY['emails:send', 'emails:read', 'emails:manage', 'webhooks', 'domains', 'mailboxes', 'admin']);
