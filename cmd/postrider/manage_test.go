@@ -36,7 +36,7 @@ func TestAccountCommands(t *testing.T) {
 	}
 
 	out := d.run("", "domain", "add", "acme.test", "--customer", "ACME")
-	require.Contains(t, out, "acme.test not verified: mail from it is refused\n")
+	require.Contains(t, out, "acme.test pending: mail from it is refused until its records are found\n")
 	require.Contains(t, out, "postrider domain add acme.test --customer "+acme+" --verified")
 	require.Contains(t, out, "pr1r._domainkey.acme.test. IN TXT ( \"v=DKIM1; k=rsa; p=")
 	require.Regexp(t, `acme.test +pending +- +- +\S+Z$`, d.run("", "domain", "list", "--customer", "ACME"))
