@@ -15,8 +15,8 @@ import (
 // clock is ahead of the database's.
 const minDomainWait = time.Second
 
-// VerifyDomain looks at the DNS records of one sender domain, whenever a check is due, until the
-// domain is deleted or there is no next check. At most one run per domain is open. Its input is
+// VerifyDomain looks at the DNS records of one sender domain whenever a check is due. It ends when
+// the domain is deleted or there is no next check. At most one run per domain is open. Its input is
 // an email.VerifyDomainInput.
 func VerifyDomain(ctx workflow.Context, raw converter.RawValue) (email.VerifyDomainResult, error) {
 	in, err := input[email.VerifyDomainInput](raw, takesDomain)
@@ -54,7 +54,7 @@ type verifyDomain struct {
 	last delivery.CheckDomainResult
 	// looks counts the checks that have asked the DNS.
 	looks int
-	// asked: somebody wants a look now. asks wakes the run for it.
+	// asked: a signal or an update wants a look now. asks wakes the run for it.
 	asked bool
 	asks  workflow.Channel
 	// over: the run answers no more updates with a look.
@@ -114,7 +114,7 @@ func (v *verifyDomain) ended() bool {
 	return v.over
 }
 
-// wait waits until the next check is due, or somebody wants a look.
+// wait waits until the next check is due, or a signal or an update wants a look.
 func (v *verifyDomain) wait(ctx workflow.Context) error {
 	if v.asked {
 		return nil

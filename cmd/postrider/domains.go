@@ -51,7 +51,7 @@ Without them, for a relay that signs or for a trial, vouch for the domain yourse
 `, zone(d), d.Name, c.ID)
 			return nil
 		})
-	cmd.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's, whatever its DNS records are")
+	cmd.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's; its DNS records do not matter")
 	return cmd
 }
 
@@ -154,7 +154,7 @@ func showRecords(out io.Writer, d senderdomain.Domain) error {
 		}
 		records = append(records, []string{string(r.Kind), required, string(r.Type), r.Name, string(r.Status), orDash(string(r.Problem))})
 		if r.Remedy != "" {
-			// The remedy may quote what the DNS has, which anybody can write.
+			// The remedy may quote what the DNS has: strangers write that.
 			fmt.Fprintf(&todo, "%s %s: %s\n", r.Type, r.FQDN, plaintext.Printable(r.Remedy))
 		}
 	}

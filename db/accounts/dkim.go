@@ -35,10 +35,8 @@ func (r *dkimKeyRow) key() senderdomain.DKIMKey {
 }
 
 // A domain whose keys are lost gets new ones by a rotation.
-func init() {
-	pg.RegisterSealedUntilLost("dkim_keys", "id", "private_key_sealed",
-		"UPDATE dkim_keys SET state = 'revoked', since = now(), seen_at = NULL, private_key_sealed = NULL WHERE id = ?")
-}
+var _ = pg.RegisterSealedUntilLost("dkim_keys", "id", "private_key_sealed",
+	"UPDATE dkim_keys SET state = 'revoked', since = now(), seen_at = NULL, private_key_sealed = NULL WHERE id = ?")
 
 // newKeyPair makes an RSA and an Ed25519 key. It takes up to a second, so it is called outside of
 // transactions.
@@ -54,11 +52,11 @@ func newKeyPair() (pair []dkim.PrivateKey, err error) {
 }
 
 // insertKeys stores a pair under the next selectors of the domain's name. No selector is used
-// twice, by whichever customer: what the DNS has under it can only be this key.
+// twice, by the same customer or another: the DNS has this key under it, or a wrong one.
 func (s *Store) insertKeys(ctx context.Context, tx bun.Tx, domainID, name string, pair []dkim.PrivateKey) error {
 	var generation int
 	err := tx.NewRaw(`INSERT INTO dkim_selectors AS d (domain, last) VALUES (?, 1)
-		ON CONFLICT (domain) DO UPDATE SET last = d.last + 1 RETURNING last`, name).Scan(ctx, &generation)
+		ON CONFLICT (domain) DO UPDATE SET last = d.last + 1, used_at = now() RETURNING last`, name).Scan(ctx, &generation)
 	if err != nil {
 		return err
 	}

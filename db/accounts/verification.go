@@ -24,6 +24,8 @@ const (
 	MaxDomains = 1000
 	// MaxDomainRequests is how many requests of a customer per minute may make keys or ask the DNS.
 	MaxDomainRequests = 30
+	// MaxKeys is how many DKIM keys of a domain may be pending, active or retiring.
+	MaxKeys = 10
 	// checkPause is the shortest time between two checks of a domain, however often they are asked for.
 	checkPause = 10 * time.Second
 	// claimLease is how long a run has for a check that is due, until a sweep wakes it.
@@ -102,14 +104,18 @@ func (r *verificationRow) verifier() senderdomain.Verifier {
 
 // status is what holds for mail, and since when.
 func (r *verificationRow) status() (senderdomain.DomainStatus, time.Time) {
-	sends := r.Status == senderdomain.DomainVerified || r.Status == senderdomain.DomainWarning
 	switch {
 	case r.verifier() == senderdomain.VerifiedByOperator:
 		return senderdomain.DomainVerified, r.VerifiedAt
-	case r.VerifiedAt.IsZero() && sends: // an older version has taken the verification back
+	case r.VerifiedAt.IsZero() && r.sends(): // an older version has taken the verification back
 		return senderdomain.DomainPending, r.StatusSince
 	}
 	return r.Status, r.StatusSince
+}
+
+// sends reports whether the domain sends by its DNS records.
+func (r *verificationRow) sends() bool {
+	return r.Status == senderdomain.DomainVerified || r.Status == senderdomain.DomainWarning
 }
 
 func (r *verificationRow) domain(keys []senderdomain.DKIMKey) senderdomain.Domain {
@@ -135,9 +141,9 @@ func (r *verificationRow) setState(s senderdomain.State) {
 	r.Misses, r.FirstMissAt, r.NextCheckAt = s.Misses, s.FirstMissAt, s.NextCheckAt
 }
 
-// save writes a locked row's verification, and ends the claim of a check.
+// save writes a locked row's verification, and ends the claim of a check. A caller that makes the
+// result of a check under way wrong raises Revision before.
 func (r *verificationRow) save(ctx context.Context, tx bun.Tx) error {
-	r.Revision++
 	if r.Records == nil {
 		r.Records = []checkedRecord{}
 	}
@@ -220,6 +226,7 @@ func (s *Store) CreateDomain(ctx context.Context, customerID, name string) (d se
 			return err
 		}
 		row.setState(senderdomain.Start(row.TxNow))
+		row.Revision++
 		if err := row.save(ctx, tx); err != nil {
 			return err
 		}
@@ -283,9 +290,18 @@ func (s *Store) change(ctx context.Context, customerID, id string, do func(tx bu
 	return s.DomainByID(ctx, customerID, id)
 }
 
-// CheckDomainNow makes the next check of a domain due, at most checkPause after the last. A pending
-// or failed domain's checks begin anew. A domain that the customer does not have is a CodeNotFound.
+// CheckDomainNow makes the next check of a domain due, at the earliest checkPause after the last. A
+// pending or failed domain's checks begin anew. A check that is under way is as good as a new one. A
+// domain without keys gets some. A domain that the customer does not have is a CodeNotFound.
 func (s *Store) CheckDomainNow(ctx context.Context, customerID, id string) (senderdomain.Domain, error) {
+	d, err := s.DomainByID(ctx, customerID, id)
+	if err == nil && len(d.Keys) == 0 {
+		d, _, err = s.CreateDomain(ctx, customerID, d.Name)
+		return d, err
+	}
+	if err != nil {
+		return d, err
+	}
 	return s.change(ctx, customerID, id, func(tx bun.Tx, row *verificationRow) error {
 		row.setState(row.state().VerifyNow(row.TxNow))
 		if err := row.save(ctx, tx); err != nil {
@@ -297,7 +313,7 @@ func (s *Store) CheckDomainNow(ctx context.Context, customerID, id string) (send
 
 // RotateDKIM gives a domain new DKIM keys, which take over once their records are published. If new
 // keys wait for that already, it changes nothing. A domain that the customer does not have is a
-// CodeNotFound.
+// CodeNotFound, more than MaxKeys are a CodeConflict.
 func (s *Store) RotateDKIM(ctx context.Context, customerID, id string) (senderdomain.Domain, error) {
 	d, err := s.DomainByID(ctx, customerID, id)
 	if err != nil || waitsForRecords(d.Keys) {
@@ -312,6 +328,15 @@ func (s *Store) RotateDKIM(ctx context.Context, customerID, id string) (senderdo
 		if err != nil || waitsForRecords(keys[id]) {
 			return err
 		}
+		live := 0
+		for _, k := range keys[id] {
+			if k.State != senderdomain.RevokedKey {
+				live++
+			}
+		}
+		if live+len(pair) > MaxKeys {
+			return email.Fail(email.CodeConflict, "the domain has %d DKIM keys that are not revoked, the limit is %d; wait until the oldest have retired for 14 days", live, MaxKeys)
+		}
 		return s.rotate(ctx, tx, row, pair)
 	})
 }
@@ -321,6 +346,7 @@ func (s *Store) rotate(ctx context.Context, tx bun.Tx, row *verificationRow, pai
 		return err
 	}
 	row.setState(row.state().VerifyNow(row.TxNow))
+	row.Revision++
 	if err := row.save(ctx, tx); err != nil {
 		return err
 	}
@@ -371,9 +397,9 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 	return check, err
 }
 
-// SaveCheck writes what a check has found of a domain's records, moves its state and its keys, and
-// tells the customer's webhooks and the audit log of a new status. It writes nothing if the state is
-// another than the check began with. It returns the domain as it is then. A domain that does not
+// SaveCheck writes what a check has found of a domain's records, and moves its state and its keys. A
+// new status goes to the customer's webhooks and the audit log. SaveCheck writes nothing if the state
+// is another than the check began with. It returns the domain as it is then. A domain that does not
 // exist is a CodeNotFound.
 func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, records []senderdomain.Record) (d senderdomain.Domain, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
@@ -407,6 +433,9 @@ func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, records
 func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdomain.DKIMKey, records []senderdomain.Record) error {
 	before, _ := r.status()
 	state, result := r.state(), senderdomain.ResultOf(records)
+	if r.VerifiedAt.IsZero() && r.sends() { // an older version has taken the verification back
+		state = senderdomain.Start(r.TxNow)
+	}
 	r.BlockedBy = ""
 	if result == senderdomain.Passed && r.VerifiedAt.IsZero() {
 		var err error
@@ -414,7 +443,7 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 			return err
 		}
 		if r.BlockedBy != "" {
-			result, state.Status = senderdomain.Unknown, senderdomain.DomainPending
+			result = senderdomain.Unknown
 		}
 	}
 	state = state.Next(result, r.TxNow, 2*rand.Float64()-1)
@@ -425,14 +454,14 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 	}
 	r.setState(state)
 	r.Records, r.CheckedAt = toChecked(records), r.TxNow
-	sends := r.Status == senderdomain.DomainVerified || r.Status == senderdomain.DomainWarning
+	r.Revision++ // the check is saved once, also if its activity runs twice
 	switch {
-	case sends && r.VerifiedAt.IsZero():
+	case r.sends() && r.VerifiedAt.IsZero():
 		r.VerifiedAt, r.VerifiedBy = r.TxNow, senderdomain.VerifiedByDNS
 		if err := unlockDomain(ctx, tx, r.Name); err != nil {
 			return err
 		}
-	case !sends && r.verifier() == senderdomain.VerifiedByDNS:
+	case !r.sends() && r.verifier() == senderdomain.VerifiedByDNS:
 		r.VerifiedAt, r.VerifiedBy = time.Time{}, ""
 		if err := wakeClaimants(ctx, tx, r.Name); err != nil {
 			return err
@@ -532,6 +561,8 @@ func RefusedSender(ctx context.Context, idb bun.IDB, customerID, name string) (*
 			name, pg.UTC(since).Format(time.RFC3339), missing.Type, missing.FQDN, missing.Problem, missing.Remedy, row.ID), nil
 	case status == senderdomain.DomainFailed:
 		return email.Fail(email.CodeDomainUnverified, "the sender's domain %s has failed verification since %s: GET /v1.0/domains/%s says why", name, pg.UTC(since).Format(time.RFC3339), row.ID), nil
+	case row.VerifiedAt.IsZero() && row.BlockedBy == senderdomain.BlockedByOperator:
+		return email.Fail(email.CodeDomainUnverified, "an operator has taken the sender's domain %s back: ask the operator, or send from a verified domain", name), nil
 	case status == senderdomain.DomainPending && row.BlockedBy == "" && !row.NextCheckAt.IsZero():
 		return email.Fail(email.CodeDomainUnverified, "the sender's domain %s is not verified yet: publish the records of GET /v1.0/domains/%s, or send from a verified domain", name, row.ID), nil
 	}

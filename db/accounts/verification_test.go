@@ -137,7 +137,7 @@ func TestADomainIsVerifiedWarnedAboutAndFails(t *testing.T) {
 	require.Equal(t, []map[string]any{{"record": "DKIM", "required": true, "type": "TXT", "fqdn": "pr1r._domainkey.acme.test", "problem": "missing", "remedy": "Add it."}}, body.Data.Records)
 }
 
-// An operator's word holds whatever the DNS says, and so does taking it back.
+// The DNS neither ends an operator's verification nor brings back one that an operator has withdrawn.
 func TestTheOperatorOverridesTheDNS(t *testing.T) {
 	t.Parallel()
 	b := strict(t)
@@ -212,7 +212,7 @@ func TestRotation(t *testing.T) {
 
 	d = b.check(d.ID, "pr2r._domainkey", "pr2e._domainkey")
 	require.Equal(t, senderdomain.DomainVerified, d.Status, "the new keys' records are not required")
-	require.Equal(t, 10*time.Second, d.NextCheckAt.Sub(d.CheckedAt), "somebody waits for them")
+	require.Equal(t, 10*time.Second, d.NextCheckAt.Sub(d.CheckedAt), "the customer waits for them")
 	b.check(d.ID)
 	b.pass(d.ID, 10*time.Minute)
 	d = b.check(d.ID)
@@ -236,8 +236,56 @@ func TestRotation(t *testing.T) {
 	require.Equal(t, 2, left, "a revoked key is destroyed")
 }
 
-// A check that ran beside a change of the domain is not saved.
-func TestACheckOfAnOlderStateIsNotSaved(t *testing.T) {
+// A customer cannot make keys without end.
+func TestKeyLimit(t *testing.T) {
+	t.Parallel()
+	b := strict(t)
+	d := b.create(b.Customer, "acme.test")
+	b.check(d.ID)
+	b.Exec(`INSERT INTO dkim_keys (id, domain_id, domain, selector, generation, algorithm, record, private_key_sealed, state, since)
+		SELECT gen_random_uuid(), ?, 'acme.test', 'old' || n, -n, 'rsa', '', '', CASE WHEN n > 2 THEN 'retiring' ELSE 'active' END, now() FROM generate_series(1, ?) AS n`, d.ID, accounts.MaxKeys-3)
+	_, err := b.Accounts.RotateDKIM(b.Ctx, b.Customer, d.ID)
+	require.Equal(t, email.CodeConflict, email.FailureCode(err))
+	require.ErrorContains(t, err, "the domain has 9 DKIM keys that are not revoked, the limit is 10")
+	b.Exec("DELETE FROM dkim_keys WHERE selector = 'old1'")
+	d, err = b.Accounts.RotateDKIM(b.Ctx, b.Customer, d.ID)
+	require.NoError(t, err)
+	require.Len(t, d.Keys, accounts.MaxKeys)
+	b.Exec("UPDATE dkim_keys SET state = 'revoked', private_key_sealed = NULL, since = now() - interval '91 days' WHERE generation < 0")
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	d, err = b.Accounts.DomainByID(b.Ctx, b.Customer, d.ID)
+	require.NoError(t, err)
+	require.Len(t, d.Keys, 4, "revoked keys are forgotten after 90 days")
+	b.Exec("UPDATE dkim_selectors SET used_at = now() - interval '91 days'")
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM dkim_selectors"), "the number of a domain's selectors stays")
+	_, err = b.Accounts.DeleteOwnDomain(b.Ctx, b.Customer, d.ID)
+	require.NoError(t, err)
+	require.NoError(t, b.Mail.Housekeep(b.Ctx))
+	require.Zero(t, b.Count("SELECT count(*) FROM dkim_selectors"))
+}
+
+// A check that ran beside a change of the keys is not saved: it has not seen them.
+func TestACheckOfOlderKeysIsNotSaved(t *testing.T) {
+	t.Parallel()
+	b := strict(t)
+	d := b.create(b.Customer, "acme.test")
+	d = b.check(d.ID)
+	b.Exec("UPDATE domains SET next_check_at = now(), checked_at = now() - interval '1 hour'")
+	begun, err := b.Accounts.BeginCheck(b.Ctx, d.ID, false)
+	require.NoError(t, err)
+	require.True(t, begun.Due)
+	_, err = b.Accounts.RotateDKIM(b.Ctx, b.Customer, d.ID)
+	require.NoError(t, err)
+	d, err = b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	require.NoError(t, err)
+	require.Equal(t, begun.CheckedAt, d.CheckedAt)
+	require.Len(t, d.Keys, 4)
+}
+
+// A customer that asks again and again does not keep a check from ending. An activity that runs twice
+// saves once.
+func TestACheckIsSavedOnceWhileOthersAreAskedFor(t *testing.T) {
 	t.Parallel()
 	b := strict(t)
 	d := b.create(b.Customer, "acme.test")
@@ -246,14 +294,17 @@ func TestACheckOfAnOlderStateIsNotSaved(t *testing.T) {
 	require.True(t, begun.Due)
 	_, err = b.Accounts.CheckDomainNow(b.Ctx, b.Customer, d.ID)
 	require.NoError(t, err)
+	_, err = b.Accounts.BeginCheck(b.Ctx, d.ID, true)
+	require.NoError(t, err)
 	for i := range begun.Records {
 		begun.Records[i].Status = senderdomain.Verified
 	}
 	d, err = b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
 	require.NoError(t, err)
-	require.Equal(t, senderdomain.DomainPending, d.Status)
-	require.Zero(t, d.CheckedAt)
-	require.Equal(t, senderdomain.DomainVerified, b.check(d.ID).Status)
+	require.Equal(t, senderdomain.DomainVerified, d.Status)
+	again, err := b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	require.NoError(t, err)
+	require.Equal(t, d.CheckedAt, again.CheckedAt)
 }
 
 // The DNS is asked at most every 10 seconds about a domain, and 30 times a minute for a customer that asks.
@@ -331,4 +382,8 @@ func TestOlderVersionsSetAFlag(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, d.VerifiedBy)
 	require.Equal(t, senderdomain.DomainPending, d.Status)
+	d = b.check(d.ID, "pr1r._domainkey")
+	require.Equal(t, senderdomain.DomainPending, d.Status, "a miss is no warning then")
+	require.Zero(t, d.VerifiedAt)
+	require.Equal(t, senderdomain.DomainVerified, b.check(d.ID).Status)
 }

@@ -51,11 +51,14 @@ CREATE TABLE dkim_keys (
 );
 CREATE INDEX dkim_keys_domain ON dkim_keys (domain_id, generation DESC);
 
--- The last number of the selectors of a name. It outlives the domain: no selector is used twice.
+-- The last number of the selectors of a name. It outlives the domain by 90 days: until then no
+-- selector is used twice.
 CREATE TABLE dkim_selectors (
-    domain text PRIMARY KEY,
-    last   integer NOT NULL
+    domain  text PRIMARY KEY,
+    last    integer NOT NULL,
+    used_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX dkim_selectors_used ON dkim_selectors (used_at);
 
 -- How many checks a customer has asked for in a minute.
 CREATE TABLE domain_requests (

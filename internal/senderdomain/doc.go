@@ -7,4 +7,6 @@
 //   - [Check] compares them with the DNS. It tells the mistakes apart that people make, and
 //     says for each what to do.
 //   - [ResultOf] sums up one check, and [State.Next] decides over time.
+//   - [DomainRecords] and [NextKeys] take a domain's DKIM keys through their life: from pending to
+//     active, retiring and revoked.
 package senderdomain

@@ -5,11 +5,11 @@ import "time"
 // Verifier is who says that a domain is its customer's.
 type Verifier string
 
-// The verifiers. Empty is nobody.
+// The verifiers. Empty means that the domain is not verified.
 const (
 	// VerifiedByDNS says that a check has found the required records.
 	VerifiedByDNS Verifier = "dns"
-	// VerifiedByOperator says that an operator vouches for the domain, whatever its records are.
+	// VerifiedByOperator says that an operator vouches for the domain. Its records do not matter.
 	VerifiedByOperator Verifier = "operator"
 )
 

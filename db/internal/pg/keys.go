@@ -216,8 +216,10 @@ func RegisterSealed(table, id, column string) SealedColumn {
 
 // RegisterSealedUntilLost is RegisterSealed for secrets that Reset does not renew: it runs the
 // statement for each row whose secret is lost, with the row's id as its argument.
-func RegisterSealedUntilLost(table, id, column, statement string) {
-	sealedColumns = append(sealedColumns, SealedColumn{table, id, column, statement})
+func RegisterSealedUntilLost(table, id, column, statement string) SealedColumn {
+	c := SealedColumn{table, id, column, statement}
+	sealedColumns = append(sealedColumns, c)
+	return c
 }
 
 // Sealed counts stored secrets by the key that they are sealed with.
