@@ -14,7 +14,7 @@ import (
 const (
 	// maxDomainChecks is how many domains a process looks up at the same time.
 	maxDomainChecks = 20
-	// domainCheckTimeout bounds one look. What has not answered by then is a temporary failure.
+	// domainCheckTimeout bounds one look. A server that has not answered by then is a temporary failure.
 	domainCheckTimeout = 90 * time.Second
 )
 

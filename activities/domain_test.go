@@ -105,7 +105,7 @@ func TestCheckDomainThatIsDeleted(t *testing.T) {
 	require.ErrorContains(t, err, "checking a domain failed")
 }
 
-// What a worker that stops has not found says nothing of the domain.
+// A worker that stops saves nothing: records that it has not found may be there.
 func TestCheckDomainThatIsCanceledSavesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

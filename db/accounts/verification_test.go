@@ -164,8 +164,8 @@ func TestTheOperatorOverridesTheDNS(t *testing.T) {
 	require.NoError(t, b.send(b.Customer))
 }
 
-// Two customers claim a domain. Each has a selector of its own. Who publishes it has the domain, until
-// it fails.
+// Two customers claim a domain. Each has a selector of its own. The domain goes to the one
+// who publishes it, until that verification fails.
 func TestADomainGoesToWhoPublishesTheirSelector(t *testing.T) {
 	t.Parallel()
 	b := strict(t)
