@@ -61,6 +61,7 @@ func TestVirtualADomainOverFourWeeks(t *testing.T) {
 	at := map[string]time.Duration{}
 	rows, err := v.db.QueryContext(t.Context(), "SELECT type, created_at FROM public.webhook_deliveries ORDER BY created_at")
 	require.NoError(t, err)
+	defer rows.Close()
 	for rows.Next() {
 		var name string
 		var when time.Time
@@ -69,7 +70,6 @@ func TestVirtualADomainOverFourWeeks(t *testing.T) {
 		at[name] = when.Sub(virtualStart)
 	}
 	require.NoError(t, rows.Err())
-	require.NoError(t, rows.Close())
 	require.Equal(t, []string{"domain.verified", "domain.warning", "domain.failed"}, types)
 	between := func(from time.Duration, got time.Duration, to time.Duration) {
 		t.Helper()
