@@ -9,6 +9,8 @@
 //  5. FireWebhooks calls each endpoint once, with a short timeout. DeliverDueWebhooks, which
 //     works for one endpoint at a time, delivers what is left.
 //
+// CheckDomain is apart from these: it looks at the DNS records of a sender domain.
+//
 // Each activity may run twice, even at the same time: the store makes repeated calls
 // harmless. A business outcome is a result. An error means that Postgres, another part of the
 // installation or a relay was unavailable.
@@ -31,6 +33,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/missing"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
 // Acceptor stores the messages of direct starts, each once.
@@ -133,6 +136,15 @@ type Resolver interface {
 	Resolve(ctx context.Context, customerID string, a email.Attachment, maxBytes int64) (email.Attachment, io.ReadCloser, error)
 }
 
+// Domains has the sender domains and the state of their verification.
+type Domains interface {
+	// BeginCheck reads a domain, and claims its check if one is due. now makes one due first. A
+	// domain that does not exist is a CodeNotFound.
+	BeginCheck(ctx context.Context, domainID string, now bool) (senderdomain.Begun, error)
+	// SaveCheck writes what a check has found, unless the domain's state was changed since it began.
+	SaveCheck(ctx context.Context, begun senderdomain.Begun, records []senderdomain.Record) (senderdomain.Domain, error)
+}
+
 // Poster makes one webhook call.
 type Poster interface {
 	Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result
@@ -161,6 +173,7 @@ type Deps struct {
 	Recorder   Recorder
 	Controller Controller
 	Deliveries Deliveries
+	Domains    Domains
 
 	BatchGate       BatchGate
 	BatchMail       BatchMail
@@ -170,9 +183,11 @@ type Deps struct {
 	Relays   Relays
 	Render   Render
 	Resolver Resolver
-	Poster   Poster
-	Waker    Waker
-	Log      *slog.Logger
+	// Lookup asks the DNS about sender domains.
+	Lookup senderdomain.Lookup
+	Poster Poster
+	Waker  Waker
+	Log    *slog.Logger
 
 	// LargeBytes bounds the large messages that are being sent at the same time: the sum of
 	// their sizes in bytes before encoding. A larger message is sent without other large
@@ -195,6 +210,8 @@ type Activities struct {
 	limits    limits
 	// large holds Deps.LargeBytes: the memory that large messages share.
 	large *membudget.Budget
+	// domainChecks has an element for each look at the DNS that is under way.
+	domainChecks chan struct{}
 }
 
 // limits are the times that tests shorten.
@@ -227,7 +244,7 @@ func New(deps Deps) (*Activities, Drain, error) {
 	if deps.LargeBytes == 0 {
 		deps.LargeBytes = DefaultLargeBytes
 	}
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), domainChecks: make(chan struct{}, maxDomainChecks), large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
 	return a, a.exchanges.drain, nil
 }
 

@@ -174,7 +174,7 @@ func setupBatch(t *testing.T, mails int) *batchBench {
 		p.waiting = append(p.waiting, fmt.Sprintf("e%d", i))
 	}
 	a, drain, err := New(Deps{
-		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w, Domains: &fakeDomains{}, Lookup: &fakeDomains{},
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(m email.Message, _ string, _ time.Time) ([]byte, error) { return []byte(m.Subject), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),

@@ -40,7 +40,7 @@ func TestRegisteredActivities(t *testing.T) {
 	})
 	require.ElementsMatch(t, published, registered)
 	require.ElementsMatch(t, []string{"AcceptEmail", "ResolveAttachments", "SendSMTP", "RecordStatus", "FireWebhooks", "ControlEmail", "FollowEmail", "DeliverDueWebhooks",
-		"PlanBatch", "SendBatchChunk", "RecordBatchChunk", "ControlBatch"}, published, "runs that are under way ask for these names")
+		"PlanBatch", "SendBatchChunk", "RecordBatchChunk", "ControlBatch", "CheckDomain"}, published, "runs that are under way ask for these names")
 }
 
 func TestNewNamesMissingDependencies(t *testing.T) {

@@ -286,7 +286,7 @@ func setup(t *testing.T) *bench {
 	w := &fakes{opening: opened, onSend: deliver, settled: map[string]endpoint.Verdict{}}
 	p := &post{fakes: w}
 	a, drain, err := New(Deps{
-		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w,
+		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w, Domains: &fakeDomains{}, Lookup: &fakeDomains{},
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
 		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
 		Log:    slog.New(slog.DiscardHandler),

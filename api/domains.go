@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -10,9 +12,10 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
-// Domains stores the sender domains of customers.
+// Domains stores the sender domains of customers, for operators.
 type Domains interface {
 	AddDomain(ctx context.Context, customerID, name string, verified bool) (account.Domain, error)
 	Domains(ctx context.Context, customerID string, after email.Cursor, limit int) ([]account.Domain, *email.Cursor, error)
@@ -30,6 +33,33 @@ type domainHandlers struct {
 	customer pathCustomer
 	store    Domains
 	now      func() time.Time
+}
+
+// SenderDomains stores the sender domains of a customer with their verification.
+type SenderDomains interface {
+	// CountDomainRequest refuses with CodeTooMany if the customer has made too many of the requests
+	// that make keys or ask the DNS.
+	CountDomainRequest(ctx context.Context, customerID string) error
+	// CreateDomain returns the domain that the customer has already, if it has it.
+	CreateDomain(ctx context.Context, customerID, name string) (d senderdomain.Domain, created bool, err error)
+	// ListDomains leaves out records and keys.
+	ListDomains(ctx context.Context, customerID string, after email.Cursor, limit int) ([]senderdomain.Domain, *email.Cursor, error)
+	DomainByID(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+	CheckDomainNow(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+	RotateDKIM(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+	DeleteOwnDomain(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+}
+
+// DomainWaker wakes the workflow of a sender domain. If that fails, a sweep does it later.
+type DomainWaker interface {
+	WakeDomain(ctx context.Context, domainID string) error
+}
+
+// senderDomainHandlers answers /v1.0/domains.
+type senderDomainHandlers struct {
+	store SenderDomains
+	waker DomainWaker
+	log   *slog.Logger
 }
 
 type domainRequest struct {
@@ -141,4 +171,96 @@ func (h *domainHandlers) delete(c *gin.Context, customerID, name string) (accoun
 // foreignDomain refuses to change a domain that is not among those of the credential.
 func foreignDomain(name string) error {
 	return email.Fail(email.CodeForbidden, "this access key may not send from %s, so it may not change that domain", name)
+}
+
+// count counts a request that makes keys or asks the DNS.
+func (h *senderDomainHandlers) count(c *gin.Context) error {
+	err := h.store.CountDomainRequest(c.Request.Context(), customerOf(c).ID)
+	if email.FailureCode(err) == email.CodeTooMany {
+		c.Header("Retry-After", "60")
+	}
+	return err
+}
+
+// wake wakes the workflow of a domain. If that fails, a sweep does it later.
+func (h *senderDomainHandlers) wake(ctx context.Context, id string) {
+	if err := h.waker.WakeDomain(context.WithoutCancel(ctx), id); err != nil {
+		h.log.WarnContext(ctx, "domain.wake", "domain_id", id, "error", err)
+	}
+}
+
+func (h *senderDomainHandlers) post(c *gin.Context) (int, any, error) {
+	var in struct {
+		Name string `json:"name"`
+	}
+	if err := decode(c, &in); err != nil {
+		return 0, nil, err
+	}
+	name, err := senderdomain.Parse(in.Name)
+	if wrong, ok := errors.AsType[*senderdomain.NameError](err); ok {
+		return 0, nil, invalid("/name", string(wrong.Problem), wrong.Text)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	if !grantOf(c).MaySendFrom(name) {
+		return 0, nil, foreignSender(name, "/name")
+	}
+	if err := h.count(c); err != nil {
+		return 0, nil, err
+	}
+	d, created, err := h.store.CreateDomain(c.Request.Context(), customerOf(c).ID, name)
+	if err != nil {
+		return 0, nil, err
+	}
+	h.wake(c.Request.Context(), d.ID)
+	if !created {
+		return http.StatusOK, newSenderDomainAnswer(d), nil
+	}
+	return http.StatusCreated, newSenderDomainAnswer(d), nil
+}
+
+func (h *senderDomainHandlers) list(c *gin.Context) (int, any, error) {
+	return listPage(c, customerOf(c).ID, h.store.ListDomains, newSenderDomainEntry)
+}
+
+func (h *senderDomainHandlers) get(c *gin.Context) (int, any, error) {
+	id, err := pathID(c, "id", "domain")
+	if err != nil {
+		return 0, nil, err
+	}
+	d, err := h.store.DomainByID(c.Request.Context(), customerOf(c).ID, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, newSenderDomainAnswer(d), nil
+}
+
+// change returns a handler that changes the domain that the path names, and wakes its workflow.
+// counted says that the change makes keys or asks the DNS.
+func (h *senderDomainHandlers) change(counted bool, do func(ctx context.Context, customerID, id string) (senderdomain.Domain, error)) handler {
+	return reservingChange(func(c *gin.Context) (int, any, error) {
+		id, err := pathID(c, "id", "domain")
+		if err != nil {
+			return 0, nil, err
+		}
+		ctx, customerID := c.Request.Context(), customerOf(c).ID
+		d, err := h.store.DomainByID(ctx, customerID, id)
+		if err != nil {
+			return 0, nil, err
+		}
+		if !grantOf(c).MaySendFrom(d.Name) {
+			return 0, nil, foreignDomain(d.Name)
+		}
+		if counted {
+			if err := h.count(c); err != nil {
+				return 0, nil, err
+			}
+		}
+		if d, err = do(ctx, customerID, id); err != nil {
+			return 0, nil, err
+		}
+		h.wake(ctx, id)
+		return http.StatusOK, newSenderDomainAnswer(d), nil
+	})
 }

@@ -46,7 +46,7 @@ func on(path func(*rights) string, body string) asking {
 // rightsRows has a row for each line of the route table.
 func rightsRows() map[string]asking {
 	rows := map[string]asking{}
-	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), operatorRows(), webhookRows(), mailboxRows()} {
+	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), operatorRows(), webhookRows(), mailboxRows(), senderDomainRows()} {
 		for name, row := range add {
 			rows[name] = row
 		}
@@ -289,5 +289,37 @@ func mailboxRows() map[string]asking {
 		"GET /v1.0/mailboxes": plainGet("/v1.0/mailboxes"), "GET /v1.0/mailboxes/:id/messages": box("/messages"),
 		"GET /v1.0/mailboxes/:id/messages/:message": box("/messages/MESSAGE"), "GET /v1.0/mailboxes/:id/messages/:message/raw": box("/messages/MESSAGE/raw"),
 		"GET /v1.0/mailboxes/:id/messages/:message/attachments/:index": box("/messages/MESSAGE/attachments/0"),
+	}
+}
+
+// domain adds a sender domain of A, and forgets how many requests were made.
+func (r *rights) domain() (id, name string) {
+	r.t.Helper()
+	name = uuid.NewString() + ".test"
+	d, err := r.store.Accounts.AddDomain(r.t.Context(), r.a.ID, name, false)
+	require.NoError(r.t, err)
+	_, err = r.raw.ExecContext(r.t.Context(), "DELETE FROM domain_requests")
+	require.NoError(r.t, err)
+	return d.ID, name
+}
+
+func senderDomainRows() map[string]asking {
+	change := func(part string) asking {
+		return func(r *rights) []request {
+			id, name := r.domain()
+			return []request{{path: "/v1.0/domains/" + id + part, owned: true, beyond: func(g account.Grant) bool { return !g.MaySendFrom(name) }}}
+		}
+	}
+	return map[string]asking{
+		"GET /v1.0/domains": plainGet("/v1.0/domains"),
+		"POST /v1.0/domains": func(r *rights) []request {
+			_, name := r.domain()
+			return []request{{path: "/v1.0/domains", body: `{"name":"` + name + `"}`, beyond: func(g account.Grant) bool { return !g.MaySendFrom(name) }}}
+		},
+		"GET /v1.0/domains/:id": on(func(r *rights) string {
+			id, _ := r.domain()
+			return "/v1.0/domains/" + id
+		}, ""),
+		"DELETE /v1.0/domains/:id": change(""), "POST /v1.0/domains/:id/verify": change("/verify"), "POST /v1.0/domains/:id/rotate-dkim": change("/rotate-dkim"),
 	}
 }

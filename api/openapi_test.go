@@ -202,7 +202,8 @@ func TestOpenAPIDescribesAllEnumValues(t *testing.T) {
 		{"WebhookFormat", "../internal/endpoint", "Format", nil},
 		{"DeliveryStatus", "../internal/endpoint", "Status", nil},
 		// api has codes of its own.
-		{"FieldErrorCode", "../internal/intake", "", []string{"attachment_blocked", "forbidden", "not_found", "sender_domain_unverified"}},
+		{"FieldErrorCode", "../internal/intake", "", []string{"attachment_blocked", "forbidden", "not_found", "sender_domain_unverified",
+			"empty", "email_address", "url", "ip_address", "localhost", "single_label", "underscore", "wildcard", "label_too_long", "public_suffix"}},
 	} {
 		want := append(constants(t, c.directory, c.constants), c.besides...)
 		require.ElementsMatch(t, want, enum[string](doc, c.schema), c.schema)
@@ -280,6 +281,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 	hook := "/v1.0/webhooks/" + b.as("POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail"}`).field(t, "id")
 	delivery := b.as("POST", hook+"/test", "").field(t, "id")
 
+	domain := "/v1.0/domains/" + b.as("POST", "/v1.0/domains", `{"name":"mail.acme.test"}`).field(t, "id")
 	batch := "/v1.0/batches/" + b.postBatch(messages(basic, basic)).ID
 
 	inbox, one := "/v1.0/mailboxes/"+box+"/messages", "/v1.0/emails/"+later
@@ -316,6 +318,12 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"GET", "/v1.0/files/" + file, "", nil},
 		{"GET", "/v1.0/files/" + file + "/content", "", nil},
 		{"DELETE", "/v1.0/files/" + file, "", nil},
+		{"POST", "/v1.0/domains", `{"name":"mail.acme.test"}`, nil},
+		{"GET", "/v1.0/domains", "", nil},
+		{"GET", domain, "", nil},
+		{"POST", domain + "/verify", "", nil},
+		{"POST", domain + "/rotate-dkim", "", nil},
+		{"DELETE", domain, "", nil},
 		{"POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail"}`, nil},
 		{"GET", "/v1.0/webhooks", "", nil},
 		{"GET", hook, "", nil},

@@ -89,6 +89,13 @@ func (s *Server) routes(h handlers) {
 	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, h.domains.warmup(h.domains.putWarmup))
 	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, reservingChange(h.domains.warmup(h.domains.deleteWarmup)))
 
+	s.route("GET", "/v1.0/domains", ownDomains, h.senderDomains.list)
+	s.route("POST", "/v1.0/domains", ownDomains, h.senderDomains.post)
+	s.route("GET", "/v1.0/domains/:id", ownDomains, h.senderDomains.get)
+	s.route("DELETE", "/v1.0/domains/:id", ownDomains, h.senderDomains.change(false, h.senderDomains.store.DeleteOwnDomain))
+	s.route("POST", "/v1.0/domains/:id/verify", ownDomains, h.senderDomains.change(true, h.senderDomains.store.CheckDomainNow))
+	s.route("POST", "/v1.0/domains/:id/rotate-dkim", ownDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
+
 	s.route("GET", "/v1.0/webhooks", webhooks, h.webhooks.list)
 	s.route("POST", "/v1.0/webhooks", webhooks, h.webhooks.post)
 	s.route("GET", "/v1.0/webhooks/:id", webhooks, h.webhooks.one(h.webhooks.store.Endpoint))
@@ -131,12 +138,14 @@ var (
 	unrestricted  = requirement{unrestricted: true}
 	login         = requirement{login: true}
 
-	send      = requirement{scope: account.ScopeSend}
-	read      = requirement{scope: account.ScopeRead}
-	manage    = requirement{scope: account.ScopeManage}
-	webhooks  = requirement{scope: account.ScopeWebhooks}
-	mailboxes = requirement{scope: account.ScopeMailboxes}
-	admin     = requirement{scope: account.ScopeAdmin}
+	send     = requirement{scope: account.ScopeSend}
+	read     = requirement{scope: account.ScopeRead}
+	manage   = requirement{scope: account.ScopeManage}
+	webhooks = requirement{scope: account.ScopeWebhooks}
+	// ownDomains are those of the credential's customer.
+	ownDomains = requirement{scope: account.ScopeDomains}
+	mailboxes  = requirement{scope: account.ScopeMailboxes}
+	admin      = requirement{scope: account.ScopeAdmin}
 	// replay sends past events to an endpoint, so the credential must be allowed to read them.
 	replay = requirement{scope: account.ScopeWebhooks, also: account.ScopeRead}
 )

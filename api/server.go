@@ -23,28 +23,29 @@ import (
 
 // Deps are the API's dependencies. Each is required unless its comment says otherwise.
 type Deps struct {
-	Emails      Emails
-	Stats       Stats
-	Events      Events
-	Previews    Previews
-	Batches     Batches
-	Files       Files
-	Dispatcher  Dispatcher
-	Credentials Credentials
-	Logins      Logins
-	Keys        Keys
-	OwnCustomer OwnCustomer
-	Customers   Customers
-	Users       Users
-	Domains     Domains
-	Usage       Usage
-	Audit       Audit
-	Pauses      Pauses
-	Webhooks    Webhooks
-	Replays     Replays
-	Mailboxes   Mailboxes
-	Parser      Parser
-	Render      Renderer
+	Emails        Emails
+	Stats         Stats
+	Events        Events
+	Previews      Previews
+	Batches       Batches
+	Files         Files
+	Dispatcher    Dispatcher
+	Credentials   Credentials
+	Logins        Logins
+	Keys          Keys
+	OwnCustomer   OwnCustomer
+	Customers     Customers
+	Users         Users
+	Domains       Domains
+	SenderDomains SenderDomains
+	Usage         Usage
+	Audit         Audit
+	Pauses        Pauses
+	Webhooks      Webhooks
+	Replays       Replays
+	Mailboxes     Mailboxes
+	Parser        Parser
+	Render        Renderer
 	// Ready returns an error if Postgres does not answer.
 	Ready func(context.Context) error
 	// WorkerReady returns an error if the worker of this process polls no task queue; nil if the
@@ -63,6 +64,7 @@ type Dispatcher interface {
 	EmailStarter
 	BatchStarter
 	EndpointWaker
+	DomainWaker
 }
 
 // Options of the API.
@@ -162,28 +164,29 @@ func New(deps Deps, opts Options) (*Server, error) {
 // handlers has one struct of handlers for each resource. A struct holds the dependencies of its
 // resource only.
 type handlers struct {
-	home         *homeHandlers
-	health       *healthHandlers
-	metrics      gin.HandlerFunc
-	docs         *docHandlers
-	auth         *authHandlers
-	emails       *emailHandlers
-	stats        *statsHandlers
-	events       *eventHandlers
-	previews     *previewHandlers
-	batches      *batchHandlers
-	files        *fileHandlers
-	accessKeys   *accessKeyHandlers
-	usage        *usageHandlers
-	audit        *auditHandlers
-	ownCustomer  *ownCustomerHandlers
-	customers    *customerHandlers
-	customerKeys *customerKeyHandlers
-	users        *userHandlers
-	domains      *domainHandlers
-	webhooks     *webhookHandlers
-	pauses       *pauseHandlers
-	mailboxes    *mailboxHandlers
+	home          *homeHandlers
+	health        *healthHandlers
+	metrics       gin.HandlerFunc
+	docs          *docHandlers
+	auth          *authHandlers
+	emails        *emailHandlers
+	stats         *statsHandlers
+	events        *eventHandlers
+	previews      *previewHandlers
+	batches       *batchHandlers
+	files         *fileHandlers
+	accessKeys    *accessKeyHandlers
+	usage         *usageHandlers
+	audit         *auditHandlers
+	ownCustomer   *ownCustomerHandlers
+	customers     *customerHandlers
+	customerKeys  *customerKeyHandlers
+	users         *userHandlers
+	domains       *domainHandlers
+	senderDomains *senderDomainHandlers
+	webhooks      *webhookHandlers
+	pauses        *pauseHandlers
+	mailboxes     *mailboxHandlers
 }
 
 // newHandlers gives each struct its dependencies. New has checked that deps is complete.
@@ -203,22 +206,23 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 			waiters: &waiters{settled: deps.Emails.FirstVerdict, waiting: map[string]*waiter{}},
 			waits:   membudget.New(membudget.Options{Total: int64(cmp.Or(opts.Connections, httpserver.MaxConnections)) / 2, Shared: true}),
 		},
-		stats:        &statsHandlers{store: deps.Stats, now: opts.Now},
-		events:       &eventHandlers{store: deps.Events},
-		previews:     &previewHandlers{store: deps.Previews, submissions: submissions, render: deps.Render, now: opts.Now},
-		batches:      &batchHandlers{store: deps.Batches, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log},
-		files:        &fileHandlers{store: deps.Files, limits: opts.Limits, links: links, respond: respond, log: deps.Log},
-		accessKeys:   accessKeys,
-		usage:        &usageHandlers{store: deps.Usage},
-		audit:        &auditHandlers{store: deps.Audit},
-		ownCustomer:  &ownCustomerHandlers{store: deps.OwnCustomer, checkURL: deps.CheckURL},
-		customers:    &customerHandlers{store: deps.Customers, customer: customer},
-		customerKeys: &customerKeyHandlers{customer: customer, keys: accessKeys},
-		users:        &userHandlers{customer: customer, store: deps.Users, passwords: passwords},
-		domains:      &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
-		webhooks:     &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
-		pauses:       &pauseHandlers{store: deps.Pauses},
-		mailboxes:    &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
+		stats:         &statsHandlers{store: deps.Stats, now: opts.Now},
+		events:        &eventHandlers{store: deps.Events},
+		previews:      &previewHandlers{store: deps.Previews, submissions: submissions, render: deps.Render, now: opts.Now},
+		batches:       &batchHandlers{store: deps.Batches, starter: deps.Dispatcher, submissions: submissions, links: links, log: deps.Log},
+		files:         &fileHandlers{store: deps.Files, limits: opts.Limits, links: links, respond: respond, log: deps.Log},
+		accessKeys:    accessKeys,
+		usage:         &usageHandlers{store: deps.Usage},
+		audit:         &auditHandlers{store: deps.Audit},
+		ownCustomer:   &ownCustomerHandlers{store: deps.OwnCustomer, checkURL: deps.CheckURL},
+		customers:     &customerHandlers{store: deps.Customers, customer: customer},
+		customerKeys:  &customerKeyHandlers{customer: customer, keys: accessKeys},
+		users:         &userHandlers{customer: customer, store: deps.Users, passwords: passwords},
+		domains:       &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
+		senderDomains: &senderDomainHandlers{store: deps.SenderDomains, waker: deps.Dispatcher, log: deps.Log},
+		webhooks:      &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
+		pauses:        &pauseHandlers{store: deps.Pauses},
+		mailboxes:     &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
 	}
 }
 

@@ -30,7 +30,7 @@ import (
 
 // Options of a Store.
 type Options struct {
-	// SecretKey seals webhook secrets; exactly 32 bytes.
+	// SecretKey seals webhook secrets and DKIM keys; exactly 32 bytes.
 	SecretKey []byte
 	// OldSecretKey is the key before it, while that is being replaced; empty: there is
 	// none.
@@ -106,7 +106,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	}
 	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database)}
 	d.Webhooks = webhooks.New(database, d.Keys, opts.WebhookSchedule)
-	d.Accounts = accounts.New(database, d.Webhooks, accounts.Options{
+	d.Accounts = accounts.New(database, d.Keys, d.Webhooks, accounts.Options{
 		RequireVerifiedDomains: opts.RequireVerifiedDomains, PasswordMemory: opts.PasswordMemory,
 		WarmupChanged: func(ctx context.Context, customerID, domain string) error {
 			return d.Mail.ReleaseWarmup(ctx, customerID, domain)

@@ -228,6 +228,8 @@ func TestALostKeyIsReset(t *testing.T) {
 	t.Parallel()
 	url, ctx := dbtest.URL(t), t.Context()
 	id, secret := createCustomer(t, keyed(t, url, keyA, nil), "ACME")
+	domain, _, err := keyed(t, url, keyA, nil).Accounts.CreateDomain(ctx, id, "acme.test")
+	require.NoError(t, err)
 	b := keyed(t, url, keyB, nil)
 	require.ErrorIs(t, b.Keys.CheckSecretKey(ctx), db.ErrSecretKey)
 	changed, err := b.Webhooks.ResetSecretKey(ctx)
@@ -238,6 +240,10 @@ func TestALostKeyIsReset(t *testing.T) {
 	got, err := b.Webhooks.WebhookSecret(ctx, id)
 	require.NoError(t, err)
 	require.NotEqual(t, secret, got)
+	domain, err = b.Accounts.RotateDKIM(ctx, id, domain.ID)
+	require.NoError(t, err)
+	require.Equal(t, []string{"pending", "pending", "revoked", "revoked"}, []string{string(domain.Keys[0].State), string(domain.Keys[1].State), string(domain.Keys[2].State), string(domain.Keys[3].State)},
+		"DKIM keys that do not open are given up")
 	changed, err = b.Webhooks.ResetSecretKey(ctx)
 	require.NoError(t, err)
 	require.Empty(t, changed)
@@ -251,5 +257,5 @@ func TestEverySealedColumnIsRotated(t *testing.T) {
 	var columns []string
 	require.NoError(t, b.Raw.NewRaw(`SELECT table_name || '.' || column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND column_name LIKE '%sealed%' ORDER BY 1`).Scan(b.Ctx, &columns))
-	require.Equal(t, columns, pg.SealedColumns())
+	require.ElementsMatch(t, columns, pg.SealedColumns())
 }

@@ -14,7 +14,10 @@ const (
 	WorkflowDeliverWebhooks = "DeliverWebhooks"
 	// WorkflowSendBatch is one run per batch. Only Postrider starts it.
 	WorkflowSendBatch = "SendBatch"
-	TaskQueue         = "postrider"
+	// WorkflowVerifyDomain is one run per sender domain whose DNS records are checked. Only
+	// Postrider starts it.
+	WorkflowVerifyDomain = "VerifyDomain"
+	TaskQueue            = "postrider"
 
 	// WorkflowIDPrefix and the e-mail's id are the workflow id of an e-mail that was accepted
 	// over REST.
@@ -23,6 +26,8 @@ const (
 	BatchWorkflowIDPrefix = "batch-"
 	// WebhookWorkflowIDPrefix and the endpoint's id are the workflow id of DeliverWebhooks.
 	WebhookWorkflowIDPrefix = "webhook-"
+	// DomainWorkflowIDPrefix and the domain's id are the workflow id of VerifyDomain.
+	DomainWorkflowIDPrefix = "domain-"
 
 	// NexusService and its operation NexusOperationSend start SendEmail from other namespaces.
 	// Input and result are those of a direct start. The workflow id is NexusWorkflowIDPrefix
@@ -50,6 +55,14 @@ const (
 	ActivitySendChunk    = "SendBatchChunk"
 	ActivityRecordChunk  = "RecordBatchChunk"
 	ActivityControlBatch = "ControlBatch"
+
+	// ActivityCheckDomain is the activity of VerifyDomain.
+	ActivityCheckDomain = "CheckDomain"
+
+	// SignalVerifyNow is the signal and the update of VerifyDomain that make it look at the DNS
+	// now, at most every 10 seconds. They have no input. The update answers with a
+	// VerifyDomainResult after the look.
+	SignalVerifyNow = "verify_now"
 
 	// SignalWake makes a run read its e-mail's row again. It has no input: the state is in
 	// Postgres. A needless signal is harmless.
@@ -145,4 +158,25 @@ type RescheduleInput struct {
 // DeliverWebhooksInput starts DeliverWebhooks for one endpoint.
 type DeliverWebhooksInput struct {
 	EndpointID string `json:"endpoint_id"`
+}
+
+// VerifyDomainInput starts VerifyDomain for one sender domain.
+type VerifyDomainInput struct {
+	DomainID string `json:"domain_id"`
+}
+
+// VerifyDomainResult is where a sender domain stands: the answer to the update verify_now, and the
+// result of a run. A run ends when the domain is deleted, or has failed and is not looked at any more.
+type VerifyDomainResult struct {
+	DomainID string `json:"domain_id"`
+	// Domain is its name.
+	Domain string `json:"domain,omitempty"`
+	// Status is pending, verified, warning or failed.
+	Status string `json:"status,omitempty"`
+	// Deleted: the domain does not exist, or not any more.
+	Deleted bool `json:"deleted,omitempty"`
+	// Problem says in a line why the domain is not verified: the record and what is wrong with it.
+	Problem string `json:"problem,omitempty"`
+	// NextCheckAt is zero if there is no next check.
+	NextCheckAt time.Time `json:"next_check_at,omitzero"`
 }

@@ -18,6 +18,8 @@ var payloads = payloadtest.Types{
 	"SendBatchInput":       func() any { return &email.SendBatchInput{} },
 	"SendBatchResult":      func() any { return &email.SendBatchResult{} },
 	"DeliverWebhooksInput": func() any { return &email.DeliverWebhooksInput{} },
+	"VerifyDomainInput":    func() any { return &email.VerifyDomainInput{} },
+	"VerifyDomainResult":   func() any { return &email.VerifyDomainResult{} },
 }
 
 // TestPayloads: histories and programs that hold a payload of an earlier version still work.

@@ -43,6 +43,7 @@ func Register(r worker.Registry, a *activities.Activities) {
 	r.RegisterWorkflowWithOptions(workflows.SendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
 	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
+	r.RegisterWorkflowWithOptions(workflows.VerifyDomain, workflow.RegisterOptions{Name: email.WorkflowVerifyDomain})
 	r.RegisterActivityWithOptions(a, activity.RegisterOptions{})
 	r.RegisterNexusService(nexusService())
 }

@@ -29,7 +29,7 @@ func (f Failures) ErrorToFailure(err error) *failurepb.Failure {
 			for _, a := range email.Actions() {
 				known = append(known, string(a))
 			}
-			message := fmt.Sprintf("there is no update %q: SendEmail takes %s, other workflows take none", name, strings.Join(known, ", "))
+			message := fmt.Sprintf("there is no update %q: SendEmail takes %s, VerifyDomain %s, other workflows take none", name, strings.Join(known, ", "), email.SignalVerifyNow)
 			err = temporal.NewNonRetryableApplicationError(message, string(email.CodeInvalidRequest), nil)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 const (
 	takesMessage  = `give either the message to send: {"customer_id": "…", "message": {…}}, or the e-mail that is stored: {"email_id": "…"}`
 	takesBatch    = `give the batch that POST /v1.0/emails/batch has stored: {"batch_id": "…"}`
+	takesDomain   = `give the sender domain: {"domain_id": "…"}`
 	takesEndpoint = `give the endpoint: {"endpoint_id": "…"}`
 )
 

@@ -107,6 +107,13 @@ func regularWebhooks(summary string) workflow.ActivityOptions {
 	return o
 }
 
+// regularDomain is for a look at the DNS: servers that do not answer are given 90 s in all.
+func regularDomain(summary string) workflow.ActivityOptions {
+	o := regularOptions(summary)
+	o.StartToCloseTimeout = 3 * time.Minute
+	return o
+}
+
 // prioritized sets the priority of regular activities, for servers that order the task queue: by
 // stream, and fairly among customers. A run that was started with this priority passes it on
 // to its activities; other runs need it here. Local activities are never queued.

@@ -49,6 +49,7 @@ func replay(h *historypb.History, sendEmail any) error {
 	r.RegisterWorkflowWithOptions(sendEmail, workflow.RegisterOptions{Name: email.WorkflowSendEmail})
 	r.RegisterWorkflowWithOptions(workflows.SendBatch, workflow.RegisterOptions{Name: email.WorkflowSendBatch})
 	r.RegisterWorkflowWithOptions(workflows.DeliverWebhooks, workflow.RegisterOptions{Name: email.WorkflowDeliverWebhooks})
+	r.RegisterWorkflowWithOptions(workflows.VerifyDomain, workflow.RegisterOptions{Name: email.WorkflowVerifyDomain})
 	return r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h)
 }
 
@@ -87,7 +88,7 @@ func TestRecordedHistoriesCoverEveryPath(t *testing.T) {
 		}
 	}
 	want := []string{
-		"run of " + email.WorkflowSendEmail, "run of " + email.WorkflowDeliverWebhooks, "run of " + email.WorkflowSendBatch,
+		"run of " + email.WorkflowSendEmail, "run of " + email.WorkflowDeliverWebhooks, "run of " + email.WorkflowSendBatch, "run of " + email.WorkflowVerifyDomain,
 		"local " + email.ActivityAccept, "local " + email.ActivityResolveAttachments, "local " + email.ActivitySendSMTP,
 		"local " + email.ActivityRecordStatus, "local " + email.ActivityFireWebhooks,
 		"regular " + email.ActivityResolveAttachments, "regular " + email.ActivitySendSMTP, "regular " + email.ActivityRecordStatus,
@@ -95,6 +96,7 @@ func TestRecordedHistoriesCoverEveryPath(t *testing.T) {
 		"local " + email.ActivityPlanBatch, "regular " + email.ActivitySendChunk, "regular " + email.ActivityControlBatch,
 		"signal " + email.SignalWake, "signal hold", "signal resume", "signal cancel", "signal retry_now",
 		"update hold", "update resume", "update reschedule", "update retry_now",
+		"regular " + email.ActivityCheckDomain, "signal " + email.SignalVerifyNow, "update " + email.SignalVerifyNow,
 	}
 	for _, kind := range []enumspb.EventType{
 		enumspb.EVENT_TYPE_TIMER_FIRED, enumspb.EVENT_TYPE_TIMER_CANCELED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED, enumspb.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES,

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/config"
-	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
@@ -191,121 +189,4 @@ func keyCommand() *cobra.Command {
 	cmd.AddCommand(create)
 	cmd.AddCommand(manageKeys()...)
 	return cmd
-}
-
-func domainCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "domain", Short: "Manage sender domains"}
-	var customer string
-	var verified bool
-	add := &cobra.Command{
-		Use: "add NAME --customer CUSTOMER [--verified]", Short: "Let a customer send from a domain", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := intake.Domain(args[0])
-			if err != nil {
-				return err
-			}
-			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
-				c, err := findCustomer(ctx, s, customer)
-				if err != nil {
-					return err
-				}
-				d, err := s.Accounts.AddDomain(ctx, c.ID, name, verified)
-				if err != nil {
-					return err
-				}
-				state := "not verified: mail from it is refused"
-				if !d.VerifiedAt.IsZero() {
-					state = "verified"
-				}
-				fmt.Fprintf(out, "%s %s\n", d.Name, state)
-				if d.VerifiedAt.IsZero() {
-					fmt.Fprintf(out, `
-Postrider does not look at the domain itself: you vouch for it. Make sure that it is the
-customer's, for instance by a TXT record that you ask the customer for:
-
-  _postrider.%s.  IN TXT  "%s"
-  dig +short TXT _postrider.%s
-
-then verify it:
-
-  postrider domain add %s --customer %s --verified
-`, d.Name, c.ID, d.Name, d.Name, c.ID)
-				}
-				return nil
-			})
-		},
-	}
-	customerFlag(add, &customer)
-	add.Flags().BoolVar(&verified, "verified", false, "vouch for it: the domain is the customer's")
-	cmd.AddCommand(add, warmupCommand())
-	cmd.AddCommand(manageDomains()...)
-	return cmd
-}
-
-// warmupCommand shows, sets or ends the warm-up plan of a domain.
-func warmupCommand() *cobra.Command {
-	var customer, plan, from string
-	var off bool
-	cmd := &cobra.Command{
-		Use: "warmup NAME --customer CUSTOMER [--plan 50,100,200,400 [--from 2026-11-27] | --off]", Args: cobra.ExactArgs(1),
-		Short: "Limit the recipients per day (UTC) of a new domain for its first days; without a flag, show the plan and its state",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := intake.Domain(args[0])
-			if err != nil {
-				return err
-			}
-			var w account.Warmup
-			planned := cmd.Flags().Changed("plan")
-			if !planned && cmd.Flags().Changed("from") {
-				return errors.New("--from needs --plan")
-			}
-			if planned {
-				if w, err = parseWarmup(plan, from); err != nil {
-					return err
-				}
-			}
-			return withStore(cmd, func(ctx context.Context, s *db.DB, out io.Writer) error {
-				c, err := findCustomer(ctx, s, customer)
-				if err != nil {
-					return err
-				}
-				d, err := s.Accounts.Domain(ctx, c.ID, name)
-				if err == nil && (off || planned) {
-					d, err = s.Accounts.SetWarmup(ctx, c.ID, name, w)
-				}
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(out, "%s %s\n", d.Name, d.Warmup.Today())
-				if d.Warmup.Waiting > 0 {
-					fmt.Fprintf(out, "%s for another day\n", plaintext.Count(d.Warmup.Waiting, "e-mail waits", "e-mails wait"))
-				}
-				return nil
-			})
-		},
-	}
-	customerFlag(cmd, &customer)
-	cmd.Flags().StringVar(&plan, "plan", "", "the recipients of the first, second, … day, with commas; afterwards there is no limit")
-	cmd.Flags().StringVar(&from, "from", "", "the first day, as 2026-11-27; today if not given")
-	cmd.Flags().BoolVar(&off, "off", false, "end the plan: there is no limit any more")
-	cmd.MarkFlagsMutuallyExclusive("plan", "off")
-	cmd.MarkFlagsMutuallyExclusive("from", "off")
-	return cmd
-}
-
-func parseWarmup(plan, from string) (w account.Warmup, err error) {
-	for part := range strings.SplitSeq(plan, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(part))
-		if err != nil {
-			return w, fmt.Errorf("--plan: %q is no number of recipients", part)
-		}
-		w.Plan = append(w.Plan, n)
-	}
-	if err := w.Check(); err != nil {
-		return w, fmt.Errorf("--plan: %w", err)
-	}
-	if w.From, err = w.Beginning(from, time.Now()); err != nil {
-		return w, fmt.Errorf("--from %s: %w", from, err)
-	}
-	return w, nil
 }

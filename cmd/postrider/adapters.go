@@ -9,6 +9,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/dnslookup"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/render"
 )
@@ -35,6 +36,17 @@ func (r relaySessions) Fitting(ctx context.Context, route delivery.Route, s acti
 		return nil, err
 	}
 	return fitting, nil
+}
+
+// noLookup is a DNS without servers.
+type noLookup struct{ reason string }
+
+func (l noLookup) Lookup(_ context.Context, name string, typ dnslookup.Type) dnslookup.Answer {
+	return dnslookup.Answer{Name: name, Type: typ, Outcome: dnslookup.TemporaryFailure, Reason: l.reason}
+}
+
+func (l noLookup) LookupAll(ctx context.Context, name string, typ dnslookup.Type) []dnslookup.Answer {
+	return []dnslookup.Answer{l.Lookup(ctx, name, typ)}
 }
 
 func recipientRates(rs []config.RecipientRate) delivery.Rates {

@@ -31,6 +31,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/dispatch"
+	"github.com/postrider/postrider/internal/dnslookup"
 	"github.com/postrider/postrider/internal/httpserver"
 	"github.com/postrider/postrider/internal/inbound"
 	"github.com/postrider/postrider/internal/intake"
@@ -38,6 +39,7 @@ import (
 	"github.com/postrider/postrider/internal/metrics"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
+	"github.com/postrider/postrider/internal/senderdomain"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
@@ -173,12 +175,17 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	lookup, err := newLookup(cfg, log)
+	if err != nil {
+		return nil, errors.Join(err, a.close())
+	}
 	a.activities, a.drain, err = activities.New(activities.Deps{
 		Acceptor: a.store.Mail, Customers: a.store.Accounts, Limits: a.limits(),
-		Mail: a.store.Mail, Gate: a.store.Mail, Journal: a.store.Mail, Recorder: a.store.Mail, Controller: a.store.Mail, Deliveries: a.store.Webhooks,
+		Mail: a.store.Mail, Gate: a.store.Mail, Journal: a.store.Mail, Recorder: a.store.Mail, Controller: a.store.Mail, Deliveries: a.store.Webhooks, Domains: a.store.Accounts,
 		BatchGate: a.store.Mail, BatchMail: a.store.Mail, BatchJournal: a.store.Mail, BatchController: a.store.Mail,
 		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
 		Resolver:      resolvers,
+		Lookup:        lookup,
 		Poster:        webhook.NewPoster(a.http, version),
 		Log:           log,
 		LargeBytes:    m.large,
@@ -214,6 +221,20 @@ func newResolvers(cfg config.Config, urls *attachment.URLs) (attachment.Resolver
 
 func noRecordings(context.Context, string, email.Attachment, int64) (attachment.Content, error) {
 	return attachment.Content{}, email.Fail(email.CodeInvalidRequest, "recordings cannot be attached here: the operator has to set POSTRIDER_RECORDING_URL")
+}
+
+// newLookup makes the DNS client of a worker. On a machine without DNS servers, no sender domain is
+// verified by its records, and everything else works.
+func newLookup(cfg config.Config, log *slog.Logger) (senderdomain.Lookup, error) {
+	c, err := dnslookup.New(cfg.DNSServers, dnslookup.Options{})
+	switch {
+	case err == nil:
+		return c, nil
+	case len(cfg.DNSServers) > 0:
+		return nil, fmt.Errorf("POSTRIDER_DNS_SERVERS: %w", err)
+	}
+	log.Warn("dns.none", "error", err, "advice", "set POSTRIDER_DNS_SERVERS to have sender domains verified")
+	return noLookup{reason: err.Error()}, nil
 }
 
 // customerClients are the HTTP clients of customers whose attachment URLs may reach private
@@ -285,7 +306,7 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 	s := a.store
 	server, err := api.New(api.Deps{
 		Emails: s.Mail, Stats: s.Mail, Events: s.Mail, Previews: s.Mail, Batches: s.Mail, Pauses: s.Mail, Replays: s.Mail, Dispatcher: a.dispatcher,
-		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts,
+		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts, SenderDomains: s.Accounts,
 		Usage: s.Accounts, Audit: s.Accounts, Files: s.Files, Webhooks: s.Webhooks, Mailboxes: s.Mailboxes,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{

@@ -352,3 +352,24 @@ func (r *recorder) wakeUntilContinued(t *testing.T, id, first string) {
 		return r.current(t, id) != first
 	})
 }
+
+// pathDomain asks for looks in all ways, until the run continues as new, and deletes the domain.
+func pathDomain(t *testing.T, r *recorder, name string) {
+	r.dns.Zone(t, "shop.example", []string{"ns.dns.example"})
+	d, err := r.client().CreateSenderDomain(t.Context(), "shop.example")
+	require.NoError(t, err)
+	id := email.DomainWorkflowIDPrefix + d.ID
+	r.eventually("the run exists", func() bool {
+		_, err := r.temporal.DescribeWorkflowExecution(t.Context(), id, "")
+		return err == nil
+	})
+	first := r.current(t, id)
+	require.NoError(t, r.update(t, id, email.SignalVerifyNow, nil))
+	r.signal(t, id, email.SignalVerifyNow, nil)
+	r.wakeUntilContinued(t, id, first)
+	next := r.keep(t, name+"-continued-1", id, first)
+	require.NotEmpty(t, next)
+	_, err = r.client().DeleteSenderDomain(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Empty(t, r.keep(t, name+"-deleted", id, next))
+}

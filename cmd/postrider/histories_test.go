@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/client"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/devstack"
+	"github.com/postrider/postrider/internal/dnstest"
 	"github.com/postrider/postrider/internal/smtptest"
 )
 
@@ -43,6 +44,8 @@ type recorder struct {
 	web *httptest.Server
 	// deaf: callbacks fail.
 	deaf atomic.Bool
+	// dns has the sender domains that are verified.
+	dns *dnstest.Net
 }
 
 // TestRecordHistories walks every path of the workflows on a real server, and writes
@@ -96,6 +99,7 @@ var undisturbed = map[string]path{
 	"direct-again":       pathDirectAgain,
 	"direct-followed":    pathDirectFollowed,
 	"webhooks":           pathWebhooks,
+	"domain":             pathDomain,
 	"batch":              pathBatch,
 	"batch-steered":      pathBatchSteered,
 	"batch-canceled":     pathBatchCanceled,
@@ -152,6 +156,7 @@ func newRecorder(t *testing.T) *recorder {
 		}
 	}))
 	t.Cleanup(r.web.Close)
+	r.dns = dnstest.New(t)
 	relay := func(name, addr, more string) string {
 		return "smtp://" + addr + "?tls=none&name=" + name + "&domains=" + name + ".test" + more
 	}
@@ -160,7 +165,8 @@ func newRecorder(t *testing.T) *recorder {
 	r.starter = (&ground{bin: binary(t), temporal: server}).starter(t, peer,
 		strings.Join([]string{relay("acme", peer.Addr(), ""), relay("slow", slow.Addr(), ""), relay("cut", cut.Addr(), ""),
 			relay("down", r.down.String(), ""), relay("metered", metered.Addr(), "&rate=1/s")}, " "),
-		"POSTRIDER_RETRY_SCHEDULE=1s", "POSTRIDER_WEBHOOK_SCHEDULE=0s"+strings.Repeat(",1s", 60), "POSTRIDER_ALLOW_HTTP=true", "POSTRIDER_ALLOW_PRIVATE_CIDRS=127.0.0.0/8")
+		"POSTRIDER_RETRY_SCHEDULE=1s", "POSTRIDER_WEBHOOK_SCHEDULE=0s"+strings.Repeat(",1s", 60), "POSTRIDER_ALLOW_HTTP=true", "POSTRIDER_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		"POSTRIDER_DNS_SERVERS="+r.dns.Recursive)
 	for _, domain := range []string{"slow.test", "cut.test", "down.test", "metered.test"} {
 		r.deployment.run("", "domain", "add", domain, "--customer", "ACME", "--verified")
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
-	"github.com/postrider/postrider/internal/intake"
 )
 
 // listPage is the number of rows per page.
@@ -324,62 +323,4 @@ func manageKeys() []*cobra.Command {
 			return nil
 		})
 	return []*cobra.Command{list, show, remove}
-}
-
-func manageDomains() []*cobra.Command {
-	list := ofCustomer("list --customer CUSTOMER", "List a customer's sender domains, newest first", cobra.NoArgs,
-		func(ctx context.Context, s *db.DB, c account.Customer, _ []string, out io.Writer) error {
-			domains, err := all(func(a email.Cursor, n int) ([]account.Domain, *email.Cursor, error) {
-				return s.Accounts.Domains(ctx, c.ID, a, n)
-			})
-			if err != nil {
-				return err
-			}
-			var rows [][]string
-			for _, d := range domains {
-				rows = append(rows, []string{d.Name, when(d.VerifiedAt), when(d.CreatedAt)})
-			}
-			return table(out, "NAME\tVERIFIED\tADDED", rows)
-		})
-	show := ofCustomer("show NAME --customer CUSTOMER", "Show one sender domain", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
-			name, err := intake.Domain(args[0])
-			if err != nil {
-				return err
-			}
-			d, err := s.Accounts.Domain(ctx, c.ID, name)
-			if err != nil {
-				return err
-			}
-			return fields(out, []string{"name", d.Name}, []string{"customer", d.CustomerID}, []string{"verified", when(d.VerifiedAt)}, []string{"added", when(d.CreatedAt)}, []string{"warm-up", d.Warmup.Today()})
-		})
-	remove := ofCustomer("delete NAME --customer CUSTOMER", "Remove a sender domain from a customer; accepted mail goes on", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
-			name, err := intake.Domain(args[0])
-			if err != nil {
-				return err
-			}
-			d, err := s.Accounts.DeleteDomain(ctx, c.ID, name)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "%s is deleted\n", name)
-			if !d.VerifiedAt.IsZero() {
-				fmt.Fprintf(out, "nobody sends from it until it is verified for a customer: postrider domain add %s --customer CUSTOMER --verified\n", name)
-			}
-			return nil
-		})
-	unverify := ofCustomer("unverify NAME --customer CUSTOMER", "Revoke the verification of a sender domain; accepted mail goes on", cobra.ExactArgs(1),
-		func(ctx context.Context, s *db.DB, c account.Customer, args []string, out io.Writer) error {
-			name, err := intake.Domain(args[0])
-			if err != nil {
-				return err
-			}
-			if _, err := s.Accounts.VerifyDomain(ctx, c.ID, name, false); err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "%s is not verified: mail from it is refused until it is verified for a customer\n", name)
-			return nil
-		})
-	return []*cobra.Command{list, show, unverify, remove}
 }

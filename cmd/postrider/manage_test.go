@@ -36,9 +36,10 @@ func TestAccountCommands(t *testing.T) {
 	}
 
 	out := d.run("", "domain", "add", "acme.test", "--customer", "ACME")
-	require.Contains(t, out, "acme.test not verified: mail from it is refused\n")
+	require.Contains(t, out, "acme.test pending: mail from it is refused until its records are found\n")
 	require.Contains(t, out, "postrider domain add acme.test --customer "+acme+" --verified")
-	require.Regexp(t, `acme.test +- +\S+Z$`, d.run("", "domain", "list", "--customer", "ACME"))
+	require.Contains(t, out, "pr1r._domainkey.acme.test. IN TXT ( \"v=DKIM1; k=rsa; p=")
+	require.Regexp(t, `acme.test +pending +- +- +\S+Z$`, d.run("", "domain", "list", "--customer", "ACME"))
 	require.Equal(t, "acme.test verified", d.run("", "domain", "add", "acme.test", "--customer", acme, "--verified"))
 	require.Regexp(t, `(?m)^verified +\S+Z$`, d.run("", "domain", "show", "acme.test", "--customer", "ACME"))
 	refused("there is no such domain", "domain", "delete", "acme.test", "--customer", "Other")

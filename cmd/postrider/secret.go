@@ -105,7 +105,8 @@ func secretResetCommand() *cobra.Command {
 		Long: `For a key that is lost for good. Webhook endpoints whose secret opens with no key
 that is set get a new secret, and the key that is set seals from now on. Their
 customers cannot verify webhooks until they have the new secret, which they get
-by POST /v1.0/webhooks/{id}/rotate-secret.`,
+by POST /v1.0/webhooks/{id}/rotate-secret. DKIM keys that do not open are revoked:
+make new ones with postrider domain rotate.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAnyKey(cmd, func(ctx context.Context, s *db.DB, _ config.Config, out io.Writer) error {
 				st, err := s.Keys.SecretKeyStatus(ctx)

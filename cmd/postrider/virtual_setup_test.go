@@ -31,6 +31,7 @@ import (
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
+	"github.com/postrider/postrider/internal/senderdomain"
 	"github.com/postrider/postrider/internal/smtptest"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/worker"
@@ -63,6 +64,10 @@ type virtual struct {
 	// poster and waker are for webhooks.
 	poster activities.Poster
 	waker  activities.Waker
+	// lookup is the DNS; nil is one without servers.
+	lookup senderdomain.Lookup
+	// setClock sets Postgres' clock to the environment's time.
+	setClock func()
 
 	mu sync.Mutex
 	// said are the commands that the peer got.
@@ -132,6 +137,7 @@ func (v *virtual) bendTime() {
 			shown = now
 		}
 	}
+	v.setClock = set
 	v.SetOnActivityStartedListener(func(*activity.Info, context.Context, converter.EncodedValues) { set() })
 	v.SetOnLocalActivityStartedListener(func(*activity.Info, context.Context, []any) { set() })
 }
@@ -176,9 +182,12 @@ func (v *virtual) work(relays activities.Relays) {
 	if v.waker == nil {
 		v.waker = wakeRoot{v}
 	}
+	if v.lookup == nil {
+		v.lookup = noLookup{}
+	}
 	acts, drain, err := activities.New(activities.Deps{
 		Acceptor: v.store.Mail, Customers: v.store.Accounts, BatchGate: v.store.Mail, BatchMail: v.store.Mail, BatchJournal: v.store.Mail, BatchController: v.store.Mail, Resolver: attachment.Resolvers{},
-		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks,
+		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks, Domains: v.store.Accounts, Lookup: v.lookup,
 		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(v.t, err)

@@ -24,6 +24,7 @@ import (
 	temporal "go.temporal.io/sdk/client"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/dnstest"
 	"github.com/postrider/postrider/internal/endpoint"
 	"github.com/postrider/postrider/internal/smtptest"
 	"github.com/postrider/postrider/internal/webhook"
@@ -155,7 +156,8 @@ func everyEventFires(t *testing.T, g *ground) {
 		}
 		return ""
 	}}).Start(t)
-	d := g.deploy(t, relayURL(peer), local...)
+	dns := dnstest.New(t)
+	d := g.deploy(t, relayURL(peer), append(slices.Clone(local), "POSTRIDER_DNS_SERVERS="+dns.Recursive)...)
 	d.serve()
 	d.worker()
 
@@ -213,6 +215,8 @@ func everyEventFires(t *testing.T, g *ground) {
 	require.NoError(t, err)
 	d.rest(202, "POST", "/v1.0/webhooks/"+moved+"/test", "")
 
+	d.domainComesAndGoes(dns)
+
 	want := append(endpoint.Events(endpoint.FormatStandard), endpoint.TypeTest)
 	slices.Sort(want)
 	require.Eventually(t, func() bool { return slices.Equal(want, listener.received()) }, patience, 50*time.Millisecond, "%v", listener)
@@ -230,6 +234,8 @@ func everyEventFires(t *testing.T, g *ground) {
 	require.Contains(t, listener.all("endpoint.failing"), `"disables_at":"`)
 	require.Equal(t, true, d.rest(200, "GET", "/v1.0/webhooks/"+gone, "")["disabled"])
 	require.Zero(t, secretPlace.Load(), "redirects are not followed")
+	require.Contains(t, listener.all("domain.failed"), `"domain":"shop.example"`)
+	require.Contains(t, listener.all("domain.failed"), `"problem":"missing"`)
 	require.Contains(t, listener.all("email.bounced"), `"bounce":{"type":"hard"}`)
 	require.Contains(t, listener.all("email.bounced"), `"smtp":{"code":550,"enhanced_code":"5.1.1","text":"no such user"}`)
 	require.Contains(t, listener.all("email.completed"), `"counts":{`)
@@ -237,6 +243,24 @@ func everyEventFires(t *testing.T, g *ground) {
 		require.Contains(t, listener.all(kind), `"recipient":{`, kind)
 	}
 	sequenceIsComplete(t, listener)
+}
+
+// domainComesAndGoes publishes the records of a sender domain, and takes them away for two days.
+func (d *deployment) domainComesAndGoes(dns *dnstest.Net) {
+	d.t.Helper()
+	domain := "/v1.0/domains/" + d.rest(201, "POST", "/v1.0/domains", `{"name":"shop.example"}`)["id"].(string)
+	becomes := func(status string) {
+		d.eventually("the domain is "+status, func() bool { return d.rest(200, "GET", domain, "")["status"] == status })
+	}
+	dns.Zone(d.t, "shop.example", []string{"ns.dns.example"}, strings.Split(d.run("", "domain", "show", "shop.example", "--customer", "ACME", "--zone"), "\n")...)
+	becomes("verified")
+	dns.Zone(d.t, "shop.example", []string{"ns.dns.example"})
+	d.rest(200, "POST", domain+"/verify", "")
+	becomes("warning")
+	_, err := d.sql().ExecContext(d.t.Context(), "UPDATE domains SET misses = 2, first_miss_at = first_miss_at - interval '48 hours' WHERE name = 'shop.example'")
+	require.NoError(d.t, err)
+	d.rest(200, "POST", domain+"/verify", "")
+	becomes("failed")
 }
 
 // documented are the types that docs/webhooks.md has in its table.

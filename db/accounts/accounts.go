@@ -24,12 +24,14 @@ type Options struct {
 // Store has the accounts. It is safe for concurrent use.
 type Store struct {
 	db       *pg.DB
+	keys     *pg.Keys
 	webhooks *webhooks.Store
 	opts     Options
 	passwords
 }
 
-// New returns the accounts of a database. Each customer has an endpoint in hooks.
-func New(db *pg.DB, hooks *webhooks.Store, opts Options) *Store {
-	return &Store{db: db, webhooks: hooks, opts: opts, passwords: newPasswords(opts.PasswordMemory)}
+// New returns the accounts of a database. keys seal the DKIM keys of domains. Each customer has an
+// endpoint in hooks.
+func New(db *pg.DB, keys *pg.Keys, hooks *webhooks.Store, opts Options) *Store {
+	return &Store{db: db, keys: keys, webhooks: hooks, opts: opts, passwords: newPasswords(opts.PasswordMemory)}
 }

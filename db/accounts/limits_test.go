@@ -53,6 +53,15 @@ func TestConcurrentCallsKeepTheLimits(t *testing.T) {
 				return err
 			},
 		},
+		"domains": {
+			func(b *bench) {
+				b.Exec("INSERT INTO domains (id, customer_id, name) SELECT gen_random_uuid(), ?, 'd' || n || '.test' FROM generate_series(1, ?) AS n", b.Customer, accounts.MaxDomains-1)
+			},
+			func(b *bench, name string) error {
+				_, _, err := b.Accounts.CreateDomain(b.Ctx, b.Customer, name+".test")
+				return err
+			},
+		},
 		"users": {
 			func(b *bench) { b.Exec(addUsers, b.Customer, accounts.MaxUsers-1) },
 			func(b *bench, name string) error {

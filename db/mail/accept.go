@@ -272,7 +272,8 @@ var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
 		(SELECT array_agg(DISTINCT w.format || ' ' || t) FROM webhook_endpoints AS w, unnest(w.events) AS t
 			WHERE w.customer_id = $1 AND w.disabled_at IS NULL AND w.kind <> 'callback'),
 		coalesce((SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
-			(SELECT false FROM domain_locks WHERE name = $2)),
+			(SELECT false FROM domain_locks WHERE name = $2),
+			(SELECT false FROM domains WHERE customer_id = $1 AND name = $2 AND status = 'failed')),
 		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`)
 
 // checkSender sets the transaction's time, unless it is set already, and checks that the
@@ -280,7 +281,7 @@ var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
 func (c *unitOfWork) checkSender(customerID, domain string) (wants webhooks.Subscriptions, prepaid bool, err error) {
 	var now time.Time
 	// own: the customer has verified the domain. False: another customer has, or the domain
-	// is locked. NULL: no customer has verified it and it is not locked.
+	// is locked, or its verification has failed. NULL: none of these.
 	var own sql.NullBool
 	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
 	if err != nil {
@@ -289,13 +290,24 @@ func (c *unitOfWork) checkSender(customerID, domain string) (wants webhooks.Subs
 	if c.now.IsZero() {
 		c.now = now
 	}
-	if c.s.opts.RequireVerifiedDomains && !own.Bool {
-		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
-	}
-	if own.Valid && !own.Bool {
-		return nil, false, email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer, or was taken from one: send from a domain of your own", domain)
+	if !own.Bool && (c.s.opts.RequireVerifiedDomains || own.Valid) {
+		return nil, false, c.refuseSender(customerID, domain)
 	}
 	return wants, prepaid, nil
+}
+
+// refuseSender says why a customer may not send from a domain. It returns an error in any case.
+func (c *unitOfWork) refuseSender(customerID, domain string) error {
+	refusal, err := accounts.RefusedSender(c.ctx, c.tx, customerID, domain)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read sender domain: %w", err)
+	case refusal != nil:
+		return refusal
+	case c.s.opts.RequireVerifiedDomains:
+		return email.Fail(email.CodeDomainUnverified, "the sender's domain is not verified for this customer: add it with POST /v1.0/domains and publish its records, have the operator run `postrider domain add %s --customer %s --verified`, or send from a verified domain", domain, customerID)
+	}
+	return email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer, or was taken from one: send from a domain of your own", domain)
 }
 
 func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow {

@@ -166,12 +166,18 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	return s.webhooks.OverdueEndpoints(ctx)
 }
 
+// ClaimOverdueDomains finds sender domains whose check is late; see accounts.Store.
+func (s *Store) ClaimOverdueDomains(ctx context.Context, limit int) ([]string, error) {
+	return s.accounts.ClaimOverdueDomains(ctx, limit)
+}
+
 // housekeepBatch bounds one deletion, so that it holds no locks for long.
 const housekeepBatch = 5000
 
 // Housekeep deletes rows that are not needed any more: idempotency keys past their time; outbox
 // rows of e-mails that ended before their run was started; uploads that broke off with their
-// process; rates that no recipient has waited for in a day. It never touches an e-mail.
+// process; rates that no recipient has waited for in a day; DKIM keys that were revoked months
+// ago, and the numbers of selectors of domains that were deleted then. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
 	for _, chore := range []struct {
 		table, where string
@@ -180,6 +186,8 @@ func (s *Store) Housekeep(ctx context.Context) error {
 		{"idempotency_keys AS t", "t.created_at < now() - ? * interval '1 second'", []any{email.IdempotencyKept.Seconds()}},
 		{"outbox AS t", "EXISTS (SELECT 1 FROM emails AS e WHERE e.id = t.email_id AND e.status NOT IN ('queued', 'sending'))", nil},
 		{"blobs AS t", "t.expires_at < now()", nil},
+		{"dkim_keys AS t", "t.state = 'revoked' AND t.since < now() - interval '90 days'", nil},
+		{"dkim_selectors AS t", "t.used_at < now() - interval '90 days' AND NOT EXISTS (SELECT 1 FROM dkim_keys AS k WHERE k.domain = t.domain)", nil},
 		{"rates AS t", "greatest(t.next_at, t.queue_at) < now() - interval '1 day'", nil},
 	} {
 		if err := s.deleteInBatches(ctx, chore.table, chore.where, chore.args...); err != nil {

@@ -3,7 +3,6 @@ package webhooks
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -251,15 +250,7 @@ func (row *failingRow) notify(ctx context.Context, tx bun.Tx, eventType string, 
 		"endpoint_id": row.ID, "customer_id": row.CustomerID, "url": row.URL, "failing_since": row.FailingSince.UTC(), "failures": row.Failures, "last_error": row.LastError,
 	}
 	maps.Copy(data, more)
-	body, err := json.Marshal(map[string]any{"type": eventType, "timestamp": row.TxNow.UTC(), "data": data})
-	if err != nil {
-		return err
-	}
-	_, err = tx.NewRaw(`INSERT INTO webhook_deliveries (id, endpoint_id, event_id, type, body, status, next_attempt_at, created_at)
-		SELECT gen_random_uuid(), w.id, ?0, ?1, ?2, 'pending', now(), now() FROM webhook_endpoints AS w
-		WHERE w.customer_id = ?3 AND w.disabled_at IS NULL AND w.id <> ?4 AND ?1 = ANY (w.events)`,
-		pg.NewID(), eventType, string(body), row.CustomerID, row.ID).Exec(ctx)
-	return err
+	return enqueueOfCustomer(ctx, tx, row.CustomerID, eventType, row.TxNow, data, row.ID)
 }
 
 // EndpointBacklog says what waits for an endpoint, and ends a round.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -47,6 +48,25 @@ var writeDeliveries = pg.Prepare("write_deliveries(jsonb)", `INSERT INTO webhook
 	FROM `+pg.Recordset[Body]()+`
 	JOIN webhook_endpoints AS w ON w.customer_id = v.customer_id AND w.disabled_at IS NULL AND w.format = v.format AND v.type = ANY (w.events)
 		AND (w.kind <> 'callback' OR w.id = v.callback_id) AND (w.tags = '{}' OR w.tags && v.tags) AND (w.streams = '{}' OR v.stream = ANY (w.streams))`)
+
+// EnqueueOfCustomer writes deliveries of an event that is of no e-mail, as domain.verified, to those
+// of a customer's endpoints that want it. data becomes the member data of the body.
+func EnqueueOfCustomer(ctx context.Context, tx bun.Tx, customerID, eventType string, at time.Time, data any) error {
+	return enqueueOfCustomer(ctx, tx, customerID, eventType, at, data, "")
+}
+
+// enqueueOfCustomer leaves out one endpoint, if it is named.
+func enqueueOfCustomer(ctx context.Context, tx bun.Tx, customerID, eventType string, at time.Time, data any, but string) error {
+	body, err := json.Marshal(map[string]any{"type": eventType, "timestamp": at.UTC(), "data": data})
+	if err != nil {
+		return fmt.Errorf("encode the webhook body of %s: %w", eventType, err)
+	}
+	_, err = tx.NewRaw(`INSERT INTO webhook_deliveries (id, endpoint_id, event_id, type, body, status, next_attempt_at, created_at)
+		SELECT gen_random_uuid(), w.id, ?0, ?1, ?2, 'pending', now(), now() FROM webhook_endpoints AS w
+		WHERE w.customer_id = ?3 AND w.disabled_at IS NULL AND w.kind <> 'callback' AND w.id::text <> ?4 AND ?1 = ANY (w.events)`,
+		pg.NewID(), eventType, string(body), customerID, but).Exec(ctx)
+	return err
+}
 
 // Subscriptions are formats and types, as "standard email.delivered". An event of another type
 // costs no body and no statement.

@@ -134,6 +134,9 @@ const (
 	// To have past events sent, or to move an endpoint with what waits for it, it takes
 	// ScopeRead besides.
 	ScopeWebhooks Scope = "webhooks"
+	// ScopeDomains manages sender domains: it adds and deletes them, has them verified and their
+	// DKIM keys replaced.
+	ScopeDomains Scope = "domains"
 	// ScopeMailboxes reads received mail.
 	ScopeMailboxes Scope = "mailboxes"
 	// ScopeAdmin is the operator's: everything, for the whole installation.
@@ -142,7 +145,7 @@ const (
 
 // Scopes lists them.
 func Scopes() []Scope {
-	return []Scope{ScopeSend, ScopeRead, ScopeManage, ScopeWebhooks, ScopeMailboxes, ScopeAdmin}
+	return []Scope{ScopeSend, ScopeRead, ScopeManage, ScopeWebhooks, ScopeDomains, ScopeMailboxes, ScopeAdmin}
 }
 
 // Grant is what a credential stands for.

@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/dnstest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -56,16 +56,20 @@ var rules = map[string]rule{
 
 	"internal/plaintext": {standardOnly: true},
 
-	"internal/htmltext":  {},
-	"internal/header":    {may: []string{"internal/plaintext"}},
-	"internal/spool":     {},
-	"internal/missing":   {standardOnly: true},
-	"internal/turns":     {},
-	"internal/fairqueue": {standardOnly: true},
-	"internal/membudget": {standardOnly: true},
-	"internal/intake":    {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
-	"internal/render":    {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
-	"internal/pacing":    {may: []string{"email", "internal/account"}, standardOnly: true},
+	"internal/dnslookup": {may: []string{"internal/safehttp"}},
+	// Of the DNS client it takes the answers only.
+	"internal/senderdomain": {may: []string{"internal/dnslookup", "internal/plaintext"}},
+	"internal/htmltext":     {},
+	"internal/header":       {may: []string{"internal/plaintext"}},
+	"internal/spool":        {},
+	"internal/missing":      {standardOnly: true},
+	"internal/turns":        {},
+	"internal/fairqueue":    {standardOnly: true},
+	"internal/membudget":    {standardOnly: true},
+	"internal/intake":       {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
+	"internal/render":       {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
+	"internal/dkim":         {standardOnly: true, tests: []string{"email", "internal/render"}},
+	"internal/pacing":       {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
@@ -76,8 +80,8 @@ var rules = map[string]rule{
 	// Many messages of one request, each of them read by intake.
 	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext"}},
 
-	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing")},
-	"workflows":  {may: []string{"email", "internal/delivery", "activities"}}, // of activities method references only
+	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing", "internal/dnslookup", "internal/senderdomain")},
+	"workflows":  {may: []string{"email", "internal/delivery", "activities"}, tests: []string{"internal/senderdomain"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
 	"internal/dispatch": {may: join(domain, "internal/delivery", "internal/fairqueue")},
@@ -89,7 +93,7 @@ var rules = map[string]rule{
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
-	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/pacing"}},
+	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
 		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
@@ -102,7 +106,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/senderdomain"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},
@@ -125,6 +129,7 @@ var rules = map[string]rule{
 	"internal/archtest":    {},
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
+	"internal/dnstest":     {},
 	"internal/payloadtest": {},
 
 	"tools/prose":       {},

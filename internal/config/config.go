@@ -107,6 +107,8 @@ type Config struct {
 	RequestSpoolBytes int64  `env:"POSTRIDER_REQUEST_SPOOL_BYTES"`
 	// RecipientRates bound the recipients of a domain per time. Each domain is in it once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
+	// DNSServers are recursive servers as host:port. Empty means those of the machine.
+	DNSServers DNSServers `env:"POSTRIDER_DNS_SERVERS"`
 	// MaxConnectionsPerIP is how many connections one client may have to a port; 0 is any
 	// number.
 	MaxConnectionsPerIP int `env:"POSTRIDER_MAX_CONNECTIONS_PER_IP"`
@@ -170,6 +172,9 @@ type CustomerNetwork struct {
 	CustomerID string
 	Network    netip.Prefix
 }
+
+// DNSServers are addresses of DNS servers as host:port.
+type DNSServers []string
 
 // RecipientRate is the rate of a recipients' domain, in lower case. "*" stands for each domain
 // that is not named.

@@ -67,6 +67,18 @@ func TestLoadRecipientRates(t *testing.T) {
 	}
 }
 
+func TestLoadDNSServers(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load(complete("POSTRIDER_DNS_SERVERS=192.0.2.53:53, [2001:db8::53]:5353,dns.internal:53"), Worker, Checks{})
+	require.NoError(t, err)
+	require.Equal(t, DNSServers{"192.0.2.53:53", "[2001:db8::53]:5353", "dns.internal:53"}, cfg.DNSServers)
+	require.Contains(t, cfg.Lines(), "POSTRIDER_DNS_SERVERS=192.0.2.53:53,[2001:db8::53]:5353,dns.internal:53")
+	for _, wrong := range []string{"192.0.2.53", "2001:db8::53", ":53", "192.0.2.53:0", "192.0.2.53:dns", "192.0.2.53:53,"} {
+		_, err := Load(complete("POSTRIDER_DNS_SERVERS="+wrong), Worker, Checks{})
+		require.Len(t, problems(t, err), 1, wrong)
+	}
+}
+
 func TestLoadBlockedAttachments(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string][]string{"": nil, "none": {}, ".EXE, js": {"exe", "js"}} {

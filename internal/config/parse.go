@@ -31,6 +31,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[[]netip.Prefix]():    func(v string) (any, error) { return parsePrefixes(v) },
 	reflect.TypeFor[[]string]():          func(v string) (any, error) { return parseExtensions(v) },
 	reflect.TypeFor[[]CustomerNetwork](): func(v string) (any, error) { return parseCustomerNetworks(v) },
+	reflect.TypeFor[DNSServers]():        func(v string) (any, error) { return parseDNSServers(v) },
 	reflect.TypeFor[[]RecipientRate]():   func(v string) (any, error) { return parseRecipientRates(v) },
 }
 
@@ -313,6 +314,19 @@ func parseRecipientRates(v string) ([]RecipientRate, error) {
 		}
 		pace := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[m[2]] / time.Duration(n)
 		out = append(out, RecipientRate{Domain: domain, Rate: m[0], Pace: pace})
+	}
+	return out, nil
+}
+
+func parseDNSServers(v string) (DNSServers, error) {
+	var out DNSServers
+	for part := range strings.SplitSeq(v, ",") {
+		part = strings.TrimSpace(part)
+		host, port, err := net.SplitHostPort(part)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || host == "" {
+			return nil, fmt.Errorf("has %q, need host:port, as 192.0.2.53:53 or [2001:db8::53]:53", part)
+		}
+		out = append(out, part)
 	}
 	return out, nil
 }

@@ -76,6 +76,8 @@ func show(s Setting, value any) string {
 		return short(time.Duration(value))
 	case []netip.Prefix:
 		return orNotSet(join(value, netip.Prefix.String))
+	case DNSServers:
+		return orNotSet(strings.Join(value, ","))
 	case []string:
 		if value != nil && len(value) == 0 {
 			return none

@@ -182,6 +182,10 @@ var settings = []Setting{
 		Description: "The time after which a worker probes a relay that has had no mail; it also probes at its start. A relay that fails is probed after its backoff. A probe connects, greets, signs in and quits. 0 is never; then mail that waits for a relay asks itself, every five minutes at the latest.",
 		Example:     "30s"},
 
+	{Name: "POSTRIDER_DNS_SERVERS", Group: "Sender domains", Uses: worker,
+		Description: "The recursive DNS servers that find the name servers of sender domains, as host:port separated by commas, tried in this order. Not set, those of /etc/resolv.conf.",
+		Example:     "192.0.2.53:53,[2001:db8::53]:53"},
+
 	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: process,
 		Description: "The URL from which recordings are fetched, with {id} and {customer_id} in it; the same for API processes and workers. Not set, attachments of that kind are refused.",
 		Example:     "https://recordings.internal/v1/{customer_id}/{id}"},

@@ -28,6 +28,8 @@ var payloads = payloadtest.Types{
 	"RecordChunkResult":        func() any { return &delivery.RecordChunkResult{} },
 	"ControlBatchInput":        func() any { return &delivery.ControlBatchInput{} },
 	"DeliverWebhooksResult":    func() any { return &delivery.DeliverWebhooksResult{} },
+	"CheckDomainInput":         func() any { return &delivery.CheckDomainInput{} },
+	"CheckDomainResult":        func() any { return &delivery.CheckDomainResult{} },
 }
 
 // TestPayloads: histories and programs that hold a payload of an earlier version still work.

@@ -150,3 +150,25 @@ type DeliverWebhooksResult struct {
 	Disabled bool      `json:"disabled,omitempty"`
 	Took
 }
+
+// CheckDomainInput names the sender domain to look at.
+type CheckDomainInput struct {
+	DomainID string `json:"domain_id"`
+	// VerifyNow makes the check due now; a pending or failed domain's checks begin anew.
+	VerifyNow bool `json:"verify_now,omitempty"`
+}
+
+// CheckDomainResult is where a sender domain stands.
+type CheckDomainResult struct {
+	// Deleted: the domain does not exist, or not any more.
+	Deleted bool `json:"deleted,omitempty"`
+	// Checked: the DNS was asked. Otherwise the check was not due.
+	Checked bool   `json:"checked,omitempty"`
+	Domain  string `json:"domain,omitempty"`
+	Status  string `json:"status,omitempty"`
+	// Problem is a line on the first required record that is not verified.
+	Problem string `json:"problem,omitempty"`
+	// NextAt is when to look next; zero means never.
+	NextAt time.Time `json:"next_at,omitzero"`
+	Took
+}

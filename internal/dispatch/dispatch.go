@@ -48,6 +48,8 @@ type Outbox interface {
 	Wakes(ctx context.Context, ids []string) ([]delivery.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
+	// ClaimOverdueDomains finds sender domains whose check is late, and leases the checks.
+	ClaimOverdueDomains(ctx context.Context, limit int) ([]string, error)
 	// ExpireOverdue ends mail whose deadline has passed and that no run has ended.
 	ExpireOverdue(ctx context.Context) error
 	// HoldTerminated holds, for an operator, the mail of a run that was terminated.
@@ -79,6 +81,7 @@ const (
 	sweepEvery         = 2 * time.Second
 	sweepOverdueEvery  = time.Minute
 	sweepEndpointEvery = 2 * time.Second
+	sweepDomainEvery   = 5 * time.Second
 	housekeepEvery     = 10 * time.Minute
 )
 
@@ -207,6 +210,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	wg.Go(func() { d.every(ctx, sweepEvery, d.sweepWakes) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.sweepOverdue) })
 	wg.Go(func() { d.every(ctx, sweepEndpointEvery, d.sweepEndpoints) })
+	wg.Go(func() { d.every(ctx, sweepDomainEvery, d.sweepDomains) })
 }
 
 // connect waits for Temporal's first answer, in one goroutine, before any other call.

@@ -36,6 +36,7 @@ type outbox struct {
 	leased    map[string]delivery.Wake
 	batches   []delivery.Start
 	endpoints []string
+	domains   []string
 	held      []delivery.Start
 	expired   int // sweeps
 	wakes     []delivery.Wake
@@ -187,6 +188,10 @@ func (o *outbox) OverdueEndpoints(context.Context) ([]string, error) {
 	out := o.endpoints
 	o.endpoints = nil
 	return out, nil
+}
+
+func (o *outbox) ClaimOverdueDomains(_ context.Context, limit int) ([]string, error) {
+	return claimSome(o, &o.domains, limit), nil
 }
 
 func (o *outbox) order(wakes ...delivery.Wake) {
@@ -349,7 +354,7 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	temporal := serverWith(t, devstack.TemporalOptions{DynamicConfig: map[string]string{"limit.historyCount.error": "20"}})
 	c := lazy(t, temporal.Address())
 	require.NoError(t, dispatch.EnsureSearchAttributes(t.Context(), c, "default"))
-	lost, stopped, stale := start(), start(), uuid.NewString()
+	lost, stopped, stale, late := start(), start(), uuid.NewString(), uuid.NewString()
 	// A run whose history is too large, which Temporal terminates itself.
 	exceeded := start()
 	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: exceeded.WorkflowID, TaskQueue: email.TaskQueue}, email.WorkflowSendEmail)
@@ -368,11 +373,11 @@ func TestOverdueIsWokenAndStartedAgain(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	freed := start()
-	box := &outbox{overdue: []delivery.Start{stopped, lost, astray, exceeded}, unpaused: []delivery.Wake{{IDs: []string{"freed"}, Start: freed}}, endpoints: []string{stale}}
+	box := &outbox{overdue: []delivery.Start{stopped, lost, astray, exceeded}, unpaused: []delivery.Wake{{IDs: []string{"freed"}, Start: freed}}, endpoints: []string{stale}, domains: []string{late}}
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
-	for _, id := range []string{lost.WorkflowID, exceeded.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale} {
+	for _, id := range []string{lost.WorkflowID, exceeded.WorkflowID, email.WorkflowIDPrefix + astray.EmailID, freed.WorkflowID, email.WebhookWorkflowIDPrefix + stale, email.DomainWorkflowIDPrefix + late} {
 		require.Eventually(t, func() bool { return status(t, c, id) == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING }, patience, 20*time.Millisecond)
 	}
 	require.Eventually(t, func() bool { return len(box.carriedOut()) == 1 }, patience, 20*time.Millisecond)

@@ -215,6 +215,18 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 	return nil
 }
 
+// sweepDomains wakes the runs of sender domains whose check is late, and starts those that are gone.
+func (d *Dispatcher) sweepDomains(ctx context.Context) error {
+	ids, err := d.outbox.ClaimOverdueDomains(ctx, sweepBatch)
+	if err != nil {
+		return err
+	}
+	concurrently(ids, func(id string) bool {
+		return d.WakeDomain(ctx, id) == nil || ctx.Err() == nil && !d.away() // what is left comes again when its lease runs out
+	})
+	return nil
+}
+
 // Wake carries out orders to wake runs that are leased to the caller: the runs read their e-mails
 // again. Where there is none, one is started, unless the e-mails are finished and need none. A run
 // that an operator terminated comes back only when a caller asks for it. Wake stops when the lease
@@ -264,5 +276,21 @@ func (d *Dispatcher) WakeEndpoint(ctx context.Context, endpointID string) error 
 		client.StartWorkflowOptions{ID: id, TaskQueue: email.TaskQueue, StaticSummary: "webhook deliveries of one endpoint"},
 		email.WorkflowDeliverWebhooks, email.DeliverWebhooksInput{EndpointID: endpointID})
 	d.answered(ctx, "dispatch.webhook", endpointID, err)
+	return err
+}
+
+// WakeDomain makes sure that a sender domain's run exists and looks whether a check is due.
+func (d *Dispatcher) WakeDomain(ctx context.Context, domainID string) error {
+	if err := d.ready(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	id := email.DomainWorkflowIDPrefix + domainID
+	_, err := d.client.SignalWithStartWorkflow(ctx, id, email.SignalWake, nil,
+		client.StartWorkflowOptions{ID: id, TaskQueue: email.TaskQueue, StaticSummary: "verification of a sender domain",
+			StaticDetails: fmt.Sprintf("Sender domain `%s`. The current details say where it is and what comes next.\n\nSignal and update: `verify_now`.", domainID)},
+		email.WorkflowVerifyDomain, email.VerifyDomainInput{DomainID: domainID})
+	d.answered(ctx, "dispatch.domain", domainID, err)
 	return err
 }

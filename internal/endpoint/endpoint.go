@@ -179,6 +179,16 @@ const (
 	TypeDisabled = "endpoint.disabled"
 )
 
+// The types of a sender domain's verification. Each tells that the domain has entered the state.
+const (
+	// TypeDomainVerified: the customer may send from the domain, for the first time or again.
+	TypeDomainVerified = "domain.verified"
+	// TypeDomainWarning: a check has missed a required record. The domain still sends.
+	TypeDomainWarning = "domain.warning"
+	// TypeDomainFailed: new mail from the domain is refused. Accepted mail goes on.
+	TypeDomainFailed = "domain.failed"
+)
+
 // DeliveryIDPrefix begins the id of every delivery.
 const DeliveryIDPrefix = "msg_"
 

@@ -137,3 +137,11 @@ func find(rs []named, addr netip.Addr) (reason string, ok bool) {
 	}
 	return "", false
 }
+
+// CheckAddr returns a *BlockedError unless packets may go to addr, which a user's data
+// named. Public addresses are allowed, and those in the listed networks. Link-local
+// addresses, multicast and the metadata services of clouds are blocked even if listed.
+func CheckAddr(addr netip.Addr, listed []netip.Prefix) error {
+	_, err := policy{listed: listed}.check(addr)
+	return err
+}

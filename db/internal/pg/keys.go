@@ -190,7 +190,11 @@ func (s *Keys) insertCanary(ctx context.Context, tx bun.Tx, key int, retiring bo
 }
 
 // SealedColumn is a column that holds sealed secrets; the row's id owns its secret.
-type SealedColumn struct{ table, id, column string }
+type SealedColumn struct {
+	table, id, column string
+	// whenLost is a statement for a row, given its id, whose secret no key opens; see RegisterSealedUntilLost.
+	whenLost string
+}
 
 // sealedColumns are all of them. A test finds those that are missing here.
 var sealedColumns []SealedColumn
@@ -205,7 +209,15 @@ func SealedColumns() (out []string) {
 
 // RegisterSealed notes a column, before a database is opened.
 func RegisterSealed(table, id, column string) SealedColumn {
-	c := SealedColumn{table, id, column}
+	c := SealedColumn{table: table, id: id, column: column}
+	sealedColumns = append(sealedColumns, c)
+	return c
+}
+
+// RegisterSealedUntilLost is RegisterSealed for secrets that Reset does not renew: it runs the
+// statement for each row whose secret is lost, with the row's id as its argument.
+func RegisterSealedUntilLost(table, id, column, statement string) SealedColumn {
+	c := SealedColumn{table, id, column, statement}
 	sealedColumns = append(sealedColumns, c)
 	return c
 }

@@ -137,7 +137,7 @@ func (s *Keys) resealAll(ctx context.Context, progress func(int)) (total int, er
 
 // Reset is for a key that is lost: the first key seals from now on. renew is called for each secret
 // of a column that opens with no key of this process. It stores another secret, which it seals with
-// seal.
+// seal. Lost secrets of RegisterSealedUntilLost are given up.
 func (s *Keys) Reset(ctx context.Context, c SealedColumn, renew func(tx bun.Tx, id string, seal func(plain []byte) []byte) error) error {
 	return s.db.InTx(ctx, func(tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", int64(sealLock)); err != nil {
@@ -146,13 +146,7 @@ func (s *Keys) Reset(ctx context.Context, c SealedColumn, renew func(tx bun.Tx, 
 		if _, err := tx.ExecContext(ctx, "DELETE FROM secret_keys"); err != nil {
 			return err
 		}
-		var lost []string
-		err := s.eachSealed(ctx, tx, c.table, c.id, c.column, "FOR NO KEY UPDATE", func(id string, sealed []byte) error {
-			if _, index := s.ring.by(id, sealed); index == noKey {
-				lost = append(lost, id)
-			}
-			return nil
-		})
+		lost, err := s.lost(ctx, tx, c)
 		if err != nil {
 			return err
 		}
@@ -161,7 +155,31 @@ func (s *Keys) Reset(ctx context.Context, c SealedColumn, renew func(tx bun.Tx, 
 				return err
 			}
 		}
+		for _, c := range sealedColumns {
+			if c.whenLost == "" {
+				continue
+			}
+			if lost, err = s.lost(ctx, tx, c); err != nil {
+				return err
+			}
+			for _, id := range lost {
+				if _, err := tx.ExecContext(ctx, c.whenLost, id); err != nil {
+					return err
+				}
+			}
+		}
 		_, err = s.plant(ctx, tx)
 		return err
 	})
+}
+
+// lost are the rows of a column whose secrets open with no key of this process.
+func (s *Keys) lost(ctx context.Context, tx bun.Tx, c SealedColumn) (ids []string, err error) {
+	err = s.eachSealed(ctx, tx, c.table, c.id, c.column, "FOR NO KEY UPDATE", func(id string, sealed []byte) error {
+		if _, index := s.ring.by(id, sealed); index == noKey {
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	return ids, err
 }

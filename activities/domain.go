@@ -1,0 +1,80 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/senderdomain"
+)
+
+const (
+	// maxDomainChecks is how many domains a process looks up at the same time.
+	maxDomainChecks = 20
+	// domainCheckTimeout bounds one look. A server that has not answered by then is a temporary failure.
+	domainCheckTimeout = 90 * time.Second
+)
+
+// CheckDomain looks at the DNS records of a sender domain, if a check is due, and writes what it
+// has found. It holds no transaction while it asks the DNS. A domain that does not exist is a
+// result.
+func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInput) (delivery.CheckDomainResult, error) {
+	start := time.Now()
+	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})
+	begun, err := a.deps.Domains.BeginCheck(ctx, in.DomainID, in.VerifyNow)
+	d := begun.Domain
+	if err == nil && begun.Due {
+		var records []senderdomain.Record
+		if records, err = a.lookUp(ctx, begun.Records); err != nil {
+			return delivery.CheckDomainResult{}, err
+		}
+		d, err = a.deps.Domains.SaveCheck(ctx, begun, records)
+	}
+	switch {
+	case email.FailureCode(err) == email.CodeNotFound:
+		return delivery.CheckDomainResult{Deleted: true, Took: since(start)}, nil
+	case err != nil:
+		return delivery.CheckDomainResult{}, failed(ctx, a.deps.Log, "checking a domain", err)
+	}
+	res := delivery.CheckDomainResult{
+		Checked: d.CheckedAt.After(begun.CheckedAt), Domain: d.Name, Status: string(d.Status), Problem: problemOf(d), NextAt: d.NextCheckAt, Took: since(start),
+	}
+	if res.Checked {
+		a.deps.Log.InfoContext(ctx, "domain.checked", "domain_id", d.ID, "domain", d.Name, "status", res.Status, "problem", res.Problem, "next_at", res.NextAt, "ms", res.MS)
+	}
+	return res, nil
+}
+
+// lookUp asks the DNS, once a slot is free. An error means that ctx has ended: what was found then
+// says nothing of the domain.
+func (a *Activities) lookUp(ctx context.Context, records []senderdomain.Record) ([]senderdomain.Record, error) {
+	select {
+	case a.domainChecks <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-a.domainChecks }()
+	lookCtx, cancel := context.WithTimeout(ctx, domainCheckTimeout)
+	defer cancel()
+	found := senderdomain.Check(lookCtx, a.deps.Lookup, records)
+	return found, ctx.Err()
+}
+
+// problemOf is a line on why a domain is not verified, or has a warning.
+func problemOf(d senderdomain.Domain) string {
+	switch d.BlockedBy {
+	case senderdomain.BlockedByOperator:
+		return "an operator has taken the domain back"
+	case senderdomain.BlockedByCustomer:
+		return "the domain is verified for another customer"
+	}
+	for _, r := range d.Records {
+		if r.Required && r.Problem != "" {
+			return fmt.Sprintf("%s %s: %s", r.Type, r.FQDN, r.Problem)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,127 @@
+package api_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
+)
+
+func TestADomainHasTheRecordsToPublish(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.as("POST", "/v1.0/domains", `{"name":" Bücher.Example. "}`)
+	require.Equal(t, 201, made.status, made.body)
+	var d struct {
+		ID, Name, Status string
+		CheckedAt        *string `json:"checked_at"`
+		NextCheckAt      *string `json:"next_check_at"`
+		Records          []struct {
+			Record, Type, Name, FQDN, Value, Status, TTL string
+			Required                                     bool
+			ZoneFile                                     string `json:"zone_file"`
+			Problem                                      *string
+		}
+		Keys []struct {
+			Selector, Algorithm, State string
+			SafeToRemove               bool `json:"safe_to_remove"`
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(made.body), &d))
+	require.Equal(t, []string{"xn--bcher-kva.example", "pending"}, []string{d.Name, d.Status})
+	require.Nil(t, d.CheckedAt)
+	require.NotNil(t, d.NextCheckAt)
+	require.Len(t, d.Records, 3)
+	dkim := d.Records[0]
+	require.Equal(t, []string{"DKIM", "TXT", "pr1r._domainkey", "pr1r._domainkey.xn--bcher-kva.example", "not_started", "Auto"}, []string{dkim.Record, dkim.Type, dkim.Name, dkim.FQDN, dkim.Status, dkim.TTL})
+	require.True(t, dkim.Required)
+	require.Nil(t, dkim.Problem)
+	require.True(t, strings.HasPrefix(dkim.Value, "v=DKIM1; k=rsa; p="))
+	require.Contains(t, dkim.ZoneFile, `. IN TXT ( "v=DKIM1; k=rsa; p=`, "in strings of at most 255 bytes")
+	require.False(t, d.Records[1].Required)
+	require.Equal(t, "pr1e", d.Keys[1].Selector)
+	require.Equal(t, email.DomainWorkflowIDPrefix+d.ID, <-b.dispatch.woken)
+
+	again := b.as("POST", "/v1.0/domains", `{"name":"xn--bcher-kva.example"}`)
+	require.Equal(t, 200, again.status)
+	require.Equal(t, d.ID, again.field(t, "id"))
+	list := b.as("GET", "/v1.0/domains", "")
+	require.Contains(t, list.body, `"name":"xn--bcher-kva.example"`)
+	require.NotContains(t, list.body, "DKIM1")
+	require.Equal(t, 200, b.as("POST", "/v1.0/domains/"+d.ID+"/rotate-dkim", "").status)
+	require.NotContains(t, b.as("GET", "/v1.0/domains/"+d.ID, "").body, "pr2r", "the first keys wait for their records still")
+	require.Equal(t, 200, b.as("DELETE", "/v1.0/domains/"+d.ID, "").status)
+	require.Equal(t, 404, b.as("GET", "/v1.0/domains/"+d.ID, "").status)
+}
+
+func TestWrongNamesOfDomains(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, code := range map[string]string{
+		"": "empty", "co.uk": "public_suffix", "192.0.2.1": "ip_address", "localhost": "localhost", "intranet": "single_label",
+		strings.Repeat("abcdefgh.", 30) + "example": "too_long", "ann@x.example": "email_address", "https://x.example": "url", "_dmarc.x.example": "underscore", "*.x.example": "wildcard",
+	} {
+		body, err := json.Marshal(map[string]string{"name": name})
+		require.NoError(t, err)
+		got := b.as("POST", "/v1.0/domains", string(body))
+		require.Equal(t, 400, got.status, name)
+		require.Contains(t, got.body, `"pointer":"/name","code":"`+code+`"`, name)
+	}
+}
+
+// A key that is restricted to some domains changes no other domain.
+func TestARestrictedKeyChangesItsDomainsOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, key, err := b.store.Accounts.CreateAccessKey(t.Context(), account.AccessKey{CustomerID: b.customer.ID, Scopes: []account.Scope{account.ScopeDomains}, SenderDomains: []string{"shop.example"}})
+	require.NoError(t, err)
+	require.Equal(t, 201, b.with(key, "POST", "/v1.0/domains", `{"name":"shop.example"}`).status)
+	require.Equal(t, 403, b.with(key, "POST", "/v1.0/domains", `{"name":"news.example"}`).status)
+	other := "/v1.0/domains/" + b.as("POST", "/v1.0/domains", `{"name":"news.example"}`).field(t, "id")
+	for _, request := range []string{"POST " + other + "/verify", "POST " + other + "/rotate-dkim", "DELETE " + other} {
+		method, path, _ := strings.Cut(request, " ")
+		require.Equal(t, 403, b.with(key, method, path, "").status, request)
+	}
+	require.Equal(t, 403, b.with(key, "POST", "/v1.0/emails", basic).status, "the scope sends no mail")
+}
+
+func TestDomainRequestsAreLimited(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	domain := "/v1.0/domains/" + b.as("POST", "/v1.0/domains", `{"name":"shop.example"}`).field(t, "id")
+	var refused answer
+	for deadline := 0; deadline < 100 && refused.status != 429; deadline++ { // a minute may begin in between
+		refused = b.as("POST", domain+"/verify", "")
+	}
+	require.Equal(t, 429, refused.status)
+	require.Equal(t, "60", refused.header.Get("Retry-After"))
+	require.Equal(t, "too_many_requests", refused.field(t, "code"))
+	require.Equal(t, 200, b.as("GET", domain, "").status)
+	require.Equal(t, 200, b.as("DELETE", domain, "").status)
+}
+
+// Mail of a failed domain is refused. The refusal names the record and the sender.
+func TestMailOfAFailedDomainIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setupFor(t, setupOptions{maxBytes: maxBytes, anyDomain: true})
+	id := b.as("POST", "/v1.0/domains", `{"name":"shop.example"}`).field(t, "id")
+	mail := strings.ReplaceAll(basic, "acme.test", "shop.example")
+	require.Equal(t, 202, b.as("POST", "/v1.0/emails", mail).status, "a pending domain is as one that nobody has added")
+	begun, err := b.store.Accounts.BeginCheck(t.Context(), id, false)
+	require.NoError(t, err)
+	_, err = b.raw.ExecContext(t.Context(), "UPDATE domains SET started_at = started_at - interval '14 days'")
+	require.NoError(t, err)
+	begun.Records[0].Status, begun.Records[0].Problem = "pending", "missing"
+	_, err = b.store.Accounts.SaveCheck(t.Context(), begun, begun.Records)
+	require.NoError(t, err)
+	got := b.as("POST", "/v1.0/emails", mail)
+	require.Equal(t, 403, got.status)
+	require.Equal(t, "sender_domain_unverified", got.field(t, "code"))
+	require.Contains(t, got.body, "the TXT record at pr1r._domainkey.shop.example is missing or wrong (missing)")
+	require.Contains(t, got.body, `"pointer":"/from"`)
+	require.Equal(t, "pending", b.as("POST", "/v1.0/domains/"+id+"/verify", "").field(t, "status"))
+}

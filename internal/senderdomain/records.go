@@ -1,0 +1,164 @@
+package senderdomain
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/postrider/postrider/internal/dnslookup"
+)
+
+// Kind is what a record is for.
+type Kind string
+
+const (
+	// DKIM publishes a key that signatures are verified with.
+	DKIM Kind = "DKIM"
+	// ReturnPath leads bounces to the installation: a CNAME, or an MX record.
+	ReturnPath Kind = "ReturnPath"
+	// SPF goes with the MX record of a return path. A CNAME needs none.
+	SPF Kind = "SPF"
+	// DMARC says what receivers do with mail that is not authenticated. Any record that has
+	// a policy will do.
+	DMARC Kind = "DMARC"
+	// Ownership proves control of the domain where no DKIM key of ours does.
+	Ownership Kind = "Ownership"
+)
+
+// Status is what a check says of one record.
+type Status string
+
+const (
+	// NotStarted is before the first check.
+	NotStarted Status = "not_started"
+	// Pending says that the record is missing, or not at all name servers yet.
+	Pending Status = "pending"
+	// Verified says that the record is as it has to be.
+	Verified Status = "verified"
+	// Failed says that the DNS has something that a person has to correct.
+	Failed Status = "failed"
+	// TemporaryFailure says that the DNS gave no usable answer.
+	TemporaryFailure Status = "temporary_failure"
+)
+
+// Record is one DNS record that a domain needs, and what the last check said of it.
+type Record struct {
+	Kind Kind
+	// Required says that the domain is not verified without it.
+	Required bool
+	Type     dnslookup.Type
+	// Name is relative to the sender domain, FQDN the whole name without a final dot.
+	Name, FQDN string
+	// Value is on one line, ZoneFile the record as a zone file has it.
+	Value, ZoneFile string
+	// TTL is "Auto": any will do.
+	TTL string
+	// Priority is that of an MX record, else nil.
+	Priority *int
+
+	Status Status
+	// Found is what the DNS has in place of the record, or as the record: at most 10 values of
+	// 1024 bytes, in valid UTF-8 without NUL.
+	Found []string
+	// Problem and Remedy are empty if the record is verified, or not checked yet.
+	Problem Problem
+	Remedy  string
+}
+
+// Key is a DKIM key as it is published. The zero value is no key.
+type Key struct {
+	Selector string
+	// Value is the text of the TXT record.
+	Value string
+}
+
+// Needs is what the records of a domain depend on.
+type Needs struct {
+	Domain string
+	// RSA and Ed25519 are our keys. Without RSA, a relay signs.
+	RSA, Ed25519 Key
+	// BounceHost receives the installation's bounces: a name in lower case without a final
+	// dot. Empty leaves the return path out.
+	BounceHost string
+	// ReturnPath is the name of the return path, relative to the domain. Defaults to "bounce".
+	ReturnPath string
+	// ReturnPathMX asks for an MX and an SPF record in place of a CNAME.
+	ReturnPathMX bool
+	// OwnershipToken is asked for in domains without our RSA key.
+	OwnershipToken string
+}
+
+// mxPriority is that of the only MX record of a return path, so any will do.
+const mxPriority = 10
+
+// Records lists the records that a domain needs, none of them checked yet.
+func Records(n Needs) []Record {
+	var out []Record
+	add := func(kind Kind, required bool, typ dnslookup.Type, name, value string) {
+		r := Record{
+			Kind: kind, Required: required, Type: typ, Name: name, FQDN: name + "." + n.Domain,
+			Value: value, TTL: "Auto", Status: NotStarted,
+		}
+		if typ == dnslookup.MX {
+			priority := mxPriority
+			r.Priority = &priority
+		}
+		r.ZoneFile = zoneFile(r)
+		out = append(out, r)
+	}
+	if n.RSA.Selector != "" {
+		add(DKIM, true, dnslookup.TXT, n.RSA.Selector+"._domainkey", n.RSA.Value)
+	}
+	if n.Ed25519.Selector != "" {
+		add(DKIM, false, dnslookup.TXT, n.Ed25519.Selector+"._domainkey", n.Ed25519.Value)
+	}
+	returnPath := n.ReturnPath
+	if returnPath == "" {
+		returnPath = "bounce"
+	}
+	switch {
+	case n.BounceHost == "":
+	case n.ReturnPathMX:
+		add(ReturnPath, false, dnslookup.MX, returnPath, n.BounceHost)
+		add(SPF, false, dnslookup.TXT, returnPath, "v=spf1 include:"+n.BounceHost+" ~all")
+	default:
+		add(ReturnPath, false, dnslookup.CNAME, returnPath, n.BounceHost)
+	}
+	add(DMARC, false, dnslookup.TXT, "_dmarc", "v=DMARC1; p=none")
+	if n.RSA.Selector == "" && n.OwnershipToken != "" {
+		add(Ownership, true, dnslookup.TXT, "_postrider", "postrider-verification="+n.OwnershipToken)
+	}
+	return out
+}
+
+// zoneFile writes a record with its whole name, so that it is right in any zone.
+func zoneFile(r Record) string {
+	value := r.Value + "."
+	switch r.Type {
+	case dnslookup.TXT:
+		value = quoted(r.Value)
+	case dnslookup.MX:
+		value = fmt.Sprintf("%d %s.", *r.Priority, r.Value)
+	}
+	return fmt.Sprintf("%s. IN %s %s", r.FQDN, r.Type, value)
+}
+
+// maxString is the largest string of a TXT record, in octets (RFC 1035, section 3.3).
+const maxString = 255
+
+// quoted writes a text as the strings of a TXT record (RFC 1035, sections 3.3.14 and 5.1).
+func quoted(text string) string {
+	var parts []string
+	for len(text) > maxString {
+		parts = append(parts, text[:maxString])
+		text = text[maxString:]
+	}
+	parts = append(parts, text)
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	for i, part := range parts {
+		parts[i] = `"` + escape.Replace(part) + `"`
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return "( " + strings.Join(parts, " ") + " )"
+}
