@@ -128,7 +128,14 @@ type Relays interface {
 }
 
 // Render encodes a message: the same bytes for every attempt.
-type Render func(m email.Message, emailID string, date time.Time) ([]byte, error)
+type Render func(m email.Message, s delivery.Settled) ([]byte, error)
+
+// Signer puts DKIM signatures before a message, in its array if there is room. The same message, keys
+// and time yield the same bytes. Keys that are gone sign nothing. An error that is a dkim.ErrMessage
+// is of the message, and another try yields it again.
+type Signer interface {
+	Sign(ctx context.Context, message []byte, keyIDs []string, at time.Time) ([]byte, error)
+}
 
 // Resolver opens the file that an attachment refers to, up to a size. An *email.Failure, also
 // one from reading the body, is final unless its code is CodeUnavailable.
@@ -142,7 +149,7 @@ type Domains interface {
 	// domain that does not exist is a CodeNotFound.
 	BeginCheck(ctx context.Context, domainID string, now bool) (senderdomain.Begun, error)
 	// SaveCheck writes what a check has found, unless the domain's state was changed since it began.
-	SaveCheck(ctx context.Context, begun senderdomain.Begun, records []senderdomain.Record) (senderdomain.Domain, error)
+	SaveCheck(ctx context.Context, begun senderdomain.Begun, found senderdomain.Findings) (senderdomain.Domain, error)
 }
 
 // Poster makes one webhook call.
@@ -182,12 +189,15 @@ type Deps struct {
 
 	Relays   Relays
 	Render   Render
+	Signer   Signer
 	Resolver Resolver
 	// Lookup asks the DNS about sender domains.
 	Lookup senderdomain.Lookup
-	Poster Poster
-	Waker  Waker
-	Log    *slog.Logger
+	// RelaySources are the relays with the addresses that they send from. May be empty.
+	RelaySources []senderdomain.RelaySource
+	Poster       Poster
+	Waker        Waker
+	Log          *slog.Logger
 
 	// LargeBytes bounds the large messages that are being sent at the same time: the sum of
 	// their sizes in bytes before encoding. A larger message is sent without other large
@@ -238,7 +248,7 @@ func defaultLimits() limits {
 // New makes the activities and the Drain that lets their open exchanges end. It fails where a
 // dependency is missing.
 func New(deps Deps) (*Activities, Drain, error) {
-	if err := missing.Of(deps, "AcquireMemory", "MapToFile"); err != nil {
+	if err := missing.Of(deps, "AcquireMemory", "MapToFile", "RelaySources"); err != nil {
 		return nil, nil, err
 	}
 	if deps.LargeBytes == 0 {

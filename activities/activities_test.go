@@ -2,7 +2,10 @@ package activities
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/dkim"
 )
 
 func TestSendSMTPDelivers(t *testing.T) {
@@ -326,6 +330,33 @@ func TestSendSMTPUnsendableMessage(t *testing.T) {
 	require.True(t, res.Sent)
 	require.Zero(t, b.sends)
 	require.Equal(t, email.DetailUnsendable, b.finishes[0].Outcomes[0].Reason)
+}
+
+// TestSendSMTPSigns: the message that is sent has the signatures of the keys that the gate names. The digest in the
+// journal is that of the signed message.
+func TestSendSMTPSigns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.opening = func(n int) delivery.Opening {
+		o := opened(n)
+		o.Settled = delivery.Settled{EmailID: "E", Date: time.Unix(1, 0), DKIMKeys: []string{"rsa", "ed"}}
+		return o
+	}
+	_, err := b.smtp(t, true)
+	require.NoError(t, err)
+	sum := sha256.Sum256([]byte("rsa,ed:m"))
+	require.Equal(t, hex.EncodeToString(sum[:]), b.marked[0].MessageSHA256)
+
+	b.onSign = errors.New("no database")
+	_, err = b.smtp(t, true)
+	require.ErrorContains(t, err, "sending failed")
+	require.Equal(t, 1, b.sends, "the attempt is made again, with the same bytes")
+
+	b.onSign = fmt.Errorf("%w: it has no From field", dkim.ErrMessage)
+	_, err = b.smtp(t, true)
+	require.NoError(t, err)
+	require.Equal(t, 1, b.sends)
+	require.Equal(t, email.DetailUnsendable, b.finishes[len(b.finishes)-1].Outcomes[0].Reason)
 }
 
 func TestDrainWaitsForOpenExchanges(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/dkim"
 )
 
 // attempt makes one attempt at an e-mail's open recipients. In order:
@@ -27,7 +28,7 @@ import (
 //     already, nothing is sent. If another process has marked the attempt, attempt asks the
 //     gate again every busyPoll.
 //  4. The lease is renewed from here on (lease.go); losing it cuts the exchange.
-//  5. The message is rendered. One that cannot be rendered fails for all recipients.
+//  5. The message is rendered and signed. One that cannot be rendered fails for all recipients.
 //  6. The transaction runs, with another relay if that one takes more of the message. Right
 //     before the final dot, the journal is marked: the dot is written only while the attempt
 //     is still this owner's. Each recipient has an outcome of its own.
@@ -166,7 +167,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 	defer cut(nil)
 	stop := sync.OnceFunc(a.keepLease(ctx, in, owner, cut))
 	defer stop()
-	message, free, unsendable, err := a.render(sendCtx, in, o.Date)
+	message, free, unsendable, err := a.render(sendCtx, in, o.Settled)
 	if err != nil {
 		return res, err
 	}
@@ -177,7 +178,7 @@ func (a *Activities) send(ctx context.Context, session Session, in delivery.Send
 		return res, a.conclude(ending)
 	}
 
-	env := o.Envelope(in.EmailID)
+	env := o.Envelope()
 	fitting, err := a.deps.Relays.Fitting(sendCtx, in.Route, session, env, message)
 	closing = fitting
 	var ex delivery.Exchange
@@ -260,7 +261,7 @@ func unsendableOutcomes(rs []delivery.EnvelopeRecipient, err error) []delivery.O
 
 // render loads and encodes the message. unsendable is permanent. After err the attempt is made
 // again, here or in another process. The caller calls free when the message is sent.
-func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date time.Time) (message []byte, free func(), unsendable, err error) {
+func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, s delivery.Settled) (message []byte, free func(), unsendable, err error) {
 	// A message of more than LargeBytes is encoded while no other of that size is in memory. It
 	// is moved to a mapped file before it is sent.
 	mapped := in.Route.Bytes > a.deps.LargeBytes && a.deps.AcquireMemory != nil
@@ -276,9 +277,9 @@ func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date
 		return nil, nil, nil, err
 	}
 	free = func() {}
-	message, unsendable = a.deps.Render(m, in.EmailID, date)
-	if !mapped || unsendable != nil {
-		return message, free, unsendable, nil
+	message, unsendable, err = a.compose(ctx, m, s)
+	if !mapped || unsendable != nil || err != nil {
+		return message, free, unsendable, err
 	}
 	inFile, unmap, err := a.deps.MapToFile(message)
 	if err != nil { // it is sent from memory
@@ -290,6 +291,22 @@ func (a *Activities) render(ctx context.Context, in delivery.SendSMTPInput, date
 			a.deps.Log.Warn("message.in_memory", "email_id", in.EmailID, "bytes", len(inFile), "error", err)
 		}
 	}, nil, nil
+}
+
+// compose renders and signs a message. unsendable is permanent. After err the keys may be had later.
+func (a *Activities) compose(ctx context.Context, m email.Message, s delivery.Settled) (message []byte, unsendable, err error) {
+	message, unsendable = a.deps.Render(m, s)
+	if unsendable != nil || len(s.DKIMKeys) == 0 {
+		return message, unsendable, nil
+	}
+	signed, err := a.deps.Signer.Sign(ctx, message, s.DKIMKeys, s.Date)
+	if errors.Is(err, dkim.ErrMessage) {
+		return nil, err, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("sign the message: %w", err)
+	}
+	return signed, nil, nil
 }
 
 func (a *Activities) logAttempt(in delivery.SendSMTPInput, res delivery.SendSMTPResult, ex delivery.Exchange) {

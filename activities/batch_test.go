@@ -18,10 +18,13 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/dkim"
 )
 
 // post is a batch whose e-mails wait, at our own interfaces.
 type post struct {
+	// keys sign the messages.
+	keys []string
 	*fakes
 	mu sync.Mutex
 	// waiting are opened in lots; opens counts those.
@@ -59,6 +62,7 @@ func (p *post) OpenBatch(_ context.Context, req delivery.BatchOpenRequest) (out 
 	n := min(req.Limit, len(p.waiting))
 	for _, id := range p.waiting[:n] {
 		out = append(out, delivery.BatchOpening{EmailID: id, Attempt: 1, Opening: delivery.Opening{Verdict: delivery.VerdictOpened, From: "a@x.test",
+			Settled:    delivery.Settled{EmailID: id, DKIMKeys: p.keys},
 			Recipients: []delivery.EnvelopeRecipient{{ID: "r-" + id, Address: "robert@y.test"}}}})
 	}
 	p.waiting = p.waiting[n:]
@@ -176,7 +180,8 @@ func setupBatch(t *testing.T, mails int) *batchBench {
 	a, drain, err := New(Deps{
 		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w, Domains: &fakeDomains{}, Lookup: &fakeDomains{},
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
-		Render: func(m email.Message, _ string, _ time.Time) ([]byte, error) { return []byte(m.Subject), w.onRender },
+		Render: func(m email.Message, _ delivery.Settled) ([]byte, error) { return []byte(m.Subject), w.onRender },
+		Signer: w,
 		Log:    slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
@@ -529,6 +534,20 @@ func TestSendBatchChunkGivesBackUnsentEmails(t *testing.T) {
 	require.Equal(t, delivery.Outcome{RecipientID: "r-e0", Status: email.RecipientDeferred, Uncounted: true, Unasked: true, RetryAfter: time.Minute, Reply: email.Reply{Text: "the message could not be read"}},
 		b.recorded[0].Outcomes[0])
 	require.Zero(t, b.sends)
+
+	b = setupBatch(t, 3)
+	b.keys, b.onSign = []string{"k"}, errors.New("no database")
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, "the message could not be signed", b.recorded[0].Outcomes[0].Text)
+	require.Equal(t, email.RecipientDeferred, b.recorded[0].Outcomes[0].Status)
+	require.Zero(t, b.sends)
+
+	b = setupBatch(t, 3)
+	b.keys, b.onSign = []string{"k"}, fmt.Errorf("%w: it has no From field", dkim.ErrMessage)
+	_, err = b.chunk(t)
+	require.NoError(t, err)
+	require.Equal(t, email.DetailUnsendable, b.recorded[0].Outcomes[0].Reason)
 }
 
 func TestSendBatchChunkFinishesItsLotOnDrain(t *testing.T) {

@@ -226,9 +226,14 @@ func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Me
 		giveBack(e, o, time.Minute, "an attachment could not be read")
 		return
 	}
-	message, err := c.deps.Render(m, o.EmailID, o.Date)
+	message, unsendable, err := c.compose(ctx, m, o.Settled)
 	if err != nil {
-		e.Outcomes = unsendableOutcomes(o.Recipients, err)
+		c.deps.Log.ErrorContext(ctx, "signing", "email_id", o.EmailID, "error", err)
+		giveBack(e, o, time.Minute, "the message could not be signed")
+		return
+	}
+	if unsendable != nil {
+		e.Outcomes = unsendableOutcomes(o.Recipients, unsendable)
 		return
 	}
 	session := shared.take()
@@ -241,7 +246,7 @@ func (c *chunk) sendOne(ctx context.Context, o delivery.BatchOpening, m email.Me
 			return
 		}
 	}
-	env := o.Envelope(o.EmailID)
+	env := o.Envelope()
 	if session, err = c.deps.Relays.Fitting(ctx, c.in.Route, session, env, message); err != nil {
 		e.Outcomes = notTried(o.Recipients, err).Outcomes
 		e.Relay = relayOf(err, e.Relay)

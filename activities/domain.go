@@ -27,11 +27,11 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	begun, err := a.deps.Domains.BeginCheck(ctx, in.DomainID, in.VerifyNow)
 	d := begun.Domain
 	if err == nil && begun.Due {
-		var records []senderdomain.Record
-		if records, err = a.lookUp(ctx, begun.Records); err != nil {
-			return delivery.CheckDomainResult{}, err
+		found, cerr := a.lookUp(ctx, begun)
+		if cerr != nil {
+			return delivery.CheckDomainResult{}, cerr
 		}
-		d, err = a.deps.Domains.SaveCheck(ctx, begun, records)
+		d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
 	}
 	switch {
 	case email.FailureCode(err) == email.CodeNotFound:
@@ -50,16 +50,17 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 
 // lookUp asks the DNS, once a slot is free. An error means that ctx has ended: what was found then
 // says nothing of the domain.
-func (a *Activities) lookUp(ctx context.Context, records []senderdomain.Record) ([]senderdomain.Record, error) {
+func (a *Activities) lookUp(ctx context.Context, begun senderdomain.Begun) (found senderdomain.Findings, err error) {
 	select {
 	case a.domainChecks <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return found, ctx.Err()
 	}
 	defer func() { <-a.domainChecks }()
 	lookCtx, cancel := context.WithTimeout(ctx, domainCheckTimeout)
 	defer cancel()
-	found := senderdomain.Check(lookCtx, a.deps.Lookup, records)
+	found.Records = senderdomain.Check(lookCtx, a.deps.Lookup, begun.Records)
+	found.SPF = senderdomain.CheckSPF(lookCtx, a.deps.Lookup, begun.Name, begun.ReturnDomain(found.Records), a.deps.RelaySources)
 	return found, ctx.Err()
 }
 

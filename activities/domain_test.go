@@ -31,10 +31,10 @@ func (f *fakeDomains) BeginCheck(_ context.Context, _ string, now bool) (senderd
 	return f.begun, f.err
 }
 
-func (f *fakeDomains) SaveCheck(_ context.Context, begun senderdomain.Begun, records []senderdomain.Record) (senderdomain.Domain, error) {
-	f.saved = records
+func (f *fakeDomains) SaveCheck(_ context.Context, begun senderdomain.Begun, found senderdomain.Findings) (senderdomain.Domain, error) {
+	f.saved = found.Records
 	d := begun.Domain
-	d.Records, d.CheckedAt, d.NextCheckAt = records, begun.CheckedAt.Add(time.Hour), begun.CheckedAt.Add(2*time.Hour)
+	d.Records, d.CheckedAt, d.NextCheckAt = found.Records, begun.CheckedAt.Add(time.Hour), begun.CheckedAt.Add(2*time.Hour)
 	return d, nil
 }
 

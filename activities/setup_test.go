@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,6 +60,8 @@ type fakes struct {
 	maxBytes  []int64
 	storeErr  error
 	onRender  error
+	// onSign is the answer to a message that is to be signed.
+	onSign error
 
 	due     []endpoint.Due
 	others  []string
@@ -236,6 +239,11 @@ func (w *fakes) Wake(_ context.Context, orders []string) error {
 	return nil
 }
 
+// Sign puts the ids of the keys before a message.
+func (w *fakes) Sign(_ context.Context, message []byte, keyIDs []string, _ time.Time) ([]byte, error) {
+	return append([]byte(strings.Join(keyIDs, ",")+":"), message...), w.onSign
+}
+
 func (w *fakes) WakeEndpoint(_ context.Context, id string) error {
 	w.woken = append(w.woken, id)
 	return nil
@@ -288,7 +296,8 @@ func setup(t *testing.T) *bench {
 	a, drain, err := New(Deps{
 		Acceptor: &fakeAcceptor{}, Customers: &fakeAcceptor{}, Mail: w, Gate: w, Journal: w, Recorder: w, Controller: w, Deliveries: w, Relays: w, Resolver: w, Poster: w, Waker: w, Domains: &fakeDomains{}, Lookup: &fakeDomains{},
 		BatchGate: p, BatchMail: p, BatchJournal: p, BatchController: p,
-		Render: func(email.Message, string, time.Time) ([]byte, error) { return []byte("m"), w.onRender },
+		Render: func(email.Message, delivery.Settled) ([]byte, error) { return []byte("m"), w.onRender },
+		Signer: w,
 		Log:    slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)

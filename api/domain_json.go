@@ -1,6 +1,11 @@
 package api
 
-import "github.com/postrider/postrider/internal/senderdomain"
+import (
+	"slices"
+
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/senderdomain"
+)
 
 // senderDomainEntry is a domain in a list.
 type senderDomainEntry struct {
@@ -22,6 +27,35 @@ type senderDomainAnswer struct {
 	senderDomainEntry
 	Records []dnsRecordJSON `json:"records"`
 	Keys    []dkimKeyJSON   `json:"keys"`
+	// Authentication has an element for each relay.
+	Authentication []authenticationJSON `json:"authentication"`
+}
+
+// authenticationJSON says what receivers will find of mail through a relay.
+type authenticationJSON struct {
+	// Relay is null before the first check of the domain.
+	Relay *string     `json:"relay"`
+	SPF   verdictJSON `json:"spf"`
+	DKIM  verdictJSON `json:"dkim"`
+	DMARC verdictJSON `json:"dmarc"`
+}
+
+type verdictJSON struct {
+	Result  senderdomain.AuthResult `json:"result"`
+	Domain  string                  `json:"domain"`
+	Aligned bool                    `json:"aligned"`
+	Reason  string                  `json:"reason"`
+}
+
+// authentication says it for the relays that take a stream; empty is any.
+func authentication(d senderdomain.Domain, stream email.Stream) []authenticationJSON {
+	out := []authenticationJSON{}
+	for _, a := range senderdomain.Authenticate(d) {
+		if stream == "" || len(a.Streams) == 0 || slices.Contains(a.Streams, string(stream)) {
+			out = append(out, authenticationJSON{orNull(a.Relay), verdictJSON(a.SPF), verdictJSON(a.DKIM), verdictJSON(a.DMARC)})
+		}
+	}
+	return out
 }
 
 // dnsRecordJSON has the member names of other services, so that their users know them.
@@ -68,7 +102,7 @@ func newSenderDomainEntry(d senderdomain.Domain) senderDomainEntry {
 }
 
 func newSenderDomainAnswer(d senderdomain.Domain) senderDomainAnswer {
-	out := senderDomainAnswer{senderDomainEntry: newSenderDomainEntry(d), Records: []dnsRecordJSON{}, Keys: []dkimKeyJSON{}}
+	out := senderDomainAnswer{senderDomainEntry: newSenderDomainEntry(d), Records: []dnsRecordJSON{}, Keys: []dkimKeyJSON{}, Authentication: authentication(d, "")}
 	for _, r := range d.Records {
 		out.Records = append(out.Records, dnsRecordJSON{
 			Record: r.Kind, Required: r.Required, Type: string(r.Type), Name: r.Name, FQDN: r.FQDN, Value: r.Value, ZoneFile: r.ZoneFile, TTL: r.TTL, Priority: r.Priority,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
 func TestADomainHasTheRecordsToPublish(t *testing.T) {
@@ -116,7 +117,7 @@ func TestMailOfAFailedDomainIsRefused(t *testing.T) {
 	_, err = b.raw.ExecContext(t.Context(), "UPDATE domains SET started_at = started_at - interval '14 days'")
 	require.NoError(t, err)
 	begun.Records[0].Status, begun.Records[0].Problem = "pending", "missing"
-	_, err = b.store.Accounts.SaveCheck(t.Context(), begun, begun.Records)
+	_, err = b.store.Accounts.SaveCheck(t.Context(), begun, senderdomain.Findings{Records: begun.Records})
 	require.NoError(t, err)
 	got := b.as("POST", "/v1.0/emails", mail)
 	require.Equal(t, 403, got.status)
@@ -124,4 +125,57 @@ func TestMailOfAFailedDomainIsRefused(t *testing.T) {
 	require.Contains(t, got.body, "the TXT record at pr1r._domainkey.shop.example is missing or wrong (missing)")
 	require.Contains(t, got.body, `"pointer":"/from"`)
 	require.Equal(t, "pending", b.as("POST", "/v1.0/domains/"+id+"/verify", "").field(t, "status"))
+}
+
+// TestAuthenticationIsTold: a domain and a preview say what receivers will find, for the relays that take the mail.
+func TestAuthenticationIsTold(t *testing.T) {
+	t.Parallel()
+	b := setupFor(t, setupOptions{maxBytes: maxBytes, anyDomain: true})
+	mail := strings.ReplaceAll(basic, "acme.test", "shop.example")
+	type verdict struct {
+		Result  string
+		Aligned bool
+		Reason  string
+	}
+	type found struct {
+		Authentication []struct {
+			Relay            *string
+			SPF, DKIM, DMARC verdict
+		}
+	}
+	read := func(a answer) (out found) {
+		t.Helper()
+		require.NoError(t, json.Unmarshal([]byte(a.body), &out), a.body)
+		return out
+	}
+	strange := read(b.as("POST", "/v1.0/emails/preview", mail))
+	require.Len(t, strange.Authentication, 1)
+	require.Nil(t, strange.Authentication[0].Relay)
+	require.Contains(t, strange.Authentication[0].DKIM.Reason, "shop.example is not one of your domains")
+
+	id := b.as("POST", "/v1.0/domains", `{"name":"shop.example"}`).field(t, "id")
+	begun, err := b.store.Accounts.BeginCheck(t.Context(), id, false)
+	require.NoError(t, err)
+	for i := range begun.Records {
+		begun.Records[i].Status = senderdomain.Verified
+		begun.Records[i].Found = []string{begun.Records[i].Value}
+	}
+	_, err = b.store.Accounts.SaveCheck(t.Context(), begun, senderdomain.Findings{Records: begun.Records, SPF: []senderdomain.SPFResult{
+		{Relay: "first", Domain: "shop.example", Result: "pass"},
+		{Relay: "second", Domain: "shop.example", Result: "fail", Address: "192.0.2.1", Detail: "no match", Streams: []string{"broadcast"}},
+	}})
+	require.NoError(t, err)
+	domain := read(b.as("GET", "/v1.0/domains/"+id, ""))
+	require.Len(t, domain.Authentication, 2)
+	require.Equal(t, verdict{"pass", true, ""}, domain.Authentication[0].SPF)
+	require.Equal(t, verdict{"fail", true, "the SPF record of shop.example does not allow 192.0.2.1, from which the relay second sends (fail): no match"}, domain.Authentication[1].SPF)
+	require.Equal(t, verdict{"pass", true, ""}, domain.Authentication[1].DKIM)
+	require.Equal(t, verdict{"pass", true, ""}, domain.Authentication[1].DMARC)
+
+	preview := read(b.as("POST", "/v1.0/emails/preview", mail))
+	require.Len(t, preview.Authentication, 1, "the second relay takes broadcast mail only")
+	require.Equal(t, "first", *preview.Authentication[0].Relay)
+	require.Equal(t, verdict{"pass", true, ""}, preview.Authentication[0].DMARC)
+	broadcast := read(b.as("POST", "/v1.0/emails/preview", strings.Replace(mail, "{", `{"stream":"broadcast",`, 1)))
+	require.Len(t, broadcast.Authentication, 2)
 }

@@ -103,6 +103,7 @@ type emailJSON struct {
 	StatusDetail  email.Detail      `json:"status_detail"`
 	HeldBy        []email.Holder    `json:"held_by,omitempty"`
 	NextAttemptAt *string           `json:"next_attempt_at"`
+	ReturnPath    string            `json:"return_path,omitempty"`
 	RelayFault    *relayFaultJSON   `json:"relay_fault,omitempty"`
 	Counts        email.Counts      `json:"counts"`
 	Recipients    []recipientJSON   `json:"recipients"`
@@ -161,7 +162,7 @@ func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 		Status: e.Status, Subject: e.Subject, Content: e.Text, ContentTruncated: e.TextCut, Attachments: []attachmentJSON{},
 		TmCreate: stamp(e.CreatedAt), TmUpdate: stamp(e.StatusAt), TmDelete: stamp(e.DeletedAt),
 		Cc: addresses(e.Cc), Bcc: addresses(e.Bcc), ReplyTo: addresses(e.ReplyTo),
-		StatusDetail: e.Detail, HeldBy: e.HeldBy, NextAttemptAt: moment(e.NextAttemptAt), Counts: email.Count(e.Recipients),
+		StatusDetail: e.Detail, HeldBy: e.HeldBy, NextAttemptAt: moment(e.NextAttemptAt), ReturnPath: e.ReturnPath, Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
 		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, BatchID: e.BatchID, WorkflowID: e.WorkflowID,
 	}

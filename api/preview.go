@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/internal/advice"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/mailmerge"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
 // Previews checks messages and batches as accepting them does, and stores nothing.
@@ -26,6 +27,9 @@ type Previews interface {
 	// PreviewBatch refuses what Batches.AcceptBatch would refuse. It returns the items that would
 	// be refused, and the index of the first that would not.
 	PreviewBatch(ctx context.Context, customerID string, req email.BatchRequest) (refused []email.RefusedItem, first int, err error)
+	// PreviewSender returns the domain of a message's sender, with its last check. Of a domain that the
+	// customer does not have, it returns no more than the name.
+	PreviewSender(ctx context.Context, customerID, domain string) (senderdomain.Domain, error)
 }
 
 // previewHandlers answers /v1.0/emails/preview.
@@ -67,6 +71,8 @@ type previewJSON struct {
 	SizeBytes int64       `json:"size_bytes"`
 	Text      string      `json:"text"`
 	Checks    []checkJSON `json:"checks"`
+	// Authentication has an element for each relay that the message could go to.
+	Authentication []authenticationJSON `json:"authentication"`
 	// Batch is set if the request is a batch. Source is its first message that is not refused.
 	Batch *previewedBatchJSON `json:"batch,omitempty"`
 }
@@ -154,12 +160,17 @@ func (h *previewHandlers) post(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, atSender(under(err, p.pointer), p.sender)
 	}
+	domain, err := h.store.PreviewSender(c.Request.Context(), customerOf(c).ID, m.From.Domain())
+	if err != nil {
+		return 0, nil, err
+	}
 	release(c, budgetOf(c).slowQueries) // rendering may wait for a processor
 	date := h.now()
 	if m.SendAt.After(date) {
 		date = m.SendAt
 	}
 	out, err := compute(c, max(previewWork, int64(len(m.Text)+len(m.HTML))), func() (previewJSON, error) { return h.rendered(m, p, senders, date) })
+	out.Authentication = authentication(domain, m.Stream)
 	return http.StatusOK, out, err
 }
 

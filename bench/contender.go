@@ -143,6 +143,9 @@ func prepare(ctx context.Context, st *stack) (*plan, error) {
 	p.addRounds("one", "`SendEmail` through REST, API and worker in one process", p.one)
 	p.addBatch("batch", "`POST /v1.0/emails/batch`, different messages, one process", p.one)
 	p.add(contender{id: "copies", title: "the same, one message with variables for all", run: p.one.copiesRound})
+	if err := p.addSigned(ctx); err != nil {
+		return nil, err
+	}
 	if p.wanted("apart") {
 		apart, err := st.deploy(ctx, st.dev, "apart", 0, apiAlone, workerAlone)
 		if err != nil {

@@ -209,6 +209,8 @@ func (r *result) judge() {
 	if c := r.find("accept"); c != nil {
 		below(fmt.Sprintf("accept, p99 at %d clients", clients), c.acceptPercentile(99), 100*time.Millisecond)
 	}
+	atLeast("single e-mails with both DKIM signatures, to those without", "one-both", "one", 0.95)
+	atLeast("batch with both DKIM signatures, to the one without", "batch-both", "batch", 0.60)
 	atLeast("batch, end to end, to River's end to end", "batch", "river-send", 1.5)
 	atLeast("batch of copies, end to end, to River's end to end", "copies", "river-send", 1.5)
 	below("request to delivered on an idle system, p50", percentile(r.idle, 50), 40*time.Millisecond)

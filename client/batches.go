@@ -157,7 +157,9 @@ type Preview struct {
 		Detail string `json:"detail"`
 		Where  string `json:"where"`
 	} `json:"checks"`
-	Batch struct {
+	// Authentication is what receivers will find of it, for each relay that takes its stream.
+	Authentication []Authentication `json:"authentication"`
+	Batch          struct {
 		Total    int `json:"total"`
 		Accepted int `json:"accepted"`
 		Refused  int `json:"refused"`

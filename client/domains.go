@@ -32,6 +32,29 @@ type SenderDomain struct {
 	// both out.
 	Records []DNSRecord `json:"records"`
 	Keys    []DKIMKey   `json:"keys"`
+	// Authentication is what receivers will find of the domain's mail, for each relay. SenderDomains
+	// leaves it out.
+	Authentication []Authentication `json:"authentication"`
+}
+
+// Authentication says whether SPF, DKIM and DMARC will pass for mail through a relay.
+type Authentication struct {
+	// Relay is empty before the first check of the domain.
+	Relay string                `json:"relay"`
+	SPF   AuthenticationVerdict `json:"spf"`
+	DKIM  AuthenticationVerdict `json:"dkim"`
+	DMARC AuthenticationVerdict `json:"dmarc"`
+}
+
+// AuthenticationVerdict is what receivers will find.
+type AuthenticationVerdict struct {
+	// Result is pass, fail, none (there is no signature or no record) or unknown.
+	Result string `json:"result"`
+	// Domain is the one that is judged. Aligned says that DMARC counts it for the sender.
+	Domain  string `json:"domain"`
+	Aligned bool   `json:"aligned"`
+	// Reason says why it does not pass or is not aligned, and what to do.
+	Reason string `json:"reason"`
 }
 
 // DNSRecord is a record that a sender domain needs, and what the last check said of it.

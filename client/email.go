@@ -58,6 +58,8 @@ type Email struct {
 	HeldBy []email.Holder `json:"held_by"`
 	// NextAttemptAt is zero where no attempt is due.
 	NextAttemptAt time.Time `json:"next_attempt_at"`
+	// ReturnPath is the reverse-path of its attempts, to which bounces go; empty before the first.
+	ReturnPath string `json:"return_path"`
 	// RelayFault is why no relay takes it; nil unless StatusDetail is relay_down or no_relay.
 	RelayFault *RelayFault  `json:"relay_fault"`
 	Counts     email.Counts `json:"counts"`

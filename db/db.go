@@ -39,6 +39,8 @@ type Options struct {
 	MaxConns int
 	// RequireVerifiedDomains refuses mail from domains the customer has not proven.
 	RequireVerifiedDomains bool
+	// BounceHost is the host of return paths. Empty: senders' addresses are the return paths.
+	BounceHost string
 	// MaxMessageBytes bounds a message with its files. Defaults to
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
@@ -107,13 +109,13 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database)}
 	d.Webhooks = webhooks.New(database, d.Keys, opts.WebhookSchedule)
 	d.Accounts = accounts.New(database, d.Keys, d.Webhooks, accounts.Options{
-		RequireVerifiedDomains: opts.RequireVerifiedDomains, PasswordMemory: opts.PasswordMemory,
+		RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, PasswordMemory: opts.PasswordMemory,
 		WarmupChanged: func(ctx context.Context, customerID, domain string) error {
 			return d.Mail.ReleaseWarmup(ctx, customerID, domain)
 		},
 	})
 	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks}, mail.Options{
-		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
+		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
 		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe,
 	})
 	return d, nil

@@ -28,6 +28,9 @@ type Email struct {
 	Attempts int
 	// NextAttemptAt is zero if no attempt is due: the e-mail is finished, held or being sent.
 	NextAttemptAt time.Time
+	// ReturnPath is the reverse-path of its attempts, where bounces go (RFC 5321, section 4.4). Empty before
+	// the first attempt.
+	ReturnPath string
 	// RelayFault is why no relay takes the e-mail; nil unless Detail is relay_down or no_relay.
 	RelayFault *RelayFault
 
@@ -87,7 +90,7 @@ func (e Email) AsAccepted() Email {
 	if e.SendAt.After(e.CreatedAt) {
 		due, e.Detail = e.SendAt, DetailScheduled
 	}
-	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt, e.HeldBy = 0, due, e.CreatedAt, time.Time{}, nil
+	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt, e.HeldBy, e.ReturnPath = 0, due, e.CreatedAt, time.Time{}, nil, ""
 	recipients := make([]Recipient, len(e.Recipients))
 	for i, r := range e.Recipients {
 		recipients[i] = Recipient{ID: r.ID, Kind: r.Kind, Address: r.Address, Status: RecipientQueued, NextAttemptAt: due, StatusAt: e.CreatedAt}

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/internal/dnslookup"
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/render"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
 // relaySessions adapts relay.Relays to activities.Relays: in Go, a method that returns
@@ -57,8 +58,23 @@ func recipientRates(rs []config.RecipientRate) delivery.Rates {
 	return out
 }
 
-func renderMessage(m email.Message, emailID string, date time.Time) ([]byte, error) {
-	return render.Render(m, composition(m, emailID, date))
+func relaySources(relays []relay.Relay) []senderdomain.RelaySource {
+	out := make([]senderdomain.RelaySource, len(relays))
+	for i, r := range relays {
+		out[i] = senderdomain.RelaySource{Name: r.Name, SendsFrom: r.SendsFrom, Domains: r.Domains}
+		for _, s := range r.Streams {
+			out[i].Streams = append(out[i].Streams, string(s))
+		}
+	}
+	return out
+}
+
+func renderMessage(m email.Message, s delivery.Settled) ([]byte, error) {
+	c := composition(m, s.EmailID, s.Date)
+	if s.Token != "" {
+		c.Reference = s.EmailID + "." + s.Token
+	}
+	return render.Render(m, c)
 }
 
 func previewMessage(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {

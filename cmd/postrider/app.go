@@ -40,6 +40,7 @@ import (
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/senderdomain"
+	"github.com/postrider/postrider/internal/signing"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
@@ -133,6 +134,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
 		SecretKey:              cfg.SecretKey.Bytes(),
 		OldSecretKey:           cfg.OldSecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
+		BounceHost:             cfg.BounceHost,
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               delivery.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
@@ -183,9 +185,10 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 		Acceptor: a.store.Mail, Customers: a.store.Accounts, Limits: a.limits(),
 		Mail: a.store.Mail, Gate: a.store.Mail, Journal: a.store.Mail, Recorder: a.store.Mail, Controller: a.store.Mail, Deliveries: a.store.Webhooks, Domains: a.store.Accounts,
 		BatchGate: a.store.Mail, BatchMail: a.store.Mail, BatchJournal: a.store.Mail, BatchController: a.store.Mail,
-		Relays: relaySessions{a.relays}, Render: renderMessage, Waker: a.dispatcher,
+		Relays: relaySessions{a.relays}, Render: renderMessage, Signer: signing.New(a.store.Accounts, log), Waker: a.dispatcher,
 		Resolver:      resolvers,
 		Lookup:        lookup,
+		RelaySources:  relaySources(relays),
 		Poster:        webhook.NewPoster(a.http, version),
 		Log:           log,
 		LargeBytes:    m.large,

@@ -175,10 +175,37 @@ func showRecords(out io.Writer, d senderdomain.Domain) error {
 			return err
 		}
 	}
+	if err := showAuthentication(out, &todo, d); err != nil {
+		return err
+	}
 	if todo.Len() > 0 {
 		fmt.Fprintf(out, "\n%s", todo.String())
 	}
 	return nil
+}
+
+// showAuthentication prints what receivers will find, and adds the reasons to what is to be done.
+func showAuthentication(out io.Writer, todo io.Writer, d senderdomain.Domain) error {
+	var rows [][]string
+	for _, a := range senderdomain.Authenticate(d) {
+		row := []string{orDash(a.Relay)}
+		for _, v := range []struct {
+			name string
+			senderdomain.Verdict
+		}{{"SPF", a.SPF}, {"DKIM", a.DKIM}, {"DMARC", a.DMARC}} {
+			result := string(v.Result)
+			if v.Result == senderdomain.AuthPass && !v.Aligned {
+				result += ", not aligned"
+			}
+			row = append(row, result)
+			if v.Reason != "" {
+				fmt.Fprintf(todo, "%s through %s: %s\n", v.name, orDash(a.Relay), plaintext.Printable(v.Reason))
+			}
+		}
+		rows = append(rows, row)
+	}
+	fmt.Fprintln(out)
+	return table(out, "RELAY\tSPF\tDKIM\tDMARC", rows)
 }
 
 // zone are the records as a fragment of a zone file.

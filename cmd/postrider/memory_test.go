@@ -80,7 +80,7 @@ func TestWorkerMemoryOfALargeAttachment(t *testing.T) {
 	m, err := store.Mail.Message(t.Context(), e.ID)
 	require.NoError(t, err)
 	weigh()
-	message, err := renderMessage(m, e.ID, time.Now())
+	message, err := renderMessage(m, delivery.Settled{EmailID: e.ID, Date: time.Now()})
 	require.NoError(t, err)
 	weigh()
 	require.NotEmpty(t, m.Attachments, "the message is still there while it is rendered")

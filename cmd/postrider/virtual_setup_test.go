@@ -32,6 +32,7 @@ import (
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/senderdomain"
+	"github.com/postrider/postrider/internal/signing"
 	"github.com/postrider/postrider/internal/smtptest"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/worker"
@@ -188,7 +189,7 @@ func (v *virtual) work(relays activities.Relays) {
 	acts, drain, err := activities.New(activities.Deps{
 		Acceptor: v.store.Mail, Customers: v.store.Accounts, BatchGate: v.store.Mail, BatchMail: v.store.Mail, BatchJournal: v.store.Mail, BatchController: v.store.Mail, Resolver: attachment.Resolvers{},
 		Mail: v.store.Mail, Gate: v.store.Mail, Journal: v.store.Mail, Recorder: v.store.Mail, Controller: v.store.Mail, Deliveries: v.store.Webhooks, Domains: v.store.Accounts, Lookup: v.lookup,
-		Relays: relays, Render: renderMessage, Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
+		Relays: relays, Render: renderMessage, Signer: signing.New(v.store.Accounts, slog.New(slog.DiscardHandler)), Poster: v.poster, Waker: v.waker, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(v.t, err)
 	v.t.Cleanup(func() { require.NoError(v.t, drain(context.WithoutCancel(v.t.Context()))) })

@@ -14,6 +14,8 @@ type Options struct {
 	// RequireVerifiedDomains refuses a default sender of a domain that the customer has not
 	// proven.
 	RequireVerifiedDomains bool
+	// BounceHost is where domains' records for the return path lead to. Empty: there are none.
+	BounceHost string
 	// PasswordMemory is what hashing a password takes, in KiB. Defaults to 64 MiB.
 	PasswordMemory int
 	// WarmupChanged is called when a domain has got another warm-up plan or none, or was

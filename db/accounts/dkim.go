@@ -106,23 +106,15 @@ func saveKeys(ctx context.Context, tx bun.Tx, before, after []senderdomain.DKIMK
 	return nil
 }
 
-// SigningKey is an active DKIM key of a domain.
-type SigningKey struct {
-	ID string
-	dkim.Key
-}
-
-// SigningKeys are the active DKIM keys of a customer's domain with their private keys, RSA first.
-// There are none while no check has found their records, and for domains that a relay signs for.
-func (s *Store) SigningKeys(ctx context.Context, customerID, domain string) ([]SigningKey, error) {
+// PrivateKeys reads DKIM keys with their private parts, by their ids. Revoked keys, and those of deleted
+// domains, are missing.
+func (s *Store) PrivateKeys(ctx context.Context, ids []string) (map[string]dkim.Key, error) {
 	var rows []*dkimKeyRow
-	err := s.db.NewSelect().Model(&rows).Join("JOIN domains AS d ON d.id = k.domain_id").
-		Where("d.customer_id = ?", customerID).Where("d.name = ?", domain).Where("k.state = ?", senderdomain.ActiveKey).
-		Order("k.algorithm DESC").Scan(ctx)
+	err := s.db.NewSelect().Model(&rows).Where("k.id IN (?)", bun.List(ids)).Where("k.private_key_sealed IS NOT NULL").Scan(ctx)
 	if err != nil {
 		return nil, pg.Translate(err)
 	}
-	var out []SigningKey
+	out := make(map[string]dkim.Key, len(rows))
 	for _, r := range rows {
 		der, err := s.keys.Open(r.ID, r.PrivateKeySealed)
 		if err != nil {
@@ -132,7 +124,23 @@ func (s *Store) SigningKeys(ctx context.Context, customerID, domain string) ([]S
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, SigningKey{r.ID, dkim.Key{Domain: r.Domain, Selector: r.Selector, Private: private}})
+		out[r.ID] = dkim.Key{Domain: r.Domain, Selector: r.Selector, Private: private}
 	}
 	return out, nil
+}
+
+// namedKeys are those of some keys that mail on its way is signed with.
+func namedKeys(ctx context.Context, tx bun.Tx, customerID string, ids []string) (named map[string]bool, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var found []string
+	err = tx.NewRaw(`SELECT k.id FROM dkim_keys AS k WHERE k.id IN (?0) AND EXISTS (
+		SELECT 1 FROM emails AS e WHERE e.status IN ('queued', 'sending') AND e.customer_id = ?1 AND k.id = ANY (e.dkim_keys))`,
+		bun.List(ids), customerID).Scan(ctx, &found)
+	named = map[string]bool{}
+	for _, id := range found {
+		named[id] = true
+	}
+	return named, err
 }

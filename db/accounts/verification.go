@@ -53,7 +53,9 @@ type verificationRow struct {
 	CheckedAt   time.Time                 `bun:"checked_at,nullzero"`
 	NextCheckAt time.Time                 `bun:"next_check_at,nullzero"`
 	Records     []checkedRecord           `bun:"records,type:jsonb"`
+	SPF         []senderdomain.SPFResult  `bun:"spf,type:jsonb"`
 	BlockedBy   senderdomain.Blocker      `bun:"blocked_by,nullzero"`
+	BounceHost  string                    `bun:"bounce_host"`
 	Revision    int64                     `bun:"revision"`
 
 	// TxNow is the time of the transaction that has locked the row.
@@ -118,13 +120,14 @@ func (r *verificationRow) sends() bool {
 	return r.Status == senderdomain.DomainVerified || r.Status == senderdomain.DomainWarning
 }
 
-func (r *verificationRow) domain(keys []senderdomain.DKIMKey) senderdomain.Domain {
+func (r *verificationRow) domain(keys []senderdomain.DKIMKey, bounceHost string) senderdomain.Domain {
 	status, since := r.status()
 	return senderdomain.Domain{
 		ID: r.ID, CustomerID: r.CustomerID, Name: r.Name, Status: status, Since: pg.UTC(since),
 		VerifiedAt: pg.UTC(r.VerifiedAt), VerifiedBy: r.verifier(), BlockedBy: r.BlockedBy,
 		CheckedAt: pg.UTC(r.CheckedAt), NextCheckAt: pg.UTC(r.NextCheckAt),
-		Records: senderdomain.WithResults(senderdomain.DomainRecords(senderdomain.Needs{Domain: r.Name}, keys), fromChecked(r.Records)),
+		Records: senderdomain.WithResults(senderdomain.DomainRecords(senderdomain.Needs{Domain: r.Name, BounceHost: bounceHost}, keys), fromChecked(r.Records)),
+		SPF:     r.SPF,
 		Keys:    keys, CreatedAt: pg.UTC(r.CreatedAt),
 	}
 }
@@ -147,8 +150,11 @@ func (r *verificationRow) save(ctx context.Context, tx bun.Tx) error {
 	if r.Records == nil {
 		r.Records = []checkedRecord{}
 	}
+	if r.SPF == nil {
+		r.SPF = []senderdomain.SPFResult{}
+	}
 	_, err := tx.NewUpdate().Model(r).WherePK().
-		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "blocked_by", "revision").
+		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "revision").
 		Set("claimed_until = NULL").Exec(ctx)
 	return err
 }
@@ -245,7 +251,7 @@ func (s *Store) ListDomains(ctx context.Context, customerID string, after email.
 	q := s.db.NewSelect().Where("d.customer_id = ?", customerID).
 		Column("id", "customer_id", "name", "verified_at", "created_at", "status", "status_since", "verified_by", "checked_at", "next_check_at", "blocked_by")
 	return pg.List(ctx, q, "d", "created_at", after, limit, (*verificationRow).cursor, func(r *verificationRow) senderdomain.Domain {
-		d := r.domain(nil)
+		d := r.domain(nil, "")
 		d.Records = nil
 		return d
 	})
@@ -272,7 +278,7 @@ func (s *Store) domainWhere(ctx context.Context, where string, args ...any) (sen
 		return senderdomain.Domain{}, pg.Translate(err)
 	}
 	keys, err := keysOf(ctx, s.db, row.ID)
-	return row.domain(keys[row.ID]), pg.Translate(err)
+	return row.domain(keys[row.ID], s.opts.BounceHost), pg.Translate(err)
 }
 
 // change changes a locked domain in one transaction, and reads it afterwards.
@@ -381,7 +387,7 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 		if err != nil {
 			return err
 		}
-		check = senderdomain.Begun{Domain: row.domain(keys[id]), Revision: row.Revision}
+		check = senderdomain.Begun{Domain: row.domain(keys[id], s.opts.BounceHost), Revision: row.Revision, BounceHost: row.BounceHost, InstallationHost: s.opts.BounceHost}
 		if check.NextCheckAt.IsZero() {
 			return nil
 		}
@@ -401,7 +407,7 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 // new status goes to the customer's webhooks and the audit log. SaveCheck writes nothing if the state
 // is another than the check began with. It returns the domain as it is then. A domain that does not
 // exist is a CodeNotFound.
-func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, records []senderdomain.Record) (d senderdomain.Domain, err error) {
+func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, found senderdomain.Findings) (d senderdomain.Domain, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		row, err := lockVerification(ctx, tx, "", check.ID)
 		if err != nil {
@@ -413,26 +419,31 @@ func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, records
 		}
 		keys := byID[check.ID]
 		if row.Revision != check.Revision {
-			d = row.domain(keys)
+			d = row.domain(keys, s.opts.BounceHost)
 			return nil
 		}
-		after := senderdomain.NextKeys(keys, records, row.TxNow.UTC())
+		now := row.TxNow.UTC()
+		inUse, err := namedKeys(ctx, tx, row.CustomerID, senderdomain.Retired(keys, now))
+		if err != nil {
+			return err
+		}
+		after := senderdomain.NextKeys(keys, found.Records, inUse, now)
 		if err := saveKeys(ctx, tx, keys, after); err != nil {
 			return err
 		}
-		if err := row.apply(ctx, tx, after, records); err != nil {
+		if err := row.apply(ctx, tx, after, found, s.opts.BounceHost); err != nil {
 			return err
 		}
-		d = row.domain(after)
+		d = row.domain(after, s.opts.BounceHost)
 		return nil
 	})
 	return d, err
 }
 
 // apply moves a locked row to its state after a check.
-func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdomain.DKIMKey, records []senderdomain.Record) error {
+func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdomain.DKIMKey, found senderdomain.Findings, bounceHost string) error {
 	before, _ := r.status()
-	state, result := r.state(), senderdomain.ResultOf(records)
+	state, result := r.state(), senderdomain.ResultOf(found.Records)
 	if r.VerifiedAt.IsZero() && r.sends() { // an older version has taken the verification back
 		state = senderdomain.Start(r.TxNow)
 	}
@@ -453,7 +464,8 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 		}
 	}
 	r.setState(state)
-	r.Records, r.CheckedAt = toChecked(records), r.TxNow
+	r.Records, r.CheckedAt, r.BounceHost = toChecked(found.Records), r.TxNow, senderdomain.BounceHost(found.Records, r.BounceHost)
+	r.SPF = found.SPF
 	r.Revision++ // the check is saved once, also if its activity runs twice
 	switch {
 	case r.sends() && r.VerifiedAt.IsZero():
@@ -471,7 +483,7 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 		return err
 	}
 	if now, _ := r.status(); now != before && now != senderdomain.DomainPending {
-		return r.announce(ctx, tx, now, keys)
+		return r.announce(ctx, tx, now, keys, bounceHost)
 	}
 	return nil
 }
@@ -512,8 +524,8 @@ type domainEventRecord struct {
 
 // announce tells webhooks and the audit log of a new status. "domain." and the status is the type of
 // the event.
-func (r *verificationRow) announce(ctx context.Context, tx bun.Tx, status senderdomain.DomainStatus, keys []senderdomain.DKIMKey) error {
-	d := r.domain(keys)
+func (r *verificationRow) announce(ctx context.Context, tx bun.Tx, status senderdomain.DomainStatus, keys []senderdomain.DKIMKey, bounceHost string) error {
+	d := r.domain(keys, bounceHost)
 	data := domainEvent{r.ID, r.CustomerID, r.Name, d.Status, d.Since, []domainEventRecord{}}
 	detail := "by the DNS"
 	if missing := senderdomain.FirstProblem(d.Records); missing != nil {

@@ -40,7 +40,7 @@ func (b *bench) check(id string, lack ...string) senderdomain.Domain {
 			}
 		}
 	}
-	d, err := b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	d, err := b.Accounts.SaveCheck(b.Ctx, begun, senderdomain.Findings{Records: begun.Records})
 	require.NoError(b.T, err)
 	return d
 }
@@ -70,6 +70,20 @@ func (b *bench) send(customerID string) error {
 	return err
 }
 
+// signingKeys are the active keys of the customer's domain acme.test, RSA first.
+func (b *bench) signingKeys() (out []dkim.Key, err error) {
+	var ids []string
+	if err := b.Raw.NewRaw(`SELECT k.id FROM dkim_keys AS k JOIN domains AS d ON d.id = k.domain_id
+		WHERE d.customer_id = ? AND d.name = 'acme.test' AND k.state = 'active' ORDER BY k.algorithm DESC`, b.Customer).Scan(b.Ctx, &ids); err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	keys, err := b.Accounts.PrivateKeys(b.Ctx, ids)
+	for _, id := range ids {
+		out = append(out, keys[id])
+	}
+	return out, err
+}
+
 func TestADomainIsVerifiedWarnedAboutAndFails(t *testing.T) {
 	t.Parallel()
 	b := strict(t)
@@ -79,7 +93,7 @@ func TestADomainIsVerifiedWarnedAboutAndFails(t *testing.T) {
 	require.Len(t, d.Keys, 2)
 	require.Equal(t, []string{"pr1r._domainkey", "pr1e._domainkey", "_dmarc"}, []string{d.Records[0].Name, d.Records[1].Name, d.Records[2].Name})
 	require.ErrorContains(t, b.send(b.Customer), "publish the records of GET /v1.0/domains/"+d.ID)
-	keys, err := b.Accounts.SigningKeys(b.Ctx, b.Customer, "acme.test")
+	keys, err := b.signingKeys()
 	require.NoError(t, err)
 	require.Empty(t, keys, "nothing is published")
 
@@ -91,7 +105,7 @@ func TestADomainIsVerifiedWarnedAboutAndFails(t *testing.T) {
 	require.Equal(t, senderdomain.VerifiedByDNS, d.VerifiedBy)
 	require.WithinDuration(t, d.CheckedAt.Add(24*time.Hour), d.NextCheckAt, 2*time.Hour)
 	require.NoError(t, b.send(b.Customer))
-	keys, err = b.Accounts.SigningKeys(b.Ctx, b.Customer, "acme.test")
+	keys, err = b.signingKeys()
 	require.NoError(t, err)
 	require.Len(t, keys, 2)
 	for i, k := range keys {
@@ -224,7 +238,7 @@ func TestRotation(t *testing.T) {
 		return out
 	}
 	require.Equal(t, map[string]senderdomain.KeyState{"pr1r": "retiring", "pr1e": "retiring", "pr2r": "active", "pr2e": "active"}, state())
-	keys, err := b.Accounts.SigningKeys(b.Ctx, b.Customer, "acme.test")
+	keys, err := b.signingKeys()
 	require.NoError(t, err)
 	require.Equal(t, []string{"pr2r", "pr2e"}, []string{keys[0].Selector, keys[1].Selector})
 	b.pass(d.ID, 14*24*time.Hour)
@@ -234,6 +248,38 @@ func TestRotation(t *testing.T) {
 	var left int
 	require.NoError(t, b.Raw.NewRaw("SELECT count(*) FROM dkim_keys WHERE private_key_sealed IS NOT NULL").Scan(b.Ctx, &left))
 	require.Equal(t, 2, left, "a revoked key is destroyed")
+}
+
+// TestAKeyIsKeptForMailOnItsWay: it is revoked once the last e-mail that is signed with it has ended.
+func TestAKeyIsKeptForMailOnItsWay(t *testing.T) {
+	t.Parallel()
+	b := strict(t)
+	d := b.create(b.Customer, "acme.test")
+	b.check(d.ID)
+	e := b.Accept(dbsetup.Message("a@x.test"))
+	_, o := b.Open(e.ID, 1)
+	require.EqualValues(t, "opened", o.Verdict)
+	require.Len(t, o.DKIMKeys, 2)
+	later := b.Accept(dbsetup.Message("later@x.test"))
+	d, err := b.Accounts.RotateDKIM(b.Ctx, b.Customer, d.ID)
+	require.NoError(t, err)
+	b.check(d.ID)
+	b.pass(d.ID, 10*time.Minute)
+	b.check(d.ID)
+	b.Open(later.ID, 1)
+	b.pass(d.ID, 14*24*time.Hour)
+	old := func() []senderdomain.KeyState {
+		d := b.check(d.ID)
+		require.Equal(t, "pr1r", d.Keys[2].Selector)
+		return []senderdomain.KeyState{d.Keys[2].State, d.Keys[3].State}
+	}
+	require.Equal(t, []senderdomain.KeyState{senderdomain.RetiringKey, senderdomain.RetiringKey}, old())
+	keys, err := b.Accounts.PrivateKeys(b.Ctx, o.DKIMKeys)
+	require.NoError(t, err)
+	require.Len(t, keys, 2)
+	b.Exec("UPDATE emails SET status = 'delivered', next_action_at = NULL, attempt_open = false WHERE id = ?", e.ID)
+	b.pass(d.ID, time.Minute)
+	require.Equal(t, []senderdomain.KeyState{senderdomain.RevokedKey, senderdomain.RevokedKey}, old(), "mail with newer keys does not keep them")
 }
 
 // A customer cannot make keys without end.
@@ -277,7 +323,7 @@ func TestACheckOfOlderKeysIsNotSaved(t *testing.T) {
 	require.True(t, begun.Due)
 	_, err = b.Accounts.RotateDKIM(b.Ctx, b.Customer, d.ID)
 	require.NoError(t, err)
-	d, err = b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	d, err = b.Accounts.SaveCheck(b.Ctx, begun, senderdomain.Findings{Records: begun.Records})
 	require.NoError(t, err)
 	require.Equal(t, begun.CheckedAt, d.CheckedAt)
 	require.Len(t, d.Keys, 4)
@@ -299,10 +345,10 @@ func TestACheckIsSavedOnceWhileOthersAreAskedFor(t *testing.T) {
 	for i := range begun.Records {
 		begun.Records[i].Status = senderdomain.Verified
 	}
-	d, err = b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	d, err = b.Accounts.SaveCheck(b.Ctx, begun, senderdomain.Findings{Records: begun.Records})
 	require.NoError(t, err)
 	require.Equal(t, senderdomain.DomainVerified, d.Status)
-	again, err := b.Accounts.SaveCheck(b.Ctx, begun, begun.Records)
+	again, err := b.Accounts.SaveCheck(b.Ctx, begun, senderdomain.Findings{Records: begun.Records})
 	require.NoError(t, err)
 	require.Equal(t, d.CheckedAt, again.CheckedAt)
 }

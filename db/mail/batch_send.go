@@ -94,16 +94,22 @@ const onRoute = "e.stream = ?2 AND lower(split_part(e.from_email, '@', -1)) = ?3
 // MailOf tells what MAIL will say of a route's e-mail, or of the next one of its batch. The
 // size is a lower bound. emailID is empty where there is none.
 func (s *Store) MailOf(ctx context.Context, route delivery.Route) (emailID string, m delivery.MailCommand, err error) {
+	var row struct {
+		emailRow
+		Sender *senderIdentity `bun:"sender,type:jsonb"`
+	}
+	const find = "SELECT e.id, e.from_email, e.size_bytes, e.date_at, e.dated_at, e.token, e.bounce_host, " + findSender + " AS sender FROM emails AS e WHERE "
 	if route.ForBatch == "" {
-		err = s.db.NewRaw("SELECT id, from_email, size_bytes FROM emails WHERE id = ?", route.For).Scan(ctx, &emailID, &m.From, &m.Bytes)
+		err = s.db.NewRaw(find+"e.id = ?", route.For).Scan(ctx, &row)
 	} else {
-		err = s.db.NewRaw(`SELECT e.id, e.from_email, e.size_bytes FROM emails AS e WHERE e.batch_id = ?0 AND e.workflow_id = ?1 AND `+dueInBatch+` AND `+onRoute+`
-			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &emailID, &m.From, &m.Bytes)
+		err = s.db.NewRaw(find+`e.batch_id = ?0 AND e.workflow_id = ?1 AND `+dueInBatch+` AND `+onRoute+`
+			ORDER BY e.next_action_at LIMIT 1`, route.ForBatch, email.BatchWorkflowIDPrefix+route.ForBatch, route.Stream, route.SenderDomain, route.Avoid).Scan(ctx, &row)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", m, nil
 	}
-	return emailID, m, pg.Translate(err)
+	s.settle(&row.emailRow, row.Sender)
+	return row.ID, delivery.MailCommand{From: row.returnPath(), Bytes: row.SizeBytes}, pg.Translate(err)
 }
 
 // avoided is the relay whose fault an e-mail has met last: delivery.Route's Avoid.

@@ -147,6 +147,7 @@ func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Op
 	again := m.RelayDown
 	m.relayUp()
 	m.Attempts, m.AttemptOpen, m.ThrottledUntil, m.ThrottledBy = req.Attempt, true, time.Time{}, ""
+	c.s.settle(&m.emailRow, m.sender)
 	if m.DateAt.IsZero() {
 		m.DateAt = c.now
 	}
@@ -236,7 +237,10 @@ func recorded(row attemptRow, outcomes []delivery.Outcome) delivery.Opening {
 
 // opening describes the attempt that m's sending recipients are part of.
 func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
-	o := delivery.Opening{Verdict: delivery.VerdictOpened, Date: m.date(), From: m.FromEmail}
+	o := delivery.Opening{
+		Verdict: delivery.VerdictOpened, From: m.returnPath(),
+		Settled: delivery.Settled{EmailID: m.ID, Date: m.date(), Token: m.Token, DKIMKeys: m.DKIMKeys},
+	}
 	// The relay may have closed the connection at a recipient that was deferred before, and
 	// may do so again: it is named after the others.
 	recipients := slices.DeleteFunc(slices.Clone(m.recipients), func(r *recipientRow) bool { return !r.Status.Open() })

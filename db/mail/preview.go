@@ -9,6 +9,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/senderdomain"
 )
 
 // Preview refuses what Accept would refuse, and changes nothing. It gives the message with what is
@@ -53,6 +54,16 @@ func (s *Store) PreviewBatch(ctx context.Context, customerID string, req email.B
 		err = nil
 	}
 	return refused, first, err
+}
+
+// PreviewSender reads a sender's domain with its last check. Of a domain that the customer does not
+// have, it gives no more than the name.
+func (s *Store) PreviewSender(ctx context.Context, customerID, domain string) (senderdomain.Domain, error) {
+	d, err := s.accounts.DomainByName(ctx, customerID, domain)
+	if email.FailureCode(err) == email.CodeNotFound {
+		return senderdomain.Domain{Name: domain}, nil
+	}
+	return d, err
 }
 
 // How far back senders are looked for. The second number bounds the work for a

@@ -70,7 +70,11 @@ type emailRow struct {
 	DateAt time.Time `bun:"date_at,nullzero"`
 	// DatedAt is the Date header of a message that has been sent and may lose its DateAt; zero means
 	// DateAt.
-	DatedAt      time.Time `bun:"dated_at,nullzero"`
+	DatedAt time.Time `bun:"dated_at,nullzero"`
+	// Token, BounceHost and DKIMKeys are written by settle.
+	Token        string    `bun:"token"`
+	BounceHost   string    `bun:"bounce_host"`
+	DKIMKeys     []string  `bun:"dkim_keys,array,type:uuid[],nullzero"`
 	Sequence     int64     `bun:"sequence"`
 	NextActionAt time.Time `bun:"next_action_at,nullzero"`
 	CreatedAt    time.Time `bun:"created_at"`
@@ -94,6 +98,14 @@ func (r *emailRow) date() time.Time {
 		return r.DateAt.UTC()
 	}
 	return r.DatedAt.UTC()
+}
+
+// returnPath is the reverse-path of every attempt that sends the message.
+func (r *emailRow) returnPath() string {
+	if r.BounceHost == "" {
+		return r.FromEmail
+	}
+	return delivery.ReturnPath(r.Token, r.BounceHost)
 }
 
 // batched reports whether a batch's run answers for it.
@@ -280,6 +292,9 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		},
 		Status: e.Status, Detail: e.Detail, HeldBy: e.holders(), Attempts: e.Attempts,
 		CreatedAt: pg.UTC(e.CreatedAt), StatusAt: pg.UTC(e.StatusAt), DeletedAt: pg.UTC(e.DeletedAt),
+	}
+	if e.Attempts > 0 {
+		out.ReturnPath = e.returnPath()
 	}
 	if !e.AttemptOpen && !e.Held && !e.Paused {
 		out.NextAttemptAt = pg.UTC(e.NextActionAt)

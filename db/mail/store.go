@@ -27,6 +27,9 @@ type Options struct {
 	MaxConns int
 	// RequireVerifiedDomains refuses mail from domains the customer has not proven.
 	RequireVerifiedDomains bool
+	// BounceHost is the host of return paths of domains that have none of their own. Empty: senders'
+	// addresses are the return paths.
+	BounceHost string
 	// MaxMessageBytes bounds a message with its files.
 	MaxMessageBytes int64
 	// Blocked are the files that are not sent; zero means the built-in list.

@@ -37,6 +37,8 @@ type lockedEmail struct {
 	paced        bool
 	statusBefore email.Status
 	dirty        bool
+	// sender is set while no attempt has sent the message.
+	sender *senderIdentity
 	// fault is what the relay said that gave the recipients back in this change.
 	fault email.Reply
 }
@@ -80,6 +82,7 @@ type lockedRow struct {
 	HooksRest  bool            `bun:"hooks_rest"`
 	Pauses     bool            `bun:"pauses"`
 	Warmups    bool            `bun:"warmups"`
+	Sender     *senderIdentity `bun:"sender,type:jsonb"`
 }
 
 // findLocked reads e-mails with their recipients, and what endpoints want of them.
@@ -87,7 +90,8 @@ var findLocked = pg.Prepare("find_locked(uuid[])", `SELECT `+emailColumns+`, now
 		(SELECT jsonb_agg(to_jsonb(r) ORDER BY r.position) FROM recipients AS r WHERE r.email_id = e.id) AS recipients,
 		h.wants, coalesce(h.rest, false) AS hooks_rest,
 		EXISTS (SELECT 1 FROM pauses) AS pauses,
-		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups
+		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups,
+		`+findSender+` AS sender
 	FROM emails AS e LEFT JOIN LATERAL (
 		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
 		FROM webhook_endpoints AS w, unnest(w.events) AS t
@@ -234,7 +238,7 @@ func (c *unitOfWork) read(ids []string) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		m := &lockedEmail{emailRow: r.emailRow, recipients: r.Recipients, subscriptions: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, anyWarmup: r.Warmups, statusBefore: r.Status, recipientsBefore: map[string]email.RecipientStatus{}}
+		m := &lockedEmail{emailRow: r.emailRow, recipients: r.Recipients, subscriptions: r.Wants, hooksRest: r.HooksRest, anyPause: r.Pauses, anyWarmup: r.Warmups, sender: r.Sender, statusBefore: r.Status, recipientsBefore: map[string]email.RecipientStatus{}}
 		for _, r := range m.recipients {
 			m.recipientsBefore[r.ID] = r.Status
 		}
@@ -465,6 +469,9 @@ type emailPatch struct {
 	AmbiguousRelay  string            `json:"ambiguous_relay"`
 	DateAt          *time.Time        `json:"date_at"`
 	DatedAt         *time.Time        `json:"dated_at"`
+	Token           string            `json:"token"`
+	BounceHost      string            `json:"bounce_host"`
+	DKIMKeys        []string          `json:"dkim_keys" sql:"uuid[]"`
 	SendAt          *time.Time        `json:"send_at"`
 	Sequence        int64             `json:"sequence"`
 	NextActionAt    *time.Time        `json:"next_action_at"`

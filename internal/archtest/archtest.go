@@ -42,7 +42,7 @@ var plain = []string{"github.com/google/uuid"}
 
 var (
 	domain  = []string{"email", "internal/account", "internal/endpoint", "internal/mailbox"}
-	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/dnstest", "internal/archtest"}
+	helpers = []string{"internal/smtptest", "internal/intaketest", "internal/relaytest", "internal/logtest", "internal/memtest", "internal/dbtest", "db/internal/dbsetup", "internal/devstack", "internal/openapitest", "internal/payloadtest", "internal/nodetest", "internal/dnstest", "internal/dkimtest", "internal/archtest"}
 )
 
 // rules has a line for every package.
@@ -69,6 +69,7 @@ var rules = map[string]rule{
 	"internal/intake":       {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
 	"internal/render":       {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
 	"internal/dkim":         {standardOnly: true, tests: []string{"email", "internal/render"}},
+	"internal/signing":      {may: []string{"internal/dkim"}, standardOnly: true},
 	"internal/pacing":       {may: []string{"email", "internal/account"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
@@ -80,7 +81,7 @@ var rules = map[string]rule{
 	// Many messages of one request, each of them read by intake.
 	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext"}},
 
-	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing", "internal/dnslookup", "internal/senderdomain")},
+	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing", "internal/dkim", "internal/dnslookup", "internal/senderdomain")},
 	"workflows":  {may: []string{"email", "internal/delivery", "activities"}, tests: []string{"internal/senderdomain"}}, // of activities method references only
 	"worker":     {may: []string{"workflows", "activities", "email"}},
 
@@ -95,7 +96,7 @@ var rules = map[string]rule{
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
-		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion"},
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/senderdomain"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
 	},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},
@@ -130,6 +131,7 @@ var rules = map[string]rule{
 	"internal/memtest":     {},
 	"internal/nodetest":    {},
 	"internal/dnstest":     {},
+	"internal/dkimtest":    {},
 	"internal/payloadtest": {},
 
 	"tools/prose":       {},

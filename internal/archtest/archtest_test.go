@@ -83,7 +83,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"unlisted target": {
 			files: map[string]string{"activities/a.go": `package activities; import _ "` + m + `/internal/intake/deep"`},
-			want: []string{"activities/a.go: activities may import email, internal/account, internal/endpoint, internal/mailbox, internal/delivery, internal/intake, internal/membudget, internal/missing, internal/dnslookup, internal/senderdomain, " +
+			want: []string{"activities/a.go: activities may import email, internal/account, internal/endpoint, internal/mailbox, internal/delivery, internal/intake, internal/membudget, internal/missing, internal/dkim, internal/dnslookup, internal/senderdomain, " +
 				"but not internal/intake/deep"},
 		},
 		"domain with another module": {

@@ -107,6 +107,8 @@ type Config struct {
 	RequestSpoolBytes int64  `env:"POSTRIDER_REQUEST_SPOOL_BYTES"`
 	// RecipientRates bound the recipients of a domain per time. Each domain is in it once.
 	RecipientRates []RecipientRate `env:"POSTRIDER_RECIPIENT_RATES"`
+	// BounceHost is the host of return paths. Empty: senders' addresses are the return paths.
+	BounceHost string `env:"POSTRIDER_BOUNCE_HOST"`
 	// DNSServers are recursive servers as host:port. Empty means those of the machine.
 	DNSServers DNSServers `env:"POSTRIDER_DNS_SERVERS"`
 	// MaxConnectionsPerIP is how many connections one client may have to a port; 0 is any

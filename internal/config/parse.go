@@ -45,6 +45,7 @@ var texts = map[string]func(string) error{
 	"POSTRIDER_PUBLIC_URL":             checkBaseURL,
 	"POSTRIDER_TEMPORAL_UI_URL":        checkBaseURL,
 	"POSTRIDER_RECORDING_URL":          checkRecordingURL,
+	"POSTRIDER_BOUNCE_HOST":            checkHost,
 	"POSTRIDER_LOG_LEVEL":              checkLevel,
 	"POSTRIDER_RETRY_SCHEDULE":         checkRetrySchedule,
 	"POSTRIDER_INBOUND_SPOOL_DIR":      checkDirectory,
@@ -338,6 +339,22 @@ func checkListen(v string) error {
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("is %q, need a port from 1 to 65535 after the colon", v)
+	}
+	return nil
+}
+
+// hostLabel is a label of a host name (RFC 1123, section 2.1).
+var hostLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func checkHost(v string) error {
+	labels := strings.Split(v, ".")
+	for _, label := range labels {
+		if !hostLabel.MatchString(label) || len(labels) < 2 || len(v) > 253 {
+			return fmt.Errorf("is %q, need a host name of two labels or more in lower case, as bounce.example.com", v)
+		}
+	}
+	if _, err := netip.ParseAddr(v); err == nil {
+		return fmt.Errorf("is the address %s, need the name of a host with an MX record, as bounce.example.com", v)
 	}
 	return nil
 }

@@ -97,6 +97,7 @@ func TestLines(t *testing.T) {
 			"POSTRIDER_WEBHOOK_SCHEDULE=0s,5s,5m,30m,2h,5h,10h,14h,20h,24h",
 			"POSTRIDER_DRAIN_TIMEOUT=2m",
 			"POSTRIDER_RELAY_PROBE_INTERVAL=1m",
+			"POSTRIDER_BOUNCE_HOST=not set",
 			"POSTRIDER_DNS_SERVERS=not set",
 			"POSTRIDER_RECORDING_URL=https://rec.internal/{id}",
 			"POSTRIDER_RECORDING_TOKEN=set",

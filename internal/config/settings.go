@@ -182,6 +182,9 @@ var settings = []Setting{
 		Description: "The time after which a worker probes a relay that has had no mail; it also probes at its start. A relay that fails is probed after its backoff. A probe connects, greets, signs in and quits. 0 is never; then mail that waits for a relay asks itself, every five minutes at the latest.",
 		Example:     "30s"},
 
+	{Name: "POSTRIDER_BOUNCE_HOST", Group: "Sender domains", Uses: process | Tool,
+		Description: "The host that bounces go to: MAIL FROM is b-<token>@ this host, or @ the sender domain's own name for it (docs/deliverability.md). It needs an MX record and an SPF record; the relays have to take it as a sender. Not set, MAIL FROM is the sender's address.",
+		Example:     "bounce.example.com"},
 	{Name: "POSTRIDER_DNS_SERVERS", Group: "Sender domains", Uses: worker,
 		Description: "The recursive DNS servers that find the name servers of sender domains, as host:port separated by commas, tried in this order. Not set, those of /etc/resolv.conf.",
 		Example:     "192.0.2.53:53,[2001:db8::53]:53"},

@@ -54,8 +54,8 @@ type Opening struct {
 	// Relay and Reply are what was recorded, when recorded.
 	Relay email.Relay
 	Reply email.Reply
-	// The rest is set when opened. Date is the Date header of every attempt.
-	Date time.Time
+	// The rest is set when opened.
+	Settled
 	// From is the reverse-path.
 	From       string
 	Recipients []EnvelopeRecipient
@@ -64,8 +64,8 @@ type Opening struct {
 }
 
 // Envelope is that of the attempt, where opened.
-func (o Opening) Envelope(emailID string) Envelope {
-	return Envelope{ID: emailID, From: o.From, Recipients: o.Recipients, Bounced: o.Bounced}
+func (o Opening) Envelope() Envelope {
+	return Envelope{ID: o.EmailID, From: o.From, Recipients: o.Recipients, Bounced: o.Bounced}
 }
 
 // Obstacle is what keeps an attempt that is due from beginning. The zero value is

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/internal/dkim"
+	"github.com/postrider/postrider/internal/dkimtest"
 )
 
 func TestKeysComeBackFromTheirBytes(t *testing.T) {
@@ -163,7 +164,7 @@ func TestCheckOfAPublishedRecord(t *testing.T) {
 // TestVerifiersAgreeWithCheck compares it with verifiers: a record that one of them refuses has a problem.
 func TestVerifiersAgreeWithCheck(t *testing.T) {
 	t.Parallel()
-	all := verifiers(t)
+	all := dkimtest.Verifiers(t)
 	for _, k := range testKeys() {
 		fields, err := dkim.Sign([]byte(bare), []dkim.Key{k}, at)
 		require.NoError(t, err)
@@ -173,9 +174,9 @@ func TestVerifiersAgreeWithCheck(t *testing.T) {
 			`"` + r + `"`, r + "; p=", r + "; s=tlsrpt", strings.ReplaceAll(r, "DKIM1", "dkim1"), r[:len(r)-4], strings.ReplaceAll(r, "p=", "q="), strings.ReplaceAll(r, "k=", "k=x"), "v=DKIM1; p=", "v=spf1 -all", "x", "",
 		} {
 			for _, v := range all {
-				verdict := v.verify(t, string(fields)+bare, map[string]string{k.RecordName(): published})
+				verdict := v.Verify(t, string(fields)+bare, map[string]string{k.RecordName(): published})
 				if k.Private.Check(published) == nil {
-					require.Equal(t, []string{"good"}, verdict, "%s: %q", v.name, published)
+					require.Equal(t, []string{"good"}, verdict, "%s: %q", v.Name, published)
 				}
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dkim"
+	"github.com/postrider/postrider/internal/dkimtest"
 	"github.com/postrider/postrider/internal/render"
 )
 
@@ -24,7 +25,7 @@ func rendered(t testing.TB, m email.Message) string {
 func TestRenderedMessagesVerify(t *testing.T) {
 	t.Parallel()
 	basic := email.Message{From: email.Address{Email: "orders@example.com", Name: "Shop"}, To: []email.Address{{Email: "john@example.net", Name: "John Doe"}}, Subject: "Your order"}
-	all := verifiers(t)
+	all := dkimtest.Verifiers(t)
 	for name, change := range map[string]func(*email.Message){
 		"text":         func(m *email.Message) { m.Text = "Thank you.\n\n\n  It arrives  on Monday.  \n.\n\t\n\n" },
 		"text in CRLF": func(m *email.Message) { m.Text = "Thank\r\nyou" },
@@ -68,7 +69,7 @@ func TestRenderedMessagesVerify(t *testing.T) {
 			change(&m)
 			signed := sign(t, rendered(t, m))
 			for _, v := range all {
-				require.Equal(t, both, v.verify(t, signed, published(testKeys())), v.name)
+				require.Equal(t, both, v.Verify(t, signed, published(testKeys())), v.Name)
 			}
 			wellFolded(t, signed)
 		})
@@ -78,7 +79,7 @@ func TestRenderedMessagesVerify(t *testing.T) {
 // TestRandomRenderedMessagesVerify makes messages of pieces that are hard to canonicalise.
 func TestRandomRenderedMessagesVerify(t *testing.T) {
 	t.Parallel()
-	all, dns := verifiers(t), published(testKeys())
+	all, dns := dkimtest.Verifiers(t), published(testKeys())
 	random := rand.New(rand.NewPCG(8463, 6376))
 	pieces := []string{" ", "  ", "\t", "\n", "\r\n", "\n\n", "word", "Größe", "📦", ".", "=", "=?utf-8?q?x?=", ";", ":", "b=", "DKIM-Signature:", "\"", "<", ">", ",", "--", "\xff", "\v", "\f", "\u00a0", "\u0085", strings.Repeat("x", 100)}
 	text := func(most int, without string) string {
@@ -104,7 +105,7 @@ func TestRandomRenderedMessagesVerify(t *testing.T) {
 		}
 		signed := sign(t, rendered(t, m))
 		for _, v := range all {
-			require.Equal(t, both, v.verify(t, signed, dns), "%s: %q", v.name, signed)
+			require.Equal(t, both, v.Verify(t, signed, dns), "%s: %q", v.Name, signed)
 		}
 	}
 }
@@ -114,7 +115,7 @@ func FuzzRenderedMessages(f *testing.F) {
 	f.Add("Subject", "Name", "text", "<p>html</p>", "X-Value", "value", []byte("content"))
 	f.Add("Größe\t 📦 ", `"q" <a@b>`, ".\r\n..\n\r ", "", "Received", strings.Repeat("v ", 300), []byte("From: a\r\n\r\n.\r\n \t \n\n"))
 	f.Add("", "", "", "", "List-Unsubscribe", "", []byte(" \n"))
-	all, dns := verifiers(f), published(testKeys())
+	all, dns := dkimtest.Verifiers(f), published(testKeys())
 	f.Fuzz(func(t *testing.T, subject, name, text, html, field, value string, content []byte) {
 		m := email.Message{
 			From: email.Address{Email: "a@example.com", Name: name}, To: []email.Address{{Email: "b@example.com"}}, Subject: subject, Text: text, HTML: html,
@@ -127,7 +128,7 @@ func FuzzRenderedMessages(f *testing.F) {
 		}
 		signed := sign(t, string(raw))
 		for _, v := range all {
-			require.Equal(t, both, v.verify(t, signed, dns), v.name)
+			require.Equal(t, both, v.Verify(t, signed, dns), v.Name)
 		}
 	})
 }
@@ -148,6 +149,6 @@ func FuzzMessages(f *testing.F) {
 		if strings.Contains(strings.ToLower(header), "dkim-signature") {
 			return // one that is there already is bad
 		}
-		require.Equal(t, both[:1], verifyMsgauth(t, string(fields)+message, dns))
+		require.Equal(t, both[:1], dkimtest.VerifyMsgauth(t, string(fields)+message, dns))
 	})
 }

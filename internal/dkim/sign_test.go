@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/internal/dkim"
+	"github.com/postrider/postrider/internal/dkimtest"
 	"github.com/postrider/postrider/internal/memtest"
 )
 
@@ -29,7 +30,7 @@ const bare = "From: a@example.com\r\nDate: Wed, 04 Mar 2026 04:06:07 +0000\r\n\r
 
 func TestSignaturesVerify(t *testing.T) {
 	t.Parallel()
-	all := verifiers(t)
+	all := dkimtest.Verifiers(t)
 	for name, message := range map[string]string{
 		"all oversigned fields":           plain,
 		"few fields":                      bare,
@@ -65,7 +66,7 @@ func TestSignaturesVerify(t *testing.T) {
 			// A signature that is there already is not ours to verify.
 			signed = strings.Replace(signed, "DKIM-Signature: v=1; b=x\r\n", "", 1)
 			for _, v := range all {
-				require.Equal(t, both, v.verify(t, signed, published(testKeys())), v.name)
+				require.Equal(t, both, v.Verify(t, signed, published(testKeys())), v.Name)
 			}
 		})
 	}
@@ -125,9 +126,9 @@ func TestRFC8463AppendixA(t *testing.T) {
 	ours, err := dkim.Sign([]byte(message), []dkim.Key{key}, time.Unix(1528637909, 0))
 	require.NoError(t, err)
 	require.Contains(t, string(ours), bodyHash)
-	for _, v := range verifiers(t) {
-		require.Equal(t, both, v.verify(t, signatures+message, dns), v.name)
-		require.Equal(t, []string{"good"}, v.verify(t, string(ours)+message, dns), v.name)
+	for _, v := range dkimtest.Verifiers(t) {
+		require.Equal(t, both, v.Verify(t, signatures+message, dns), v.Name)
+		require.Equal(t, []string{"good"}, v.Verify(t, string(ours)+message, dns), v.Name)
 	}
 }
 
@@ -171,7 +172,7 @@ var oversigned = strings.Fields("From Sender Reply-To To Cc Subject Date Message
 
 func TestChangesOnTheWayBreakSignatures(t *testing.T) {
 	t.Parallel()
-	all := verifiers(t)
+	all := dkimtest.Verifiers(t)
 	change := func(from, to string) func(string) string {
 		return func(s string) string { return strings.Replace(s, from, to, 1) }
 	}
@@ -200,23 +201,23 @@ func TestChangesOnTheWayBreakSignatures(t *testing.T) {
 		changed := change(signed)
 		require.NotEqual(t, signed, changed, name)
 		for _, v := range all {
-			verdicts := v.verify(t, changed, dns)
-			require.Len(t, verdicts, 2, "%s: %s", name, v.name)
-			require.NotContains(t, verdicts, "good", "%s: %s", name, v.name)
+			verdicts := v.Verify(t, changed, dns)
+			require.Len(t, verdicts, 2, "%s: %s", name, v.Name)
+			require.NotContains(t, verdicts, "good", "%s: %s", name, v.Name)
 		}
 	}
 	signed = sign(t, bare)
 	for _, name := range oversigned {
 		for _, v := range all {
-			require.NotContains(t, v.verify(t, name+": x\r\n"+signed, dns), "good", "%s that the message did not have: %s", name, v.name)
-			require.NotContains(t, v.verify(t, strings.Replace(signed, "\r\n\r\n", "\r\n"+name+": x\r\n\r\n", 1), dns), "good", "%s: %s", name, v.name)
+			require.NotContains(t, v.Verify(t, name+": x\r\n"+signed, dns), "good", "%s that the message did not have: %s", name, v.Name)
+			require.NotContains(t, v.Verify(t, strings.Replace(signed, "\r\n\r\n", "\r\n"+name+": x\r\n\r\n", 1), dns), "good", "%s: %s", name, v.Name)
 		}
 	}
 }
 
 func TestChangesThatRelaysMakeBreakNothing(t *testing.T) {
 	t.Parallel()
-	all := verifiers(t)
+	all := dkimtest.Verifiers(t)
 	signed, dns := sign(t, plain), published(testKeys())
 	header, body, _ := strings.Cut(signed, "\r\n\r\n")
 	for name, changed := range map[string]string{
@@ -236,17 +237,17 @@ func TestChangesThatRelaysMakeBreakNothing(t *testing.T) {
 	} {
 		require.NotEqual(t, signed, changed, name)
 		for _, v := range all {
-			require.Equal(t, both, v.verify(t, changed, dns), "%s: %s", name, v.name)
+			require.Equal(t, both, v.Verify(t, changed, dns), "%s: %s", name, v.Name)
 		}
 	}
 	for _, field := range []string{"Received: by x\r\n", "Return-Path: <a@example.com>\r\n", "Bcc: c@example.net\r\n", "Resent-From: d@example.com\r\n", "resent-to: d@example.com\r\n", "DKIM-Signature: v=1; b=x\r\n"} {
 		signed := sign(t, field+plain)
 		require.Contains(t, signed, field)
-		require.Equal(t, both, verifyMsgauth(t, strings.Replace(signed, field, "", 1), dns), "removed: %s", field)
+		require.Equal(t, both, dkimtest.VerifyMsgauth(t, strings.Replace(signed, field, "", 1), dns), "removed: %s", field)
 	}
 	// dkimpy reads no header with white space before the colon (RFC 5322 section 4.5.8).
-	require.Equal(t, both, verifyMsgauth(t, strings.Replace(signed, "\r\nSubject:", "\r\nSubject \t:", 1), dns))
-	require.Equal(t, both, verifyMsgauth(t, sign(t, strings.Replace(plain, "Subject:", "Subject \t:", 1)), dns))
+	require.Equal(t, both, dkimtest.VerifyMsgauth(t, strings.Replace(signed, "\r\nSubject:", "\r\nSubject \t:", 1), dns))
+	require.Equal(t, both, dkimtest.VerifyMsgauth(t, sign(t, strings.Replace(plain, "Subject:", "Subject \t:", 1)), dns))
 }
 
 func TestMessagesThatCannotBeSigned(t *testing.T) {

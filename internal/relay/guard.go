@@ -84,7 +84,7 @@ type mailKey string
 const mailUnit = 4096
 
 func keyOfMail(m delivery.MailCommand) mailKey {
-	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<%d*2^%d", m.From, mailUnit, bits.Len64(uint64(max(m.Bytes, 0)/mailUnit))))
+	return mailKey(fmt.Sprintf("MAIL FROM:<%s> SIZE<%d*2^%d", delivery.LikeReturnPath(m.From), mailUnit, bits.Len64(uint64(max(m.Bytes, 0)/mailUnit))))
 }
 
 type refusedRecipient struct {

@@ -32,6 +32,8 @@ type Relay struct {
 	// sender's domain. Empty means any.
 	Streams []email.Stream
 	Domains []string
+	// SendsFrom are the addresses from which the mail reaches receivers. Empty is not known.
+	SendsFrom []netip.Addr
 }
 
 // takes reports whether mail of that route may go to this relay.
@@ -52,6 +54,9 @@ var word = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
 
 // defaultMaxConns bounds a relay's connections where nothing else is said.
 const defaultMaxConns = 10
+
+// maxSendsFrom bounds the addresses of sends_from=, as each costs a check of SPF.
+const maxSendsFrom = 16
 
 // relayOptions are the members of a relay's query.
 var relayOptions = map[string]func(*Relay, string) error{
@@ -120,6 +125,19 @@ var relayOptions = map[string]func(*Relay, string) error{
 			if !word.MatchString(d) {
 				return fmt.Errorf("%q is not a domain; one that is not ASCII is written in its xn-- form", d)
 			}
+		}
+		return nil
+	},
+	"sends_from": func(r *Relay, v string) error {
+		for part := range strings.SplitSeq(v, ",") {
+			address, err := netip.ParseAddr(part)
+			if err != nil || address.Zone() != "" {
+				return fmt.Errorf("%q is not an IP address", part)
+			}
+			r.SendsFrom = append(r.SendsFrom, address.Unmap())
+		}
+		if len(r.SendsFrom) > maxSendsFrom {
+			return fmt.Errorf("has %d addresses, the limit is %d: name some of them", len(r.SendsFrom), maxSendsFrom)
 		}
 		return nil
 	},

@@ -26,6 +26,9 @@ func writeHeader(out *bytes.Buffer, m email.Message, c Composition) {
 	}
 	field(out, "Date", c.Date.UTC().Format(time.RFC1123Z))
 	field(out, "Message-ID", "<"+c.MessageID+">")
+	if c.Reference != "" {
+		field(out, "X-Postrider-Id", c.Reference)
+	}
 	fold(out, "Subject", unstructured("Subject", m.Subject))
 	for _, h := range m.Headers {
 		fold(out, h.Name, clients(h))

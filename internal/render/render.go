@@ -33,6 +33,9 @@ type Composition struct {
 	// MessageID is without angle brackets.
 	MessageID string
 	Date      time.Time
+	// Reference is the value of X-Postrider-Id, which a report on the message brings back. Empty
+	// leaves the field out.
+	Reference string
 }
 
 // ErrUnsafe says that a value would break out of its place in the header. Intake
@@ -103,6 +106,9 @@ func check(m email.Message, c Composition) error {
 	if !id(c.MessageID) {
 		return fmt.Errorf("message id: %w", ErrUnsafe)
 	}
+	if c.Reference != "" && !id(c.Reference) {
+		return fmt.Errorf("reference: %w", ErrUnsafe)
+	}
 	if !line(m.Subject) {
 		return fmt.Errorf("subject: %w", ErrUnsafe)
 	}
@@ -156,7 +162,7 @@ func fieldName(s string) bool {
 func ours(name string) bool {
 	name = strings.ToLower(name)
 	switch name {
-	case "from", "to", "cc", "bcc", "reply-to", "date", "message-id", "subject", "mime-version":
+	case "from", "to", "cc", "bcc", "reply-to", "date", "message-id", "subject", "mime-version", "x-postrider-id":
 		return true
 	}
 	return strings.HasPrefix(name, "content-")

@@ -45,6 +45,8 @@ type Domain struct {
 	CheckedAt, NextCheckAt time.Time
 	// Records have what the last check said of them.
 	Records []Record
+	// SPF is what the last check found for each relay.
+	SPF []SPFResult
 	// Keys are the DKIM keys, newest first.
 	Keys []DKIMKey
 
@@ -76,6 +78,12 @@ func WithResults(records, checked []Record) []Record {
 	return records
 }
 
+// Findings are what a check has found.
+type Findings struct {
+	Records []Record
+	SPF     []SPFResult
+}
+
 // Begun is what a check of a domain begins with.
 type Begun struct {
 	Domain
@@ -85,4 +93,19 @@ type Begun struct {
 	// Revision names the state that the check began with: a check is not saved if the state has
 	// changed since.
 	Revision int64
+	// BounceHost is the domain's own host of return paths, as the check before has left it, and
+	// InstallationHost that of the installation. Both may be empty.
+	BounceHost, InstallationHost string
+}
+
+// ReturnDomain is the domain of return paths, once a check has found records.
+func (b Begun) ReturnDomain(found []Record) string {
+	switch own := BounceHost(found, b.BounceHost); {
+	case b.InstallationHost == "":
+		return b.Name
+	case own == "":
+		return b.InstallationHost
+	default:
+		return own
+	}
 }

@@ -133,8 +133,9 @@ func (n Needs) with(keys []DKIMKey) Needs {
 //   - Newer keys take over when checks at least 10 minutes apart have found their records. The
 //     older ones are retiring from then on. An Ed25519 key need not be published, unless one
 //     signs already.
-//   - A retiring key is revoked after 14 days.
-func NextKeys(keys []DKIMKey, records []Record, now time.Time) []DKIMKey {
+//   - A retiring key is revoked after 14 days, unless mail on its way is signed with it: inUse has the ids
+//     of such keys among Retired.
+func NextKeys(keys []DKIMKey, records []Record, inUse map[string]bool, now time.Time) []DKIMKey {
 	keys = slices.Clone(keys)
 	found := map[string]bool{}
 	for i, k := range keys {
@@ -172,11 +173,25 @@ func NextKeys(keys []DKIMKey, records []Record, now time.Time) []DKIMKey {
 		keys = enterAll(keys, current, ActiveKey, now, ready)
 	}
 	for i, k := range keys {
-		if k.State == RetiringKey && now.Sub(k.Since) >= RetireTime {
+		if k.hasRetired(now) && !inUse[k.ID] {
 			keys[i] = k.enter(RevokedKey, now)
 		}
 	}
 	return keys
+}
+
+func (k DKIMKey) hasRetired(now time.Time) bool {
+	return k.State == RetiringKey && now.Sub(k.Since) >= RetireTime
+}
+
+// Retired are the ids of the keys that may be revoked.
+func Retired(keys []DKIMKey, now time.Time) (ids []string) {
+	for _, k := range keys {
+		if k.hasRetired(now) {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
 }
 
 func (k DKIMKey) enter(state KeyState, now time.Time) DKIMKey {

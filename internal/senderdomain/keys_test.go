@@ -95,7 +95,7 @@ func TestKeysOverTime(t *testing.T) {
 		if step.rotate {
 			keys = append(pair(2, senderdomain.PendingKey), keys...)
 		}
-		keys = senderdomain.NextKeys(keys, published(keys, step.found), begin.Add(step.at))
+		keys = senderdomain.NextKeys(keys, published(keys, step.found), nil, begin.Add(step.at))
 		require.Equal(t, step.want, states(keys), step.what)
 	}
 	require.False(t, senderdomain.Rotating(keys))
@@ -108,11 +108,11 @@ func TestKeysOverTime(t *testing.T) {
 func TestRotationWithoutEd25519(t *testing.T) {
 	t.Parallel()
 	ok := map[string]senderdomain.Status{"pr1r": senderdomain.Verified, "pr2r": senderdomain.Verified}
-	keys := senderdomain.NextKeys(pair(1, senderdomain.PendingKey), published(pair(1, senderdomain.PendingKey), ok), begin)
+	keys := senderdomain.NextKeys(pair(1, senderdomain.PendingKey), published(pair(1, senderdomain.PendingKey), ok), nil, begin)
 	require.Equal(t, map[string]senderdomain.KeyState{"pr1r": "active", "pr1e": "pending"}, states(keys))
 	keys = append(pair(2, senderdomain.PendingKey), keys...)
 	for _, at := range []time.Duration{hour, 2 * hour} {
-		keys = senderdomain.NextKeys(keys, published(keys, ok), begin.Add(at))
+		keys = senderdomain.NextKeys(keys, published(keys, ok), nil, begin.Add(at))
 	}
 	require.Equal(t, map[string]senderdomain.KeyState{"pr1r": "retiring", "pr1e": "retiring", "pr2r": "active", "pr2e": "pending"}, states(keys))
 }

@@ -130,6 +130,21 @@ func Records(n Needs) []Record {
 	return out
 }
 
+// BounceHost is the domain's own host of return paths after a check: the name of the record for it, empty
+// if that is missing or wrong. A check that does not know leaves it as it was.
+func BounceHost(records []Record, was string) string {
+	for _, r := range records {
+		switch {
+		case r.Kind != ReturnPath:
+		case r.Status == Verified:
+			return r.FQDN
+		case r.Status == TemporaryFailure, r.Problem == NotOnAllServers:
+			return was
+		}
+	}
+	return ""
+}
+
 // zoneFile writes a record with its whole name, so that it is right in any zone.
 func zoneFile(r Record) string {
 	value := r.Value + "."

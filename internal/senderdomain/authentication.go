@@ -1,0 +1,187 @@
+package senderdomain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// AuthResult is what receivers will find of a way to authenticate mail.
+type AuthResult string
+
+// The results.
+const (
+	AuthPass AuthResult = "pass"
+	AuthFail AuthResult = "fail"
+	// AuthNone says that there is nothing to pass: no signature, or no record.
+	AuthNone AuthResult = "none"
+	// AuthUnknown says that Postrider cannot tell; the reason says what is missing for that.
+	AuthUnknown AuthResult = "unknown"
+)
+
+// Verdict says whether SPF, DKIM or DMARC will pass.
+type Verdict struct {
+	Result AuthResult
+	// Domain is the one that is authenticated: of the return path for SPF, d= for DKIM, the one with the
+	// record for DMARC.
+	Domain string
+	// Aligned says that Domain fits the From address (RFC 7489, section 3.1), so that DMARC counts it.
+	Aligned bool
+	// Reason says why it does not pass or is not aligned, and what to do. Empty if all is well.
+	Reason string
+}
+
+// Authentication is what receivers will find of a sender's mail through one relay.
+type Authentication struct {
+	// Relay is empty before the first check.
+	Relay string
+	// Streams are those that the relay takes; empty is any.
+	Streams          []string
+	SPF, DKIM, DMARC Verdict
+}
+
+// Authenticate says what receivers will find of mail from a domain, for each relay that the last check
+// knew. It makes no lookup: all comes from that check.
+func Authenticate(d Domain) []Authentication {
+	results := d.SPF
+	if len(results) == 0 {
+		results = []SPFResult{{}}
+	}
+	policy := policyOf(d)
+	dkim := d.dkimVerdict(policy)
+	out := make([]Authentication, len(results))
+	for i, r := range results {
+		out[i] = Authentication{Relay: r.Relay, Streams: r.Streams, SPF: d.spfVerdict(r, policy), DKIM: dkim}
+		out[i].DMARC = d.dmarcVerdict(out[i], policy)
+	}
+	return out
+}
+
+// policy is a domain's DMARC record.
+type policy struct {
+	record                *Record
+	value                 string // none, quarantine or reject; empty if there is no record
+	strictDKIM, strictSPF bool
+}
+
+func policyOf(d Domain) (p policy) {
+	at := slices.IndexFunc(d.Records, func(r Record) bool { return r.Kind == DMARC })
+	if at < 0 {
+		return p
+	}
+	p.record = &d.Records[at]
+	if p.record.Status == Verified && len(p.record.Found) > 0 {
+		has, _ := tags(p.record.Found[0])
+		p.value = strings.ToLower(has["p"])
+		p.strictDKIM, p.strictSPF = strings.EqualFold(has["adkim"], "s"), strings.EqualFold(has["aspf"], "s")
+	}
+	return p
+}
+
+// aligned reports whether DMARC counts a domain for mail from another: the same organisation, or the same
+// domain if the policy is strict.
+func aligned(domain, from string, strict bool) bool {
+	if domain == from || strict {
+		return domain == from
+	}
+	one, err := publicsuffix.EffectiveTLDPlusOne(domain)
+	other, otherErr := publicsuffix.EffectiveTLDPlusOne(from)
+	return err == nil && otherErr == nil && one == other
+}
+
+func (d Domain) dkimVerdict(p policy) Verdict {
+	v := Verdict{Domain: d.Name, Aligned: aligned(d.Name, d.Name, p.strictDKIM)}
+	for _, k := range d.Keys {
+		if k.State == ActiveKey && k.Algorithm == RSA {
+			v.Result = AuthPass
+			return v
+		}
+	}
+	v.Aligned = false
+	switch {
+	case d.ID == "":
+		v.Result, v.Domain = AuthUnknown, ""
+		v.Reason = fmt.Sprintf("%s is not one of your domains, so Postrider does not sign; the relay may. Add it with POST /v1.0/domains", d.Name)
+		return v
+	case len(d.Keys) == 0:
+		v.Result, v.Domain = AuthUnknown, ""
+		v.Reason = fmt.Sprintf("Postrider has no keys of the domain, so it does not sign; the relay may. POST /v1.0/domains with %s makes keys", d.Name)
+		return v
+	}
+	v.Result = AuthNone
+	v.Reason = "mail is not signed until the domain's RSA key is published"
+	for _, r := range d.Records {
+		if r.Kind == DKIM && r.Required {
+			v.Reason = fmt.Sprintf("mail is not signed yet: publish the TXT record at %s", r.FQDN)
+		}
+	}
+	return v
+}
+
+func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
+	v := Verdict{Result: AuthUnknown, Domain: r.Domain, Aligned: r.Domain != "" && aligned(r.Domain, d.Name, p.strictSPF)}
+	var reasons []string
+	switch r.Result {
+	case "pass":
+		v.Result = AuthPass
+	case "":
+		if r.Domain == "" {
+			reasons = append(reasons, "the domain has not been checked yet")
+		} else {
+			reasons = append(reasons, fmt.Sprintf("it is not known from which addresses the relay %s sends: the operator says it with sends_from= in POSTRIDER_SMTP_URLS", r.Relay))
+		}
+	case "none":
+		v.Result = AuthNone
+		reasons = append(reasons, fmt.Sprintf("%s has no SPF record: publish one that names %s", r.Domain, r.Address))
+	case "temperror":
+		reasons = append(reasons, "the DNS did not answer: "+r.Detail)
+	default:
+		v.Result = AuthFail
+		reasons = append(reasons, fmt.Sprintf("the SPF record of %s does not allow %s, from which the relay %s sends (%s): %s", r.Domain, r.Address, r.Relay, r.Result, r.Detail))
+	}
+	if r.Domain != "" && !v.Aligned {
+		reasons = append(reasons, fmt.Sprintf("%s is of another organisation than %s, so DMARC does not count it: publish the domain's own record for the return path", r.Domain, d.Name))
+	}
+	v.Reason = strings.Join(reasons, "; ")
+	return v
+}
+
+func (d Domain) dmarcVerdict(a Authentication, p policy) Verdict {
+	v := Verdict{Domain: d.Name, Aligned: a.SPF.counts() || a.DKIM.counts()}
+	switch {
+	case v.Aligned:
+		v.Result = AuthPass
+	case a.SPF.Result == AuthUnknown && (a.SPF.Aligned || a.SPF.Domain == "") || a.DKIM.Result == AuthUnknown:
+		v.Result, v.Reason = AuthUnknown, "neither SPF nor DKIM is known to pass for this domain"
+	default:
+		v.Result, v.Reason = AuthFail, "neither SPF nor DKIM passes for this domain"
+	}
+	why := ""
+	switch {
+	case p.value != "":
+		return v
+	case p.record == nil || p.record.Status == NotStarted:
+		why = "its DMARC record has not been looked up yet"
+		v.Result = AuthUnknown
+	case p.record.Status == TemporaryFailure:
+		why = "its DMARC record is not known: " + p.record.Remedy
+		v.Result = AuthUnknown
+	case p.record.Status == Failed:
+		why = p.record.Remedy
+	default:
+		why = "the domain has no DMARC record, and large receivers want one: publish the TXT record at _dmarc." + d.Name
+	}
+	if v.Result == AuthPass {
+		v.Result = AuthNone
+	}
+	if v.Reason != "" {
+		why = v.Reason + "; " + why
+	}
+	v.Reason = why
+	return v
+}
+
+// counts reports whether DMARC counts it.
+func (v Verdict) counts() bool { return v.Result == AuthPass && v.Aligned }

@@ -1,0 +1,111 @@
+package senderdomain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"blitiri.com.ar/go/spf"
+
+	"github.com/postrider/postrider/internal/dnslookup"
+	"github.com/postrider/postrider/internal/plaintext"
+)
+
+// RelaySource is a relay, and the addresses from which mail that it takes reaches receivers.
+type RelaySource struct {
+	Name string
+	// SendsFrom is empty if the operator has not said it.
+	SendsFrom []netip.Addr
+	// Streams and Domains bound the mail that it takes, by stream and by the sender's domain. Empty is any.
+	Streams, Domains []string
+}
+
+// SPFResult is what receivers find of mail through one relay (RFC 7208).
+type SPFResult struct {
+	Relay string `json:"relay"`
+	// Streams are those that the relay takes; empty is any.
+	Streams []string `json:"streams,omitempty"`
+	// Domain is that of the return path, whose record counts.
+	Domain string `json:"domain"`
+	// Result is a result of RFC 7208, section 2.6, of the first address that does not pass, or
+	// "pass". It is empty if the relay's addresses are not known.
+	Result string `json:"result"`
+	// Address is the one that does not pass, and Detail says why.
+	Address string `json:"address,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// CheckSPF finds what receivers find of a sender domain's mail through each relay that takes it. The domain
+// of its return paths counts.
+func CheckSPF(ctx context.Context, lookup Lookup, sender, returnDomain string, relays []RelaySource) (out []SPFResult) {
+	for _, r := range relays {
+		if len(r.Domains) > 0 && !slices.Contains(r.Domains, sender) {
+			continue
+		}
+		one := SPFResult{Relay: r.Name, Streams: r.Streams, Domain: returnDomain}
+		for _, address := range r.SendsFrom {
+			result, err := spf.CheckHostWithSender(address.AsSlice(), returnDomain, "b@"+returnDomain, spf.WithContext(ctx), spf.WithResolver(spfResolver{lookup}))
+			one.Result = string(result)
+			if result != spf.Pass {
+				one.Address, one.Detail = address.String(), plaintext.Line(fmt.Sprint(err), maxRemedy)
+				break
+			}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// spfResolver has the library of SPF ask by our client.
+type spfResolver struct{ lookup Lookup }
+
+// values are those of the records. An error is a *net.DNSError: the library tells by it a name without
+// records from a server that does not answer.
+func (r spfResolver) values(ctx context.Context, name string, typ dnslookup.Type) (dnslookup.Answer, error) {
+	a := r.lookup.Lookup(ctx, name, typ)
+	switch {
+	case !a.Definite():
+		return a, &net.DNSError{Err: a.Reason, Name: name, IsTemporary: true}
+	case len(a.Records) == 0:
+		return a, &net.DNSError{Err: a.Reason, Name: name, IsNotFound: true}
+	}
+	return a, nil
+}
+
+func (r spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	a, err := r.values(ctx, name, dnslookup.TXT)
+	return a.Values(), err
+}
+
+func (r spfResolver) LookupMX(ctx context.Context, name string) (out []*net.MX, err error) {
+	a, err := r.values(ctx, name, dnslookup.MX)
+	for _, record := range a.Records {
+		out = append(out, &net.MX{Host: record.Value, Pref: record.Priority})
+	}
+	return out, err
+}
+
+// LookupIPAddr gives the addresses of both families. It fails only if there is none.
+func (r spfResolver) LookupIPAddr(ctx context.Context, host string) (out []net.IPAddr, err error) {
+	for _, typ := range []dnslookup.Type{dnslookup.A, dnslookup.AAAA} {
+		a, failed := r.values(ctx, host, typ)
+		for _, v := range a.Values() {
+			out = append(out, net.IPAddr{IP: net.ParseIP(v)})
+		}
+		if dnsErr, ok := errors.AsType[*net.DNSError](failed); ok && (err == nil || dnsErr.IsTemporary) {
+			err = failed
+		}
+	}
+	if len(out) > 0 {
+		err = nil
+	}
+	return out, err
+}
+
+// LookupAddr answers that there is no name: "ptr" is not to be used (RFC 7208, section 5.5).
+func (r spfResolver) LookupAddr(_ context.Context, address string) ([]string, error) {
+	return nil, &net.DNSError{Err: "reverse names are not looked up", Name: address, IsNotFound: true}
+}
