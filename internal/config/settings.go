@@ -183,7 +183,7 @@ var settings = []Setting{
 		Example:     "30s"},
 
 	{Name: "POSTRIDER_BOUNCE_HOST", Group: "Sender domains", Uses: process | Tool,
-		Description: "The host that bounces go to: MAIL FROM is b-<token>@ this host, or @ the sender domain's own name for it (docs/deliverability.md). It needs an MX record and an SPF record; the relays have to take it as a sender. Not set, MAIL FROM is the sender's address.",
+		Description: "The host that bounces go to: MAIL FROM is b-<token>@ this host, or @ the sender domain's own name for it (docs/deliverability.md). It needs an MX record and an SPF record; the relays have to take it as a sender. Postrider does not read the bounces yet. Not set, MAIL FROM is the sender's address.",
 		Example:     "bounce.example.com"},
 	{Name: "POSTRIDER_DNS_SERVERS", Group: "Sender domains", Uses: worker,
 		Description: "The recursive DNS servers that find the name servers of sender domains, as host:port separated by commas, tried in this order. Not set, those of /etc/resolv.conf.",

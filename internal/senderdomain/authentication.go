@@ -50,7 +50,7 @@ func Authenticate(d Domain) []Authentication {
 		results = []SPFResult{{}}
 	}
 	policy := policyOf(d)
-	dkim := d.dkimVerdict(policy)
+	dkim := d.dkimVerdict()
 	out := make([]Authentication, len(results))
 	for i, r := range results {
 		out[i] = Authentication{Relay: r.Relay, Streams: r.Streams, SPF: d.spfVerdict(r, policy), DKIM: dkim}
@@ -61,9 +61,10 @@ func Authenticate(d Domain) []Authentication {
 
 // policy is a domain's DMARC record.
 type policy struct {
-	record                *Record
-	value                 string // none, quarantine or reject; empty if there is no record
-	strictDKIM, strictSPF bool
+	record *Record
+	value  string // none, quarantine or reject; empty if there is no record
+	// strictSPF: the return path has to be in the domain itself. d= of our signatures always is.
+	strictSPF bool
 }
 
 func policyOf(d Domain) (p policy) {
@@ -75,7 +76,7 @@ func policyOf(d Domain) (p policy) {
 	if p.record.Status == Verified && len(p.record.Found) > 0 {
 		has, _ := tags(p.record.Found[0])
 		p.value = strings.ToLower(has["p"])
-		p.strictDKIM, p.strictSPF = strings.EqualFold(has["adkim"], "s"), strings.EqualFold(has["aspf"], "s")
+		p.strictSPF = strings.EqualFold(has["aspf"], "s")
 	}
 	return p
 }
@@ -91,15 +92,20 @@ func aligned(domain, from string, strict bool) bool {
 	return err == nil && otherErr == nil && one == other
 }
 
-func (d Domain) dkimVerdict(p policy) Verdict {
-	v := Verdict{Domain: d.Name, Aligned: aligned(d.Name, d.Name, p.strictDKIM)}
+func (d Domain) dkimVerdict() Verdict {
+	v := Verdict{Domain: d.Name}
 	for _, k := range d.Keys {
-		if k.State == ActiveKey && k.Algorithm == RSA {
-			v.Result = AuthPass
-			return v
+		if k.State != ActiveKey || k.Algorithm != RSA {
+			continue
 		}
+		v.Result, v.Aligned = AuthPass, true
+		for _, r := range d.Records {
+			if r.Kind == DKIM && r.Value == k.Value && r.Status != TemporaryFailure && r.Problem != "" && r.Problem != NotOnAllServers {
+				v.Result, v.Reason = AuthFail, fmt.Sprintf("the key that signs is not found at %s: %s", r.FQDN, r.Remedy)
+			}
+		}
+		return v
 	}
-	v.Aligned = false
 	switch {
 	case d.ID == "":
 		v.Result, v.Domain = AuthUnknown, ""
@@ -127,9 +133,12 @@ func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
 	case "pass":
 		v.Result = AuthPass
 	case "":
-		if r.Domain == "" {
+		switch {
+		case d.CheckedAt.IsZero():
 			reasons = append(reasons, "the domain has not been checked yet")
-		} else {
+		case r.Domain == "":
+			reasons = append(reasons, "no relay took the domain's mail when it was checked last")
+		default:
 			reasons = append(reasons, fmt.Sprintf("it is not known from which addresses the relay %s sends: the operator says it with sends_from= in POSTRIDER_SMTP_URLS", r.Relay))
 		}
 	case "none":

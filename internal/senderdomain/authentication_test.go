@@ -3,6 +3,7 @@ package senderdomain_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -59,6 +60,10 @@ func TestCheckSPF(t *testing.T) {
 		require.Equal(t, tt.result, got.Result, "%s: %s", tt.domain, got.Detail)
 		require.Equal(t, tt.address, got.Address, tt.domain)
 	}
+	before := len(n.Server(t, "ns1.dns.example").Queries())
+	many := []string{"192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8::1"}
+	require.Equal(t, "pass", check("bounce.mail.example", many...).Result)
+	require.Len(t, n.Server(t, "ns1.dns.example").Queries(), before+1, "a name is looked up once for all addresses")
 	n.SetFault(dnstest.Servfail)
 	n.Server(t, "ns1.dns.example").SetFault(dnstest.Servfail)
 	require.Equal(t, "temperror", check("bounce.mail.example", "192.0.2.1").Result)
@@ -109,6 +114,11 @@ func TestAuthenticate(t *testing.T) {
 			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.shop.example", "fail")},
 			want{spf: fail, dkim: pass, dmarc: pass, spfAligned: true, dkimAligned: true, spfReason: "does not allow 192.0.2.1, from which the relay primary sends (fail): no match"},
 		},
+		"the key's record is gone": {
+			senderdomain.Domain{ID: "1", Keys: active, SPF: spf("bounce.mail.example", "pass"),
+				Records: []senderdomain.Record{{Kind: senderdomain.DKIM, FQDN: "pr1r._domainkey.shop.example", Status: senderdomain.Pending, Problem: senderdomain.Missing, Remedy: "Add it."}, dmarc("v=DMARC1; p=none")}},
+			want{spf: pass, dkim: fail, dmarc: fail, dkimAligned: true, spfReason: "another organisation", dkimReason: "is not found at pr1r._domainkey.shop.example: Add it.", dmarcWhy: "neither SPF nor DKIM passes"},
+		},
 		"no SPF record": {
 			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("shop.example", "none")},
 			want{spf: none, dkim: pass, dmarc: pass, spfAligned: true, dkimAligned: true, spfReason: "shop.example has no SPF record: publish one that names 192.0.2.1"},
@@ -141,6 +151,10 @@ func TestAuthenticate(t *testing.T) {
 			senderdomain.Domain{ID: "1", Keys: pending, Records: []senderdomain.Record{key, {Kind: senderdomain.DMARC, FQDN: "_dmarc.shop.example", Status: senderdomain.NotStarted}}},
 			want{spf: unknown, dkim: none, dmarc: unknown, spfReason: "has not been checked yet", dkimReason: "publish the TXT record", dmarcWhy: "has not been looked up yet"},
 		},
+		"no relay takes it": {
+			senderdomain.Domain{ID: "1", Keys: active, CheckedAt: time.Unix(1, 0), Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}},
+			want{spf: unknown, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "no relay took the domain's mail"},
+		},
 		"not the customer's": {
 			senderdomain.Domain{},
 			want{spf: unknown, dkim: unknown, dmarc: unknown, spfReason: "has not been checked yet", dkimReason: "Add it with POST /v1.0/domains", dmarcWhy: "is known to pass"},
@@ -149,6 +163,9 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tt.domain.Name = "shop.example"
+			if tt.domain.SPF != nil {
+				tt.domain.CheckedAt = time.Unix(1, 0)
+			}
 			all := senderdomain.Authenticate(tt.domain)
 			require.Len(t, all, 1)
 			got := all[0]

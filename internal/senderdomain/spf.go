@@ -3,7 +3,6 @@ package senderdomain
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -39,33 +38,51 @@ type SPFResult struct {
 }
 
 // CheckSPF finds what receivers find of a sender domain's mail through each relay that takes it. The domain
-// of its return paths counts.
+// of its return paths counts. Each name is looked up once: the domain's owner chooses the names.
 func CheckSPF(ctx context.Context, lookup Lookup, sender, returnDomain string, relays []RelaySource) (out []SPFResult) {
+	resolver := spfResolver{lookup, map[question]dnslookup.Answer{}}
 	for _, r := range relays {
 		if len(r.Domains) > 0 && !slices.Contains(r.Domains, sender) {
 			continue
 		}
 		one := SPFResult{Relay: r.Name, Streams: r.Streams, Domain: returnDomain}
 		for _, address := range r.SendsFrom {
-			result, err := spf.CheckHostWithSender(address.AsSlice(), returnDomain, "b@"+returnDomain, spf.WithContext(ctx), spf.WithResolver(spfResolver{lookup}))
+			result, err := spf.CheckHostWithSender(address.AsSlice(), returnDomain, "b@"+returnDomain, spf.WithContext(ctx), spf.WithResolver(resolver))
 			one.Result = string(result)
-			if result != spf.Pass {
-				one.Address, one.Detail = address.String(), plaintext.Line(fmt.Sprint(err), maxRemedy)
-				break
+			if result == spf.Pass {
+				continue
 			}
+			one.Address = address.String()
+			if err != nil {
+				one.Detail = plaintext.Line(err.Error(), maxRemedy)
+			}
+			break
 		}
 		out = append(out, one)
 	}
 	return out
 }
 
-// spfResolver has the library of SPF ask by our client.
-type spfResolver struct{ lookup Lookup }
+// spfResolver has the library of SPF ask by our client, one question at a time.
+type spfResolver struct {
+	lookup Lookup
+	// known are the answers of this check.
+	known map[question]dnslookup.Answer
+}
+
+type question struct {
+	name string
+	typ  dnslookup.Type
+}
 
 // values are those of the records. An error is a *net.DNSError: the library tells by it a name without
 // records from a server that does not answer.
 func (r spfResolver) values(ctx context.Context, name string, typ dnslookup.Type) (dnslookup.Answer, error) {
-	a := r.lookup.Lookup(ctx, name, typ)
+	a, ok := r.known[question{name, typ}]
+	if !ok {
+		a = r.lookup.Lookup(ctx, name, typ)
+		r.known[question{name, typ}] = a
+	}
 	switch {
 	case !a.Definite():
 		return a, &net.DNSError{Err: a.Reason, Name: name, IsTemporary: true}
