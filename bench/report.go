@@ -245,7 +245,9 @@ func (r *result) markdown() string {
 	for _, m := range r.machine {
 		line("- %s", m)
 	}
-	line("- %s", strings.Join(r.versions, ", "))
+	for _, v := range r.versions {
+		line("- %s", v)
+	}
 	line("")
 	line("| target | wanted | got | |")
 	line("|---|---|---|---|")
