@@ -10,7 +10,7 @@ type senderIdentity struct {
 	DKIMKeys []string `json:"dkim_keys"`
 }
 
-// findSender is the senderIdentity of an e-mail e of which nothing has been sent; NULL of others, and of a
+// findSender is the senderIdentity of an e-mail e whose date is not fixed yet; NULL of others, and of a
 // sender whose domain the customer does not have.
 const findSender = `CASE WHEN e.date_at IS NULL AND e.dated_at IS NULL THEN (
 		SELECT jsonb_build_object('bounce_host', d.bounce_host,
@@ -18,8 +18,8 @@ const findSender = `CASE WHEN e.date_at IS NULL AND e.dated_at IS NULL THEN (
 		FROM domains AS d WHERE d.customer_id = e.customer_id AND d.name = lower(split_part(e.from_email, '@', -1))) END`
 
 // settle decides what all attempts of an e-mail have besides its content: the token, the return path
-// and the keys that sign. Once an attempt may have sent the message, that stays: a receiver knows a
-// second copy by its bytes. It is to be called before DateAt is set.
+// and the keys that sign. Once the date of the message is fixed, that stays: a receiver knows a second
+// copy by its bytes. It is to be called before DateAt is set.
 func (s *Store) settle(e *emailRow, sender *senderIdentity) {
 	if !e.date().IsZero() {
 		return

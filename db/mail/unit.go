@@ -37,7 +37,7 @@ type lockedEmail struct {
 	paced        bool
 	statusBefore email.Status
 	dirty        bool
-	// sender is set while no attempt has sent the message.
+	// sender is set while the date of the message is not fixed.
 	sender *senderIdentity
 	// fault is what the relay said that gave the recipients back in this change.
 	fault email.Reply

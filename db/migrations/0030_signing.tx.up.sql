@@ -1,5 +1,5 @@
 -- What all attempts of an e-mail have besides its content. The gate writes it when an attempt opens,
--- as long as no attempt has sent the message.
+-- until the e-mail's date is fixed.
 ALTER TABLE emails
     -- Letters that nobody can guess, in X-Postrider-Id and in the return path. Empty until an attempt opens.
     ADD COLUMN token text NOT NULL DEFAULT '',

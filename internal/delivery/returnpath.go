@@ -35,6 +35,9 @@ func ReturnPath(token, host string) string { return "b-" + token + "@" + host }
 
 var ownReturnPath = regexp.MustCompile(`^b-[a-z2-7]{16}@`)
 
+// IsReturnPath reports whether a reverse-path is one that ReturnPath has made.
+func IsReturnPath(address string) bool { return ownReturnPath.MatchString(address) }
+
 // LikeReturnPath is what the reverse-paths of a sender's e-mails have in common: our own ones have a token
 // each, and are the same but for that.
 func LikeReturnPath(address string) string {

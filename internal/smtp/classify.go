@@ -83,6 +83,16 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	return o, OfRecipient
 }
 
+// classifyFor is classify for a reply to a transaction with a return-path. One of our own host is not the
+// sender's: where a server refuses it, mail waits until the relay takes it or the operator has changed it.
+func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
+	o, who := classify(at, accepts, r)
+	if o.Reason == email.DetailSenderRejected && (at == StageMail || at == StageRcpt) && delivery.IsReturnPath(from) {
+		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(relayWait, retryHint(r)), Reply: r}, OfRelay
+	}
+	return o, who
+}
+
 // isRelayFault: the relay takes no mail at all now, or none of ours.
 func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {

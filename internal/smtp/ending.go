@@ -18,7 +18,7 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 		x.connectionLost(at.String(), unexpectedReply(rep))
 		return
 	}
-	o, who := classify(at, x.server.Accepts, rep)
+	o, who := classifyFor(x.env.From, at, x.server.Accepts, rep)
 	x.noteCannotTake(&o)
 	x.out.Final = rep
 	switch {

@@ -218,7 +218,7 @@ func (x *exchange) rcpt() bool {
 		if code == 421 && x.mayBeConnectionLimit() {
 			return x.restart()
 		}
-		o, who := classify(StageRcpt, x.server.Accepts, rep)
+		o, who := classifyFor(x.env.From, StageRcpt, x.server.Accepts, rep)
 		switch {
 		case who == OfRelay:
 			x.attributeToRelay(StageRcpt, rep, &o)

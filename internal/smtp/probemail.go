@@ -47,7 +47,7 @@ func (s *Session) ProbeMail(ctx context.Context, m delivery.MailCommand, timeout
 	}
 	relays := err != nil || (code/100 != 2 && !refusal(code))
 	if !relays && refusal(code) {
-		_, who := classify(StageMail, s.server.Accepts, a.Reply)
+		_, who := classifyFor(m.From, StageMail, s.server.Accepts, a.Reply)
 		relays = who == OfRelay || mayMeanUs(s.server.Accepts, a.Reply)
 	}
 	if !relays {
