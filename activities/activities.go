@@ -219,9 +219,8 @@ type Activities struct {
 	exchanges *exchanges
 	limits    limits
 	// large holds Deps.LargeBytes: the memory that large messages share.
-	large *membudget.Budget
-	// domainChecks has an element for each look at the DNS that is under way.
-	domainChecks chan struct{}
+	large        *membudget.Budget
+	domainChecks domainChecks
 }
 
 // limits are the times that tests shorten.
@@ -254,7 +253,7 @@ func New(deps Deps) (*Activities, Drain, error) {
 	if deps.LargeBytes == 0 {
 		deps.LargeBytes = DefaultLargeBytes
 	}
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), domainChecks: make(chan struct{}, maxDomainChecks), large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), domainChecks: domainChecks{of: map[string]int{}}, large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
 	return a, a.exchanges.drain, nil
 }
 

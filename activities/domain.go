@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -12,8 +14,13 @@ import (
 )
 
 const (
-	// maxDomainChecks is how many domains a process looks up at the same time.
-	maxDomainChecks = 20
+	// maxDomainChecks is how many domains a process looks up at the same time, and maxCustomerChecks
+	// how many of one customer: name servers that do not answer take a look's whole time.
+	maxDomainChecks   = 100
+	maxCustomerChecks = 5
+	// laterLeast is how long a domain waits that finds no place among these, at least, and laterMore
+	// how much longer at most. It holds no worker's slot meanwhile.
+	laterLeast, laterMore = 5 * time.Second, 5 * time.Second
 	// domainCheckTimeout bounds one look. A server that has not answered by then is a temporary failure.
 	domainCheckTimeout = 90 * time.Second
 )
@@ -26,12 +33,19 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})
 	begun, err := a.deps.Domains.BeginCheck(ctx, in.DomainID, in.VerifyNow)
 	d := begun.Domain
+	later := time.Time{}
 	if err == nil && begun.Due {
-		found, cerr := a.lookUp(ctx, begun)
-		if cerr != nil {
-			return delivery.CheckDomainResult{}, cerr
+		release, free := a.domainChecks.take(d.CustomerID)
+		if free {
+			defer release()
+			found, cerr := a.lookUp(ctx, begun)
+			if cerr != nil {
+				return delivery.CheckDomainResult{}, cerr
+			}
+			d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
+		} else {
+			later = start.Add(laterLeast + rand.N(laterMore)).UTC()
 		}
-		d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
 	}
 	switch {
 	case email.FailureCode(err) == email.CodeNotFound:
@@ -42,21 +56,45 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	res := delivery.CheckDomainResult{
 		Checked: d.CheckedAt.After(begun.CheckedAt), Domain: d.Name, Status: string(d.Status), Problem: problemOf(d), NextAt: d.NextCheckAt, Took: since(start),
 	}
+	if !later.IsZero() {
+		res.NextAt = later
+	}
 	if res.Checked {
 		a.deps.Log.InfoContext(ctx, "domain.checked", "domain_id", d.ID, "domain", d.Name, "status", res.Status, "problem", res.Problem, "next_at", res.NextAt, "ms", res.MS)
 	}
 	return res, nil
 }
 
-// lookUp asks the DNS, once a slot is free. An error means that ctx has ended: what was found then
-// says nothing of the domain.
-func (a *Activities) lookUp(ctx context.Context, begun senderdomain.Begun) (found senderdomain.Findings, err error) {
-	select {
-	case a.domainChecks <- struct{}{}:
-	case <-ctx.Done():
-		return found, ctx.Err()
+// domainChecks counts the looks at the DNS that are under way.
+type domainChecks struct {
+	mu  sync.Mutex
+	all int
+	// of counts them by customer.
+	of map[string]int
+}
+
+// take takes a place for a look, if there is one.
+func (c *domainChecks) take(customerID string) (release func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= maxDomainChecks || c.of[customerID] >= maxCustomerChecks {
+		return nil, false
 	}
-	defer func() { <-a.domainChecks }()
+	c.all++
+	c.of[customerID]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.all--
+		if c.of[customerID]--; c.of[customerID] == 0 {
+			delete(c.of, customerID)
+		}
+	}, true
+}
+
+// lookUp asks the DNS. An error means that ctx has ended: what was found then says nothing of the
+// domain.
+func (a *Activities) lookUp(ctx context.Context, begun senderdomain.Begun) (found senderdomain.Findings, err error) {
 	lookCtx, cancel := context.WithTimeout(ctx, domainCheckTimeout)
 	defer cancel()
 	found.Records = senderdomain.Check(lookCtx, a.deps.Lookup, begun.Records)

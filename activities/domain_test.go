@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -115,4 +116,35 @@ func TestCheckDomainThatIsCanceledSavesNothing(t *testing.T) {
 	_, err := b.CheckDomain(ctx, delivery.CheckDomainInput{DomainID: "D"})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Nil(t, f.saved)
+}
+
+// TestADomainWithoutAPlaceIsCheckedLater: silent name servers of one customer's domains leave places to the
+// others. A domain that waits for a place holds none of the worker's slots.
+func TestADomainWithoutAPlaceIsCheckedLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range maxCustomerChecks {
+		_, ok := b.domainChecks.take("silent")
+		require.True(t, ok)
+	}
+	f := &fakeDomains{begun: pendingDomain(), published: "pr1r._domainkey.acme.test"}
+	f.begun.CustomerID = "silent"
+	res, err := b.checkDomain(t, f)
+	require.NoError(t, err)
+	require.False(t, res.Checked)
+	require.Nil(t, f.saved, "the DNS is not asked")
+	require.WithinDuration(t, time.Now().Add(laterLeast), res.NextAt, time.Minute)
+
+	f.begun.CustomerID = "another"
+	res, err = b.checkDomain(t, f)
+	require.NoError(t, err)
+	require.True(t, res.Checked)
+	require.NotContains(t, b.domainChecks.of, "another", "its place is free again")
+
+	for i := range maxDomainChecks - maxCustomerChecks {
+		_, ok := b.domainChecks.take(fmt.Sprint(i))
+		require.True(t, ok)
+	}
+	_, ok := b.domainChecks.take("one more")
+	require.False(t, ok)
 }

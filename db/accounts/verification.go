@@ -56,7 +56,9 @@ type verificationRow struct {
 	SPF         []senderdomain.SPFResult  `bun:"spf,type:jsonb"`
 	BlockedBy   senderdomain.Blocker      `bun:"blocked_by,nullzero"`
 	BounceHost  string                    `bun:"bounce_host"`
-	Revision    int64                     `bun:"revision"`
+	// BounceTarget is the installation's host that BounceHost leads to.
+	BounceTarget string `bun:"bounce_target"`
+	Revision     int64  `bun:"revision"`
 
 	// TxNow is the time of the transaction that has locked the row.
 	TxNow time.Time `bun:"tx_now,scanonly"`
@@ -127,9 +129,17 @@ func (r *verificationRow) domain(keys []senderdomain.DKIMKey, bounceHost string)
 		VerifiedAt: pg.UTC(r.VerifiedAt), VerifiedBy: r.verifier(), BlockedBy: r.BlockedBy,
 		CheckedAt: pg.UTC(r.CheckedAt), NextCheckAt: pg.UTC(r.NextCheckAt),
 		Records: senderdomain.WithResults(senderdomain.DomainRecords(senderdomain.Needs{Domain: r.Name, BounceHost: bounceHost}, keys), fromChecked(r.Records)),
-		SPF:     r.SPF,
-		Keys:    keys, CreatedAt: pg.UTC(r.CreatedAt),
+		SPF:     r.SPF, ReturnDomain: senderdomain.ReturnDomain(r.Name, r.ownBounceHost(bounceHost), bounceHost),
+		Keys: keys, CreatedAt: pg.UTC(r.CreatedAt),
 	}
+}
+
+// ownBounceHost is the domain's own host of return paths, if it leads to the installation's.
+func (r *verificationRow) ownBounceHost(installation string) string {
+	if r.BounceTarget != installation {
+		return ""
+	}
+	return r.BounceHost
 }
 
 func (r *verificationRow) state() senderdomain.State {
@@ -154,7 +164,7 @@ func (r *verificationRow) save(ctx context.Context, tx bun.Tx) error {
 		r.SPF = []senderdomain.SPFResult{}
 	}
 	_, err := tx.NewUpdate().Model(r).WherePK().
-		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "revision").
+		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "bounce_target", "revision").
 		Set("claimed_until = NULL").Exec(ctx)
 	return err
 }
@@ -387,7 +397,7 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 		if err != nil {
 			return err
 		}
-		check = senderdomain.Begun{Domain: row.domain(keys[id], s.opts.BounceHost), Revision: row.Revision, BounceHost: row.BounceHost, InstallationHost: s.opts.BounceHost}
+		check = senderdomain.Begun{Domain: row.domain(keys[id], s.opts.BounceHost), Revision: row.Revision, BounceHost: row.ownBounceHost(s.opts.BounceHost), InstallationHost: s.opts.BounceHost}
 		if check.NextCheckAt.IsZero() {
 			return nil
 		}
@@ -464,8 +474,8 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 		}
 	}
 	r.setState(state)
-	r.Records, r.CheckedAt, r.BounceHost = toChecked(found.Records), r.TxNow, senderdomain.BounceHost(found.Records, r.BounceHost)
-	r.SPF = found.SPF
+	r.Records, r.CheckedAt, r.BounceHost = toChecked(found.Records), r.TxNow, senderdomain.BounceHost(found.Records, r.ownBounceHost(bounceHost))
+	r.SPF, r.BounceTarget = found.SPF, bounceHost
 	r.Revision++ // the check is saved once, also if its activity runs twice
 	switch {
 	case r.sends() && r.VerifiedAt.IsZero():

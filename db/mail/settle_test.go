@@ -56,11 +56,24 @@ func TestTheFirstAttemptSettlesWhatAllAttemptsHave(t *testing.T) {
 			b.Exec("UPDATE dkim_keys SET state = 'pending' WHERE algorithm = 'ed25519'")
 		}, sent: true, keys: [2]int{1, 1}},
 		"a bounce host": {bounceHost: "bounce.mail.test", sent: true, host: [2]string{"bounce.mail.test", "bounce.mail.test"}},
-		"the domain's own, later gone": {bounceHost: "bounce.mail.test", before: func(b *bench) { b.signs(); b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test'") },
+		"the domain's own, later gone": {bounceHost: "bounce.mail.test", before: func(b *bench) {
+			b.signs()
+			b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test', bounce_target = 'bounce.mail.test'")
+		},
 			between: func(b *bench) { b.Exec("UPDATE domains SET bounce_host = ''") }, sent: true, keys: [2]int{2, 2}, host: [2]string{"bounce.acme.test", "bounce.acme.test"}},
-		"the domain's own, gone before it is sent": {bounceHost: "bounce.mail.test", before: func(b *bench) { b.signs(); b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test'") },
+		"the domain's own, gone before it is sent": {bounceHost: "bounce.mail.test", before: func(b *bench) {
+			b.signs()
+			b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test', bounce_target = 'bounce.mail.test'")
+		},
 			between: func(b *bench) { b.Exec("UPDATE domains SET bounce_host = ''") }, keys: [2]int{2, 2}, host: [2]string{"bounce.acme.test", "bounce.mail.test"}},
-		"the domain's own, but the installation has none": {before: func(b *bench) { b.signs(); b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test'") }, sent: true, keys: [2]int{2, 2}},
+		"the domain's own leads to a former host": {bounceHost: "bounce.new.test", before: func(b *bench) {
+			b.signs()
+			b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test', bounce_target = 'bounce.mail.test'")
+		}, sent: true, keys: [2]int{2, 2}, host: [2]string{"bounce.new.test", "bounce.new.test"}},
+		"the domain's own, but the installation has none": {before: func(b *bench) {
+			b.signs()
+			b.Exec("UPDATE domains SET bounce_host = 'bounce.acme.test', bounce_target = 'bounce.mail.test'")
+		}, sent: true, keys: [2]int{2, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,5 +12,7 @@ CREATE UNIQUE INDEX emails_return_path ON emails (token) WHERE bounce_host <> ''
 -- The domain's own host for return paths, while its record is there. Empty: the installation's.
 ALTER TABLE domains
     ADD COLUMN bounce_host text NOT NULL DEFAULT '',
+    -- The installation's host that it leads to.
+    ADD COLUMN bounce_target text NOT NULL DEFAULT '',
     -- What the last check found of SPF, for each relay.
     ADD COLUMN spf jsonb NOT NULL DEFAULT '[]';

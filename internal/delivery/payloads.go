@@ -162,7 +162,7 @@ type CheckDomainInput struct {
 type CheckDomainResult struct {
 	// Deleted: the domain does not exist, or not any more.
 	Deleted bool `json:"deleted,omitempty"`
-	// Checked: the DNS was asked. Otherwise the check was not due.
+	// Checked: the DNS was asked. Otherwise the check was not due, or had no place among others.
 	Checked bool   `json:"checked,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Status  string `json:"status,omitempty"`

@@ -355,8 +355,9 @@ func TestWorkersStartWhatOthersAccept(t *testing.T) {
 						api.box.mu.Lock()
 						api.box.waitsSince[s.WorkflowID] = time.Now()
 						api.box.mu.Unlock()
+						ids := api.put(s) // it is stored when it is announced
 						api.accept(s)
-						return api.put(s)
+						return ids
 					}
 					ids := accept(one("acme", stream))
 					require.Equal(t, ids, withWorker.client.begun())

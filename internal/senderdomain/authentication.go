@@ -74,7 +74,8 @@ func policyOf(d Domain) (p policy) {
 	}
 	p.record = &d.Records[at]
 	if p.record.Status == Verified && len(p.record.Found) > 0 {
-		has, _ := tags(p.record.Found[0])
+		at := max(0, slices.IndexFunc(p.record.Found, func(v string) bool { return hasVersion(v, "v=DMARC1") }))
+		has, _ := tags(p.record.Found[at])
 		p.value = strings.ToLower(has["p"])
 		p.strictSPF = strings.EqualFold(has["aspf"], "s")
 	}
@@ -127,6 +128,10 @@ func (d Domain) dkimVerdict() Verdict {
 }
 
 func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
+	if r.Domain != "" && r.Domain != d.ReturnDomain {
+		return Verdict{Result: AuthUnknown, Domain: d.ReturnDomain, Aligned: aligned(d.ReturnDomain, d.Name, p.strictSPF),
+			Reason: fmt.Sprintf("the domain of return paths has changed since the last check: look now with POST /v1.0/domains/%s/verify", d.ID)}
+	}
 	v := Verdict{Result: AuthUnknown, Domain: r.Domain, Aligned: r.Domain != "" && aligned(r.Domain, d.Name, p.strictSPF)}
 	var reasons []string
 	switch r.Result {
@@ -146,6 +151,9 @@ func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
 		reasons = append(reasons, fmt.Sprintf("%s has no SPF record: publish one that names %s", r.Domain, r.Address))
 	case "temperror":
 		reasons = append(reasons, "the DNS did not answer: "+r.Detail)
+	case "permerror":
+		v.Result = AuthFail
+		reasons = append(reasons, fmt.Sprintf("receivers cannot evaluate the SPF record of %s (%s): there has to be one record, of which all terms are right, with 10 look-ups at most", r.Domain, r.Detail))
 	default:
 		v.Result = AuthFail
 		reasons = append(reasons, fmt.Sprintf("the SPF record of %s does not allow %s, from which the relay %s sends (%s): %s", r.Domain, r.Address, r.Relay, r.Result, r.Detail))

@@ -1,6 +1,7 @@
 package senderdomain_test
 
 import (
+	"cmp"
 	"net/netip"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func TestCheckSPF(t *testing.T) {
 		`loop IN TXT "v=spf1 include:loop.mail.example -all"`,
 		`two IN TXT "v=spf1 -all"`, `two IN TXT "v=spf1 +all"`,
 		`bymx IN TXT "v=spf1 mx:bounce.mail.example -all"`,
+		`void IN TXT "v=spf1 a:n1.mail.example a:n2.mail.example a:n3.mail.example -all"`,
 		`none IN A 192.0.2.9`)
 	n.Zone(t, "shop.example", hosts, `bounce IN CNAME bounce.mail.example.`)
 	client, err := dnslookup.New([]string{n.Recursive}, dnslookup.Options{AllowedNetworks: []netip.Prefix{dnstest.Loopback}, Port: n.Port})
@@ -52,6 +54,7 @@ func TestCheckSPF(t *testing.T) {
 		{"bymx.mail.example", "pass", "", []string{"192.0.2.1"}},
 		{"loop.mail.example", "permerror", "192.0.2.1", []string{"192.0.2.1"}},
 		{"two.mail.example", "permerror", "192.0.2.1", []string{"192.0.2.1"}},
+		{"void.mail.example", "permerror", "192.0.2.1", []string{"192.0.2.1"}},
 		{"none.mail.example", "none", "192.0.2.1", []string{"192.0.2.1"}},
 		{"missing.mail.example", "none", "192.0.2.1", []string{"192.0.2.1"}},
 		{"bounce.mail.example", "", "", nil},
@@ -119,6 +122,19 @@ func TestAuthenticate(t *testing.T) {
 				Records: []senderdomain.Record{{Kind: senderdomain.DKIM, FQDN: "pr1r._domainkey.shop.example", Status: senderdomain.Pending, Problem: senderdomain.Missing, Remedy: "Add it."}, dmarc("v=DMARC1; p=none")}},
 			want{spf: pass, dkim: fail, dmarc: fail, dkimAligned: true, spfReason: "another organisation", dkimReason: "is not found at pr1r._domainkey.shop.example: Add it.", dmarcWhy: "neither SPF nor DKIM passes"},
 		},
+		"the return path has changed": {
+			senderdomain.Domain{ID: "1", Keys: active, ReturnDomain: "bounce.new.example", Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.shop.example", "pass")},
+			want{spf: unknown, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "has changed since the last check"},
+		},
+		"a DMARC record beside another text": {
+			senderdomain.Domain{ID: "1", Keys: active, SPF: spf("bounce.shop.example", "pass"), Records: []senderdomain.Record{key,
+				{Kind: senderdomain.DMARC, Status: senderdomain.Verified, Found: []string{"site-verification=abc", "v=DMARC1; p=reject; aspf=s"}}}},
+			want{spf: pass, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "another organisation"},
+		},
+		"an SPF record that cannot be evaluated": {
+			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.shop.example", "permerror")},
+			want{spf: fail, dkim: pass, dmarc: pass, spfAligned: true, dkimAligned: true, spfReason: "receivers cannot evaluate the SPF record"},
+		},
 		"no SPF record": {
 			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("shop.example", "none")},
 			want{spf: none, dkim: pass, dmarc: pass, spfAligned: true, dkimAligned: true, spfReason: "shop.example has no SPF record: publish one that names 192.0.2.1"},
@@ -165,6 +181,7 @@ func TestAuthenticate(t *testing.T) {
 			tt.domain.Name = "shop.example"
 			if tt.domain.SPF != nil {
 				tt.domain.CheckedAt = time.Unix(1, 0)
+				tt.domain.ReturnDomain = cmp.Or(tt.domain.ReturnDomain, tt.domain.SPF[0].Domain)
 			}
 			all := senderdomain.Authenticate(tt.domain)
 			require.Len(t, all, 1)

@@ -40,7 +40,7 @@ func compareDKIM(expected string, values []string) Problem {
 		return SeveralRecords // what a verifier does then is undefined (section 3.6.2.2)
 	}
 	want, _ := tags(expected)
-	if got, ok := tags(values[0]); ok && sameKey(want, got) {
+	if got, ok := tags(values[0]); ok && sameKey(want, got) && (got["v"] == "" || strings.HasPrefix(strings.TrimSpace(values[0]), "v")) {
 		return ""
 	}
 	got, _ := tags(unquote(values[0]))
@@ -59,13 +59,13 @@ func compareDKIM(expected string, values []string) Problem {
 }
 
 // sameKey reports whether a key record verifies our signatures. Tags that do not limit
-// this, such as t=s and n=, may differ.
+// this, such as t=s and n=, may differ. With t=y verifiers take the mail for unsigned.
 func sameKey(want, got map[string]string) bool {
 	version, hasVersion := got["v"]
 	hashes, hasHashes := got["h"]
 	services, hasServices := got["s"]
 	return got["p"] == want["p"] && want["p"] != "" && algorithm(got) == algorithm(want) &&
-		(!hasVersion || version == "DKIM1") &&
+		(!hasVersion || version == "DKIM1") && !listed(got["t"], "y") &&
 		(!hasHashes || listed(hashes, "sha256")) &&
 		(!hasServices || listed(services, "*") || listed(services, "email"))
 }
@@ -144,8 +144,8 @@ func compareSPF(expected, found string) Problem {
 
 // compareDMARC accepts any policy: the owner's is never to be weakened.
 func compareDMARC(found string) Problem {
-	got, _ := tags(found)
-	if !slices.Contains([]string{"none", "quarantine", "reject"}, strings.ToLower(got["p"])) {
+	got, ok := tags(found)
+	if !ok || got["v"] != "DMARC1" || !slices.Contains([]string{"none", "quarantine", "reject"}, strings.ToLower(got["p"])) {
 		return OtherValue
 	}
 	return ""

@@ -45,8 +45,9 @@ type Domain struct {
 	CheckedAt, NextCheckAt time.Time
 	// Records have what the last check said of them.
 	Records []Record
-	// SPF is what the last check found for each relay.
-	SPF []SPFResult
+	// SPF is what the last check found for each relay, and ReturnDomain the domain of return paths now.
+	SPF          []SPFResult
+	ReturnDomain string
 	// Keys are the DKIM keys, newest first.
 	Keys []DKIMKey
 
@@ -100,12 +101,17 @@ type Begun struct {
 
 // ReturnDomain is the domain of return paths, once a check has found records.
 func (b Begun) ReturnDomain(found []Record) string {
-	switch own := BounceHost(found, b.BounceHost); {
-	case b.InstallationHost == "":
-		return b.Name
+	return ReturnDomain(b.Name, BounceHost(found, b.BounceHost), b.InstallationHost)
+}
+
+// ReturnDomain is the domain of the return paths of mail from a domain: its own host for them, else that of
+// the installation, else the domain itself.
+func ReturnDomain(domain, own, installation string) string {
+	switch {
+	case installation == "":
+		return domain
 	case own == "":
-		return b.InstallationHost
-	default:
-		return own
+		return installation
 	}
+	return own
 }

@@ -14,6 +14,8 @@ import (
 const (
 	maxName  = 253
 	maxLabel = 63
+	// maxDomain leaves room for the longest name of a record, as pr10000r._domainkey.
+	maxDomain = maxName - 20
 )
 
 // NameProblem is what is wrong with the name of a domain.
@@ -69,8 +71,8 @@ func Parse(text string) (string, error) {
 	if err != nil || !utf8.ValidString(name) {
 		return "", badName(NameInvalid, "%q is not a domain: give letters, digits, hyphens and dots, as example.com", name)
 	}
-	if len(ascii) > maxName {
-		return "", badName(NameTooLong, "the domain has %d characters, limit %d", len(ascii), maxName)
+	if len(ascii) > maxDomain {
+		return "", badName(NameTooLong, "the domain has %d characters, limit %d: the names of its records are longer, and have 253 at most", len(ascii), maxDomain)
 	}
 	labels := strings.Split(ascii, ".")
 	for _, label := range labels {

@@ -48,6 +48,9 @@ func CheckSPF(ctx context.Context, lookup Lookup, sender, returnDomain string, r
 		one := SPFResult{Relay: r.Name, Streams: r.Streams, Domain: returnDomain}
 		for _, address := range r.SendsFrom {
 			result, err := spf.CheckHostWithSender(address.AsSlice(), returnDomain, "b@"+returnDomain, spf.WithContext(ctx), spf.WithResolver(resolver))
+			if result == spf.None && !errors.Is(err, spf.ErrNoResult) { // there is a record
+				result = spf.PermError
+			}
 			one.Result = string(result)
 			if result == spf.Pass {
 				continue
