@@ -585,6 +585,8 @@ func RefusedSender(ctx context.Context, idb bun.IDB, customerID, name string) (*
 		return email.Fail(email.CodeDomainUnverified, "the sender's domain %s has failed verification since %s: GET /v1.0/domains/%s says why", name, pg.UTC(since).Format(time.RFC3339), row.ID), nil
 	case row.VerifiedAt.IsZero() && row.BlockedBy == senderdomain.BlockedByOperator:
 		return email.Fail(email.CodeDomainUnverified, "an operator has taken the sender's domain %s back: ask the operator, or send from a verified domain", name), nil
+	case row.VerifiedAt.IsZero() && row.BlockedBy == senderdomain.BlockedByCustomer:
+		return email.Fail(email.CodeDomainUnverified, "the sender's domain %s is verified for another customer: it becomes free when that customer's records are gone for 48 hours, or that customer deletes it (blocked_by of GET /v1.0/domains/%s)", name, row.ID), nil
 	case status == senderdomain.DomainPending && row.BlockedBy == "" && !row.NextCheckAt.IsZero():
 		return email.Fail(email.CodeDomainUnverified, "the sender's domain %s is not verified yet: publish the records of GET /v1.0/domains/%s, or send from a verified domain", name, row.ID), nil
 	}

@@ -190,6 +190,7 @@ func TestADomainGoesToWhoPublishesTheirSelector(t *testing.T) {
 	theirs = b.check(theirs.ID)
 	require.Equal(t, senderdomain.DomainPending, theirs.Status)
 	require.Equal(t, senderdomain.BlockedByCustomer, theirs.BlockedBy)
+	require.ErrorContains(t, b.send(other), "the sender's domain acme.test is verified for another customer")
 
 	for range 2 {
 		b.check(mine.ID, "pr1r._domainkey")

@@ -86,10 +86,10 @@ func Parse(text string) (string, error) {
 	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
 		return "", badName(NameIP, "%s is an IP address: give a domain, as example.com", ascii) // or looks like one: no top-level domain is a number
 	}
-	switch suffix, _ := publicsuffix.PublicSuffix(ascii); {
+	switch suffix, listed := publicsuffix.PublicSuffix(ascii); {
 	case labels[len(labels)-1] == "localhost":
 		return "", badName(NameLocalhost, "localhost is not reachable from outside: give a domain that is registered, as example.com")
-	case len(labels) == 1:
+	case len(labels) == 1 && !listed:
 		return "", badName(NameSingleLabel, "%q has no dot: give the whole domain, as %s.com", name, ascii)
 	case suffix == ascii:
 		return "", badName(NamePublicSuffix, "anyone can register names below %s: give your own, as example.%s", ascii, ascii)

@@ -63,7 +63,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		"localhost":                          {senderdomain.NameLocalhost, "registered"},
 		"app.localhost":                      {senderdomain.NameLocalhost, ""},
 		"example":                            {senderdomain.NameSingleLabel, "example.com"},
-		"com":                                {senderdomain.NameSingleLabel, ""},
+		"com":                                {senderdomain.NamePublicSuffix, "example.com"},
 		"_dmarc.example.com":                 {senderdomain.NameUnderscore, "underscore"},
 		"*.example.com":                      {senderdomain.NameWildcard, ""},
 		"co.uk":                              {senderdomain.NamePublicSuffix, "example.co.uk"},
