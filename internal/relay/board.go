@@ -63,6 +63,12 @@ var everywhere = []int{432, 454, wantsLogin, 534, 535, 538}
 // wantsLogin is the one of these that a relay gives to commands after the greeting as well.
 const wantsLogin = 530
 
+// isOfSettings reports whether a fault may be one of settings that are no longer: a login, or a return path of
+// our own. A process that starts, and that the relay answers, finds that out by itself.
+func isOfSettings(st delivery.RelayState) bool {
+	return isLoginFault(st) || st.Mail != nil && delivery.IsReturnPath(st.Mail.From)
+}
+
 // isLoginFault reports whether a fault is that the relay does not take our credentials. A process
 // that has signed in knows that it does.
 func isLoginFault(st delivery.RelayState) bool {
@@ -103,20 +109,24 @@ func (p *pool) admit(ctx context.Context, fresh bool) (probe bool, down *deliver
 	if st.Failures > 0 {
 		st.RetryAfter = cmp.Or(st.RetryAfter, firstBackoff) // another process is probing it
 	}
-	if p.adopt(st) {
+	if p.adopt(st, false) {
 		p.opts.Log.InfoContext(ctx, "relay.up", "relay", p.relay.Name)
 	}
 	return p.breaker.admit(p.opts.Now(), fresh)
 }
 
 // adopt takes over what all processes know. It reports whether the relay went down or came
-// back for this process.
-func (p *pool) adopt(st delivery.RelayState) (changed bool) {
+// back for this process. anew: the fault may be of former settings, so a connection shows that the relay
+// works.
+func (p *pool) adopt(st delivery.RelayState, anew bool) (changed bool) {
 	now := p.opts.Now()
+	if anew {
+		st.Mail = nil
+	}
 	if st.Failures > 0 && st.Mail != nil {
 		p.guard.noteFault(now, "", st.Mail)
 	}
-	return p.breaker.adopt(now, p.relay.Identity(), st)
+	return p.breaker.adopt(now, p.relay.Identity(), st, anew || isLoginFault(st))
 }
 
 // releaseProbe ends a probe that found nothing out.
@@ -173,7 +183,7 @@ func (p *pool) report(e *delivery.RelayError, how failure) time.Duration {
 	if !st.Shared {
 		return 0
 	}
-	p.adopt(st)
+	p.adopt(st, false)
 	return st.RetryAfter
 }
 
@@ -232,14 +242,14 @@ func (p *pool) sync(ctx context.Context, st delivery.RelayState) {
 	if refused := isRefusedConnection(st); refused || isNoGreeting(st) {
 		p.makeRoom(answered, refused)
 	}
-	if st.Failures > 0 && answered && (!st.Shared || first && isLoginFault(st)) {
-		p.recovered() // the process that met the fault may be gone
+	if st.Failures > 0 && answered && (!st.Shared || first && isOfSettings(st)) {
+		p.recovered() // the process that met the fault may be gone, or had other settings
 		return
 	}
 	if first {
 		st.RetryAfter = 0
 	}
-	if !p.adopt(st) {
+	if !p.adopt(st, first && isOfSettings(st)) {
 		p.lookAgain() // the backoff may be over
 		return
 	}

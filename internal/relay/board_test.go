@@ -263,6 +263,35 @@ func TestANewProcessWithTheRightPasswordBringsTheRelayBack(t *testing.T) {
 	}
 }
 
+// TestANewProcessTriesAnotherReturnPath: the setting for return paths may have changed, so a relay that has refused
+// a former one is asked anew. With a customer's own address the refused command is said again.
+func TestANewProcessTriesAnotherReturnPath(t *testing.T) {
+	t.Parallel()
+	for from, anew := range map[string]bool{delivery.ReturnPath(delivery.NewToken(), "bounce.mail.test"): true, "a@bounce.mail.test": false} {
+		for _, probesFirst := range []bool{true, false} {
+			p := (&smtptest.Peer{Answer: func(line string) string {
+				if strings.HasPrefix(line, "MAIL FROM:<") && strings.Contains(line, "@bounce.mail.test>") {
+					return "451 4.3.0 not now"
+				}
+				return ""
+			}}).Start(t)
+			now, b := time.Unix(1000, 0), &board{}
+			fresh := process(t, p, b, &now)
+			b.state = delivery.RelayState{Name: "primary", Address: p.Addr(), Shared: true, Failures: 7, RetryAfter: 5 * time.Minute,
+				Reply: email.Reply{Code: 553, Enhanced: "5.1.8"}, Mail: &delivery.MailCommand{From: from}}
+			if probesFirst {
+				fresh.pools[0].probe(t.Context())
+			}
+			require.NoError(t, fresh.sync(t.Context()))
+			fresh.pools[0].probe(t.Context())
+			require.Equal(t, map[string]bool{"primary": anew}, fresh.Up(), "%s, probes first: %v", from, probesFirst)
+			if anew {
+				require.Zero(t, b.state.Failures, "the others hear of it")
+			}
+		}
+	}
+}
+
 // A connection that fails is its own process's matter: one process without a network stops no
 // other.
 func TestAFailingConnectionIsNotShared(t *testing.T) {

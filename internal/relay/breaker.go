@@ -230,8 +230,8 @@ func (b *breaker) refusedMail() (m delivery.MailCommand, ok bool) {
 // adopt takes over what all processes know of the relay: the fault, or that it works again. It
 // keeps a fault that only this process has met. It ends the backoff of a relay that did not greet
 // this process, or refused its connection, and answers others. It reports whether the relay went
-// down or came back for this process.
-func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState) (changed bool) {
+// down or came back for this process. byConnection: a connection is enough to show that the relay works.
+func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState, byConnection bool) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if st.Failures == 0 {
@@ -251,7 +251,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState
 	if changed {
 		b.since = now
 	}
-	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !isLoginFault(st), st.Mail, true
+	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !byConnection, st.Mail, true
 	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: causeOf(st)}

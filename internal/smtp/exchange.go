@@ -352,7 +352,7 @@ func (x *exchange) writeMessage(message []byte) bool {
 		x.connectionLost("the message", err)
 		return false
 	}
-	o, who := classify(StageFinal, x.server.Accepts, st.Reply)
+	o, who := classifyFor(x.env.From, StageFinal, x.server.Accepts, st.Reply)
 	x.noteCannotTake(&o)
 	x.out.Final = st.Reply
 	if who == OfRelay {
@@ -403,7 +403,7 @@ func (x *exchange) sendFinalDot() {
 		}
 		return
 	}
-	o, who := classify(StageFinal, x.server.Accepts, rep)
+	o, who := classifyFor(x.env.From, StageFinal, x.server.Accepts, rep)
 	x.noteCannotTake(&o)
 	if who == OfRelay {
 		x.attributeToRelay(StageFinal, rep, &o)

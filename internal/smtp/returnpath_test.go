@@ -21,6 +21,9 @@ func TestARefusalOfOurOwnReturnPathIsTheRelaysFault(t *testing.T) {
 		"at MAIL":                  {"MAIL", "553 5.1.8 <%>: Sender address rejected: Domain not found"},
 		"at MAIL, for now":         {"MAIL", "450 4.1.8 <%>: Sender address rejected: Domain not found"},
 		"at RCPT, access table":    {"RCPT", "554 5.7.1 <%>: Sender address rejected: not our domain"},
+		"at DATA":                  {"DATA", "554 5.7.1 <%>: Sender address rejected: not our domain"},
+		"at DATA, for now":         {"DATA", "450 4.1.8 <%>: Sender address rejected: Domain not found"},
+		"at the final dot":         {".", "554 5.7.1 <%>: Sender address rejected: not our domain"},
 		"at RCPT, another's login": {"RCPT", "553 5.7.1 <%>: Sender address rejected: not owned by user postrider"},
 	} {
 		for from, ours := range map[string]bool{own: true, "a@x.test": false} {
