@@ -87,11 +87,12 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 // sender's: where a server refuses it, mail waits until the relay takes it or the operator has changed it.
 func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
 	o, who := classify(at, accepts, r)
-	if o.Reason != email.DetailSenderRejected || !delivery.IsReturnPath(from) {
+	if who == OfRelay || !delivery.IsReturnPath(from) {
 		return o, who
 	}
 	// After RCPT a server may also refuse the sender in the header, which is the customer's.
-	if at == StageMail || at == StageRcpt || strings.Contains(strings.ToLower(r.Text), from) {
+	named := strings.Contains(strings.ToLower(r.Text), from)
+	if o.Reason == email.DetailSenderRejected && (named || at == StageMail || at == StageRcpt) || named && saysSender.in(lowerWords(r)) {
 		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(relayWait, retryHint(r)), Reply: r}, OfRelay
 	}
 	return o, who
