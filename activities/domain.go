@@ -33,7 +33,6 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})
 	begun, err := a.deps.Domains.BeginCheck(ctx, in.DomainID, in.VerifyNow)
 	d := begun.Domain
-	later := time.Time{}
 	if err == nil && begun.Due {
 		release, free := a.domainChecks.take(d.CustomerID)
 		if free {
@@ -44,7 +43,7 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 			}
 			d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
 		} else {
-			later = start.Add(laterLeast + rand.N(laterMore)).UTC()
+			d.NextCheckAt = start.Add(laterLeast + rand.N(laterMore)).UTC()
 		}
 	}
 	switch {
@@ -55,9 +54,6 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	}
 	res := delivery.CheckDomainResult{
 		Checked: d.CheckedAt.After(begun.CheckedAt), Domain: d.Name, Status: string(d.Status), Problem: problemOf(d), NextAt: d.NextCheckAt, Took: since(start),
-	}
-	if !later.IsZero() {
-		res.NextAt = later
 	}
 	if res.Checked {
 		a.deps.Log.InfoContext(ctx, "domain.checked", "domain_id", d.ID, "domain", d.Name, "status", res.Status, "problem", res.Problem, "next_at", res.NextAt, "ms", res.MS)

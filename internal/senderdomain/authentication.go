@@ -101,7 +101,7 @@ func (d Domain) dkimVerdict() Verdict {
 		}
 		v.Result, v.Aligned = AuthPass, true
 		for _, r := range d.Records {
-			if r.Kind == DKIM && r.Value == k.Value && r.Status != TemporaryFailure && r.Problem != "" && r.Problem != NotOnAllServers {
+			if r.Kind == DKIM && r.Value == k.Value && r.isMissed() {
 				v.Result, v.Reason = AuthFail, fmt.Sprintf("the key that signs is not found at %s: %s", r.FQDN, r.Remedy)
 			}
 		}

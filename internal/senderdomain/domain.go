@@ -58,7 +58,7 @@ type Domain struct {
 // there is none.
 func FirstProblem(records []Record) *Record {
 	for i, r := range records {
-		if r.Required && r.Problem != "" && r.Problem != Unavailable && r.Problem != NotOnAllServers {
+		if r.Required && r.isMissed() {
 			return &records[i]
 		}
 	}

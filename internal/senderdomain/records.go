@@ -64,6 +64,11 @@ type Record struct {
 	Remedy  string
 }
 
+// isMissed reports whether a check has found the record missing or wrong, at all name servers.
+func (r Record) isMissed() bool {
+	return r.Problem != "" && r.Problem != Unavailable && r.Problem != NotOnAllServers
+}
+
 // Key is a DKIM key as it is published. The zero value is no key.
 type Key struct {
 	Selector string

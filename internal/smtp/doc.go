@@ -28,6 +28,9 @@
 // have been named although the event ends the naming. Those that the server accepts get the
 // message. Every other reply to them is ignored, and they count as not named.
 //
+// A refusal of the sender is the relay's fault if the return-path is one of our own host. At DATA and
+// after it that holds if the reply's text names the return-path.
+//
 // Uncounted means that no recipient's tries or time until expiry suffer. The verdict is the
 // RelayVerdict. "All" are the recipients without a reply of their own.
 //
