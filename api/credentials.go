@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/account"
@@ -22,10 +23,11 @@ type Credentials interface {
 
 // credentials authenticates and authorizes requests.
 type credentials struct {
-	store   Credentials
-	tokens  tokens
-	limits  requestLimits
-	respond responder
+	store     Credentials
+	customers CustomerByID
+	tokens    tokens
+	limits    requestLimits
+	respond   responder
 }
 
 const (
@@ -108,8 +110,37 @@ func (cr *credentials) authorize(needs requirement) gin.HandlerFunc {
 			cr.respond.problem(c, lacks(needs.scope))
 		case needs.also != "" && !grant.May(needs.also):
 			cr.respond.problem(c, lacks(needs.also))
+		default:
+			if err := cr.actFor(c, needs); err != nil {
+				cr.respond.problem(c, err)
+			}
 		}
 	}
+}
+
+// actFor makes a request of an operator act for the customer that ?customer_id= names. A route that
+// does not know the parameter refuses it, except for customers with the profile voipbin.
+func (cr *credentials) actFor(c *gin.Context, needs requirement) error {
+	grant := grantOf(c)
+	switch asked, given := c.GetQuery("customer_id"); {
+	case !given || !needs.anyCustomer && voipbin(c):
+		return nil
+	case !needs.anyCustomer:
+		return invalid("customer_id", "unknown", "this route acts for the customer of the credential; leave the parameter out")
+	case asked == grant.Customer.ID:
+		return nil
+	case !grant.Admin():
+		return errNotAdmin
+	}
+	id, err := uuid.Parse(c.Query("customer_id"))
+	if err != nil {
+		return invalid("customer_id", "invalid", "give the id of a customer")
+	}
+	if grant.Customer, err = cr.customers.Customer(c.Request.Context(), id.String()); err != nil {
+		return err
+	}
+	c.Set(keyGrant, grant)
+	return nil
 }
 
 func lacks(s account.Scope) *email.Failure {

@@ -179,3 +179,39 @@ func TestAuthenticationIsTold(t *testing.T) {
 	broadcast := read(b.as("POST", "/v1.0/emails/preview", strings.Replace(mail, "{", `{"stream":"broadcast",`, 1)))
 	require.Len(t, broadcast.Authentication, 2)
 }
+
+// An operator reads and changes the domains of any customer. Each change is in that customer's audit.
+func TestAnOperatorActsForAnyCustomer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other, _ := b.newCustomer("Other", "other.test")
+	admin := b.adminKey()
+	acting := "?customer_id=" + other.ID
+	made := b.with(admin, "POST", "/v1.0/domains"+acting, `{"name":"news.example"}`)
+	require.Equal(t, 201, made.status, made.body)
+	id := made.field(t, "id")
+	require.Contains(t, b.with(admin, "GET", "/v1.0/domains"+acting, "").body, id)
+	require.NotContains(t, b.with(admin, "GET", "/v1.0/domains", "").body, id, "it is not the operator's own")
+	require.Equal(t, 404, b.with(admin, "GET", "/v1.0/domains/"+id, "").status)
+	require.Contains(t, b.with(admin, "GET", "/v1.0/domains/"+id+acting, "").body, "v=DKIM1")
+	require.Equal(t, 200, b.with(admin, "POST", "/v1.0/domains/"+id+"/verify"+acting, "").status)
+	require.Equal(t, 200, b.with(admin, "POST", "/v1.0/domains/"+id+"/rotate-dkim"+acting, "").status)
+	require.Equal(t, 200, b.with(admin, "DELETE", "/v1.0/domains/"+id+acting, "").status)
+	var actions []string
+	require.NoError(t, b.raw.NewRaw("SELECT action FROM audit WHERE customer_id = ? AND target = 'news.example' ORDER BY at", other.ID).Scan(t.Context(), &actions))
+	require.Contains(t, actions, "domain.deleted")
+	require.Contains(t, actions, "domain.added")
+
+	for wrong, status := range map[string]int{"x": 400, "": 400, "00000000-0000-0000-0000-000000000001": 404} {
+		got := b.with(admin, "GET", "/v1.0/domains?customer_id="+wrong, "")
+		require.Equal(t, status, got.status, "%q: %s", wrong, got.body)
+	}
+	require.Equal(t, 400, b.with(admin, "GET", "/v1.0/files"+acting, "").status, "a route that acts for the credential's customer says so")
+	voipbin, key := b.newCustomer("VoIPBIN", "voipbin.test")
+	voipbin.Profile = account.ProfileVoIPBIN
+	_, _, err := b.store.Accounts.UpdateCustomer(t.Context(), voipbin)
+	require.NoError(t, err)
+	b.lenient = true
+	require.Equal(t, 200, b.with(key, "GET", "/v1.0/files"+acting, "").status, "it may give any parameter")
+	require.Equal(t, 403, b.with(key, "GET", "/v1.0/domains"+acting, "").status)
+}

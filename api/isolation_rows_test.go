@@ -19,6 +19,8 @@ type request struct {
 	path, body, contentType string
 	// owned: the path names a resource of customer A.
 	owned bool
+	// acting: the request acts for customer A.
+	acting bool
 	// beyond reports whether the request exceeds the rights of a credential that meets the
 	// route's requirement; nil is never.
 	beyond func(account.Grant) bool
@@ -26,6 +28,16 @@ type request struct {
 	keys []targetKey
 	// user is the user that the request may change or delete; nil is none.
 	user *account.User
+}
+
+// actingFor is the request with ?customer_id=.
+func (q request) actingFor(c account.Customer) request {
+	separator := "?"
+	if strings.Contains(q.path, "?") {
+		separator = "&"
+	}
+	q.path, q.acting = q.path+separator+"customer_id="+c.ID, true
+	return q
 }
 
 type targetKey struct {

@@ -89,12 +89,12 @@ func (s *Server) routes(h handlers) {
 	s.route("PUT", "/v1.0/customers/:id/domains/:domain/warmup", admin, h.domains.warmup(h.domains.putWarmup))
 	s.route("DELETE", "/v1.0/customers/:id/domains/:domain/warmup", admin, reservingChange(h.domains.warmup(h.domains.deleteWarmup)))
 
-	s.route("GET", "/v1.0/domains", ownDomains, h.senderDomains.list)
-	s.route("POST", "/v1.0/domains", ownDomains, h.senderDomains.post)
-	s.route("GET", "/v1.0/domains/:id", ownDomains, h.senderDomains.get)
-	s.route("DELETE", "/v1.0/domains/:id", ownDomains, h.senderDomains.change(false, h.senderDomains.store.DeleteOwnDomain))
-	s.route("POST", "/v1.0/domains/:id/verify", ownDomains, h.senderDomains.change(true, h.senderDomains.store.CheckDomainNow))
-	s.route("POST", "/v1.0/domains/:id/rotate-dkim", ownDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
+	s.route("GET", "/v1.0/domains", senderDomains, h.senderDomains.list)
+	s.route("POST", "/v1.0/domains", senderDomains, h.senderDomains.post)
+	s.route("GET", "/v1.0/domains/:id", senderDomains, h.senderDomains.get)
+	s.route("DELETE", "/v1.0/domains/:id", senderDomains, h.senderDomains.change(false, h.senderDomains.store.DeleteOwnDomain))
+	s.route("POST", "/v1.0/domains/:id/verify", senderDomains, h.senderDomains.change(true, h.senderDomains.store.CheckDomainNow))
+	s.route("POST", "/v1.0/domains/:id/rotate-dkim", senderDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
 
 	s.route("GET", "/v1.0/webhooks", webhooks, h.webhooks.list)
 	s.route("POST", "/v1.0/webhooks", webhooks, h.webhooks.post)
@@ -128,6 +128,8 @@ type requirement struct {
 	unrestricted bool
 	// login: the credential must be the token of a user, see POST /auth/login.
 	login bool
+	// anyCustomer: an operator's request with ?customer_id= acts for that customer.
+	anyCustomer bool
 	// scope and also are scopes that the credential must have; empty is none.
 	scope, also account.Scope
 }
@@ -138,14 +140,13 @@ var (
 	unrestricted  = requirement{unrestricted: true}
 	login         = requirement{login: true}
 
-	send     = requirement{scope: account.ScopeSend}
-	read     = requirement{scope: account.ScopeRead}
-	manage   = requirement{scope: account.ScopeManage}
-	webhooks = requirement{scope: account.ScopeWebhooks}
-	// ownDomains are those of the credential's customer.
-	ownDomains = requirement{scope: account.ScopeDomains}
-	mailboxes  = requirement{scope: account.ScopeMailboxes}
-	admin      = requirement{scope: account.ScopeAdmin}
+	send          = requirement{scope: account.ScopeSend}
+	read          = requirement{scope: account.ScopeRead}
+	manage        = requirement{scope: account.ScopeManage}
+	webhooks      = requirement{scope: account.ScopeWebhooks}
+	senderDomains = requirement{scope: account.ScopeDomains, anyCustomer: true}
+	mailboxes     = requirement{scope: account.ScopeMailboxes}
+	admin         = requirement{scope: account.ScopeAdmin}
 	// replay sends past events to an endpoint, so the credential must be allowed to read them.
 	replay = requirement{scope: account.ScopeWebhooks, also: account.ScopeRead}
 )
@@ -168,7 +169,7 @@ func (s *Server) route(method, path string, needs requirement, h handler) {
 
 // routeRaw adds a route whose handler writes its answer itself.
 func (s *Server) routeRaw(method, path string, needs requirement, h gin.HandlerFunc) {
-	s.table = append(s.table, Route{Method: method, Path: path, Public: needs.public, Unrestricted: needs.unrestricted, Login: needs.login, Scope: needs.scope, Also: needs.also})
+	s.table = append(s.table, Route{Method: method, Path: path, Public: needs.public, Unrestricted: needs.unrestricted, Login: needs.login, AnyCustomer: needs.anyCustomer, Scope: needs.scope, Also: needs.also})
 	if needs.public {
 		s.engine.Handle(method, path, h)
 		return
@@ -184,6 +185,8 @@ type Route struct {
 	// Public: no credential is needed. Unrestricted: the credential must have all rights of its
 	// customer. Login: it must be the token of a user.
 	Public, Unrestricted, Login bool
+	// AnyCustomer: an operator's request with ?customer_id= acts for that customer.
+	AnyCustomer bool
 	// Scope and Also are scopes that the credential must have; empty is none.
 	Scope, Also account.Scope
 }

@@ -141,7 +141,7 @@ func New(deps Deps, opts Options) (*Server, error) {
 	respond, tokens := responder{deps.Log, newUnavailable(opts.Now)}, newTokens(opts)
 	s := &Server{
 		engine: gin.New(), respond: respond, memory: newBudget(opts), links: links{opts.PublicURL, opts.WorkflowURL}, log: deps.Log,
-		credentials: &credentials{store: deps.Credentials, tokens: tokens, limits: newRequestLimits(opts.RequestRate, opts.CustomerRequestRate), respond: respond},
+		credentials: &credentials{store: deps.Credentials, customers: deps.Customers, tokens: tokens, limits: newRequestLimits(opts.RequestRate, opts.CustomerRequestRate), respond: respond},
 	}
 	s.handlers = newHandlers(deps, opts, s.links, respond, tokens)
 	proxies := make([]string, len(opts.TrustedProxies))

@@ -113,11 +113,14 @@ func (c *Client) prepare(r *call) error {
 	}
 	u := c.base.JoinPath(append([]string{"v1.0"}, r.path...)...)
 	query := maps.Clone(r.query)
+	if query == nil {
+		query = url.Values{}
+	}
 	if r.wait > 0 {
-		if query == nil {
-			query = url.Values{}
-		}
 		query.Set("wait", r.wait.String())
+	}
+	if c.actsFor != "" {
+		query.Set("customer_id", c.actsFor)
 	}
 	u.RawQuery = query.Encode()
 	r.url = u.String()

@@ -64,6 +64,8 @@ type Client struct {
 	http    *http.Client
 	timeout time.Duration
 	retry   Retry
+	// actsFor is the customer that calls act for; empty is the access key's.
+	actsFor string
 }
 
 // Option changes how a Client works.
@@ -113,6 +115,15 @@ func New(baseURL, accessKey string, opts ...Option) (*Client, error) {
 		c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	return c, nil
+}
+
+// ActingFor returns a Client whose calls act for a customer, for operators. The access key has to have
+// the scope admin. Calls that cannot act for another customer than the key's fail with the code
+// invalid_request.
+func (c *Client) ActingFor(customerID string) *Client {
+	other := *c
+	other.actsFor = customerID
+	return &other
 }
 
 // Format keeps the access key out of logs for every verb.

@@ -118,6 +118,11 @@ func TestRoutes(t *testing.T) {
 	for _, err := range c.Messages(ctx, anID) {
 		add(nil, err)
 	}
+	for _, err := range c.ActingFor(anID).SenderDomains(ctx) {
+		add(nil, err)
+	}
+	add(c.ActingFor(anID).VerifySenderDomain(ctx, anID))
+	add(c.SenderDomain(ctx, anID))
 	require.NoError(t, errors.Join(errs...))
 	var got bytes.Buffer
 	for _, r := range s.requests() {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// SenderDomain is a domain that the customer sends from, and how its verification stands.
+// SenderDomain is a domain that the customer sends from, and how its verification stands. Operators
+// read and change those of any customer by Client.ActingFor.
 type SenderDomain struct {
 	ID string `json:"id"`
 	// Name is in lower case, with A-labels.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
@@ -99,21 +100,26 @@ func aNewVersion(t *testing.T, g *ground) {
 			_, err := deployment.SetCurrentVersion(t.Context(), client.WorkerDeploymentSetCurrentVersionOptions{BuildID: id})
 			return err == nil
 		})
+		// The server's parts that start runs hear of it later.
+		d.eventually("new runs go to version "+id, func() bool {
+			described, err := c.WorkflowService().DescribeWorkerDeployment(t.Context(), &workflowservice.DescribeWorkerDeploymentRequest{Namespace: d.namespace, DeploymentName: "postrider"})
+			return err == nil && described.GetWorkerDeploymentInfo().GetRoutingConfigUpdateState() != enumspb.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS
+		})
 	}
 	// Postgres has an e-mail's end before Temporal has that of the workflow task.
 	requireRanBy := func(id string, m sent, why string) {
 		t.Helper()
+		var versions *workflowpb.WorkflowExecutionVersioningInfo
 		d.eventually(why, func() bool {
 			desc, err := c.DescribeWorkflowExecution(t.Context(), email.WorkflowIDPrefix+m.id, "")
-			require.NoError(t, err)
-			info := desc.GetWorkflowExecutionInfo()
-			if info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			if err != nil {
 				return false
 			}
-			require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, info.GetVersioningInfo().GetBehavior())
-			require.Equal(t, id, info.GetVersioningInfo().GetDeploymentVersion().GetBuildId(), why)
-			return true
+			versions = desc.GetWorkflowExecutionInfo().GetVersioningInfo()
+			return desc.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 		})
+		require.Equal(t, enumspb.VERSIONING_BEHAVIOR_AUTO_UPGRADE, versions.GetBehavior())
+		require.Equal(t, id, versions.GetDeploymentVersion().GetBuildId(), why)
 	}
 	old := version("v1.0.0")
 	early := d.post(1)[0]

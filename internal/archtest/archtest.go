@@ -58,7 +58,7 @@ var rules = map[string]rule{
 
 	"internal/dnslookup": {may: []string{"internal/safehttp"}},
 	// Of the DNS client it takes the answers only.
-	"internal/senderdomain": {may: []string{"internal/dnslookup", "internal/plaintext"}},
+	"internal/senderdomain": {may: []string{"internal/dnslookup", "internal/plaintext"}, tests: []string{"internal/dkim"}},
 	"internal/htmltext":     {},
 	"internal/header":       {may: []string{"internal/plaintext"}},
 	"internal/spool":        {},
