@@ -67,9 +67,10 @@ type dnsRecordJSON struct {
 	Name string `json:"name"`
 	FQDN string `json:"fqdn"`
 	// Value is on one line. ZoneFile is the record as a line of a zone file.
-	Value    string              `json:"value"`
-	ZoneFile string              `json:"zone_file"`
-	TTL      string              `json:"ttl"`
+	Value    string `json:"value"`
+	ZoneFile string `json:"zone_file"`
+	TTL      string `json:"ttl"`
+	// Priority is that of an MX record. No record is one, so it is null.
 	Priority *int                `json:"priority"`
 	Status   senderdomain.Status `json:"status"`
 	Found    []string            `json:"found"`
@@ -105,7 +106,7 @@ func newSenderDomainAnswer(d senderdomain.Domain) senderDomainAnswer {
 	out := senderDomainAnswer{senderDomainEntry: newSenderDomainEntry(d), Records: []dnsRecordJSON{}, Keys: []dkimKeyJSON{}, Authentication: authentication(d, "")}
 	for _, r := range d.Records {
 		out.Records = append(out.Records, dnsRecordJSON{
-			Record: r.Kind, Required: r.Required, Type: string(r.Type), Name: r.Name, FQDN: r.FQDN, Value: r.Value, ZoneFile: r.ZoneFile, TTL: r.TTL, Priority: r.Priority,
+			Record: r.Kind, Required: r.Required, Type: string(r.Type), Name: r.Name, FQDN: r.FQDN, Value: r.Value, ZoneFile: r.ZoneFile, TTL: r.TTL,
 			Status: r.Status, Found: append([]string{}, r.Found...), Problem: orNull(r.Problem), Remedy: orNull(r.Remedy),
 		})
 	}

@@ -60,7 +60,7 @@ type AuthenticationVerdict struct {
 
 // DNSRecord is a record that a sender domain needs, and what the last check said of it.
 type DNSRecord struct {
-	// Record is what it is for: DKIM, ReturnPath, SPF, DMARC or Ownership.
+	// Record is what it is for: DKIM, ReturnPath or DMARC.
 	Record string `json:"record"`
 	// Required says that the domain is not verified without it.
 	Required bool   `json:"required"`
@@ -72,7 +72,7 @@ type DNSRecord struct {
 	Value    string `json:"value"`
 	ZoneFile string `json:"zone_file"`
 	TTL      string `json:"ttl"`
-	// Priority is that of an MX record, else nil.
+	// Priority is that of an MX record. No record is one, so it is nil.
 	Priority *int `json:"priority"`
 	// Status is not_started, pending, verified, failed or temporary_failure.
 	Status string `json:"status"`

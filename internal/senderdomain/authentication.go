@@ -74,7 +74,7 @@ func policyOf(d Domain) (p policy) {
 	}
 	p.record = &d.Records[at]
 	if p.record.Status == Verified && len(p.record.Found) > 0 {
-		at := max(0, slices.IndexFunc(p.record.Found, func(v string) bool { return hasVersion(v, "v=DMARC1") }))
+		at := max(0, slices.IndexFunc(p.record.Found, func(v string) bool { return isDMARC(v) }))
 		has, _ := tags(p.record.Found[at])
 		p.value = strings.ToLower(has["p"])
 		p.strictSPF = strings.EqualFold(has["aspf"], "s")

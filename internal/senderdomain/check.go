@@ -144,7 +144,7 @@ func diagnose(ctx context.Context, lookup Lookup, r Record, a dnslookup.Answer) 
 			return f
 		}
 	}
-	if f.problem == OtherValue && r.Type != dnslookup.TXT && slices.Contains(f.found, r.Value+"."+f.zone) {
+	if f.problem == OtherValue && r.Type == dnslookup.CNAME && slices.Contains(f.found, r.Value+"."+f.zone) {
 		f.problem = ValueDoubled
 		return f
 	}
@@ -192,19 +192,13 @@ func otherType(ctx context.Context, lookup Lookup, r Record, a dnslookup.Answer,
 		f.problem, f.found = WrongType, []string{"CNAME " + a.Chain[0]}
 		return a
 	}
-	if a.Outcome != dnslookup.NoSuchRecord {
+	// A CNAME tolerates no other record beside it, a text does.
+	if a.Outcome != dnslookup.NoSuchRecord || r.Type != dnslookup.CNAME {
 		return a
 	}
-	var types []dnslookup.Type
-	switch r.Type {
-	case dnslookup.CNAME: // which tolerates no other record beside it
-		types = []dnslookup.Type{dnslookup.TXT, dnslookup.MX, dnslookup.A, dnslookup.AAAA}
-	case dnslookup.MX:
-		types = []dnslookup.Type{dnslookup.TXT}
-	}
-	for _, typ := range types {
+	for _, typ := range []dnslookup.Type{dnslookup.TXT, dnslookup.MX, dnslookup.A, dnslookup.AAAA} {
 		b := lookup.Lookup(ctx, r.FQDN, typ)
-		if len(b.Records) == 0 || r.Type == dnslookup.MX && !slices.Contains(b.Values(), r.Value) {
+		if len(b.Records) == 0 {
 			continue
 		}
 		f.problem, f.found = WrongType, nil

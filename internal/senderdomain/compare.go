@@ -3,8 +3,6 @@ package senderdomain
 import (
 	"slices"
 	"strings"
-
-	"github.com/postrider/postrider/internal/dnslookup"
 )
 
 // compare says what is wrong with the values that a server has for a record, or "".
@@ -12,18 +10,12 @@ func compare(r Record, values []string) Problem {
 	switch r.Kind {
 	case DKIM:
 		return compareDKIM(r.Value, values)
-	case SPF:
-		return compareVersioned("v=spf1", values, func(found string) Problem { return compareSPF(r.Value, found) })
 	case DMARC:
-		return compareVersioned("v=DMARC1", values, compareDMARC)
+		return compareDMARC(values)
 	}
 	if len(values) == 0 {
 		return Missing
 	}
-	if r.Type == dnslookup.TXT {
-		return compareText(r.Value, values)
-	}
-	// Mail to an MX record of another host is lost, so there may be none.
 	if slices.ContainsFunc(values, func(v string) bool { return !strings.EqualFold(v, r.Value) }) {
 		return OtherValue
 	}
@@ -101,68 +93,41 @@ func tags(text string) (out map[string]string, ok bool) {
 	return out, ok
 }
 
-// compareVersioned finds the one record that begins with a version, among others.
-func compareVersioned(version string, values []string, compare func(found string) Problem) Problem {
+// compareDMARC finds the one DMARC record among others, and accepts any policy: the owner's is never to
+// be weakened.
+func compareDMARC(values []string) Problem {
 	var found []string
 	mangled := false
 	for _, v := range values {
-		if hasVersion(v, version) {
+		if isDMARC(v) {
 			found = append(found, v)
-		} else if hasVersion(strings.TrimSpace(unquote(v)), version) {
+		} else if isDMARC(strings.TrimSpace(unquote(v))) {
 			mangled = true
 		}
 	}
 	switch {
 	case len(found) > 1:
-		return SeveralRecords // SPF: RFC 7208, section 4.5; DMARC: RFC 7489, section 6.6.3
-	case len(found) == 1:
-		return compare(found[0])
-	case mangled:
+		return SeveralRecords // RFC 7489, section 6.6.3
+	case len(found) == 0 && mangled:
 		return ValueMangled
+	case len(found) == 0:
+		return Missing
 	}
-	return Missing
-}
-
-func hasVersion(text, version string) bool {
-	if len(text) < len(version) || !strings.EqualFold(text[:len(version)], version) {
-		return false
-	}
-	rest := strings.TrimLeft(text[len(version):], " \t")
-	return rest == "" || rest[0] == ';' || len(rest) < len(text)-len(version)
-}
-
-// compareSPF looks for every term of the expected record. Others may be there too.
-func compareSPF(expected, found string) Problem {
-	has := strings.Fields(strings.ToLower(found))
-	for _, term := range strings.Fields(strings.ToLower(expected)) {
-		if !strings.HasSuffix(term, "all") && !slices.Contains(has, term) {
-			return OtherValue
-		}
-	}
-	return ""
-}
-
-// compareDMARC accepts any policy: the owner's is never to be weakened.
-func compareDMARC(found string) Problem {
-	got, ok := tags(found)
+	got, ok := tags(found[0])
 	if !ok || got["v"] != "DMARC1" || !slices.Contains([]string{"none", "quarantine", "reject"}, strings.ToLower(got["p"])) {
 		return OtherValue
 	}
 	return ""
 }
 
-// compareText looks for a text. Other records at the name do not matter.
-func compareText(expected string, values []string) Problem {
-	problem := OtherValue
-	for _, v := range values {
-		if strings.TrimSpace(v) == expected {
-			return ""
-		}
-		if strings.Join(strings.Fields(unquote(v)), "") == expected {
-			problem = ValueMangled
-		}
+// isDMARC reports whether a text begins with the version of DMARC records.
+func isDMARC(text string) bool {
+	const version = "v=DMARC1"
+	if len(text) < len(version) || !strings.EqualFold(text[:len(version)], version) {
+		return false
 	}
-	return problem
+	rest := strings.TrimLeft(text[len(version):], " \t")
+	return rest == "" || rest[0] == ';' || len(rest) < len(text)-len(version)
 }
 
 // unquote removes what people copy from zone files and word processors.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/postrider/postrider/internal/dnslookup"
 )
 
 // Problem is why a record is not verified. The codes are published and never change.
@@ -25,7 +23,7 @@ const (
 	ValueMangled Problem = "value_mangled"
 	// ValueTruncated says that the end of a key is missing.
 	ValueTruncated Problem = "value_truncated"
-	// ValueDoubled says that the zone was appended to the target of a CNAME or MX record.
+	// ValueDoubled says that the zone was appended to the target of a CNAME.
 	ValueDoubled Problem = "value_doubled"
 	// SeveralRecords says that there are several where there may be one.
 	SeveralRecords Problem = "several_records"
@@ -80,25 +78,15 @@ func remedy(r Record, f finding) string {
 }
 
 func severalRemedy(r Record) string {
-	switch r.Kind {
-	case SPF:
-		return fmt.Sprintf("Make one SPF record of those at %s: receivers accept one only.", r.FQDN)
-	case DMARC:
+	if r.Kind == DMARC {
 		return fmt.Sprintf("Keep one of the DMARC records at %s, the strictest: receivers ignore them if there are several.", r.FQDN)
 	}
 	return fmt.Sprintf("Keep the record with the value shown at %s, and remove the others.", r.FQDN)
 }
 
 func otherRemedy(r Record) string {
-	switch {
-	case r.Kind == SPF:
-		return fmt.Sprintf("Add %q to the SPF record at %s, before its end.", strings.Fields(r.Value)[1], r.FQDN)
-	case r.Kind == DMARC:
+	if r.Kind == DMARC {
 		return fmt.Sprintf("The DMARC record at %s has no valid policy. Add one to it: p=none, p=quarantine or p=reject.", r.FQDN)
-	case r.Type == dnslookup.MX:
-		return fmt.Sprintf("Let the value shown be the only MX record at %s.", r.FQDN)
-	case r.Kind == Ownership:
-		return fmt.Sprintf("Add a TXT record with the value shown at %s.", r.FQDN)
 	}
 	return fmt.Sprintf("Replace the value at %s with the value shown.", r.FQDN)
 }

@@ -13,15 +13,11 @@ type Kind string
 const (
 	// DKIM publishes a key that signatures are verified with.
 	DKIM Kind = "DKIM"
-	// ReturnPath leads bounces to the installation: a CNAME, or an MX record.
+	// ReturnPath leads bounces to the installation. The SPF record at its target holds for it too.
 	ReturnPath Kind = "ReturnPath"
-	// SPF goes with the MX record of a return path. A CNAME needs none.
-	SPF Kind = "SPF"
 	// DMARC says what receivers do with mail that is not authenticated. Any record that has
 	// a policy will do.
 	DMARC Kind = "DMARC"
-	// Ownership proves control of the domain where no DKIM key of ours does.
-	Ownership Kind = "Ownership"
 )
 
 // Status is what a check says of one record.
@@ -52,8 +48,6 @@ type Record struct {
 	Value, ZoneFile string
 	// TTL is "Auto": any will do.
 	TTL string
-	// Priority is that of an MX record, else nil.
-	Priority *int
 
 	Status Status
 	// Found is what the DNS has in place of the record, or as the record: at most 10 values of
@@ -84,16 +78,7 @@ type Needs struct {
 	// BounceHost receives the installation's bounces: a name in lower case without a final
 	// dot. Empty leaves the return path out.
 	BounceHost string
-	// ReturnPath is the name of the return path, relative to the domain. Defaults to "bounce".
-	ReturnPath string
-	// ReturnPathMX asks for an MX and an SPF record in place of a CNAME.
-	ReturnPathMX bool
-	// OwnershipToken is asked for in domains without our RSA key.
-	OwnershipToken string
 }
-
-// mxPriority is that of the only MX record of a return path, so any will do.
-const mxPriority = 10
 
 // Records lists the records that a domain needs, none of them checked yet.
 func Records(n Needs) []Record {
@@ -102,10 +87,6 @@ func Records(n Needs) []Record {
 		r := Record{
 			Kind: kind, Required: required, Type: typ, Name: name, FQDN: name + "." + n.Domain,
 			Value: value, TTL: "Auto", Status: NotStarted,
-		}
-		if typ == dnslookup.MX {
-			priority := mxPriority
-			r.Priority = &priority
 		}
 		r.ZoneFile = zoneFile(r)
 		out = append(out, r)
@@ -116,22 +97,10 @@ func Records(n Needs) []Record {
 	if n.Ed25519.Selector != "" {
 		add(DKIM, false, dnslookup.TXT, n.Ed25519.Selector+"._domainkey", n.Ed25519.Value)
 	}
-	returnPath := n.ReturnPath
-	if returnPath == "" {
-		returnPath = "bounce"
-	}
-	switch {
-	case n.BounceHost == "":
-	case n.ReturnPathMX:
-		add(ReturnPath, false, dnslookup.MX, returnPath, n.BounceHost)
-		add(SPF, false, dnslookup.TXT, returnPath, "v=spf1 include:"+n.BounceHost+" ~all")
-	default:
-		add(ReturnPath, false, dnslookup.CNAME, returnPath, n.BounceHost)
+	if n.BounceHost != "" {
+		add(ReturnPath, false, dnslookup.CNAME, "bounce", n.BounceHost)
 	}
 	add(DMARC, false, dnslookup.TXT, "_dmarc", "v=DMARC1; p=none")
-	if n.RSA.Selector == "" && n.OwnershipToken != "" {
-		add(Ownership, true, dnslookup.TXT, "_postrider", "postrider-verification="+n.OwnershipToken)
-	}
 	return out
 }
 
@@ -153,11 +122,8 @@ func BounceHost(records []Record, was string) string {
 // zoneFile writes a record with its whole name, so that it is right in any zone.
 func zoneFile(r Record) string {
 	value := r.Value + "."
-	switch r.Type {
-	case dnslookup.TXT:
+	if r.Type == dnslookup.TXT {
 		value = quoted(r.Value)
-	case dnslookup.MX:
-		value = fmt.Sprintf("%d %s.", *r.Priority, r.Value)
 	}
 	return fmt.Sprintf("%s. IN %s %s", r.FQDN, r.Type, value)
 }

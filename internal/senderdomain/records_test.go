@@ -7,7 +7,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/postrider/postrider/internal/dnslookup"
 	"github.com/postrider/postrider/internal/senderdomain"
 )
 
@@ -31,7 +30,7 @@ func TestRecords(t *testing.T) {
 		want  []row
 	}{
 		"keys and a return path": {
-			senderdomain.Needs{Domain: "x.example", RSA: rsa, Ed25519: ed25519, BounceHost: "b.host.example", OwnershipToken: "abc"},
+			senderdomain.Needs{Domain: "x.example", RSA: rsa, Ed25519: ed25519, BounceHost: "b.host.example"},
 			[]row{
 				{senderdomain.DKIM, true, "pr1r._domainkey.x.example", rsa.Value},
 				{senderdomain.DKIM, false, "pr1e._domainkey.x.example", ed25519.Value},
@@ -39,20 +38,10 @@ func TestRecords(t *testing.T) {
 				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
 			},
 		},
-		"a return path of MX and SPF": {
-			senderdomain.Needs{Domain: "x.example", RSA: rsa, BounceHost: "b.host.example", ReturnPath: "rp", ReturnPathMX: true},
-			[]row{
-				{senderdomain.DKIM, true, "pr1r._domainkey.x.example", rsa.Value},
-				{senderdomain.ReturnPath, false, "rp.x.example", "b.host.example"},
-				{senderdomain.SPF, false, "rp.x.example", "v=spf1 include:b.host.example ~all"},
-				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
-			},
-		},
 		"a relay that signs": {
-			senderdomain.Needs{Domain: "x.example", OwnershipToken: "abc"},
+			senderdomain.Needs{Domain: "x.example"},
 			[]row{
 				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
-				{senderdomain.Ownership, true, "_postrider.x.example", "postrider-verification=abc"},
 			},
 		},
 	} {
@@ -64,7 +53,6 @@ func TestRecords(t *testing.T) {
 				require.Equal(t, r.FQDN, r.Name+".x.example")
 				require.Equal(t, senderdomain.NotStarted, r.Status)
 				require.Equal(t, "Auto", r.TTL)
-				require.Equal(t, r.Type == dnslookup.MX, r.Priority != nil)
 
 				// A zone file's reader finds the same record.
 				rr, err := dns.NewRR(r.ZoneFile)
@@ -78,9 +66,6 @@ func TestRecords(t *testing.T) {
 					}
 				case *dns.CNAME:
 					require.Equal(t, r.Value+".", rr.Target)
-				case *dns.MX:
-					require.Equal(t, r.Value+".", rr.Mx)
-					require.EqualValues(t, *r.Priority, rr.Preference)
 				default:
 					require.Fail(t, "another type", r.ZoneFile)
 				}
