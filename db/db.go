@@ -22,6 +22,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/mail"
 	"github.com/postrider/postrider/db/mailboxes"
+	"github.com/postrider/postrider/db/suppressions"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
@@ -82,6 +83,8 @@ type DB struct {
 	Webhooks  *webhooks.Store
 	Files     *files.Store
 	Mailboxes *mailboxes.Store
+	// Suppressions are the addresses that customers send nothing to.
+	Suppressions *suppressions.Store
 	// Keys are those that secrets are sealed with.
 	Keys *pg.Keys
 }
@@ -107,6 +110,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database)}
+	d.Suppressions = suppressions.New(database, d.Keys)
 	d.Webhooks = webhooks.New(database, d.Keys, opts.WebhookSchedule)
 	d.Accounts = accounts.New(database, d.Keys, d.Webhooks, accounts.Options{
 		RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, PasswordMemory: opts.PasswordMemory,
@@ -114,7 +118,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 			return d.Mail.ReleaseWarmup(ctx, customerID, domain)
 		},
 	})
-	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks}, mail.Options{
+	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks, Suppressions: d.Suppressions}, mail.Options{
 		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
 		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe,
 	})

@@ -72,6 +72,8 @@ type Recipient struct {
 	// AcceptedBy is the server that accepted the message; nil unless delivered.
 	AcceptedBy *Acceptance
 	StatusAt   time.Time
+	// SuppressedBy is the id of the suppression that ended it; empty if none did.
+	SuppressedBy string
 }
 
 // Acceptance is the positive reply of the next hop for one recipient.
@@ -91,11 +93,23 @@ func (e Email) AsAccepted() Email {
 		due, e.Detail = e.SendAt, DetailScheduled
 	}
 	e.Attempts, e.NextAttemptAt, e.StatusAt, e.DeletedAt, e.HeldBy, e.ReturnPath = 0, due, e.CreatedAt, time.Time{}, nil, ""
-	recipients := make([]Recipient, len(e.Recipients))
+	recipients, suppressed := make([]Recipient, len(e.Recipients)), 0
 	for i, r := range e.Recipients {
+		if r.Status == RecipientSuppressed && r.StatusAt.Equal(e.CreatedAt) {
+			recipients[i] = r
+			suppressed++
+			continue
+		}
 		recipients[i] = Recipient{ID: r.ID, Kind: r.Kind, Address: r.Address, Status: RecipientQueued, NextAttemptAt: due, StatusAt: e.CreatedAt}
 	}
 	e.Recipients = recipients
+	switch suppressed {
+	case 0:
+	case len(recipients):
+		e.Status, e.Detail, e.NextAttemptAt = StatusBounced, DetailSuppressed, time.Time{}
+	default:
+		e.Detail = DetailPartial
+	}
 	return e
 }
 

@@ -182,6 +182,13 @@ type Message struct {
 	// CallbackURL is called with this e-mail's events, besides the customer's webhooks.
 	CallbackURL string
 	Stream      Stream
+	// Unsubscribe gives the recipient, who has to be the only one, a link to unsubscribe by.
+	Unsubscribe bool
+	// Topic is what the message is about, as [a-z0-9-]{1,50}: a recipient may unsubscribe from it
+	// alone. Empty means none.
+	Topic string
+	// IgnoreSuppressions sends to suppressed addresses too.
+	IgnoreSuppressions bool
 }
 
 // Size is the number of bytes that count against the message limit: text,

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/suppression"
 )
 
 // startLease is how long the accepting process has to start the run itself
@@ -87,9 +88,8 @@ func (s *Store) acceptMany(ctx context.Context, as []acceptance) (out []*email.E
 // reason. Of several, those that would be refused, or whose customer has to pay, are left out:
 // their e-mails are nil.
 func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
-	out := make([]*email.Email, len(as))
-	var emails []*lockedEmail
-	used := map[string]*usage{}
+	out, made := make([]*email.Email, len(as)), make([]*lockedEmail, len(as))
+	var emails, listed []*lockedEmail
 	for i, a := range as {
 		from, err := c.sender(a.customerID, a.message.From.Domain())
 		if err != nil {
@@ -105,13 +105,26 @@ func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
 		if err != nil {
 			return nil, err
 		}
-		emails = append(emails, ml)
-		if a.owner != delivery.NoOwner {
+		made[i], emails = ml, append(emails, ml)
+		if from.suppresses {
+			listed = append(listed, ml)
+		}
+	}
+	if err := c.suppressNew(listed); err != nil {
+		return nil, err
+	}
+	used := map[string]*usage{}
+	for i, ml := range made {
+		if ml == nil {
+			continue
+		}
+		if as[i].owner != delivery.NoOwner && !ml.Status.Final() {
 			c.stored = append(c.stored, ml)
 		}
-		used[a.customerID] = used[a.customerID].and(len(ml.recipients), from.prepaid)
+		prepaid := c.senders[senderKey{ml.CustomerID, as[i].message.From.Domain()}].prepaid
+		used[ml.CustomerID] = used[ml.CustomerID].and(ml.charged(), prepaid)
 		e := emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
-		e.CallbackURL = a.message.CallbackURL
+		e.CallbackURL = as[i].message.CallbackURL
 		out[i] = &e
 	}
 	if err := c.insert(emails); err != nil {
@@ -158,7 +171,7 @@ func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webh
 	if m.SendAt.After(c.now) {
 		due = m.SendAt
 	}
-	ml := &lockedEmail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.now, due), content: newContentRow(id, m), subscriptions: wants}
+	ml := &lockedEmail{emailRow: newEmailRow(id, customerID, m, c.now), recipients: newRecipientRows(id, m, c.addressKeys, c.now, due), content: newContentRow(id, m), subscriptions: wants}
 	if callbackID != "" {
 		ml.subscriptions = slices.Concat(wants, webhooks.SubscriptionsTo(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
@@ -274,26 +287,26 @@ var findAcceptance = pg.Prepare("find_acceptance(uuid, text)", `SELECT now(),
 		coalesce((SELECT customer_id = $1 FROM domains WHERE name = $2 AND verified_at IS NOT NULL),
 			(SELECT false FROM domain_locks WHERE name = $2),
 			(SELECT false FROM domains WHERE customer_id = $1 AND name = $2 AND status = 'failed')),
-		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL)`)
+		EXISTS (SELECT 1 FROM customers WHERE id = $1 AND credits IS NOT NULL), EXISTS (SELECT 1 FROM suppressions WHERE customer_id = $1)`)
 
 // checkSender sets the transaction's time, unless it is set already, and checks that the
-// customer may send from the domain.
-func (c *unitOfWork) checkSender(customerID, domain string) (wants webhooks.Subscriptions, prepaid bool, err error) {
+// customer may send from the domain. A refusal is its error.
+func (c *unitOfWork) checkSender(customerID, domain string) (f senderCheck, err error) {
 	var now time.Time
 	// own: the customer has verified the domain. False: another customer has, or the domain
 	// is locked, or its verification has failed. NULL: none of these.
 	var own sql.NullBool
-	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&wants)), &own, &prepaid)
+	err = findAcceptance.Query(c.tx, customerID, domain).Scan(c.ctx, &now, pgdialect.Array((*[]string)(&f.subscriptions)), &own, &f.prepaid, &f.suppresses)
 	if err != nil {
-		return nil, false, fmt.Errorf("check sender domain: %w", err)
+		return f, fmt.Errorf("check sender domain: %w", err)
 	}
 	if c.now.IsZero() {
 		c.now = now
 	}
 	if !own.Bool && (c.s.opts.RequireVerifiedDomains || own.Valid) {
-		return nil, false, c.refuseSender(customerID, domain)
+		return f, c.refuseSender(customerID, domain)
 	}
-	return wants, prepaid, nil
+	return f, nil
 }
 
 // refuseSender says why a customer may not send from a domain. It returns an error in any case.
@@ -315,6 +328,7 @@ func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow
 		ID: id, CustomerID: customerID,
 		FromEmail: m.From.Email, FromName: m.From.Name, FromLabel: m.From.Label, FromDetail: m.From.Detail,
 		ReplyTo: addressRows(m.ReplyTo), Subject: m.Subject, Metadata: m.Metadata, Tags: m.Tags,
+		Topic: m.Topic, Unsubscribe: m.Unsubscribe, IgnoreSuppressions: m.IgnoreSuppressions,
 		Stream: m.Stream, OnAmbiguous: m.OnAmbiguous, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
 		SizeBytes: m.Size(), Attachments: len(m.Attachments),
 		StatusAt: now, CreatedAt: now,
@@ -335,13 +349,13 @@ func newEmailRow(id, customerID string, m email.Message, now time.Time) emailRow
 	return row
 }
 
-func newRecipientRows(emailID string, m email.Message, now, due time.Time) []*recipientRow {
+func newRecipientRows(emailID string, m email.Message, keys suppression.Keys, now, due time.Time) []*recipientRow {
 	var rows []*recipientRow
 	add := func(kind email.RecipientKind, as []email.Address) {
 		for _, a := range as {
 			rows = append(rows, &recipientRow{
 				ID: pg.NewID(), EmailID: emailID, Position: len(rows), Kind: kind, Address: a.Email, Name: a.Name, Label: a.Label,
-				Detail: a.Detail, Status: email.RecipientQueued, StatusAt: now, NextAttemptAt: due,
+				Detail: a.Detail, Status: email.RecipientQueued, StatusAt: now, NextAttemptAt: due, AddressKey: keys.Key(a.Email),
 			})
 		}
 	}

@@ -59,7 +59,8 @@ type batchAcceptance struct {
 	// fields counts the problems of refused items.
 	fields        int
 	subscriptions webhooks.Subscriptions
-	prepaid       bool
+	// prepaid: recipients cost credits. suppresses: there is a suppression list.
+	prepaid, suppresses bool
 	// urgent: it has an e-mail that is not broadcast mail.
 	urgent bool
 	// preview: it is not meant to be kept, so no e-mails are made.
@@ -198,8 +199,15 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 			a.enqueueStart(ml, owner, a.now)
 		}
 		mails = append(mails, ml)
-		a.items = append(a.items, email.BatchItem{Index: i, EmailID: id, Detail: ml.Detail})
-		a.recipients += len(ml.recipients)
+	}
+	if a.suppresses {
+		if err := a.suppressNew(mails); err != nil {
+			return next, err
+		}
+	}
+	for _, ml := range mails {
+		a.items = append(a.items, email.BatchItem{Index: *ml.BatchIndex, EmailID: ml.ID, Detail: ml.Detail})
+		a.recipients += ml.charged()
 	}
 	if err := a.insert(mails); err != nil {
 		return next, err
@@ -242,7 +250,7 @@ func (a *batchAcceptance) message(i int) (email.Message, error) {
 		at.Fields = []email.FieldError{{Pointer: a.req.Sender(i), Code: string(at.Code), Detail: "use an address of a verified domain"}}
 		return m, &at
 	}
-	a.subscriptions, a.prepaid = f.subscriptions, f.prepaid
+	a.subscriptions, a.prepaid, a.suppresses = f.subscriptions, f.prepaid, f.suppresses
 	if m.Attachments, err = a.attachFiles(a.customerID, m); err != nil {
 		if f, ok := errors.AsType[*email.Failure](err); ok {
 			for j := range f.Fields {
@@ -278,14 +286,20 @@ func (s *Store) acceptedBatch(ctx context.Context, customerID, id string) (email
 		Index     int
 		EmailID   string
 		Scheduled bool
+		// Suppressed: a suppression list had all recipients, or some of them.
+		Suppressed email.Detail
 	}
-	err = s.db.NewRaw(`SELECT batch_index AS index, id AS email_id, coalesce(send_at > created_at, false) AS scheduled FROM emails WHERE batch_id = ? ORDER BY batch_index`, id).Scan(ctx, &rows)
+	err = s.db.NewRaw(`SELECT e.batch_index AS index, e.id AS email_id, coalesce(send_at > created_at, false) AS scheduled,
+			CASE WHEN r.suppressed = r.of THEN 'suppressed' WHEN r.suppressed > 0 THEN 'partial' ELSE '' END AS suppressed
+		FROM emails AS e CROSS JOIN LATERAL (SELECT count(*) AS of, count(*) FILTER (WHERE r.status = 'suppressed' AND r.status_at = e.created_at) AS suppressed
+			FROM recipients AS r WHERE r.email_id = e.id) AS r
+		WHERE batch_id = ? ORDER BY batch_index`, id).Scan(ctx, &rows)
 	if err != nil {
 		return email.Batch{}, nil, pg.Translate(err)
 	}
 	items := make([]email.BatchItem, len(rows))
 	for i, r := range rows {
-		items[i] = email.BatchItem{Index: r.Index, EmailID: r.EmailID}
+		items[i] = email.BatchItem{Index: r.Index, EmailID: r.EmailID, Detail: r.Suppressed}
 		if r.Scheduled {
 			items[i].Detail = email.DetailScheduled
 		}

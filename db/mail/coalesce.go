@@ -115,6 +115,8 @@ type senderKey struct{ customerID, domain string }
 type senderCheck struct {
 	subscriptions webhooks.Subscriptions
 	prepaid       bool
+	// suppresses: the customer has a suppression list.
+	suppresses bool
 	// refusal is why the customer may not send from the domain; nil says that it may.
 	refusal *email.Failure
 }
@@ -125,9 +127,7 @@ func (c *unitOfWork) sender(customerID, domain string) (senderCheck, error) {
 	if f, known := c.senders[who]; known {
 		return f, nil
 	}
-	var f senderCheck
-	var err error
-	f.subscriptions, f.prepaid, err = c.checkSender(customerID, domain)
+	f, err := c.checkSender(customerID, domain)
 	if refusal, ok := errors.AsType[*email.Failure](err); ok && refusal.Code == email.CodeDomainUnverified {
 		f.refusal, err = refusal, nil
 	}

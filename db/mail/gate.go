@@ -308,10 +308,16 @@ func (c *unitOfWork) checkGate(m *lockedEmail) (email.State, bool) {
 		c.deriveStatus(m)
 		return c.state(m), true
 	}
+	if !m.Held {
+		c.suppress(m)
+	}
 	for _, r := range m.recipients {
 		if !m.Held && due(r, c.now) {
 			return email.State{}, false
 		}
+	}
+	if m.dirty {
+		c.deriveStatus(m)
 	}
 	unlimited := m.Held && m.NextActionAt.IsZero()
 	if !unlimited && !m.NextActionAt.After(c.now) { // that was the old deadline; ExpireAfter has been raised since

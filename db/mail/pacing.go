@@ -40,6 +40,7 @@ func (c *unitOfWork) pace(reqs []delivery.OpenRequest) error {
 		}
 		if open && !m.paced {
 			m.paced = true
+			c.suppress(m)
 			ready = append(ready, m)
 		}
 	}

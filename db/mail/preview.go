@@ -17,14 +17,14 @@ import (
 // Its errors are those of Accept.
 func (s *Store) Preview(ctx context.Context, customerID string, m email.Message) (out email.Message, senders email.SenderUse, err error) {
 	err = s.inUnit(ctx, func(c *unitOfWork) error {
-		_, prepaid, err := c.checkSender(customerID, m.From.Domain())
+		from, err := c.checkSender(customerID, m.From.Domain())
 		if err != nil {
 			return err
 		}
 		if m.Attachments, err = c.attachFiles(customerID, m); err != nil {
 			return err
 		}
-		if prepaid {
+		if from.prepaid {
 			if err := accounts.CheckCredits(ctx, c.tx, customerID, len(m.To)+len(m.Cc)+len(m.Bcc)); err != nil {
 				return err
 			}

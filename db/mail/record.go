@@ -281,7 +281,9 @@ func (c *unitOfWork) project(m *lockedEmail, r *recipientRow, o delivery.Outcome
 			c.transition(m, r, email.RecipientDeferred, o.Reason)
 		}
 	default:
-		c.transition(m, r, o.Status, o.Reason)
+		if c.transition(m, r, o.Status, o.Reason) && o.Suppress && o.Status == email.RecipientBounced {
+			c.bounced(m, r)
+		}
 	}
 }
 

@@ -41,10 +41,15 @@ type emailRow struct {
 	Stream      email.Stream      `bun:"stream"`
 	OnAmbiguous email.OnAmbiguous `bun:"on_ambiguous"`
 	CallbackID  string            `bun:"callback_id,type:uuid,nullzero"`
-	SendAt      time.Time         `bun:"send_at,nullzero"`
-	ExpiresAt   time.Time         `bun:"expires_at,nullzero"`
-	SizeBytes   int64             `bun:"size_bytes"`
-	Attachments int               `bun:"attachments"`
+	// LinkBase is written by settle.
+	Topic              string    `bun:"topic"`
+	Unsubscribe        bool      `bun:"unsubscribe"`
+	LinkBase           string    `bun:"link_base"`
+	IgnoreSuppressions bool      `bun:"ignore_suppressions"`
+	SendAt             time.Time `bun:"send_at,nullzero"`
+	ExpiresAt          time.Time `bun:"expires_at,nullzero"`
+	SizeBytes          int64     `bun:"size_bytes"`
+	Attachments        int       `bun:"attachments"`
 
 	Status   email.Status `bun:"status"`
 	Detail   email.Detail `bun:"status_detail"`
@@ -159,6 +164,10 @@ type recipientRow struct {
 	SMTPText      string            `bun:"smtp_text" json:"smtp_text"`
 	AcceptedBy    *email.Acceptance `bun:"accepted_by,type:jsonb,nullzero" json:"accepted_by"`
 	Turn          *pacing.Turn      `bun:"turn,type:jsonb,nullzero" json:"turn"`
+	// AddressKey finds suppressions of the address. Empty: a version stored it that had none.
+	AddressKey string `bun:"address_key" json:"address_key"`
+	// SuppressedBy is the entry that ended it; empty if none did.
+	SuppressedBy string `bun:"suppressed_by,type:uuid,nullzero" json:"suppressed_by"`
 
 	// changed: the row is to be written though its state is the same.
 	changed bool
@@ -289,6 +298,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 			From:    email.Address{Email: e.FromEmail, Name: e.FromName, Label: e.FromLabel, Detail: e.FromDetail},
 			ReplyTo: addressesOf(e.ReplyTo), Subject: e.Subject, Metadata: e.Metadata, Tags: e.Tags,
 			SendAt: pg.UTC(e.SendAt), ExpiresAt: pg.UTC(e.ExpiresAt), OnAmbiguous: e.OnAmbiguous, Stream: e.Stream,
+			Topic: e.Topic, Unsubscribe: e.Unsubscribe, IgnoreSuppressions: e.IgnoreSuppressions,
 		},
 		Status: e.Status, Detail: e.Detail, HeldBy: e.holders(), Attempts: e.Attempts,
 		CreatedAt: pg.UTC(e.CreatedAt), StatusAt: pg.UTC(e.StatusAt), DeletedAt: pg.UTC(e.DeletedAt),
@@ -311,7 +321,7 @@ func emailOf(e *emailRow, rs []*recipientRow, c *contentRow, as []*attachmentRow
 		}
 		out.Recipients = append(out.Recipients, email.Recipient{
 			ID: r.ID, Kind: r.Kind, Address: a, Status: r.Status, Reason: r.Reason, Attempts: r.Attempts,
-			Reply: r.reply(), NextAttemptAt: pg.UTC(r.NextAttemptAt), AcceptedBy: r.AcceptedBy, StatusAt: pg.UTC(r.StatusAt),
+			Reply: r.reply(), NextAttemptAt: pg.UTC(r.NextAttemptAt), AcceptedBy: r.AcceptedBy, StatusAt: pg.UTC(r.StatusAt), SuppressedBy: r.SuppressedBy,
 		})
 	}
 	if c != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/suppressions"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
@@ -47,25 +48,27 @@ type Options struct {
 
 // Parts are the stores that e-mails need.
 type Parts struct {
-	Accounts *accounts.Store
-	Files    *files.Store
-	Webhooks *webhooks.Store
+	Accounts     *accounts.Store
+	Files        *files.Store
+	Webhooks     *webhooks.Store
+	Suppressions *suppressions.Store
 }
 
 // Store has the e-mails. It is safe for concurrent use.
 type Store struct {
-	db       *pg.DB
-	accounts *accounts.Store
-	files    *files.Store
-	webhooks *webhooks.Store
-	opts     Options
-	runCache *runCache
+	db           *pg.DB
+	accounts     *accounts.Store
+	files        *files.Store
+	webhooks     *webhooks.Store
+	suppressions *suppressions.Store
+	opts         Options
+	runCache     *runCache
 	coalescers
 }
 
 // New returns the e-mails of a database.
 func New(db *pg.DB, parts Parts, opts Options) *Store {
-	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, opts: opts, runCache: newRunCache()}
+	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, suppressions: parts.Suppressions, opts: opts, runCache: newRunCache()}
 	s.coalescers = newCoalescers(s)
 	return s
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/db/suppressions"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
+	"github.com/postrider/postrider/internal/suppression"
 )
 
 // lockedEmail is a locked e-mail with its recipients, changed in memory and written
@@ -37,6 +39,8 @@ type lockedEmail struct {
 	paced        bool
 	statusBefore email.Status
 	dirty        bool
+	// suppressed are the entries of suppression lists that cover open recipients, by the recipient's id.
+	suppressed map[string]suppressedBy
 	// sender is set while the date of the message is not fixed.
 	sender *senderIdentity
 	// fault is what the relay said that gave the recipients back in this change.
@@ -58,8 +62,12 @@ type unitOfWork struct {
 	senders map[senderKey]senderCheck
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
-	events  []eventRow
-	bodies  []webhooks.Body
+	// addressKeys makes the keys of recipients.
+	addressKeys suppression.Keys
+	// suppressions are new entries of suppression lists.
+	suppressions []suppression.Entry
+	events       []eventRow
+	bodies       []webhooks.Body
 	// written are the events that are written already.
 	written []eventRow
 	// opened and ended are attempts, recalled the e-mails whose open attempts have a lease that ran out.
@@ -83,6 +91,7 @@ type lockedRow struct {
 	Pauses     bool            `bun:"pauses"`
 	Warmups    bool            `bun:"warmups"`
 	Sender     *senderIdentity `bun:"sender,type:jsonb"`
+	Suppressed []suppressedBy  `bun:"suppressed,type:jsonb"`
 }
 
 // findLocked reads e-mails with their recipients, and what endpoints want of them.
@@ -91,7 +100,7 @@ var findLocked = pg.Prepare("find_locked(uuid[])", `SELECT `+emailColumns+`, now
 		h.wants, coalesce(h.rest, false) AS hooks_rest,
 		EXISTS (SELECT 1 FROM pauses) AS pauses,
 		EXISTS (SELECT 1 FROM domains WHERE warmup_plan IS NOT NULL AND warmup_until > (now() AT TIME ZONE 'UTC')::date) AS warmups,
-		`+findSender+` AS sender
+		`+findSender+` AS sender, `+findSuppressed+` AS suppressed
 	FROM emails AS e LEFT JOIN LATERAL (
 		SELECT array_agg(DISTINCT w.format || ' ' || t) AS wants, bool_and(coalesce(w.blocked_until > now(), false) OR w.failures > 0 AND coalesce(w.round_until > now(), false)) AS rest
 		FROM webhook_endpoints AS w, unnest(w.events) AS t
@@ -182,7 +191,11 @@ func (s *Store) updaterOf(n int) updater {
 // what is stored for the runs.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
-	err := s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
+	var err error
+	if c.addressKeys, err = s.suppressions.Keys(ctx); err != nil {
+		return err
+	}
+	err = s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
 		c.tx, c.late = tx, tx.Deferred()
 		return fn(c)
 	})
@@ -242,10 +255,13 @@ func (c *unitOfWork) read(ids []string) error {
 		for _, r := range m.recipients {
 			m.recipientsBefore[r.ID] = r.Status
 		}
+		for _, by := range r.Suppressed {
+			m.noteSuppressed(by)
+		}
 		c.now = r.TxNow
 		c.emails = append(c.emails, m)
 	}
-	return nil
+	return c.addKeys(c.emails)
 }
 
 // find gives a locked e-mail, or a not-found Failure.
@@ -394,6 +410,12 @@ func (c *unitOfWork) flush() error {
 	if err := c.writeOutbox(); err != nil {
 		return err
 	}
+	if err := c.softFailures(dirty); err != nil {
+		return err
+	}
+	if err := suppressions.Put(c.ctx, c.late, c.suppressions); err != nil {
+		return err
+	}
 	return c.writeEvents(dirty)
 }
 
@@ -487,7 +509,7 @@ var (
 
 	openedOf         = pg.Copier[attemptRow, openedAttempt]()
 	patchOfEmail     = pg.Copier[emailRow, emailPatch]()
-	patchOfRecipient = pg.Copier[recipientRow, recipientPatch]("Before")
+	patchOfRecipient = pg.Copier[recipientRow, recipientPatch]("Before", "SuppressedBy")
 )
 
 func (c *unitOfWork) writeEmails(mails []*lockedEmail) error {
@@ -515,6 +537,7 @@ type recipientPatch struct {
 	SMTPText      string                `json:"smtp_text"`
 	AcceptedBy    *email.Acceptance     `json:"accepted_by"`
 	Turn          *pacing.Turn          `json:"turn"`
+	SuppressedBy  *string               `json:"suppressed_by" sql:"uuid"`
 }
 
 // writeRecipients writes back the changed recipients of changed e-mails. The row lock should keep each
@@ -531,6 +554,9 @@ func (c *unitOfWork) writeRecipients(mails []*lockedEmail) error {
 			ids = append(ids, r.ID)
 			p := patchOfRecipient(r)
 			p.Before = m.recipientsBefore[r.ID]
+			if r.SuppressedBy != "" {
+				p.SuppressedBy = &r.SuppressedBy
+			}
 			patches = append(patches, p)
 		}
 	}

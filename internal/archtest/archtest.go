@@ -47,12 +47,13 @@ var (
 
 // rules has a line for every package.
 var rules = map[string]rule{
-	"email":             {standardOnly: true},
-	"internal/account":  {standardOnly: true},
-	"internal/endpoint": {standardOnly: true},
-	"internal/mailbox":  {standardOnly: true},
-	"internal/delivery": {may: []string{"email"}, standardOnly: true},
-	"internal/safehttp": {},
+	"email":                {standardOnly: true},
+	"internal/account":     {standardOnly: true},
+	"internal/endpoint":    {standardOnly: true},
+	"internal/mailbox":     {standardOnly: true},
+	"internal/suppression": {may: []string{"email"}, standardOnly: true},
+	"internal/delivery":    {may: []string{"email"}, standardOnly: true},
+	"internal/safehttp":    {},
 
 	"internal/plaintext": {standardOnly: true},
 
@@ -88,15 +89,16 @@ var rules = map[string]rule{
 	"internal/dispatch": {may: join(domain, "internal/delivery", "internal/fairqueue")},
 	"internal/codec":    {},
 	// db puts its parts together and has the migrations. A part imports parts that do not need it.
-	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/accounts", "db/mail", "email", "internal/delivery", "internal/endpoint"}},
+	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/suppressions", "db/accounts", "db/mail", "email", "internal/delivery", "internal/endpoint"}},
 	"db/internal/pg":      {may: []string{"email", "internal/fairqueue", "internal/portion", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
 	"db/files":            {may: []string{"db/internal/pg", "email"}},
 	"db/webhooks":         {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/account", "internal/endpoint"}},
+	"db/suppressions":     {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/suppression"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
-		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/senderdomain"},
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/suppressions", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/senderdomain", "internal/suppression"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
 	},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},

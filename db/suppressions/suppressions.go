@@ -1,0 +1,189 @@
+// Package suppressions keeps the suppression lists of customers.
+package suppressions
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/postrider/postrider/db/internal/pg"
+	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/suppression"
+)
+
+// Store has the suppression lists. It is safe for concurrent use.
+type Store struct {
+	db     *pg.DB
+	sealed *pg.Keys
+	keys   atomic.Pointer[suppression.Keys]
+}
+
+// New returns the suppression lists of a database. sealed are the keys that secrets are sealed with.
+func New(db *pg.DB, sealed *pg.Keys) *Store { return &Store{db: db, sealed: sealed} }
+
+type entryRow struct {
+	bun.BaseModel `bun:"table:suppressions,alias:su"`
+
+	ID         string             `bun:"id,pk,type:uuid"`
+	CustomerID string             `bun:"customer_id,type:uuid"`
+	AddressKey string             `bun:"address_key"`
+	Address    string             `bun:"address"`
+	Scope      suppression.Scope  `bun:"scope"`
+	Target     string             `bun:"target"`
+	Reason     suppression.Reason `bun:"reason"`
+	Source     suppression.Source `bun:"source"`
+	EmailID    string             `bun:"email_id,type:uuid,nullzero"`
+	Note       string             `bun:"note"`
+	ExpiresAt  time.Time          `bun:"expires_at,nullzero"`
+	CreatedAt  time.Time          `bun:"created_at,nullzero,default:now()"`
+}
+
+func (r *entryRow) entry() suppression.Entry {
+	return suppression.Entry{
+		ID: r.ID, CustomerID: r.CustomerID, Key: r.AddressKey, Address: r.Address, Scope: r.Scope, Target: r.Target, Reason: r.Reason,
+		Source: r.Source, EmailID: r.EmailID, Note: r.Note, ExpiresAt: pg.UTC(r.ExpiresAt), CreatedAt: pg.UTC(r.CreatedAt),
+	}
+}
+
+// addressKeys is the name of the installation's key that Keys uses.
+const addressKeys = "addresses"
+
+// Keys makes the keys of addresses. If the installation's key was lost, entries with an address get
+// new keys; those whose address is erased cover nobody from then on.
+func (s *Store) Keys(ctx context.Context) (suppression.Keys, error) {
+	if k := s.keys.Load(); k != nil {
+		return *k, nil
+	}
+	secret, err := s.sealed.Installation(ctx, addressKeys, func(tx bun.Tx, key []byte) error { return rekey(ctx, tx, suppression.NewKeys(key)) })
+	if err != nil {
+		return suppression.Keys{}, err
+	}
+	keys := suppression.NewKeys(secret)
+	s.keys.Store(&keys)
+	return keys, nil
+}
+
+// rekeyed is how many rows get new keys at once.
+const rekeyed = 1000
+
+// rekey gives entries and open recipients keys of a new secret. A new installation has neither.
+func rekey(ctx context.Context, tx bun.Tx, keys suppression.Keys) error {
+	if _, err := tx.NewRaw("UPDATE recipients SET address_key = '' WHERE address_key <> '' AND status IN ('queued', 'sending', 'deferred')").Exec(ctx); err != nil {
+		return fmt.Errorf("forget the keys of recipients: %w", err)
+	}
+	for last := "00000000-0000-0000-0000-000000000000"; ; {
+		var rows []entryRow
+		if err := tx.NewSelect().Model(&rows).Column("id", "address").Where("id > ?", last).Where("address <> ''").Order("id").Limit(rekeyed).Scan(ctx); err != nil {
+			return fmt.Errorf("read suppressions: %w", err)
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		ids, fresh := make([]string, len(rows)), make([]string, len(rows))
+		for i, r := range rows {
+			ids[i], fresh[i], last = r.ID, keys.Key(r.Address), r.ID
+		}
+		_, err := tx.NewRaw("UPDATE suppressions AS su SET address_key = v.key FROM unnest(?::uuid[], ?::text[]) AS v (id, key) WHERE su.id = v.id",
+			pgdialect.Array(ids), pgdialect.Array(fresh)).Exec(ctx)
+		if err != nil {
+			return fmt.Errorf("write keys of suppressions: %w", err)
+		}
+	}
+}
+
+// putRow is an entry as put has it.
+type putRow struct {
+	ID         string             `json:"id" sql:"uuid"`
+	CustomerID string             `json:"customer_id" sql:"uuid"`
+	AddressKey string             `json:"address_key"`
+	Address    string             `json:"address"`
+	Scope      suppression.Scope  `json:"scope"`
+	Target     string             `json:"target"`
+	Reason     suppression.Reason `json:"reason"`
+	Source     suppression.Source `json:"source"`
+	EmailID    *string            `json:"email_id" sql:"uuid"`
+	Note       string             `json:"note"`
+	ExpiresAt  *time.Time         `json:"expires_at"`
+}
+
+// put inserts entries. One that is there stays, unless it ends sooner than the new one. What outcomes
+// of attempts say is not believed where a circuit is open.
+var put = pg.Prepare("put_suppressions(jsonb)", `INSERT INTO suppressions AS su (id, customer_id, address_key, address, scope, target, reason, source, email_id, note, expires_at)
+	SELECT v.id, v.customer_id, v.address_key, v.address, v.scope, v.target, v.reason, v.source, v.email_id, v.note, v.expires_at FROM `+pg.Recordset[putRow]()+`
+	WHERE v.source <> 'delivery' OR NOT EXISTS (SELECT 1 FROM suppression_circuits AS ci
+		WHERE ci.customer_id = v.customer_id AND ci.domain = lower(split_part(v.address, '@', -1)) AND ci.until > now())
+	ON CONFLICT (customer_id, address_key, scope, target) DO UPDATE SET reason = excluded.reason, source = excluded.source, email_id = excluded.email_id,
+		note = excluded.note, expires_at = excluded.expires_at, created_at = now()
+	WHERE su.expires_at IS NOT NULL AND (excluded.expires_at IS NULL OR excluded.expires_at > su.expires_at)`)
+
+// Put adds entries in a transaction, see put. Each needs a Key.
+func Put(ctx context.Context, tx bun.IDB, entries []suppression.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	rows := map[string]putRow{}
+	for _, e := range entries { // a statement may not insert one twice
+		row := putRow{ID: cmp.Or(e.ID, pg.NewID()), CustomerID: e.CustomerID, AddressKey: e.Key, Address: e.Address, Scope: e.Scope, Target: e.Target, Reason: e.Reason, Source: e.Source, Note: e.Note}
+		if e.EmailID != "" {
+			row.EmailID = &e.EmailID
+		}
+		if !e.ExpiresAt.IsZero() {
+			row.ExpiresAt = &e.ExpiresAt
+		}
+		rows[strings.Join([]string{e.CustomerID, e.Key, string(e.Scope), e.Target}, "\x00")] = row
+	}
+	ordered := make([]putRow, 0, len(rows))
+	for _, key := range slices.Sorted(maps.Keys(rows)) { // in one order, because others do the same at the same time
+		ordered = append(ordered, rows[key])
+	}
+	text, err := json.Marshal(ordered)
+	if err != nil {
+		return fmt.Errorf("encode suppressions: %w", err)
+	}
+	if _, err := put.Query(tx, string(text)).Exec(ctx); err != nil {
+		return fmt.Errorf("write suppressions: %w", err)
+	}
+	return nil
+}
+
+// Lookup asks for the entries of an address.
+type Lookup struct {
+	CustomerID, Key, Address string
+}
+
+// Of finds the entries that are about addresses now, whatever mail they cover, by the index of the lookup.
+func Of(ctx context.Context, tx bun.IDB, lookups []Lookup) ([][]suppression.Entry, error) {
+	customers, keys, wildcards := make([]string, len(lookups)), make([]string, len(lookups)), make([]string, len(lookups))
+	for i, l := range lookups {
+		customers[i], keys[i], wildcards[i] = l.CustomerID, l.Key, suppression.Wildcard(email.DomainOf(l.Address))
+	}
+	var rows []struct {
+		entryRow
+		At int `bun:"at"`
+	}
+	err := find.Query(tx, pgdialect.Array(customers), pgdialect.Array(keys), pgdialect.Array(wildcards)).Scan(ctx, &rows)
+	if err != nil {
+		return nil, fmt.Errorf("find suppressions: %w", err)
+	}
+	out := make([][]suppression.Entry, len(lookups))
+	for _, r := range rows {
+		out[r.At-1] = append(out[r.At-1], r.entry())
+	}
+	return out, nil
+}
+
+var find = pg.Prepare("find_suppressions(uuid[], text[], text[])", `SELECT v.at, su.* FROM unnest($1, $2, $3) WITH ORDINALITY AS v (customer_id, key, wildcard, at)
+	CROSS JOIN LATERAL (
+		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address_key = v.key
+		UNION ALL
+		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address = v.wildcard AND s.address LIKE '*@%') AS su
+	WHERE su.expires_at IS NULL OR su.expires_at > now()`)
