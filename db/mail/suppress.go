@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -205,4 +206,29 @@ func softFailure(r *recipientRow) bool {
 		return r.Reason == email.DetailExpired && r.SMTPCode >= 400 && r.SMTPCode < 500
 	}
 	return false
+}
+
+// suspendWithin bounds the writing down that a circuit has opened.
+const suspendWithin = 10 * time.Second
+
+// watchCircuits tells the circuits what has become of recipients, after the commit.
+func (c *unitOfWork) watchCircuits() {
+	for _, m := range c.emails {
+		for _, r := range m.recipients {
+			ended := r.Status == email.RecipientDelivered || r.Status == email.RecipientBounced
+			if !ended || r.Status == m.recipientsBefore[r.ID] {
+				continue
+			}
+			domain := email.DomainOf(r.Address)
+			if !c.s.circuits.Note(m.CustomerID, domain, r.Reason == email.DetailHard, c.now) {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), suspendWithin)
+			takenBack, err := c.s.suppressions.Suspend(ctx, m.CustomerID, domain)
+			cancel()
+			if c.s.opts.Suspended != nil {
+				c.s.opts.Suspended(m.CustomerID, domain, takenBack, err)
+			}
+		}
+	}
 }

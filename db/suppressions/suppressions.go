@@ -15,6 +15,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/suppression"
@@ -187,3 +188,28 @@ var find = pg.Prepare("find_suppressions(uuid[], text[], text[])", `SELECT v.at,
 		UNION ALL
 		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address = v.wildcard AND s.address LIKE '*@%') AS su
 	WHERE su.expires_at IS NULL OR su.expires_at > now()`)
+
+// Suspend opens the circuit of a recipients' domain for a customer, and takes back what outcomes of
+// attempts there have suppressed within suppression.CircuitWithin. It returns how many entries those were.
+func (s *Store) Suspend(ctx context.Context, customerID, domain string) (takenBack int, err error) {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
+		_, err := tx.NewRaw(`INSERT INTO suppression_circuits (customer_id, domain, until) VALUES (?, ?, now() + ? * interval '1 second')
+			ON CONFLICT (customer_id, domain) DO UPDATE SET until = excluded.until`, customerID, domain, suppression.CircuitOpen.Seconds()).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		res, err := tx.NewRaw(`DELETE FROM suppressions WHERE customer_id = ? AND source = 'delivery' AND reason = 'hard_bounce'
+			AND created_at > now() - ? * interval '1 second' AND lower(split_part(address, '@', -1)) = ?`, customerID, suppression.CircuitWithin.Seconds(), domain).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		takenBack = int(n)
+		return audit.Write(ctx, tx, customerID, "suppressions.suspended", domain, fmt.Sprintf("for %s: more than a fifth of the last %d results were hard bounces; %d entries were taken back",
+			suppression.CircuitOpen, suppression.CircuitResults, takenBack))
+	})
+	return takenBack, err
+}
