@@ -45,8 +45,8 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
-	// Suspended hears that nothing is suppressed by itself for a while at a recipients' domain, or why
-	// that could not be stored; see suppression.Circuits. nil: nobody does.
+	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
+	// see suppression.Circuits. nil: these are not told.
 	Suspended func(customerID, domain string, takenBack int, err error)
 }
 

@@ -146,8 +146,8 @@ func (c *unitOfWork) entryFor(m *lockedEmail, r *recipientRow, reason suppressio
 	}
 }
 
-// softFailures finds the recipients of changed e-mails that have failed once more for a temporary reason of
-// their own server, and suppresses the addresses where that was once too often.
+// softFailures finds the recipients of changed e-mails that have failed for a temporary reason of their own
+// server. It suppresses the addresses to which that has happened too often.
 func (c *unitOfWork) softFailures(mails []*lockedEmail) error {
 	for _, m := range mails {
 		for _, r := range m.recipients {
@@ -193,8 +193,7 @@ func tooManySoft(history []*recipientRow, now time.Time) bool {
 }
 
 // softFailure reports whether a recipient has ended because its own server took no mail for it for the
-// time being (4.x.x, or 5.2.2 of a full mailbox). Policy (x.7.x), and whatever has another reason, is not
-// the address's.
+// time being: 4.x.x, or 5.2.2 of a full mailbox. Policy (x.7.x) is not about the address.
 func softFailure(r *recipientRow) bool {
 	if len(r.Enhanced) > 2 && r.Enhanced[2] == '7' {
 		return false

@@ -308,7 +308,7 @@ func TestRepeatedSoftFailuresArePutOnTheList(t *testing.T) {
 	}
 }
 
-// TestSoManyHardBouncesPutNobodyOnTheList: the fault may be ours. What was put there is taken back.
+// TestSoManyHardBouncesPutNobodyOnTheList: the fault may be ours. Entries of the last minutes are taken back.
 func TestSoManyHardBouncesPutNobodyOnTheList(t *testing.T) {
 	t.Parallel()
 	var told []string

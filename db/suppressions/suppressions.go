@@ -59,7 +59,7 @@ func (r *entryRow) entry() suppression.Entry {
 const addressKeys = "addresses"
 
 // Keys makes the keys of addresses. If the installation's key was lost, entries with an address get
-// new keys; those whose address is erased cover nobody from then on.
+// new keys. Those whose address is erased cover no address from then on.
 func (s *Store) Keys(ctx context.Context) (suppression.Keys, error) {
 	if k := s.keys.Load(); k != nil {
 		return *k, nil
@@ -116,8 +116,8 @@ type putRow struct {
 	ExpiresAt  *time.Time         `json:"expires_at"`
 }
 
-// put inserts entries. One that is there stays, unless it ends sooner than the new one. What outcomes
-// of attempts say is not believed where a circuit is open.
+// put inserts entries. One that is there stays, unless it ends sooner than the new one. Where a circuit
+// is open, outcomes of attempts make no entries.
 var put = pg.Prepare("put_suppressions(jsonb)", `INSERT INTO suppressions AS su (id, customer_id, address_key, address, scope, target, reason, source, email_id, note, expires_at)
 	SELECT v.id, v.customer_id, v.address_key, v.address, v.scope, v.target, v.reason, v.source, v.email_id, v.note, v.expires_at FROM `+pg.Recordset[putRow]()+`
 	WHERE v.source <> 'delivery' OR NOT EXISTS (SELECT 1 FROM suppression_circuits AS ci
@@ -161,7 +161,7 @@ type Lookup struct {
 	CustomerID, Key, Address string
 }
 
-// Of finds the entries that are about addresses now, whatever mail they cover, by the index of the lookup.
+// Of finds the entries that are about addresses now, of all scopes, by the index of the lookup.
 func Of(ctx context.Context, tx bun.IDB, lookups []Lookup) ([][]suppression.Entry, error) {
 	customers, keys, wildcards := make([]string, len(lookups)), make([]string, len(lookups)), make([]string, len(lookups))
 	for i, l := range lookups {
