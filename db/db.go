@@ -62,7 +62,7 @@ type Options struct {
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
 	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
-	// see suppression.Circuits. nil: these are not told.
+	// see suppression.Circuits. It may be nil.
 	Suspended func(customerID, domain string, takenBack int, err error)
 }
 

@@ -106,7 +106,7 @@ func ScopeOf(topic string) (Scope, string) {
 }
 
 // SoftFailures is the rule for SoftBounces. So many e-mails in a row have failed for an address, for a
-// temporary reason of its own server, and the first of them so long before the last. The entry covers
+// temporary reason of its own server. So long has passed between the first and the last. The entry covers
 // broadcast mail and expires.
 var SoftFailures = struct {
 	InARow  int
