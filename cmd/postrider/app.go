@@ -129,7 +129,7 @@ func newCodec(cfg config.Config) (*codec.Codec, error) {
 	return codec.New(keys)
 }
 
-func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
+func openStore(cfg config.Config, observe func([]email.Event), log *slog.Logger) (*db.DB, error) {
 	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		OldSecretKey:           cfg.OldSecretKey.Bytes(),
@@ -142,6 +142,7 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
 		Observe:                observe,
+		Log:                    log,
 	})
 }
 
@@ -150,7 +151,7 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log, memory: m, turns: &turns.Turns{}}
 	a.spool = api.NewSpool(cfg.RequestSpoolDir, max(cfg.RequestSpoolBytes, 2*api.MaxBody(a.cfg.MaxMessageBytes)))
 	var err error
-	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
+	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }, log); err != nil {
 		return nil, err
 	}
 	if a.codec, err = newCodec(cfg); err != nil {

@@ -11,6 +11,8 @@
 package mail
 
 import (
+	"log/slog"
+
 	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
@@ -43,6 +45,8 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
+	// Log gets what fails after a commit. Required.
+	Log *slog.Logger
 }
 
 // Parts are the stores that e-mails need.
@@ -60,6 +64,7 @@ type Store struct {
 	webhooks *webhooks.Store
 	opts     Options
 	runCache *runCache
+	warnings warnings
 	coalescers
 }
 
