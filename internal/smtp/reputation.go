@@ -21,16 +21,16 @@ const (
 var (
 	// saysReputation: a list on the net or a reputation, with words that no server uses for a message or a mailbox.
 	saysReputation = phrases(
-		`\bspam(haus|cop|rats)\b`, `\b(sorbs|uceprotect|abuseat|barracudacentral|senderscore|mailspike|invaluement|hostkarma)\b`, `\bcm-csi\b|\bcsi\.`,
+		`\bspam(haus|cop|rats)\b`, `\b(sorbs|uceprotect|abuseat|barracudacentral|senderscore|mailspike|invaluement|hostkarma|abusix|senderbase|talosintelligence)\b`, `\bip[=:] ?[0-9a-f.:]+ - a problem occurred`, `\bcm-csi\b|\bcsi\.`,
 		`\b(an?|the|more|by|in|using|realtime|dns) (rbls?|dns-?bls?|dns (black|block) ?lists?)\b`, `\bdns-?bls?\b`, `\breal-?time (black|block) ?list`, `\brbl\+`,
 		`\b(poor|bad|low)( ip| sender| mta| domain)? reputation\b`, `\breputation (of|for) (the|your) (sending |sender )?(ip|server|host|mta|domain)`, `\b(ip|mta's poor) reputation\b`,
 		`\b(mail|e-?mail|messages) originating from your ip`, `\bfrom your ip( address)? (has|have) been (temporarily )?(rate limited|blocked)`, `\bip( address)?( you're| you are)? using to send( \S+){1,3} not authori[sz]ed`,
 		`\bbanned sender ?\[`, `\btemporarily deferred due to( \S+){0,4} (user complaints|unexpected volume)`, `\byour mail from \[?[0-9a-f.:]+\]? was rejected`,
 		`\b(client (host|address)|your|sending|connecting|sender|mail from)( \S+){0,4} (ip|ips|host|\[?[0-9]+(\.[0-9]+){3}\]?)( address)?( \S+){0,4} (black-?list\S*|block-?list\S*|black list|block list|banned|spammer)`,
 	)
-	// saysReputationCode is asked of a whole reply: the names that Yahoo, Microsoft and Apple give to such refusals. They
+	// saysReputationCode is asked of a whole reply: the names that Yahoo, Microsoft, Apple and Comcast give to such refusals. They
 	// may stand behind what is read as advice.
-	saysReputationCode = phrases(`\[(bl2\d|(ip)?tss0[4-9]|hcm[12]|cs01|bs02)\]`, `\((s3140|s3150|s3114|s775)\)`, `\brp-00[1-3]\b`)
+	saysReputationCode = phrases(`\[(bl2\d|(ip)?tss0[4-9]|hcm[12]|cs01|bs02)\]`, `#bl00\d{4}`, `\((s3140|s3150|s3114|s775)\)`, `\brp-00[1-3]\b`)
 	// saysListedContent: what is listed is something in the message, as a page that it links to.
 	saysListedContent = phrases(
 		`\b(urls?|uris?|links?|web ?sites?|contents?|body|attachments?|subject|phrases?|words?|keywords?|attached files?)( \S+){0,8} (listed|black-?listed|black ?list|block ?list|block-?listed)\b`, `\b(black|block)-?(listed )?(urls?|uris?|links?|content|domain in|words?|phrases?|attachments?|subject)\b`,
