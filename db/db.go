@@ -15,6 +15,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/postrider/postrider/db/accounts"
@@ -61,9 +62,8 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
-	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
-	// see suppression.Circuits. It may be nil.
-	Suspended func(customerID, domain string, takenBack int, err error)
+	// Log gets what fails after a commit and is not tried again. Defaults to slog.Default.
+	Log *slog.Logger
 }
 
 // SecretKeyStatus is which keys this database's secrets are sealed with.
@@ -105,6 +105,9 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	if opts.MaxMessageBytes == 0 {
 		opts.MaxMessageBytes = email.DefaultMaxMessageBytes
 	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
 	if len(opts.Schedule.Steps) == 0 {
 		opts.Schedule = delivery.DefaultSchedule()
 	}
@@ -123,7 +126,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	})
 	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks, Suppressions: d.Suppressions}, mail.Options{
 		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
-		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe, Suspended: opts.Suspended,
+		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe, Log: opts.Log,
 	})
 	return d, nil
 }

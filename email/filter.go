@@ -7,7 +7,8 @@ import "time"
 type Filter struct {
 	// Statuses are alternatives.
 	Statuses []Status
-	// Detail is a status_detail.
+	// Detail is a status_detail. DetailDeferred selects those that name the reason too, DetailIPBlocked and
+	// DetailUnauthenticated.
 	Detail Detail
 	// To is a recipient's address, or a domain as "@x.com". From is the sender's.
 	// Case does not matter.

@@ -67,6 +67,17 @@ const (
 	DetailUnsendable     Detail = "unsendable"
 )
 
+// Reasons of a deferred recipient, and details of an e-mail whose deferred recipients all have the same one. The
+// recipient keeps its place on the schedule, and is expired at the end of its time. Neither says anything of its mailbox.
+const (
+	// DetailIPBlocked: the recipient's server refuses the relay's address or the sender's domain. It is on a list, or its
+	// reputation is bad.
+	DetailIPBlocked Detail = "ip_blocked"
+	// DetailUnauthenticated: the mail does not pass the server's checks of SPF, DKIM or DMARC. After a permanent
+	// refusal the next attempt comes two days later or more, after a temporary one an hour later or more.
+	DetailUnauthenticated Detail = "unauthenticated"
+)
+
 // RecipientStatus is the state of one recipient. Opened, clicked and
 // unsubscribed are events, never states.
 type RecipientStatus string

@@ -6,7 +6,8 @@ func VoIPBINStatus(e Email) string {
 	case StatusQueued:
 		return "initiated"
 	case StatusSending:
-		if e.Detail == DetailDeferred {
+		switch e.Detail {
+		case DetailDeferred, DetailIPBlocked, DetailUnauthenticated:
 			return "deferred"
 		}
 		return "processed"

@@ -121,6 +121,7 @@ func (s *sendEmail) describeWaiting() {
 		next += "; `reschedule` moves it"
 	case email.WaitingRetry:
 		next = fmt.Sprintf("attempt %d at %s; `retry_now` makes it at once", s.state.NextAttempt, s.clock(s.state.NextAt))
+		open += s.needs()
 		if reply := s.lastReply(); reply != "" {
 			open += ", " + quoted(reply)
 		}
@@ -128,6 +129,18 @@ func (s *sendEmail) describeWaiting() {
 	case email.WaitingAcceptance: // describeNotAccepted has set them
 	}
 	s.details(s.statusOrDetail(), open, next)
+}
+
+// needs says what the operator or the sender has to change before an attempt can succeed.
+func (s *sendEmail) needs() string {
+	switch s.state.Detail {
+	case email.DetailIPBlocked:
+		return " because the server refuses the relay's address or the sender's domain for its reputation, see `relay.ip_blocked` in the worker's log"
+	case email.DetailUnauthenticated:
+		return " because the sender's domain does not authenticate the mail: its SPF, DKIM or DMARC record has to be changed"
+	default:
+		return ""
+	}
 }
 
 // heldBy names the holders that have to resume the e-mail.

@@ -49,6 +49,14 @@ func TestSendEmailCurrentDetails(t *testing.T) {
 		status  string
 	}{
 		"retry": {retry, "**deferred**: one recipient waits, `451 4.7.1 greylisted, see '[us](http://x.test)'`.\n\nNext: attempt 2 at 12:05 UTC; `retry_now` makes it at once.", "deferred"},
+		"ip_blocked": {email.State{Status: email.StatusSending, Detail: email.DetailIPBlocked, NextAttempt: 3, Open: 2, NextAt: start.Add(5 * time.Minute), Waiting: email.WaitingRetry,
+			Last: email.Reply{Code: 554, Enhanced: "5.7.1", Text: "blocked using zen.spamhaus.org"}},
+			"**ip_blocked**: 2 of its recipients wait because the server refuses the relay's address or the sender's domain for its reputation, see `relay.ip_blocked` in the worker's log, " +
+				"`554 5.7.1 blocked using zen.spamhaus.org`.\n\nNext: attempt 3 at 12:05 UTC; `retry_now` makes it at once.", "ip_blocked"},
+		"unauthenticated": {email.State{Status: email.StatusSending, Detail: email.DetailUnauthenticated, NextAttempt: 2, Open: 1, NextAt: start.Add(48 * time.Hour), Waiting: email.WaitingRetry,
+			Last: email.Reply{Code: 550, Enhanced: "5.7.26", Text: "unauthenticated"}},
+			"**unauthenticated**: one recipient waits because the sender's domain does not authenticate the mail: its SPF, DKIM or DMARC record has to be changed, " +
+				"`550 5.7.26 unauthenticated`.\n\nNext: attempt 2 at 2026-01-03 12:00 UTC; `retry_now` makes it at once.", "unauthenticated"},
 		"held": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 3, Waiting: email.WaitingHeld},
 			"**held**: 3 of its recipients wait.\n\nNext: nothing before it is resumed.", "held"},
 		"held, with an end": {email.State{Status: email.StatusSending, Detail: email.DetailHeld, NextAttempt: 2, Open: 1, Waiting: email.WaitingHeld, NextAt: start.Add(72 * time.Hour)},

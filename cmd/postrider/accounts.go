@@ -25,7 +25,7 @@ func withStore(cmd *cobra.Command, do func(ctx context.Context, s *db.DB, out io
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cfg, nil)
+	store, err := openStore(cfg, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func withAnyKey(cmd *cobra.Command, do func(ctx context.Context, s *db.DB, cfg c
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cfg, nil)
+	store, err := openStore(cfg, nil, nil)
 	if err != nil {
 		return err
 	}

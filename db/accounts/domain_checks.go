@@ -177,19 +177,25 @@ type domainEventRecord struct {
 	Remedy   string               `json:"remedy"`
 }
 
+// problemRecords are the records with a problem, as events tell of them.
+func problemRecords(records []senderdomain.Record) []domainEventRecord {
+	out := []domainEventRecord{}
+	for _, rec := range records {
+		if rec.Problem != "" {
+			out = append(out, domainEventRecord{rec.Kind, rec.Required, rec.Type, rec.FQDN, rec.Problem, rec.Remedy})
+		}
+	}
+	return out
+}
+
 // announce tells webhooks and the audit log of a new status. "domain." and the status is the type of
 // the event.
 func (r *verificationRow) announce(ctx context.Context, tx bun.Tx, status senderdomain.DomainStatus, keys []senderdomain.DKIMKey, bounceHost string) error {
 	d := r.domain(keys, bounceHost)
-	data := domainEvent{r.ID, r.CustomerID, r.Name, d.Status, d.Since, []domainEventRecord{}}
+	data := domainEvent{r.ID, r.CustomerID, r.Name, d.Status, d.Since, problemRecords(d.Records)}
 	detail := "by the DNS"
 	if missing := senderdomain.FirstProblem(d.Records); missing != nil {
 		detail = fmt.Sprintf("%s %s: %s", missing.Type, missing.FQDN, missing.Problem)
-	}
-	for _, rec := range d.Records {
-		if rec.Problem != "" {
-			data.Records = append(data.Records, domainEventRecord{rec.Kind, rec.Required, rec.Type, rec.FQDN, rec.Problem, rec.Remedy})
-		}
 	}
 	event := "domain." + string(status)
 	if err := webhooks.EnqueueOfCustomer(ctx, tx, r.CustomerID, event, r.TxNow, data); err != nil {

@@ -260,6 +260,9 @@ func (c *unitOfWork) project(m *lockedEmail, r *recipientRow, o delivery.Outcome
 			o.Status = email.RecipientFailed
 		}
 	}
+	if o.Reason == email.DetailUnauthenticated {
+		c.noteAuthRefusal(m, o, r.reply())
+	}
 	switch o.Status {
 	case email.RecipientDelivered:
 		r.AcceptedBy = &email.Acceptance{Host: relay.Host, Reply: email.Reply{Code: o.Code, Enhanced: o.Enhanced, Text: r.SMTPText}, At: c.now.UTC(), Means: relay.Accepts}

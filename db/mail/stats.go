@@ -18,7 +18,7 @@ func matching(f email.Filter) func(*bun.SelectQuery) *bun.SelectQuery {
 			q = q.Where("e.status IN (?)", bun.List(f.Statuses))
 		}
 		if f.Detail != "" {
-			q = q.Where("e.status_detail = ?", f.Detail)
+			q = q.Where("e.status_detail IN (?)", bun.List(detailsOf(f.Detail)))
 		}
 		if f.BatchID != "" {
 			q = q.Where("e.batch_id = ?", f.BatchID)
@@ -47,6 +47,14 @@ func matching(f email.Filter) func(*bun.SelectQuery) *bun.SelectQuery {
 		}
 		return q
 	}
+}
+
+// detailsOf are the details that a filter for one selects: deferred is also why those are deferred that name a reason.
+func detailsOf(d email.Detail) []email.Detail {
+	if d == email.DetailDeferred {
+		return []email.Detail{d, email.DetailIPBlocked, email.DetailUnauthenticated}
+	}
+	return []email.Detail{d}
 }
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)

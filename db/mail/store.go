@@ -11,6 +11,8 @@
 package mail
 
 import (
+	"log/slog"
+
 	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
 	"github.com/postrider/postrider/db/internal/pg"
@@ -45,9 +47,8 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
-	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
-	// see suppression.Circuits. It may be nil.
-	Suspended func(customerID, domain string, takenBack int, err error)
+	// Log gets what fails after a commit. Required.
+	Log *slog.Logger
 }
 
 // Parts are the stores that e-mails need.
@@ -68,6 +69,7 @@ type Store struct {
 	circuits     suppression.Circuits
 	opts         Options
 	runCache     *runCache
+	warnings     warnings
 	coalescers
 }
 

@@ -225,9 +225,11 @@ func (c *unitOfWork) watchCircuits() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), suspendWithin)
 			takenBack, err := c.s.suppressions.Suspend(ctx, m.CustomerID, domain)
 			cancel()
-			if c.s.opts.Suspended != nil {
-				c.s.opts.Suspended(m.CustomerID, domain, takenBack, err)
+			if err != nil {
+				c.s.opts.Log.Error("suppressions.suspend", "customer_id", m.CustomerID, "domain", domain, "error", err)
+				continue
 			}
+			c.s.opts.Log.Warn("suppressions.suspended", "customer_id", m.CustomerID, "domain", domain, "taken_back", takenBack, "for", suppression.CircuitOpen)
 		}
 	}
 }

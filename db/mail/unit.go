@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/suppressions"
 	"github.com/postrider/postrider/db/webhooks"
@@ -79,6 +80,8 @@ type unitOfWork struct {
 	outboxInserts []outboxRow
 	// stored are new e-mails whose runs begin in this process.
 	stored []*lockedEmail
+	// refusals are replies that a domain's authentication failed, one for each domain.
+	refusals map[warnedDomain]accounts.AuthRefusal
 }
 
 // lockedRow is an emailRow as the lock reads it.
@@ -187,8 +190,8 @@ func (s *Store) updaterOf(n int) updater {
 	return s.updateFree
 }
 
-// inUnit runs fn in a transaction. After the commit it passes the events to Options.Observe, and keeps
-// what is stored for the runs.
+// inUnit runs fn in a transaction. After the commit it passes the events to Options.Observe, keeps what
+// is stored for the runs, and warns of domains whose authentication failed.
 func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
 	var err error
@@ -212,6 +215,7 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	if s.opts.Observe != nil && len(c.written) > 0 {
 		s.opts.Observe(events(c.written))
 	}
+	s.warnOfRefusals(ctx, c)
 	return nil
 }
 

@@ -27,13 +27,14 @@ type Facts struct {
 // Derive computes an e-mail's status and its detail from its recipients. It is
 // the only place that does.
 func Derive(f Facts) (email.Status, email.Detail) {
-	var open, ended, delivered, bounced, failed, deferred int
+	var open, ended, delivered, bounced, failed int
+	var deferred []email.Detail // the reasons
 	for _, r := range f.Recipients {
 		switch {
 		case r.Status.Open():
 			open++
 			if r.Status == email.RecipientDeferred {
-				deferred++
+				deferred = append(deferred, r.Reason)
 			}
 			continue
 		case r.Status == email.RecipientDelivered, r.Status == email.RecipientComplained:
@@ -50,7 +51,7 @@ func Derive(f Facts) (email.Status, email.Detail) {
 		if f.Attempted {
 			status = email.StatusSending
 		}
-		return status, openDetail(f, ended > 0, deferred > 0)
+		return status, openDetail(f, ended > 0, deferred)
 	}
 	switch {
 	case delivered > 0:
@@ -65,7 +66,9 @@ func Derive(f Facts) (email.Status, email.Detail) {
 
 // openDetail is the first that applies: decisions of customers and operators first, then
 // the state of relays and rates, then that of the recipients.
-func openDetail(f Facts, partial, deferred bool) email.Detail {
+//
+// deferred are the reasons of the deferred recipients.
+func openDetail(f Facts, partial bool, deferred []email.Detail) email.Detail {
 	switch {
 	case f.Held:
 		return email.DetailHeld
@@ -79,10 +82,23 @@ func openDetail(f Facts, partial, deferred bool) email.Detail {
 		return email.DetailThrottled
 	case partial:
 		return email.DetailPartial
-	case deferred:
-		return email.DetailDeferred
+	case len(deferred) > 0:
+		return deferredDetail(deferred)
 	}
 	return ""
+}
+
+// deferredDetail says what the operator or the sender has to change, if that is the reason of all.
+func deferredDetail(reasons []email.Detail) email.Detail {
+	for _, r := range reasons {
+		if r != reasons[0] {
+			return email.DetailDeferred
+		}
+	}
+	if r := reasons[0]; r == email.DetailIPBlocked || r == email.DetailUnauthenticated {
+		return r
+	}
+	return email.DetailDeferred
 }
 
 // finalDetail never hides the rest: an ambiguous recipient first, then that

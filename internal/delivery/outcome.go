@@ -14,6 +14,8 @@ type Outcome struct {
 	Status email.RecipientStatus `json:"status"`
 	// Reason refines a status that is not delivered.
 	Reason email.Detail `json:"reason,omitempty"`
+	// Auth, with DetailUnauthenticated: what the sender's domain lacks.
+	Auth AuthFault `json:"auth,omitempty"`
 	email.Reply
 	// RetryAfter is what the server asked for, or what the kind of refusal
 	// calls for; zero means the schedule.

@@ -49,15 +49,21 @@ func DefaultSchedule() Schedule {
 // Wait is the time from the end of an attempt to the next one. counted is how
 // many attempts have moved the recipient along, this one included; rnd is in
 // [0,1) and spreads the wait by ±10 %. o.RetryAfter replaces the schedule, or is
-// its floor if o.AtLeast.
+// its floor if o.AtLeast: a wait that is the floor is up to 10 % longer, never shorter.
 func (s Schedule) Wait(counted int, o Outcome, rnd float64) time.Duration {
 	step := s.Steps[min(max(counted, 1), len(s.Steps))-1]
 	switch {
-	case o.RetryAfter > 0 && o.AtLeast:
-		step = max(step, o.RetryAfter)
+	case o.RetryAfter > 0 && o.AtLeast && step <= o.RetryAfter:
+		return o.RetryAfter + time.Duration(rnd*scheduleJitter*float64(o.RetryAfter))
+	case o.RetryAfter > 0 && o.AtLeast: // the schedule's wait is longer
+		return max(spread(step, rnd), o.RetryAfter)
 	case o.RetryAfter > 0:
 		return o.RetryAfter
 	}
+	return spread(step, rnd)
+}
+
+func spread(step time.Duration, rnd float64) time.Duration {
 	return step + time.Duration((2*rnd-1)*scheduleJitter*float64(step))
 }
 

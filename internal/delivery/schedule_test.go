@@ -19,7 +19,11 @@ func TestScheduleWait(t *testing.T) {
 	require.Equal(t, 54*time.Second, s.Wait(1, delivery.Outcome{}, 0))
 	require.InDelta(t, float64(66*time.Second), float64(s.Wait(1, delivery.Outcome{}, 0.999999)), float64(time.Millisecond))
 	require.Equal(t, 42*time.Second, s.Wait(3, delivery.Outcome{RetryAfter: 42 * time.Second}, 0), "the server's word replaces the schedule")
-	require.Equal(t, 30*time.Minute, s.Wait(1, delivery.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "a floor lifts a short step")
+	for rnd, want := range map[float64]time.Duration{0: 30 * time.Minute, middle: 31*time.Minute + 30*time.Second} {
+		require.Equal(t, want, s.Wait(1, delivery.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, rnd), "a floor lifts a short step, and no wait is below it")
+	}
+	require.Equal(t, 12*time.Hour, s.Wait(9, delivery.Outcome{RetryAfter: 12*time.Hour - time.Minute, AtLeast: true}, middle))
+	require.Equal(t, 12*time.Hour-time.Minute, s.Wait(9, delivery.Outcome{RetryAfter: 12*time.Hour - time.Minute, AtLeast: true}, 0), "nor one of the schedule")
 	require.Equal(t, 12*time.Hour, s.Wait(9, delivery.Outcome{RetryAfter: 30 * time.Minute, AtLeast: true}, middle), "and leaves a long one")
 }
 

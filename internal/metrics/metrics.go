@@ -39,6 +39,8 @@ type Relays interface {
 	Unanswered() map[string]int64
 	// Held counts the recipients, by relay, whose refusals are held back.
 	Held() map[string]int
+	// Blocked counts the replies, by relay, that refuse our address or a sender's domain for its reputation.
+	Blocked() map[string]int64
 }
 
 const (
@@ -130,7 +132,7 @@ func local(r *http.Request) bool {
 
 var (
 	openDesc = prometheus.NewDesc("postrider_emails_open",
-		"E-mails that are not finished, by status and detail (scheduled, held, no_relay, relay_down, throttled, partial, deferred, or none).", []string{"status", "detail"}, nil)
+		"E-mails that are not finished, by status and detail (scheduled, held, no_relay, relay_down, throttled, partial, deferred, ip_blocked, unauthenticated, or none).", []string{"status", "detail"}, nil)
 	oldestDesc = prometheus.NewDesc("postrider_oldest_open_seconds",
 		"Age of the oldest e-mail that is not finished and neither scheduled nor held; 0 where there is none.", nil, nil)
 	overdueDesc = prometheus.NewDesc("postrider_overdue_seconds",
@@ -146,6 +148,7 @@ var (
 	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if the relay answered this process when it was tried last, by mail or by a probe, else 0. Left out until it was tried, and by processes that send no mail.", []string{"relay"}, nil)
 	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
 	heldDesc       = prometheus.NewDesc("postrider_relay_refusals_held", "Recipients that the relay has refused in a row, with none accepted between, and that are not bounced because the refusals may be meant for us.", []string{"relay"}, nil)
+	blockedDesc    = prometheus.NewDesc("postrider_relay_ip_blocked_total", "Replies of the relay that refuse its client's address, or a sender's domain, because it is on a list or for its reputation.", []string{"relay"}, nil)
 )
 
 // backlog asks the database at most every few seconds, however often it is scraped.
@@ -263,6 +266,7 @@ func (c relayCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- relayDesc
 	ch <- unansweredDesc
 	ch <- heldDesc
+	ch <- blockedDesc
 }
 
 func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
@@ -278,5 +282,8 @@ func (c relayCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, n := range c.relays.Held() {
 		ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(n), name)
+	}
+	for name, n := range c.relays.Blocked() {
+		ch <- prometheus.MustNewConstMetric(blockedDesc, prometheus.CounterValue, float64(n), name)
 	}
 }

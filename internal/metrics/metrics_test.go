@@ -37,6 +37,7 @@ type relays map[string]bool
 func (r relays) Up() map[string]bool        { return r }
 func (relays) Unanswered() map[string]int64 { return map[string]int64{"primary": 2} }
 func (relays) Held() map[string]int         { return map[string]int{"primary": 5} }
+func (relays) Blocked() map[string]int64    { return map[string]int64{"primary": 6} }
 
 func scrape(t *testing.T, m *metrics.Metrics, token string) (int, string) {
 	t.Helper()
@@ -73,7 +74,7 @@ func TestAScrape(t *testing.T) {
 			`postrider_emails_open{detail="",status="queued"} 3`, `postrider_emails_open{detail="deferred",status="sending"} 2`,
 			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
 			`postrider_store_waiting{call="accept"} 7`, `postrider_store_refused_total{call="accept"} 3`,
-			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, "process_open_fds ",
+			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, `postrider_relay_ip_blocked_total{relay="primary"} 6`, "process_open_fds ",
 			`postrider_memory_total{part="work"} 10`, `postrider_memory_used{part="sending"} 6`, `postrider_memory_waiting{part="work"} 5`, `postrider_memory_refused_total{part="work"} 4`,
 			`postrider_http_unavailable_total{reason="memory"} 8`,
 		} {

@@ -147,6 +147,9 @@ func (p *pool) releaseProbe() {
 func (p *pool) failed(e *delivery.RelayError, how failure) time.Duration {
 	p.tried.Store(true)
 	defer p.lookAgain()
+	if !how.inTransaction && smtp.NamesList(e.Reply) { // instead of a greeting; noteResult counts those of a transaction
+		p.noteBlocked(p.opts.Now(), 1, email.Reply{Code: e.Reply.Code, Enhanced: e.Reply.Enhanced, Text: email.MaskText(e.Reply.Text, p.relay.User)})
+	}
 	if m, ok := p.breaker.refusedMail(); ok && !how.inTransaction {
 		// That the relay cannot be reached now does not say that it takes MAIL again.
 		how.inTransaction, how.mail = true, &m

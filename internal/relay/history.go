@@ -95,6 +95,9 @@ func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	if res.Aborted != nil {
 		p.opts.Log.Warn("smtp.aborted", "relay", p.relay.Name, "email_id", h.env.ID, "error", res.Aborted)
 	}
+	if res.Blocked > 0 {
+		p.noteBlocked(now, res.Blocked, h.maskReply(res.BlockedReply))
+	}
 	if res.Unanswered != nil {
 		p.noteUnanswered(res.Unanswered)
 	}

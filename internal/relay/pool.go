@@ -69,6 +69,7 @@ type pool struct {
 	connections
 	// unread counts the messages whose answer could not be read.
 	unread atomic.Int64
+	blocks blocks
 	// recent are the last exchanges.
 	recent []timing
 	// limits are what the relay refused although it did not say so in EHLO.

@@ -46,7 +46,7 @@ func (t *total) open() int {
 // still reports whether no e-mail is being sent: each open one is deferred, scheduled or held.
 func (t *total) still() bool {
 	waiting := 0
-	for _, d := range []email.Detail{email.DetailDeferred, email.DetailPartial, email.DetailScheduled, email.DetailHeld} {
+	for _, d := range []email.Detail{email.DetailDeferred, email.DetailIPBlocked, email.DetailUnauthenticated, email.DetailPartial, email.DetailScheduled, email.DetailHeld} {
 		waiting += t.details[d]
 	}
 	return t.all() > 0 && t.open() <= waiting

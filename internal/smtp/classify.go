@@ -29,6 +29,9 @@ const (
 // thought about it. Words win over both where they name the relay, our account, our
 // address or the sender, because servers send 550 5.7.1 for any of these.
 //
+// A server that has our address on a list, or does not find the sender's domain authenticated,
+// says nothing of the recipient: that is ip_blocked or unauthenticated, and waits (reputation.go).
+//
 // hard needs a reply that says that the mailbox or the domain does not exist, and one
 // to RCPT: the same code after the message is about the message.
 func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
@@ -59,7 +62,16 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 		o.Status, o.Reason = email.RecipientFailed, email.DetailTooLarge
 		return o, OfSender
 	}
-	if isSenderRefused(at, accepts, r, words) {
+	if fault := authFaultOf(at, r, words); fault != "" {
+		return unauthenticated(o, fault), OfSender
+	}
+	refusesSender := isSenderRefused(at, accepts, r, words)
+	if isIPBlocked(at, r, words) && (accepts == email.AcceptsFinal || !refusesSender) {
+		o.Status, o.Reason = email.RecipientDeferred, email.DetailIPBlocked
+		o.RetryAfter, o.AtLeast = retryHint(r), true
+		return o, OfRecipient
+	}
+	if refusesSender {
 		if o.Status == email.RecipientBounced {
 			o.Status = email.RecipientFailed
 		}
@@ -92,7 +104,11 @@ func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply
 	}
 	// After RCPT a server may also refuse the sender in the header, which is the customer's.
 	named := strings.Contains(strings.ToLower(r.Text), from)
-	if o.Reason == email.DetailSenderRejected && (named || at == StageMail || at == StageRcpt) || named && saysSender.in(lowerWords(r)) {
+	early := at == StageMail || at == StageRcpt
+	refused := o.Reason == email.DetailSenderRejected && (named || early)
+	// SPF is checked for the return path, DKIM and DMARC for the sender's domain.
+	failsSPF := o.Auth == delivery.AuthSPF && (named || at == StageMail || at == StageRcpt && accepts == email.AcceptsRelay)
+	if refused || failsSPF || named && saysSender.in(lowerWords(r)) {
 		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(relayWait, retryHint(r)), Reply: r}, OfRelay
 	}
 	return o, who
@@ -105,6 +121,8 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return true
 	case r.Code == 421 && accepts == email.AcceptsRelay:
 		return !saysContent.in(words) && !saysGreylisting.in(words)
+	case accepts == email.AcceptsFinal && namesList(r, words):
+		return false // as one that refuses our address in other words, below
 	case at == StageMail && isTemporary(r):
 		return !namesSender(r, words)
 	case in(r.Enhanced, "5.7.8", "5.7.9", "4.7.8", "4.7.9"):
@@ -152,7 +170,7 @@ func namesSender(r email.Reply, words string) bool {
 	if strings.HasPrefix(r.Enhanced, "4.3.") || outOfService(r) {
 		return false
 	}
-	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || saysDomainList.in(words) ||
+	return in(r.Enhanced, "4.1.7", "4.1.8", "5.1.7", "5.1.8") || saysSender.in(words) || saysMessageAuth.in(words) || authFaultOf(StageMail, r, words) != "" || saysDomainList.in(words) ||
 		onList(words) == "sender address" || saysGreylisting.in(words)
 }
 
@@ -235,7 +253,7 @@ func blamesClient(r email.Reply, words string) bool {
 	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
 		return false
 	}
-	return (saysClient.in(words) || saysClientURL.in(urlsOf(r))) && !saysDomainList.in(words)
+	return (saysClient.in(words) || saysClientURL.in(urlsOf(r))) && !saysDomainList.in(words) && !saysListedContent.in(words)
 }
 
 // isSenderRefused: the reply is about the return-path or the sender's domain. A

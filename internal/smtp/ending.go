@@ -24,7 +24,7 @@ func (x *exchange) rejectedWholly(at Stage, code int, text string) {
 	switch {
 	case who == OfRelay:
 		x.attributeToRelay(at, rep, &o)
-	case at == StageMail && mayMeanUs(x.server.Accepts, rep):
+	case at == StageMail && o.Reason == email.DetailSenderRejected && mayMeanUs(x.server.Accepts, rep):
 		o = delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: relayWait, Reply: rep}
 		x.attributeToRelay(at, rep, &o)
 	}

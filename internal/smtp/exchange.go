@@ -98,6 +98,7 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	x.out.RelayFault = x.verdict == VerdictRefused || x.verdict == VerdictDown
 	x.out.Doubtful = x.verdict == VerdictRefused || x.pattern || x.perhapsMail
 	x.out.RefusedMail, x.out.AskOthersIn = x.refusedMail, x.others.AskAgainIn
+	x.out.Blocked, x.out.BlockedReply = blockedReplies(x.out.Outcomes)
 	return x.out
 }
 

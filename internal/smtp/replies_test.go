@@ -137,6 +137,8 @@ func verdict(o delivery.Outcome, who Attribution) string {
 	switch {
 	case who == OfRelay && o.Status == email.RecipientDeferred && o.Uncounted:
 		return "relay"
+	case o.Reason == email.DetailIPBlocked || o.Reason == email.DetailUnauthenticated:
+		return string(o.Reason)
 	case who == OfSender && o.Status == email.RecipientDeferred:
 		return "sender-later"
 	case who == OfSender && o.Reason == email.DetailSenderRejected && o.Status == email.RecipientFailed:

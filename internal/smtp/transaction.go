@@ -56,6 +56,10 @@ type Result struct {
 	// which command it answers, or where the connection ended.
 	Fault email.Reply
 	Cause string
+	// Blocked counts the different replies that refuse our address, or the sender's domain, for its reputation.
+	// BlockedReply is one of them.
+	Blocked      int
+	BlockedReply email.Reply
 	// RefusedMail: the server's fault ended MAIL.
 	RefusedMail bool
 	// Delivered are the recipients for whom the server took the message. Closing: it closes
