@@ -154,12 +154,12 @@ func (c *unitOfWork) softFailures(mails []*lockedEmail) error {
 			if r.Status == m.recipientsBefore[r.ID] || !softFailure(r) {
 				continue
 			}
-			var history []*recipientRow
-			err := findHistory.Query(c.tx, m.CustomerID, r.Address, m.ID, suppression.SoftFailures.InARow-1).Scan(c.ctx, &history)
+			var before []pastEnd
+			err := findHistory.Query(c.tx, m.CustomerID, r.Address, m.ID, suppression.SoftFailures.InARow-1, r.ID).Scan(c.ctx, &before)
 			if err != nil {
 				return fmt.Errorf("read the history of a recipient: %w", err)
 			}
-			if !tooManySoft(history, c.now) {
+			if !tooManySoft(before, r.Status, c.now) {
 				continue
 			}
 			e := c.entryFor(m, r, suppression.SoftBounces)
@@ -171,25 +171,37 @@ func (c *unitOfWork) softFailures(mails []*lockedEmail) error {
 	return nil
 }
 
+// pastEnd is an end of a recipient with the same address, of another e-mail.
+type pastEnd struct {
+	recipientRow
+	// LastDeferral is the reason of the last deferral before it, and Deferral that of the present recipient.
+	LastDeferral email.Detail
+	Deferral     email.Detail
+}
+
+const lastDeferral = `(SELECT ev.reason FROM email_events AS ev WHERE ev.email_id = %s AND ev.recipient_id = %s AND ev.type = 'email.deferred' ORDER BY ev.sequence DESC LIMIT 1)`
+
 // findHistory are the recipients of a customer's other e-mails with an address that have come to an end by an
 // attempt, the last first.
-var findHistory = pg.Prepare("find_history(uuid, text, uuid, bigint)", `SELECT r.status, r.reason, r.smtp_code, r.enhanced_code, r.status_at
+var findHistory = pg.Prepare("find_history(uuid, text, uuid, bigint, uuid)", `SELECT r.status, r.reason, r.smtp_code, r.enhanced_code, r.status_at,
+		coalesce(`+fmt.Sprintf(lastDeferral, "r.email_id", "r.id")+`, '') AS last_deferral, coalesce(`+fmt.Sprintf(lastDeferral, "$3", "$5")+`, '') AS deferral
 	FROM recipients AS r JOIN emails AS e ON e.id = r.email_id
 	WHERE lower(r.address) = lower($2) AND r.address = $2 AND e.customer_id = $1 AND e.id <> $3 AND r.attempts > 0
 		AND r.status IN ('delivered', 'bounced', 'failed', 'expired', 'complained')
 	ORDER BY r.status_at DESC LIMIT $4`)
 
-// tooManySoft applies suppression.SoftFailures to what came before a soft failure.
-func tooManySoft(history []*recipientRow, now time.Time) bool {
-	if len(history) < suppression.SoftFailures.InARow-1 {
+// tooManySoft applies suppression.SoftFailures to a soft failure and the ends before it. A deferral with a
+// reason, as ip_blocked, is not for a reason of the address's server.
+func tooManySoft(before []pastEnd, status email.RecipientStatus, now time.Time) bool {
+	if len(before) < suppression.SoftFailures.InARow-1 || status == email.RecipientExpired && before[0].Deferral != "" {
 		return false
 	}
-	for _, r := range history {
-		if !softFailure(r) {
+	for i := range before {
+		if b := &before[i]; !softFailure(&b.recipientRow) || b.Status == email.RecipientExpired && b.LastDeferral != "" {
 			return false
 		}
 	}
-	return !history[len(history)-1].StatusAt.After(now.Add(-suppression.SoftFailures.Over))
+	return !before[len(before)-1].StatusAt.After(now.Add(-suppression.SoftFailures.Over))
 }
 
 // softFailure reports whether a recipient has ended because its own server took no mail for it for the

@@ -256,6 +256,12 @@ func TestRepeatedSoftFailuresArePutOnTheList(t *testing.T) {
 	policy := func(delivery.EnvelopeRecipient) delivery.Outcome {
 		return delivery.Outcome{Status: email.RecipientBounced, Reason: email.DetailSoft, Reply: email.Reply{Code: 552, Enhanced: "5.7.1", Text: "not from you"}}
 	}
+	deferred := func(reason email.Detail) func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return func(delivery.EnvelopeRecipient) delivery.Outcome {
+			return delivery.Outcome{Status: email.RecipientDeferred, Reason: reason, Reply: email.Reply{Code: 452, Enhanced: "4.2.2", Text: "later"}}
+		}
+	}
+	blocked, laterOn := deferred(email.DetailIPBlocked), deferred("")
 	type outcome = func(delivery.EnvelopeRecipient) delivery.Outcome
 	type before struct {
 		daysAgo int
@@ -275,20 +281,19 @@ func TestRepeatedSoftFailuresArePutOnTheList(t *testing.T) {
 		"the last is policy":          {week, policy, false},
 		"one is policy":               {[]before{{8, full}, {6, policy}, {4, full}, {2, full}}, full, false},
 		"the last one is a delivery":  {week, dbsetup.Delivered, false},
-		"deferred until they expired": {[]before{{8, nil}, {6, nil}, {4, nil}, {2, nil}}, nil, true},
+		"deferred until they expired": {[]before{{8, laterOn}, {6, laterOn}, {4, laterOn}, {2, laterOn}}, laterOn, true},
+		"our address was blocked":     {[]before{{8, laterOn}, {6, blocked}, {4, laterOn}, {2, laterOn}}, laterOn, false},
+		"and at last":                 {[]before{{8, laterOn}, {6, laterOn}, {4, laterOn}, {2, laterOn}}, blocked, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			run := func(o outcome) string {
 				e := b.Accept(dbsetup.Message("bob@x.test"))
-				if o != nil {
-					b.Attempt(e.ID, 1, o)
+				b.Attempt(e.ID, 1, o)
+				if o(delivery.EnvelopeRecipient{}).Status != email.RecipientDeferred {
 					return e.ID
 				}
-				b.Attempt(e.ID, 1, func(delivery.EnvelopeRecipient) delivery.Outcome {
-					return delivery.Outcome{Status: email.RecipientDeferred, Reply: email.Reply{Code: 452, Enhanced: "4.2.2", Text: "mailbox full"}}
-				})
 				b.Exec("UPDATE emails SET expires_at = now() WHERE id = ?", e.ID)
 				_, o2 := b.Open(e.ID, 2)
 				require.Equal(t, email.StatusFailed, o2.State.Status)
