@@ -24,7 +24,7 @@ func (s *stack) batches() {
 	for i := range 60 {
 		b.Recipients = append(b.Recipients, to(fmt.Sprintf("batch%d", i), i))
 	}
-	b.Recipients = append(b.Recipients, to("bounce", 60), to("defer", 61), to("bounce", 62), client.BatchRecipient{Address: client.Address{Email: "x@example.net", Name: "X"}})
+	b.Recipients = append(b.Recipients, to("bounce-60", 60), to("defer", 61), to("bounce-62", 62), client.BatchRecipient{Address: client.Address{Email: "x@example.net", Name: "X"}})
 	sent, err := s.api.SendBatch(ctx, b, client.IdempotencyKey("batch-1"))
 	require.NoError(s.t, err)
 	require.Equal(s.t, []int{64, 63, 1}, []int{sent.Total, sent.Accepted, sent.Refused})
@@ -52,7 +52,7 @@ func (s *stack) batches() {
 		require.Len(s.t, e.Recipients, 1)
 		require.Equal(s.t, b.Recipients[i].Email, e.Recipients[0].Address)
 		switch local, _, _ := strings.Cut(b.Recipients[i].Email, "@"); local {
-		case "bounce":
+		case "bounce-60", "bounce-62":
 			require.Equal(s.t, email.RecipientBounced, e.Recipients[0].Status)
 			require.Equal(s.t, 550, e.Recipients[0].SMTPCode)
 		case "defer":
@@ -116,7 +116,7 @@ func (s *stack) steeredBatch(message client.Message, to func(string, int) client
 
 // commandLineBatch sends a file as a person does.
 func (s *stack) commandLineBatch(bin string) {
-	file := write(s.t, "people.csv", "\xef\xbb\xbfemail,name,order\r\nann@example.net,Ann,\"1,000\"\r\nbounce@example.net,Bob,2\r\n")
+	file := write(s.t, "people.csv", "\xef\xbb\xbfemail,name,order\r\nann@example.net,Ann,\"1,000\"\r\nbounce-csv@example.net,Bob,2\r\n")
 	run := func(args ...string) (string, int) {
 		s.t.Helper()
 		cmd := exec.CommandContext(s.t.Context(), bin, append([]string{"send", "--from", "demo@example.com", "--subject", "Order {{order}}", "--text", "Dear {{name}}", "--batch", file}, args...)...)
@@ -135,7 +135,7 @@ func (s *stack) commandLineBatch(bin string) {
 	require.Equal(s.t, 2, code, out)
 	require.Regexp(s.t, `(?m)^[0-9a-f-]{36} accepted: 2 e-mails$`, out)
 	require.Regexp(s.t, `(?m)^2 e-mails in [\d.]+m?s: 1 delivered, 1 bounced$`, out)
-	require.Contains(s.t, out, "\nbounce@example.net bounced (hard): 550 5.1.1 ")
+	require.Contains(s.t, out, "\nbounce-csv@example.net bounced (hard): 550 5.1.1 ")
 	out, code = run("--html", "{{greeting}}")
 	require.Equal(s.t, 1, code, out)
 	require.Contains(s.t, out, "postrider: --batch "+file+": line 2, column greeting: the message uses it, and there is no such column; add it\n")

@@ -165,9 +165,9 @@ func (s *stack) commandLine(bin string) {
 	}
 	require.Equal(s.t, map[string]string{"notes.txt ": "a file\n", "logo.png logo": png}, files)
 
-	out, code = run("", "--to", "good@example.net", "--to", "bounce@example.net", "--text", "x")
+	out, code = run("", "--to", "good@example.net", "--to", "bounce-send@example.net", "--text", "x")
 	require.Equal(s.t, 2, code, out)
-	require.Contains(s.t, out, "\nbounce@example.net bounced (hard): 550 5.1.1 ")
+	require.Contains(s.t, out, "\nbounce-send@example.net bounced (hard): 550 5.1.1 ")
 	out, code = run("", "--to", "good@example.net", "--text", "x", "--send-at", time.Now().Add(time.Hour).Format(time.RFC3339), "--wait", "50ms")
 	require.Equal(s.t, 3, code, out)
 	require.Contains(s.t, out, " queued (scheduled)\n")
