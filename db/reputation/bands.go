@@ -117,7 +117,11 @@ type bandEvent struct {
 }
 
 type bandEventWindow struct {
-	Days int `json:"days"`
+	Days       int             `json:"days"`
+	Recipients bandEventCounts `json:"recipients"`
+}
+
+type bandEventCounts struct {
 	reputation.Counts
 	BounceRate    *float64 `json:"bounce_rate"`
 	ComplaintRate *float64 `json:"complaint_rate"`
@@ -128,7 +132,7 @@ type bandEventWindow struct {
 func announce(ctx context.Context, tx bun.Tx, r *stateRow, c reputation.Change) error {
 	data := bandEvent{
 		CustomerID: c.CustomerID, Domain: c.Domain, Band: c.Band(), Since: pg.UTC(r.Since), Cause: c.Cause, BroadcastPaused: c.Paused,
-		Window: bandEventWindow{reputation.WindowDays, c.Window, c.Window.BounceRate(), c.Window.ComplaintRate()},
+		Window: bandEventWindow{reputation.WindowDays, bandEventCounts{c.Window, c.Window.BounceRate(), c.Window.ComplaintRate()}},
 	}
 	if r.DomainID != "" {
 		data.DomainID = &r.DomainID

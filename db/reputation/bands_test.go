@@ -78,8 +78,8 @@ func TestAWorseBandIsAnnouncedOnce(t *testing.T) {
 	require.Equal(t, "critical", body.Data["band"])
 	require.Equal(t, false, body.Data["broadcast_paused"], "that takes a setting")
 	require.Equal(t, "5.0 % of 1000 mails of acme.test bounced as hard in the last 7 days", body.Data["cause"])
-	require.Equal(t, map[string]any{"days": 7., "sent": 1000., "delivered": 950., "deferred": 0., "hard": 50., "soft": 0., "blocked": 0., "complained": 0., "unsubscribed": 0.,
-		"bounce_rate": 0.05, "complaint_rate": 0.}, body.Data["window"])
+	require.Equal(t, map[string]any{"days": 7., "recipients": map[string]any{"sent": 1000., "delivered": 950., "deferred": 0., "hard": 50., "soft": 0., "blocked": 0., "complained": 0., "unsubscribed": 0.,
+		"bounce_rate": 0.05, "complaint_rate": 0.}}, body.Data["window"])
 	audited := b.audited("reputation.critical")
 	require.Len(t, audited, 1)
 	require.Equal(t, "acme.test", audited[0].Target)

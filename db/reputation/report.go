@@ -21,6 +21,20 @@ const sums = `coalesce(sum(d.sent), 0)::bigint AS sent, coalesce(sum(d.delivered
 // array is a list as a parameter of a statement.
 func array(list []string) any { return pgdialect.Array(list) }
 
+// DomainReport is Report for a sender domain of the customer, by id. A domain that the customer does
+// not have is a CodeNotFound.
+func (s *Store) DomainReport(ctx context.Context, customerID, domainID string, days int, stream email.Stream) (reputation.Report, error) {
+	var name string
+	err := s.db.NewRaw("SELECT name FROM domains WHERE customer_id = ? AND id = ?", customerID, domainID).Scan(ctx, &name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return reputation.Report{}, pg.NotFound("domain")
+	}
+	if err != nil {
+		return reputation.Report{}, pg.Translate(err)
+	}
+	return s.Report(ctx, customerID, name, days, stream)
+}
+
 // Report reads how a customer's domain stands, and its counts of the last days (UTC, today included)
 // by stream, day and provider; of one stream only, if it is named. The bands and the window are of
 // the whole domain. A domain of which nothing is known has no counts, and is in the band unknown.
@@ -35,9 +49,10 @@ func (s *Store) Report(ctx context.Context, customerID, domain string, days int,
 	err = s.db.NewRaw(`SELECT `+today+` AS today, st.since, coalesce(st.bounce_band, 'unknown') AS bounce_band, coalesce(st.complaint_band, 'unknown') AS complaint_band, w.*
 		FROM (SELECT `+sums+` FROM reputation_days AS d WHERE d.customer_id = ?0 AND d.sender_domain = ?1 AND `+inWindow+`) AS w
 		LEFT JOIN reputation_states AS st ON st.customer_id = ?0 AND st.domain = ?1`, customerID, domain).Scan(ctx, &head)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if err != nil {
 		return out, pg.Translate(err)
 	}
+	out.Domain = domain
 	out.Standing = reputation.Standing{Bands: reputation.Bands{Bounce: head.BounceBand, Complaint: head.ComplaintBand}, Since: pg.UTC(head.Since)}
 	out.Window, out.WindowFrom, out.WindowTo = head.Counts, head.Today.AddDate(0, 0, 1-reputation.WindowDays), head.Today
 	out.From, out.To = head.Today.AddDate(0, 0, 1-days), head.Today

@@ -18,6 +18,8 @@ type Backlog struct {
 	Starts int
 	// Webhooks are the deliveries that are not done.
 	Webhooks int
+	// Reputations counts the sender domains by the band of their reputation.
+	Reputations map[string]int
 }
 
 // OpenEmails are those of one status and detail.

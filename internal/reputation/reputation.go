@@ -205,6 +205,8 @@ type Change struct {
 
 // Report is a domain's standing with its counts.
 type Report struct {
+	// Domain is in lower case, with A-labels.
+	Domain string
 	Standing
 	// WindowFrom and WindowTo are the first and the last day of Window, which the bands are derived
 	// from.
