@@ -177,8 +177,9 @@ const housekeepBatch = 5000
 
 // Housekeep deletes rows that are not needed any more: idempotency keys past their time; outbox
 // rows of e-mails that ended before their run was started; uploads that broke off with their
-// process; rates that no recipient has waited for in a day; DKIM keys that were revoked months
-// ago, and the numbers of selectors of domains that were deleted then. It never touches an e-mail.
+// process; rates that no recipient has waited for in a day; counts of reputations after
+// reputation.KeptDays; DKIM keys that were revoked months ago, and the numbers of selectors of domains
+// that were deleted then. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
 	for _, chore := range []struct {
 		table, where string

@@ -51,19 +51,19 @@ func TestAWorseBandIsAnnouncedOnce(t *testing.T) {
 	d, err := b.Accounts.AddDomain(b.Ctx, b.Customer, "acme.test", true)
 	require.NoError(t, err)
 
-	b.mailed(6, reputation.Counts{Sent: 99, Delivered: 97, Hard: 2})
+	b.mailed(5, reputation.Counts{Sent: 99, Delivered: 97, Hard: 2})
 	require.Equal(t, reputation.BandUnknown, b.becomes(), "99 mails")
-	b.mailed(6, reputation.Counts{Sent: 1000, Delivered: 981, Hard: 19})
+	b.mailed(5, reputation.Counts{Sent: 1000, Delivered: 981, Hard: 19})
 	require.Equal(t, reputation.BandGood, b.becomes(), "19 of 1000")
-	b.mailed(6, reputation.Counts{Sent: 1000, Delivered: 980, Hard: 20})
+	b.mailed(5, reputation.Counts{Sent: 1000, Delivered: 980, Hard: 20})
 	require.Equal(t, reputation.BandWarning, b.becomes(), "20 of 1000")
 	require.Equal(t, reputation.BandWarning, b.becomes(), "it is announced once")
-	b.mailed(6, reputation.Counts{Sent: 1000, Delivered: 950, Hard: 50})
+	b.mailed(5, reputation.Counts{Sent: 1000, Delivered: 950, Hard: 50})
 	require.Equal(t, reputation.BandCritical, b.becomes())
 	since := b.report().Since
 	require.Equal(t, reputation.BandCritical, b.becomes())
 	require.Equal(t, since, b.report().Since)
-	b.mailed(6, reputation.Counts{Sent: 1000, Delivered: 981, Hard: 19})
+	b.mailed(5, reputation.Counts{Sent: 1000, Delivered: 981, Hard: 19})
 	require.Equal(t, reputation.BandWarning, b.becomes(), "a better band is no event")
 
 	var types, bodies []string
@@ -105,11 +105,11 @@ func TestComplaintsMakeABand(t *testing.T) {
 func TestABandEndsWithItsWindow(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.mailed(6, reputation.Counts{Sent: 1000, Hard: 100})
+	b.mailed(5, reputation.Counts{Sent: 1000, Hard: 100})
 	require.Equal(t, reputation.BandCritical, b.becomes())
 	b.rollUpOnce()
 	require.Equal(t, reputation.BandCritical, b.report().Band())
-	b.Exec("UPDATE reputation_days SET day = day - 1")
+	b.Exec("UPDATE reputation_days SET day = day - 2")
 	b.Exec("UPDATE reputation_states SET derived_on = derived_on - 1")
 	require.Empty(t, b.rollUpOnce())
 	require.Equal(t, reputation.BandUnknown, b.report().Band())
@@ -178,7 +178,7 @@ func TestTheCriticalBandPausesBroadcastMail(t *testing.T) {
 	b.mailed(0, reputation.Counts{Sent: 1000, Hard: 10})
 	require.Equal(t, reputation.BandGood, b.becomes())
 	require.Len(t, b.pauses(), 1)
-	// What an operator has set by hand stays theirs.
+	// A pause that an operator has set by hand stays as it is.
 	_, err = b.Mail.Pause(account.WithActor(b.Ctx, account.Actor{Name: "cli"}), email.Pause{Scope: p.Scope, Key: p.Key, Reason: "by hand"})
 	require.NoError(t, err)
 	b.mailed(0, reputation.Counts{Sent: 1000, Hard: 100})

@@ -43,10 +43,13 @@ func TestOutcomesAreCounted(t *testing.T) {
 	blocked := b.sent(broadcast, dbsetup.Deferred, "n@gmail.com")[0]
 	b.event(blocked, "email.deferred", "ip_blocked")
 	b.event(blocked, "email.deferred", "unauthenticated")
+	day := time.Now().UTC().Truncate(dbsetup.Day) // midnight may come while the test runs
+	b.Exec("UPDATE email_events SET at = ?", day.Add(time.Hour))
 	b.rollUp()
 	b.event(blocked, "email.bounced", "block")
 	b.event(blocked, "email.deferred", "ip_blocked")
-	b.Exec("UPDATE email_events SET at = at - interval '1 day' WHERE id = (SELECT id FROM email_events ORDER BY txid DESC, id DESC LIMIT 1)")
+	b.Exec("UPDATE email_events SET at = ?", day.Add(time.Hour))
+	b.Exec("UPDATE email_events SET at = ? WHERE id = (SELECT id FROM email_events ORDER BY txid DESC, id DESC LIMIT 1)", day.Add(-time.Hour))
 	require.Empty(t, b.rollUp(), "it is too few mail to judge")
 	b.rollUp()
 
@@ -64,14 +67,16 @@ func TestOutcomesAreCounted(t *testing.T) {
 	}, r.Providers)
 	require.Len(t, r.Days, 2)
 	require.Equal(t, reputation.Counts{Deferred: 1, Blocked: 1}, r.Days[0].Counts)
-	require.Equal(t, r.WindowTo, r.Days[1].Day)
+	require.Equal(t, day.AddDate(0, 0, -1), r.Days[0].Day)
+	require.Equal(t, day, r.Days[1].Day)
+	require.Equal(t, r.WindowTo.AddDate(0, 0, -6), r.WindowFrom)
 	require.Equal(t, reputation.BandUnknown, r.Band())
 
-	one, err := b.Reputation.Report(b.Ctx, b.Customer, "acme.test", 1, transactional)
+	one, err := b.Reputation.Report(b.Ctx, b.Customer, "acme.test", 2, transactional)
 	require.NoError(t, err)
 	require.Equal(t, r.Window, one.Window, "the window is of the whole domain")
 	require.Len(t, one.Streams, 1)
-	require.Equal(t, []reputation.DayCounts{{Day: r.WindowTo, Counts: reputation.Counts{Sent: 4, Soft: 1, Blocked: 1}}}, one.Days)
+	require.Equal(t, []reputation.DayCounts{{Day: day, Counts: reputation.Counts{Sent: 4, Soft: 1, Blocked: 1}}}, one.Days)
 	none, err := b.Reputation.Report(b.Ctx, b.Customer, "other.test", 30, "")
 	require.NoError(t, err)
 	require.Zero(t, none.Window)
@@ -174,7 +179,7 @@ func TestSeveralRollUpsCountOnce(t *testing.T) {
 	b.rollUp()
 	require.Equal(t, reputation.Counts{Sent: 30, Delivered: 30}, b.report().Window)
 
-	// One that is at work keeps nobody waiting: the others leave the customer to it.
+	// A roll-up does not wait for another one: it leaves the customer to that.
 	b.touch()
 	tx, err := b.Raw.BeginTx(b.Ctx, nil)
 	require.NoError(t, err)
