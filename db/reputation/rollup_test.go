@@ -89,13 +89,16 @@ func TestEventsInFlightAreCountedOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.sent(email.StreamBroadcast, dbsetup.Delivered, "a@gmail.com")[0]
-	b.rollUp()
 	tx, err := b.Raw.BeginTx(b.Ctx, nil)
 	require.NoError(t, err)
 	_, err = tx.ExecContext(b.Ctx, `INSERT INTO email_events (id, email_id, customer_id, sequence, type, recipient_id, at)
 		SELECT gen_random_uuid(), e.id, e.customer_id, 1000, 'email.complained', NULL, now() FROM emails AS e WHERE e.id = ?`, id)
 	require.NoError(t, err)
 	b.sent(email.StreamBroadcast, dbsetup.Delivered, "b@gmail.com")
+	require.Eventually(t, func() bool {
+		b.rollUpOnce()
+		return b.report().Window.Sent > 0
+	}, patience, time.Millisecond, "what was committed before is counted")
 	b.rollUpOnce()
 	require.Equal(t, reputation.Counts{Sent: 1, Delivered: 1}, b.report().Window, "what follows the open transaction waits for it")
 	require.NoError(t, tx.Commit())
