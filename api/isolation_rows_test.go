@@ -332,6 +332,10 @@ func senderDomainRows() map[string]asking {
 			id, _ := r.domain()
 			return "/v1.0/domains/" + id
 		}, ""),
+		"GET /v1.0/domains/:id/reputation": on(func(r *rights) string {
+			id, _ := r.domain()
+			return "/v1.0/domains/" + id + "/reputation"
+		}, ""),
 		"DELETE /v1.0/domains/:id": change(""), "POST /v1.0/domains/:id/verify": change("/verify"), "POST /v1.0/domains/:id/rotate-dkim": change("/rotate-dkim"),
 	}
 }

@@ -320,6 +320,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"DELETE", "/v1.0/files/" + file, "", nil},
 		{"POST", "/v1.0/domains", `{"name":"mail.acme.test"}`, nil},
 		{"GET", "/v1.0/domains", "", nil},
+		{"GET", domain + "/reputation", "", nil},
 		{"GET", domain, "", nil},
 		{"POST", domain + "/verify", "", nil},
 		{"POST", domain + "/rotate-dkim", "", nil},

@@ -23,11 +23,12 @@ type pauseJSON struct {
 	Scope     email.PauseScope `json:"scope"`
 	Key       string           `json:"key,omitempty"`
 	Reason    string           `json:"reason,omitempty"`
+	SetBy     string           `json:"set_by,omitempty"`
 	CreatedAt *string          `json:"created_at"`
 }
 
 func pause(p email.Pause) pauseJSON {
-	return pauseJSON{Scope: p.Scope, Key: p.Key, Reason: p.Reason, CreatedAt: moment(p.CreatedAt)}
+	return pauseJSON{Scope: p.Scope, Key: p.Key, Reason: p.Reason, SetBy: p.SetBy, CreatedAt: moment(p.CreatedAt)}
 }
 
 // pausesJSON lists the pauses, and counts the e-mails that they hold.

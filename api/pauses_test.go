@@ -28,6 +28,9 @@ func TestPauses(t *testing.T) {
 	for _, bad := range []struct{ body, pointer string }{
 		{`{}`, "/scope"}, {`{"scope":"planet"}`, "/scope"}, {`{"scope":"installation","key":"x"}`, "/key"}, {`{"scope":"customer","key":"ACME"}`, "/key"},
 		{`{"scope":"stream","key":"pigeon"}`, "/key"}, {`{"scope":"relay"}`, "/key"}, {`{"scope":"relay","key":"x","until":"monday"}`, "/until"},
+		{`{"scope":"domain_stream","key":"acme.test"}`, "/key"}, {`{"scope":"domain_stream","key":"acme/acme.test/broadcast"}`, "/key"},
+		{`{"scope":"domain_stream","key":"` + b.customer.ID + `/acme.test/pigeon"}`, "/key"}, {`{"scope":"domain_stream","key":"` + b.customer.ID + `/ACME.test/broadcast"}`, "/key"},
+		{`{"scope":"relay","key":"x","set_by":"me"}`, "/set_by"},
 	} {
 		a := do("PUT", "", bad.body)
 		require.Equal(t, 400, a.status, bad.body)
@@ -36,12 +39,17 @@ func TestPauses(t *testing.T) {
 		require.Equal(t, bad.pointer, p.Errors[0].Pointer, bad.body)
 	}
 	require.Equal(t, 404, do("PUT", "", `{"scope":"customer","key":"`+uuid.NewString()+`"}`).status, "nobody has that id")
+	require.Equal(t, 404, do("PUT", "", `{"scope":"domain_stream","key":"`+uuid.NewString()+`/acme.test/broadcast"}`).status, "nobody has that id")
 	require.JSONEq(t, `{"result":[],"waiting":0}`, do("GET", "", "").body)
 
 	paused := do("PUT", "", `{"scope":"customer","key":"`+b.customer.ID+`","reason":"spam run"}`)
 	require.Equal(t, 200, paused.status, paused.body)
 	require.Equal(t, "spam run", paused.field(t, "reason"))
 	require.NotEmpty(t, paused.field(t, "created_at"))
+	require.Contains(t, paused.field(t, "set_by"), "key", "it says who did it")
+	domain := b.customer.ID + "/acme.test/broadcast"
+	require.Equal(t, domain, do("PUT", "", `{"scope":"domain_stream","key":"`+domain+`"}`).field(t, "key"))
+	require.Equal(t, 200, do("DELETE", "?scope=domain_stream&key="+domain, "").status)
 	require.Equal(t, 200, do("PUT", "", `{"scope":"relay","key":"primary"}`).status)
 	id := b.as("POST", "/v1.0/emails", basic).field(t, "id")
 	o, err := b.store.Mail.Open(t.Context(), delivery.OpenRequest{EmailID: id, Attempt: 1, Owner: uuid.NewString(), Relay: email.Relay{Name: "other"}})

@@ -95,6 +95,7 @@ func (s *Server) routes(h handlers) {
 	s.route("DELETE", "/v1.0/domains/:id", senderDomains, h.senderDomains.change(false, h.senderDomains.store.DeleteOwnDomain))
 	s.route("POST", "/v1.0/domains/:id/verify", senderDomains, h.senderDomains.change(true, h.senderDomains.store.CheckDomainNow))
 	s.route("POST", "/v1.0/domains/:id/rotate-dkim", senderDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
+	s.route("GET", "/v1.0/domains/:id/reputation", senderDomains, h.reputation.get)
 
 	s.route("GET", "/v1.0/webhooks", webhooks, h.webhooks.list)
 	s.route("POST", "/v1.0/webhooks", webhooks, h.webhooks.post)

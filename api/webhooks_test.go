@@ -143,7 +143,7 @@ func TestEventNamesMatchEmailPackage(t *testing.T) {
 	} {
 		want = append(want, string(e))
 	}
-	require.Equal(t, append(want, endpoint.TypeFailing, endpoint.TypeDisabled, endpoint.TypeDomainVerified, endpoint.TypeDomainWarning, endpoint.TypeDomainFailed), endpoint.Events(endpoint.FormatStandard))
+	require.Equal(t, append(want, endpoint.TypeFailing, endpoint.TypeDisabled, endpoint.TypeDomainVerified, endpoint.TypeDomainWarning, endpoint.TypeDomainFailed, endpoint.TypeReputationWarning, endpoint.TypeReputationCritical), endpoint.Events(endpoint.FormatStandard))
 	require.Subset(t, want, endpoint.Outcomes())
 	for _, voipbin := range endpoint.Events(endpoint.FormatVoIPBIN) {
 		require.Subset(t, want, endpoint.EmailEvents(endpoint.FormatVoIPBIN, []string{voipbin}), voipbin)

@@ -12,10 +12,13 @@ import (
 // Pause stops the mail of a scope. It takes an access key with the scope admin.
 type Pause struct {
 	Scope email.PauseScope `json:"scope"`
-	// Key is a customer's id, a stream or a relay's name; empty for the installation.
+	// Key is a customer's id, a stream, a relay's name or an email.DomainStreamKey; empty for the
+	// installation.
 	Key    string `json:"key,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	// CreatedAt is the service's to say.
+	// SetBy and CreatedAt are the service's to say. SetBy is the actor of the audit log; "reputation" is
+	// the service itself.
+	SetBy     string    `json:"set_by,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 }
 
@@ -35,7 +38,7 @@ func (c *Client) Pauses(ctx context.Context) (Pauses, error) {
 
 // Pause stops mail at once. Calling again with the same is harmless.
 func (c *Client) Pause(ctx context.Context, p Pause) (Pause, error) {
-	p.CreatedAt = time.Time{}
+	p.SetBy, p.CreatedAt = "", time.Time{}
 	var out Pause
 	_, err := c.do(ctx, call{method: http.MethodPut, path: []string{"pauses"}, body: p}, &out)
 	return out, err

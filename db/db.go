@@ -1,9 +1,9 @@
 // Package db keeps everything Postrider knows in Postgres, through bun. Open returns a store for
-// each part: e-mails (db/mail), accounts, webhooks, files and mailboxes. db itself has the
+// each part: e-mails (db/mail), accounts, webhooks, files, mailboxes and reputations. db itself has the
 // migrations.
 //
 // A part imports only parts that do not need it: pg <- audit <- webhooks <- accounts, pg <- files
-// <- mailboxes, and mail imports all but mailboxes. Functions that take a transaction are what a
+// <- mailboxes, mail imports all of these but mailboxes, and reputation imports mail. Functions that take a transaction are what a
 // part offers to another one within that transaction.
 //
 // Errors, in all parts: CodeUnavailable if Postgres does not answer, is overloaded, or has no
@@ -23,6 +23,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/mail"
 	"github.com/postrider/postrider/db/mailboxes"
+	"github.com/postrider/postrider/db/reputation"
 	"github.com/postrider/postrider/db/suppressions"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
@@ -55,6 +56,8 @@ type Options struct {
 	Schedule delivery.Schedule
 	// RecipientRates are how many recipients a domain may have in a time.
 	RecipientRates delivery.Rates
+	// ReputationPause pauses the broadcast stream of a sender domain whose reputation becomes critical.
+	ReputationPause bool
 	// WebhookSchedule spaces a delivery's attempts. Empty means endpoint.Schedule's.
 	WebhookSchedule []time.Duration
 	// WebhookBody makes the body of an event's deliveries in a format, and the type it
@@ -88,6 +91,8 @@ type DB struct {
 	Mailboxes *mailboxes.Store
 	// Suppressions are the addresses that customers send nothing to.
 	Suppressions *suppressions.Store
+	// Reputation counts what becomes of mail, by sender domain.
+	Reputation *reputation.Store
 	// Keys are those that secrets are sealed with.
 	Keys *pg.Keys
 }
@@ -115,7 +120,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database)}
+	d := &DB{db: database, Keys: pg.NewKeys(database, keys), Files: files.New(database), Mailboxes: mailboxes.New(database), Reputation: reputation.New(database, opts.ReputationPause)}
 	d.Suppressions = suppressions.New(database, d.Keys)
 	d.Webhooks = webhooks.New(database, d.Keys, opts.WebhookSchedule)
 	d.Accounts = accounts.New(database, d.Keys, d.Webhooks, accounts.Options{

@@ -115,7 +115,7 @@ func (s *sendEmail) describeWaiting() {
 		open = s.heldBy() + open
 		next = "nothing before it is resumed" + s.alsoPaused() + s.expiry()
 	case email.WaitingPaused:
-		open = "an operator has paused mail like this; " + open
+		open = "mail like this is paused; " + open
 		next = "nothing before the pause is lifted, see `postrider pauses`" + s.expiry()
 	case email.WaitingScheduled:
 		next += "; `reschedule` moves it"

@@ -64,7 +64,7 @@ func TestSendEmailCurrentDetails(t *testing.T) {
 		"held and paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: email.WaitingHeld, HeldBy: []email.Holder{email.HolderOperator, email.HolderPause}},
 			"**held**: an operator holds it; one recipient waits.\n\nNext: nothing before it is resumed and the pause is lifted, see `postrider pauses`.", "held"},
 		"paused": {email.State{Status: email.StatusQueued, Detail: email.DetailHeld, NextAttempt: 1, Open: 1, Waiting: email.WaitingPaused},
-			"**held**: an operator has paused mail like this; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
+			"**held**: mail like this is paused; one recipient waits.\n\nNext: nothing before the pause is lifted, see `postrider pauses`.", "held"},
 		"scheduled": {email.State{Status: email.StatusQueued, Detail: email.DetailScheduled, NextAttempt: 1, Open: 1, Waiting: email.WaitingScheduled, NextAt: start.Add(48 * time.Hour)},
 			"**scheduled**: one recipient waits.\n\nNext: first attempt at 2026-01-03 12:00 UTC; `reschedule` moves it.", "scheduled"},
 		"throttled": {email.State{Status: email.StatusQueued, Detail: email.DetailThrottled, NextAttempt: 1, Open: 1, Waiting: email.WaitingThrottled, ThrottledBy: email.RelayRate("primary"), NextAt: start.Add(time.Hour)},

@@ -18,7 +18,7 @@ import (
 
 func domainCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "domain", Short: "Manage sender domains"}
-	cmd.AddCommand(domainAddCommand(), domainListCommand(), domainShowCommand(), domainVerifyCommand(), domainRotateCommand(), domainUnverifyCommand(), domainRemoveCommand(), warmupCommand())
+	cmd.AddCommand(domainAddCommand(), domainListCommand(), domainShowCommand(), domainVerifyCommand(), domainRotateCommand(), domainUnverifyCommand(), domainRemoveCommand(), warmupCommand(), reputationCommand())
 	return cmd
 }
 

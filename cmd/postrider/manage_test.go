@@ -144,6 +144,8 @@ func TestFindCustomerRefusesAnAmbiguousName(t *testing.T) {
 			{"user", "create", "--customer", customer, "--username", "bob"}, {"user", "password", "bob", "--customer", customer}, {"user", "revoke", "bob", "--customer", customer},
 			{"domain", "unverify", "twin.test", "--customer", customer}, {"domain", "delete", "twin.test", "--customer", customer},
 			{"pause", "--customer", customer}, {"unpause", "--customer", customer},
+			{"pause", "--customer", customer, "--domain", "twin.test", "--stream", "broadcast"}, {"unpause", "--customer", customer, "--domain", "twin.test", "--stream", "broadcast"},
+			{"domain", "reputation", "twin.test", "--customer", customer},
 			{"customer", "disable", customer}, {"customer", "enable", customer}, {"customer", "show", customer},
 		}
 	}

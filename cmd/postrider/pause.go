@@ -11,21 +11,29 @@ import (
 
 	"github.com/postrider/postrider/db"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/plaintext"
 )
 
 // pauseTarget are the flags that select the paused mail; without a flag, it is all mail.
-type pauseTarget struct{ customer, stream, relay string }
+type pauseTarget struct{ customer, stream, relay, domain string }
 
 func (t *pauseTarget) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.customer, "customer", "", "only this customer's mail, by id, or by name if no other customer has it")
 	cmd.Flags().StringVar(&t.stream, "stream", "", "only this stream: transactional or broadcast")
 	cmd.Flags().StringVar(&t.relay, "relay", "", "only mail that goes to this relay, by name")
-	cmd.MarkFlagsMutuallyExclusive("customer", "stream", "relay")
+	cmd.Flags().StringVar(&t.domain, "domain", "", "with --customer and --stream: only that customer's mail of the stream from this sender domain")
+	cmd.MarkFlagsMutuallyExclusive("customer", "relay")
+	cmd.MarkFlagsMutuallyExclusive("stream", "relay")
+	cmd.MarkFlagsMutuallyExclusive("domain", "relay")
 }
 
 func (t *pauseTarget) pause(ctx context.Context, s *db.DB) (email.Pause, error) {
 	switch {
+	case t.domain != "":
+		return t.domainStream(ctx, s)
+	case t.customer != "" && t.stream != "":
+		return email.Pause{}, errors.New("--customer and --stream together need --domain: one pause covers a customer, or a stream, or a customer's stream of a domain")
 	case t.customer != "":
 		c, err := findCustomer(ctx, s, t.customer)
 		return email.Pause{Scope: email.PauseCustomer, Key: c.ID}, err
@@ -41,11 +49,32 @@ func (t *pauseTarget) pause(ctx context.Context, s *db.DB) (email.Pause, error) 
 	return email.Pause{Scope: email.PauseInstallation}, nil
 }
 
+// domainStream is the pause of one stream of a customer's sender domain. The customer need not have
+// the domain any more.
+func (t *pauseTarget) domainStream(ctx context.Context, s *db.DB) (email.Pause, error) {
+	if t.customer == "" || t.stream == "" {
+		return email.Pause{}, errors.New("--domain needs --customer and --stream")
+	}
+	c, err := findCustomer(ctx, s, t.customer)
+	if err != nil {
+		return email.Pause{}, err
+	}
+	name, err := intake.Domain(t.domain)
+	if err != nil {
+		return email.Pause{}, err
+	}
+	p := email.Pause{Scope: email.PauseDomainStream, Key: email.DomainStreamKey(c.ID, name, email.Stream(t.stream))}
+	if p.Check() != nil {
+		return p, errors.New("--stream is transactional or broadcast")
+	}
+	return p, nil
+}
+
 func pauseCommand() *cobra.Command {
 	var target pauseTarget
 	var reason string
 	cmd := &cobra.Command{
-		Use: "pause", Short: "Stop mail at once: all of it, or a customer's, a stream's, a relay's", Args: cobra.NoArgs,
+		Use: "pause", Short: "Stop mail at once: all of it, or a customer's, a stream's, a relay's, or a stream's of one sender domain", Args: cobra.NoArgs,
 		Long: `No attempt begins that the pause covers. Attempts under way are not interrupted.
 Mail is still accepted, and waits. Nothing is lost, and expires_at still applies.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,7 +130,7 @@ func listPauses(ctx context.Context, s *db.DB, out io.Writer) error {
 		return err
 	}
 	for _, p := range ps {
-		fmt.Fprintf(out, "%-12s %-36s since %s  %s\n", p.Scope, p.Key, p.CreatedAt.Format(time.RFC3339), p.Reason)
+		fmt.Fprintf(out, "%-13s %-36s since %s by %s  %s\n", p.Scope, p.Key, p.CreatedAt.Format(time.RFC3339), orDash(p.SetBy), p.Reason)
 	}
 	if len(ps) == 0 {
 		fmt.Fprintln(out, "nothing is paused")

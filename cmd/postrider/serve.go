@@ -117,7 +117,9 @@ func (a *app) serve(ctx context.Context, withWorker bool, listening func()) erro
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	if !withWorker {
+	if withWorker {
+		a.watchReputations()
+	} else {
 		a.dispatcher.LeaveStarts()
 	}
 	ctx, s := newServices(ctx)
@@ -156,6 +158,7 @@ func (a *app) workAlone(ctx context.Context) error {
 		s.cancel()
 		return errors.Join(err, l.Close(), s.wait())
 	}
+	a.watchReputations()
 	s.run("health", func() error { return a.serveHTTP(ctx, l, api.Health(a.workerReady, a.metrics)) })
 	s.run("dispatch", func() error { a.dispatcher.Run(ctx); return nil })
 	s.run("relays", func() error { a.relays.Run(ctx); return nil })

@@ -216,6 +216,7 @@ func everyEventFires(t *testing.T, g *ground) {
 	d.rest(202, "POST", "/v1.0/webhooks/"+moved+"/test", "")
 
 	d.domainComesAndGoes(dns)
+	d.reputationFalls()
 
 	want := append(endpoint.Events(endpoint.FormatStandard), endpoint.TypeTest)
 	slices.Sort(want)
@@ -236,6 +237,8 @@ func everyEventFires(t *testing.T, g *ground) {
 	require.Zero(t, secretPlace.Load(), "redirects are not followed")
 	require.Contains(t, listener.all("domain.failed"), `"domain":"shop.example"`)
 	require.Contains(t, listener.all("domain.failed"), `"problem":"missing"`)
+	require.Contains(t, listener.all("reputation.critical"), `"domain":"acme.test"`)
+	require.Contains(t, listener.all("reputation.critical"), `"bounce_rate":0.0`)
 	require.Contains(t, listener.all("email.bounced"), `"bounce":{"type":"hard"}`)
 	require.Contains(t, listener.all("email.bounced"), `"smtp":{"code":550,"enhanced_code":"5.1.1","text":"no such user"}`)
 	require.Contains(t, listener.all("email.completed"), `"counts":{`)
@@ -261,6 +264,24 @@ func (d *deployment) domainComesAndGoes(dns *dnstest.Net) {
 	require.NoError(d.t, err)
 	d.rest(200, "POST", domain+"/verify", "")
 	becomes("failed")
+}
+
+// reputationFalls gives the sender domain a bad week, and one mail more for each band.
+func (d *deployment) reputationFalls() {
+	d.t.Helper()
+	for _, week := range []struct {
+		band string
+		hard int
+	}{{"warning", 3000}, {"critical", 6000}} {
+		_, err := d.sql().ExecContext(d.t.Context(), `INSERT INTO reputation_days (customer_id, sender_domain, day, stream, provider, sent, hard)
+			SELECT id, 'acme.test', (now() AT TIME ZONE 'UTC')::date, 'broadcast', 'google', 100000, $1 FROM customers WHERE name = 'ACME'
+			ON CONFLICT (customer_id, sender_domain, day, stream, provider) DO UPDATE SET hard = excluded.hard`, week.hard)
+		require.NoError(d.t, err)
+		d.mail("ok@y.test", "")
+		d.eventually("the reputation is "+week.band, func() bool {
+			return strings.Contains(d.run("", "domain", "reputation", "acme.test", "--customer", "ACME"), "band        "+week.band)
+		})
+	}
 }
 
 // documented are the types that docs/webhooks.md has in its table.

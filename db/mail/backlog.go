@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/reputation"
 )
 
 // afterOutage is how soon mail follows a relay that works again: the longest backoff, and
@@ -45,6 +46,27 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 		FROM emails AS e LEFT JOIN (SELECT name, bool_or(failures > 0 AND next_at > now() - ?2 * interval '1 second') AS failing, max(changed_at) AS changed_at FROM relay_states GROUP BY name) AS rs
 			ON e.relay_down AND rs.name = e.relay_down_by
 		WHERE e.next_action_at < now()`, afterOutage.Seconds(), delivery.NoOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks, &b.Circuits)
+	if err != nil {
+		return b, pg.Translate(err)
+	}
 	b.Overdue = time.Duration(overdue * float64(time.Second))
-	return b, pg.Translate(err)
+	b.Reputations, err = s.reputations(ctx)
+	return b, err
+}
+
+// reputations counts the sender domains by band. A band without any has 0.
+func (s *Store) reputations(ctx context.Context) (map[string]int, error) {
+	out := map[string]int{}
+	for _, band := range reputation.AllBands() {
+		out[string(band)] = 0
+	}
+	var rows []struct {
+		Band    string
+		Domains int
+	}
+	err := s.db.NewRaw("SELECT band, count(*) AS domains FROM reputation_states GROUP BY 1").Scan(ctx, &rows)
+	for _, r := range rows {
+		out[r.Band] = r.Domains
+	}
+	return out, pg.Translate(err)
 }

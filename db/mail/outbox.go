@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/reputation"
 )
 
 // ClaimStarts leases outbox rows of a stream without a lease. Customers take turns: of each that
@@ -176,8 +177,9 @@ const housekeepBatch = 5000
 
 // Housekeep deletes rows that are not needed any more: idempotency keys past their time; outbox
 // rows of e-mails that ended before their run was started; uploads that broke off with their
-// process; rates that no recipient has waited for in a day; DKIM keys that were revoked months
-// ago, and the numbers of selectors of domains that were deleted then. It never touches an e-mail.
+// process; rates that no recipient has waited for in a day; counts of reputations after
+// reputation.KeptDays; DKIM keys that were revoked months ago, and the numbers of selectors of domains
+// that were deleted then. It never touches an e-mail.
 func (s *Store) Housekeep(ctx context.Context) error {
 	for _, chore := range []struct {
 		table, where string
@@ -188,6 +190,7 @@ func (s *Store) Housekeep(ctx context.Context) error {
 		{"blobs AS t", "t.expires_at < now()", nil},
 		{"dkim_keys AS t", "t.state = 'revoked' AND t.since < now() - interval '90 days'", nil},
 		{"dkim_selectors AS t", "t.used_at < now() - interval '90 days' AND NOT EXISTS (SELECT 1 FROM dkim_keys AS k WHERE k.domain = t.domain)", nil},
+		{"reputation_days AS t", "t.day < (now() AT TIME ZONE 'UTC')::date - ?", []any{reputation.KeptDays}},
 		{"rates AS t", "greatest(t.next_at, t.queue_at) < now() - interval '1 day'", nil},
 	} {
 		if err := s.deleteInBatches(ctx, chore.table, chore.where, chore.args...); err != nil {

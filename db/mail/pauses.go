@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/delivery"
 )
 
@@ -20,39 +21,54 @@ type pauseRow struct {
 	Scope     email.PauseScope `bun:"scope,pk"`
 	Key       string           `bun:"key,pk"`
 	Reason    string           `bun:"reason"`
+	SetBy     string           `bun:"set_by"`
 	CreatedAt time.Time        `bun:"created_at,nullzero,default:now()"`
 }
 
 // Pause stops mail: from the next check at the gate on, no attempt begins that the pause covers.
-// Open attempts end normally. Pausing again changes the reason. A customer that does not exist is a
-// CodeNotFound.
+// Open attempts end normally. Pausing again changes the reason and who set the pause. A customer that
+// does not exist is a CodeNotFound.
 func (s *Store) Pause(ctx context.Context, p email.Pause) (email.Pause, error) {
-	if p.Scope == email.PauseCustomer {
-		if _, err := s.accounts.Customer(ctx, p.Key); err != nil {
+	if id := p.CustomerID(); id != "" {
+		if _, err := s.accounts.Customer(ctx, id); err != nil {
 			return email.Pause{}, err
 		}
 	}
-	row := pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason}
+	row := newPauseRow(ctx, p)
 	err := s.db.InTx(ctx, func(tx bun.Tx) error {
-		_, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason").Returning("*").Exec(ctx)
+		_, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO UPDATE").Set("reason = EXCLUDED.reason, set_by = EXCLUDED.set_by").Returning("*").Exec(ctx)
 		if err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, ownerOf(p), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
+		return auditPause(ctx, tx, p)
 	})
 	return row.pause(), err
 }
 
-// ownerOf is the customer whose mail alone a pause is about.
-func ownerOf(p email.Pause) string {
-	if p.Scope == email.PauseCustomer {
-		return p.Key
+// SetPause pauses in a transaction of another part, unless the scope is paused already: that pause
+// stays as it is. It reports whether it set one.
+func SetPause(ctx context.Context, tx bun.Tx, p email.Pause) (bool, error) {
+	row := newPauseRow(ctx, p)
+	res, err := tx.NewInsert().Model(&row).On("CONFLICT (scope, key) DO NOTHING").Returning("NULL").Exec(ctx)
+	if err != nil {
+		return false, fmt.Errorf("set pause: %w", err)
 	}
-	return ""
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return false, err
+	}
+	return true, auditPause(ctx, tx, p)
+}
+
+func newPauseRow(ctx context.Context, p email.Pause) pauseRow {
+	return pauseRow{Scope: p.Scope, Key: p.Key, Reason: p.Reason, SetBy: account.ActorOf(ctx).Name}
+}
+
+func auditPause(ctx context.Context, tx bun.Tx, p email.Pause) error {
+	return audit.Write(ctx, tx, p.CustomerID(), "pause.set", string(p.Scope)+" "+p.Key, p.Reason)
 }
 
 func (r *pauseRow) pause() email.Pause {
-	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, CreatedAt: pg.UTC(r.CreatedAt)}
+	return email.Pause{Scope: r.Scope, Key: r.Key, Reason: r.Reason, SetBy: r.SetBy, CreatedAt: pg.UTC(r.CreatedAt)}
 }
 
 // Unpause removes a pause; a sweep finds the mail that it stopped. A pause that does not exist is a
@@ -66,7 +82,7 @@ func (s *Store) Unpause(ctx context.Context, p email.Pause) error {
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, pg.NotFound("pause"))
 		}
-		return audit.Write(ctx, tx, ownerOf(p), "pause.lifted", string(p.Scope)+" "+p.Key, "")
+		return audit.Write(ctx, tx, p.CustomerID(), "pause.lifted", string(p.Scope)+" "+p.Key, "")
 	})
 }
 
@@ -86,7 +102,8 @@ func (s *Store) Pauses(ctx context.Context) (ps []email.Pause, waiting int, err 
 // covers is the condition under which a pause p stands against an e-mail e on its
 // way to a relay.
 const covers = `(p.scope = 'installation' OR (p.scope = 'customer' AND p.key = e.customer_id::text)
-	OR (p.scope = 'stream' AND p.key = e.stream) OR (p.scope = 'relay' AND p.key = e.paused_relay))`
+	OR (p.scope = 'stream' AND p.key = e.stream) OR (p.scope = 'relay' AND p.key = e.paused_relay)
+	OR (p.scope = 'domain_stream' AND p.key = e.customer_id::text || '/' || lower(split_part(e.from_email, '@', -1)) || '/' || e.stream))`
 
 // paused reports whether a pause stands against an e-mail that a session with
 // the relay was taken for.
@@ -95,17 +112,32 @@ func (c *unitOfWork) paused(m *lockedEmail, relay string) (bool, error) {
 	return scope != "", err
 }
 
+// pauseKey is what of an e-mail decides which pauses cover it.
+type pauseKey struct {
+	customerID, fromEmail, relay string
+	stream                       email.Stream
+}
+
 // pausedBy is the scope of the oldest pause that covers an e-mail; empty if none does. The relay is
-// known only after a session was taken.
+// known only after a session was taken. The e-mails of a transaction that are alike are looked up once.
 func (c *unitOfWork) pausedBy(m *lockedEmail, relay string) (scope email.PauseScope, err error) {
 	if !m.anyPause {
 		return "", nil
 	}
-	err = c.tx.NewRaw(`SELECT coalesce((SELECT p.scope FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS stream, ? AS paused_relay) AS e WHERE `+covers+` ORDER BY p.created_at LIMIT 1), '')`,
-		m.CustomerID, string(m.Stream), relay).Scan(c.ctx, &scope)
+	key := pauseKey{m.CustomerID, m.FromEmail, relay, m.Stream}
+	if scope, ok := c.pauses[key]; ok {
+		return scope, nil
+	}
+	err = c.tx.NewRaw(`SELECT coalesce((SELECT p.scope FROM pauses AS p, (SELECT ?::uuid AS customer_id, ? AS from_email, ? AS stream, ? AS paused_relay) AS e
+		WHERE `+covers+` ORDER BY p.created_at LIMIT 1), '')`,
+		m.CustomerID, m.FromEmail, string(m.Stream), relay).Scan(c.ctx, &scope)
 	if err != nil {
 		return "", fmt.Errorf("read pauses: %w", err)
 	}
+	if c.pauses == nil {
+		c.pauses = map[pauseKey]email.PauseScope{}
+	}
+	c.pauses[key] = scope
 	return scope, nil
 }
 

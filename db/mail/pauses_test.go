@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/db/internal/dbsetup"
@@ -21,10 +22,11 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 		stops email.Message
 		lets  email.Message
 	}{
-		"installation": {email.Pause{Scope: email.PauseInstallation}, dbsetup.Message("bob@x.test"), email.Message{}},
-		"customer":     {email.Pause{Scope: email.PauseCustomer, Key: b.Customer}, dbsetup.Message("bob@x.test"), email.Message{}},
-		"stream":       {email.Pause{Scope: email.PauseStream, Key: "broadcast"}, broadcast, dbsetup.Message("bob@x.test")},
-		"relay":        {email.Pause{Scope: email.PauseRelay, Key: dbsetup.Relay.Name}, dbsetup.Message("bob@x.test"), email.Message{}},
+		"installation":  {email.Pause{Scope: email.PauseInstallation}, dbsetup.Message("bob@x.test"), email.Message{}},
+		"customer":      {email.Pause{Scope: email.PauseCustomer, Key: b.Customer}, dbsetup.Message("bob@x.test"), email.Message{}},
+		"stream":        {email.Pause{Scope: email.PauseStream, Key: "broadcast"}, broadcast, dbsetup.Message("bob@x.test")},
+		"domain_stream": {email.Pause{Scope: email.PauseDomainStream, Key: b.Customer + "/acme.test/broadcast"}, broadcast, dbsetup.Message("bob@x.test")},
+		"relay":         {email.Pause{Scope: email.PauseRelay, Key: dbsetup.Relay.Name}, dbsetup.Message("bob@x.test"), email.Message{}},
 	} {
 		b.pause(tc.pause)
 		b.pause(tc.pause)
@@ -54,8 +56,16 @@ func TestPauseStopsWhatItCovers(t *testing.T) {
 		_, o = b.Open(e.ID, 1)
 		require.Equal(t, delivery.VerdictOpened, o.Verdict, name)
 	}
+	other := broadcast
+	other.From.Email = "shop@Other.test"
+	b.pause(email.Pause{Scope: email.PauseDomainStream, Key: b.Customer + "/acme.test/broadcast"})
+	_, o := b.Open(b.Accept(other).ID, 1)
+	require.Equal(t, delivery.VerdictOpened, o.Verdict, "another domain's mail")
+	b.pause(email.Pause{Scope: email.PauseDomainStream, Key: b.Customer + "/other.test/broadcast"})
+	_, o = b.Open(b.Accept(other).ID, 1)
+	require.Equal(t, delivery.VerdictClosed, o.Verdict, "the case of the address does not matter")
 	b.pause(email.Pause{Scope: email.PauseStream, Key: "broadcast"})
-	_, o := b.Open(b.Accept(dbsetup.Message("bob@x.test")).ID, 1)
+	_, o = b.Open(b.Accept(dbsetup.Message("bob@x.test")).ID, 1)
 	require.Equal(t, delivery.VerdictOpened, o.Verdict, "somebody else's pause")
 }
 
@@ -88,7 +98,10 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 		"installation": func(*bench) email.Pause { return email.Pause{Scope: email.PauseInstallation} },
 		"customer":     func(b *bench) email.Pause { return email.Pause{Scope: email.PauseCustomer, Key: b.Customer} },
 		"stream":       func(*bench) email.Pause { return email.Pause{Scope: email.PauseStream, Key: "transactional"} },
-		"relay":        func(*bench) email.Pause { return email.Pause{Scope: email.PauseRelay, Key: dbsetup.Relay.Name} },
+		"domain_stream": func(b *bench) email.Pause {
+			return email.Pause{Scope: email.PauseDomainStream, Key: b.Customer + "/acme.test/transactional"}
+		},
+		"relay": func(*bench) email.Pause { return email.Pause{Scope: email.PauseRelay, Key: dbsetup.Relay.Name} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,6 +156,40 @@ func TestAPauseIsNamedToWhoWantsMailToGoOn(t *testing.T) {
 			require.Equal(t, delivery.VerdictOpened, o.Verdict)
 		})
 	}
+}
+
+// A batch's mail that a pause of its domain covers waits; the batch's other mail goes on.
+func TestAPauseOfADomainsStreamStopsItsPartOfABatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch, items := b.acceptBatch(batchOf(4, func(i int, m *email.Message) error {
+		m.Stream = email.StreamTransactional
+		if i%2 == 0 {
+			m.Stream = email.StreamBroadcast
+		}
+		return nil
+	}))
+	p := email.Pause{Scope: email.PauseDomainStream, Key: b.Customer + "/acme.test/broadcast"}
+	b.pause(p)
+	plan, err := b.Mail.PlanBatch(b.Ctx, batch.ID)
+	require.NoError(t, err)
+	require.Len(t, plan.Routes, 2)
+	var opened []string
+	for _, route := range plan.Routes {
+		got, _, err := b.Mail.OpenBatch(b.Ctx, delivery.BatchOpenRequest{BatchID: batch.ID, Route: route, Owner: uuid.NewString(), Relay: dbsetup.Relay, Limit: 10})
+		require.NoError(t, err)
+		for _, o := range got {
+			opened = append(opened, o.EmailID)
+		}
+	}
+	require.ElementsMatch(t, []string{items[1].EmailID, items[3].EmailID}, opened)
+	require.Equal(t, email.DetailHeld, b.Get(items[0].EmailID).Detail)
+	require.Equal(t, []email.Holder{email.HolderPause}, b.Get(items[2].EmailID).HeldBy)
+	require.NoError(t, b.Mail.Unpause(b.Ctx, p))
+	freed, err := b.Mail.ClaimUnpaused(b.Ctx, time.Minute, 10)
+	require.NoError(t, err)
+	require.Len(t, freed, 1, "the batch's run is woken")
+	require.Equal(t, batch.ID, freed[0].BatchID)
 }
 
 func TestAPauseGivesBackWhatWasOnlyOpened(t *testing.T) {

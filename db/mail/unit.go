@@ -61,6 +61,8 @@ type unitOfWork struct {
 	emails []*lockedEmail
 	// senders are the senders that were looked up.
 	senders map[senderKey]senderCheck
+	// pauses are the scopes of the pauses that were looked up; empty is none.
+	pauses map[pauseKey]email.PauseScope
 	// journal has attempts that were read ahead, by e-mail.
 	journal map[string]*attemptRow
 	// addressKeys makes the keys of recipients.

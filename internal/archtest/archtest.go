@@ -72,6 +72,7 @@ var rules = map[string]rule{
 	"internal/dkim":         {standardOnly: true, tests: []string{"email", "internal/render"}},
 	"internal/signing":      {may: []string{"internal/dkim"}, standardOnly: true},
 	"internal/pacing":       {may: []string{"email", "internal/account"}, standardOnly: true},
+	"internal/reputation":   {may: []string{"email"}, standardOnly: true},
 	// The protocol knows nothing of the choice among relays. Its tests take sessions as mail does.
 	"internal/smtp":  {may: []string{"email", "internal/delivery", "internal/plaintext"}, tests: []string{"internal/relay"}},
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
@@ -89,7 +90,7 @@ var rules = map[string]rule{
 	"internal/dispatch": {may: join(domain, "internal/delivery", "internal/fairqueue")},
 	"internal/codec":    {},
 	// db puts its parts together and has the migrations. A part imports parts that do not need it.
-	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/suppressions", "db/accounts", "db/mail", "email", "internal/delivery", "internal/endpoint"}},
+	"db":                  {may: []string{"db/internal/pg", "db/files", "db/mailboxes", "db/webhooks", "db/suppressions", "db/accounts", "db/mail", "db/reputation", "email", "internal/delivery", "internal/endpoint"}},
 	"db/internal/pg":      {may: []string{"email", "internal/fairqueue", "internal/portion", "internal/plaintext"}},
 	"db/internal/audit":   {may: []string{"db/internal/pg", "email", "internal/account"}},
 	"db/internal/dbsetup": {may: []string{"db", "email", "internal/dbtest", "internal/delivery", "internal/endpoint"}},
@@ -98,8 +99,12 @@ var rules = map[string]rule{
 	"db/suppressions":     {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/suppression"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
-		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/suppressions", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/senderdomain", "internal/suppression"},
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/suppressions", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/reputation", "internal/senderdomain", "internal/suppression"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
+	},
+	"db/reputation": {
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "db/mail", "email", "internal/account", "internal/reputation"},
+		tests: []string{"db", "internal/delivery", "internal/endpoint"}, // over the whole store
 	},
 	"db/mailboxes":        {may: []string{"db/internal/pg", "db/files", "email", "internal/mailbox"}},
 	"internal/inbound":    {may: join(domain, "internal/mailread", "internal/membudget", "internal/plaintext", "internal/spool", "internal/turns")},
@@ -109,7 +114,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/senderdomain"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/reputation", "internal/senderdomain"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},
@@ -146,11 +151,12 @@ var rules = map[string]rule{
 var onlyBy = map[string][]string{
 	"internal/config": {"cmd/postrider", "internal/sendcli", "deploy"},
 	// The parts of db are put together there; all others take them from db.Open.
-	"db/files":     {"db", "db/mailboxes", "db/mail"},
-	"db/mailboxes": {"db"},
-	"db/webhooks":  {"db", "db/accounts", "db/mail"},
-	"db/accounts":  {"db", "db/mail"},
-	"db/mail":      {"db"},
+	"db/files":      {"db", "db/mailboxes", "db/mail"},
+	"db/mailboxes":  {"db"},
+	"db/webhooks":   {"db", "db/accounts", "db/mail", "db/reputation"},
+	"db/accounts":   {"db", "db/mail"},
+	"db/mail":       {"db", "db/reputation"},
+	"db/reputation": {"db"},
 }
 
 func join(list []string, more ...string) []string { return append(slices.Clone(list), more...) }

@@ -83,6 +83,8 @@ type Config struct {
 	PublicURL     string `env:"POSTRIDER_PUBLIC_URL"`
 	TemporalUIURL string `env:"POSTRIDER_TEMPORAL_UI_URL"`
 
+	// ReputationPause pauses the broadcast stream of a sender domain whose reputation is critical.
+	ReputationPause        bool           `env:"POSTRIDER_REPUTATION_PAUSE"`
 	RequireVerifiedDomains bool           `env:"POSTRIDER_REQUIRE_VERIFIED_DOMAINS"`
 	AllowRelayHeaders      bool           `env:"POSTRIDER_ALLOW_RELAY_HEADERS"`
 	AllowHTTP              bool           `env:"POSTRIDER_ALLOW_HTTP"`

@@ -188,6 +188,9 @@ var settings = []Setting{
 	{Name: "POSTRIDER_DNS_SERVERS", Group: "Sender domains", Uses: worker,
 		Description: "The recursive DNS servers that find the name servers of sender domains, as host:port separated by commas, tried in this order. Not set, those of /etc/resolv.conf.",
 		Example:     "192.0.2.53:53,[2001:db8::53]:53"},
+	{Name: "POSTRIDER_REPUTATION_PAUSE", Group: "Sender domains", Default: "false", Uses: worker,
+		Description: "Pause the broadcast stream of a sender domain whose reputation becomes critical, until an operator lifts the pause (docs/operating.md). Its transactional mail goes on.",
+		Example:     "true"},
 
 	{Name: "POSTRIDER_RECORDING_URL", Group: "Recordings", Uses: process,
 		Description: "The URL from which recordings are fetched, with {id} and {customer_id} in it; the same for API processes and workers. Not set, attachments of that kind are refused.",

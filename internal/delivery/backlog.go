@@ -20,6 +20,8 @@ type Backlog struct {
 	Webhooks int
 	// Circuits are the customers' recipients' domains where no outcome of an attempt suppresses.
 	Circuits int
+	// Reputations counts the sender domains by the band of their reputation.
+	Reputations map[string]int
 }
 
 // OpenEmails are those of one status and detail.

@@ -102,6 +102,9 @@ type Dispatcher struct {
 	// connected is closed at the first answer of Temporal's.
 	connected chan struct{}
 
+	// sweeps are those that others have added.
+	sweeps []addedSweep
+
 	// awaitSlots waits for free slots of this process's worker; nil if starts are not eager.
 	awaitSlots atomic.Pointer[AwaitSlots]
 
@@ -128,6 +131,18 @@ func New(c client.Client, outbox Outbox, log *slog.Logger) *Dispatcher {
 // starts mail itself that has waited for half a second while no other process starts any. To be called
 // before Run.
 func (d *Dispatcher) LeaveStarts() { d.leave = true }
+
+// addedSweep is a sweep of another part of the process.
+type addedSweep struct {
+	interval time.Duration
+	do       func(context.Context) error
+}
+
+// AddSweep has Run do something now and then, too, whether Temporal answers or not. To be called
+// before Run.
+func (d *Dispatcher) AddSweep(interval time.Duration, do func(context.Context) error) {
+	d.sweeps = append(d.sweeps, addedSweep{interval, do})
+}
 
 // Owner is who has the lease of what this process accepts.
 func (d *Dispatcher) Owner() string {
@@ -189,6 +204,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	}
 	wg.Go(func() { d.every(ctx, housekeepEvery, d.outbox.Housekeep) })
 	wg.Go(func() { d.every(ctx, sweepOverdueEvery, d.outbox.ExpireOverdue) })
+	for _, added := range d.sweeps {
+		wg.Go(func() { d.every(ctx, added.interval, added.do) })
+	}
 	if !d.connect(ctx) {
 		return
 	}

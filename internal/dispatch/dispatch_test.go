@@ -402,8 +402,18 @@ func TestTemporalAwayIsADelay(t *testing.T) {
 	box := &outbox{}
 	ctx, cancel := context.WithCancel(t.Context())
 	d := dispatch.New(lazy(t, temporal.Address()), box, slog.New(slog.NewTextHandler(log, nil)))
+	added := make(chan struct{}, 1)
+	d.AddSweep(time.Millisecond, func(ctx context.Context) error {
+		select {
+		case added <- struct{}{}:
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
+	<-added // an added sweep runs without Temporal
+	<-added
 	s := start()
 	box.put(s)
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), "temporal.away") }, patience, 20*time.Millisecond)

@@ -189,6 +189,13 @@ const (
 	TypeDomainFailed = "domain.failed"
 )
 
+// The types of a sender domain's reputation. Each tells that the domain has entered the band from a
+// better one, or from none.
+const (
+	TypeReputationWarning  = "reputation.warning"
+	TypeReputationCritical = "reputation.critical"
+)
+
 // DeliveryIDPrefix begins the id of every delivery.
 const DeliveryIDPrefix = "msg_"
 

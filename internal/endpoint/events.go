@@ -7,6 +7,7 @@ var standardEvents = []string{
 	"email.queued", "email.scheduled", "email.sending", "email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired",
 	"email.canceled", "email.ambiguous", "email.cancel_requested", "email.held", "email.resumed", "email.deleted", "email.completed",
 	TypeFailing, TypeDisabled, TypeDomainVerified, TypeDomainWarning, TypeDomainFailed,
+	TypeReputationWarning, TypeReputationCritical,
 }
 
 // voipbinEvents are those of the format voipbin.
@@ -46,12 +47,12 @@ func Events(f Format) []string {
 }
 
 // DefaultEvents are what an endpoint gets that does not choose: the outcomes, and
-// word of other endpoints that fail and of sender domains.
+// word of other endpoints that fail, of sender domains and of their reputations.
 func DefaultEvents(f Format) []string {
 	if f == FormatVoIPBIN {
 		return append([]string(nil), voipbinEvents...)
 	}
-	return append(Outcomes(), TypeFailing, TypeDisabled, TypeDomainVerified, TypeDomainWarning, TypeDomainFailed)
+	return append(Outcomes(), TypeFailing, TypeDisabled, TypeDomainVerified, TypeDomainWarning, TypeDomainFailed, TypeReputationWarning, TypeReputationCritical)
 }
 
 // Outcomes are the types of events that a callback gets.

@@ -144,6 +144,7 @@ var (
 		"Recipients' domains, by customer, where so much bounced that nothing is put on suppression lists by itself for an hour.", nil, nil)
 	waitingDesc    = prometheus.NewDesc("postrider_store_waiting", "Calls of this process that wait for their transaction, by kind; accept and accept_alone are e-mails that clients wait to have accepted.", []string{"call"}, nil)
 	refusedDesc    = prometheus.NewDesc("postrider_store_refused_total", "Calls that this process has refused, with 503 over HTTP, because too many were waiting.", []string{"call"}, nil)
+	reputationDesc = prometheus.NewDesc("postrider_reputation_domains", "Sender domains by the band of their reputation: unknown, good, warning or critical. Domains that have sent nothing are left out.", []string{"band"}, nil)
 	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
 	relayDesc      = prometheus.NewDesc("postrider_relay_up", "1 if the relay answered this process when it was tried last, by mail or by a probe, else 0. Left out until it was tried, and by processes that send no mail.", []string{"relay"}, nil)
 	unansweredDesc = prometheus.NewDesc("postrider_relay_unanswered_total", "Messages that the relay has and whose answer this process could not read: each may be sent again, and arrive twice.", []string{"relay"}, nil)
@@ -163,7 +164,7 @@ type backlog struct {
 }
 
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{openDesc, oldestDesc, overdueDesc, startsDesc, webhooksDesc, circuitsDesc, upDesc} {
+	for _, d := range []*prometheus.Desc{openDesc, oldestDesc, overdueDesc, startsDesc, webhooksDesc, circuitsDesc, reputationDesc, upDesc} {
 		ch <- d
 	}
 }
@@ -186,6 +187,9 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	gauge(startsDesc, float64(now.Starts))
 	gauge(webhooksDesc, float64(now.Webhooks))
 	gauge(circuitsDesc, float64(now.Circuits))
+	for band, n := range now.Reputations {
+		gauge(reputationDesc, float64(n), band)
+	}
 }
 
 func (b *backlog) read() (delivery.Backlog, error) {

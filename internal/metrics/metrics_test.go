@@ -25,7 +25,7 @@ func (s *store) Backlog(context.Context) (delivery.Backlog, error) {
 	s.reads++
 	return delivery.Backlog{
 		Open:       []delivery.OpenEmails{{Status: email.StatusQueued, Emails: 3}, {Status: email.StatusSending, Detail: email.DetailDeferred, Emails: 2}},
-		OldestOpen: 90 * time.Second, Starts: 1, Webhooks: 4,
+		OldestOpen: 90 * time.Second, Starts: 1, Webhooks: 4, Reputations: map[string]int{"good": 5, "critical": 0},
 	}, s.err
 }
 
@@ -72,7 +72,7 @@ func TestAScrape(t *testing.T) {
 			"postrider_emails_accepted_total 2", `postrider_recipient_outcomes_total{outcome="delivered",reason=""} 1`,
 			`postrider_recipient_outcomes_total{outcome="bounced",reason="hard"} 2`, `postrider_emails_completed_total{detail="partial"} 1`,
 			`postrider_emails_open{detail="",status="queued"} 3`, `postrider_emails_open{detail="deferred",status="sending"} 2`,
-			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4",
+			"postrider_oldest_open_seconds 90", "postrider_overdue_seconds 0", "postrider_starts_waiting 1", "postrider_webhooks_waiting 4", `postrider_reputation_domains{band="good"} 5`, `postrider_reputation_domains{band="critical"} 0`,
 			`postrider_store_waiting{call="accept"} 7`, `postrider_store_refused_total{call="accept"} 3`,
 			"postrider_database_up 1", `postrider_relay_up{relay="primary"} 1`, `postrider_relay_up{relay="backup"} 0`, `postrider_relay_unanswered_total{relay="primary"} 2`, `postrider_relay_refusals_held{relay="primary"} 5`, `postrider_relay_ip_blocked_total{relay="primary"} 6`, "process_open_fds ",
 			`postrider_memory_total{part="work"} 10`, `postrider_memory_used{part="sending"} 6`, `postrider_memory_waiting{part="work"} 5`, `postrider_memory_refused_total{part="work"} 4`,
