@@ -185,8 +185,8 @@ func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
 }
 
 // TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother: the fault is known to all, and so is
-// what brings the relay back. The same holds for a return path of ours that is refused for good, also with words
-// that are about our account where they do not name it: the board's reply has no addresses.
+// what brings the relay back. The same holds for a return path of ours that is refused for good, or with words
+// about our account. The board's reply has no addresses.
 func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) {
 	t.Parallel()
 	own := delivery.ReturnPath(delivery.NewToken(), "bounce.odd.test")
@@ -238,6 +238,25 @@ func testOneProcessPutsOff(t *testing.T, odd, answer string) {
 	require.Equal(t, email.RecipientDelivered, o.Status)
 	require.NoError(t, one.sync(t.Context()))
 	require.Equal(t, map[string]bool{"primary": true}, one.Up())
+}
+
+// TestAProcessKnowsThatAReturnPathIsRefusedAlone: another one that has just met the refusal takes it for the relay's.
+// A fault with another return path is one.
+func TestAProcessKnowsThatAReturnPathIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	now, b := time.Unix(1000, 0), &board{}
+	rs := process(t, (&smtptest.Peer{}).Start(t), b, &now)
+	require.Equal(t, email.RecipientDelivered, sendOne(t, rs).Status)
+	mail := func(host string) *delivery.MailCommand {
+		return &delivery.MailCommand{From: delivery.ReturnPath(delivery.NewToken(), host), Bytes: 16}
+	}
+	rs.pools[0].guard.notePathRefused(now, *mail("bounce.odd.test"), delivery.RelayError{}, false)
+	for _, host := range []string{"bounce.odd.test", "bounce.mail.test"} {
+		b.state = delivery.RelayState{Name: "primary", Address: rs.pools[0].relay.Addr(), Failures: 1, RetryAfter: time.Minute, Shared: true,
+			Reply: email.Reply{Code: 550, Enhanced: "5.1.8", Text: "<***>: Sender address rejected: Domain not found"}, Mail: mail(host)}
+		require.NoError(t, rs.sync(t.Context()))
+		require.Equal(t, map[string]bool{"primary": host == "bounce.odd.test"}, rs.Up())
+	}
 }
 
 // A worker that was started anew, perhaps with another password, does not wait for the

@@ -77,6 +77,13 @@ func (g *guard) claimPath(now time.Time, m delivery.MailCommand) bool {
 	return true
 }
 
+// refusesPath reports whether the relay refuses the return path of a MAIL command, and takes other mail.
+func (g *guard) refusesPath(m delivery.MailCommand) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.paths[keyOfMail(m)] != nil
+}
+
 // hasRefusedPaths reports whether there are any.
 func (g *guard) hasRefusedPaths() bool {
 	g.mu.Lock()
@@ -96,8 +103,8 @@ func (p *pool) refusedPath(ctx context.Context, route delivery.Route) (*delivery
 	return p.guard.pathOf(p.opts.Now(), id)
 }
 
-// claimPath has the caller probe with the MAIL command of what its route is for, if the relay has refused its
-// return path (m is not nil) and the backoff is over. The error says how long it waits otherwise.
+// claimPath is for mail whose return path the relay has refused. If the backoff is over, the caller probes with m.
+// While it lasts, the error says how long the mail waits. Both are nil for other mail.
 func (p *pool) claimPath(ctx context.Context, route delivery.Route) (m *delivery.MailCommand, down *delivery.RelayError) {
 	m, e := p.refusedPath(ctx, route)
 	if m == nil || p.guard.claimPath(p.opts.Now(), *m) {
