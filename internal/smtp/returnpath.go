@@ -24,13 +24,14 @@ func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply
 // refusesOwnPath reports whether a refusal, of which classify makes o, is about our own return path. MAIL has
 // no other address; there only a size is the message's own. After RCPT a server may also refuse the sender in
 // the header, which is the customer's, so the reply has to name the return path. Greylisting, and a mailbox
-// that is unknown or full, may be said of the two addresses of a transaction.
+// that is unknown or full, may be said of the two addresses of a transaction. What was found in the message is
+// said of none.
 func refusesOwnPath(from string, at Stage, r email.Reply, o delivery.Outcome) bool {
 	words := lowerWords(r)
 	switch {
 	case at == StageMail && o.Reason != email.DetailTooLarge, at == StageRcpt && o.Reason == email.DetailSenderRejected:
 		return true
-	case at == StageRcpt && tooMany(r), saysGreylisting.in(words):
+	case at == StageRcpt && tooMany(r), saysGreylisting.in(words), at > StageRcpt && isOfMessage(from, r):
 		return false
 	case strings.Contains(strings.ToLower(r.Text), from) && (o.Reason == email.DetailSenderRejected || saysSender.in(words)):
 		return true
@@ -50,9 +51,10 @@ func pathIn(from string) *regexp.Regexp {
 }
 
 // envelopeList is a footer that lists what the server knows of the transaction (Postfix's $sender, $recipient,
-// $client_address …): "; from=<a@x.test> to=<b@y.test> proto=ESMTP", " | sender a@x.test recipient b@y.test".
+// $client_address …): "; from=<a@x.test> to=<b@y.test> proto=ESMTP". After a mark one entry is enough, also without
+// a sign: " | sender a@x.test", ". Sender: <a@x.test>".
 var envelopeList = regexp.MustCompile(`(?i)(?:[\s;,|(\[{](?:` + listedKey + `\s*[=:]\s*` + listedValue + `){2,}|` +
-	`(?:[;|(\[{]|[.!] | - )\s*(?:` + listedKey + `(?:\s*[=:]\s*|\s+)` + listedValue + `){2,})$`)
+	`(?:[;|(\[{]|[.!] | - )\s*(?:` + listedKey + `(?:\s*[=:]\s*|\s+)` + listedValue + `)+)$`)
 
 const (
 	listedKey   = `(?:client|sender|from|mail[ _]from|recipient|to|rcpt(?:[ _]to)?|helo|proto|protocol|server|time|id|ip|size)(?:_address|_name)?`
@@ -75,14 +77,22 @@ func namesReturnPath(from string, r email.Reply) bool {
 	return strings.Contains(wordsIn(withoutEnvelopeList(text)), pathWord)
 }
 
-// withoutEnvelopeList cuts off an envelopeList with our return path and another address.
+// withoutEnvelopeList cuts off an envelopeList.
 func withoutEnvelopeList(text string) string {
 	if at := envelopeList.FindStringIndex(text); at != nil {
-		if list := text[at[0]:]; strings.Contains(list, pathWord) && address.MatchString(list) {
-			return text[:at[0]]
-		}
+		return text[:at[0]]
 	}
 	return text
+}
+
+// foundInMessage is a reply that begins with what was found in the message. What follows a mark is a footer.
+var foundInMessage = regexp.MustCompile(`(?i)^[^.;|(\[!]*?(?:^|\b(?:is|like|as|contains?|found|detected)(?: \S+){0,3} )` +
+	`(?:spam|a virus|virus|malware|phishing|junk(?: mail)?)\b[^.;|(\[!]*?(?:[.;!]| - | ?[|(\[])`)
+
+// isOfMessage reports whether a reply says what was found in the message, and names our return path in a footer.
+func isOfMessage(from string, r email.Reply) bool {
+	found := foundInMessage.FindString(r.Text)
+	return found != "" && !pathIn(from).MatchString(found)
 }
 
 // namesAnother reports whether a reply names another address than our return path.

@@ -85,6 +85,13 @@ func TestAReplyThatNamesOurReturnPathIsAboutIt(t *testing.T) {
 		"552 5.3.4 Message size exceeds fixed limit. Sender @ rejected, recipient b@y.test":      false,
 		"550 5.7.1 <b@y.test>: Recipient address rejected: Access denied; mail of @ to b@y.test": false,
 		"550 5.7.1 <b@y.test>: Recipient address rejected: spam | sender @ recipient b@y.test":   false,
+		"550 5.7.1 this is spam - mail of @ refused":                                             false,
+		"550 5.7.1 this is spam | sender @ not accepted":                                         false,
+		"550 5.7.1 this is spam. Sender: <@>":                                                    false,
+		"550 5.7.1 this is spam [sender @]":                                                      false,
+		"550 5.7.1 no thanks | sender @":                                                         false,
+		"550 5.7.1 Rejected as spam: sender @ is on our list":                                    true,
+		"550 5.7.1 Message refused. Mail of @ is not welcome":                                    true,
 		"550 5.1.1 <b@y.test>: User unknown; mail of <@>":                                        false,
 		"450 4.2.0 <b@y.test>: Recipient address rejected: Greylisted: 192.0.2.1/@/b@y.test":     false,
 	} {
