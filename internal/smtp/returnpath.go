@@ -24,8 +24,8 @@ func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply
 // refusesOwnPath reports whether a refusal, of which classify makes o, is about our own return path. MAIL has
 // no other address; there only a size is the message's own. After RCPT a server may also refuse the sender in
 // the header, which is the customer's, so the reply has to name the return path. Greylisting, and a mailbox
-// that is unknown or full, may be said of the two addresses of a transaction. What was found in the message is
-// said of none.
+// that is unknown or full, may be said of the two addresses of a transaction. A reply that says
+// what was found in the message is about that.
 func refusesOwnPath(from string, at Stage, r email.Reply, o delivery.Outcome) bool {
 	words := lowerWords(r)
 	switch {
@@ -85,7 +85,7 @@ func withoutEnvelopeList(text string) string {
 	return text
 }
 
-// foundInMessage is a reply that begins with what was found in the message. What follows a mark is a footer.
+// foundInMessage is a reply that begins with what was found in the message. A text after a mark is a footer.
 var foundInMessage = regexp.MustCompile(`(?i)^[^.;|(\[!]*?(?:^|\b(?:is|like|as|contains?|found|detected)(?: \S+){0,3} )` +
 	`(?:spam|a virus|virus|malware|phishing|junk(?: mail)?)\b[^.;|(\[!]*?(?:[.;!]| - | ?[|(\[])`)
 
