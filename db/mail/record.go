@@ -173,11 +173,16 @@ func (c *unitOfWork) projectAttempt(m *lockedEmail, row attemptRow) {
 // giveBack undoes what opening an attempt made of a recipient, because the relay was at
 // fault. There is no event. The e-mail waits for the relay; the wait grows with the
 // attempts that ended so, for a relay that takes other mail meanwhile. The relay's reply to this
-// recipient's RCPT is kept.
+// recipient's RCPT is kept. A recipient that the relay accepted says so, and what came then. Two keep what they
+// have: one that a server has deferred, and the only one of an e-mail that has no text, because relay_fault says
+// it all.
 func (c *unitOfWork) giveBack(m *lockedEmail, r *recipientRow, o delivery.Outcome, relay email.Relay) {
 	c.unopen(m, r)
-	if o.AtRcpt {
+	switch {
+	case o.AtRcpt:
 		r.setReply(o.Reply)
+	case o.Accepted && r.Attempts == 0 && (len(m.recipients) > 1 || r.reply() != (email.Reply{})):
+		r.setReply(delivery.AcceptedInVainBy(o.Reply))
 	}
 	m.relayDown(delivery.Obstacle{RelayDown: true, Relay: relay.Name})
 	c.waitUntouched(m, r, faultWait(o, m.faults(r)))

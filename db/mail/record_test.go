@@ -194,6 +194,50 @@ func TestWhatARelaySaidOfARecipientIsShown(t *testing.T) {
 	require.Zero(t, countOf(b.Events(e.ID), email.EventDeferred))
 }
 
+// TestWhoWasAcceptedIsNotShownAsNotTried: its transaction ended at DATA, or at the final dot, by a fault of the
+// relay. A 421 there is none to its RCPT: it is named with the others.
+func TestWhoWasAcceptedIsNotShownAsNotTried(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	fault := func(code int, enhanced, text string) func(delivery.EnvelopeRecipient) delivery.Outcome {
+		return func(r delivery.EnvelopeRecipient) delivery.Outcome {
+			o := relayFault(r)
+			o.Accepted, o.Reply = true, email.Reply{Code: code, Enhanced: enhanced, Text: text}
+			return o
+		}
+	}
+	e := b.Accept(dbsetup.Message("a@x.test", "b@x.test"))
+	b.Attempt(e.ID, 1, waitsForItsTurn)
+	for n, said := range []struct {
+		outcome func(delivery.EnvelopeRecipient) delivery.Outcome
+		want    string
+	}{
+		{fault(451, "4.3.0", "Temporary lookup failure"), "451 4.3.0 Temporary lookup failure"},
+		{waitsForItsTurn, "451 4.3.0 Temporary lookup failure"},
+		{fault(421, "4.3.2", "closing"), "421 4.3.2 closing"},
+		{relayFault, "421 4.3.2 closing"},
+		{fault(0, "", "the connection ended at DATA: EOF"), "the connection ended at DATA: EOF"},
+	} {
+		b.DueNow(e.ID)
+		b.refuse(e.ID, n+2, said.outcome)
+		for _, r := range b.Get(e.ID).Recipients {
+			require.Equal(t, email.RecipientQueued, r.Status)
+			require.Equal(t, email.Reply{Text: delivery.AcceptedInVain + ": " + said.want}, r.Reply)
+		}
+	}
+	b.DueNow(e.ID)
+	_, o := b.Open(e.ID, 7)
+	for _, r := range o.Recipients {
+		require.Zero(t, r.Group)
+	}
+
+	// relay_fault says it all of the only recipient.
+	one := b.Accept(dbsetup.Message("a@x.test"))
+	b.refuse(one.ID, 1, fault(451, "4.3.0", "Temporary lookup failure"))
+	require.Empty(t, b.Get(one.ID).Recipients[0].Reply)
+	require.Equal(t, 451, b.Get(one.ID).RelayFault.Reply.Code)
+}
+
 // TestAnAttemptKnowsWhyOthersBounced, each reply once, and not that mailboxes do not exist.
 func TestAnAttemptKnowsWhyOthersBounced(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/postrider/postrider/email"
@@ -19,6 +21,17 @@ const (
 // transaction that ended before the message.
 func WasAccepted(last email.Reply) bool {
 	return last.Code == 0 && strings.HasPrefix(last.Text, AcceptedInVain)
+}
+
+// AcceptedInVainBy is what a recipient shows that the relay accepted in a transaction which a reply, or a lost
+// connection, ended. Its code is in the text: NamingGroups takes a 421 for one to RCPT.
+func AcceptedInVainBy(r email.Reply) email.Reply {
+	words := []string{r.Enhanced, r.Text}
+	if r.Code != 0 {
+		words = append([]string{strconv.Itoa(r.Code)}, words...)
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return email.Reply{Text: AcceptedInVain + ": " + strings.Join(words, " ")}
 }
 
 // endsConnections reports whether a recipient's last reply says that the relay closed the connection

@@ -31,6 +31,9 @@ type Outcome struct {
 	// AtRcpt, with RelayFault: Reply is the relay's answer to this recipient's RCPT, or says that
 	// the connection ended there. The recipient shows it.
 	AtRcpt bool `json:"at_rcpt,omitempty"`
+	// Accepted, with RelayFault: the relay had accepted this recipient, and Reply ended the transaction at
+	// DATA, in the message or at the final dot.
+	Accepted bool `json:"accepted,omitempty"`
 	// Elsewhere, with RelayFault: another relay takes the e-mail, and the next attempt goes
 	// there.
 	Elsewhere bool `json:"elsewhere,omitempty"`

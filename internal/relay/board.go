@@ -124,6 +124,9 @@ func (p *pool) adopt(st delivery.RelayState, anew bool) (changed bool) {
 		st.Mail = nil
 	}
 	if st.Failures > 0 && st.Mail != nil {
+		if p.breaker.up() && p.guard.refusesPath(*st.Mail) {
+			return false // another process does not know yet that the relay takes other mail
+		}
 		p.guard.noteFault(now, "", st.Mail)
 	}
 	return p.breaker.adopt(now, p.relay.Identity(), st, anew || isLoginFault(st))

@@ -185,19 +185,31 @@ func TestAProcessHearsOfWhatAnotherHasMet(t *testing.T) {
 }
 
 // TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother: the fault is known to all, and so is
-// what brings the relay back.
+// what brings the relay back. The same holds for a return path of ours that is refused for good, or with words
+// about our account. The board's reply has no addresses.
 func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) {
 	t.Parallel()
+	own := delivery.ReturnPath(delivery.NewToken(), "bounce.odd.test")
+	for answer, odd := range map[string]string{
+		"451 4.7.1 Service unavailable - try again later":                                    "odd@x.test",
+		"550 5.1.8 <" + own + ">: Sender address rejected: Domain not found":                 own,
+		"450 4.7.1 <" + own + ">: Sender address rejected: too many messages from you today": own,
+	} {
+		t.Run(answer, func(t *testing.T) { t.Parallel(); testOneProcessPutsOff(t, odd, answer) })
+	}
+}
+
+func testOneProcessPutsOff(t *testing.T, odd, answer string) {
 	p := (&smtptest.Peer{Answer: func(line string) string {
-		if strings.HasPrefix(line, "MAIL FROM:<odd@") {
-			return "451 4.7.1 Service unavailable - try again later"
+		if strings.HasPrefix(line, "MAIL FROM:<"+odd) {
+			return answer
 		}
 		return ""
 	}}).Start(t)
 	now, b := time.Unix(1000, 0), &board{}
 	one, two := process(t, p, b, &now), process(t, p, b, &now)
 	of := func(_ context.Context, route delivery.Route) (string, delivery.MailCommand, error) {
-		return route.For, delivery.MailCommand{From: route.For + "@x.test", Bytes: 16}, nil
+		return route.For, delivery.MailCommand{From: route.For, Bytes: 16}, nil
 	}
 	one.pools[0].opts.MailOf, two.pools[0].opts.MailOf = of, of
 	require.NoError(t, two.sync(t.Context()))
@@ -207,25 +219,44 @@ func TestASenderThatIsPutOffInOneProcessHoldsBackNoOtherInAnother(t *testing.T) 
 			return delivery.Outcome{}, err
 		}
 		defer s.Close()
-		env := delivery.Envelope{ID: who, From: who + "@x.test", Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}}
+		env := delivery.Envelope{ID: who, From: who, Recipients: []delivery.EnvelopeRecipient{{ID: "r", Address: "b@y.test"}}}
 		return s.Send(t.Context(), env, []byte("Subject: s\r\n\r\nt\r\n"), func(context.Context, []delivery.Outcome) error { return nil }).Outcomes[0], nil
 	}
 	require.Equal(t, email.RecipientDelivered, sendOne(t, two).Status)
-	o, err := sendFor(one, "odd")
+	o, err := sendFor(one, odd)
 	require.NoError(t, err)
 	require.True(t, o.RelayFault)
 	require.NoError(t, two.sync(t.Context()))
 	require.Equal(t, map[string]bool{"primary": false}, two.Up())
 	b.holder = "somebody else"
 	dialed := p.Dialed()
-	_, err = sendFor(two, "odd")
+	_, err = sendFor(two, odd)
 	require.Error(t, err)
 	require.Equal(t, dialed, p.Dialed(), "it was refused there")
-	o, err = sendFor(two, "good")
+	o, err = sendFor(two, "good@x.test")
 	require.NoError(t, err)
 	require.Equal(t, email.RecipientDelivered, o.Status)
 	require.NoError(t, one.sync(t.Context()))
 	require.Equal(t, map[string]bool{"primary": true}, one.Up())
+}
+
+// TestAProcessKnowsThatAReturnPathIsRefusedAlone: another one that has just met the refusal takes it for the relay's.
+// A fault with another return path is one.
+func TestAProcessKnowsThatAReturnPathIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	now, b := time.Unix(1000, 0), &board{}
+	rs := process(t, (&smtptest.Peer{}).Start(t), b, &now)
+	require.Equal(t, email.RecipientDelivered, sendOne(t, rs).Status)
+	mail := func(host string) *delivery.MailCommand {
+		return &delivery.MailCommand{From: delivery.ReturnPath(delivery.NewToken(), host), Bytes: 16}
+	}
+	rs.pools[0].guard.notePathRefused(now, *mail("bounce.odd.test"), delivery.RelayError{}, false)
+	for _, host := range []string{"bounce.odd.test", "bounce.mail.test"} {
+		b.state = delivery.RelayState{Name: "primary", Address: rs.pools[0].relay.Addr(), Failures: 1, RetryAfter: time.Minute, Shared: true,
+			Reply: email.Reply{Code: 550, Enhanced: "5.1.8", Text: "<***>: Sender address rejected: Domain not found"}, Mail: mail(host)}
+		require.NoError(t, rs.sync(t.Context()))
+		require.Equal(t, map[string]bool{"primary": host == "bounce.odd.test"}, rs.Up())
+	}
 }
 
 // A worker that was started anew, perhaps with another password, does not wait for the

@@ -252,7 +252,7 @@ func (b *breaker) adopt(now time.Time, relay email.Relay, st delivery.RelayState
 		b.since = now
 	}
 	b.failures, b.inTransaction, b.mail, b.shared = st.Failures, !byConnection, st.Mail, true
-	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Reply)
+	b.doubtful = st.Mail != nil && smtp.MayBeOfOneSender(st.Mail.From, st.Reply)
 	b.until = now.Add(st.RetryAfter)
 	b.last = delivery.RelayError{Relay: relay, Reply: st.Reply, Err: causeOf(st)}
 	return changed

@@ -59,6 +59,8 @@ type guard struct {
 	emails map[string]metFault
 	// mails are the MAIL commands refused, and when.
 	mails map[mailKey]time.Time
+	// paths are those of them whose return path, one of our own, is refused while other mail is taken.
+	paths map[mailKey]*refusedPath
 	// streak are the addresses refused since accepted, all with the code streakKey.
 	streak    map[string]bool
 	streakKey string
@@ -187,6 +189,7 @@ func (g *guard) tookMail(m delivery.MailCommand) {
 	defer g.mu.Unlock()
 	k := keyOfMail(m)
 	delete(g.mails, k)
+	delete(g.paths, k)
 	delete(g.refused, guardKey{address: string(k)})
 }
 

@@ -113,6 +113,10 @@ func (p *pool) noteResult(s *Session, h *history, res smtp.Result) {
 	if len(res.Transcript) == 0 { // nothing was said: the message cannot be sent at all
 		return
 	}
+	if res.RefusesPath {
+		p.noteRefusedPath(h, res)
+		return
+	}
 	fault := &delivery.RelayError{Relay: p.relay.Identity(), Reply: h.maskReply(res.Fault), Err: errors.New(h.mask(res.Cause))}
 	p.noteVerdict(s, res.Took, res.Verdict, fault, failure{inTransaction: true, mail: refused, perhaps: res.Doubtful, again: again})
 }

@@ -106,6 +106,9 @@ func (p *pool) session(ctx context.Context, route delivery.Route, patient bool) 
 	if e := p.down(route, patient); e != nil {
 		return nil, e
 	}
+	if m, e := p.refusedPath(ctx, route); m != nil && e.RetryAfter > 0 {
+		return nil, e
+	}
 	freeSlot, err := p.takeSlot(ctx, route.Stream)
 	if err != nil {
 		return nil, err
@@ -162,8 +165,11 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh, again bool
 	}
 	var mail delivery.MailCommand
 	var own, refused bool
+	var path *delivery.MailCommand
 	if probe {
 		mail, own, refused = p.mailToProbeWith(ctx, route)
+	} else if path, e = p.claimPath(ctx, route); e != nil {
+		return nil, e
 	}
 	if now := p.opts.Now(); own && fresh && p.guard.refusesMail(now, mail) { // it looked fresh
 		p.guard.noteFault(now, routeID(route), &mail)
@@ -187,6 +193,8 @@ func (p *pool) open(ctx context.Context, route delivery.Route, fresh, again bool
 	}
 	if err == nil && refused {
 		err = p.probeWithMail(ctx, s, mail, routeID(route), fresh)
+	} else if err == nil && path != nil {
+		err = p.probePath(ctx, s, *path)
 	}
 	if err != nil {
 		if s != nil {

@@ -32,8 +32,9 @@ const (
 // A server that has our address on a list, or does not find the sender's domain authenticated,
 // says nothing of the recipient: that is ip_blocked or unauthenticated, and waits (reputation.go).
 //
-// hard needs a reply that says that the mailbox or the domain does not exist, and one
-// to RCPT: the same code after the message is about the message.
+// hard needs a reply that says that the mailbox or the domain does not exist. After RCPT only a code says
+// so (x.1.x): the words may be about the message. Where that reply answers for several recipients it says
+// of none that it does not exist (adjustForAll).
 func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
 	class, enhanced := r.Code/100, r.Enhanced
 	if c := firstDigit(enhanced); c == 4 || c == 5 {
@@ -93,25 +94,6 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	o.Reason = bounce(at, r, words)
 	o.Suppress = o.Reason == email.DetailHard
 	return o, OfRecipient
-}
-
-// classifyFor is classify for a reply to a transaction with a return-path. One of our own host is not the
-// sender's: where a server refuses it, mail waits until the relay takes it or the operator has changed it.
-func classifyFor(from string, at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outcome, Attribution) {
-	o, who := classify(at, accepts, r)
-	if who == OfRelay || !delivery.IsReturnPath(from) {
-		return o, who
-	}
-	// After RCPT a server may also refuse the sender in the header, which is the customer's.
-	named := strings.Contains(strings.ToLower(r.Text), from)
-	early := at == StageMail || at == StageRcpt
-	refused := o.Reason == email.DetailSenderRejected && (named || early)
-	// SPF is checked for the return path, DKIM and DMARC for the sender's domain.
-	failsSPF := o.Auth == delivery.AuthSPF && (named || at == StageMail || at == StageRcpt && accepts == email.AcceptsRelay)
-	if refused || failsSPF || named && saysSender.in(lowerWords(r)) {
-		return delivery.Outcome{Status: email.RecipientDeferred, Uncounted: true, RetryAfter: max(relayWait, retryHint(r)), Reply: r}, OfRelay
-	}
-	return o, who
 }
 
 // isRelayFault: the relay takes no mail at all now, or none of ours.
@@ -177,10 +159,16 @@ func namesSender(r email.Reply, words string) bool {
 // MayBeOfOneSender reports whether a relay's fault at MAIL may be about this return-path, or
 // this size, alone: it closed the connection, or the reply is temporary and neither code nor
 // words say that it is about us. Words about the server may be meant for one sender:
-// Postfix says "Service unavailable" for a milter that puts one sender off.
-func MayBeOfOneSender(r email.Reply) bool {
+// Postfix says "Service unavailable" for a milter that puts one sender off. A return path of our own host may
+// also be refused for good, or named with any words.
+func MayBeOfOneSender(from string, r email.Reply) bool {
+	own := delivery.IsReturnPath(from)
+	// Another process that shares a reply has masked the address.
+	if r.Code == 0 || saysNothing(r) || own && (namesReturnPath(from, r) || strings.Contains(r.Text, "***")) {
+		return true
+	}
 	words := lowerWords(r)
-	return r.Code == 0 || saysNothing(r) || isTemporary(r) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
+	return (own || isTemporary(r)) && !faultCounts(StageRcpt, r) && r.Code != 454 &&
 		!blamesClient(r, words) && !saysAccount.in(words) && !saysCredentials.in(words) && !saysRelaying.in(words)
 }
 

@@ -28,8 +28,9 @@
 // have been named although the event ends the naming. Those that the server accepts get the
 // message. Every other reply to them is ignored, and they count as not named.
 //
-// A refusal of the sender is the relay's fault if the return-path is one of our own host. At DATA and
-// after it that holds if the reply's text names the return-path.
+// A refusal of the sender is the relay's fault if the return-path is one of our own host (returnpath.go). At
+// MAIL that is any refusal but one of the size. At RCPT and after it, it is also each reply that names the return-path.
+// Where History says that the relay takes other mail, the e-mail waits uncounted all the same, and the verdict is None.
 //
 // Uncounted means that no recipient's tries or time until expiry suffer. The verdict is the
 // RelayVerdict. "All" are the recipients without a reply of their own.

@@ -63,6 +63,9 @@ func (x *exchange) connectionLost(where string, err error) {
 	}
 	// The message may be the reason: the same one does not come every 10 s.
 	x.finishWith(lostConnectionVerdict(err), where, err)
+	for _, i := range x.accepted {
+		x.out.Outcomes[i].Accepted = x.out.Outcomes[i].RelayFault
+	}
 	own := x.verdict == VerdictRefused && x.history.OwnFault(StageFinal, 0, false)
 	if own {
 		x.verdict = VerdictNone

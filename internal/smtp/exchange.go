@@ -95,7 +95,7 @@ func (s *Session) Send(ctx context.Context, t Transaction) Result {
 	s.transactions++
 	x.out.Took = time.Since(begin)
 	x.out.Verdict = x.verdict
-	x.out.RelayFault = x.verdict == VerdictRefused || x.verdict == VerdictDown
+	x.out.RelayFault = x.verdict == VerdictRefused || x.verdict == VerdictDown || x.out.RefusesPath
 	x.out.Doubtful = x.verdict == VerdictRefused || x.pattern || x.perhapsMail
 	x.out.RefusedMail, x.out.AskOthersIn = x.refusedMail, x.others.AskAgainIn
 	x.out.Blocked, x.out.BlockedReply = blockedReplies(x.out.Outcomes)

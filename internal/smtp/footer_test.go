@@ -53,7 +53,7 @@ type judgement struct {
 func judge(at Stage, accepts email.AcceptMeans, r email.Reply) (j judgement) {
 	j.outcome, j.who = classify(at, accepts, r)
 	j.suspicion = suspicionOf(accepts, j.outcome)
-	j.oneSender, j.meansUs, j.oneMail, j.account = MayBeOfOneSender(r), mayMeanUs(accepts, r), mayBeOfOneMail(at, r), isAccountFault(r)
+	j.oneSender, j.meansUs, j.oneMail, j.account = MayBeOfOneSender("", r), mayMeanUs(accepts, r), mayBeOfOneMail(at, r), isAccountFault(r)
 	j.counts = faultCounts(at, r)
 	j.outcome.Reply = email.Reply{Code: r.Code, Enhanced: r.Enhanced}
 	return j

@@ -213,8 +213,10 @@ var (
 func lowerWords(r email.Reply) string { return strings.ToLower(wordsOf(r)) }
 
 // wordsOf is lowerWords as it was written.
-func wordsOf(r email.Reply) string {
-	text := saidByServer(r)
+func wordsOf(r email.Reply) string { return wordsIn(saidByServer(r)) }
+
+// wordsIn is the words of a text of a server's, as wordsOf.
+func wordsIn(text string) string {
 	beginsWithURL := strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), "http")
 	text = webPage.ReplaceAllString(text, " ")
 	text = strings.Join(strings.Fields(address.ReplaceAllString(text, " ")), " ")

@@ -57,7 +57,7 @@ func (s *Session) ProbeMail(ctx context.Context, m delivery.MailCommand, timeout
 		}
 		err = errors.New("the connection ended after MAIL FROM")
 	}
-	a.Doubtful = MayBeOfOneSender(a.Reply)
+	a.Doubtful = MayBeOfOneSender(m.From, a.Reply)
 	if err != nil {
 		a.Err = fmt.Errorf("the connection ended at MAIL FROM: %w", err)
 		a.Doubtful = lostConnectionVerdict(err) != VerdictDown

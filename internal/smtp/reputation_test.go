@@ -90,7 +90,7 @@ func TestSPFOfOurOwnReturnPath(t *testing.T) {
 		{StageRcpt, email.AcceptsFinal, "550 5.7.23 <b@y.test>: Recipient address rejected: SPF fail - not authorized", false},
 		{StageFinal, email.AcceptsRelay, "550 5.7.27 blocked because SPF authentication didn't pass", false},
 		{StageFinal, email.AcceptsRelay, "550 5.7.23 SPF fail for %", true},
-		{StageMail, email.AcceptsRelay, "550 5.7.20 No passing DKIM signature found", false},
+		{StageFinal, email.AcceptsRelay, "550 5.7.20 No passing DKIM signature found", false},
 	} {
 		rep := parseReply(t, strings.ReplaceAll(tt.reply, "%", own))
 		o, who := classifyFor(own, tt.at, tt.accepts, rep)

@@ -62,6 +62,9 @@ type Result struct {
 	BlockedReply email.Reply
 	// RefusedMail: the server's fault ended MAIL.
 	RefusedMail bool
+	// RefusesPath: it refused the return path, one of our own host, and takes other mail. The e-mail waits,
+	// and the server shows no fault.
+	RefusesPath bool
 	// Delivered are the recipients for whom the server took the message. Closing: it closes
 	// the connection all the same.
 	Delivered int
