@@ -38,6 +38,7 @@ type Deps struct {
 	Users         Users
 	Domains       Domains
 	SenderDomains SenderDomains
+	Suppressions  Suppressions
 	Usage         Usage
 	Audit         Audit
 	Pauses        Pauses
@@ -184,6 +185,7 @@ type handlers struct {
 	users         *userHandlers
 	domains       *domainHandlers
 	senderDomains *senderDomainHandlers
+	suppressions  *suppressionHandlers
 	webhooks      *webhookHandlers
 	pauses        *pauseHandlers
 	mailboxes     *mailboxHandlers
@@ -220,6 +222,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		users:         &userHandlers{customer: customer, store: deps.Users, passwords: passwords},
 		domains:       &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
 		senderDomains: &senderDomainHandlers{store: deps.SenderDomains, waker: deps.Dispatcher, log: deps.Log},
+		suppressions:  &suppressionHandlers{store: deps.Suppressions, respond: respond, now: opts.Now, log: deps.Log},
 		webhooks:      &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
 		pauses:        &pauseHandlers{store: deps.Pauses},
 		mailboxes:     &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},

@@ -51,7 +51,7 @@ var rules = map[string]rule{
 	"internal/account":     {standardOnly: true},
 	"internal/endpoint":    {standardOnly: true},
 	"internal/mailbox":     {standardOnly: true},
-	"internal/suppression": {may: []string{"email"}, standardOnly: true},
+	"internal/suppression": {may: []string{"email"}, standardOnly: true, tests: []string{"internal/intake"}},
 	"internal/delivery":    {may: []string{"email"}, standardOnly: true},
 	"internal/safehttp":    {},
 
@@ -109,7 +109,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/senderdomain"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/senderdomain", "internal/suppression"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},
