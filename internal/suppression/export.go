@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// ExportLot is how many entries are read at once for a file.
+const ExportLot = 5000
+
 // Export writes entries in our own format. An import of the file makes the same entries.
 type Export struct{ csv *csv.Writer }
 

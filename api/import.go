@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -147,66 +145,4 @@ func newImportJSON(r suppression.Report) importJSON {
 		Format: r.Format, Read: r.Read, Added: r.Added, Changed: r.Changed, Unchanged: r.Unchanged, Refused: r.Refused,
 		Errors: each(r.Problems, func(p suppression.LineProblem) lineProblemJSON { return lineProblemJSON(p) }),
 	}
-}
-
-// exportLot is how many entries an export reads at once.
-const exportLot = 5000
-
-// export answers with the list as a file. Each part is read by a statement of its own and held on disk
-// while the client reads it, so that a slow client holds neither memory nor a connection. If a later part
-// cannot be read, the connection is cut: the client sees that the file is not complete.
-func (h *suppressionHandlers) export(c *gin.Context) {
-	if err := parameters(c, "an export has all entries", "customer_id"); err != nil {
-		h.respond.problem(c, err)
-		return
-	}
-	after := &email.Cursor{}
-	for first := true; after != nil; first = false {
-		var err error
-		after, err = h.exportPart(c, *after, first)
-		switch {
-		case err == nil:
-		case first && !c.Writer.Written():
-			h.respond.problem(c, err)
-			return
-		default:
-			h.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)
-			panic(http.ErrAbortHandler)
-		}
-	}
-}
-
-// exportPart sends the next entries. next is nil behind the last ones.
-func (h *suppressionHandlers) exportPart(c *gin.Context, after email.Cursor, first bool) (next *email.Cursor, err error) {
-	part := h.respond.newAnswer(c)
-	defer h.respond.closeAnswer(c, part)
-	if err := reservePage(c, streamBytes/pageTimes); err != nil {
-		return nil, err
-	}
-	entries, next, err := h.store.ExportSuppressions(c.Request.Context(), customerOf(c).ID, after, exportLot)
-	if err != nil {
-		return nil, err
-	}
-	file, err := suppression.NewExport(part, first)
-	if err == nil {
-		err = file.Write(entries)
-	}
-	if err == nil {
-		err = part.settle()
-	}
-	if err != nil {
-		return nil, noDisk(err)
-	}
-	releaseAll(c)
-	if first {
-		sandboxed(c)
-		c.Header("Content-Type", "text/csv; charset=utf-8; header=present")
-		c.Header("Content-Disposition", `attachment; filename="suppressions.csv"`)
-		c.Status(http.StatusOK)
-	}
-	_, err = io.CopyBuffer(onlyWriter{c.Writer}, part.reader(), make([]byte, sendBytes))
-	if err != nil {
-		return nil, fmt.Errorf("send a part: %w", err)
-	}
-	return next, nil
 }
