@@ -144,12 +144,22 @@ func prepare(ctx context.Context, st *stack) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	listed, err := p.deploySuppressed(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// A signed row follows the one that it is compared with: Postgres cleans up after a batch for some time.
 	p.addRounds("one", "`SendEmail` through REST, API and worker in one process", p.one)
 	signed.addOne(p)
 	p.addBatch("batch", "`POST /v1.0/emails/batch`, different messages, one process", p.one)
+	if listed != nil {
+		p.add(contender{id: "batch-suppressed", title: "the same, with " + thousands(suppressed) + " suppressions", run: listed.batchRound})
+	}
 	signed.addBatches(p)
 	p.add(contender{id: "copies", title: "the same, one message with variables for all", run: p.one.copiesRound})
+	if listed != nil {
+		p.add(contender{id: "copies-suppressed", title: "the same, with " + thousands(suppressed) + " suppressions", run: listed.copiesRound})
+	}
 	if err := p.addSignatures(); err != nil {
 		return nil, err
 	}

@@ -211,6 +211,8 @@ func (r *result) judge() {
 	}
 	atLeast("single e-mails with both DKIM signatures, to those without", "one-both", "one", 0.95)
 	atLeast("batch with both DKIM signatures, to the one without", "batch-both", "batch", 0.60)
+	atLeast("batch with "+thousands(suppressed)+" suppressions, to the one without", "batch-suppressed", "batch", 0.97)
+	atLeast("batch of copies with "+thousands(suppressed)+" suppressions, to the one without", "copies-suppressed", "copies", 0.97)
 	atLeast("batch, end to end, to River's end to end", "batch", "river-send", 1.5)
 	atLeast("batch of copies, end to end, to River's end to end", "copies", "river-send", 1.5)
 	below("request to delivered on an idle system, p50", percentile(r.idle, 50), 40*time.Millisecond)

@@ -61,6 +61,9 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
+	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
+	// see suppression.Circuits. It may be nil.
+	Suspended func(customerID, domain string, takenBack int, err error)
 }
 
 // SecretKeyStatus is which keys this database's secrets are sealed with.
@@ -120,7 +123,7 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 	})
 	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks, Suppressions: d.Suppressions}, mail.Options{
 		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
-		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe,
+		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe, Suspended: opts.Suspended,
 	})
 	return d, nil
 }

@@ -42,6 +42,7 @@ import (
 	"github.com/postrider/postrider/internal/senderdomain"
 	"github.com/postrider/postrider/internal/signing"
 	"github.com/postrider/postrider/internal/spool"
+	"github.com/postrider/postrider/internal/suppression"
 	"github.com/postrider/postrider/internal/turns"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/workflows"
@@ -129,8 +130,9 @@ func newCodec(cfg config.Config) (*codec.Codec, error) {
 	return codec.New(keys)
 }
 
-func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
-	return db.Open(cfg.DatabaseURL.Reveal(), db.Options{
+// openStore opens the store. hooks may be nil; they set what the process wants to hear of.
+func openStore(cfg config.Config, hooks func(*db.Options)) (*db.DB, error) {
+	opts := db.Options{
 		SecretKey:              cfg.SecretKey.Bytes(),
 		OldSecretKey:           cfg.OldSecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
@@ -141,8 +143,23 @@ func openStore(cfg config.Config, observe func([]email.Event)) (*db.DB, error) {
 		RecipientRates:         recipientRates(cfg.RecipientRates),
 		WebhookSchedule:        cfg.WebhookSchedule,
 		WebhookBody:            webhook.Bodies,
-		Observe:                observe,
-	})
+	}
+	if hooks != nil {
+		hooks(&opts)
+	}
+	return db.Open(cfg.DatabaseURL.Reveal(), opts)
+}
+
+// storeHooks are what a process that sends mail hears of its store.
+func (a *app) storeHooks(o *db.Options) {
+	o.Observe = func(es []email.Event) { a.metrics.Observe(es) }
+	o.Suspended = func(customerID, domain string, takenBack int, err error) {
+		if err != nil {
+			a.log.Error("suppressions.suspend", "customer_id", customerID, "domain", domain, "error", err)
+			return
+		}
+		a.log.Warn("suppressions.suspended", "customer_id", customerID, "domain", domain, "taken_back", takenBack, "for", suppression.CircuitOpen)
+	}
 }
 
 // newApp makes all parts of a process except the listeners.
@@ -150,7 +167,7 @@ func newApp(cfg config.Config, m memory, log *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, log: log, memory: m, turns: &turns.Turns{}}
 	a.spool = api.NewSpool(cfg.RequestSpoolDir, max(cfg.RequestSpoolBytes, 2*api.MaxBody(a.cfg.MaxMessageBytes)))
 	var err error
-	if a.store, err = openStore(cfg, func(es []email.Event) { a.metrics.Observe(es) }); err != nil {
+	if a.store, err = openStore(cfg, a.storeHooks); err != nil {
 		return nil, err
 	}
 	if a.codec, err = newCodec(cfg); err != nil {

@@ -40,10 +40,11 @@ func (s *Store) Backlog(ctx context.Context) (delivery.Backlog, error) {
 				WHEN NOT e.no_relay AND NOT coalesce(rs.failing, false)
 				THEN greatest(e.next_action_at, rs.changed_at + ?0 * interval '1 second') END)), 0), 0),
 			(SELECT count(*) FROM outbox AS o WHERE o.lease_owner IS DISTINCT FROM ?1 OR o.lease_until <= now()),
-			(SELECT count(*) FROM webhook_deliveries WHERE status = 'pending')
+			(SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'),
+			(SELECT count(*) FROM suppression_circuits WHERE until > now())
 		FROM emails AS e LEFT JOIN (SELECT name, bool_or(failures > 0 AND next_at > now() - ?2 * interval '1 second') AS failing, max(changed_at) AS changed_at FROM relay_states GROUP BY name) AS rs
 			ON e.relay_down AND rs.name = e.relay_down_by
-		WHERE e.next_action_at < now()`, afterOutage.Seconds(), delivery.NoOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks)
+		WHERE e.next_action_at < now()`, afterOutage.Seconds(), delivery.NoOwner, overdueAfter.Seconds()).Scan(ctx, &overdue, &b.Starts, &b.Webhooks, &b.Circuits)
 	b.Overdue = time.Duration(overdue * float64(time.Second))
 	return b, pg.Translate(err)
 }

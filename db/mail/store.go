@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/endpoint"
+	"github.com/postrider/postrider/internal/suppression"
 )
 
 // Options of a Store. db.Options has the defaults.
@@ -44,6 +45,9 @@ type Options struct {
 	WebhookBody func(endpoint.Format, email.Event, email.Email) (kind string, body []byte, err error)
 	// Observe receives the events of each transaction after its commit. nil: they are not observed.
 	Observe func([]email.Event)
+	// Suspended hears that a circuit of a recipients' domain has opened, or why that could not be stored;
+	// see suppression.Circuits. It may be nil.
+	Suspended func(customerID, domain string, takenBack int, err error)
 }
 
 // Parts are the stores that e-mails need.
@@ -61,6 +65,7 @@ type Store struct {
 	files        *files.Store
 	webhooks     *webhooks.Store
 	suppressions *suppressions.Store
+	circuits     suppression.Circuits
 	opts         Options
 	runCache     *runCache
 	coalescers

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -145,8 +146,8 @@ func (c *unitOfWork) entryFor(m *lockedEmail, r *recipientRow, reason suppressio
 	}
 }
 
-// softFailures finds the recipients of changed e-mails that have failed once more for a temporary reason of
-// their own server, and suppresses the addresses where that was once too often.
+// softFailures finds the recipients of changed e-mails that have failed for a temporary reason of their own
+// server. It suppresses the addresses to which that has happened too often.
 func (c *unitOfWork) softFailures(mails []*lockedEmail) error {
 	for _, m := range mails {
 		for _, r := range m.recipients {
@@ -192,8 +193,7 @@ func tooManySoft(history []*recipientRow, now time.Time) bool {
 }
 
 // softFailure reports whether a recipient has ended because its own server took no mail for it for the
-// time being (4.x.x, or 5.2.2 of a full mailbox). Policy (x.7.x), and whatever has another reason, is not
-// the address's.
+// time being: 4.x.x, or 5.2.2 of a full mailbox. Policy (x.7.x) is not about the address.
 func softFailure(r *recipientRow) bool {
 	if len(r.Enhanced) > 2 && r.Enhanced[2] == '7' {
 		return false
@@ -205,4 +205,29 @@ func softFailure(r *recipientRow) bool {
 		return r.Reason == email.DetailExpired && r.SMTPCode >= 400 && r.SMTPCode < 500
 	}
 	return false
+}
+
+// suspendWithin bounds the writing down that a circuit has opened.
+const suspendWithin = 10 * time.Second
+
+// watchCircuits tells the circuits what has become of recipients, after the commit.
+func (c *unitOfWork) watchCircuits() {
+	for _, m := range c.emails {
+		for _, r := range m.recipients {
+			ended := r.Status == email.RecipientDelivered || r.Status == email.RecipientBounced
+			if !ended || r.Status == m.recipientsBefore[r.ID] {
+				continue
+			}
+			domain := email.DomainOf(r.Address)
+			if !c.s.circuits.Note(m.CustomerID, domain, r.Reason == email.DetailHard, c.now) {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), suspendWithin)
+			takenBack, err := c.s.suppressions.Suspend(ctx, m.CustomerID, domain)
+			cancel()
+			if c.s.opts.Suspended != nil {
+				c.s.opts.Suspended(m.CustomerID, domain, takenBack, err)
+			}
+		}
+	}
 }

@@ -208,6 +208,7 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	for _, m := range c.stored {
 		s.cacheForRun(&m.emailRow, m.recipients, m.content, c.now)
 	}
+	c.watchCircuits()
 	if s.opts.Observe != nil && len(c.written) > 0 {
 		s.opts.Observe(events(c.written))
 	}

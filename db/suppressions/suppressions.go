@@ -15,6 +15,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/suppression"
@@ -58,7 +59,7 @@ func (r *entryRow) entry() suppression.Entry {
 const addressKeys = "addresses"
 
 // Keys makes the keys of addresses. If the installation's key was lost, entries with an address get
-// new keys; those whose address is erased cover nobody from then on.
+// new keys. Those whose address is erased cover no address from then on.
 func (s *Store) Keys(ctx context.Context) (suppression.Keys, error) {
 	if k := s.keys.Load(); k != nil {
 		return *k, nil
@@ -115,8 +116,8 @@ type putRow struct {
 	ExpiresAt  *time.Time         `json:"expires_at"`
 }
 
-// put inserts entries. One that is there stays, unless it ends sooner than the new one. What outcomes
-// of attempts say is not believed where a circuit is open.
+// put inserts entries. One that is there stays, unless it ends sooner than the new one. Where a circuit
+// is open, outcomes of attempts make no entries.
 var put = pg.Prepare("put_suppressions(jsonb)", `INSERT INTO suppressions AS su (id, customer_id, address_key, address, scope, target, reason, source, email_id, note, expires_at)
 	SELECT v.id, v.customer_id, v.address_key, v.address, v.scope, v.target, v.reason, v.source, v.email_id, v.note, v.expires_at FROM `+pg.Recordset[putRow]()+`
 	WHERE v.source <> 'delivery' OR NOT EXISTS (SELECT 1 FROM suppression_circuits AS ci
@@ -160,7 +161,7 @@ type Lookup struct {
 	CustomerID, Key, Address string
 }
 
-// Of finds the entries that are about addresses now, whatever mail they cover, by the index of the lookup.
+// Of finds the entries that are about addresses now, of all scopes, by the index of the lookup.
 func Of(ctx context.Context, tx bun.IDB, lookups []Lookup) ([][]suppression.Entry, error) {
 	customers, keys, wildcards := make([]string, len(lookups)), make([]string, len(lookups)), make([]string, len(lookups))
 	for i, l := range lookups {
@@ -187,3 +188,28 @@ var find = pg.Prepare("find_suppressions(uuid[], text[], text[])", `SELECT v.at,
 		UNION ALL
 		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address = v.wildcard AND s.address LIKE '*@%') AS su
 	WHERE su.expires_at IS NULL OR su.expires_at > now()`)
+
+// Suspend opens the circuit of a recipients' domain for a customer, and takes back what outcomes of
+// attempts there have suppressed within suppression.CircuitWithin. It returns how many entries those were.
+func (s *Store) Suspend(ctx context.Context, customerID, domain string) (takenBack int, err error) {
+	err = s.db.InTx(ctx, func(tx bun.Tx) error {
+		_, err := tx.NewRaw(`INSERT INTO suppression_circuits (customer_id, domain, until) VALUES (?, ?, now() + ? * interval '1 second')
+			ON CONFLICT (customer_id, domain) DO UPDATE SET until = excluded.until`, customerID, domain, suppression.CircuitOpen.Seconds()).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		res, err := tx.NewRaw(`DELETE FROM suppressions WHERE customer_id = ? AND source = 'delivery' AND reason = 'hard_bounce'
+			AND created_at > now() - ? * interval '1 second' AND lower(split_part(address, '@', -1)) = ?`, customerID, suppression.CircuitWithin.Seconds(), domain).Exec(ctx)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		takenBack = int(n)
+		return audit.Write(ctx, tx, customerID, "suppressions.suspended", domain, fmt.Sprintf("for %s: more than a fifth of the last %d results were hard bounces; %d entries were taken back",
+			suppression.CircuitOpen, suppression.CircuitResults, takenBack))
+	})
+	return takenBack, err
+}

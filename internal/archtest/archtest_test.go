@@ -130,7 +130,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"a test helper outside tests": {
 			files: map[string]string{"db/a.go": `package db; import _ "` + m + `/internal/dbtest"`},
-			want:  []string{"db/a.go: db may import db/internal/pg, db/files, db/mailboxes, db/webhooks, db/accounts, db/mail, email, internal/delivery, internal/endpoint, but not internal/dbtest"},
+			want:  []string{"db/a.go: db may import db/internal/pg, db/files, db/mailboxes, db/webhooks, db/suppressions, db/accounts, db/mail, email, internal/delivery, internal/endpoint, but not internal/dbtest"},
 		},
 		"a test keeps to the table, too": {
 			files: map[string]string{"workflows/a_test.go": `package workflows_test; import _ "` + m + `/db"`},

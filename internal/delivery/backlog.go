@@ -18,6 +18,8 @@ type Backlog struct {
 	Starts int
 	// Webhooks are the deliveries that are not done.
 	Webhooks int
+	// Circuits are the customers' recipients' domains where no outcome of an attempt suppresses.
+	Circuits int
 }
 
 // OpenEmails are those of one status and detail.

@@ -137,7 +137,9 @@ var (
 		"How late the most overdue e-mail is; above 60 something is stuck; 0 where nothing is late. Mail that waits for a relay is not late.", nil, nil)
 	startsDesc = prometheus.NewDesc("postrider_starts_waiting",
 		"Accepted e-mails whose run should have begun and has not; growing means that Temporal is away.", nil, nil)
-	webhooksDesc   = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
+	webhooksDesc = prometheus.NewDesc("postrider_webhooks_waiting", "Webhook deliveries that are not done.", nil, nil)
+	circuitsDesc = prometheus.NewDesc("postrider_suppressions_suspended",
+		"Recipients' domains, by customer, where so much bounced that nothing is put on suppression lists by itself for an hour.", nil, nil)
 	waitingDesc    = prometheus.NewDesc("postrider_store_waiting", "Calls of this process that wait for their transaction, by kind; accept and accept_alone are e-mails that clients wait to have accepted.", []string{"call"}, nil)
 	refusedDesc    = prometheus.NewDesc("postrider_store_refused_total", "Calls that this process has refused, with 503 over HTTP, because too many were waiting.", []string{"call"}, nil)
 	upDesc         = prometheus.NewDesc("postrider_database_up", "1 if the database answered this scrape, else 0.", nil, nil)
@@ -158,7 +160,7 @@ type backlog struct {
 }
 
 func (b *backlog) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{openDesc, oldestDesc, overdueDesc, startsDesc, webhooksDesc, upDesc} {
+	for _, d := range []*prometheus.Desc{openDesc, oldestDesc, overdueDesc, startsDesc, webhooksDesc, circuitsDesc, upDesc} {
 		ch <- d
 	}
 }
@@ -180,6 +182,7 @@ func (b *backlog) Collect(ch chan<- prometheus.Metric) {
 	gauge(overdueDesc, now.Overdue.Seconds())
 	gauge(startsDesc, float64(now.Starts))
 	gauge(webhooksDesc, float64(now.Webhooks))
+	gauge(circuitsDesc, float64(now.Circuits))
 }
 
 func (b *backlog) read() (delivery.Backlog, error) {

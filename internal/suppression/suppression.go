@@ -105,17 +105,17 @@ func ScopeOf(topic string) (Scope, string) {
 	return ScopeStream, string(email.StreamBroadcast)
 }
 
-// SoftFailures is the rule for SoftBounces: so many e-mails in a row, the first and the last of them
-// so far apart, have failed for an address, none of them for a fault of ours or the relay's. The entry
-// covers broadcast mail and expires.
+// SoftFailures is the rule for SoftBounces. So many e-mails in a row have failed for an address, for a
+// temporary reason of its own server. So long has passed between the first and the last. The entry covers
+// broadcast mail and expires.
 var SoftFailures = struct {
 	InARow  int
 	Over    time.Duration
 	Expires time.Duration
 }{5, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
 
-// Keys makes the keys of addresses: an HMAC-SHA-256 of 128 bits in base64url, by which an address is
-// found that nobody can read from it.
+// Keys makes the keys of addresses: an HMAC-SHA-256, of which 128 bits are kept, in base64url. It finds an
+// address, and does not tell it.
 type Keys struct{ secret []byte }
 
 // KeyBytes is the length of the secret.
