@@ -320,8 +320,8 @@ func (h *suppressionHandlers) checkRequest(c *gin.Context) (addresses []string, 
 	return addresses, stream, in.Topic, checks.Err()
 }
 
-// export answers with the list as a file. Each part is read by a statement of its own and held on disk
-// while the client reads it, so that a slow client holds neither memory nor a connection. If a later part
+// export answers with the list as a file. Each part is read by a statement of its own, and is on disk while
+// the client reads it. So a slow client holds neither memory nor a connection. If a later part
 // cannot be read, the connection is cut: the client sees that the file is not complete.
 func (h *suppressionHandlers) export(c *gin.Context) {
 	if err := parameters(c, "an export has all entries", "customer_id"); err != nil {

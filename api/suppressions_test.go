@@ -136,7 +136,7 @@ func TestRefusedSuppressions(t *testing.T) {
 		require.Contains(t, problems(t, got), want, got.body)
 	}
 	for query, want := range map[string]string{
-		"?adress=a@x.test": "adress unknown", "?address=bob": "address invalid", "?reason=x": "reason invalid", "?scope=x": "scope invalid", "?source=x": "source invalid",
+		"?email=a@x.test": "email unknown", "?address=bob": "address invalid", "?reason=x": "reason invalid", "?scope=x": "scope invalid", "?source=x": "source invalid",
 		"?stream=x": "stream invalid", "?topic=X": "topic invalid", "?stream=broadcast&topic=news": "topic unsupported", "?reason=manual&reason=manual": "reason duplicate",
 		"?page_size=0": "page_size invalid", "?customer_id=x": "",
 	} {
@@ -318,7 +318,7 @@ func TestImportingAFile(t *testing.T) {
 	require.Contains(t, b.importFile("", strings.Replace(file, "hard_bounce", "complaint", 1)).body, `"added":0,"changed":1,"unchanged":2`)
 	require.Equal(t, "suppression.imported postrider: 4 read, 0 added, 1 changed, 2 unchanged, 1 refused", b.actions()[0])
 
-	// What a file does not say stays; that an entry ends is taken back.
+	// An entry keeps the members that a file does not have, except its end.
 	b.suppress(`{"address":"ends@x.test","reason":"complaint","note":"mine","expires_at":"` + b.ahead(2) + `"}`)
 	require.Contains(t, b.importFile("", "ends@x.test\nnote@x.test\n").body, `"format":"list","read":2,"added":0,"changed":1,"unchanged":1`)
 	list := b.as("GET", "/v1.0/suppressions?address=ends@x.test", "").body

@@ -113,7 +113,7 @@ type CheckedAddress struct {
 	Address string `json:"address"`
 	// Suppressed: an entry covers the mail that was asked about.
 	Suppressed bool `json:"suppressed"`
-	// Suppressions are the entries about the address, whatever mail they cover.
+	// Suppressions are all entries about the address.
 	Suppressions []Suppression `json:"suppressions"`
 }
 

@@ -24,7 +24,7 @@ func lotOf(n int, note string) (l suppression.Lot) {
 	return l
 }
 
-// TestLotsOfTheSameEntriesAtOnce: imports of the same file, in whatever order it is, do not wait for each
+// TestLotsOfTheSameEntriesAtOnce: imports of the same file, also in another order, do not wait for each
 // other in a circle, and each entry is added once.
 func TestLotsOfTheSameEntriesAtOnce(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ func rowOf(keys suppression.Keys, customerID string, e suppression.Entry) entryR
 }
 
 // AddSuppression adds an entry to a customer's list. If the list has one for the same address, scope and
-// target, that gets the reason, source, note and expiry, and keeps its id and time; created is false then.
+// target, that gets the reason, source, note and expiry. It keeps its id and time, and created is false.
 // An address that was erased is not stored again.
 func (s *Store) AddSuppression(ctx context.Context, customerID string, e suppression.Entry) (out suppression.Entry, created bool, err error) {
 	keys, err := s.Keys(ctx)
@@ -101,7 +101,7 @@ func (s *Store) Suppression(ctx context.Context, customerID, id string) (suppres
 // endedWithin is the time for which DeleteSuppression counts e-mails.
 const endedWithin = 30 * 24 * time.Hour
 
-// DeleteSuppression deletes an entry and returns it as it was, with the number of e-mails that have had a
+// DeleteSuppression deletes an entry and returns it as it was. emails is how many e-mails have had a
 // recipient ended by it in the last 30 days. One that the customer does not have is a CodeNotFound.
 func (s *Store) DeleteSuppression(ctx context.Context, customerID, id string) (out suppression.Entry, emails int, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {

@@ -79,7 +79,7 @@ func (r Rules) Entry(d Draft) (Entry, []Problem) {
 	return e, c.problems
 }
 
-// clockSkew is how far the clock of whoever wrote a file may be ahead of ours.
+// clockSkew is how far the clock of the program that wrote a file may be ahead of ours.
 const clockSkew = 24 * time.Hour
 
 // NormalAddress normalises the address of a draft or a filter, which may be for all of a domain. The problem

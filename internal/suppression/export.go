@@ -23,7 +23,7 @@ func NewExport(out io.Writer, first bool) (*Export, error) {
 	return e, e.csv.Write(Columns())
 }
 
-// Write writes entries. An entry whose address was erased is left out: nobody can import it.
+// Write writes entries. An entry whose address was erased is left out, because it cannot be imported.
 func (e *Export) Write(entries []Entry) error {
 	for _, entry := range entries {
 		if entry.Address == "" {

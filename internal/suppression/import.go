@@ -60,7 +60,7 @@ type Import struct {
 	Format Format
 	// Reason is that of all entries; empty takes what the file says.
 	Reason Reason
-	// Put stores a lot. What it has stored stays if a later one fails.
+	// Put stores a lot, which stays stored if a later one fails.
 	Put func(context.Context, Lot) (Counts, error)
 }
 
@@ -74,7 +74,7 @@ func (i Import) Read(ctx context.Context, in io.Reader) (Report, error) {
 	}
 	for {
 		rec, err := r.record()
-		if err == io.EOF {
+		if errors.Is(err, errEnd) {
 			return r.report, r.flush()
 		}
 		if err != nil {
@@ -120,7 +120,7 @@ func unknownFormat(detail string) error {
 // begin finds out the format by the first line.
 func (r *reading) begin() error {
 	first, err := r.firstLine()
-	if err == io.EOF {
+	if errors.Is(err, errEnd) {
 		return unknownFormat("it is empty")
 	}
 	if err != nil {
@@ -131,8 +131,10 @@ func (r *reading) begin() error {
 	}
 	if separator, named := strings.CutPrefix(first, "sep="); named && len(separator) == 1 {
 		r.records.take(1) // a line for Excel
-		if first, err = r.firstLine(); err != nil {
+		if _, err := r.firstLine(); errors.Is(err, errEnd) {
 			return unknownFormat("it is empty")
+		} else if err != nil {
+			return err
 		}
 		r.records.separator = separator[0]
 	} else {

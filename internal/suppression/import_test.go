@@ -231,7 +231,7 @@ func TestRefusedFiles(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestTheReportIsBounded: the first problems are told, and all refused lines are counted.
+// TestTheReportIsBounded: the report has the first problems, and all refused lines are counted.
 func TestTheReportIsBounded(t *testing.T) {
 	t.Parallel()
 	got, err := read(t, suppression.Import{}, "a@x.test\n"+strings.Repeat("x\n", 5000))

@@ -28,6 +28,9 @@ type records struct {
 	ended error
 }
 
+// errEnd is the error behind the last line. Readers may wrap io.EOF where a file has broken off.
+var errEnd = errors.New("the file has ended")
+
 // textLine is a line without its end. tooLong: it has more than maxRecordBytes, and text is empty.
 type textLine struct {
 	text    string
@@ -47,7 +50,7 @@ func newRecords(in io.Reader) *records {
 	return &records{in: bufio.NewReaderSize(in, maxRecordBytes), separator: ','}
 }
 
-// peek returns the n-th line that has not been taken; io.EOF behind the last one.
+// peek returns the n-th line that has not been taken; errEnd behind the last one.
 func (r *records) peek(n int) (textLine, error) {
 	for len(r.ahead)-r.taken <= n {
 		if r.ended != nil {
@@ -80,7 +83,7 @@ func (r *records) read() (textLine, error) {
 	}
 	switch {
 	case err == io.EOF && len(part) == 0 && !tooLong:
-		return textLine{}, io.EOF
+		return textLine{}, errEnd
 	case err != nil && err != io.EOF:
 		return textLine{}, err
 	case tooLong:
@@ -89,7 +92,7 @@ func (r *records) read() (textLine, error) {
 	return textLine{text: strings.TrimSuffix(strings.TrimSuffix(string(part), "\n"), "\r")}, nil
 }
 
-// next returns the next record; io.EOF behind the last one. Empty lines are passed over.
+// next returns the next record; errEnd behind the last one. Empty lines are passed over.
 func (r *records) next() (record, error) {
 	for {
 		first, err := r.peek(0)
@@ -121,10 +124,10 @@ func (r *records) parse() (rec record, of int, err error) {
 	bytes, lines := 0, 0
 	for {
 		line, err := r.peek(lines)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, errEnd) {
 			return record{}, 0, err
 		}
-		if lines++; err == io.EOF || line.tooLong || bytes+len(line.text) > maxRecordBytes {
+		if lines++; err != nil || line.tooLong || bytes+len(line.text) > maxRecordBytes {
 			return record{unreadable: "a quoted field that begins here does not end; write a quote inside of a quoted field twice"}, 1, nil
 		}
 		bytes += len(line.text) + 1
