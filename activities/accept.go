@@ -81,6 +81,7 @@ func (a *Activities) acceptDirect(ctx context.Context, message []byte, d deliver
 	}
 	limits := a.deps.Limits
 	limits.CustomerID, limits.IgnoreUnknown = d.CustomerID, customer.Profile == account.ProfileVoIPBIN
+	limits.NoIgnoreSuppressions = true
 	if src := customer.DefaultSource; src != nil {
 		limits.DefaultSource = &email.Address{Email: src.Email, Name: src.Name}
 	}

@@ -137,6 +137,7 @@ func TestAcceptEmailRefusals(t *testing.T) {
 		"not an object":       {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`"{}"`)}, code: "malformed_json", pointers: []string{"message"}, text: "the input of SendEmail is not valid; message: the message is not a JSON object; give it as an object, not as a string that holds JSON"},
 		"several faults":      {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"from":{"email":"a@acme.test"},"to":[{"email":"bob"}],"content":"x"}`)}, code: "invalid_request", pointers: []string{"/to/0/email", "/subject"}, text: "/subject: "},
 		"an unknown member":   {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(`{"form":1}`)}, code: "invalid_request", pointers: []string{"/form"}, text: "no such member"},
+		"no suppressions":     {in: email.SendEmailInput{CustomerID: acme, Message: json.RawMessage(strings.Replace(plainMessage, "{", `{"ignore_suppressions":true,`, 1))}, code: "invalid_request", pointers: []string{"/ignore_suppressions"}, text: "takes a credential with the scope suppressions:ignore"},
 		"another message": {set: func(d *fakeAcceptor) {
 			d.refusal = email.Fail(email.CodeIdempotencyConflict, "this key was used for another message")
 		}, code: "idempotency_conflict", text: "another message"},

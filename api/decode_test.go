@@ -22,7 +22,7 @@ func TestListLimitsOfSmallBodies(t *testing.T) {
 		"changed":              {"PUT", "/v1.0/webhooks/" + id, `{"tags":` + many(`""`, 401) + `}`, "/tags", "more than 400"},
 		"types":                {"POST", "/v1.0/webhooks/" + id + "/replay", `{"since":"2026-01-02T15:00:00Z","types":` + many(`"email.bounced"`, 23) + `}`, "/types", "only 22"},
 		"types without an end": {"POST", "/v1.0/webhooks/" + id + "/replay", `{"types":` + many(`0`, 30_000) + `}`, "/types", "more than 400"},
-		"scopes":               {"POST", "/v1.0/accesskeys", `{"scopes":` + many(`"emails:read"`, 8) + `}`, "/scopes", "only 7"},
+		"scopes":               {"POST", "/v1.0/accesskeys", `{"scopes":` + many(`"emails:read"`, 10) + `}`, "/scopes", "only 9"},
 		"networks":             {"POST", "/v1.0/accesskeys", `{"networks":` + many(`""`, 20_000) + `}`, "/networks", "more than 400"},
 		"sender domains":       {"POST", "/v1.0/accesskeys", `{"sender_domains":` + many(`""`, 20_000) + `}`, "/sender_domains", "more than 400"},
 		"objects":              {"PUT", "/v1.0/customer", `{"profile":{"x":` + many(`{}`, 20_000) + `}}`, "/profile/x", "more than 400"},

@@ -69,6 +69,7 @@ type recipientJSON struct {
 	Attempts      int                   `json:"attempts"`
 	NextAttemptAt *string               `json:"next_attempt_at,omitempty"`
 	AcceptedBy    *acceptedJSON         `json:"accepted_by,omitempty"`
+	SuppressedBy  *string               `json:"suppressed_by"`
 }
 
 // relayFaultJSON says why no relay accepts an e-mail at present.
@@ -113,9 +114,12 @@ type emailJSON struct {
 	ExpiresAt     *string           `json:"expires_at"`
 	Stream        email.Stream      `json:"stream"`
 	CallbackURL   string            `json:"callback_url,omitempty"`
-	BatchID       string            `json:"batch_id,omitempty"`
-	WorkflowID    string            `json:"workflow_id"`
-	WorkflowURL   string            `json:"workflow_url,omitempty"`
+
+	IgnoreSuppressions bool `json:"ignore_suppressions"`
+
+	BatchID     string `json:"batch_id,omitempty"`
+	WorkflowID  string `json:"workflow_id"`
+	WorkflowURL string `json:"workflow_url,omitempty"`
 }
 
 // singleJSON is the answer for one e-mail. It has members that lists leave out.
@@ -165,6 +169,7 @@ func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 		StatusDetail: e.Detail, HeldBy: e.HeldBy, NextAttemptAt: moment(e.NextAttemptAt), ReturnPath: e.ReturnPath, Counts: email.Count(e.Recipients),
 		Recipients: []recipientJSON{}, Tags: e.Tags, Metadata: e.Metadata,
 		SendAt: moment(e.SendAt), ExpiresAt: moment(e.ExpiresAt), Stream: e.Stream, CallbackURL: e.CallbackURL, BatchID: e.BatchID, WorkflowID: e.WorkflowID,
+		IgnoreSuppressions: e.IgnoreSuppressions,
 	}
 	if f := e.RelayFault; f != nil {
 		out.RelayFault = &relayFaultJSON{Relay: f.Relay, Since: moment(f.Since), SMTPCode: f.Reply.Code, EnhancedCode: f.Reply.Enhanced, Text: f.Reply.Text, NextAttemptAt: moment(f.NextAttemptAt)}
@@ -192,6 +197,7 @@ func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 		j := recipientJSON{
 			ID: r.ID, Kind: r.Kind, Address: r.Email, Status: r.Status, Reason: r.Reason, SMTPCode: r.Code,
 			EnhancedCode: r.Enhanced, Text: r.Text, Attempts: r.Attempts, NextAttemptAt: moment(r.NextAttemptAt),
+			SuppressedBy: orNull(r.SuppressedBy),
 		}
 		if by := r.AcceptedBy; by != nil {
 			j.AcceptedBy = &acceptedJSON{Host: by.Host, Code: by.Code, Text: by.Text, At: moment(by.At), Means: by.Means}

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/membudget"
 	"github.com/postrider/postrider/internal/portion"
@@ -103,7 +104,7 @@ func (h *emailHandlers) accept(c *gin.Context, key string) (e email.Email, repla
 	if err != nil {
 		return email.Email{}, false, err
 	}
-	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 { // it may wait for a row lock
+	if key != "" || m.CallbackURL != "" || len(m.Attachments) > 0 || m.IgnoreSuppressions { // it may wait for a row lock
 		if err := reserveChange(c); err != nil {
 			return email.Email{}, false, err
 		}
@@ -148,6 +149,9 @@ func (h *emailHandlers) resend(c *gin.Context) (int, any, error) {
 	}
 	if domain := first.From.Domain(); !grantOf(c).MaySendFrom(domain) {
 		return 0, nil, email.Fail(email.CodeForbidden, "this access key may not send from %s", domain)
+	}
+	if first.IgnoreSuppressions && !grantOf(c).May(account.ScopeIgnoreSuppressions) {
+		return 0, nil, lacks(account.ScopeIgnoreSuppressions)
 	}
 	e, replayed, err := h.store.Resend(context.WithoutCancel(c.Request.Context()), customerOf(c).ID, id, h.starter.Owner(),
 		email.Idempotency{Key: key, Fingerprint: "resend " + id})

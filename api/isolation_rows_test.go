@@ -58,7 +58,7 @@ func on(path func(*rights) string, body string) asking {
 // rightsRows has a row for each line of the route table.
 func rightsRows() map[string]asking {
 	rows := map[string]asking{}
-	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), operatorRows(), webhookRows(), mailboxRows(), senderDomainRows()} {
+	for _, add := range []map[string]asking{openRows(), emailRows(), keyRows(), customerRows(), operatorRows(), webhookRows(), mailboxRows(), senderDomainRows(), suppressionRows()} {
 		for name, row := range add {
 			rows[name] = row
 		}
@@ -337,5 +337,28 @@ func senderDomainRows() map[string]asking {
 			return "/v1.0/domains/" + id + "/reputation"
 		}, ""),
 		"DELETE /v1.0/domains/:id": change(""), "POST /v1.0/domains/:id/verify": change("/verify"), "POST /v1.0/domains/:id/rotate-dkim": change("/rotate-dkim"),
+	}
+}
+
+// suppression adds an entry to the list of A.
+func (r *rights) suppression() string {
+	r.t.Helper()
+	return r.with(r.keyA, "POST", "/v1.0/suppressions", `{"address":"secretlist@x.test","topic":"`+uuid.NewString()+`"}`).field(r.t, "id")
+}
+
+func suppressionRows() map[string]asking {
+	one := func(r *rights) string { return "/v1.0/suppressions/" + r.suppression() }
+	plain := func(path, body, contentType string) asking {
+		return func(r *rights) []request {
+			r.suppression()
+			return []request{{path: path, body: body, contentType: contentType}}
+		}
+	}
+	return map[string]asking{
+		"GET /v1.0/suppressions": plain("/v1.0/suppressions", "", ""), "POST /v1.0/suppressions": plain("/v1.0/suppressions", `{"address":"bob@x.test"}`, ""),
+		"POST /v1.0/suppressions/check":  plain("/v1.0/suppressions/check", `{"addresses":["bob@x.test"]}`, ""),
+		"POST /v1.0/suppressions/import": plain("/v1.0/suppressions/import", "bob@x.test\n", "text/csv"),
+		"GET /v1.0/suppressions/export":  plainGet("/v1.0/suppressions/export"),
+		"GET /v1.0/suppressions/:id":     on(one, ""), "DELETE /v1.0/suppressions/:id": on(one, ""),
 	}
 }

@@ -53,7 +53,7 @@ type rights struct {
 // secrets are texts in resources of A by the scope that may read them. "full" means an unrestricted
 // credential.
 var secrets = map[account.Scope]string{
-	account.ScopeRead: "SECRETMAIL", account.ScopeMailboxes: "SECRETBOX", account.ScopeWebhooks: "secrethook", account.ScopeSend: "SECRETFILE", "full": "SECRETKEY",
+	account.ScopeRead: "SECRETMAIL", account.ScopeMailboxes: "SECRETBOX", account.ScopeWebhooks: "secrethook", account.ScopeSend: "SECRETFILE", account.ScopeSuppressions: "secretlist", "full": "SECRETKEY",
 }
 
 const secretMail = `{"from":{"email":"shop@a.test","name":"SECRETMAIL"},"to":[{"email":"secretmail@x.test","name":"SECRETMAIL"}],"subject":"SECRETMAIL",
@@ -241,7 +241,7 @@ func (r *rights) ask(route api.Route, c credential, q request) {
 func (r *rights) reads(c credential, got answer, what string) {
 	r.t.Helper()
 	for scope, text := range secrets {
-		mine := c.refused == 0 && (c.grant.Customer.ID == r.a.ID || c.grant.Admin() && scope == "full")
+		mine := c.refused == 0 && (c.grant.Customer.ID == r.a.ID || c.grant.Admin() && (scope == "full" || scope == account.ScopeSuppressions))
 		if scope == "full" {
 			mine = mine && (c.grant.Full() || c.grant.Admin())
 		} else {

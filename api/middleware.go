@@ -83,10 +83,13 @@ func (s *Server) storable(c *gin.Context) {
 	}
 }
 
-// recovered answers 500 if a handler panics, and logs the stack.
+// recovered answers 500 if a handler panics, and logs the stack. http.ErrAbortHandler is a handler's own
+// way to cut an answer off that it has begun.
 func (s *Server) recovered(c *gin.Context) {
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // it is this value, and no error of a call
+			panic(p)
+		} else if p != nil {
 			s.respond.problem(c, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()

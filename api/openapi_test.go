@@ -197,6 +197,10 @@ func TestOpenAPIDescribesAllEnumValues(t *testing.T) {
 		{"Stream", "../email", "Stream", nil},
 		{"PauseScope", "../email", "PauseScope", nil},
 		{"Scope", "../internal/account", "Scope", nil},
+		{"SuppressionScope", "../internal/suppression", "Scope", nil},
+		{"SuppressionReason", "../internal/suppression", "Reason", nil},
+		{"SuppressionSource", "../internal/suppression", "Source", nil},
+		{"SuppressionFormat", "../internal/suppression", "Format", nil},
 		{"CustomerStatus", "../internal/account", "Status", nil},
 		{"Profile", "../internal/account", "Profile", nil},
 		{"WebhookFormat", "../internal/endpoint", "Format", nil},
@@ -283,6 +287,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 
 	domain := "/v1.0/domains/" + b.as("POST", "/v1.0/domains", `{"name":"mail.acme.test"}`).field(t, "id")
 	batch := "/v1.0/batches/" + b.postBatch(messages(basic, basic)).ID
+	suppressed := "/v1.0/suppressions/" + b.as("POST", "/v1.0/suppressions", `{"address":"gone@x.test"}`).field(t, "id")
 
 	inbox, one := "/v1.0/mailboxes/"+box+"/messages", "/v1.0/emails/"+later
 	admin := []string{"Authorization", "Bearer " + b.adminKey()}
@@ -325,6 +330,13 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 		{"POST", domain + "/verify", "", nil},
 		{"POST", domain + "/rotate-dkim", "", nil},
 		{"DELETE", domain, "", nil},
+		{"POST", "/v1.0/suppressions", `{"address":"ann@x.test","reason":"unsubscribe","topic":"news","note":"by phone","expires_at":"` + b.ahead(1) + `"}`, nil},
+		{"GET", "/v1.0/suppressions?reason=manual&scope=all&source=manual&address=gone@x.test", "", nil},
+		{"POST", "/v1.0/suppressions/check", `{"addresses":["gone@x.test","bob@x.test"],"stream":"broadcast","topic":"news"}`, nil},
+		{"POST", "/v1.0/suppressions/import", "address,reason\nb@x.test,complaint\nbad,complaint\n", []string{"Content-Type", "text/csv"}},
+		{"GET", "/v1.0/suppressions/export", "", nil},
+		{"GET", suppressed, "", nil},
+		{"DELETE", suppressed, "", nil},
 		{"POST", "/v1.0/webhooks", `{"url":"https://hooks.example.com/mail"}`, nil},
 		{"GET", "/v1.0/webhooks", "", nil},
 		{"GET", hook, "", nil},

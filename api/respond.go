@@ -68,6 +68,14 @@ func (m *answerBuffer) size() int64 {
 	return m.large.Size()
 }
 
+// reader reads the answer from its beginning, after settle.
+func (m *answerBuffer) reader() io.Reader {
+	if m.large == nil {
+		return bytes.NewReader(m.small)
+	}
+	return m.large.Reader()
+}
+
 func (m *answerBuffer) Close() error {
 	if m.large == nil {
 		return nil
@@ -88,7 +96,7 @@ func (r responder) send(c *gin.Context, status int, contentType string, m *answe
 	c.Header("Content-Type", contentType)
 	c.Header("Content-Length", strconv.FormatInt(m.size(), 10))
 	c.Status(status)
-	_, err := io.CopyBuffer(onlyWriter{c.Writer}, m.large.Reader(), make([]byte, sendBytes))
+	_, err := io.CopyBuffer(onlyWriter{c.Writer}, m.reader(), make([]byte, sendBytes))
 	if err != nil {
 		// The status is already sent. The client sees that Content-Length bytes did not arrive.
 		r.log.WarnContext(c.Request.Context(), "http.interrupted", "route", c.FullPath(), "request_id", requestID(c), "error", err)

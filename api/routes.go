@@ -97,6 +97,14 @@ func (s *Server) routes(h handlers) {
 	s.route("POST", "/v1.0/domains/:id/rotate-dkim", senderDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
 	s.route("GET", "/v1.0/domains/:id/reputation", senderDomains, h.reputation.get)
 
+	s.route("GET", "/v1.0/suppressions", suppressions, h.suppressions.list)
+	s.route("POST", "/v1.0/suppressions", suppressions, h.suppressions.post)
+	s.route("POST", "/v1.0/suppressions/check", suppressions, h.suppressions.check)
+	s.route("POST", "/v1.0/suppressions/import", suppressions, h.suppressions.importFile)
+	s.routeRaw("GET", "/v1.0/suppressions/export", suppressions, h.suppressions.export)
+	s.route("GET", "/v1.0/suppressions/:id", suppressions, h.suppressions.get)
+	s.route("DELETE", "/v1.0/suppressions/:id", suppressions, reservingChange(h.suppressions.delete))
+
 	s.route("GET", "/v1.0/webhooks", webhooks, h.webhooks.list)
 	s.route("POST", "/v1.0/webhooks", webhooks, h.webhooks.post)
 	s.route("GET", "/v1.0/webhooks/:id", webhooks, h.webhooks.one(h.webhooks.store.Endpoint))
@@ -146,6 +154,7 @@ var (
 	manage        = requirement{scope: account.ScopeManage}
 	webhooks      = requirement{scope: account.ScopeWebhooks}
 	senderDomains = requirement{scope: account.ScopeDomains, anyCustomer: true}
+	suppressions  = requirement{scope: account.ScopeSuppressions, anyCustomer: true}
 	mailboxes     = requirement{scope: account.ScopeMailboxes}
 	admin         = requirement{scope: account.ScopeAdmin}
 	// replay sends past events to an endpoint, so the credential must be allowed to read them.

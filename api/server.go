@@ -39,6 +39,7 @@ type Deps struct {
 	Domains       Domains
 	SenderDomains SenderDomains
 	Reputations   Reputations
+	Suppressions  Suppressions
 	Usage         Usage
 	Audit         Audit
 	Pauses        Pauses
@@ -186,6 +187,7 @@ type handlers struct {
 	domains       *domainHandlers
 	senderDomains *senderDomainHandlers
 	reputation    *reputationHandlers
+	suppressions  *suppressionHandlers
 	webhooks      *webhookHandlers
 	pauses        *pauseHandlers
 	mailboxes     *mailboxHandlers
@@ -223,6 +225,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		domains:       &domainHandlers{customer: customer, store: deps.Domains, now: opts.Now},
 		senderDomains: &senderDomainHandlers{store: deps.SenderDomains, waker: deps.Dispatcher, log: deps.Log},
 		reputation:    &reputationHandlers{store: deps.Reputations},
+		suppressions:  &suppressionHandlers{store: deps.Suppressions, respond: respond, now: opts.Now, log: deps.Log},
 		webhooks:      &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
 		pauses:        &pauseHandlers{store: deps.Pauses},
 		mailboxes:     &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},

@@ -124,7 +124,7 @@ func stubs() api.Deps {
 	return api.Deps{
 		Emails: none.Mail, Stats: none.Mail, Events: none.Mail, Previews: none.Mail, Batches: none.Mail, Pauses: none.Mail, Replays: none.Mail, Dispatcher: &dispatcher{},
 		Credentials: none.Accounts, Logins: none.Accounts, Keys: none.Accounts, OwnCustomer: none.Accounts, Customers: none.Accounts, Users: none.Accounts,
-		Domains: none.Accounts, Reputations: none.Reputation, SenderDomains: none.Accounts, Usage: none.Accounts, Audit: none.Accounts, Files: none.Files, Webhooks: none.Webhooks, Mailboxes: none.Mailboxes, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
+		Domains: none.Accounts, Reputations: none.Reputation, Suppressions: none.Suppressions, SenderDomains: none.Accounts, Usage: none.Accounts, Audit: none.Accounts, Files: none.Files, Webhooks: none.Webhooks, Mailboxes: none.Mailboxes, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
 		CheckURL: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -234,7 +234,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	b.server = newServer(t, api.Deps{
 		Emails: emails, Stats: o.stats, Events: store.Mail, Previews: store.Mail, Batches: store.Mail, Pauses: store.Mail, Replays: store.Mail, Dispatcher: b.dispatch,
 		Credentials: store.Accounts, Logins: logins, Keys: store.Accounts, OwnCustomer: store.Accounts, Customers: store.Accounts, Users: store.Accounts,
-		Domains: store.Accounts, Reputations: store.Reputation, SenderDomains: store.Accounts, Usage: store.Accounts, Audit: store.Accounts, Files: store.Files, Webhooks: store.Webhooks, Mailboxes: store.Mailboxes, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
+		Domains: store.Accounts, Reputations: store.Reputation, Suppressions: store.Suppressions, SenderDomains: store.Accounts, Usage: store.Accounts, Audit: store.Accounts, Files: store.Files, Webhooks: store.Webhooks, Mailboxes: store.Mailboxes, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
 		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
 		TokenKey:    make([]byte, 32),

@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/account"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/mailmerge"
 )
@@ -68,6 +69,9 @@ func (s submissions) message(c *gin.Context, body []byte, work, times int64) (m 
 	if domain := m.From.Domain(); !grantOf(c).MaySendFrom(domain) {
 		return email.Message{}, "", foreignSender(domain, sender)
 	}
+	if f := mayIgnoreSuppressions(c, m, ""); f != nil {
+		return email.Message{}, "", f
+	}
 	return m, sender, nil
 }
 
@@ -105,6 +109,17 @@ func foreignSender(domain, pointer string) *email.Failure {
 	return f
 }
 
+// mayIgnoreSuppressions refuses a message that ignores suppressions, unless the credential may do so.
+// pointer is that of the message in the request. It returns nil for all others.
+func mayIgnoreSuppressions(c *gin.Context, m email.Message, pointer string) *email.Failure {
+	if !m.IgnoreSuppressions || grantOf(c).May(account.ScopeIgnoreSuppressions) {
+		return nil
+	}
+	f := lacks(account.ScopeIgnoreSuppressions)
+	f.Fields = []email.FieldError{{Pointer: pointer + "/ignore_suppressions", Code: "forbidden", Detail: "leave it out, or use a key with the scope suppressions:ignore"}}
+	return f
+}
+
 // atSender adds the pointer of the sender to an error that refuses the sender's domain.
 func atSender(err error, sender string) error {
 	if f, ok := errors.AsType[*email.Failure](err); ok && f.Code == email.CodeDomainUnverified {
@@ -125,16 +140,17 @@ func idempotencyKey(c *gin.Context) (string, error) {
 	return keys[0], nil
 }
 
-// batchRequest returns a batch that refuses items whose sender the credential may not use.
+// batchRequest returns a batch that refuses items whose sender the credential may not use, and those that
+// ignore suppressions unless it may do so.
 func batchRequest(c *gin.Context, in *mailmerge.Batch) email.BatchRequest {
 	grant := grantOf(c)
 	return email.BatchRequest{
 		Mode: in.Mode, Len: in.Len(), Message: in.Message, Place: in.Place, Sender: in.Sender,
 		Refuse: func(i int, m email.Message) *email.Failure {
-			if grant.MaySendFrom(m.From.Domain()) {
-				return nil
+			if !grant.MaySendFrom(m.From.Domain()) {
+				return foreignSender(m.From.Domain(), in.Sender(i))
 			}
-			return foreignSender(m.From.Domain(), in.Sender(i))
+			return mayIgnoreSuppressions(c, m, in.Place(i))
 		},
 	}
 }

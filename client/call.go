@@ -31,16 +31,22 @@ type call struct {
 	key string
 	// wait is how long the server was asked to hold back its answer.
 	wait time.Duration
+	// stream is a body that is sent as it is read; nil means there is none. Its type is contentType.
+	stream io.Reader
+	// patience is how long the server may take to answer, beyond the timeout.
+	patience time.Duration
+	// once: it is tried once, although it may arrive twice.
+	once bool
 
 	url  string
 	json []byte
 }
 
 // repeatable calls may arrive twice.
-func (r *call) repeatable() bool { return r.method == http.MethodGet || r.key != "" }
+func (r *call) repeatable() bool { return !r.once && (r.method == http.MethodGet || r.key != "") }
 
-// do carries a call out and reads its answer: into a *[]byte as it is, into
-// anything else as JSON.
+// do carries a call out and reads its answer: into a *[]byte as it is, into an io.Writer as it arrives,
+// into anything else as JSON.
 func (c *Client) do(ctx context.Context, r call, out any) (http.Header, error) {
 	if err := c.prepare(&r); err != nil {
 		return nil, err
@@ -147,7 +153,7 @@ var errStalled = errors.New("no answer")
 
 // try sends a call once. again says that another try may succeed.
 func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again bool, err error) {
-	limit := c.timeout + r.wait
+	limit := c.timeout + r.wait + r.patience
 	tryCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(limit, func() { cancel(errStalled) })
@@ -155,7 +161,10 @@ func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again
 	watch := func(from io.Reader) io.Reader { return &watched{from: from, timer: timer, limit: limit} }
 
 	var body io.Reader
-	if r.json != nil {
+	switch {
+	case r.stream != nil:
+		body = watch(r.stream)
+	case r.json != nil:
 		body = watch(bytes.NewReader(r.json))
 	}
 	req, err := http.NewRequestWithContext(tryCtx, r.method, r.url, body)
@@ -166,6 +175,8 @@ func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again
 	req.Header.Set("User-Agent", "postrider-go")
 	if r.json != nil {
 		req.ContentLength = int64(len(r.json))
+	}
+	if body != nil {
 		req.Header.Set("Content-Type", r.contentType)
 	}
 	if r.key != "" {
@@ -189,6 +200,13 @@ func (c *Client) try(ctx context.Context, r call, out any) (_ http.Header, again
 	res, err := c.http.Do(req)
 	if err != nil {
 		return failed(err)
+	}
+	if to, ok := out.(io.Writer); ok && res.StatusCode == http.StatusOK {
+		_, err := io.Copy(to, watch(res.Body))
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			return failed(err)
+		}
+		return res.Header, false, nil
 	}
 	answer, err := io.ReadAll(watch(res.Body))
 	if err = errors.Join(err, res.Body.Close()); err != nil {

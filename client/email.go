@@ -88,6 +88,8 @@ type Email struct {
 	Stream    email.Stream      `json:"stream"`
 	// CallbackURL is the message's own; empty if it has none.
 	CallbackURL string `json:"callback_url"`
+	// IgnoreSuppressions says that it is sent to suppressed addresses, too.
+	IgnoreSuppressions bool `json:"ignore_suppressions"`
 
 	TmCreate Time `json:"tm_create"`
 	// TmUpdate is when the status last changed.
@@ -140,6 +142,8 @@ type Recipient struct {
 	NextAttemptAt time.Time `json:"next_attempt_at"`
 	// AcceptedBy is nil unless delivered.
 	AcceptedBy *Acceptance `json:"accepted_by"`
+	// SuppressedBy is the id of the suppression that ended it; empty if none did.
+	SuppressedBy string `json:"suppressed_by"`
 }
 
 // Acceptance says which server took the mail, and what its word means.

@@ -45,6 +45,9 @@ type Message struct {
 	Stream      email.Stream      `json:"stream,omitempty"`
 	// CallbackURL gets the outcome of this message, in addition to the customer's webhook.
 	CallbackURL string `json:"callback_url,omitempty"`
+	// IgnoreSuppressions sends to suppressed addresses, too. It takes an access key with the scope
+	// suppressions:ignore.
+	IgnoreSuppressions bool `json:"ignore_suppressions,omitempty"`
 }
 
 // Content is the body: a text, HTML, or both. Where only HTML is given, the service

@@ -311,7 +311,7 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 	s := a.store
 	server, err := api.New(api.Deps{
 		Emails: s.Mail, Stats: s.Mail, Events: s.Mail, Previews: s.Mail, Batches: s.Mail, Pauses: s.Mail, Replays: s.Mail, Dispatcher: a.dispatcher,
-		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts, SenderDomains: s.Accounts, Reputations: s.Reputation,
+		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts, SenderDomains: s.Accounts, Reputations: s.Reputation, Suppressions: s.Suppressions,
 		Usage: s.Accounts, Audit: s.Accounts, Files: s.Files, Webhooks: s.Webhooks, Mailboxes: s.Mailboxes,
 		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{

@@ -49,7 +49,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(devCommand(), serveCommand(), workerCommand(), migrateCommand(),
-		sendcli.Command(), customerCommand(), userCommand(), keyCommand(), domainCommand(),
+		sendcli.Command(), customerCommand(), userCommand(), keyCommand(), domainCommand(), suppressionCommand(),
 		pauseCommand(), unpauseCommand(), pausesCommand(), holdCommand(), resumeCommand(), cancelCommand(),
 		secretCommand(), healthCommand())
 	refuseUnknown(cmd)

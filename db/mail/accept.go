@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/db/accounts"
 	"github.com/postrider/postrider/db/files"
+	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
 	"github.com/postrider/postrider/db/webhooks"
 	"github.com/postrider/postrider/email"
@@ -123,6 +124,11 @@ func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
 		}
 		prepaid := c.senders[senderKey{ml.CustomerID, as[i].message.From.Domain()}].prepaid
 		used[ml.CustomerID] = used[ml.CustomerID].and(ml.charged(), prepaid)
+		if ml.IgnoreSuppressions {
+			if err := c.auditIgnoring(ml.CustomerID, ml.ID, ""); err != nil {
+				return nil, err
+			}
+		}
 		e := emailOf(&ml.emailRow, ml.recipients, ml.content, ml.attachments)
 		e.CallbackURL = as[i].message.CallbackURL
 		out[i] = &e
@@ -138,6 +144,12 @@ func (c *unitOfWork) accept(as []acceptance) ([]*email.Email, error) {
 		}
 	}
 	return out, nil
+}
+
+// auditIgnoring notes in the audit log that an e-mail, or some of a batch, is sent to suppressed addresses,
+// too.
+func (c *unitOfWork) auditIgnoring(customerID, id, detail string) error {
+	return audit.Write(c.ctx, c.late, customerID, "email.suppressions_ignored", id, detail)
 }
 
 // compose makes the rows of an acceptance, and stores what its attachments hold.

@@ -63,6 +63,8 @@ type batchAcceptance struct {
 	prepaid, suppresses bool
 	// urgent: it has an e-mail that is not broadcast mail.
 	urgent bool
+	// ignoring counts the e-mails that are sent to suppressed addresses, too.
+	ignoring int
 	// preview: it is not meant to be kept, so no e-mails are made.
 	preview bool
 	// Stored contents and callbacks that items share are looked up once.
@@ -97,6 +99,11 @@ func (a *batchAcceptance) accept(owner string) error {
 	}
 	if a.wholeBatchRefused() || len(a.items) == 0 {
 		return a.refusal()
+	}
+	if a.ignoring > 0 {
+		if err := a.auditIgnoring(a.customerID, a.row.ID, fmt.Sprintf("%d e-mails of a batch", a.ignoring)); err != nil {
+			return err
+		}
 	}
 	broadcast := !a.urgent && !a.preview
 	if broadcast {
@@ -187,6 +194,9 @@ func (a *batchAcceptance) chunk(from, before int, owner string) (next int, err e
 		id := pg.NewID()
 		ml := a.newEmail(id, a.customerID, m, a.subscriptions, a.callbacks[m.CallbackURL])
 		a.urgent = a.urgent || ml.Stream != email.StreamBroadcast
+		if ml.IgnoreSuppressions {
+			a.ignoring++
+		}
 		bytes += storedBytes(m)
 		index := i
 		ml.BatchID, ml.BatchIndex = a.row.ID, &index

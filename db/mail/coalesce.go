@@ -104,9 +104,10 @@ func counts[N any](s *Store, which func(waiting int, refused int64) N) map[strin
 const sharedMessageMax = 64 << 10
 
 // mayShareTransaction reports whether a message only has to be stored: it names nothing that has
-// to be looked up, and no key that could make it wait for another request.
+// to be looked up, and no key that could make it wait for another request. The audit log does not note
+// on whose behalf it is stored.
 func mayShareTransaction(m email.Message, idem email.Idempotency) bool {
-	return idem.Key == "" && len(m.Attachments) == 0 && m.CallbackURL == "" && m.Size() <= sharedMessageMax
+	return idem.Key == "" && len(m.Attachments) == 0 && m.CallbackURL == "" && !m.IgnoreSuppressions && m.Size() <= sharedMessageMax
 }
 
 // senderKey is a customer's domain, from what was found out about it.

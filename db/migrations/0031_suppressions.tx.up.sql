@@ -51,3 +51,7 @@ CREATE TABLE suppression_circuits (
     until       timestamptz NOT NULL,
     PRIMARY KEY (customer_id, domain)
 );
+
+-- The scopes suppressions and suppressions:ignore.
+ALTER TABLE access_keys DROP CONSTRAINT access_keys_scopes_check;
+ALTER TABLE access_keys ADD CONSTRAINT access_keys_scopes_check CHECK (scopes <@ ARRAY['emails:send', 'emails:read', 'emails:manage', 'webhooks', 'domains', 'suppressions', 'suppressions:ignore', 'mailboxes', 'admin']);

@@ -42,6 +42,8 @@ export type Message = {
   /** Header fields of the client, in their order. Fields that Postrider or mail servers write are refused. An ASCII value is sent unchanged. Other
    * characters are encoded where the field allows it, and refused elsewhere. All fields together may have 65536 bytes. */
   headers?: Record<string, string>;
+  /** Sends to suppressed addresses, too. It takes the scope `suppressions:ignore`, and the audit log notes it. A direct start refuses it. */
+  ignore_suppressions?: boolean;
   /** Comes back in answers and webhooks, never on the wire. Names have at most 64 bytes, values 512. */
   metadata?: Record<string, string>;
   /** `retry` if left out. It decides what happens if the server's answer to the message did not arrive. `retry` sends it to the same server again after 1 min, 30 min, 4 h and 12 h;

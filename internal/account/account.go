@@ -137,6 +137,10 @@ const (
 	// ScopeDomains manages sender domains: it adds and deletes them, has them verified and their
 	// DKIM keys replaced.
 	ScopeDomains Scope = "domains"
+	// ScopeSuppressions reads and changes the suppression list.
+	ScopeSuppressions Scope = "suppressions"
+	// ScopeIgnoreSuppressions has e-mails sent to addresses on the suppression list, besides ScopeSend.
+	ScopeIgnoreSuppressions Scope = "suppressions:ignore"
 	// ScopeMailboxes reads received mail.
 	ScopeMailboxes Scope = "mailboxes"
 	// ScopeAdmin is the operator's: everything, for the whole installation.
@@ -145,7 +149,7 @@ const (
 
 // Scopes lists them.
 func Scopes() []Scope {
-	return []Scope{ScopeSend, ScopeRead, ScopeManage, ScopeWebhooks, ScopeDomains, ScopeMailboxes, ScopeAdmin}
+	return []Scope{ScopeSend, ScopeRead, ScopeManage, ScopeWebhooks, ScopeDomains, ScopeSuppressions, ScopeIgnoreSuppressions, ScopeMailboxes, ScopeAdmin}
 }
 
 // Grant is what a credential stands for.

@@ -51,7 +51,7 @@ var rules = map[string]rule{
 	"internal/account":     {standardOnly: true},
 	"internal/endpoint":    {standardOnly: true},
 	"internal/mailbox":     {standardOnly: true},
-	"internal/suppression": {may: []string{"email"}, standardOnly: true},
+	"internal/suppression": {may: []string{"email"}, standardOnly: true, tests: []string{"internal/intake"}},
 	"internal/delivery":    {may: []string{"email"}, standardOnly: true},
 	"internal/safehttp":    {},
 

@@ -139,7 +139,7 @@ func TestCheckGoesRed(t *testing.T) {
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
 			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/mailmerge, internal/advice, " +
-				"internal/apidoc, internal/spool, internal/turns, internal/membudget, internal/missing, internal/httpserver, internal/portion, internal/reputation, internal/senderdomain, but not db"},
+				"internal/apidoc, internal/spool, internal/turns, internal/membudget, internal/missing, internal/httpserver, internal/portion, internal/reputation, internal/senderdomain, internal/suppression, but not db"},
 		},
 		"the root": {
 			files: map[string]string{"main.go": `package postrider`, "api/a.go": `package api; import _ "` + m + `"`},

@@ -51,6 +51,8 @@ type Limits struct {
 	DefaultSource *email.Address
 	// IgnoreUnknown skips unknown members instead of refusing them.
 	IgnoreUnknown bool
+	// NoIgnoreSuppressions refuses ignore_suppressions: there is no credential that may allow it.
+	NoIgnoreSuppressions bool
 	// AllowRelayHeaders accepts header fields that control relays.
 	AllowRelayHeaders bool
 }

@@ -42,7 +42,7 @@ func TestFingerprintOfOtherMessages(t *testing.T) {
 		`"cc":[{"email":"c@x.test"}]`, `"bcc":[{"email":"c@x.test"}]`, `"reply_to":[{"email":"c@x.test"}]`, `"cc":[{"email":"c@x.test","name":"C"}]`,
 		`"cc":[{"target":"c@x.test","name":"C"}]`, `"cc":[{"target":"c@x.test","detail":"C"}]`,
 		`"headers":{"X-A":"1"}`, `"headers":{"X-A":"1","X-B":"2"}`, `"headers":{"X-B":"2","X-A":"1"}`, `"metadata":{"X-A":"1"}`,
-		`"send_at":"2026-02-01T10:00:00Z"`, `"send_at":"2025-02-01T10:00:00Z"`, `"expires_at":"2026-02-01T10:00:00Z"`, `"on_ambiguous":"fail"`, `"stream":"broadcast"`,
+		`"send_at":"2026-02-01T10:00:00Z"`, `"send_at":"2025-02-01T10:00:00Z"`, `"expires_at":"2026-02-01T10:00:00Z"`, `"on_ambiguous":"fail"`, `"stream":"broadcast"`, `"ignore_suppressions":true`,
 		`"attachments":[{"filename":"a.txt","content":"aGk="}]`, `"attachments":[{"filename":"b.txt","content":"aGk="}]`, `"attachments":[{"filename":"a.txt","content":"aGo="}]`,
 		`"attachments":[{"filename":"a.txt","content":"aGk=","type":"text/csv"}]`, `"attachments":[{"filename":"a.txt","content":"aGk=","optional":true}]`,
 		`"attachments":[{"filename":"a.txt","content":"aGk=","content_id":"a"}]`,

@@ -27,6 +27,7 @@ func normalize(req request, l Limits) (Decoded, error) {
 	m.OnAmbiguous = OneOf(c, "/on_ambiguous", req.OnAmbiguous, email.AmbiguousRetry, email.AmbiguousFail)
 	m.CallbackURL = c.callback(req.CallbackURL)
 	m.Stream = OneOf(c, "/stream", req.Stream, email.StreamTransactional, email.StreamBroadcast)
+	m.IgnoreSuppressions = c.ignoreSuppressions(req.IgnoreSuppressions)
 	c.route(m.Message, req)
 	if size := requested(req); size > l.MaxMessageBytes {
 		return Decoded{}, c.tooLarge(size, len(req.Attachments) > 0)

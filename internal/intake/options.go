@@ -68,6 +68,15 @@ func (c *Checks) callback(raw *string) string {
 	return u
 }
 
+// ignoreSuppressions checks whether the message may be sent to suppressed addresses, where no credential
+// says so.
+func (c *Checks) ignoreSuppressions(wanted bool) bool {
+	if wanted && c.limits.NoIgnoreSuppressions {
+		c.Refuse("/ignore_suppressions", CodeUnsupported, "it takes a credential with the scope suppressions:ignore, and a start by Temporal has none: send the message with POST /v1.0/emails")
+	}
+	return wanted
+}
+
 func hasPrefixOf(name string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }

@@ -28,6 +28,8 @@ type request struct {
 	OnAmbiguous *string            `json:"on_ambiguous"`
 	Stream      *string            `json:"stream"`
 	CallbackURL *string            `json:"callback_url"`
+
+	IgnoreSuppressions bool `json:"ignore_suppressions"`
 }
 
 // address is {"email","name"}, or {"type","target","target_name","name","detail"} as in

@@ -135,4 +135,7 @@ func (k Keys) Key(address string) string {
 }
 
 // Wildcard is the entry for all addresses of a domain.
-func Wildcard(domain string) string { return "*@" + domain }
+func Wildcard(domain string) string { return wildcardPrefix + domain }
+
+// wildcardPrefix begins the entries for all addresses of a domain.
+const wildcardPrefix = "*@"
