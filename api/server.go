@@ -44,6 +44,7 @@ type Deps struct {
 	Webhooks      Webhooks
 	Replays       Replays
 	Mailboxes     Mailboxes
+	Unsubscribing Unsubscribing
 	Parser        Parser
 	Render        Renderer
 	// Ready returns an error if Postgres does not answer.
@@ -187,6 +188,7 @@ type handlers struct {
 	webhooks      *webhookHandlers
 	pauses        *pauseHandlers
 	mailboxes     *mailboxHandlers
+	unsubscribing *unsubscribeHandlers
 }
 
 // newHandlers gives each struct its dependencies. New has checked that deps is complete.
@@ -223,6 +225,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		webhooks:      &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
 		pauses:        &pauseHandlers{store: deps.Pauses},
 		mailboxes:     &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
+		unsubscribing: newUnsubscribeHandlers(deps.Unsubscribing, respond, deps.Log),
 	}
 }
 

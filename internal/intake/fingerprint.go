@@ -59,6 +59,9 @@ func Fingerprint(m email.Message) string {
 	if m.Calendar.ICS != "" { // added later, too
 		f.Add("calendar", m.Calendar.Method, m.Calendar.ICS)
 	}
+	if m.Unsubscribe { // added later, too
+		f.Add("unsubscribe", m.Topic)
+	}
 	return f.Sum()
 }
 
