@@ -72,6 +72,10 @@ type recipientJSON struct {
 	SuppressedBy  *string               `json:"suppressed_by"`
 }
 
+type topicJSON struct {
+	Topic string `json:"topic"`
+}
+
 // relayFaultJSON says why no relay accepts an e-mail at present.
 type relayFaultJSON struct {
 	Relay         string  `json:"relay"`
@@ -113,10 +117,12 @@ type emailJSON struct {
 	SendAt        *string           `json:"send_at"`
 	ExpiresAt     *string           `json:"expires_at"`
 	Stream        email.Stream      `json:"stream"`
-	CallbackURL   string            `json:"callback_url,omitempty"`
 
 	IgnoreSuppressions bool `json:"ignore_suppressions"`
 
+	// Unsubscribe is true or a topicJSON; nil if the recipient has no link to unsubscribe by.
+	Unsubscribe any    `json:"unsubscribe,omitempty"`
+	CallbackURL string `json:"callback_url,omitempty"`
 	BatchID     string `json:"batch_id,omitempty"`
 	WorkflowID  string `json:"workflow_id"`
 	WorkflowURL string `json:"workflow_url,omitempty"`
@@ -176,6 +182,12 @@ func (h *emailHandlers) item(c *gin.Context, e email.Email) emailJSON {
 	}
 	if voipbin(c) {
 		out.Status = email.Status(email.VoIPBINStatus(e))
+	}
+	switch {
+	case e.Topic != "":
+		out.Unsubscribe = topicJSON{e.Topic}
+	case e.Message.Unsubscribe:
+		out.Unsubscribe = true
 	}
 	if out.Tags == nil {
 		out.Tags = []string{}

@@ -72,7 +72,12 @@ func openRows() map[string]asking {
 			return []request{{path: path, body: `{"username":"user-B","password":"correct horse"}`}}
 		}
 	}
+	link := func(r *rights) []request {
+		news := strings.Replace(secretMail, "{", `{"stream":"broadcast",`, 1)
+		return []request{{path: r.link(r.with(r.keyA, "POST", "/v1.0/emails", news).field(r.t, "id"))}}
+	}
 	return map[string]asking{
+		"GET /u/:token": link, "HEAD /u/:token": link, "POST /u/:token": link,
 		"GET /": plainGet("/"), "GET /healthz": plainGet("/healthz"), "GET /readyz": plainGet("/readyz"), "GET /metrics": plainGet("/metrics"),
 		"GET /openapi.json": plainGet("/openapi.json"), "GET /openapi.yaml": plainGet("/openapi.yaml"), "GET /docs": plainGet("/docs"),
 		"POST /auth/login": login("/auth/login"), "POST /v1.0/auth/login": login("/v1.0/auth/login"),

@@ -61,7 +61,7 @@ const secretMail = `{"from":{"email":"shop@a.test","name":"SECRETMAIL"},"to":[{"
 	"attachments":[{"filename":"SECRETMAIL.txt","content":"aGk="}]}`
 
 func setupRights(t *testing.T) *rights {
-	r := &rights{bench: setup(t)}
+	r := &rights{bench: setupFor(t, setupOptions{maxBytes: maxBytes, linkBase: "https://mail.test"})}
 	go func() { // the tests do not look at wake-ups
 		for {
 			select {

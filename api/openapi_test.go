@@ -257,7 +257,7 @@ func TestOpenAPIDescribesAllAnswers(t *testing.T) {
 	for name, now := range dates {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			everyOperationIsAnswered(t, setupFor(t, setupOptions{maxBytes: maxBytes, now: now}))
+			everyOperationIsAnswered(t, setupFor(t, setupOptions{maxBytes: maxBytes, now: now, linkBase: linkBase}))
 		})
 	}
 }
@@ -289,6 +289,7 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 	batch := "/v1.0/batches/" + b.postBatch(messages(basic, basic)).ID
 	suppressed := "/v1.0/suppressions/" + b.as("POST", "/v1.0/suppressions", `{"address":"gone@x.test"}`).field(t, "id")
 
+	link := b.link(b.newsletter(""))
 	inbox, one := "/v1.0/mailboxes/"+box+"/messages", "/v1.0/emails/"+later
 	admin := []string{"Authorization", "Bearer " + b.adminKey()}
 	calls := []struct {
@@ -297,6 +298,9 @@ func everyOperationIsAnswered(t *testing.T, b *bench) {
 	}{
 		{"POST", "/v1.0/auth/password", `{"password":"correct horse","new_password":"correct horse"}`, login("ann")},
 		{"POST", "/v1.0/auth/revoke", "", login("bob")},
+		{"GET", link, "", nil},
+		{"HEAD", link, "", nil},
+		{"POST", link, "List-Unsubscribe=One-Click", []string{"Content-Type", formType}},
 		{"POST", "/v1.0/emails", basic, nil},
 		{"GET", "/v1.0/emails", "", nil},
 		{"POST", "/v1.0/emails/preview", basic, nil},

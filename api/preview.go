@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/mailmerge"
 	"github.com/postrider/postrider/internal/senderdomain"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // Previews checks messages and batches as accepting them does, and stores nothing.
@@ -181,6 +182,9 @@ func (h *previewHandlers) rendered(m email.Message, p previewed, senders email.S
 		return out, fmt.Errorf("render preview: %w", err)
 	}
 	out = previewJSON{Source: string(r.Source), Shortened: make([]string, len(r.Shortened)), SizeBytes: r.SizeBytes, Text: m.Text, Batch: p.batch}
+	if m.Unsubscribe {
+		out.Text = unsubscribe.Fill(m.Text, unsubscribe.Preview.URL(h.submissions.limits.LinkBase, previewID(m)))
+	}
 	for i, index := range r.Shortened {
 		out.Shortened[i] = fmt.Sprintf("%s/attachments/%d", p.pointer, index)
 	}

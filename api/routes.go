@@ -26,6 +26,10 @@ func (s *Server) routes(h handlers) {
 	s.route("POST", "/v1.0/auth/password", login, h.auth.changePassword)
 	s.route("POST", "/v1.0/auth/revoke", login, reservingChange(h.auth.revokeLogins))
 
+	s.routeRaw("GET", "/u/:token", public, h.unsubscribing.get)
+	s.routeRaw("HEAD", "/u/:token", public, h.unsubscribing.get)
+	s.routeRaw("POST", "/u/:token", public, h.unsubscribing.post)
+
 	s.route("POST", "/v1.0/emails", send, h.emails.post)
 	s.route("POST", "/v1.0/emails/preview", send, h.previews.post)
 	s.route("POST", "/v1.0/emails/batch", send, h.batches.post)

@@ -88,7 +88,7 @@ func TestRoutes(t *testing.T) {
 	t.Parallel()
 	src := readSource(t)
 	// These paths name no resource.
-	unnamed := map[string]string{"/": "home", "/healthz": "health", "/readyz": "health", "/openapi.json": "docs", "/openapi.yaml": "docs"}
+	unnamed := map[string]string{"/": "home", "/healthz": "health", "/readyz": "health", "/openapi.json": "docs", "/openapi.yaml": "docs", "/u/:token": "unsubscribe"}
 	found := 0
 	ast.Inspect(src.routes, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)

@@ -46,6 +46,7 @@ type Deps struct {
 	Webhooks      Webhooks
 	Replays       Replays
 	Mailboxes     Mailboxes
+	Unsubscribing Unsubscribing
 	Parser        Parser
 	Render        Renderer
 	// Ready returns an error if Postgres does not answer.
@@ -191,6 +192,7 @@ type handlers struct {
 	webhooks      *webhookHandlers
 	pauses        *pauseHandlers
 	mailboxes     *mailboxHandlers
+	unsubscribing *unsubscribeHandlers
 }
 
 // newHandlers gives each struct its dependencies. New has checked that deps is complete.
@@ -229,6 +231,7 @@ func newHandlers(deps Deps, opts Options, links links, respond responder, tokens
 		webhooks:      &webhookHandlers{store: deps.Webhooks, replays: deps.Replays, waker: deps.Dispatcher, checkURL: deps.CheckURL, now: opts.Now, log: deps.Log},
 		pauses:        &pauseHandlers{store: deps.Pauses},
 		mailboxes:     &mailboxHandlers{store: deps.Mailboxes, parser: deps.Parser, respond: respond},
+		unsubscribing: newUnsubscribeHandlers(deps.Unsubscribing, respond, deps.Log),
 	}
 }
 

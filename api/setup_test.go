@@ -34,6 +34,7 @@ import (
 	"github.com/postrider/postrider/internal/safehttp"
 	"github.com/postrider/postrider/internal/spool"
 	"github.com/postrider/postrider/internal/turns"
+	"github.com/postrider/postrider/internal/unsubscribe"
 	"github.com/postrider/postrider/internal/webhook"
 )
 
@@ -124,7 +125,7 @@ func stubs() api.Deps {
 	return api.Deps{
 		Emails: none.Mail, Stats: none.Mail, Events: none.Mail, Previews: none.Mail, Batches: none.Mail, Pauses: none.Mail, Replays: none.Mail, Dispatcher: &dispatcher{},
 		Credentials: none.Accounts, Logins: none.Accounts, Keys: none.Accounts, OwnCustomer: none.Accounts, Customers: none.Accounts, Users: none.Accounts,
-		Domains: none.Accounts, Reputations: none.Reputation, Suppressions: none.Suppressions, SenderDomains: none.Accounts, Usage: none.Accounts, Audit: none.Accounts, Files: none.Files, Webhooks: none.Webhooks, Mailboxes: none.Mailboxes, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
+		Domains: none.Accounts, Reputations: none.Reputation, Suppressions: none.Suppressions, SenderDomains: none.Accounts, Usage: none.Accounts, Audit: none.Accounts, Files: none.Files, Webhooks: none.Webhooks, Mailboxes: none.Mailboxes, Unsubscribing: none.Mail, Parser: inbound.Parser{}, Render: rendered, Ready: func(context.Context) error { return nil }, Metrics: metrics,
 		CheckURL: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -181,6 +182,8 @@ type setupOptions struct {
 	spool *spool.Pool
 	// connections is Options.Connections.
 	connections int
+	// linkBase is where links in messages lead; empty is nowhere.
+	linkBase string
 	// memory is Options.MemoryBytes.
 	memory int64
 	// turns is Options.Turns.
@@ -202,7 +205,7 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 		_, err := dbtest.SetUpClock(t.Context(), raw.DB, o.now)
 		require.NoError(t, err)
 	}
-	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: !o.anyDomain, MaxMessageBytes: o.maxBytes, PasswordMemory: 64, WebhookBody: webhook.Bodies})
+	store, err := db.Open(url, db.Options{SecretKey: make([]byte, 32), RequireVerifiedDomains: !o.anyDomain, MaxMessageBytes: o.maxBytes, PasswordMemory: 64, WebhookBody: webhook.Bodies, LinkBase: o.linkBase})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, raw.Close())
@@ -234,9 +237,9 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 	b.server = newServer(t, api.Deps{
 		Emails: emails, Stats: o.stats, Events: store.Mail, Previews: store.Mail, Batches: store.Mail, Pauses: store.Mail, Replays: store.Mail, Dispatcher: b.dispatch,
 		Credentials: store.Accounts, Logins: logins, Keys: store.Accounts, OwnCustomer: store.Accounts, Customers: store.Accounts, Users: store.Accounts,
-		Domains: store.Accounts, Reputations: store.Reputation, Suppressions: store.Suppressions, SenderDomains: store.Accounts, Usage: store.Accounts, Audit: store.Accounts, Files: store.Files, Webhooks: store.Webhooks, Mailboxes: store.Mailboxes, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
+		Domains: store.Accounts, Reputations: store.Reputation, Suppressions: store.Suppressions, SenderDomains: store.Accounts, Usage: store.Accounts, Audit: store.Accounts, Files: store.Files, Webhooks: store.Webhooks, Mailboxes: store.Mailboxes, Unsubscribing: store.Mail, Parser: o.parser, Render: rendered, Ready: store.Ready, Metrics: metrics, CheckURL: client.CheckURL, Log: log,
 	}, api.Options{
-		Limits:      intake.Limits{MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
+		Limits:      intake.Limits{LinkBase: o.linkBase, MaxRecipients: email.DefaultMaxRecipients, MaxMessageBytes: o.maxBytes, CheckAttachmentURL: func(_, url string) error { return client.CheckURL(url) }},
 		TokenKey:    make([]byte, 32),
 		RequestRate: o.requestRate, CustomerRequestRate: o.customerRate, TrustedProxies: o.proxies,
 		HashPatience: time.Hour,
@@ -255,7 +258,11 @@ func setupFor(t testing.TB, o setupOptions) *bench {
 
 // rendered renders previews, as cmd/postrider does.
 func rendered(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
-	p, err := render.MakePreview(m, render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}, maxContent)
+	c := render.Composition{EmailID: emailID, MessageID: email.MessageID(emailID, m.From.Domain()), Date: date}
+	if m.Unsubscribe {
+		c.UnsubscribeURL = unsubscribe.Preview.URL("https://mail.test", emailID)
+	}
+	p, err := render.MakePreview(m, c, maxContent)
 	return api.Rendering(p), err
 }
 

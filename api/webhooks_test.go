@@ -138,7 +138,7 @@ func TestEventNamesMatchEmailPackage(t *testing.T) {
 	var want []string
 	for _, e := range []email.EventType{
 		email.EventQueued, email.EventScheduled, email.EventSending, email.EventDeferred, email.EventDelivered, email.EventBounced, email.EventFailed,
-		email.EventExpired, email.EventCanceled, email.EventAmbiguous, email.EventCancelRequested, email.EventHeld,
+		email.EventExpired, email.EventCanceled, email.EventSuppressed, email.EventUnsubscribed, email.EventResubscribed, email.EventAmbiguous, email.EventCancelRequested, email.EventHeld,
 		email.EventResumed, email.EventDeleted, email.EventCompleted,
 	} {
 		want = append(want, string(e))

@@ -86,6 +86,8 @@ type Email struct {
 	SendAt    time.Time         `json:"send_at"`
 	ExpiresAt time.Time         `json:"expires_at"`
 	Stream    email.Stream      `json:"stream"`
+	// Unsubscribe is nil if the recipient has no link to unsubscribe by.
+	Unsubscribe *Unsubscribe `json:"unsubscribe"`
 	// CallbackURL is the message's own; empty if it has none.
 	CallbackURL string `json:"callback_url"`
 	// IgnoreSuppressions says that it is sent to suppressed addresses, too.

@@ -48,6 +48,45 @@ type Message struct {
 	// IgnoreSuppressions sends to suppressed addresses, too. It takes an access key with the scope
 	// suppressions:ignore.
 	IgnoreSuppressions bool `json:"ignore_suppressions,omitempty"`
+	// Unsubscribe gives the recipient, who has to be the only one, a link to unsubscribe by. Nil means
+	// one for broadcast mail, and none for transactional mail.
+	Unsubscribe *Unsubscribe `json:"unsubscribe,omitempty"`
+}
+
+// Unsubscribe is what a recipient may unsubscribe from: a topic, or all broadcast mail if Topic is
+// empty. Off leaves out the link.
+type Unsubscribe struct {
+	// Topic is what the message is about, as [a-z0-9-]{1,50}.
+	Topic string
+	Off   bool
+}
+
+// topic is the form of an Unsubscribe with a topic.
+type topic struct {
+	Topic string `json:"topic"`
+}
+
+// MarshalJSON makes true, false or {"topic"}.
+func (u Unsubscribe) MarshalJSON() ([]byte, error) {
+	if u.Off || u.Topic == "" {
+		return json.Marshal(!u.Off)
+	}
+	return json.Marshal(topic{u.Topic})
+}
+
+// UnmarshalJSON reads what MarshalJSON makes.
+func (u *Unsubscribe) UnmarshalJSON(text []byte) error {
+	*u = Unsubscribe{}
+	if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 && trimmed[0] == '{' {
+		var t topic
+		err := json.Unmarshal(text, &t)
+		u.Topic = t.Topic
+		return err
+	}
+	var on bool
+	err := json.Unmarshal(text, &on)
+	u.Off = !on
+	return err
 }
 
 // Content is the body: a text, HTML, or both. Where only HTML is given, the service

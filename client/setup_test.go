@@ -108,6 +108,7 @@ var full = client.Message{
 	Metadata: map[string]string{"order": "12345"}, Tags: []string{"orders", "eu"},
 	SendAt: time.Date(2026, 1, 2, 3, 4, 5, 600000000, time.UTC), ExpiresAt: time.Date(2026, 1, 3, 3, 4, 5, 0, time.FixedZone("", 3600)),
 	OnAmbiguous: email.AmbiguousFail, Stream: email.StreamBroadcast, CallbackURL: "https://x.com/told", IgnoreSuppressions: true,
+	Unsubscribe: &client.Unsubscribe{Topic: "news"},
 }
 
 func golden(t *testing.T, name, got string) {

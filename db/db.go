@@ -44,6 +44,8 @@ type Options struct {
 	RequireVerifiedDomains bool
 	// BounceHost is the host of return paths. Empty: senders' addresses are the return paths.
 	BounceHost string
+	// LinkBase is where the links in messages lead, the public address of the API; empty if it has none.
+	LinkBase string
 	// MaxMessageBytes bounds a message with its files. Defaults to
 	// email.DefaultMaxMessageBytes.
 	MaxMessageBytes int64
@@ -129,8 +131,8 @@ func Open(databaseURL string, opts Options) (*DB, error) {
 			return d.Mail.ReleaseWarmup(ctx, customerID, domain)
 		},
 	})
-	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks, Suppressions: d.Suppressions}, mail.Options{
-		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
+	d.Mail = mail.New(database, mail.Parts{Accounts: d.Accounts, Files: d.Files, Webhooks: d.Webhooks, Suppressions: d.Suppressions, Keys: d.Keys}, mail.Options{
+		MaxConns: opts.MaxConns, RequireVerifiedDomains: opts.RequireVerifiedDomains, BounceHost: opts.BounceHost, LinkBase: opts.LinkBase, MaxMessageBytes: opts.MaxMessageBytes, Blocked: opts.Blocked,
 		Schedule: opts.Schedule, RecipientRates: opts.RecipientRates, WebhookBody: opts.WebhookBody, Observe: opts.Observe, Log: opts.Log,
 	})
 	return d, nil

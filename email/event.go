@@ -6,7 +6,7 @@ import "time"
 // it. The names are published: webhooks carry them as their type.
 type EventType string
 
-// The events of an e-mail's life. Those from deferred to suppressed are about
+// The events of an e-mail's life. Those from deferred to resubscribed are about
 // one recipient each.
 const (
 	EventQueued     EventType = "email.queued"
@@ -19,6 +19,10 @@ const (
 	EventExpired    EventType = "email.expired"
 	EventCanceled   EventType = "email.canceled"
 	EventSuppressed EventType = "email.suppressed"
+	// EventUnsubscribed: the recipient has unsubscribed by the link of the e-mail, and is on the suppression
+	// list. EventResubscribed: it has undone that. Neither changes the status of the e-mail.
+	EventUnsubscribed EventType = "email.unsubscribed"
+	EventResubscribed EventType = "email.resubscribed"
 	// EventAmbiguous: the server's reply to the message never came. The recipient's status
 	// follows in an event of its own.
 	EventAmbiguous EventType = "email.ambiguous"

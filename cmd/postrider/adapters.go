@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/postrider/postrider/activities"
 	"github.com/postrider/postrider/api"
 	"github.com/postrider/postrider/email"
@@ -13,6 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/relay"
 	"github.com/postrider/postrider/internal/render"
 	"github.com/postrider/postrider/internal/senderdomain"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // relaySessions adapts relay.Relays to activities.Relays: in Go, a method that returns
@@ -74,12 +77,33 @@ func renderMessage(m email.Message, s delivery.Settled) ([]byte, error) {
 	if s.Token != "" {
 		c.Reference = s.EmailID + "." + s.Token
 	}
+	c.UnsubscribeURL, c.FeedbackID = s.UnsubscribeURL, s.FeedbackID
 	return render.Render(m, c)
 }
 
-func previewMessage(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
-	p, err := render.MakePreview(m, composition(m, emailID, date), maxContent)
-	return api.Rendering(p), err
+// previewMessage renders messages whose links have a base.
+func previewMessage(linkBase string) api.Renderer {
+	return func(m email.Message, emailID string, date time.Time, maxContent int) (api.Rendering, error) {
+		c := composition(m, emailID, date)
+		if m.Unsubscribe {
+			c.UnsubscribeURL, c.FeedbackID = unsubscribe.Preview.URL(linkBase, emailID), unsubscribe.Preview.FeedbackID(m.Topic, string(m.Stream), uuid.Nil.String())
+		}
+		p, err := render.MakePreview(m, c, maxContent)
+		return api.Rendering(p), err
+	}
+}
+
+// linkBase is where the links in messages lead: the public address of the API, or nowhere if recipients
+// cannot reach it. In dev, where mail arrives in the built-in inbox, it may be on this machine.
+func linkBase(cfg config.Config) string {
+	base := cfg.PublicURL
+	if cfg.Dev && base == "" {
+		base = localURL("http", cfg.Listen)
+	}
+	if !unsubscribe.IsBase(base, cfg.Dev || cfg.AllowPublishedSecrets) {
+		return ""
+	}
+	return base
 }
 
 func composition(m email.Message, emailID string, date time.Time) render.Composition {

@@ -135,6 +135,7 @@ func openStore(cfg config.Config, observe func([]email.Event), log *slog.Logger)
 		OldSecretKey:           cfg.OldSecretKey.Bytes(),
 		RequireVerifiedDomains: cfg.RequireVerifiedDomains,
 		BounceHost:             cfg.BounceHost,
+		LinkBase:               linkBase(cfg),
 		MaxMessageBytes:        cfg.MaxMessageBytes,
 		Blocked:                email.Block(cfg.BlockedAttachments),
 		Schedule:               delivery.Schedule{Steps: cfg.RetrySchedule, ExpireAfter: cfg.ExpireAfter},
@@ -276,7 +277,7 @@ func (a *app) limits() intake.Limits {
 	if len(a.cfg.SMTPURLs) > 0 {
 		serves = a.relays.Serves
 	}
-	return intake.Limits{Serves: serves, MaxRecipients: int(a.cfg.MaxRecipients), MaxMessageBytes: a.cfg.MaxMessageBytes,
+	return intake.Limits{LinkBase: linkBase(a.cfg), Serves: serves, MaxRecipients: int(a.cfg.MaxRecipients), MaxMessageBytes: a.cfg.MaxMessageBytes,
 		Blocked: email.Block(a.cfg.BlockedAttachments), AllowRelayHeaders: a.cfg.AllowRelayHeaders, CheckURL: a.http.CheckURL, CheckAttachmentURL: a.attachmentURLs.Check, NoRecordings: a.cfg.RecordingURL == ""}
 }
 
@@ -310,10 +311,10 @@ func (a *app) api(withWorker bool) (http.Handler, error) {
 	}
 	s := a.store
 	server, err := api.New(api.Deps{
-		Emails: s.Mail, Stats: s.Mail, Events: s.Mail, Previews: s.Mail, Batches: s.Mail, Pauses: s.Mail, Replays: s.Mail, Dispatcher: a.dispatcher,
+		Emails: s.Mail, Stats: s.Mail, Events: s.Mail, Previews: s.Mail, Batches: s.Mail, Unsubscribing: s.Mail, Pauses: s.Mail, Replays: s.Mail, Dispatcher: a.dispatcher,
 		Credentials: s.Accounts, Logins: s.Accounts, Keys: s.Accounts, OwnCustomer: s.Accounts, Customers: s.Accounts, Users: s.Accounts, Domains: s.Accounts, SenderDomains: s.Accounts, Reputations: s.Reputation, Suppressions: s.Suppressions,
 		Usage: s.Accounts, Audit: s.Accounts, Files: s.Files, Webhooks: s.Webhooks, Mailboxes: s.Mailboxes,
-		Parser: inbound.Parser{}, Render: previewMessage, Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
+		Parser: inbound.Parser{}, Render: previewMessage(linkBase(a.cfg)), Ready: a.store.Ready, WorkerReady: workerReady, Metrics: a.metrics, CheckURL: a.http.CheckURL, Log: a.log,
 	}, api.Options{
 		Limits:   a.limits(),
 		TokenKey: derivedKey(a.cfg.SecretKey.Bytes(), loginTokens), OldTokenKey: derivedKey(a.cfg.OldSecretKey.Bytes(), loginTokens),

@@ -205,10 +205,10 @@ func (d *deployment) sql() *sql.DB {
 	return db
 }
 
-func (d *deployment) count(db *sql.DB, query string) int {
+func (d *deployment) count(db *sql.DB, query string, args ...any) int {
 	d.t.Helper()
 	var n int
-	require.NoError(d.t, db.QueryRowContext(d.t.Context(), query).Scan(&n))
+	require.NoError(d.t, db.QueryRowContext(d.t.Context(), query, args...).Scan(&n))
 	return n
 }
 

@@ -99,6 +99,12 @@ func until(lasts time.Duration, verb, answer string) script {
 
 func newVirtual(t *testing.T) *virtual {
 	t.Helper()
+	return newVirtualWith(t, func(*db.Options) {})
+}
+
+// newVirtualWith is newVirtual with other options of the store.
+func newVirtualWith(t *testing.T, change func(*db.Options)) *virtual {
+	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	v := &virtual{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
@@ -114,7 +120,9 @@ func newVirtual(t *testing.T) *virtual {
 	t.Cleanup(func() { require.NoError(t, v.db.Close()) })
 	v.bendTime()
 	var err error
-	v.store, err = db.Open(url, db.Options{SecretKey: make([]byte, 32), MaxConns: 10, WebhookBody: webhook.Bodies})
+	options := db.Options{SecretKey: make([]byte, 32), MaxConns: 10, WebhookBody: webhook.Bodies}
+	change(&options)
+	v.store, err = db.Open(url, options)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.store.Close()) })
 	customer, _, err := v.store.Accounts.CreateCustomer(t.Context(), "ACME", "", "")

@@ -203,6 +203,7 @@ func everyEventFires(t *testing.T, g *ground) {
 		return d.rest(200, "GET", "/v1.0/emails/"+ambiguous, "")["status"] == string(email.StatusFailed)
 	})
 	cut.Store(false)
+	d.comesAndGoes(peer)
 
 	// An endpoint that is gone, and one that has failed for a day.
 	gone, _ := d.endpoint(hooks.URL+"/gone", `,"events":["email.completed"]`)
@@ -242,10 +243,36 @@ func everyEventFires(t *testing.T, g *ground) {
 	require.Contains(t, listener.all("email.bounced"), `"bounce":{"type":"hard"}`)
 	require.Contains(t, listener.all("email.bounced"), `"smtp":{"code":550,"enhanced_code":"5.1.1","text":"no such user"}`)
 	require.Contains(t, listener.all("email.completed"), `"counts":{`)
-	for _, kind := range []string{"email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired", "email.canceled", "email.ambiguous"} {
+	for _, kind := range []string{"email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired", "email.canceled", "email.ambiguous", "email.suppressed", "email.unsubscribed", "email.resubscribed"} {
 		require.Contains(t, listener.all(kind), `"recipient":{`, kind)
 	}
 	sequenceIsComplete(t, listener)
+}
+
+// comesAndGoes has a recipient unsubscribe, misses it, and has it subscribe again.
+func (d *deployment) comesAndGoes(peer *smtptest.Peer) {
+	d.t.Helper()
+	news := `,"stream":"broadcast","unsubscribe":{"topic":"news"}`
+	d.mail("reader@y.test", news)
+	var link string
+	d.eventually("the mail with the link has come", func() bool {
+		for _, m := range peer.Messages() {
+			if found := listUnsubscribe.FindStringSubmatch(m.Data); found != nil {
+				link = found[1]
+			}
+		}
+		return link != ""
+	})
+	for _, undo := range []string{"", "undo=1"} {
+		res, err := http.Post("http://"+d.api+link, "application/x-www-form-urlencoded", strings.NewReader(undo))
+		require.NoError(d.t, err)
+		require.NoError(d.t, res.Body.Close())
+		require.Equal(d.t, 200, res.StatusCode)
+		if undo == "" {
+			status, _, data := d.call("POST", "/v1.0/emails?accesskey="+d.key, `{"from":{"email":"shop@acme.test"},"to":[{"email":"reader@y.test"}],"subject":"s","content":"Hi"`+news+`}`)
+			require.Equal(d.t, 200, status, string(data))
+		}
+	}
 }
 
 // domainComesAndGoes publishes the records of a sender domain, and takes them away for two days.

@@ -188,6 +188,9 @@ func (c *unitOfWork) newEmail(id, customerID string, m email.Message, wants webh
 		ml.subscriptions = slices.Concat(wants, webhooks.SubscriptionsTo(endpoint.FormatStandard, endpoint.Outcomes()))
 	}
 	ml.CallbackID = callbackID
+	if m.Unsubscribe {
+		ml.LinkBase = c.s.opts.LinkBase
+	}
 	c.deriveStatus(ml)
 	event := email.EventQueued
 	if ml.Detail == email.DetailScheduled {

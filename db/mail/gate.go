@@ -241,6 +241,10 @@ func (c *unitOfWork) opening(m *lockedEmail) delivery.Opening {
 		Verdict: delivery.VerdictOpened, From: m.returnPath(),
 		Settled: delivery.Settled{EmailID: m.ID, Date: m.date(), Token: m.Token, DKIMKeys: m.DKIMKeys},
 	}
+	if m.Unsubscribe && m.LinkBase != "" {
+		o.UnsubscribeURL = c.links.URL(m.LinkBase, m.ID)
+		o.FeedbackID = c.links.FeedbackID(m.Topic, string(m.Stream), m.CustomerID)
+	}
 	// The relay may have closed the connection at a recipient that was deferred before, and
 	// may do so again: it is named after the others.
 	recipients := slices.DeleteFunc(slices.Clone(m.recipients), func(r *recipientRow) bool { return !r.Status.Open() })

@@ -41,7 +41,7 @@ type emailRow struct {
 	Stream      email.Stream      `bun:"stream"`
 	OnAmbiguous email.OnAmbiguous `bun:"on_ambiguous"`
 	CallbackID  string            `bun:"callback_id,type:uuid,nullzero"`
-	// LinkBase is written by settle.
+	// LinkBase is where its link to unsubscribe by leads: when it was accepted, then by settle.
 	Topic              string    `bun:"topic"`
 	Unsubscribe        bool      `bun:"unsubscribe"`
 	LinkBase           string    `bun:"link_base"`

@@ -1,6 +1,10 @@
 package mail
 
-import "github.com/postrider/postrider/internal/delivery"
+import (
+	"cmp"
+
+	"github.com/postrider/postrider/internal/delivery"
+)
 
 // senderIdentity is what a sender's domain gives the messages from it.
 type senderIdentity struct {
@@ -18,8 +22,8 @@ const findSender = `CASE WHEN e.date_at IS NULL AND e.dated_at IS NULL THEN (
 			'dkim_keys', (SELECT jsonb_agg(k.id ORDER BY k.algorithm DESC) FROM dkim_keys AS k WHERE k.domain_id = d.id AND k.state = 'active'))
 		FROM domains AS d WHERE d.customer_id = e.customer_id AND d.name = lower(split_part(e.from_email, '@', -1))) END`
 
-// settle decides what all attempts of an e-mail have besides its content: the token, the return path
-// and the keys that sign. Once the date of the message is fixed, that stays: a receiver knows a second
+// settle decides what all attempts of an e-mail have besides its content: the token, the return path,
+// the keys that sign, and where the link to unsubscribe by leads. Once the date of the message is fixed, that stays: a receiver knows a second
 // copy by its bytes. It is to be called before DateAt is set.
 func (s *Store) settle(e *emailRow, sender *senderIdentity) {
 	if !e.date().IsZero() {
@@ -27,6 +31,9 @@ func (s *Store) settle(e *emailRow, sender *senderIdentity) {
 	}
 	if e.Token == "" {
 		e.Token = delivery.NewToken()
+	}
+	if e.Unsubscribe { // the address when the e-mail was accepted, if this process does not know it
+		e.LinkBase = cmp.Or(s.opts.LinkBase, e.LinkBase)
 	}
 	e.BounceHost, e.DKIMKeys = s.opts.BounceHost, nil
 	if sender == nil {

@@ -34,6 +34,8 @@ type Options struct {
 	// BounceHost is the host of return paths of domains that have none of their own. Empty: senders'
 	// addresses are the return paths.
 	BounceHost string
+	// LinkBase is where the links in messages lead; empty if this process does not know it.
+	LinkBase string
 	// MaxMessageBytes bounds a message with its files.
 	MaxMessageBytes int64
 	// Blocked are the files that are not sent; zero means the built-in list.
@@ -57,6 +59,7 @@ type Parts struct {
 	Files        *files.Store
 	Webhooks     *webhooks.Store
 	Suppressions *suppressions.Store
+	Keys         *pg.Keys
 }
 
 // Store has the e-mails. It is safe for concurrent use.
@@ -70,12 +73,13 @@ type Store struct {
 	opts         Options
 	runCache     *runCache
 	warnings     warnings
+	links        links
 	coalescers
 }
 
 // New returns the e-mails of a database.
 func New(db *pg.DB, parts Parts, opts Options) *Store {
-	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, suppressions: parts.Suppressions, opts: opts, runCache: newRunCache()}
+	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, suppressions: parts.Suppressions, opts: opts, runCache: newRunCache(), links: links{keys: parts.Keys}}
 	s.coalescers = newCoalescers(s)
 	return s
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/pacing"
 	"github.com/postrider/postrider/internal/suppression"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // lockedEmail is a locked e-mail with its recipients, changed in memory and written
@@ -67,6 +68,8 @@ type unitOfWork struct {
 	journal map[string]*attemptRow
 	// addressKeys makes the keys of recipients.
 	addressKeys suppression.Keys
+	// links makes the links to unsubscribe by.
+	links unsubscribe.Links
 	// suppressions are new entries of suppression lists.
 	suppressions []suppression.Entry
 	events       []eventRow
@@ -198,6 +201,9 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	c := &unitOfWork{ctx: ctx, s: s}
 	var err error
 	if c.addressKeys, err = s.suppressions.Keys(ctx); err != nil {
+		return err
+	}
+	if c.links, err = s.links.get(ctx); err != nil {
 		return err
 	}
 	err = s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {
@@ -501,6 +507,7 @@ type emailPatch struct {
 	Token           string            `json:"token"`
 	BounceHost      string            `json:"bounce_host"`
 	DKIMKeys        []string          `json:"dkim_keys" sql:"uuid[]"`
+	LinkBase        string            `json:"link_base"`
 	SendAt          *time.Time        `json:"send_at"`
 	Sequence        int64             `json:"sequence"`
 	NextActionAt    *time.Time        `json:"next_action_at"`

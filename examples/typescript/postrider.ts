@@ -63,6 +63,11 @@ export type Message = {
   tags?: string[];
   /** The recipients. */
   to?: AddressInput[];
+  /** Gives the recipient, who has to be the only one, a link to unsubscribe by: in `List-Unsubscribe` and `List-Unsubscribe-Post` (RFC 8058),
+   * and in place of `{{unsubscribe_url}}` in text and HTML. With a topic the recipient unsubscribes from that, else from all broadcast mail.
+   * Left out, it is true for broadcast mail, unless that has a `List-Unsubscribe` of its own or `POSTRIDER_PUBLIC_URL` is not set. Transactional
+   * mail needs a topic. */
+  unsubscribe?: boolean | UnsubscribeTopic;
 };
 
 /** `{"email","name"}`, where `name` is the display name; or `{"type","target","target_name","name","detail"}`, where it is
@@ -125,6 +130,13 @@ export type ContentText = string;
 
 /** Separates mail that a recipient waits for from newsletters. */
 export type Stream = "transactional" | "broadcast";
+
+/** The name of a topic. */
+export type Topic = string;
+
+export type UnsubscribeTopic = {
+  topic: Topic;
+};
 
 /** SendEmailResult is the e-mail's final status. A refusal by a recipient's server is in the
  * result, and is not an error. Addresses are masked (MaskAddress). */

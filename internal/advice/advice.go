@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/plaintext"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // Level says how much a check found.
@@ -83,6 +84,9 @@ var checks = []struct {
 
 // Checks looks at a message as intake gives it.
 func Checks(m email.Message, f Facts) []Check {
+	if m.Unsubscribe {
+		m.Text, m.HTML = unsubscribe.Fill(m.Text, sampleLink), unsubscribe.Fill(m.HTML, sampleLink)
+	}
 	l := &letter{Message: m, facts: f, page: readPage(m)}
 	var out []Check
 	for _, c := range checks {
@@ -92,6 +96,9 @@ func Checks(m email.Message, f Facts) []Check {
 	}
 	return out
 }
+
+// sampleLink stands for the link to unsubscribe by, which each recipient gets.
+const sampleLink = "https://links.invalid" + unsubscribe.Path + "unsubscribe"
 
 // letter is a message under examination.
 type letter struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/plaintext"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // endLink judges the <a> that ends.
@@ -163,6 +164,12 @@ func namesUnsubscribing(s string) bool {
 // unsubscribe is about mail to many. Gmail and Yahoo ask those who send much of it
 // for one-click unsubscribing (RFC 8058) since 2024.
 func (l *letter) unsubscribe() verdict {
+	if l.Message.Unsubscribe {
+		if l.page.unsubscribeLink || strings.Contains(l.Text, sampleLink) {
+			return fine("With one click, and by a link.")
+		}
+		return advise("", "The headers are written for you. Put the link into the text too, as %s: not every program shows a button.", unsubscribe.Placeholder)
+	}
 	if l.Stream != email.StreamBroadcast {
 		return verdict{}
 	}
@@ -178,7 +185,7 @@ func (l *letter) unsubscribe() verdict {
 	text := plaintext.Cut(l.Text, maxText)
 	link := l.page.unsubscribeLink || !l.TextFromHTML && namesUnsubscribing(text) && strings.ContainsAny(text, ":@")
 	https := strings.Contains(strings.ToLower(list), "<https://")
-	const header = `Add the headers "List-Unsubscribe": "<https://…>" and "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" (RFC 8058), which large providers require of mail to many.`
+	const header = `Say "unsubscribe": true, or add the headers "List-Unsubscribe": "<https://…>" and "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" (RFC 8058) yourself: large providers require them of mail to many.`
 	switch {
 	case list == "" && !link:
 		return warn("", "A broadcast from which nobody can unsubscribe is marked as spam instead. Add a link that needs no login. %s", header)

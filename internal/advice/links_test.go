@@ -83,6 +83,11 @@ func TestUnsubscribe(t *testing.T) {
 		}
 		return m
 	}
+	ours := func(text, html string) email.Message {
+		m := to(text, html)
+		m.Unsubscribe = true
+		return m
+	}
 	linked := `<a href="https://example.com/u/1">Unsubscribe</a>`
 	examine(t, "unsubscribe", []row{
 		{name: "transactional", message: good()},
@@ -96,6 +101,9 @@ func TestUnsubscribe(t *testing.T) {
 			level: advice.LevelAdvice, detail: "more than one click", where: "/headers/list-unsubscribe"},
 		{name: "a header that is not read", message: to("Hello", linked, "List-Unsubscribe", "https://example.com/u"), level: advice.LevelWarning, detail: "RFC 2369", where: "/headers/List-Unsubscribe"},
 		{name: "headers without a link", message: to("Hello", "<p>", "List-Unsubscribe", uri, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click"), level: advice.LevelAdvice, detail: "Add a link"},
+		{name: "headers of ours", message: ours("Hello", ""), level: advice.LevelAdvice, detail: "{{unsubscribe_url}}"},
+		{name: "headers of ours and a link", message: ours("Leave: {{ unsubscribe_url }}", ""), level: advice.LevelOK},
+		{name: "headers of ours and a link in HTML", message: ours("Hello", `<a href="{{unsubscribe_url}}">Leave</a>`), level: advice.LevelOK},
 		{name: "all", message: to("Hello", linked, "List-Unsubscribe", uri, "List-Unsubscribe-Post", "list-unsubscribe=one-click"), level: advice.LevelOK},
 	})
 }

@@ -52,6 +52,7 @@ var rules = map[string]rule{
 	"internal/endpoint":    {standardOnly: true},
 	"internal/mailbox":     {standardOnly: true},
 	"internal/suppression": {may: []string{"email"}, standardOnly: true, tests: []string{"internal/intake"}},
+	"internal/unsubscribe": {standardOnly: true},
 	"internal/delivery":    {may: []string{"email"}, standardOnly: true},
 	"internal/safehttp":    {},
 
@@ -67,8 +68,8 @@ var rules = map[string]rule{
 	"internal/turns":        {},
 	"internal/fairqueue":    {standardOnly: true},
 	"internal/membudget":    {standardOnly: true},
-	"internal/intake":       {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext"}},
-	"internal/render":       {may: []string{"email", "internal/header", "internal/plaintext"}, tests: []string{"internal/intake"}},
+	"internal/intake":       {may: []string{"email", "internal/delivery", "internal/header", "internal/htmltext", "internal/suppression", "internal/unsubscribe"}},
+	"internal/render":       {may: []string{"email", "internal/header", "internal/plaintext", "internal/unsubscribe"}, tests: []string{"internal/intake"}},
 	"internal/dkim":         {standardOnly: true, tests: []string{"email", "internal/render"}},
 	"internal/signing":      {may: []string{"internal/dkim"}, standardOnly: true},
 	"internal/pacing":       {may: []string{"email", "internal/account"}, standardOnly: true},
@@ -78,10 +79,10 @@ var rules = map[string]rule{
 	"internal/relay": {may: []string{"email", "internal/delivery", "internal/smtp"}},
 	"client":         {may: []string{"email"}, standardOnly: true},
 	// Its advice depends on the message alone.
-	"internal/advice": {may: []string{"email", "internal/plaintext"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
+	"internal/advice": {may: []string{"email", "internal/plaintext", "internal/unsubscribe"}, standardOnly: true, besides: []string{"golang.org/x/net/html"}},
 
 	// Many messages of one request, each of them read by intake.
-	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext"}},
+	"internal/mailmerge": {may: []string{"email", "internal/delivery", "internal/intake", "internal/header", "internal/htmltext", "internal/plaintext", "internal/unsubscribe"}},
 
 	"activities": {may: join(domain, "internal/delivery", "internal/intake", "internal/membudget", "internal/missing", "internal/dkim", "internal/dnslookup", "internal/senderdomain")},
 	"workflows":  {may: []string{"email", "internal/delivery", "activities"}, tests: []string{"internal/senderdomain"}}, // of activities method references only
@@ -99,7 +100,7 @@ var rules = map[string]rule{
 	"db/suppressions":     {may: []string{"db/internal/pg", "db/internal/audit", "email", "internal/suppression"}},
 	"db/accounts":         {may: []string{"db/internal/pg", "db/internal/audit", "db/webhooks", "email", "internal/account", "internal/dkim", "internal/dnslookup", "internal/pacing", "internal/senderdomain"}, tests: []string{"db"}},
 	"db/mail": {
-		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/suppressions", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/reputation", "internal/senderdomain", "internal/suppression"},
+		may:   []string{"db/internal/pg", "db/internal/audit", "db/files", "db/webhooks", "db/suppressions", "db/accounts", "email", "internal/account", "internal/delivery", "internal/endpoint", "internal/fairqueue", "internal/pacing", "internal/portion", "internal/reputation", "internal/senderdomain", "internal/suppression", "internal/unsubscribe"},
 		tests: []string{"db", "internal/mailbox"}, // over the whole store
 	},
 	"db/reputation": {
@@ -114,7 +115,7 @@ var rules = map[string]rule{
 	"internal/webhook":    {may: join(domain, "internal/safehttp", "internal/plaintext")},
 
 	"api": {
-		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/reputation", "internal/senderdomain", "internal/suppression"),
+		may:   join(domain, "internal/intake", "internal/mailmerge", "internal/advice", "internal/apidoc", "internal/spool", "internal/turns", "internal/membudget", "internal/missing", "internal/httpserver", "internal/portion", "internal/reputation", "internal/senderdomain", "internal/suppression", "internal/unsubscribe"),
 		tests: []string{"db", "internal/delivery", "internal/inbound", "internal/render", "internal/safehttp", "internal/webhook"}, // the API over a real store
 	},
 	"internal/apidoc":     {},

@@ -67,7 +67,7 @@ func TestCheckGoesRed(t *testing.T) {
 		}},
 		"forbidden": {
 			files: map[string]string{"internal/render/a.go": `package render; import _ "` + m + `/internal/smtp"`},
-			want:  []string{"internal/render/a.go: internal/render may import email, internal/header, internal/plaintext, but not internal/smtp"},
+			want:  []string{"internal/render/a.go: internal/render may import email, internal/header, internal/plaintext, internal/unsubscribe, but not internal/smtp"},
 		},
 		"nothing allowed": {
 			files: map[string]string{"internal/safehttp/a.go": `package safehttp; import _ "` + m + `/email"`},
@@ -98,7 +98,7 @@ func TestCheckGoesRed(t *testing.T) {
 		},
 		"one message knows nothing of many": {
 			files: map[string]string{"internal/intake/a.go": `package intake; import _ "` + m + `/internal/mailmerge"`},
-			want:  []string{"internal/intake/a.go: internal/intake may import email, internal/delivery, internal/header, internal/htmltext, but not internal/mailmerge"},
+			want:  []string{"internal/intake/a.go: internal/intake may import email, internal/delivery, internal/header, internal/htmltext, internal/suppression, internal/unsubscribe, but not internal/mailmerge"},
 		},
 		"HTML to text knows no e-mail": {
 			files: map[string]string{"internal/htmltext/a.go": `package htmltext; import _ "` + m + `/email"`},
@@ -139,7 +139,7 @@ func TestCheckGoesRed(t *testing.T) {
 		"a test inside the package keeps to the table": {
 			files: map[string]string{"api/a_test.go": `package api; import _ "` + m + `/db"`},
 			want: []string{"api/a_test.go: api may import email, internal/account, internal/endpoint, internal/mailbox, internal/intake, internal/mailmerge, internal/advice, " +
-				"internal/apidoc, internal/spool, internal/turns, internal/membudget, internal/missing, internal/httpserver, internal/portion, internal/reputation, internal/senderdomain, internal/suppression, but not db"},
+				"internal/apidoc, internal/spool, internal/turns, internal/membudget, internal/missing, internal/httpserver, internal/portion, internal/reputation, internal/senderdomain, internal/suppression, internal/unsubscribe, but not db"},
 		},
 		"the root": {
 			files: map[string]string{"main.go": `package postrider`, "api/a.go": `package api; import _ "` + m + `"`},

@@ -19,6 +19,9 @@ type Settled struct {
 	Token string
 	// DKIMKeys are the ids of the keys that sign, none if nothing is signed.
 	DKIMKeys []string
+	// UnsubscribeURL is the recipient's link to unsubscribe by, FeedbackID the value of Feedback-ID. Both
+	// are empty for messages without Unsubscribe.
+	UnsubscribeURL, FeedbackID string
 }
 
 // NewToken makes 80 random bits as 16 lower-case letters and digits. A return path with them is short

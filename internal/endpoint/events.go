@@ -5,7 +5,7 @@ package endpoint
 // every one fire.
 var standardEvents = []string{
 	"email.queued", "email.scheduled", "email.sending", "email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired",
-	"email.canceled", "email.ambiguous", "email.cancel_requested", "email.held", "email.resumed", "email.deleted", "email.completed",
+	"email.canceled", "email.suppressed", "email.unsubscribed", "email.resubscribed", "email.ambiguous", "email.cancel_requested", "email.held", "email.resumed", "email.deleted", "email.completed",
 	TypeFailing, TypeDisabled, TypeDomainVerified, TypeDomainWarning, TypeDomainFailed,
 	TypeReputationWarning, TypeReputationCritical,
 }
@@ -15,7 +15,8 @@ var voipbinEvents = []string{"email_created", "email_updated", "email_deleted"}
 
 // defaultEvents are the outcomes: what a sender has to act upon.
 var defaultEvents = []string{
-	"email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired", "email.canceled", "email.completed",
+	"email.deferred", "email.delivered", "email.bounced", "email.failed", "email.expired", "email.canceled", "email.suppressed",
+	"email.unsubscribed", "email.resubscribed", "email.completed",
 }
 
 // voipbinOf says which events of an e-mail VoIPBIN's stand for. A rescheduled e-mail

@@ -55,6 +55,8 @@ type Limits struct {
 	NoIgnoreSuppressions bool
 	// AllowRelayHeaders accepts header fields that control relays.
 	AllowRelayHeaders bool
+	// LinkBase is where links in messages lead; empty if messages cannot have any.
+	LinkBase string
 }
 
 // WithDefaults replaces zeros by their defaults, and a zero Now by the current time.

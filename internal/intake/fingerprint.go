@@ -62,6 +62,10 @@ func Fingerprint(m email.Message) string {
 	if m.IgnoreSuppressions { // likewise
 		f.Add("ignore_suppressions")
 	}
+	// A link that is the stream's default counts for nothing: keys of an earlier version keep their meaning.
+	if m.Topic != "" || m.Unsubscribe && m.Stream != email.StreamBroadcast {
+		f.Add("unsubscribe", m.Topic)
+	}
 	return f.Sum()
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/htmltext"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // normalize merges the two shapes of a request and checks the result.
@@ -28,6 +29,7 @@ func normalize(req request, l Limits) (Decoded, error) {
 	m.CallbackURL = c.callback(req.CallbackURL)
 	m.Stream = OneOf(c, "/stream", req.Stream, email.StreamTransactional, email.StreamBroadcast)
 	m.IgnoreSuppressions = c.ignoreSuppressions(req.IgnoreSuppressions)
+	c.unsubscribe(&m, req.Unsubscribe)
 	c.route(m.Message, req)
 	if size := requested(req); size > l.MaxMessageBytes {
 		return Decoded{}, c.tooLarge(size, len(req.Attachments) > 0)
@@ -137,11 +139,25 @@ func (c *Checks) content(m *Decoded, in *content) {
 	}
 	if m.Text == "" {
 		var ok bool
-		if m.Text, ok = htmltext.Convert(m.HTML, c.limits.MaxMessageBytes); !ok {
+		if m.Text, ok = TextOf(m.HTML, c.limits.MaxMessageBytes); !ok {
 			c.Refuse("/content/html", CodeTooLong, TextTooLong)
 		}
 		m.TextFromHTML = true
 	}
+}
+
+// standInLink stands for the placeholder of a link while an HTML part is converted: links that lead nowhere
+// are left out of a text.
+const standInLink = "https://stand-in.invalid/" + unsubscribe.Name
+
+// TextOf makes the text of an HTML part, as htmltext.Convert does. The placeholder for the link to unsubscribe
+// by remains.
+func TextOf(html string, limit int64) (string, bool) {
+	if unsubscribe.Count(html) == 0 {
+		return htmltext.Convert(html, limit)
+	}
+	out, ok := htmltext.Convert(unsubscribe.Fill(html, standInLink), limit)
+	return strings.ReplaceAll(out, standInLink, unsubscribe.Placeholder), ok
 }
 
 // text is a member's value; empty if the member is absent.

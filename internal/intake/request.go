@@ -20,16 +20,16 @@ type request struct {
 	Content     *content     `json:"content"`
 	Attachments []attachment `json:"attachments"`
 
-	Headers     headers            `json:"headers"`
-	Metadata    map[string]*string `json:"metadata"`
-	Tags        []*string          `json:"tags"`
-	SendAt      *string            `json:"send_at"`
-	ExpiresAt   *string            `json:"expires_at"`
-	OnAmbiguous *string            `json:"on_ambiguous"`
-	Stream      *string            `json:"stream"`
-	CallbackURL *string            `json:"callback_url"`
-
-	IgnoreSuppressions bool `json:"ignore_suppressions"`
+	Headers            headers            `json:"headers"`
+	Metadata           map[string]*string `json:"metadata"`
+	Tags               []*string          `json:"tags"`
+	SendAt             *string            `json:"send_at"`
+	ExpiresAt          *string            `json:"expires_at"`
+	OnAmbiguous        *string            `json:"on_ambiguous"`
+	Stream             *string            `json:"stream"`
+	CallbackURL        *string            `json:"callback_url"`
+	Unsubscribe        *unsubscribing     `json:"unsubscribe"`
+	IgnoreSuppressions bool               `json:"ignore_suppressions"`
 }
 
 // address is {"email","name"}, or {"type","target","target_name","name","detail"} as in
@@ -70,6 +70,13 @@ type attachment struct {
 	Optional      bool     `json:"optional"`
 }
 
+// unsubscribing is true, false, or {"topic"}.
+type unsubscribing struct {
+	Topic *string `json:"topic"`
+	// plain: it is true or false, which on is.
+	plain, on bool
+}
+
 // headers keeps an object's members in their order.
 type headers []headerField
 
@@ -84,9 +91,10 @@ type TypeError string
 func (e TypeError) Error() string { return string(e) }
 
 const (
-	wantAddress = TypeError(`an address is an object: {"email": "…", "name": "…"}`)
-	wantContent = TypeError(`content is a string, or an object: {"text": "…", "html": "…"}`)
-	wantHeaders = TypeError(`headers is an object: {"X-Name": "value"}`)
+	wantAddress       = TypeError(`an address is an object: {"email": "…", "name": "…"}`)
+	wantContent       = TypeError(`content is a string, or an object: {"text": "…", "html": "…"}`)
+	wantUnsubscribing = TypeError(`unsubscribe is true or false, or an object: {"topic": "news"}`)
+	wantHeaders       = TypeError(`headers is an object: {"X-Name": "value"}`)
 )
 
 // UnmarshalJSONFrom reads an object. For other types it refuses with the shape of an address: a
@@ -110,6 +118,19 @@ func (c *content) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return json.UnmarshalDecode(d, (*plain)(c))
 	}
 	return WrongKind(d, wantContent)
+}
+
+// UnmarshalJSONFrom reads true, false or an object.
+func (u *unsubscribing) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case 't', 'f':
+		u.plain = true
+		return json.UnmarshalDecode(d, &u.on)
+	case '{':
+		type plain unsubscribing
+		return json.UnmarshalDecode(d, (*plain)(u))
+	}
+	return WrongKind(d, wantUnsubscribing)
 }
 
 // UnmarshalJSONFrom reads an object of strings.

@@ -13,9 +13,9 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/header"
-	"github.com/postrider/postrider/internal/htmltext"
 	"github.com/postrider/postrider/internal/intake"
 	"github.com/postrider/postrider/internal/plaintext"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // template is a message with placeholders for variables, {{name}}, in its subject, text, HTML,
@@ -44,6 +44,8 @@ type part struct {
 	// each variable.
 	fixed int64
 	uses  map[string]int64
+	// links counts the placeholders of the link to unsubscribe by, which remain in every copy.
+	links int
 }
 
 // size is the size of the text with the variables filled in, in bytes, without filling them in.
@@ -74,7 +76,10 @@ func (p *part) fill(vars map[string]string) string {
 		return p.text
 	}
 	return p.template.ExecuteFuncString(func(w io.Writer, tag string) (int, error) {
-		return io.WriteString(w, vars[strings.TrimSpace(tag)])
+		if name := strings.TrimSpace(tag); name != unsubscribe.Name {
+			return io.WriteString(w, vars[name])
+		}
+		return io.WriteString(w, open+tag+end)
 	})
 }
 
@@ -86,20 +91,20 @@ func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
 	}
 	t := &template{base: m.Message, limits: l, sender: m.SenderPointer, metadata: map[string]*part{}, names: map[string]bool{}, fixed: fixedBytes(m.Message)}
 	c := intake.NewChecks(l)
-	t.subject = t.part(c, "/subject", m.Subject)
+	t.subject = t.part(c, "/subject", m.Subject, false)
 	plain := m.Text
 	if m.TextFromHTML {
 		plain = ""
 	}
-	t.text, t.html = t.part(c, m.TextPointer, plain), t.part(c, "/content/html", m.HTML)
+	t.text, t.html = t.part(c, m.TextPointer, plain, true), t.part(c, "/content/html", m.HTML, true)
 	if strings.Contains(m.Calendar.ICS, open) {
 		c.Refuse("/content/calendar/ics", intake.CodeUnsupported, "variables are not filled in inside a calendar, which all recipients get alike; remove the {{, or send messages of their own")
 	}
 	for _, h := range m.Headers {
-		t.headers = append(t.headers, t.part(c, intake.Member("/headers", h.Name), h.Value))
+		t.headers = append(t.headers, t.part(c, intake.Member("/headers", h.Name), h.Value, false))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
-		t.metadata[name] = t.part(c, intake.Member("/metadata", name), m.Metadata[name])
+		t.metadata[name] = t.part(c, intake.Member("/metadata", name), m.Metadata[name], false)
 	}
 	if len(t.names) > maxNames {
 		c.Refuse("", intake.CodeTooMany, "the message uses more than %d variables", maxNames)
@@ -107,9 +112,10 @@ func newTemplate(body jsontext.Value, l intake.Limits) (*template, error) {
 	return t, c.Err()
 }
 
-// part parses one text with its placeholders. It ignores new variables past maxNames, for which
+// part parses one text with its placeholders. linked: it may have that of the link to unsubscribe by, which is
+// filled in when the copy is sent. It ignores new variables past maxNames, for which
 // newTemplate refuses the message.
-func (t *template) part(c *intake.Checks, pointer, s string) *part {
+func (t *template) part(c *intake.Checks, pointer, s string, linked bool) *part {
 	p := &part{text: s, fixed: int64(len(s)), uses: map[string]int64{}}
 	var err error
 	if p.template, err = fasttemplate.NewTemplate(s, open, end); err != nil {
@@ -121,6 +127,13 @@ func (t *template) part(c *intake.Checks, pointer, s string) *part {
 		if !VariableName.MatchString(name) {
 			return 0, errVariableName
 		}
+		if name == unsubscribe.Name {
+			if !linked {
+				return 0, errLink
+			}
+			p.links++
+			return 0, nil // it remains as it is
+		}
 		p.fixed -= int64(len(open) + len(tag) + len(end))
 		if len(t.names) <= maxNames {
 			t.names[name] = true
@@ -128,7 +141,10 @@ func (t *template) part(c *intake.Checks, pointer, s string) *part {
 		}
 		return 0, nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errLink):
+		c.Refuse(pointer, intake.CodeUnsupported, "%s stands in text and HTML only; remove it here", unsubscribe.Placeholder)
+	case err != nil:
 		c.Refuse(pointer, intake.CodeInvalidName, "between {{ and }} stands the name of a variable: 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
 	}
 	return p
@@ -137,7 +153,10 @@ func (t *template) part(c *intake.Checks, pointer, s string) *part {
 // The delimiters of a placeholder.
 const open, end = "{{", "}}"
 
-var errVariableName = errors.New("not a variable's name")
+var (
+	errVariableName = errors.New("not a variable's name")
+	errLink         = errors.New("no place for a link")
+)
 
 // bytes is the size of one recipient's text and HTML, without a text made from HTML.
 func (t *template) bytes(vars, escaped map[string]string) int64 {
@@ -259,6 +278,7 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 		m.Metadata[name] = p.fill(vars)
 	}
 	m.Text, m.HTML = t.text.fill(vars), t.html.fill(escaped)
+	t.onlyOwnLinks(c, m)
 	switch m.TextFromHTML = m.Text == "" && m.HTML != ""; {
 	case m.Text == "" && m.HTML == "":
 		c.Refuse("/variables", intake.CodeInvalid, "with these variables, text and HTML would be empty")
@@ -267,11 +287,22 @@ func (t *template) message(r recipient, textToo bool) (email.Message, error) {
 		m.Text = t.base.Text
 	default:
 		var ok bool
-		if m.Text, ok = htmltext.Convert(m.HTML, t.limits.MaxMessageBytes); !ok {
+		if m.Text, ok = intake.TextOf(m.HTML, t.limits.MaxMessageBytes); !ok {
 			c.Refuse("/variables", intake.CodeTooLong, "with these variables, "+intake.TextTooLong)
 		}
 	}
 	return m, c.Err()
+}
+
+// onlyOwnLinks refuses variables that bring the placeholder of the link to unsubscribe by along: the message says
+// where the link is.
+func (t *template) onlyOwnLinks(c *intake.Checks, m email.Message) {
+	for p, s := range map[*part]string{t.text: m.Text, t.html: m.HTML} {
+		if p.varies() && unsubscribe.Count(s) > p.links {
+			c.Refuse("/variables", intake.CodeReserved, "a variable has %s; put it into the message", unsubscribe.Placeholder)
+			return
+		}
+	}
 }
 
 // fits refuses variables that would make a field or the message larger than its limit.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // Limits of variables. A message may use as many as a recipient may give, besides email and
@@ -82,6 +83,8 @@ func (t *template) variables(c *intake.Checks, r recipient, to email.Address) ma
 		switch {
 		case !VariableName.MatchString(name):
 			c.Refuse("/variables", intake.CodeInvalidName, "a variable's name has 1 to 64 of the characters A-Z a-z 0-9 _ . -, no digit first")
+		case name == unsubscribe.Name:
+			c.Refuse(pointer, intake.CodeReserved, "%s is the recipient's link to unsubscribe by; choose another name", unsubscribe.Placeholder)
 		case c.Value(pointer, v, maxVariableBytes):
 			vars[name] = *v
 		}

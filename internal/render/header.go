@@ -2,11 +2,13 @@ package render
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/header"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // writeHeader writes the message's own fields; those of MIME follow.
@@ -33,7 +35,22 @@ func writeHeader(out *bytes.Buffer, m email.Message, c Composition) {
 	for _, h := range m.Headers {
 		fold(out, h.Name, clients(h))
 	}
+	if m.Unsubscribe {
+		writeList(out, m, c)
+	}
 	field(out, "MIME-Version", "1.0")
+}
+
+// writeList writes the fields of mail that a recipient may unsubscribe from: RFC 8058 section 3.1, RFC 2919,
+// and Gmail's Feedback-ID. The client's own List-Id and Feedback-ID stand.
+func writeList(out *bytes.Buffer, m email.Message, c Composition) {
+	field(out, "List-Unsubscribe", "<"+c.UnsubscribeURL+">")
+	field(out, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+	for _, f := range []email.Header{{Name: "List-Id", Value: unsubscribe.ListID(m.Topic, string(m.Stream), m.From.Domain())}, {Name: "Feedback-ID", Value: c.FeedbackID}} {
+		if f.Value != "" && !slices.ContainsFunc(m.Headers, func(h email.Header) bool { return strings.EqualFold(h.Name, f.Name) }) {
+			field(out, f.Name, f.Value)
+		}
+	}
 }
 
 // field writes one field, folded before words that would not fit.

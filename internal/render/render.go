@@ -17,13 +17,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"html"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/postrider/postrider/email"
+	"github.com/postrider/postrider/internal/header"
 	"github.com/postrider/postrider/internal/plaintext"
+	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
 // Composition is what a rendering takes besides the message.
@@ -36,11 +39,17 @@ type Composition struct {
 	// Reference is the value of X-Postrider-Id, which a report on the message brings back. Empty
 	// leaves the field out.
 	Reference string
+	// UnsubscribeURL is the recipient's link to unsubscribe by, and FeedbackID the value of Feedback-ID.
+	// Both are for messages with Unsubscribe only.
+	UnsubscribeURL, FeedbackID string
 }
 
 // ErrUnsafe says that a value would break out of its place in the header. Intake
 // refuses such values; nothing is sent that holds one.
 var ErrUnsafe = errors.New("a header value is unsafe")
+
+// ErrNoLink says that a message is to have a link to unsubscribe by, and the installation has none.
+var ErrNoLink = errors.New("there is no link to unsubscribe by: set POSTRIDER_PUBLIC_URL")
 
 // ErrUnresolved says that an attachment has no content yet. A message is never
 // made without one of its attachments, unless that one has a Problem.
@@ -48,8 +57,8 @@ var ErrUnresolved = errors.New("an attachment is not resolved")
 
 // Render makes the message's bytes, with CRLF line ends and lines of at most 998
 // bytes (RFC 5322 section 2.1.1). Attachments' contents have to be set; one with
-// a Problem is left out. The errors are ErrUnsafe and ErrUnresolved: another
-// try yields the same.
+// a Problem is left out. The errors are ErrUnsafe, ErrUnresolved and ErrNoLink:
+// another try yields the same.
 func Render(m email.Message, c Composition) ([]byte, error) {
 	return render(m, c, nil)
 }
@@ -63,6 +72,10 @@ func render(m email.Message, c Composition, s *shortening) ([]byte, error) {
 		if a.Content == nil && a.Problem == "" && s == nil {
 			return nil, fmt.Errorf("attachment %d: %w", i, ErrUnresolved)
 		}
+	}
+	if m.Unsubscribe {
+		m.Text = unsubscribe.Fill(m.Text, c.UnsubscribeURL)
+		m.HTML = unsubscribe.Fill(m.HTML, html.EscapeString(c.UnsubscribeURL))
 	}
 	root := tree(m, c, s)
 	var out bytes.Buffer
@@ -109,6 +122,13 @@ func check(m email.Message, c Composition) error {
 	if c.Reference != "" && !id(c.Reference) {
 		return fmt.Errorf("reference: %w", ErrUnsafe)
 	}
+	switch {
+	case !m.Unsubscribe:
+	case c.UnsubscribeURL == "":
+		return ErrNoLink
+	case !uri(c.UnsubscribeURL), !line(c.FeedbackID):
+		return fmt.Errorf("link to unsubscribe by: %w", ErrUnsafe)
+	}
 	if !line(m.Subject) {
 		return fmt.Errorf("subject: %w", ErrUnsafe)
 	}
@@ -141,6 +161,11 @@ func line(s string) bool { return utf8.ValidString(s) && !strings.ContainsAny(s,
 // id reports whether a text may stand between angle brackets as a msg-id.
 func id(s string) bool {
 	return s != "" && len(s) <= 512 && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("<>()[]\\,;:\"", r) }) < 0
+}
+
+// uri reports whether a text may stand between angle brackets as a URI (RFC 2369 section 2) on one line.
+func uri(s string) bool {
+	return len(s) <= header.MaxLine-len("List-Unsubscribe: <>") && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '<' || r == '>' }) < 0
 }
 
 // address reports whether an address is a dot-atom and an ASCII domain, so that

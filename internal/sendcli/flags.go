@@ -34,6 +34,7 @@ type flags struct {
 	metadata             []string
 	sendAt, expiresAt    string
 	stream, onAmbiguous  string
+	unsubscribe          string
 	key                  string
 	wait                 time.Duration
 	json                 bool
@@ -60,6 +61,7 @@ func (f *flags) define(cmd *cobra.Command) {
 	fl.StringVar(&f.sendAt, "send-at", "", "the time of the first attempt, as 2026-01-02T15:04:05Z")
 	fl.StringVar(&f.expiresAt, "expires-at", "", "the time after which there are no attempts, as 2026-01-02T15:04:05Z")
 	fl.StringVar(&f.stream, "stream", "", "transactional (the default) or broadcast")
+	fl.StringVar(&f.unsubscribe, "unsubscribe", "", "true (the default of broadcast mail), false, or a topic: whether the recipient, who has to be the only one, can unsubscribe, and what from")
 	fl.StringVar(&f.onAmbiguous, "on-ambiguous", "", "retry (the default) or fail: what to do if the server's reply to the message never comes")
 	fl.StringVar(&f.key, "idempotency-key", "", "a key of your choice for this e-mail: sent again with it within 7 days, it is accepted once")
 	fl.DurationVar(&f.wait, "wait", 0, "how long to wait until every recipient is delivered or failed, as 20s; at most 60s, with --batch any time")
@@ -76,6 +78,13 @@ func (f *flags) message(stdin io.Reader) (client.Message, error) {
 	m := client.Message{
 		To: addresses(f.to), Cc: addresses(f.cc), Bcc: addresses(f.bcc), ReplyTo: addresses(f.replyTo), Subject: f.subject,
 		Tags: f.tags, Stream: email.Stream(f.stream), OnAmbiguous: email.OnAmbiguous(f.onAmbiguous),
+	}
+	switch f.unsubscribe {
+	case "":
+	case "true", "false":
+		m.Unsubscribe = &client.Unsubscribe{Off: f.unsubscribe == "false"}
+	default:
+		m.Unsubscribe = &client.Unsubscribe{Topic: f.unsubscribe}
 	}
 	for _, given := range []struct {
 		flag   string

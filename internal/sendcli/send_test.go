@@ -38,7 +38,7 @@ func TestSendFlagsMessage(t *testing.T) {
 	f := parseSend(t, "--from", `"A \"B\", C" <a@x.com>`, "--to", "b@y.com", "--to", "Müller, Jörg <c@y.com>", "--cc", "<d@y.com>", "--bcc", " e@y.com ", "--reply-to", "r@x.com",
 		"--subject", "s", "--text", "-", "--html", "@"+html, "--attach", invoice, "--attach", empty, "--inline", logo+"=logo", "--header", "X-A: b: c", "--header", "X-B:",
 		"--tag", "a", "--tag", "b,c", "--metadata", "k=v=w", "--metadata", "e=", "--send-at", "2026-01-02T15:04:05+01:00", "--expires-at", "2026-01-03T15:04:05Z",
-		"--stream", "broadcast", "--on-ambiguous", "fail")
+		"--stream", "broadcast", "--on-ambiguous", "fail", "--unsubscribe", "news")
 	m, err := f.message(strings.NewReader("from standard input\n"))
 	require.NoError(t, err)
 	require.True(t, m.SendAt.Equal(time.Date(2026, 1, 2, 14, 4, 5, 0, time.UTC)))
@@ -50,7 +50,13 @@ func TestSendFlagsMessage(t *testing.T) {
 		Attachments: []client.Attachment{{Filename: "invoice.pdf", Content: []byte("%PDF")}, {Filename: "empty.txt", Content: []byte{}}, {Filename: "logo=1.png", Content: []byte("PNG"), ContentID: "logo"}},
 		Headers:     client.Headers{{Name: "X-A", Value: "b: c"}, {Name: "X-B"}}, Tags: []string{"a", "b,c"}, Metadata: map[string]string{"k": "v=w", "e": ""},
 		ExpiresAt: time.Date(2026, 1, 3, 15, 4, 5, 0, time.UTC), Stream: email.StreamBroadcast, OnAmbiguous: email.AmbiguousFail,
+		Unsubscribe: &client.Unsubscribe{Topic: "news"},
 	}, m)
+	for value, want := range map[string]*client.Unsubscribe{"true": {}, "false": {Off: true}} {
+		m, err := parseSend(t, "--from", "a@x.com", "--to", "b@y.com", "--subject", "s", "--text", "t", "--unsubscribe", value).message(strings.NewReader(""))
+		require.NoError(t, err)
+		require.Equal(t, want, m.Unsubscribe)
+	}
 }
 
 func TestSendFlagsRefusals(t *testing.T) {
