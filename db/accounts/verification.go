@@ -41,6 +41,7 @@ type verificationRow struct {
 	Checks      int                       `bun:"checks"`
 	Misses      int                       `bun:"misses"`
 	FirstMissAt time.Time                 `bun:"first_miss_at,nullzero"`
+	Unanswered  int                       `bun:"unanswered"`
 	CheckedAt   time.Time                 `bun:"checked_at,nullzero"`
 	NextCheckAt time.Time                 `bun:"next_check_at,nullzero"`
 	Records     []checkedRecord           `bun:"records,type:jsonb"`
@@ -136,13 +137,13 @@ func (r *verificationRow) ownBounceHost(installation string) string {
 func (r *verificationRow) state() senderdomain.State {
 	return senderdomain.State{
 		Status: r.Status, Since: r.StatusSince, StartedAt: r.StartedAt, Checks: r.Checks,
-		Misses: r.Misses, FirstMissAt: r.FirstMissAt, NextCheckAt: r.NextCheckAt,
+		Misses: r.Misses, FirstMissAt: r.FirstMissAt, Unanswered: r.Unanswered, NextCheckAt: r.NextCheckAt,
 	}
 }
 
 func (r *verificationRow) setState(s senderdomain.State) {
 	r.Status, r.StatusSince, r.StartedAt, r.Checks = s.Status, s.Since, s.StartedAt, s.Checks
-	r.Misses, r.FirstMissAt, r.NextCheckAt = s.Misses, s.FirstMissAt, s.NextCheckAt
+	r.Misses, r.FirstMissAt, r.Unanswered, r.NextCheckAt = s.Misses, s.FirstMissAt, s.Unanswered, s.NextCheckAt
 }
 
 // save writes a locked row's verification, and ends the claim of a check. A caller that makes the
@@ -155,7 +156,7 @@ func (r *verificationRow) save(ctx context.Context, tx bun.Tx) error {
 		r.SPF = []senderdomain.SPFResult{}
 	}
 	_, err := tx.NewUpdate().Model(r).WherePK().
-		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "bounce_target", "revision").
+		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "unanswered", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "bounce_target", "revision").
 		Set("claimed_until = NULL").Exec(ctx)
 	return err
 }
