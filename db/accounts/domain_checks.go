@@ -45,13 +45,13 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 		}
 		check = senderdomain.Begun{Domain: row.domain(keys[id], s.opts.BounceHost), Revision: row.Revision, BounceHost: row.ownBounceHost(s.opts.BounceHost), InstallationHost: s.opts.BounceHost}
 		if check.NextCheckAt.IsZero() {
-			return row.leavePlace(ctx, tx)
+			return row.endWaiting(ctx, tx)
 		}
 		if earliest := row.CheckedAt.Add(checkPause); !row.CheckedAt.IsZero() && check.NextCheckAt.Before(earliest) {
 			check.NextCheckAt = pg.UTC(earliest)
 		}
 		if check.NextCheckAt.After(row.TxNow) {
-			return row.leavePlace(ctx, tx)
+			return row.endWaiting(ctx, tx)
 		}
 		if check.Due, err = row.takePlace(ctx, tx); !check.Due {
 			check.Waits, check.NextCheckAt = true, pg.UTC(row.TxNow.Add(maxTurnWait))
@@ -71,7 +71,7 @@ func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, found s
 		if err != nil {
 			return err
 		}
-		if err := row.leavePlace(ctx, tx); err != nil {
+		if err := row.endPlace(ctx, tx, !senderdomain.Unanswered(found.Records)); err != nil {
 			return err
 		}
 		byID, err := keysOf(ctx, tx, check.ID)

@@ -19,6 +19,8 @@ const (
 	// customers: a customer without a look under way waits only while there are allPlaces. A worker has
 	// 200 slots for activities.
 	sharedPlaces, allPlaces = 60, 100
+	// unansweredPlace is how long a look without an answer keeps its place, from its begin, at least.
+	unansweredPlace = 10 * time.Second
 	// maxTurnWait is how long a run sleeps whose check waits for a place, unless it is woken.
 	maxTurnWait = time.Hour
 	// placesLock is the key of the advisory lock under which places are given. A transaction may hold a
@@ -53,9 +55,17 @@ func (r *verificationRow) takePlace(ctx context.Context, tx bun.Tx) (ok bool, er
 	return ok, err
 }
 
-// leavePlace ends the place of a locked domain, and its waiting for one.
-func (r *verificationRow) leavePlace(ctx context.Context, tx bun.Tx) error {
-	_, err := tx.NewRaw("UPDATE domains SET place_until = NULL, queued_at = NULL WHERE id = ? AND (place_until IS NOT NULL OR queued_at IS NOT NULL)", r.ID).Exec(ctx)
+// endPlace frees the place of a locked domain after a look. A look without an answer keeps it for
+// unansweredPlace, however soon the DNS servers have refused: otherwise such looks would follow each other
+// as fast as they fail.
+func (r *verificationRow) endPlace(ctx context.Context, tx bun.Tx, answered bool) error {
+	_, err := tx.NewRaw("UPDATE domains SET place_until = CASE WHEN NOT ? THEN place_at + ? * interval '1 second' END WHERE id = ?", answered, unansweredPlace.Seconds(), r.ID).Exec(ctx)
+	return err
+}
+
+// endWaiting has a locked domain whose check is not due wait for no place.
+func (r *verificationRow) endWaiting(ctx context.Context, tx bun.Tx) error {
+	_, err := tx.NewRaw("UPDATE domains SET queued_at = NULL WHERE id = ? AND queued_at IS NOT NULL", r.ID).Exec(ctx)
 	return err
 }
 

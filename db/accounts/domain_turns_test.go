@@ -199,6 +199,28 @@ func TestPlacesAreGivenOnce(t *testing.T) {
 	require.LessOrEqual(t, b.Count("SELECT count(*) FROM domains WHERE place_until > now()"), 5)
 }
 
+// Looks without an answer keep their places for a while, also if the servers refuse at once.
+func TestALookWithoutAnAnswerKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	b := strict(t)
+	ids := b.due(b.Customer, 6)
+	begun := b.begin(ids...)[0]
+	refused := []senderdomain.Record{{Kind: senderdomain.DKIM, Required: true, Status: senderdomain.TemporaryFailure, Problem: senderdomain.Unavailable}}
+	_, err := b.Accounts.SaveCheck(b.Ctx, begun, senderdomain.Findings{Records: refused})
+	require.NoError(t, err)
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM domains WHERE place_until = place_at + interval '10 seconds'"))
+	b.Exec("UPDATE domains SET place_until = now() + interval '1 minute' WHERE id = ?", begun.ID) // this test may be slow
+	require.Empty(t, b.turns(10))
+	_, err = b.Accounts.CheckDomainNow(b.Ctx, b.Customer, begun.ID)
+	require.NoError(t, err)
+	check, err := b.Accounts.BeginCheck(b.Ctx, begun.ID, false)
+	require.NoError(t, err)
+	require.False(t, check.Due || check.Waits)
+	require.Empty(t, b.turns(10), "asking again does not free it")
+	b.Exec("UPDATE domains SET place_until = now() - interval '1 second' WHERE id = ?", begun.ID)
+	require.Equal(t, ids[5:], b.turns(10))
+}
+
 // A domain whose name servers do not answer is looked at less often, also if its customer asks again and again.
 func TestADomainThatDoesNotAnswerIsAskedLessOften(t *testing.T) {
 	t.Parallel()
