@@ -145,11 +145,13 @@ type Resolver interface {
 
 // Domains has the sender domains and the state of their verification.
 type Domains interface {
-	// BeginCheck reads a domain, and claims its check if one is due. now makes one due first. A
-	// domain that does not exist is a CodeNotFound.
+	// BeginCheck reads a domain, and claims its check if one is due and it is its turn. now makes one due
+	// first. A domain that does not exist is a CodeNotFound.
 	BeginCheck(ctx context.Context, domainID string, now bool) (senderdomain.Begun, error)
 	// SaveCheck writes what a check has found, unless the domain's state was changed since it began.
 	SaveCheck(ctx context.Context, begun senderdomain.Begun, found senderdomain.Findings) (senderdomain.Domain, error)
+	// GiveTurns lets checks begin that wait, at most limit. Their domains need a run.
+	GiveTurns(ctx context.Context, limit int) (domainIDs []string, err error)
 }
 
 // Poster makes one webhook call.
@@ -157,10 +159,11 @@ type Poster interface {
 	Post(ctx context.Context, due endpoint.Due, timeout time.Duration) endpoint.Result
 }
 
-// Waker starts the workflow of an endpoint or e-mail if none is running, and signals it to
-// read its state again.
+// Waker starts the workflow of an endpoint, a sender domain or an e-mail if none is running, and
+// signals it to read its state again.
 type Waker interface {
 	WakeEndpoint(ctx context.Context, endpointID string) error
+	WakeDomain(ctx context.Context, domainID string) error
 	// Wake carries out orders to wake the workflows of e-mails. The store has them: if Wake
 	// fails, a sweep carries them out.
 	Wake(ctx context.Context, orders []string) error
@@ -219,8 +222,7 @@ type Activities struct {
 	exchanges *exchanges
 	limits    limits
 	// large holds Deps.LargeBytes: the memory that large messages share.
-	large        *membudget.Budget
-	domainChecks domainChecks
+	large *membudget.Budget
 }
 
 // limits are the times that tests shorten.
@@ -253,7 +255,7 @@ func New(deps Deps) (*Activities, Drain, error) {
 	if deps.LargeBytes == 0 {
 		deps.LargeBytes = DefaultLargeBytes
 	}
-	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), domainChecks: domainChecks{of: map[string]int{}}, large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
+	a := &Activities{deps: deps, exchanges: newExchanges(), limits: defaultLimits(), large: membudget.New(membudget.Options{Total: deps.LargeBytes})}
 	return a, a.exchanges.drain, nil
 }
 

@@ -2,9 +2,8 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/postrider/postrider/email"
@@ -14,37 +13,28 @@ import (
 )
 
 const (
-	// maxDomainChecks is how many domains a process looks up at the same time, and maxCustomerChecks
-	// how many of one customer: name servers that do not answer take a look's whole time.
-	maxDomainChecks   = 100
-	maxCustomerChecks = 5
-	// laterLeast is how long a domain waits that finds no place among these, at least, and laterMore
-	// how much longer at most. It holds no worker's slot meanwhile.
-	laterLeast, laterMore = 5 * time.Second, 5 * time.Second
 	// domainCheckTimeout bounds one look. A server that has not answered by then is a temporary failure.
 	domainCheckTimeout = 90 * time.Second
+	// turnsGiven is how many domains that wait a look lets begin when it ends: more than one, in case
+	// others have ended without it.
+	turnsGiven = 3
 )
 
-// CheckDomain looks at the DNS records of a sender domain, if a check is due, and writes what it
-// has found. It holds no transaction while it asks the DNS. A domain that does not exist is a
-// result.
+// CheckDomain looks at the DNS records of a sender domain, if a check is due and it is the domain's
+// turn, and writes what it has found. It holds no transaction while it asks the DNS. A domain that does
+// not exist is a result.
 func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInput) (delivery.CheckDomainResult, error) {
 	start := time.Now()
 	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})
 	begun, err := a.deps.Domains.BeginCheck(ctx, in.DomainID, in.VerifyNow)
 	d := begun.Domain
 	if err == nil && begun.Due {
-		release, free := a.domainChecks.take(d.CustomerID)
-		if free {
-			defer release()
-			found, cerr := a.lookUp(ctx, begun)
-			if cerr != nil {
-				return delivery.CheckDomainResult{}, cerr
-			}
-			d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
-		} else {
-			d.NextCheckAt = start.Add(laterLeast + rand.N(laterMore)).UTC()
+		found, cerr := a.lookUp(ctx, begun)
+		if cerr != nil {
+			return delivery.CheckDomainResult{}, cerr
 		}
+		d, err = a.deps.Domains.SaveCheck(ctx, begun, found)
+		a.wakeNext(ctx)
 	}
 	switch {
 	case email.FailureCode(err) == email.CodeNotFound:
@@ -53,7 +43,7 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 		return delivery.CheckDomainResult{}, failed(ctx, a.deps.Log, "checking a domain", err)
 	}
 	res := delivery.CheckDomainResult{
-		Checked: d.CheckedAt.After(begun.CheckedAt), Domain: d.Name, Status: string(d.Status), Problem: problemOf(d), NextAt: d.NextCheckAt, Took: since(start),
+		Checked: d.CheckedAt.After(begun.CheckedAt), Waits: begun.Waits, Domain: d.Name, Status: string(d.Status), Problem: problemOf(d), NextAt: d.NextCheckAt, Took: since(start),
 	}
 	if res.Checked {
 		a.deps.Log.InfoContext(ctx, "domain.checked", "domain_id", d.ID, "domain", d.Name, "status", res.Status, "problem", res.Problem, "next_at", res.NextAt, "ms", res.MS)
@@ -61,31 +51,15 @@ func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInp
 	return res, nil
 }
 
-// domainChecks counts the looks at the DNS that are under way.
-type domainChecks struct {
-	mu  sync.Mutex
-	all int
-	// of counts them by customer.
-	of map[string]int
-}
-
-// take takes a place for a look, if there is one.
-func (c *domainChecks) take(customerID string) (release func(), ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all >= maxDomainChecks || c.of[customerID] >= maxCustomerChecks {
-		return nil, false
+// wakeNext wakes the domains whose turn it is after a look. If that fails, a sweep finds them.
+func (a *Activities) wakeNext(ctx context.Context) {
+	ids, err := a.deps.Domains.GiveTurns(ctx, turnsGiven)
+	for _, id := range ids {
+		err = errors.Join(err, a.deps.Waker.WakeDomain(ctx, id))
 	}
-	c.all++
-	c.of[customerID]++
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.all--
-		if c.of[customerID]--; c.of[customerID] == 0 {
-			delete(c.of, customerID)
-		}
-	}, true
+	if err != nil {
+		a.deps.Log.WarnContext(ctx, "domain.turns", "error", err)
+	}
 }
 
 // lookUp asks the DNS. An error means that ctx has ended: what was found then says nothing of the

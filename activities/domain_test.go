@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -22,6 +21,11 @@ type fakeDomains struct {
 	now   bool
 	saved []senderdomain.Record
 
+	// next are the domains whose turn it is after a look, turns counts the questions for them.
+	next     []string
+	turns    int
+	turnsErr error
+
 	published string
 	// onLookup is called before each answer.
 	onLookup func()
@@ -37,6 +41,11 @@ func (f *fakeDomains) SaveCheck(_ context.Context, begun senderdomain.Begun, fou
 	d := begun.Domain
 	d.Records, d.CheckedAt, d.NextCheckAt = found.Records, begun.CheckedAt.Add(time.Hour), begun.CheckedAt.Add(2*time.Hour)
 	return d, nil
+}
+
+func (f *fakeDomains) GiveTurns(context.Context, int) ([]string, error) {
+	f.turns++
+	return f.next, f.turnsErr
 }
 
 func (f *fakeDomains) Lookup(_ context.Context, name string, typ dnslookup.Type) dnslookup.Answer {
@@ -118,33 +127,34 @@ func TestCheckDomainThatIsCanceledSavesNothing(t *testing.T) {
 	require.Nil(t, f.saved)
 }
 
-// TestADomainWithoutAPlaceIsCheckedLater: silent name servers of one customer's domains leave places to the
-// others. A domain that waits for a place holds none of the worker's slots.
-func TestADomainWithoutAPlaceIsCheckedLater(t *testing.T) {
+// A domain that waits for its turn does not ask the DNS, and holds none of the worker's slots meanwhile.
+func TestADomainThatWaitsAsksNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for range maxCustomerChecks {
-		_, ok := b.domainChecks.take("silent")
-		require.True(t, ok)
-	}
-	f := &fakeDomains{begun: pendingDomain(), published: "pr1r._domainkey.acme.test"}
-	f.begun.CustomerID = "silent"
+	f := &fakeDomains{begun: pendingDomain()}
+	f.begun.Due, f.begun.Waits, f.begun.NextCheckAt = false, true, f.begun.CheckedAt.Add(time.Hour)
 	res, err := b.checkDomain(t, f)
 	require.NoError(t, err)
 	require.False(t, res.Checked)
-	require.Nil(t, f.saved, "the DNS is not asked")
-	require.WithinDuration(t, time.Now().Add(laterLeast), res.NextAt, time.Minute)
+	require.True(t, res.Waits)
+	require.Nil(t, f.saved)
+	require.Equal(t, f.begun.NextCheckAt, res.NextAt)
+	require.Zero(t, f.turns, "it has no place to give")
+}
 
-	f.begun.CustomerID = "another"
+// A look that ends wakes the domains whose turn it is. What it cannot wake is left to a sweep.
+func TestALookThatEndsGivesItsPlaceToTheNext(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := &fakeDomains{begun: pendingDomain(), next: []string{"E", "F"}}
+	res, err := b.checkDomain(t, f)
+	require.NoError(t, err)
+	require.True(t, res.Checked)
+	require.Equal(t, []string{"E", "F"}, b.woken)
+	require.Equal(t, 1, f.turns)
+
+	f = &fakeDomains{begun: pendingDomain(), turnsErr: errors.New("broken")}
 	res, err = b.checkDomain(t, f)
 	require.NoError(t, err)
 	require.True(t, res.Checked)
-	require.NotContains(t, b.domainChecks.of, "another", "its place is free again")
-
-	for i := range maxDomainChecks - maxCustomerChecks {
-		_, ok := b.domainChecks.take(fmt.Sprint(i))
-		require.True(t, ok)
-	}
-	_, ok := b.domainChecks.take("one more")
-	require.False(t, ok)
 }

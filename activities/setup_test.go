@@ -249,6 +249,8 @@ func (w *fakes) WakeEndpoint(_ context.Context, id string) error {
 	return nil
 }
 
+func (w *fakes) WakeDomain(ctx context.Context, id string) error { return w.WakeEndpoint(ctx, id) }
+
 type peer struct{ w *fakes }
 
 func (p peer) Relay() email.Relay { return email.Relay{Name: "primary"} }

@@ -123,6 +123,8 @@ func (cr *credentials) authorize(needs requirement) gin.HandlerFunc {
 func (cr *credentials) actFor(c *gin.Context, needs requirement) error {
 	grant := grantOf(c)
 	switch asked, given := c.GetQuery("customer_id"); {
+	case needs.anyCustomer && len(c.QueryArray("customer_id")) > 1:
+		return invalid("customer_id", "duplicate", "give the parameter once")
 	case !given || !needs.anyCustomer && voipbin(c):
 		return nil
 	case !needs.anyCustomer:
@@ -152,6 +154,13 @@ func grantOf(c *gin.Context) account.Grant { return c.MustGet(keyGrant).(account
 
 // customerOf returns the customer that a request acts for. The route must not be public.
 func customerOf(c *gin.Context) account.Customer { return grantOf(c).Customer }
+
+// actsForAnother reports whether an operator's request acts for a customer that is not the operator's own,
+// which operatorID names.
+func actsForAnother(c *gin.Context) (operatorID string, ok bool) {
+	operatorID = c.GetString(keyCustomerID)
+	return operatorID, operatorID != customerOf(c).ID
+}
 
 var (
 	errNoCredential   = email.Fail(email.CodeUnauthorized, "no credential: put an access key into ?accesskey= or Authorization: Bearer, or a token from POST /auth/login into ?token=")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -38,8 +39,10 @@ type domainHandlers struct {
 // SenderDomains stores the sender domains of a customer with their verification.
 type SenderDomains interface {
 	// CountDomainRequest refuses with CodeTooMany if the customer has made too many of the requests
-	// that make keys or ask the DNS.
+	// that make keys or ask the DNS. CountOperatorDomainRequest counts those of an operator's customer
+	// for others.
 	CountDomainRequest(ctx context.Context, customerID string) error
+	CountOperatorDomainRequest(ctx context.Context, operatorID string) error
 	// CreateDomain returns the domain that the customer has already, if it has it.
 	CreateDomain(ctx context.Context, customerID, name string) (d senderdomain.Domain, created bool, err error)
 	// ListDomains leaves out records and keys.
@@ -47,7 +50,10 @@ type SenderDomains interface {
 	DomainByID(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
 	CheckDomainNow(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
 	RotateDKIM(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+	// DeleteOwnDomain is the customer's, TakeDomain the operator's: no customer sends from the domain then
+	// until an operator verifies it.
 	DeleteOwnDomain(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
+	TakeDomain(ctx context.Context, customerID, id string) (senderdomain.Domain, error)
 }
 
 // DomainWaker wakes the workflow of a sender domain. If that fails, a sweep does it later.
@@ -173,9 +179,24 @@ func foreignDomain(name string) error {
 	return email.Fail(email.CodeForbidden, "this access key may not send from %s, so it may not change that domain", name)
 }
 
-// count counts a request that makes keys or asks the DNS.
+// domainParameters refuses unknown query parameters: with a misspelt customer_id, a request would act for
+// the operator's own customer.
+func domainParameters(c *gin.Context, known ...string) error {
+	hint := "an operator acts for another customer with customer_id"
+	if len(known) > 0 {
+		hint = "there are " + strings.Join(known, ", ") + ", and customer_id for operators"
+	}
+	return parameters(c, hint, append(known, "customer_id")...)
+}
+
+// count counts a request that makes keys or asks the DNS. Those of an operator do not use up the
+// customer's.
 func (h *senderDomainHandlers) count(c *gin.Context) error {
-	err := h.store.CountDomainRequest(c.Request.Context(), customerOf(c).ID)
+	count, customerID := h.store.CountDomainRequest, customerOf(c).ID
+	if operatorID, ok := actsForAnother(c); ok {
+		count, customerID = h.store.CountOperatorDomainRequest, operatorID
+	}
+	err := count(c.Request.Context(), customerID)
 	if email.FailureCode(err) == email.CodeTooMany {
 		c.Header("Retry-After", "60")
 	}
@@ -190,6 +211,9 @@ func (h *senderDomainHandlers) wake(ctx context.Context, id string) {
 }
 
 func (h *senderDomainHandlers) post(c *gin.Context) (int, any, error) {
+	if err := domainParameters(c); err != nil {
+		return 0, nil, err
+	}
 	var in struct {
 		Name string `json:"name"`
 	}
@@ -221,11 +245,22 @@ func (h *senderDomainHandlers) post(c *gin.Context) (int, any, error) {
 }
 
 func (h *senderDomainHandlers) list(c *gin.Context) (int, any, error) {
+	if err := domainParameters(c, "page_size", "page_token"); err != nil {
+		return 0, nil, err
+	}
 	return listPage(c, customerOf(c).ID, h.store.ListDomains, newSenderDomainEntry)
 }
 
+// id is that of the domain in the path.
+func (h *senderDomainHandlers) id(c *gin.Context) (string, error) {
+	if err := domainParameters(c); err != nil {
+		return "", err
+	}
+	return pathID(c, "id", "domain")
+}
+
 func (h *senderDomainHandlers) get(c *gin.Context) (int, any, error) {
-	id, err := pathID(c, "id", "domain")
+	id, err := h.id(c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -238,9 +273,9 @@ func (h *senderDomainHandlers) get(c *gin.Context) (int, any, error) {
 
 // change returns a handler that changes the domain that the path names, and wakes its workflow.
 // counted says that the change makes keys or asks the DNS.
-func (h *senderDomainHandlers) change(counted bool, do func(ctx context.Context, customerID, id string) (senderdomain.Domain, error)) handler {
+func (h *senderDomainHandlers) change(counted bool, do func(c *gin.Context, customerID, id string) (senderdomain.Domain, error)) handler {
 	return reservingChange(func(c *gin.Context) (int, any, error) {
-		id, err := pathID(c, "id", "domain")
+		id, err := h.id(c)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -257,10 +292,26 @@ func (h *senderDomainHandlers) change(counted bool, do func(ctx context.Context,
 				return 0, nil, err
 			}
 		}
-		if d, err = do(ctx, customerID, id); err != nil {
+		if d, err = do(c, customerID, id); err != nil {
 			return 0, nil, err
 		}
 		h.wake(ctx, id)
 		return http.StatusOK, newSenderDomainAnswer(d), nil
 	})
+}
+
+func (h *senderDomainHandlers) verify(c *gin.Context, customerID, id string) (senderdomain.Domain, error) {
+	return h.store.CheckDomainNow(c.Request.Context(), customerID, id)
+}
+
+func (h *senderDomainHandlers) rotate(c *gin.Context, customerID, id string) (senderdomain.Domain, error) {
+	return h.store.RotateDKIM(c.Request.Context(), customerID, id)
+}
+
+// delete deletes a domain. Who acts for another customer takes it back, as an operator.
+func (h *senderDomainHandlers) delete(c *gin.Context, customerID, id string) (senderdomain.Domain, error) {
+	if _, ok := actsForAnother(c); ok {
+		return h.store.TakeDomain(c.Request.Context(), customerID, id)
+	}
+	return h.store.DeleteOwnDomain(c.Request.Context(), customerID, id)
 }

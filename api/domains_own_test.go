@@ -215,3 +215,107 @@ func TestAnOperatorActsForAnyCustomer(t *testing.T) {
 	require.Equal(t, 200, b.with(key, "GET", "/v1.0/files"+acting, "").status, "it may give any parameter")
 	require.Equal(t, 403, b.with(key, "GET", "/v1.0/domains"+acting, "").status)
 }
+
+// An operator who deletes another customer's domain takes it back, on either route.
+func TestAnOperatorWhoDeletesADomainTakesItBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.adminKey()
+	other, key := b.newCustomer("Other", "other.test")
+	mail := strings.ReplaceAll(basic, "acme.test", "other.test")
+	add := func() string { return b.with(key, "POST", "/v1.0/domains", `{"name":"other.test"}`).field(t, "id") }
+	id := add()
+	require.Equal(t, 202, b.with(key, "POST", "/v1.0/emails", mail).status)
+	require.Equal(t, 200, b.with(admin, "DELETE", "/v1.0/domains/"+id+"?customer_id="+other.ID, "").status)
+	require.Equal(t, "operator", b.lockedBy("other.test"))
+
+	id = add()
+	b.findRecords(id)
+	require.Equal(t, "operator", b.with(key, "GET", "/v1.0/domains/"+id, "").field(t, "blocked_by"), "its records do not bring it back")
+	require.Equal(t, 403, b.with(key, "POST", "/v1.0/emails", mail).status)
+	require.Equal(t, 200, b.with(admin, "PUT", "/v1.0/customers/"+other.ID+"/domains/other.test", `{"verified":true}`).status)
+	require.Equal(t, 202, b.with(key, "POST", "/v1.0/emails", mail).status)
+	require.Equal(t, 200, b.with(key, "DELETE", "/v1.0/domains/"+id, "").status)
+	require.Equal(t, "customer", b.lockedBy("other.test"), "what a customer deletes, the DNS gives back")
+}
+
+// lockedBy says who has taken a domain's verification.
+func (b *bench) lockedBy(name string) string {
+	b.t.Helper()
+	var by string
+	require.NoError(b.t, b.raw.NewRaw("SELECT CASE WHEN by_operator THEN 'operator' ELSE 'customer' END FROM domain_locks WHERE name = ?", name).Scan(b.t.Context(), &by))
+	return by
+}
+
+// findRecords lets a check find all records of a domain.
+func (b *bench) findRecords(id string) {
+	b.t.Helper()
+	begun, err := b.store.Accounts.BeginCheck(b.t.Context(), id, false)
+	require.NoError(b.t, err)
+	require.True(b.t, begun.Due)
+	for i := range begun.Records {
+		begun.Records[i].Status = senderdomain.Verified
+		begun.Records[i].Found = []string{begun.Records[i].Value}
+	}
+	_, err = b.store.Accounts.SaveCheck(b.t.Context(), begun, senderdomain.Findings{Records: begun.Records})
+	require.NoError(b.t, err)
+}
+
+// A parameter that is misspelt, or given twice, would make a request act for the wrong customer.
+func TestParametersOfDomains(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	other, _ := b.newCustomer("Other", "other.test")
+	admin := b.adminKey()
+	id := b.as("POST", "/v1.0/domains", `{"name":"shop.example"}`).field(t, "id")
+	for _, request := range []string{"GET /v1.0/domains", "POST /v1.0/domains", "GET /v1.0/domains/" + id, "DELETE /v1.0/domains/" + id, "POST /v1.0/domains/" + id + "/verify", "POST /v1.0/domains/" + id + "/rotate-dkim"} {
+		method, path, _ := strings.Cut(request, " ")
+		body := ""
+		if request == "POST /v1.0/domains" {
+			body = `{"name":"news.example"}`
+		}
+		for query, want := range map[string]string{
+			"Customer_id=" + other.ID:                           `"pointer":"Customer_id","code":"unknown"`,
+			"customer_id%20=" + other.ID:                        `"code":"unknown"`,
+			"customer_id=" + other.ID + "&customer_id=" + id:    `"pointer":"customer_id","code":"duplicate"`,
+			"customer_id=" + other.ID + "&customer=" + other.ID: `"pointer":"customer","code":"unknown"`,
+		} {
+			got := b.with(admin, method, path+"?"+query, body)
+			require.Equal(t, 400, got.status, "%s?%s: %s", request, query, got.body)
+			require.Contains(t, got.body, want, request)
+		}
+	}
+	require.NotContains(t, b.with(admin, "GET", "/v1.0/domains", "").body, "news.example")
+	require.Equal(t, 200, b.as("GET", "/v1.0/domains/"+id, "").status)
+	require.Equal(t, 200, b.as("GET", "/v1.0/domains?page_size=1", "").status)
+}
+
+// An operator's requests for a customer and that customer's own do not use up each other's.
+func TestAnOperatorsRequestsHaveACountOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.adminKey()
+	other, key := b.newCustomer("Other", "other.test")
+	verify := "/v1.0/domains/" + b.with(key, "POST", "/v1.0/domains", `{"name":"shop.example"}`).field(t, "id") + "/verify"
+	acting := verify + "?customer_id=" + other.ID
+	exec := func(query string, args ...any) {
+		_, err := b.raw.ExecContext(t.Context(), query, args...)
+		require.NoError(t, err)
+	}
+	exec("UPDATE domain_requests SET requests = 1000, minute = minute + interval '1 hour'")
+	require.Equal(t, 200, b.with(admin, "POST", acting, "").status)
+	var customers []string
+	require.NoError(t, b.raw.NewRaw("SELECT customer_id FROM operator_domain_requests").Scan(t.Context(), &customers))
+	require.Equal(t, []string{b.customer.ID}, customers, "it is the operator's")
+	var requests int
+	require.NoError(t, b.raw.NewRaw("SELECT requests FROM domain_requests WHERE customer_id = ?", other.ID).Scan(t.Context(), &requests))
+	require.Equal(t, 1000, requests)
+
+	refused := answer{}
+	for deadline := 0; deadline < 10 && refused.status != 429; deadline++ { // a minute may begin in between
+		exec("UPDATE operator_domain_requests SET minute = date_trunc('minute', now()), requests = 300")
+		refused = b.with(admin, "POST", acting, "")
+	}
+	require.Equal(t, 429, refused.status)
+	require.Equal(t, 200, b.with(key, "POST", verify, "").status)
+}

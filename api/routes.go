@@ -96,9 +96,9 @@ func (s *Server) routes(h handlers) {
 	s.route("GET", "/v1.0/domains", senderDomains, h.senderDomains.list)
 	s.route("POST", "/v1.0/domains", senderDomains, h.senderDomains.post)
 	s.route("GET", "/v1.0/domains/:id", senderDomains, h.senderDomains.get)
-	s.route("DELETE", "/v1.0/domains/:id", senderDomains, h.senderDomains.change(false, h.senderDomains.store.DeleteOwnDomain))
-	s.route("POST", "/v1.0/domains/:id/verify", senderDomains, h.senderDomains.change(true, h.senderDomains.store.CheckDomainNow))
-	s.route("POST", "/v1.0/domains/:id/rotate-dkim", senderDomains, h.senderDomains.change(true, h.senderDomains.store.RotateDKIM))
+	s.route("DELETE", "/v1.0/domains/:id", senderDomains, h.senderDomains.change(false, h.senderDomains.delete))
+	s.route("POST", "/v1.0/domains/:id/verify", senderDomains, h.senderDomains.change(true, h.senderDomains.verify))
+	s.route("POST", "/v1.0/domains/:id/rotate-dkim", senderDomains, h.senderDomains.change(true, h.senderDomains.rotate))
 	s.route("GET", "/v1.0/domains/:id/reputation", senderDomains, h.reputation.get)
 
 	s.route("GET", "/v1.0/suppressions", suppressions, h.suppressions.list)

@@ -141,8 +141,11 @@ func (v *verifyDomain) result() email.VerifyDomainResult {
 	}
 }
 
-// summary is one line: "example.com: warning, next look 14:05".
+// summary is one line: "example.com: warning, next look 14:05", or "…, waits for its turn".
 func (v *verifyDomain) summary(now time.Time) string {
+	if v.last.Waits {
+		return fmt.Sprintf("%s: %s, waits for its turn", v.last.Domain, v.last.Status)
+	}
 	return fmt.Sprintf("%s: %s, next look %s", v.last.Domain, v.last.Status, clock(v.last.NextAt, now))
 }
 
@@ -158,7 +161,10 @@ func (v *verifyDomain) details(now time.Time) string {
 		what = "the required records are not verified yet"
 	}
 	next := "nothing, until `verify_now`"
-	if !v.last.NextAt.IsZero() {
+	switch {
+	case v.last.Waits:
+		next = "a look at the DNS when it is the domain's turn: others of its customer, or of many customers, are before it"
+	case !v.last.NextAt.IsZero():
 		next = "a look at the DNS at " + clock(v.last.NextAt, now) + " UTC"
 	}
 	return fmt.Sprintf("**%s**: %s; %s.\n\nNext: %s.", v.last.Status, v.last.Domain, what, next)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -133,7 +134,7 @@ func domainShowCommand() *cobra.Command {
 				return err
 			}
 			err = fields(out, []string{"name", d.Name}, []string{"id", d.ID}, []string{"customer", d.CustomerID}, []string{"status", domainState(d)}, []string{"since", when(d.Since)},
-				[]string{"verified", when(d.VerifiedAt)}, []string{"checked", when(d.CheckedAt)}, []string{"next check", when(d.NextCheckAt)}, []string{"added", when(d.CreatedAt)}, []string{"warm-up", warm.Warmup.Today()})
+				[]string{"verified", when(d.VerifiedAt)}, []string{"checked", when(d.CheckedAt)}, []string{"next check", nextCheck(d)}, []string{"added", when(d.CreatedAt)}, []string{"warm-up", warm.Warmup.Today()})
 			if err != nil {
 				return err
 			}
@@ -141,6 +142,19 @@ func domainShowCommand() *cobra.Command {
 		})
 	cmd.Flags().BoolVar(&asZone, "zone", false, "print the records as a fragment of a zone file and nothing else")
 	return cmd
+}
+
+// nextCheck says when the DNS is looked at next.
+func nextCheck(d senderdomain.Domain) string {
+	switch {
+	case d.NextCheckAt.IsZero() && len(d.Keys) == 0:
+		return "none, because it has no DKIM keys: postrider domain verify makes some"
+	case d.NextCheckAt.IsZero():
+		return "none: postrider domain verify begins anew"
+	case time.Since(d.NextCheckAt) > time.Minute:
+		return when(d.NextCheckAt) + ", when it is its turn"
+	}
+	return when(d.NextCheckAt)
 }
 
 // showRecords prints a table of the records, one of the keys, and what to do.

@@ -72,6 +72,8 @@ func (w wakeRoot) WakeEndpoint(context.Context, string) error {
 	return nil
 }
 
+func (w wakeRoot) WakeDomain(context.Context, string) error { return nil }
+
 func (w wakeRoot) Wake(context.Context, []string) error { return nil }
 
 type tellAllInput struct {

@@ -24,8 +24,9 @@ const (
 	domainOverdueAfter = 5 * time.Second
 )
 
-// BeginCheck reads a domain for a check, and claims the check if it is due. now makes it due first, as
-// CheckDomainNow does. A domain that does not exist is a CodeNotFound.
+// BeginCheck reads a domain for a check, and claims the check if it is due and finds a place among those
+// under way. Otherwise it waits for a turn, see GiveTurns. now makes it due first, as CheckDomainNow does.
+// A domain that does not exist is a CodeNotFound.
 func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check senderdomain.Begun, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		row, err := lockVerification(ctx, tx, "", id)
@@ -44,28 +45,33 @@ func (s *Store) BeginCheck(ctx context.Context, id string, now bool) (check send
 		}
 		check = senderdomain.Begun{Domain: row.domain(keys[id], s.opts.BounceHost), Revision: row.Revision, BounceHost: row.ownBounceHost(s.opts.BounceHost), InstallationHost: s.opts.BounceHost}
 		if check.NextCheckAt.IsZero() {
-			return nil
+			return row.endWaiting(ctx, tx)
 		}
 		if earliest := row.CheckedAt.Add(checkPause); !row.CheckedAt.IsZero() && check.NextCheckAt.Before(earliest) {
 			check.NextCheckAt = pg.UTC(earliest)
 		}
-		if check.Due = !check.NextCheckAt.After(row.TxNow); !check.Due {
-			return nil
+		if check.NextCheckAt.After(row.TxNow) {
+			return row.endWaiting(ctx, tx)
 		}
-		_, err = tx.NewRaw("UPDATE domains SET claimed_until = now() + ? * interval '1 second' WHERE id = ?", claimLease.Seconds(), id).Exec(ctx)
+		if check.Due, err = row.takePlace(ctx, tx); !check.Due {
+			check.Waits, check.NextCheckAt = true, pg.UTC(row.TxNow.Add(maxTurnWait))
+		}
 		return err
 	})
 	return check, err
 }
 
-// SaveCheck writes what a check has found of a domain's records, and moves its state and its keys. A
-// new status goes to the customer's webhooks and the audit log. SaveCheck writes nothing if the state
+// SaveCheck writes what a check has found of a domain's records, and moves its state and its keys. Its
+// place is free then. A new status goes to the customer's webhooks and the audit log. SaveCheck writes nothing if the state
 // is another than the check began with. It returns the domain as it is then. A domain that does not
 // exist is a CodeNotFound.
 func (s *Store) SaveCheck(ctx context.Context, check senderdomain.Begun, found senderdomain.Findings) (d senderdomain.Domain, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		row, err := lockVerification(ctx, tx, "", check.ID)
 		if err != nil {
+			return err
+		}
+		if err := row.endPlace(ctx, tx, !senderdomain.Unanswered(found.Records)); err != nil {
 			return err
 		}
 		byID, err := keysOf(ctx, tx, check.ID)
@@ -118,6 +124,7 @@ func (r *verificationRow) apply(ctx context.Context, tx bun.Tx, keys []senderdom
 			state.NextCheckAt = r.TxNow.Add(pause)
 		}
 	}
+	state = state.Answered(!senderdomain.Unanswered(found.Records), r.TxNow)
 	r.setState(state)
 	r.Records, r.CheckedAt, r.BounceHost = toChecked(found.Records), r.TxNow, senderdomain.BounceHost(found.Records, r.ownBounceHost(bounceHost))
 	r.SPF, r.BounceTarget = found.SPF, bounceHost
@@ -204,12 +211,17 @@ func (r *verificationRow) announce(ctx context.Context, tx bun.Tx, status sender
 	return audit.Write(ctx, tx, r.CustomerID, event, r.Name, detail)
 }
 
-// ClaimOverdueDomains returns the ids of at most limit domains whose check is late and that no run
-// works on, and claims their checks. Each needs a run.
+// ClaimOverdueDomains returns the ids of at most limit domains that need a run, and claims their checks:
+// those whose check is late and that no run works on, and those whose turn it is, see GiveTurns. With an
+// error it returns those that it has claimed.
 func (s *Store) ClaimOverdueDomains(ctx context.Context, limit int) (ids []string, err error) {
 	err = s.db.NewRaw(`UPDATE domains AS d SET claimed_until = now() + ?0 * interval '1 second' FROM (
-			SELECT id FROM domains WHERE next_check_at < now() - ?1 * interval '1 second' AND (claimed_until IS NULL OR claimed_until < now())
+			SELECT id FROM domains WHERE next_check_at < now() - ?1 * interval '1 second' AND queued_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
 			ORDER BY next_check_at LIMIT ?2 FOR NO KEY UPDATE SKIP LOCKED) AS late
 		WHERE d.id = late.id RETURNING d.id`, claimLease.Seconds(), domainOverdueAfter.Seconds(), limit).Scan(ctx, &ids)
-	return ids, pg.Translate(err)
+	if err != nil {
+		return nil, pg.Translate(err)
+	}
+	turns, err := s.GiveTurns(ctx, limit)
+	return append(ids, turns...), err
 }

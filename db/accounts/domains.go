@@ -156,11 +156,20 @@ func (s *Store) DeleteDomain(ctx context.Context, customerID, name string) (acco
 // DeleteOwnDomain is DeleteDomain for the customer, by the domain's id: a check of the DNS verifies
 // the domain again, for this customer or another. Its private keys are destroyed.
 func (s *Store) DeleteOwnDomain(ctx context.Context, customerID, id string) (senderdomain.Domain, error) {
+	return s.deleteByID(ctx, customerID, id, false)
+}
+
+// TakeDomain is DeleteDomain by the domain's id.
+func (s *Store) TakeDomain(ctx context.Context, customerID, id string) (senderdomain.Domain, error) {
+	return s.deleteByID(ctx, customerID, id, true)
+}
+
+func (s *Store) deleteByID(ctx context.Context, customerID, id string, byOperator bool) (senderdomain.Domain, error) {
 	d, err := s.DomainByID(ctx, customerID, id)
 	if err != nil {
 		return d, err
 	}
-	if _, err := s.deleteDomain(ctx, customerID, "id", id, false); err != nil {
+	if _, err := s.deleteDomain(ctx, customerID, "id", id, byOperator); err != nil {
 		return d, err
 	}
 	return d, s.opts.WarmupChanged(ctx, customerID, d.Name)

@@ -21,6 +21,8 @@ const (
 	MaxDomains = 1000
 	// MaxDomainRequests is how many requests of a customer per minute may make keys or ask the DNS.
 	MaxDomainRequests = 30
+	// MaxOperatorDomainRequests is how many an operator's customer may make for other customers.
+	MaxOperatorDomainRequests = 300
 	// MaxKeys is how many DKIM keys of a domain may be pending, active or retiring.
 	MaxKeys = 10
 )
@@ -41,6 +43,7 @@ type verificationRow struct {
 	Checks      int                       `bun:"checks"`
 	Misses      int                       `bun:"misses"`
 	FirstMissAt time.Time                 `bun:"first_miss_at,nullzero"`
+	Unanswered  int                       `bun:"unanswered"`
 	CheckedAt   time.Time                 `bun:"checked_at,nullzero"`
 	NextCheckAt time.Time                 `bun:"next_check_at,nullzero"`
 	Records     []checkedRecord           `bun:"records,type:jsonb"`
@@ -136,13 +139,13 @@ func (r *verificationRow) ownBounceHost(installation string) string {
 func (r *verificationRow) state() senderdomain.State {
 	return senderdomain.State{
 		Status: r.Status, Since: r.StatusSince, StartedAt: r.StartedAt, Checks: r.Checks,
-		Misses: r.Misses, FirstMissAt: r.FirstMissAt, NextCheckAt: r.NextCheckAt,
+		Misses: r.Misses, FirstMissAt: r.FirstMissAt, Unanswered: r.Unanswered, NextCheckAt: r.NextCheckAt,
 	}
 }
 
 func (r *verificationRow) setState(s senderdomain.State) {
 	r.Status, r.StatusSince, r.StartedAt, r.Checks = s.Status, s.Since, s.StartedAt, s.Checks
-	r.Misses, r.FirstMissAt, r.NextCheckAt = s.Misses, s.FirstMissAt, s.NextCheckAt
+	r.Misses, r.FirstMissAt, r.Unanswered, r.NextCheckAt = s.Misses, s.FirstMissAt, s.Unanswered, s.NextCheckAt
 }
 
 // save writes a locked row's verification, and ends the claim of a check. A caller that makes the
@@ -155,7 +158,7 @@ func (r *verificationRow) save(ctx context.Context, tx bun.Tx) error {
 		r.SPF = []senderdomain.SPFResult{}
 	}
 	_, err := tx.NewUpdate().Model(r).WherePK().
-		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "bounce_target", "revision").
+		Column("verified_at", "status", "status_since", "verified_by", "started_at", "checks", "misses", "first_miss_at", "unanswered", "checked_at", "next_check_at", "records", "spf", "blocked_by", "bounce_host", "bounce_target", "revision").
 		Set("claimed_until = NULL").Exec(ctx)
 	return err
 }
@@ -178,15 +181,25 @@ func lockVerification(ctx context.Context, tx bun.Tx, customerID, id string) (*v
 // CountDomainRequest counts a request that makes keys or asks the DNS. More than MaxDomainRequests of
 // a customer within a minute are a CodeTooMany.
 func (s *Store) CountDomainRequest(ctx context.Context, customerID string) error {
+	return s.countRequest(ctx, "domain_requests", customerID, MaxDomainRequests)
+}
+
+// CountOperatorDomainRequest counts one that an operator makes for another customer. The count is that of
+// the operator's customer, and may go to MaxOperatorDomainRequests.
+func (s *Store) CountOperatorDomainRequest(ctx context.Context, operatorID string) error {
+	return s.countRequest(ctx, "operator_domain_requests", operatorID, MaxOperatorDomainRequests)
+}
+
+func (s *Store) countRequest(ctx context.Context, table, customerID string, most int) error {
 	var n int
-	err := s.db.NewRaw(`INSERT INTO domain_requests AS r (customer_id, minute, requests) VALUES (?, date_trunc('minute', now()), 1)
+	err := s.db.NewRaw(`INSERT INTO ? AS r (customer_id, minute, requests) VALUES (?, date_trunc('minute', now()), 1)
 		ON CONFLICT (customer_id) DO UPDATE SET minute = excluded.minute, requests = CASE WHEN r.minute = excluded.minute THEN r.requests + 1 ELSE 1 END
-		RETURNING requests`, customerID).Scan(ctx, &n)
+		RETURNING requests`, bun.Ident(table), customerID).Scan(ctx, &n)
 	if err != nil {
 		return pg.Translate(err)
 	}
-	if n > MaxDomainRequests {
-		return email.Fail(email.CodeTooMany, "the limit is %d requests a minute that add, verify or rotate a domain; Postrider looks at the DNS by itself, next_check_at says when", MaxDomainRequests)
+	if n > most {
+		return email.Fail(email.CodeTooMany, "the limit is %d requests a minute that add, verify or rotate a domain; Postrider looks at the DNS by itself, next_check_at says when", most)
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ func (s *Store) OverdueEndpoints(ctx context.Context) ([]string, error) {
 	return s.webhooks.OverdueEndpoints(ctx)
 }
 
-// ClaimOverdueDomains finds sender domains whose check is late; see accounts.Store.
+// ClaimOverdueDomains finds sender domains whose check is late or whose turn it is; see accounts.Store.
 func (s *Store) ClaimOverdueDomains(ctx context.Context, limit int) ([]string, error) {
 	return s.accounts.ClaimOverdueDomains(ctx, limit)
 }

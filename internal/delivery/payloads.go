@@ -162,8 +162,10 @@ type CheckDomainInput struct {
 type CheckDomainResult struct {
 	// Deleted: the domain does not exist, or not any more.
 	Deleted bool `json:"deleted,omitempty"`
-	// Checked: the DNS was asked. Otherwise the check was not due, or had no place among others.
+	// Checked: the DNS was asked. Otherwise the check was not due, or Waits: it is due, and waits for
+	// its turn among the checks of all domains. The run is woken then, at NextAt at the latest.
 	Checked bool   `json:"checked,omitempty"`
+	Waits   bool   `json:"waits,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Status  string `json:"status,omitempty"`
 	// Problem is a line on the first required record that is not verified.

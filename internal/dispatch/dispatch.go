@@ -48,7 +48,8 @@ type Outbox interface {
 	Wakes(ctx context.Context, ids []string) ([]delivery.Wake, error)
 	Woken(ctx context.Context, ids []string) error
 	OverdueEndpoints(ctx context.Context) ([]string, error)
-	// ClaimOverdueDomains finds sender domains whose check is late, and leases the checks.
+	// ClaimOverdueDomains finds sender domains whose check is late or whose turn it is, and leases the
+	// checks. It returns those that it has leased with an error too.
 	ClaimOverdueDomains(ctx context.Context, limit int) ([]string, error)
 	// ExpireOverdue ends mail whose deadline has passed and that no run has ended.
 	ExpireOverdue(ctx context.Context) error

@@ -215,16 +215,14 @@ func (d *Dispatcher) sweepEndpoints(ctx context.Context) error {
 	return nil
 }
 
-// sweepDomains wakes the runs of sender domains whose check is late, and starts those that are gone.
+// sweepDomains wakes the runs of sender domains whose check is late or whose turn it is, and starts
+// those that are gone.
 func (d *Dispatcher) sweepDomains(ctx context.Context) error {
 	ids, err := d.outbox.ClaimOverdueDomains(ctx, sweepBatch)
-	if err != nil {
-		return err
-	}
 	concurrently(ids, func(id string) bool {
 		return d.WakeDomain(ctx, id) == nil || ctx.Err() == nil && !d.away() // what is left comes again when its lease runs out
 	})
-	return nil
+	return err
 }
 
 // Wake carries out orders to wake runs that are leased to the caller: the runs read their e-mails

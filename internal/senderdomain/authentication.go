@@ -114,14 +114,18 @@ func (d Domain) dkimVerdict() Verdict {
 		return v
 	case len(d.Keys) == 0:
 		v.Result, v.Domain = AuthUnknown, ""
-		v.Reason = fmt.Sprintf("Postrider has no keys of the domain, so it does not sign; the relay may. POST /v1.0/domains with %s makes keys", d.Name)
+		v.Reason = fmt.Sprintf("Postrider has no keys of the domain, so it does not sign; the relay may. POST /v1.0/domains/%s/verify makes keys", d.ID)
 		return v
 	}
 	v.Result = AuthNone
 	v.Reason = "mail is not signed until the domain's RSA key is published"
 	for _, r := range d.Records {
-		if r.Kind == DKIM && r.Required {
+		switch {
+		case r.Kind != DKIM || !r.Required:
+		case r.Remedy == "" || r.Problem == Missing:
 			v.Reason = fmt.Sprintf("mail is not signed yet: publish the TXT record at %s", r.FQDN)
+		default:
+			v.Reason = fmt.Sprintf("mail is not signed yet, because of the TXT record at %s: %s", r.FQDN, r.Remedy)
 		}
 	}
 	return v
@@ -139,6 +143,8 @@ func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
 		v.Result = AuthPass
 	case "":
 		switch {
+		case d.ID != "" && d.NextCheckAt.IsZero() && len(d.Keys) == 0:
+			reasons = append(reasons, notChecked(d))
 		case d.CheckedAt.IsZero():
 			reasons = append(reasons, "the domain has not been checked yet")
 		case r.Domain == "":
@@ -151,6 +157,8 @@ func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
 		reasons = append(reasons, fmt.Sprintf("%s has no SPF record: publish one that names %s", r.Domain, r.Address))
 	case "temperror":
 		reasons = append(reasons, "the DNS did not answer: "+r.Detail)
+	case spfUnknown:
+		reasons = append(reasons, fmt.Sprintf("it depends on each e-mail: %s", r.Detail))
 	case "permerror":
 		v.Result = AuthFail
 		reasons = append(reasons, fmt.Sprintf("receivers cannot evaluate the SPF record of %s (%s): there has to be one record, of which all terms are right, with 10 look-ups at most", r.Domain, r.Detail))
@@ -159,10 +167,28 @@ func (d Domain) spfVerdict(r SPFResult, p policy) Verdict {
 		reasons = append(reasons, fmt.Sprintf("the SPF record of %s does not allow %s, from which the relay %s sends (%s): %s", r.Domain, r.Address, r.Relay, r.Result, r.Detail))
 	}
 	if r.Domain != "" && !v.Aligned {
-		reasons = append(reasons, fmt.Sprintf("%s is of another organisation than %s, so DMARC does not count it: publish the domain's own record for the return path", r.Domain, d.Name))
+		reasons = append(reasons, d.unaligned(r.Domain, p))
 	}
 	v.Reason = strings.Join(reasons, "; ")
 	return v
+}
+
+// unaligned says why DMARC does not count SPF of a return path, and what to do.
+func (d Domain) unaligned(returnDomain string, p policy) string {
+	const strict = "the domain's DMARC record has aspf=s, so DMARC counts SPF only if the return path is in %s itself, and it is in %s: remove aspf=s from the record%s. Signed mail passes DMARC by DKIM all the same"
+	other := !aligned(returnDomain, d.Name, false)
+	switch {
+	case p.strictSPF && other:
+		return fmt.Sprintf(strict, d.Name, returnDomain, ", and publish the domain's own record for the return path")
+	case p.strictSPF:
+		return fmt.Sprintf(strict, d.Name, returnDomain, "")
+	}
+	return fmt.Sprintf("%s is of another organisation than %s, so DMARC does not count it: publish the domain's own record for the return path", returnDomain, d.Name)
+}
+
+// notChecked says why the DNS is never asked about a domain without keys, and what to do.
+func notChecked(d Domain) string {
+	return fmt.Sprintf("the domain is not checked, because it has no DKIM keys: POST /v1.0/domains/%s/verify (postrider domain verify) makes keys and looks at the DNS", d.ID)
 }
 
 func (d Domain) dmarcVerdict(a Authentication, p policy) Verdict {

@@ -26,7 +26,10 @@ func TestCheckSPF(t *testing.T) {
 		`two IN TXT "v=spf1 -all"`, `two IN TXT "v=spf1 +all"`,
 		`bymx IN TXT "v=spf1 mx:bounce.mail.example -all"`,
 		`void IN TXT "v=spf1 a:n1.mail.example a:n2.mail.example a:n3.mail.example -all"`,
-		`none IN A 192.0.2.9`)
+		`none IN A 192.0.2.9`,
+		`late IN TXT "v=spf1 ip4:192.0.2.1 ipx:foo -all"`, `bylate IN TXT "v=spf1 include:late.mail.example ip4:192.0.2.1 -all"`,
+		`local IN TXT "v=spf1 exists:%{l}.x.mail.example -all"`, `sender IN TXT "v=spf1 include:%{s1r}.x.mail.example -all"`, `hello IN TXT "v=spf1 a:%{h}.mail.example -all"`,
+		`before IN TXT "v=spf1 ip4:192.0.2.1 exists:%{l}.x.mail.example -all"`, `byip IN TXT "v=spf1 exists:%{ir}.y.mail.example -all"`, `1.2.0.192.y IN A 127.0.0.2`, `*.x IN A 127.0.0.2`)
 	n.Zone(t, "shop.example", hosts, `bounce IN CNAME bounce.mail.example.`)
 	client, err := dnslookup.New([]string{n.Recursive}, dnslookup.Options{AllowedNetworks: []netip.Prefix{dnstest.Loopback}, Port: n.Port})
 	require.NoError(t, err)
@@ -58,6 +61,14 @@ func TestCheckSPF(t *testing.T) {
 		{"none.mail.example", "none", "192.0.2.1", []string{"192.0.2.1"}},
 		{"missing.mail.example", "none", "192.0.2.1", []string{"192.0.2.1"}},
 		{"bounce.mail.example", "", "", nil},
+		{"late.mail.example", "permerror", "192.0.2.1", []string{"192.0.2.1"}},
+		{"bylate.mail.example", "permerror", "192.0.2.1", []string{"192.0.2.1"}},
+		{"local.mail.example", "unknown", "192.0.2.1", []string{"192.0.2.1"}},
+		{"sender.mail.example", "unknown", "192.0.2.1", []string{"192.0.2.1"}},
+		{"hello.mail.example", "unknown", "192.0.2.1", []string{"192.0.2.1"}},
+		{"before.mail.example", "pass", "", []string{"192.0.2.1"}},
+		{"before.mail.example", "unknown", "192.0.2.2", []string{"192.0.2.1", "192.0.2.2"}},
+		{"byip.mail.example", "pass", "", []string{"192.0.2.1"}},
 	} {
 		got := check(tt.domain, tt.from...)
 		require.Equal(t, tt.result, got.Result, "%s: %s", tt.domain, got.Detail)
@@ -107,7 +118,20 @@ func TestAuthenticate(t *testing.T) {
 		},
 		"only SPF, and a strict policy": {
 			senderdomain.Domain{ID: "1", Keys: pending, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=reject; aspf=s")}, SPF: spf("bounce.shop.example", "pass")},
-			want{spf: pass, dkim: none, dmarc: fail, spfReason: "another organisation", dkimReason: "publish the TXT record at pr1r._domainkey.shop.example", dmarcWhy: "neither SPF nor DKIM passes"},
+			want{spf: pass, dkim: none, dmarc: fail, spfReason: "the domain's DMARC record has aspf=s, so DMARC counts SPF only if the return path is in shop.example itself, and it is in bounce.shop.example: remove aspf=s from the record. Signed", dkimReason: "publish the TXT record at pr1r._domainkey.shop.example", dmarcWhy: "neither SPF nor DKIM passes"},
+		},
+		"a strict policy and the installation's return path": {
+			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=reject; aspf=s")}, SPF: spf("bounce.mail.example", "pass")},
+			want{spf: pass, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "remove aspf=s from the record, and publish the domain's own record for the return path"},
+		},
+		"SPF depends on each e-mail": {
+			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.shop.example", "unknown")},
+			want{spf: unknown, dkim: pass, dmarc: pass, spfAligned: true, dkimAligned: true, spfReason: "it depends on each e-mail: no match"},
+		},
+		"the key's record is there, for tests": {
+			senderdomain.Domain{ID: "1", Keys: pending, SPF: spf("bounce.shop.example", "pass"),
+				Records: []senderdomain.Record{{Kind: senderdomain.DKIM, Required: true, FQDN: "pr1r._domainkey.shop.example", Status: senderdomain.Failed, Problem: senderdomain.OtherValue, Remedy: "It has t=y."}, dmarc("v=DMARC1; p=none")}},
+			want{spf: pass, dkim: none, dmarc: pass, spfAligned: true, dkimReason: "because of the TXT record at pr1r._domainkey.shop.example: It has t=y."},
 		},
 		"only SPF": {
 			senderdomain.Domain{ID: "1", Keys: pending, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=reject")}, SPF: spf("bounce.shop.example", "pass")},
@@ -129,7 +153,7 @@ func TestAuthenticate(t *testing.T) {
 		"a DMARC record beside another text": {
 			senderdomain.Domain{ID: "1", Keys: active, SPF: spf("bounce.shop.example", "pass"), Records: []senderdomain.Record{key,
 				{Kind: senderdomain.DMARC, Status: senderdomain.Verified, Found: []string{"site-verification=abc", "v=DMARC1; p=reject; aspf=s"}}}},
-			want{spf: pass, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "another organisation"},
+			want{spf: pass, dkim: pass, dmarc: pass, dkimAligned: true, spfReason: "has aspf=s"},
 		},
 		"an SPF record that cannot be evaluated": {
 			senderdomain.Domain{ID: "1", Keys: active, Records: []senderdomain.Record{key, dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.shop.example", "permerror")},
@@ -161,7 +185,11 @@ func TestAuthenticate(t *testing.T) {
 		},
 		"the operator vouches for it": {
 			senderdomain.Domain{ID: "1", Records: []senderdomain.Record{dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.mail.example", "pass")},
-			want{spf: pass, dkim: unknown, dmarc: unknown, spfReason: "another organisation", dkimReason: "POST /v1.0/domains with shop.example makes keys", dmarcWhy: "is known to pass"},
+			want{spf: pass, dkim: unknown, dmarc: unknown, spfReason: "another organisation", dkimReason: "POST /v1.0/domains/1/verify makes keys", dmarcWhy: "is known to pass"},
+		},
+		"the operator vouches for it, and it was never checked": {
+			senderdomain.Domain{ID: "1", VerifiedBy: senderdomain.VerifiedByOperator, Records: []senderdomain.Record{{Kind: senderdomain.DMARC, Status: senderdomain.NotStarted}}},
+			want{spf: unknown, dkim: unknown, dmarc: unknown, spfReason: "is not checked, because it has no DKIM keys: POST /v1.0/domains/1/verify", dkimReason: "POST /v1.0/domains/1/verify makes keys", dmarcWhy: "is known to pass"},
 		},
 		"before the first check": {
 			senderdomain.Domain{ID: "1", Keys: pending, Records: []senderdomain.Record{key, {Kind: senderdomain.DMARC, FQDN: "_dmarc.shop.example", Status: senderdomain.NotStarted}}},

@@ -1,6 +1,8 @@
 package senderdomain
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -32,7 +34,7 @@ func compareDKIM(expected string, values []string) Problem {
 		return SeveralRecords // what a verifier does then is undefined (section 3.6.2.2)
 	}
 	want, _ := tags(expected)
-	if got, ok := tags(values[0]); ok && sameKey(want, got) && (got["v"] == "" || strings.HasPrefix(strings.TrimSpace(values[0]), "v")) {
+	if got, wrong := tags(values[0]); wrong == "" && sameKey(want, got) && versionFirst(values[0], got) {
 		return ""
 	}
 	got, _ := tags(unquote(values[0]))
@@ -40,6 +42,8 @@ func compareDKIM(expected string, values []string) Problem {
 	key = strings.Join(strings.Fields(key), "")
 	got["p"] = key
 	switch {
+	case dkimFault(expected, values[0]) != "":
+		return OtherValue
 	case sameKey(want, got):
 		return ValueMangled
 	case hasKey && key == "":
@@ -50,16 +54,54 @@ func compareDKIM(expected string, values []string) Problem {
 	return OtherValue
 }
 
+// versionFirst reports whether the tag v of a key record, if it has one, is the first (RFC 6376, section
+// 3.6.1).
+func versionFirst(text string, has map[string]string) bool {
+	_, versioned := has["v"]
+	name, _, _ := strings.Cut(text, "=")
+	return !versioned || strings.TrimSpace(name) == "v"
+}
+
 // sameKey reports whether a key record verifies our signatures. Tags that do not limit
-// this, such as t=s and n=, may differ. With t=y verifiers take the mail for unsigned.
+// this, such as t=s and n=, may differ.
 func sameKey(want, got map[string]string) bool {
+	return got["p"] == want["p"] && want["p"] != "" && limitOf(want, got) == ""
+}
+
+// limitOf says why verifiers do not take our signatures by a record that has our key, or "".
+func limitOf(want, got map[string]string) string {
 	version, hasVersion := got["v"]
 	hashes, hasHashes := got["h"]
 	services, hasServices := got["s"]
-	return got["p"] == want["p"] && want["p"] != "" && algorithm(got) == algorithm(want) &&
-		(!hasVersion || version == "DKIM1") && !listed(got["t"], "y") &&
-		(!hasHashes || listed(hashes, "sha256")) &&
-		(!hasServices || listed(services, "*") || listed(services, "email"))
+	switch {
+	case hasVersion && version != "DKIM1":
+		return fmt.Sprintf("v=%s is no version, it has to be DKIM1", version)
+	case algorithm(got) != algorithm(want):
+		return fmt.Sprintf("k=%s is another algorithm than %s", algorithm(got), algorithm(want))
+	case listed(got["t"], "y"):
+		return "t=y says that the domain only tests DKIM, so that receivers take its mail for unsigned"
+	case hasHashes && !listed(hashes, "sha256"):
+		return fmt.Sprintf("h=%s does not allow sha256, which signatures have", hashes)
+	case hasServices && !listed(services, "*") && !listed(services, "email"):
+		return fmt.Sprintf("s=%s says that the key is not for mail", services)
+	}
+	return ""
+}
+
+// dkimFault says why a record that has the expected key, as it has to be, does not verify signatures: by
+// its other tags. It is empty if the key is another or mangled, or if all is well.
+func dkimFault(expected, text string) string {
+	want, _ := tags(expected)
+	got, wrong := tags(text)
+	switch {
+	case got["p"] != want["p"] || want["p"] == "" || unquote(text) != text:
+		return ""
+	case wrong != "":
+		return wrong
+	case !versionFirst(text, got):
+		return "v=DKIM1 is not its first tag"
+	}
+	return limitOf(want, got)
 }
 
 func algorithm(tags map[string]string) string {
@@ -74,23 +116,25 @@ func listed(list, element string) bool {
 	return slices.ContainsFunc(strings.Split(list, ":"), func(e string) bool { return strings.TrimSpace(e) == element })
 }
 
-// tags reads a tag list (RFC 6376, section 3.2). ok is false if it is not one.
-func tags(text string) (out map[string]string, ok bool) {
-	out, ok = map[string]string{}, true
+// tags reads a tag list (RFC 6376, section 3.2). wrong says what is wrong with it, or is empty. The first
+// of two tags of one name counts.
+func tags(text string) (out map[string]string, wrong string) {
+	out = map[string]string{}
 	for part := range strings.SplitSeq(text, ";") {
 		name, value, has := strings.Cut(part, "=")
-		if !has {
-			ok = ok && strings.TrimSpace(part) == ""
-			continue
-		}
 		name = strings.TrimSpace(name)
-		if _, twice := out[name]; twice {
-			ok = false
-			continue
+		_, twice := out[name]
+		switch {
+		case !has && name != "":
+			wrong = cmp.Or(wrong, fmt.Sprintf("%q is no tag, which has a name, = and a value: remove it", name))
+		case !has:
+		case twice:
+			wrong = cmp.Or(wrong, fmt.Sprintf("it has the tag %s= twice: keep one", name))
+		default:
+			out[name] = strings.TrimSpace(value)
 		}
-		out[name] = strings.TrimSpace(value)
 	}
-	return out, ok
+	return out, wrong
 }
 
 // compareDMARC finds the one DMARC record among others, and accepts any policy: the owner's is never to
@@ -113,9 +157,38 @@ func compareDMARC(values []string) Problem {
 	case len(found) == 0:
 		return Missing
 	}
-	got, ok := tags(found[0])
-	if !ok || got["v"] != "DMARC1" || !slices.Contains([]string{"none", "quarantine", "reject"}, strings.ToLower(got["p"])) {
+	if dmarcFault(found[0]) != "" {
 		return OtherValue
+	}
+	return ""
+}
+
+// oneDMARC is the DMARC record among the texts at a name, or "".
+func oneDMARC(values []string) string {
+	at := slices.IndexFunc(values, isDMARC)
+	if at < 0 {
+		return ""
+	}
+	return values[at]
+}
+
+// dmarcFault says what is wrong with a DMARC record (RFC 7489, section 6.4), and what to do. It is empty if
+// nothing is.
+func dmarcFault(text string) string {
+	const policies = "p=none, p=quarantine or p=reject"
+	got, wrong := tags(text)
+	policy, has := got["p"]
+	switch version := got["v"]; {
+	case strings.EqualFold(version, "DMARC1") && version != "DMARC1":
+		return fmt.Sprintf("v=%s has to be v=DMARC1, in capital letters", version)
+	case version != "DMARC1":
+		return "a semicolon is missing behind v=DMARC1"
+	case wrong != "":
+		return wrong
+	case !has:
+		return "it has no policy. Add one to it: " + policies
+	case !slices.Contains([]string{"none", "quarantine", "reject"}, strings.ToLower(policy)):
+		return fmt.Sprintf("p=%s is no policy. Make it %s", policy, policies)
 	}
 	return ""
 }

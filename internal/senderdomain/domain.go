@@ -91,6 +91,9 @@ type Begun struct {
 	// Due says that the records are to be looked up now. Otherwise the next check is at
 	// NextCheckAt.
 	Due bool
+	// Waits says that a check is due and waits for its turn: the domain is woken then, at NextCheckAt
+	// at the latest.
+	Waits bool
 	// Revision names the state that the check began with: a check is not saved if the state has
 	// changed since.
 	Revision int64

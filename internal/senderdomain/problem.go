@@ -63,10 +63,13 @@ func remedy(r Record, f finding) string {
 	case Proxied:
 		return fmt.Sprintf("%s answers with an address. Make it a CNAME record, and turn your DNS provider's proxy off for it (\"DNS only\").", r.FQDN)
 	case OtherValue:
-		return otherRemedy(r)
+		return otherRemedy(r, f)
 	case KeyRevoked:
 		return "The published key is empty, which revokes it. Enter the value shown."
 	case WrongType:
+		if !r.Required {
+			return fmt.Sprintf("%s has other records (%s), and this %s record cannot stand beside them. If something uses them, leave them: mail is sent without this record too. Otherwise remove them, and add this record.", r.FQDN, strings.Join(f.found, ", "), r.Type)
+		}
 		return fmt.Sprintf("Remove what is at %s (%s), and add this %s record.", r.FQDN, strings.Join(f.found, ", "), r.Type)
 	case Wildcard:
 		return fmt.Sprintf("Add this %s record at %s. The answer now comes from a wildcard record, which may stay.", r.Type, r.FQDN)
@@ -84,9 +87,12 @@ func severalRemedy(r Record) string {
 	return fmt.Sprintf("Keep the record with the value shown at %s, and remove the others.", r.FQDN)
 }
 
-func otherRemedy(r Record) string {
-	if r.Kind == DMARC {
-		return fmt.Sprintf("The DMARC record at %s has no valid policy. Add one to it: p=none, p=quarantine or p=reject.", r.FQDN)
+func otherRemedy(r Record, f finding) string {
+	switch {
+	case r.Kind == DMARC:
+		return fmt.Sprintf("The DMARC record at %s is not valid: %s.", r.FQDN, dmarcFault(oneDMARC(f.found)))
+	case r.Kind == DKIM && len(f.found) == 1 && dkimFault(r.Value, f.found[0]) != "":
+		return fmt.Sprintf("The record at %s has the right key, but %s. Replace its value with the value shown.", r.FQDN, dkimFault(r.Value, f.found[0]))
 	}
 	return fmt.Sprintf("Replace the value at %s with the value shown.", r.FQDN)
 }

@@ -76,7 +76,7 @@ type Needs struct {
 	// RSA and Ed25519 are our keys. Without RSA, a relay signs.
 	RSA, Ed25519 Key
 	// BounceHost receives the installation's bounces: a name in lower case without a final
-	// dot. Empty leaves the return path out.
+	// dot. Empty leaves the return path out, and so does a host in the domain itself.
 	BounceHost string
 }
 
@@ -97,11 +97,17 @@ func Records(n Needs) []Record {
 	if n.Ed25519.Selector != "" {
 		add(DKIM, false, dnslookup.TXT, n.Ed25519.Selector+"._domainkey", n.Ed25519.Value)
 	}
-	if n.BounceHost != "" {
+	if n.BounceHost != "" && !within(n.BounceHost, n.Domain) {
 		add(ReturnPath, false, dnslookup.CNAME, "bounce", n.BounceHost)
 	}
 	add(DMARC, false, dnslookup.TXT, "_dmarc", "v=DMARC1; p=none")
 	return out
+}
+
+// within reports whether a name is a domain or below it. An installation's host for bounces that is in the
+// domain needs no record of the domain's own: it has an MX record, which no CNAME may stand beside.
+func within(name, domain string) bool {
+	return name == domain || strings.HasSuffix(name, "."+domain)
 }
 
 // BounceHost is the domain's own host of return paths after a check: the name of the record for it, empty

@@ -38,6 +38,25 @@ func TestRecords(t *testing.T) {
 				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
 			},
 		},
+		"the installation's host for bounces, which is in the domain": {
+			senderdomain.Needs{Domain: "x.example", BounceHost: "bounce.x.example"},
+			[]row{
+				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
+			},
+		},
+		"the installation's host for bounces is the domain": {
+			senderdomain.Needs{Domain: "x.example", BounceHost: "x.example"},
+			[]row{
+				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
+			},
+		},
+		"the installation's host for bounces is in another domain": {
+			senderdomain.Needs{Domain: "x.example", BounceHost: "bounce.xx.example"},
+			[]row{
+				{senderdomain.ReturnPath, false, "bounce.x.example", "bounce.xx.example"},
+				{senderdomain.DMARC, false, "_dmarc.x.example", "v=DMARC1; p=none"},
+			},
+		},
 		"a relay that signs": {
 			senderdomain.Needs{Domain: "x.example"},
 			[]row{

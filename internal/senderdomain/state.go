@@ -1,6 +1,9 @@
 package senderdomain
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // DomainStatus is where a domain is in its verification.
 type DomainStatus string
@@ -51,6 +54,11 @@ func ResultOf(records []Record) Result {
 	return Unknown
 }
 
+// Unanswered reports whether the DNS gave no usable answer about a required record.
+func Unanswered(records []Record) bool {
+	return slices.ContainsFunc(records, func(r Record) bool { return r.Required && r.Status == TemporaryFailure })
+}
+
 // State is a domain's verification over time. Save it as it is.
 type State struct {
 	Status DomainStatus
@@ -62,6 +70,9 @@ type State struct {
 	// Misses are the definite misses since FirstMissAt, without a passed check in between.
 	Misses      int
 	FirstMissAt time.Time
+	// Unanswered are the latest checks in a row in which the DNS gave no usable answer about a
+	// required record.
+	Unanswered int
 	// NextCheckAt is when to look next. Zero means never.
 	NextCheckAt time.Time
 }
@@ -75,6 +86,10 @@ const (
 	// A warning ends in failure after missesToFail misses over missTime.
 	missesToFail = 3
 	missTime     = 48 * time.Hour
+	// After unansweredMost checks in a row without an answer the next is a minute later at the
+	// earliest. Each further one doubles that, up to maxUnansweredPause.
+	unansweredMost     = 3
+	maxUnansweredPause = 6 * time.Hour
 )
 
 // Start is the state of a new domain, whose first check is due at once.
@@ -83,19 +98,38 @@ func Start(now time.Time) State {
 }
 
 // VerifyNow makes a check due at once. A pending or failed domain starts anew. A verified
-// domain keeps its status, and one with a warning its misses.
+// domain keeps its status, and one with a warning its misses. Checks without an answer still count.
 func (s State) VerifyNow(now time.Time) State {
-	switch s.Status {
-	case DomainVerified, DomainWarning:
+	if s.Status == DomainVerified || s.Status == DomainWarning {
 		s.NextCheckAt = now
 		return s
-	case DomainPending:
-		since := s.Since
-		s = Start(now)
-		s.Since = since
+	}
+	anew := Start(now)
+	if anew.Unanswered = s.Unanswered; s.Status == DomainPending {
+		anew.Since = s.Since
+	}
+	return anew
+}
+
+// Answered is the state after a check at now, once Next has made it, in which the DNS has answered about
+// all required records or not. It puts the next check off if the DNS has not answered several times in a row.
+func (s State) Answered(ok bool, now time.Time) State {
+	if ok {
+		s.Unanswered = 0
 		return s
 	}
-	return Start(now)
+	if s.Unanswered++; s.Unanswered < unansweredMost || s.NextCheckAt.IsZero() {
+		return s
+	}
+	pause := min(time.Minute<<min(s.Unanswered-unansweredMost, 10), maxUnansweredPause)
+	next := now.Add(pause)
+	if s.Status == DomainPending {
+		next = earlier(next, s.StartedAt.Add(pendingDays))
+	}
+	if next.After(s.NextCheckAt) {
+		s.NextCheckAt = next
+	}
+	return s
 }
 
 // Next is the state after a check at now. The checks of a verified domain are 24 hours
