@@ -15,14 +15,14 @@ import (
 const (
 	// domainCheckTimeout bounds one look. A server that has not answered by then is a temporary failure.
 	domainCheckTimeout = 90 * time.Second
-	// turnsGiven is how many domains that wait a look lets begin when it ends. It is more than one, in
-	// case others have ended without it.
+	// turnsGiven is how many waiting domains a look wakes at most when it ends. Places may be free besides
+	// its own.
 	turnsGiven = 3
 )
 
-// CheckDomain looks at the DNS records of a sender domain, and writes what it has found. It does nothing
-// if no check is due, or it is not the domain's turn. It holds no transaction while it asks the DNS. A domain that does
-// not exist is a result.
+// CheckDomain looks at the DNS records of a sender domain and writes what it has found, if a check is due
+// and it is the domain's turn. It holds no transaction while it asks the DNS. A domain that does not exist
+// is a result.
 func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInput) (delivery.CheckDomainResult, error) {
 	start := time.Now()
 	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})

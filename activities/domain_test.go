@@ -142,7 +142,7 @@ func TestADomainThatWaitsAsksNothing(t *testing.T) {
 	require.Zero(t, f.turns, "it has no place to give")
 }
 
-// A look that ends wakes the domains whose turn it is. A sweep wakes those that it cannot wake.
+// A look that ends wakes the domains whose turn it is. A sweep finds those that it cannot wake.
 func TestALookThatEndsGivesItsPlaceToTheNext(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

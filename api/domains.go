@@ -308,7 +308,7 @@ func (h *senderDomainHandlers) rotate(c *gin.Context, customerID, id string) (se
 	return h.store.RotateDKIM(c.Request.Context(), customerID, id)
 }
 
-// delete deletes a domain. An operator who acts for another customer takes it back.
+// delete deletes a domain. A request for another customer takes it back, because it is an operator's.
 func (h *senderDomainHandlers) delete(c *gin.Context, customerID, id string) (senderdomain.Domain, error) {
 	if _, ok := actsForAnother(c); ok {
 		return h.store.TakeDomain(c.Request.Context(), customerID, id)

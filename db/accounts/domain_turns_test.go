@@ -80,7 +80,7 @@ func TestDomainsOfACustomerTakeTurns(t *testing.T) {
 	require.Equal(t, []string{silent[7]}, b.turns(10))
 }
 
-// A place that is not given back is free after its lease. The domain is found by a sweep.
+// A place that no look gives back is free after its lease. The domain is found by a sweep.
 func TestAPlaceOfARunThatIsLostIsFreeAgain(t *testing.T) {
 	t.Parallel()
 	b := strict(t)
@@ -105,7 +105,7 @@ func TestAPlaceOfARunThatIsLostIsFreeAgain(t *testing.T) {
 }
 
 // Many customers whose name servers do not answer leave places to a customer without a look under way. When
-// all places are taken, customers take turns, however long each of their domains has waited.
+// all places are taken, the customers with the fewest come first, however long others have waited.
 func TestCustomersTakeTurns(t *testing.T) {
 	t.Parallel()
 	b := strict(t)

@@ -111,8 +111,8 @@ func (s State) VerifyNow(now time.Time) State {
 	return anew
 }
 
-// Answered is the state after a check at now, which Next has made. ok says whether the DNS has answered about
-// all required records. It puts the next check off if the DNS has not answered several times in a row.
+// Answered completes the state that Next has made of a check at now: ok says that the DNS has answered about
+// all required records. If it has not several times in a row, the next check is later.
 func (s State) Answered(ok bool, now time.Time) State {
 	if ok {
 		s.Unanswered = 0
