@@ -114,7 +114,7 @@ func (d Domain) dkimVerdict() Verdict {
 		return v
 	case len(d.Keys) == 0:
 		v.Result, v.Domain = AuthUnknown, ""
-		v.Reason = fmt.Sprintf("Postrider has no keys of the domain, so it does not sign; the relay may. POST /v1.0/domains/%s/verify makes keys", d.ID)
+		v.Reason = fmt.Sprintf("Postrider has no keys of the domain, so it does not sign; the relay may. POST /v1.0/domains with %s makes keys", d.Name)
 		return v
 	}
 	v.Result = AuthNone
@@ -188,7 +188,7 @@ func (d Domain) unaligned(returnDomain string, p policy) string {
 
 // notChecked says why the DNS is never asked about a domain without keys, and what to do.
 func notChecked(d Domain) string {
-	return fmt.Sprintf("the domain is not checked, because it has no DKIM keys: POST /v1.0/domains/%s/verify (postrider domain verify) makes keys and looks at the DNS", d.ID)
+	return fmt.Sprintf("the domain is not checked, because it has no DKIM keys: POST /v1.0/domains with %s makes some and looks at the DNS, and so does postrider domain verify", d.Name)
 }
 
 func (d Domain) dmarcVerdict(a Authentication, p policy) Verdict {

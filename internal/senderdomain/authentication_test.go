@@ -185,11 +185,11 @@ func TestAuthenticate(t *testing.T) {
 		},
 		"the operator vouches for it": {
 			senderdomain.Domain{ID: "1", Records: []senderdomain.Record{dmarc("v=DMARC1; p=none")}, SPF: spf("bounce.mail.example", "pass")},
-			want{spf: pass, dkim: unknown, dmarc: unknown, spfReason: "another organisation", dkimReason: "POST /v1.0/domains/1/verify makes keys", dmarcWhy: "is known to pass"},
+			want{spf: pass, dkim: unknown, dmarc: unknown, spfReason: "another organisation", dkimReason: "POST /v1.0/domains with shop.example makes keys", dmarcWhy: "is known to pass"},
 		},
 		"the operator vouches for it, and it was never checked": {
 			senderdomain.Domain{ID: "1", VerifiedBy: senderdomain.VerifiedByOperator, Records: []senderdomain.Record{{Kind: senderdomain.DMARC, Status: senderdomain.NotStarted}}},
-			want{spf: unknown, dkim: unknown, dmarc: unknown, spfReason: "is not checked, because it has no DKIM keys: POST /v1.0/domains/1/verify", dkimReason: "POST /v1.0/domains/1/verify makes keys", dmarcWhy: "is known to pass"},
+			want{spf: unknown, dkim: unknown, dmarc: unknown, spfReason: "is not checked, because it has no DKIM keys: POST /v1.0/domains with shop.example makes some", dkimReason: "POST /v1.0/domains with shop.example makes keys", dmarcWhy: "is known to pass"},
 		},
 		"before the first check": {
 			senderdomain.Domain{ID: "1", Keys: pending, Records: []senderdomain.Record{key, {Kind: senderdomain.DMARC, FQDN: "_dmarc.shop.example", Status: senderdomain.NotStarted}}},
