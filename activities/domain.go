@@ -20,15 +20,9 @@ const (
 	turnsGiven = 3
 )
 
-<<<<<<< HEAD
-// CheckDomain looks at the DNS records of a sender domain, if a check is due and it is the domain's turn.
-// It writes what it has found. It holds no transaction while it asks the DNS. A domain that does not exist
-// is a result.
-=======
 // CheckDomain looks at the DNS records of a sender domain and writes what it has found. It does nothing
 // unless a check is due and it is the domain's turn. It holds no transaction while it asks the DNS. A
 // domain that does not exist is a result.
->>>>>>> part-h
 func (a *Activities) CheckDomain(ctx context.Context, in delivery.CheckDomainInput) (delivery.CheckDomainResult, error) {
 	start := time.Now()
 	ctx = account.WithActor(ctx, account.Actor{Name: "workflow"})
