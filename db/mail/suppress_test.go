@@ -323,6 +323,7 @@ func TestSoManyHardBouncesPutNobodyOnTheList(t *testing.T) {
 	b.Exec("UPDATE suppressions SET created_at = now() - interval '11 minutes'")
 	b.Attempt(b.Accept(dbsetup.Message("other@y.test")).ID, 1, refused)
 	b.list("manual@x.test")
+	b.list("user0@x.test", func(e *suppression.Entry) { e.ExpiresAt = time.Now().Add(time.Hour) })
 	bounce := func(n int) {
 		var to []string
 		for i := range n {
@@ -334,10 +335,12 @@ func TestSoManyHardBouncesPutNobodyOnTheList(t *testing.T) {
 	}
 	bounce(48)
 	require.Equal(t, 51, b.Count("SELECT count(*) FROM suppressions"))
+	require.Equal(t, 50, b.Count("SELECT count(*) FROM suppressions WHERE source = 'delivery'"))
 	bounce(1)
 	require.Equal(t, 1, strings.Count(log.String(), "msg=suppressions.suspended"))
 	require.Contains(t, log.String(), "domain=x.test taken_back=48 for=1h0m0s")
-	require.Equal(t, "manual@x.test,old@x.test,other@y.test", b.sorted("SELECT address FROM suppressions ORDER BY 1"))
+	require.Equal(t, "manual@x.test,old@x.test,other@y.test,user0@x.test", b.sorted("SELECT address FROM suppressions ORDER BY 1"))
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM suppressions WHERE address = 'user0@x.test' AND source = 'manual' AND expires_at IS NOT NULL"), "the customer's entry is as it was")
 	require.Equal(t, 1, b.Count("SELECT count(*) FROM audit WHERE action = 'suppressions.suspended' AND target = 'x.test' AND customer_id = ?", b.Customer))
 	backlog, err := b.Mail.Backlog(b.Ctx)
 	require.NoError(t, err)
@@ -345,10 +348,10 @@ func TestSoManyHardBouncesPutNobodyOnTheList(t *testing.T) {
 
 	bounce(1)
 	b.Attempt(b.Accept(dbsetup.Message("more@y.test")).ID, 1, refused)
-	require.Equal(t, "manual@x.test,more@y.test,old@x.test,other@y.test", b.sorted("SELECT address FROM suppressions ORDER BY 1"), "another domain's are believed")
+	require.Equal(t, "manual@x.test,more@y.test,old@x.test,other@y.test,user0@x.test", b.sorted("SELECT address FROM suppressions ORDER BY 1"), "another domain's are believed")
 	b.Exec("UPDATE suppression_circuits SET until = now()")
 	bounce(1)
-	require.Contains(t, b.sorted("SELECT address FROM suppressions ORDER BY 1"), "user0@x.test")
+	require.Equal(t, 1, b.Count("SELECT count(*) FROM suppressions WHERE address = 'user0@x.test' AND source = 'delivery'"))
 }
 
 func (b *bench) sorted(query string) string {

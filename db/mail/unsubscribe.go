@@ -55,7 +55,16 @@ func (s *Store) linked(ctx context.Context, token string) (emailID string, err e
 type subscriber struct {
 	EmailID, CustomerID, FromEmail, Topic string
 	RecipientID, Address                  string
+	// Undone is how often the link has undone an unsubscription.
+	Undone int
 }
+
+// maxUndone is how often a link undoes an unsubscription: a link without a credential must not make any
+// number of events.
+const maxUndone = 10
+
+// countUndone is Undone of the e-mail e.
+const countUndone = "SELECT count(*) FROM email_events AS ev WHERE ev.email_id = e.id AND ev.type = 'email.resubscribed'"
 
 // entry is the entry of the suppression list by which the recipient's address gets no such mail; nil if there is
 // none. Entries for all mail, and for a whole domain, say nothing about what the recipient wants.
@@ -82,6 +91,8 @@ func (u *subscriber) subscription(e *suppression.Entry) unsubscribe.Subscription
 	out := unsubscribe.Subscription{Recipient: email.MaskAddress(u.Address), Sender: email.DomainOf(u.FromEmail), Topic: u.Topic, State: unsubscribe.Subscribed}
 	switch {
 	case e == nil:
+	case u.own(e) && u.Undone >= maxUndone:
+		out.State = unsubscribe.Settled
 	case u.own(e):
 		out.State = unsubscribe.Unsubscribed
 	default:
@@ -97,7 +108,7 @@ func (s *Store) Subscription(ctx context.Context, token string) (out unsubscribe
 		return out, err
 	}
 	var u subscriber
-	err = s.db.NewRaw(`SELECT e.id AS email_id, e.customer_id, e.from_email, e.topic, r.id AS recipient_id, r.address
+	err = s.db.NewRaw(`SELECT e.id AS email_id, e.customer_id, e.from_email, e.topic, r.id AS recipient_id, r.address, (`+countUndone+`) AS undone
 		FROM emails AS e JOIN recipients AS r ON r.email_id = e.id WHERE e.id = ? AND e.unsubscribe`, id).Scan(ctx, &u)
 	if errors.Is(err, sql.ErrNoRows) {
 		return out, errNoLink
@@ -137,11 +148,12 @@ func (s *Store) Unsubscribe(ctx context.Context, token string) (unsubscribe.Subs
 // Unsubscribe.
 func (s *Store) Resubscribe(ctx context.Context, token string) (unsubscribe.Subscription, error) {
 	return s.subscribe(ctx, token, func(c *unitOfWork, m *lockedEmail, u *subscriber, e *suppression.Entry) error {
-		if e == nil || !u.own(e) {
+		if e == nil || !u.own(e) || u.Undone >= maxUndone {
 			return nil
 		}
 		taken, err := suppressions.TakeBack(c.ctx, c.tx, e.ID, u.EmailID)
 		if err == nil && taken {
+			u.Undone++
 			c.emit(m, eventRow{Type: email.EventResubscribed, RecipientID: u.RecipientID, Attempt: m.Attempts})
 		}
 		return err
@@ -165,6 +177,9 @@ func (s *Store) subscribe(ctx context.Context, token string, change func(*unitOf
 		e, err := u.entry(c.ctx, c.tx, c.addressKeys)
 		if err != nil {
 			return err
+		}
+		if err := c.tx.NewRaw("SELECT ("+countUndone+") FROM emails AS e WHERE e.id = ?", m.ID).Scan(c.ctx, &u.Undone); err != nil {
+			return fmt.Errorf("count what a link has undone: %w", err)
 		}
 		if err := change(c, m, &u, e); err != nil {
 			return err

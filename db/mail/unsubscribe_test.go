@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,7 @@ import (
 	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/dbtest"
 	"github.com/postrider/postrider/internal/delivery"
+	"github.com/postrider/postrider/internal/suppression"
 	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
@@ -111,4 +113,57 @@ func TestUnsubscribingWorksAfterTheEmailHasEnded(t *testing.T) {
 	f, ok := errors.AsType[*email.Failure](err)
 	require.True(t, ok)
 	require.Equal(t, email.CodeNotFound, f.Code)
+}
+
+// TestUndoBringsBackWhatWasThere: an entry that ends sooner than the unsubscription is replaced by it, and not lost.
+func TestUndoBringsBackWhatWasThere(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, dbtest.URL(t), func(o *db.Options) { o.LinkBase = "https://mail.test" })
+	token := strings.TrimPrefix(b.opened(b.Accept(newsletter("bob@x.test", "")).ID, 1).UnsubscribeURL, "https://mail.test"+unsubscribe.Path)
+	b.list("bob@x.test", func(e *suppression.Entry) {
+		e.Scope, e.Target = suppression.ScopeOf("")
+		e.ExpiresAt = time.Now().Add(time.Hour)
+	})
+	b.Exec("UPDATE suppressions SET note = 'until the audit'")
+	const customers = "SELECT count(*) FROM suppressions WHERE source = 'manual' AND reason = 'manual' AND note = 'until the audit' AND expires_at < now() + interval '2 hours' AND replaced IS NULL"
+	for range 2 {
+		require.Equal(t, 1, b.Count(customers))
+		s, err := b.Mail.Unsubscribe(b.Ctx, token)
+		require.NoError(t, err)
+		require.Equal(t, unsubscribe.Unsubscribed, s.State)
+		require.Equal(t, 1, b.Count("SELECT count(*) FROM suppressions WHERE source = 'recipient' AND expires_at IS NULL"))
+		s, err = b.Mail.Resubscribe(b.Ctx, token)
+		require.NoError(t, err)
+		require.Equal(t, unsubscribe.Elsewhere, s.State)
+	}
+	require.Equal(t, 1, b.Count(customers))
+	_, err := b.Mail.Unsubscribe(b.Ctx, token)
+	require.NoError(t, err)
+	b.Exec("UPDATE suppressions SET replaced = jsonb_set(replaced, '{expires_at}', to_jsonb(now()))")
+	s, err := b.Mail.Resubscribe(b.Ctx, token)
+	require.NoError(t, err)
+	require.Equal(t, unsubscribe.Subscribed, s.State, "it has ended meanwhile")
+	require.Empty(t, b.entries())
+}
+
+// TestALinkMakesFewEvents: it needs no credential.
+func TestALinkMakesFewEvents(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, dbtest.URL(t), func(o *db.Options) { o.LinkBase = "https://mail.test" })
+	e := b.Accept(newsletter("bob@x.test", "news"))
+	token := strings.TrimPrefix(b.opened(e.ID, 1).UnsubscribeURL, "https://mail.test"+unsubscribe.Path)
+	var s unsubscribe.Subscription
+	for range 15 {
+		_, err := b.Mail.Unsubscribe(b.Ctx, token)
+		require.NoError(t, err)
+		s, err = b.Mail.Resubscribe(b.Ctx, token)
+		require.NoError(t, err)
+	}
+	require.Equal(t, unsubscribe.Settled, s.State, "the last word is the unsubscription")
+	require.Equal(t, []string{"bob@x.test topic news unsubscribe"}, b.entries())
+	require.Equal(t, 11, b.Count("SELECT count(*) FROM email_events WHERE type = 'email.unsubscribed'"))
+	require.Equal(t, 10, b.Count("SELECT count(*) FROM email_events WHERE type = 'email.resubscribed'"))
+	s, err := b.Mail.Subscription(b.Ctx, token)
+	require.NoError(t, err)
+	require.Equal(t, unsubscribe.Settled, s.State)
 }

@@ -24,6 +24,8 @@ CREATE TABLE suppressions (
     note        text NOT NULL DEFAULT '',
     expires_at  timestamptz,
     created_at  timestamptz NOT NULL DEFAULT now(),
+    -- The entry that ended sooner, which this one has replaced: it comes back if this one is taken back.
+    replaced    jsonb,
     UNIQUE (customer_id, address_key, scope, target)
 );
 CREATE INDEX suppressions_list ON suppressions (customer_id, created_at DESC, id DESC);

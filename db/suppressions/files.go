@@ -39,7 +39,7 @@ const (
 var storeLot = pg.Prepare("store_suppressions(jsonb, uuid, boolean, boolean)", `INSERT INTO suppressions AS su
 		(id, customer_id, address_key, address, scope, target, reason, source, note, expires_at, created_at)
 	SELECT v.id, $2, v.address_key, v.address, v.scope, v.target, v.reason, 'import', v.note, v.expires_at, coalesce(v.created_at, now()) FROM `+pg.Recordset[lotRow]()+`
-	ON CONFLICT (customer_id, address_key, scope, target) DO UPDATE SET (reason, note, expires_at, source, email_id) = ROW (`+lotNew+`, 'import', NULL)
+	ON CONFLICT (customer_id, address_key, scope, target) DO UPDATE SET (reason, note, expires_at, source, email_id, replaced) = ROW (`+lotNew+`, 'import', NULL, NULL)
 	WHERE (`+lotNew+`) IS DISTINCT FROM (`+lotOld+`)
 	RETURNING su.id`)
 

@@ -36,8 +36,8 @@ func (s *Store) AddSuppression(ctx context.Context, customerID string, e suppres
 	id := row.ID
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		_, err := tx.NewInsert().Model(&row).On("CONFLICT (customer_id, address_key, scope, target) DO UPDATE").
-			Set("reason = excluded.reason").Set("source = excluded.source").Set("note = excluded.note").Set("expires_at = excluded.expires_at").Set("email_id = NULL").
-			Returning("*").Exec(ctx)
+			Set("reason = excluded.reason").Set("source = excluded.source").Set("note = excluded.note").Set("expires_at = excluded.expires_at").Set("email_id = NULL").Set("replaced = NULL").
+			Returning(pg.Columns[entryRow]("su")).Exec(ctx)
 		if err != nil {
 			return fmt.Errorf("write a suppression: %w", err)
 		}
@@ -106,7 +106,7 @@ const endedWithin = 30 * 24 * time.Hour
 func (s *Store) DeleteSuppression(ctx context.Context, customerID, id string) (out suppression.Entry, emails int, err error) {
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		var rows []entryRow
-		if err := tx.NewRaw("DELETE FROM suppressions AS su WHERE su.id = ? AND su.customer_id = ? RETURNING su.*", id, customerID).Scan(ctx, &rows); err != nil {
+		if err := tx.NewRaw("DELETE FROM suppressions AS su WHERE su.id = ? AND su.customer_id = ? RETURNING "+pg.Columns[entryRow]("su"), id, customerID).Scan(ctx, &rows); err != nil {
 			return fmt.Errorf("delete a suppression: %w", err)
 		}
 		if len(rows) == 0 {

@@ -116,14 +116,16 @@ type putRow struct {
 	ExpiresAt  *time.Time         `json:"expires_at"`
 }
 
-// put inserts entries. One that is there stays, unless it ends sooner than the new one. Where a circuit
-// is open, outcomes of attempts make no entries.
+// put inserts entries. One that is there stays, unless it ends sooner than the new one. The new one keeps
+// it then, if another source has made it: see takeBack. Where a circuit is open, outcomes of attempts make
+// no entries.
 var put = pg.Prepare("put_suppressions(jsonb)", `INSERT INTO suppressions AS su (id, customer_id, address_key, address, scope, target, reason, source, email_id, note, expires_at)
 	SELECT v.id, v.customer_id, v.address_key, v.address, v.scope, v.target, v.reason, v.source, v.email_id, v.note, v.expires_at FROM `+pg.Recordset[putRow]()+`
 	WHERE v.source <> 'delivery' OR NOT EXISTS (SELECT 1 FROM suppression_circuits AS ci
 		WHERE ci.customer_id = v.customer_id AND ci.domain = lower(split_part(v.address, '@', -1)) AND ci.until > now())
 	ON CONFLICT (customer_id, address_key, scope, target) DO UPDATE SET reason = excluded.reason, source = excluded.source, email_id = excluded.email_id,
-		note = excluded.note, expires_at = excluded.expires_at, created_at = now()
+		note = excluded.note, expires_at = excluded.expires_at, created_at = now(),
+		replaced = CASE WHEN su.source = excluded.source THEN su.replaced ELSE coalesce(su.replaced, to_jsonb(su)) END
 	WHERE su.expires_at IS NOT NULL AND (excluded.expires_at IS NULL OR excluded.expires_at > su.expires_at)`)
 
 // Put adds entries in a transaction, see put. Each needs a Key.
@@ -198,16 +200,11 @@ func (s *Store) Suspend(ctx context.Context, customerID, domain string) (takenBa
 		if err != nil {
 			return err
 		}
-		res, err := tx.NewRaw(`DELETE FROM suppressions WHERE customer_id = ? AND source = 'delivery' AND reason = 'hard_bounce'
-			AND created_at > now() - ? * interval '1 second' AND lower(split_part(address, '@', -1)) = ?`, customerID, suppression.CircuitWithin.Seconds(), domain).Exec(ctx)
+		takenBack, err = takeBack(ctx, tx, `customer_id = ? AND source = 'delivery' AND reason = 'hard_bounce'
+			AND created_at > now() - ? * interval '1 second' AND lower(split_part(address, '@', -1)) = ?`, customerID, suppression.CircuitWithin.Seconds(), domain)
 		if err != nil {
 			return err
 		}
-		n, err := res.RowsAffected()
-		if err != nil {
-			return err
-		}
-		takenBack = int(n)
 		return audit.Write(ctx, tx, customerID, "suppressions.suspended", domain, fmt.Sprintf("for %s: more than a fifth of the last %d results were hard bounces; %d entries were taken back",
 			suppression.CircuitOpen, suppression.CircuitResults, takenBack))
 	})

@@ -16,6 +16,9 @@ const (
 	Subscribed State = "subscribed"
 	// Unsubscribed: the recipient has unsubscribed by the link of this e-mail, and may undo that by it.
 	Unsubscribed State = "unsubscribed"
+	// Settled: the recipient has unsubscribed by this link, and has undone that so often that only the sender can
+	// do it again.
+	Settled State = "settled"
 	// Elsewhere: the recipient gets no such mail, for another reason. This link cannot undo it.
 	Elsewhere State = "elsewhere"
 )
@@ -63,6 +66,8 @@ var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 {{- else if eq .State "unsubscribed"}}
 <p>{{.Recipient}} gets no more {{template "mail" .}}.</p>
 <form method="post"><input type="hidden" name="page" value="1"><input type="hidden" name="undo" value="1"><button>Undo: subscribe again</button></form>
+{{- else if eq .State "settled"}}
+<p>{{.Recipient}} gets no more {{template "mail" .}}. To get it again, ask the sender.</p>
 {{- else}}
 <p>{{.Recipient}} gets no {{template "mail" .}}. That was not done by this link, so this link cannot undo it: ask the sender.</p>
 {{- end}}
@@ -82,7 +87,7 @@ type pageView struct {
 func Page(s *Subscription) ([]byte, error) {
 	v := pageView{Title: "Link not valid", Style: style, Subscription: s}
 	if s != nil {
-		v.Title = map[State]string{Subscribed: "Unsubscribe", Unsubscribed: "Unsubscribed", Elsewhere: "Not subscribed"}[s.State]
+		v.Title = map[State]string{Subscribed: "Unsubscribe", Unsubscribed: "Unsubscribed", Settled: "Unsubscribed", Elsewhere: "Not subscribed"}[s.State]
 	}
 	var out bytes.Buffer
 	err := page.Execute(&out, v)
