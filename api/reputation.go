@@ -98,6 +98,9 @@ func (h *reputationHandlers) get(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := domainParameters(c, "days", "stream"); err != nil {
+		return 0, nil, err
+	}
 	days := reputationDays
 	if text, given := c.GetQuery("days"); given {
 		if days, err = strconv.Atoi(text); err != nil || days < 1 || days > reputation.MaxDays {

@@ -33,7 +33,7 @@ const (
 	// answer only when they have sent all.
 	maxUnsubscribeBody = 16 << 20
 	// unsubscribesAtOnce limits the connections to Postgres that links use. A mailbox provider's requests come
-	// all at once and from a few addresses. They wait for their turn, and are not refused for their number.
+	// all at once and from a few addresses. They wait for their turn. Only the limits of the port refuse some.
 	unsubscribesAtOnce = 4
 )
 

@@ -47,6 +47,9 @@ func reputationCommand() *cobra.Command {
 			if stream != "" && stream != string(email.StreamTransactional) && stream != string(email.StreamBroadcast) {
 				return errors.New("--stream is transactional or broadcast")
 			}
+			if _, err := s.Accounts.Domain(ctx, c.ID, name); err != nil {
+				return err
+			}
 			r, err := s.Reputation.Report(ctx, c.ID, name, days, email.Stream(stream))
 			if err != nil {
 				return err

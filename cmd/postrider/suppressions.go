@@ -131,7 +131,7 @@ func suppressionListCommand() *cobra.Command {
 		})
 	cmd.Flags().StringVar(&reason, "reason", "", "those with this reason: hard_bounce, soft_bounces, complaint, unsubscribe or manual")
 	cmd.PreRunE = func(*cobra.Command, []string) error { return oneOf("--reason", reason, suppression.Reasons()) }
-	cmd.Flags().IntVar(&most, "max", 1000, "how many to print; `postrider suppression export` writes all")
+	cmd.Flags().IntVar(&most, "max", 1000, "how many to print; the command export writes all")
 	return cmd
 }
 

@@ -157,7 +157,7 @@ func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Op
 	}
 	for _, r := range m.recipients {
 		reason := email.Detail("")
-		if r.Reason == email.DetailAmbiguous { // a relay's fault gives it back as it was
+		if keptReasons[r.Reason] { // a relay's fault gives it back as it was
 			reason = r.Reason
 		}
 		if due(r, c.now) && c.move(m, r, email.RecipientSending, reason) {
@@ -176,6 +176,9 @@ func (c *unitOfWork) open(m *lockedEmail, req delivery.OpenRequest) (delivery.Op
 	c.dropOutbox(m)
 	return c.opening(m), nil
 }
+
+// keptReasons are those of a deferral that a recipient keeps while its next attempt is open.
+var keptReasons = map[email.Detail]bool{email.DetailAmbiguous: true, email.DetailIPBlocked: true, email.DetailUnauthenticated: true}
 
 // reopen is the gate's answer for an attempt that is open already: this
 // execution, or the one before it, did not get to its end.

@@ -11,6 +11,7 @@ import (
 // unsubscribe decides whether the recipient gets a link to unsubscribe by. It is to be called when the rest of
 // the message is read. Broadcast mail gets one unless the request says false, or brings its own header.
 func (c *Checks) unsubscribe(m *Decoded, in *unsubscribing) {
+	c.placeholdersOutside(m)
 	own := ownListHeader(m.Headers)
 	wanted := in != nil && !(in.plain && !in.on)
 	switch {
@@ -60,6 +61,19 @@ func ownListHeader(headers []email.Header) string {
 		}
 	}
 	return ""
+}
+
+// placeholdersOutside refuses placeholders where no link is put in.
+func (c *Checks) placeholdersOutside(m *Decoded) {
+	const detail = "%s stands in text and HTML only; remove it here"
+	if unsubscribe.Count(m.Subject) > 0 {
+		c.Refuse("/subject", CodeUnsupported, detail, unsubscribe.Placeholder)
+	}
+	for _, h := range m.Headers {
+		if unsubscribe.Count(h.Value) > 0 {
+			c.Refuse(Member("/headers", h.Name), CodeUnsupported, detail, unsubscribe.Placeholder)
+		}
+	}
 }
 
 // noPlaceholders refuses placeholders that nothing is put in for.

@@ -1,11 +1,13 @@
 package intake_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/intake"
 )
 
@@ -110,5 +112,19 @@ func TestFingerprintsDifferInTheLink(t *testing.T) {
 		same, err := intake.Decode(unsubscribable(`,"stream":"broadcast"`+more, one, `"c"`), l)
 		require.NoError(t, err)
 		require.Equal(t, ``, seen[intake.Fingerprint(same.Message)], "as of a version without links")
+	}
+}
+
+func TestThePlaceholderStandsInTextAndHTMLOnly(t *testing.T) {
+	t.Parallel()
+	l := limits()
+	l.LinkBase = "https://mail.x.com"
+	for pointer, member := range map[string]string{"/subject": `"subject":"{{unsubscribe_url}}"`, "/headers/X-A": `"subject":"s","headers":{"X-A":"{{ unsubscribe_url }}"}`} {
+		for _, stream := range []string{"broadcast", "transactional"} {
+			_, err := intake.Decode([]byte(`{"from":{"email":"shop@x.com"},"to":[{"email":"a@y.com"}],"content":"c","stream":"`+stream+`",`+member+`}`), l)
+			f, ok := errors.AsType[*email.Failure](err)
+			require.True(t, ok, pointer)
+			require.Equal(t, []string{pointer, "unsupported"}, []string{f.Fields[0].Pointer, f.Fields[0].Code})
+		}
 	}
 }

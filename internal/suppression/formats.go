@@ -229,6 +229,9 @@ func (r row) own() (d Draft, problems []Problem) {
 			continue
 		}
 		at, err := time.Parse(time.RFC3339, r.field(column))
+		if other, ok := foreignTime(r.field(column)); column == memberCreated && ok { // Mailgun's complaints have our columns
+			at, err = other, nil
+		}
 		if err != nil {
 			problems = append(problems, Problem{column, codeInvalid, "give a time in RFC 3339 format: 2026-01-02T15:04:05Z"})
 			continue

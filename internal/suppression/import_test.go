@@ -103,6 +103,10 @@ func TestFormats(t *testing.T) {
 			file: "address,code,error,created_at\nann@x.test,550,\"No such mailbox, sorry\",\"Fri, 21 Oct 2011 11:02:55 UTC\"\n", format: suppression.FormatMailgun,
 			want: []string{"ann@x.test|all||hard_bounce|550 No such mailbox, sorry|2011-10-21T11:02:55Z"},
 		},
+		"Mailgun complaints": {
+			in: suppression.Import{Reason: suppression.Complaint}, file: "address,created_at\nann@x.test,\"Fri, 21 Oct 2011 11:02:55 GMT\"\n", format: suppression.FormatOwn,
+			want: []string{"ann@x.test|all||complaint||2011-10-21T11:02:55Z"}, keepNote: true,
+		},
 		"Mailgun unsubscribes": {
 			file: "address,tags,created_at\nann@x.test,*,2011-10-21 11:02:55 +0200\n", format: suppression.FormatMailgun,
 			want: []string{"ann@x.test|stream|broadcast|unsubscribe|*|2011-10-21T09:02:55Z"},
