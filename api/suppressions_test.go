@@ -464,7 +464,7 @@ func (m *many) Read(p []byte) (int, error) {
 // TestALargeImportIsNotInMemory is not parallel: others' memory would count.
 func TestALargeImportIsNotInMemory(t *testing.T) {
 	b := setup(t)
-	const rows, limit = 200_000, 24 << 20
+	const rows, limit = 120_000, 20 << 20
 	importing := func() answer {
 		req := httptest.NewRequest("POST", "/v1.0/suppressions/import", io.NopCloser(&many{n: rows}))
 		req.ContentLength = -1
