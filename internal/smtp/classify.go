@@ -99,7 +99,7 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 // isRelayFault: the relay takes no mail at all now, or none of ours.
 func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words string) bool {
 	switch {
-	case at == StageSession, r.Code == 421 && at != StageFinal:
+	case at == StageSession, r.Code == 421 && at != StageFinal && !(accepts == email.AcceptsFinal && namesUs(at, r, words)):
 		return true
 	case r.Code == 421 && accepts == email.AcceptsRelay:
 		return !saysContent.in(words) && !saysGreylisting.in(words)
@@ -132,6 +132,12 @@ func isRelayFault(at Stage, accepts email.AcceptMeans, r email.Reply, words stri
 		return false
 	}
 	return r.Enhanced == "5.4.5" || saysAccount.in(words) && !saysReceiving.in(words) || blamesClient(r, words)
+}
+
+// namesUs: the reply is about our address, its reputation, or the authentication of the sender's domain. A
+// recipient's own server may say so with 421: it takes other mail, and another connection gets the same reply.
+func namesUs(at Stage, r email.Reply, words string) bool {
+	return isIPBlocked(at, r, words) || authFaultOf(at, r, words) != ""
 }
 
 // isTemporary: the reply says that another try may fare better. Where the codes
@@ -238,7 +244,7 @@ func blamesClient(r email.Reply, words string) bool {
 	case "sender address", "recipient address":
 		return false
 	}
-	if in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) {
+	if saysUnknownByCode(r, words) {
 		return false
 	}
 	return (saysClient.in(words) || saysClientURL.in(urlsOf(r))) && !saysDomainList.in(words) && !saysListedContent.in(words)
@@ -269,11 +275,20 @@ func tooMany(r email.Reply) bool {
 	return (strings.HasSuffix(r.Enhanced, ".5.3") || saysTooMany.in(words) && !saysAccount.in(words)) && !saysRelaying.in(words)
 }
 
-// saysUnknownMailbox: the reply names a mailbox or domain that does not exist. In Postfix's
+// saysUnknownByCode: code and words say that a mailbox is unknown, and no words say anything else.
+func saysUnknownByCode(r email.Reply, words string) bool {
+	return in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words) && !saysBlocked.in(words)
+}
+
+// saysUnknownMailbox: the reply names a mailbox or domain that does not exist, and no other reason. "Mailbox
+// unavailable" is RFC 5321's text of any 550 (section 4.2.3): servers put a policy behind it. In Postfix's
 // form the reason has to say so: "address rejected: service unavailable" does not.
 func saysUnknownMailbox(r email.Reply, words string) bool {
 	if saysUnknownAtMicrosoft.in(strings.ToLower(r.Text)) {
 		return true
+	}
+	if saysBlocked.in(words) {
+		return false
 	}
 	if why := reasonOf(r); why.refused != "" { // without a footer: it may say "if the mailbox is unknown"
 		return why.speaksOf(saysUnknown) && !why.speaksOf(saysOurs)
@@ -350,7 +365,7 @@ func deferral(o *delivery.Outcome) {
 func bounce(at Stage, r email.Reply, words string) email.Detail {
 	unknown := saysUnknownMailbox(r, words)
 	unsaid := r.Enhanced == "" || in(r.Enhanced, "5.0.0", "5.0.1", "5.3.0", "5.5.0")
-	refused := blamesClient(r, words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysByRecipient.in(words) || saysContent.in(words) ||
+	refused := blamesClient(r, words) || saysMessageAuth.in(words) || saysDomainList.in(words) || saysByRecipient.in(words) || saysContent.in(words) || saysBlocked.in(words) ||
 		saysPolicy.in(words) && (unsaid || in(r.Enhanced[:min(4, len(r.Enhanced))], "5.1.", "5.2.", "5.7."))
 	switch {
 	case at != StageRcpt && tooMany(r):

@@ -70,12 +70,14 @@ func (x *exchange) connectionLostAtRcpt(i int, err error) {
 }
 
 // endByClosingReply handles a 421 (RFC 5321 section 3.8) or 521 (RFC 7504) to the RCPT of the i-th
-// recipient, which is decided. After a 421 the next transactions have fewer recipients. Where some
+// recipient, which is decided. After a 421 the next transactions have fewer recipients, unless its words
+// give another reason (isOfUs). Where some
 // were accepted and the connection lives, these get the message; it reports whether DATA
 // may be tried.
 func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 	wait := nextTransaction
-	if rep.Code == 421 {
+	mayBeLimit := rep.Code == 421 && !isOfUs(x.out.Outcomes[i])
+	if mayBeLimit {
 		var cause CloseCause
 		wait, cause = x.noteClosedAt(i, true)
 		if o := &x.out.Outcomes[i]; o.RelayFault { // all of the e-mail together
@@ -83,7 +85,7 @@ func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 		}
 		x.attributeToLimit(i, cause, max(wait, retryHint(rep)))
 	}
-	x.closed = rep.Code == 421
+	x.closed = mayBeLimit
 	if len(x.accepted) == 0 {
 		x.deferRest(i, rep, wait)
 		x.closeHard()
@@ -95,6 +97,12 @@ func (x *exchange) endByClosingReply(i int, rep email.Reply) bool {
 	}
 	x.passOverUnasked(closedBy(rep), wait)
 	return true
+}
+
+// isOfUs reports whether the recipient's server gave our address or the sender's domain as its reason: then a
+// 421 says nothing of a limit.
+func isOfUs(o delivery.Outcome) bool {
+	return o.Reason == email.DetailIPBlocked || o.Reason == email.DetailUnauthenticated
 }
 
 // noteClosedAt notes what a connection that was closed at the i-th recipient says of the relay's

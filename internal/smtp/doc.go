@@ -67,6 +67,9 @@
 //	                             uncounted
 //	RCPT: 421 at the first of a  none                                     None             dialled again, once
 //	connection used before
+//	RCPT: 421 about our address  it: deferred, ip_blocked or               None             as for 421
+//	or the sender's domain, by   unauthenticated. The others: as for 421
+//	the recipient's own server
 //	RCPT: 521                    it: bounced. The others: as for 421      as for 421       as for 421
 //	MAIL in a group: closed, or  none                                     None             dialled again, once,
 //	not a reply                                                                            without PIPELINING

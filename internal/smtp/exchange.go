@@ -216,10 +216,10 @@ func (x *exchange) rcpt() bool {
 			x.connectionLost("RCPT TO", unexpectedReply(rep))
 			return false
 		}
-		if code == 421 && x.mayBeConnectionLimit() {
+		o, who := classifyFor(x.env.From, StageRcpt, x.server.Accepts, rep)
+		if code == 421 && !isOfUs(o) && x.mayBeConnectionLimit() {
 			return x.restart()
 		}
-		o, who := classifyFor(x.env.From, StageRcpt, x.server.Accepts, rep)
 		switch {
 		case who == OfRelay:
 			x.attributeToRelay(StageRcpt, rep, &o)

@@ -1,8 +1,10 @@
 package smtp_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,4 +100,40 @@ func TestARecipientThatWaitsSaysHowFarItCame(t *testing.T) {
 			require.False(t, strings.HasPrefix(l, "RCPT TO:<a@"))
 		}
 	})
+}
+
+// TestA421ThatNamesUsIsOneRecipients: the recipient's own server names our address or the sender's domain. That is no
+// fault of the server and no limit: the recipient waits on its schedule, and the others go without it.
+func TestA421ThatNamesUsIsOneRecipients(t *testing.T) {
+	t.Parallel()
+	for reply, want := range map[string]struct {
+		reason email.Detail
+		least  time.Duration
+	}{
+		"421-4.7.26 Your email has been rate limited because it is unauthenticated. Gmail\r\n421 4.7.26 requires all senders to authenticate with either SPF or DKIM.": {email.DetailUnauthenticated, time.Hour},
+		"421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user complaints":                                                   {email.DetailIPBlocked, 0},
+		"421-4.7.0 [192.0.2.1 15] Our system has detected an unusual rate of\r\n421 4.7.0 unsolicited mail originating from your IP address.":                          {email.DetailIPBlocked, 0},
+	} {
+		p := (&smtptest.Peer{Answer: answers(map[string]string{"RCPT TO:<b@": smtptest.ThenDrop(reply)})}).Start(t)
+		rs := relays(t, relay.Options{}, url(p, "accepts=final"))
+		require.Equal(t, email.RecipientDelivered, send(t, rs, envelope("x@y.test"), noMark).Outcomes[0].Status)
+		for _, to := range [][]string{{"b@y.test", "c@y.test"}, {"a@y.test", "b@y.test"}} {
+			at := slices.Index(to, "b@y.test")
+			ex := send(t, rs, envelope(to...), noMark)
+			require.False(t, ex.RelayFault, reply)
+			blocked, other := ex.Outcomes[at], ex.Outcomes[1-at]
+			require.Equal(t, want.reason, blocked.Reason, reply)
+			require.Equal(t, 421, blocked.Code)
+			require.False(t, blocked.Uncounted || blocked.RelayFault, reply)
+			require.Equal(t, want.least, blocked.RetryAfter)
+			require.Equal(t, email.RecipientDeferred, other.Status)
+			require.True(t, other.Uncounted)
+			require.False(t, other.RelayFault)
+			require.Equal(t, time.Second, other.RetryAfter, "it goes without the other")
+		}
+		ex := send(t, rs, envelope("a@y.test", "c@y.test", "d@y.test"), noMark)
+		for _, o := range ex.Outcomes {
+			require.Equal(t, email.RecipientDelivered, o.Status, "it taught no limit of recipients")
+		}
+	}
 }

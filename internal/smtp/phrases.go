@@ -68,7 +68,7 @@ var (
 		`\breverse (dns|lookup|hostname|name)|\bno ptr\b|\bptr records?\b|\brdns\b|\bfcrdns\b`, `cannot find your|cannot resolve your|could not resolve your|ip name lookup failed`, `\bhelo command rejected|\bbad helo|\binvalid helo|\bhelo/ehlo\b|\behlo argument|\b(helo|ehlo) (name|hostname|host|domain)?( \S+)? ?(rejected|invalid|not)`,
 		`not allowed to connect|connections? (will )?not (be )?accepted|connection (refused|rejected|denied) from`, `that ip address is not allowed|traffic not accepted from this ip|ip not in whitelist|not in (the )?ip allow`,
 		`access to (this|our|the) (mail|e-?mail) system|access to submit messages`, `(originating|coming) from your ip`, `messages from( \S+){1,2} weren't sent|part of their network`, `too many (concurrent |simultaneous )?(connections|sessions)`, `(sends?|sending|sent) from a? ?dynamic|dynamic (ip|address|host)`,
-		`\bmail from ip\b|\bmail from \[?[0-9]+(\.[0-9]+){3}\]? (rejected|refused|denied|not)`, `\bip( address)?( is| was| has been)? (blocked|banned|listed|denied)\b`, `too many (invalid|unknown|nonexistent|bad) (recipients|users|rcpts)`,
+		`\bmail from ip\b|\bmail from \[?[0-9]+(\.[0-9]+){3}\]? (rejected|refused|denied|not)`, `\bip( address)?( is| was| has been)? (blocked|banned|listed|denied)\b`, `^(\S+ ){0,3}\[?[0-9]+(\.[0-9]+){3}\]?( is| was| has been)?( temporarily)? blocked\b`, `too many (invalid|unknown|nonexistent|bad) (recipients|users|rcpts)`,
 	)
 	// saysClientURL: the page of a list of addresses.
 	saysClientURL = phrases(`spamhaus\.org/(query|lookup|sbl|xbl|pbl|zen|.{0,20}ip)`, `spamhaus\.org/?$`, `spamcop\.net`, `barracudacentral\.org`, `sorbs\.net`, `csi\.cloudmark\.com`, `ipcheck\.proofpoint\.com`, `uceprotect\.net`, `sender\.office\.com`)
@@ -126,8 +126,15 @@ var (
 		`administrative(ly)? prohibit`, `\bpolic(y|ies)\b`, `\b(prohibited|forbidden|banned|restricted|unwelcome|unauthori[sz]ed)\b`, `\b(access|permission|delivery|mail|service|connection|transaction) (is |was )?(denied|refused|rejected|blocked)`, `\bdenied\b|\bblocked\b|\brejected\b|\brefused\b`,
 		`\bnot (allowed|permitted|authori[sz]ed|accepted|acceptable|wanted|welcome)\b`, `\babuse\b|\bgo away\b`, `\bgr[ea]y-?list`, `\b(try|retry) (again )?later|temporar(y|ily)`, `\brate limit`, `\bverif(y|ied|ication)\b`,
 	)
-	// saysBlocked: the part of saysPolicy that no server writes of a dead mailbox.
-	saysBlocked = phrases(`\bblocked\b`, `\bpolic(y|ies)\b`, `\b(access|permission) denied\b`, `\b(prohibited|forbidden|banned)\b`, `\babuse\b`, `\bgr[ea]y-?list`)
+	// saysBlocked: a policy, access, a list, our address or name, authentication, spam, the DNS, or a fault that may pass.
+	// With any of these a reply is not hard.
+	saysBlocked = phrases(
+		`\bblocked\b`, `\bpolic(y|ies)\b`, `\b(access|permission|look-?ups?|service) (is |was |has been )?(denied|refused)\b`, `\bno access\b`, `\b(prohibited|forbidden|banned)\b`, `\babuse\b`, `\bgr[ea]y-?list`,
+		`\b(black|block|deny)[- ]?list`, `\bdns-?bls?\b`, `\brbls?\b`, `\bis listed (at|in|on|by)\b`, `\b(your|sending|connecting|client) (\S+ )?(ip|host|server|mta)( address)?( \S+)? (is|was|are|has been) `,
+		`\bnot (allowed|permitted|authori[sz]ed) to (send|deliver|mail|submit)\b`, `\b(for|from|of|in|by) (this |the |that |your )?sender('s)?\b`,
+		`\binvalid dns\b|a/aaaa resource record|\bdns (server |look-?up )?(failure|failed|error|timeout|problem)|\bservfail\b|\b(could not|cannot|can't) be (resolved|looked up)`,
+		`\btemporar(y|ily)\b`, `\bplease retry\b|\b(try|retry)( it)? (again )?(later|in [0-9]+)\b`, `\b(spf|dkim|dmarc|helo|ehlo|reputation|unsolicited|spam)\b`, `\btoo many (connections|sessions|errors|invalid|unknown|bad)\b`, `\btimed out\b`,
+	)
 	// saysAccess: Postfix's words for its access tables. They mean one recipient, or
 	// everybody who has not logged in.
 	saysAccess = phrases(`\brecipient address rejected: access denied`, `\brecipient address rejected: (permission|service) (denied|unavailable)`)
@@ -138,9 +145,10 @@ var (
 		`\btoo many (rcpts?|recipients|addresses|rcpt tos?|destinations)\b`, `\b(maximum|max|limit)( \S+){0,5} (recipients|rcpts|addresses)\b`, `\b(recipients?|rcpts?)( count| number| limit| per \S+| maximum){0,3} (is |was |has been )?(exceeded|reached)\b`, `\bno more recipients\b`, `\brecipients? limit( \S+){0,3} (reached|exceeded)`,
 		`\bexceed(s|ed|ing)?( \S+){0,3} (recipients|recipient limit|rcpts)\b`,
 	)
-	// saysUnknownAtMicrosoft: Exchange Online's edge blocking, whose words are
-	// "Access denied", says so of addresses that do not exist.
-	saysUnknownAtMicrosoft = phrases(`\brecipient address rejected: access denied.{0,20}\bas\(2018062812\)|\brecipient address rejected: access denied.{0,300}\.protection\.outlook\.com`)
+	// saysUnknownAtMicrosoft: Exchange Online's directory-based edge blocking. Its words are "Access denied", and
+	// it refuses only addresses that are not in the directory of the recipient's tenant. The code AS(201806281) means that
+	// alone, so the server's name behind it is not needed.
+	saysUnknownAtMicrosoft = phrases(`\brecipient address rejected: access denied.{0,20}\bas\(201806281\d?\)|\brecipient address rejected: access denied.{0,300}\.protection\.outlook\.com`)
 )
 
 // rejection is Postfix's form of a refusal: what it refuses, "rejected:" and a reason. The

@@ -36,6 +36,8 @@ var (
 		`\b(urls?|uris?|links?|web ?sites?|contents?|body|attachments?|subject|phrases?|words?|keywords?|attached files?)( \S+){0,8} (listed|black-?listed|black ?list|block ?list|block-?listed)\b`, `\b(black|block)-?(listed )?(urls?|uris?|links?|content|domain in|words?|phrases?|attachments?|subject)\b`,
 		`\b(black|block|deny)-?listed (url|uri|link|content|domain in|word|phrase|attachment|subject)s?\b`, `\b(listed|spamvertised) (urls?|uris?|links?|domains? in)\b`,
 	)
+	// saysClientListed: the client is on a list that has another name, as "sender blocklist".
+	saysClientListed = phrases(`\brbl restriction: client\b`, `\bclient is on( \S+){0,3} (black|block)-?list`)
 	// saysOtherList: what is listed is the recipient's own choice, or the sender's address on a list of the server.
 	saysOtherList = phrases(
 		`\b(recipient|user|addressee|customer)('s|s')?( own| personal)? (black|block|deny) ?-?list`, `\b(recipient|user|addressee)( \S+){0,2} (blocked|black-?listed|denied) (you|this sender|the sender|your address|mail from)\b`,
@@ -134,8 +136,9 @@ func namesList(r email.Reply, words string) bool {
 		return false
 	}
 	switch {
-	case saysByRecipient.in(words), saysOtherList.in(words), saysListedContent.in(words), saysGreylisting.in(words),
-		in(r.Enhanced, "5.1.1", "5.1.10") && saysUnknown.in(words):
+	case saysClientListed.in(words):
+		return true
+	case saysByRecipient.in(words), saysOtherList.in(words), saysListedContent.in(words), saysGreylisting.in(words), saysUnknownByCode(r, words):
 		return false
 	case saysReputation.in(words), in(r.Enhanced, "4.7.650", "4.7.651"), saysReputationCode.in(strings.ToLower(saidByServer(r))):
 		return true
