@@ -66,13 +66,12 @@ func classify(at Stage, accepts email.AcceptMeans, r email.Reply) (delivery.Outc
 	if fault := authFaultOf(at, r, words); fault != "" {
 		return unauthenticated(o, fault), OfSender
 	}
-	refusesSender := isSenderRefused(at, accepts, r, words)
-	if isIPBlocked(at, r, words) && (accepts == email.AcceptsFinal || !refusesSender) {
+	if isIPBlocked(at, r, words) {
 		o.Status, o.Reason = email.RecipientDeferred, email.DetailIPBlocked
 		o.RetryAfter, o.AtLeast = retryHint(r), true
 		return o, OfRecipient
 	}
-	if refusesSender {
+	if isSenderRefused(at, accepts, r, words) {
 		if o.Status == email.RecipientBounced {
 			o.Status = email.RecipientFailed
 		}
