@@ -147,11 +147,11 @@ func TestFindCustomerRefusesAnAmbiguousName(t *testing.T) {
 			{"key", "create", "--customer", customer}, {"key", "list", "--customer", customer},
 			{"user", "create", "--customer", customer, "--username", "ann"}, {"user", "delete", "ann", "--customer", customer},
 			{"domain", "add", "twin.test", "--customer", customer}, {"domain", "warmup", "twin.test", "--customer", customer, "--plan", "50"},
+			{"domain", "reputation", "twin.test", "--customer", customer},
 			{"user", "create", "--customer", customer, "--username", "bob"}, {"user", "password", "bob", "--customer", customer}, {"user", "revoke", "bob", "--customer", customer},
 			{"domain", "unverify", "twin.test", "--customer", customer}, {"domain", "delete", "twin.test", "--customer", customer},
 			{"pause", "--customer", customer}, {"unpause", "--customer", customer},
 			{"pause", "--customer", customer, "--domain", "twin.test", "--stream", "broadcast"}, {"unpause", "--customer", customer, "--domain", "twin.test", "--stream", "broadcast"},
-			{"domain", "reputation", "twin.test", "--customer", customer},
 			{"customer", "disable", customer}, {"customer", "enable", customer}, {"customer", "show", customer},
 		}
 	}
@@ -168,7 +168,7 @@ func TestFindCustomerRefusesAnAmbiguousName(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), d.bin, args...)
 		var said bytes.Buffer
 		cmd.Env, cmd.Stdin, cmd.Stderr = d.env, strings.NewReader("long enough\n"), &said
-		require.NoError(t, cmd.Run(), args, said.String())
+		require.NoError(t, cmd.Run(), "%s: %s", args, said.String())
 		require.Contains(t, said.String(), "customer "+second+", Twin\n", args)
 	}
 	require.Contains(t, d.run("", "customer", "show", "Twin"), first, "a deleted namesake does not count")
