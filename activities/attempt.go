@@ -142,6 +142,9 @@ func relayObstacle(err error) delivery.Obstacle {
 	o := delivery.Obstacle{RelayDown: true, NoRelay: errors.Is(err, delivery.ErrNoRelay)}
 	if relay, ok := errors.AsType[*delivery.RelayError](err); ok {
 		o.Relay = relay.Relay.Name
+		if relay.OfPath {
+			o.RefusedPath = &delivery.RefusedPath{Reply: relay.Reply, RetryAfter: max(relay.RetryAfter, time.Second)}
+		}
 	}
 	return o
 }

@@ -164,7 +164,7 @@ func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (o
 }
 
 // ObstructBatch notes on up to limit due e-mails of a batch why no attempt is made, and returns how
-// many it changed.
+// many it changed. What a relay said to their return path is noted in the batch's row alone.
 func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
 	due := freeEmails{
 		where: "e.batch_id = ? AND e.workflow_id = ? AND " + dueInBatch + ` AND NOT e.attempt_open
@@ -172,6 +172,9 @@ func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Rou
 			AND ((e.relay_down, e.relay_down_by, e.no_relay) IS DISTINCT FROM (?, ?, ?) OR e.throttled_until IS NOT NULL)`,
 		args:    []any{id, email.BatchWorkflowIDPrefix + id, route.Stream, route.SenderDomain, obstacle.RelayDown, obstacle.Relay, obstacle.NoRelay},
 		orderBy: "e.next_action_at", limit: limit,
+	}
+	if err := s.noteBatchPath(ctx, id, route.SenderDomain, obstacle); err != nil {
+		return 0, err
 	}
 	return s.updateFound(ctx, due, func(c *unitOfWork) error {
 		for _, m := range c.emails {

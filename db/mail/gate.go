@@ -92,7 +92,7 @@ func (s *Store) Check(ctx context.Context, emailID string, obstacle delivery.Obs
 			if err := c.pace([]delivery.OpenRequest{{EmailID: m.ID, Attempt: m.Attempts + 1}}); err != nil {
 				return err
 			}
-		} else if !m.Status.Final() && (c.noteRelay(m, obstacle) || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) {
+		} else if !m.Status.Final() && (c.noteObstacle(m, obstacle) || !m.ThrottledUntil.Equal(obstacle.ThrottledUntil)) {
 			m.ThrottledUntil, m.ThrottledBy, m.dirty = obstacle.ThrottledUntil, obstacle.ThrottledBy, true
 		}
 		if m.AttemptOpen {

@@ -39,6 +39,10 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 	if err != nil {
 		return err
 	}
+	paths, err := s.refusedPaths(ctx, rows)
+	if err != nil {
+		return err
+	}
 	for i, r := range rows {
 		e, due := &out[i], now
 		switch {
@@ -51,7 +55,9 @@ func (s *Store) addRelayFaults(ctx context.Context, rows []*emailRow, out []emai
 		case e.Detail == email.DetailRelayDown:
 			fault, seenAt, began := faultOf(r.RelayDownBy, states, now)
 			own := refusals[r.ID]
-			if fault == nil || own.isNewerThan(fault, seenAt) {
+			if p := paths[r.ID]; p.isNewerThan(fault, seenAt) {
+				fault = p.fault(own, now)
+			} else if fault == nil || own.isNewerThan(fault, seenAt) {
 				fault = ownFault(r, own, now)
 			}
 			if own == nil && fault.Since.IsZero() {

@@ -55,12 +55,14 @@ type emailRow struct {
 	Detail   email.Detail `bun:"status_detail"`
 	StatusAt time.Time    `bun:"status_at"`
 	holds
-	Paused         bool      `bun:"paused"`
-	PausedRelay    string    `bun:"paused_relay"`
-	RelayDown      bool      `bun:"relay_down"`
-	RelayDownBy    string    `bun:"relay_down_by"`
-	NoRelay        bool      `bun:"no_relay"`
-	ThrottledUntil time.Time `bun:"throttled_until,nullzero"`
+	Paused      bool   `bun:"paused"`
+	PausedRelay string `bun:"paused_relay"`
+	RelayDown   bool   `bun:"relay_down"`
+	RelayDownBy string `bun:"relay_down_by"`
+	NoRelay     bool   `bun:"no_relay"`
+	// RefusedPath is nil unless a relay refuses the return path and takes other mail. A batch notes it in its own row.
+	RefusedPath    *refusedPath `bun:"refused_path,type:jsonb,nullzero"`
+	ThrottledUntil time.Time    `bun:"throttled_until,nullzero"`
 	// ThrottledBy is whose slot the e-mail waits for: the relay's until ThrottledUntil,
 	// else that of the recipient who is next.
 	ThrottledBy     email.ThrottledBy `bun:"throttled_by"`

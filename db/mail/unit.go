@@ -328,7 +328,7 @@ func (m *lockedEmail) relayDown(o delivery.Obstacle) bool {
 	if m.RelayDown == o.RelayDown && m.RelayDownBy == o.Relay && m.NoRelay == o.NoRelay {
 		return false
 	}
-	m.RelayDown, m.RelayDownBy, m.NoRelay = o.RelayDown, o.Relay, o.NoRelay
+	m.RelayDown, m.RelayDownBy, m.NoRelay, m.RefusedPath = o.RelayDown, o.Relay, o.NoRelay, nil
 	return true
 }
 
@@ -496,6 +496,7 @@ type emailPatch struct {
 	RelayDown       bool              `json:"relay_down"`
 	RelayDownBy     string            `json:"relay_down_by"`
 	NoRelay         bool              `json:"no_relay"`
+	RefusedPath     *refusedPath      `json:"refused_path" sql:"jsonb"`
 	ThrottledUntil  *time.Time        `json:"throttled_until"`
 	ThrottledBy     email.ThrottledBy `json:"throttled_by"`
 	CancelRequested bool              `json:"cancel_requested"`

@@ -76,10 +76,22 @@ type Obstacle struct {
 	Relay     string
 	// NoRelay: no configured relay takes mail of its stream and sender's domain.
 	NoRelay bool
+	// RefusedPath: that relay takes other mail, and refuses the return path; nil: it does not.
+	RefusedPath *RefusedPath
 	// ThrottledUntil is when the rate of the relay, ThrottledBy, lets it through.
 	ThrottledUntil time.Time
 	ThrottledBy    email.ThrottledBy
 }
+
+// RefusedPath is a relay's reply to a return path, and how long mail with it waits for the next try.
+type RefusedPath struct {
+	Reply      email.Reply
+	RetryAfter time.Duration
+}
+
+// PathProbe is how long mail waits while another e-mail asks the relay whether it takes their return path. After that
+// another may ask.
+const PathProbe = 5 * time.Second
 
 // Checked is the gate's answer to a caller that has no relay to send with.
 type Checked struct {

@@ -40,7 +40,9 @@ type RelayError struct {
 	// Watched: each relay that would take the mail is probed without mail, and the mail is woken
 	// when one works again. It need not try by itself.
 	Watched bool
-	Err     error
+	// OfPath: the relay takes other mail, and refuses the return path of this one.
+	OfPath bool
+	Err    error
 }
 
 func (e *RelayError) Error() string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/delivery"
 	"github.com/postrider/postrider/internal/smtp"
 )
@@ -40,6 +41,7 @@ func (g *guard) notePathRefused(now time.Time, m delivery.MailCommand, e deliver
 		g.paths[k] = r
 	}
 	r.last = e
+	r.last.OfPath = true
 	if probe || !known {
 		r.failures++
 		r.until = now.Add(delivery.RelayBackoff(r.failures))
@@ -65,7 +67,7 @@ func (g *guard) pathOf(now time.Time, emailID string) (*delivery.MailCommand, *d
 	return m, &e
 }
 
-// claimPath reports whether the caller is the one to probe, and has the others wait for another backoff.
+// claimPath reports whether the caller is the one to probe, and has the others wait for its answer.
 func (g *guard) claimPath(now time.Time, m delivery.MailCommand) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -73,7 +75,7 @@ func (g *guard) claimPath(now time.Time, m delivery.MailCommand) bool {
 	if r == nil || now.Before(r.until) {
 		return false
 	}
-	r.until = now.Add(delivery.RelayBackoff(r.failures))
+	r.until = now.Add(delivery.PathProbe)
 	return true
 }
 
@@ -133,6 +135,9 @@ func (p *pool) probePath(ctx context.Context, s *Session, m delivery.MailCommand
 		p.opts.Log.WarnContext(ctx, "relay.down", "relay", p.relay.Name, "retry_in", e.RetryAfter, "code", a.Reply.Code, "enhanced", a.Reply.Enhanced)
 		return e
 	}
+	// Other e-mails show the reply.
+	e.Reply.Text = email.MaskDomains(e.Reply.Text, email.DomainOf(m.From))
+	e.OfPath = true
 	e.RetryAfter = p.refusedPathAgain(m, *e, true)
 	return e
 }
