@@ -164,7 +164,7 @@ func (s *Store) OpenBatch(ctx context.Context, req delivery.BatchOpenRequest) (o
 }
 
 // ObstructBatch notes on up to limit due e-mails of a batch why no attempt is made, and returns how
-// many it changed. What a relay said to their return path is noted in the batch's row alone.
+// many it changed. The batch's row notes what a relay said to their return path.
 func (s *Store) ObstructBatch(ctx context.Context, id string, route delivery.Route, obstacle delivery.Obstacle, limit int) (int, error) {
 	due := freeEmails{
 		where: "e.batch_id = ? AND e.workflow_id = ? AND " + dueInBatch + ` AND NOT e.attempt_open

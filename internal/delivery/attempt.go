@@ -89,8 +89,7 @@ type RefusedPath struct {
 	RetryAfter time.Duration
 }
 
-// PathProbe is how long mail waits while another e-mail asks the relay whether it takes their return path. After that
-// another may ask.
+// PathProbe is how long an e-mail waits, again and again, while another one probes the return path of both.
 const PathProbe = 5 * time.Second
 
 // Checked is the gate's answer to a caller that has no relay to send with.

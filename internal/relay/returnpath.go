@@ -20,7 +20,9 @@ type refusedPath struct {
 	// failures are the refusals of the first mail and of the probes after it, until when the next one waits.
 	failures int
 	until    time.Time
-	last     delivery.RelayError
+	// claimed is until when one e-mail has the right to probe; zero: none has.
+	claimed time.Time
+	last    delivery.RelayError
 }
 
 // notePathRefused notes such a refusal, and returns how long mail like it waits. An e-mail that has not been
@@ -44,7 +46,7 @@ func (g *guard) notePathRefused(now time.Time, m delivery.MailCommand, e deliver
 	r.last.OfPath = true
 	if probe || !known {
 		r.failures++
-		r.until = now.Add(delivery.RelayBackoff(r.failures))
+		r.until, r.claimed = now.Add(delivery.RelayBackoff(r.failures)), time.Time{}
 	}
 	return max(r.until.Sub(now), time.Second)
 }
@@ -64,18 +66,24 @@ func (g *guard) pathOf(now time.Time, emailID string) (*delivery.MailCommand, *d
 	}
 	e := r.last
 	e.RetryAfter = max(r.until.Sub(now), 0)
+	if now.Before(r.claimed) {
+		e.RetryAfter = delivery.PathProbe
+	}
 	return m, &e
 }
+
+// pathClaim is how long an e-mail has the right to probe, if it finds no answer.
+const pathClaim = time.Minute
 
 // claimPath reports whether the caller is the one to probe, and has the others wait for its answer.
 func (g *guard) claimPath(now time.Time, m delivery.MailCommand) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := g.paths[keyOfMail(m)]
-	if r == nil || now.Before(r.until) {
+	if r == nil || now.Before(r.until) || now.Before(r.claimed) {
 		return false
 	}
-	r.until = now.Add(delivery.PathProbe)
+	r.claimed = now.Add(pathClaim)
 	return true
 }
 
@@ -112,7 +120,9 @@ func (p *pool) claimPath(ctx context.Context, route delivery.Route) (m *delivery
 	if m == nil || p.guard.claimPath(p.opts.Now(), *m) {
 		return m, nil
 	}
-	e.RetryAfter = max(e.RetryAfter, time.Second)
+	if e.RetryAfter == 0 { // another was first
+		e.RetryAfter = delivery.PathProbe
+	}
 	return nil, e
 }
 
