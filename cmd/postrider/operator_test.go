@@ -53,7 +53,8 @@ func (r *strict) answer(line string) string {
 	case !ok:
 		return ""
 	case strings.HasPrefix(to, "<bounce"):
-		return "550 5.1.1 " + to + ": no such user bounce+" + secretTo
+		local, _, _ := strings.Cut(strings.TrimPrefix(to, "<"), "@")
+		return "550 5.1.1 " + to + ": no such user " + local
 	case strings.HasPrefix(to, "<grey"):
 		return "451 4.7.1 " + to + ": greylisted, come again"
 	case strings.HasPrefix(to, "<slow"):
@@ -108,7 +109,7 @@ func (o *operated) mixed() {
 	}
 	for name, m := range map[string]client.Message{
 		"delivered": mail("good"), "bounced": mail("bounce"), "deferred": mail("grey"), "deferred too": mail("greyer"),
-		"partial": mail("fine", "bounce"), "slow": mail("slow"), "held": mail("held"), "scheduled": mail("later"), "no relay": mail("reader"),
+		"partial": mail("fine", "bounce-2"), "slow": mail("slow"), "held": mail("held"), "scheduled": mail("later"), "no relay": mail("reader"),
 	} {
 		switch name {
 		case "held", "scheduled":
