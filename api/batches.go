@@ -212,18 +212,7 @@ func (h *batchHandlers) list(c *gin.Context) (int, any, error) {
 	if err := parameters(c, "there are page_size and page_token", "page_size", "page_token"); err != nil {
 		return 0, nil, err
 	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := reservePage(c, smallEntry*int64(size)); err != nil {
-		return 0, nil, err
-	}
-	bs, next, err := h.store.Batches(c.Request.Context(), customerOf(c).ID, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(bs, next, h.progress), nil
+	return listSmall(c, customerOf(c).ID, h.store.Batches, h.progress)
 }
 
 // control returns a handler that applies an action to all e-mails of a batch. It changes the store

@@ -99,6 +99,16 @@ func listPage[T, A any](c *gin.Context, customerID string, read func(context.Con
 	return http.StatusOK, listed(entries, next, answer), nil
 }
 
+// listSmall is listPage for a list whose entries have at most smallEntry bytes. It reserves the memory of the page.
+func listSmall[T, A any](c *gin.Context, customerID string, read func(context.Context, string, email.Cursor, int) ([]T, *email.Cursor, error), answer func(T) A) (int, any, error) {
+	return listPage(c, customerID, func(ctx context.Context, customerID string, after email.Cursor, size int) ([]T, *email.Cursor, error) {
+		if err := reservePage(c, smallEntry*int64(size)); err != nil {
+			return nil, nil, err
+		}
+		return read(ctx, customerID, after, size)
+	}, answer)
+}
+
 // numberedAnswer is a page of a list whose entries are numbered. Most lists have one page, so the
 // token is left out if there is none.
 type numberedAnswer[T any] struct {

@@ -150,11 +150,13 @@ var suppressionFilters = map[string]func(h *suppressionHandlers, f *suppression.
 	},
 	"topic": func(_ *suppressionHandlers, f *suppression.Filter, v string) string {
 		if f.Topic = v; !suppression.TopicShape.MatchString(v) {
-			return "give the name of a topic: 1 to 50 of the characters a-z 0-9 -"
+			return topicHint
 		}
 		return ""
 	},
 }
+
+const topicHint = "give the name of a topic: 1 to 50 of the characters a-z 0-9 -"
 
 // choice reads one of a few words.
 func choice[S ~string](into *S, v string, words []S) (hint string) {
@@ -194,18 +196,10 @@ func (h *suppressionHandlers) list(c *gin.Context) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	after, size, err := pageOf(c)
-	if err != nil {
-		return 0, nil, err
+	filtered := func(ctx context.Context, customerID string, after email.Cursor, size int) ([]suppression.Entry, *email.Cursor, error) {
+		return h.store.ListSuppressions(ctx, customerID, f, after, size)
 	}
-	if err := reservePage(c, smallEntry*int64(size)); err != nil {
-		return 0, nil, err
-	}
-	es, next, err := h.store.ListSuppressions(c.Request.Context(), customerOf(c).ID, f, after, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusOK, listed(es, next, newSuppressionJSON), nil
+	return listSmall(c, customerOf(c).ID, filtered, newSuppressionJSON)
 }
 
 func (h *suppressionHandlers) get(c *gin.Context) (int, any, error) {
@@ -305,7 +299,7 @@ func (h *suppressionHandlers) checkRequest(c *gin.Context) (addresses []string, 
 	checks := intake.NewChecks(intake.Limits{})
 	stream = intake.OneOf(checks, "/stream", in.Stream, email.StreamTransactional, email.StreamBroadcast)
 	if in.Topic != "" && !suppression.TopicShape.MatchString(in.Topic) {
-		checks.Refuse("/topic", intake.CodeInvalid, "give the name of a topic: 1 to 50 of the characters a-z 0-9 -")
+		checks.Refuse("/topic", intake.CodeInvalid, topicHint)
 	}
 	if len(in.Addresses) == 0 {
 		checks.Refuse("/addresses", intake.CodeMissing, "give the addresses to check, at most %d", maxChecked)

@@ -73,13 +73,13 @@ type Store struct {
 	opts         Options
 	runCache     *runCache
 	warnings     warnings
-	links        links
+	keys         *pg.Keys
 	coalescers
 }
 
 // New returns the e-mails of a database.
 func New(db *pg.DB, parts Parts, opts Options) *Store {
-	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, suppressions: parts.Suppressions, opts: opts, runCache: newRunCache(), links: links{keys: parts.Keys}}
+	s := &Store{db: db, accounts: parts.Accounts, files: parts.Files, webhooks: parts.Webhooks, suppressions: parts.Suppressions, opts: opts, runCache: newRunCache(), keys: parts.Keys}
 	s.coalescers = newCoalescers(s)
 	return s
 }

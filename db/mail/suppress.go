@@ -15,21 +15,19 @@ import (
 type suppressedBy struct {
 	Recipient string             `json:"recipient"`
 	Entry     string             `json:"entry"`
+	Scope     suppression.Scope  `json:"scope"`
+	Target    string             `json:"target"`
 	Reason    suppression.Reason `json:"reason"`
 	CreatedAt time.Time          `json:"created_at"`
 }
 
-// findSuppressed are the suppressedBy of an e-mail e that no attempt is open at. Of several entries that
-// cover a recipient, the last one in the list counts.
-const findSuppressed = `CASE WHEN e.status IN ('queued', 'sending') AND NOT e.attempt_open AND NOT e.ignore_suppressions
+// findSuppressed are, as suppressedBy, the entries of all scopes about the recipients of an e-mail e that no attempt
+// is open at.
+var findSuppressed = `CASE WHEN e.status IN ('queued', 'sending') AND NOT e.attempt_open AND NOT e.ignore_suppressions
 		AND EXISTS (SELECT 1 FROM suppressions AS s WHERE s.customer_id = e.customer_id) THEN (
-		SELECT jsonb_agg(jsonb_build_object('recipient', r.id, 'entry', su.id, 'reason', su.reason, 'created_at', su.created_at))
-		FROM recipients AS r CROSS JOIN LATERAL (
-			SELECT s.* FROM suppressions AS s WHERE s.customer_id = e.customer_id AND s.address_key = r.address_key
-			UNION ALL
-			SELECT s.* FROM suppressions AS s WHERE s.customer_id = e.customer_id AND s.address = '*@' || lower(split_part(r.address, '@', -1)) AND s.address LIKE '*@%') AS su
-		WHERE r.email_id = e.id AND r.status IN ('queued', 'deferred') AND (su.expires_at IS NULL OR su.expires_at > now())
-			AND (su.scope = 'all' OR su.scope = 'stream' AND su.target = e.stream OR su.scope = 'topic' AND su.target = e.topic)) END`
+		SELECT jsonb_agg(jsonb_build_object('recipient', r.id, 'entry', su.id, 'scope', su.scope, 'target', su.target, 'reason', su.reason, 'created_at', su.created_at))
+		FROM recipients AS r CROSS JOIN LATERAL (` + suppressions.About("e.customer_id", "r.address", "r.address_key") + `) AS su
+		WHERE r.email_id = e.id AND r.status IN ('queued', 'deferred')) END`
 
 // suppress ends the recipients of an e-mail that are due and that its customer's suppression list has
 // now. The others go on.
@@ -102,15 +100,17 @@ func (c *unitOfWork) readSuppressed(mails []*lockedEmail) error {
 	}
 	for i, entries := range found {
 		for _, e := range entries {
-			if e.Covers(who[i].m.Stream, who[i].m.Topic) {
-				who[i].m.noteSuppressed(suppressedBy{who[i].r.ID, e.ID, e.Reason, e.CreatedAt})
-			}
+			who[i].m.noteSuppressed(suppressedBy{who[i].r.ID, e.ID, e.Scope, e.Target, e.Reason, e.CreatedAt})
 		}
 	}
 	return nil
 }
 
+// noteSuppressed notes an entry about a recipient, if it covers such mail. Of several, the last one counts.
 func (m *lockedEmail) noteSuppressed(by suppressedBy) {
+	if !(suppression.Entry{Scope: by.Scope, Target: by.Target}).Covers(m.Stream, m.Topic) {
+		return
+	}
 	if m.suppressed == nil {
 		m.suppressed = map[string]suppressedBy{}
 	}

@@ -203,7 +203,7 @@ func (s *Store) inUnit(ctx context.Context, fn func(*unitOfWork) error) error {
 	if c.addressKeys, err = s.suppressions.Keys(ctx); err != nil {
 		return err
 	}
-	if c.links, err = s.links.get(ctx); err != nil {
+	if c.links, err = s.links(ctx); err != nil {
 		return err
 	}
 	err = s.db.InDeferredTx(ctx, func(tx *pg.Tx) error {

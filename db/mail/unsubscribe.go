@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/uptrace/bun"
 
@@ -17,30 +16,18 @@ import (
 	"github.com/postrider/postrider/internal/unsubscribe"
 )
 
-// links has the key of the links to unsubscribe by. If it was lost, the links that were sent lead nowhere.
-type links struct {
-	keys *pg.Keys
-	made atomic.Pointer[unsubscribe.Links]
-}
-
-func (l *links) get(ctx context.Context) (unsubscribe.Links, error) {
-	if made := l.made.Load(); made != nil {
-		return *made, nil
-	}
-	secret, err := l.keys.Installation(ctx, "links", func(bun.Tx, []byte) error { return nil })
-	if err != nil {
-		return unsubscribe.Links{}, err
-	}
-	made := unsubscribe.NewLinks(secret)
-	l.made.Store(&made)
-	return made, nil
+// links makes the links to unsubscribe by. If the installation's key was lost, the links that were sent lead
+// nowhere.
+func (s *Store) links(ctx context.Context) (unsubscribe.Links, error) {
+	secret, err := s.keys.Installation(ctx, "links", func(bun.Tx, []byte) error { return nil })
+	return unsubscribe.NewLinks(secret), err
 }
 
 var errNoLink = email.Fail(email.CodeNotFound, "there is no such link")
 
 // linked finds the e-mail of a link's token. A token that the installation has not made costs no query.
 func (s *Store) linked(ctx context.Context, token string) (emailID string, err error) {
-	made, err := s.links.get(ctx)
+	made, err := s.links(ctx)
 	if err != nil {
 		return "", pg.Translate(err)
 	}

@@ -2,7 +2,6 @@ package mail
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +46,7 @@ func (w *warnings) note(d warnedDomain, next time.Time) {
 // noteAuthRefusal notes the reply of a server that does not find the mail of an e-mail's sender authenticated. Of several
 // in this change, the first of each domain counts.
 func (c *unitOfWork) noteAuthRefusal(m *lockedEmail, o delivery.Outcome, reply email.Reply) {
-	d := warnedDomain{m.CustomerID, strings.ToLower(email.DomainOf(m.FromEmail))}
+	d := warnedDomain{m.CustomerID, email.DomainOf(m.FromEmail)}
 	if _, known := c.refusals[d]; known {
 		return
 	}

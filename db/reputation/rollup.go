@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 
 	"github.com/postrider/postrider/db/internal/pg"
@@ -123,13 +124,11 @@ func lockCursor(ctx context.Context, tx bun.Tx, customerID string) (row cursorRo
 	if row.Restored {
 		// The database was restored into a server whose transaction ids begin anew. Events of the old one
 		// have later ids, and come again some day: the time tells them apart.
-		row.FeedPlace, row.CountedFrom = mail.FeedPlace{TxID: row.Start, EventID: nilID}, row.TxNow
+		row.FeedPlace, row.CountedFrom = mail.FeedPlace{TxID: row.Start, EventID: uuid.Nil.String()}, row.TxNow
 		_, err = tx.NewRaw("UPDATE reputation_cursors SET counted_from = ?::timestamptz WHERE customer_id = ?", row.CountedFrom, customerID).Exec(ctx)
 	}
 	return row, true, err
 }
-
-const nilID = "00000000-0000-0000-0000-000000000000"
 
 // dayRow is a row of reputation_days, written as JSON.
 type dayRow struct {

@@ -57,7 +57,8 @@ func (s *Store) StoreLot(ctx context.Context, customerID string, lot suppression
 			ExpiresAt: pg.OrNull(e.ExpiresAt), CreatedAt: pg.OrNull(e.CreatedAt)}
 		fresh[rows[i].ID] = true
 	}
-	slices.SortFunc(rows, func(a, b lotRow) int { return strings.Compare(a.place(), b.place()) }) // as Put has them
+	place := func(r lotRow) string { return placeOf(r.AddressKey, r.Scope, r.Target) }
+	slices.SortFunc(rows, func(a, b lotRow) int { return strings.Compare(place(a), place(b)) })
 	text, err := json.Marshal(rows)
 	if err != nil {
 		return n, fmt.Errorf("encode suppressions: %w", err)
@@ -74,11 +75,6 @@ func (s *Store) StoreLot(ctx context.Context, customerID string, lot suppression
 	n.Changed = len(stored) - n.Added
 	n.Unchanged = len(rows) - len(stored)
 	return n, nil
-}
-
-// place orders the rows of a lot, because others write the same ones at the same time.
-func (r *lotRow) place() string {
-	return r.AddressKey + "\x00" + string(r.Scope) + "\x00" + r.Target
 }
 
 // AuditImport notes in the audit log what an import has done.

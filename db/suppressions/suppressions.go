@@ -9,15 +9,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/postrider/postrider/db/internal/audit"
 	"github.com/postrider/postrider/db/internal/pg"
-	"github.com/postrider/postrider/email"
 	"github.com/postrider/postrider/internal/suppression"
 )
 
@@ -25,7 +24,6 @@ import (
 type Store struct {
 	db     *pg.DB
 	sealed *pg.Keys
-	keys   atomic.Pointer[suppression.Keys]
 }
 
 // New returns the suppression lists of a database. sealed are the keys that secrets are sealed with.
@@ -61,16 +59,8 @@ const addressKeys = "addresses"
 // Keys makes the keys of addresses. If the installation's key was lost, entries with an address get
 // new keys. Those whose address is erased cover no address from then on.
 func (s *Store) Keys(ctx context.Context) (suppression.Keys, error) {
-	if k := s.keys.Load(); k != nil {
-		return *k, nil
-	}
 	secret, err := s.sealed.Installation(ctx, addressKeys, func(tx bun.Tx, key []byte) error { return rekey(ctx, tx, suppression.NewKeys(key)) })
-	if err != nil {
-		return suppression.Keys{}, err
-	}
-	keys := suppression.NewKeys(secret)
-	s.keys.Store(&keys)
-	return keys, nil
+	return suppression.NewKeys(secret), err
 }
 
 // rekeyed is how many rows get new keys at once.
@@ -81,7 +71,7 @@ func rekey(ctx context.Context, tx bun.Tx, keys suppression.Keys) error {
 	if _, err := tx.NewRaw("UPDATE recipients SET address_key = '' WHERE address_key <> '' AND status IN ('queued', 'sending', 'deferred')").Exec(ctx); err != nil {
 		return fmt.Errorf("forget the keys of recipients: %w", err)
 	}
-	for last := "00000000-0000-0000-0000-000000000000"; ; {
+	for last := uuid.Nil.String(); ; {
 		var rows []entryRow
 		if err := tx.NewSelect().Model(&rows).Column("id", "address").Where("id > ?", last).Where("address <> ''").Order("id").Limit(rekeyed).Scan(ctx); err != nil {
 			return fmt.Errorf("read suppressions: %w", err)
@@ -135,17 +125,15 @@ func Put(ctx context.Context, tx bun.IDB, entries []suppression.Entry) error {
 	}
 	rows := map[string]putRow{}
 	for _, e := range entries { // a statement may not insert one twice
-		row := putRow{ID: cmp.Or(e.ID, pg.NewID()), CustomerID: e.CustomerID, AddressKey: e.Key, Address: e.Address, Scope: e.Scope, Target: e.Target, Reason: e.Reason, Source: e.Source, Note: e.Note}
+		row := putRow{ID: cmp.Or(e.ID, pg.NewID()), CustomerID: e.CustomerID, AddressKey: e.Key, Address: e.Address, Scope: e.Scope, Target: e.Target,
+			Reason: e.Reason, Source: e.Source, Note: e.Note, ExpiresAt: pg.OrNull(e.ExpiresAt)}
 		if e.EmailID != "" {
 			row.EmailID = &e.EmailID
 		}
-		if !e.ExpiresAt.IsZero() {
-			row.ExpiresAt = &e.ExpiresAt
-		}
-		rows[strings.Join([]string{e.CustomerID, e.Key, string(e.Scope), e.Target}, "\x00")] = row
+		rows[e.CustomerID+placeOf(e.Key, e.Scope, e.Target)] = row
 	}
 	ordered := make([]putRow, 0, len(rows))
-	for _, key := range slices.Sorted(maps.Keys(rows)) { // in one order, because others do the same at the same time
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		ordered = append(ordered, rows[key])
 	}
 	text, err := json.Marshal(ordered)
@@ -158,22 +146,39 @@ func Put(ctx context.Context, tx bun.IDB, entries []suppression.Entry) error {
 	return nil
 }
 
+// placeOf orders the entries of a customer that a statement writes, because others write the same ones at the
+// same time. It is unique.
+func placeOf(key string, scope suppression.Scope, target string) string {
+	return strings.Join([]string{key, string(scope), target}, "\x00")
+}
+
 // Lookup asks for the entries of an address.
 type Lookup struct {
 	CustomerID, Key, Address string
 }
 
+// About is a query for the entries that are about an address now: its own, and those for all of its domain. The
+// arguments are SQL: the customer's id, the address and its key.
+func About(customerID, address, key string) string {
+	entries := "SELECT " + pg.Columns[entryRow]("s") + " FROM suppressions AS s WHERE s.customer_id = " + customerID + " AND (s.expires_at IS NULL OR s.expires_at > now()) AND "
+	return entries + "s.address_key = " + key + " UNION ALL " + entries + "s.address = '*@' || lower(split_part(" + address + ", '@', -1)) AND s.address LIKE '*@%'"
+}
+
+// find are the entries about addresses, with the index of the address.
+var find = pg.Prepare("find_suppressions(uuid[], text[], text[])", `SELECT v.at, su.* FROM unnest($1, $2, $3) WITH ORDINALITY AS v (customer_id, address, key, at)
+	CROSS JOIN LATERAL (`+About("v.customer_id", "v.address", "v.key")+`) AS su`)
+
 // Of finds the entries that are about addresses now, of all scopes, by the index of the lookup.
 func Of(ctx context.Context, tx bun.IDB, lookups []Lookup) ([][]suppression.Entry, error) {
-	customers, keys, wildcards := make([]string, len(lookups)), make([]string, len(lookups)), make([]string, len(lookups))
+	customers, addresses, keys := make([]string, len(lookups)), make([]string, len(lookups)), make([]string, len(lookups))
 	for i, l := range lookups {
-		customers[i], keys[i], wildcards[i] = l.CustomerID, l.Key, suppression.Wildcard(email.DomainOf(l.Address))
+		customers[i], addresses[i], keys[i] = l.CustomerID, l.Address, l.Key
 	}
 	var rows []struct {
 		entryRow
 		At int `bun:"at"`
 	}
-	err := find.Query(tx, pgdialect.Array(customers), pgdialect.Array(keys), pgdialect.Array(wildcards)).Scan(ctx, &rows)
+	err := find.Query(tx, pgdialect.Array(customers), pgdialect.Array(addresses), pgdialect.Array(keys)).Scan(ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("find suppressions: %w", err)
 	}
@@ -183,13 +188,6 @@ func Of(ctx context.Context, tx bun.IDB, lookups []Lookup) ([][]suppression.Entr
 	}
 	return out, nil
 }
-
-var find = pg.Prepare("find_suppressions(uuid[], text[], text[])", `SELECT v.at, su.* FROM unnest($1, $2, $3) WITH ORDINALITY AS v (customer_id, key, wildcard, at)
-	CROSS JOIN LATERAL (
-		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address_key = v.key
-		UNION ALL
-		SELECT `+pg.Columns[entryRow]("s")+` FROM suppressions AS s WHERE s.customer_id = v.customer_id AND s.address = v.wildcard AND s.address LIKE '*@%') AS su
-	WHERE su.expires_at IS NULL OR su.expires_at > now()`)
 
 // Suspend opens the circuit of a recipients' domain for a customer, and takes back what outcomes of
 // attempts there have suppressed within suppression.CircuitWithin. It returns how many entries those were.

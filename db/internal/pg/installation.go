@@ -16,9 +16,12 @@ var _ = RegisterSealedUntilLost("installation_keys", "id", "key_sealed", "DELETE
 const installationKeyBytes = 32
 
 // Installation is a key of 32 bytes that the installation has made for itself: the same for all its
-// processes, and kept when POSTRIDER_SECRET_KEY is replaced. The first call makes it. made runs then, in
-// the same transaction.
+// processes, and kept when POSTRIDER_SECRET_KEY is replaced. The first call of all makes it. made runs then,
+// in the same transaction. The first call of a process keeps the key in memory; the others need no database.
 func (s *Keys) Installation(ctx context.Context, name string, made func(tx bun.Tx, key []byte) error) (key []byte, err error) {
+	if known, ok := s.installation.Load(name); ok {
+		return known.([]byte), nil
+	}
 	err = s.db.InTx(ctx, func(tx bun.Tx) error {
 		if key, err = s.installationKey(ctx, tx, name); !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -46,6 +49,9 @@ func (s *Keys) Installation(ctx context.Context, name string, made func(tx bun.T
 		key = fresh
 		return made(tx, key)
 	})
+	if err == nil {
+		s.installation.Store(name, key)
+	}
 	return key, err
 }
 

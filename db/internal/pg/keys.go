@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/uptrace/bun"
 
@@ -30,10 +31,12 @@ var (
 type Keys struct {
 	db   *DB
 	ring Keyring
+	// installation has the keys that Installation has read, by name.
+	installation sync.Map
 }
 
 // NewKeys are keys for what a database holds.
-func NewKeys(db *DB, ring Keyring) *Keys { return &Keys{db, ring} }
+func NewKeys(db *DB, ring Keyring) *Keys { return &Keys{db: db, ring: ring} }
 
 // Seal seals plain for the row named by owner, with the key that seals now, which stays so until
 // the end of tx. ErrSecretKey if this process does not have that key.
